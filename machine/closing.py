@@ -1,0 +1,80 @@
+"""The one table of WebSocket close codes: code, reason, and what the client does next.
+
+Codes 1000 to 1013 are RFC 6455 (7.4.1) and the IANA registry's; 4400 to 4504 are ours, chosen to rhyme with the HTTP
+status that says the same.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+
+class Next(enum.Enum):
+    """What a client does after a close."""
+
+    REST = "rest"
+    RECONNECT = "reconnect"
+    REFRESH = "refresh, then reconnect"
+    LOG_IN = "log in"
+    START_ANEW = "start a new session"
+    MEND = "mend the client"
+    ASK_USER = "wait for the user"
+
+
+class CloseCode(msgspec.Struct, frozen=True):
+    """One row: ``reason`` travels in the close frame (``{reason}`` in it is filled in), ``advice`` in the docs."""
+
+    code: int
+    name: str
+    reason: str
+    next: Next
+    advice: str
+
+
+_ROWS: Final = (
+    CloseCode(1000, "bye", "bye", Next.REST, "Nothing: both sides are done."),
+    CloseCode(1001, "draining", "draining", Next.RECONNECT, "Reconnect after a random wait; the server is restarting."),
+    CloseCode(1007, "invalid_text", "invalid UTF-8", Next.MEND, "Mend the client; do not retry."),
+    CloseCode(1008, "session_not_found", "Session not found", Next.START_ANEW, "Start a new session."),
+    CloseCode(1009, "message_too_big", "message too big", Next.MEND, "Mend the client; do not retry."),
+    CloseCode(1011, "internal_error", "internal error", Next.RECONNECT, "Reconnect with back-off."),
+    CloseCode(1013, "overloaded", "overloaded", Next.RECONNECT, "Reconnect with back-off."),
+    CloseCode(4400, "bad_message", "bad message: {reason}", Next.MEND, "Mend the client; do not retry."),
+    CloseCode(
+        4401,
+        "not_authenticated",
+        "not authenticated: {reason}",
+        Next.LOG_IN,
+        "Log in; do not retry with this credential.",
+    ),
+    CloseCode(4403, "session_ended", "session ended: {reason}", Next.START_ANEW, "Start anew; do not retry."),
+    CloseCode(4408, "token_expired", "token expired", Next.REFRESH, "Refresh the access token, then reconnect."),
+    CloseCode(4409, "displaced", "displaced by another connection", Next.ASK_USER, "Do not reconnect by itself."),
+    CloseCode(4413, "slow_consumer", "slow consumer", Next.RECONNECT, "Reconnect and resume."),
+    CloseCode(4429, "too_many_connections", "too many connections", Next.ASK_USER, "Do not reconnect by itself."),
+    CloseCode(4504, "heartbeat_lost", "heartbeat lost", Next.RECONNECT, "Reconnect and resume."),
+)
+
+CLOSE_CODES: Final[dict[str, CloseCode]] = {row.name: row for row in _ROWS}
+"""Every way a connection ends, by name."""
+
+
+class Close(msgspec.Struct, frozen=True):
+    """The close of one connection: ``name`` is a key of the table, ``reason`` fills its blank."""
+
+    name: str
+    detail: str = ""
+
+    @property
+    def code(self) -> int:
+        """The WebSocket close code."""
+        return CLOSE_CODES[self.name].code
+
+    @property
+    def reason(self) -> str:
+        """The text of the close frame, cut to the 123 bytes that RFC 6455 (5.5) leaves for it."""
+        text = CLOSE_CODES[self.name].reason.format(reason=self.detail)
+        return text.encode()[:123].decode(errors="ignore")

@@ -1,0 +1,112 @@
+"""What a caller may ask of a session: one data structure per declared event, and the command that carries it.
+
+The data is recorded with the transition as it stands, so it holds all that a guard or the fold will ever need, and
+nothing secret. ``event`` ties each structure to its event in the declaration; a test holds the two sets equal.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Literal, TypeAlias, get_args
+
+import msgspec
+
+Reason: TypeAlias = Literal["idle", "absolute", "logout", "revoked", "token_reuse", "password_changed"]
+"""Why a session ended."""
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The limits a session lives under, fixed when it is created so that its log can be checked alone.
+
+    Durations in milliseconds. ``refresh_grace_ms``: how long the refresh token before the current one is answered with
+    the current one instead of being treated as stolen.
+    """
+
+    idle_timeout_ms: int
+    absolute_timeout_ms: int
+    connection_limit: int
+    refresh_grace_ms: int
+
+
+class Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Begin an anonymous session under ``policy``."""
+
+    event: ClassVar[str] = "create"
+    policy: Policy
+
+
+class Authenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``subject`` (an account id) has proved who they are by ``method``."""
+
+    event: ClassVar[str] = "authenticate"
+    subject: str
+    method: str
+
+
+class Reauthenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``subject`` has proved again who they are; the epoch rises, so older tokens stop working."""
+
+    event: ClassVar[str] = "reauthenticate"
+    subject: str
+    method: str
+
+
+class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Connection ``connection_id`` opens on server ``node``."""
+
+    event: ClassVar[str] = "connect"
+    connection_id: str
+    node: str
+
+
+class Disconnect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Connection ``connection_id`` is gone. ``code`` is its WebSocket close code; 1006 when nobody saw it close."""
+
+    event: ClassVar[str] = "disconnect"
+    connection_id: str
+    code: int
+
+
+class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A verified refresh token of this ``epoch`` and ``rotation`` was presented."""
+
+    event: ClassVar[str] = "refresh"
+    epoch: int
+    rotation: int
+
+
+class Touch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The client did something that counts as activity."""
+
+    event: ClassVar[str] = "touch"
+
+
+class Revoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """End the session for ``reason``."""
+
+    event: ClassVar[str] = "revoke"
+    reason: Reason
+
+
+class Expire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Write down that a deadline has passed; ``reason`` says which."""
+
+    event: ClassVar[str] = "expire"
+    reason: Reason
+
+
+Data: TypeAlias = Create | Authenticate | Reauthenticate | Connect | Disconnect | Refresh | Touch | Revoke | Expire
+
+DATA_TYPES: Final[dict[str, type[Data]]] = {data_type.event: data_type for data_type in get_args(Data)}
+"""Event name → the structure its data has."""
+
+
+class Command(msgspec.Struct, frozen=True):
+    """One thing asked of one session.
+
+    ``command_id`` names this asking: submitting the same id for the same session again returns the recorded outcome and
+    changes nothing. ``actor`` says who asked, for the log: ``anonymous``, an account id, or a part of the server.
+    """
+
+    command_id: str
+    actor: str
+    data: Data

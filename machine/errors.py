@@ -1,0 +1,143 @@
+"""The whole error tree. Everything Interlock raises on purpose is an :class:`InterlockError`.
+
+InterlockError
+├── TransitionRefused       the lifecycle does not allow it; nothing changed
+├── SessionNotFound         no such session
+├── LedgerFault             a record or the chain is not what was written
+├── SurfaceError
+│   ├── VersionConflict     somebody else appended first
+│   ├── RecordRefused       the database refused this row; its neighbours were written
+│   ├── SurfaceFailed       an I/O error happened; nothing more is acknowledged until a restart
+│   └── SurfaceLocked       another server holds this log
+├── CredentialRefused       who is calling can't be established
+│   ├── CredentialMissing
+│   ├── CredentialInvalid   malformed, foreign, made up, or superseded
+│   ├── TokenExpired        was good; refresh it
+│   └── SessionEnded        was good; its session has ended
+├── AccountError
+│   ├── AccountExists
+│   └── PasswordRefused     breaks the password rules
+├── NotAuthenticated        the session is anonymous, and the call needs a subject
+├── Overloaded              too much work waiting; try again later
+├── MessageRefused          a WebSocket message that is not part of the protocol
+└── SettingsError           the configuration can't be used
+"""
+
+from __future__ import annotations
+
+
+class InterlockError(Exception):
+    """Base of everything raised on purpose. ``str()`` of it holds no secret and may be shown to the caller."""
+
+
+class TransitionRefused(InterlockError):
+    """The declaration does not allow ``event`` in ``state``; nothing changed.
+
+    ``guard`` is the guard that failed (``not x`` where the declaration asks for x to be false), or None when the
+    declaration has no such transition at all.
+    """
+
+    def __init__(self, event: str, state: str | None, guard: str | None = None) -> None:
+        self.event = event
+        self.state = state
+        self.guard = guard
+        because = f"guard {guard} failed" if guard else "no such transition is declared"
+        super().__init__(f"{event} refused in state {state or '(none)'}: {because}")
+
+
+class SessionNotFound(InterlockError):
+    """No session has this id."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        super().__init__("Session not found")
+
+
+class LedgerFault(InterlockError):
+    """The log is not what was written. ``position`` is the first record that shows it."""
+
+    def __init__(self, position: int, fault: str) -> None:
+        self.position = position
+        self.fault = fault
+        super().__init__(f"record {position}: {fault}")
+
+
+class SurfaceError(InterlockError):
+    """Storage did not take the transition."""
+
+
+class VersionConflict(SurfaceError):
+    """The session is no longer at the version the transition was decided on: load again, decide again."""
+
+    def __init__(self, session_id: str, version: int) -> None:
+        self.session_id = session_id
+        self.version = version
+        super().__init__(f"version {version} of this session is already taken")
+
+
+class RecordRefused(SurfaceError):
+    """The database's own rules refused this record. Records of other callers in the same batch were written."""
+
+
+class SurfaceFailed(SurfaceError):
+    """An I/O error happened. The outcome of what was in flight is unknown until a restart reads the log again."""
+
+
+class SurfaceLocked(SurfaceError):
+    """Another server process has this log open."""
+
+
+class CredentialRefused(InterlockError):
+    """The caller could not be identified."""
+
+
+class CredentialMissing(CredentialRefused):
+    """No credential was presented."""
+
+
+class CredentialInvalid(CredentialRefused):
+    """The credential is malformed, foreign, made up, used up, or superseded by a later login."""
+
+
+class TokenExpired(CredentialRefused):
+    """The token was good and has expired: refresh it."""
+
+
+class SessionEnded(CredentialRefused):
+    """The session the credential belongs to has ended, for ``reason``."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"session ended: {reason}")
+
+
+class AccountError(InterlockError):
+    """An account could not be made or changed."""
+
+
+class AccountExists(AccountError):
+    """The email address is taken."""
+
+
+class PasswordRefused(AccountError):
+    """The new password breaks a rule; the message says which."""
+
+
+class NotAuthenticated(InterlockError):
+    """The call needs a session that somebody has logged in to."""
+
+
+class Overloaded(InterlockError):
+    """Too much work is waiting. ``retry_after_s`` is a hint in whole seconds."""
+
+    def __init__(self, retry_after_s: int = 1) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__("too much work is waiting; try again later")
+
+
+class MessageRefused(InterlockError):
+    """A WebSocket message that is not part of the protocol."""
+
+
+class SettingsError(InterlockError):
+    """The configuration can't be used; the message names the setting."""

@@ -1,0 +1,269 @@
+"""One session: its fields, its guards, ``decide`` and ``evolve``.
+
+``decide`` says what a command would do and changes nothing; ``evolve`` folds a recorded transition into the session.
+The current session is exactly the fold of its transitions, so whoever holds the log holds the truth.
+
+Clocks: ``create``, ``authenticate`` and ``reauthenticate`` start both clocks (NIST SP 800-63B-4, 2.1.3:
+reauthentication resets them); ``touch`` restarts the idle clock. ``refresh``, ``connect`` and heartbeats restart
+neither: a forgotten tab that renews its tokens for ever must still run into the idle timeout.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from machine.commands import (
+    Authenticate,
+    Command,
+    Connect,
+    Create,
+    Data,
+    Disconnect,
+    Expire,
+    Policy,
+    Reason,
+    Refresh,
+)
+from machine.table import Table
+from spec.lifecycles import SESSION
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """One live WebSocket of a session and the server process that holds it."""
+
+    connection_id: str
+    node: str
+
+
+class Session(msgspec.Struct, frozen=True):
+    """The state of one session after ``version`` transitions. Times are integer milliseconds since the Unix epoch.
+
+    ``state`` is None at version 0, before ``create``. ``epoch`` rises with every (re)authentication; ``rotation`` with
+    every refresh. ``rotated_at_ms`` is when the current rotation began by a refresh, or None when a (re)authentication
+    began it: then the token before belongs to an older epoch and gets no grace.
+    """
+
+    session_id: str
+    state: str | None = None
+    version: int = 0
+    subject: str | None = None
+    epoch: int = 0
+    rotation: int = 0
+    rotated_at_ms: int | None = None
+    connections: tuple[Connection, ...] = ()
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+    idle_deadline_ms: int = 0
+    absolute_deadline_ms: int = 0
+    policy: Policy = Policy(0, 0, 0, 0)
+    reason: str | None = None
+
+    @property
+    def deadline_ms(self) -> int:
+        """When the session stops being alive, should nothing happen before."""
+        return min(self.idle_deadline_ms, self.absolute_deadline_ms)
+
+    @property
+    def ended(self) -> bool:
+        """The end is recorded."""
+        return self.state in FINAL_STATES
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """One step of one session, decided and ready to be recorded; ``version`` counts from 1 without gaps."""
+
+    session_id: str
+    version: int
+    event: str
+    source: str | None
+    target: str
+    at_ms: int
+    actor: str
+    command_id: str
+    data: Data
+
+
+FINAL_STATES: Final[frozenset[str]] = frozenset(state.name for state in SESSION.states if state.final)
+
+
+def absent(session_id: str) -> Session:
+    """The session ``session_id`` before its ``create``."""
+    return Session(session_id)
+
+
+def alive(session: Session, _data: object, now_ms: int) -> bool:
+    """Now is before the idle deadline and before the absolute deadline."""
+    return now_ms < session.idle_deadline_ms and now_ms < session.absolute_deadline_ms
+
+
+def _same_subject(session: Session, data: Any, _now_ms: int) -> bool:
+    return bool(session.subject == data.subject)
+
+
+def _below_connection_limit(session: Session, _data: Any, _now_ms: int) -> bool:
+    return len(session.connections) < session.policy.connection_limit
+
+
+def _known_connection(session: Session, data: Any, _now_ms: int) -> bool:
+    return any(connection.connection_id == data.connection_id for connection in session.connections)
+
+
+def _last_connection(session: Session, _data: Any, _now_ms: int) -> bool:
+    return len(session.connections) == 1
+
+
+def _rotation_current(session: Session, data: Any, _now_ms: int) -> bool:
+    return bool(data.epoch == session.epoch and data.rotation == session.rotation)
+
+
+GUARDS: Final[dict[str, Callable[[Session, Any, int], bool]]] = {
+    "alive": alive,
+    "same_subject": _same_subject,
+    "below_connection_limit": _below_connection_limit,
+    "known_connection": _known_connection,
+    "last_connection": _last_connection,
+    "rotation_current": _rotation_current,
+}
+
+TABLE: Final[Table[Session, Any]] = Table(SESSION, GUARDS)
+
+
+def decide(session: Session, command: Command, now_ms: int) -> Transition:
+    """The transition that ``command`` causes at ``now_ms``. Nothing changes until it is recorded.
+
+    Should the caller's clock have been set back, the session's own last step counts as now: time never runs backwards
+    within a session.
+
+    Raises:
+        TransitionRefused: the declaration does not allow it.
+    """
+    data = command.data
+    now_ms = max(now_ms, session.updated_at_ms)
+    target = TABLE.step(session.state, data.event, session, data, now_ms)
+    return Transition(
+        session_id=session.session_id,
+        version=session.version + 1,
+        event=data.event,
+        source=session.state,
+        target=target,
+        at_ms=now_ms,
+        actor=command.actor,
+        command_id=command.command_id,
+        data=data,
+    )
+
+
+def evolve(session: Session, transition: Transition) -> Session:
+    """``session`` after ``transition``. The caller passes transitions that ``decide`` made, in version order."""
+    return msgspec.structs.replace(
+        session,
+        state=transition.target,
+        version=transition.version,
+        updated_at_ms=transition.at_ms,
+        **_CHANGES[transition.event](session, transition.data, transition.at_ms),
+    )
+
+
+def replay(session_id: str, transitions: Iterable[Transition]) -> Session:
+    """The session that the whole of its log, in version order, amounts to."""
+    session = absent(session_id)
+    for transition in transitions:
+        session = evolve(session, transition)
+    return session
+
+
+def _clocks(policy: Policy, at_ms: int) -> dict[str, Any]:
+    return {
+        "idle_deadline_ms": at_ms + policy.idle_timeout_ms,
+        "absolute_deadline_ms": at_ms + policy.absolute_timeout_ms,
+    }
+
+
+def _created(_session: Session, data: Create, at_ms: int) -> dict[str, Any]:
+    return {"policy": data.policy, "created_at_ms": at_ms, **_clocks(data.policy, at_ms)}
+
+
+def _authenticated(session: Session, data: Authenticate, at_ms: int) -> dict[str, Any]:
+    return {
+        "subject": data.subject,
+        "epoch": session.epoch + 1,
+        "rotated_at_ms": None,
+        **_clocks(session.policy, at_ms),
+    }
+
+
+def _connected(session: Session, data: Connect, _at_ms: int) -> dict[str, Any]:
+    others = tuple(c for c in session.connections if c.connection_id != data.connection_id)
+    return {"connections": (*others, Connection(data.connection_id, data.node))}
+
+
+def _disconnected(session: Session, data: Disconnect, _at_ms: int) -> dict[str, Any]:
+    return {"connections": tuple(c for c in session.connections if c.connection_id != data.connection_id)}
+
+
+def _refreshed(session: Session, _data: Refresh, at_ms: int) -> dict[str, Any]:
+    return {"rotation": session.rotation + 1, "rotated_at_ms": at_ms}
+
+
+def _touched(session: Session, _data: object, at_ms: int) -> dict[str, Any]:
+    return {"idle_deadline_ms": at_ms + session.policy.idle_timeout_ms}
+
+
+def _ended(_session: Session, data: Expire, _at_ms: int) -> dict[str, Any]:
+    return {"reason": data.reason, "connections": ()}
+
+
+_CHANGES: Final[dict[str, Callable[[Session, Any, int], dict[str, Any]]]] = {
+    "create": _created,
+    "authenticate": _authenticated,
+    "reauthenticate": _authenticated,
+    "connect": _connected,
+    "disconnect": _disconnected,
+    "refresh": _refreshed,
+    "touch": _touched,
+    "revoke": _ended,
+    "expire": _ended,
+}
+
+
+def overdue_reason(session: Session, now_ms: int) -> Reason:
+    """Which deadline ends ``session`` at ``now_ms``; the caller has found it not alive."""
+    return "absolute" if now_ms >= session.absolute_deadline_ms else "idle"
+
+
+def touch_due(session: Session, now_ms: int) -> bool:
+    """A tenth of the idle timeout has passed since the idle clock started, so activity is worth recording."""
+    idle_timeout_ms = session.policy.idle_timeout_ms
+    return now_ms >= session.idle_deadline_ms - idle_timeout_ms + idle_timeout_ms // 10
+
+
+class Standing(enum.Enum):
+    """What presenting a refresh token that really was issued means now."""
+
+    CURRENT = "current"
+    """Exchange it."""
+    REPEATED = "repeated"
+    """It was just exchanged, by another tab or in a lost reply: answer with the current one and write nothing."""
+    REUSED = "reused"
+    """It was exchanged longer ago: two parties hold it, so the session is revoked (RFC 9700, 4.14.2)."""
+    SUPERSEDED = "superseded"
+    """It is of an older epoch, from before a login: it opens nothing, and is no sign of theft."""
+
+
+def rotation_standing(session: Session, epoch: int, rotation: int, now_ms: int) -> Standing:
+    """How the refresh token of ``epoch`` and ``rotation`` stands with ``session`` at ``now_ms``."""
+    if epoch != session.epoch or rotation > session.rotation:
+        return Standing.SUPERSEDED
+    if rotation == session.rotation:
+        return Standing.CURRENT
+    if (
+        rotation == session.rotation - 1
+        and session.rotated_at_ms is not None
+        and now_ms <= session.rotated_at_ms + session.policy.refresh_grace_ms
+    ):
+        return Standing.REPEATED
+    return Standing.REUSED

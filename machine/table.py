@@ -1,0 +1,59 @@
+"""The declaration's rows, compiled into the step function that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from machine.errors import TransitionRefused
+from spec.transitions import Lifecycle
+
+InstanceT = TypeVar("InstanceT")
+DataT = TypeVar("DataT")
+
+Guard = Callable[[InstanceT, DataT, int], bool]
+
+
+class Table(Generic[InstanceT, DataT]):
+    """Every declared transition of one lifecycle, ready to be looked up by (state, event).
+
+    ``guards`` gives each guard the declaration names as a pure function of the instance, the command's data and the
+    time in milliseconds.
+
+    Raises:
+        ValueError: the guards given are not exactly the guards declared.
+    """
+
+    __slots__ = ("_candidates",)
+
+    def __init__(self, lifecycle: Lifecycle, guards: Mapping[str, Guard[InstanceT, DataT]]) -> None:
+        declared = {guard.name for guard in lifecycle.guards}
+        if declared != set(guards):
+            raise ValueError(f"guards declared {sorted(declared)}, given {sorted(guards)}")
+        candidates: dict[
+            tuple[str | None, str], list[tuple[str, tuple[tuple[Guard[InstanceT, DataT], bool, str], ...]]]
+        ] = {}
+        for row in lifecycle.transitions:
+            terms = tuple((guards[term.name], term.expected, str(term)) for term in row.guards)
+            candidates.setdefault((row.source, row.event), []).append((row.target, terms))
+        self._candidates = {key: tuple(rows) for key, rows in candidates.items()}
+
+    def step(self, state: str | None, event: str, instance: InstanceT, data: DataT, now_ms: int) -> str:
+        """The state that ``event`` leads to from ``state``: the first row whose guards all hold.
+
+        Raises:
+            TransitionRefused: no such row, or every row has a guard that fails; the first failing guard of the first
+                row is named.
+        """
+        rows = self._candidates.get((state, event))
+        if rows is None:
+            raise TransitionRefused(event, state)
+        failed: str | None = None
+        for target, terms in rows:
+            for guard, expected, name in terms:
+                if guard(instance, data, now_ms) is not expected:
+                    failed = failed or name
+                    break
+            else:
+                return target
+        raise TransitionRefused(event, state, failed)

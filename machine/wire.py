@@ -1,0 +1,82 @@
+"""What sessions and records look like outside: the JSON that HTTP, WebSocket and the command line share.
+
+Times are RFC 3339 UTC with milliseconds outside, integer milliseconds inside.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from machine.ledger import Record
+from machine.session import Session
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """A session as its owner sees it. ``expires_at`` is the absolute deadline; ``connections`` counts live sockets."""
+
+    session_id: str
+    state: str
+    version: int
+    subject: str | None
+    connections: int
+    created_at: str
+    idle_expires_at: str
+    expires_at: str
+    reason: str | None
+
+
+class TransitionView(msgspec.Struct, frozen=True):
+    """A recorded transition. ``digest`` is lower-case hex; ``data`` has the shape its event declares."""
+
+    position: int
+    session_id: str
+    version: int
+    event: str
+    source: str | None
+    target: str
+    at: str
+    actor: str
+    data: dict[str, Any]
+    digest: str
+
+
+def rfc3339(at_ms: int) -> str:
+    """``at_ms`` as RFC 3339 in UTC, for example ``2026-01-23T09:30:00.000Z``."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def session_view(session: Session) -> SessionView:
+    """``session`` (at version 1 or later) as its owner sees it."""
+    return SessionView(
+        session_id=session.session_id,
+        state=session.state or "",
+        version=session.version,
+        subject=session.subject,
+        connections=len(session.connections),
+        created_at=rfc3339(session.created_at_ms),
+        idle_expires_at=rfc3339(session.idle_deadline_ms),
+        expires_at=rfc3339(session.absolute_deadline_ms),
+        reason=session.reason,
+    )
+
+
+def transition_view(record: Record) -> TransitionView:
+    """``record`` as it is shown and pushed."""
+    step = record.transition
+    return TransitionView(
+        position=record.position,
+        session_id=step.session_id,
+        version=step.version,
+        event=step.event,
+        source=step.source,
+        target=step.target,
+        at=rfc3339(step.at_ms),
+        actor=step.actor,
+        data=msgspec.to_builtins(step.data),
+        digest=record.digest.hex(),
+    )

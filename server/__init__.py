@@ -1,0 +1,1 @@
+"""Makes the lifecycle happen over disk and network."""

@@ -1,0 +1,160 @@
+"""Wiring: the only place where the parts are put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import structlog
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+from litestar.types import Message, Scope
+
+from machine.closing import Close
+from server.clock import SystemClock
+from server.experience import auth_api, operations_api, sessions_api
+from server.experience.credentials import COOKIE_NAME
+from server.experience.problems import handle
+from server.experience.socket import connect
+from server.guard.accounts import Accounts
+from server.guard.keys import load_keys
+from server.guard.passwords import Passwords
+from server.guard.tokens import Tokens
+from server.runtime.connections import Connections
+from server.runtime.expiry import Expiry
+from server.runtime.recovery import disconnect_orphans
+from server.runtime.sessions import Sessions
+from server.services import Services
+from server.settings import Settings
+from server.surface.files import open_surface
+
+_log = structlog.get_logger("interlock.server")
+
+_BODY_LIMIT: Final = 64 * 1024
+
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The ASGI application. Its lifespan opens the log, puts right what a crash left, and closes everything again."""
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with open_services(settings) as services:
+            app.state.services = services
+            yield
+
+    return Litestar(
+        route_handlers=[*sessions_api.HANDLERS, *auth_api.HANDLERS, *operations_api.HANDLERS, connect],
+        lifespan=[lifespan],
+        exception_handlers={Exception: handle},
+        before_send=[_add_headers],
+        request_max_body_size=_BODY_LIMIT,
+        openapi_config=_openapi(),
+        logging_config=None,
+    )
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything the endpoints call, opened and recovered, until the context ends.
+
+    Raises:
+        SurfaceLocked, SurfaceFailed: the log can't be opened.
+        SettingsError: the keys can't be used.
+    """
+    data = Path(settings.data)
+    connections = Connections()
+
+    def stop(failure: str) -> None:
+        # Fail-stop: what memory says may be ahead of the disk, so no socket stays open on it.
+        _log.critical("surface.failed", failure=failure)
+        connections.close_all(Close("internal_error"))
+
+    async with open_surface(data, max_waiting=settings.log_queue, on_failure=stop) as surface:
+        keys = load_keys(data / "keys")
+        clock = SystemClock(floor_ms=await surface.log.latest_at_ms())
+        sessions = Sessions(surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions)
+        orphans = await disconnect_orphans(surface.log, sessions, settings.node)
+        expiry = Expiry(sessions, clock)
+        expiry.restore(await surface.log.live_deadlines())
+        sessions.subscribe(expiry.observe)
+        sessions.subscribe(connections.observe)
+        passwords = Passwords(
+            memory_kib=8 if settings.cheap_passwords_for_tests else settings.argon2_memory_kib,
+            iterations=1 if settings.cheap_passwords_for_tests else settings.argon2_iterations,
+            workers=settings.argon2_workers,
+            max_waiting=settings.argon2_queue,
+        )
+        services = Services(
+            settings=settings,
+            clock=clock,
+            log=surface.log,
+            sessions=sessions,
+            connections=connections,
+            accounts=Accounts(surface.accounts, passwords, clock),
+            tickets=surface.tickets,
+            tokens=Tokens(
+                keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
+            ),
+            keys=keys,
+        )
+        expiring = asyncio.create_task(expiry.run(), name="interlock-expiry")
+        if settings.cheap_passwords_for_tests:
+            _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
+        _log.info("server.ready", orphans_disconnected=orphans)
+        try:
+            yield services
+        finally:
+            expiring.cancel()
+            with suppress(asyncio.CancelledError):
+                await expiring
+            passwords.close()
+
+
+async def _add_headers(message: Message, _scope: Scope) -> None:
+    """Give every HTTP response the headers that keep a browser from guessing, framing, storing or telling."""
+    if message["type"] == "http.response.start":
+        headers = [*message.get("headers", ()), *_HEADERS]
+        if not any(name == b"cache-control" for name, _ in headers):
+            headers.append((b"cache-control", b"no-store"))
+        message["headers"] = headers
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Interlock",
+        version=version("interlock"),
+        summary="A session-lifecycle server.",
+        description=(
+            "Every session is an instance of one declared state machine: created → authenticated → connected → expired. "
+            "Each transition is on disk before it is answered. Errors are RFC 9457 problem details with a stable `type`. "
+            "The live connection is `WS /api/connect` (subprotocol `interlock.v1`)."
+        ),
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        path="/schema",
+        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin()],
+        tags=[
+            Tag(name="session", description="The caller's own session."),
+            Tag(name="auth", description="Accounts and tokens."),
+            Tag(name="sessions", description="All sessions of the caller's account."),
+            Tag(name="standards", description="For other software."),
+            Tag(name="operations", description="For whoever runs it."),
+        ],
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                "cookie": SecurityScheme(type="apiKey", name=COOKIE_NAME, security_scheme_in="cookie"),
+            }
+        ),
+    )

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: intent and context, no rules."""

@@ -1,0 +1,87 @@
+"""What endpoints answer with, and the one way tokens are handed out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response
+from litestar.datastructures import Cookie
+from msgspec import UNSET, Meta, UnsetType
+
+from machine.session import Session
+from server.experience.credentials import COOKIE_NAME, check_origin, from_browser
+from server.services import Services
+
+
+class TokenAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A session and its tokens. A browser finds the refresh token in its cookie instead of ``refresh_token``."""
+
+    session_id: Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])]
+    state: Annotated[str, Meta(examples=["authenticated"])]
+    version: Annotated[int, Meta(examples=[2])]
+    access_token: Annotated[
+        str, Meta(description="JWT for `Authorization: Bearer`.", examples=["eyJhbGciOiJFUzI1NiI…"])
+    ]
+    token_type: Annotated[str, Meta(examples=["Bearer"])]
+    expires_in: Annotated[int, Meta(description="Seconds until the access token expires.", examples=[300])]
+    refresh_token: str | UnsetType = UNSET
+
+
+class AccountAnswer(msgspec.Struct, frozen=True):
+    """A new account. ``subject`` is what sessions and tokens will call it."""
+
+    subject: Annotated[str, Meta(examples=["acc_3q2-7wAAQGmJw0m5bW9uZQ"])]
+    email: Annotated[str, Meta(examples=["ada@example.org"])]
+    created_at: Annotated[str, Meta(examples=["2026-01-23T09:30:00.000Z"])]
+
+
+class TicketAnswer(msgspec.Struct, frozen=True):
+    """A ticket for one WebSocket handshake: offer the subprotocols ``interlock.v1`` and ``ticket.<ticket>``."""
+
+    ticket: Annotated[str, Meta(examples=["pX1w3m…"])]
+    expires_in: Annotated[int, Meta(description="Seconds until the ticket expires.", examples=[30])]
+
+
+class EndedAnswer(msgspec.Struct, frozen=True):
+    """How many sessions were ended."""
+
+    ended: Annotated[int, Meta(examples=[2])]
+
+
+class HealthAnswer(msgspec.Struct, frozen=True):
+    """``ok``, or why not."""
+
+    status: Annotated[str, Meta(examples=["ok"])]
+
+
+def token_answer(services: Services, scope: Any, session: Session, status: int) -> Response[TokenAnswer]:
+    """Hand out ``session``'s current tokens.
+
+    To a browser's page the refresh token goes in a cookie that scripts can't read, and only there: a script that was
+    injected into the page can't ask for it in the body.
+    """
+    refresh_token = services.tokens.refresh_token(session)
+    in_cookie = from_browser(scope)
+    answer = TokenAnswer(
+        session_id=session.session_id,
+        state=session.state or "",
+        version=session.version,
+        access_token=services.tokens.access_token(session),
+        token_type="Bearer",  # noqa: S106  # RFC 6750's name of the scheme
+        expires_in=services.tokens.lifetime_s,
+        refresh_token=UNSET if in_cookie else refresh_token,
+    )
+    cookies = []
+    if in_cookie:
+        check_origin(scope, services.settings.origins)
+        max_age_s = max(0, session.absolute_deadline_ms - services.clock.now_ms()) // 1000
+        cookies = [session_cookie(refresh_token, max_age_s)]
+    return Response(answer, status_code=status, cookies=cookies)
+
+
+def session_cookie(value: str, max_age_s: int) -> Cookie:
+    """The cookie that holds a browser's refresh token; a ``max_age_s`` of 0 removes it."""
+    return Cookie(
+        key=COOKIE_NAME, value=value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="strict"
+    )

@@ -1,0 +1,212 @@
+"""Endpoints of accounts and tokens: register, log in, refresh, log out, change the password."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.params import JSONBody
+from litestar.types import ControllerRouterHandler
+from msgspec import Meta
+
+from machine.errors import (
+    AccountError,
+    AccountExists,
+    CredentialMissing,
+    CredentialRefused,
+    NotAuthenticated,
+    Overloaded,
+    PasswordRefused,
+    SessionNotFound,
+    TransitionRefused,
+)
+from machine.session import Session
+from machine.wire import rfc3339
+from server.experience.answers import AccountAnswer, TokenAnswer, session_cookie, token_answer
+from server.experience.credentials import (
+    bearer,
+    caller,
+    check_origin,
+    cookie,
+    from_browser,
+    prove_access_token,
+    prove_refresh_token,
+)
+from server.experience.problems import RequestRefused, responses
+from server.experience.sessions_api import CREDENTIALS, SECURITY, NoFields, end_others, services_of
+from server.services import Services
+
+Email = Annotated[str, Meta(max_length=320, description="Email address.", examples=["ada@example.org"])]
+Password = Annotated[
+    str,
+    Meta(max_length=4096, description="Password, at least 15 characters.", examples=["correct horse battery staple"]),
+]
+
+
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An email address and a password."""
+
+    email: Email
+    password: Password
+
+
+class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password that is, and the one that shall be."""
+
+    current_password: Password
+    new_password: Password
+
+
+class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The refresh token, unless it is in the cookie."""
+
+    refresh_token: Annotated[str, Meta(max_length=512, description="The last refresh token received.")] | None = None
+
+
+@post(
+    "/api/auth/register",
+    tags=["auth"],
+    summary="Make an account",
+    responses=responses(400, 403, 413, CredentialMissing, AccountExists, PasswordRefused, AccountError, Overloaded),
+)
+async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> AccountAnswer:
+    """Make an account. It does not log in: do that next."""
+    services = services_of(request)
+    _same_site(services, request)
+    if data is None:
+        raise CredentialMissing("send email and password")
+    account = await services.accounts.register(data.email, data.password)
+    return AccountAnswer(account.account_id, account.email, rfc3339(account.created_at_ms))
+
+
+@post(
+    "/api/auth/login",
+    status_code=200,
+    tags=["auth"],
+    summary="Log in",
+    responses=responses(400, 403, 413, *CREDENTIALS, TransitionRefused, Overloaded),
+    security=[{}, {"bearer": []}],
+)
+async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> Response[TokenAnswer]:
+    """Log in.
+
+    With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
+    without, a session is made. Either way the session that the answer names is on disk: open a WebSocket at once.
+    """
+    services = services_of(request)
+    _same_site(services, request)
+    if data is None:
+        raise CredentialMissing("send email and password")
+    token = bearer(request.scope)
+    current = (await prove_access_token(services, token)).session if token is not None else None
+    account = await services.accounts.prove(data.email, data.password)
+    if current is None:
+        current = await _cookie_session(services, request, account.account_id)
+    session = await services.sessions.authenticate(current, account.account_id, "password")
+    return token_answer(services, request.scope, session, 200)
+
+
+@post(
+    "/api/auth/refresh",
+    status_code=200,
+    tags=["auth"],
+    summary="Exchange the refresh token",
+    responses=responses(400, 403, 413, *CREDENTIALS, Overloaded),
+    security=[{}, {"cookie": []}],
+)
+async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[TokenAnswer]:
+    """Exchange the current refresh token (body or cookie) for its successor and a new access token.
+
+    The token before the current one is answered once more for a few seconds (two tabs, a lost reply). An older one ends the
+    session: somebody copied it.
+    """
+    services = services_of(request)
+    token = data.refresh_token if data is not None and data.refresh_token is not None else None
+    if token is None:
+        token = cookie(request.scope)
+        if token is None:
+            raise CredentialMissing("send refresh_token, or the cookie")
+        _same_site(services, request)
+    session, rotation = await prove_refresh_token(services, token)
+    session = await services.sessions.refresh(
+        session.session_id, session.epoch, rotation, session.subject or "anonymous"
+    )
+    return token_answer(services, request.scope, session, 200)
+
+
+@post(
+    "/api/auth/logout",
+    status_code=204,
+    tags=["auth"],
+    summary="Log out",
+    responses=responses(400, 403, 413, *CREDENTIALS, Overloaded),
+    security=[{"bearer": []}, {"cookie": []}],
+)
+async def log_out(
+    request: Request[Any, Any, Any],
+    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
+) -> Response[None]:
+    """End the session and close its sockets. The access token may be missing where the cookie is there."""
+    services = services_of(request)
+    _same_site(services, request)
+    token = bearer(request.scope)
+    held = cookie(request.scope)
+    if token is not None:
+        session = (await prove_access_token(services, token)).session
+    elif held is not None:
+        session, _ = await prove_refresh_token(services, held)
+    else:
+        raise CredentialMissing("send Authorization: Bearer <access token>")
+    await services.sessions.end(session, "logout", session.subject or "anonymous")
+    return Response(None, status_code=204, cookies=[session_cookie("", 0)] if held is not None else [])
+
+
+@post(
+    "/api/auth/password",
+    status_code=200,
+    tags=["auth"],
+    summary="Change the password",
+    responses=responses(400, 403, 413, *CREDENTIALS, NotAuthenticated, PasswordRefused, Overloaded),
+    security=SECURITY,
+)
+async def change_password(
+    request: Request[Any, Any, Any], data: JSONBody[PasswordChange | None] = None
+) -> Response[TokenAnswer]:
+    """Change the password. Every other session of the account ends, and this one's older tokens stop working."""
+    services = services_of(request)
+    session = await caller(services, request.scope)
+    if session.subject is None:
+        raise NotAuthenticated("an anonymous session has no password")
+    if data is None:
+        raise RequestRefused(400, "send current_password and new_password")
+    await services.accounts.change_password(session.subject, data.current_password, data.new_password)
+    await end_others(services, session, "password_changed")
+    session = await services.sessions.authenticate(session, session.subject, "password_change")
+    return token_answer(services, request.scope, session, 200)
+
+
+def _same_site(services: Services, request: Request[Any, Any, Any]) -> None:
+    if from_browser(request.scope):
+        check_origin(request.scope, services.settings.origins)
+
+
+async def _cookie_session(services: Services, request: Request[Any, Any, Any], subject: str) -> Session | None:
+    """The browser's session, if its cookie is good and it is anonymous or the same subject's.
+
+    A stale cookie is no reason to refuse a login, and another subject's session ends when somebody else logs in there.
+    """
+    token = cookie(request.scope)
+    if token is None or not from_browser(request.scope):
+        return None
+    try:
+        session, _ = await prove_refresh_token(services, token)
+    except (CredentialRefused, SessionNotFound):
+        return None
+    if session.subject not in {None, subject}:
+        await services.sessions.end(session, "logout", session.subject or "")
+        return None
+    return session
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [register, log_in, refresh, log_out, change_password]

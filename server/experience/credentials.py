@@ -1,0 +1,158 @@
+"""From a request's credentials to a session: bearer token, cookie, ticket; and which browser pages may use them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from machine.errors import CredentialInvalid, CredentialMissing, TokenExpired
+from machine.session import Session
+from server.experience.problems import RequestRefused
+from server.runtime.sessions import ensure_alive
+from server.services import Services
+
+COOKIE_NAME: Final = "__Host-interlock"
+"""RFC 6265bis, 4.1.3.2: a ``__Host-`` cookie is Secure, has Path=/ and no Domain, so no sibling host can plant one."""
+
+_BEARER: Final = b"bearer "
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """A session somebody has a valid credential for, and when that credential expires."""
+
+    session: Session
+    authorised_until_ms: int
+
+
+def header(scope: Any, name: bytes) -> str | None:
+    """The value of the header ``name`` (lower case) in an ASGI scope, or None."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")  # type: ignore[no-any-return]  # ASGI header values are bytes
+    return None
+
+
+def bearer(scope: Any) -> str | None:
+    """The bearer token of a request (RFC 6750, 2.1), or None when it has no Authorization header.
+
+    Raises:
+        CredentialInvalid: the Authorization header is of another scheme.
+    """
+    for key, value in scope["headers"]:
+        if key == b"authorization":
+            if value[:7].lower() != _BEARER:
+                raise CredentialInvalid("Authorization is not a bearer token")
+            return value[7:].strip().decode("latin-1")  # type: ignore[no-any-return]  # ASGI header values are bytes
+    return None
+
+
+def cookie(scope: Any) -> str | None:
+    """The refresh token in the request's cookie, or None."""
+    for key, value in scope["headers"]:
+        if key == b"cookie":
+            for pair in value.decode("latin-1").split(";"):
+                name, _, content = pair.strip().partition("=")
+                if name == COOKIE_NAME:
+                    return content  # type: ignore[no-any-return]  # ASGI header values are bytes
+    return None
+
+
+def from_browser(scope: Any) -> bool:
+    """A browser's page sent this: browsers add these headers to what scripts send, and scripts can't remove them."""
+    return any(key in {b"origin", b"sec-fetch-site"} for key, _ in scope["headers"])
+
+
+def check_origin(scope: Any, allowed: Iterable[str]) -> None:
+    """Refuse a page of another origin. A request without Origin is not a page's (ASVS 3.5.1, 4.4.2).
+
+    Raises:
+        RequestRefused: the Origin is neither the server's own host nor in ``allowed``.
+    """
+    origin = header(scope, b"origin")
+    if origin is None:
+        if header(scope, b"sec-fetch-site") in {"cross-site", "same-site"}:
+            raise RequestRefused(403, "another site's page may not use this")
+        return
+    if origin in allowed:
+        return
+    host = header(scope, b"host")
+    if host is None or urlsplit(origin).netloc.lower() != host.lower():
+        raise RequestRefused(403, "the page's origin is not in the server's setting `origins`")
+
+
+async def caller(services: Services, scope: Any) -> Session:
+    """The session of a request's bearer token; the request counts as activity.
+
+    Raises:
+        CredentialRefused, SessionNotFound: nobody can be told from it.
+    """
+    token = bearer(scope)
+    if token is None:
+        raise CredentialMissing("send Authorization: Bearer <access token>")
+    session = (await prove_access_token(services, token)).session
+    return await services.sessions.touch(session)
+
+
+async def prove_access_token(services: Services, token: str) -> Proof:
+    """The living session that ``token`` opens.
+
+    Raises:
+        CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound: it opens none.
+    """
+    claims = services.tokens.check_access_token(token)
+    session = services.sessions.cached(claims.sid) or await services.sessions.load(claims.sid)
+    ensure_alive(session, services.clock.now_ms())
+    if claims.epoch != session.epoch:
+        raise TokenExpired("the access token was superseded by a later login")
+    return Proof(session, claims.exp * 1000)
+
+
+async def prove_refresh_token(services: Services, token: str) -> tuple[Session, int]:
+    """The living session and the rotation of ``token``, whose MAC holds; what the rotation means, the runtime judges.
+
+    Raises:
+        CredentialInvalid, SessionEnded, SessionNotFound: it is no refresh token of a living session's epoch.
+    """
+    parsed = services.tokens.parse_refresh_token(token)
+    session = await services.sessions.load(parsed.session_id)
+    services.tokens.check_refresh_token(parsed, session)
+    ensure_alive(session, services.clock.now_ms())
+    return session, parsed.rotation
+
+
+async def prove_cookie(services: Services, token: str) -> Proof:
+    """The living session whose *current* refresh token a browser holds in its cookie; nothing is exchanged.
+
+    Raises:
+        CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: it is not current.
+    """
+    session, rotation = await prove_refresh_token(services, token)
+    if rotation != session.rotation:
+        raise TokenExpired("the cookie's token was already exchanged")
+    return Proof(session, services.clock.now_ms() + services.tokens.lifetime_s * 1000)
+
+
+async def prove_ticket(services: Services, ticket: str) -> Proof:
+    """The living session that a single-use ticket opens; the ticket is used up by this.
+
+    Raises:
+        CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: it opens none.
+    """
+    now_ms = services.clock.now_ms()
+    taken = await services.tickets.take(ticket_hash(ticket), now_ms)
+    if taken is None:
+        raise CredentialInvalid("the ticket is unknown, used up or expired")
+    session = await services.sessions.load(taken.session_id)
+    ensure_alive(session, now_ms)
+    if taken.epoch != session.epoch:
+        raise TokenExpired("the ticket was superseded by a later login")
+    return Proof(session, taken.authorised_until_ms)
+
+
+def ticket_hash(ticket: str) -> bytes:
+    """What is stored of ``ticket``: its SHA-256. 256 random bits need no slower hash."""
+    return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,187 @@
+"""Errors as RFC 9457 problem details. One table: what was raised → status, type, title.
+
+The ``type`` is a stable URN; its last part is the anchor in docs/reference/problems. ``detail`` never quotes what the client
+sent, so no secret comes back.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from msgspec import UNSET, Meta, UnsetType
+
+from machine import errors
+
+_log = structlog.get_logger("interlock.http")
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPE_PREFIX: Final = "urn:interlock:problem:"
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One kind of problem. ``recovery`` says what the client does next."""
+
+    status: int
+    name: str
+    title: str
+    recovery: str
+
+
+_KINDS: Final[dict[type[Exception], Kind]] = {
+    errors.CredentialMissing: Kind(
+        401, "credential-missing", "No credential", "Send a credential: log in, or refresh."
+    ),
+    errors.CredentialInvalid: Kind(
+        401,
+        "credential-invalid",
+        "The credential is not valid",
+        "Forget the credential and log in; do not retry with it.",
+    ),
+    errors.TokenExpired: Kind(
+        401, "token-expired", "The access token is no longer current", "POST /api/auth/refresh, then retry once."
+    ),
+    errors.SessionEnded: Kind(401, "session-ended", "The session has ended", "Start a new session; do not retry."),
+    errors.NotAuthenticated: Kind(
+        403, "login-required", "The session is anonymous", "POST /api/auth/login on this session."
+    ),
+    errors.TransitionRefused: Kind(
+        409,
+        "transition-refused",
+        "The lifecycle does not allow this",
+        "GET /api/session to see where the session stands.",
+    ),
+    errors.AccountExists: Kind(409, "account-exists", "The email address is taken", "Log in, or use another address."),
+    errors.PasswordRefused: Kind(422, "password-refused", "The password breaks a rule", "Choose another password."),
+    errors.AccountError: Kind(422, "account-refused", "The account can't be made", "Mend the request."),
+    errors.Overloaded: Kind(503, "overloaded", "Too much work is waiting", "Retry after the seconds in Retry-After."),
+    errors.SurfaceError: Kind(
+        503, "unavailable", "The log does not acknowledge writes", "Retry later; nothing was acknowledged."
+    ),
+}
+
+_UNKNOWN_SESSION: Final = Kind(
+    401, "session-not-found", "Session not found", "Start a new session; the credential names one that does not exist."
+)
+
+_BY_STATUS: Final[dict[int, Kind]] = {
+    400: Kind(400, "bad-request", "The request is malformed", "Mend the request; do not retry it as it is."),
+    403: Kind(
+        403,
+        "origin-refused",
+        "The Origin is not allowed",
+        "Call from an allowed origin, or without cookies from a program.",
+    ),
+    404: Kind(404, "not-found", "There is nothing here", "Mend the address or the id."),
+    405: Kind(405, "method-not-allowed", "The method is not allowed here", "Use a method that Allow lists."),
+    413: Kind(413, "too-large", "The body is too large", "Send less."),
+    415: Kind(415, "unsupported-media-type", "The body is not JSON", "Send application/json."),
+    426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", "Open it as a WebSocket."),
+    500: Kind(500, "internal-error", "Something went wrong", "Retry later; the server has logged it."),
+}
+
+
+def problem_kinds() -> list[Kind]:
+    """Every kind of problem, by status and name, for the docs."""
+    return sorted({*_KINDS.values(), *_BY_STATUS.values(), _UNKNOWN_SESSION}, key=lambda kind: (kind.status, kind.name))
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457 problem details. ``reason``, ``event``, ``state`` and ``guard`` come with the problems they belong to."""
+
+    type: Annotated[str, Meta(examples=["urn:interlock:problem:token-expired"])]
+    title: Annotated[str, Meta(examples=["The access token is no longer current"])]
+    status: Annotated[int, Meta(examples=[401])]
+    detail: Annotated[str, Meta(examples=["the access token has expired"])]
+    recovery: Annotated[str, Meta(examples=["POST /api/auth/refresh, then retry once."])]
+    reason: str | UnsetType = UNSET
+    event: str | UnsetType = UNSET
+    state: str | UnsetType | None = UNSET
+    guard: str | UnsetType | None = UNSET
+    errors: list[dict[str, str]] | UnsetType = UNSET
+
+
+class RequestRefused(errors.InterlockError):
+    """A request that HTTP has a status for; ``status`` is a key of the table above."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        self.status = status
+        super().__init__(detail)
+
+
+def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
+    """The problem that ``error`` is to the client, and the headers that go with it."""
+    kind = _kind(error)
+    headers: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+    detail = str(error) if isinstance(error, errors.InterlockError) else kind.title
+    match error:
+        case errors.TransitionRefused():
+            extra = {"event": error.event, "state": error.state, "guard": error.guard}
+        case errors.SessionEnded():
+            extra = {"reason": error.reason}
+        case errors.Overloaded():
+            headers["retry-after"] = str(error.retry_after_s)
+        case errors.SurfaceError():
+            detail = "nothing was acknowledged"
+        case ValidationException():
+            extra = {"errors": [_validation_row(row) for row in error.extra or ()]}
+            detail = error.detail.partition(" for ")[0]
+        case HTTPException() if kind.status < 500:  # noqa: PLR2004  # client errors say what they are, server errors do not
+            headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if kind.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2: a 401 comes with a challenge
+        scheme = 'Bearer realm="interlock"'
+        headers["www-authenticate"] = (
+            scheme if isinstance(error, errors.CredentialMissing) else f'{scheme}, error="invalid_token"'
+        )
+    return Problem(TYPE_PREFIX + kind.name, kind.title, kind.status, detail, kind.recovery, **extra), headers
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Litestar's exception handler for everything."""
+    problem, headers = problem_for(error)
+    if problem.status >= 500:  # noqa: PLR2004  # server errors
+        _log.error(
+            "http.failed",
+            method=request.method,
+            path=request.url.path,
+            problem=problem.type,
+            error=type(error).__name__,
+            exc_info=None if isinstance(error, errors.InterlockError) else error,
+        )
+    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
+    """What an endpoint's OpenAPI says of its errors: those of ``kinds`` and the ones any endpoint may answer."""
+    chosen = [_KINDS[kind] if isinstance(kind, type) else _BY_STATUS[kind] for kind in kinds]
+    chosen += [_BY_STATUS[500], _KINDS[errors.SurfaceError]]
+    titles: dict[int, list[str]] = {}
+    for kind in chosen:
+        titles.setdefault(kind.status, []).append(f"{kind.title} (`{kind.name}`): {kind.recovery}")
+    return {
+        status: ResponseSpec(Problem, description=" ".join(lines), media_type=MEDIA_TYPE, generate_examples=False)
+        for status, lines in titles.items()
+    }
+
+
+def _kind(error: Exception) -> Kind:
+    if isinstance(error, RequestRefused):
+        return _BY_STATUS[error.status]
+    if isinstance(error, errors.SessionNotFound):
+        return _UNKNOWN_SESSION
+    for base in type(error).__mro__:
+        if base in _KINDS:
+            return _KINDS[base]
+    if isinstance(error, HTTPException):
+        return _BY_STATUS.get(error.status_code, _BY_STATUS[500 if error.status_code >= 500 else 400])  # noqa: PLR2004  # the two families
+    return _BY_STATUS[500]
+
+
+def _validation_row(row: Any) -> dict[str, str]:
+    """Which field, and what is wrong with it; msgspec's messages quote no values."""
+    return {"field": str(row.get("key", "")), "message": str(row.get("message", ""))} if isinstance(row, dict) else {}

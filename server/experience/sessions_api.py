@@ -1,0 +1,179 @@
+"""Endpoints of sessions: begin one, look at one's own, list and end one's others."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, Response, delete, get, post
+from litestar.params import JSONBody, Parameter
+from litestar.types import ControllerRouterHandler
+
+from machine.errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    NotAuthenticated,
+    Overloaded,
+    SessionEnded,
+    TokenExpired,
+)
+from machine.session import Session
+from machine.wire import SessionView, TransitionView, session_view, transition_view
+from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer, token_answer
+from server.experience.credentials import bearer, caller, check_origin, from_browser, prove_access_token, ticket_hash
+from server.experience.problems import RequestRefused, responses
+from server.services import Services
+from server.surface.tickets import Ticket
+
+CREDENTIALS: Final = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded)
+SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
+_MAX_PAGE: Final = 1000
+
+
+class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An empty object: there is nothing a client may choose about a new session, least of all its id."""
+
+
+def services_of(request: Request[Any, Any, Any]) -> Services:
+    """The services that :mod:`server.app` wired."""
+    return request.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
+
+
+@post(
+    "/api/session",
+    tags=["session"],
+    summary="Begin an anonymous session",
+    responses=responses(400, 403, 413, Overloaded),
+)
+async def begin_session(
+    request: Request[Any, Any, Any],
+    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
+) -> Response[TokenAnswer]:
+    """Begin an anonymous session and hand out its tokens. Log in on it later: the session id stays."""
+    services = services_of(request)
+    if from_browser(request.scope):
+        check_origin(request.scope, services.settings.origins)
+    outcome = await services.sessions.begin("anonymous")
+    return token_answer(services, request.scope, outcome.session, 201)
+
+
+@get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)
+async def show_session(request: Request[Any, Any, Any]) -> SessionView:
+    """The session of the access token, as it stands."""
+    return session_view(await caller(services_of(request), request.scope))
+
+
+@get(
+    "/api/session/transitions",
+    tags=["session"],
+    summary="The recorded history of my session",
+    responses=responses(400, *CREDENTIALS),
+    security=SECURITY,
+)
+async def show_transitions(
+    request: Request[Any, Any, Any],
+    after_version: Annotated[int, Parameter(ge=0, le=2**53, description="Only transitions with a higher version.")] = 0,
+    limit: Annotated[int, Parameter(ge=1, le=_MAX_PAGE, description="How many at the most.")] = 100,
+) -> Response[list[TransitionView]]:
+    """The session's transitions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
+    services = services_of(request)
+    session = await caller(services, request.scope)
+    records = await services.sessions.history(session.session_id, after_version, limit)
+    headers = {}
+    if len(records) == limit:
+        after = records[-1].transition.version
+        headers["link"] = f'</api/session/transitions?after_version={after}&limit={limit}>; rel="next"'
+    return Response([transition_view(record) for record in records], headers=headers)
+
+
+@post(
+    "/api/session/ticket",
+    tags=["session"],
+    summary="A ticket for a WebSocket handshake",
+    responses=responses(*CREDENTIALS, NotAuthenticated, 400, 413, Overloaded),
+    security=SECURITY,
+)
+async def buy_ticket(
+    request: Request[Any, Any, Any],
+    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
+) -> Response[TicketAnswer]:
+    """A single-use ticket for clients that can't send headers with a WebSocket. It travels as a subprotocol, never in a URL."""
+    services = services_of(request)
+    token = bearer(request.scope)
+    session = await caller(services, request.scope)
+    if session.subject is None or token is None:
+        raise NotAuthenticated("log in first: an anonymous session never connects")
+    proof = await prove_access_token(services, token)
+    ticket = secrets.token_urlsafe(32)
+    now_ms = services.clock.now_ms()
+    lifetime_ms = round(services.settings.ticket_s * 1000)
+    await services.tickets.add(
+        Ticket(ticket_hash(ticket), session.session_id, session.epoch, proof.authorised_until_ms, now_ms + lifetime_ms),
+        now_ms,
+    )
+    return Response(TicketAnswer(ticket, lifetime_ms // 1000), status_code=201)
+
+
+@get(
+    "/api/sessions", tags=["sessions"], summary="All my sessions", responses=responses(*CREDENTIALS), security=SECURITY
+)
+async def list_sessions(request: Request[Any, Any, Any]) -> list[SessionView]:
+    """Every living session of the caller's account, oldest first; of an anonymous session, itself."""
+    services = services_of(request)
+    session = await caller(services, request.scope)
+    return [session_view(each) for each in await _own_sessions(services, session)]
+
+
+@delete(
+    "/api/sessions/{session_id:str}",
+    tags=["sessions"],
+    summary="End one of my sessions",
+    responses=responses(*CREDENTIALS, 404, Overloaded),
+    security=SECURITY,
+)
+async def end_session(request: Request[Any, Any, Any], session_id: str) -> None:
+    """End a session of the caller's account and close its sockets. Another account's session is not found."""
+    services = services_of(request)
+    own = await caller(services, request.scope)
+    for session in await _own_sessions(services, own):
+        if session.session_id == session_id:
+            await services.sessions.end(session, "revoked", own.subject or "anonymous")
+            return
+    raise RequestRefused(404, "no such session of yours")
+
+
+@delete(
+    "/api/sessions",
+    status_code=200,
+    tags=["sessions"],
+    summary="End all my other sessions",
+    responses=responses(*CREDENTIALS, Overloaded),
+    security=SECURITY,
+)
+async def end_other_sessions(request: Request[Any, Any, Any]) -> EndedAnswer:
+    """End every session of the caller's account but the one that asks."""
+    services = services_of(request)
+    own = await caller(services, request.scope)
+    return EndedAnswer(await end_others(services, own, "revoked"))
+
+
+async def end_others(services: Services, own: Session, reason: Any) -> int:
+    """End every session of ``own``'s subject but ``own``; how many there were."""
+    others = [s for s in await _own_sessions(services, own) if s.session_id != own.session_id]
+    return sum([await services.sessions.end(session, reason, own.subject or "anonymous") for session in others])
+
+
+async def _own_sessions(services: Services, own: Session) -> list[Session]:
+    return await services.sessions.of_subject(own.subject) if own.subject else [own]
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [
+    begin_session,
+    show_session,
+    show_transitions,
+    buy_ticket,
+    list_sessions,
+    end_session,
+    end_other_sessions,
+]

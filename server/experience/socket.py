@@ -1,0 +1,304 @@
+"""``WS /api/connect``: the live connection. The rules are :mod:`machine.conversation`'s; this moves its messages."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+from litestar import asgi
+from litestar.enums import ScopeType
+from litestar.types import Receive, Scope, Send
+from litestar.types.asgi_types import WebSocketAcceptEvent
+
+from machine.closing import Close
+from machine.commands import Connect, Disconnect
+from machine.conversation import SUBPROTOCOL, Conversation, Limits
+from machine.errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    CredentialRefused,
+    InterlockError,
+    NotAuthenticated,
+    Overloaded,
+    SessionEnded,
+    SessionNotFound,
+    TokenExpired,
+    TransitionRefused,
+)
+from machine.ledger import Record
+from machine.session import Session
+from server.experience.credentials import (
+    Proof,
+    bearer,
+    check_origin,
+    cookie,
+    from_browser,
+    prove_access_token,
+    prove_cookie,
+    prove_ticket,
+)
+from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
+from server.experience.protocol import ABORT
+from server.ids import new_id
+from server.runtime.sessions import commands, ensure_alive
+from server.services import Services
+
+MESSAGE_BYTES: Final = 64 * 1024
+_OUTBOX_LIMIT: Final = 256
+_TICKET_PREFIX: Final = "ticket."
+_ABNORMAL: Final = 1006
+
+
+@asgi("/api/connect", copy_scope=False)
+async def connect(scope: Scope, receive: Receive, send: Send) -> None:
+    """Open the live connection, or say why not."""
+    if scope["type"] == ScopeType.HTTP:
+        await _refuse(scope, send, RequestRefused(426, "open this address as a WebSocket"))
+        return
+    services: Services = scope["litestar_app"].state.services
+    await receive()
+    try:
+        subprotocol = _admit(services, scope)
+    except InterlockError as error:
+        await _refuse(scope, send, error)
+        return
+    accept: WebSocketAcceptEvent = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
+    connection_id = new_id("con")
+    try:
+        async with asyncio.timeout(services.settings.handshake_timeout_s):
+            proof = await _prove(services, scope)
+            session = await _record_connect(services, proof.session, connection_id)
+    except (InterlockError, TimeoutError) as error:
+        # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
+        closing = closing_for(error)
+        await send(accept)
+        await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+        return
+    socket = Socket(services, scope, send, connection_id, session, proof.authorised_until_ms)
+    await socket.run(accept, receive)
+
+
+class Socket:
+    """One open WebSocket: the registry's port at one end, ASGI's ``send`` at the other.
+
+    Nothing runs for an idle one: the receive loop waits, one timer waits for the credential's expiry, and a task to send
+    lives only while there is something to send.
+    """
+
+    __slots__ = ("_abort", "_accepted", "_conversation", "_send", "_sending", "_services", "_timer")
+
+    def __init__(
+        self,
+        services: Services,
+        scope: Any,
+        send: Send,
+        connection_id: str,
+        session: Session,
+        authorised_until_ms: int,
+    ) -> None:
+        self._services = services
+        self._send: Any = send
+        self._abort = scope["extensions"].get(ABORT, {}).get("abort")
+        self._conversation = Conversation(
+            connection_id, session, authorised_until_ms=authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
+        )
+        self._accepted = False
+        self._sending: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self, accept: Any, receive: Any) -> None:
+        """Hold the connection until it ends, then record that it is gone."""
+        conversation, services = self._conversation, self._services
+        code = _ABNORMAL
+        services.connections.register(conversation.session_id, conversation.connection_id, self)
+        try:
+            session = await services.sessions.load(conversation.session_id)
+            # From here to the greeting nothing waits: whatever is recorded later reaches the registered port.
+            self._look_again(session)
+            await self._send(accept)
+            self._accepted = True
+            self._set_timer()
+            self._flush()
+            code = await self._receive_all(receive)
+        except SessionNotFound:
+            self.close(Close("session_not_found"))
+        except InterlockError:
+            self.close(Close("internal_error"))
+        except OSError:
+            self.close(Close("bye"))
+        finally:
+            services.connections.unregister(conversation.session_id, conversation.connection_id)
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._record_disconnect(code)
+            if self._sending is not None:
+                await self._sending
+
+    def observe(self, record: Record, session: Session) -> None:
+        """See :class:`server.runtime.connections.Port`."""
+        self._conversation.observe(record, session)
+        self._flush()
+
+    def close(self, closing: Close) -> None:
+        """See :class:`server.runtime.connections.Port`."""
+        self._conversation.close(closing)
+        self._flush()
+
+    async def _record_disconnect(self, code: int) -> None:
+        conversation = self._conversation
+        if conversation.closing is not None and conversation.closing.name == "session_ended":
+            return
+        # A session that ended in the meantime has nothing to record; a log that stopped is read again at the next start.
+        with suppress(InterlockError):
+            await self._services.sessions.submit(
+                conversation.session_id, *commands("server", Disconnect(conversation.connection_id, code))
+            )
+
+    def _look_again(self, session: Session) -> None:
+        """Registering came after the connect was recorded: a revocation may have come in between and missed the port."""
+        try:
+            ensure_alive(session, self._services.clock.now_ms())
+        except SessionEnded as ended:
+            self._conversation.close(closing_for(ended))
+            return
+        settings = self._services.settings
+        self._conversation.greet(
+            session, ping_interval_ms=round(settings.ping_interval_s * 1000), limits=Limits(message_bytes=MESSAGE_BYTES)
+        )
+
+    async def _receive_all(self, receive: Any) -> int:
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return int(message.get("code") or _ABNORMAL)
+            if message.get("text") is None:
+                self._conversation.receive_bytes()
+            else:
+                request = self._conversation.receive_text(message["text"])
+                if request is not None:
+                    await self._reauthorise(request.access_token)
+            self._flush()
+
+    async def _reauthorise(self, token: str) -> None:
+        try:
+            proof = await prove_access_token(self._services, token)
+            if proof.session.session_id != self._conversation.session_id:
+                raise CredentialInvalid("the token is of another session")
+        except InterlockError as error:
+            self._conversation.close(closing_for(error))
+            return
+        self._conversation.authorise(proof.session.epoch, proof.authorised_until_ms)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0, self._conversation.deadline_ms - self._services.clock.now_ms()) / 1000
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
+
+    def _tick(self) -> None:
+        self._conversation.tick(self._services.clock.now_ms())
+        if self._conversation.closing is None:
+            self._set_timer()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._accepted and self._sending is None:
+            self._sending = asyncio.create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        """Send what waits; when the conversation is over, close. A peer that does not read is cut."""
+        conversation = self._conversation
+        try:
+            async with asyncio.timeout(self._services.settings.send_timeout_s) as deadline:
+                while messages := conversation.take():
+                    for text in messages:
+                        await self._send({"type": "websocket.send", "text": text})
+                        deadline.reschedule(asyncio.get_running_loop().time() + self._services.settings.send_timeout_s)
+                if conversation.closing is None:
+                    self._sending = None
+                    return
+                closing = conversation.closing
+                await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+        except TimeoutError:
+            conversation.close(Close("slow_consumer"))
+            if self._abort is not None:
+                self._abort()
+        except (OSError, RuntimeError):
+            # The peer is gone; the receive loop hears of it too.
+            conversation.close(Close("bye"))
+
+
+def closing_for(error: Exception) -> Close:
+    """How a connection ends that failed with ``error``."""
+    match error:
+        case SessionNotFound():
+            return Close("session_not_found")
+        case SessionEnded():
+            return Close("session_ended", error.reason)
+        case TokenExpired():
+            return Close("token_expired")
+        case CredentialRefused() | NotAuthenticated():
+            return Close("not_authenticated", str(error))
+        case TransitionRefused(guard="below_connection_limit"):
+            return Close("too_many_connections")
+        case TransitionRefused(state="created"):
+            return Close("not_authenticated", "the session is anonymous; log in first")
+        case Overloaded() | TimeoutError():
+            return Close("overloaded")
+    return Close("internal_error")
+
+
+def _admit(services: Services, scope: Any) -> str | None:
+    """What can be refused before the upgrade, over HTTP: origin, overload, subprotocol. Returns the one to speak."""
+    check_origin(scope, services.settings.origins)
+    if services.draining or len(services.connections) >= services.settings.connections_total:
+        raise Overloaded
+    offered = scope["subprotocols"]
+    if SUBPROTOCOL in offered:
+        return SUBPROTOCOL
+    if offered:
+        raise RequestRefused(400, f"offer the subprotocol {SUBPROTOCOL}")
+    return None
+
+
+async def _prove(services: Services, scope: Any) -> Proof:
+    """The session of the handshake's credential: bearer header, else ticket, else cookie."""
+    token = bearer(scope)
+    if token is not None:
+        return await prove_access_token(services, token)
+    for offered in scope["subprotocols"]:
+        if offered.startswith(_TICKET_PREFIX):
+            return await prove_ticket(services, offered.removeprefix(_TICKET_PREFIX))
+    held = cookie(scope)
+    if held is not None and from_browser(scope):
+        return await prove_cookie(services, held)
+    raise CredentialMissing("no credential")
+
+
+async def _record_connect(services: Services, session: Session, connection_id: str) -> Session:
+    """The session after its ``connect``.
+
+    Raises:
+        SessionEnded: it was alive when it was proved, and no more when the connect was decided.
+    """
+    connect_command = Connect(connection_id, services.settings.node)
+    try:
+        actor = session.subject or "anonymous"
+        return (await services.sessions.submit(session.session_id, *commands(actor, connect_command))).session
+    except TransitionRefused:
+        ensure_alive(await services.sessions.load(session.session_id), services.clock.now_ms())
+        raise
+
+
+async def _refuse(scope: Any, send: Any, error: Exception) -> None:
+    """Answer ``error`` as a problem over HTTP, before any upgrade."""
+    problem, headers = problem_for(error)
+    prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    body = msgspec.json.encode(problem)
+    raw_headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": f"{prefix}.start", "status": problem.status, "headers": raw_headers})
+    await send({"type": f"{prefix}.body", "body": body, "more_body": False})

@@ -1,0 +1,1 @@
+"""Proves who is calling: passwords, tokens, keys."""

@@ -1,0 +1,93 @@
+"""One server process: the listening socket, signals, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from typing import Any
+
+import structlog
+import uvicorn
+
+from machine.closing import Close
+from server.app import create_app
+from server.experience.protocol import WebSocketProtocol
+from server.experience.socket import MESSAGE_BYTES
+from server.services import Services
+from server.settings import Settings
+
+_log = structlog.get_logger("interlock.server")
+
+
+class Server(uvicorn.Server):
+    """uvicorn, draining: sockets are told to come back (1001) and their disconnects recorded before anything closes."""
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no new work, end what is open, then let uvicorn stop."""
+        self._services.draining = True
+        for listener in self.servers:
+            listener.close()
+        connections = self._services.connections
+        connections.close_all(Close("draining"))
+        deadline = asyncio.get_running_loop().time() + self._services.settings.drain_s
+        while len(connections) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110  # once in a life
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+
+async def serve(settings: Settings, *, on_ready: Any = None) -> None:
+    """Run one server until it is told to stop (SIGTERM or SIGINT).
+
+    ``on_ready`` is called with the base URL once requests are answered.
+
+    Raises:
+        InterlockError: the server can't start; the message says why.
+    """
+    app = create_app(settings)
+    listener = _listen(settings.host, settings.port)
+    async with app.lifespan():
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws=WebSocketProtocol,
+            ws_max_size=MESSAGE_BYTES,
+            ws_ping_interval=settings.ping_interval_s,
+            ws_ping_timeout=settings.ping_timeout_s,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        )
+        server = Server(config, app.state.services)
+        # uvicorn raises the signal again when it is done; by then it has been heeded.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _heeded)
+        if on_ready is not None:
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            asyncio.get_running_loop().call_soon(on_ready, f"http://{shown}:{port}")
+        await server.serve(sockets=[listener])
+    _log.info("server.stopped")
+
+
+def _heeded(_number: int, _frame: object) -> None:
+    """Nothing is left to do for this signal."""
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The listening socket, bound before anything is opened, so that a port in use is said first."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.set_inheritable(True)
+    return listener

@@ -1,0 +1,1 @@
+"""The one authority over sessions. It knows nothing of HTTP."""

@@ -1,0 +1,93 @@
+"""Writes down the end of every session whose deadline has passed.
+
+The guard ``alive`` refuses an overdue session everything from the millisecond of its deadline on; this makes the end
+durable and closes the sockets. One heap entry a session: a deadline only ever moves later, so an entry that comes up early
+is put back at the session's deadline of now, and activity costs the heap nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from contextlib import suppress
+
+import structlog
+
+from machine.commands import Expire
+from machine.errors import Overloaded, SessionNotFound, SurfaceError, TransitionRefused
+from machine.ledger import Record
+from machine.session import Session, overdue_reason
+from server.clock import Clock
+from server.runtime.sessions import Sessions, commands
+
+_log = structlog.get_logger("interlock.expiry")
+
+_LONGEST_SLEEP_S = 1.0
+"""The wall clock may jump; so it is looked at this often."""
+
+_AT_ONCE = 512
+"""How many expiries are handed to the log together."""
+
+_RETRY_MS = 1000
+
+
+class Expiry:
+    """The heap and the task that empties it."""
+
+    def __init__(self, sessions: Sessions, clock: Clock) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._heap: list[tuple[int, str]] = []
+        self._earlier = asyncio.Event()
+
+    def restore(self, deadlines: list[tuple[int, str]]) -> None:
+        """Start from (deadline in ms, session id) of every session that has not ended."""
+        self._heap = deadlines
+        heapq.heapify(self._heap)
+
+    def observe(self, record: Record, session: Session) -> None:
+        """Watch a session from its creation on."""
+        if record.transition.version == 1:
+            self._push(session.deadline_ms, session.session_id)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self._expire_due()
+            self._earlier.clear()
+            delay_s = _LONGEST_SLEEP_S
+            if self._heap:
+                delay_s = min(delay_s, max(0, self._heap[0][0] - self._clock.now_ms()) / 1000)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._earlier.wait(), delay_s)
+
+    async def _expire_due(self) -> None:
+        while self._heap and self._heap[0][0] <= self._clock.now_ms():
+            due: list[str] = []
+            while self._heap and len(due) < _AT_ONCE and self._heap[0][0] <= self._clock.now_ms():
+                due.append(heapq.heappop(self._heap)[1])
+            await asyncio.gather(*map(self._expire, due))
+
+    async def _expire(self, session_id: str) -> None:
+        try:
+            session = await self._sessions.load(session_id)
+            if session.ended:
+                return
+            now_ms = self._clock.now_ms()
+            if now_ms < session.deadline_ms:
+                self._push(session.deadline_ms, session_id)
+                return
+            await self._sessions.submit(session_id, *commands("server", Expire(overdue_reason(session, now_ms))))
+        except SessionNotFound:
+            _log.error("expiry.session_not_found", session_id=session_id)
+        except (TransitionRefused, Overloaded):
+            # It ended or was renewed in the meantime, or the log is busy: look again soon.
+            self._push(self._clock.now_ms() + _RETRY_MS, session_id)
+        except SurfaceError as error:
+            # Fail-stop: nothing can be written before a restart, which rebuilds the heap.
+            _log.error("expiry.stopped", session_id=session_id, error=str(error))
+
+    def _push(self, deadline_ms: int, session_id: str) -> None:
+        heapq.heappush(self._heap, (deadline_ms, session_id))
+        if self._heap[0][1] == session_id:
+            self._earlier.set()

@@ -1,0 +1,276 @@
+"""The one door: every change of every session passes :meth:`Sessions.submit`, and nothing else changes one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from machine.commands import Authenticate, Command, Create, Data, Policy, Reason, Reauthenticate, Refresh, Revoke, Touch
+from machine.errors import (
+    CredentialInvalid,
+    SessionEnded,
+    SessionNotFound,
+    SurfaceFailed,
+    TransitionRefused,
+    VersionConflict,
+)
+from machine.ledger import Record
+from machine.session import Session, Standing, absent, decide, evolve, overdue_reason, rotation_standing, touch_due
+from server.clock import Clock
+from server.ids import new_id, new_session_id
+from server.surface.log import Step, TransitionLog
+
+Listener = Callable[[Record, Session], None]
+"""Told of every recorded transition and the session after it, on the event loop, in the order of each session."""
+
+_CONFLICT_RETRIES: Final = 3
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of commands: the session as it stands now, and what they recorded (nothing for a repeat)."""
+
+    session: Session
+    records: list[Record]
+
+
+class Sessions:
+    """All sessions. Commands to one session are taken in turn; commands to different ones are written together.
+
+    ``cache_limit``: how many sessions are kept in memory; the rest are one read away.
+    """
+
+    def __init__(self, log: TransitionLog, clock: Clock, *, policy: Policy, cache_limit: int) -> None:
+        self._log = log
+        self._clock = clock
+        self._policy = policy
+        self._cache_limit = cache_limit
+        self._cache: dict[str, Session] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        """Have ``listener`` told of every transition from now on."""
+        self._listeners.append(listener)
+
+    def check_alive(self) -> None:
+        """Refuse once the log has stopped: memory may then hold what disk does not.
+
+        Raises:
+            SurfaceFailed: the log stopped at an I/O error.
+        """
+        if self._log.failure is not None:
+            raise SurfaceFailed(self._log.failure)
+
+    def cached(self, session_id: str) -> Session | None:
+        """The current session if it is in memory. It is exact: memory changes only with the log."""
+        self.check_alive()
+        return self._cache.get(session_id)
+
+    async def load(self, session_id: str) -> Session:
+        """The current session.
+
+        Raises:
+            SessionNotFound: there is none.
+            SurfaceFailed: the log has stopped.
+        """
+        session = self.cached(session_id)
+        if session is not None:
+            return session
+        # In turn with the session's commands, so that what is read can't be older than what memory held and dropped.
+        async with self._turn(session_id):
+            return await self._read(session_id)
+
+    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of the session with a version above ``after_version``, oldest first."""
+        self.check_alive()
+        return await self._log.history(session_id, after_version, limit)
+
+    async def of_subject(self, subject: str) -> list[Session]:
+        """The subject's sessions that are alive now, oldest first."""
+        self.check_alive()
+        now_ms = self._clock.now_ms()
+        return [session for session in await self._log.sessions_of(subject) if now_ms < session.deadline_ms]
+
+    async def begin(self, actor: str, *more: Data) -> Outcome:
+        """Create a session under the server's policy and submit ``more`` to it, all in one durable batch."""
+        session_id = new_session_id(self._clock.now_ms())
+        return await self.submit(session_id, *commands(actor, Create(self._policy), *more))
+
+    async def submit(self, session_id: str, *asked: Command) -> Outcome:
+        """Decide ``asked`` in order, record them durably as one batch, then tell the listeners. All happen, or none.
+
+        A repeated command id gives the session as it stands and what was recorded the first time. Cancelling the caller
+        does not undo what was handed to the log, and the listeners are told of it all the same.
+
+        Raises:
+            TransitionRefused: the lifecycle does not allow one of them; nothing changed.
+            SessionNotFound: there is no such session, and the first command does not create it.
+            RecordRefused, SurfaceFailed, Overloaded: nothing was acknowledged.
+        """
+        for _ in range(_CONFLICT_RETRIES):
+            try:
+                return await self._submit_once(session_id, asked)
+            except VersionConflict:
+                self._cache.pop(session_id, None)
+        raise SurfaceFailed("the session kept changing under another writer")
+
+    async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Session:
+        """Answer the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
+
+        The current one is exchanged. The one before it, within its grace, is answered with the current one again and
+        nothing is written. An older one is in two hands, so the session is revoked (RFC 9700, 4.14.2).
+
+        Raises:
+            SessionEnded: the session is not alive, or has just been revoked because the token was reused.
+            CredentialInvalid: the token is of an epoch before the session's last login.
+        """
+        try:
+            return (await self.submit(session_id, *commands(actor, Refresh(epoch, rotation)))).session
+        except TransitionRefused:
+            session = await self.load(session_id)
+            now_ms = self._clock.now_ms()
+            ensure_alive(session, now_ms)
+            standing = rotation_standing(session, epoch, rotation, now_ms)
+            if standing is Standing.REPEATED:
+                return session
+            if standing is Standing.REUSED:
+                await self.submit(session_id, *commands("server", Revoke("token_reuse")))
+                raise SessionEnded("token_reuse") from None
+            raise CredentialInvalid("the refresh token was superseded by a later login") from None
+
+    async def touch(self, session: Session) -> Session:
+        """Note activity in ``session``: recorded at most once per tenth of the idle timeout, otherwise free."""
+        if not touch_due(session, self._clock.now_ms()):
+            return session
+        return (await self.submit(session.session_id, *commands(session.subject or "anonymous", Touch()))).session
+
+    async def authenticate(self, session: Session | None, subject: str, method: str) -> Session:
+        """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
+
+        Raises:
+            TransitionRefused: the session is another subject's, or not alive.
+        """
+        if session is None:
+            return (await self.begin(subject, Authenticate(subject, method))).session
+        if session.subject is None:
+            with suppress(TransitionRefused):
+                return (
+                    await self.submit(session.session_id, *commands(subject, Authenticate(subject, method)))
+                ).session
+            # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
+            # a refusal with a better reason.
+        return (await self.submit(session.session_id, *commands(subject, Reauthenticate(subject, method)))).session
+
+    async def end(self, session: Session, reason: Reason, actor: str) -> bool:
+        """Revoke ``session``; False when it had ended already."""
+        try:
+            await self.submit(session.session_id, *commands(actor, Revoke(reason)))
+        except TransitionRefused:
+            return False
+        return True
+
+    async def _submit_once(self, session_id: str, asked: tuple[Command, ...]) -> Outcome:
+        turn = self._turn(session_id)
+        await turn.acquire()
+        try:
+            before = await self._read_for(session_id, asked[0])
+            steps = self._decide(before, asked)
+            appended = self._log.append(steps)
+        except TransitionRefused:
+            turn.release()
+            return await self._recall(session_id, asked)
+        except BaseException:
+            turn.release()
+            raise
+        # The session's turn ends, and the listeners hear of it, when the log answers: also if the caller is gone by then.
+        appended.add_done_callback(lambda future: self._settle(future, turn, steps))
+        records = await asyncio.shield(appended)
+        if records[0].transition.version != steps[0].transition.version:
+            return Outcome(await self.load(session_id), records)
+        return Outcome(steps[-1].session, records)
+
+    def _turn(self, session_id: str) -> asyncio.Lock:
+        """The session's lock. It lives as long as somebody holds it or waits for it."""
+        turn = self._turns.get(session_id)
+        if turn is None:
+            turn = self._turns[session_id] = asyncio.Lock()
+        return turn
+
+    async def _read(self, session_id: str) -> Session:
+        """The current session, for whoever holds its turn."""
+        session = self.cached(session_id) or await self._log.load(session_id)
+        if session is None:
+            raise SessionNotFound(session_id)
+        return self._remember(session)
+
+    async def _read_for(self, session_id: str, first: Command) -> Session:
+        try:
+            return await self._read(session_id)
+        except SessionNotFound:
+            if isinstance(first.data, Create):
+                return absent(session_id)
+            raise
+
+    def _decide(self, session: Session, asked: tuple[Command, ...]) -> list[Step]:
+        now_ms = self._clock.now_ms()
+        steps = []
+        for command in asked:
+            transition = decide(session, command, now_ms)
+            session = evolve(session, transition)
+            steps.append(Step(transition, session))
+        return steps
+
+    async def _recall(self, session_id: str, asked: tuple[Command, ...]) -> Outcome:
+        """A refusal stands, unless the command is a repeat of one that was recorded."""
+        record = await self._log.recorded(session_id, asked[0].command_id)
+        session = await self.load(session_id)
+        if record is None:
+            self._decide(session, asked)
+            raise VersionConflict(session_id, session.version)
+        return Outcome(session, [record])
+
+    def _settle(self, appended: asyncio.Future[list[Record]], turn: asyncio.Lock, steps: list[Step]) -> None:
+        session_id = steps[0].transition.session_id
+        try:
+            if appended.cancelled() or appended.exception() is not None:
+                self._cache.pop(session_id, None)
+                return
+            records = appended.result()
+            if records[0].transition.version != steps[0].transition.version:
+                self._cache.pop(session_id, None)
+                return
+            self._remember(steps[-1].session)
+            for record, step in zip(records, steps, strict=True):
+                for listener in self._listeners:
+                    listener(record, step.session)
+        finally:
+            turn.release()
+
+    def _remember(self, session: Session) -> Session:
+        self._cache.pop(session.session_id, None)
+        self._cache[session.session_id] = session
+        if len(self._cache) > self._cache_limit:
+            del self._cache[next(iter(self._cache))]
+        return session
+
+
+def ensure_alive(session: Session, now_ms: int) -> None:
+    """Check that ``session`` lives at ``now_ms``, whether or not its end is written down.
+
+    Raises:
+        SessionEnded: it does not, and why.
+    """
+    if session.ended:
+        raise SessionEnded(session.reason or "")
+    if now_ms >= session.deadline_ms:
+        raise SessionEnded(overdue_reason(session, now_ms))
+
+
+def commands(actor: str, *asked: Data) -> tuple[Command, ...]:
+    """``asked`` as commands of ``actor``, each with a new id."""
+    return tuple(Command(new_id("cmd"), actor, data) for data in asked)

@@ -1,0 +1,30 @@
+"""What the endpoints work with. :mod:`server.app` makes one of these; nothing else wires."""
+
+from __future__ import annotations
+
+import msgspec
+
+from server.clock import Clock
+from server.guard.accounts import Accounts
+from server.guard.keys import Keys
+from server.guard.tokens import Tokens
+from server.runtime.connections import Connections
+from server.runtime.sessions import Sessions
+from server.settings import Settings
+from server.surface.log import TransitionLog
+from server.surface.tickets import TicketStore
+
+
+class Services(msgspec.Struct):
+    """Everything an endpoint may call. ``draining``: the server is stopping and takes no new work."""
+
+    settings: Settings
+    clock: Clock
+    log: TransitionLog
+    sessions: Sessions
+    connections: Connections
+    accounts: Accounts
+    tickets: TicketStore
+    tokens: Tokens
+    keys: Keys
+    draining: bool = False

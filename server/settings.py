@@ -1,0 +1,169 @@
+"""Every setting, once: its name, default, unit and meaning. Flags, environment, TOML file and docs are derived from here.
+
+A setting ``x`` is the flag ``--x`` (with ``-`` for ``_``), the variable ``INTERLOCK_X``, or the key ``x`` of the TOML file that
+``--config`` or ``INTERLOCK_CONFIG`` names. The flag wins over the variable, the variable over the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from machine.commands import Policy
+from machine.errors import SettingsError
+
+Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
+Count = Annotated[int, Meta(ge=1, le=100_000_000)]
+
+
+def _doc(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole configuration of one server."""
+
+    host: Annotated[str, _doc("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535), _doc("Port to listen on; 0 takes a free one.")] = 8700
+    data: Annotated[str, _doc("Folder of the log (interlock.db) and the keys (keys/).")] = "data"
+    node: Annotated[str, Meta(min_length=1, max_length=64), _doc("Name of this server in the log's connections.")] = (
+        "node-1"
+    )
+
+    origins: Annotated[
+        tuple[str, ...],
+        _doc("Browser origins that may use cookies and WebSockets, besides the server's own; comma-separated."),
+    ] = ()
+    issuer: Annotated[str, Meta(min_length=1), _doc("`iss` of access tokens.")] = "interlock"
+    audience: Annotated[str, Meta(min_length=1), _doc("`aud` of access tokens.")] = "interlock"
+
+    idle_timeout_s: Annotated[Seconds, _doc("A session without activity for this long expires.")] = 1800.0
+    absolute_timeout_s: Annotated[Seconds, _doc("A session expires this long after its last login.")] = 43_200.0
+    access_token_s: Annotated[Count, _doc("Life of an access token, in whole seconds.")] = 300
+    refresh_grace_s: Annotated[
+        float,
+        Meta(ge=0, le=300),
+        _doc("How long the refresh token before the current one is still answered (two tabs, a lost reply)."),
+    ] = 10.0
+    ticket_s: Annotated[Seconds, _doc("Life of a WebSocket ticket.")] = 30.0
+
+    connections_per_session: Annotated[Count, _doc("Live WebSockets a session may hold.")] = 8
+    connections_total: Annotated[Count, _doc("Live WebSockets the server holds before it refuses more with 503.")] = (
+        50_000
+    )
+    ping_interval_s: Annotated[Seconds, _doc("How often the server pings each WebSocket.")] = 20.0
+    ping_timeout_s: Annotated[Seconds, _doc("How long it waits for the pong before it closes with 4504.")] = 20.0
+    send_timeout_s: Annotated[
+        Seconds, _doc("How long a WebSocket that does not read is waited for before it is cut.")
+    ] = 5.0
+    handshake_timeout_s: Annotated[Seconds, _doc("How long a WebSocket handshake may take to prove itself.")] = 10.0
+    drain_s: Annotated[Seconds, _doc("How long a stopping server waits for requests and sockets to end.")] = 10.0
+
+    argon2_memory_kib: Annotated[int, Meta(ge=19_456, le=4_194_304), _doc("Memory of one password hash, in KiB.")] = 19_456
+    argon2_iterations: Annotated[int, Meta(ge=2, le=1000), _doc("Passes of one password hash.")] = 2
+    argon2_workers: Annotated[Count, _doc("Password hashes computed at a time.")] = 2
+    argon2_queue: Annotated[Count, _doc("Password hashes that may wait before logins get 503.")] = 128
+
+    cached_sessions: Annotated[Count, _doc("Sessions kept in memory; the others are one read away.")] = 200_000
+    log_queue: Annotated[Count, _doc("Writes that may wait for the disk before callers get 503.")] = 20_000
+    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$"), _doc("debug, info, warning or error.")] = (
+        "info"
+    )
+    log_json: Annotated[bool, _doc("Log JSON lines instead of text for people.")] = False
+
+    cheap_passwords_for_tests: bool = False
+    """Password hashes that cost nothing and protect nothing. Only INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS=1 sets it: no flag, no
+    file."""
+
+    @property
+    def policy(self) -> Policy:
+        """What new sessions live under."""
+        return Policy(
+            idle_timeout_ms=_ms(self.idle_timeout_s),
+            absolute_timeout_ms=_ms(self.absolute_timeout_s),
+            connection_limit=self.connections_per_session,
+            refresh_grace_ms=_ms(self.refresh_grace_s),
+        )
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting, for flags and docs. ``kind`` is str, int, float, bool or tuple (comma-separated)."""
+
+    name: str
+    kind: type
+    default: Any
+    description: str
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"INTERLOCK_{self.name.upper()}"
+
+
+def setting_rows() -> tuple[SettingRow, ...]:
+    """Every setting, in the order in which they are declared."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return tuple(
+        SettingRow(field.name, _kind(hints[field.name]), field.default, _description(hints[field.name]))
+        for field in msgspec.structs.fields(Settings)
+        if field.name != _TESTS_ONLY
+    )
+
+
+def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], config: Path | None = None) -> Settings:
+    """The settings that flags (those given, by setting name), environment and TOML file amount to.
+
+    Raises:
+        SettingsError: the file can't be read, or a setting is unknown, of the wrong type or out of range.
+    """
+    values: dict[str, Any] = {}
+    config = config or (Path(environment["INTERLOCK_CONFIG"]) if environment.get("INTERLOCK_CONFIG") else None)
+    if config is not None:
+        try:
+            values.update(tomllib.loads(config.read_text()))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{config}: {error}") from None
+    for row in setting_rows():
+        if row.variable in environment:
+            values[row.name] = _from_text(row, environment[row.variable])
+    if _TESTS_ONLY in values:
+        raise SettingsError(f"{config}: {_TESTS_ONLY} is not a setting")
+    values[_TESTS_ONLY] = environment.get(f"INTERLOCK_{_TESTS_ONLY.upper()}") == "1"
+    values.update({name: value for name, value in flags.items() if value is not None})
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _from_text(row: SettingRow, text: str) -> Any:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if row.kind is tuple else text
+
+
+def _kind(hint: Any) -> type:
+    while not isinstance(hint, type | types.GenericAlias):
+        hint = get_args(hint)[0]
+    return tuple if isinstance(hint, types.GenericAlias) else hint
+
+
+def _description(hint: Any) -> str:
+    return next(m.description for m in hint.__metadata__ if isinstance(m, Meta) and m.description)
+
+
+_TESTS_ONLY: Final = "cheap_passwords_for_tests"
+_MS_PER_S: Final = 1000
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * _MS_PER_S)

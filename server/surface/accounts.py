@@ -1,0 +1,95 @@
+"""Accounts as they are stored: who may log in, and the hash of the password."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import msgspec
+
+from machine.errors import AccountExists
+from server.surface.engine import Connection
+from server.surface.sqlite import Reader
+from server.surface.writer import Writer, raise_again
+
+_COLUMNS: Final = "account_id, email, password_hash, created_at_ms, password_changed_at_ms"
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One account. ``email`` is normalised; ``password_hash`` is an argon2id string with its own parameters and salt."""
+
+    account_id: str
+    email: str
+    password_hash: str
+    created_at_ms: int
+    password_changed_at_ms: int
+
+
+class AccountStore(Protocol):
+    """Where accounts are kept. Every implementation passes the same contract suite."""
+
+    async def add(self, account: Account) -> None:
+        """Store a new account durably.
+
+        Raises:
+            AccountExists: the email address is taken; nothing changed.
+        """
+        ...
+
+    async def by_email(self, email: str) -> Account | None:
+        """The account with this normalised email address, or None."""
+        ...
+
+    async def by_id(self, account_id: str) -> Account | None:
+        """The account with this id, or None."""
+        ...
+
+    async def set_password(self, account_id: str, old_hash: str, new_hash: str, at_ms: int) -> bool:
+        """Replace ``old_hash`` durably; False, and nothing changed, when it is no longer the account's."""
+        ...
+
+
+class SqliteAccounts:
+    """:class:`AccountStore` in the log's own file."""
+
+    def __init__(self, writer: Writer, reader: Reader) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def add(self, account: Account) -> None:
+        """See :meth:`AccountStore.add`."""
+
+        def run(connection: Connection) -> None:
+            connection.execute(
+                f"INSERT INTO accounts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608  # column names of ours
+                msgspec.structs.astuple(account),
+            )
+
+        def diagnose(_connection: Connection, _error: Exception) -> None:
+            raise AccountExists("an account with this email address exists")
+
+        await self._writer.submit(run, diagnose)
+
+    async def by_email(self, email: str) -> Account | None:
+        """See :meth:`AccountStore.by_email`."""
+        return await self._one("email", email)
+
+    async def by_id(self, account_id: str) -> Account | None:
+        """See :meth:`AccountStore.by_id`."""
+        return await self._one("account_id", account_id)
+
+    async def set_password(self, account_id: str, old_hash: str, new_hash: str, at_ms: int) -> bool:
+        """See :meth:`AccountStore.set_password`."""
+
+        def run(connection: Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE accounts SET password_hash = ?, password_changed_at_ms = ?"
+                " WHERE account_id = ? AND password_hash = ?",
+                (new_hash, at_ms, account_id, old_hash),
+            )
+            return bool(changed.rowcount)
+
+        return await self._writer.submit(run, raise_again)
+
+    async def _one(self, column: str, value: str) -> Account | None:
+        rows = await self._reader.rows(f"SELECT {_COLUMNS} FROM accounts WHERE {column} = ?", value)  # noqa: S608  # column names of ours
+        return Account(*rows[0]) if rows else None

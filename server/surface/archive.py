@@ -1,0 +1,89 @@
+"""Reading a log as it lies on disk, for the command line: no server needed, and none disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import sqlite_utils
+
+from machine.errors import LedgerFault, SurfaceFailed
+from machine.ledger import Record, StoredRow, Verifier, parse
+from machine.session import Session
+from server.surface.engine import Error, open_reader
+from server.surface.files import LOG_NAME
+from server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row
+from server.surface.sqlite import HISTORY, SESSION
+
+_PAGE: Final = 1000
+
+
+class Archive:
+    """One log, opened for reading."""
+
+    def __init__(self, database: sqlite_utils.Database) -> None:
+        self._database = database
+
+    def record_count(self) -> int:
+        """How many records the log holds, as its last position says."""
+        return int(self._database.execute("SELECT coalesce(max(position), 0) FROM transitions").fetchone()[0])
+
+    def rows(self) -> Iterator[StoredRow]:
+        """Every record as stored, in order of position, unchecked."""
+        yield from map(
+            stored_row,
+            self._database.execute(f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"),  # noqa: S608  # column names of ours
+        )
+
+    def history(self, session_id: str) -> list[Record]:
+        """All records of a session, oldest first; empty when there is no such session."""
+        rows = self._database.execute(HISTORY, (session_id, 0, -1)).fetchall()
+        return [parse(stored_row(row)) for row in rows]
+
+    def verify(self) -> Iterator[int]:
+        """Check the whole log in one pass, yielding the position reached every thousand records and at the end.
+
+        Raises:
+            LedgerFault: the first fault: in the chain, in a record, or between the log and the projection.
+        """
+        verifier = Verifier()
+        for row in self.rows():
+            session = verifier.feed(row)
+            if session.ended:
+                self._check_projection(session, row.position)
+            if row.position % _PAGE == 0:
+                yield row.position
+        for session in verifier.live.values():
+            self._check_projection(session, verifier.position)
+        projected = self._database.execute("SELECT count(*) FROM sessions").fetchone()[0]
+        if projected != verifier.session_count:
+            raise LedgerFault(
+                verifier.position, f"the projection has {projected} sessions, the log {verifier.session_count}"
+            )
+        yield verifier.position
+
+    def _check_projection(self, session: Session, position: int) -> None:
+        row = self._database.execute(SESSION, (session.session_id,)).fetchone()
+        if row is None:
+            raise LedgerFault(position, f"session {session.session_id} is missing from the projection")
+        projected = session_from(row)
+        if projected != session:
+            raise LedgerFault(position, f"the projection of session {session.session_id} differs from its log")
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open the log at ``path``: the database file, or the data folder that holds it.
+
+    Raises:
+        SurfaceFailed: there is none, or it can't be read.
+    """
+    database = open_reader(path / LOG_NAME if path.is_dir() else path)
+    try:
+        yield Archive(database)
+    except Error as error:
+        raise SurfaceFailed(f"{path} can't be read: {error}") from error
+    finally:
+        database.conn.close()

@@ -1,0 +1,81 @@
+"""SQLite itself: which library, which version, how a connection is set up.
+
+``pysqlite3`` bundles its own SQLite. The one inside many Pythons is older than 3.51.3 and has the WAL-reset bug, which can
+corrupt a database that a reader and a writer share.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pysqlite3 as sqlite
+import sqlite_utils
+
+from machine.errors import SurfaceFailed
+
+MINIMUM_VERSION: Final = (3, 51, 3)
+
+Connection = sqlite.Connection
+Error = sqlite.Error
+IntegrityError = sqlite.IntegrityError
+
+
+def is_busy(error: Exception) -> bool:
+    """``error`` says only that another connection holds a lock."""
+    return bool(getattr(error, "sqlite_errorcode", None) == sqlite.SQLITE_BUSY)
+
+
+def check_version(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None:
+    """Refuse an SQLite that may corrupt the log.
+
+    Raises:
+        SurfaceFailed: ``version`` is older than 3.51.3.
+    """
+    if version < MINIMUM_VERSION:
+        have, need = (".".join(map(str, v)) for v in (version, MINIMUM_VERSION))
+        raise SurfaceFailed(
+            f"SQLite {have} has the WAL-reset bug, which can corrupt the log; Interlock needs {need} or newer"
+            " (pip install --upgrade pysqlite3)"
+        )
+
+
+def open_writer(path: Path) -> sqlite_utils.Database:
+    """The one connection that writes. WAL, and every commit is synced (``synchronous=FULL``) before it returns.
+
+    ``recursive_triggers`` lets the append-only triggers see the deletes inside ``INSERT OR REPLACE``.
+    """
+    check_version()
+    connection = sqlite.connect(str(path), isolation_level=None, check_same_thread=False, cached_statements=256)
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "recursive_triggers=ON",
+        "foreign_keys=ON",
+        "cache_size=-65536",
+        "wal_autocheckpoint=4000",
+        "busy_timeout=5000",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return sqlite_utils.Database(connection, recursive_triggers=True)
+
+
+def open_reader(path: Path) -> sqlite_utils.Database:
+    """A connection that can't write.
+
+    Raises:
+        SurfaceFailed: there is no readable SQLite database at ``path``.
+    """
+    check_version()
+    if not path.is_file():
+        raise SurfaceFailed(f"no log at {path}")
+    try:
+        connection = sqlite.connect(
+            f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA cache_size=-32768")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except Error as error:
+        raise SurfaceFailed(f"{path} can't be read: {error}") from error
+    return sqlite_utils.Database(connection)

@@ -1,0 +1,97 @@
+"""Opening the data folder: the lock that keeps a second server out, and the log with all that is stored beside it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import sqlite_utils
+
+from machine.errors import SurfaceFailed, SurfaceLocked
+from server.surface.accounts import AccountStore, SqliteAccounts
+from server.surface.engine import Error, open_reader, open_writer
+from server.surface.log import TransitionLog
+from server.surface.schema import migrate
+from server.surface.sqlite import ChainHead, Reader, SqliteLog
+from server.surface.tickets import SqliteTickets, TicketStore
+from server.surface.writer import Writer
+
+LOG_NAME: Final = "interlock.db"
+_LOCK_NAME: Final = "interlock.lock"
+_MAX_BATCH: Final = 1024
+
+
+class Surface(msgspec.Struct, frozen=True):
+    """Everything that is stored, opened."""
+
+    log: TransitionLog
+    accounts: AccountStore
+    tickets: TicketStore
+
+
+@asynccontextmanager
+async def open_surface(data: Path, *, max_waiting: int, on_failure: Callable[[str], None]) -> AsyncIterator[Surface]:
+    """Open (or make) the log in folder ``data`` for this process alone, until the context ends.
+
+    ``max_waiting``: how many writes may wait before callers are told Overloaded. ``on_failure`` is called once, on the
+    event loop, should the log stop at an I/O error.
+
+    Raises:
+        SurfaceLocked: another server has it open.
+        SurfaceFailed: it can't be opened, is not a log, or is of a newer version.
+    """
+    lock = _lock(data)
+    try:
+        database = _prepare(data / LOG_NAME)
+        head = ChainHead(database.conn)
+        writer = Writer(
+            database, max_waiting=max_waiting, max_batch=_MAX_BATCH, on_undo=head.reread, on_failure=on_failure
+        )
+        writer.start()
+        reader = Reader(open_reader(data / LOG_NAME))
+        try:
+            yield Surface(
+                SqliteLog(writer, reader, head), SqliteAccounts(writer, reader), SqliteTickets(writer, reader)
+            )
+        finally:
+            await reader.close()
+            await writer.close()
+    finally:
+        os.close(lock)
+
+
+def _prepare(path: Path) -> sqlite_utils.Database:
+    try:
+        database = open_writer(path)
+        path.chmod(0o600)
+        migrate(database)
+    except Error as error:
+        raise SurfaceFailed(f"{path} can't be opened: {error}") from error
+    return database
+
+
+def _lock(data: Path) -> int:
+    """Hold the folder's lock file; the kernel releases it when this process ends, however it ends."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(data / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SurfaceFailed(f"{data} can't be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise SurfaceLocked(
+            f"another server{f' (process {holder})' if holder else ''} has {data / LOG_NAME} open; stop it first, or choose"
+            " another folder with --data"
+        ) from None
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

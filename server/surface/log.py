@@ -1,0 +1,71 @@
+"""The transition log as the rest of the server sees it. Which engine is below, nobody above knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from machine.ledger import Record
+from machine.session import Session, Transition
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One transition to append, and the session as it stands after it (the new projection)."""
+
+    transition: Transition
+    session: Session
+
+
+class TransitionLog(Protocol):
+    """Append-only, durable, ordered. Every implementation passes ``tests/server/surface_contract.py``."""
+
+    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        """Append ``steps``, of one session and in version order, all or none; the future resolves when they are on disk.
+
+        The future's callbacks run in the order of the log. Cancelling whoever waits does not undo the append. When the
+        first step's command id is already recorded for this session, nothing is written and the future gives what was
+        recorded from that command on.
+
+        The future raises:
+            VersionConflict: the session is not at the version the first step follows.
+            RecordRefused: the database's own rules refuse a step.
+            SurfaceFailed: an I/O error; whether the steps are on disk is unknown until a restart.
+            Overloaded: too many appends are waiting; nothing was queued.
+        """
+        ...
+
+    async def load(self, session_id: str) -> Session | None:
+        """The session as its last recorded transition left it, or None."""
+        ...
+
+    async def recorded(self, session_id: str, command_id: str) -> Record | None:
+        """The first record that the command ``command_id`` left in this session, or None."""
+        ...
+
+    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of the session with a version above ``after_version``, oldest first."""
+        ...
+
+    async def sessions_of(self, subject: str) -> list[Session]:
+        """The subject's sessions that have not ended, oldest first."""
+        ...
+
+    async def live_deadlines(self) -> list[tuple[int, str]]:
+        """(deadline in ms, session id) of every session that has not ended, in no order."""
+        ...
+
+    async def connected_on(self, node: str) -> list[Session]:
+        """The sessions that hold at least one connection which ``node`` opened."""
+        ...
+
+    async def latest_at_ms(self) -> int:
+        """The time of the newest record; 0 in an empty log. The server's clock starts no earlier."""
+        ...
+
+    @property
+    def failure(self) -> str | None:
+        """Why the surface has stopped acknowledging, or None while it works."""
+        ...

@@ -1,0 +1,178 @@
+"""The tables, the triggers that guard them, and how an older file is brought up to date.
+
+The database itself refuses an illegal row, whoever types it: a transition that is not declared, one that does not follow
+the session's last, a change or removal of a record (also by ``INSERT OR REPLACE``), a projection that runs ahead of the log.
+What is legal comes from the declaration: :func:`migrate` fills the ``lifecycle`` table from it and refills it when the
+declaration has changed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlite_utils
+from sqlite_utils.migrations import Migrations
+
+from machine.errors import SurfaceFailed
+from server.surface.engine import Error
+from spec.export import sql_rows, sql_table
+from spec.lifecycles import SESSION
+
+_migrations: Final = Migrations("interlock")
+
+_TABLES: Final = (
+    """
+    CREATE TABLE transitions (
+        position INTEGER PRIMARY KEY,
+        session_id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        source TEXT,
+        target TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        actor TEXT NOT NULL,
+        command_id TEXT NOT NULL,
+        data TEXT NOT NULL,
+        digest BLOB NOT NULL CHECK (length(digest) = 32),
+        UNIQUE (session_id, version),
+        UNIQUE (session_id, command_id)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE sessions (
+        session_id TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        subject TEXT,
+        epoch INTEGER NOT NULL,
+        rotation INTEGER NOT NULL,
+        rotated_at_ms INTEGER,
+        connections TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL,
+        idle_deadline_ms INTEGER NOT NULL,
+        absolute_deadline_ms INTEGER NOT NULL,
+        idle_timeout_ms INTEGER NOT NULL,
+        absolute_timeout_ms INTEGER NOT NULL,
+        connection_limit INTEGER NOT NULL,
+        refresh_grace_ms INTEGER NOT NULL,
+        reason TEXT
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX sessions_live ON sessions (session_id, idle_deadline_ms, absolute_deadline_ms) WHERE reason IS NULL",
+    "CREATE INDEX sessions_connected ON sessions (session_id) WHERE connections <> '[]'",
+    "CREATE INDEX sessions_by_subject ON sessions (subject, created_at_ms) WHERE subject IS NOT NULL AND reason IS NULL",
+    """
+    CREATE TABLE accounts (
+        account_id TEXT PRIMARY KEY,
+        email TEXT NOT NULL UNIQUE,
+        password_hash TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        password_changed_at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE tickets (
+        ticket_hash BLOB PRIMARY KEY CHECK (length(ticket_hash) = 32),
+        session_id TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        authorised_until_ms INTEGER NOT NULL,
+        expires_at_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX tickets_by_expiry ON tickets (expires_at_ms)",
+)
+
+_TRIGGERS: Final = {
+    "transitions_legal": """
+        BEFORE INSERT ON transitions BEGIN
+            SELECT RAISE(ABORT, 'transitions: not a declared transition') WHERE NOT EXISTS (
+                SELECT 1 FROM lifecycle
+                WHERE event = NEW.event AND source = coalesce(NEW.source, '') AND target = NEW.target);
+            SELECT RAISE(ABORT, 'transitions: position does not follow the last record')
+                WHERE NEW.position <> coalesce((SELECT max(position) FROM transitions), 0) + 1;
+            SELECT RAISE(ABORT, 'transitions: does not follow the session''s last record') WHERE NOT EXISTS (
+                SELECT 1 FROM sessions
+                WHERE session_id = NEW.session_id AND version = NEW.version - 1 AND state IS NEW.source)
+                AND NOT (NEW.version = 1 AND NEW.source IS NULL
+                         AND NOT EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id));
+            SELECT RAISE(ABORT, 'transitions: this command is already recorded') WHERE EXISTS (
+                SELECT 1 FROM transitions WHERE session_id = NEW.session_id AND command_id = NEW.command_id);
+        END""",
+    "transitions_no_update": """
+        BEFORE UPDATE ON transitions BEGIN SELECT RAISE(ABORT, 'transitions: records are never changed'); END""",
+    "transitions_no_delete": """
+        BEFORE DELETE ON transitions BEGIN SELECT RAISE(ABORT, 'transitions: records are never removed'); END""",
+    "sessions_follow_insert": """
+        BEFORE INSERT ON sessions BEGIN
+            SELECT RAISE(ABORT, 'sessions: a projection begins with its first record') WHERE NEW.version <> 1
+                OR EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id) OR NOT EXISTS (
+                SELECT 1 FROM transitions
+                WHERE session_id = NEW.session_id AND version = 1 AND target = NEW.state);
+        END""",
+    "sessions_follow_update": """
+        BEFORE UPDATE ON sessions BEGIN
+            SELECT RAISE(ABORT, 'sessions: the projection only follows the log') WHERE NEW.session_id <> OLD.session_id
+                OR NEW.version <> OLD.version + 1 OR NOT EXISTS (
+                SELECT 1 FROM transitions
+                WHERE session_id = NEW.session_id AND version = NEW.version AND target = NEW.state);
+        END""",
+    "sessions_no_delete": """
+        BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'sessions: the projection only follows the log'); END""",
+    "lifecycle_no_insert": """
+        BEFORE INSERT ON lifecycle BEGIN SELECT RAISE(ABORT, 'lifecycle: generated from the declaration'); END""",
+    "lifecycle_no_update": """
+        BEFORE UPDATE ON lifecycle BEGIN SELECT RAISE(ABORT, 'lifecycle: generated from the declaration'); END""",
+    "lifecycle_no_delete": """
+        BEFORE DELETE ON lifecycle BEGIN SELECT RAISE(ABORT, 'lifecycle: generated from the declaration'); END""",
+}
+
+
+@_migrations()
+def m001_tables(database: sqlite_utils.Database) -> None:
+    """The log, its projection, accounts and tickets."""
+    for statement in _TABLES:
+        database.execute(statement)
+
+
+def migrate(database: sqlite_utils.Database) -> None:
+    """Bring the file up to this version's tables and this declaration's legal transitions.
+
+    Raises:
+        SurfaceFailed: the file is not an Interlock log, or is of a newer version.
+    """
+    try:
+        known = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+        if known and "_sqlite_migrations" not in known:
+            raise SurfaceFailed("this database holds tables that are not Interlock's")
+        newer = {m.name for m in _migrations.applied(database)} - {m.name for m in _migrations._migrations}  # noqa: SLF001  # the library offers no public list of its own names
+        if newer:
+            raise SurfaceFailed(f"this log was written by a newer Interlock (it has {', '.join(sorted(newer))})")
+        _migrations.apply(database)
+        _install_legality(database)
+    except Error as error:
+        raise SurfaceFailed(f"the log can't be prepared: {error}") from error
+
+
+def _install_legality(database: sqlite_utils.Database) -> None:
+    """Make lifecycle table and triggers say what this program declares; write nothing when they already do."""
+    triggers = {name: f"CREATE TRIGGER {name}{body}" for name, body in _TRIGGERS.items()}
+    rows = sorted(sql_rows(SESSION))
+    installed = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall())
+    has_table = database["lifecycle"].exists()
+    current = (
+        sorted(database.execute("SELECT event, source, target, guards FROM lifecycle").fetchall())
+        if has_table
+        else None
+    )
+    if installed == triggers and current == rows:
+        return
+    with database.atomic():
+        for name in installed:
+            database.execute(f"DROP TRIGGER {name}")
+        if has_table:
+            database.execute("DROP TABLE lifecycle")
+        database.execute(sql_table())
+        database.conn.executemany("INSERT INTO lifecycle VALUES (?, ?, ?, ?)", rows)
+        for statement in triggers.values():
+            database.execute(statement)

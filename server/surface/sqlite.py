@@ -1,0 +1,167 @@
+"""The transition log in one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import msgspec
+import sqlite_utils
+
+from machine.errors import RecordRefused, SurfaceFailed, VersionConflict
+from machine.ledger import GENESIS, Record, chain, parse
+from machine.session import Session
+from server.surface.engine import Connection, Error
+from server.surface.log import Step
+from server.surface.rows import (
+    INSERT_SESSION,
+    INSERT_TRANSITION,
+    SESSION_COLUMNS,
+    TRANSITION_COLUMNS,
+    UPDATE_SESSION,
+    all_values,
+    changing_values,
+    session_from,
+    stored_row,
+)
+from server.surface.writer import Writer
+
+T = TypeVar("T")
+
+_LAST: Final = "SELECT position, digest FROM transitions ORDER BY position DESC LIMIT 1"
+_BY_COMMAND: Final = (
+    f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE session_id = ? AND version >= "  # noqa: S608  # column names of ours
+    "(SELECT version FROM transitions WHERE session_id = ?1 AND command_id = ?2) ORDER BY version LIMIT ?3"
+)
+HISTORY: Final = (
+    f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE session_id = ? AND version > ? ORDER BY version LIMIT ?"  # noqa: S608  # column names of ours
+)
+SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE session_id = ?"  # noqa: S608  # column names of ours
+_OF_SUBJECT: Final = (
+    f"SELECT {SESSION_COLUMNS} FROM sessions WHERE subject = ? AND reason IS NULL ORDER BY created_at_ms"  # noqa: S608  # column names of ours
+)
+_CONNECTED: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE connections <> '[]'"  # noqa: S608  # column names of ours
+_LIVE: Final = "SELECT min(idle_deadline_ms, absolute_deadline_ms), session_id FROM sessions WHERE reason IS NULL"
+
+
+class Reader:
+    """Reads in a thread of its own, so that a slow disk never holds up the event loop."""
+
+    def __init__(self, database: sqlite_utils.Database) -> None:
+        self._connection: Final[Connection] = database.conn
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="interlock-reader")
+
+    async def run(self, query: Callable[[Connection], T]) -> T:
+        """What ``query`` returns.
+
+        Raises:
+            SurfaceFailed: the database could not be read.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, query, self._connection)
+        except Error as error:
+            raise SurfaceFailed(f"the log can't be read: {error}") from error
+
+    async def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT."""
+        return await self.run(lambda connection: connection.execute(statement, parameters).fetchall())
+
+    async def close(self) -> None:
+        """Finish what is under way and close the connection."""
+        await asyncio.to_thread(self._pool.shutdown)
+        self._connection.close()
+
+
+class ChainHead:
+    """Position and digest of the last record, as the writer's thread knows it; read again after anything is undone."""
+
+    __slots__ = ("_connection", "digest", "position")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.position = 0
+        self.digest = GENESIS
+        self.reread()
+
+    def reread(self) -> None:
+        """Take the last record of the database, as the open transaction sees it."""
+        self.position, self.digest = self._connection.execute(_LAST).fetchone() or (0, GENESIS)
+
+
+class SqliteLog:
+    """:class:`server.surface.log.TransitionLog` over one writer and one reader of the same file."""
+
+    def __init__(self, writer: Writer, reader: Reader, head: ChainHead) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._head = head
+
+    @property
+    def failure(self) -> str | None:
+        """Why the surface has stopped acknowledging, or None while it works."""
+        return self._writer.failure
+
+    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        """See :meth:`server.surface.log.TransitionLog.append`."""
+        return self._writer.submit(
+            lambda connection: self._write(connection, steps),
+            lambda connection, error: self._explain(connection, error, steps),
+        )
+
+    async def load(self, session_id: str) -> Session | None:
+        """See :meth:`server.surface.log.TransitionLog.load`."""
+        rows = await self._reader.rows(SESSION, session_id)
+        return session_from(rows[0]) if rows else None
+
+    async def recorded(self, session_id: str, command_id: str) -> Record | None:
+        """See :meth:`server.surface.log.TransitionLog.recorded`."""
+        rows = await self._reader.rows(_BY_COMMAND, session_id, command_id, 1)
+        return parse(stored_row(rows[0])) if rows else None
+
+    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
+        """See :meth:`server.surface.log.TransitionLog.history`."""
+        return [parse(stored_row(row)) for row in await self._reader.rows(HISTORY, session_id, after_version, limit)]
+
+    async def sessions_of(self, subject: str) -> list[Session]:
+        """See :meth:`server.surface.log.TransitionLog.sessions_of`."""
+        return [session_from(row) for row in await self._reader.rows(_OF_SUBJECT, subject)]
+
+    async def live_deadlines(self) -> list[tuple[int, str]]:
+        """See :meth:`server.surface.log.TransitionLog.live_deadlines`."""
+        return [(deadline_ms, session_id) for deadline_ms, session_id in await self._reader.rows(_LIVE)]
+
+    async def connected_on(self, node: str) -> list[Session]:
+        """See :meth:`server.surface.log.TransitionLog.connected_on`."""
+        sessions = [session_from(row) for row in await self._reader.rows(_CONNECTED)]
+        return [session for session in sessions if any(c.node == node for c in session.connections)]
+
+    async def latest_at_ms(self) -> int:
+        """See :meth:`server.surface.log.TransitionLog.latest_at_ms`."""
+        rows = await self._reader.rows("SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1")
+        return int(rows[0][0]) if rows else 0
+
+    def _write(self, connection: Connection, steps: Sequence[Step]) -> list[Record]:
+        head = self._head
+        records = []
+        for step in steps:
+            row = chain(head.digest, head.position + 1, step.transition)
+            connection.execute(INSERT_TRANSITION, msgspec.structs.astuple(row))
+            if step.transition.version == 1:
+                connection.execute(INSERT_SESSION, all_values(step.session))
+            else:
+                connection.execute(UPDATE_SESSION, (*changing_values(step.session), step.session.session_id))
+            head.position, head.digest = row.position, row.digest
+            records.append(Record(row.position, step.transition, row.digest))
+        return records
+
+    def _explain(self, connection: Connection, error: Exception, steps: Sequence[Step]) -> list[Record]:
+        first = steps[0].transition
+        repeated = connection.execute(_BY_COMMAND, (first.session_id, first.command_id, len(steps))).fetchall()
+        if repeated:
+            return [parse(stored_row(row)) for row in repeated]
+        row = connection.execute("SELECT version FROM sessions WHERE session_id = ?", (first.session_id,)).fetchone()
+        if (row[0] if row else 0) != first.version - 1:
+            raise VersionConflict(first.session_id, first.version)
+        raise RecordRefused(str(error))

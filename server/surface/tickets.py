@@ -1,0 +1,68 @@
+"""Tickets as they are stored: by hash, for a few seconds, each to be taken once."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from server.surface.engine import Connection
+from server.surface.sqlite import Reader
+from server.surface.writer import Writer, raise_again
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """The right to open one WebSocket for ``session_id`` at ``epoch``.
+
+    ``ticket_hash`` is the SHA-256 of the ticket, 32 bytes; the ticket itself is never stored. ``authorised_until_ms`` is
+    when the credential it was bought with expires, and with it the connection.
+    """
+
+    ticket_hash: bytes
+    session_id: str
+    epoch: int
+    authorised_until_ms: int
+    expires_at_ms: int
+
+
+class TicketStore(Protocol):
+    """Where tickets are kept. Every implementation passes the same contract suite."""
+
+    async def add(self, ticket: Ticket, now_ms: int) -> None:
+        """Store a ticket durably, and forget those that expired before ``now_ms``."""
+        ...
+
+    async def take(self, ticket_hash: bytes, now_ms: int) -> Ticket | None:
+        """Remove and return the ticket; None when there is none, it was taken, or it has expired."""
+        ...
+
+
+class SqliteTickets:
+    """:class:`TicketStore` in the log's own file."""
+
+    def __init__(self, writer: Writer, reader: Reader) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def add(self, ticket: Ticket, now_ms: int) -> None:
+        """See :meth:`TicketStore.add`."""
+
+        def run(connection: Connection) -> None:
+            connection.execute("DELETE FROM tickets WHERE expires_at_ms <= ?", (now_ms,))
+            connection.execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(ticket))
+
+        await self._writer.submit(run, raise_again)
+
+    async def take(self, ticket_hash: bytes, now_ms: int) -> Ticket | None:
+        """See :meth:`TicketStore.take`. A made-up ticket costs a read and never reaches the writer."""
+        if not await self._reader.rows("SELECT 1 FROM tickets WHERE ticket_hash = ?", ticket_hash):
+            return None
+
+        def run(connection: Connection) -> Ticket | None:
+            rows = connection.execute(
+                "DELETE FROM tickets WHERE ticket_hash = ? RETURNING *", (ticket_hash,)
+            ).fetchall()
+            return Ticket(*rows[0]) if rows else None
+
+        ticket = await self._writer.submit(run, raise_again)
+        return ticket if ticket is not None and now_ms < ticket.expires_at_ms else None

@@ -1,0 +1,187 @@
+"""One thread owns the only connection that writes; callers queue, and what waits together is committed together."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Generic, NoReturn, TypeVar
+
+import sqlite_utils
+
+from machine.errors import InterlockError, Overloaded, RecordRefused, SurfaceFailed
+from server.surface.engine import Connection, Error, IntegrityError, is_busy
+
+T = TypeVar("T")
+
+Diagnosis = Callable[[Connection, Exception], T]
+
+
+def raise_again(_connection: Connection, error: Exception) -> NoReturn:
+    """The diagnosis of a unit that no constraint can refuse."""
+    raise RecordRefused(str(error)) from error
+
+
+class Unit(Generic[T]):
+    """One caller's work: all of it is committed, or none.
+
+    ``run`` does it. ``diagnose`` is asked, after the work was undone, what a constraint's refusal means: it returns a
+    result after all, or raises the error that the caller gets.
+    """
+
+    __slots__ = ("diagnose", "future", "run")
+
+    def __init__(self, run: Callable[[Connection], T], diagnose: Diagnosis[T], future: asyncio.Future[T]) -> None:
+        self.run = run
+        self.diagnose = diagnose
+        self.future = future
+
+
+class Writer:
+    """Runs units in the order of submission, as many as are waiting in one ``BEGIN IMMEDIATE`` … ``COMMIT``.
+
+    A batch is first tried whole; when a unit in it fails, the batch is undone and run again with a savepoint around each
+    unit, so that the bad one fails alone. The first error of the database itself is fail-stop: after it the outcome of a
+    commit is not knowable (a failed fsync may have dropped pages that SQLite believes are written), so everything is
+    refused until a restart reads the file again.
+
+    ``on_undo`` is called in the writer's thread after anything was rolled back, to drop what memory held of it.
+    """
+
+    def __init__(
+        self,
+        database: sqlite_utils.Database,
+        *,
+        max_waiting: int,
+        max_batch: int,
+        on_undo: Callable[[], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self.failure: str | None = None
+        self._connection: Final[Connection] = database.conn
+        self._max_waiting = max_waiting
+        self._max_batch = max_batch
+        self._on_undo = on_undo
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._waiting = 0
+        self._queue: queue.SimpleQueue[Unit[Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="interlock-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work; call once."""
+        self._thread.start()
+
+    def submit(self, run: Callable[[Connection], T], diagnose: Diagnosis[T]) -> asyncio.Future[T]:
+        """Queue a unit. The future resolves after its commit is on disk.
+
+        The future raises whatever ``run`` or ``diagnose`` raises, SurfaceFailed, or Overloaded when too many wait.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        if self.failure is not None:
+            future.set_exception(SurfaceFailed(self.failure))
+        elif self._waiting >= self._max_waiting:
+            future.set_exception(Overloaded())
+        else:
+            self._waiting += 1
+            self._queue.put(Unit(run, diagnose, future))
+        return future
+
+    async def close(self) -> None:
+        """Commit what waits, stop the thread and close the connection."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+        # Whatever the last batch resolved is still on its way to the loop.
+        await asyncio.sleep(0)
+
+    def _work(self) -> None:
+        stopping = False
+        while not stopping:
+            unit = self._queue.get()
+            units: list[Unit[Any]] = []
+            while unit is not None:
+                units.append(unit)
+                if len(units) >= self._max_batch or self._queue.empty():
+                    break
+                unit = self._queue.get()
+            stopping = unit is None
+            if units:
+                outcomes = self._commit(units)
+                self._loop.call_soon_threadsafe(self._resolve, units, outcomes)
+        self._connection.close()
+
+    def _commit(self, units: list[Unit[Any]]) -> list[Any]:
+        """The result or the exception of each unit."""
+        if self.failure is not None:
+            return [SurfaceFailed(self.failure)] * len(units)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except Error as error:
+            if is_busy(error):
+                # Somebody else's program holds the file's write lock. Nothing was written, so nothing is unknown.
+                return [Overloaded()] * len(units)
+            return self._fail(error, units)
+        try:
+            outcomes = [unit.run(self._connection) for unit in units]
+            self._connection.execute("COMMIT")
+        except IntegrityError:
+            return self._commit_apart(units)
+        except Error as error:
+            return self._fail(error, units)
+        except Exception:  # noqa: BLE001  # a unit's own error: found again, and given to its caller, one by one
+            return self._commit_apart(units)
+        return outcomes
+
+    def _commit_apart(self, units: list[Unit[Any]]) -> list[Any]:
+        outcomes: list[Any] = []
+        try:
+            self._undo("ROLLBACK")
+            self._connection.execute("BEGIN IMMEDIATE")
+            for unit in units:
+                self._connection.execute("SAVEPOINT unit")
+                outcomes.append(self._run_alone(unit))
+                self._connection.execute("RELEASE unit")
+            self._connection.execute("COMMIT")
+        except Error as error:
+            return self._fail(error, units)
+        return outcomes
+
+    def _run_alone(self, unit: Unit[Any]) -> Any:
+        try:
+            return unit.run(self._connection)
+        except IntegrityError as error:
+            self._undo("ROLLBACK TO unit")
+            try:
+                return unit.diagnose(self._connection, error)
+            except InterlockError as diagnosed:
+                return diagnosed
+        except Error:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever the unit raises belongs to its caller
+            self._undo("ROLLBACK TO unit")
+            return error
+
+    def _undo(self, statement: str) -> None:
+        self._connection.execute(statement)
+        self._on_undo()
+
+    def _fail(self, error: Exception, units: list[Unit[Any]]) -> list[Any]:
+        self.failure = f"the log stopped at an I/O error: {error}"
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except Error as second:
+                self.failure += f"; then {second}"
+        self._loop.call_soon_threadsafe(self._on_failure, self.failure)
+        return [SurfaceFailed(self.failure)] * len(units)
+
+    def _resolve(self, units: list[Unit[Any]], outcomes: list[Any]) -> None:
+        self._waiting -= len(units)
+        for unit, outcome in zip(units, outcomes, strict=True):
+            if unit.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                unit.future.set_exception(outcome)
+            else:
+                unit.future.set_result(outcome)

@@ -1,0 +1,1 @@
+"""What may happen: the declared lifecycles, their reader, and everything generated from them."""

@@ -1,0 +1,110 @@
+"""A client of the wire, with no knowledge of the server's code: httpx and websockets."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import httpx
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+PASSWORD = "correct horse battery staple"
+
+_numbers = itertools.count(1)
+
+
+def new_email() -> str:
+    """An address nobody has used before in this test run."""
+    return f"user{next(_numbers)}@example.org"
+
+
+class Client:
+    """One user agent: an httpx client, and the tokens it was last given."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient | None = None) -> None:
+        self.url = url
+        self.http = http or httpx.AsyncClient(base_url=url, timeout=30)
+        self.tokens: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+
+    @property
+    def session_id(self) -> str:
+        return str(self.tokens["session_id"])
+
+    @property
+    def access_token(self) -> str:
+        return str(self.tokens["access_token"])
+
+    @property
+    def refresh_token(self) -> str:
+        return str(self.tokens["refresh_token"])
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.access_token}"} if self.tokens else {}
+
+    async def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """A request with the current access token, if there is one."""
+        headers = {**self.bearer, **arguments.pop("headers", {})}
+        return await self.http.request(method, path, headers=headers, **arguments)
+
+    async def begin(self) -> httpx.Response:
+        """Begin an anonymous session and keep its tokens."""
+        return self._keep(await self.http.post("/api/session"))
+
+    async def register(self, email: str, password: str = PASSWORD) -> httpx.Response:
+        return await self.http.post("/api/auth/register", json={"email": email, "password": password})
+
+    async def log_in(self, email: str, password: str = PASSWORD) -> httpx.Response:
+        """Log in, on the current session if there is one, and keep the tokens."""
+        return self._keep(await self.request("POST", "/api/auth/login", json={"email": email, "password": password}))
+
+    async def refresh(self, token: str | None = None) -> httpx.Response:
+        """Exchange the refresh token (or ``token``) and keep the answer."""
+        body = {"refresh_token": token or self.refresh_token}
+        return self._keep(await self.http.post("/api/auth/refresh", json=body))
+
+    async def session(self) -> dict[str, Any]:
+        """The session as the server sees it."""
+        answer = await self.request("GET", "/api/session")
+        answer.raise_for_status()
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def connect(self, **arguments: Any) -> connect:
+        """Open the WebSocket with the access token as bearer (or with ``additional_headers``)."""
+        arguments.setdefault("additional_headers", self.bearer)
+        arguments.setdefault("subprotocols", ["interlock.v1"])
+        arguments.setdefault("compression", None)
+        return connect(self.url.replace("http://", "ws://") + "/api/connect", **arguments)
+
+    def _keep(self, answer: httpx.Response) -> httpx.Response:
+        if answer.is_success:
+            self.tokens = answer.json()
+        return answer
+
+
+async def logged_in(url: str, http: httpx.AsyncClient | None = None) -> Client:
+    """A client of a new account, logged in."""
+    client = Client(url, http)
+    email = new_email()
+    (await client.register(email)).raise_for_status()
+    (await client.log_in(email)).raise_for_status()
+    return client
+
+
+async def closed(socket: ClientConnection) -> tuple[int, str]:
+    """Read until the server closes; the close code and reason it gave."""
+    try:
+        while True:
+            await socket.recv()
+    except websockets.ConnectionClosed as error:
+        if error.rcvd is None:
+            return 1006, ""
+        return error.rcvd.code, error.rcvd.reason

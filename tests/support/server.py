@@ -1,0 +1,108 @@
+"""A real server process, started as a user would start it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_TIMEOUT_S = 30.0
+
+
+class ServerProcess:
+    """``interlock serve`` on a free port. ``url`` is its base URL, ``log_path`` where its standard error goes."""
+
+    def __init__(self, data: Path, settings: dict[str, Any]) -> None:
+        self.data = data
+        self.url = ""
+        self.log_path = data.with_name(f"{data.name}.stderr")
+        self.started_in_s = 0.0
+        self._settings = {"port": 0, **settings}
+        self.process: subprocess.Popen[str] | None = None
+
+    @property
+    def socket_url(self) -> str:
+        return self.url.replace("http://", "ws://") + "/api/connect"
+
+    @property
+    def database(self) -> Path:
+        return self.data / "interlock.db"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start and wait until it answers; a second start is a restart on the same data and port."""
+        flags = [
+            part
+            for name, value in self._settings.items()
+            for part in (
+                (f"--{name.replace('_', '-')}", str(value))
+                if not isinstance(value, bool)
+                else (f"--{'' if value else 'no-'}{name.replace('_', '-')}",)
+            )
+        ]
+        began = time.monotonic()
+        with self.log_path.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "server.cli", "serve", "--data", str(self.data), *flags],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"},
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("Interlock listens on "), self.log_path.read_text()
+        self.url = line.split()[3]
+        self._settings["port"] = int(self.url.rpartition(":")[2])
+        while time.monotonic() < began + START_TIMEOUT_S:
+            try:
+                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.005)
+        else:
+            raise AssertionError(f"not ready within {START_TIMEOUT_S} s: {self.log_path.read_text()}")
+        self.started_in_s = time.monotonic() - began
+
+    def kill(self) -> None:
+        """End it as a power cut ends a process: at once, with nothing cleaned up."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask it to stop and return its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        process, self.process = self.process, None
+        process.send_signal(number)
+        try:
+            return process.wait(timeout=30)
+        finally:
+            process.kill()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+@contextmanager
+def running_server(data: Path, **settings: Any) -> Iterator[ServerProcess]:
+    """A server with ``settings`` (by setting name) over folder ``data``, until the context ends."""
+    server = ServerProcess(data, settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
