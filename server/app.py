@@ -21,6 +21,7 @@ from server.clock import SystemClock
 from server.experience import auth_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
 from server.experience.problems import handle
+from server.experience.requests import JsonRequest
 from server.experience.socket import connect
 from server.guard.accounts import Accounts
 from server.guard.keys import load_keys
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[lifespan],
         exception_handlers={Exception: handle},
         before_send=[_add_headers],
+        request_class=JsonRequest,
         request_max_body_size=_BODY_LIMIT,
         openapi_config=_openapi(),
         logging_config=None,

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import secrets
+from typing import Final
+
+_PROCESS: Final = secrets.token_urlsafe(16)
+_numbers: Final = itertools.count(1)
 
 
 def new_session_id(now_ms: int) -> str:
@@ -18,3 +23,11 @@ def new_session_id(now_ms: int) -> str:
 def new_id(prefix: str) -> str:
     """``prefix``, an underscore, and 128 random bits in 22 URL-safe characters."""
     return f"{prefix}_{secrets.token_urlsafe(16)}"
+
+
+def next_id(prefix: str) -> str:
+    """``prefix`` and a name no other process or call gives: 128 random bits drawn once for this process, and a number.
+
+    For what is named at every request: asking the kernel for randomness each time was a twentieth of a request's cost.
+    """
+    return f"{prefix}_{_PROCESS}_{next(_numbers)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 import uvicorn
@@ -23,9 +23,17 @@ _log = structlog.get_logger("interlock.server")
 class Server(uvicorn.Server):
     """uvicorn, draining: sockets are told to come back (1001) and their disconnects recorded before anything closes."""
 
-    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services, on_ready: Callable[[str], None]) -> None:
         super().__init__(config)
         self._services = services
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to listen, then say where."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            self._on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new work, end what is open, then let uvicorn stop."""
@@ -40,7 +48,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, *, on_ready: Any = None) -> None:
+async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """Run one server until it is told to stop (SIGTERM or SIGINT).
 
     ``on_ready`` is called with the base URL once requests are answered.
@@ -67,14 +75,10 @@ async def serve(settings: Settings, *, on_ready: Any = None) -> None:
             server_header=False,
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         )
-        server = Server(config, app.state.services)
+        server = Server(config, app.state.services, on_ready)
         # uvicorn raises the signal again when it is done; by then it has been heeded.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _heeded)
-        if on_ready is not None:
-            host, port = listener.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            asyncio.get_running_loop().call_soon(on_ready, f"http://{shown}:{port}")
         await server.serve(sockets=[listener])
     _log.info("server.stopped")
 

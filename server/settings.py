@@ -65,7 +65,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     handshake_timeout_s: Annotated[Seconds, _doc("How long a WebSocket handshake may take to prove itself.")] = 10.0
     drain_s: Annotated[Seconds, _doc("How long a stopping server waits for requests and sockets to end.")] = 10.0
 
-    argon2_memory_kib: Annotated[int, Meta(ge=19_456, le=4_194_304), _doc("Memory of one password hash, in KiB.")] = 19_456
+    argon2_memory_kib: Annotated[int, Meta(ge=19_456, le=4_194_304), _doc("Memory of one password hash, in KiB.")] = (
+        19_456
+    )
     argon2_iterations: Annotated[int, Meta(ge=2, le=1000), _doc("Passes of one password hash.")] = 2
     argon2_workers: Annotated[Count, _doc("Password hashes computed at a time.")] = 2
     argon2_queue: Annotated[Count, _doc("Password hashes that may wait before logins get 503.")] = 128

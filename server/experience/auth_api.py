@@ -27,14 +27,14 @@ from server.experience.answers import AccountAnswer, TokenAnswer, session_cookie
 from server.experience.credentials import (
     bearer,
     caller,
-    check_origin,
     cookie,
     from_browser,
     prove_access_token,
     prove_refresh_token,
 )
 from server.experience.problems import RequestRefused, responses
-from server.experience.sessions_api import CREDENTIALS, SECURITY, NoFields, end_others, services_of
+from server.experience.requests import CREDENTIALS, SECURITY, NoFields, services_for_page
+from server.experience.sessions_api import end_others
 from server.services import Services
 
 Email = Annotated[str, Meta(max_length=320, description="Email address.", examples=["ada@example.org"])]
@@ -72,8 +72,7 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 )
 async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> AccountAnswer:
     """Make an account. It does not log in: do that next."""
-    services = services_of(request)
-    _same_site(services, request)
+    services = services_for_page(request)
     if data is None:
         raise CredentialMissing("send email and password")
     account = await services.accounts.register(data.email, data.password)
@@ -94,8 +93,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
     without, a session is made. Either way the session that the answer names is on disk: open a WebSocket at once.
     """
-    services = services_of(request)
-    _same_site(services, request)
+    services = services_for_page(request)
     if data is None:
         raise CredentialMissing("send email and password")
     token = bearer(request.scope)
@@ -121,13 +119,10 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     The token before the current one is answered once more for a few seconds (two tabs, a lost reply). An older one ends the
     session: somebody copied it.
     """
-    services = services_of(request)
-    token = data.refresh_token if data is not None and data.refresh_token is not None else None
+    services = services_for_page(request)
+    token = (data.refresh_token if data is not None else None) or cookie(request.scope)
     if token is None:
-        token = cookie(request.scope)
-        if token is None:
-            raise CredentialMissing("send refresh_token, or the cookie")
-        _same_site(services, request)
+        raise CredentialMissing("send refresh_token, or the cookie")
     session, rotation = await prove_refresh_token(services, token)
     session = await services.sessions.refresh(
         session.session_id, session.epoch, rotation, session.subject or "anonymous"
@@ -148,8 +143,7 @@ async def log_out(
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> Response[None]:
     """End the session and close its sockets. The access token may be missing where the cookie is there."""
-    services = services_of(request)
-    _same_site(services, request)
+    services = services_for_page(request)
     token = bearer(request.scope)
     held = cookie(request.scope)
     if token is not None:
@@ -174,7 +168,7 @@ async def change_password(
     request: Request[Any, Any, Any], data: JSONBody[PasswordChange | None] = None
 ) -> Response[TokenAnswer]:
     """Change the password. Every other session of the account ends, and this one's older tokens stop working."""
-    services = services_of(request)
+    services = services_for_page(request)
     session = await caller(services, request.scope)
     if session.subject is None:
         raise NotAuthenticated("an anonymous session has no password")
@@ -184,11 +178,6 @@ async def change_password(
     await end_others(services, session, "password_changed")
     session = await services.sessions.authenticate(session, session.subject, "password_change")
     return token_answer(services, request.scope, session, 200)
-
-
-def _same_site(services: Services, request: Request[Any, Any, Any]) -> None:
-    if from_browser(request.scope):
-        check_origin(request.scope, services.settings.origins)
 
 
 async def _cookie_session(services: Services, request: Request[Any, Any, Any], subject: str) -> Session | None:

@@ -5,39 +5,24 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Final
 
-import msgspec
 from litestar import Request, Response, delete, get, post
 from litestar.params import JSONBody, Parameter
 from litestar.types import ControllerRouterHandler
 
 from machine.errors import (
-    CredentialInvalid,
-    CredentialMissing,
     NotAuthenticated,
     Overloaded,
-    SessionEnded,
-    TokenExpired,
 )
 from machine.session import Session
 from machine.wire import SessionView, TransitionView, session_view, transition_view
 from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer, token_answer
-from server.experience.credentials import bearer, caller, check_origin, from_browser, prove_access_token, ticket_hash
+from server.experience.credentials import bearer, caller, prove_access_token, ticket_hash
 from server.experience.problems import RequestRefused, responses
+from server.experience.requests import CREDENTIALS, SECURITY, NoFields, services_for_page, services_of
 from server.services import Services
 from server.surface.tickets import Ticket
 
-CREDENTIALS: Final = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded)
-SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
 _MAX_PAGE: Final = 1000
-
-
-class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An empty object: there is nothing a client may choose about a new session, least of all its id."""
-
-
-def services_of(request: Request[Any, Any, Any]) -> Services:
-    """The services that :mod:`server.app` wired."""
-    return request.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
 
 
 @post(
@@ -51,9 +36,7 @@ async def begin_session(
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> Response[TokenAnswer]:
     """Begin an anonymous session and hand out its tokens. Log in on it later: the session id stays."""
-    services = services_of(request)
-    if from_browser(request.scope):
-        check_origin(request.scope, services.settings.origins)
+    services = services_for_page(request)
     outcome = await services.sessions.begin("anonymous")
     return token_answer(services, request.scope, outcome.session, 201)
 

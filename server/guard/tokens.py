@@ -25,7 +25,7 @@ from machine.errors import CredentialInvalid, TokenExpired
 from machine.session import Session
 from server.clock import Clock
 from server.guard.keys import ALGORITHM, Keys
-from server.ids import new_id
+from server.ids import next_id
 
 _TYPE: Final = "at+jwt"
 _MAX_TOKEN_LENGTH: Final = 2048
@@ -93,7 +93,7 @@ class Tokens:
             aud=self._audience,
             iat=now_s,
             exp=now_s + self.lifetime_s,
-            jti=new_id("at"),
+            jti=next_id("at"),
         )
         signing = self._keys.signing
         return jwt.encode(

@@ -22,7 +22,7 @@ from machine.errors import (
 from machine.ledger import Record
 from machine.session import Session, Standing, absent, decide, evolve, overdue_reason, rotation_standing, touch_due
 from server.clock import Clock
-from server.ids import new_id, new_session_id
+from server.ids import new_session_id, next_id
 from server.surface.log import Step, TransitionLog
 
 Listener = Callable[[Record, Session], None]
@@ -112,9 +112,9 @@ class Sessions:
             SessionNotFound: there is no such session, and the first command does not create it.
             RecordRefused, SurfaceFailed, Overloaded: nothing was acknowledged.
         """
-        for _ in range(_CONFLICT_RETRIES):
+        for attempt in range(_CONFLICT_RETRIES):
             try:
-                return await self._submit_once(session_id, asked)
+                return await self._submit_once(session_id, asked, first_try=attempt == 0)
             except VersionConflict:
                 self._cache.pop(session_id, None)
         raise SurfaceFailed("the session kept changing under another writer")
@@ -174,11 +174,11 @@ class Sessions:
             return False
         return True
 
-    async def _submit_once(self, session_id: str, asked: tuple[Command, ...]) -> Outcome:
+    async def _submit_once(self, session_id: str, asked: tuple[Command, ...], *, first_try: bool) -> Outcome:
         turn = self._turn(session_id)
         await turn.acquire()
         try:
-            before = await self._read_for(session_id, asked[0])
+            before = await self._read_for(session_id, asked[0], first_try=first_try)
             steps = self._decide(before, asked)
             appended = self._log.append(steps)
         except TransitionRefused:
@@ -208,13 +208,15 @@ class Sessions:
             raise SessionNotFound(session_id)
         return self._remember(session)
 
-    async def _read_for(self, session_id: str, first: Command) -> Session:
-        try:
+    async def _read_for(self, session_id: str, first: Command, *, first_try: bool) -> Session:
+        if not isinstance(first.data, Create):
             return await self._read(session_id)
-        except SessionNotFound:
-            if isinstance(first.data, Create):
-                return absent(session_id)
-            raise
+        if first_try:
+            # A new id is almost surely new: save the read, and let the append find out if it is not.
+            return self.cached(session_id) or absent(session_id)
+        with suppress(SessionNotFound):
+            return await self._read(session_id)
+        return absent(session_id)
 
     def _decide(self, session: Session, asked: tuple[Command, ...]) -> list[Step]:
         now_ms = self._clock.now_ms()
@@ -273,4 +275,4 @@ def ensure_alive(session: Session, now_ms: int) -> None:
 
 def commands(actor: str, *asked: Data) -> tuple[Command, ...]:
     """``asked`` as commands of ``actor``, each with a new id."""
-    return tuple(Command(new_id("cmd"), actor, data) for data in asked)
+    return tuple(Command(next_id("cmd"), actor, data) for data in asked)
