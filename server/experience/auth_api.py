@@ -33,7 +33,7 @@ from server.experience.credentials import (
     prove_refresh_token,
 )
 from server.experience.problems import RequestRefused, responses
-from server.experience.requests import CREDENTIALS, SECURITY, NoFields, services_for_page
+from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page
 from server.experience.sessions_api import end_others
 from server.services import Services
 

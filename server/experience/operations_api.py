@@ -8,7 +8,7 @@ from litestar import Request, Response, get
 from litestar.types import ControllerRouterHandler
 
 from server.experience.answers import HealthAnswer
-from server.experience.requests import services_of
+from server.experience.calls import services_of
 
 
 @get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens", cache_control=None)

@@ -1,37 +1,27 @@
-"""What endpoints have in common: how they reach the services, and what their OpenAPI says of credentials."""
+"""The request class of every endpoint: a body is JSON and says so, or it is not read."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-import msgspec
 from litestar import Request
 
-from machine.errors import CredentialInvalid, CredentialMissing, SessionEnded, TokenExpired
-from server.experience.credentials import check_origin
-from server.services import Services
-
-CREDENTIALS: Final = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded)
-"""What any call with a credential may be refused for."""
-
-SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
+from server.experience.problems import RequestRefused
 
 
-class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An empty object: there is nothing a client may choose about a new session, least of all its id."""
+class JsonRequest(Request[Any, Any, Any]):
+    """A request whose body counts only as ``application/json``.
 
-
-def services_of(request: Request[Any, Any, Any]) -> Services:
-    """The services that :mod:`server.app` wired."""
-    return request.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
-
-
-def services_for_page(request: Request[Any, Any, Any]) -> Services:
-    """The services, for a call that may use or set the cookie: a page of another origin is refused first (ASVS 3.5.1).
-
-    Raises:
-        RequestRefused: the page's origin is not allowed.
+    Any page may send a form or plain text across origins without asking first (CORS preflight), and a form can be made to
+    look like JSON; ``application/json`` it can't send (ASVS 3.5.2).
     """
-    services = services_of(request)
-    check_origin(request.scope, services.settings.origins)
-    return services
+
+    async def json(self) -> Any:
+        """The decoded body.
+
+        Raises:
+            RequestRefused: the Content-Type is not application/json.
+        """
+        if self.content_type[0] != "application/json":
+            raise RequestRefused(415, "send Content-Type: application/json")
+        return await super().json()

@@ -18,7 +18,7 @@ from machine.wire import SessionView, TransitionView, session_view, transition_v
 from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer, token_answer
 from server.experience.credentials import bearer, caller, prove_access_token, ticket_hash
 from server.experience.problems import RequestRefused, responses
-from server.experience.requests import CREDENTIALS, SECURITY, NoFields, services_for_page, services_of
+from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page, services_of
 from server.services import Services
 from server.surface.tickets import Ticket
 
