@@ -24,6 +24,7 @@ from machine.errors import (
 from machine.session import Session
 from machine.wire import rfc3339
 from server.experience.answers import AccountAnswer, TokenAnswer, session_cookie, token_answer
+from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page
 from server.experience.credentials import (
     bearer,
     caller,
@@ -33,7 +34,6 @@ from server.experience.credentials import (
     prove_refresh_token,
 )
 from server.experience.problems import RequestRefused, responses
-from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page
 from server.experience.sessions_api import end_others
 from server.services import Services
 

@@ -16,9 +16,9 @@ from machine.errors import (
 from machine.session import Session
 from machine.wire import SessionView, TransitionView, session_view, transition_view
 from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer, token_answer
+from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page, services_of
 from server.experience.credentials import bearer, caller, prove_access_token, ticket_hash
 from server.experience.problems import RequestRefused, responses
-from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page, services_of
 from server.services import Services
 from server.surface.tickets import Ticket
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -69,7 +68,8 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         async with asyncio.timeout(services.settings.handshake_timeout_s):
             proof = await _prove(services, scope)
-            session = await _record_connect(services, proof.session, connection_id)
+        # Not under the time limit: once it is handed to the log it happens, and then somebody has to hold it.
+        session = await _record_connect(services, proof.session, connection_id)
     except (InterlockError, TimeoutError) as error:
         # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
         closing = closing_for(error)
@@ -150,11 +150,18 @@ class Socket:
         conversation = self._conversation
         if conversation.closing is not None and conversation.closing.name == "session_ended":
             return
-        # A session that ended in the meantime has nothing to record; a log that stopped is read again at the next start.
-        with suppress(InterlockError):
-            await self._services.sessions.submit(
-                conversation.session_id, *commands("server", Disconnect(conversation.connection_id, code))
-            )
+        disconnect = Disconnect(conversation.connection_id, code)
+        while True:
+            try:
+                await self._services.sessions.submit(conversation.session_id, *commands("server", disconnect))
+            except Overloaded as overloaded:
+                # A connection nobody holds must not stay in the log until the next start.
+                await asyncio.sleep(overloaded.retry_after_s)
+            except InterlockError:
+                # The session ended in the meantime, or the log stopped and is put right at the next start.
+                return
+            else:
+                return
 
     def _look_again(self, session: Session) -> None:
         """Registering came after the connect was recorded: a revocation may have come in between and missed the port."""
