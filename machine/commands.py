@@ -10,8 +10,11 @@ from typing import ClassVar, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-Reason: TypeAlias = Literal["idle", "absolute", "logout", "revoked", "token_reuse", "password_changed"]
-"""Why a session ended."""
+ExpiryReason: TypeAlias = Literal["idle", "absolute"]
+"""Which deadline ended a session."""
+
+RevocationReason: TypeAlias = Literal["logout", "revoked", "token_reuse", "password_changed"]
+"""Why somebody, or the server, ended a session before its deadline."""
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,14 +87,14 @@ class Revoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """End the session for ``reason``."""
 
     event: ClassVar[str] = "revoke"
-    reason: Reason
+    reason: RevocationReason
 
 
 class Expire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Write down that a deadline has passed; ``reason`` says which."""
 
     event: ClassVar[str] = "expire"
-    reason: Reason
+    reason: ExpiryReason
 
 
 Data: TypeAlias = Create | Authenticate | Reauthenticate | Connect | Disconnect | Refresh | Touch | Revoke | Expire

@@ -24,8 +24,8 @@ from machine.commands import (
     Data,
     Disconnect,
     Expire,
+    ExpiryReason,
     Policy,
-    Reason,
     Refresh,
 )
 from machine.table import Table
@@ -230,7 +230,7 @@ _CHANGES: Final[dict[str, Callable[[Session, Any, int], dict[str, Any]]]] = {
 }
 
 
-def overdue_reason(session: Session, now_ms: int) -> Reason:
+def overdue_reason(session: Session, now_ms: int) -> ExpiryReason:
     """Which deadline ends ``session`` at ``now_ms``; the caller has found it not alive."""
     return "absolute" if now_ms >= session.absolute_deadline_ms else "idle"
 

@@ -9,6 +9,7 @@ from litestar import Request, Response, delete, get, post
 from litestar.params import JSONBody, Parameter
 from litestar.types import ControllerRouterHandler
 
+from machine.commands import RevocationReason
 from machine.errors import (
     NotAuthenticated,
     Overloaded,
@@ -141,7 +142,7 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> EndedAnswer:
     return EndedAnswer(await end_others(services, own, "revoked"))
 
 
-async def end_others(services: Services, own: Session, reason: Any) -> int:
+async def end_others(services: Services, own: Session, reason: RevocationReason) -> int:
     """End every session of ``own``'s subject but ``own``; how many there were."""
     others = [s for s in await _own_sessions(services, own) if s.session_id != own.session_id]
     return sum([await services.sessions.end(session, reason, own.subject or "anonymous") for session in others])

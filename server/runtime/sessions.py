@@ -10,7 +10,18 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from machine.commands import Authenticate, Command, Create, Data, Policy, Reason, Reauthenticate, Refresh, Revoke, Touch
+from machine.commands import (
+    Authenticate,
+    Command,
+    Create,
+    Data,
+    Policy,
+    Reauthenticate,
+    Refresh,
+    RevocationReason,
+    Revoke,
+    Touch,
+)
 from machine.errors import (
     CredentialInvalid,
     SessionEnded,
@@ -166,7 +177,7 @@ class Sessions:
             # a refusal with a better reason.
         return (await self.submit(session.session_id, *commands(subject, Reauthenticate(subject, method)))).session
 
-    async def end(self, session: Session, reason: Reason, actor: str) -> bool:
+    async def end(self, session: Session, reason: RevocationReason, actor: str) -> bool:
         """Revoke ``session``; False when it had ended already."""
         try:
             await self.submit(session.session_id, *commands(actor, Revoke(reason)))

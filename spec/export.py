@@ -1,0 +1,147 @@
+"""Rows to everything generated: ``python -m spec.export`` writes it, ``python -m spec.export --check`` finds drift.
+
+The files in ``spec/generated/`` are committed, so that a reviewer sees what a change of the declaration does to the
+database, to other languages and to the docs. They are the same bytes on every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spec.diagrams import mermaid, svg
+from spec.lifecycles import SESSION
+from spec.transitions import Lifecycle, TransitionRow
+
+GENERATED: Final = Path(__file__).parent / "generated"
+"""Where the generated files are committed."""
+
+LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION,)
+"""Every declared lifecycle; each gets one file of every kind."""
+
+
+def as_json(lifecycle: Lifecycle) -> str:
+    """Give the rows of ``lifecycle`` as indented JSON, in the shape of :class:`spec.transitions.Lifecycle`."""
+    return msgspec.json.format(msgspec.json.encode(lifecycle), indent=2).decode() + "\n"
+
+
+def sql_table() -> str:
+    """Give the ``CREATE TABLE`` statement of the table that :func:`sql_rows` fills.
+
+    ``source`` is '' for the creation of an instance, because a primary key holds no NULL.
+    """
+    return (
+        "CREATE TABLE lifecycle (\n"
+        "  event TEXT NOT NULL,\n"
+        "  source TEXT NOT NULL,\n"
+        "  target TEXT NOT NULL,\n"
+        "  guards TEXT NOT NULL,\n"
+        "  PRIMARY KEY (event, source, target)\n"
+        ") STRICT, WITHOUT ROWID"
+    )
+
+
+def sql_rows(lifecycle: Lifecycle) -> list[tuple[str, str, str, str]]:
+    """Give ``(event, source, target, guards)`` of each transition of ``lifecycle``, unique in the first three.
+
+    Transitions that differ in their guards alone become one row, their guards joined with `` | ``.
+    """
+    guards: dict[tuple[str, str, str], list[str]] = {}
+    for row in lifecycle.transitions:
+        guards.setdefault((row.event, row.source or "", row.target), []).append(_guards(row))
+    return [(*key, " | ".join(alternatives)) for key, alternatives in guards.items()]
+
+
+def as_sql(lifecycle: Lifecycle) -> str:
+    """Give an SQL script that makes and fills the table of legal transitions."""
+    values = ",\n".join("  (" + ", ".join(map(_quoted, row)) + ")" for row in sql_rows(lifecycle))
+    insert = f"INSERT INTO lifecycle (event, source, target, guards) VALUES\n{values};"
+    return f"-- The legal transitions of a {lifecycle.name}. {_ORIGIN}\n{sql_table()};\n\n{insert}\n"
+
+
+def as_markdown(lifecycle: Lifecycle) -> str:
+    """Give the tables of states, events, guards and transitions as Markdown sections, for inclusion in the docs."""
+    kinds = {(True, False): "initial", (False, True): "final"}
+    states = [(f"`{s.name}`", kinds.get((s.initial, s.final), ""), s.description) for s in lifecycle.states]
+    transitions = [(f"`{row.event}`", _path(row), _guards(row)) for row in lifecycle.transitions]
+    sections = [
+        f"<!-- {_ORIGIN} -->\n\n{lifecycle.description}\n",
+        "## States\n\n" + _table(("state", "", "meaning"), states),
+        "## Events\n\n" + _table(("event", "meaning"), [(f"`{e.name}`", e.description) for e in lifecycle.events]),
+        "## Guards\n\n" + _table(("guard", "true when"), [(f"`{g.name}`", g.description) for g in lifecycle.guards]),
+        "## Transitions\n\n" + _table(("event", "from → to", "guards"), transitions),
+    ]
+    return "\n".join(sections)
+
+
+def artefacts() -> dict[str, str]:
+    """Give every generated file: name → text."""
+    kinds = {"json": as_json, "sql": as_sql, "mmd": mermaid, "svg": svg, "md": as_markdown}
+    return {f"{lifecycle.name}.{suffix}": make(lifecycle) for lifecycle in LIFECYCLES for suffix, make in kinds.items()}
+
+
+def write(folder: Path = GENERATED) -> None:
+    """Write every generated file into ``folder``, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in artefacts().items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def drift(folder: Path = GENERATED) -> list[str]:
+    """Compare ``folder`` with what would be generated: one line for each file that differs, is missing, or is extra."""
+    expected = artefacts()
+    present = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    lines = [f"{name}: missing" for name in expected.keys() - present.keys()]
+    lines += [f"{name}: extra" for name in present.keys() - expected.keys()]
+    lines += [
+        f"{name}: differs"
+        for name in expected.keys() & present.keys()
+        if present[name].read_bytes() != expected[name].encode()
+    ]
+    return sorted(lines)
+
+
+def main(arguments: list[str], folder: Path = GENERATED) -> int:
+    """Run the command; the exit code is 1 if ``--check`` finds drift, which is named on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m spec.export", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a generated file is stale")
+    if not parser.parse_args(arguments).check:
+        write(folder)
+        return 0
+    lines = drift(folder)
+    for line in lines:
+        sys.stderr.write(f"{folder.name}/{line}\n")
+    if lines:
+        sys.stderr.write("run `make generate`, delete what is extra, and read the difference\n")
+    return 1 if lines else 0
+
+
+_ORIGIN: Final = "Generated by `make generate`; do not edit."
+
+
+def _guards(row: TransitionRow) -> str:
+    return ", ".join(map(str, row.guards))
+
+
+def _path(row: TransitionRow) -> str:
+    if row.source is None:
+        return f"→ `{row.target}`"
+    return f"`{row.source}` stays" if row.source == row.target else f"`{row.source}` → `{row.target}`"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,249 @@
+"""The promises about one session, each as a check of one step against a second opinion.
+
+The second opinion reads the log the naive way, with a set and a few lists, and shares no code with ``machine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from machine.commands import (
+    Authenticate,
+    Command,
+    Connect,
+    Create,
+    Data,
+    Disconnect,
+    Expire,
+    Policy,
+    Reauthenticate,
+    Refresh,
+    Revoke,
+    Touch,
+)
+from machine.errors import TransitionRefused
+from machine.session import Session, Standing, Transition, decide, evolve, replay, rotation_standing, touch_due
+from spec.lifecycles import SESSION
+
+
+class Opinion:
+    """What the log of one session amounts to. ``tokens``: each refresh token issued, and when a refresh replaced it."""
+
+    def __init__(self, log: Sequence[Transition]) -> None:
+        self.policy: Policy | None = None
+        self.subject: str | None = None
+        self.open: set[str] = set()
+        self.ended = False
+        self.last_ms = self.idle_from_ms = self.absolute_from_ms = 0
+        self.tokens: list[tuple[int, int]] = []
+        self.replaced_ms: dict[tuple[int, int], int] = {}
+        for transition in log:
+            self.read(transition.data, transition.at_ms)
+
+    def read(self, data: Data, at_ms: int) -> None:
+        self.last_ms = at_ms
+        match data:
+            case Create():
+                self.policy = data.policy
+                self.tokens.append((0, 0))
+            case Authenticate() | Reauthenticate():
+                self.subject = data.subject
+                epoch, rotation = self.tokens[-1]
+                self.tokens.append((epoch + 1, rotation))
+            case Connect():
+                self.open.add(data.connection_id)
+            case Disconnect():
+                self.open.remove(data.connection_id)
+            case Refresh():
+                epoch, rotation = self.tokens[-1]
+                self.replaced_ms[epoch, rotation] = at_ms
+                self.tokens.append((epoch, rotation + 1))
+            case Touch():
+                self.idle_from_ms = at_ms
+            case Revoke() | Expire():
+                self.ended = True
+                self.open.clear()
+        if isinstance(data, Create | Authenticate | Reauthenticate):
+            self.idle_from_ms = self.absolute_from_ms = at_ms
+
+    @property
+    def deadline_ms(self) -> int:
+        if self.policy is None:
+            return 0
+        return min(
+            self.idle_from_ms + self.policy.idle_timeout_ms, self.absolute_from_ms + self.policy.absolute_timeout_ms
+        )
+
+    @property
+    def state(self) -> str | None:
+        if self.policy is None:
+            return None
+        if self.ended:
+            return "expired"
+        return "connected" if self.open else "created" if self.subject is None else "authenticated"
+
+    def overdue(self, now_ms: int) -> bool:
+        return max(now_ms, self.last_ms) >= self.deadline_ms
+
+    def expects(self, data: Data, now_ms: int) -> str | None:
+        """Where ``data`` must lead, or None if it must be refused."""
+        if isinstance(data, Create):
+            return "created" if self.policy is None else None
+        if self.policy is None or self.ended:
+            return None
+        overdue = self.overdue(now_ms)
+        if isinstance(data, Revoke | Expire):
+            return "expired" if overdue or isinstance(data, Revoke) else None
+        if isinstance(data, Disconnect):
+            last = "authenticated" if len(self.open) == 1 else "connected"
+            return last if data.connection_id in self.open else None
+        match data:
+            case Authenticate():
+                target = "authenticated" if self.subject is None else None
+            case Reauthenticate():
+                target = self.state if data.subject == self.subject else None
+            case Connect():
+                target = "connected" if self.subject and len(self.open) < self.policy.connection_limit else None
+            case Refresh():
+                target = self.state if (data.epoch, data.rotation) == self.tokens[-1] else None
+            case Touch():
+                target = self.state
+        return None if overdue else target
+
+    def standing(self, token: tuple[int, int], now_ms: int) -> Standing:
+        if token == self.tokens[-1]:
+            return Standing.CURRENT
+        if token[0] != self.tokens[-1][0] or token not in self.tokens:
+            return Standing.SUPERSEDED
+        assert self.policy is not None
+        recent = now_ms - self.replaced_ms[token] <= self.policy.refresh_grace_ms
+        return Standing.REPEATED if token == self.tokens[-2] and recent else Standing.REUSED
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One command put to one session. ``transition`` is None if it was refused, and ``guard`` then the guard named."""
+
+    before: Session
+    image: bytes
+    log: tuple[Transition, ...]
+    opinion: Opinion
+    command: Command
+    now_ms: int
+    transition: Transition | None
+    guard: str | None
+    after: Session
+
+    @property
+    def log_after(self) -> tuple[Transition, ...]:
+        return (*self.log, self.transition) if self.transition else self.log
+
+
+def take(before: Session, log: tuple[Transition, ...], opinion: Opinion, command: Command, now_ms: int) -> Step:
+    """Put ``command`` to ``before``, which is what ``log`` amounts to."""
+    image = msgspec.json.encode(before)
+    try:
+        transition = decide(before, command, now_ms)
+    except TransitionRefused as refused:
+        return Step(before, image, log, opinion, command, now_ms, None, refused.guard, before)
+    return Step(before, image, log, opinion, command, now_ms, transition, None, evolve(before, transition))
+
+
+def declared_only(step: Step) -> None:
+    expected = step.opinion.expects(step.command.data, step.now_ms)
+    if step.transition is None:
+        assert expected is None
+        return
+    done = step.transition
+    assert done.target == expected == step.after.state
+    assert done.source == (step.log[-1].target if step.log else None)
+    assert (done.event, done.source, done.target) in {
+        (row.event, row.source, row.target) for row in SESSION.transitions
+    }
+    assert (done.event == "create") == (not step.log)
+    assert (done.data, done.actor, done.command_id) == (step.command.data, step.command.actor, step.command.command_id)
+
+
+def expired_absorbs(step: Step) -> None:
+    if any(transition.target == "expired" for transition in step.log):
+        assert step.transition is None
+        assert step.before.ended
+
+
+def authentication_first(step: Step) -> None:
+    if step.transition and step.transition.event == "connect":
+        assert any(transition.event == "authenticate" for transition in step.log)
+        assert step.after.subject is not None
+
+
+def owner_coherence(step: Step) -> None:
+    held = [connection.connection_id for connection in step.after.connections]
+    assert (step.after.state == "connected") == bool(held)
+    assert len(held) == len(set(held))
+    assert set(held) == Opinion(step.log_after).open
+
+
+def versions_gapless(step: Step) -> None:
+    assert [transition.version for transition in step.log_after] == list(range(1, step.after.version + 1))
+
+
+def replay_equals_state(step: Step) -> None:
+    assert replay(step.after.session_id, step.log_after) == step.after
+
+
+def no_early_expiry(step: Step) -> None:
+    assert step.before.deadline_ms == step.opinion.deadline_ms
+    if step.transition and step.transition.event == "expire":
+        assert step.transition.at_ms >= step.opinion.deadline_ms
+    if step.log and step.opinion.overdue(step.now_ms):
+        assert step.after.deadline_ms == step.before.deadline_ms
+    if step.log:
+        assert step.after.policy == step.before.policy
+        idle_ms = step.now_ms - step.opinion.idle_from_ms
+        assert touch_due(step.before, step.now_ms) == (idle_ms >= step.before.policy.idle_timeout_ms // 10)
+
+
+def rotation(step: Step) -> None:
+    data = step.command.data
+    if step.transition and isinstance(data, Refresh):
+        assert (data.epoch, data.rotation) == step.opinion.tokens[-1] == (step.before.epoch, step.before.rotation)
+    opinion = Opinion(step.log_after)
+    for token in opinion.tokens:
+        assert rotation_standing(step.after, *token, step.now_ms) is opinion.standing(token, step.now_ms)
+    never_issued = (step.after.epoch, step.after.rotation + 1)
+    assert rotation_standing(step.after, *never_issued, step.now_ms) is Standing.SUPERSEDED
+    if opinion.tokens:
+        assert (step.after.epoch, step.after.rotation) == opinion.tokens[-1]
+
+
+def refusal_changes_nothing(step: Step) -> None:
+    assert msgspec.json.encode(step.before) == step.image
+    again = take(step.before, step.log, step.opinion, step.command, step.now_ms)
+    assert (again.transition, again.guard) == (step.transition, step.guard)
+    if step.transition is None:
+        assert step.after == step.before
+
+
+PROMISES: Final[dict[str, Callable[[Step], None]]] = {
+    check.__name__: check
+    for check in (
+        declared_only,
+        expired_absorbs,
+        authentication_first,
+        owner_coherence,
+        versions_gapless,
+        replay_equals_state,
+        no_early_expiry,
+        rotation,
+        refusal_changes_nothing,
+    )
+}
+"""Property name → the check of one step."""
+
+
+def check_all(step: Step) -> None:
+    """Hold ``step`` against every promise."""
+    for check in PROMISES.values():
+        check(step)

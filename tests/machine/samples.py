@@ -1,0 +1,47 @@
+"""Sessions, commands and logs for tests, built through the real ``decide`` and ``evolve``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from machine.commands import Authenticate, Command, Connect, Create, Data, Policy
+from machine.ledger import GENESIS, StoredRow, chain
+from machine.session import Session, Transition, absent, decide, evolve
+
+POLICY: Final = Policy(idle_timeout_ms=1_000, absolute_timeout_ms=5_000, connection_limit=2, refresh_grace_ms=100)
+
+Step = tuple[Data, int]
+"""What is asked, and when in milliseconds."""
+
+
+def history(session_id: str, steps: Iterable[Step]) -> list[Transition]:
+    """The transitions of one session that takes ``steps``, with command ids ``c1``, ``c2`` …"""
+    session, transitions = absent(session_id), []
+    for n, (data, now_ms) in enumerate(steps, 1):
+        transition = decide(session, Command(f"c{n}", "test", data), now_ms)
+        session = evolve(session, transition)
+        transitions.append(transition)
+    return transitions
+
+
+def session_after(*steps: Step, session_id: str = "s") -> Session:
+    """The session that takes ``steps``."""
+    session = absent(session_id)
+    for transition in history(session_id, steps):
+        session = evolve(session, transition)
+    return session
+
+
+def rows_of(transitions: Iterable[Transition]) -> list[StoredRow]:
+    """The log that records ``transitions`` in this order, from position 1."""
+    rows: list[StoredRow] = []
+    for transition in transitions:
+        previous = rows[-1].digest if rows else GENESIS
+        rows.append(chain(previous, len(rows) + 1, transition))
+    return rows
+
+
+CREATE: Final = Create(POLICY)
+LOGIN: Final = Authenticate("alice", "password")
+OPEN: Final = Connect("tab", "node")

@@ -1,0 +1,326 @@
+"""One WebSocket conversation, as dialogues and as anything a client could send in any order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from machine.closing import Close
+from machine.commands import Data, Reauthenticate, Revoke, Touch
+from machine.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
+from machine.errors import MessageRefused
+from machine.ledger import parse as parse_row
+from machine.session import Session, replay
+from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
+
+_OPENED: list[Step] = [(CREATE, 0), (LOGIN, 0), (OPEN, 0)]
+_SESSION = replay("s", history("s", _OPENED))
+_LIMITS = Limits(message_bytes=1024)
+
+
+def _conversation(*, until_ms: int = 300_000, outbox_limit: int = 8, greeted: bool = True) -> Conversation:
+    conversation = Conversation("tab", _SESSION, authorised_until_ms=until_ms, outbox_limit=outbox_limit)
+    if greeted:
+        conversation.greet(_SESSION, ping_interval_ms=20_000, limits=_LIMITS)
+        conversation.take()
+    return conversation
+
+
+def _observe(conversation: Conversation, *data: Data) -> Session:
+    """Let ``conversation`` see the records of ``data``, which follow upon the session's opening."""
+    transitions = history("s", [*_OPENED, *((each, 10 + n) for n, each in enumerate(data))])
+    rows = rows_of(transitions)
+    for n in range(len(_OPENED), len(rows)):
+        conversation.observe(parse_row(rows[n]), replay("s", transitions[: n + 1]))
+    return replay("s", transitions)
+
+
+def _said(conversation: Conversation) -> list[dict[str, Any]]:
+    return [json.loads(message) for message in conversation.take()]
+
+
+def test_the_server_speaks_first() -> None:
+    conversation = _conversation(greeted=False)
+    conversation.greet(_SESSION, ping_interval_ms=20_000, limits=_LIMITS)
+    assert _said(conversation) == [
+        {
+            "type": "hello",
+            "connection_id": "tab",
+            "session_id": "s",
+            "state": "connected",
+            "version": 3,
+            "ping_interval_ms": 20_000,
+            "limits": {"message_bytes": 1024},
+        }
+    ]
+    assert conversation.take() == []
+    assert conversation.closing is None
+
+
+def test_what_is_recorded_before_the_greeting_is_part_of_what_it_tells() -> None:
+    conversation = _conversation(greeted=False)
+    session = _observe(conversation, Touch())
+    assert conversation.take() == []
+    conversation.greet(session, ping_interval_ms=20_000, limits=_LIMITS)
+    assert [(message["type"], message["version"]) for message in _said(conversation)] == [("hello", 4)]
+
+
+def test_a_session_that_ends_before_the_greeting_is_not_greeted() -> None:
+    conversation = _conversation(greeted=False)
+    session = _observe(conversation, Revoke("logout"))
+    conversation.greet(session, ping_interval_ms=20_000, limits=_LIMITS)
+    assert conversation.take() == []
+    assert conversation.closing == Close("session_ended", "logout")
+
+
+def test_ping_and_pong() -> None:
+    conversation = _conversation()
+    assert conversation.receive_text('{"type":"ping"}') is None
+    assert _said(conversation) == [{"type": "pong"}]
+
+
+def test_a_newer_token_keeps_the_connection_open() -> None:
+    conversation = _conversation(until_ms=300_000)
+    assert conversation.deadline_ms == 300_000
+    assert conversation.receive_text('{"type":"refresh","access_token":"new"}') == RefreshRequest("new")
+    assert _said(conversation) == []
+    conversation.authorise(epoch=1, until_ms=600_000)
+    assert _said(conversation) == [{"type": "refreshed", "expires_at": "1970-01-01T00:10:00.000Z"}]
+    assert conversation.deadline_ms == 600_000
+    conversation.tick(599_999)
+    assert conversation.closing is None
+    conversation.tick(600_000)
+    assert conversation.closing == Close("token_expired")
+
+
+def test_own_transitions_are_pushed_as_they_are_recorded() -> None:
+    conversation = _conversation()
+    _observe(conversation, Touch())
+    (message,) = _said(conversation)
+    assert len(message.pop("digest")) == 64
+    assert message == {
+        "type": "transition",
+        "position": 4,
+        "session_id": "s",
+        "version": 4,
+        "event": "touch",
+        "source": "connected",
+        "target": "connected",
+        "at": "1970-01-01T00:00:00.010Z",
+        "actor": "test",
+        "data": {},
+    }
+    assert conversation.closing is None
+
+
+def test_the_end_of_the_session_is_told_then_closes() -> None:
+    conversation = _conversation()
+    assert _observe(conversation, Revoke("password_changed")).ended
+    assert [message["event"] for message in _said(conversation)] == ["revoke"]
+    assert conversation.closing is not None
+    assert (conversation.closing.code, conversation.closing.reason) == (4403, "session ended: password_changed")
+
+
+def test_a_newer_login_supersedes_the_credential() -> None:
+    conversation = _conversation()
+    _observe(conversation, Reauthenticate("alice", "password"))
+    assert [message["event"] for message in _said(conversation)] == ["reauthenticate"]
+    assert conversation.closing == Close("token_expired")
+
+
+def test_a_connection_that_brought_the_new_epoch_stays() -> None:
+    conversation = _conversation()
+    conversation.authorise(epoch=2, until_ms=600_000)
+    _observe(conversation, Reauthenticate("alice", "password"), Touch())
+    assert [message["type"] for message in _said(conversation)] == ["refreshed", "transition", "transition"]
+    assert conversation.closing is None
+
+
+def test_a_slow_consumer_is_dropped_with_what_waits_for_it() -> None:
+    conversation = _conversation(outbox_limit=2)
+    closings = []
+    for _ in range(3):
+        conversation.receive_text('{"type":"ping"}')
+        closings.append(conversation.closing)
+    assert closings == [None, None, Close("slow_consumer")]
+    assert conversation.take() == []
+
+
+def test_a_consumer_that_keeps_up_is_not_slow() -> None:
+    conversation = _conversation(outbox_limit=2)
+    for _ in range(50):
+        conversation.receive_text('{"type":"ping"}')
+        assert _said(conversation) == [{"type": "pong"}]
+    assert conversation.closing is None
+
+
+def test_binary_is_no_part_of_the_protocol() -> None:
+    conversation = _conversation()
+    conversation.receive_bytes()
+    assert conversation.closing is not None
+    assert conversation.closing.code == 4400
+
+
+def test_the_first_reason_to_close_stands() -> None:
+    conversation = _conversation()
+    conversation.close(Close("draining"))
+    conversation.close(Close("internal_error"))
+    conversation.receive_bytes()
+    conversation.tick(999_999_999)
+    assert conversation.closing == Close("draining")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "not JSON"),
+        ("ping", "not JSON"),
+        ('{"type":"ping"', "not JSON"),
+        ("\ud800", "not JSON"),
+        ('{"type":"ping"} {}', "not JSON"),
+        ("{}", "no type"),
+        ('{"access_token":"a"}', "no type"),
+        ('{"type":"hello"}', "unknown type"),
+        ('{"type":"Ping"}', "unknown type"),
+        ("[]", "wrong or unknown field"),
+        ("null", "wrong or unknown field"),
+        ('{"type":7}', "wrong or unknown field"),
+        ('{"type":"ping","access_token":"a"}', "wrong or unknown field"),
+        ('{"type":"refresh"}', "wrong or unknown field"),
+        ('{"type":"refresh","access_token":7}', "wrong or unknown field"),
+        ('{"x":' + "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_message_says_why(text: str, why: str) -> None:
+    conversation = _conversation()
+    assert conversation.receive_text(text) is None
+    assert conversation.closing == Close("bad_message", why)
+    assert conversation.take() == []
+
+
+@given(st.text(st.characters(codec=None)) | st.binary().map(lambda raw: raw.decode("utf-8", "surrogateescape")))
+def test_no_text_breaks_the_parser(text: str) -> None:
+    try:
+        message = parse(text)
+    except MessageRefused as refused:
+        why = str(refused)
+    else:
+        why = "" if isinstance(message, PingRequest | RefreshRequest) else "not a message"
+    assert why in {"", "not JSON", "no type", "unknown type", "wrong or unknown field", "nested too deeply"}
+
+
+def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects that come close to being messages."""
+    keys = st.sampled_from(["type", "access_token", "x"])
+    return st.dictionaries(keys, values | st.sampled_from(["ping", "refresh", "hello"]))
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | _objects(inner),
+    max_leaves=4,
+)
+_EXACT = st.sampled_from([{"type": "ping"}, {"type": "refresh", "access_token": "a"}])
+
+
+@given(_EXACT | _objects(_JSON))
+def test_only_exact_messages_are_understood(message: dict[str, Any]) -> None:
+    is_ping = message == {"type": "ping"}
+    is_refresh = (
+        message.keys() == {"type", "access_token"}
+        and message["type"] == "refresh"
+        and isinstance(message["access_token"], str)
+    )
+    try:
+        parse(json.dumps(message))
+        understood = True
+    except MessageRefused:
+        understood = False
+    assert understood == (is_ping or is_refresh)
+
+
+class ConversationMachine(RuleBasedStateMachine):
+    """Everything that can happen to a conversation, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = list(_OPENED)
+        self.conversation = _conversation(until_ms=1_000, outbox_limit=3, greeted=False)
+        self.greeted = False
+        self.heard: list[str] = []
+        self.after_closing = 0
+        self.first_close: Close | None = None
+
+    @precondition(lambda self: not self.greeted)
+    @rule()
+    def greet(self) -> None:
+        self.greeted = True
+        session = replay("s", history("s", self.steps))
+        self.conversation.greet(session, ping_interval_ms=20_000, limits=_LIMITS)
+
+    @precondition(lambda self: self.greeted)
+    @rule(text=st.sampled_from(['{"type":"ping"}', '{"type":"refresh","access_token":"a"}']) | st.text(max_size=3))
+    def receive_text(self, text: str) -> None:
+        closed = self.conversation.closing is not None
+        request = self.conversation.receive_text(text)
+        assert request is None or not closed
+
+    @rule()
+    def receive_bytes(self) -> None:
+        self.conversation.receive_bytes()
+
+    @rule(data=st.sampled_from([Touch(), Touch(), Reauthenticate("alice", "password"), Revoke("logout")]))
+    def observe(self, data: Data) -> None:
+        if replay("s", history("s", self.steps)).ended:
+            return
+        self.steps.append((data, 10))
+        transitions = history("s", self.steps)
+        row = rows_of(transitions)[-1]
+        session = replay("s", transitions)
+        self.conversation.observe(parse_row(row), session)
+        assert not session.ended or self.conversation.closing is not None
+
+    @precondition(lambda self: self.greeted)
+    @rule(epoch=st.integers(1, 4), until_ms=st.integers(0, 2_000))
+    def authorise(self, epoch: int, until_ms: int) -> None:
+        self.conversation.authorise(epoch, until_ms)
+
+    @rule(now_ms=st.integers(0, 2_000))
+    def tick(self, now_ms: int) -> None:
+        due = now_ms >= self.conversation.deadline_ms
+        self.conversation.tick(now_ms)
+        assert not due or self.conversation.closing is not None
+
+    @rule()
+    def take(self) -> None:
+        self.heard += self.conversation.take()
+
+    @precondition(lambda self: self.conversation.closing is not None)
+    @rule()
+    def take_for_the_last_time(self) -> None:
+        self.heard += self.conversation.take()
+        self.after_closing += 1
+
+    @invariant()
+    def nothing_is_said_after_the_last_word(self) -> None:
+        if self.after_closing:
+            assert self.conversation.take() == []
+
+    @invariant()
+    def hello_is_first_and_said_once(self) -> None:
+        types = [json.loads(message)["type"] for message in self.heard]
+        assert types.count("hello") == (1 if types else 0)
+        assert types[:1] in ([], ["hello"])
+
+    @invariant()
+    def the_first_close_stands(self) -> None:
+        self.first_close = self.first_close or self.conversation.closing
+        assert self.conversation.closing == self.first_close
+
+
+TestConversation = ConversationMachine.TestCase

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from machine import errors
+from machine.errors import (
+    CredentialInvalid,
+    InterlockError,
+    LedgerFault,
+    Overloaded,
+    SessionEnded,
+    SessionNotFound,
+    TransitionRefused,
+    VersionConflict,
+)
+
+
+def _drawn() -> dict[str, str]:
+    """Error → its base, from the tree in the module's docstring."""
+    path: list[str] = []
+    bases: dict[str, str] = {}
+    for line in inspect.getdoc(errors).splitlines():  # type: ignore[union-attr]  # it has one
+        stem = line.lstrip(" │├└─")
+        depth = (len(line) - len(stem)) // 4
+        name = stem.split(" ")[0]
+        if name in vars(errors):
+            path[depth:] = [name]
+            bases[name] = path[depth - 1] if depth else "Exception"
+    return bases
+
+
+def test_the_tree_drawn_is_the_tree_there_is() -> None:
+    classes = {name: one for name, one in vars(errors).items() if inspect.isclass(one)}
+    assert _drawn() == {name: one.__bases__[0].__name__ for name, one in classes.items()}
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TransitionRefused("connect", "created"), "connect refused in state created: no such transition is declared"),
+        (TransitionRefused("touch", None, "alive"), "touch refused in state (none): guard alive failed"),
+        (SessionNotFound("s"), "Session not found"),
+        (LedgerFault(7, "gap"), "record 7: gap"),
+        (VersionConflict("s", 3), "version 3 of this session is already taken"),
+        (SessionEnded("logout"), "session ended: logout"),
+        (Overloaded(), "too much work is waiting; try again later"),
+        (CredentialInvalid("malformed"), "malformed"),
+    ],
+)
+def test_what_an_error_says(error: InterlockError, text: str) -> None:
+    assert str(error) == text
+
+
+def test_what_an_error_carries() -> None:
+    assert SessionNotFound("s").session_id == "s"
+    assert (LedgerFault(7, "gap").position, LedgerFault(7, "gap").fault) == (7, "gap")
+    assert (VersionConflict("s", 3).session_id, VersionConflict("s", 3).version) == ("s", 3)
+    assert SessionEnded("logout").reason == "logout"
+    assert Overloaded(5).retry_after_s == 5

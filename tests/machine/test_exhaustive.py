@@ -1,0 +1,103 @@
+"""Every session that can be reached in a small world, and every command put to each of them.
+
+The world: two subjects, three connections of which two may be open, milliseconds for time. Sessions that differ only in
+when they began, or in how many epochs, rotations and versions lie behind them, count as one; so the world is finite and
+is walked to its end, without a bound on the depth.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from machine.commands import (
+    Authenticate,
+    Command,
+    Connect,
+    Create,
+    Data,
+    Disconnect,
+    Expire,
+    Policy,
+    Reauthenticate,
+    Refresh,
+    Revoke,
+    Touch,
+)
+from machine.session import Session, Transition, absent
+from spec.lifecycles import SESSION
+from tests.machine.promises import Opinion, check_all, take
+
+_POLICY: Final = Policy(idle_timeout_ms=4, absolute_timeout_ms=8, connection_limit=2, refresh_grace_ms=1)
+_TABS: Final = ("x", "y", "z")
+_SUBJECTS: Final = ("alice", "bob")
+# Fewer than these would mean that the walk no longer goes where it should.
+_SESSIONS: Final = 3_000
+_ACCEPTED: Final = 19_000
+
+
+def _commands(session: Session) -> list[Data]:
+    epoch, rotation = session.epoch, session.rotation
+    return [
+        Create(_POLICY),
+        *(Authenticate(subject, "password") for subject in _SUBJECTS),
+        *(Reauthenticate(subject, "password") for subject in _SUBJECTS),
+        *(Connect(tab, "node") for tab in _TABS),
+        *(Disconnect(tab, 1000) for tab in _TABS),
+        *(
+            Refresh(e, r)
+            for e, r in ((epoch, rotation), (epoch, rotation - 1), (epoch, rotation + 1), (epoch - 1, rotation))
+        ),
+        Touch(),
+        Revoke("logout"),
+        Expire("idle"),
+    ]
+
+
+def _shape(session: Session, opinion: Opinion, now_ms: int) -> tuple[object, ...]:
+    """What of ``session`` can matter to any later command."""
+    if session.state is None or session.ended:
+        return (session.state, session.reason)
+    rotated = None if session.rotated_at_ms is None else min(now_ms - session.rotated_at_ms, 2)
+    return (
+        session.state,
+        session.subject,
+        tuple(sorted(connection.connection_id for connection in session.connections)),
+        max(session.idle_deadline_ms - now_ms, 0),
+        max(session.absolute_deadline_ms - now_ms, 0),
+        rotated,
+        min(sum(epoch == session.epoch for epoch, _ in opinion.tokens), 3),
+    )
+
+
+def test_every_edge_keeps_every_promise() -> None:
+    queue: deque[tuple[Session, tuple[Transition, ...], int]] = deque([(absent("s"), (), 1)])
+    seen: set[tuple[object, ...]] = set()
+    taken: set[tuple[str, str | None, str]] = set()
+    failed_guards: set[str | None] = set()
+    accepted = 0
+    while queue:
+        session, log, now_ms = queue.popleft()
+        opinion = Opinion(log)
+        shape = _shape(session, opinion, now_ms)
+        if shape in seen:
+            continue
+        seen.add(shape)
+        for data in _commands(session):
+            step = take(session, log, opinion, Command(f"c{len(log)}", "test", data), now_ms)
+            check_all(step)
+            if step.transition is None:
+                failed_guards.add(step.guard)
+                continue
+            accepted += 1
+            taken.add((step.transition.event, step.transition.source, step.transition.target))
+            queue.append((step.after, step.log_after, now_ms))
+        if session.state is not None and not session.ended:
+            queue.append((session, log, now_ms + 1))
+    print(f"{len(seen)} sessions, {accepted} accepted commands")  # noqa: T201  # the figure the docs quote: pytest -s
+    assert len(seen) >= _SESSIONS
+    assert accepted >= _ACCEPTED
+    assert taken == {(row.event, row.source, row.target) for row in SESSION.transitions}
+    # The guards of disconnect's two rows fill each other's gap, so `last_connection` never gets to refuse.
+    asked = {str(term) for row in SESSION.transitions for term in row.guards}
+    assert failed_guards == asked - {"last_connection", "not last_connection"} | {None}

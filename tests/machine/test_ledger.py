@@ -1,0 +1,277 @@
+"""The digest chain and the verifier: what was written passes, and whatever else is found at its position."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine.commands import Connect, Disconnect, Expire, Reauthenticate, Refresh, Revoke, Touch
+from machine.errors import LedgerFault
+from machine.ledger import GENESIS, Record, StoredRow, Verifier, chain, parse, row_digest
+from machine.session import Transition, replay
+from tests.machine.samples import CREATE, LOGIN, OPEN, history, rows_of
+
+_ALICE = history(
+    "a",
+    [
+        (CREATE, 0),
+        (LOGIN, 10),
+        (OPEN, 20),
+        (Connect("tab 2", "node"), 30),
+        (Refresh(1, 0), 40),
+        (Disconnect("tab", 1000), 50),
+        (Touch(), 60),
+        (Reauthenticate("alice", "password"), 70),
+        (Revoke("logout"), 80),
+    ],
+)
+_BOB = history("b", [(CREATE, 5), (Touch(), 200), (Expire("idle"), 5_000)])
+_LOG = [*_ALICE[:3], *_BOB[:2], *_ALICE[3:], _BOB[2]]
+_ROWS = rows_of(_LOG)
+
+# Where in the log each record of alice's stands, by its event.
+_AT = {row.event: row.position for row in _ROWS if row.session_id == "a"}
+
+
+def _verify(rows: list[StoredRow]) -> Verifier:
+    verifier = Verifier()
+    for row in rows:
+        verifier.feed(row)
+    return verifier
+
+
+def _fault(rows: list[StoredRow]) -> LedgerFault:
+    with pytest.raises(LedgerFault) as caught:
+        _verify(rows)
+    return caught.value
+
+
+def _edited(at: int, /, **changes: Any) -> list[StoredRow]:
+    """The log with one record changed, its digest left as it was."""
+    rows = list(_ROWS)
+    rows[at - 1] = msgspec.structs.replace(rows[at - 1], **changes)
+    return rows
+
+
+def _rechained(rows: list[StoredRow]) -> list[StoredRow]:
+    """The log as somebody would leave it who can compute digests too."""
+    head, forged = GENESIS, []
+    for row in rows:
+        head = row_digest(head, row)
+        forged.append(msgspec.structs.replace(row, digest=head))
+    return forged
+
+
+def _forged(at: int, /, **changes: Any) -> list[StoredRow]:
+    return _rechained(_edited(at, **changes))
+
+
+def _renumbered(rows: list[StoredRow]) -> list[StoredRow]:
+    return _rechained([msgspec.structs.replace(row, position=n) for n, row in enumerate(rows, 1)])
+
+
+def test_what_was_written_passes() -> None:
+    verifier = Verifier()
+    for transition, row in zip(_LOG, _ROWS, strict=True):
+        assert verifier.feed(row).version == transition.version
+        assert (verifier.position, verifier.head) == (row.position, row.digest)
+    assert (verifier.live, verifier.session_count) == ({}, 2)
+
+
+def test_the_fold_of_what_lives_is_at_hand() -> None:
+    verifier = _verify(_ROWS[:5])
+    assert verifier.live == {"a": replay("a", _ALICE[:3]), "b": replay("b", _BOB[:2])}
+    assert verifier.session_count == 2
+
+
+def test_the_last_record_of_a_session_hands_out_its_end() -> None:
+    verifier = _verify(_ROWS[:-1])
+    assert verifier.feed(_ROWS[-1]) == replay("b", _BOB)
+
+
+def test_the_digest_is_what_the_documentation_says() -> None:
+    transition = Transition("s1", 2, "touch", "created", "created", 1_769_160_600_123, "zoë", "c2", Touch())
+    payload = [7, "s1", 2, "touch", "created", "created", 1_769_160_600_123, "zoë", "c2", "{}"]
+    text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
+    row = chain(bytes(range(32)), 7, transition)
+    assert row.digest == hashlib.sha256(bytes(range(32)) + text.encode()).digest()
+    assert row.digest.hex() == "d053932e6032c9feaaf41dceb951defb50cce0217d95dec3deddf26c383b69d1"
+    assert msgspec.to_builtins(row)[:-1] == payload
+    assert GENESIS == b"\0" * 32
+
+
+def test_a_creation_has_no_source() -> None:
+    payload = [1, "a", 1, "create", None, "created", 0, "test", "c1", _ROWS[0].data]
+    text = json.dumps(payload, separators=(",", ":"))
+    assert _ROWS[0].digest == hashlib.sha256(GENESIS + text.encode()).digest()
+    assert json.loads(_ROWS[0].data) == {"policy": msgspec.to_builtins(CREATE.policy)}
+
+
+@pytest.mark.parametrize("row", _ROWS, ids=lambda row: f"{row.position}-{row.event}")
+def test_a_row_is_read_back_as_it_was_recorded(row: StoredRow) -> None:
+    assert parse(row) == Record(row.position, _LOG[row.position - 1], row.digest)
+
+
+_OTHER: dict[str, Any] = {
+    "session_id": "c",
+    "version": 9,
+    "event": "refresh",
+    "source": "created",
+    "target": "expired",
+    "at_ms": 61,
+    "actor": "mallory",
+    "command_id": "c99",
+    "data": "{ }",
+    "digest": bytes(32),
+}
+
+
+@pytest.mark.parametrize("field", StoredRow.__struct_fields__)
+def test_an_edited_field_is_found(field: str) -> None:
+    at = _AT["touch"]
+    if field == "position":
+        assert _fault(_edited(at, position=at + 1)).position == at + 1
+        return
+    assert getattr(_ROWS[at - 1], field) != _OTHER[field]
+    fault = _fault(_edited(at, **{field: _OTHER[field]}))
+    assert (fault.position, fault.fault) == (at, "digest does not match the record and the one before it")
+
+
+@given(st.integers(1, len(_ROWS)), st.integers(0, 31), st.integers(1, 255))
+def test_any_flipped_bit_of_a_digest_is_found(position: int, index: int, mask: int) -> None:
+    digest = bytearray(_ROWS[position - 1].digest)
+    digest[index] ^= mask
+    assert _fault(_edited(position, digest=bytes(digest))).position == position
+
+
+@pytest.mark.parametrize("at", range(1, len(_ROWS)))
+def test_a_deleted_record_is_found(at: int) -> None:
+    rows = _ROWS[: at - 1] + _ROWS[at:]
+    fault = _fault(rows)
+    assert (fault.position, "gap or repeat" in fault.fault) == (at + 1, True)
+
+
+def test_a_repeated_record_is_found() -> None:
+    fault = _fault([*_ROWS[:4], _ROWS[3], *_ROWS[4:]])
+    assert (fault.position, "gap or repeat" in fault.fault) == (4, True)
+
+
+@pytest.mark.parametrize("at", range(1, len(_ROWS)))
+def test_swapped_records_are_found(at: int) -> None:
+    rows = list(_ROWS)
+    rows[at - 1], rows[at] = rows[at], rows[at - 1]
+    assert _fault(rows).position == at + 1
+    moved = [msgspec.structs.replace(row, position=n) for n, row in enumerate(rows, 1)]
+    fault = _fault(moved)
+    assert (fault.position, fault.fault.startswith("digest")) == (at, True)
+
+
+@pytest.mark.parametrize(
+    ("event", "changes", "says"),
+    [
+        ("touch", {"target": "authenticated"}, "touch from connected leads to connected, not to authenticated"),
+        ("touch", {"target": "gone"}, "leads to connected, not to gone"),
+        ("touch", {"source": "created"}, "source created, but the session is connected"),
+        ("create", {"source": "created"}, "source created, but the session is None"),
+        ("connect", {"event": "authenticate", "data": '{"subject":"alice","method":"password"}'}, "no such transition"),
+        ("create", {"event": "touch", "data": "{}"}, "touch refused in state (none)"),
+        ("refresh", {"data": '{"epoch":1,"rotation":1}'}, "guard rotation_current failed"),
+        ("refresh", {"at_ms": 99_999}, "guard alive failed"),
+        ("disconnect", {"data": '{"connection_id":"tab 3","code":1000}'}, "guard known_connection failed"),
+        ("reauthenticate", {"data": '{"subject":"bob","method":"password"}'}, "guard same_subject failed"),
+        ("revoke", {"event": "expire", "data": '{"reason":"idle"}'}, "guard not alive failed"),
+        ("revoke", {"event": "expire"}, "data of expire is malformed"),
+    ],
+)
+def test_what_was_not_declared_is_found(event: str, changes: dict[str, Any], says: str) -> None:
+    fault = _fault(_forged(_AT[event], **changes))
+    assert fault.position == _AT[event]
+    assert says in fault.fault
+
+
+def test_a_connection_over_the_limit_is_found() -> None:
+    third = [*_ALICE[:4], msgspec.structs.replace(_ALICE[3], version=5, source="connected", command_id="c5")]
+    fault = _fault(rows_of(third))
+    assert (fault.position, "below_connection_limit" in fault.fault) == (5, True)
+
+
+@pytest.mark.parametrize("version", [-1, 0, 5, 7, 8])
+def test_a_version_gap_is_found(version: int) -> None:
+    at = _AT["disconnect"]
+    assert _ROWS[at - 1].version == 6
+    fault = _fault(_forged(at, version=version))
+    assert (fault.position, fault.fault) == (at, f"version {version} of a session that is at 5")
+
+
+def test_a_record_cut_out_by_somebody_who_renumbers_is_found() -> None:
+    at = _AT["refresh"]
+    fault = _fault(_renumbered(_ROWS[: at - 1] + _ROWS[at:]))
+    assert (fault.position, fault.fault) == (at, "version 6 of a session that is at 4")
+
+
+def test_a_repeated_command_is_found() -> None:
+    at = _AT["touch"]
+    fault = _fault(_forged(at, command_id=_ALICE[0].command_id))
+    assert (fault.position, fault.fault) == (at, "the command id was recorded before for this session")
+
+
+def test_two_sessions_may_use_the_same_command_id() -> None:
+    assert {row.command_id for row in _ROWS if row.session_id == "b"} <= {t.command_id for t in _ALICE}
+
+
+def test_time_running_backwards_is_found() -> None:
+    at = _AT["touch"]
+    fault = _fault(_forged(at, at_ms=49))
+    assert (fault.position, fault.fault) == (at, "time runs backwards within the session")
+    assert _verify(_forged(at, at_ms=50)).position == len(_ROWS)
+
+
+@pytest.mark.parametrize("event", ["touch", "create", "revoke"])
+def test_a_record_after_the_end_is_found(event: str) -> None:
+    late = next(transition for transition in _ALICE if transition.event == event)
+    fault = _fault(_renumbered([*_ROWS, *rows_of([late])]))
+    assert (fault.position, fault.fault) == (len(_ROWS) + 1, "the session had ended before")
+
+
+def test_an_unknown_event_is_found() -> None:
+    fault = _fault(_forged(_AT["touch"], event="teleport"))
+    assert (fault.position, fault.fault) == (_AT["touch"], "unknown event 'teleport'")
+
+
+@pytest.mark.parametrize(
+    "data", ["", "{", "null", "[]", '{"subject":"alice"}', '{"epoch":1}', '{"epoch":1,"rotation":"0"}']
+)
+def test_malformed_data_is_found(data: str) -> None:
+    fault = _fault(_forged(_AT["refresh"], data=data))
+    assert fault.position == _AT["refresh"]
+    assert fault.fault.startswith("data of refresh is malformed")
+
+
+def test_data_with_a_field_too_many_is_found() -> None:
+    fault = _fault(_forged(_AT["touch"], data='{"note":"hello"}'))
+    assert (fault.position, "malformed" in fault.fault) == (_AT["touch"], True)
+
+
+def test_an_end_for_an_unknown_reason_is_found() -> None:
+    fault = _fault(_forged(_AT["revoke"], data='{"reason":"bored"}'))
+    assert (fault.position, "malformed" in fault.fault) == (_AT["revoke"], True)
+
+
+def test_a_fault_leaves_the_verifier_where_it_was() -> None:
+    verifier = _verify(_ROWS[:5])
+    with pytest.raises(LedgerFault):
+        verifier.feed(_ROWS[6])
+    for row in _ROWS[5:]:
+        verifier.feed(row)
+    assert verifier.position == len(_ROWS)
+
+
+def test_a_legal_edit_by_somebody_who_rechains_shows_in_the_head_alone() -> None:
+    """Why the head is worth keeping elsewhere: the chain itself is no signature."""
+    assert _verify(_forged(_AT["touch"], actor="mallory")).head != _verify(_ROWS).head

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+from machine.commands import DATA_TYPES
+from machine.errors import TransitionRefused
+from machine.session import _CHANGES, FINAL_STATES, GUARDS
+from machine.table import Table
+from spec.lifecycles import SESSION
+from spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
+
+Facts = dict[str, bool]
+
+_DOOR = Lifecycle(
+    name="door",
+    description="A door.",
+    states=(
+        StateRow("shut", "It is shut.", initial=True, final=False),
+        StateRow("open", "It is open.", initial=False, final=False),
+    ),
+    events=(NamedRow("push", "It is pushed."),),
+    guards=(NamedRow("locked", "It is locked."), NamedRow("heavy", "It is heavy.")),
+    transitions=(
+        TransitionRow(
+            "push", "shut", "open", (GuardTerm("locked", expected=False), GuardTerm("heavy", expected=False))
+        ),
+        TransitionRow("push", "shut", "shut", (GuardTerm("locked", expected=True), GuardTerm("heavy", expected=True))),
+    ),
+)
+
+
+def _door() -> Table[Facts, None]:
+    return Table(
+        _DOOR, {"locked": lambda facts, _data, _now_ms: facts["locked"], "heavy": lambda facts, _, __: facts["heavy"]}
+    )
+
+
+@pytest.mark.parametrize("given", [[], ["locked"], ["locked", "heavy", "red"]])
+def test_the_guards_given_are_those_declared(given: list[str]) -> None:
+    with pytest.raises(ValueError, match="guards declared"):
+        Table(_DOOR, {name: lambda _instance, _data, _now_ms: True for name in given})
+
+
+@pytest.mark.parametrize(("locked", "heavy", "target"), [(False, False, "open"), (True, True, "shut")])
+def test_the_first_row_whose_guards_hold_is_taken(locked: bool, heavy: bool, target: str) -> None:  # noqa: FBT001  # parametrized
+    assert _door().step("shut", "push", {"locked": locked, "heavy": heavy}, None, 0) == target
+
+
+@pytest.mark.parametrize(("locked", "heavy", "guard"), [(True, False, "not locked"), (False, True, "not heavy")])
+def test_the_first_failing_guard_of_the_first_row_is_named(locked: bool, heavy: bool, guard: str) -> None:  # noqa: FBT001  # parametrized
+    with pytest.raises(TransitionRefused) as caught:
+        _door().step("shut", "push", {"locked": locked, "heavy": heavy}, None, 0)
+    assert (caught.value.event, caught.value.state, caught.value.guard) == ("push", "shut", guard)
+    assert str(caught.value) == f"push refused in state shut: guard {guard} failed"
+
+
+@pytest.mark.parametrize(("state", "event"), [("open", "push"), ("shut", "pull"), (None, "push"), ("gone", "push")])
+def test_what_no_row_declares_is_refused_without_a_guard(state: str | None, event: str) -> None:
+    with pytest.raises(TransitionRefused, match="no such transition is declared") as caught:
+        _door().step(state, event, {"locked": False, "heavy": False}, None, 0)
+    assert caught.value.guard is None
+
+
+def test_guards_see_the_instance_the_data_and_the_time() -> None:
+    seen: list[object] = []
+
+    def locked(instance: str, data: str, now_ms: int) -> bool:
+        seen.append((instance, data, now_ms))
+        return False
+
+    table: Table[str, str] = Table(_DOOR, {"locked": locked, "heavy": lambda *_: False})
+    assert table.step("shut", "push", "the door", "a push", 7) == "open"
+    assert seen == [("the door", "a push", 7)]
+
+
+def test_every_declared_name_has_its_code_and_no_other() -> None:
+    events = {event.name for event in SESSION.events}
+    assert set(DATA_TYPES) == set(_CHANGES) == events
+    assert set(GUARDS) == {guard.name for guard in SESSION.guards}
+    assert {"expired"} == FINAL_STATES

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine.ledger import parse
+from machine.wire import SessionView, TransitionView, rfc3339, session_view, transition_view
+from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, history, rows_of, session_after
+
+_AT_MS = 1_769_160_600_123
+
+
+def test_times_are_rfc_3339_in_utc_with_milliseconds() -> None:
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
+    assert rfc3339(_AT_MS) == "2026-01-23T09:30:00.123Z"
+
+
+@given(st.integers(0, 253_402_300_799_999))
+def test_no_millisecond_is_lost(at_ms: int) -> None:
+    since = datetime.fromisoformat(rfc3339(at_ms)) - datetime(1970, 1, 1, tzinfo=UTC)
+    assert (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000 == at_ms
+
+
+def test_a_session_as_its_owner_sees_it() -> None:
+    assert session_view(session_after((CREATE, _AT_MS), (LOGIN, _AT_MS), (OPEN, _AT_MS))) == SessionView(
+        session_id="s",
+        state="connected",
+        version=3,
+        subject="alice",
+        connections=1,
+        created_at="2026-01-23T09:30:00.123Z",
+        idle_expires_at="2026-01-23T09:30:01.123Z",
+        expires_at="2026-01-23T09:30:05.123Z",
+        reason=None,
+    )
+
+
+def test_a_record_as_it_is_shown() -> None:
+    row = rows_of(history("s", [(CREATE, _AT_MS)]))[0]
+    assert transition_view(parse(row)) == TransitionView(
+        position=1,
+        session_id="s",
+        version=1,
+        event="create",
+        source=None,
+        target="created",
+        at="2026-01-23T09:30:00.123Z",
+        actor="test",
+        data={"policy": msgspec.to_builtins(POLICY)},
+        digest=row.digest.hex(),
+    )

@@ -1,0 +1,279 @@
+"""The reader: what the declaration says comes out, and what can't come out is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import new_class
+from typing import Any, ClassVar, Protocol, cast
+
+import pytest
+from statemachine import Event, State, StateMachine
+from statemachine.exceptions import InvalidDefinition
+
+from spec.lifecycles import SESSION
+from spec.session import SessionGuards, SessionLifecycle
+from spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow, UnsupportedDeclaration, read
+
+
+def _asked(event: str, source: str | None) -> list[tuple[str, list[str]]]:
+    """Where ``event`` may lead from ``source``, and under which guards."""
+    rows = [row for row in SESSION.transitions if (row.event, row.source) == (event, source)]
+    return [(row.target, [str(guard) for guard in row.guards]) for row in rows]
+
+
+_LIVING = ["created", "authenticated", "connected"]
+
+
+def test_four_states_in_the_order_of_a_life() -> None:
+    assert [state.name for state in SESSION.states] == [*_LIVING, "expired"]
+    assert [state.name for state in SESSION.states if state.initial] == ["created"]
+    assert [state.name for state in SESSION.states if state.final] == ["expired"]
+
+
+def test_nine_events() -> None:
+    assert [event.name for event in SESSION.events] == [
+        "create",
+        "authenticate",
+        "reauthenticate",
+        "connect",
+        "disconnect",
+        "refresh",
+        "touch",
+        "revoke",
+        "expire",
+    ]
+
+
+def test_a_session_begins_once_and_unconditionally() -> None:
+    assert _asked("create", None) == [("created", [])]
+    assert [row for row in SESSION.transitions if row.source is None] == [TransitionRow("create", None, "created", ())]
+    assert not [row for row in SESSION.transitions if row.event == "create" and row.source]
+
+
+def test_nothing_leaves_expired() -> None:
+    assert not [row for row in SESSION.transitions if row.source == "expired"]
+
+
+def test_only_an_anonymous_session_authenticates() -> None:
+    assert _asked("authenticate", "created") == [("authenticated", ["alive"])]
+    assert {row.source for row in SESSION.transitions if row.event == "authenticate"} == {"created"}
+
+
+def test_an_anonymous_session_neither_reauthenticates_nor_connects() -> None:
+    assert _asked("reauthenticate", "created") == _asked("connect", "created") == []
+
+
+@pytest.mark.parametrize("state", ["authenticated", "connected"])
+def test_an_authenticated_session_reauthenticates_and_connects(state: str) -> None:
+    assert _asked("reauthenticate", state) == [(state, ["alive", "same_subject"])]
+    assert _asked("connect", state) == [("connected", ["alive", "below_connection_limit"])]
+
+
+def test_the_last_connection_to_go_disconnects_the_session() -> None:
+    assert _asked("disconnect", "connected") == [
+        ("connected", ["known_connection", "not last_connection"]),
+        ("authenticated", ["known_connection", "last_connection"]),
+    ]
+    assert {row.source for row in SESSION.transitions if row.event == "disconnect"} == {"connected"}
+
+
+@pytest.mark.parametrize("state", _LIVING)
+def test_what_any_living_session_does(state: str) -> None:
+    assert _asked("refresh", state) == [(state, ["alive", "rotation_current"])]
+    assert _asked("touch", state) == [(state, ["alive"])]
+    assert _asked("revoke", state) == [("expired", [])]
+    assert _asked("expire", state) == [("expired", ["not alive"])]
+
+
+def test_every_row_is_unique_and_names_declared_things() -> None:
+    rows = [(row.event, row.source, row.target, row.guards) for row in SESSION.transitions]
+    assert len(set(rows)) == len(rows) == 20
+    assert {term.name for row in SESSION.transitions for term in row.guards} == {guard.name for guard in SESSION.guards}
+    assert {row.event for row in SESSION.transitions} == {event.name for event in SESSION.events}
+    assert {row.target for row in SESSION.transitions} == {state.name for state in SESSION.states}
+
+
+def test_the_reader_reads_the_same_twice() -> None:
+    assert read(SessionLifecycle, SessionGuards) == SESSION
+
+
+class _Guards(Protocol):
+    def ready(self) -> bool:
+        """It is ready."""
+        ...
+
+
+def test_a_small_declaration_row_by_row() -> None:
+    class DoorLifecycle(StateMachine):
+        """A door."""
+
+        creation: ClassVar = ("build", "It is built.")
+        shut = State("It is shut.", initial=True)
+        gone = State("It is gone.", final=True)
+        knock = Event(shut.to(shut, internal=True, unless="ready"), name="Somebody knocks.")
+        burn = Event(shut.to(gone, cond="ready"), name="It burns.")
+
+    assert read(DoorLifecycle, _Guards) == Lifecycle(
+        name="door",
+        description="A door.",
+        states=(
+            StateRow("shut", "It is shut.", initial=True, final=False),
+            StateRow("gone", "It is gone.", initial=False, final=True),
+        ),
+        events=(
+            NamedRow("build", "It is built."),
+            NamedRow("knock", "Somebody knocks."),
+            NamedRow("burn", "It burns."),
+        ),
+        guards=(NamedRow("ready", "It is ready."),),
+        transitions=(
+            TransitionRow("build", None, "shut", ()),
+            TransitionRow("knock", "shut", "shut", (GuardTerm("ready", expected=False),)),
+            TransitionRow("burn", "shut", "gone", (GuardTerm("ready", expected=True),)),
+        ),
+    )
+
+
+def _effect(*_args: object) -> None:
+    """An action, which no row can carry."""
+
+
+class _Mixin:
+    def after_transition(self) -> None: ...
+
+
+class _Listener:
+    def on_go(self) -> None: ...
+
+
+def _class(bases: tuple[type, ...], body: dict[str, Any]) -> type[StateMachine]:
+    return cast("type[StateMachine]", new_class("ThingLifecycle", bases, exec_body=lambda space: space.update(body)))
+
+
+def _declare(
+    bases: tuple[type, ...] = (),
+    *,
+    start: dict[str, Any] | None = None,
+    go: dict[str, Any] | None = None,
+    event: dict[str, Any] | None = None,
+    build: Callable[[State, State], dict[str, Any]] = lambda _start, _end: {},
+    **attributes: Any,
+) -> type[StateMachine]:
+    """A declaration that can be exported, but for what the arguments add to a state, a transition, an event, the class."""
+    first = State(**{"name": "It begins.", "initial": True, **(start or {})})
+    last = State(name="It ends.", final=True)
+    body: dict[str, Any] = {
+        "__doc__": "A thing.",
+        "creation": ("begin", "It begins."),
+        "first": first,
+        "last": last,
+        "go": Event(first.to(last, **{"cond": "ready", **(go or {})}), **{"name": "It goes.", **(event or {})}),
+        **build(first, last),
+        **attributes,
+    }
+    return _class((*bases, StateMachine), body)
+
+
+def test_what_the_cases_below_start_from_can_be_exported() -> None:
+    assert [row.event for row in read(_declare(), _Guards).transitions] == ["begin", "go"]
+
+
+def _stay(first: State, _last: State) -> dict[str, Any]:
+    return {"stay": Event(first.to(first), name="It stays.")}
+
+
+def _eventless(first: State, last: State) -> dict[str, Any]:
+    first.to(last)
+    return {}
+
+
+def _many_targets(first: State, last: State) -> dict[str, Any]:
+    first.transitions.transitions[0]._targets.append(last)
+    return {}
+
+
+def _nested(first: State, last: State) -> dict[str, Any]:
+    class room(State.Compound):  # noqa: N801  # a state is named like a state
+        inner = State("Inner.", initial=True)
+
+    leave: Any = room.to(last)
+    return {"room": room, "enter": Event(first.to(room), name="It enters."), "leave": Event(leave, name="It leaves.")}
+
+
+def _parallel(first: State, last: State) -> dict[str, Any]:
+    class both(State.Parallel):  # noqa: N801  # a state is named like a state
+        inner = State("Inner.", initial=True)
+
+    leave: Any = both.to(last)
+    return {"both": both, "enter": Event(first.to(both), name="It enters."), "leave": Event(leave, name="It leaves.")}
+
+
+def _declare_nothing() -> type[StateMachine]:
+    return _class((StateMachine,), {"__doc__": "A.", "creation": ("begin", "It begins.")})
+
+
+@pytest.mark.parametrize(
+    ("declaration", "says"),
+    [
+        (lambda: _declare(go={"validators": _effect}), "validators can't be exported"),
+        (lambda: _declare(go={"validators": "ready"}), "validators can't be exported"),
+        (lambda: _declare(go={"before": _effect}), "go from first: actions can't be exported"),
+        (lambda: _declare(go={"on": _effect}), "go from first: actions can't be exported"),
+        (lambda: _declare(go={"after": "ready"}), "go from first: actions can't be exported"),
+        (lambda: _declare(start={"enter": _effect}), "first: enter and exit actions can't be exported"),
+        (lambda: _declare(start={"exit": _effect}), "first: enter and exit actions can't be exported"),
+        (lambda: _declare(start={"invoke": _effect}), "first: invocations can't be exported"),
+        (lambda: _declare(on_go=_effect), "ThingLifecycle.on_go: actions"),
+        (lambda: _declare(before_transition=_effect), "ThingLifecycle.before_transition: actions"),
+        (lambda: _declare(after_go=_effect), "ThingLifecycle.after_go: actions"),
+        (lambda: _declare(on_enter_first=_effect), "ThingLifecycle.on_enter_first: actions"),
+        (lambda: _declare(on_exit_state=_effect), "ThingLifecycle.on_exit_state: actions"),
+        (lambda: _declare(prepare_event=_effect), "ThingLifecycle.prepare_event: actions"),
+        (lambda: _declare(on_go=staticmethod(_effect)), "ThingLifecycle.on_go: actions"),
+        (lambda: _declare((_Mixin,)), "ThingLifecycle.after_transition: actions"),
+        (lambda: _declare(listeners=[_Listener()]), "ThingLifecycle.listeners: actions"),
+        (lambda: _declare(go={"cond": "ready and ready"}), "guard 'ready and ready' is not the name"),
+        (lambda: _declare(go={"cond": "!ready"}), "guard '!ready' is not the name"),
+        (lambda: _declare(go={"cond": lambda: True}), "is not the name of a described guard"),
+        (lambda: _declare(go={"cond": "unheard_of"}), "guard 'unheard_of' is not the name"),
+        (lambda: _declare(go={"cond": None}), "guards described but never asked: ['ready']"),
+        (lambda: _declare(start={"name": "Start"}), "first: needs a one-sentence description"),
+        (lambda: _declare(event={"name": None}), "go: needs a one-sentence description"),
+        (lambda: _declare(creation=("begin", "")), "begin: needs a one-sentence description"),
+        (lambda: _declare(creation=("Begin!", "It begins.")), "'Begin!': names are lower_snake_case"),
+        (lambda: _declare(creation=None), "ThingLifecycle: needs creation"),
+        (lambda: _declare(__doc__=""), "ThingLifecycle: needs a one-sentence description"),
+        (lambda: _declare(build=_nested), "room: nested and parallel states can't be exported"),
+        (lambda: _declare(build=_parallel), "both: nested and parallel states can't be exported"),
+        (lambda: _declare(build=_stay), "stay from first: a transition that stays is declared internal=True"),
+        (lambda: _declare(build=_many_targets), "go from first: exactly one target"),
+        (lambda: _declare(build=_eventless), "first: a transition without an event can't be exported"),
+        (lambda: _declare(event={"delay": 100}), "go from first: delays can't be exported"),
+        (_declare_nothing, "ThingLifecycle: exactly one initial state"),
+    ],
+)
+def test_what_a_row_cannot_carry_is_refused(declaration: Callable[[], type[StateMachine]], says: str) -> None:
+    with pytest.raises(UnsupportedDeclaration) as caught:
+        read(declaration(), _Guards)
+    assert says in str(caught.value)
+
+
+def test_two_initial_states_are_refused_by_the_library_itself() -> None:
+    def two(first: State, last: State) -> dict[str, Any]:
+        second = State("It begins otherwise.", initial=True)
+        return {"second": second, "pass_by": Event(second.to(first) | second.to(last), name="It passes by.")}
+
+    with pytest.raises(InvalidDefinition, match="one and only one initial state"):
+        _declare(build=two)
+
+
+def test_a_guard_without_a_description_is_refused() -> None:
+    class Mute(Protocol):
+        def ready(self) -> bool: ...
+
+    with pytest.raises(UnsupportedDeclaration, match="ready: needs a one-sentence description"):
+        read(_declare(), Mute)
+
+
+def test_a_guard_is_written_as_it_is_asked() -> None:
+    assert [str(GuardTerm("alive", expected)) for expected in (True, False)] == ["alive", "not alive"]
