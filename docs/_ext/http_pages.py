@@ -1,0 +1,227 @@
+"""The HTTP reference, from the application's own OpenAPI document and its table of problems."""  # noqa: INP001  # conf.py puts this folder on the path; it is no package
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from litestar.routes import HTTPRoute
+from pieces import as_json, code, prose, table
+from samples import SAMPLE_FIELDS, sample_session, sample_transition
+
+from server.app import create_app
+from server.experience.problems import TYPE_PREFIX, problem_kinds
+from server.settings import Settings
+
+_METHODS: Final = ("get", "post", "put", "patch", "delete")
+_CREDENTIALS: Final = {"bearer": "access token", "cookie": "cookie"}
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One endpoint as OpenAPI describes it; ``about`` is the text of the function that answers it."""
+
+    method: str
+    path: str
+    about: str
+    operation: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """For example ``POST /api/session``."""
+        return f"{self.method.upper()} {self.path}"
+
+    @property
+    def anchor(self) -> str:
+        """What its section is linked by."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+    @property
+    def credential(self) -> str:
+        """What a caller has to show."""
+        none = "refresh token in the body" if "RefreshBody" in str(self.operation.get("requestBody")) else "none"
+        choices: list[dict[str, Any]] = self.operation.get("security") or [{}]
+        wanted = [next(iter(choice), none) for choice in choices]
+        return " or ".join(_CREDENTIALS.get(each, each) for each in wanted)
+
+
+@cache
+def _application() -> tuple[dict[str, Any], dict[tuple[str, str], str]]:
+    app = create_app(Settings())
+    about = {
+        (route.path_format, method.lower()): prose(handler.fn.__doc__)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in handler.http_methods
+    }
+    schema: dict[str, Any] = app.openapi_schema.to_schema()
+    return schema, about
+
+
+def calls() -> Iterator[Call]:
+    """Every endpoint, grouped as the OpenAPI document's tags are ordered."""
+    schema, about = _application()
+    order = [tag["name"] for tag in schema["tags"]]
+    found = [
+        Call(method, path, about.get((path, method), ""), operation)
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+        if method in _METHODS
+    ]
+    yield from sorted(found, key=lambda call: order.index(call.operation["tags"][0]))
+
+
+def endpoint_table() -> str:
+    """All calls at a glance."""
+    return table(
+        ("call", "does", "credential"),
+        [(f"[`{call.name}`](#{call.anchor})", call.operation["summary"], call.credential) for call in calls()],
+    )
+
+
+def endpoint_sections() -> str:
+    """One section for each call: what it does, what goes in, what comes out."""
+    schema, _ = _application()
+    tags = {tag["name"]: tag["description"] for tag in schema["tags"]}
+    parts: list[str] = []
+    group = ""
+    for call in calls():
+        tag = call.operation["tags"][0]
+        if tag != group:
+            group = tag
+            parts.append(f"## {tags[tag].rstrip('.')}\n")
+        parts.append(_section(call, schema))
+    return "\n".join(parts)
+
+
+def problem_table() -> str:
+    """All problem types at a glance."""
+    return table(
+        ("status", "type", "title", "what the client does"),
+        [(str(k.status), f"[`{k.name}`](#{k.name})", k.title, k.recovery) for k in problem_kinds()],
+    )
+
+
+def problem_sections() -> str:
+    """One section for each problem type; its anchor is the last part of the URN."""
+    answered: dict[str, list[Call]] = {}
+    for call in calls():
+        for response in call.operation["responses"].values():
+            for name in re.findall(r"\(`([a-z-]+)`\)", response["description"]):
+                answered.setdefault(name, []).append(call)
+    everywhere = len(list(calls()))
+    parts = []
+    for kind in problem_kinds():
+        by = answered.get(kind.name, [])
+        where = ", ".join(f"[`{call.name}`](http.md#{call.anchor})" for call in by)
+        if not where:
+            where = "any request it applies to"
+        elif len(by) > everywhere // 2:
+            where = "most calls"
+        parts.append(
+            f"({kind.name})=\n### {kind.name}\n\n**{kind.status} {HTTPStatus(kind.status).phrase}.** {kind.title}.\n\n"
+            f"`type`\n: `{TYPE_PREFIX}{kind.name}`\n\nWhat the client does\n: {kind.recovery}\n\nAnswered by\n: {where}\n"
+        )
+    return "\n".join(parts)
+
+
+def _section(call: Call, schema: dict[str, Any]) -> str:
+    operation = call.operation
+    lines = [
+        f"({call.anchor})=\n### `{call.name}`\n",
+        f"{call.about or operation['summary']}\n",
+        f"Credential\n: {call.credential}\n",
+    ]
+    if operation.get("parameters"):
+        lines.append("Parameters\n")
+        lines.append(
+            table(
+                ("name", "in", "type", "default", "meaning"),
+                [
+                    (
+                        code(each["name"]),
+                        each["in"],
+                        _type(each["schema"]),
+                        code(str(each["schema"].get("default", ""))),
+                        each.get("description", ""),
+                    )
+                    for each in operation["parameters"]
+                ],
+            )
+        )
+    lines += _body(operation, schema)
+    lines += _answers(call, schema)
+    return "\n".join(lines)
+
+
+def _body(operation: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    body = operation.get("requestBody")
+    if body is None:
+        return
+    name = _reference(body["content"]["application/json"]["schema"])
+    properties = schema["components"]["schemas"][name]["properties"]
+    if not properties:
+        yield "Request\n: no body, or `{}`. Any field in it is refused.\n"
+        return
+    required = schema["components"]["schemas"][name]["required"]
+    yield "Request\n"
+    yield table(
+        ("field", "type", "", "meaning"),
+        [
+            (code(field), _type(each), "" if field in required else "optional", each.get("description", ""))
+            for field, each in properties.items()
+        ],
+    )
+    yield as_json(_example(name, schema))
+
+
+def _answers(call: Call, schema: dict[str, Any]) -> Iterator[str]:
+    yield "Answers\n"
+    rows = []
+    example: Any = None
+    for status, response in sorted(call.operation["responses"].items()):
+        names = re.findall(r"\(`([a-z-]+)`\)", response["description"])
+        if names:
+            rows.append((status, ", ".join(f"[{name}](problems.md#{name})" for name in names)))
+            continue
+        content = response.get("content", {}).get("application/json", {}).get("schema")
+        name = _reference(content) if content else ""
+        what = f"`{name}`" if name else ("no body" if content in ({"type": "null"}, None) else "a JSON object")
+        rows.append((status, f"list of {what}" if content and content.get("type") == "array" else what))
+        if name:
+            example = _example(name, schema)
+            example = [example] if content and content.get("type") == "array" else example
+    if call.name == "POST /api/session":
+        example |= {"state": "created", "version": 1}
+    yield table(("status", "answer"), rows)
+    if example is not None:
+        yield as_json(example)
+
+
+def _reference(schema: dict[str, Any]) -> str:
+    """The name of the component that ``schema`` means, or ''."""
+    for each in (schema, schema.get("items", {}), *schema.get("oneOf", ())):
+        if "$ref" in each:
+            return str(each["$ref"]).rpartition("/")[2]
+    return ""
+
+
+def _type(schema: dict[str, Any]) -> str:
+    choices = [each["type"] for each in schema.get("oneOf", (schema,))]
+    return " or ".join(choices)
+
+
+def _example(name: str, schema: dict[str, Any]) -> Any:
+    """An instance of component ``name``: from the code where a session or a transition is shown, else its own examples."""
+    if name == "SessionView":
+        return sample_session()
+    if name == "TransitionView":
+        return sample_transition()
+    properties = schema["components"]["schemas"][name]["properties"]
+    return {
+        field: each["examples"][0] if "examples" in each else SAMPLE_FIELDS[field] for field, each in properties.items()
+    }

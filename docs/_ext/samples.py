@@ -1,0 +1,78 @@
+"""A session that never was, built by the code itself, so that the examples on the pages have the shape of the real ones."""  # noqa: INP001  # conf.py puts this folder on the path; it is no package
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from machine.commands import Authenticate, Command, Connect, Create, Data, Policy
+from machine.conversation import Hello, Limits, PingRequest, Pong, Refreshed, RefreshRequest, TransitionMessage
+from machine.ledger import GENESIS, Record, StoredRow, chain, parse
+from machine.session import Session, absent, decide, evolve
+from machine.wire import rfc3339, session_view, transition_view
+from server.experience.socket import MESSAGE_BYTES
+from server.settings import Settings
+
+SESSION_ID: Final = "06h0djg1snu4knbi8t0tdv41e12u2acjqb2g"
+SUBJECT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"
+SAMPLE_FIELDS: Final[dict[str, Any]] = {"refresh_token": f"{SESSION_ID}.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"}
+"""Fields for which the OpenAPI document gives no example."""
+
+_CONNECTION: Final = "con_RSlSMZTaSVS48rx2XknO9g"
+_BEGIN_MS: Final = 1_769_160_600_000
+_STEP_MS: Final = 2_500
+
+
+@cache
+def history() -> tuple[list[StoredRow], Session]:
+    """The rows of a session that was created, logged in to and connected, and the session after them."""
+    asked: list[Data] = [
+        Create(Settings().policy),
+        Authenticate(SUBJECT, "password"),
+        Connect(_CONNECTION, "node-1"),
+    ]
+    session = absent(SESSION_ID)
+    rows: list[StoredRow] = []
+    for number, data in enumerate(asked):
+        actor = "anonymous" if isinstance(data, Create) else SUBJECT
+        transition = decide(session, Command(f"cmd_{number + 1:022}", actor, data), _BEGIN_MS + number * _STEP_MS)
+        rows.append(chain(rows[-1].digest if rows else GENESIS, number + 1, transition))
+        session = evolve(session, transition)
+    return rows, session
+
+
+def sample_session() -> Any:
+    """What ``GET /api/session`` answers for it."""
+    return msgspec.to_builtins(session_view(history()[1]))
+
+
+def sample_transition() -> Any:
+    """Its last record as the API gives it."""
+    return msgspec.to_builtins(transition_view(_last()))
+
+
+def sample_messages() -> dict[str, Any]:
+    """One message of each kind, by its type."""
+    session = history()[1]
+    interval_ms = round(Settings().ping_interval_s * 1000)
+    view = transition_view(_last())
+    messages = (
+        Hello(_CONNECTION, SESSION_ID, session.state or "", session.version, interval_ms, Limits(MESSAGE_BYTES)),
+        TransitionMessage(*msgspec.structs.astuple(view)),
+        Refreshed(rfc3339(_BEGIN_MS + 300_000)),
+        Pong(),
+        RefreshRequest("eyJhbGciOiJFUzI1NiI…"),
+        PingRequest(),
+    )
+    return {type(message).__name__: msgspec.to_builtins(message) for message in messages}
+
+
+def sample_policy() -> Policy:
+    """What new sessions live under by default."""
+    return Settings().policy
+
+
+def _last() -> Record:
+    return parse(history()[0][-1])

@@ -1,0 +1,65 @@
+"""The example client of the guide keeps its token fresh, comes back after a restart, and stops when its session ends."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.docs.pages import captioned
+from tests.support.client import logged_in
+from tests.support.server import ServerProcess, running_server
+
+
+def _load(folder: Path) -> Any:
+    path = folder / "client.py"
+    path.write_text(captioned("how-to/write-a-client.md", "client.py"))
+    spec = importlib.util.spec_from_file_location("example_client", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+async def _live(server: ServerProcess, module: Any) -> None:
+    async with await logged_in(server.url) as other:
+        # The same account twice: what the guide's client lives on, and what ends it from elsewhere.
+        tokens = dict(other.tokens)
+        live = module.LiveSession(server.url, tokens)
+        seen: list[str] = []
+
+        async def follow() -> None:
+            async with aclosing(live.messages()) as messages:
+                async for message in messages:
+                    seen.append(message["type"])  # noqa: PERF401  # seen at once, not when all have come
+
+        following = asyncio.create_task(follow())
+        await _until(lambda: "refreshed" in seen)
+        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.start)
+        await _until(lambda: seen.count("hello") >= 2)
+        ended = await live.http.post(
+            "/api/auth/logout", headers={"Authorization": f"Bearer {live.tokens['access_token']}"}
+        )
+        assert ended.status_code == httpx.codes.NO_CONTENT
+        with pytest.raises(module.Ended) as end:
+            await asyncio.wait_for(following, 10)
+        assert end.value.code == 4403
+        await live.http.aclose()
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # what is waited for happens in another task's list
+            await asyncio.sleep(0.02)
+
+
+def test_the_example_client(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", access_token_s=2) as server:
+        asyncio.run(_live(server, _load(tmp_path)))

@@ -1,0 +1,129 @@
+"""The built pages: complete, whole, and readable without a network."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import unquote
+
+import click
+import pytest
+
+from machine.closing import CLOSE_CODES
+from machine.conversation import ClientMessage, ServerMessage
+from server.app import create_app
+from server.cli import main
+from server.experience.problems import TYPE_PREFIX, problem_kinds
+from server.settings import Settings, setting_rows
+from spec.lifecycles import SESSION
+from tests.docs.conftest import Page
+from tests.docs.pages import DOCS, ROOT
+
+_METHODS = {"get", "post", "put", "patch", "delete"}
+_ADDRESS = re.compile(r"https?:|//")
+_REPOSITORY_PATH = re.compile(r"`((?:spec|machine|server|tests|docs)/[\w./-]+\.\w+)(?:::(\w+))?`")
+_MARKDOWN_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.fixture
+def settings_page(pages: dict[str, Page]) -> str:
+    return pages["reference/settings.html"].text
+
+
+def test_every_setting_is_there(settings_page: str) -> None:
+    for row in setting_rows():
+        assert {row.name, row.flag, row.variable} <= set(settings_page.replace(",", " ").split()), row.name
+        assert row.description.replace("`", "") in settings_page
+
+
+def test_every_close_code_is_there(pages: dict[str, Page]) -> None:
+    text = pages["reference/close-codes.html"].text
+    guide = pages["how-to/write-a-client.html"].text
+    for row in CLOSE_CODES.values():
+        assert f"{row.code} {row.reason} {row.next.value} {row.advice}" in text
+        assert str(row.code) in guide, f"the recovery table misses {row.code}"
+
+
+def test_every_problem_is_there(pages: dict[str, Page]) -> None:
+    page = pages["reference/problems.html"]
+    guide = pages["how-to/write-a-client.html"].text
+    for kind in problem_kinds():
+        assert kind.name in page.anchors, "the last part of the URN is the anchor"
+        assert TYPE_PREFIX + kind.name in page.text
+        assert f"{kind.status} {HTTPStatus(kind.status).phrase}. {kind.title}." in page.text
+        assert kind.name in guide, f"the recovery table misses {kind.name}"
+
+
+# Litestar says when a parameter is declared in its older style; that is no matter of the pages.
+@pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
+def test_every_endpoint_is_there(pages: dict[str, Page]) -> None:
+    text = pages["reference/http.html"].text
+    calls = [
+        f"{method.upper()} {path}"
+        for path, operations in create_app(Settings()).openapi_schema.to_schema()["paths"].items()
+        for method in operations
+        if method in _METHODS
+    ]
+    assert len(calls) > 10
+    for call in calls:
+        assert text.count(call) >= 2, f"{call}: in the table and in a section"
+
+
+def test_every_message_is_there(pages: dict[str, Page]) -> None:
+    page = pages["reference/websocket.html"]
+    for message in (*ServerMessage.__args__, *ClientMessage.__args__):
+        assert message.__struct_config__.tag in page.anchors
+        for field in message.__struct_fields__:
+            assert field in page.text
+
+
+def test_every_command_and_declared_name_is_there(pages: dict[str, Page]) -> None:
+    commands = pages["reference/command-line.html"].text
+    for name in main.list_commands(click.Context(main)):
+        assert f"interlock {name}" in commands
+    lifecycle = pages["reference/lifecycle.html"].text
+    declared = [(row.name, row.description) for row in SESSION.states]
+    declared += [(row.name, row.description) for row in (*SESSION.events, *SESSION.guards)]
+    for name, description in declared:
+        assert name in lifecycle
+        assert description in lifecycle
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, Page]) -> None:
+    for name, page in pages.items():
+        assert not [load for load in page.loads if _ADDRESS.match(load)], name
+        assert not [style for style in page.styles if re.search(r"url\(|@import", style)], name
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", sheet.read_text()), sheet
+
+
+def test_every_link_leads_somewhere(site: Path, pages: dict[str, Page]) -> None:
+    broken = []
+    for name, page in pages.items():
+        for link in page.links:
+            address, _, anchor = link.partition("#")
+            if _ADDRESS.match(address) or address.startswith("mailto:"):
+                continue
+            target = (site / name).parent.joinpath(unquote(address)).resolve() if address else site / name
+            built = pages.get(str(target.relative_to(site.resolve()))) if address else page
+            if not target.is_file() or (anchor and built is not None and unquote(anchor) not in built.anchors):
+                broken.append(f"{name}: {link}")
+    assert broken == []
+
+
+def _texts() -> list[Path]:
+    built = DOCS / "_build"
+    own = [path for path in DOCS.rglob("*.md") if built not in path.parents]
+    return [*own, *(ROOT / f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY"))]
+
+
+@pytest.mark.parametrize("text", _texts(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_text_names_exists(text: Path) -> None:
+    content = text.read_text()
+    for path, test in _REPOSITORY_PATH.findall(content):
+        assert (ROOT / path).exists(), path
+        assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
+    for link in _MARKDOWN_LINK.findall(content):
+        assert (text.parent / link).exists(), link
+    assert "/work/" not in content
