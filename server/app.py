@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import structlog
 from litestar import Litestar
+from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
@@ -38,6 +39,7 @@ from server.surface.files import open_surface
 _log = structlog.get_logger("interlock.server")
 
 _BODY_LIMIT: Final = 64 * 1024
+_ORPHANS_AT_ONCE: Final = 1024
 
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -47,7 +49,10 @@ _HEADERS: Final = (
 
 
 def create_app(settings: Settings) -> Litestar:
-    """The ASGI application. Its lifespan opens the log, puts right what a crash left, and closes everything again."""
+    """The ASGI application for any server that speaks lifespan.
+
+    Its lifespan opens the log, puts right what a crash left, and closes everything again.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -55,9 +60,19 @@ def create_app(settings: Settings) -> Litestar:
             app.state.services = services
             yield
 
+    return _build([lifespan], State())
+
+
+def app_over(services: Services) -> Litestar:
+    """The ASGI application over ``services`` that the caller has opened and will close."""
+    return _build([], State({"services": services}))
+
+
+def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State) -> Litestar:
     return Litestar(
         route_handlers=[*sessions_api.HANDLERS, *auth_api.HANDLERS, *operations_api.HANDLERS, connect],
-        lifespan=[lifespan],
+        lifespan=lifespan,
+        state=state,
         exception_handlers={Exception: handle},
         before_send=[_add_headers],
         request_class=JsonRequest,
@@ -87,7 +102,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         keys = load_keys(data / "keys")
         clock = SystemClock(floor_ms=await surface.log.latest_at_ms())
         sessions = Sessions(surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions)
-        orphans = await disconnect_orphans(surface.log, sessions, settings.node)
+        orphans = await disconnect_orphans(
+            surface.log, sessions, settings.node, at_once=min(_ORPHANS_AT_ONCE, settings.log_queue)
+        )
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)

@@ -124,7 +124,7 @@ def verify(log: Path | None, data: Path) -> None:
         total = archive.record_count()
         columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         try:
-            with Progress(*columns, console=console, transient=True) as progress:
+            with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
                 task = progress.add_task("verify", total=total)
                 for position in archive.verify():
                     progress.update(task, completed=position)

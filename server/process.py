@@ -11,7 +11,8 @@ import structlog
 import uvicorn
 
 from machine.closing import Close
-from server.app import create_app
+from machine.errors import SettingsError
+from server.app import app_over, open_services
 from server.experience.protocol import WebSocketProtocol
 from server.experience.socket import MESSAGE_BYTES
 from server.services import Services
@@ -56,11 +57,10 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     Raises:
         InterlockError: the server can't start; the message says why.
     """
-    app = create_app(settings)
     listener = _listen(settings.host, settings.port)
-    async with app.lifespan():
+    async with open_services(settings) as services:
         config = uvicorn.Config(
-            app,
+            app_over(services),
             loop="uvloop",
             http="httptools",
             ws=WebSocketProtocol,
@@ -75,7 +75,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
             server_header=False,
             timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         )
-        server = Server(config, app.state.services, on_ready)
+        server = Server(config, services, on_ready)
         # uvicorn raises the signal again when it is done; by then it has been heeded.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _heeded)
@@ -92,6 +92,10 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"can't listen on {host} port {port}: {error.strerror}") from error
     listener.set_inheritable(True)
     return listener

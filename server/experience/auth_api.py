@@ -13,6 +13,7 @@ from msgspec import Meta
 from machine.errors import (
     AccountError,
     AccountExists,
+    CredentialInvalid,
     CredentialMissing,
     CredentialRefused,
     NotAuthenticated,
@@ -102,6 +103,9 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     if current is None:
         current = await _cookie_session(services, request, account.account_id)
     session = await services.sessions.authenticate(current, account.account_id, "password")
+    if not await services.accounts.still_proved(account):
+        await services.sessions.end(session, "password_changed", account.account_id)
+        raise CredentialInvalid("email or password is wrong")
     return token_answer(services, request.scope, session, 200)
 
 
@@ -174,7 +178,10 @@ async def change_password(
         raise NotAuthenticated("an anonymous session has no password")
     if data is None:
         raise RequestRefused(400, "send current_password and new_password")
-    await services.accounts.change_password(session.subject, data.current_password, data.new_password)
+    change = await services.accounts.prepare_password(session.subject, data.current_password, data.new_password)
+    # Before, so that a crash in between leaves nobody in who should be out; after, for whoever came in meanwhile.
+    await end_others(services, session, "password_changed")
+    await services.accounts.replace_password(change)
     await end_others(services, session, "password_changed")
     session = await services.sessions.authenticate(session, session.subject, "password_change")
     return token_answer(services, request.scope, session, 200)

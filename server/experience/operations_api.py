@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from litestar import Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.types import ControllerRouterHandler
 
 from server.experience.answers import HealthAnswer
 from server.experience.calls import services_of
+from server.services import Services
+
+_NOT_WELL: Final = {503: ResponseSpec(HealthAnswer, description="It is not well, and why.", generate_examples=False)}
 
 
 @get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens", cache_control=None)
@@ -17,21 +21,25 @@ async def show_keys(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]
     return Response(services_of(request).keys.jwks(), headers={"cache-control": "public, max-age=300"})
 
 
-@get("/health/live", tags=["operations"], summary="Is the process there?")
-async def live() -> HealthAnswer:
-    """200 as long as the process answers; restart it when it does not."""
-    return HealthAnswer("ok")
+@get("/health/live", tags=["operations"], summary="Should the process be left running?", responses=_NOT_WELL)
+async def live(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
+    """200 while a restart would mend nothing; 503 once the log has stopped, which only a restart reads again."""
+    return _health(_failure(services_of(request)))
 
 
-@get("/health/ready", tags=["operations"], summary="Does the server take work?")
+@get("/health/ready", tags=["operations"], summary="Does the server take work?", responses=_NOT_WELL)
 async def ready(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
     """200 while the server takes work; 503 once its log has stopped or while it drains: send clients elsewhere."""
     services = services_of(request)
-    if services.log.failure is not None:
-        return Response(HealthAnswer("the log has stopped; restart the server"), status_code=503)
-    if services.draining:
-        return Response(HealthAnswer("draining"), status_code=503)
-    return Response(HealthAnswer("ok"))
+    return _health(_failure(services) or ("draining" if services.draining else None))
+
+
+def _failure(services: Services) -> str | None:
+    return None if services.log.failure is None else "the log has stopped; restart the server"
+
+
+def _health(trouble: str | None) -> Response[HealthAnswer]:
+    return Response(HealthAnswer(trouble or "ok"), status_code=200 if trouble is None else 503)
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [show_keys, live, ready]

@@ -126,6 +126,8 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             extra = {"reason": error.reason}
         case errors.Overloaded():
             headers["retry-after"] = str(error.retry_after_s)
+        case RequestRefused(status=426):
+            headers["upgrade"] = "websocket"  # RFC 9110, 15.5.22: a 426 says to what
         case errors.SurfaceError():
             detail = "nothing was acknowledged"
         case ValidationException():

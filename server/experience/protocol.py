@@ -15,10 +15,13 @@ from websockets.http11 import Request
 from machine.closing import Close
 
 ABORT: Final = "interlock.abort"
+_ABNORMAL: Final = 1006
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket connection below ASGI."""
+    """One WebSocket connection below ASGI. Numbers in brackets are sections of RFC 6455."""
+
+    _late_pong = b""
 
     def handle_connect(self, event: Request) -> None:
         """Offer the abort to the application; the scope exists once the handshake was well formed."""
@@ -31,6 +34,32 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True
+        if self.close_timer is not None:
+            # uvicorn would wait for a peer that reads nothing to take what is still to be sent.
+            self.close_timer.cancel()
+            self.close_timer = self.loop.call_later(self.close_timeout, self.abort)
+
+    def handle_ping(self) -> None:
+        """Answer, but let no answers pile up: to a peer that pings and reads nothing, the last one is enough (5.5.3)."""
+        pongs = self.conn.data_to_send()
+        if self.close_sent or not pongs:
+            return
+        if self.writable.is_set():
+            self.transport.write(b"".join(pongs))
+        else:
+            self._late_pong = pongs[-1]
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        super().resume_writing()
+        if self._late_pong and not self.close_sent:
+            self.transport.write(self._late_pong)
+        self._late_pong = b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Without a close frame the code is 1006 (7.1.5); uvicorn says 1005. Whoever said something before is heard first."""
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""})
+        super().connection_lost(exc)
 
     def keepalive_timeout(self) -> None:
         """The peer has not answered a ping: tell it, in case it only is slow, and drop the connection."""

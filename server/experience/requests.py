@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, Final
 
+import msgspec
 from litestar import Request
 
 from server.experience.problems import RequestRefused
+
+_decoder: Final = msgspec.json.Decoder()
 
 
 class JsonRequest(Request[Any, Any, Any]):
     """A request whose body counts only as ``application/json``.
 
     Any page may send a form or plain text across origins without asking first (CORS preflight), and a form can be made to
-    look like JSON; ``application/json`` it can't send (ASVS 3.5.2).
+    look like JSON; ``application/json`` it can't send (ASVS 3.5.2). An object that names a key twice says different things
+    to different readers (RFC 8259, 4), so it says nothing here.
     """
 
     async def json(self) -> Any:
         """The decoded body.
 
         Raises:
-            RequestRefused: the Content-Type is not application/json.
+            RequestRefused: the Content-Type is not application/json, or the body is not JSON.
         """
         if self.content_type[0] != "application/json":
             raise RequestRefused(415, "send Content-Type: application/json")
-        return await super().json()
+        body = await self.body()
+        try:
+            value = _decoder.decode(body)
+            json.loads(body, object_pairs_hook=_refuse_repeated)
+        except RecursionError:
+            raise RequestRefused(400, "the JSON is nested too deeply") from None
+        except ValueError:  # of which msgspec's and Unicode's errors are kinds
+            raise RequestRefused(400, "the body is not JSON, or names a key twice") from None
+        return value
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -69,14 +70,15 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:
         async with asyncio.timeout(services.settings.handshake_timeout_s):
             proof = await _prove(services, scope)
         # Not under the time limit: once it is handed to the log it happens, and then somebody has to hold it.
-        session = await _record_connect(services, proof.session, connection_id)
+        if len(services.connections) >= services.settings.connections_total:
+            raise Overloaded
+        with services.connections.arriving():
+            await _record_connect(services, proof.session, connection_id)
     except (InterlockError, TimeoutError) as error:
         # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
-        closing = closing_for(error)
-        await send(accept)
-        await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+        await _accept_and_close(send, accept, error)
         return
-    socket = Socket(services, scope, send, connection_id, session, proof.authorised_until_ms)
+    socket = Socket(services, scope, send, connection_id, proof)
     await socket.run(accept, receive)
 
 
@@ -87,22 +89,15 @@ class Socket:
     lives only while there is something to send.
     """
 
-    __slots__ = ("_abort", "_accepted", "_conversation", "_send", "_sending", "_services", "_timer")
+    __slots__ = ("_abort", "_accepted", "_conversation", "_epoch", "_send", "_sending", "_services", "_timer")
 
-    def __init__(
-        self,
-        services: Services,
-        scope: Any,
-        send: Send,
-        connection_id: str,
-        session: Session,
-        authorised_until_ms: int,
-    ) -> None:
+    def __init__(self, services: Services, scope: Any, send: Send, connection_id: str, proof: Proof) -> None:
         self._services = services
+        self._epoch = proof.session.epoch
         self._send: Any = send
         self._abort = scope["extensions"].get(ABORT, {}).get("abort")
         self._conversation = Conversation(
-            connection_id, session, authorised_until_ms=authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
+            connection_id, proof.session, authorised_until_ms=proof.authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
         )
         self._accepted = False
         self._sending: asyncio.Task[None] | None = None
@@ -122,10 +117,10 @@ class Socket:
             self._set_timer()
             self._flush()
             code = await self._receive_all(receive)
-        except SessionNotFound:
-            self.close(Close("session_not_found"))
-        except InterlockError:
-            self.close(Close("internal_error"))
+        except InterlockError as error:
+            # The session or the log went away before anything was open.
+            conversation.close(closing_for(error))
+            await _accept_and_close(self._send, accept, error)
         except OSError:
             self.close(Close("bye"))
         finally:
@@ -164,11 +159,17 @@ class Socket:
                 return
 
     def _look_again(self, session: Session) -> None:
-        """Registering came after the connect was recorded: a revocation may have come in between and missed the port."""
+        """Registering came after proof and connect: a revocation or a login may have come in between and missed the port."""
         try:
             ensure_alive(session, self._services.clock.now_ms())
         except SessionEnded as ended:
             self._conversation.close(closing_for(ended))
+            return
+        if session.epoch != self._epoch:
+            self._conversation.close(Close("token_expired"))
+            return
+        if self._services.draining:
+            self._conversation.close(Close("draining"))
             return
         settings = self._services.settings
         self._conversation.greet(
@@ -187,6 +188,9 @@ class Socket:
                 if request is not None:
                     await self._reauthorise(request.access_token)
             self._flush()
+            if self._sending is not None:
+                # Answer before hearing more: a burst must fill the client's side of the wire, not the outbox.
+                await asyncio.wait({self._sending})
 
     async def _reauthorise(self, token: str) -> None:
         try:
@@ -285,8 +289,8 @@ async def _prove(services: Services, scope: Any) -> Proof:
     raise CredentialMissing("no credential")
 
 
-async def _record_connect(services: Services, session: Session, connection_id: str) -> Session:
-    """The session after its ``connect``.
+async def _record_connect(services: Services, session: Session, connection_id: str) -> None:
+    """Record that ``session`` holds the connection.
 
     Raises:
         SessionEnded: it was alive when it was proved, and no more when the connect was decided.
@@ -294,10 +298,18 @@ async def _record_connect(services: Services, session: Session, connection_id: s
     connect_command = Connect(connection_id, services.settings.node)
     try:
         actor = session.subject or "anonymous"
-        return (await services.sessions.submit(session.session_id, *commands(actor, connect_command))).session
+        await services.sessions.submit(session.session_id, *commands(actor, connect_command))
     except TransitionRefused:
         ensure_alive(await services.sessions.load(session.session_id), services.clock.now_ms())
         raise
+
+
+async def _accept_and_close(send: Any, accept: Any, error: Exception) -> None:
+    """Say in a close code why there is no connection; a peer that is gone need not hear it."""
+    closing = closing_for(error)
+    with suppress(OSError):
+        await send(accept)
+        await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
 
 
 async def _refuse(scope: Any, send: Any, error: Exception) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
+import msgspec
+
 from machine.errors import AccountError, CredentialInvalid
 from server.clock import Clock
 from server.guard.passwords import Passwords
@@ -13,6 +15,14 @@ from server.surface.accounts import Account, AccountStore
 
 _MAX_EMAIL_LENGTH: Final = 254
 """RFC 5321, 4.5.3.1.3, less the angle brackets."""
+
+
+class PasswordChange(msgspec.Struct, frozen=True):
+    """A change that was found allowed: from which hash to which."""
+
+    account_id: str
+    old_hash: str
+    new_hash: str
 
 
 class Accounts:
@@ -47,19 +57,37 @@ class Accounts:
             raise CredentialInvalid("email or password is wrong")
         return account
 
-    async def change_password(self, account_id: str, current: str, new: str) -> None:
-        """Replace the password of ``account_id``.
+    async def still_proved(self, account: Account) -> bool:
+        """Whether the password that proved ``account`` still is its password.
+
+        A session must not outlive the password it was opened with. Ask after the session is recorded: a change of password
+        is recorded before it ends the sessions it finds, so one of the two sees the other.
+        """
+        now = await self._store.by_id(account.account_id)
+        return now is not None and now.password_hash == account.password_hash
+
+    async def prepare_password(self, account_id: str, current: str, new: str) -> PasswordChange:
+        """Check ``current`` and hash ``new``; nothing changes before :meth:`replace_password`.
 
         Raises:
-            CredentialInvalid: ``current`` is wrong; nothing changed.
-            PasswordRefused: ``new`` breaks a rule; nothing changed.
+            CredentialInvalid: ``current`` is wrong.
+            PasswordRefused: ``new`` breaks a rule.
         """
         account = await self._store.by_id(account_id)
         if not await self._passwords.verify(account.password_hash if account else None, current) or account is None:
             raise CredentialInvalid("the current password is wrong")
         self._passwords.check_rules(new)
-        new_hash = await self._passwords.hash(new)
-        if not await self._store.set_password(account_id, account.password_hash, new_hash, self._clock.now_ms()):
+        return PasswordChange(account_id, account.password_hash, await self._passwords.hash(new))
+
+    async def replace_password(self, change: PasswordChange) -> None:
+        """Make the new password the account's, durably.
+
+        Raises:
+            CredentialInvalid: the password was changed by somebody else in the meantime; nothing changed.
+        """
+        if not await self._store.set_password(
+            change.account_id, change.old_hash, change.new_hash, self._clock.now_ms()
+        ):
             raise CredentialInvalid("the current password is wrong")
 
 

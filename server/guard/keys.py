@@ -58,7 +58,8 @@ def load_keys(folder: Path) -> Keys:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        signing_files = sorted(folder.glob("signing-*.pem"))
+        # The newest signs; the others still verify.
+        signing_files = sorted(folder.glob("signing-*.pem"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         keys = [_read_signing_key(path) for path in signing_files] or [_create_signing_key(folder)]
         refresh_file = folder / "refresh.key"
         if not refresh_file.exists():
@@ -115,7 +116,8 @@ def _read_private(path: Path) -> bytes:
 def _write_once(path: Path, content: bytes) -> None:
     """Create ``path`` with mode 0600, complete or not at all, and on disk before it is used."""
     draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()

@@ -158,7 +158,7 @@ class Tokens:
         try:
             header = _header_decoder.decode(parts[0])
             claims = _claims_decoder.decode(parts[1])
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):  # not UTF-8, not JSON, not of this shape, or nested for ever
             raise CredentialInvalid("not an access token") from None
         key = self._keys.verifying.get(header.kid)
         if header.alg != ALGORITHM or header.typ != _TYPE or key is None:

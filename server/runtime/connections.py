@@ -5,6 +5,8 @@ It knows connections only by what they can be told. That a socket is behind one 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from machine.closing import Close
@@ -32,8 +34,17 @@ class Connections:
         self._count = 0
 
     def __len__(self) -> int:
-        """How many connections are registered."""
+        """How many connections are registered or arriving."""
         return self._count
+
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Count a connection that has proved itself and is being recorded, so that no more arrive than there is room for."""
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
 
     def register(self, session_id: str, connection_id: str, port: Port) -> None:
         """Add a connection. The caller looks at the session again afterwards: it may just have ended."""

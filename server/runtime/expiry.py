@@ -14,7 +14,7 @@ from contextlib import suppress
 import structlog
 
 from machine.commands import Expire
-from machine.errors import Overloaded, SessionNotFound, SurfaceError, TransitionRefused
+from machine.errors import Overloaded, SessionNotFound, SurfaceError, SurfaceFailed, TransitionRefused
 from machine.ledger import Record
 from machine.session import Session, overdue_reason
 from server.clock import Clock
@@ -84,8 +84,11 @@ class Expiry:
             # It ended or was renewed in the meantime, or the log is busy: look again soon.
             self._push(self._clock.now_ms() + _RETRY_MS, session_id)
         except SurfaceError as error:
-            # Fail-stop: nothing can be written before a restart, which rebuilds the heap.
-            _log.error("expiry.stopped", session_id=session_id, error=str(error))
+            _log.error("expiry.failed", session_id=session_id, error=str(error))
+            # After a fail-stop nothing can be written before a restart, which rebuilds the heap.
+            with suppress(SurfaceFailed):
+                self._sessions.check_alive()
+                self._push(self._clock.now_ms() + _RETRY_MS, session_id)
 
     def _push(self, deadline_ms: int, session_id: str) -> None:
         heapq.heappush(self._heap, (deadline_ms, session_id))

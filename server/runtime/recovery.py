@@ -14,10 +14,10 @@ _ABNORMAL = 1006
 """RFC 6455, 7.4.1: closed without a close frame."""
 
 
-async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str) -> int:
+async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, *, at_once: int = 1024) -> int:
     """Record the disconnect of every connection that ``node`` opened and no longer holds; return how many.
 
-    Call it before this process accepts its first connection.
+    Call it before this process accepts its first connection. ``at_once``: how many writes the log takes together.
     """
 
     async def disconnect(session_id: str, connection_id: str) -> None:
@@ -31,6 +31,6 @@ async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str) 
         for connection in session.connections
         if connection.node == node
     ]
-    for start in range(0, len(orphans), 1024):
-        await asyncio.gather(*(disconnect(*orphan) for orphan in orphans[start : start + 1024]))
+    for start in range(0, len(orphans), at_once):
+        await asyncio.gather(*(disconnect(*orphan) for orphan in orphans[start : start + at_once]))
     return len(orphans)

@@ -150,15 +150,24 @@ class Sessions:
             if standing is Standing.REPEATED:
                 return session
             if standing is Standing.REUSED:
-                await self.submit(session_id, *commands("server", Revoke("token_reuse")))
-                raise SessionEnded("token_reuse") from None
+                await self.end(session, "token_reuse", "server")
+                # Somebody else may have ended it first, for a reason of their own.
+                raise SessionEnded((await self.load(session_id)).reason or "") from None
             raise CredentialInvalid("the refresh token was superseded by a later login") from None
 
     async def touch(self, session: Session) -> Session:
-        """Note activity in ``session``: recorded at most once per tenth of the idle timeout, otherwise free."""
+        """Note activity in ``session``: recorded at most once per tenth of the idle timeout, otherwise free.
+
+        Raises:
+            SessionEnded: it ended since the caller looked.
+        """
         if not touch_due(session, self._clock.now_ms()):
             return session
-        return (await self.submit(session.session_id, *commands(session.subject or "anonymous", Touch()))).session
+        try:
+            return (await self.submit(session.session_id, *commands(session.subject or "anonymous", Touch()))).session
+        except TransitionRefused:
+            ensure_alive(await self.load(session.session_id), self._clock.now_ms())
+            raise
 
     async def authenticate(self, session: Session | None, subject: str, method: str) -> Session:
         """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
@@ -192,16 +201,16 @@ class Sessions:
             before = await self._read_for(session_id, asked[0], first_try=first_try)
             steps = self._decide(before, asked)
             appended = self._log.append(steps)
-        except TransitionRefused:
+        except TransitionRefused as refused:
             turn.release()
-            return await self._recall(session_id, asked)
+            return await self._recall(session_id, asked, refused)
         except BaseException:
             turn.release()
             raise
         # The session's turn ends, and the listeners hear of it, when the log answers: also if the caller is gone by then.
         appended.add_done_callback(lambda future: self._settle(future, turn, steps))
         records = await asyncio.shield(appended)
-        if records[0].transition.version != steps[0].transition.version:
+        if records[0].transition is not steps[0].transition:
             return Outcome(await self.load(session_id), records)
         return Outcome(steps[-1].session, records)
 
@@ -238,14 +247,13 @@ class Sessions:
             steps.append(Step(transition, session))
         return steps
 
-    async def _recall(self, session_id: str, asked: tuple[Command, ...]) -> Outcome:
+    async def _recall(self, session_id: str, asked: tuple[Command, ...], refused: TransitionRefused) -> Outcome:
         """A refusal stands, unless the command is a repeat of one that was recorded."""
         record = await self._log.recorded(session_id, asked[0].command_id)
-        session = await self.load(session_id)
         if record is None:
-            self._decide(session, asked)
-            raise VersionConflict(session_id, session.version)
-        return Outcome(session, [record])
+            raise refused
+        session = await self.load(session_id)
+        return Outcome(session, await self._log.history(session_id, record.transition.version - 1, len(asked)))
 
     def _settle(self, appended: asyncio.Future[list[Record]], turn: asyncio.Lock, steps: list[Step]) -> None:
         session_id = steps[0].transition.session_id
@@ -254,7 +262,8 @@ class Sessions:
                 self._cache.pop(session_id, None)
                 return
             records = appended.result()
-            if records[0].transition.version != steps[0].transition.version:
+            if records[0].transition is not steps[0].transition:
+                # A repeat: what was recorded then says nothing of where the session stands now.
                 self._cache.pop(session_id, None)
                 return
             self._remember(steps[-1].session)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import sqlite_utils
 
 from machine.errors import LedgerFault, SurfaceFailed
@@ -68,7 +69,10 @@ class Archive:
         row = self._database.execute(SESSION, (session.session_id,)).fetchone()
         if row is None:
             raise LedgerFault(position, f"session {session.session_id} is missing from the projection")
-        projected = session_from(row)
+        try:
+            projected: Session | None = session_from(row)
+        except msgspec.MsgspecError:
+            projected = None
         if projected != session:
             raise LedgerFault(position, f"the projection of session {session.session_id} differs from its log")
 
@@ -82,6 +86,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """
     database = open_reader(path / LOG_NAME if path.is_dir() else path)
     try:
+        # One snapshot for everything that is read, also while a server goes on writing.
+        database.execute("BEGIN")
         yield Archive(database)
     except Error as error:
         raise SurfaceFailed(f"{path} can't be read: {error}") from error

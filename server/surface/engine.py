@@ -22,8 +22,8 @@ IntegrityError = sqlite.IntegrityError
 
 
 def is_busy(error: Exception) -> bool:
-    """``error`` says only that another connection holds a lock."""
-    return bool(getattr(error, "sqlite_errorcode", None) == sqlite.SQLITE_BUSY)
+    """``error`` says only that another connection holds a lock. The low byte of SQLite's extended codes is the kind."""
+    return bool(getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite.SQLITE_BUSY)
 
 
 def check_version(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None:

@@ -16,7 +16,7 @@ from machine.errors import SurfaceFailed, SurfaceLocked
 from server.surface.accounts import AccountStore, SqliteAccounts
 from server.surface.engine import Error, open_reader, open_writer
 from server.surface.log import TransitionLog
-from server.surface.schema import migrate
+from server.surface.schema import migrate, refuse_foreign
 from server.surface.sqlite import ChainHead, Reader, SqliteLog
 from server.surface.tickets import SqliteTickets, TicketStore
 from server.surface.writer import Writer
@@ -67,6 +67,11 @@ async def open_surface(data: Path, *, max_waiting: int, on_failure: Callable[[st
 
 def _prepare(path: Path) -> sqlite_utils.Database:
     try:
+        if path.exists() and path.stat().st_size:
+            # Another program's file is left as it is: not switched to WAL, not made private.
+            existing = open_reader(path)
+            refuse_foreign(existing)
+            existing.conn.close()
         database = open_writer(path)
         path.chmod(0o600)
         migrate(database)

@@ -27,7 +27,8 @@ class TransitionLog(Protocol):
 
         The future's callbacks run in the order of the log. Cancelling whoever waits does not undo the append. When the
         first step's command id is already recorded for this session, nothing is written and the future gives what was
-        recorded from that command on.
+        recorded from that command on. A record that was written now holds the very transition it was given, and no other
+        does: that tells the two apart.
 
         The future raises:
             VersionConflict: the session is not at the version the first step follows.

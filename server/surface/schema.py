@@ -135,6 +135,17 @@ def m001_tables(database: sqlite_utils.Database) -> None:
         database.execute(statement)
 
 
+def refuse_foreign(database: sqlite_utils.Database) -> None:
+    """Look at a file before anything is written to it.
+
+    Raises:
+        SurfaceFailed: it is another program's.
+    """
+    known = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
+    if known and not {"_sqlite_migrations", "transitions"} <= known:
+        raise SurfaceFailed("this database holds tables that are not Interlock's")
+
+
 def migrate(database: sqlite_utils.Database) -> None:
     """Bring the file up to this version's tables and this declaration's legal transitions.
 
@@ -142,9 +153,7 @@ def migrate(database: sqlite_utils.Database) -> None:
         SurfaceFailed: the file is not an Interlock log, or is of a newer version.
     """
     try:
-        known = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
-        if known and "_sqlite_migrations" not in known:
-            raise SurfaceFailed("this database holds tables that are not Interlock's")
+        refuse_foreign(database)
         newer = {m.name for m in _migrations.applied(database)} - {m.name for m in _migrations._migrations}  # noqa: SLF001  # the library offers no public list of its own names
         if newer:
             raise SurfaceFailed(f"this log was written by a newer Interlock (it has {', '.join(sorted(newer))})")
