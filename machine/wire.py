@@ -6,6 +6,7 @@ Times are RFC 3339 UTC with milliseconds outside, integer milliseconds inside.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -45,6 +46,7 @@ class TransitionView(msgspec.Struct, frozen=True):
     digest: str
 
 
+@lru_cache(maxsize=8192)
 def rfc3339(at_ms: int) -> str:
     """``at_ms`` as RFC 3339 in UTC, for example ``2026-01-23T09:30:00.000Z``."""
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")[:-6] + "Z"

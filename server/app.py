@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from litestar import Litestar
 from litestar.datastructures import State
+from litestar.enums import HttpMethod, ScopeType
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
@@ -21,6 +22,7 @@ from machine.closing import Close
 from server.clock import SystemClock
 from server.experience import auth_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
+from server.experience.openapi import complete
 from server.experience.problems import handle
 from server.experience.requests import JsonRequest
 from server.experience.socket import connect
@@ -38,6 +40,7 @@ from server.surface.files import open_surface
 
 _log = structlog.get_logger("interlock.server")
 
+_NO_CONTENT: Final = 204
 _BODY_LIMIT: Final = 64 * 1024
 _ORPHANS_AT_ONCE: Final = 1024
 
@@ -69,7 +72,7 @@ def app_over(services: Services) -> Litestar:
 
 
 def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State) -> Litestar:
-    return Litestar(
+    app = Litestar(
         route_handlers=[*sessions_api.HANDLERS, *auth_api.HANDLERS, *operations_api.HANDLERS, connect],
         lifespan=lifespan,
         state=state,
@@ -80,6 +83,8 @@ def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]
         openapi_config=_openapi(),
         logging_config=None,
     )
+    complete(app.openapi_schema)
+    return app
 
 
 @asynccontextmanager
@@ -141,12 +146,21 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             passwords.close()
 
 
-async def _add_headers(message: Message, _scope: Scope) -> None:
+async def _add_headers(message: Message, scope: Scope) -> None:
     """Give every HTTP response the headers that keep a browser from guessing, framing, storing or telling."""
     if message["type"] == "http.response.start":
         headers = [*message.get("headers", ()), *_HEADERS]
         if not any(name == b"cache-control" for name, _ in headers):
             headers.append((b"cache-control", b"no-store"))
+        if (
+            scope["type"] == ScopeType.HTTP
+            and scope["method"] == HttpMethod.OPTIONS
+            and message["status"] == _NO_CONTENT
+        ):
+            # Litestar answers with the methods of whichever handler of the path it met first.
+            route = next(r for r in scope["litestar_app"].routes if r.path_format == scope["path_template"])
+            headers = [(name, value) for name, value in headers if name != b"allow"]
+            headers.append((b"allow", ", ".join(sorted(route.methods)).encode()))
         message["headers"] = headers
 
 
@@ -162,6 +176,7 @@ def _openapi() -> OpenAPIConfig:
         ),
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         path="/schema",
+        use_handler_docstrings=True,
         render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin()],
         tags=[
             Tag(name="session", description="The caller's own session."),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import structlog
 import uvicorn
+from litestar import Litestar
 
 from machine.closing import Close
 from machine.errors import SettingsError
@@ -59,28 +60,32 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     listener = _listen(settings.host, settings.port)
     async with open_services(settings) as services:
-        config = uvicorn.Config(
-            app_over(services),
-            loop="uvloop",
-            http="httptools",
-            ws=WebSocketProtocol,
-            ws_max_size=MESSAGE_BYTES,
-            ws_ping_interval=settings.ping_interval_s,
-            ws_ping_timeout=settings.ping_timeout_s,
-            ws_per_message_deflate=False,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=max(1, round(settings.drain_s)),
-        )
-        server = Server(config, services, on_ready)
+        server = Server(uvicorn_config(app_over(services), settings), services, on_ready)
         # uvicorn raises the signal again when it is done; by then it has been heeded.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _heeded)
         await server.serve(sockets=[listener])
     _log.info("server.stopped")
+
+
+def uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
+    """How uvicorn runs ``app``: no compression, no trust in proxy headers, no log of addresses."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws=WebSocketProtocol,
+        ws_max_size=MESSAGE_BYTES,
+        ws_ping_interval=settings.ping_interval_s,
+        ws_ping_timeout=settings.ping_timeout_s,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+    )
 
 
 def _heeded(_number: int, _frame: object) -> None:

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+
 from rich.console import Console
 
 WALK = """\
-URL={url}
+URL={url} PY={python}
 
-# 1. A page loads: an anonymous session, {{session_id, state: "created", access_token, refresh_token, …}}
-curl -s -X POST $URL/api/session | tee session.json
+# 1. A page loads: an anonymous session begins
+SESSION=$(curl -s -X POST $URL/api/session); echo "$SESSION"
 
 # 2. Somebody makes an account
-curl -s $URL/api/auth/register -H 'Content-Type: application/json' \\
-  -d '{{"email": "ada@example.org", "password": "correct horse battery staple"}}'
+ADA='{{"email": "ada@example.org", "password": "correct horse battery staple"}}'
+curl -s -w '\\n' $URL/api/auth/register -H 'Content-Type: application/json' -d "$ADA"
 
-# 3. … and logs in: the same session becomes theirs
-token() {{ python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["access_token"])' "$1"; }}
-curl -s $URL/api/auth/login -H "Authorization: Bearer $(token session.json)" -H 'Content-Type: application/json' \\
-  -d '{{"email": "ada@example.org", "password": "correct horse battery staple"}}' | tee login.json
+# 3. and logs in: the same session becomes theirs
+bearer() {{ "$PY" -c 'import json, sys; print("Authorization: Bearer", json.loads(sys.argv[1])["access_token"])' "$1"; }}
+LOGIN=$(curl -s $URL/api/auth/login -H "$(bearer "$SESSION")" -H 'Content-Type: application/json' -d "$ADA"); echo "$LOGIN"
 
-# 4. A WebSocket opens; the server says hello, then pushes every transition (in the background, so that you can go on)
-curl -sN --no-buffer --http1.1 $URL/api/connect -H "Authorization: Bearer $(token login.json)" -H 'Connection: Upgrade' \\
-  -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: SW50ZXJsb2NrIHdhbGsgIQ==' \\
-  -H 'Sec-WebSocket-Protocol: interlock.v1' --output - & sleep 1
+# 4. A WebSocket opens: the server says hello, then pushes every transition; in the background, so that you can go on
+"$PY" -c '
+import sys
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+url, bearer = sys.argv[1:]
+address, headers = url.replace("http", "ws", 1) + "/api/connect", [bearer.split(": ", 1)]
+with connect(address, additional_headers=headers, subprotocols=["interlock.v1"]) as socket:
+    try:
+        while True:
+            print("socket: " + socket.recv() + "\\n", end="", flush=True)
+    except ConnectionClosed as closed:
+        print("socket: closed,", closed.rcvd.code, closed.rcvd.reason)
+' $URL "$(bearer "$LOGIN")" & sleep 1
 
 # 5. Everything that happened, as recorded
-curl -s $URL/api/session/transitions -H "Authorization: Bearer $(token login.json)"
+curl -s -w '\\n' $URL/api/session/transitions -H "$(bearer "$LOGIN")"
 
-# 6. Log out: the socket above says so and closes with 4403
-curl -s -X POST $URL/api/auth/logout -H "Authorization: Bearer $(token login.json)"; sleep 1
+# 6. Elsewhere the same person logs in and ends all other sessions: the socket hears of it and closes with 4403
+ELSEWHERE=$(curl -s $URL/api/auth/login -H 'Content-Type: application/json' -d "$ADA")
+curl -s -w '\\n' -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")"; sleep 1
 """
-"""Shell text with one blank, ``url``. The README's tour is this text; a test runs it."""
+"""Shell text with two blanks: ``url``, and ``python``, an interpreter that has websockets. The README's tour is this text;
+a test runs it."""
 
 
 def print_walk(console: Console, url: str) -> None:
     """Print the walk for the server at ``url``."""
     console.rule("from first page load to an open socket: copy, paste")
-    console.print(WALK.format(url=url), markup=False, soft_wrap=True)
+    console.print(WALK.format(url=url, python=shlex.quote(sys.executable)), markup=False, soft_wrap=True)
     console.rule()

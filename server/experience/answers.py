@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Response
@@ -12,6 +12,18 @@ from msgspec import UNSET, Meta, UnsetType
 from machine.session import Session
 from server.experience.credentials import COOKIE_NAME, from_browser
 from server.services import Services
+
+_KEYS: Final = [
+    {
+        "kty": "EC",
+        "crv": "P-256",
+        "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+        "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+        "kid": "oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U",
+        "use": "sig",
+        "alg": "ES256",
+    }
+]
 
 
 class TokenAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,6 +65,12 @@ class HealthAnswer(msgspec.Struct, frozen=True):
     """``ok``, or why not."""
 
     status: Annotated[str, Meta(examples=["ok"])]
+
+
+class KeySetAnswer(msgspec.Struct, frozen=True):
+    """A JWK Set (RFC 7517): the public keys of access tokens."""
+
+    keys: Annotated[list[dict[str, str]], Meta(examples=[_KEYS])]
 
 
 def token_answer(services: Services, scope: Any, session: Session, status: int) -> Response[TokenAnswer]:

@@ -62,14 +62,26 @@ class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The refresh token, unless it is in the cookie."""
 
-    refresh_token: Annotated[str, Meta(max_length=512, description="The last refresh token received.")] | None = None
+    refresh_token: (
+        Annotated[
+            str,
+            Meta(
+                max_length=512,
+                description="The last refresh token received.",
+                examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
+            ),
+        ]
+        | None
+    ) = None
 
 
 @post(
     "/api/auth/register",
     tags=["auth"],
     summary="Make an account",
-    responses=responses(400, 403, 413, CredentialMissing, AccountExists, PasswordRefused, AccountError, Overloaded),
+    responses=responses(
+        400, 403, 413, 415, CredentialMissing, AccountExists, PasswordRefused, AccountError, Overloaded
+    ),
 )
 async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> AccountAnswer:
     """Make an account. It does not log in: do that next."""
@@ -85,7 +97,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     status_code=200,
     tags=["auth"],
     summary="Log in",
-    responses=responses(400, 403, 413, *CREDENTIALS, TransitionRefused, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, TransitionRefused, Overloaded),
     security=[{}, {"bearer": []}],
 )
 async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> Response[TokenAnswer]:
@@ -114,7 +126,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     status_code=200,
     tags=["auth"],
     summary="Exchange the refresh token",
-    responses=responses(400, 403, 413, *CREDENTIALS, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, Overloaded),
     security=[{}, {"cookie": []}],
 )
 async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[TokenAnswer]:
@@ -139,7 +151,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     status_code=204,
     tags=["auth"],
     summary="Log out",
-    responses=responses(400, 403, 413, *CREDENTIALS, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, Overloaded),
     security=[{"bearer": []}, {"cookie": []}],
 )
 async def log_out(
@@ -165,7 +177,7 @@ async def log_out(
     status_code=200,
     tags=["auth"],
     summary="Change the password",
-    responses=responses(400, 403, 413, *CREDENTIALS, NotAuthenticated, PasswordRefused, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordRefused, Overloaded),
     security=SECURITY,
 )
 async def change_password(

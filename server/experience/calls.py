@@ -7,11 +7,11 @@ from typing import Any, Final
 import msgspec
 from litestar import Request
 
-from machine.errors import CredentialInvalid, CredentialMissing, SessionEnded, TokenExpired
+from machine.errors import CredentialInvalid, CredentialMissing, SessionEnded, SessionNotFound, TokenExpired
 from server.experience.credentials import check_origin
 from server.services import Services
 
-CREDENTIALS: Final = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded)
+CREDENTIALS: Final = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound)
 """What any call with a credential may be refused for."""
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]

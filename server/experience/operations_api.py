@@ -6,19 +6,28 @@ from typing import Any, Final
 
 from litestar import Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from litestar.types import ControllerRouterHandler
 
-from server.experience.answers import HealthAnswer
+from server.experience.answers import HealthAnswer, KeySetAnswer
 from server.experience.calls import services_of
 from server.services import Services
 
-_NOT_WELL: Final = {503: ResponseSpec(HealthAnswer, description="It is not well, and why.", generate_examples=False)}
+_STOPPED: Final = "the log has stopped; restart the server"
+_NOT_WELL: Final = {
+    503: ResponseSpec(
+        HealthAnswer,
+        description="It is not well, and why.",
+        generate_examples=False,
+        examples=[Example(id="stopped", value={"status": _STOPPED})],
+    )
+}
 
 
 @get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens", cache_control=None)
-async def show_keys(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+async def show_keys(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
     """A JWK Set (RFC 7517). Whoever only checks signatures still has to ask here whether the session lives."""
-    return Response(services_of(request).keys.jwks(), headers={"cache-control": "public, max-age=300"})
+    return Response(KeySetAnswer(**services_of(request).keys.jwks()), headers={"cache-control": "public, max-age=300"})
 
 
 @get("/health/live", tags=["operations"], summary="Should the process be left running?", responses=_NOT_WELL)
@@ -35,7 +44,7 @@ async def ready(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
 
 
 def _failure(services: Services) -> str | None:
-    return None if services.log.failure is None else "the log has stopped; restart the server"
+    return None if services.log.failure is None else _STOPPED
 
 
 def _health(trouble: str | None) -> Response[HealthAnswer]:

@@ -13,6 +13,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 from msgspec import UNSET, Meta, UnsetType
 
 from machine import errors
@@ -160,15 +161,32 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
 
 def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
     """What an endpoint's OpenAPI says of its errors: those of ``kinds`` and the ones any endpoint may answer."""
-    chosen = [_KINDS[kind] if isinstance(kind, type) else _BY_STATUS[kind] for kind in kinds]
+    chosen = [_kind_named(kind) for kind in kinds]
     chosen += [_BY_STATUS[500], _KINDS[errors.SurfaceError]]
-    titles: dict[int, list[str]] = {}
+    by_status: dict[int, list[Kind]] = {}
     for kind in chosen:
-        titles.setdefault(kind.status, []).append(f"{kind.title} (`{kind.name}`): {kind.recovery}")
+        by_status.setdefault(kind.status, []).append(kind)
     return {
-        status: ResponseSpec(Problem, description=" ".join(lines), media_type=MEDIA_TYPE, generate_examples=False)
-        for status, lines in titles.items()
+        status: ResponseSpec(
+            Problem,
+            description=" ".join(f"{kind.title} (`{kind.name}`): {kind.recovery}" for kind in kinds_of_it),
+            media_type=MEDIA_TYPE,
+            generate_examples=False,
+            examples=[_example(kind) for kind in kinds_of_it],
+        )
+        for status, kinds_of_it in by_status.items()
     }
+
+
+def _kind_named(kind: type[Exception] | int) -> Kind:
+    if kind is errors.SessionNotFound:
+        return _UNKNOWN_SESSION
+    return _KINDS[kind] if isinstance(kind, type) else _BY_STATUS[kind]
+
+
+def _example(kind: Kind) -> Example:
+    problem = Problem(TYPE_PREFIX + kind.name, kind.title, kind.status, kind.title, kind.recovery)
+    return Example(id=kind.name, summary=kind.title, value=msgspec.to_builtins(problem))
 
 
 def _kind(error: Exception) -> Kind:

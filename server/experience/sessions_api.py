@@ -30,7 +30,7 @@ _MAX_PAGE: Final = 1000
     "/api/session",
     tags=["session"],
     summary="Begin an anonymous session",
-    responses=responses(400, 403, 413, Overloaded),
+    responses=responses(400, 403, 413, 415, Overloaded),
 )
 async def begin_session(
     request: Request[Any, Any, Any],
@@ -75,7 +75,7 @@ async def show_transitions(
     "/api/session/ticket",
     tags=["session"],
     summary="A ticket for a WebSocket handshake",
-    responses=responses(*CREDENTIALS, NotAuthenticated, 400, 413, Overloaded),
+    responses=responses(*CREDENTIALS, NotAuthenticated, 400, 413, 415, Overloaded),
     security=SECURITY,
 )
 async def buy_ticket(
@@ -113,7 +113,7 @@ async def list_sessions(request: Request[Any, Any, Any]) -> list[SessionView]:
     "/api/sessions/{session_id:str}",
     tags=["sessions"],
     summary="End one of my sessions",
-    responses=responses(*CREDENTIALS, 404, Overloaded),
+    responses=responses(400, *CREDENTIALS, 404, Overloaded),
     security=SECURITY,
 )
 async def end_session(request: Request[Any, Any, Any], session_id: str) -> None:

@@ -163,17 +163,14 @@ class Sessions:
         """
         if not touch_due(session, self._clock.now_ms()):
             return session
-        try:
-            return (await self.submit(session.session_id, *commands(session.subject or "anonymous", Touch()))).session
-        except TransitionRefused:
-            ensure_alive(await self.load(session.session_id), self._clock.now_ms())
-            raise
+        return await self._submit_alive(session.session_id, session.subject or "anonymous", Touch())
 
     async def authenticate(self, session: Session | None, subject: str, method: str) -> Session:
         """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
 
         Raises:
-            TransitionRefused: the session is another subject's, or not alive.
+            SessionEnded: the session ended since the caller looked.
+            TransitionRefused: the session is another subject's.
         """
         if session is None:
             return (await self.begin(subject, Authenticate(subject, method))).session
@@ -184,7 +181,7 @@ class Sessions:
                 ).session
             # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
             # a refusal with a better reason.
-        return (await self.submit(session.session_id, *commands(subject, Reauthenticate(subject, method)))).session
+        return await self._submit_alive(session.session_id, subject, Reauthenticate(subject, method))
 
     async def end(self, session: Session, reason: RevocationReason, actor: str) -> bool:
         """Revoke ``session``; False when it had ended already."""
@@ -193,6 +190,14 @@ class Sessions:
         except TransitionRefused:
             return False
         return True
+
+    async def _submit_alive(self, session_id: str, actor: str, data: Data) -> Session:
+        """The session after ``data``; when it has just ended, that is what the caller hears, not that it is refused."""
+        try:
+            return (await self.submit(session_id, *commands(actor, data))).session
+        except TransitionRefused:
+            ensure_alive(await self.load(session_id), self._clock.now_ms())
+            raise
 
     async def _submit_once(self, session_id: str, asked: tuple[Command, ...], *, first_try: bool) -> Outcome:
         turn = self._turn(session_id)

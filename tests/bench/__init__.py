@@ -1,0 +1,1 @@
+"""Measures the promised figures: ``python -m tests.bench``, or ``make bench``."""

@@ -1,0 +1,89 @@
+"""The command: choose figures, measure them one after the other, show the table, and write it into the page."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tests.bench import create, durable, expiry, growth, memory, read, report, revoke, startup, step
+from tests.bench.figure import Bench, BenchError, Figure
+
+FIGURES: Final[dict[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
+    "step": step.measure,
+    "durable": durable.measure,
+    "growth": growth.measure,
+    "read": read.measure,
+    "create": create.measure,
+    "revoke": revoke.measure,
+    "memory": memory.measure,
+    "startup": startup.measure,
+    "expiry": expiry.measure,
+}
+_TREE: Final = Path(__file__).parents[2]
+
+
+def main() -> int:
+    """Measure; the exit status is 0 if every figure could be measured, whatever it was."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=FIGURES, help="this figure alone; may be given again")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller and shorter: shows that it runs, not what it costs"
+    )
+    parser.add_argument("--write", action="store_true", help=f"put the table into {report.PAGE.relative_to(_TREE)}")
+    options = parser.parse_args()
+    if options.quick and options.write:
+        parser.error("--quick measures too little to be written down")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    names = options.only or list(FIGURES)
+    failed = False
+    measured: dict[str, list[Figure]] = {}
+    began = time.monotonic()
+    columns = (TextColumn("[bold]{task.fields[name]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        tempfile.TemporaryDirectory(prefix="interlock-bench-", dir=_same_disk(), ignore_cleanup_errors=True) as folder,
+        Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as progress,
+    ):
+        task = progress.add_task("", total=len(names), name="")
+        for name in names:
+            progress.update(task, name=name)
+            bench = Bench(Path(folder), quick=options.quick, say=lambda text: progress.update(task, description=text))
+            try:
+                measured[name] = uvloop.run(FIGURES[name](bench))  # type: ignore[arg-type]  # every one is a coroutine
+            except BenchError as error:
+                failed = True
+                progress.console.print(f"[bold red]{name}[/bold red]: {error}")
+            gc.collect()
+            progress.advance(task)
+    table = None
+    for name, figures in measured.items():
+        table = report.show(name, figures, table)
+    if table is not None:
+        console.print(table)
+    console.print(f"measured in {time.monotonic() - began:.0f} s; data on the disk of {_TREE}")
+    if options.write:
+        report.write(measured, FIGURES)
+        console.print(f"wrote {report.PAGE.relative_to(_TREE)}")
+    return int(failed)
+
+
+def _same_disk() -> Path:
+    """A folder for data on the disk of the source tree: a temporary folder in memory would make every commit free."""
+    temporary = Path(tempfile.gettempdir())
+    if temporary.stat().st_dev == _TREE.stat().st_dev:
+        return temporary
+    (_TREE / "build").mkdir(exist_ok=True)
+    return _TREE / "build"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

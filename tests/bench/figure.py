@@ -1,0 +1,126 @@
+"""What a figure is, and how two sides are compared fairly: in turn, within one run, by medians."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+
+class BenchError(Exception):
+    """A figure can't be measured here; the message says what is missing."""
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One row of the table. ``reached`` is None for a figure that has no bar of its own."""
+
+    title: str
+    ours: str
+    ceiling: str = ""
+    ratio: str = ""
+    bar: str = ""
+    reached: bool | None = None
+    note: str = ""
+
+
+class Bench:
+    """What every figure needs: where to put files, how thorough to be, and where to say what it is doing."""
+
+    def __init__(self, folder: Path, *, quick: bool, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.quick = quick
+        self.say = say
+
+    def pick(self, full: int, quick: int) -> int:
+        """A count, by how thorough this run is."""
+        return quick if self.quick else full
+
+    def path(self, name: str) -> Path:
+        """A new folder for one measurement."""
+        path = self.folder / name
+        path.mkdir(parents=True)
+        return path
+
+
+class Pairs(msgspec.Struct, frozen=True):
+    """Rates of two sides that took turns."""
+
+    ours: list[float]
+    ceiling: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """Each turn's own ratio, lowest first: whatever else the machine did in that turn hit both sides."""
+        return sorted(a / b for a, b in zip(self.ours, self.ceiling, strict=True))
+
+    @property
+    def ratio(self) -> float:
+        """The median of the turns' ratios."""
+        return statistics.median(self.ratios)
+
+    def at_least(self, title: str, bar: float, unit: str, note: str = "") -> Figure:
+        """The figure that asks for a ratio of ``bar`` or more."""
+        return Figure(
+            title=title,
+            ours=f"{number(statistics.median(self.ours))} {unit}",
+            ceiling=f"{number(statistics.median(self.ceiling))} {unit}",
+            ratio=self.spread(),
+            bar=f"≥ {bar:g}",
+            reached=self.ratio >= bar,
+            note=note,
+        )
+
+    def spread(self) -> str:
+        """The ratio, and how far single turns were from it."""
+        digits = 0 if self.ratio >= 10 else 2
+        low, high = self.ratios[0], self.ratios[-1]
+        return f"{self.ratio:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+Side = Callable[[], Awaitable[float]]
+
+
+async def in_turns(bench: Bench, what: str, rounds: int, ours: Side, ceiling: Side) -> Pairs:
+    """Measure A B A B …; each side returns its rate. One turn of each goes first and does not count."""
+    bench.say(f"{what}: warming up")
+    await ours()
+    await ceiling()
+    pairs = Pairs([], [])
+    for turn in range(1, rounds + 1):
+        bench.say(f"{what}: turn {turn} of {rounds}")
+        pairs.ours.append(await ours())
+        pairs.ceiling.append(await ceiling())
+    return pairs
+
+
+def at_most(title: str, value: float, bar: float, unit: str, note: str = "") -> Figure:
+    """The figure that asks for ``bar`` or less."""
+    return Figure(title, f"{number(value)} {unit}", bar=f"≤ {bar:g} {unit}", reached=value <= bar, note=note)
+
+
+def number(value: float) -> str:
+    """``value`` with as many digits as a reader wants."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The smallest value that at least ``share`` of ``values`` do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+
+
+def now_ms() -> int:
+    """The wall clock in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """Cores for the server and for its clients: one each where there are two, so that neither steals from the other."""
+    available = sorted(os.sched_getaffinity(0))
+    return ({available[0]}, set(available[1:])) if len(available) > 1 else (set(available), set(available))

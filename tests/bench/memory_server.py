@@ -1,0 +1,44 @@
+"""``interlock serve`` without its transition log: the same app in all but durability.
+
+``python -m tests.bench.memory_server serve …`` takes the flags of ``interlock``. Accounts and tickets stay in the file;
+``POST /api/session`` touches neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+import server.app
+from machine.ledger import GENESIS, Record
+from server.cli import main
+from server.surface.files import Surface, open_surface
+from server.surface.log import Step
+from tests.support.memory_log import MemoryLog
+
+
+class _NoLog(MemoryLog):
+    """Acknowledges at once, chains nothing and keeps nothing: what remains is the application without its log."""
+
+    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        """See :class:`server.surface.log.TransitionLog`. Sessions that were begun are found in the door's own cache."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Record]] = loop.create_future()
+        # At the loop's next turn: a request that never waits would let one connection keep the others out.
+        loop.call_soon(future.set_result, [Record(0, step.transition, GENESIS) for step in steps])
+        return future
+
+
+@asynccontextmanager
+async def _in_memory(data: Path, *, max_waiting: int, on_failure: Callable[[str], None]) -> AsyncIterator[Surface]:
+    async with open_surface(data, max_waiting=max_waiting, on_failure=on_failure) as surface:
+        yield msgspec.structs.replace(surface, log=_NoLog())
+
+
+if __name__ == "__main__":
+    server.app.open_surface = _in_memory  # type: ignore[attr-defined]  # the app has no seam for it
+    main()

@@ -1,0 +1,132 @@
+"""Writes logs of any size quickly: real lives of sessions, through the writer's own statements, in big batches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+
+from machine.commands import Authenticate, Command, Connect, Create, Data, Disconnect, Policy, Refresh, Revoke, Touch
+from machine.session import Session, absent, decide, evolve
+from server.ids import new_id, new_session_id
+from server.surface.engine import open_writer
+from server.surface.files import LOG_NAME
+from server.surface.log import Step
+from server.surface.schema import migrate
+from server.surface.sqlite import ChainHead, SqliteLog
+from tests.bench.figure import Bench, now_ms
+
+HOUR_MS: Final = 3_600_000
+POLICY: Final = Policy(24 * HOUR_MS, 30 * 24 * HOUR_MS, 8, 10_000)
+NODE: Final = "node-1"
+_COHORT: Final = 1000
+_BATCH: Final = 10_000
+
+
+class RawWriter:
+    """The writer's own statements on its own connection, with no queue, thread or event loop around them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = open_writer(folder / LOG_NAME)
+        migrate(self._database)
+        self._connection: Any = self._database.conn
+        # Only ``_write`` is used, and it touches neither the writer nor the reader.
+        self._log = SqliteLog(cast("Any", None), cast("Any", None), ChainHead(self._connection))
+
+    def commit(self, steps: Sequence[Step]) -> None:
+        """Write ``steps`` in one transaction, one unit each, as the writer's thread does."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        for step in steps:
+            self._log._write(self._connection, (step,))
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Check the log in and close it."""
+        self._connection.close()
+
+
+def step_of(session: Session, data: Data, at_ms: int) -> Step:
+    """The step that ``data`` causes."""
+    transition = decide(session, Command(new_id("cmd"), session.subject or "anonymous", data), at_ms)
+    return Step(transition, evolve(session, transition))
+
+
+def next_data(session: Session) -> Data:
+    """What an authenticated session does next, for ever: connect, touch, refresh, disconnect."""
+    match session.version % 4:
+        case 2:
+            return Connect(new_id("con"), NODE)
+        case 3:
+            return Touch()
+        case 0:
+            return Refresh(session.epoch, session.rotation)
+    return Disconnect(session.connections[0].connection_id, 1000)
+
+
+class Population(msgspec.Struct, frozen=True):
+    """A log to write: so many sessions of so many transitions each.
+
+    ``live``: one session in so many has not ended. ``left_connected``: one in so many holds a connection, as a killed
+    server leaves it. ``span_ms``: over how long the sessions began, until now.
+    """
+
+    sessions: int
+    transitions: int
+    live: int = 1
+    left_connected: int = 0
+    span_ms: int = 2 * HOUR_MS
+    policy: Policy = POLICY
+
+
+def write(bench: Bench, folder: Path, population: Population) -> list[str]:
+    """Write ``population`` into ``folder``; the ids of the sessions, oldest first."""
+    raw = RawWriter(folder)
+    ids: list[str] = []
+    total = population.sessions * population.transitions
+    written = 0
+    for batch in _batches(_lives(population, ids)):
+        raw.commit(batch)
+        written += len(batch)
+        bench.say(f"writing a log: {written:,} of {total:,} transitions")
+    raw.close()
+    return ids
+
+
+def _batches(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    iterator = iter(steps)
+    while batch := list(itertools.islice(iterator, _BATCH)):
+        yield batch
+
+
+def _lives(population: Population, ids: list[str]) -> Iterator[Step]:
+    """The steps of all sessions; a cohort of a thousand lives side by side, then the next one comes."""
+    end_ms = now_ms() - 1000
+    for first in range(0, population.sessions, _COHORT):
+        numbers = range(first, min(first + _COHORT, population.sessions))
+        at_ms = end_ms - population.span_ms + population.span_ms * first // population.sessions
+        cohort = [absent(new_session_id(at_ms)) for _ in numbers]
+        cohort.sort(key=lambda session: session.session_id)
+        ids += [session.session_id for session in cohort]
+        for turn in range(population.transitions):
+            for index, number in enumerate(numbers):
+                step = step_of(cohort[index], _data(population, cohort[index], number, turn), at_ms + turn)
+                cohort[index] = step.session
+                yield step
+
+
+def _data(population: Population, session: Session, number: int, turn: int) -> Data:
+    if turn == 0:
+        return Create(population.policy)
+    if turn == 1:
+        return Authenticate(f"acc_{number:022d}", "password")
+    if turn == population.transitions - 1:
+        if population.left_connected and number % population.left_connected == 0:
+            return Connect(new_id("con"), NODE)
+        if number % population.live:
+            return Revoke("logout")
+        if session.connections:
+            return Disconnect(session.connections[0].connection_id, 1000)
+    return next_data(session)
