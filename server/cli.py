@@ -157,14 +157,16 @@ def diagram(kind: str) -> None:
 @main.command()
 @click.argument("log", type=click.Path(path_type=Path), required=False)
 @_data_option
-@click.option("--output", "-o", type=click.File("wb"), default="-", help="File to write; standard output if not given.")
-def export(log: Path | None, data: Path, output: Any) -> None:
+@click.option(
+    "--output", "-o", type=click.Path(allow_dash=True), default="-", help="File to write; standard output if not given."
+)
+def export(log: Path | None, data: Path, output: str) -> None:
     """Write the whole log as JSON lines, one transition each, as the API gives them."""
     from server.surface.archive import open_archive
 
-    with _errors_as_messages(), open_archive(log or data) as archive:
+    with _errors_as_messages(), open_archive(log or data) as archive, click.open_file(output, "wb") as file:
         for row in archive.rows():
-            output.write(msgspec.json.encode(transition_view(parse(row))) + b"\n")
+            file.write(msgspec.json.encode(transition_view(parse(row))) + b"\n")
 
 
 def _write_lines(records: list[Record]) -> None:

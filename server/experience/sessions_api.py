@@ -6,7 +6,7 @@ import secrets
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response, delete, get, post
-from litestar.params import JSONBody, Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 
 from machine.commands import RevocationReason
@@ -57,8 +57,10 @@ async def show_session(request: Request[Any, Any, Any]) -> SessionView:
 )
 async def show_transitions(
     request: Request[Any, Any, Any],
-    after_version: Annotated[int, Parameter(ge=0, le=2**53, description="Only transitions with a higher version.")] = 0,
-    limit: Annotated[int, Parameter(ge=1, le=_MAX_PAGE, description="How many at the most.")] = 100,
+    after_version: Annotated[
+        int, QueryParameter(ge=0, le=2**53, description="Only transitions with a higher version.")
+    ] = 0,
+    limit: Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="How many at the most.")] = 100,
 ) -> Response[list[TransitionView]]:
     """The session's transitions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
     services = services_of(request)
@@ -116,7 +118,7 @@ async def list_sessions(request: Request[Any, Any, Any]) -> list[SessionView]:
     responses=responses(400, *CREDENTIALS, 404, Overloaded),
     security=SECURITY,
 )
-async def end_session(request: Request[Any, Any, Any], session_id: str) -> None:
+async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> None:
     """End a session of the caller's account and close its sockets. Another account's session is not found."""
     services = services_of(request)
     own = await caller(services, request.scope)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,8 +70,8 @@ def _prepare(path: Path) -> sqlite_utils.Database:
         if path.exists() and path.stat().st_size:
             # Another program's file is left as it is: not switched to WAL, not made private.
             existing = open_reader(path)
-            refuse_foreign(existing)
-            existing.conn.close()
+            with closing(existing.conn):
+                refuse_foreign(existing)
         database = open_writer(path)
         path.chmod(0o600)
         migrate(database)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+import json
+from contextlib import suppress
+from typing import Any, Self
 
 import httpx
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 PASSWORD = "correct horse battery staple"
+
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
 
 _numbers = itertools.count(1)
 
@@ -24,10 +28,15 @@ class Client:
 
     def __init__(self, url: str, http: httpx.AsyncClient | None = None) -> None:
         self.url = url
-        self.http = http or httpx.AsyncClient(base_url=url, timeout=30)
+        self.http = http or httpx.AsyncClient(base_url=url, timeout=60, limits=_LIMITS)
         self.tokens: dict[str, Any] = {}
+        self.email = ""
 
-    async def __aenter__(self) -> Client:
+    def sibling(self) -> Client:
+        """Another user agent, with no tokens yet, over the same connections."""
+        return Client(self.url, self.http)
+
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -63,6 +72,7 @@ class Client:
 
     async def log_in(self, email: str, password: str = PASSWORD) -> httpx.Response:
         """Log in, on the current session if there is one, and keep the tokens."""
+        self.email = email
         return self._keep(await self.request("POST", "/api/auth/login", json={"email": email, "password": password}))
 
     async def refresh(self, token: str | None = None) -> httpx.Response:
@@ -78,7 +88,12 @@ class Client:
         return body
 
     def connect(self, **arguments: Any) -> connect:
-        """Open the WebSocket with the access token as bearer (or with ``additional_headers``)."""
+        """Open the WebSocket with the access token as bearer (or with ``additional_headers``).
+
+        What waits to be read is not limited, so that nothing here is slow unless a test means it to be.
+        """
+        arguments.setdefault("max_queue", None)
+        arguments.setdefault("open_timeout", 30)
         arguments.setdefault("additional_headers", self.bearer)
         arguments.setdefault("subprotocols", ["interlock.v1"])
         arguments.setdefault("compression", None)
@@ -99,12 +114,23 @@ async def logged_in(url: str, http: httpx.AsyncClient | None = None) -> Client:
     return client
 
 
+async def hello(socket: ClientConnection) -> dict[str, Any]:
+    """The server's first message."""
+    message: dict[str, Any] = json.loads(await socket.recv())
+    assert message["type"] == "hello"
+    return message
+
+
 async def closed(socket: ClientConnection) -> tuple[int, str]:
     """Read until the server closes; the close code and reason it gave."""
-    try:
+    await rest_of(socket)
+    return (1006, "") if socket.close_code is None else (socket.close_code, socket.close_reason or "")
+
+
+async def rest_of(socket: ClientConnection) -> list[dict[str, Any]]:
+    """Every message up to the close."""
+    messages = []
+    with suppress(websockets.ConnectionClosed):
         while True:
-            await socket.recv()
-    except websockets.ConnectionClosed as error:
-        if error.rcvd is None:
-            return 1006, ""
-        return error.rcvd.code, error.rcvd.reason
+            messages.append(json.loads(await socket.recv()))
+    return messages

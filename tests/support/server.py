@@ -20,6 +20,9 @@ START_TIMEOUT_S = 30.0
 class ServerProcess:
     """``interlock serve`` on a free port. ``url`` is its base URL, ``log_path`` where its standard error goes."""
 
+    entry = "server.cli"
+    """The module that is run; a test that needs another environment around the server has one of its own."""
+
     def __init__(self, data: Path, settings: dict[str, Any]) -> None:
         self.data = data
         self.url = ""
@@ -55,7 +58,7 @@ class ServerProcess:
         began = time.monotonic()
         with self.log_path.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "server.cli", "serve", "--data", str(self.data), *flags],
+                [sys.executable, "-m", self.entry, "serve", "--data", str(self.data), *flags],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -80,9 +83,9 @@ class ServerProcess:
         """End it as a power cut ends a process: at once, with nothing cleaned up."""
         self._end(signal.SIGKILL)
 
-    def stop(self) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to stop and return its exit status."""
-        return self._end(signal.SIGTERM)
+        return self._end(number)
 
     def _end(self, number: signal.Signals) -> int:
         if self.process is None:

@@ -1,0 +1,123 @@
+"""A server that can't start says why in one line, and leaves with a status that is not 0."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import running_server
+
+
+def start(data: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "server.cli", "serve", "--port", "0", "--data", str(data), *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1", **environment},
+    )
+
+
+def said(outcome: subprocess.CompletedProcess[str]) -> str:
+    """The one line of complaint of a server that did not start."""
+    assert outcome.returncode == 2, outcome.stderr
+    assert outcome.stdout == ""
+    assert "Traceback" not in outcome.stderr
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("interlock: ")]
+    return line
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that a server has used."""
+    data = tmp_path_factory.mktemp("start") / "data"
+    with running_server(data):
+        pass
+    return data
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    """A copy of it, to break."""
+    copy = tmp_path / "data"
+    shutil.copytree(made, copy)
+    return copy
+
+
+def signing_key(data: Path) -> Path:
+    (path,) = (data / "keys").glob("signing-*.pem")
+    return path
+
+
+def _unreadable(data: Path) -> None:
+    """As root nothing is unreadable but what is no file."""
+    path = data / "keys" / "refresh.key"
+    path.unlink()
+    path.mkdir(mode=0o700)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a key that others may read": (lambda data: signing_key(data).chmod(0o640), "may be read by others"),
+    "a MAC key that others may read": (lambda data: (data / "keys/refresh.key").chmod(0o604), "may be read by others"),
+    "a key that is garbage": (lambda data: signing_key(data).write_bytes(b"x"), "does not hold a private key"),
+    "a MAC key that is cut": (lambda data: (data / "keys/refresh.key").write_bytes(b"x"), "does not hold 32 bytes"),
+    "a key that can't be read": (_unreadable, "can't be used: Is a directory"),
+    "a log whose WAL can't be made": (lambda data: (data / "interlock.db-wal").mkdir(), "unable to open database file"),
+    "a log that is garbage": (lambda data: (data / "interlock.db").write_bytes(b"x" * 9000), "not a database"),
+}
+
+
+@pytest.mark.parametrize(("break_it", "message"), BROKEN.values(), ids=BROKEN)
+def test_what_is_broken_is_named(data: Path, break_it: Callable[[Path], object], message: str) -> None:
+    break_it(data)
+    assert message in said(start(data))
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    assert f"{tmp_path}/data can't be used: " in said(start(tmp_path / "data"))
+
+
+def test_a_folder_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "can't be used: Not a directory" in said(start(tmp_path / "file" / "data"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a file system that takes no files is needed")
+def test_a_folder_that_takes_no_files() -> None:
+    assert "can't be used: " in said(start(Path("/proc/self/data")))
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        line = said(start(tmp_path / "data", "--port", str(port)))
+    assert f"can't listen on 127.0.0.1 port {port}: Address already in use" in line
+    assert not (tmp_path / "data").exists(), "and nothing was made"
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_an_address_that_is_not_ours(tmp_path: Path, host: str) -> None:
+    assert f"can't listen on {host} port 0: " in said(start(tmp_path / "data", "--host", host))
+
+
+def test_a_second_server_on_the_same_data(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as first:
+        line = said(start(tmp_path / "data"))
+        assert f"another server (process {first.pid}) has {first.database} open" in line
+
+
+def test_it_starts_again_once_it_is_mended(data: Path) -> None:
+    signing_key(data).chmod(0o640)
+    said(start(data))
+    signing_key(data).chmod(0o600)
+    with running_server(data):
+        pass

@@ -1,0 +1,25 @@
+"""Scenarios: a real server process, real clients, a real file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.log import verify
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server that the scenarios without wishes of their own share; whatever they did, its log verifies."""
+    with running_server(tmp_path_factory.mktemp("shared") / "data") as process:
+        yield process
+        verify(process.data)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data folder of a server that a scenario starts for itself."""
+    return tmp_path / "data"

@@ -1,0 +1,361 @@
+"""N9 to N12: one door, one truth, planes that keep to themselves, and a way out of every failure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from machine.closing import CLOSE_CODES, Next
+from machine.ledger import Verifier
+from machine.session import Session
+from machine.wire import session_view
+from server.clock import SystemClock
+from server.experience.problems import problem_kinds
+from server.guard.keys import load_keys
+from server.guard.tokens import Tokens
+from server.ids import new_session_id
+from server.surface.archive import open_archive
+from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
+from tests.support.log import histories, projection, records, verify, write_lock
+from tests.support.peer import Peer
+from tests.support.running import eventually, scenario
+from tests.support.server import ServerProcess, running_server
+from tests.support.source import ROOT, calls, imports, modules, names
+
+DATABASE_MODULES = {"sqlite3", "pysqlite3", "sqlite_utils"}
+
+
+@scenario()
+async def test_n9_every_way_to_a_session_passes_the_one_door(data: Path) -> None:
+    """A session is created on a path that does not pass the one door: never again. Every record verifies."""
+    with running_server(data) as server:
+        async with Client(server.url) as client:
+            email = new_email()
+            begun = [(await client.begin()).json()["session_id"]]
+            await client.register(email)
+            begun.append((await client.sibling().log_in(email)).json()["session_id"])
+            page = {"Origin": server.url}
+            answers = [
+                await client.http.post("/api/session", headers=page),
+                await client.http.post("/api/auth/login", headers=page, json={"email": email, "password": PASSWORD}),
+            ]
+            begun += [answer.json()["session_id"] for answer in answers]
+            await client.log_in(email)
+            async with client.connect() as socket:
+                await hello(socket)
+            assert len(set(begun)) == 4
+    verify(data)
+    found = histories(data)
+    assert set(found) == set(begun) == set(projection(data))
+    for history in found.values():
+        assert (history[0]["event"], history[0]["source"], history[0]["version"]) == ("create", None, 1)
+
+
+def test_n9_only_the_door_appends_and_only_the_surface_opens_the_database() -> None:
+    """A session is created on a path that does not pass the one door: never again. There is no other path in the source."""
+    server = dict(modules("server"))
+    appending = {path for path, tree in server.items() if any(call.endswith("log.append") for call in calls(tree))}
+    opening = {path for path, tree in server.items() if _packages(imports(tree)) & DATABASE_MODULES}
+    assert appending == {"server/runtime/sessions.py"}
+    assert all(path.startswith("server/surface/") for path in opening)
+    for folder in ("spec", "machine"):
+        assert not any(_packages(imports(tree)) & DATABASE_MODULES for _, tree in modules(folder))
+
+
+def _packages(imported: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in imported}
+
+
+@scenario()
+async def test_n10_answer_projection_fold_and_greeting_tell_one_truth(data: Path) -> None:
+    """Two places hold two truths about one session: never again.
+
+    The API, the greeting, what was pushed, the list of sessions, the stored projection and the fold of the log agree.
+    """
+    with running_server(data) as server:
+        async with await logged_in(server.url) as client, client.connect() as first, client.connect() as second:
+            greetings = [await hello(first), await hello(second)]
+            await asyncio.gather(*(client.refresh(client.refresh_token) for _ in range(3)))
+            answer = await client.session()
+            listed = (await client.request("GET", "/api/sessions")).json()
+            history = (await client.request("GET", "/api/session/transitions")).json()
+            pushed = [json.loads(await second.recv()) for _ in range(answer["version"] - greetings[1]["version"])]
+            stored = projection(data)[client.session_id]
+            with open_archive(data) as archive:
+                verifier = Verifier()
+                folded = [verifier.feed(row) for row in archive.rows()][-1]
+
+            assert [answer] == listed == [msgspec.to_builtins(session_view(folded))]
+            assert history == records(data)
+            assert [record["version"] for record in history] == list(range(1, answer["version"] + 1))
+            assert [{**record, "type": "transition"} for record in history[greetings[1]["version"] :]] == pushed
+            assert (stored["state"], stored["version"]) == (answer["state"], answer["version"])
+            for greeting in greetings:
+                recorded = history[greeting["version"] - 1]
+                assert (recorded["event"], recorded["target"]) == ("connect", greeting["state"])
+                assert recorded["data"]["connection_id"] == greeting["connection_id"]
+            held = {connection["connection_id"] for connection in stored["connections"]}
+            assert held == {greeting["connection_id"] for greeting in greetings}
+            assert answer["connections"] == len(held) == 2
+
+
+@scenario()
+async def test_n10_what_a_caller_is_told_a_restart_still_knows(data: Path) -> None:
+    """Two places hold two truths about one session: never again. Memory and disk: the answers after a kill are the same."""
+    with running_server(data) as server:
+        async with await logged_in(server.url) as client:
+            await client.refresh()
+            before = await client.session()
+            server.kill()
+            server.start()
+            assert await client.session() == before
+
+
+def test_n11_the_runtime_runs_without_the_web() -> None:
+    """The runtime knows of cookies, headers or sockets; or the experience plane writes data: never again.
+
+    What intents do to data is shown with the realms that later work adds.
+    """
+    parts = ("sessions", "expiry", "connections", "recovery")
+    program = f"import sys, {', '.join(f'server.runtime.{part}' for part in parts)}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert not _packages(set(loaded.stdout.split())) & {"litestar", "uvicorn", "websockets", "httptools", "jwt"}
+    web = {"cookie", "cookies", "header", "headers", "request", "response", "websocket", "scope", "status_code"}
+    for path, tree in modules("server/runtime"):
+        assert not names(tree) & web, path
+
+
+def test_n11_the_experience_writes_no_data() -> None:
+    """The runtime knows of cookies, headers or sockets; or the experience plane writes data: never again. Its other half."""
+    for path, tree in modules("server/experience"):
+        assert not any(call.endswith(("log.append", ".execute", ".write_text")) for call in calls(tree)), path
+        stored = {name for name in imports(tree) if name.startswith("server.surface")}
+        assert stored <= {"server.surface.tickets"}, path  # what a ticket is; where it is kept, it does not know
+    for path, tree in modules("server/surface"):
+        assert not any(name.startswith(("litestar", "uvicorn", "server.experience")) for name in imports(tree)), path
+
+
+def test_n12_every_problem_and_every_close_declares_what_the_client_does_next() -> None:
+    """A failure leaves the client without a declared way to recover: never again. Each has one, in words and by kind."""
+    for kind in problem_kinds():
+        assert kind.recovery.endswith("."), kind
+    for row in CLOSE_CODES.values():
+        assert row.advice.endswith("."), row
+        assert isinstance(row.next, Next)
+
+
+def told(answer: httpx.Response, name: str) -> None:
+    """``answer`` is the problem ``name``, and says how to recover from it."""
+    declared = {kind.name: kind for kind in problem_kinds()}[name]
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, problem["type"]) == (declared.status, f"urn:interlock:problem:{name}")
+    assert problem["recovery"] == declared.recovery
+
+
+@pytest.mark.slow
+@scenario(within_s=90)
+async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path) -> None:  # noqa: PLR0915  # a list
+    """A failure leaves the client without a declared way to recover: never again. Each recovery, followed, recovers."""
+    seen: set[str] = set()
+
+    def expect(answer: httpx.Response, name: str) -> None:
+        told(answer, name)
+        seen.add(name)
+
+    with running_server(data, access_token_s=2, origins="https://app.example") as server:
+        async with Client(server.url) as home:
+            email, taken = new_email(), new_email()
+            for each in (email, taken):
+                await home.register(each)
+
+            tab = home.sibling()
+            expect(await tab.request("GET", "/api/session"), "credential-missing")
+            tab.tokens = {"access_token": "made.up.token"}
+            expect(await tab.request("GET", "/api/session"), "credential-invalid")
+            tab.tokens = {}
+            expect(await tab.log_in(email, "wrong"), "credential-invalid")
+            assert (await tab.log_in(email)).status_code == 200
+
+            tab = home.sibling()
+            await tab.begin()
+            expect(await tab.request("POST", "/api/session/ticket"), "login-required")
+            body = {"current_password": PASSWORD, "new_password": PASSWORD}
+            expect(await tab.request("POST", "/api/auth/password", json=body), "login-required")
+            await tab.log_in(email)
+            assert (await tab.request("POST", "/api/session/ticket")).status_code == 201
+
+            expect(await tab.log_in(taken), "transition-refused")
+            assert (await tab.session())["state"] == "authenticated"
+
+            async def expired() -> bool:
+                return (await tab.request("GET", "/api/session")).status_code == 401
+
+            await eventually(expired)
+            expect(await tab.request("GET", "/api/session"), "token-expired")
+            await tab.refresh()
+            assert (await tab.request("GET", "/api/session")).status_code == 200
+            await tab.request("POST", "/api/auth/logout")
+            expect(await tab.request("GET", "/api/session"), "session-ended")
+            expect(await tab.refresh(), "session-ended")
+            assert (await tab.begin()).status_code == 201
+
+            minted = {"Authorization": f"Bearer {unknown_session(data)}"}
+            expect(await tab.http.get("/api/session", headers=minted), "session-not-found")
+            assert (await tab.begin()).status_code == 201
+
+            expect(await tab.register(taken), "account-exists")
+            assert (await tab.log_in(taken)).status_code == 200
+            expect(await tab.register(new_email(), "short"), "password-refused")
+            assert (await tab.register(new_email())).status_code == 201
+            expect(await tab.register("no address"), "account-refused")
+
+            json_type = {"Content-Type": "application/json"}
+            expect(await tab.request("POST", "/api/session", content=b"{", headers=json_type), "bad-request")
+            expect(await tab.request("POST", "/api/session", content=b"{}"), "unsupported-media-type")
+            large = json.dumps({"email": email, "password": "x" * 70_000})
+            expect(await tab.request("POST", "/api/auth/login", content=large, headers=json_type), "too-large")
+            evil = {"Origin": "https://evil.example"}
+            expect(await tab.http.post("/api/session", headers=evil), "origin-refused")
+            assert (await tab.http.post("/api/session", headers={"Origin": "https://app.example"})).is_success
+            expect(await tab.request("GET", "/api/nowhere"), "not-found")
+            expect(await tab.request("DELETE", "/api/sessions/unknown"), "not-found")
+            refused = await tab.request("DELETE", "/api/session")
+            expect(refused, "method-not-allowed")
+            assert (await tab.request(refused.headers["allow"].split(",")[0].strip(), "/api/session")).is_success
+            expect(await tab.http.get("/api/connect"), "upgrade-required")
+
+            with write_lock(data):
+                answer = await home.begin()
+                expect(answer, "overloaded")
+                assert int(answer.headers["retry-after"]) >= 1
+            assert (await home.begin()).status_code == 201
+    # What a failing disk and a fault of the program answer is shown where those are made to happen.
+    assert seen == {kind.name for kind in problem_kinds()} - {"unavailable", "internal-error"}
+
+
+def unknown_session(data: Path) -> str:
+    """An access token that is valid in everything but that its session does not exist."""
+    keys = load_keys(data / "keys")
+    tokens = Tokens(keys, SystemClock(), issuer="interlock", audience="interlock", lifetime_s=60)
+    return tokens.access_token(Session(new_session_id(0), state="authenticated", version=2, subject="acc_x", epoch=1))
+
+
+class Closings:
+    """One client and every way it can lose its socket; then what the table says it does next."""
+
+    def __init__(self, server: ServerProcess, client: Client, email: str) -> None:
+        self.server = server
+        self.client = client
+        self.email = email
+        self.recoveries: dict[Next, Callable[[], Awaitable[object]]] = {
+            Next.REST: self.nothing,
+            Next.RECONNECT: self.nothing,
+            Next.MEND: self.nothing,
+            Next.ASK_USER: self.nothing,
+            Next.REFRESH: self.client.refresh,
+            Next.LOG_IN: self.log_in,
+            Next.START_ANEW: self.start_anew,
+        }
+
+    async def nothing(self) -> None:
+        """Only reconnecting is left to do."""
+
+    async def log_in(self) -> None:
+        assert (await self.client.log_in(self.email)).status_code == 200
+
+    async def start_anew(self) -> None:
+        self.client.tokens = {}
+        assert (await self.client.begin()).status_code == 201
+        await self.log_in()
+
+    async def recover(self, name: str, seen: tuple[int, str]) -> None:
+        """``seen`` is the close ``name``; following its advice, the client is connected again."""
+        row = CLOSE_CODES[name]
+        assert seen[0] == row.code
+        if row.code not in {1000, 1007, 1009}:  # those the WebSocket libraries word themselves
+            assert seen[1].startswith(row.reason.partition("{")[0])
+        await self.recoveries[row.next]()
+        async with self.client.connect() as socket:
+            assert (await hello(socket))["state"] == "connected"
+
+    async def recover_after_leaving(self, other: ClientConnection, seen: tuple[int, str]) -> None:
+        """The same for too many connections: the user closes one of them first."""
+        await other.close()
+        await eventually(self.fewer)
+        await self.recover("too_many_connections", seen)
+
+    async def fewer(self) -> bool:
+        return bool((await self.client.session())["connections"] < 2)
+
+    async def after(self, message: str | bytes | None, **arguments: Any) -> tuple[int, str]:
+        """The close of a socket after ``message``."""
+        async with self.client.connect(**arguments) as socket:
+            if message is not None:
+                await socket.send(message)
+            return await closed(socket)
+
+    async def after_a_new_login(self) -> tuple[int, str]:
+        """The close of a socket with a token from before the last login; that of a token whose time is up is N14's."""
+        before = self.client.bearer
+        await self.log_in()
+        self.client.tokens["access_token"] = before["Authorization"].removeprefix("Bearer ")
+        return await self.after(None)
+
+    async def of_a_peer(self, *frames: bytes) -> tuple[int, str]:
+        """The close of a peer that sends ``frames`` and answers no ping."""
+        async with await Peer.open(self.server.socket_url, self.client.bearer) as peer:
+            for frame in frames:
+                peer.writer.write(frame)
+            return await peer.read_close()
+
+
+@pytest.mark.slow
+@scenario(within_s=120)
+async def test_n12_following_the_advice_recovers_from_every_close(data: Path) -> None:
+    """A failure leaves the client without a declared way to recover: never again. Each close's advice, followed, reconnects."""
+    with running_server(data, ping_interval_s=1, ping_timeout_s=1, connections_per_session=2) as server:
+        async with Client(server.url) as client:
+            await client.register(email := new_email())
+            ways = Closings(server, client, email)
+            await ways.start_anew()
+
+            async with client.connect() as socket:
+                await socket.close()
+            await ways.recover("bye", (socket.close_code or 0, socket.close_reason or "bye"))
+            await ways.recover("invalid_text", await ways.of_a_peer(Peer.frame(1, b"\xff\xfe")))
+            await ways.recover("message_too_big", await ways.after("x" * (64 * 1024 + 1)))
+            for bad in ("{", "[]", "{}", '{"type": "shout"}', '{"type": "ping", "loud": true}', b"\x00"):
+                await ways.recover("bad_message", await ways.after(bad))
+            await ways.recover("heartbeat_lost", await ways.of_a_peer())
+            await ways.recover("not_authenticated", await ways.after(None, additional_headers={}))
+            unknown = {"Authorization": f"Bearer {unknown_session(data)}"}
+            await ways.recover("session_not_found", await ways.after(None, additional_headers=unknown))
+            await ways.recover("token_expired", await ways.after_a_new_login())
+            async with client.connect() as one, client.connect() as two:
+                await hello(one)
+                await hello(two)
+                await ways.recover_after_leaving(one, await ways.after(None))
+            async with client.connect() as socket:
+                await client.request("POST", "/api/auth/logout")
+                await ways.recover("session_ended", await closed(socket))
+            with write_lock(data):
+                seen = await ways.after(None)
+            await ways.recover("overloaded", seen)
+            async with client.connect() as socket:
+                await hello(socket)
+                assert await asyncio.to_thread(server.stop) == 0
+                seen = await closed(socket)
+            server.start()
+            await ways.recover("draining", seen)
+        verify(data)

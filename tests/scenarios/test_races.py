@@ -1,0 +1,151 @@
+"""Races, many times over, with random timing: each ends the declared way, and none hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import Client, closed, hello, new_email
+from tests.support.log import projection, verify
+from tests.support.running import scenario
+from tests.support.server import running_server
+
+LOGINS = int(os.environ.get("INTERLOCK_TEST_LOGINS", "10000"))
+AT_A_TIME = 64
+
+
+async def in_parallel(workers: list[Awaitable[None]], within_s: float) -> None:
+    """All of ``workers``; a hang fails."""
+    async with asyncio.timeout(within_s):
+        await asyncio.gather(*workers)
+
+
+def shares(total: int, workers: int) -> list[range]:
+    """The numbers below ``total``, dealt out to ``workers``."""
+    return [range(worker, total, workers) for worker in range(workers)]
+
+
+async def accounts(client: Client, count: int) -> list[Client]:
+    """User agents with an account each, logged in."""
+    tabs = [client.sibling() for _ in range(count)]
+
+    async def enter(tab: Client) -> None:
+        (await tab.register(email := new_email())).raise_for_status()
+        (await tab.log_in(email)).raise_for_status()
+
+    await asyncio.gather(*map(enter, tabs))
+    return tabs
+
+
+@pytest.mark.slow
+@scenario(within_s=600)
+async def test_connect_after_login_succeeds_every_time(data: Path) -> None:
+    """10,000 logins each followed at once by a connect, 64 at a time: 10,000 of 10,000."""
+    connected: list[str] = []
+    with running_server(data, argon2_queue=1000) as server:
+        async with Client(server.url) as client:
+            emails = [new_email() for _ in range(AT_A_TIME)]
+            await asyncio.gather(*map(client.register, emails))
+
+            async def log_in_and_connect(email: str, numbers: range) -> None:
+                for _ in numbers:
+                    tab = client.sibling()
+                    assert (await tab.log_in(email)).status_code == 200
+                    async with tab.connect() as socket:
+                        greeting = await hello(socket)
+                    assert (greeting["session_id"], greeting["state"]) == (tab.session_id, "connected")
+                    connected.append(tab.session_id)
+                ended = await tab.request("DELETE", "/api/sessions")
+                assert ended.json() == {"ended": len(numbers) - 1}
+
+            began = time.monotonic()
+            await in_parallel(
+                [log_in_and_connect(*each) for each in zip(emails, shares(LOGINS, AT_A_TIME), strict=True)], 590
+            )
+            took_s = time.monotonic() - began
+            print(f"{LOGINS} logins and connects in {took_s:.1f} s")  # noqa: T201  # a figure, for pytest -rP
+        assert len(set(connected)) == len(connected) == LOGINS
+        verify(data)
+
+
+@pytest.mark.slow
+@scenario(within_s=180)
+async def test_handshake_against_revocation_never_leaves_a_socket_open(data: Path) -> None:
+    """2,000 races with random timing: never a socket left open on an expired session, no hang."""
+    outcomes: Counter[int] = Counter()
+    chance = random.Random(4)  # noqa: S311  # a schedule, no secret
+    with running_server(data, argon2_queue=1000) as server:
+        async with Client(server.url) as client:
+            emails = [new_email() for _ in range(20)]
+            await asyncio.gather(*map(client.register, emails))
+
+            async def handshake(tab: Client, delay_s: float) -> int:
+                await asyncio.sleep(delay_s)
+                async with tab.connect() as socket:
+                    code, reason = await closed(socket)
+                assert (code, reason) == (4403, "session ended: revoked")
+                return code
+
+            async def revoke(home: Client, tab: Client, delay_s: float) -> None:
+                await asyncio.sleep(delay_s)
+                assert (await home.request("DELETE", f"/api/sessions/{tab.session_id}")).status_code == 204
+
+            async def races(email: str, numbers: range) -> None:
+                home = client.sibling()
+                await home.log_in(email)
+                for _ in numbers:
+                    tab = client.sibling()
+                    await tab.log_in(email)
+                    async with asyncio.timeout(20):
+                        code, _ = await asyncio.gather(
+                            handshake(tab, chance.uniform(0, 0.02)), revoke(home, tab, chance.uniform(0, 0.03))
+                        )
+                    outcomes[code] += 1
+
+            await in_parallel([races(*each) for each in zip(emails, shares(2000, len(emails)), strict=True)], 170)
+        assert outcomes == {4403: 2000}
+        stored = projection(data)
+        assert not any(session["connections"] for session in stored.values())
+        assert sum(session["reason"] == "revoked" for session in stored.values()) == 2000
+        verify(data)
+
+
+@pytest.mark.slow
+@scenario(within_s=120)
+async def test_handshake_against_a_new_login_never_leaves_a_socket_on_the_old_token(data: Path) -> None:
+    """A login raises the epoch: a socket whose handshake raced it with the old token is closed with 4408 all the same."""
+    chance = random.Random(5)  # noqa: S311  # a schedule, no secret
+    with running_server(data, argon2_queue=1000) as server:
+        async with Client(server.url) as client:
+
+            async def races(numbers: range) -> None:
+                (await client.register(email := new_email())).raise_for_status()
+                tab = client.sibling()
+                await tab.log_in(email)
+                for _ in numbers:
+                    old, new = client.sibling(), client.sibling()
+                    old.tokens = new.tokens = tab.tokens
+
+                    async def handshake(old: Client = old) -> int:
+                        await asyncio.sleep(chance.uniform(0, 0.01))
+                        async with old.connect() as socket:
+                            return (await closed(socket))[0]
+
+                    async def log_in(new: Client = new, email: str = email) -> None:
+                        await asyncio.sleep(chance.uniform(0, 0.01))
+                        assert (await new.log_in(email)).status_code == 200
+
+                    async with asyncio.timeout(20):
+                        code, _ = await asyncio.gather(handshake(), log_in())
+                    assert code == 4408
+                    tab = new
+
+            await in_parallel([races(range(50)) for _ in range(10)], 110)
+        verify(data)

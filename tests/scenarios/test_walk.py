@@ -1,0 +1,73 @@
+"""The walk that ``make run`` prints is run as it stands, by a shell that knows nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.log import histories, verify
+from tests.support.running import eventually, run
+from tests.support.source import ROOT
+
+
+@pytest.mark.slow
+def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: Path, tmp_path: Path) -> None:
+    """A new user pastes it: an anonymous session, a login on it, hello, what happened, and the end, with its close."""
+    bash = shutil.which("bash")
+    assert bash
+    printed = tmp_path / "printed"
+    with printed.open("w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "server.cli", "serve", "--walk", "--data", str(data), "--port", "0"],
+            stdout=output,
+            cwd=ROOT,
+            env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"},
+        )
+    try:
+        run(eventually(lambda: "sleep 1\n\n" in printed.read_text(), 30))
+        _, rule, walk = printed.read_text().partition("copy, paste")
+        assert rule
+        walk = walk.partition("\n")[2].rpartition("sleep 1\n")[0] + "sleep 1\n"
+        for again in range(2):
+            walked = subprocess.run(
+                [bash], input=walk, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True
+            )
+            assert walked.stderr == ""
+            check(walked.stdout.splitlines(), again=bool(again))
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    verify(data)
+    ends = [history[-1]["data"].get("reason") for history in histories(data).values()]
+    assert ends.count("revoked") == 3  # the two of the socket, and the first walk's login elsewhere
+    assert not list(tmp_path.glob("*.json"))
+
+
+def check(lines: list[str], *, again: bool) -> None:
+    """What the walk printed, line by line."""
+    said = [line.removeprefix("socket: ") for line in lines if line.startswith("socket: ")]
+    session, account, login, transitions, ended = (
+        json.loads(line) for line in lines if not line.startswith("socket: ")
+    )
+    hello, *pushed = (json.loads(line) for line in said[:-1])
+    assert session["state"] == "created"
+    assert account["status" if again else "email"] == (409 if again else "ada@example.org")
+    assert (login["state"], login["session_id"]) == ("authenticated", session["session_id"])
+    assert (hello["type"], hello["state"], hello["session_id"]) == ("hello", "connected", session["session_id"])
+    assert events(transitions) == ["create", "authenticate", "connect"]
+    assert ended == {"ended": 2 if again else 1}
+    assert events(pushed) == ["revoke"]
+    assert said[-1] == "closed, 4403 session ended: revoked"
+
+
+def events(records: list[dict[str, Any]]) -> list[str]:
+    """The event of each record."""
+    return [record["event"] for record in records]

@@ -1,0 +1,329 @@
+"""What every implementation of the surface's interfaces promises. Subclass a contract, say how to open one, and run it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from machine.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
+from machine.errors import AccountExists, Overloaded, RecordRefused, VersionConflict
+from machine.ledger import GENESIS, Record, chain
+from machine.session import replay
+from server.surface.accounts import Account, AccountStore
+from server.surface.log import Step, TransitionLog
+from server.surface.tickets import Ticket, TicketStore
+from tests.support.asynchronous import asynchronous
+from tests.support.steps import NOW_MS, POLICY, Story
+
+
+class TransitionLogContract:
+    """:class:`server.surface.log.TransitionLog`."""
+
+    def open(self, folder: Path, *, max_waiting: int = 1000) -> AbstractAsyncContextManager[TransitionLog]:
+        raise NotImplementedError
+
+    @asynchronous
+    async def test_what_was_appended_is_loaded_and_read_back(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            records = await log.append(story.begin("ada", "node-1"))
+            records += await log.append(story.touch())
+            assert [record.position for record in records] == [1, 2, 3, 4]
+            assert await log.load(story.session_id) == story.session
+            assert await log.history(story.session_id, 0, 100) == records
+            assert replay(story.session_id, (record.transition for record in records)) == story.session
+            assert log.failure is None
+
+    @asynchronous
+    async def test_an_empty_log_knows_nobody(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            assert await log.load("nobody") is None
+            assert await log.history("nobody", 0, 10) == []
+            assert await log.recorded("nobody", "cmd") is None
+            assert await log.sessions_of("ada") == []
+            assert await log.live_deadlines() == []
+            assert await log.connected_on("node-1") == []
+            assert await log.latest_at_ms() == 0
+
+    @asynchronous
+    async def test_history_pages(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            records = await log.append(story.begin("ada"))
+            records += await log.append(story.tell(Touch(), Touch(), Touch()))
+            await log.append(Story().begin())
+            assert await log.history(story.session_id, 1, 2) == records[1:3]
+            assert await log.history(story.session_id, 3, 100) == records[3:]
+            assert await log.history(story.session_id, 5, 100) == []
+
+    @asynchronous
+    async def test_recorded_finds_a_command_of_this_session_only(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story, other = Story(), Story()
+            records = await log.append(story.tell(Create(POLICY), command_id="the-same"))
+            await log.append(other.begin())
+            assert await log.recorded(story.session_id, "the-same") == records[0]
+            assert await log.recorded(story.session_id, "another") is None
+            assert await log.recorded(other.session_id, "the-same") is None
+
+    @asynchronous
+    async def test_a_batch_is_written_whole_or_not_at_all(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            (await log.append(story.begin("ada")))
+            before = story.session
+            good = story.tell(Touch(), Touch())
+            with pytest.raises(RecordRefused):
+                await log.append([*good, *story.bad()])
+            assert await log.load(story.session_id) == before
+            assert len(await log.history(story.session_id, 0, 100)) == before.version
+            assert await log.recorded(story.session_id, good[0].transition.command_id) is None
+            assert len(await log.append(good)) == 2
+
+    @asynchronous
+    async def test_versions_have_no_gaps(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            await log.append(story.begin())
+            skipped, step = story.tell(Touch(), Touch())
+            with pytest.raises(VersionConflict):
+                await log.append([step])
+            await log.append([skipped])
+            await log.append([step])
+            history = await log.history(story.session_id, 0, 100)
+            assert [record.transition.version for record in history] == [1, 2, 3]
+
+    @asynchronous
+    async def test_of_two_that_follow_the_same_version_one_wins(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            await log.append(story.begin())
+            rival = Story(story.session_id)
+            rival.session = story.session
+            first, second = log.append(story.touch()), log.append(rival.touch())
+            assert len(await first) == 1
+            with pytest.raises(VersionConflict) as conflict:
+                await second
+            assert (conflict.value.session_id, conflict.value.version) == (story.session_id, 2)
+            assert await log.load(story.session_id) == story.session
+
+    @asynchronous
+    async def test_two_creations_of_one_session_conflict(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            await log.append(Story("one").begin())
+            with pytest.raises(VersionConflict):
+                await log.append(Story("one").begin())
+
+    @asynchronous
+    async def test_a_repeated_command_gives_what_was_recorded_and_writes_nothing(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            asked = story.tell(Create(POLICY), Authenticate("ada", "password"), command_id="once")
+            first = await log.append(asked)
+            await log.append(story.touch())
+            assert all(r.transition is step.transition for r, step in zip(first, asked, strict=True)), "just written"
+            rewritten = [Step(msgspec.structs.replace(step.transition), step.session) for step in asked]
+            again = await log.append(rewritten)
+            assert again == first
+            assert all(r.transition is not step.transition for r, step in zip(again, rewritten, strict=True))
+            again = await log.append(story.tell(Touch(), command_id="once"))
+            assert again == first[:1]
+            assert len(await log.history(story.session_id, 0, 100)) == 3
+
+    @asynchronous
+    async def test_one_bad_row_fails_alone(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            stories = [Story() for _ in range(8)]
+            for story in stories:
+                await log.append(story.begin("ada"))
+            asked = [story.bad() if n % 3 == 1 else story.touch() for n, story in enumerate(stories)]
+            outcomes = await asyncio.gather(*map(log.append, asked), return_exceptions=True)
+            for n, (story, outcome) in enumerate(zip(stories, outcomes, strict=True)):
+                assert isinstance(outcome, RecordRefused) == (n % 3 == 1)
+                assert await log.load(story.session_id) == story.session
+
+    @asynchronous
+    async def test_callbacks_run_in_the_order_of_the_log(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            heard: list[int] = []
+            stories = [Story() for _ in range(50)]
+            waiting = []
+            for story in stories:
+                future = log.append(story.begin())
+                future.add_done_callback(lambda done: heard.extend(record.position for record in done.result()))
+                waiting.append(future)
+            for story in stories:
+                future = log.append(story.touch())
+                future.add_done_callback(lambda done: heard.extend(record.position for record in done.result()))
+                waiting.append(future)
+            await asyncio.gather(*waiting)
+            await asyncio.sleep(0)
+            assert heard == list(range(1, 101))
+
+    @asynchronous
+    async def test_cancelling_the_waiter_does_not_undo(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            assert log.append(story.begin()).cancel()
+            await log.append(Story().begin())
+            assert await log.load(story.session_id) == story.session
+
+    @asynchronous
+    async def test_too_many_waiting_are_refused_and_nothing_is_queued(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path, max_waiting=3) as log:
+            stories = [Story() for _ in range(5)]
+            outcomes = await asyncio.gather(*(log.append(s.begin()) for s in stories), return_exceptions=True)
+            assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [False, False, False, True, True]
+            assert await log.load(stories[4].session_id) is None
+            assert len(await log.append(Story().begin())) == 1
+
+    @asynchronous
+    async def test_deadlines_of_those_that_live(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            living, ended = Story(), Story()
+            await log.append(living.begin())
+            await log.append(ended.begin("ada"))
+            await log.append(ended.tell(Revoke("revoked")))
+            assert await log.live_deadlines() == [(NOW_MS + POLICY.idle_timeout_ms, living.session_id)]
+
+    @asynchronous
+    async def test_the_nearer_deadline_counts(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            await log.append(story.begin())
+            while story.at_ms < NOW_MS + POLICY.absolute_timeout_ms - POLICY.idle_timeout_ms:
+                story.at_ms += POLICY.idle_timeout_ms - 1
+                await log.append(story.touch())
+            assert await log.live_deadlines() == [(NOW_MS + POLICY.absolute_timeout_ms, story.session_id)]
+
+    @asynchronous
+    async def test_sessions_of_a_subject_oldest_first(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            late, early, others, ended = Story(at_ms=NOW_MS + 5), Story(), Story(), Story()
+            for story, subject in ((late, "ada"), (early, "ada"), (others, "bob"), (ended, "ada")):
+                await log.append(story.begin(subject))
+            await log.append(ended.tell(Revoke("logout")))
+            await log.append(Story().begin())
+            assert await log.sessions_of("ada") == [early.session, late.session]
+
+    @asynchronous
+    async def test_connections_by_the_node_that_holds_them(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            here, there, both, gone = Story(), Story(), Story(), Story()
+            await log.append(here.begin("ada", "node-1"))
+            await log.append(there.begin("ada", "node-2"))
+            await log.append(both.begin("ada", "node-2"))
+            await log.append(both.tell(Connect("con-b", "node-1")))
+            await log.append(gone.begin("ada", "node-1"))
+            await log.append(gone.tell(Disconnect(gone.session.connections[0].connection_id, 1000)))
+            found = {session.session_id: session for session in await log.connected_on("node-1")}
+            assert found == {story.session_id: story.session for story in (here, both)}
+            assert [s.session_id for s in await log.connected_on("node-3")] == []
+
+    @asynchronous
+    async def test_the_time_of_the_newest_record(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            await log.append(Story(at_ms=NOW_MS + 7).begin())
+            assert await log.latest_at_ms() == NOW_MS + 7
+
+    @asynchronous
+    async def test_the_digest_chain_runs_through_all_batches(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            stories = [Story() for _ in range(20)]
+            batches = await asyncio.gather(*(log.append(story.begin("ada", "node-1")) for story in stories))
+            with pytest.raises(RecordRefused):
+                await log.append(stories[0].bad())
+            batches += await asyncio.gather(*(log.append(story.touch()) for story in stories))
+            records: list[Record] = sorted((r for batch in batches for r in batch), key=lambda r: r.position)
+            previous = GENESIS
+            for position, record in enumerate(records, start=1):
+                row = chain(previous, position, record.transition)
+                assert (record.position, record.digest) == (position, row.digest)
+                previous = record.digest
+
+
+class AccountStoreContract:
+    """:class:`server.surface.accounts.AccountStore`."""
+
+    ADA = Account("acc_1", "ada@example.org", "hash-1", 1, 1)
+
+    def open(self, folder: Path) -> AbstractAsyncContextManager[AccountStore]:
+        raise NotImplementedError
+
+    @asynchronous
+    async def test_an_account_is_found_by_email_and_by_id(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            assert await store.by_email("ada@example.org") is None
+            await store.add(self.ADA)
+            assert await store.by_email("ada@example.org") == self.ADA
+            assert await store.by_id("acc_1") == self.ADA
+            assert await store.by_id("acc_2") is None
+
+    @asynchronous
+    async def test_an_address_is_taken_once(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            rivals = [msgspec.structs.replace(self.ADA, account_id=f"acc_{n}") for n in range(5)]
+            outcomes = await asyncio.gather(*map(store.add, rivals), return_exceptions=True)
+            assert [isinstance(outcome, AccountExists) for outcome in outcomes].count(False) == 1
+            kept = await store.by_email("ada@example.org")
+            assert kept == rivals[outcomes.index(None)]
+
+    @asynchronous
+    async def test_a_password_is_replaced_if_it_still_is_the_one_that_was_checked(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            await store.add(self.ADA)
+            changed = await asyncio.gather(*(store.set_password("acc_1", "hash-1", f"new-{n}", n) for n in range(5)))
+            assert changed.count(True) == 1
+            winner = changed.index(True)
+            account = await store.by_id("acc_1")
+            assert account is not None
+            assert (account.password_hash, account.password_changed_at_ms) == (f"new-{winner}", winner)
+            assert not await store.set_password("nobody", "hash-1", "new", 9)
+
+
+class TicketStoreContract:
+    """:class:`server.surface.tickets.TicketStore`."""
+
+    TICKET = Ticket(bytes(range(32)), "session", 3, 9_000, 1_000)
+
+    def open(self, folder: Path) -> AbstractAsyncContextManager[TicketStore]:
+        raise NotImplementedError
+
+    @asynchronous
+    async def test_a_ticket_is_taken_once(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            await store.add(self.TICKET, 0)
+            assert await store.take(self.TICKET.ticket_hash, 999) == self.TICKET
+            assert await store.take(self.TICKET.ticket_hash, 999) is None
+
+    @asynchronous
+    async def test_of_many_at_once_exactly_one_gets_it(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            await store.add(self.TICKET, 0)
+            taken = await asyncio.gather(*(store.take(self.TICKET.ticket_hash, 1) for _ in range(20)))
+            assert [ticket for ticket in taken if ticket is not None] == [self.TICKET]
+
+    @asynchronous
+    async def test_an_expired_ticket_is_none(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            await store.add(self.TICKET, 0)
+            assert await store.take(self.TICKET.ticket_hash, 1_000) is None
+            assert await store.take(self.TICKET.ticket_hash, 1) is None, "and it is used up"
+
+    @asynchronous
+    async def test_a_made_up_ticket_is_none(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            assert await store.take(bytes(32), 0) is None
+
+    @asynchronous
+    async def test_expired_tickets_are_forgotten_and_others_kept(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            later = msgspec.structs.replace(self.TICKET, ticket_hash=bytes(32), expires_at_ms=5_000)
+            await store.add(self.TICKET, 0)
+            await store.add(later, 1_000)
+            assert await store.take(self.TICKET.ticket_hash, 1) is None
+            assert await store.take(later.ticket_hash, 1_001) == later

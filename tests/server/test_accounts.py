@@ -1,0 +1,182 @@
+"""Passwords and accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import argon2
+import pytest
+
+from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused
+from server.guard.accounts import Accounts, normalise_email
+from server.guard.passwords import Passwords
+from server.surface.files import open_surface
+from tests.support.asynchronous import asynchronous
+from tests.support.clock import HandClock
+
+PASSWORD = "correct horse battery staple"
+
+
+def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
+    return Passwords(memory_kib=8, iterations=1, workers=workers, max_waiting=max_waiting)
+
+
+@asynccontextmanager
+async def accounts_in(folder: Path, passwords: Passwords | None = None) -> AsyncIterator[Accounts]:
+    passwords = passwords or cheap()
+    async with open_surface(folder, max_waiting=100, on_failure=pytest.fail) as surface:
+        yield Accounts(surface.accounts, passwords, HandClock())
+    passwords.close()
+
+
+@asynchronous
+async def test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt() -> None:
+    passwords = Passwords(memory_kib=19_456, iterations=2, workers=1, max_waiting=1)
+    first, second = await passwords.hash(PASSWORD), await passwords.hash(PASSWORD)
+    parameters = argon2.extract_parameters(first)
+    assert (parameters.type, parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (
+        argon2.Type.ID,
+        19_456,
+        2,
+        1,
+    )
+    assert first != second
+    assert await passwords.verify(first, PASSWORD)
+    assert not await passwords.verify(first, PASSWORD + " ")
+    assert not await passwords.verify(None, PASSWORD)
+    passwords.close()
+
+
+@pytest.mark.parametrize(
+    "password", ["x" * 15, "x" * 1024, "\u00e9" * 15, "e\u0301" * 1024, "\U0001f600" * 15, " " * 15]
+)
+def test_a_password_of_15_to_1024_characters_is_taken_whatever_they_are(password: str) -> None:
+    Passwords.check_rules(password)
+
+
+@pytest.mark.parametrize(
+    ("password", "message"),
+    [
+        ("", "at least 15"),
+        ("x" * 14, "at least 15"),
+        ("e\u0301" * 14, "at least 15"),
+        ("x" * 1025, "at most 1024"),
+    ],
+)
+def test_a_shorter_or_longer_one_is_refused(password: str, message: str) -> None:
+    with pytest.raises(PasswordRefused, match=message):
+        Passwords.check_rules(password)
+
+
+@asynchronous
+async def test_the_same_characters_typed_another_way_are_the_same_password() -> None:
+    passwords = cheap()
+    composed = unicodedata.normalize("NFC", "pässwörd with ünicode")
+    hashed = await passwords.hash(composed)
+    assert await passwords.verify(hashed, unicodedata.normalize("NFD", composed))
+    passwords.close()
+
+
+@asynchronous
+async def test_hashing_leaves_the_event_loop_free_and_too_many_are_refused() -> None:
+    passwords = cheap(workers=1, max_waiting=2)
+    gate, started = threading.Event(), threading.Event()
+
+    def slow(_password: bytes) -> str:
+        started.set()
+        assert gate.wait(10)
+        return "hash"
+
+    waiting = [asyncio.create_task(passwords._run(slow, b"")) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await passwords.hash(PASSWORD)
+    assert await asyncio.to_thread(started.wait, 10)
+    gate.set()
+    assert await asyncio.gather(*waiting) == ["hash"] * 3
+    assert await passwords.hash(PASSWORD)
+    passwords.close()
+
+
+@asynchronous
+async def test_an_account_is_made_and_proved(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as accounts:
+        account = await accounts.register(" Ada@Example.ORG ", PASSWORD)
+        assert account.email == "ada@example.org"
+        assert PASSWORD not in account.password_hash
+        assert await accounts.prove("ADA@example.org", PASSWORD) == account
+        for email, password in (("ada@example.org", "wrong"), ("bob@example.org", PASSWORD), ("no address", "")):
+            with pytest.raises(CredentialInvalid, match="email or password is wrong"):
+                await accounts.prove(email, password)
+        with pytest.raises(AccountExists):
+            await accounts.register("ada@example.org", PASSWORD)
+
+
+@asynchronous
+async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+    original = argon2.PasswordHasher.verify
+
+    def counted(self: argon2.PasswordHasher, hashed: str, password: bytes) -> bool:
+        runs.append(hashed)
+        return original(self, hashed, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", counted)
+    async with accounts_in(tmp_path) as accounts:
+        account = await accounts.register("ada@example.org", PASSWORD)
+        for email in ("ada@example.org", "nobody@example.org"):
+            with pytest.raises(CredentialInvalid):
+                await accounts.prove(email, "wrong")
+        with pytest.raises(CredentialInvalid):
+            await accounts.prepare_password("acc_nobody", "wrong", PASSWORD)
+    assert len(runs) == 3
+    known, unknown, _ = map(argon2.extract_parameters, runs)
+    assert known == unknown
+    assert runs[0] == account.password_hash
+
+
+@asynchronous
+async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as accounts:
+        account = await accounts.register("ada@example.org", PASSWORD)
+        with pytest.raises(CredentialInvalid, match="current password"):
+            await accounts.prepare_password(account.account_id, "wrong", "another long password")
+        with pytest.raises(PasswordRefused):
+            await accounts.prepare_password(account.account_id, PASSWORD, "short")
+        change = await accounts.prepare_password(account.account_id, PASSWORD, "another long password")
+        await accounts.prove("ada@example.org", PASSWORD)
+        assert await accounts.still_proved(account)
+        await accounts.replace_password(change)
+        assert not await accounts.still_proved(account)
+        await accounts.prove("ada@example.org", "another long password")
+        with pytest.raises(CredentialInvalid):
+            await accounts.prove("ada@example.org", PASSWORD)
+
+
+@asynchronous
+async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path, cheap(workers=2)) as accounts:
+        account = await accounts.register("ada@example.org", PASSWORD)
+        new = ["the first new password", "the second new password"]
+        changes = [await accounts.prepare_password(account.account_id, PASSWORD, each) for each in new]
+        outcomes = await asyncio.gather(*map(accounts.replace_password, changes), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes if outcome is not None] == [CredentialInvalid]
+        await accounts.prove("ada@example.org", new[outcomes.index(None)])
+
+
+@pytest.mark.parametrize("email", ["a@b", "ADA@EXAMPLE.ORG", "\u00fcmit@example.org", "a@b@c", "x" * 248 + "@b.org"])
+def test_an_email_address_has_a_rough_form(email: str) -> None:
+    assert normalise_email(f" {email} ") == unicodedata.normalize("NFC", email).casefold()
+
+
+@pytest.mark.parametrize(
+    "email", ["", "@", "a@", "@b", "nobody", "a b@c", "a\x00@b", "a\n@b", "a\u2028@b", "x" * 249 + "@b.org"]
+)
+def test_what_has_no_such_form_is_refused(email: str) -> None:
+    with pytest.raises(AccountError, match="not an email address"):
+        normalise_email(email)

@@ -1,0 +1,87 @@
+"""The application in this process, where a test can make things happen that no client can."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from machine.session import Session
+from server.app import app_over, create_app, open_services
+from server.services import Services
+from server.settings import Settings
+from tests.support.asynchronous import asynchronous
+from tests.support.client import PASSWORD
+
+ADA = {"email": "ada@example.org", "password": PASSWORD}
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[tuple[Services, httpx.AsyncClient]]:
+    async with open_services(Settings(data=str(folder), cheap_passwords_for_tests=True)) as services:
+        transport = httpx.ASGITransport(app_over(services))  # type: ignore[arg-type]  # Litestar's own names for ASGI's types
+        async with httpx.AsyncClient(transport=transport, base_url="http://interlock.example") as http:
+            yield services, http
+
+
+@asynchronous
+async def test_any_server_that_speaks_lifespan_can_run_it(tmp_path: Path) -> None:
+    app = create_app(Settings(data=str(tmp_path / "data"), cheap_passwords_for_tests=True))
+    async with (
+        app.lifespan(),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://interlock.example") as http,  # type: ignore[arg-type]  # Litestar's own names for ASGI's types
+    ):
+        assert (await http.post("/api/session")).status_code == 201
+        assert (await http.get("/health/ready")).json() == {"status": "ok"}
+
+
+@asynchronous
+async def test_a_mistake_of_ours_is_a_problem_too_and_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path) as (services, http):
+
+        async def broken(_actor: str) -> None:
+            raise ZeroDivisionError("a secret")
+
+        monkeypatch.setattr(services.sessions, "begin", broken)
+        answer = await http.post("/api/session")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:interlock:problem:internal-error"
+    assert "secret" not in answer.text
+
+
+@asynchronous
+async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The login was proved before the change and recorded after it: its session does not outlive the old password."""
+    async with served(tmp_path) as (services, http):
+        subject = (await http.post("/api/auth/register", json=ADA)).raise_for_status().json()["subject"]
+        authenticate = services.sessions.authenticate
+        begun: list[Session] = []
+
+        async def late(*arguments: Any) -> Session:
+            change = await services.accounts.prepare_password(subject, PASSWORD, "another long password")
+            await services.accounts.replace_password(change)
+            begun.append(await authenticate(*arguments))
+            return begun[0]
+
+        monkeypatch.setattr(services.sessions, "authenticate", late)
+        answer = await http.post("/api/auth/login", json=ADA)
+        assert (answer.status_code, answer.json()["type"]) == (401, "urn:interlock:problem:credential-invalid")
+        assert (await services.sessions.load(begun[0].session_id)).reason == "password_changed"
+
+
+@asynchronous
+async def test_a_draining_server_says_it_is_not_ready(tmp_path: Path) -> None:
+    async with served(tmp_path) as (services, http):
+        services.draining = True
+        ready = await http.get("/health/ready")
+        assert (ready.status_code, ready.json()) == (503, {"status": "draining"})
+        assert (await http.get("/health/live")).status_code == 200

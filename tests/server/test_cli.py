@@ -1,0 +1,314 @@
+"""The command line, as somebody types it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pysqlite3
+import pytest
+from click.testing import CliRunner, Result
+
+from machine.commands import Revoke
+from server.cli import main
+from server.settings import setting_rows
+from server.surface.files import open_surface
+from spec.export import artefacts
+from tests.support.client import closed, logged_in
+from tests.support.log import records
+from tests.support.server import ServerProcess, running_server
+from tests.support.steps import Story
+
+SESSION = "the-session-we-look-at"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of 1,003 sessions: one that was used and ended, two that live, and a thousand in a crowd."""
+    folder = tmp_path_factory.mktemp("log")
+
+    async def write() -> None:
+        async with open_surface(folder, max_waiting=10_000, on_failure=pytest.fail) as surface:
+            story = Story(SESSION)
+            await surface.log.append(story.begin("ada", "node-1"))
+            await surface.log.append(story.tell(Revoke("logout")))
+            await surface.log.append(Story("living").begin("bob", "node-1"))
+            await surface.log.append(Story("another").begin())
+            await asyncio.gather(*(surface.log.append(Story().begin()) for _ in range(1000)))
+
+    asyncio.run(write())
+    return folder
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    """A copy, to tamper with."""
+    copy = tmp_path / "log"
+    shutil.copytree(written, copy)
+    return copy
+
+
+def run(*arguments: object, **environment: str) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments], env={"INTERLOCK_DATA": None, **environment})
+
+
+def test_help_names_every_command_and_every_setting() -> None:
+    told = run("--help").output
+    for command in ("serve", "transitions", "verify", "diagram", "export"):
+        assert command in told
+    told = re.sub(r"\s+", " ", run("serve", "--help").output.replace("│", " "))
+    for row in setting_rows():
+        assert row.flag in told
+        assert f"env: {row.variable}" in told
+        assert row.description.split(".")[0][:40] in told
+    assert "cheap" not in told.lower(), "what only tests may choose is no flag"
+
+
+def test_version() -> None:
+    assert run("--version").output.startswith("interlock, version ")
+
+
+def test_transitions_as_a_table(written: Path) -> None:
+    outcome = run("transitions", SESSION, "--data", written, COLUMNS="200")
+    assert outcome.exit_code == 0
+    assert SESSION in outcome.output
+    for word in ("create", "authenticate", "connect", "revoke", "connected → expired", "ada", '"reason":"logout"'):
+        assert word in outcome.output
+    assert [line.split()[1] for line in outcome.output.splitlines() if re.match(r"│ \d", line)] == ["1", "2", "3", "4"]
+
+
+def test_transitions_as_json_lines(written: Path) -> None:
+    outcome = run("transitions", SESSION, "--json", INTERLOCK_DATA=str(written))
+    rows = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert [row["event"] for row in rows] == ["create", "authenticate", "connect", "revoke"]
+    assert [row["version"] for row in rows] == [1, 2, 3, 4]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rows[0]["at"])
+    assert re.fullmatch(r"[0-9a-f]{64}", rows[0]["digest"])
+
+
+def test_transitions_of_a_session_that_is_none(written: Path) -> None:
+    outcome = run("transitions", "nobody", "--data", written)
+    assert (outcome.exit_code, outcome.stdout) == (1, "")
+    assert outcome.stderr == "interlock: Session not found\n"
+
+
+@pytest.mark.parametrize("command", [("transitions", "x"), ("verify",), ("export",)])
+def test_a_log_that_is_not_there(tmp_path: Path, command: tuple[str, ...]) -> None:
+    outcome = run(*command, "--data", tmp_path / "nowhere")
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert outcome.stderr == f"interlock: no log at {tmp_path / 'nowhere'}\n"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_verify_of_a_good_log(written: Path) -> None:
+    for arguments in ((written,), (written / "interlock.db",), ("--data", written)):
+        outcome = run("verify", *arguments)
+        assert outcome.exit_code == 0, outcome.output
+        assert outcome.stdout == "ok: 1008 records, every one declared and in its place\n"
+
+
+def tamper(folder: Path, *statements: str) -> None:
+    """Edit the log as somebody with time and a shell: the triggers are taken away first."""
+    with closing(pysqlite3.connect(str(folder / "interlock.db"), isolation_level=None)) as shell:
+        for (name,) in shell.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            shell.execute("DROP TRIGGER " + name)
+        for statement in statements:
+            shell.execute(statement)
+
+
+FAULTS = {
+    "data edited": (
+        "UPDATE transitions SET data = json_set(data, '$.subject', 'eve') WHERE position = 2",
+        "record 2: digest does not match",
+    ),
+    "a time edited": ("UPDATE transitions SET at_ms = at_ms + 1 WHERE position = 700", "record 700: digest"),
+    "a digest edited": ("UPDATE transitions SET digest = zeroblob(32) WHERE position = 3", "record 3: digest"),
+    "a record removed": ("DELETE FROM transitions WHERE position = 500", "record 501: follows record 499"),
+    "the first record removed": ("DELETE FROM transitions WHERE position = 1", "record 2: follows record 0"),
+    "the last record removed": (
+        "DELETE FROM transitions WHERE position = 1008",
+        "record 1007: the projection has 1003 sessions, the log 1002",
+    ),
+    "a projection edited": (
+        "UPDATE sessions SET subject = 'eve' WHERE session_id = 'living'",
+        "the projection of session living differs",
+    ),
+    "an ended projection edited": (
+        "UPDATE sessions SET reason = 'idle' WHERE session_id = 'the-session-we-look-at'",
+        f"record 4: the projection of session {SESSION} differs",
+    ),
+    "a projection that is garbage": (
+        "UPDATE sessions SET connections = 'garbage' WHERE session_id = 'living'",
+        "the projection of session living differs",
+    ),
+    "a projection removed": (
+        "DELETE FROM sessions WHERE session_id = 'another'",
+        "session another is missing from the projection",
+    ),
+    "a projection too many": (
+        "CREATE TEMP TABLE ghost AS SELECT * FROM sessions LIMIT 1; UPDATE ghost SET session_id = 'ghost';"
+        " INSERT INTO sessions SELECT * FROM ghost",
+        "record 1008: the projection has 1004 sessions, the log 1003",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "fault"), FAULTS.values(), ids=FAULTS)
+def test_verify_names_the_first_fault(folder: Path, statement: str, fault: str) -> None:
+    tamper(folder, *statement.split("; "))
+    outcome = run("verify", folder)
+    assert outcome.exit_code == 1, outcome.output
+    assert outcome.stdout == ""
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("fault at ")]
+    assert fault in line
+
+
+def test_a_record_that_cannot_be_read_as_one(folder: Path) -> None:
+    tamper(folder, "UPDATE transitions SET event = 'launch' WHERE position = 1")
+    for command in (("transitions", SESSION, "--data", folder), ("export", folder)):
+        outcome = run(*command)
+        assert outcome.exit_code == 1
+        assert outcome.stderr == "interlock: record 1: unknown event 'launch'\n"
+
+
+def _other_programs(path: Path) -> None:
+    path.unlink()
+    with closing(pysqlite3.connect(str(path))) as other:
+        other.execute("CREATE TABLE notes (body TEXT)")
+        other.commit()
+
+
+UNREADABLE: dict[str, Callable[[Path], object]] = {
+    "another program's": _other_programs,
+    "garbage": lambda path: path.write_bytes(os.urandom(10_000)),
+    "cut short": lambda path: os.truncate(path, path.stat().st_size // 2),
+}
+
+
+@pytest.mark.parametrize("spoil", UNREADABLE.values(), ids=UNREADABLE)
+def test_verify_of_what_cannot_be_read(folder: Path, spoil: Callable[[Path], object]) -> None:
+    spoil(folder / "interlock.db")
+    outcome = run("verify", folder)
+    assert outcome.exit_code == 2, outcome.output
+    assert outcome.stderr.splitlines()[-1].startswith("interlock: ")
+    assert "can't be read" in outcome.stderr
+
+
+def test_diagram_in_every_format() -> None:
+    drawn = {
+        kind: run("diagram", "--format", kind, COLUMNS="200").output for kind in ("mermaid", "svg", "json", "table")
+    }
+    generated = artefacts()
+    assert drawn["mermaid"] == generated["session.mmd"]
+    assert drawn["svg"] == generated["session.svg"]
+    assert drawn["json"] == generated["session.json"]
+    for word in ("reauthenticate", "connected", "stays", "not last_connection"):
+        assert word in drawn["table"]
+    assert run("diagram", COLUMNS="200").output == drawn["table"]
+    assert run("diagram", "--format", "crayon").exit_code == 2
+
+
+def test_export(written: Path, tmp_path: Path) -> None:
+    outcome = run("export", written)
+    rows = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert [row["position"] for row in rows] == list(range(1, 1009))
+    assert run("export", "--data", written, "--output", tmp_path / "log.jsonl").exit_code == 0
+    assert (tmp_path / "log.jsonl").read_text() == outcome.stdout
+    failed = run("export", tmp_path / "nowhere", "-o", tmp_path / "empty.jsonl")
+    assert failed.exit_code == 2
+    assert not (tmp_path / "empty.jsonl").exists()
+
+
+def test_an_output_that_cannot_be_written(written: Path, tmp_path: Path) -> None:
+    outcome = run("export", written, "-o", tmp_path / "no" / "folder")
+    assert outcome.exit_code == 2
+    assert "No such file or directory" in outcome.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is needed")
+def test_an_output_that_is_full(written: Path) -> None:
+    outcome = run("export", written, "-o", "/dev/full")
+    assert outcome.exit_code == 2
+    assert outcome.stderr == "interlock: [Errno 28] No space left on device\n"
+
+
+def serve(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "server.cli", "serve", *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_setting_that_is_none_stops_the_start(tmp_path: Path) -> None:
+    outcome = serve("--data", str(tmp_path / "data"), INTERLOCK_PORT="many")
+    assert outcome.returncode == 2
+    assert outcome.stderr == "interlock: Expected `int`, got `str` - at `$.port`\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_walk_is_printed_on_demand(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "server.cli", "serve", "--walk", "--port", "0", "--data", str(tmp_path / "data")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline()]
+        while sum(line.startswith("──") for line in said) < 2 and said[-1]:
+            said.append(process.stdout.readline())
+        process.terminate()
+    url = said[0].split()[3]
+    walk = "".join(said)
+    assert f"URL={url}" in walk
+    for call in ("/api/session", "/api/auth/register", "/api/auth/login", "/api/connect", "/api/session/transitions"):
+        assert call in walk
+
+
+def test_logs_as_json_lines(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", log_json=True, log_level="debug") as server:
+        pass
+    rows: list[dict[str, Any]] = [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    events = {row["event"]: row for row in rows}
+    assert {"server.ready", "server.stopped", "passwords.unprotected"} <= set(events)
+    ready = events["server.ready"]
+    assert (ready["level"], ready["logger"], ready["orphans_disconnected"]) == ("info", "interlock.server", 0)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", ready["timestamp"])
+
+
+def test_logs_of_errors_only(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", log_level="error") as server:
+        pass
+    assert server.log_path.read_text() == ""
+
+
+def test_a_server_listens_on_ipv6(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", host="::1") as server:
+        assert server.url.startswith("http://[::1]:")
+
+
+def test_sigterm_drains_it_and_ends_it_with_status_0(tmp_path: Path) -> None:
+    async def scenario(server: ServerProcess) -> None:
+        async with await logged_in(server.url) as client, client.connect() as socket:
+            await socket.recv()
+            status = asyncio.create_task(asyncio.to_thread(server.stop))
+            assert await closed(socket) == (1001, "draining")
+            assert await status == 0
+
+    server = ServerProcess(tmp_path / "data", {})
+    server.start()
+    asyncio.run(scenario(server))
+    assert [row["event"] for row in records(server.data)] == ["create", "authenticate", "connect", "disconnect"]

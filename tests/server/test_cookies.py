@@ -1,0 +1,227 @@
+"""Browsers: the refresh token lives in a cookie that scripts can't read, and only pages of allowed origins may use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.cookies import SimpleCookie
+
+import httpx
+import pytest
+import websockets
+
+from tests.support.asynchronous import asynchronous
+from tests.support.client import PASSWORD, Client, closed, new_email
+from tests.support.server import ServerProcess, running_server
+from tests.support.stored import stored
+
+NAME = "__Host-interlock"
+APP = "https://app.example"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("cookies") / "data", origins=f"{APP},https://other.example") as process:
+        yield process
+
+
+class Page:
+    """A page in a browser: its origin goes with every request, and the cookie with those that ask for it."""
+
+    def __init__(self, url: str, origin: str = APP) -> None:
+        self.http = httpx.Client(base_url=url, timeout=30)
+        self.origin = origin
+        self.email = new_email()
+        self.cookie: str | None = None
+        self.access_token: str | None = None
+
+    def post(self, path: str, body: object = None, *, bearer: bool = False) -> httpx.Response:
+        headers = {"origin": self.origin, "sec-fetch-site": "same-origin"}
+        if self.cookie is not None:
+            headers["cookie"] = f"theme=dark; {NAME}={self.cookie}; x=y"
+        if bearer:
+            headers["authorization"] = f"Bearer {self.access_token}"
+        answer = self.http.post(path, json=body, headers=headers) if body else self.http.post(path, headers=headers)
+        if "set-cookie" in answer.headers:
+            self.cookie = SimpleCookie(answer.headers["set-cookie"])[NAME].value or None
+        if answer.is_success and answer.content:
+            self.access_token = answer.json().get("access_token", self.access_token)
+        return answer
+
+    def register(self) -> None:
+        self.post("/api/auth/register", {"email": self.email, "password": PASSWORD}).raise_for_status()
+
+    def log_in(self) -> httpx.Response:
+        return self.post("/api/auth/login", {"email": self.email, "password": PASSWORD})
+
+
+@pytest.fixture
+def page(server: ServerProcess) -> Iterator[Page]:
+    page = Page(server.url)
+    with page.http:
+        page.register()
+        yield page
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+
+def test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_else(page: Page) -> None:
+    for answer in (page.post("/api/session"), page.log_in(), page.post("/api/auth/refresh")):
+        answer.raise_for_status()
+        assert "refresh_token" not in answer.json()
+        morsel = SimpleCookie(answer.headers["set-cookie"])[NAME]
+        assert morsel.value.startswith(answer.json()["session_id"])
+        assert morsel.value not in answer.text
+        assert (morsel["path"], morsel["domain"]) == ("/", "")
+        assert morsel["secure"]
+        assert morsel["httponly"]
+        assert morsel["samesite"].lower() == "strict"
+        assert 43_000 < int(morsel["max-age"]) <= 43_200, "as long as the session can live at the longest"
+
+
+def test_a_program_gets_it_in_the_answer_and_no_cookie(server: ServerProcess) -> None:
+    answer = httpx.post(f"{server.url}/api/session").raise_for_status()
+    assert answer.json()["refresh_token"]
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_login_upgrades_the_session_of_the_cookie(page: Page) -> None:
+    session_id = page.post("/api/session").json()["session_id"]
+    assert page.log_in().json()["session_id"] == session_id
+    assert page.log_in().json()["session_id"] == session_id, "and once more by the same subject"
+
+
+def test_a_stale_or_foreign_cookie_is_no_reason_to_refuse_a_login(page: Page) -> None:
+    page.cookie = "garbage"
+    first = page.log_in().raise_for_status().json()["session_id"]
+    assert page.cookie is not None
+    page.cookie = page.cookie[:-1] + ("A" if page.cookie[-1] != "A" else "B")
+    second = page.log_in().raise_for_status().json()["session_id"]
+    assert first != second
+
+
+def test_when_somebody_else_logs_in_the_session_before_ends(page: Page, server: ServerProcess) -> None:
+    page.log_in().raise_for_status()
+    theirs = {"authorization": f"Bearer {page.access_token}"}
+    other = Page(server.url)
+    with other.http:
+        other.register()
+        other.cookie = page.cookie
+        other.log_in().raise_for_status()
+    assert problem(page.http.get("/api/session", headers=theirs)) == (401, "session-ended")
+
+
+def test_refresh_by_cookie_goes_through_one_chain(page: Page) -> None:
+    page.log_in().raise_for_status()
+    first = page.cookie
+    page.post("/api/auth/refresh").raise_for_status()
+    second = page.cookie
+    assert first != second
+    page.cookie = first
+    page.post("/api/auth/refresh").raise_for_status()
+    assert page.cookie == second, "another tab with the cookie before gets the current one"
+    page.post("/api/auth/refresh").raise_for_status()
+    page.cookie = first
+    assert problem(page.post("/api/auth/refresh")) == (401, "session-ended")
+
+
+def test_logout_by_cookie_ends_the_session_and_clears_the_cookie(page: Page) -> None:
+    page.log_in().raise_for_status()
+    answer = page.post("/api/auth/logout")
+    assert answer.status_code == 204
+    morsel = SimpleCookie(answer.headers["set-cookie"])[NAME]
+    assert (morsel.value, morsel["max-age"], morsel["path"]) == ("", "0", "/")
+    assert morsel["secure"]
+    assert problem(page.post("/api/auth/logout")) == (401, "credential-missing")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/session",
+        "/api/auth/register",
+        "/api/auth/login",
+        "/api/auth/refresh",
+        "/api/auth/logout",
+        "/api/auth/password",
+    ],
+)
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://app.example", f"{APP}.evil.example", "x"])
+def test_a_foreign_page_is_refused_and_changes_nothing(
+    page: Page, server: ServerProcess, path: str, origin: str
+) -> None:
+    page.log_in().raise_for_status()
+    before, cookie = stored(server.data), page.cookie
+    page.origin = origin
+    bodies = {
+        "/api/auth/login": {"email": page.email, "password": PASSWORD},
+        "/api/auth/register": {"email": new_email(), "password": PASSWORD},
+        "/api/auth/password": {"current_password": PASSWORD, "new_password": PASSWORD},
+    }
+    answer = page.post(path, bodies.get(path), bearer=path == "/api/auth/password")
+    assert problem(answer) == (403, "origin-refused")
+    assert "set-cookie" not in answer.headers
+    assert (stored(server.data), page.cookie) == (before, cookie)
+
+
+def test_a_foreign_page_may_not_refresh_with_a_token_it_got_hold_of(page: Page, server: ServerProcess) -> None:
+    """The refusal comes before the token is exchanged."""
+    page.log_in().raise_for_status()
+    before = stored(server.data)
+    token, page.cookie, page.origin = page.cookie, None, "https://evil.example"
+    assert problem(page.post("/api/auth/refresh", {"refresh_token": token})) == (403, "origin-refused")
+    assert stored(server.data) == before
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_without_an_origin_is_told_by_its_site(server: ServerProcess, site: str) -> None:
+    answer = httpx.post(f"{server.url}/api/session", headers={"sec-fetch-site": site})
+    assert problem(answer) == (403, "origin-refused")
+
+
+def test_the_servers_own_pages_are_allowed(server: ServerProcess) -> None:
+    answer = httpx.post(f"{server.url}/api/session", headers={"origin": server.url})
+    assert answer.status_code == 201
+
+
+def test_without_a_page_the_cookie_is_no_credential(page: Page) -> None:
+    page.log_in().raise_for_status()
+    answer = page.http.get("/api/session", headers={"cookie": f"{NAME}={page.cookie}"})
+    assert problem(answer) == (401, "credential-missing")
+
+
+@asynchronous
+async def test_a_page_opens_a_socket_with_its_cookie(server: ServerProcess) -> None:
+    page = Page(server.url)
+    with page.http:
+        page.register()
+        page.log_in().raise_for_status()
+        old = page.cookie
+        page.post("/api/auth/refresh").raise_for_status()
+    client = Client(server.url)
+    async with client:
+        for origin in (APP, "https://other.example"):
+            cookie = {"Cookie": f"theme=dark; {NAME}={page.cookie}"}
+            async with client.connect(origin=origin, additional_headers=cookie) as socket:
+                assert json.loads(await socket.recv())["type"] == "hello"
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await client.connect(origin="https://evil.example", additional_headers=cookie)
+        assert refused.value.response.status_code == 403
+        async with client.connect(origin=APP, additional_headers={"Cookie": f"{NAME}={old}"}) as socket:
+            assert (await closed(socket))[0] == 4408, "refresh, then come back"
+        async with client.connect(origin=APP, additional_headers={"Cookie": f"{NAME}=x"}) as socket:
+            assert (await closed(socket))[0] == 4401
+        async with client.connect(origin=APP, additional_headers={}) as socket:
+            assert await closed(socket) == (4401, "not authenticated: no credential")
+        async with client.connect(additional_headers=cookie) as socket:
+            assert (await closed(socket))[0] == 4401, "a cookie counts only for a page"
+
+
+def test_the_log_of_the_server_holds_no_credential(server: ServerProcess, page: Page) -> None:
+    page.log_in().raise_for_status()
+    said = server.log_path.read_text()
+    assert page.cookie is not None
+    assert page.cookie not in said
+    assert PASSWORD not in said

@@ -1,0 +1,265 @@
+"""The database file by itself: it refuses what is typed into it by hand, and a start refuses what is not a log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pysqlite3
+import pytest
+
+from machine.commands import Connect
+from machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
+from server.surface.archive import open_archive
+from server.surface.engine import check_version
+from server.surface.files import open_surface
+from server.surface.rows import TRANSITION_COLUMNS
+from spec.export import sql_rows
+from spec.lifecycles import SESSION
+from tests.support.asynchronous import asynchronous
+from tests.support.steps import Story
+
+CONNECTED, CREATED = "a-connected-session", "a-created-session"
+
+# Three records of CONNECTED (create, authenticate, connect), then one of CREATED.
+NEXT = {
+    "position": 5,
+    "session_id": CONNECTED,
+    "version": 4,
+    "event": "touch",
+    "source": "connected",
+    "target": "connected",
+    "at_ms": 1_800_000_000_000,
+    "actor": "ada",
+    "command_id": "typed-by-hand",
+    "data": "{}",
+    "digest": bytes(32),
+}
+"""A row that would be legal next, but for its digest."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    async def make() -> None:
+        async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail) as surface:
+            connected = Story(CONNECTED)
+            await surface.log.append(
+                [*connected.begin("ada"), *connected.tell(Connect("con-1", "node-1"), command_id="known")]
+            )
+            await surface.log.append(Story(CREATED).begin())
+
+    asyncio.run(make())
+    return tmp_path / "interlock.db"
+
+
+@pytest.fixture
+def shell(path: Path) -> Iterator[Any]:
+    """What somebody has who opens the file with a shell: no pragma of ours is set."""
+    with closing(pysqlite3.connect(str(path), isolation_level=None)) as connection:
+        yield connection
+
+
+def dump(path: Path) -> dict[str, Any]:
+    """Everything in the file: what it declares, and every row."""
+    with closing(pysqlite3.connect(str(path))) as connection:
+        declared = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+        rows = {
+            name: connection.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()  # noqa: S608  # names of our tables
+            for kind, name, _ in declared
+            if kind == "table"
+        }
+    return {"declared": declared, **rows}
+
+
+def verify(path: Path) -> None:
+    with open_archive(path) as archive:
+        assert list(archive.verify())
+
+
+INSERT = f"INSERT INTO transitions ({TRANSITION_COLUMNS}) VALUES ({', '.join('?' * 11)})"
+REPLACE = INSERT.replace("INSERT", "INSERT OR REPLACE", 1)
+UPSERT = f"{INSERT} ON CONFLICT DO UPDATE SET data = 'x'"
+
+ILLEGAL_ROWS = {
+    "an unknown event": {"event": "resurrect"},
+    "an undeclared target": {"target": "created"},
+    "declared, but not from where the session is": {
+        "event": "authenticate",
+        "source": "created",
+        "target": "connected",
+    },
+    "declared from a state the session has left": {"source": "authenticated", "target": "authenticated"},
+    "a gap in the versions": {"version": 5},
+    "a version that is taken": {"version": 3},
+    "a second beginning": {"event": "create", "source": None, "target": "created", "version": 1},
+    "a session that begins in the middle": {"session_id": "new", "version": 4},
+    "a session that begins with another event": {"session_id": "new", "version": 1},
+    "a gap in the positions": {"position": 6},
+    "a position that is taken": {"position": 4},
+    "no position": {"position": None},
+    "a position before the first": {"position": 0},
+    "a command that is recorded": {"command_id": "known"},
+    "a digest that is none": {"digest": b"short"},
+    "a digest of the wrong type": {"digest": "0" * 32},
+    "a time of the wrong type": {"at_ms": "now"},
+    "no actor": {"actor": None},
+}
+
+
+@pytest.mark.parametrize("statement", [INSERT, REPLACE, UPSERT], ids=["insert", "replace", "upsert"])
+@pytest.mark.parametrize("change", ILLEGAL_ROWS.values(), ids=ILLEGAL_ROWS)
+def test_an_illegal_row_is_refused(path: Path, shell: Any, change: dict[str, Any], statement: str) -> None:
+    before = dump(path)
+    with pytest.raises(pysqlite3.IntegrityError):
+        shell.execute(statement, list({**NEXT, **change}.values()))
+    assert dump(path) == before
+    verify(path)
+
+
+SESSION_VALUES = "'connected', 1, 'ada', 1, 0, NULL, '[]', 1, 1, 1, 1, 1, 1, 1, 1, NULL"
+
+STATEMENTS = {
+    "a record changed": "UPDATE transitions SET data = '{}' WHERE position = 1",
+    "a digest changed": "UPDATE transitions SET digest = zeroblob(32)",
+    "a record changed and moved over another": "UPDATE OR REPLACE transitions SET position = 2 WHERE position = 1",
+    "the last record removed": "DELETE FROM transitions WHERE position = 4",
+    "all records removed": "DELETE FROM transitions",
+    "a record copied over itself": "REPLACE INTO transitions SELECT * FROM transitions WHERE position = 4",
+    "a projection ahead of the log": "UPDATE sessions SET version = version + 1",
+    "a projection behind the log": f"UPDATE sessions SET version = 2 WHERE session_id = '{CONNECTED}'",
+    "a projection edited in place": "UPDATE sessions SET subject = 'mallory'",
+    "a projection given another name": "UPDATE sessions SET session_id = 'x', version = version + 1",
+    "a projection brought to life": "UPDATE sessions SET reason = NULL, idle_deadline_ms = 9999999999999",
+    "a projection without a log": f"INSERT INTO sessions VALUES ('new', {SESSION_VALUES})",
+    "a projection put over another": "REPLACE INTO sessions SELECT * FROM sessions",
+    "a projection removed": "DELETE FROM sessions",
+    "a transition made legal": "INSERT INTO lifecycle VALUES ('revive', 'expired', 'authenticated', '')",
+    "a transition put over another": "REPLACE INTO lifecycle SELECT * FROM lifecycle",
+    "a transition made illegal": "DELETE FROM lifecycle WHERE event = 'revoke'",
+    "a transition led elsewhere": "UPDATE OR REPLACE lifecycle SET target = 'expired'",
+}
+
+
+@pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
+def test_an_edit_is_refused(path: Path, shell: Any, statement: str) -> None:
+    before = dump(path)
+    with pytest.raises(pysqlite3.IntegrityError):
+        shell.execute(statement)
+    assert dump(path) == before
+    verify(path)
+
+
+def test_a_row_that_only_lies_about_its_digest_is_found_by_verify(path: Path, shell: Any) -> None:
+    """SQL knows no SHA-256: what the declaration allows, the file takes; the chain shows who wrote it."""
+    shell.execute(INSERT, list(NEXT.values()))
+    with pytest.raises(LedgerFault, match="record 5: digest"):
+        verify(path)
+
+
+@asynchronous
+async def test_an_older_declaration_in_the_file_is_brought_up_to_date_at_open(path: Path) -> None:
+    with closing(pysqlite3.connect(str(path), isolation_level=None)) as shell:
+        before = dump(path)
+        for name in ("transitions_legal", "lifecycle_no_update", "lifecycle_no_delete", "lifecycle_no_insert"):
+            shell.execute(f"DROP TRIGGER {name}")
+        shell.execute("DELETE FROM lifecycle WHERE event = 'revoke'")
+        shell.execute("INSERT INTO lifecycle VALUES ('revive', 'expired', 'authenticated', '')")
+        shell.execute("CREATE TRIGGER lifecycle_no_update BEFORE UPDATE ON lifecycle BEGIN SELECT 1; END")
+    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail):
+        pass
+    assert dump(path) == before
+    with closing(pysqlite3.connect(str(path))) as shell:
+        assert sorted(shell.execute("SELECT * FROM lifecycle").fetchall()) == sorted(sql_rows(SESSION))
+
+
+@asynchronous
+async def test_a_file_that_is_current_is_not_written_at_open(path: Path) -> None:
+    before = path.read_bytes()
+    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail):
+        pass
+    assert path.read_bytes() == before
+
+
+async def open_and_close(folder: Path) -> None:
+    async with open_surface(folder, max_waiting=10, on_failure=pytest.fail):
+        pass
+
+
+@asynchronous
+async def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "interlock.db"
+    with closing(pysqlite3.connect(str(path))) as other:
+        other.execute("CREATE TABLE notes (body TEXT)")
+        other.commit()
+    path.chmod(0o644)
+    before = path.read_bytes()
+    with pytest.raises(SurfaceFailed, match="tables that are not Interlock's"):
+        await open_and_close(tmp_path)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (before, 0o644)
+
+
+@asynchronous
+async def test_another_programs_file_with_the_same_migration_library_is_refused(tmp_path: Path) -> None:
+    with closing(pysqlite3.connect(str(tmp_path / "interlock.db"))) as other:
+        other.execute("CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT)")
+        other.execute("CREATE TABLE accounts (name TEXT)")
+        other.commit()
+    with pytest.raises(SurfaceFailed, match="tables that are not Interlock's"):
+        await open_and_close(tmp_path)
+
+
+@asynchronous
+async def test_a_file_with_tables_of_the_same_names_is_refused(tmp_path: Path) -> None:
+    with closing(pysqlite3.connect(str(tmp_path / "interlock.db"))) as other:
+        other.execute("CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT)")
+        other.execute("CREATE TABLE transitions (body TEXT)")
+        other.commit()
+    with pytest.raises(SurfaceFailed, match="the log can't be prepared: table transitions already exists"):
+        await open_and_close(tmp_path)
+
+
+@asynchronous
+async def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
+    with closing(pysqlite3.connect(str(path), isolation_level=None)) as shell:
+        shell.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('interlock', 'm099_later', 'then')"
+        )
+    with pytest.raises(SurfaceFailed, match=r"written by a newer Interlock \(it has m099_later\)"):
+        await open_and_close(path.parent)
+
+
+@asynchronous
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "interlock.db").write_bytes(os.urandom(8192))
+    with pytest.raises(SurfaceFailed, match="file is not a database"):
+        await open_and_close(tmp_path)
+
+
+@asynchronous
+async def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "interlock.db").mkdir()
+    with pytest.raises(SurfaceFailed, match=r"interlock\.db"):
+        await open_and_close(tmp_path)
+
+
+@asynchronous
+async def test_a_second_server_on_the_same_log_is_refused_and_told_who_has_it(path: Path) -> None:
+    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail):
+        with pytest.raises(SurfaceLocked, match=rf"process {os.getpid()}\) has .*interlock.db open"):
+            await open_and_close(path.parent)
+    await open_and_close(path.parent)
+
+
+@pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2)])
+def test_an_sqlite_that_may_corrupt_the_log_is_refused(version: tuple[int, ...]) -> None:
+    with pytest.raises(SurfaceFailed, match=r"SQLite 3\.\d+\.\d has the WAL-reset bug.* needs 3\.51\.3"):
+        check_version(version)
+
+
+def test_the_sqlite_in_use_is_new_enough() -> None:
+    check_version()
+    check_version((3, 51, 3))

@@ -1,0 +1,254 @@
+"""Expiry: never early, on time, and never forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from machine.closing import Close
+from machine.commands import Revoke
+from machine.errors import Overloaded, SurfaceFailed
+from machine.ledger import Record
+from machine.session import Session
+from server.clock import Clock, SystemClock
+from server.runtime.connections import Connections
+from server.runtime.expiry import Expiry
+from server.runtime.sessions import Sessions, commands
+from server.surface.log import Step
+from tests.support.asynchronous import asynchronous
+from tests.support.clock import HandClock
+from tests.support.memory_log import MemoryLog
+from tests.support.steps import NOW_MS, POLICY, Story
+
+
+class Server:
+    """Sessions and their expiry over a log in memory, with the clock in hand."""
+
+    def __init__(self, log: MemoryLog | None = None, clock: Clock | None = None) -> None:
+        self.log = log or MemoryLog()
+        self.clock = HandClock()
+        self.sessions = Sessions(self.log, clock or self.clock, policy=POLICY, cache_limit=1_000_000)
+        self.expiry = Expiry(self.sessions, clock or self.clock)
+        self.sessions.subscribe(self.expiry.observe)
+
+    async def begin(self) -> Session:
+        return (await self.sessions.begin("anonymous")).session
+
+    async def at(self, time_ms: int) -> None:
+        """Let the expiry look at the clock when it says ``time_ms``."""
+        self.clock.time_ms = time_ms
+        await self.expiry._expire_due()
+
+
+@asynchronous
+async def test_a_session_ends_at_its_deadline_and_not_a_millisecond_before() -> None:
+    server = Server()
+    session = await server.begin()
+    await server.at(session.deadline_ms - 1)
+    assert not (await server.sessions.load(session.session_id)).ended
+    await server.at(session.deadline_ms)
+    after = await server.sessions.load(session.session_id)
+    assert (after.state, after.reason) == ("expired", "idle")
+
+
+@asynchronous
+async def test_a_renewed_session_is_looked_at_again_at_its_new_deadline() -> None:
+    server = Server()
+    session = await server.begin()
+    server.clock.time_ms += POLICY.idle_timeout_ms // 2
+    renewed = await server.sessions.touch(session)
+    await server.at(session.deadline_ms)
+    assert not (await server.sessions.load(session.session_id)).ended
+    await server.at(renewed.deadline_ms)
+    assert (await server.sessions.load(session.session_id)).ended
+
+
+@asynchronous
+async def test_activity_does_not_move_the_absolute_deadline() -> None:
+    server = Server()
+    session = await server.begin()
+    while server.clock.time_ms + POLICY.idle_timeout_ms < session.absolute_deadline_ms:
+        server.clock.time_ms += POLICY.idle_timeout_ms - 1
+        session = await server.sessions.touch(session)
+        await server.expiry._expire_due()
+    await server.at(session.absolute_deadline_ms)
+    assert (await server.sessions.load(session.session_id)).reason == "absolute"
+
+
+@asynchronous
+async def test_the_heap_is_rebuilt_from_those_that_live() -> None:
+    log = MemoryLog()
+    stories = [Story() for _ in range(3)]
+    for story in stories:
+        await log.append(story.begin("ada"))
+    await log.append(stories[0].tell(Revoke("revoked")))
+    server = Server(log)
+    server.expiry.restore(await log.live_deadlines())
+    await server.at(NOW_MS + POLICY.idle_timeout_ms)
+    assert [(await server.sessions.load(story.session_id)).reason for story in stories] == ["revoked", "idle", "idle"]
+
+
+@asynchronous
+async def test_one_that_ended_meanwhile_or_never_was_is_passed_over() -> None:
+    server = Server()
+    session = await server.begin()
+    await server.sessions.submit(session.session_id, *commands("ada", Revoke("logout")))
+    server.expiry.restore([(NOW_MS, session.session_id), (NOW_MS, "nobody")])
+    await server.at(NOW_MS)
+    assert (await server.sessions.load(session.session_id)).reason == "logout"
+    assert server.expiry._heap == []
+
+
+class BusyLog(MemoryLog):
+    """Answers ``error`` as long as there is one."""
+
+    error: Exception | None = None
+
+    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        if self.error is None:
+            return super().append(steps)
+        refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+        refused.set_exception(self.error)
+        return refused
+
+
+@pytest.mark.parametrize("error", [Overloaded(), SurfaceFailed("a read failed")], ids=lambda e: type(e).__name__)
+@asynchronous
+async def test_what_the_log_did_not_take_is_asked_again(error: Exception) -> None:
+    log = BusyLog()
+    server = Server(log)
+    session = await server.begin()
+    log.error = error
+    await server.at(session.deadline_ms)
+    log.error = None
+    assert not (await server.sessions.load(session.session_id)).ended
+    await server.at(session.deadline_ms + 1000)
+    assert (await server.sessions.load(session.session_id)).ended
+
+
+@asynchronous
+async def test_after_a_fail_stop_nothing_is_asked_again() -> None:
+    server = Server()
+    session = await server.begin()
+    server.log.failure = "the disk is gone"
+    await server.at(session.deadline_ms)
+    assert server.expiry._heap == []
+
+
+@asynchronous
+async def test_on_time_within_100_ms_at_100_000_sessions() -> None:
+    """2,000 of 100,000 end within one second, while the others wait for theirs."""
+    clock = SystemClock()
+    server = Server(clock=clock)
+    late_ms: list[int] = []
+    template = (await server.begin()).session_id
+
+    def measure(record: Record, session: Session) -> None:
+        if session.ended:
+            late_ms.append(clock.now_ms() - session.deadline_ms)
+            assert record.transition.at_ms >= session.deadline_ms, "never early"
+
+    server.sessions.subscribe(measure)
+    session = await server.sessions.load(template)
+    start_ms = clock.now_ms() + 500
+    deadlines = [start_ms + n // 2 if n < 2000 else start_ms + 600_000 + n for n in range(100_000)]
+    for n, deadline_ms in enumerate(deadlines):
+        session_id = f"s{n}"
+        server.log._sessions[session_id] = msgspec.structs.replace(
+            session, session_id=session_id, idle_deadline_ms=deadline_ms, absolute_deadline_ms=deadline_ms
+        )
+    server.expiry.restore([(deadline_ms, f"s{n}") for n, deadline_ms in enumerate(deadlines)])
+    running = asyncio.create_task(server.expiry.run())
+    newcomer = await server.begin()
+    assert newcomer.deadline_ms > start_ms
+    async with asyncio.timeout(20):
+        while len(late_ms) < 2000:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    assert len(late_ms) == 2000
+    late_ms.sort()
+    assert late_ms[0] >= 0
+    assert late_ms[1980] <= 100, f"p99 {late_ms[1980]} ms, latest {late_ms[-1]} ms"
+
+
+@asynchronous
+async def test_a_session_nearer_than_all_others_wakes_the_sleeper() -> None:
+    clock = SystemClock()
+    server = Server(clock=clock)
+    server.sessions._policy = msgspec.structs.replace(POLICY, idle_timeout_ms=50)
+    running = asyncio.create_task(server.expiry.run())
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    session = await server.begin()
+    async with asyncio.timeout(5):
+        while not (await server.sessions.load(session.session_id)).ended:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    assert time.monotonic() - began < 0.9, "it did not sleep out its second"
+
+
+class Port:
+    """One end of a connection, keeping what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def observe(self, record: Record, session: Session) -> None:
+        self.told.append((record.position, session.state))
+
+    def close(self, closing: Close) -> None:
+        self.told.append(closing)
+
+
+def test_connections_hear_of_their_own_session_only() -> None:
+    connections = Connections()
+    mine, mine_too, other = Port(), Port(), Port()
+    connections.register("a", "1", mine)
+    connections.register("a", "2", mine_too)
+    connections.register("b", "3", other)
+    (step,) = Story("a").begin()
+    record = Record(1, step.transition, bytes(32))
+    connections.observe(record, step.session)
+    assert (mine.told, mine_too.told, other.told) == ([(1, "created")], [(1, "created")], [])
+    assert len(connections) == 3
+    connections.unregister("a", "1")
+    connections.unregister("a", "1")
+    connections.unregister("nobody", "1")
+    assert len(connections) == 2
+    connections.observe(record, step.session)
+    connections.close_all(Close("draining"))
+    assert mine.told == [(1, "created")]
+    assert mine_too.told == [(1, "created"), (1, "created"), Close("draining")]
+    assert other.told == [Close("draining")]
+    connections.unregister("a", "2")
+    connections.unregister("b", "3")
+    assert len(connections) == 0
+
+
+def test_a_port_may_leave_while_it_is_told() -> None:
+    connections = Connections()
+
+    class Leaving(Port):
+        def close(self, closing: Close) -> None:
+            super().close(closing)
+            connections.unregister("a", str(id(self)))
+
+    ports = [Leaving() for _ in range(3)]
+    for port in ports:
+        connections.register("a", str(id(port)), port)
+    connections.close_all(Close("draining"))
+    assert all(port.told == [Close("draining")] for port in ports)
+    assert len(connections) == 0
+
+
+def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([1_000, 500, 1_500])
+    monkeypatch.setattr(time, "time_ns", lambda: next(readings) * 1_000_000)
+    clock = SystemClock(floor_ms=700)
+    assert [clock.now_ms() for _ in range(3)] == [1_000, 1_000, 1_500]
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    assert SystemClock(floor_ms=700).now_ms() == 700

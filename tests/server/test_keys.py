@@ -1,0 +1,125 @@
+"""Keys: made once, kept private, named after themselves, and refused when anything about them is wrong."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from machine.errors import SettingsError
+from server.guard.keys import load_keys
+
+
+def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:
+    protection = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+
+
+def write(path: Path, content: bytes, mode: int = 0o600) -> None:
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    first = load_keys(folder)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(files) == ["refresh.key", f"signing-{first.signing.kid}.pem"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert len(first.refresh_mac) == 32
+    again = load_keys(folder)
+    assert (again.signing.kid, again.refresh_mac) == (first.signing.kid, first.refresh_mac)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    assert load_keys(tmp_path / "others").refresh_mac != first.refresh_mac
+
+
+def test_kid_is_the_rfc_7638_thumbprint(tmp_path: Path) -> None:
+    keys = load_keys(tmp_path)
+    (jwk,) = keys.jwks()["keys"]
+    numbers = keys.signing.private.public_key().public_numbers()
+    encoded = [base64.urlsafe_b64encode(n.to_bytes(32, "big")).rstrip(b"=").decode() for n in (numbers.x, numbers.y)]
+    canonical = f'{{"crv":"P-256","kty":"EC","x":"{encoded[0]}","y":"{encoded[1]}"}}'
+    thumbprint = base64.urlsafe_b64encode(hashlib.sha256(canonical.encode()).digest()).rstrip(b"=").decode()
+    assert keys.signing.kid == thumbprint
+    assert jwk == {**json.loads(canonical), "kid": thumbprint, "use": "sig", "alg": "ES256"}
+
+
+def test_an_older_key_still_verifies(tmp_path: Path) -> None:
+    kids = {load_keys(tmp_path / "a").signing.kid, load_keys(tmp_path / "b").signing.kid}
+    newest = load_keys(tmp_path / "b").signing.kid
+    for path in (tmp_path / "b").glob("signing-*.pem"):
+        os.utime(path, (2_000_000_000, 2_000_000_000))
+        path.rename(tmp_path / "a" / path.name)
+    both = load_keys(tmp_path / "a")
+    assert set(both.verifying) == kids
+    assert {key["kid"] for key in both.jwks()["keys"]} == kids
+    assert both.signing.kid == newest
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+@pytest.mark.parametrize("name", ["refresh.key", "signing-*.pem"])
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+    load_keys(tmp_path)
+    (path,) = tmp_path.glob(name)
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match=rf"{path.name} may be read by others; make it private: chmod 600"):
+        load_keys(tmp_path)
+
+
+BAD_SIGNING_KEYS = {
+    "garbage": (b"garbage", "does not hold a private key"),
+    "an empty file": (b"", "does not hold a private key"),
+    "an encrypted key": (
+        pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret"),
+        "does not hold a private key",
+    ),
+    "a key of another curve": (pem_of(ec.generate_private_key(ec.SECP384R1())), "does not hold a P-256 key"),
+    "an RSA key": (pem_of(rsa.generate_private_key(65537, 2048)), "does not hold a P-256 key"),
+    "another key": (pem_of(ec.generate_private_key(ec.SECP256R1())), "does not hold the key it is named after"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_SIGNING_KEYS.values(), ids=BAD_SIGNING_KEYS)
+def test_a_file_that_is_not_the_signing_key_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    load_keys(tmp_path)
+    (path,) = tmp_path.glob("signing-*.pem")
+    write(path, content)
+    with pytest.raises(SettingsError, match=message) as refused:
+        load_keys(tmp_path)
+    assert content.decode(errors="replace")[:20] not in str(refused.value) or not content, (
+        "no key material in a message"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
+def test_a_refresh_key_of_another_length_is_refused(tmp_path: Path, content: bytes) -> None:
+    load_keys(tmp_path)
+    write(tmp_path / "refresh.key", content)
+    with pytest.raises(SettingsError, match=r"refresh\.key does not hold 32 bytes"):
+        load_keys(tmp_path)
+
+
+def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    load_keys(tmp_path)
+    (tmp_path / "refresh.key").unlink()
+    (tmp_path / "refresh.key").mkdir(mode=0o700)
+    with pytest.raises(SettingsError, match=r"the keys in .* can't be used: Is a directory"):
+        load_keys(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
+    with pytest.raises(SettingsError, match=r"the keys in .*keys can't be used"):
+        load_keys(tmp_path / "keys")
+
+
+def test_what_a_crash_left_half_written_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "refresh.new").write_bytes(b"half")
+    assert len(load_keys(tmp_path).refresh_mac) == 32

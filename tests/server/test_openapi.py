@@ -1,0 +1,148 @@
+"""The OpenAPI document: whole, valid, true. Schemathesis tries to prove otherwise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+import schemathesis
+
+from tests.support.server import ServerProcess
+
+ROOT = Path(__file__).parents[2]
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+
+
+@pytest.fixture(scope="module")
+def document(server: ServerProcess) -> dict[str, Any]:
+    answer = httpx.get(f"{server.url}/schema/openapi.json")
+    assert answer.headers["content-type"].startswith("application/vnd.oai.openapi+json")
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every body of a call, in and out: what it is, and its media type object."""
+    for media_type, media in operation.get("requestBody", {}).get("content", {}).items():
+        yield f"request {media_type}", media
+    for status, response in operation["responses"].items():
+        for media_type, media in response.get("content", {}).items():
+            yield f"{status} {media_type}", media
+
+
+def test_it_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    schemathesis.openapi.from_dict(document).validate()
+    for name, schema in document["components"]["schemas"].items():
+        assert jsonschema_rs.meta.is_valid(schema), name
+    names = [operation["operationId"] for _, operation in operations(document)]
+    assert len(set(names)) == len(names)
+
+
+def test_it_holds_every_call_of_the_design(document: dict[str, Any]) -> None:
+    assert {name for name, _ in operations(document)} >= {
+        "POST /api/session",
+        "GET /api/session",
+        "GET /api/session/transitions",
+        "POST /api/session/ticket",
+        "POST /api/auth/register",
+        "POST /api/auth/login",
+        "POST /api/auth/refresh",
+        "POST /api/auth/logout",
+        "POST /api/auth/password",
+        "GET /api/sessions",
+        "DELETE /api/sessions/{session_id}",
+        "DELETE /api/sessions",
+        "GET /.well-known/jwks.json",
+        "GET /health/live",
+        "GET /health/ready",
+    }
+
+
+def test_each_call_is_described_and_each_body_has_an_example_that_fits_it(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert operation["tags"], name
+        for where, media in bodies(operation):
+            assert media.get("examples"), f"{name}: {where} has no example"
+            schema = {**media["schema"], "components": document["components"]}
+            for key, example in media["examples"].items():
+                assert set(example) <= {"summary", "description", "value"}, f"{name}: {where} {key}"
+                jsonschema_rs.validate(schema, example["value"])
+
+
+def test_each_call_says_every_status_it_can_answer(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        said = set(operation["responses"])
+        method, path = name.split()
+        if path.startswith(("/health", "/.well-known")):
+            continue
+        assert said >= {"500", "503"}, name
+        if operation.get("security"):
+            assert "401" in said, name
+        if "requestBody" in operation:
+            assert said >= {"400", "413", "415"}, name
+        if operation.get("parameters"):
+            assert "400" in said, name
+        if path.startswith("/api/auth") or name == "POST /api/session":
+            assert "403" in said, f"{name}: a page of a foreign origin"
+        for status, response in operation["responses"].items():
+            problem = {"application/problem+json"}
+            if int(status) >= 400:
+                assert set(response["content"]) == problem, f"{method} {path} {status}"
+            elif status == "204":
+                assert "content" not in response, name
+
+
+def test_options_lists_what_the_document_does(server: ServerProcess, document: dict[str, Any]) -> None:
+    for path, item in document["paths"].items():
+        answer = httpx.options(server.url + path.replace("{session_id}", "x"))
+        assert answer.status_code == 204
+        assert answer.headers["allow"].split(", ") == sorted([*map(str.upper, item), "OPTIONS"])
+
+
+def test_there_is_yaml_too(server: ServerProcess) -> None:
+    assert httpx.get(f"{server.url}/schema/openapi.yaml").text.startswith("components:")
+
+
+def test_schemathesis_finds_nothing(server: ServerProcess, tmp_path: Path) -> None:
+    """All checks, all phases. tests/support/schemathesis.toml says what is expected, and why."""
+    outcome = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            f"--config-file={ROOT / 'tests/support/schemathesis.toml'}",
+            "run",
+            f"{server.url}/schema/openapi.json",
+            "--checks=all",
+            f"--max-examples={100 if THOROUGH else 15}",
+            "--no-color",
+            *(["--seed=1"] if THOROUGH else []),
+        ],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "INTERLOCK_URL": server.url,
+            "PYTHONPATH": str(ROOT),
+            "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "Tested: 15" in outcome.stdout

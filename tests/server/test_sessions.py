@@ -1,0 +1,351 @@
+"""The one door, over a log in memory: who waits for whom, who is told what, and what memory is allowed to forget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from machine.commands import Authenticate, Command, Connect, Create, Disconnect, Revoke, Touch
+from machine.errors import (
+    CredentialInvalid,
+    Overloaded,
+    SessionEnded,
+    SessionNotFound,
+    SurfaceFailed,
+    TransitionRefused,
+    VersionConflict,
+)
+from machine.ledger import Record
+from machine.session import Session
+from server.runtime.recovery import disconnect_orphans
+from server.runtime.sessions import Outcome, Sessions, commands
+from server.surface.log import Step
+from tests.support.asynchronous import asynchronous
+from tests.support.clock import HandClock
+from tests.support.memory_log import MemoryLog
+from tests.support.steps import POLICY, Story
+
+
+class HeldLog(MemoryLog):
+    """A log whose answers wait until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: asyncio.Event | None = None
+
+    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        appended = super().append(steps)
+        if self.held is None:
+            return appended
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Record]] = loop.create_future()
+        held = self.held
+
+        async def let_go() -> None:
+            await held.wait()
+            answer.set_result(await appended)
+
+        self.task = loop.create_task(let_go())
+        return answer
+
+
+class Door:
+    """Sessions over a log in memory, and what its listener heard."""
+
+    def __init__(self, log: MemoryLog | None = None, cache_limit: int = 100) -> None:
+        self.log = log or MemoryLog()
+        self.clock = HandClock()
+        self.sessions = Sessions(self.log, self.clock, policy=POLICY, cache_limit=cache_limit)
+        self.heard: list[tuple[str, int]] = []
+        self.sessions.subscribe(lambda record, _after: self.heard.append((record.transition.event, record.position)))
+
+
+@asynchronous
+async def test_a_session_begins_and_is_told_once() -> None:
+    door = Door()
+    outcome = await door.sessions.begin("ada", Authenticate("ada", "password"))
+    assert (outcome.session.state, outcome.session.version) == ("authenticated", 2)
+    assert door.heard == [("create", 1), ("authenticate", 2)]
+    assert await door.sessions.history(outcome.session.session_id, 1, 10) == outcome.records[1:]
+
+
+@asynchronous
+async def test_a_refusal_changes_nothing_and_tells_nobody() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    with pytest.raises(TransitionRefused):
+        await door.sessions.submit(session.session_id, *commands("ada", Touch(), Connect("con", "node-1")))
+    with pytest.raises(SessionNotFound):
+        await door.sessions.submit("nobody", *commands("ada", Touch()))
+    with pytest.raises(TransitionRefused):
+        await door.sessions.begin("ada", Connect("con", "node-1"))
+    assert await door.sessions.load(session.session_id) == session
+    assert door.heard == [("create", 1)]
+
+
+@asynchronous
+async def test_a_cancelled_caller_leaves_a_recorded_and_published_transition() -> None:
+    log = HeldLog()
+    door = Door(log)
+    session = (await door.sessions.begin("anonymous")).session
+    log.held = asyncio.Event()
+    asking = asyncio.create_task(door.sessions.submit(session.session_id, *commands("ada", Touch())))
+    next_one = asyncio.create_task(door.sessions.submit(session.session_id, *commands("ada", Touch())))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.sleep(0)
+    assert not next_one.done(), "the session's turn is still taken"
+    log.held.set()
+    outcome = await next_one
+    assert asking.cancelled()
+    assert outcome.session.version == 3
+    assert door.heard == [("create", 1), ("touch", 2), ("touch", 3)]
+
+
+@asynchronous
+async def test_what_was_evicted_is_read_again_and_exact() -> None:
+    door = Door(cache_limit=2)
+    sessions = [(await door.sessions.begin("ada", Authenticate("ada", "password"))).session for _ in range(10)]
+    assert [door.sessions.cached(session.session_id) is not None for session in sessions].count(True) == 2
+    for _ in range(3):
+        await asyncio.gather(*(door.sessions.submit(s.session_id, *commands("ada", Touch())) for s in sessions))
+    for session in sessions:
+        now = await door.sessions.load(session.session_id)
+        assert now.version == session.version + 3
+        assert now == await door.log.load(session.session_id)
+
+
+@asynchronous
+async def test_commands_to_one_session_are_taken_in_turn() -> None:
+    door = Door()
+    session = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
+    outcomes = await asyncio.gather(
+        *(door.sessions.submit(session.session_id, *commands("ada", Connect(f"con-{n}", "node-1"))) for n in range(5)),
+        return_exceptions=True,
+    )
+    assert [isinstance(outcome, Outcome) for outcome in outcomes] == [True, True, True, False, False]
+    refused = outcomes[-1]
+    assert isinstance(refused, TransitionRefused)
+    assert refused.guard == "below_connection_limit"
+
+
+@asynchronous
+async def test_a_repeated_creation_of_a_session_not_in_memory_says_where_it_stands_now() -> None:
+    door = Door(cache_limit=1)
+    asked = (Command("once", "ada", Create(POLICY)), Command("then", "ada", Authenticate("ada", "password")))
+    first = await door.sessions.submit("one", *asked)
+    await door.sessions.submit("one", *commands("ada", Touch()))
+    await door.sessions.begin("anonymous")
+    assert door.sessions.cached("one") is None
+    again = await door.sessions.submit("one", *asked)
+    assert again.session.version == 3
+    assert again.records == first.records
+    assert (await door.sessions.load("one")).version == 3
+    assert [event for event, _ in door.heard] == ["create", "authenticate", "touch", "create"], "nobody is told twice"
+
+
+@asynchronous
+async def test_a_repeated_batch_that_would_now_be_refused_gives_all_it_recorded() -> None:
+    door = Door()
+    asked = (Command("once", "ada", Create(POLICY)), Command("then", "ada", Authenticate("ada", "password")))
+    first = await door.sessions.submit("one", *asked)
+    await door.sessions.submit("one", *commands("ada", Revoke("revoked")))
+    again = await door.sessions.submit("one", *asked)
+    assert (again.records, again.session.state) == (first.records, "expired")
+
+
+@asynchronous
+async def test_another_writers_append_is_read_and_the_command_decided_again() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    other = Story(session.session_id)
+    other.session = session
+    await door.log.append(other.touch())
+    outcome = await door.sessions.submit(session.session_id, *commands("ada", Touch()))
+    assert outcome.session.version == 3
+
+
+@asynchronous
+async def test_a_session_that_keeps_changing_elsewhere_is_given_up() -> None:
+    class ContestedLog(MemoryLog):
+        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+            if steps[0].transition.version > 1 and steps[0].transition.actor != "other":
+                rival = Story(steps[0].transition.session_id)
+                rival.session = self._sessions[rival.session_id]
+                self.rival = super().append(rival.touch())
+            return super().append(steps)
+
+    door = Door(ContestedLog())
+    session = (await door.sessions.begin("anonymous")).session
+    with pytest.raises(SurfaceFailed, match="kept changing"):
+        await door.sessions.submit(session.session_id, *commands("ada", Touch()))
+
+
+@asynchronous
+async def test_a_creation_that_conflicts_is_decided_again_on_what_is_there() -> None:
+    class SlowLog(MemoryLog):
+        """It says once that somebody was first; in the end nobody was."""
+
+        said = False
+
+        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+            if self.said:
+                return super().append(steps)
+            self.said = True
+            refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(VersionConflict(steps[0].transition.session_id, 1))
+            return refused
+
+    outcome = await Door(SlowLog()).sessions.begin("anonymous")
+    assert outcome.session.version == 1
+
+
+@asynchronous
+async def test_an_id_that_is_taken_is_not_adopted() -> None:
+    door = Door(cache_limit=1)
+    taken = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
+    await door.sessions.begin("anonymous")
+    with pytest.raises(TransitionRefused):
+        await door.sessions.submit(taken.session_id, *commands("mallory", Create(POLICY)))
+    assert await door.sessions.load(taken.session_id) == taken
+
+
+@asynchronous
+async def test_of_logins_at_once_on_one_anonymous_session_all_of_one_subject_succeed() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    after = await asyncio.gather(*(door.sessions.authenticate(session, "ada", "password") for _ in range(3)))
+    assert [(each.session_id, each.epoch) for each in after] == [(session.session_id, n) for n in (1, 2, 3)]
+
+
+@asynchronous
+async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    outcomes = await asyncio.gather(
+        *(door.sessions.authenticate(session, subject, "password") for subject in ("ada", "bob")),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[0], Session)
+    assert outcomes[0].subject == "ada"
+    assert isinstance(outcomes[1], TransitionRefused)
+    assert outcomes[1].guard == "same_subject"
+
+
+@asynchronous
+async def test_a_refresh_token_current_repeated_and_reused() -> None:
+    door = Door()
+    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
+    assert (await door.sessions.refresh(session_id, 1, 0, "ada")).rotation == 1
+    door.clock.time_ms += POLICY.refresh_grace_ms
+    repeated = await door.sessions.refresh(session_id, 1, 0, "ada")
+    assert repeated.rotation == 1
+    assert [event for event, _ in door.heard] == ["create", "authenticate", "refresh"], "a repeat writes nothing"
+    door.clock.time_ms += 1
+    with pytest.raises(SessionEnded, match="token_reuse"):
+        await door.sessions.refresh(session_id, 1, 0, "ada")
+    assert (await door.sessions.load(session_id)).reason == "token_reuse"
+    with pytest.raises(SessionEnded, match="token_reuse"):
+        await door.sessions.refresh(session_id, 1, 1, "ada")
+
+
+@asynchronous
+async def test_a_refresh_token_from_before_a_login_opens_nothing_and_ends_nothing() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    await door.sessions.authenticate(session, "ada", "password")
+    with pytest.raises(CredentialInvalid):
+        await door.sessions.refresh(session.session_id, 0, 0, "anonymous")
+    assert (await door.sessions.load(session.session_id)).state == "authenticated"
+
+
+@asynchronous
+async def test_two_tabs_refresh_at_once_and_there_is_one_chain() -> None:
+    door = Door()
+    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
+    after = await asyncio.gather(*(door.sessions.refresh(session_id, 1, 0, "ada") for _ in range(4)))
+    assert {session.rotation for session in after} == {1}
+    assert [event for event, _ in door.heard].count("refresh") == 1
+
+
+@asynchronous
+async def test_activity_is_written_once_per_tenth_of_the_idle_timeout() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    door.clock.time_ms += POLICY.idle_timeout_ms // 10 - 1
+    assert await door.sessions.touch(session) == session
+    door.clock.time_ms += 1
+    touched = await door.sessions.touch(session)
+    assert touched.idle_deadline_ms == door.clock.time_ms + POLICY.idle_timeout_ms
+    assert await door.sessions.touch(touched) == touched
+
+
+@asynchronous
+async def test_ending_twice_is_told_apart() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    assert await door.sessions.end(session, "logout", "anonymous")
+    assert not await door.sessions.end(session, "logout", "anonymous")
+
+
+@asynchronous
+async def test_an_overdue_session_is_none_of_the_subjects() -> None:
+    door = Door()
+    old = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
+    door.clock.time_ms += POLICY.idle_timeout_ms
+    new = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
+    assert await door.sessions.of_subject("ada") == [new]
+    with pytest.raises(SessionEnded, match="idle"):
+        await door.sessions.refresh(old.session_id, 1, 0, "ada")
+
+
+@asynchronous
+async def test_once_the_log_has_stopped_memory_answers_nothing() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    door.log.failure = "the disk is gone"
+    with pytest.raises(SurfaceFailed, match="the disk is gone"):
+        door.sessions.cached(session.session_id)
+    with pytest.raises(SurfaceFailed):
+        await door.sessions.load(session.session_id)
+    with pytest.raises(SurfaceFailed):
+        await door.sessions.history(session.session_id, 0, 1)
+    with pytest.raises(SurfaceFailed):
+        await door.sessions.of_subject("ada")
+    with pytest.raises(SurfaceFailed):
+        await door.sessions.begin("anonymous")
+
+
+@asynchronous
+async def test_an_overloaded_log_leaves_memory_exact() -> None:
+    door = Door(MemoryLog(max_waiting=1))
+    one = (await door.sessions.begin("anonymous")).session
+    two = (await door.sessions.begin("anonymous")).session
+    outcomes = await asyncio.gather(
+        *(door.sessions.submit(session.session_id, *commands("ada", Touch())) for session in (one, two)),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [Outcome, Overloaded]
+    assert await door.sessions.load(two.session_id) == two
+
+
+@asynchronous
+async def test_what_a_dead_process_held_is_disconnected_at_the_start() -> None:
+    door = Door()
+    told = (
+        Authenticate("ada", "password"),
+        Connect("here-1", "node-1"),
+        Connect("there", "node-2"),
+        Connect("here-2", "node-1"),
+    )
+    session = (await door.sessions.begin("ada", *told)).session
+    alone = (await door.sessions.begin("ada", Authenticate("ada", "password"), Connect("here", "node-1"))).session
+    assert await disconnect_orphans(door.log, door.sessions, "node-1") == 3
+    left = await door.sessions.load(session.session_id)
+    assert [connection.connection_id for connection in left.connections] == ["there"]
+    assert (await door.sessions.load(alone.session_id)).state == "authenticated"
+    last = (await door.sessions.history(alone.session_id, 3, 1))[0].transition
+    assert last.data == Disconnect("here", 1006)
+    assert await disconnect_orphans(door.log, door.sessions, "node-1") == 0

@@ -1,0 +1,395 @@
+"""One WebSocket's life below the network: what a wire does that no well-behaved client ever does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from machine.commands import Authenticate, Command, Data, Disconnect, Reauthenticate, Revoke, Touch
+from machine.errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    NotAuthenticated,
+    Overloaded,
+    RecordRefused,
+    SessionEnded,
+    SessionNotFound,
+    SurfaceFailed,
+    TokenExpired,
+    TransitionRefused,
+)
+from machine.session import Session
+from server.app import open_services
+from server.experience.protocol import ABORT
+from server.experience.socket import closing_for, connect
+from server.runtime.connections import Connections
+from server.runtime.sessions import Outcome, commands
+from server.services import Services
+from server.settings import Settings
+from tests.support.asynchronous import asynchronous
+from tests.support.running import eventually
+
+
+@asynccontextmanager
+async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
+    async with open_services(Settings(data=str(folder), cheap_passwords_for_tests=True, **settings)) as services:
+        yield services
+
+
+class Wire:
+    """The ASGI end of one connection. ``sent`` is what the server said; ``say`` what the peer does."""
+
+    def __init__(self, services: Services, token: str | None, *, abort: bool = True) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.aborted = False
+        self.on_send: Callable[[dict[str, Any]], Awaitable[None]] | None = None
+        headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
+        self.scope = {
+            "type": "websocket",
+            "headers": headers,
+            "subprotocols": ["interlock.v1"],
+            "extensions": {ABORT: {"abort": self.abort}} if abort else {},
+            "litestar_app": SimpleNamespace(state=SimpleNamespace(services=services)),
+        }
+        self.say({"type": "websocket.connect"})
+
+    def say(self, message: dict[str, Any]) -> None:
+        self.heard.put_nowait(message)
+
+    def leave(self, code: int = 1000) -> None:
+        self.say({"type": "websocket.disconnect", "code": code})
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.leave(1006)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if self.on_send is not None:
+            await self.on_send(message)
+        self.sent.append(message)
+        if message["type"] == "websocket.close":
+            self.leave(message["code"])
+
+    def run(self) -> asyncio.Task[None]:
+        handler: Any = connect.fn
+        return asyncio.create_task(handler(self.scope, self.heard.get, self.send))
+
+    @property
+    def said(self) -> list[str]:
+        """What was said, in words: the kind of each message, and the code and reason of the close."""
+        words: dict[str, Callable[[dict[str, Any]], str]] = {
+            "websocket.accept": lambda _: "accept",
+            "websocket.send": lambda message: str(json.loads(message["text"])["type"]),
+            "websocket.close": lambda message: f"close {message['code']} {message['reason']}",
+        }
+        return [words[message["type"]](message) for message in self.sent]
+
+
+async def log_in(services: Services) -> tuple[Session, str]:
+    session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
+    return session, services.tokens.access_token(session)
+
+
+async def events(services: Services, session: Session) -> list[str]:
+    return [record.transition.event for record in await services.log.history(session.session_id, 0, 100)]
+
+
+def meanwhile(services: Services, monkeypatch: pytest.MonkeyPatch, change: Callable[[], Awaitable[object]]) -> None:
+    """Have ``change`` happen after the connect was recorded and before the socket looks at the session again."""
+    load = services.sessions.load
+
+    async def changed_load(session_id: str) -> Session:
+        session = await load(session_id)
+        if session.connections:
+            monkeypatch.setattr(services.sessions, "load", load)
+            await change()
+            session = await load(session_id)
+        return session
+
+    monkeypatch.setattr(services.sessions, "load", changed_load)
+
+
+@asynchronous
+async def test_a_connection_from_hello_to_goodbye(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await eventually(lambda: wire.said == ["accept", "hello"])
+        wire.say({"type": "websocket.receive", "text": '{"type": "ping"}', "bytes": None})
+        await eventually(lambda: wire.said[-1] == "pong")
+        wire.leave(1001)
+        await running
+        assert await events(services, session) == ["create", "authenticate", "connect", "disconnect"]
+        last = (await services.log.history(session.session_id, 3, 1))[0].transition
+        assert msgspec.to_builtins(last.data)["code"] == 1001
+        assert len(services.connections) == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "recorded"),
+    [
+        ("revoked", ["accept", "close 4403 session ended: revoked"], ["revoke"]),
+        ("logged in again", ["accept", "close 4408 token expired"], ["reauthenticate", "disconnect"]),
+        ("draining", ["accept", "close 1001 draining"], ["disconnect"]),
+    ],
+)
+def test_what_happens_between_connect_and_hello_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: list[str], recorded: list[str]
+) -> None:
+    async def scenario() -> None:
+        async with services_in(tmp_path) as services:
+            session, token = await log_in(services)
+            told: dict[str, Data] = {"revoked": Revoke("revoked"), "logged in again": Reauthenticate("ada", "password")}
+
+            async def change() -> None:
+                if what in told:
+                    await services.sessions.submit(session.session_id, *commands("ada", told[what]))
+                services.draining = what == "draining"
+
+            meanwhile(services, monkeypatch, change)
+            wire = Wire(services, token)
+            await asyncio.wait_for(wire.run(), 10)
+            assert wire.said == said
+            assert await events(services, session) == ["create", "authenticate", "connect", *recorded]
+            assert len(services.connections) == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SurfaceFailed("the disk is gone"), "close 1011 internal error"),
+        (SessionNotFound("x"), "close 1008 Session not found"),
+    ],
+    ids=["the log stops", "the session is gone"],
+)
+def test_when_the_ground_goes_away_before_hello_the_peer_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    async def scenario() -> None:
+        async with services_in(tmp_path) as services:
+            _, token = await log_in(services)
+
+            async def change() -> None:
+                raise error
+
+            meanwhile(services, monkeypatch, change)
+            wire = Wire(services, token)
+            await asyncio.wait_for(wire.run(), 10)
+            assert wire.said == ["accept", said]
+            assert len(services.connections) == 0
+
+    asyncio.run(scenario())
+
+
+@asynchronous
+async def test_a_peer_that_is_gone_before_the_accept_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+
+        async def gone(_message: dict[str, Any]) -> None:
+            raise ConnectionResetError
+
+        for credential in (token, None):
+            wire = Wire(services, credential)
+            wire.on_send = gone
+            await asyncio.wait_for(wire.run(), 10)
+        assert await events(services, session) == ["create", "authenticate", "connect", "disconnect"]
+        assert (await services.sessions.load(session.session_id)).state == "authenticated"
+        assert len(services.connections) == 0
+
+
+@pytest.mark.parametrize("abort", [True, False], ids=["a server that can cut", "a server that can't"])
+def test_a_peer_that_does_not_read_is_waited_for_so_long(tmp_path: Path, *, abort: bool) -> None:
+    async def scenario() -> None:
+        async with services_in(tmp_path, send_timeout_s=0.1) as services:
+            session, token = await log_in(services)
+            wire = Wire(services, token, abort=abort)
+
+            async def never(message: dict[str, Any]) -> None:
+                if message["type"] != "websocket.accept":
+                    await asyncio.Event().wait()
+
+            wire.on_send = never
+            running = wire.run()
+            await eventually(lambda: wire.aborted or not abort)
+            if not abort:
+                await asyncio.sleep(0.3)
+                wire.leave(1006)
+            await asyncio.wait_for(running, 10)
+            assert wire.said == ["accept"]
+            assert (await events(services, session))[-1] == "disconnect"
+
+    asyncio.run(scenario())
+
+
+@asynchronous
+async def test_what_is_pushed_to_a_peer_that_does_not_read_is_bounded(tmp_path: Path) -> None:
+    async with services_in(tmp_path, send_timeout_s=30) as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        gate = asyncio.Event()
+
+        async def slow(message: dict[str, Any]) -> None:
+            if message["type"] == "websocket.send":
+                await gate.wait()
+
+        wire.on_send = slow
+        running = wire.run()
+        await eventually(lambda: wire.said == ["accept"])
+        await services.sessions.submit(session.session_id, *commands("ada", *[Touch()] * 400))
+        gate.set()
+        await asyncio.wait_for(running, 10)
+        assert wire.said == ["accept", "hello", "close 4413 slow consumer"]
+
+
+@asynchronous
+async def test_a_wire_that_breaks_while_something_is_said(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+
+        async def broken(message: dict[str, Any]) -> None:
+            if message["type"] == "websocket.send":
+                wire.leave(1006)
+                raise RuntimeError("Unexpected ASGI message after close")
+
+        wire.on_send = broken
+        await asyncio.wait_for(wire.run(), 10)
+        assert (await events(services, session))[-1] == "disconnect"
+
+
+@asynchronous
+async def test_a_handshake_that_cannot_be_proved_in_time_is_closed_with_1013(
+    tmp_path: Path,
+) -> None:
+    async with services_in(tmp_path, handshake_timeout_s=0.05) as services:
+
+        class Stuck:
+            async def take(self, _hash: bytes, _now_ms: int) -> None:
+                await asyncio.Event().wait()
+
+        services.tickets = Stuck()  # type: ignore[assignment]  # it never answers, so it need not be able to
+        wire = Wire(services, None)
+        wire.scope["subprotocols"] = ["interlock.v1", "ticket.x"]
+        await asyncio.wait_for(wire.run(), 10)
+        assert wire.said == ["accept", "close 1013 overloaded"]
+
+
+@asynchronous
+async def test_room_that_was_taken_during_the_proof_is_gone(tmp_path: Path) -> None:
+    async with services_in(tmp_path, connections_total=1) as services:
+        session, token = await log_in(services)
+        services.connections = _FullLater()
+        wire = Wire(services, token)
+        await asyncio.wait_for(wire.run(), 10)
+        assert wire.said == ["accept", "close 1013 overloaded"]
+        assert await events(services, session) == ["create", "authenticate"], "and nothing was recorded"
+
+
+class _FullLater(Connections):
+    """Room at the door, none left inside."""
+
+    looked = 0
+
+    def __len__(self) -> int:
+        self.looked += 1
+        return self.looked - 1
+
+
+@asynchronous
+async def test_a_credential_that_expires_on_the_open_socket_closes_it(tmp_path: Path) -> None:
+    async with services_in(tmp_path, access_token_s=1) as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        await asyncio.wait_for(wire.run(), 10)
+        assert wire.said == ["accept", "hello", "close 4408 token expired"]
+        assert (await events(services, session))[-1] == "disconnect"
+
+
+@asynchronous
+async def test_a_timer_that_rings_early_is_set_again(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        _, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await eventually(lambda: wire.said == ["accept", "hello"])
+        (ports,) = services.connections._ports.values()
+        (socket,) = ports.values()
+        socket._tick()  # type: ignore[attr-defined]  # as the event loop does
+        assert wire.said == ["accept", "hello"]
+        wire.leave()
+        await running
+
+
+@asynchronous
+async def test_a_new_token_on_the_open_socket_keeps_it_open(tmp_path: Path) -> None:
+    async with services_in(tmp_path, access_token_s=1) as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await eventually(lambda: wire.said == ["accept", "hello"])
+        services.tokens.lifetime_s = 60
+        later = services.tokens.access_token(session)
+        wire.say({"type": "websocket.receive", "text": json.dumps({"type": "refresh", "access_token": later})})
+        await eventually(lambda: wire.said[-1] == "refreshed")
+        await asyncio.sleep(1.1)
+        assert not running.done()
+        wire.leave()
+        await running
+
+
+@asynchronous
+async def test_a_disconnect_that_the_log_has_no_room_for_is_recorded_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        submit = services.sessions.submit
+        refusals = [Overloaded(retry_after_s=0), Overloaded(retry_after_s=0)]
+
+        async def busy(session_id: str, *asked: Command) -> Outcome:
+            if isinstance(asked[0].data, Disconnect) and refusals:
+                raise refusals.pop()
+            return await submit(session_id, *asked)
+
+        monkeypatch.setattr(services.sessions, "submit", busy)
+        wire = Wire(services, token)
+        wire.leave()
+        await asyncio.wait_for(wire.run(), 10)
+        assert refusals == []
+        assert (await events(services, session))[-1] == "disconnect"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SessionNotFound("x"), 1008),
+        (SessionEnded("idle"), 4403),
+        (TokenExpired("x"), 4408),
+        (CredentialMissing("x"), 4401),
+        (CredentialInvalid("x"), 4401),
+        (NotAuthenticated("x"), 4401),
+        (TransitionRefused("connect", "created"), 4401),
+        (TransitionRefused("connect", "connected", "below_connection_limit"), 4429),
+        (TransitionRefused("connect", "connected", "alive"), 1011),
+        (Overloaded(), 1013),
+        (TimeoutError(), 1013),
+        (SurfaceFailed("x"), 1011),
+        (RecordRefused("x"), 1011),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_each_failure_has_its_close_code(error: Exception, code: int) -> None:
+    assert closing_for(error).code == code

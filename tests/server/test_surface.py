@@ -1,0 +1,217 @@
+"""Every implementation of the surface runs its contract; and what SQLite alone has to show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from machine.errors import RecordRefused, SurfaceFailed
+from server.surface.accounts import AccountStore
+from server.surface.archive import open_archive
+from server.surface.engine import Error, IntegrityError
+from server.surface.files import Surface, open_surface
+from server.surface.log import Step, TransitionLog
+from server.surface.sqlite import SqliteLog
+from server.surface.tickets import TicketStore
+from server.surface.writer import Writer, raise_again
+from tests.server.surface_contract import AccountStoreContract, TicketStoreContract, TransitionLogContract
+from tests.support.asynchronous import asynchronous
+from tests.support.memory_log import MemoryLog
+from tests.support.steps import Story
+
+
+def opened(folder: Path, max_waiting: int = 1000) -> AbstractAsyncContextManager[Surface]:
+    return open_surface(folder, max_waiting=max_waiting, on_failure=pytest.fail)
+
+
+class TestMemoryLog(TransitionLogContract):
+    @asynccontextmanager
+    async def open(self, folder: Path, *, max_waiting: int = 1000) -> AsyncIterator[TransitionLog]:
+        assert folder.is_dir()
+        yield MemoryLog(max_waiting=max_waiting)
+
+
+class TestSqliteLog(TransitionLogContract):
+    @asynccontextmanager
+    async def open(self, folder: Path, *, max_waiting: int = 1000) -> AsyncIterator[TransitionLog]:
+        async with opened(folder, max_waiting) as surface:
+            yield surface.log
+        with open_archive(folder) as archive:
+            assert list(archive.verify()), "whatever a test of the contract did, the log verifies"
+
+
+class TestSqliteAccounts(AccountStoreContract):
+    @asynccontextmanager
+    async def open(self, folder: Path) -> AsyncIterator[AccountStore]:
+        async with opened(folder) as surface:
+            yield surface.accounts
+
+
+class TestSqliteTickets(TicketStoreContract):
+    @asynccontextmanager
+    async def open(self, folder: Path) -> AsyncIterator[TicketStore]:
+        async with opened(folder) as surface:
+            yield surface.tickets
+
+
+@asynchronous
+async def test_closing_commits_what_waits_and_reopening_finds_it(tmp_path: Path) -> None:
+    stories = [Story() for _ in range(30)]
+    async with opened(tmp_path) as surface:
+        waiting = [surface.log.append(story.begin("ada", "node-1")) for story in stories]
+    assert all(future.done() and len(future.result()) == 3 for future in waiting)
+    async with opened(tmp_path) as surface:
+        for story in stories:
+            assert await surface.log.load(story.session_id) == story.session
+        (record,) = await surface.log.append(Story().begin())
+        assert record.position == 91, "the chain goes on where it ended"
+
+
+@asynchronous
+async def test_a_step_that_cannot_be_written_down_belongs_to_its_caller_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path) as surface:
+        before, after, broken = Story(), Story(), Story()
+        (step,) = broken.begin()
+        nonsense = Step(msgspec.structs.replace(step.transition, actor="\ud800"), step.session)
+        outcomes = await asyncio.gather(
+            surface.log.append(before.begin()),
+            surface.log.append([nonsense]),
+            surface.log.append(after.begin()),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[1], UnicodeEncodeError)
+        assert await surface.log.load(before.session_id) == before.session
+        assert await surface.log.load(after.session_id) == after.session
+        assert await surface.log.load(broken.session_id) is None
+        assert surface.log.failure is None
+
+
+@asynchronous
+async def test_a_read_that_fails_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path) as surface:
+        assert isinstance(surface.log, SqliteLog)
+        surface.log._reader._connection.close()
+        with pytest.raises(SurfaceFailed, match="the log can't be read"):
+            await surface.log.load("nobody")
+
+
+@asynchronous
+async def test_a_log_is_verified_as_of_one_moment_while_a_server_writes(tmp_path: Path) -> None:
+    async with opened(tmp_path, max_waiting=2000) as surface:
+        story = Story()
+        await surface.log.append(story.begin("ada"))
+        await asyncio.gather(*(surface.log.append(Story().begin()) for _ in range(1500)))
+        with open_archive(tmp_path) as archive:
+            verifying = archive.verify()
+            assert next(verifying) == 1000
+            await surface.log.append(story.touch())
+            await surface.log.append(Story().begin("bob"))
+            assert list(verifying) == [1502]
+        with open_archive(tmp_path) as archive:
+            assert list(archive.verify())[-1] == 1505
+
+
+class FailingDisk:
+    """A connection whose disk fails at one statement, and from then on."""
+
+    def __init__(self, at: str, *, rollback: bool) -> None:
+        self.at = at
+        self.failed = False
+        self.in_transaction = False
+        self.rollback = rollback
+
+    def execute(self, statement: str) -> None:
+        self.failed = self.failed or statement == self.at
+        if self.failed and (statement != "ROLLBACK" or not self.rollback):
+            raise Error(f"disk I/O error at {statement}")
+        self.in_transaction = statement not in {"COMMIT", "ROLLBACK"}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("at", "rollback", "said"),
+    [
+        ("BEGIN IMMEDIATE", True, "the log stopped at an I/O error: disk I/O error at BEGIN IMMEDIATE"),
+        ("COMMIT", True, "the log stopped at an I/O error: disk I/O error at COMMIT"),
+        ("COMMIT", False, "disk I/O error at COMMIT; then disk I/O error at ROLLBACK"),
+        ("SAVEPOINT unit", True, "disk I/O error at SAVEPOINT unit"),
+        ("ROLLBACK TO unit", True, "disk I/O error at ROLLBACK TO unit"),
+        ("RELEASE unit", True, "disk I/O error at RELEASE unit"),
+        ("the second unit", True, "disk I/O error at the second unit"),
+    ],
+)
+def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, *, rollback: bool) -> None:
+    async def scenario() -> None:
+        stops: list[str] = []
+        connection = FailingDisk(at, rollback=rollback)
+        writer = Writer(
+            SimpleNamespace(conn=connection),  # type: ignore[arg-type]  # of a database it uses the connection
+            max_waiting=10,
+            max_batch=2,
+            on_undo=lambda: None,
+            on_failure=stops.append,
+        )
+
+        def refuse(_connection: Any) -> None:
+            raise IntegrityError("a bad row")
+
+        def work(connection: Any) -> None:
+            connection.execute("the second unit")
+
+        first = work if at in {"BEGIN IMMEDIATE", "COMMIT"} else refuse
+        waiting = [writer.submit(first if n == 0 else work, raise_again) for n in range(5)]
+        writer.start()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(outcome, SurfaceFailed) for outcome in outcomes), "nobody is told that it worked"
+        assert writer.failure is not None
+        assert said in writer.failure
+        connection.failed = False
+        connection.at = ""
+        with pytest.raises(SurfaceFailed):
+            await writer.submit(work, raise_again)
+        await writer.close()
+        assert stops == [writer.failure]
+
+    asyncio.run(scenario())
+
+
+@asynchronous
+async def test_an_error_of_the_work_itself_belongs_to_its_caller(tmp_path: Path) -> None:
+    async with opened(tmp_path) as surface:
+        assert isinstance(surface.log, SqliteLog)
+
+        def refuse(_connection: Any) -> None:
+            raise IntegrityError("a bad row")
+
+        def clumsy(_connection: Any) -> None:
+            raise ZeroDivisionError
+
+        writer = surface.log._writer
+        with pytest.raises(RecordRefused, match="a bad row"):
+            await writer.submit(refuse, raise_again)
+        with pytest.raises(ZeroDivisionError):
+            await writer.submit(clumsy, raise_again)
+        assert len(await surface.log.append(Story().begin())) == 1
+
+
+def test_files_of_a_log_are_for_their_owner_only(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+
+    async def look() -> dict[str, int]:
+        async with opened(folder) as surface:
+            await surface.log.append(Story().begin())
+            return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+    modes = asyncio.run(look())
+    assert set(modes.values()) == {0o600}
+    assert {"interlock.db", "interlock.db-wal", "interlock.lock"} <= set(modes)
+    assert folder.stat().st_mode & 0o777 == 0o700

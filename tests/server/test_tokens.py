@@ -1,0 +1,333 @@
+"""Tokens: only what this server signed for this session, as it stands, opens anything; all else is refused the same way."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgspec
+import pytest
+from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine.commands import Authenticate, Refresh
+from machine.errors import CredentialInvalid, CredentialRefused, TokenExpired
+from machine.session import Session
+from server.guard.keys import Keys, load_keys
+from server.guard.tokens import Tokens
+from tests.support.clock import HandClock
+from tests.support.steps import NOW_MS, Story
+
+LIFETIME_S = 300
+SID = "0" * 36
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return load_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def tokens(keys: Keys) -> Tokens:
+    return Tokens(keys, HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
+
+
+def session_of(*, subject: str | None = "ada") -> Session:
+    story = Story(SID)
+    story.begin(subject)
+    return story.session
+
+
+def encode(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def decode(part: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+def signed(keys: Keys, header: dict[str, Any], claims: Any) -> str:
+    """A token with any header and claims, signed with the server's own key."""
+    header_part = json.dumps(header).encode() if isinstance(header, dict) else header
+    claims_part = json.dumps(claims).encode() if isinstance(claims, dict) else claims
+    signing_input = f"{encode(header_part)}.{encode(claims_part)}"
+    algorithm = jwt.get_algorithm_by_name("ES256")
+    return f"{signing_input}.{encode(algorithm.sign(signing_input.encode(), keys.signing.private))}"
+
+
+def good(keys: Keys, **claims: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    now_s = NOW_MS // 1000
+    usual = {"sid": SID, "sub": "ada", "epoch": 1, "iss": "interlock", "aud": "interlock", "iat": now_s, "jti": "x"}
+    return {"alg": "ES256", "kid": keys.signing.kid, "typ": "at+jwt"}, {**usual, "exp": now_s + LIFETIME_S, **claims}
+
+
+def test_an_access_token_says_whose_it_is_and_any_library_can_check_it(tokens: Tokens, keys: Keys) -> None:
+    token = tokens.access_token(session_of())
+    claims = tokens.check_access_token(token)
+    assert (claims.sid, claims.sub, claims.epoch) == (SID, "ada", 1)
+    assert claims.exp - claims.iat == LIFETIME_S
+    (jwk,) = keys.jwks()["keys"]
+    options: jwt.types.Options = {"verify_exp": False, "verify_iat": False}  # the clock here is in the year 2027
+    elsewhere = jwt.decode(token, jwt.PyJWK(jwk), algorithms=["ES256"], audience="interlock", options=options)
+    assert elsewhere == msgspec.to_builtins(claims)
+    assert jwt.get_unverified_header(token) == {"alg": "ES256", "kid": jwk["kid"], "typ": "at+jwt"}
+
+
+def test_two_access_tokens_are_never_the_same(tokens: Tokens) -> None:
+    assert tokens.access_token(session_of()) != tokens.access_token(session_of())
+
+
+def test_an_anonymous_session_has_a_subject_of_its_own(tokens: Tokens) -> None:
+    claims = tokens.check_access_token(tokens.access_token(session_of(subject=None)))
+    assert claims.sub == f"anonymous:{SID}"
+
+
+def test_it_expires_on_the_second_also_when_it_was_checked_before(keys: Keys) -> None:
+    clock = HandClock()
+    tokens = Tokens(keys, clock, issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
+    token = tokens.access_token(session_of())
+    clock.time_ms += LIFETIME_S * 1000 - 1
+    tokens.check_access_token(token)
+    clock.time_ms += 1
+    for _ in range(2):
+        with pytest.raises(TokenExpired):
+            tokens.check_access_token(token)
+
+
+def test_many_tokens_are_remembered_only_up_to_a_limit(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.guard.tokens._CACHE_LIMIT", 3)
+    made = [tokens.access_token(session_of()) for _ in range(5)]
+    for token in made * 2:
+        assert tokens.check_access_token(token).sid == SID
+    assert len(tokens._verified) == 3
+
+
+def test_a_token_signed_by_hand_is_good(tokens: Tokens, keys: Keys) -> None:
+    """So that each of the bad ones below is bad for its own reason."""
+    assert tokens.check_access_token(signed(keys, *good(keys))).epoch == 1
+
+
+def _confused(keys: Keys) -> str:
+    """HS256 with the public key's text as the secret: what a library that trusts ``alg`` would accept."""
+    header, claims = good(keys)
+    public = keys.signing.public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    body = f"{encode(json.dumps({**header, 'alg': 'HS256'}).encode())}.{encode(json.dumps(claims).encode())}"
+    return f"{body}.{encode(hmac.digest(public, body.encode(), hashlib.sha256))}"
+
+
+def _header(**changes: Any) -> Callable[[Keys], str]:
+    def make(keys: Keys) -> str:
+        header, claims = good(keys)
+        return signed(keys, {k: v for k, v in {**header, **changes}.items() if v is not None}, claims)
+
+    return make
+
+
+def _claims(**changes: Any) -> Callable[[Keys], str]:
+    def make(keys: Keys) -> str:
+        header, claims = good(keys)
+        return signed(keys, header, {k: v for k, v in {**claims, **changes}.items() if v is not None})
+
+    return make
+
+
+def _none(keys: Keys) -> str:
+    header, claims = good(keys)
+    return f"{encode(json.dumps({**header, 'alg': 'none'}).encode())}.{encode(json.dumps(claims).encode())}."
+
+
+def _tampered(keys: Keys) -> str:
+    header, payload, signature = signed(keys, *good(keys)).split(".")
+    return f"{header}.{encode(json.dumps({**decode(payload), 'sub': 'root'}).encode())}.{signature}"
+
+
+def _non_canonical(keys: Keys) -> str:
+    """The same bytes, written another way: the last character's unused bits are set."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    token = signed(keys, *good(keys))
+    assert len(token.rpartition(".")[2]) % 4 == 2
+    other = token[:-1] + alphabet[alphabet.index(token[-1]) + 1]
+    last = [base64.urlsafe_b64decode(t.rpartition(".")[2] + "==") for t in (token, other)]
+    assert last[0] == last[1]
+    return other
+
+
+def _deep(keys: Keys) -> str:
+    header, _ = good(keys)
+    return signed(keys, header, b'{"sid":"x","more":' + b"[" * 1200)
+
+
+BAD: dict[str, Callable[[Keys], str]] = {
+    "alg none": _none,
+    "alg none with a signature": _header(alg="none"),
+    "HS256 with the public key": _confused,
+    "another alg": _header(alg="ES384"),
+    "an unknown kid": _header(kid="unknown"),
+    "a path as kid": _header(kid="../../etc/passwd"),
+    "no kid": _header(kid=None),
+    "another typ": _header(typ="JWT"),
+    "no typ": _header(typ=None),
+    "a key of its own": _header(jwk={"kty": "EC"}),
+    "an address of a key": _header(jku="https://example.org/keys"),
+    "crit": _header(crit=["b64"]),
+    "another issuer": _claims(iss="other"),
+    "no issuer": _claims(iss=None),
+    "another audience": _claims(aud="other"),
+    "audiences": _claims(aud=["interlock"]),
+    "no expiry": _claims(exp=None),
+    "an expiry as text": _claims(exp=str(NOW_MS)),
+    "a fraction as expiry": _claims(exp=1e300),
+    "no session": _claims(sid=None),
+    "no epoch": _claims(epoch=None),
+    "an epoch as text": _claims(epoch="1"),
+    "no subject": _claims(sub=None),
+    "no jti": _claims(jti=None),
+    "no time of issue": _claims(iat=None),
+    "tampered claims": _tampered,
+    "not canonical": _non_canonical,
+    "deeply nested": _deep,
+    "a trailing =": lambda keys: signed(keys, *good(keys)) + "=",
+    "a trailing line feed": lambda keys: signed(keys, *good(keys)) + "\n",
+    "white space": lambda keys: " " + signed(keys, *good(keys)),
+    "a cut signature": lambda keys: signed(keys, *good(keys))[:-4],
+    "no signature": lambda keys: signed(keys, *good(keys)).rpartition(".")[0] + ".",
+    "four parts": lambda keys: signed(keys, *good(keys)) + ".x",
+    "claims that are a list": lambda keys: signed(keys, good(keys)[0], b"[]"),
+    "claims that are no JSON": lambda keys: signed(keys, good(keys)[0], b"\xff"),
+    "too long": _claims(more="x" * 2048),
+    "nothing": lambda _keys: "",
+}
+
+
+@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
+def test_a_bad_access_token_is_refused(tokens: Tokens, keys: Keys, make: Callable[[Keys], str]) -> None:
+    token = make(keys)
+    for _ in range(2):
+        with pytest.raises(CredentialInvalid) as refused:
+            tokens.check_access_token(token)
+    assert not token or token not in str(refused.value)
+
+
+def test_a_key_named_twice_is_read_as_the_signature_was_checked(tokens: Tokens, keys: Keys) -> None:
+    header, claims = good(keys)
+    text = json.dumps(claims)[:-1] + ', "exp": 1}'
+    with pytest.raises(CredentialRefused):
+        tokens.check_access_token(signed(keys, header, text.encode()))
+
+
+def test_another_servers_token_is_refused(tokens: Tokens, tmp_path: Path) -> None:
+    other = Tokens(load_keys(tmp_path), HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
+    with pytest.raises(CredentialInvalid):
+        tokens.check_access_token(other.access_token(session_of()))
+
+
+@given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
+def test_any_text_is_refused_and_nothing_else_happens(keys: Keys, text: str) -> None:
+    tokens = Tokens(keys, HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
+    with pytest.raises(CredentialRefused):
+        tokens.check_access_token(text)
+    with pytest.raises(CredentialRefused):
+        tokens.parse_refresh_token(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = st.sampled_from(["alg", "kid", "typ", "sid", "sub", "epoch", "iss", "aud", "exp", "iat", "jti", "crit", "nbf"])
+
+
+@given(in_header=st.dictionaries(FIELDS, JSON, max_size=2), in_claims=st.dictionaries(FIELDS, JSON, max_size=2))
+def test_any_header_and_claims_are_refused_or_read_exactly(
+    keys: Keys, in_header: dict[str, Any], in_claims: dict[str, Any]
+) -> None:
+    tokens = Tokens(keys, HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
+    header, claims = good(keys)
+    token = signed(keys, {**header, **in_header}, {**claims, **in_claims})
+    try:
+        read = tokens.check_access_token(token)
+    except CredentialRefused:
+        return
+    assert {**header, **in_header} == header
+    assert msgspec.to_builtins(read) == {k: v for k, v in {**claims, **in_claims}.items() if k in claims}
+
+
+@given(place=st.integers(0, 10_000), character=st.characters(max_codepoint=0x7F))
+def test_a_token_with_one_character_changed_is_refused(keys: Keys, place: int, character: str) -> None:
+    tokens = Tokens(keys, HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
+    session = session_of()
+    access, refresh = tokens.access_token(session), tokens.refresh_token(session)
+    for token, check in ((access, tokens.check_access_token), (refresh, lambda t: check_refresh(tokens, t, session))):
+        index = place % len(token)
+        if token[index] == character:
+            continue
+        with pytest.raises(CredentialRefused):
+            check(token[:index] + character + token[index + 1 :])
+
+
+def check_refresh(tokens: Tokens, token: str, session: Session) -> int:
+    parsed = tokens.parse_refresh_token(token)
+    tokens.check_refresh_token(parsed, session)
+    return parsed.rotation
+
+
+def test_a_refresh_token_is_a_function_of_session_epoch_and_rotation(tokens: Tokens, tmp_path: Path) -> None:
+    story = Story(SID)
+    story.begin()
+    anonymous = tokens.refresh_token(story.session)
+    assert check_refresh(tokens, anonymous, story.session) == 0
+    assert anonymous.startswith(f"{SID}.0.")
+    assert tokens.refresh_token(story.session) == anonymous, "nothing is drawn and nothing is stored"
+
+    story.tell(Authenticate("ada", "password"))
+    first = tokens.refresh_token(story.session)
+    with pytest.raises(CredentialInvalid):
+        check_refresh(tokens, anonymous, story.session)
+
+    story.tell(Refresh(1, 0))
+    assert check_refresh(tokens, tokens.refresh_token(story.session), story.session) == 1
+    assert check_refresh(tokens, first, story.session) == 0, "what an old rotation means, the runtime judges"
+    with pytest.raises(CredentialInvalid):
+        check_refresh(tokens, first.replace(".0.", ".1."), story.session)
+
+    other = Story("1" * 36)
+    other.begin("ada")
+    with pytest.raises(CredentialInvalid):
+        check_refresh(tokens, first, other.session)
+    with pytest.raises(CredentialInvalid):
+        check_refresh(tokens, first.replace(SID, "1" * 36), other.session)
+
+    elsewhere = Tokens(load_keys(tmp_path), HandClock(), issuer="interlock", audience="interlock", lifetime_s=1)
+    with pytest.raises(CredentialInvalid):
+        check_refresh(elsewhere, first, story.session)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t + "=",
+        lambda t: t + "\n",
+        lambda t: t.upper(),
+        lambda t: t.replace(".0.", ".00."),
+        lambda t: t.replace(".0.", ".-0."),
+        lambda t: t.replace(".0.", ".\u0660."),
+        lambda t: t.replace(".0.", "." + "9" * 17 + "."),
+        lambda t: t[:-1],
+        lambda t: t[1:],
+        lambda t: t.rpartition(".")[0],
+    ],
+)
+def test_a_refresh_token_written_another_way_is_none(tokens: Tokens, change: Callable[[str], str]) -> None:
+    token = tokens.refresh_token(session_of())
+    with pytest.raises(CredentialInvalid):
+        check_refresh(tokens, change(token), session_of())

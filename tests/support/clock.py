@@ -1,0 +1,15 @@
+"""A clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+from tests.support.steps import NOW_MS
+
+
+class HandClock:
+    """:class:`server.clock.Clock` by hand."""
+
+    def __init__(self, now_ms: int = NOW_MS) -> None:
+        self.time_ms = now_ms
+
+    def now_ms(self) -> int:
+        return self.time_ms

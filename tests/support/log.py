@@ -1,0 +1,73 @@
+"""What the log says: through the command line, as an operator would ask it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from server.surface.archive import open_archive
+from server.surface.engine import open_writer
+from server.surface.files import LOG_NAME
+
+
+def interlock(*arguments: object, within_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """``interlock ARGUMENTS``, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "server.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        check=False,
+    )
+
+
+def verify(data: Path) -> None:
+    """Check the whole log in folder ``data`` with ``interlock verify``."""
+    outcome = interlock("verify", data)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+def records(data: Path) -> list[dict[str, Any]]:
+    """Every record of the log in folder ``data``, as ``interlock export`` writes it."""
+    outcome = interlock("export", data)
+    assert outcome.returncode == 0, outcome.stderr
+    return [json.loads(line) for line in outcome.stdout.splitlines()]
+
+
+def histories(data: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records of each session, oldest first."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in records(data):
+        found[record["session_id"]].append(record)
+    return dict(found)
+
+
+def record_count(data: Path) -> int:
+    """How many records the log holds."""
+    with open_archive(data) as archive:
+        return archive.record_count()
+
+
+def projection(data: Path) -> dict[str, dict[str, Any]]:
+    """The stored current state of every session, by id."""
+    with open_archive(data) as archive:
+        rows = archive._database.query("SELECT * FROM sessions")
+        return {row["session_id"]: {**row, "connections": json.loads(row["connections"])} for row in rows}
+
+
+@contextmanager
+def write_lock(data: Path) -> Iterator[None]:
+    """Hold the file's write lock, as another program might: the server's commits wait."""
+    database = open_writer(data / LOG_NAME)
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        database.execute("ROLLBACK")
+        database.conn.close()

@@ -1,0 +1,45 @@
+"""Running scenarios: every one is bounded, and nothing sleeps and hopes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+import uvloop
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T], within_s: float = 60) -> T:
+    """Run ``main`` on a new event loop; what hangs fails instead."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(asyncio.wait_for(main, within_s))
+
+
+def scenario(within_s: float = 60) -> Callable[[Callable[P, Coroutine[Any, Any, None]]], Callable[P, None]]:
+    """Make an ``async`` test one that pytest can call and that can't hang."""
+
+    def decorate(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+        @functools.wraps(test)
+        def call(*arguments: P.args, **keywords: P.kwargs) -> None:
+            run(test(*arguments, **keywords), within_s)
+
+        return call
+
+    return decorate
+
+
+async def eventually(condition: Callable[[], Any | Awaitable[Any]], within_s: float = 10) -> Any:
+    """Wait until ``condition()`` is true and return what it gave."""
+    async with asyncio.timeout(within_s):
+        while True:
+            found = condition()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return found
+            await asyncio.sleep(0.02)

@@ -1,0 +1,41 @@
+"""What the source itself says, for the promises that are about who may do what."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def modules(folder: str) -> Iterator[tuple[str, ast.Module]]:
+    """Path and tree of each module below ``folder``."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """The full names of the modules that ``tree`` imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module}
+    return found
+
+
+def calls(tree: ast.Module) -> set[str]:
+    """What ``tree`` calls, as written: ``self._log.append``."""
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def names(tree: ast.Module) -> set[str]:
+    """Every variable, attribute and parameter in ``tree``, in lower case."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                found.add(name.lower())
+    return found
