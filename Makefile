@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test packages drift lint types unit coverage docs generate bench lock clean help
+.PHONY: run test packages drift lint types unit coverage scenarios docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -15,7 +15,7 @@ run: $(STAMP)
 test: packages $(STAMP)
 	@$(MAKE) --no-print-directory drift
 	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory coverage
+	@$(MAKE) --no-print-directory coverage scenarios
 	@$(MAKE) --no-print-directory docs
 	@echo "all of it passed"
 
@@ -44,10 +44,14 @@ unit: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --ignore=tests/scenarios
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
 	$(BIN)/coverage report --include='server/*' --fail-under=95
+
+# Load, races and crashes, without the weight of coverage on the server.
+scenarios: $(STAMP)
+	$(BIN)/python -m pytest tests/scenarios
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html

@@ -84,6 +84,8 @@ def uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        # A client that reuses a connection in the moment it is closed gets an error it can't explain: so not uvicorn's 5 s.
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
 

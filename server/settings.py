@@ -63,6 +63,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds, _doc("How long a WebSocket that does not read is waited for before it is cut.")
     ] = 5.0
     handshake_timeout_s: Annotated[Seconds, _doc("How long a WebSocket handshake may take to prove itself.")] = 10.0
+    keep_alive_s: Annotated[
+        Count,
+        _doc("An idle HTTP connection is kept this long; let it be longer than the proxy in front keeps its own."),
+    ] = 75
     drain_s: Annotated[Seconds, _doc("How long a stopping server waits for requests and sockets to end.")] = 10.0
 
     argon2_memory_kib: Annotated[int, Meta(ge=19_456, le=4_194_304), _doc("Memory of one password hash, in KiB.")] = (
