@@ -58,8 +58,10 @@ class Expiry:
             delay_s = _LONGEST_SLEEP_S
             if self._heap:
                 delay_s = min(delay_s, max(0, self._heap[0][0] - self._clock.now_ms()) / 1000)
+            # Not wait_for: when the event is set in the moment of the cancellation, Python 3.11's forgets the latter.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._earlier.wait(), delay_s)
+                async with asyncio.timeout(delay_s):
+                    await self._earlier.wait()
 
     async def _expire_due(self) -> None:
         while self._heap and self._heap[0][0] <= self._clock.now_ms():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from tests.support.log import records
 from tests.support.peer import Peer
 from tests.support.running import eventually
 from tests.support.server import ServerProcess, running_server
+from tests.support.small_buffers import small_buffers
 from tests.support.stored import stored
 
 BIG = 64 * 1024
@@ -265,18 +264,6 @@ async def test_a_peer_that_answers_no_ping_is_closed_with_4504(tmp_path: Path) -
         server.stop()
         (last,) = [row for row in records(server.data) if row["data"].get("code") == 4504]
         assert last["event"] == "disconnect"
-
-
-@contextmanager
-def small_buffers(data: Path, **settings: Any) -> Iterator[ServerProcess]:
-    """A server whose sockets hold little, so that a peer that does not read is noticed after little."""
-    server = ServerProcess(data, settings)
-    server.entry = "tests.support.small_buffers"
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 @asynchronous

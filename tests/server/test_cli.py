@@ -155,8 +155,10 @@ FAULTS = {
         "session another is missing from the projection",
     ),
     "a projection too many": (
-        "CREATE TEMP TABLE ghost AS SELECT * FROM sessions LIMIT 1; UPDATE ghost SET session_id = 'ghost';"
-        " INSERT INTO sessions SELECT * FROM ghost",
+        (
+            "CREATE TEMP TABLE ghost AS SELECT * FROM sessions LIMIT 1; UPDATE ghost SET session_id = 'ghost';"
+            " INSERT INTO sessions SELECT * FROM ghost"
+        ),
         "record 1008: the projection has 1004 sessions, the log 1003",
     ),
 }

@@ -80,7 +80,7 @@ def verify(path: Path) -> None:
         assert list(archive.verify())
 
 
-INSERT = f"INSERT INTO transitions ({TRANSITION_COLUMNS}) VALUES ({', '.join('?' * 11)})"
+INSERT = f"INSERT INTO transitions ({TRANSITION_COLUMNS}) VALUES ({', '.join('?' * 11)})"  # noqa: S608  # column names of ours
 REPLACE = INSERT.replace("INSERT", "INSERT OR REPLACE", 1)
 UPSERT = f"{INSERT} ON CONFLICT DO UPDATE SET data = 'x'"
 
@@ -130,11 +130,11 @@ STATEMENTS = {
     "all records removed": "DELETE FROM transitions",
     "a record copied over itself": "REPLACE INTO transitions SELECT * FROM transitions WHERE position = 4",
     "a projection ahead of the log": "UPDATE sessions SET version = version + 1",
-    "a projection behind the log": f"UPDATE sessions SET version = 2 WHERE session_id = '{CONNECTED}'",
+    "a projection behind the log": "UPDATE sessions SET version = 2 WHERE session_id = 'a-connected-session'",
     "a projection edited in place": "UPDATE sessions SET subject = 'mallory'",
     "a projection given another name": "UPDATE sessions SET session_id = 'x', version = version + 1",
     "a projection brought to life": "UPDATE sessions SET reason = NULL, idle_deadline_ms = 9999999999999",
-    "a projection without a log": f"INSERT INTO sessions VALUES ('new', {SESSION_VALUES})",
+    "a projection without a log": "INSERT INTO sessions VALUES ('new', " + SESSION_VALUES + ")",  # noqa: S608  # literals of ours
     "a projection put over another": "REPLACE INTO sessions SELECT * FROM sessions",
     "a projection removed": "DELETE FROM sessions",
     "a transition made legal": "INSERT INTO lifecycle VALUES ('revive', 'expired', 'authenticated', '')",
@@ -178,10 +178,14 @@ async def test_an_older_declaration_in_the_file_is_brought_up_to_date_at_open(pa
 
 @asynchronous
 async def test_a_file_that_is_current_is_not_written_at_open(path: Path) -> None:
-    before = path.read_bytes()
+    before = content(path)
     async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail):
         pass
-    assert path.read_bytes() == before
+    assert content(path) == before
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 async def open_and_close(folder: Path) -> None:

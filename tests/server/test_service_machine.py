@@ -31,7 +31,7 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import InterlockError, Overloaded, SessionEnded, TransitionRefused
+from machine.errors import CredentialInvalid, InterlockError, SessionEnded, SessionNotFound, TransitionRefused
 from machine.ledger import Record
 from machine.session import Session, replay
 from server.runtime.recovery import disconnect_orphans
@@ -195,11 +195,14 @@ class Service(RuleBasedStateMachine):
             session_id = self.pick(number)
             try:
                 session = await self.sessions.refresh(session_id, epoch, rotation, "tester")
+            except SessionNotFound:
+                assert await self.log.load(session_id) is None
             except SessionEnded:
                 ended = await self.sessions.load(session_id)
                 assert ended.ended or self.clock.now_ms() >= ended.deadline_ms
-            except InterlockError as refused:
-                assert not isinstance(refused, TransitionRefused | Overloaded)
+            except CredentialInvalid:
+                superseded = await self.sessions.load(session_id)
+                assert (epoch, rotation) != (superseded.epoch, superseded.rotation)
             else:
                 assert session == await self.sessions.load(session_id)
 

@@ -9,12 +9,15 @@ from typing import Any, ParamSpec
 
 P = ParamSpec("P")
 
+LIMIT_S = 60.0
+"""A test that hangs fails instead."""
+
 
 def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """``test`` as a function that pytest can call."""
 
     @functools.wraps(test)
     def run(*arguments: P.args, **keywords: P.kwargs) -> None:
-        asyncio.run(test(*arguments, **keywords))
+        asyncio.run(asyncio.wait_for(test(*arguments, **keywords), LIMIT_S))
 
     return run

@@ -13,7 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 PASSWORD = "correct horse battery staple"
 
-_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+# A connection is given up before the server (uvicorn: after 5 idle seconds) may close it under a request.
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=2)
 
 _numbers = itertools.count(1)
 

@@ -1,10 +1,31 @@
-"""``interlock`` with small send buffers: what the kernel would hold for a peer that does not read, it hardly holds."""
+"""``interlock`` with small send buffers: what the kernel would hold for a peer that does not read, it hardly holds.
+
+So a peer that does not read is noticed after little. Run as a module it is the server itself.
+"""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from server import cli, process
+from tests.support.server import ServerProcess
+
+
+@contextmanager
+def small_buffers(data: Path, **settings: Any) -> Iterator[ServerProcess]:
+    """Such a server, until the context ends."""
+    server = ServerProcess(data, settings)
+    server.entry = "tests.support.small_buffers"
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
 
 _listen = process._listen
 
