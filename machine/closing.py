@@ -37,6 +37,7 @@ class CloseCode(msgspec.Struct, frozen=True):
 _ROWS: Final = (
     CloseCode(1000, "bye", "bye", Next.REST, "Nothing: both sides are done."),
     CloseCode(1001, "draining", "draining", Next.RECONNECT, "Reconnect after a random wait; the server is restarting."),
+    CloseCode(1002, "protocol_error", "protocol error", Next.MEND, "Mend the client; do not retry."),
     CloseCode(1007, "invalid_text", "invalid UTF-8", Next.MEND, "Mend the client; do not retry."),
     CloseCode(1008, "session_not_found", "Session not found", Next.START_ANEW, "Start a new session."),
     CloseCode(1009, "message_too_big", "message too big", Next.MEND, "Mend the client; do not retry."),

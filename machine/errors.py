@@ -16,6 +16,7 @@ InterlockError
 │   └── SessionEnded        was good; its session has ended
 ├── AccountError
 │   ├── AccountExists
+│   ├── PasswordWrong       not the account's current one
 │   └── PasswordRefused     breaks the password rules
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
 ├── Overloaded              too much work waiting; try again later
@@ -117,6 +118,10 @@ class AccountError(InterlockError):
 
 class AccountExists(AccountError):
     """The email address is taken."""
+
+
+class PasswordWrong(AccountError):
+    """What was given as the current password is not it. The session stays as good as it was."""
 
 
 class PasswordRefused(AccountError):

@@ -19,6 +19,7 @@ from machine.errors import (
     NotAuthenticated,
     Overloaded,
     PasswordRefused,
+    PasswordWrong,
     SessionNotFound,
     TransitionRefused,
 )
@@ -177,7 +178,7 @@ async def log_out(
     status_code=200,
     tags=["auth"],
     summary="Change the password",
-    responses=responses(400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordRefused, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordWrong, PasswordRefused, Overloaded),
     security=SECURITY,
 )
 async def change_password(

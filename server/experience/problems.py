@@ -57,6 +57,7 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         "GET /api/session to see where the session stands.",
     ),
     errors.AccountExists: Kind(409, "account-exists", "The email address is taken", "Log in, or use another address."),
+    errors.PasswordWrong: Kind(403, "password-wrong", "The current password is wrong", "Ask the user again."),
     errors.PasswordRefused: Kind(422, "password-refused", "The password breaks a rule", "Choose another password."),
     errors.AccountError: Kind(422, "account-refused", "The account can't be made", "Mend the request."),
     errors.Overloaded: Kind(503, "overloaded", "Too much work is waiting", "Retry after the seconds in Retry-After."),

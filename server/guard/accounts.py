@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from machine.errors import AccountError, CredentialInvalid
+from machine.errors import AccountError, CredentialInvalid, PasswordWrong
 from server.clock import Clock
 from server.guard.passwords import Passwords
 from server.ids import new_id
@@ -70,12 +70,12 @@ class Accounts:
         """Check ``current`` and hash ``new``; nothing changes before :meth:`replace_password`.
 
         Raises:
-            CredentialInvalid: ``current`` is wrong.
+            PasswordWrong: ``current`` is wrong.
             PasswordRefused: ``new`` breaks a rule.
         """
         account = await self._store.by_id(account_id)
         if not await self._passwords.verify(account.password_hash if account else None, current) or account is None:
-            raise CredentialInvalid("the current password is wrong")
+            raise PasswordWrong("the current password is wrong")
         self._passwords.check_rules(new)
         return PasswordChange(account_id, account.password_hash, await self._passwords.hash(new))
 
@@ -83,12 +83,12 @@ class Accounts:
         """Make the new password the account's, durably.
 
         Raises:
-            CredentialInvalid: the password was changed by somebody else in the meantime; nothing changed.
+            PasswordWrong: the password was changed by somebody else in the meantime; nothing changed.
         """
         if not await self._store.set_password(
             change.account_id, change.old_hash, change.new_hash, self._clock.now_ms()
         ):
-            raise CredentialInvalid("the current password is wrong")
+            raise PasswordWrong("the current password is wrong")
 
 
 def normalise_email(email: str) -> str:

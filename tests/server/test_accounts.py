@@ -12,7 +12,7 @@ from pathlib import Path
 import argon2
 import pytest
 
-from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused
+from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
 from server.guard.accounts import Accounts, normalise_email
 from server.guard.passwords import Passwords
 from server.surface.files import open_surface
@@ -132,7 +132,7 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
         for email in ("ada@example.org", "nobody@example.org"):
             with pytest.raises(CredentialInvalid):
                 await accounts.prove(email, "wrong")
-        with pytest.raises(CredentialInvalid):
+        with pytest.raises(PasswordWrong):
             await accounts.prepare_password("acc_nobody", "wrong", PASSWORD)
     assert len(runs) == 3
     known, unknown, _ = map(argon2.extract_parameters, runs)
@@ -144,7 +144,7 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
 async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:
         account = await accounts.register("ada@example.org", PASSWORD)
-        with pytest.raises(CredentialInvalid, match="current password"):
+        with pytest.raises(PasswordWrong, match="current password"):
             await accounts.prepare_password(account.account_id, "wrong", "another long password")
         with pytest.raises(PasswordRefused):
             await accounts.prepare_password(account.account_id, PASSWORD, "short")
@@ -165,7 +165,7 @@ async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
         new = ["the first new password", "the second new password"]
         changes = [await accounts.prepare_password(account.account_id, PASSWORD, each) for each in new]
         outcomes = await asyncio.gather(*map(accounts.replace_password, changes), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes if outcome is not None] == [CredentialInvalid]
+        assert [type(outcome) for outcome in outcomes if outcome is not None] == [PasswordWrong]
         await accounts.prove("ada@example.org", new[outcomes.index(None)])
 
 

@@ -368,7 +368,7 @@ def test_a_login_on_another_users_session_is_refused(server: ServerProcess, call
 def test_a_wrong_current_password_changes_nothing(server: ServerProcess, caller: Caller) -> None:
     before = stored(server.data)
     for current, new, status, name in (
-        ("wrong", "another long password", 401, "credential-invalid"),
+        ("wrong", "another long password", 403, "password-wrong"),
         (PASSWORD, "short", 422, "password-refused"),
     ):
         body = {"current_password": current, "new_password": new}
