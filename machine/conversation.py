@@ -10,7 +10,7 @@ Server → client: ``hello`` (always first), ``transition``, ``refreshed``, ``po
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -18,7 +18,7 @@ from machine.closing import Close
 from machine.errors import MessageRefused
 from machine.ledger import Record
 from machine.session import Session
-from machine.wire import rfc3339, transition_view
+from machine.wire import TransitionView, rfc3339, transition_view
 
 SUBPROTOCOL: Final = "interlock.v1"
 
@@ -40,19 +40,8 @@ class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
     limits: Limits
 
 
-class TransitionMessage(msgspec.Struct, frozen=True, tag_field="type", tag="transition"):
-    """A transition of the own session, just recorded; the fields of :class:`machine.wire.TransitionView`."""
-
-    position: int
-    session_id: str
-    version: int
-    event: str
-    source: str | None
-    target: str
-    at: str
-    actor: str
-    data: dict[str, Any]
-    digest: str
+class TransitionMessage(TransitionView, frozen=True, tag_field="type", tag="transition"):
+    """A transition of the own session, just recorded."""
 
 
 class Refreshed(msgspec.Struct, frozen=True, tag_field="type", tag="refreshed"):

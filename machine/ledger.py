@@ -8,7 +8,7 @@ the UTF-8 JSON array ``[position, session_id, version, event, source, target, at
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -62,23 +62,15 @@ def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
         transition.command_id,
         data,
     )
-    return StoredRow(*payload, hashlib.sha256(previous + _encoder.encode(payload)).digest())
+    return StoredRow(*payload, _digest(previous, payload))
 
 
 def row_digest(previous: bytes, row: StoredRow) -> bytes:
     """What the digest of ``row`` must be, given the digest before it."""
-    payload = (
-        row.position,
-        row.session_id,
-        row.version,
-        row.event,
-        row.source,
-        row.target,
-        row.at_ms,
-        row.actor,
-        row.command_id,
-        row.data,
-    )
+    return _digest(previous, msgspec.structs.astuple(row)[:-1])
+
+
+def _digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:
     return hashlib.sha256(previous + _encoder.encode(payload)).digest()
 
 
