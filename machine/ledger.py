@@ -111,8 +111,8 @@ class Verifier:
     before, the event, its guards (evaluated at the recorded time on the fold so far) and the target are declared, and
     no command id repeats within a session.
 
-    ``live`` is the fold of every session that has not ended; an ended one is handed out by ``feed`` once and forgotten,
-    so memory grows with the sessions that live, not with history.
+    ``live`` is the fold of every session that has not ended; an ended one is handed out by ``feed`` once, and of it only
+    the id is kept.
     """
 
     __slots__ = ("_commands", "_ended", "head", "live", "position")

@@ -19,6 +19,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.types import Message, Scope
 
 from machine.closing import Close
+from machine.wire import rfc3339
 from server.clock import SystemClock
 from server.experience import auth_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
@@ -29,6 +30,7 @@ from server.experience.socket import connect
 from server.guard.accounts import Accounts
 from server.guard.keys import load_keys
 from server.guard.passwords import Passwords
+from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
@@ -43,6 +45,7 @@ _log = structlog.get_logger("interlock.server")
 _NO_CONTENT: Final = 204
 _BODY_LIMIT: Final = 64 * 1024
 _ORPHANS_AT_ONCE: Final = 1024
+_CLOCK_TOLERANCE_MS: Final = 5_000
 
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -105,7 +108,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
     async with open_surface(data, max_waiting=settings.log_queue, on_failure=stop) as surface:
         keys = load_keys(data / "keys")
-        clock = SystemClock(floor_ms=await surface.log.latest_at_ms())
+        latest_ms = await surface.log.latest_at_ms()
+        if latest_ms > SystemClock().now_ms() + _CLOCK_TOLERANCE_MS:
+            _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(SystemClock().now_ms()))
+        clock = SystemClock(floor_ms=latest_ms)
         sessions = Sessions(surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions)
         orphans = await disconnect_orphans(
             surface.log, sessions, settings.node, at_once=min(_ORPHANS_AT_ONCE, settings.log_queue)
@@ -123,11 +129,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         services = Services(
             settings=settings,
             clock=clock,
-            log=surface.log,
             sessions=sessions,
             connections=connections,
             accounts=Accounts(surface.accounts, passwords, clock),
-            tickets=surface.tickets,
+            tickets=Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000)),
             tokens=Tokens(
                 keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
             ),

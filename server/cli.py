@@ -129,9 +129,11 @@ def verify(log: Path | None, data: Path) -> None:
                 for position in archive.verify():
                     progress.update(task, completed=position)
         except LedgerFault as fault:
-            console.print(f"[bold red]fault[/bold red] at {fault}")
+            console.print(f"[bold red]fault[/bold red] at {fault}", soft_wrap=True)
             sys.exit(_EXIT_FAULT)
-    Console(highlight=False).print(f"[green]ok[/green]: {total} records, every one declared and in its place")
+    Console(highlight=False).print(
+        f"[green]ok[/green]: {total} records, every one declared and in its place", soft_wrap=True
+    )
 
 
 @main.command()

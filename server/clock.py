@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+_NS_PER_MS: Final = 1_000_000
 
 
 class Clock(Protocol):
@@ -15,16 +17,19 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The wall clock, held still while it is behind ``floor_ms`` or what it said before.
+    """The wall clock, which never goes backwards and never stands still.
 
     ``floor_ms`` is the time of the newest record at start: a clock that was set back must not bring overdue sessions back
-    to life.
+    to life. While the wall clock is behind it, or behind what was said before, time goes on from there at its usual pace.
     """
 
     def __init__(self, floor_ms: int = 0) -> None:
-        self._latest_ms = floor_ms
+        self._latest_ns = floor_ms * _NS_PER_MS
+        self._monotonic_ns = time.monotonic_ns()
 
     def now_ms(self) -> int:
         """See :meth:`Clock.now_ms`."""
-        self._latest_ms = max(self._latest_ms, time.time_ns() // 1_000_000)
-        return self._latest_ms
+        monotonic_ns = time.monotonic_ns()
+        self._latest_ns = max(time.time_ns(), self._latest_ns + monotonic_ns - self._monotonic_ns)
+        self._monotonic_ns = monotonic_ns
+        return self._latest_ns // _NS_PER_MS

@@ -7,12 +7,11 @@ import msgspec
 from server.clock import Clock
 from server.guard.accounts import Accounts
 from server.guard.keys import Keys
+from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.runtime.connections import Connections
 from server.runtime.sessions import Sessions
 from server.settings import Settings
-from server.surface.log import TransitionLog
-from server.surface.tickets import TicketStore
 
 
 class Services(msgspec.Struct):
@@ -20,11 +19,10 @@ class Services(msgspec.Struct):
 
     settings: Settings
     clock: Clock
-    log: TransitionLog
     sessions: Sessions
     connections: Connections
     accounts: Accounts
-    tickets: TicketStore
+    tickets: Tickets
     tokens: Tokens
     keys: Keys
     draining: bool = False

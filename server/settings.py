@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     origins: Annotated[
         tuple[str, ...],
-        _doc("Browser origins that may use cookies and WebSockets, besides the server's own; comma-separated."),
+        _doc("Browser origins whose pages may open WebSockets and post, besides the server's own; comma-separated."),
     ] = ()
     issuer: Annotated[str, Meta(min_length=1), _doc("`iss` of access tokens.")] = "interlock"
     audience: Annotated[str, Meta(min_length=1), _doc("`aud` of access tokens.")] = "interlock"

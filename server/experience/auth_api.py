@@ -192,11 +192,12 @@ async def change_password(
     if data is None:
         raise RequestRefused(400, "send current_password and new_password")
     change = await services.accounts.prepare_password(session.subject, data.current_password, data.new_password)
+    # First the own session, through the door: hashing took a while, and if it was revoked meanwhile nothing may happen.
+    session = await services.sessions.authenticate(session, session.subject, "password_change")
     # Before, so that a crash in between leaves nobody in who should be out; after, for whoever came in meanwhile.
     await end_others(services, session, "password_changed")
-    await services.accounts.replace_password(change)
+    await services.accounts.replace_password(change, session)
     await end_others(services, session, "password_changed")
-    session = await services.sessions.authenticate(session, session.subject, "password_change")
     return token_answer(services, request.scope, session, 200)
 
 

@@ -44,7 +44,7 @@ async def ready(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
 
 
 def _failure(services: Services) -> str | None:
-    return None if services.log.failure is None else _STOPPED
+    return None if services.sessions.failure is None else _STOPPED
 
 
 def _health(trouble: str | None) -> Response[HealthAnswer]:

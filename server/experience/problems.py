@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem details. One table: what was raised → status, type, title.
 
-The ``type`` is a stable URN; its last part is the anchor in docs/reference/problems. ``detail`` never quotes what the client
+The ``type`` is a stable URN; its last part is the anchor in docs/reference/problems. ``detail`` never quotes a value the client
 sent, so no secret comes back.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import asyncio
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response, delete, get, post
@@ -18,10 +18,9 @@ from machine.session import Session
 from machine.wire import SessionView, TransitionView, session_view, transition_view
 from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer, token_answer
 from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page, services_of
-from server.experience.credentials import bearer, caller, prove_access_token, ticket_hash
+from server.experience.credentials import bearer, caller, prove_access_token
 from server.experience.problems import RequestRefused, responses
 from server.services import Services
-from server.surface.tickets import Ticket
 
 _MAX_PAGE: Final = 1000
 
@@ -91,14 +90,8 @@ async def buy_ticket(
     if session.subject is None or token is None:
         raise NotAuthenticated("log in first: an anonymous session never connects")
     proof = await prove_access_token(services, token)
-    ticket = secrets.token_urlsafe(32)
-    now_ms = services.clock.now_ms()
-    lifetime_ms = round(services.settings.ticket_s * 1000)
-    await services.tickets.add(
-        Ticket(ticket_hash(ticket), session.session_id, session.epoch, proof.authorised_until_ms, now_ms + lifetime_ms),
-        now_ms,
-    )
-    return Response(TicketAnswer(ticket, lifetime_ms // 1000), status_code=201)
+    ticket = await services.tickets.issue(session, proof.authorised_until_ms)
+    return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)
 
 
 @get(
@@ -147,7 +140,8 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> EndedAnswer:
 async def end_others(services: Services, own: Session, reason: RevocationReason) -> int:
     """End every session of ``own``'s subject but ``own``; how many there were."""
     others = [s for s in await _own_sessions(services, own) if s.session_id != own.session_id]
-    return sum([await services.sessions.end(session, reason, own.subject or "anonymous") for session in others])
+    actor = own.subject or "anonymous"
+    return sum(await asyncio.gather(*(services.sessions.end(session, reason, actor) for session in others)))
 
 
 async def _own_sessions(services: Services, own: Session) -> list[Session]:

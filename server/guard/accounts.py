@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from machine.errors import AccountError, CredentialInvalid, PasswordWrong
+from machine.session import Session
 from server.clock import Clock
 from server.guard.passwords import Passwords
 from server.ids import new_id
@@ -79,14 +80,14 @@ class Accounts:
         self._passwords.check_rules(new)
         return PasswordChange(account_id, account.password_hash, await self._passwords.hash(new))
 
-    async def replace_password(self, change: PasswordChange) -> None:
-        """Make the new password the account's, durably.
+    async def replace_password(self, change: PasswordChange, session: Session) -> None:
+        """Make the new password the account's, durably, unless ``session``, which asks, has been revoked by then.
 
         Raises:
-            PasswordWrong: the password was changed by somebody else in the meantime; nothing changed.
+            PasswordWrong: the password was changed by somebody else, or the session ended, in the meantime; nothing changed.
         """
         if not await self._store.set_password(
-            change.account_id, change.old_hash, change.new_hash, self._clock.now_ms()
+            change.account_id, change.old_hash, change.new_hash, self._clock.now_ms(), session.session_id
         ):
             raise PasswordWrong("the current password is wrong")
 

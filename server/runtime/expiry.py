@@ -91,6 +91,9 @@ class Expiry:
             with suppress(SurfaceFailed):
                 self._sessions.check_alive()
                 self._push(self._clock.now_ms() + _RETRY_MS, session_id)
+        except Exception:  # noqa: BLE001  # one session's trouble must not be the end of all expiry
+            _log.exception("expiry.failed", session_id=session_id)
+            self._push(self._clock.now_ms() + _RETRY_MS, session_id)
 
     def _push(self, deadline_ms: int, session_id: str) -> None:
         heapq.heappush(self._heap, (deadline_ms, session_id))

@@ -63,10 +63,16 @@ class Sessions:
         self._cache: dict[str, Session] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._listeners: list[Listener] = []
+        self._touching: set[str] = set()
 
     def subscribe(self, listener: Listener) -> None:
         """Have ``listener`` told of every transition from now on."""
         self._listeners.append(listener)
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing more is acknowledged, or None while all is well."""
+        return self._log.failure
 
     def check_alive(self) -> None:
         """Refuse once the log has stopped: memory may then hold what disk does not.
@@ -161,9 +167,15 @@ class Sessions:
         Raises:
             SessionEnded: it ended since the caller looked.
         """
-        if not touch_due(session, self._clock.now_ms()):
+        session_id = session.session_id
+        # What is in memory may be newer than what the caller holds, and another request's touch may be under way.
+        if session_id in self._touching or not touch_due(self.cached(session_id) or session, self._clock.now_ms()):
             return session
-        return await self._submit_alive(session.session_id, session.subject or "anonymous", Touch())
+        self._touching.add(session_id)
+        try:
+            return await self._submit_alive(session_id, session.subject or "anonymous", Touch())
+        finally:
+            self._touching.discard(session_id)
 
     async def authenticate(self, session: Session | None, subject: str, method: str) -> Session:
         """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.

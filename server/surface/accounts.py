@@ -43,8 +43,12 @@ class AccountStore(Protocol):
         """The account with this id, or None."""
         ...
 
-    async def set_password(self, account_id: str, old_hash: str, new_hash: str, at_ms: int) -> bool:
-        """Replace ``old_hash`` durably; False, and nothing changed, when it is no longer the account's."""
+    async def set_password(self, account_id: str, old_hash: str, new_hash: str, at_ms: int, session_id: str) -> bool:
+        """Replace ``old_hash`` durably; False, and nothing changed, when it is no longer the account's.
+
+        Nor when session ``session_id``, on whose behalf it is done, has ended: that is checked in the order of the log, after
+        every acknowledged revocation.
+        """
         ...
 
 
@@ -77,14 +81,15 @@ class SqliteAccounts:
         """See :meth:`AccountStore.by_id`."""
         return await self._one("account_id", account_id)
 
-    async def set_password(self, account_id: str, old_hash: str, new_hash: str, at_ms: int) -> bool:
+    async def set_password(self, account_id: str, old_hash: str, new_hash: str, at_ms: int, session_id: str) -> bool:
         """See :meth:`AccountStore.set_password`."""
 
         def run(connection: Connection) -> bool:
             changed = connection.execute(
                 "UPDATE accounts SET password_hash = ?, password_changed_at_ms = ?"
-                " WHERE account_id = ? AND password_hash = ?",
-                (new_hash, at_ms, account_id, old_hash),
+                " WHERE account_id = ? AND password_hash = ?"
+                " AND EXISTS (SELECT 1 FROM sessions WHERE session_id = ? AND reason IS NULL)",
+                (new_hash, at_ms, account_id, old_hash, session_id),
             )
             return bool(changed.rowcount)
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import sqlite_utils
 
 from machine.errors import LedgerFault, SurfaceFailed
@@ -71,7 +70,7 @@ class Archive:
             raise LedgerFault(position, f"session {session.session_id} is missing from the projection")
         try:
             projected: Session | None = session_from(row)
-        except msgspec.MsgspecError:
+        except SurfaceFailed:
             projected = None
         if projected != session:
             raise LedgerFault(position, f"the projection of session {session.session_id} differs from its log")

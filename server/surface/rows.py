@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from machine.commands import Policy
+from machine.errors import SurfaceFailed
 from machine.ledger import StoredRow
 from machine.session import Connection, Session
 
@@ -83,7 +84,11 @@ def all_values(session: Session) -> tuple[Any, ...]:
 
 
 def session_from(row: tuple[Any, ...]) -> Session:
-    """The session in a row of SESSION_COLUMNS."""
+    """The session in a row of SESSION_COLUMNS.
+
+    Raises:
+        SurfaceFailed: the row can't be read: it was not written by a server.
+    """
     (
         state,
         version,
@@ -111,7 +116,7 @@ def session_from(row: tuple[Any, ...]) -> Session:
         epoch=epoch,
         rotation=rotation,
         rotated_at_ms=rotated_at_ms,
-        connections=_connections_decoder.decode(connections),
+        connections=_connections(session_id, connections),
         created_at_ms=created_at_ms,
         updated_at_ms=updated_at_ms,
         idle_deadline_ms=idle_deadline_ms,
@@ -119,3 +124,10 @@ def session_from(row: tuple[Any, ...]) -> Session:
         policy=Policy(idle_timeout_ms, absolute_timeout_ms, connection_limit, refresh_grace_ms),
         reason=reason,
     )
+
+
+def _connections(session_id: str, text: str) -> tuple[Connection, ...]:
+    try:
+        return _connections_decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise SurfaceFailed(f"the projection of session {session_id} can't be read: {error}") from None

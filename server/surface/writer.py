@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import sqlite_utils
 
-from machine.errors import InterlockError, Overloaded, RecordRefused, SurfaceFailed
+from machine.errors import Overloaded, RecordRefused, SurfaceFailed
 from server.surface.engine import Connection, Error, IntegrityError, is_busy
 
 T = TypeVar("T")
@@ -107,7 +107,10 @@ class Writer:
                 unit = self._queue.get()
             stopping = unit is None
             if units:
-                outcomes = self._commit(units)
+                try:
+                    outcomes = self._commit(units)
+                except Exception as error:  # noqa: BLE001  # a dead thread would leave every caller waiting for ever
+                    outcomes = self._fail(error, units)
                 self._loop.call_soon_threadsafe(self._resolve, units, outcomes)
         self._connection.close()
 
@@ -154,7 +157,9 @@ class Writer:
             self._undo("ROLLBACK TO unit")
             try:
                 return unit.diagnose(self._connection, error)
-            except InterlockError as diagnosed:
+            except Error:
+                raise
+            except Exception as diagnosed:  # noqa: BLE001  # an InterlockError, or a fault of ours: its caller's either way
                 return diagnosed
         except Error:
             raise

@@ -247,7 +247,7 @@ class TransitionLogContract:
 
 
 class AccountStoreContract:
-    """:class:`server.surface.accounts.AccountStore`."""
+    """:class:`server.surface.accounts.AccountStore`, beside a log with the sessions ``living`` and ``ended``."""
 
     ADA = Account("acc_1", "ada@example.org", "hash-1", 1, 1)
 
@@ -276,13 +276,18 @@ class AccountStoreContract:
     async def test_a_password_is_replaced_if_it_still_is_the_one_that_was_checked(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as store:
             await store.add(self.ADA)
-            changed = await asyncio.gather(*(store.set_password("acc_1", "hash-1", f"new-{n}", n) for n in range(5)))
+            for session_id in ("ended", "no-such-session"):
+                assert not await store.set_password("acc_1", "hash-1", "new", 9, session_id)
+            assert await store.by_id("acc_1") == self.ADA
+            changed = await asyncio.gather(
+                *(store.set_password("acc_1", "hash-1", f"new-{n}", n, "living") for n in range(5))
+            )
             assert changed.count(True) == 1
             winner = changed.index(True)
             account = await store.by_id("acc_1")
             assert account is not None
             assert (account.password_hash, account.password_changed_at_ms) == (f"new-{winner}", winner)
-            assert not await store.set_password("nobody", "hash-1", "new", 9)
+            assert not await store.set_password("nobody", "hash-1", "new", 9, "living")
 
 
 class TicketStoreContract:

@@ -13,13 +13,19 @@ import argon2
 import pytest
 
 from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
+from machine.session import absent
 from server.guard.accounts import Accounts, normalise_email
 from server.guard.passwords import Passwords
 from server.surface.files import open_surface
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
+from tests.support.steps import Story
 
 PASSWORD = "correct horse battery staple"
+
+
+LIVING = absent("living")
+"""The session that asks; the store looks up whether it lives."""
 
 
 def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
@@ -30,6 +36,7 @@ def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
 async def accounts_in(folder: Path, passwords: Passwords | None = None) -> AsyncIterator[Accounts]:
     passwords = passwords or cheap()
     async with open_surface(folder, max_waiting=100, on_failure=pytest.fail) as surface:
+        await surface.log.append(Story(LIVING.session_id).begin())
         yield Accounts(surface.accounts, passwords, HandClock())
     passwords.close()
 
@@ -151,7 +158,7 @@ async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
         change = await accounts.prepare_password(account.account_id, PASSWORD, "another long password")
         await accounts.prove("ada@example.org", PASSWORD)
         assert await accounts.still_proved(account)
-        await accounts.replace_password(change)
+        await accounts.replace_password(change, LIVING)
         assert not await accounts.still_proved(account)
         await accounts.prove("ada@example.org", "another long password")
         with pytest.raises(CredentialInvalid):
@@ -164,7 +171,9 @@ async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
         account = await accounts.register("ada@example.org", PASSWORD)
         new = ["the first new password", "the second new password"]
         changes = [await accounts.prepare_password(account.account_id, PASSWORD, each) for each in new]
-        outcomes = await asyncio.gather(*map(accounts.replace_password, changes), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(accounts.replace_password(change, LIVING) for change in changes), return_exceptions=True
+        )
         assert [type(outcome) for outcome in outcomes if outcome is not None] == [PasswordWrong]
         await accounts.prove("ada@example.org", new[outcomes.index(None)])
 

@@ -68,7 +68,7 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
 
         async def late(*arguments: Any) -> Session:
             change = await services.accounts.prepare_password(subject, PASSWORD, "another long password")
-            await services.accounts.replace_password(change)
+            await services.accounts.replace_password(change, (await services.sessions.begin("anonymous")).session)
             begun.append(await authenticate(*arguments))
             return begun[0]
 
@@ -76,6 +76,33 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
         answer = await http.post("/api/auth/login", json=ADA)
         assert (answer.status_code, answer.json()["type"]) == (401, "urn:interlock:problem:credential-invalid")
         assert (await services.sessions.load(begun[0].session_id)).reason == "password_changed"
+
+
+@asynchronous
+async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash takes a while; who was thrown out in that time changes nothing and throws nobody else out."""
+    async with served(tmp_path) as (services, http):
+        (await http.post("/api/auth/register", json=ADA)).raise_for_status()
+        thief, owner = [(await http.post("/api/auth/login", json=ADA)).raise_for_status().json() for _ in range(2)]
+        prepare = services.accounts.prepare_password
+
+        async def slow(*arguments: Any) -> Any:
+            change = await prepare(*arguments)
+            await services.sessions.end(await services.sessions.load(thief["session_id"]), "revoked", "owner")
+            return change
+
+        monkeypatch.setattr(services.accounts, "prepare_password", slow)
+        answer = await http.post(
+            "/api/auth/password",
+            json={"current_password": PASSWORD, "new_password": "another long password"},
+            headers={"Authorization": f"Bearer {thief['access_token']}"},
+        )
+        assert (answer.status_code, answer.json()["reason"]) == (401, "revoked")
+        assert (await http.post("/api/auth/login", json=ADA)).status_code == 200
+        bearer = {"Authorization": f"Bearer {owner['access_token']}"}
+        assert (await http.get("/api/session", headers=bearer)).status_code == 200
 
 
 @asynchronous

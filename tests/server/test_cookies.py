@@ -148,7 +148,9 @@ def test_logout_by_cookie_ends_the_session_and_clears_the_cookie(page: Page) -> 
         "/api/auth/password",
     ],
 )
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://app.example", f"{APP}.evil.example", "x"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://app.example", f"{APP}.evil.example", "x", "http://["]
+)
 def test_a_foreign_page_is_refused_and_changes_nothing(
     page: Page, server: ServerProcess, path: str, origin: str
 ) -> None:

@@ -116,7 +116,9 @@ class BusyLog(MemoryLog):
         return refused
 
 
-@pytest.mark.parametrize("error", [Overloaded(), SurfaceFailed("a read failed")], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [Overloaded(), SurfaceFailed("a read failed"), ZeroDivisionError()], ids=lambda e: type(e).__name__
+)
 @asynchronous
 async def test_what_the_log_did_not_take_is_asked_again(error: Exception) -> None:
     log = BusyLog()
@@ -257,10 +259,17 @@ def test_a_port_may_leave_while_it_is_told() -> None:
     assert len(connections) == 0
 
 
-def test_the_clock_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = iter([1_000, 500, 1_500])
-    monkeypatch.setattr(time, "time_ns", lambda: next(readings) * 1_000_000)
+def test_the_clock_never_goes_back_and_never_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall, steady = iter([1_000, 500, 500, 1_500]), iter([0, 0, 10, 30, 40])
+    monkeypatch.setattr(time, "time_ns", lambda: next(wall) * 1_000_000)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(steady) * 1_000_000)
     clock = SystemClock(floor_ms=700)
-    assert [clock.now_ms() for _ in range(3)] == [1_000, 1_000, 1_500]
+    assert [clock.now_ms() for _ in range(4)] == [1_000, 1_010, 1_030, 1_500]
+
+
+def test_a_log_from_the_future_does_not_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    steady = iter([5, 5, 9])
     monkeypatch.setattr(time, "time_ns", lambda: 0)
-    assert SystemClock(floor_ms=700).now_ms() == 700
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(steady) * 1_000_000)
+    clock = SystemClock(floor_ms=700)
+    assert [clock.now_ms(), clock.now_ms()] == [700, 704]

@@ -283,6 +283,16 @@ async def test_activity_is_written_once_per_tenth_of_the_idle_timeout() -> None:
 
 
 @asynchronous
+async def test_activity_of_many_requests_at_once_is_written_once() -> None:
+    door = Door()
+    session = (await door.sessions.begin("anonymous")).session
+    door.clock.time_ms += POLICY.idle_timeout_ms // 2
+    await asyncio.gather(*(door.sessions.touch(session) for _ in range(40)))
+    await asyncio.gather(*(door.sessions.touch(session) for _ in range(40)))
+    assert [event for event, _ in door.heard] == ["create", "touch"]
+
+
+@asynchronous
 async def test_ending_twice_is_told_apart() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).session

@@ -100,7 +100,7 @@ async def log_in(services: Services) -> tuple[Session, str]:
 
 
 async def events(services: Services, session: Session) -> list[str]:
-    return [record.transition.event for record in await services.log.history(session.session_id, 0, 100)]
+    return [record.transition.event for record in await services.sessions.history(session.session_id, 0, 100)]
 
 
 def meanwhile(services: Services, monkeypatch: pytest.MonkeyPatch, change: Callable[[], Awaitable[object]]) -> None:
@@ -130,7 +130,7 @@ async def test_a_connection_from_hello_to_goodbye(tmp_path: Path) -> None:
         wire.leave(1001)
         await running
         assert await events(services, session) == ["create", "authenticate", "connect", "disconnect"]
-        last = (await services.log.history(session.session_id, 3, 1))[0].transition
+        last = (await services.sessions.history(session.session_id, 3, 1))[0].transition
         assert msgspec.to_builtins(last.data)["code"] == 1001
         assert len(services.connections) == 0
 
@@ -277,7 +277,7 @@ async def test_a_handshake_that_cannot_be_proved_in_time_is_closed_with_1013(
     async with services_in(tmp_path, handshake_timeout_s=0.05) as services:
 
         class Stuck:
-            async def take(self, _hash: bytes, _now_ms: int) -> None:
+            async def redeem(self, _ticket: str) -> None:
                 await asyncio.Event().wait()
 
         services.tickets = Stuck()  # type: ignore[assignment]  # it never answers, so it need not be able to

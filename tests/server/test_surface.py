@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from machine.commands import Revoke
 from machine.errors import RecordRefused, SurfaceFailed
 from server.surface.accounts import AccountStore
 from server.surface.archive import open_archive
@@ -50,6 +51,9 @@ class TestSqliteAccounts(AccountStoreContract):
     @asynccontextmanager
     async def open(self, folder: Path) -> AsyncIterator[AccountStore]:
         async with opened(folder) as surface:
+            await surface.log.append(Story("living").begin())
+            await surface.log.append((ended := Story("ended")).begin())
+            await surface.log.append(ended.tell(Revoke("logout")))
             yield surface.accounts
 
 

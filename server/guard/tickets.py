@@ -1,0 +1,49 @@
+"""Tickets: single-use secrets for WebSocket handshakes that can't carry a header."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from machine.errors import CredentialInvalid
+from machine.session import Session
+from server.clock import Clock
+from server.surface.tickets import Ticket, TicketStore
+
+
+class Tickets:
+    """Issues tickets and takes them back. Only their hashes are stored.
+
+    ``lifetime_ms``: how long a ticket may wait to be used.
+    """
+
+    def __init__(self, store: TicketStore, clock: Clock, *, lifetime_ms: int) -> None:
+        self.lifetime_ms = lifetime_ms
+        self._store = store
+        self._clock = clock
+
+    async def issue(self, session: Session, authorised_until_ms: int) -> str:
+        """A ticket for one connection of ``session``, which may stay open until ``authorised_until_ms``."""
+        ticket = secrets.token_urlsafe(32)
+        now_ms = self._clock.now_ms()
+        await self._store.add(
+            Ticket(_hash(ticket), session.session_id, session.epoch, authorised_until_ms, now_ms + self.lifetime_ms),
+            now_ms,
+        )
+        return ticket
+
+    async def redeem(self, ticket: str) -> Ticket:
+        """What ``ticket`` was issued for; it is used up by this.
+
+        Raises:
+            CredentialInvalid: it is unknown, used up or expired.
+        """
+        taken = await self._store.take(_hash(ticket), self._clock.now_ms())
+        if taken is None:
+            raise CredentialInvalid("the ticket is unknown, used up or expired")
+        return taken
+
+
+def _hash(ticket: str) -> bytes:
+    """What is stored of ``ticket``: its SHA-256. 256 random bits need no slower hash."""
+    return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).digest()
