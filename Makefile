@@ -70,7 +70,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  || { echo "Interlock needs Python 3.11 or newer; set PYTHON=/path/to/it" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv \
 	  || { echo "could not make .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@echo "installing into .venv (once)" >&2
+	@echo "installing into .venv: once, about a minute" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
