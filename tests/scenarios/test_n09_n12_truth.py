@@ -195,6 +195,10 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             await tab.log_in(email)
             assert (await tab.request("POST", "/api/session/ticket")).status_code == 201
 
+            wrong = {"current_password": "not the current one", "new_password": PASSWORD}
+            expect(await tab.request("POST", "/api/auth/password", json=wrong), "password-wrong")
+            assert (await tab.session())["state"] == "authenticated"
+
             expect(await tab.log_in(taken), "transition-refused")
             assert (await tab.session())["state"] == "authenticated"
 
