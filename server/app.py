@@ -113,8 +113,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(SystemClock().now_ms()))
         clock = SystemClock(floor_ms=latest_ms)
         sessions = Sessions(surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions)
-        orphans = await disconnect_orphans(
-            surface.log, sessions, settings.node, at_once=min(_ORPHANS_AT_ONCE, settings.log_queue)
+        at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
+        # This process alone has the log open, so whatever a node is called that opened a connection, it is dead.
+        orphans = sum(
+            [await disconnect_orphans(surface.log, sessions, n, at_once=at_once) for n in await surface.log.nodes()]
         )
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())

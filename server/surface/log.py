@@ -62,6 +62,10 @@ class TransitionLog(Protocol):
         """The sessions that hold at least one connection which ``node`` opened."""
         ...
 
+    async def nodes(self) -> set[str]:
+        """The nodes that opened connections which are still recorded as open."""
+        ...
+
     async def latest_at_ms(self) -> int:
         """The time of the newest record; 0 in an empty log. The server's clock starts no earlier."""
         ...

@@ -137,6 +137,11 @@ class SqliteLog:
         sessions = [session_from(row) for row in await self._reader.rows(_CONNECTED)]
         return [session for session in sessions if any(c.node == node for c in session.connections)]
 
+    async def nodes(self) -> set[str]:
+        """See :meth:`server.surface.log.TransitionLog.nodes`."""
+        sessions = [session_from(row) for row in await self._reader.rows(_CONNECTED)]
+        return {connection.node for session in sessions for connection in session.connections}
+
     async def latest_at_ms(self) -> int:
         """See :meth:`server.surface.log.TransitionLog.latest_at_ms`."""
         rows = await self._reader.rows("SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1")

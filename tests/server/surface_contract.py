@@ -47,6 +47,7 @@ class TransitionLogContract:
             assert await log.sessions_of("ada") == []
             assert await log.live_deadlines() == []
             assert await log.connected_on("node-1") == []
+            assert await log.nodes() == set()
             assert await log.latest_at_ms() == 0
 
     @asynchronous
@@ -223,6 +224,7 @@ class TransitionLogContract:
             found = {session.session_id: session for session in await log.connected_on("node-1")}
             assert found == {story.session_id: story.session for story in (here, both)}
             assert [s.session_id for s in await log.connected_on("node-3")] == []
+            assert await log.nodes() == {"node-1", "node-2"}
 
     @asynchronous
     async def test_the_time_of_the_newest_record(self, tmp_path: Path) -> None:

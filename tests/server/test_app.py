@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from machine.commands import Authenticate, Connect
 from machine.session import Session
 from server.app import app_over, create_app, open_services
 from server.services import Services
@@ -103,6 +105,17 @@ async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile
         assert (await http.post("/api/auth/login", json=ADA)).status_code == 200
         bearer = {"Authorization": f"Bearer {owner['access_token']}"}
         assert (await http.get("/api/session", headers=bearer)).status_code == 200
+
+
+@asynchronous
+async def test_a_server_of_another_name_disconnects_what_its_predecessor_left(tmp_path: Path) -> None:
+    settings = Settings(data=str(tmp_path), cheap_passwords_for_tests=True, node="alpha")
+    async with open_services(settings) as services:
+        outcome = await services.sessions.begin("ada", Authenticate("ada", "password"), Connect("con_1", "alpha"))
+        assert outcome.session.state == "connected"
+    async with open_services(msgspec.structs.replace(settings, node="beta")) as services:
+        session = await services.sessions.load(outcome.session.session_id)
+        assert (session.state, session.connections) == ("authenticated", ())
 
 
 @asynchronous

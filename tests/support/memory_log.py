@@ -65,6 +65,9 @@ class MemoryLog:
     async def connected_on(self, node: str) -> list[Session]:
         return [s for s in self._sessions.values() if any(c.node == node for c in s.connections)]
 
+    async def nodes(self) -> set[str]:
+        return {connection.node for session in self._sessions.values() for connection in session.connections}
+
     async def latest_at_ms(self) -> int:
         return self._latest_at_ms
 
