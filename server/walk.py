@@ -15,7 +15,7 @@ SESSION=$(curl -s -X POST $URL/api/session); echo "$SESSION"
 
 # 2. Somebody makes an account
 ADA='{{"email": "ada@example.org", "password": "correct horse battery staple"}}'
-curl -s -w '\\n' $URL/api/auth/register -H 'Content-Type: application/json' -d "$ADA"
+echo "$(curl -s $URL/api/auth/register -H 'Content-Type: application/json' -d "$ADA")"
 
 # 3. and logs in: the same session becomes theirs
 bearer() {{ "$PY" -c 'import json, sys; print("Authorization: Bearer", json.loads(sys.argv[1])["access_token"])' "$1"; }}
@@ -34,14 +34,15 @@ with connect(address, additional_headers=headers, subprotocols=["interlock.v1"])
             print("socket: " + socket.recv() + "\\n", end="", flush=True)
     except ConnectionClosed as closed:
         print("socket: closed,", closed.rcvd.code, closed.rcvd.reason)
-' $URL "$(bearer "$LOGIN")" & sleep 1
+' $URL "$(bearer "$LOGIN")" &
+until curl -s $URL/api/session -H "$(bearer "$LOGIN")" | grep -q '"state":"connected"'; do sleep 0.2; done
 
 # 5. Everything that happened, as recorded
-curl -s -w '\\n' $URL/api/session/transitions -H "$(bearer "$LOGIN")"
+echo "$(curl -s $URL/api/session/transitions -H "$(bearer "$LOGIN")")"
 
 # 6. Elsewhere the same person logs in and ends all other sessions: the socket hears of it and closes with 4403
 ELSEWHERE=$(curl -s $URL/api/auth/login -H 'Content-Type: application/json' -d "$ADA")
-curl -s -w '\\n' -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")"; sleep 1
+echo "$(curl -s -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")")"; wait $!
 """
 """Shell text with two blanks: ``url``, and ``python``, an interpreter that has websockets. The README's tour is this text;
 a test runs it."""

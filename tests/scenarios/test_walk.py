@@ -32,10 +32,10 @@ def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: P
             env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"},
         )
     try:
-        run(eventually(lambda: "sleep 1\n\n" in printed.read_text(), 30))
+        run(eventually(lambda: "wait $!\n\n" in printed.read_text(), 30))
         _, rule, walk = printed.read_text().partition("copy, paste")
         assert rule
-        walk = walk.partition("\n")[2].rpartition("sleep 1\n")[0] + "sleep 1\n"
+        walk = walk.partition("\n")[2].rpartition("wait $!\n")[0] + "wait $!\n"
         for again in range(2):
             walked = subprocess.run(
                 [bash], input=walk, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True
