@@ -34,11 +34,12 @@ from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
-from server.runtime.recovery import disconnect_orphans
+from server.runtime.recovery import disconnect_orphans, trace_missed
 from server.runtime.sessions import Sessions
 from server.services import Services
 from server.settings import Settings
 from server.surface.files import open_surface
+from server.trace import open_trace
 
 _log = structlog.get_logger("interlock.server")
 
@@ -106,18 +107,25 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         _log.critical("surface.failed", failure=failure)
         connections.close_all(Close("internal_error"))
 
-    async with open_surface(data, max_waiting=settings.log_queue, on_failure=stop) as surface:
+    async with (
+        open_trace(settings.trace, settings.node) as trace,
+        open_surface(data, max_waiting=settings.log_queue, on_failure=stop, on_commit=trace.appended) as surface,
+    ):
         keys = load_keys(data / "keys")
         latest_ms = await surface.log.latest_at_ms()
         if latest_ms > SystemClock().now_ms() + _CLOCK_TOLERANCE_MS:
             _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(SystemClock().now_ms()))
         clock = SystemClock(floor_ms=latest_ms)
-        sessions = Sessions(surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions)
+        sessions = Sessions(
+            surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=trace
+        )
+        await trace_missed(surface.log, trace)
         at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
         # This process alone has the log open, so whatever a node is called that opened a connection, it is dead.
         orphans = sum(
             [await disconnect_orphans(surface.log, sessions, n, at_once=at_once) for n in await surface.log.nodes()]
         )
+        trace.recovered()
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
@@ -139,6 +147,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
             ),
             keys=keys,
+            trace=trace,
         )
         expiring = asyncio.create_task(expiry.run(), name="interlock-expiry")
         if settings.cheap_passwords_for_tests:

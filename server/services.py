@@ -12,6 +12,7 @@ from server.guard.tokens import Tokens
 from server.runtime.connections import Connections
 from server.runtime.sessions import Sessions
 from server.settings import Settings
+from server.trace import Untraced
 
 
 class Services(msgspec.Struct):
@@ -25,4 +26,5 @@ class Services(msgspec.Struct):
     tickets: Tickets
     tokens: Tokens
     keys: Keys
+    trace: Untraced
     draining: bool = False

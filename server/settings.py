@@ -78,6 +78,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     cached_sessions: Annotated[Count, _doc("Sessions kept in memory; the others are one read away.")] = 200_000
     log_queue: Annotated[Count, _doc("Writes that may wait for the disk before callers get 503.")] = 20_000
+    trace: Annotated[
+        str, _doc("File to append a trace to, one JSON line for each thing done, for checking; empty writes none.")
+    ] = ""
     log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$"), _doc("debug, info, warning or error.")] = (
         "info"
     )

@@ -89,7 +89,18 @@ class Socket:
     lives only while there is something to send.
     """
 
-    __slots__ = ("_abort", "_accepted", "_conversation", "_epoch", "_send", "_sending", "_services", "_timer")
+    __slots__ = (
+        "_abort",
+        "_accepted",
+        "_conversation",
+        "_epoch",
+        "_open",
+        "_seen",
+        "_send",
+        "_sending",
+        "_services",
+        "_timer",
+    )
 
     def __init__(self, services: Services, scope: Any, send: Send, connection_id: str, proof: Proof) -> None:
         self._services = services
@@ -100,6 +111,9 @@ class Socket:
             connection_id, proof.session, authorised_until_ms=proof.authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
         )
         self._accepted = False
+        # For the trace: greeted and not ended yet, and the session's version that the conversation heard of last.
+        self._open = False
+        self._seen = proof.session.version
         self._sending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -127,6 +141,7 @@ class Socket:
             services.connections.unregister(conversation.session_id, conversation.connection_id)
             if self._timer is not None:
                 self._timer.cancel()
+            self._trace_end(gone=True)
             await self._record_disconnect(code)
             if self._sending is not None:
                 await self._sending
@@ -134,6 +149,7 @@ class Socket:
     def observe(self, record: Record, session: Session) -> None:
         """See :class:`server.runtime.connections.Port`."""
         self._conversation.observe(record, session)
+        self._seen = session.version
         self._flush()
 
     def close(self, closing: Close) -> None:
@@ -175,6 +191,9 @@ class Socket:
         self._conversation.greet(
             session, ping_interval_ms=round(settings.ping_interval_s * 1000), limits=Limits(message_bytes=MESSAGE_BYTES)
         )
+        self._open = True
+        self._seen = session.version
+        self._services.trace.opened(session.session_id, self._conversation.connection_id, session.version)
 
     async def _receive_all(self, receive: Any) -> int:
         while True:
@@ -215,7 +234,19 @@ class Socket:
             self._set_timer()
         self._flush()
 
+    def _trace_end(self, *, gone: bool = False) -> None:
+        """Trace, once, that the open socket was ended by the server, or, when it is ``gone``, by the peer."""
+        conversation, trace = self._conversation, self._services.trace
+        if not self._open or not (gone or conversation.closing):
+            return
+        self._open = False
+        if conversation.closing is not None:
+            trace.closed(conversation.session_id, conversation.connection_id, self._seen, conversation.closing.code)
+        else:
+            trace.dropped(conversation.session_id, conversation.connection_id, self._seen)
+
     def _flush(self) -> None:
+        self._trace_end()
         if self._accepted and self._sending is None:
             self._sending = asyncio.create_task(self._send_all())
 

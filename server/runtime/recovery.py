@@ -1,4 +1,4 @@
-"""What a start has to put right: connections that a dead process of this node left behind in the log."""
+"""What a start has to put right: connections that a dead process left behind in the log, and records it did not trace."""
 
 from __future__ import annotations
 
@@ -9,9 +9,27 @@ from machine.commands import Disconnect
 from machine.errors import TransitionRefused
 from server.runtime.sessions import Sessions, commands
 from server.surface.log import TransitionLog
+from server.trace import Untraced
 
 _ABNORMAL = 1006
 """RFC 6455, 7.4.1: closed without a close frame."""
+
+_PAGE = 1024
+
+
+async def trace_missed(log: TransitionLog, trace: Untraced) -> None:
+    """Begin ``trace`` with what the log holds and it does not: a killed process did not live to write it.
+
+    A new trace of a log that has records tells of the sessions that live; those that ended never appear again.
+    """
+    position = trace.begin()
+    if position is None:
+        return
+    living = {session_id for _, session_id in await log.live_deadlines()}
+    of_all = position > 0
+    while records := await log.after(position, _PAGE):
+        position = records[-1].position
+        trace.missed([r for r in records if of_all or r.transition.session_id in living], position)
 
 
 async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, *, at_once: int = 1024) -> int:

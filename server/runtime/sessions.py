@@ -35,6 +35,7 @@ from machine.session import Session, Standing, absent, decide, evolve, overdue_r
 from server.clock import Clock
 from server.ids import new_session_id, next_id
 from server.surface.log import Step, TransitionLog
+from server.trace import Untraced
 
 Listener = Callable[[Record, Session], None]
 """Told of every recorded transition and the session after it, on the event loop, in the order of each session."""
@@ -52,14 +53,17 @@ class Outcome(msgspec.Struct, frozen=True):
 class Sessions:
     """All sessions. Commands to one session are taken in turn; commands to different ones are written together.
 
-    ``cache_limit``: how many sessions are kept in memory; the rest are one read away.
+    ``cache_limit``: how many sessions are kept in memory; the rest are one read away. ``trace`` hears of every answer.
     """
 
-    def __init__(self, log: TransitionLog, clock: Clock, *, policy: Policy, cache_limit: int) -> None:
+    def __init__(
+        self, log: TransitionLog, clock: Clock, *, policy: Policy, cache_limit: int, trace: Untraced | None = None
+    ) -> None:
         self._log = log
         self._clock = clock
         self._policy = policy
         self._cache_limit = cache_limit
+        self._trace = trace or Untraced()
         self._cache: dict[str, Session] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._listeners: list[Listener] = []
@@ -131,9 +135,12 @@ class Sessions:
         """
         for attempt in range(_CONFLICT_RETRIES):
             try:
-                return await self._submit_once(session_id, asked, first_try=attempt == 0)
+                outcome = await self._submit_once(session_id, asked, first_try=attempt == 0)
             except VersionConflict:
                 self._cache.pop(session_id, None)
+            else:
+                self._trace.acknowledged(session_id, outcome.session.version, outcome.records)
+                return outcome
         raise SurfaceFailed("the session kept changing under another writer")
 
     async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Session:
@@ -269,8 +276,9 @@ class Sessions:
         record = await self._log.recorded(session_id, asked[0].command_id)
         if record is None:
             raise refused
-        session = await self.load(session_id)
-        return Outcome(session, await self._log.history(session_id, record.transition.version - 1, len(asked)))
+        records = await self._log.history(session_id, record.transition.version - 1, len(asked))
+        # Last, so that the answer is not older than what others were told while the records were read.
+        return Outcome(await self.load(session_id), records)
 
     def _settle(self, appended: asyncio.Future[list[Record]], turn: asyncio.Lock, steps: list[Step]) -> None:
         session_id = steps[0].transition.session_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final
@@ -34,12 +34,22 @@ class Surface(msgspec.Struct, frozen=True):
     tickets: TicketStore
 
 
+def _nobody_cares(_outcomes: Sequence[object]) -> None:
+    """What is called after a commit when the caller gives nothing."""
+
+
 @asynccontextmanager
-async def open_surface(data: Path, *, max_waiting: int, on_failure: Callable[[str], None]) -> AsyncIterator[Surface]:
+async def open_surface(
+    data: Path,
+    *,
+    max_waiting: int,
+    on_failure: Callable[[str], None],
+    on_commit: Callable[[Sequence[object]], None] = _nobody_cares,
+) -> AsyncIterator[Surface]:
     """Open (or make) the log in folder ``data`` for this process alone, until the context ends.
 
     ``max_waiting``: how many writes may wait before callers are told Overloaded. ``on_failure`` is called once, on the
-    event loop, should the log stop at an I/O error.
+    event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch.
 
     Raises:
         SurfaceLocked: another server has it open.
@@ -50,7 +60,12 @@ async def open_surface(data: Path, *, max_waiting: int, on_failure: Callable[[st
         database = _prepare(data / LOG_NAME)
         head = ChainHead(database.conn)
         writer = Writer(
-            database, max_waiting=max_waiting, max_batch=_MAX_BATCH, on_undo=head.reread, on_failure=on_failure
+            database,
+            max_waiting=max_waiting,
+            max_batch=_MAX_BATCH,
+            on_undo=head.reread,
+            on_commit=on_commit,
+            on_failure=on_failure,
         )
         writer.start()
         reader = Reader(open_reader(data / LOG_NAME))

@@ -50,6 +50,10 @@ class TransitionLog(Protocol):
         """At most ``limit`` records of the session with a version above ``after_version``, oldest first."""
         ...
 
+    async def after(self, position: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of all sessions with a position above ``position``, oldest first."""
+        ...
+
     async def sessions_of(self, subject: str) -> list[Session]:
         """The subject's sessions that have not ended, oldest first."""
         ...

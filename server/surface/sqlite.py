@@ -38,6 +38,7 @@ _BY_COMMAND: Final = (
 HISTORY: Final = (
     f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE session_id = ? AND version > ? ORDER BY version LIMIT ?"  # noqa: S608  # column names of ours
 )
+_AFTER: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608  # column names of ours
 SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE session_id = ?"  # noqa: S608  # column names of ours
 _OF_SUBJECT: Final = (
     f"SELECT {SESSION_COLUMNS} FROM sessions WHERE subject = ? AND reason IS NULL ORDER BY created_at_ms"  # noqa: S608  # column names of ours
@@ -123,6 +124,10 @@ class SqliteLog:
     async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
         """See :meth:`server.surface.log.TransitionLog.history`."""
         return [parse(stored_row(row)) for row in await self._reader.rows(HISTORY, session_id, after_version, limit)]
+
+    async def after(self, position: int, limit: int) -> list[Record]:
+        """See :meth:`server.surface.log.TransitionLog.after`."""
+        return [parse(stored_row(row)) for row in await self._reader.rows(_AFTER, position, limit)]
 
     async def sessions_of(self, subject: str) -> list[Session]:
         """See :meth:`server.surface.log.TransitionLog.sessions_of`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import sqlite_utils
@@ -46,7 +46,8 @@ class Writer:
     commit is not knowable (a failed fsync may have dropped pages that SQLite believes are written), so everything is
     refused until a restart reads the file again.
 
-    ``on_undo`` is called in the writer's thread after anything was rolled back, to drop what memory held of it.
+    ``on_undo`` is called in the writer's thread after anything was rolled back, to drop what memory held of it;
+    ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Writer:
         max_waiting: int,
         max_batch: int,
         on_undo: Callable[[], None],
+        on_commit: Callable[[Sequence[object]], None],
         on_failure: Callable[[str], None],
     ) -> None:
         self.failure: str | None = None
@@ -63,6 +65,7 @@ class Writer:
         self._max_waiting = max_waiting
         self._max_batch = max_batch
         self._on_undo = on_undo
+        self._on_commit = on_commit
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
@@ -109,6 +112,7 @@ class Writer:
             if units:
                 try:
                     outcomes = self._commit(units)
+                    self._on_commit(outcomes)
                 except Exception as error:  # noqa: BLE001  # a dead thread would leave every caller waiting for ever
                     outcomes = self._fail(error, units)
                 self._loop.call_soon_threadsafe(self._resolve, units, outcomes)

@@ -34,11 +34,17 @@ class _NoLog(MemoryLog):
 
 
 @asynccontextmanager
-async def _in_memory(data: Path, *, max_waiting: int, on_failure: Callable[[str], None]) -> AsyncIterator[Surface]:
-    async with open_surface(data, max_waiting=max_waiting, on_failure=on_failure) as surface:
+async def _in_memory(
+    data: Path,
+    *,
+    max_waiting: int,
+    on_failure: Callable[[str], None],
+    on_commit: Callable[[Sequence[object]], None],
+) -> AsyncIterator[Surface]:
+    async with open_surface(data, max_waiting=max_waiting, on_failure=on_failure, on_commit=on_commit) as surface:
         yield msgspec.structs.replace(surface, log=_NoLog())
 
 
 if __name__ == "__main__":
-    server.app.open_surface = _in_memory  # type: ignore[attr-defined]  # the app has no seam for it
+    server.app.open_surface = _in_memory  # type: ignore[attr-defined, assignment]  # the app has no seam for it
     main()

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.log import histories, verify
 from tests.support.running import eventually, run
+from tests.support.server import check_trace, new_trace
 from tests.support.source import ROOT
 
 
@@ -24,9 +25,22 @@ def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: P
     bash = shutil.which("bash")
     assert bash
     printed = tmp_path / "printed"
+    trace = new_trace(data)
     with printed.open("w") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "server.cli", "serve", "--walk", "--data", str(data), "--port", "0"],
+            [
+                sys.executable,
+                "-m",
+                "server.cli",
+                "serve",
+                "--walk",
+                "--data",
+                str(data),
+                "--port",
+                "0",
+                "--trace",
+                str(trace),
+            ],
             stdout=output,
             cwd=ROOT,
             env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"},
@@ -46,6 +60,7 @@ def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: P
         server.send_signal(signal.SIGTERM)
         assert server.wait(30) == 0
     verify(data)
+    check_trace(trace)
     ends = [history[-1]["data"].get("reason") for history in histories(data).values()]
     assert ends.count("revoked") == 3  # the two of the socket, and the first walk's login elsewhere
     assert not list(tmp_path.glob("*.json"))

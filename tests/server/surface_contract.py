@@ -62,6 +62,18 @@ class TransitionLogContract:
             assert await log.history(story.session_id, 5, 100) == []
 
     @asynchronous
+    async def test_the_whole_log_is_read_in_pages(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            assert await log.after(0, 10) == []
+            one, other = Story(), Story()
+            records = await log.append(one.begin("ada"))
+            records += await log.append(other.begin())
+            records += await log.append(one.touch())
+            assert await log.after(0, 100) == records
+            assert await log.after(1, 2) == records[1:3]
+            assert await log.after(4, 100) == []
+
+    @asynchronous
     async def test_recorded_finds_a_command_of_this_session_only(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story, other = Story(), Story()

@@ -25,7 +25,7 @@ from server.surface.files import open_surface
 from spec.export import artefacts
 from tests.support.client import closed, logged_in
 from tests.support.log import records
-from tests.support.server import ServerProcess, running_server
+from tests.support.server import ServerProcess, check_trace, new_trace, running_server
 from tests.support.steps import Story
 
 SESSION = "the-session-we-look-at"
@@ -262,8 +262,12 @@ def test_a_setting_that_is_none_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_the_walk_is_printed_on_demand(tmp_path: Path) -> None:
+    data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with subprocess.Popen(
-        [sys.executable, "-m", "server.cli", "serve", "--walk", "--port", "0", "--data", str(tmp_path / "data")],
+        [
+            *(sys.executable, "-m", "server.cli", "serve"),
+            *("--walk", "--port", "0", "--data", str(data), "--trace", str(trace)),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -273,6 +277,7 @@ def test_the_walk_is_printed_on_demand(tmp_path: Path) -> None:
         while sum(line.startswith("──") for line in said) < 2 and said[-1]:
             said.append(process.stdout.readline())
         process.terminate()
+    assert check_trace(trace).lines == 1
     url = said[0].split()[3]
     walk = "".join(said)
     assert f"URL={url}" in walk

@@ -161,6 +161,7 @@ def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, 
             max_waiting=10,
             max_batch=2,
             on_undo=lambda: None,
+            on_commit=lambda _outcomes: None,
             on_failure=stops.append,
         )
 

@@ -55,6 +55,10 @@ class MemoryLog:
     async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
         return self._records.get(session_id, [])[after_version : after_version + limit]
 
+    async def after(self, position: int, limit: int) -> list[Record]:
+        records = sorted((r for told in self._records.values() for r in told), key=lambda record: record.position)
+        return records[position : position + limit]
+
     async def sessions_of(self, subject: str) -> list[Session]:
         own = [s for s in self._sessions.values() if s.subject == subject and not s.ended]
         return sorted(own, key=lambda session: session.created_at_ms)

@@ -8,17 +8,35 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
+
+from spec.model.traces import Summary, check
 
 START_TIMEOUT_S = 30.0
 
 
+def new_trace(data: Path) -> Path:
+    """A file for the trace of a server over folder ``data``: in INTERLOCK_TEST_TRACES if that is set, else beside it."""
+    folder = os.environ.get("INTERLOCK_TEST_TRACES")
+    return (Path(folder).resolve() if folder else data.parent) / f"{data.name}-{uuid4().hex}.jsonl"
+
+
+def check_trace(*traces: Path) -> Summary:
+    """Check the traces of the nodes of one log."""
+    with ExitStack() as stack:
+        return check([stack.enter_context(trace.open("rb")) for trace in traces])
+
+
 class ServerProcess:
-    """``interlock serve`` on a free port. ``url`` is its base URL, ``log_path`` where its standard error goes."""
+    """``interlock serve`` on a free port. ``url`` is its base URL, ``log_path`` where its standard error goes.
+
+    ``trace`` is the file of its trace, the same after a restart; with the setting ``trace=""`` it writes none.
+    """
 
     entry = "server.cli"
     """The module that is run; a test that needs another environment around the server has one of its own."""
@@ -28,7 +46,8 @@ class ServerProcess:
         self.url = ""
         self.log_path = data.with_name(f"{data.name}.stderr")
         self.started_in_s = 0.0
-        self._settings = {"port": 0, **settings}
+        self.trace = new_trace(data)
+        self._settings = {"port": 0, "trace": self.trace, **settings}
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -102,10 +121,12 @@ class ServerProcess:
 
 @contextmanager
 def running_server(data: Path, **settings: Any) -> Iterator[ServerProcess]:
-    """A server with ``settings`` (by setting name) over folder ``data``, until the context ends."""
+    """A server with ``settings`` (by setting name) over folder ``data``, until the context ends; then its trace is checked."""
     server = ServerProcess(data, settings)
     server.start()
     try:
         yield server
     finally:
         server.stop()
+    if server.trace.exists():
+        check_trace(server.trace)

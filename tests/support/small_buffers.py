@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from server import cli, process
-from tests.support.server import ServerProcess
+from tests.support.server import ServerProcess, check_trace
 
 
 @contextmanager
@@ -25,6 +25,7 @@ def small_buffers(data: Path, **settings: Any) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.stop()
+    check_trace(server.trace)
 
 
 _listen = process._listen

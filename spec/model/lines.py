@@ -1,0 +1,148 @@
+"""The lines of a trace: their shapes, and reading one.
+
+A trace is what one server process did, in order, one JSON object a line; docs/reference/trace-format.md explains the kinds.
+The server writes these very shapes. What they mean is judged in :mod:`spec.model.rules`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Line(msgspec.Struct, frozen=True, gc=False, tag_field="kind", forbid_unknown_fields=True, omit_defaults=True):
+    """What every line has. ``life`` names one start of the process: it changes when the server was started again."""
+
+    node: str
+    life: str
+
+    @property
+    def kind(self) -> str:
+        """append, ack, open, close, drop or recover."""
+        return str(self.__struct_config__.tag)
+
+
+class Recover(Line, frozen=True, tag="recover"):
+    """The node has read the log again and disconnected what its former self left. ``position``: the log's last one."""
+
+    position: Count
+
+
+class Append(Line, frozen=True, tag="append"):
+    """A record became durable. ``view``: the version the node decided it on. ``data``: what the event carries.
+
+    ``late``: the life that appended it died before it could say so, and a later one says it.
+    """
+
+    session: str
+    command: str
+    version: Count
+    view: Count
+    position: Count
+    event: str
+    source: str | None
+    target: str
+    at_ms: int
+    data: dict[str, Any]
+    late: bool = False
+
+
+class Ack(Line, frozen=True, tag="ack"):
+    """A caller was answered: its command is recorded as ``version``. ``view``: the version the answer tells of."""
+
+    session: str
+    command: str
+    version: Count
+    view: Count
+
+
+class Open(Line, frozen=True, tag="open"):
+    """A socket was greeted with the session as it stood at version ``view``."""
+
+    session: str
+    connection: str
+    view: Count
+
+
+class Close(Line, frozen=True, tag="close"):
+    """The server decided to end an open socket with close code ``code``, having seen version ``view``."""
+
+    session: str
+    connection: str
+    view: Count
+    code: int
+
+
+class Drop(Line, frozen=True, tag="drop"):
+    """An open socket is gone, and the server had not closed it."""
+
+    session: str
+    connection: str
+    view: Count
+
+
+AnyLine: TypeAlias = Append | Ack | Open | Close | Drop | Recover
+"""Each kind of line; all but Recover have ``session``."""
+
+
+class TraceFault(Exception):
+    """The first line that the declaration does not allow.
+
+    ``line`` counts from 1 within the trace of ``node``; ``property`` is a name of :mod:`spec.properties`, or ``format`` for
+    a line that can't be read; ``sentence`` says what is wrong.
+    """
+
+    def __init__(self, line: int, node: str, promise: str, sentence: str) -> None:
+        super().__init__(f"line {line} of {node or 'the trace'}: {promise}: {sentence}")
+        self.line = line
+        self.node = node
+        self.property = promise
+        self.sentence = sentence
+
+
+class _Limits(msgspec.Struct, forbid_unknown_fields=True):
+    idle_timeout_ms: int
+    absolute_timeout_ms: int
+    connection_limit: int
+    refresh_grace_ms: int
+
+
+_TEXT: Final[dict[str, type]] = {"subject": str, "method": str}
+_FIELDS: Final[dict[str, dict[str, type]]] = {
+    "create": {"policy": _Limits},
+    "authenticate": _TEXT,
+    "reauthenticate": _TEXT,
+    "connect": {"connection_id": str, "node": str},
+    "disconnect": {"connection_id": str, "code": int},
+    "refresh": {"epoch": int, "rotation": int},
+    "touch": {},
+    "revoke": {"reason": str},
+    "expire": {"reason": str},
+}
+EVENT_DATA: Final[dict[str, type[msgspec.Struct]]] = {
+    event: msgspec.defstruct(event, list(fields.items()), forbid_unknown_fields=True)
+    for event, fields in _FIELDS.items()
+}
+"""Event name → the shape of its data, written down here once more so that it is compared with the machine's."""
+
+_decoder: Final[msgspec.json.Decoder[AnyLine]] = msgspec.json.Decoder(AnyLine)
+
+
+def parse(text: str | bytes, number: int = 1) -> AnyLine:
+    """The line in ``text``; ``number`` is which line of its trace it is, for the fault.
+
+    An event that is not declared is left to the rules.
+
+    Raises:
+        TraceFault: ``format``: it is not a line of this format.
+    """
+    try:
+        line = _decoder.decode(text)
+        if type(line) is Append and line.event in EVENT_DATA:
+            msgspec.convert(line.data, EVENT_DATA[line.event])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise TraceFault(number, "", "format", f"the line can't be read: {error}") from None
+    return line

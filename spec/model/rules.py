@@ -1,0 +1,396 @@
+"""What a line of a trace may say, given the lines before it: a second opinion that shares no code with the machine.
+
+One :class:`Fold` a session, by a fold of its own over the recorded data; the declared rows come from :mod:`spec.lifecycles`,
+the guards are evaluated here. Each rule names the property it belongs to.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from spec.lifecycles import SESSION
+from spec.model.lines import Ack, Append, Close, Drop, Open
+
+FINAL: Final = frozenset(state.name for state in SESSION.states if state.final)
+_ROWS: Final = {(row.event, row.source, row.target): row.guards for row in SESSION.transitions}
+_KEPT: Final = 64
+_NEVER: Final = -1
+_NOTHING: Final[tuple[None, dict[str, str]]] = (None, {})
+
+
+class Broken(Exception):
+    """A rule does not hold: the property, and the sentence that says how."""
+
+    def __init__(self, promise: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.property = promise
+        self.sentence = sentence
+
+
+class Process:
+    """One trace's server process: its number among the traces, and what its lines have said of itself.
+
+    ``names``: what the node was called, in this life or before. ``recovered``: this life has written its ``recover``.
+    """
+
+    __slots__ = ("life", "names", "number", "recovered")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.names: set[str] = set()
+        self.life = ""
+        self.recovered = False
+
+
+class Ended:
+    """What is kept of a session that ended and that no process can look back on."""
+
+    __slots__ = ("bounds", "commands", "session_id", "version")
+
+    def __init__(self, fold: Fold) -> None:
+        self.session_id = fold.session_id
+        self.version = fold.version
+        self.bounds = fold.bounds
+        # In version order; a hash is an eighth of an id, and two of one session that meet are not to be expected.
+        self.commands = array("q", map(hash, fold.commands))
+
+    def begin_life(self, process: Process) -> None:
+        """See :meth:`Fold.begin_life`."""
+        self.bounds[process.number] = self.version
+
+    def ack(self, line: Ack, process: Process) -> None:
+        """See :meth:`Fold.ack`."""
+        if not 0 < line.version <= self.version or self.commands[line.version - 1] != hash(line.command):
+            _unlogged(line, self.version)
+        _see(self, line.view, process, line.version)
+
+    def append(self, line: Append, process: Process) -> None:
+        """See :meth:`Fold.append`: nothing may follow."""
+        del process
+        _follows(line, self.version)
+        _absorbed(line)
+
+    def open(self, line: Open, process: Process) -> None:
+        """See :meth:`Fold.open`: no connection is left that could open."""
+        _see(self, line.view, process)
+        raise Broken("open_guard", f"{_socket(line)} opens, and session {self.session_id} has ended")
+
+    def gone(self, line: Close | Drop, process: Process) -> None:
+        """See :meth:`Fold.gone`: no socket is open."""
+        del process
+        _not_open(line)
+
+
+class Fold:
+    """One session as its durable records amount to it, and what each process has said of it.
+
+    ``past`` holds (state, owners) after version ``first`` and each one since, as far back as a process may still speak of.
+    ``owners`` says which node each connection belongs to; it is replaced, never changed. ``sockets`` says which process
+    holds each open one. ``bounds[n]``: process n has told version so and so and may tell none before it; -1: it has told
+    nothing.
+    """
+
+    __slots__ = (
+        "absolute_deadline_ms",
+        "bounds",
+        "commands",
+        "epoch",
+        "first",
+        "idle_deadline_ms",
+        "owners",
+        "past",
+        "policy",
+        "rotation",
+        "session_id",
+        "sockets",
+        "state",
+        "subject",
+        "version",
+    )
+
+    def __init__(self, session_id: str, processes: int) -> None:
+        self.session_id = session_id
+        self.version = 0
+        self.state: str | None = None
+        self.subject: str | None = None
+        self.epoch = 0
+        self.rotation = 0
+        self.idle_deadline_ms = 0
+        self.absolute_deadline_ms = 0
+        self.policy: dict[str, int] = {}
+        self.owners: dict[str, str] = {}
+        self.commands: dict[str, int] = {}
+        self.sockets: dict[str, Process] = {}
+        self.bounds = [_NEVER] * processes
+        self.first = 0
+        self.past: list[tuple[str | None, dict[str, str]]] = [(None, self.owners)]
+
+    @property
+    def settled(self) -> bool:
+        """It ended, no socket is open, and no process that ever spoke of it can tell an older version."""
+        return (
+            self.state in FINAL and not self.sockets and all(bound in (_NEVER, self.version) for bound in self.bounds)
+        )
+
+    def begin_life(self, process: Process) -> None:
+        """The process was started again: its sockets are gone, and it has read the log."""
+        self.sockets = {known: holder for known, holder in self.sockets.items() if holder is not process}
+        self.bounds[process.number] = self.version
+
+    def recovered(self, process: Process) -> None:
+        """The process says that it has disconnected what its former self left.
+
+        Raises:
+            Broken: the session still holds a connection of it.
+        """
+        for connection_id, node in self.owners.items():
+            if node in process.names:
+                raise Broken(
+                    "orphan_reaped",
+                    f"{node} has recovered, but session {self.session_id} still holds connection {connection_id} of it",
+                )
+
+    def append(self, line: Append, process: Process) -> None:
+        """A record became durable.
+
+        Raises:
+            Broken: it does not follow, or is not declared.
+        """
+        _follows(line, self.version)
+        if self.state in FINAL:
+            _absorbed(line)
+        if line.command in self.commands:
+            raise Broken(
+                "command_once", f"command {line.command} was recorded before, as version {self.commands[line.command]}"
+            )
+        if not process.recovered and not line.late:
+            self._check_recovering(line, process)
+        owners = self.owners
+        if line.event == "connect":
+            owners = self._connected(line, process)
+        elif line.event == "disconnect":
+            owners = self._disconnected(line)
+        elif line.target in FINAL:
+            owners = {}
+        self._check_declared(line, owners)
+        fold = _FOLDS.get(line.event)
+        if fold is not None:
+            fold(self, line.data, line.at_ms)
+        self.owners = owners
+        self.state = line.target
+        self.version = line.version
+        self.commands[line.command] = line.version
+        self.past.append((line.target, owners))
+        number = process.number
+        if self.bounds[number] == _NEVER:
+            self.bounds[number] = 0
+        if len(self.past) > _KEPT:
+            self._forget()
+
+    def ack(self, line: Ack, process: Process) -> None:
+        """A caller was answered.
+
+        Raises:
+            Broken: what it was told is not in the log, or is older than what was told before, or a socket is still open.
+        """
+        if self.commands.get(line.command) != line.version:
+            _unlogged(line, self.version)
+        _see(self, line.view, process, line.version)
+        if self.sockets and line.view == self.version and self.state in FINAL:
+            for connection_id, holder in self.sockets.items():
+                if holder is process:
+                    raise Broken(
+                        "revocation_fence",
+                        f"{line.node} acknowledged command {line.command}, whose answer says that session"
+                        f" {self.session_id} has ended, while it holds socket {connection_id} open",
+                    )
+
+    def open(self, line: Open, process: Process) -> None:
+        """A socket was greeted.
+
+        Raises:
+            Broken: the session, as the node saw it, does not hold the connection, or it is open somewhere.
+        """
+        _see(self, line.view, process)
+        state, owners = self._at(line.view)
+        if state != "connected" or owners.get(line.connection) != line.node:
+            raise Broken(
+                "open_guard",
+                f"{_socket(line)} opens, but session {self.session_id} at version {line.view} is {state} and"
+                f" {_owned(owners, line.connection)}",
+            )
+        if line.connection in self.sockets:
+            raise Broken("single_owner", f"{_socket(line)} opens, and is open already")
+        self.sockets[line.connection] = process
+
+    def gone(self, line: Close | Drop, process: Process) -> None:
+        """A socket was closed or dropped.
+
+        Raises:
+            Broken: it was not open on this node.
+        """
+        if self.sockets.get(line.connection) is not process:
+            _not_open(line)
+        _see(self, line.view, process)
+        del self.sockets[line.connection]
+
+    def _check_recovering(self, line: Append, process: Process) -> None:
+        if line.event != "disconnect" or self.owners.get(line.data["connection_id"]) not in process.names:
+            raise Broken(
+                "crashed_recovers",
+                f"{line.node} recorded {line.event} in a life that has not recovered yet; only disconnects of its own"
+                " connections come before",
+            )
+
+    def _connected(self, line: Append, process: Process) -> dict[str, str]:
+        connection_id, node = line.data["connection_id"], line.data["node"]
+        if self.epoch == 0:
+            raise Broken("authentication_first", f"connection {connection_id} connects before anybody has logged in")
+        if line.late:
+            # The life that died may have had another name.
+            process.names.add(node)
+        elif node != line.node:
+            raise Broken("single_owner", f"{line.node} recorded a connect in the name of {node}")
+        if connection_id in self.owners:
+            raise Broken("single_owner", f"connection {connection_id} connects and is {self.owners[connection_id]}'s")
+        return {**self.owners, connection_id: node}
+
+    def _disconnected(self, line: Append) -> dict[str, str]:
+        connection_id = line.data["connection_id"]
+        if connection_id in self.sockets:
+            raise Broken("open_guard", f"connection {connection_id} disconnects while its socket is open")
+        return {known: node for known, node in self.owners.items() if known != connection_id}
+
+    def _check_declared(self, line: Append, owners: dict[str, str]) -> None:
+        terms = _ROWS.get((line.event, line.source, line.target))
+        if terms is None or line.source != self.state:
+            raise Broken(
+                "declared_only",
+                f"{line.event} from {line.source} to {line.target} is not declared"
+                if terms is None
+                else f"{line.event} from {line.source}, but the session is {self.state}",
+            )
+        if (line.target == "connected") != bool(owners):
+            raise Broken(
+                "owner_coherence",
+                f"after version {line.version} the session is {line.target} and holds {len(owners)} connections",
+            )
+        for term in terms:
+            if GUARDS[term.name](self, line.data, line.at_ms) != term.expected:
+                promise = _PROMISE_OF.get((term.name, line.event), "declared_only")
+                raise Broken(promise, f"{line.event} was recorded at {line.at_ms}, but the guard {term} does not hold")
+
+    def _at(self, version: int) -> tuple[str | None, dict[str, str]]:
+        """(state, owners) after ``version``. Who has never spoken of the session owned nothing before what is kept."""
+        return self.past[version - self.first] if version >= self.first else _NOTHING
+
+    def _forget(self) -> None:
+        """Drop what is older than any process that ever spoke of the session may still tell."""
+        oldest = min(bound for bound in self.bounds if bound != _NEVER)
+        if oldest > self.first:
+            del self.past[: oldest - self.first]
+            self.first = oldest
+
+
+GUARDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], bool]]] = {
+    "alive": lambda fold, _, at_ms: at_ms < fold.idle_deadline_ms and at_ms < fold.absolute_deadline_ms,
+    "same_subject": lambda fold, data, _: data["subject"] == fold.subject,
+    "below_connection_limit": lambda fold, _, __: len(fold.owners) < fold.policy["connection_limit"],
+    "known_connection": lambda fold, data, _: data["connection_id"] in fold.owners,
+    "last_connection": lambda fold, _, __: len(fold.owners) == 1,
+    "rotation_current": lambda fold, data, _: (data["epoch"], data["rotation"]) == (fold.epoch, fold.rotation),
+}
+"""Each declared guard over the fold, the data and the time: written from its description, not from the machine."""
+
+_PROMISE_OF: Final = {("alive", "expire"): "no_early_expiry", ("rotation_current", "refresh"): "rotation"}
+
+
+def _created(fold: Fold, data: dict[str, Any], at_ms: int) -> None:
+    fold.policy = data["policy"]
+    _restart_clocks(fold, at_ms)
+
+
+def _authenticated(fold: Fold, data: dict[str, Any], at_ms: int) -> None:
+    fold.subject = data["subject"]
+    fold.epoch += 1
+    _restart_clocks(fold, at_ms)
+
+
+def _restart_clocks(fold: Fold, at_ms: int) -> None:
+    fold.absolute_deadline_ms = at_ms + fold.policy["absolute_timeout_ms"]
+    _touched(fold, {}, at_ms)
+
+
+def _touched(fold: Fold, _data: dict[str, Any], at_ms: int) -> None:
+    fold.idle_deadline_ms = at_ms + fold.policy["idle_timeout_ms"]
+
+
+def _refreshed(fold: Fold, _data: dict[str, Any], _at_ms: int) -> None:
+    fold.rotation += 1
+
+
+_FOLDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], None]]] = {
+    "create": _created,
+    "authenticate": _authenticated,
+    "reauthenticate": _authenticated,
+    "touch": _touched,
+    "refresh": _refreshed,
+}
+
+
+def _follows(line: Append, durable: int) -> None:
+    if line.version != durable + 1:
+        raise Broken(
+            "versions_gapless", f"version {line.version} of session {line.session} was appended after version {durable}"
+        )
+    if line.view != line.version - 1:
+        raise Broken("no_lost_update", f"version {line.version} was decided on version {line.view}")
+
+
+def _absorbed(line: Append) -> NoReturn:
+    raise Broken("expired_absorbs", f"{line.event} was recorded after the end of session {line.session}")
+
+
+def _see(fold: Fold | Ended, view: int, process: Process, at_least: int = 0) -> None:
+    """The process tells the session as of ``view``: it is durable, not before ``at_least``, and not behind what it told."""
+    if view > fold.version or view < at_least:
+        raise Broken(
+            "cache_is_fold",
+            f"version {view} of session {fold.session_id} was told, but the log holds {_versions(fold.version)}"
+            if view > fold.version
+            else f"version {view} of session {fold.session_id} was told as the answer to version {at_least}",
+        )
+    if view < fold.bounds[process.number]:
+        raise Broken(
+            "view_monotonic",
+            f"version {view} of session {fold.session_id} was told after version {fold.bounds[process.number]}",
+        )
+    fold.bounds[process.number] = view
+
+
+def _unlogged(line: Ack, durable: int) -> NoReturn:
+    held = f"only {_versions(durable)}" if line.version > durable else "another command there"
+    raise Broken(
+        "acknowledged_logged",
+        f"{line.node} acknowledged command {line.command} as version {line.version} of session {line.session}, but the"
+        f" log holds {held}",
+    )
+
+
+def _not_open(line: Close | Drop) -> NoReturn:
+    what = "closes" if type(line) is Close else "is dropped"
+    raise Broken("open_guard", f"{_socket(line)} {what}, and is not open there")
+
+
+def _versions(count: int) -> str:
+    return "1 version" if count == 1 else f"{count} versions"
+
+
+def _socket(line: Open | Close | Drop) -> str:
+    return f"socket {line.connection} of {line.node}"
+
+
+def _owned(owners: dict[str, str], connection_id: str) -> str:
+    return f"the connection is {owners[connection_id]}'s" if connection_id in owners else "does not hold the connection"
