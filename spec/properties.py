@@ -22,6 +22,7 @@ class Property(msgspec.Struct, frozen=True):
 _EXHAUSTIVE: Final = "tests/machine/test_exhaustive.py::test_every_edge_keeps_every_promise"
 _RANDOM: Final = "tests/machine/test_session_machine.py::TestSession"
 _LEDGER: Final = "tests/machine/test_ledger.py::"
+_TRACES: Final = "tests/spec/test_traces.py::test_what_is_wrong_is_named_at_the_line_where_it_first_shows"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
@@ -85,5 +86,60 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "A refused command leaves the session as it was.",
         liveness=False,
         checked_in=(_EXHAUSTIVE, _RANDOM),
+    ),
+    Property(
+        "acknowledged_logged",
+        "What a caller was told is recorded, is in the log.",
+        liveness=False,
+        checked_in=(_TRACES,),
+    ),
+    Property(
+        "cache_is_fold",
+        "What a node says of a session is the fold of that session's log at some version that is durable.",
+        liveness=False,
+        checked_in=(_TRACES,),
+    ),
+    Property(
+        "view_monotonic",
+        "A node never tells an older version of a session than it told before.",
+        liveness=False,
+        checked_in=(_TRACES,),
+    ),
+    Property(
+        "no_lost_update",
+        "A record follows the very version it was decided on.",
+        liveness=False,
+        checked_in=(_TRACES,),
+    ),
+    Property(
+        "revocation_fence",
+        "Once the end of a session is acknowledged by a node, no socket of the session is open on it.",
+        liveness=False,
+        checked_in=(_TRACES,),
+    ),
+    Property(
+        "open_guard",
+        "A socket is open only on the node that owns its connection: opened while the session holds it, gone before"
+        " the disconnect is recorded.",
+        liveness=False,
+        checked_in=(_TRACES,),
+    ),
+    Property(
+        "single_owner",
+        "A connection is connected once, by the node that holds its socket.",
+        liveness=False,
+        checked_in=(_TRACES,),
+    ),
+    Property(
+        "orphan_reaped",
+        "After a start no session holds a connection of the process that ended before.",
+        liveness=False,
+        checked_in=(_TRACES,),
+    ),
+    Property(
+        "crashed_recovers",
+        "A node that starts disconnects what its former self left, once, before it records anything else.",
+        liveness=False,
+        checked_in=(_TRACES,),
     ),
 )

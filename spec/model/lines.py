@@ -131,8 +131,8 @@ EVENT_DATA: Final[dict[str, type[msgspec.Struct]]] = {
 _decoder: Final[msgspec.json.Decoder[AnyLine]] = msgspec.json.Decoder(AnyLine)
 
 
-def parse(text: str | bytes, number: int = 1) -> AnyLine:
-    """The line in ``text``; ``number`` is which line of its trace it is, for the fault.
+def parse(text: str | bytes, number: int = 1, node: str = "") -> AnyLine:
+    """The line in ``text``; ``number`` and ``node`` say for the fault which line of whose trace it is.
 
     An event that is not declared is left to the rules.
 
@@ -144,5 +144,5 @@ def parse(text: str | bytes, number: int = 1) -> AnyLine:
         if type(line) is Append and line.event in EVENT_DATA:
             msgspec.convert(line.data, EVENT_DATA[line.event])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise TraceFault(number, "", "format", f"the line can't be read: {error}") from None
+        raise TraceFault(number, node, "format", f"the line can't be read: {error}") from None
     return line

@@ -275,7 +275,7 @@ class Fold:
         if (line.target == "connected") != bool(owners):
             raise Broken(
                 "owner_coherence",
-                f"after version {line.version} the session is {line.target} and holds {len(owners)} connections",
+                f"after version {line.version} the session is {line.target} and holds {_several(len(owners), 'connection')}",
             )
         for term in terms:
             if GUARDS[term.name](self, line.data, line.at_ms) != term.expected:
@@ -358,7 +358,7 @@ def _see(fold: Fold | Ended, view: int, process: Process, at_least: int = 0) -> 
     if view > fold.version or view < at_least:
         raise Broken(
             "cache_is_fold",
-            f"version {view} of session {fold.session_id} was told, but the log holds {_versions(fold.version)}"
+            f"version {view} of session {fold.session_id} was told, but the log holds {_several(fold.version, 'version')}"
             if view > fold.version
             else f"version {view} of session {fold.session_id} was told as the answer to version {at_least}",
         )
@@ -371,7 +371,7 @@ def _see(fold: Fold | Ended, view: int, process: Process, at_least: int = 0) -> 
 
 
 def _unlogged(line: Ack, durable: int) -> NoReturn:
-    held = f"only {_versions(durable)}" if line.version > durable else "another command there"
+    held = f"only {_several(durable, 'version')}" if line.version > durable else "another command there"
     raise Broken(
         "acknowledged_logged",
         f"{line.node} acknowledged command {line.command} as version {line.version} of session {line.session}, but the"
@@ -384,8 +384,8 @@ def _not_open(line: Close | Drop) -> NoReturn:
     raise Broken("open_guard", f"{_socket(line)} {what}, and is not open there")
 
 
-def _versions(count: int) -> str:
-    return "1 version" if count == 1 else f"{count} versions"
+def _several(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count} {what}s"
 
 
 def _socket(line: Open | Close | Drop) -> str:

@@ -118,7 +118,7 @@ class _Reader:
             self.line = None
         else:
             self.number += 1
-            self.line = parse(text, self.number)
+            self.line = parse(text, self.number, self.line.node if self.line else "")
 
     def __iter__(self) -> Iterator[AnyLine]:
         while self.line is not None:

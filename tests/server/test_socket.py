@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from machine.commands import Authenticate, Command, Data, Disconnect, Reauthenticate, Revoke, Touch
+from machine.commands import Command, Data, Disconnect, Reauthenticate, Revoke, Touch
 from machine.errors import (
     CredentialInvalid,
     CredentialMissing,
@@ -27,80 +25,13 @@ from machine.errors import (
     TransitionRefused,
 )
 from machine.session import Session
-from server.app import open_services
-from server.experience.protocol import ABORT
-from server.experience.socket import closing_for, connect
+from server.experience.socket import closing_for
 from server.runtime.connections import Connections
 from server.runtime.sessions import Outcome, commands
 from server.services import Services
-from server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually
-
-
-@asynccontextmanager
-async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
-    async with open_services(Settings(data=str(folder), cheap_passwords_for_tests=True, **settings)) as services:
-        yield services
-
-
-class Wire:
-    """The ASGI end of one connection. ``sent`` is what the server said; ``say`` what the peer does."""
-
-    def __init__(self, services: Services, token: str | None, *, abort: bool = True) -> None:
-        self.sent: list[dict[str, Any]] = []
-        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.aborted = False
-        self.on_send: Callable[[dict[str, Any]], Awaitable[None]] | None = None
-        headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
-        self.scope = {
-            "type": "websocket",
-            "headers": headers,
-            "subprotocols": ["interlock.v1"],
-            "extensions": {ABORT: {"abort": self.abort}} if abort else {},
-            "litestar_app": SimpleNamespace(state=SimpleNamespace(services=services)),
-        }
-        self.say({"type": "websocket.connect"})
-
-    def say(self, message: dict[str, Any]) -> None:
-        self.heard.put_nowait(message)
-
-    def leave(self, code: int = 1000) -> None:
-        self.say({"type": "websocket.disconnect", "code": code})
-
-    def abort(self) -> None:
-        self.aborted = True
-        self.leave(1006)
-
-    async def send(self, message: dict[str, Any]) -> None:
-        if self.on_send is not None:
-            await self.on_send(message)
-        self.sent.append(message)
-        if message["type"] == "websocket.close":
-            self.leave(message["code"])
-
-    def run(self) -> asyncio.Task[None]:
-        handler: Any = connect.fn
-        return asyncio.create_task(handler(self.scope, self.heard.get, self.send))
-
-    @property
-    def said(self) -> list[str]:
-        """What was said, in words: the kind of each message, and the code and reason of the close."""
-        words: dict[str, Callable[[dict[str, Any]], str]] = {
-            "websocket.accept": lambda _: "accept",
-            "websocket.send": lambda message: str(json.loads(message["text"])["type"]),
-            "websocket.close": lambda message: f"close {message['code']} {message['reason']}",
-        }
-        return [words[message["type"]](message) for message in self.sent]
-
-
-async def log_in(services: Services) -> tuple[Session, str]:
-    session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
-    return session, services.tokens.access_token(session)
-
-
-async def events(services: Services, session: Session) -> list[str]:
-    return [record.transition.event for record in await services.sessions.history(session.session_id, 0, 100)]
+from tests.support.wire import Wire, events, log_in, services_in
 
 
 def meanwhile(services: Services, monkeypatch: pytest.MonkeyPatch, change: Callable[[], Awaitable[object]]) -> None:
