@@ -180,7 +180,9 @@ def _last_position(descriptor: int) -> int:
         return 0
     with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as text:
         start = text.rfind(_APPEND)
-        return 0 if start < 0 else int(msgspec.json.decode(text[start : text.find(b"\n", start)])["position"])
+        if start < 0:
+            return 0
+        return msgspec.json.decode(text[start : text.find(b"\n", start)], type=Append).position
 
 
 @asynccontextmanager

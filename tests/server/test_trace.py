@@ -1,0 +1,272 @@
+"""The trace that a server writes: complete, in order, without a secret; and what it shows that no log can."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine.commands import Connect, Revoke, Touch
+from machine.errors import SessionEnded, SettingsError
+from server.app import open_services
+from server.runtime.sessions import Sessions, commands
+from server.settings import Settings
+from server.trace import Trace
+from spec.model.traces import Append, Close, Drop, Line, Open, Recover, parse
+from tests.support.asynchronous import asynchronous
+from tests.support.client import PASSWORD, Client, closed, hello, new_email
+from tests.support.clock import HandClock
+from tests.support.running import eventually, scenario
+from tests.support.server import ServerProcess, check_trace, running_server
+from tests.support.steps import POLICY
+from tests.support.wire import Wire, events, log_in, services_in
+
+
+def lines(trace: Path) -> list[Line]:
+    return [parse(line) for line in trace.read_bytes().splitlines()]
+
+
+@scenario()
+async def test_a_server_that_is_killed_goes_on_with_its_trace(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "data", {})
+    server.start()
+    secrets: list[str] = [PASSWORD]
+    async with Client(server.url) as client:
+        await client.begin()
+        await client.register(email := new_email())
+        await client.log_in(email)
+        secrets += [client.access_token, client.refresh_token]
+        ticket = (await client.request("POST", "/api/session/ticket")).json()["ticket"]
+        await client.refresh()
+        async with client.connect(additional_headers={}, subprotocols=["interlock.v1", f"ticket.{ticket}"]) as socket:
+            await hello(socket)
+            elsewhere = client.sibling()
+            await elsewhere.log_in(email)
+            (await elsewhere.request("DELETE", f"/api/sessions/{client.session_id}")).raise_for_status()
+            assert (await closed(socket))[0] == 4403
+        async with elsewhere.connect() as socket:
+            await hello(socket)
+            server.kill()
+        secrets += [ticket, email, client.refresh_token, elsewhere.access_token, elsewhere.refresh_token]
+        server.start()
+        await elsewhere.refresh()
+    server.stop()
+    told = lines(server.trace)
+    assert check_trace(server.trace).sessions == 2
+    assert Counter(line.kind for line in told) == {"recover": 2, "append": 10, "ack": 10, "open": 2, "close": 1}
+    assert len({line.life for line in told}) == 2
+    recovers = [n for n, line in enumerate(told) if isinstance(line, Recover)]
+    assert [told[n].position for n in recovers] == [0, 9]  # type: ignore[attr-defined]  # they are recovers
+    assert [line.event for line in told[: recovers[1]] if isinstance(line, Append)][-1] == "disconnect", "the orphan's"
+    text = server.trace.read_text()
+    assert not [secret for secret in secrets if secret in text]
+    assert server.trace.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_written_unless_asked_for(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", trace="") as server:
+        pass
+    assert not server.trace.exists()
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+@asynchronous
+async def test_what_a_killed_process_did_not_live_to_write_is_written_first(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    async with services_in(tmp_path) as services:
+        ended, _ = await log_in(services)
+        await services.sessions.end(ended, "logout", "ada")
+        living, _ = await log_in(services)
+    whole = trace.read_bytes()
+    # The process was killed in the middle of writing its fourth record.
+    trace.write_bytes(whole[: whole.rindex(b'{"kind":"append"') - 400])
+    async with services_in(tmp_path):
+        pass
+    told = lines(trace)
+    late = [line for line in told if isinstance(line, Append) and line.late]
+    assert [(line.session, line.version) for line in late] == [(living.session_id, 1), (living.session_id, 2)]
+    assert told[-1] == Recover("node-1", told[-1].life, 5)
+    # A new file on an old log: those that live, from their first record on.
+    trace.unlink()
+    async with services_in(tmp_path):
+        pass
+    assert [(line.session, line.version) for line in lines(trace) if isinstance(line, Append)] == [
+        (living.session_id, 1),
+        (living.session_id, 2),
+    ]
+    assert [line.position for line in lines(trace) if isinstance(line, Recover)] == [5]
+
+
+@asynchronous
+async def test_a_repeat_is_acknowledged_again_and_appended_once(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, _ = await log_in(services)
+        once = commands("ada", Touch())
+        for _ in range(2):
+            await services.sessions.submit(session.session_id, *once)
+        # Also when both are in one batch, so that the log gives the first's record to the second.
+        twice = commands("ada", Touch())
+        rival = Sessions(services.sessions._log, services.clock, policy=POLICY, cache_limit=10, trace=services.trace)
+        await asyncio.gather(*(door.submit(session.session_id, *twice) for door in (services.sessions, rival)))
+    told = lines(tmp_path / "trace.jsonl")
+    for command in (once[0].command_id, twice[0].command_id):
+        assert [line.kind for line in told if getattr(line, "command", "") == command] == ["append", "ack", "ack"]
+
+
+@asynchronous
+async def test_each_socket_opens_and_ends_once(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        leaves, stays = Wire(services, token), Wire(services, token)
+        running = [wire.run() for wire in (leaves, stays)]
+        await eventually(lambda: "hello" in leaves.said and "hello" in stays.said)
+        leaves.leave()
+        await running[0]
+        await services.sessions.end(session, "revoked", "ada")
+        await running[1]
+        again = Wire(services, token)
+        await again.run()
+        assert again.said == ["accept", "close 4403 session ended: revoked"]
+    told = [line for line in lines(tmp_path / "trace.jsonl") if isinstance(line, Open | Close | Drop)]
+    assert [line.kind for line in told] == ["open", "open", "drop", "close"]
+    assert [line.code for line in told if isinstance(line, Close)] == [4403]
+
+
+@asynchronous
+async def test_nobody_is_told_before_the_commit(tmp_path: Path) -> None:
+    """The disk takes its time; whoever answers meanwhile is seen."""
+    async with services_in(tmp_path) as services:
+        log: Any = services.sessions._log
+        log._writer._connection = _SlowCommit(log._writer._connection)
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await eventually(lambda: "hello" in wire.said)
+        wire.leave()
+        await running
+        assert (await services.sessions.submit(session.session_id, *commands("ada", Touch()))).session.version == 5
+
+
+class _SlowCommit:
+    """A connection whose commits take so long that everybody who does not wait for them is quicker."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, *parameters: Any) -> Any:
+        if statement == "COMMIT":
+            time.sleep(0.1)
+        return self._connection.execute(statement, *parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@asynchronous
+async def test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed(tmp_path: Path) -> None:
+    """Not a moment before: the answer may lead to whatever the socket must not see."""
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        wires = [Wire(services, token) for _ in range(3)]
+        running = [wire.run() for wire in wires]
+        await eventually(lambda: all("hello" in wire.said for wire in wires))
+        await services.sessions.submit(session.session_id, *commands("ada", Revoke("revoked")))
+        for wire in wires:
+            wire.leave()
+        await asyncio.gather(*running)
+        assert all(wire.said[-1] == "close 4403 session ended: revoked" for wire in wires)
+
+
+@asynchronous
+async def test_a_start_disconnects_what_a_dead_process_left(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, _ = await log_in(services)
+        for name in ("con_1", "con_2"):
+            await services.sessions.submit(session.session_id, *commands("ada", Connect(name, "node-1")))
+    async with services_in(tmp_path) as services:
+        assert (await events(services, session))[-2:] == ["disconnect", "disconnect"]
+
+
+@asynchronous
+async def test_a_socket_that_left_is_disconnected(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await eventually(lambda: "hello" in wire.said)
+        wire.leave(1001)
+        await running
+        assert (await services.sessions.load(session.session_id)).connections == ()
+
+
+@asynchronous
+async def test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session(tmp_path: Path) -> None:
+    async with services_in(tmp_path, refresh_grace_s=0) as services:
+        session, _ = await log_in(services)
+        exchanged = await services.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
+        assert exchanged.rotation == session.rotation + 1
+        await services.sessions.refresh(session.session_id, exchanged.epoch, exchanged.rotation, "ada")
+        with pytest.raises(SessionEnded, match="token_reuse"):
+            await services.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
+
+
+@asynchronous
+async def test_of_two_doors_on_one_log_each_decides_on_the_latest_version(tmp_path: Path) -> None:
+    """Two writers of one session: a version that both decided on is recorded once, and the other decides again."""
+    trace = tmp_path / "trace.jsonl"
+    async with services_in(tmp_path) as services:
+        session, _ = await log_in(services)
+        clock = HandClock(services.clock.now_ms())
+        rival = Sessions(services.sessions._log, clock, policy=POLICY, cache_limit=10)
+        await rival.load(session.session_id)
+        for _ in range(3):
+            asked = (door.submit(session.session_id, *commands("ada", Touch())) for door in (services.sessions, rival))
+            await asyncio.gather(*asked)
+        told = [record.transition.version for record in await services.sessions.history(session.session_id, 0, 100)]
+        assert told == list(range(1, 9))
+    assert [line.version for line in lines(trace) if isinstance(line, Append)] == told
+
+
+@asynchronous
+async def test_a_trace_that_is_full_ends_and_the_server_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with open_services(
+        Settings(data=str(tmp_path / "data"), trace="/dev/full", cheap_passwords_for_tests=True)
+    ) as services:
+        session, _ = await log_in(services)
+        assert session.version == 2
+    assert capsys.readouterr().out.count("trace.ended") == 1
+
+
+def test_a_line_of_which_the_disk_took_a_part_is_cut_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = Trace(tmp_path / "trace.jsonl", "node-1")
+    assert trace.begin() == 0
+    trace.opened("s1", "con_1", 3)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, text: write(descriptor, text[:20]))
+    trace.opened("s1", "con_2", 4)
+    monkeypatch.undo()
+    trace.opened("s1", "con_3", 5)
+    trace.close()
+    trace.dropped("s1", "con_3", 5)
+    (line,) = lines(tmp_path / "trace.jsonl")
+    assert isinstance(line, Open)
+    assert line.connection == "con_1"
+
+
+@pytest.mark.parametrize("text", ['{"kind":"append",no JSON}\n', '{"kind":"append","node":"node-1"}\n'])
+def test_a_trace_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "trace.jsonl").write_text(text)
+    with pytest.raises(SettingsError, match="can't be used"):
+        Trace(tmp_path / "trace.jsonl", "node-1").begin()
+
+
+def test_a_folder_is_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Is a directory"):
+        Trace(tmp_path, "node-1").begin()
