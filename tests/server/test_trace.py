@@ -13,6 +13,7 @@ import pytest
 
 from machine.commands import Connect, Revoke, Touch
 from machine.errors import SessionEnded, SettingsError
+from machine.session import Session
 from server.app import open_services
 from server.runtime.sessions import Sessions, commands
 from server.settings import Settings
@@ -22,7 +23,7 @@ from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, hello, new_email
 from tests.support.clock import HandClock
 from tests.support.running import eventually, scenario
-from tests.support.server import ServerProcess, check_trace, running_server
+from tests.support.server import check_trace, running_server
 from tests.support.steps import POLICY
 from tests.support.wire import Wire, events, log_in, services_in
 
@@ -31,31 +32,31 @@ def lines(trace: Path) -> list[Line]:
     return [parse(line) for line in trace.read_bytes().splitlines()]
 
 
-@scenario()
+@scenario(within_s=20)
 async def test_a_server_that_is_killed_goes_on_with_its_trace(tmp_path: Path) -> None:
-    server = ServerProcess(tmp_path / "data", {})
-    server.start()
     secrets: list[str] = [PASSWORD]
-    async with Client(server.url) as client:
-        await client.begin()
-        await client.register(email := new_email())
-        await client.log_in(email)
-        secrets += [client.access_token, client.refresh_token]
-        ticket = (await client.request("POST", "/api/session/ticket")).json()["ticket"]
-        await client.refresh()
-        async with client.connect(additional_headers={}, subprotocols=["interlock.v1", f"ticket.{ticket}"]) as socket:
-            await hello(socket)
-            elsewhere = client.sibling()
-            await elsewhere.log_in(email)
-            (await elsewhere.request("DELETE", f"/api/sessions/{client.session_id}")).raise_for_status()
-            assert (await closed(socket))[0] == 4403
-        async with elsewhere.connect() as socket:
-            await hello(socket)
-            server.kill()
-        secrets += [ticket, email, client.refresh_token, elsewhere.access_token, elsewhere.refresh_token]
-        server.start()
-        await elsewhere.refresh()
-    server.stop()
+    with running_server(tmp_path / "data") as server:
+        async with Client(server.url) as client:
+            await client.begin()
+            await client.register(email := new_email())
+            await client.log_in(email)
+            secrets += [email, client.access_token, client.refresh_token]
+            ticket = (await client.request("POST", "/api/session/ticket")).json()["ticket"]
+            await client.refresh()
+            secrets += [ticket, client.access_token, client.refresh_token]
+            by_ticket: dict[str, Any] = {"subprotocols": ["interlock.v1", f"ticket.{ticket}"]}
+            async with client.connect(additional_headers={}, **by_ticket) as socket:
+                await hello(socket)
+                elsewhere = client.sibling()
+                await elsewhere.log_in(email)
+                (await elsewhere.request("DELETE", f"/api/sessions/{client.session_id}")).raise_for_status()
+                assert (await closed(socket))[0] == 4403
+            async with elsewhere.connect() as socket:
+                await hello(socket)
+                server.kill()
+            secrets += [elsewhere.access_token, elsewhere.refresh_token]
+            server.start()
+            await elsewhere.refresh()
     told = lines(server.trace)
     assert check_trace(server.trace).sessions == 2
     assert Counter(line.kind for line in told) == {"recover": 2, "append": 10, "ack": 10, "open": 2, "close": 1}
@@ -135,6 +136,30 @@ async def test_each_socket_opens_and_ends_once(tmp_path: Path) -> None:
     told = [line for line in lines(tmp_path / "trace.jsonl") if isinstance(line, Open | Close | Drop)]
     assert [line.kind for line in told] == ["open", "open", "drop", "close"]
     assert [line.code for line in told if isinstance(line, Close)] == [4403]
+
+
+@asynchronous
+async def test_a_session_that_ends_during_the_handshake_opens_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends after its connect was recorded and before the socket looks at it again."""
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        load = services.sessions.load
+
+        async def load_after_the_end(session_id: str) -> Session:
+            if (await load(session_id)).connections:
+                monkeypatch.undo()
+                await services.sessions.end(session, "revoked", "ada")
+            return await load(session_id)
+
+        monkeypatch.setattr(services.sessions, "load", load_after_the_end)
+        wire = Wire(services, token)
+        running = wire.run()
+        wire.leave()
+        await running
+    assert not [line for line in lines(tmp_path / "trace.jsonl") if isinstance(line, Open)]
+    assert wire.said == ["accept", "close 4403 session ended: revoked"]
 
 
 @asynchronous

@@ -128,5 +128,6 @@ def running_server(data: Path, **settings: Any) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.stop()
-    if server.trace.exists():
-        check_trace(server.trace)
+        # Also after a failure: the trace may know what is behind it.
+        if server.trace.exists():
+            check_trace(server.trace)

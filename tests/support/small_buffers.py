@@ -25,7 +25,7 @@ def small_buffers(data: Path, **settings: Any) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.stop()
-    check_trace(server.trace)
+        check_trace(server.trace)
 
 
 _listen = process._listen

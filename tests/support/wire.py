@@ -25,9 +25,12 @@ async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
     """Everything the endpoints call, over folder ``folder``; in the end the trace of it is checked."""
     trace = folder / "trace.jsonl"
     settings = {"data": str(folder), "trace": str(trace), "cheap_passwords_for_tests": True, **settings}
-    async with open_services(Settings(**settings)) as services:
-        yield services
-    check_trace(trace)
+    try:
+        async with open_services(Settings(**settings)) as services:
+            yield services
+    finally:
+        # Also after a failure: the trace may know what is behind it.
+        check_trace(trace)
 
 
 class Wire:
