@@ -17,7 +17,7 @@ from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, logged_in, new_email
 from tests.support.log import histories, verify
 from tests.support.running import eventually
-from tests.support.server import ServerProcess, running_server
+from tests.support.server import ServerProcess, check_trace, running_server
 
 
 def fill_the_disk(server: ServerProcess) -> int:
@@ -75,6 +75,8 @@ async def test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing
     finally:
         server.stop()
     verify(server.data)
+    # The disk was full for the trace, too: it ended there, and began again with what the log knew better.
+    check_trace(server.trace)
 
 
 async def fail_under_load(server: ServerProcess) -> tuple[dict[str, int], Client]:

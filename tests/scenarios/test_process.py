@@ -19,7 +19,7 @@ from tests.support.client import Client, closed, hello, logged_in, new_email
 from tests.support.log import histories, interlock, projection, records, verify, write_lock
 from tests.support.peer import Peer
 from tests.support.running import eventually, run, scenario
-from tests.support.server import ServerProcess, running_server
+from tests.support.server import ServerProcess, check_trace, running_server
 
 READY_WITHIN_S = 2.0
 """An issue's requirement: from the start of the process to its first answer of readiness."""
@@ -182,6 +182,7 @@ async def test_a_stop_in_the_middle_of_handshakes_forgets_none(data: Path) -> No
                 assert await asyncio.to_thread(server.stop) == 0
             assert {await handshake for handshake in handshakes} <= {1001, 503, 0}
         assert not any(session["connections"] for session in projection(data).values())
+        check_trace(server.trace)
     verify(data)
 
 

@@ -292,6 +292,14 @@ def test_a_trace_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         Trace(tmp_path / "trace.jsonl", "node-1").begin()
 
 
+@asynchronous
+async def test_a_server_that_did_nothing_goes_on_with_its_trace(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with services_in(tmp_path):
+            pass
+    assert [line.kind for line in lines(tmp_path / "trace.jsonl")] == ["recover", "recover"]
+
+
 def test_a_folder_is_no_trace(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="Is a directory"):
         Trace(tmp_path, "node-1").begin()
