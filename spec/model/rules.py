@@ -175,7 +175,7 @@ class Fold:
         elif line.target in FINAL:
             owners = {}
         self._check_declared(line, owners)
-        fold = _FOLDS.get(line.event)
+        fold = FOLDS.get(line.event)
         if fold is not None:
             fold(self, line.data, line.at_ms)
         self.owners = owners
@@ -331,13 +331,14 @@ def _refreshed(fold: Fold, _data: dict[str, Any], _at_ms: int) -> None:
     fold.rotation += 1
 
 
-_FOLDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], None]]] = {
+FOLDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], None]]] = {
     "create": _created,
     "authenticate": _authenticated,
     "reauthenticate": _authenticated,
     "touch": _touched,
     "refresh": _refreshed,
 }
+"""What the data of an event changes of the fold; the others change state and owners alone."""
 
 
 def _follows(line: Append, durable: int) -> None:

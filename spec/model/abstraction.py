@@ -1,0 +1,194 @@
+"""A session's lines as the numbers that the model takes (``trace.pml``, ``lines.h``).
+
+Ids become small numbers, given again when nothing speaks of the old bearer any more, so that sessions that did the same become
+the same numbers. Of times only what the guards ask is kept: was the session alive, was the claim (same subject, current
+refresh token) true. The fold that answers this is :mod:`spec.model.rules`'; everything else the model folds for itself.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from spec.lifecycles import SESSION
+from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
+from spec.model.rules import FOLDS, GUARDS, Fold
+
+TABS: Final = 16
+"""How many connections at a time the model can tell apart."""
+COMMANDS: Final = 30
+"""How many commands at a time."""
+NODES: Final = 2
+"""How many traces of one log."""
+
+_STATES: Final = {None: 0, **{state.name: number for number, state in enumerate(SESSION.states, 1)}}
+_EVENTS: Final = {event.name: number for number, event in enumerate(SESSION.events, 1)}
+_NEVER: Final = 1 << 60
+_LIMIT: Final = 255
+
+
+class Numbers(NamedTuple):
+    """One line as numbers. ``kind`` as ``trace.pml`` counts them; 0 stands for what a line of that kind does not have."""
+
+    kind: int
+    event: int = 0
+    tab: int = 0
+    command: int = 0
+    version: int = 0
+    view: int = 0
+    source: int = 0
+    target: int = 0
+    alive: int = 0
+    claim: int = 0
+    late: int = 0
+    first: int = 0
+    elsewhere: int = 0
+
+
+_START: Final = Numbers(1)
+
+
+class TooWide(Exception):
+    """The session holds more connections or commands at a time than the model can tell apart."""
+
+
+class Abstract(msgspec.Struct, frozen=True):
+    """A session as numbers: its connection limit, and the lines of each node. ``origin``: of each, the line it came from."""
+
+    limit: int
+    nodes: tuple[tuple[Numbers, ...], ...]
+    origin: tuple[tuple[int, ...], ...]
+
+
+def abstract(session: Sequence[Sequence[AnyLine]]) -> Abstract:
+    """The numbers of one session, as :func:`spec.model.traces.by_session` gives it.
+
+    Raises:
+        TooWide: it does not fit.
+    """
+    facts = _facts([line for lines in session for line in lines if isinstance(line, Append)])
+    single = len(session) == 1
+    tabs, commands = _Slots(TABS), _Slots(COMMANDS)
+    for lines in session:
+        for index, line in enumerate(lines):
+            if isinstance(line, Append | Ack):
+                commands.mention(line.command, index if single else _NEVER)
+            if (connection := _connection(line)) is not None:
+                tabs.mention(connection, index if single and connection in facts.given_up else _NEVER)
+    nodes, origins = [], []
+    for lines in session:
+        numbers: list[Numbers] = []
+        origin: list[int] = []
+        life = ""
+        recoveries = {line.life for line in lines if isinstance(line, Recover)}
+        for index, line in enumerate(lines):
+            if line.life != life:
+                # A life that goes on with a session of its former self has to recover first; a new session knows no former.
+                numbers.append(_START._replace(claim=bool(life) or line.life in recoveries))
+                origin.append(index)
+                life = line.life
+            numbers.append(_numbers(line, facts, tabs, commands, index))
+            origin.append(index)
+        nodes.append(tuple(numbers))
+        origins.append(tuple(origin))
+    nodes += [()] * (NODES - len(nodes))
+    origins += [()] * (NODES - len(origins))
+    return Abstract(facts.connection_limit, tuple(nodes), tuple(origins))
+
+
+class _Facts:
+    """What the guards say of each record, by its place in the log; and which connections were disconnected."""
+
+    def __init__(self, connection_limit: int) -> None:
+        self.connection_limit = connection_limit
+        self.alive: dict[int, bool] = {}
+        self.claim: dict[int, bool] = {}
+        self.given_up: set[str] = set()
+
+
+_CLAIMS: Final = {"reauthenticate": "same_subject", "refresh": "rotation_current"}
+
+
+def _facts(records: list[Append]) -> _Facts:
+    policy = next((record.data["policy"] for record in records if record.event == "create"), None)
+    facts = _Facts(min(policy["connection_limit"], _LIMIT) if policy else 0)
+    fold = Fold("", 1)
+    for record in sorted(records, key=lambda record: record.version):
+        facts.alive[id(record)] = GUARDS["alive"](fold, record.data, record.at_ms)
+        claim = _CLAIMS.get(record.event)
+        facts.claim[id(record)] = claim is None or GUARDS[claim](fold, record.data, record.at_ms)
+        if record.event == "disconnect":
+            facts.given_up.add(record.data["connection_id"])
+        if record.event in FOLDS and (fold.policy or record.event == "create"):
+            FOLDS[record.event](fold, record.data, record.at_ms)
+    return facts
+
+
+class _Slots:
+    """Small numbers for ids: the least that is free when an id is first spoken of, free again when it last was."""
+
+    def __init__(self, count: int) -> None:
+        self._last: dict[str, int] = {}
+        self._free = list(range(count))
+        self._held: dict[str, int] = {}
+        self._expiring: list[tuple[int, str]] = []
+
+    def mention(self, name: str, index: int) -> None:
+        """``name`` is spoken of at ``index``; all mentions come first, in order."""
+        self._last[name] = max(index, self._last.get(name, 0))
+
+    def number(self, name: str, index: int) -> tuple[int, bool]:
+        """The number of ``name``, spoken of at ``index``, and whether this is the first time.
+
+        Raises:
+            TooWide: no number is free.
+        """
+        while self._expiring and self._expiring[0][0] < index:
+            heapq.heappush(self._free, self._held.pop(heapq.heappop(self._expiring)[1]))
+        if name in self._held:
+            return self._held[name], False
+        if not self._free:
+            raise TooWide
+        self._held[name] = heapq.heappop(self._free)
+        heapq.heappush(self._expiring, (self._last[name], name))
+        return self._held[name], True
+
+
+def _connection(line: AnyLine) -> str | None:
+    if isinstance(line, Append):
+        return str(line.data["connection_id"]) if line.event in {"connect", "disconnect"} else None
+    return line.connection if isinstance(line, Open | Close | Drop) else None
+
+
+def _numbers(line: AnyLine, facts: _Facts, tabs: _Slots, commands: _Slots, index: int) -> Numbers:
+    connection = _connection(line)
+    tab = tabs.number(connection, index)[0] if connection is not None else 0
+    match line:
+        case Recover():
+            return Numbers(2)
+        case Append():
+            command, first = commands.number(line.command, index)
+            return Numbers(
+                3,
+                event=_EVENTS.get(line.event, 0),
+                tab=tab,
+                command=command + 1,
+                version=line.version,
+                view=line.view,
+                source=_STATES.get(line.source, _LIMIT),
+                target=_STATES.get(line.target, _LIMIT),
+                alive=facts.alive[id(line)],
+                claim=facts.claim[id(line)],
+                late=line.late,
+                first=first,
+                elsewhere=not line.late and line.event == "connect" and line.data["node"] != line.node,
+            )
+        case Ack():
+            command, first = commands.number(line.command, index)
+            return Numbers(4, command=command + 1, version=line.version, view=line.view, first=first)
+        case Open():
+            return Numbers(5, tab=tab, view=line.view)
+    return Numbers(6, tab=tab, view=line.view)

@@ -1,0 +1,61 @@
+"""Every bound of the model, with its reason. Within these bounds the search is complete; beyond them nothing is claimed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """A number the model is built with: in every run (``quick``) and in the deeper one (``deep``)."""
+
+    name: str
+    quick: int
+    deep: int
+    reason: str
+
+
+_COMMON: Final = (
+    Bound("CONNECTION_LIMIT", 2, 2, "A session with two tabs has every case of first, further and last connection."),
+    Bound("COMMANDS", 2, 2, "Ids that may arrive again. One command repeats at either node, the other races with it."),
+    Bound("CRASHES", 1, 2, "A crash between any two steps, then whatever follows it; a second may hit the recovery."),
+    Bound("DROPS", 1, 2, "A peer that vanishes; twice, so that both of a session's sockets can."),
+)
+
+SAFETY: Final = (
+    Bound("DECISIONS", 5, 6, "Accepted client commands: create, log in, two connects and one more; refusals are free."),
+    *_COMMON,
+)
+
+REPLAY: Final = (
+    Bound("DECISIONS", 4, 5, "One less than without the log: keeping it makes every history a state of its own."),
+    Bound("LOG_LENGTH", 7, 8, "The client's decisions, two disconnects and one expiry: the longest log there can be."),
+    *_COMMON[:2],
+    Bound("CRASHES", 1, 1, "One recovery reads the whole log."),
+    Bound("DROPS", 1, 1, "One disconnect that no client asked for."),
+)
+
+LIVENESS: Final = (
+    Bound("DECISIONS", 4, 5, "Create, log in, connect and one more; fairness multiplies the states by the number of tasks."),
+    *_COMMON[:2],
+    Bound("CRASHES", 1, 1, "One node dies and has to come back; the other goes on."),
+    Bound("DROPS", 1, 1, "One socket is gone and has to be noticed."),
+)
+
+RESTING: Final = (
+    Bound("DECISIONS", 3, 4, "That all rest in the end is looked for from every state on: the dearest of the searches."),
+    *LIVENESS[1:],
+)
+
+ROTATION: Final = (
+    Bound("ROTATIONS", 4, 6, "Current, the one before, and two that are older than any grace."),
+    Bound("EPOCHS", 2, 3, "A login, and a second one after tokens of the first have gone round."),
+)
+
+DURABILITY: Final = (
+    Bound("RECORDS", 4, 6, "Two batches of two, or four of one, so that a hole can lie before, in and after a batch."),
+    Bound("RESTARTS", 2, 3, "A kill before and one after the failure of an fsync."),
+    Bound("CUTS", 1, 2, "A power cut ends what the disk did not get; a second finds what the first recovery wrote."),
+    Bound("FAILURES", 1, 2, "One fsync that fails; the server must not need a second to notice."),
+)

@@ -1,0 +1,103 @@
+"""What is checked with Spin: which part of the model, which properties, under which bounds and assumptions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from spec.model.bounds import DURABILITY, LIVENESS, REPLAY, RESTING, ROTATION, SAFETY, Bound
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One run of the checker.
+
+    ``model`` is a file of this folder; ``properties`` are names from :mod:`spec.properties`; ``switches`` are the macros that
+    choose the variant. ``claim`` is the LTL formula of a liveness check, which bears the property's name. ``untold`` are the
+    steps that this check can't reach, each for the reason in ``assumption``.
+    """
+
+    name: str
+    model: str
+    properties: tuple[str, ...]
+    bounds: tuple[Bound, ...]
+    assumption: str
+    switches: tuple[str, ...] = ()
+    claim: str | None = None
+    untold: frozenset[str] = frozenset()
+
+    def defines(self, *, deep: bool) -> list[str]:
+        """The macro definitions of this check."""
+        return [f"{b.name}={b.deep if deep else b.quick}" for b in self.bounds] + list(self.switches)
+
+
+_FAIR: Final = "Weak fairness of every task: what can go on for ever happens some time."
+
+
+def _liveness(
+    name: str,
+    *switches: str,
+    assumption: str = "",
+    bounds: tuple[Bound, ...] = LIVENESS,
+    untold: frozenset[str] = frozenset(),
+) -> Check:
+    return Check(name, "lifecycle.pml", (name,), bounds, f"{_FAIR} {assumption}".strip(), switches, name, untold)
+
+
+CHECKS: Final[tuple[Check, ...]] = (
+    Check(
+        "lifecycle",
+        "lifecycle.pml",
+        (
+            "declared_only",
+            "expired_absorbs",
+            "authentication_first",
+            "owner_coherence",
+            "open_guard",
+            "acknowledged_logged",
+            "command_once",
+            "no_lost_update",
+            "single_owner",
+            "view_monotonic",
+            "no_early_expiry",
+            "revocation_fence",
+        ),
+        SAFETY,
+        "None about timing: any task may be slow for ever.",
+        ("WITH_INTENTS",),
+    ),
+    Check(
+        "replay",
+        "lifecycle.pml",
+        ("replay_equals_state", "cache_is_fold"),
+        REPLAY,
+        "None about timing.",
+        ("KEEP_LOG",),
+    ),
+    Check(
+        "rotation",
+        "rotation.pml",
+        ("rotation",),
+        ROTATION,
+        "Honest browsers come back within the grace, and no request is under way for as long as an access token lives.",
+    ),
+    Check(
+        "durability",
+        "durability.pml",
+        ("durability",),
+        DURABILITY,
+        "A disk keeps what a successful fsync covered; of the rest any part may be there. No bits flip.",
+    ),
+    _liveness("expires_or_renewed"),
+    _liveness("expired_closes"),
+    _liveness(
+        "orphan_reaped",
+        "WITHOUT_CLOCK",
+        assumption="The clock stands still, or expiry would do the reaper's work.",
+    ),
+    _liveness("views_catch_up", bounds=RESTING),
+    _liveness("crashed_recovers"),
+    _liveness(
+        "command_answered", "WITH_PERSISTENT_CLIENT", assumption="The client goes on sending until it is answered."
+    ),
+)

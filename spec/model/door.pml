@@ -1,0 +1,177 @@
+/* The one door of a node, and what it does to the node's sockets: machine.session.decide, server/runtime/sessions.py and
+ * server/experience/socket.py, step by step. */
+
+/* A command is decided on the node's own view. A refusal changes nothing, so it is one step with its answer. */
+inline decide(n, event_, tab_, command_, claim) {
+  node[n].target = TARGET(node[n].cache, event_, tab_, claim, node[n].cache.left > 0);
+  if
+  :: node[n].target != STATE_none ->
+       TELL6(decide_, n, event_, tab_, node[n].target, node[n].view, command_);
+       PROMISE(no_early_expiry, !RENEWS(event_) || node[n].cache.left > 0 || node[n].cache.state == STATE_expired);
+       node[n].at = DECIDED; node[n].event = event_; node[n].tab = tab_; node[n].command = command_;
+#ifdef MUTANT_ack_before_append
+       acknowledge(n, node[n].view + 1)
+#else
+       skip
+#endif
+  :: node[n].target == STATE_none && command_ != 0 && recorded[command_] != 0 -> repeat(n, command_)
+  :: else ->
+       TELL6(refuse, n, event_, tab_, node[n].cache.state, node[n].view, command_);
+       answered = answered || command_ == 1
+  fi
+}
+
+/* It is appended if the log is still what the decision saw, and does not hold the command yet. */
+#ifdef MUTANT_no_command_index
+#define IS_REPEAT(n) false
+#else
+#define IS_REPEAT(n) (node[n].command != 0 && recorded[node[n].command] != 0)
+#endif
+#ifdef MUTANT_no_version_check
+#define IS_STALE(n) false
+#else
+#define IS_STALE(n) (node[n].view != version)
+#endif
+inline append(n) {
+  if
+  :: IS_REPEAT(n) -> repeat(n, node[n].command)
+  :: !IS_REPEAT(n) && IS_STALE(n) ->
+       TELL4(conflict, n, node[n].event, node[n].view, version);
+       forget(n);
+       read_log(n)
+  :: else ->
+#ifdef MUTANT_target_by_hand
+       if :: node[n].event == EVENT_reauthenticate -> node[n].target = STATE_authenticated :: else fi;
+#endif
+       promises_of_append(n, node[n].event, node[n].tab, node[n].target, node[n].view, node[n].command);
+       record(n, node[n].event, node[n].tab, node[n].target, node[n].view, node[n].command);
+       node[n].recorded_at = version;
+       node[n].at = APPENDED
+  fi
+}
+
+/* It is applied to the view, every open socket hears of it, and then the caller. A connect goes on: its socket is to be
+ * registered. One step: a later answer could only come too late to be lost, and a crash before it is a crash before this. */
+inline apply(n) {
+  PROMISE(view_monotonic, node[n].recorded_at >= node[n].view);
+  evolve(node[n].cache, n, node[n].event, node[n].tab, node[n].target);
+  node[n].view = node[n].recorded_at;
+  promise_fold(cache_is_fold, node[n].cache, node[n].view);
+#ifndef MUTANT_publish_after_ack
+  publish(n);
+#endif
+#ifndef MUTANT_ack_before_append
+  acknowledge(n, node[n].recorded_at);
+#endif
+#ifdef MUTANT_publish_after_ack
+  publish(n);
+#endif
+  if
+  :: node[n].event == EVENT_connect -> node[n].arriving = node[n].arriving | BIT(node[n].tab)
+  :: else
+  fi;
+  forget(n)
+}
+
+inline acknowledge(n, version_) {
+  TELL4(acknowledge_, n, node[n].event, version_, node[n].command);
+  promises_of_ack(n, version_, node[n].command);
+  answered = answered || node[n].command == 1;
+  end_acknowledged = end_acknowledged || ENDS(node[n].event)
+}
+
+inline promises_of_ack(n, version_, command_) {
+  PROMISE(acknowledged_logged, version_ > 0 && version_ <= version && (command_ == 0 || recorded[command_] == version_));
+  PROMISE(cache_is_fold, version_ <= node[n].view && node[n].view <= version);
+  PROMISE(revocation_fence, node[n].cache.state != STATE_expired || node[n].open == 0)
+}
+
+/* The log holds the command already: the answer is what was recorded, and the session as it stands now. */
+inline repeat(n, command_) {
+  read_log(n);
+#ifndef MUTANT_repeat_unanswered
+  TELL4(repeat_, n, recorded[command_], version, command_);
+  promises_of_ack(n, recorded[command_], command_);
+  answered = answered || command_ == 1;
+#endif
+  forget(n)
+}
+
+inline forget(n) {
+  node[n].at = IDLE; node[n].event = 0; node[n].tab = 0; node[n].command = 0; node[n].target = 0; node[n].recorded_at = 0
+}
+
+/* Bring the view up to the log: after a conflict, when told of another node's append, at a start. */
+#ifdef MUTANT_lagging_reader
+#define READABLE(n) (node[n].view == version && version > 0 -> version - 1 : version)
+#else
+#define READABLE(n) version
+#endif
+inline read_log(n) {
+  PROMISE(view_monotonic, READABLE(n) >= node[n].view);
+#ifndef MUTANT_stale_cache
+  copy(node[n].cache, durable);
+#endif
+  node[n].view = READABLE(n);
+#ifndef MUTANT_edge_triggered_close
+  publish(n);
+#endif
+  promise_fold(cache_is_fold, node[n].cache, node[n].view)
+}
+
+/* Tell the node's sockets how the session stands now: none stays open on an ended one. A trace says itself what closed. */
+inline publish(n) {
+#ifndef TRACE
+  if
+  :: node[n].cache.state == STATE_expired && node[n].open != 0 -> TELL2(close_, n, node[n].open); node[n].open = 0
+  :: else
+  fi;
+#endif
+  node[n].gone = node[n].gone & node[n].cache.own[n]
+}
+
+/* A registered socket opens if a second look still finds its connection; else it is turned away. */
+inline arrive(n, tab_) {
+  node[n].arriving = node[n].arriving & ~BIT(tab_);
+  if
+#ifdef MUTANT_blind_open
+  :: true ->
+#else
+  :: node[n].cache.state == STATE_connected && HAS(node[n].cache.own[n], tab_) ->
+#endif
+       TELL4(open_, n, tab_, node[n].view, node[n].cache.state);
+       open_socket(n, tab_)
+  :: else -> TELL2(turn_away, n, tab_); node[n].gone = (node[n].gone | BIT(tab_)) & node[n].cache.own[n]
+  fi
+}
+
+inline open_socket(n, tab_) {
+  PROMISE(open_guard, node[n].cache.state == STATE_connected && HAS(node[n].cache.own[n], tab_));
+  PROMISE(single_owner, !HAS(node[0].open | node[1].open, tab_));
+  node[n].open = node[n].open | BIT(tab_)
+}
+
+/* The socket is gone, whoever closed it. */
+inline lose_socket(n, tab_) {
+  PROMISE(open_guard, HAS(node[n].open, tab_));
+#ifndef MUTANT_disconnect_before_close
+  node[n].open = node[n].open & ~BIT(tab_);
+#endif
+  node[n].gone = (node[n].gone | BIT(tab_)) & node[n].cache.own[n]
+}
+
+inline crash(n) {
+  node[n].up = false; node[n].view = 0; clear(node[n].cache);
+  node[n].open = 0; node[n].arriving = 0; node[n].gone = 0;
+  forget(n)
+}
+
+/* A start reads the log; every connection of this node in it is an orphan. */
+inline recover(n) {
+  node[n].up = true;
+  read_log(n);
+#ifndef MUTANT_no_reaper
+  node[n].gone = node[n].cache.own[n];
+#endif
+  skip
+}

@@ -1,0 +1,171 @@
+"""Seeded bugs, each tied to the check and the property that must catch it. One that survives is a hole in the specification.
+
+Mutants of the declaration change the text of ``spec/session.py``; mutants of the model switch one safety measure off. Those of
+the real code are in ``tests/mutants/``.
+"""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spec.model.checks import CHECKS, Check
+from spec.model.spin import Program
+from spec.promela import promela
+from spec.transitions import Lifecycle, read
+
+_QUIET: Final = {"DECISIONS": 4, "CRASHES": 0, "DROPS": 0}
+_ONE_DROP: Final = {"DROPS": 1}
+_DECLARATION: Final = Path(__file__).parents[1] / "session.py"
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    """One bug. ``edits`` are (old, new) texts of the declaration; without any, ``MUTANT_<name>`` is a switch of the model.
+
+    ``bounds`` are the check's, but for those named here: a story is told the shortest way, and less world makes that quick.
+    """
+
+    name: str
+    bug: str
+    check: str
+    property: str
+    edits: tuple[tuple[str, str], ...] = ()
+    bounds: dict[str, int] = {}
+
+    @property
+    def kind(self) -> str:
+        """Where the bug is: ``declaration`` or ``model``."""
+        return "declaration" if self.edits else "model"
+
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "connect_from_created",
+        "An anonymous session may connect.",
+        "lifecycle",
+        "authentication_first",
+        (("authenticated.to(connected, cond=", "created.to(connected, cond='alive') | authenticated.to(connected, cond="),),
+    ),
+    Mutant(
+        "expired_leaves",
+        "An ended session can be logged in to.",
+        "lifecycle",
+        "expired_absorbs",
+        (("follows.\", final=True)", "follows.\")"), ("created.to(authenticated, cond=\"alive\"),", "created.to(authenticated, cond=\"alive\") | expired.to(authenticated),")),
+    ),
+    Mutant(
+        "last_connection_ignored",
+        "A disconnect never leads back to authenticated.",
+        "lifecycle",
+        "owner_coherence",
+        ((', unless="last_connection")', ")"),),
+        _ONE_DROP,
+    ),
+    Mutant(
+        "any_disconnect_is_the_last",
+        "A disconnect leads back to authenticated while another socket is open.",
+        "lifecycle",
+        "owner_coherence",
+        (
+            (
+                'connected.to(connected, internal=True, cond="known_connection", unless="last_connection")',
+                'connected.to(authenticated, cond="known_connection", unless="last_connection")',
+            ),
+        ),
+        _ONE_DROP,
+    ),
+    Mutant(
+        "expires_while_alive",
+        "A session can be expired before its deadline.",
+        "lifecycle",
+        "no_early_expiry",
+        (('| connected.to(expired, unless="alive")', "| connected.to(expired)"),),
+    ),
+    Mutant(
+        "touch_revives",
+        "Activity renews a session whose deadline has passed.",
+        "lifecycle",
+        "no_early_expiry",
+        (('| authenticated.to(authenticated, internal=True, cond="alive")', "| authenticated.to(authenticated, internal=True)"),),
+    ),
+    Mutant(
+        "old_token_refreshes",
+        "Any refresh token is exchanged, not the current one alone.",
+        "rotation",
+        "rotation",
+        (
+            (
+                '| authenticated.to(authenticated, internal=True, cond=["alive", "rotation_current"])',
+                '| authenticated.to(authenticated, internal=True, cond=["alive"])',
+            ),
+        ),
+    ),
+    Mutant(
+        "never_expires",
+        "A connected session has no expiry.",
+        "expires_or_renewed",
+        "expires_or_renewed",
+        (('\n        | connected.to(expired, unless="alive")', ""),),
+    ),
+    Mutant("ack_before_append", "A command is acknowledged when it is decided.", "lifecycle", "acknowledged_logged"),
+    Mutant("no_version_check", "A node appends whatever the log holds by then.", "lifecycle", "no_lost_update"),
+    Mutant("no_command_index", "A repeated command is recorded again.", "lifecycle", "command_once"),
+    Mutant("target_by_hand", "The door writes a target of its own.", "lifecycle", "declared_only"),
+    Mutant("blind_open", "A socket opens without a second look at the session.", "lifecycle", "open_guard"),
+    Mutant("disconnect_before_close", "A connection is given up while its socket is open.", "lifecycle", "open_guard", bounds=_ONE_DROP),
+    Mutant("connection_ids_reused", "Two connects name the same connection.", "lifecycle", "single_owner"),
+    Mutant("lagging_reader", "A node reads the log from a copy that lags.", "lifecycle", "view_monotonic"),
+    Mutant("publish_after_ack", "The caller hears of the end before the sockets do.", "lifecycle", "revocation_fence"),
+    Mutant("no_fence", "An intent is checked against the node's view, not the log.", "lifecycle", "revocation_fence"),
+    Mutant("stale_cache", "A node takes the log's version and keeps its old session.", "replay", "cache_is_fold"),
+    Mutant("projection_forgets", "The projection row misses what a record says.", "replay", "replay_equals_state"),
+    Mutant("edge_triggered_close", "Only the node that ends a session closes its sockets.", "expired_closes", "expired_closes"),
+    Mutant("no_reaper", "A start leaves the connections of its former self.", "orphan_reaped", "orphan_reaped"),
+    Mutant("no_expirer", "Nobody writes down that a deadline has passed.", "expires_or_renewed", "expires_or_renewed"),
+    Mutant("no_follow", "A node does not hear of the others' records.", "views_catch_up", "views_catch_up"),
+    Mutant("no_recovery", "A crashed node stays away.", "crashed_recovers", "crashed_recovers"),
+    Mutant("repeat_unanswered", "A repeated command gets no answer.", "command_answered", "command_answered"),
+    Mutant("epoch_ignored", "A refresh token survives a login.", "rotation", "rotation"),
+    Mutant("no_grace", "The token before the current one is taken for stolen at once.", "rotation", "rotation"),
+    Mutant("old_rotation_accepted", "Any older token is answered as a repetition.", "rotation", "rotation"),
+    Mutant("repeat_rotates", "A repetition advances the rotation once more.", "rotation", "rotation"),
+    Mutant("ack_before_sync", "A command is acknowledged when it is written, not when it is synced.", "durability", "durability"),
+    Mutant("no_fail_stop", "After a failed fsync the server goes on acknowledging.", "durability", "durability"),
+    Mutant("start_without_checkpoint", "A start believes what it reads without writing it again.", "durability", "durability"),
+    Mutant("no_commit_mark", "Half a batch counts after a power cut.", "durability", "durability"),
+    Mutant("head_before_sync", "The signed head runs ahead of the disk.", "durability", "durability"),
+)
+
+
+def program(mutant: Mutant) -> tuple[Check, Program]:
+    """The check that must catch ``mutant``, and its model with the bug in it.
+
+    Raises:
+        ValueError: the declaration no longer holds the text that the mutant changes.
+    """
+    check = next(check for check in CHECKS if check.name == mutant.check)
+    smaller = {**(_QUIET if check.name in {"lifecycle", "replay"} else {}), **mutant.bounds}
+    bounds = tuple(msgspec.structs.replace(b, quick=smaller.get(b.name, b.quick)) for b in check.bounds)
+    defines = tuple(msgspec.structs.replace(check, bounds=bounds).defines(deep=False))
+    if not mutant.edits:
+        return check, Program(check.model, (*defines, f"MUTANT_{mutant.name}"), check.claim)
+    return check, Program(check.model, defines, check.claim, {"session.pml": promela(mutated(mutant))})
+
+
+def mutated(mutant: Mutant) -> Lifecycle:
+    """The declaration with the mutant's edits.
+
+    Raises:
+        ValueError: an edit's old text is not there exactly once.
+    """
+    source = _DECLARATION.read_text(encoding="utf-8")
+    for old, new in mutant.edits:
+        if source.count(old) != 1:
+            raise ValueError(f"mutant {mutant.name}: {old!r} is in {_DECLARATION.name} {source.count(old)} times")
+        source = source.replace(old, new)
+    module = types.ModuleType(f"mutant_{mutant.name}")
+    exec(compile(source, f"{mutant.name}.py", "exec"), module.__dict__)  # noqa: S102  # our own declaration, one edit apart
+    return read(module.SessionLifecycle, module.SessionGuards)

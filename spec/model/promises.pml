@@ -1,0 +1,28 @@
+/* How a step tells what it did, and how a promise is held against it under its name in spec/properties.py.
+ *
+ * A broken promise stops the search and is told by its name. Where a trace is validated there is nothing to stop: a step that
+ * breaks a promise is not possible, and the name is kept to say why.
+ */
+mtype = {
+  /* the promises */
+  declared_only, expired_absorbs, authentication_first, owner_coherence, open_guard, acknowledged_logged, command_once,
+  no_lost_update, replay_equals_state, cache_is_fold, single_owner, view_monotonic, durability, no_early_expiry, rotation,
+  revocation_fence,
+  /* what a step can tell; spec/model/story.py has the sentence for each */
+  refuse, decide_, conflict, append_, close_, acknowledge_, repeat_, open_, turn_away, drop_, crash_, recover_, follow_, tick_,
+  exchange, answer_again, reuse, turn_down, send, lose, receive, steal, login, grace_ends,
+  write_, sync_, sync_fails, tell, kill_, power_cut, restart_, sign, stop_,
+  broken
+}
+
+#ifdef TRACE
+#define PROMISE(name, holds) if :: (holds) :: else -> possible = false; c_code { blocked(#name, now.session, now.taken[0], now.taken[1]); } fi
+#define TELL2(what, a, b) skip
+#define TELL4(what, a, b, c, d) skip
+#define TELL6(what, a, b, c, d, e, f) skip
+#else
+#define PROMISE(name, holds) if :: (holds) :: else -> printf("@ %e %e\n", broken, name); assert(false) fi
+#define TELL2(what, a, b) printf("@ %e %d %d\n", what, a, b)
+#define TELL4(what, a, b, c, d) printf("@ %e %d %d %d %d\n", what, a, b, c, d)
+#define TELL6(what, a, b, c, d, e, f) printf("@ %e %d %d %d %d %d %d\n", what, a, b, c, d, e, f)
+#endif

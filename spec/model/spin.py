@@ -1,0 +1,205 @@
+"""Running Spin: generate the verifier, compile it, run it to its end, and read what it says. Nothing is claimed for a search that
+was not completed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spec.export import GENERATED
+
+MODEL: Final = Path(__file__).parent
+"""Where the model lies."""
+
+_VECTOR_BYTES: Final = 4096
+_TOLD: Final = re.compile(r"printf\('@ %e.*?',(\w+)[,)]")
+_PROGRESS: Final = re.compile(r"States=\s*([\d.e+]+)")
+
+
+class SpinMissing(RuntimeError):
+    """Spin or gcc is not installed."""
+
+
+class SearchFailed(RuntimeError):
+    """The search did not come to an end, so nothing is known; the message says why."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a complete search found. ``story`` is the counterexample's steps as told, empty when every promise was kept."""
+
+    states: int
+    transitions: int
+    depth: int
+    seconds: float
+    megabytes: float
+    story: tuple[str, ...]
+    untold: frozenset[str]
+    """Steps that the model can tell and that no execution reached."""
+
+    @property
+    def broken(self) -> bool:
+        """A property does not hold."""
+        return bool(self.story)
+
+
+class Program(msgspec.Struct, frozen=True):
+    """A model with its macros: ``files`` replaces or adds files by name (for a mutated declaration)."""
+
+    model: str
+    defines: tuple[str, ...]
+    claim: str | None = None
+    files: dict[str, str] = {}
+
+
+def require() -> None:
+    """See that Spin and gcc are there.
+
+    Raises:
+        SpinMissing: one of them is not; the message says how to get it.
+    """
+    missing = [tool for tool in ("spin", "gcc") if shutil.which(tool) is None]
+    if missing:
+        raise SpinMissing(f"{' and '.join(missing)} not found; on Debian and Ubuntu: apt-get install spin gcc")
+
+
+@contextmanager
+def workplace(program: Program) -> Iterator[Path]:
+    """A folder of its own with the model in it; it is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="interlock-spin-") as name:
+        folder = Path(name)
+        for path in (*MODEL.glob("*.pml"), *MODEL.glob("*.h"), *GENERATED.glob("*.pml")):
+            (folder / path.name).write_bytes(path.read_bytes())
+        for file, text in program.files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        yield folder
+
+
+def verify(
+    program: Program,
+    *,
+    shortest: bool = False,
+    timeout_s: float,
+    progress: Callable[[int], None] = lambda states: None,
+) -> Outcome:
+    """Search every execution of ``program``.
+
+    ``shortest`` searches breadth first, so that a counterexample is as short as can be; it needs more memory and is for safety
+    only. ``progress`` is told the number of states so far.
+
+    Raises:
+        SpinMissing, SearchFailed
+    """
+    require()
+    with workplace(program) as folder:
+        flags = ["-DVECTORSZ=" + str(_VECTOR_BYTES), "-DNFAIR=3"]
+        if program.claim is None:
+            flags += ["-DSAFETY", "-DNOCLAIM"]
+        if shortest:
+            flags.append("-DBFS")
+        build(program, folder, flags)
+        options = ["-E", "-m2000000", "-b", "-w24"]
+        if program.claim is not None:
+            options += ["-a", "-f", "-N", program.claim]
+        output = _run(["./pan", *options], folder, timeout_s, progress)
+        story = _story(program, folder) if (folder / f"{program.model}.trail").exists() else ()
+        return _read(output, story, told(folder))
+
+
+def build(program: Program, folder: Path, flags: list[str]) -> None:
+    """Make ``pan``, the verifier of ``program``, in ``folder``.
+
+    Raises:
+        SearchFailed: the model is not one that Spin takes.
+    """
+    defines = [f"-D{define}" for define in program.defines]
+    _call(["spin", "-a", *defines, program.model], folder)
+    _call(["gcc", "-w", "-O2", *flags, "-o", "pan", "pan.c"], folder)
+
+
+def told(folder: Path) -> Counter[str]:
+    """Every step that the verifier in ``folder`` can tell, and in how many places."""
+    return Counter(_TOLD.findall(_call(["./pan", "-d"], folder)))
+
+
+def _call(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603  # our own commands
+    if done.returncode != 0:
+        raise SearchFailed(f"{' '.join(command)}: {(done.stdout + done.stderr).strip()[-2000:]}")
+    return done.stdout
+
+
+def _run(command: list[str], folder: Path, timeout_s: float, progress: Callable[[int], None]) -> str:
+    lines: list[str] = []
+    # timeout(1) ends it, as reading its output here would wait for ever.
+    with subprocess.Popen(  # noqa: S603  # our own commands
+        ["timeout", "--signal=KILL", str(timeout_s), *command],  # noqa: S607  # of coreutils
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None  # noqa: S101  # it was asked for
+        for line in process.stdout:
+            lines.append(line)
+            if found := _PROGRESS.search(line):
+                progress(int(float(found[1])))
+    output = "".join(lines)
+    if process.returncode in {-9, 137}:
+        raise SearchFailed(f"not finished within {timeout_s:g} s")
+    return output
+
+
+def _read(output: str, story: tuple[str, ...], can_tell: Counter[str]) -> Outcome:
+    for trouble in ("max search depth too small", "out of memory", "hash table full", "aborting"):
+        if trouble in output:
+            raise SearchFailed(trouble)
+    found = re.search(r"State-vector .* depth reached (\d+), errors: (\d+)", output)
+    if found is None:
+        raise SearchFailed(output.strip()[-2000:] or "the verifier said nothing")
+    if bool(int(found[2])) != bool(story):
+        raise SearchFailed("the verifier reports an error and has no trail, or the other way round")
+    unreached = Counter(_TOLD.findall(output.partition("unreached in")[2]))
+    return Outcome(
+        states=_number(r"(\d+) states, stored", output),
+        transitions=_number(r"(\d+) transitions", output),
+        depth=int(found[1]),
+        seconds=float(_search(r"elapsed time ([\d.e+-]+) seconds", output) or 0),
+        megabytes=float(_search(r"([\d.]+)\s+total actual memory usage", output) or 0),
+        story=story,
+        untold=frozenset(step for step, places in can_tell.items() if unreached[step] == places) - {"broken"},
+    )
+
+
+def _story(program: Program, folder: Path) -> tuple[str, ...]:
+    """The trail as the model tells it: its own lines, and where a cycle begins."""
+    claim = ["-ltl", program.claim] if program.claim else []
+    defines = [f"-D{define}" for define in program.defines]
+    replayed = subprocess.run(  # noqa: S603  # our own commands; its exit status says only that the trail ends in an error
+        ["spin", "-t", *defines, *claim, program.model],  # noqa: S607
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    lines = [line.strip() for line in replayed.splitlines()]
+    return tuple(
+        line.removeprefix("@ ") for line in lines if line.startswith("@ ") or "START OF CYCLE" in line
+    ) or ("the trail tells nothing",)
+
+
+def _search(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found[1] if found else None
+
+
+def _number(pattern: str, text: str) -> int:
+    return int(_search(pattern, text) or 0)

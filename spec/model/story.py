@@ -1,0 +1,129 @@
+"""A counterexample as a numbered story in the project's words, instead of Spin's trail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from spec.lifecycles import SESSION
+from spec.properties import PROPERTIES
+
+_STATES: Final = ("no session", *(state.name for state in SESSION.states))
+_EVENTS: Final = ("", *(event.name for event in SESSION.events))
+_PARTIES: Final = ("tab 1", "tab 2", "the thief")
+
+
+def tell(steps: Iterable[str], claim: str | None = None) -> list[str]:
+    """The steps of ``spec.model.spin.Outcome.story`` as sentences, ending with the property that is broken.
+
+    ``claim`` is the property of a liveness check: its story has no step that breaks it, but a cycle in which it never comes true.
+    """
+    sentences: list[str] = []
+    cycle = False
+    for step in steps:
+        if "START OF CYCLE" in step:
+            cycle = True
+            sentences.append("From here on the following repeats for ever:")
+            continue
+        what, *words = step.split()
+        if what == "broken":
+            return [*sentences, _broken(words[0])]
+        sentences.append(_SENTENCES[what](*map(int, words)))
+    if cycle and sentences[-1].startswith("From here"):
+        sentences[-1] = "From here on nothing more happens."
+    return [*sentences, _broken(claim)] if claim else sentences
+
+
+def _broken(name: str) -> str:
+    statement = next((p.statement for p in PROPERTIES if p.name == name), "")
+    return f"This breaks {name}: {statement}"
+
+
+def _node(number: int) -> str:
+    return f"node-{number + 1}"
+
+
+def _what(event: int, tab: int, command: int) -> str:
+    name = _EVENTS[event]
+    if name in {"connect", "disconnect"}:
+        name += f" of connection {tab + 1}"
+    return f"{name} (command {command})" if command else name
+
+
+def _refuse(node: int, event: int, tab: int, state: int, view: int, command: int) -> str:
+    return f"{_node(node)} refuses {_what(event, tab, command)}: it sees {_STATES[state]}, version {view}."
+
+
+def _decide(node: int, event: int, tab: int, target: int, view: int, command: int) -> str:
+    return f"{_node(node)}, seeing version {view}, decides {_what(event, tab, command)} → {_STATES[target]}."
+
+
+def _append(node: int, event: int, tab: int, target: int, version: int, command: int) -> str:
+    return f"The log takes version {version} from {_node(node)}: {_what(event, tab, command)} → {_STATES[target]}."
+
+
+def _conflict(node: int, event: int, view: int, version: int) -> str:
+    return f"{_node(node)} can't append its {_EVENTS[event]}: it saw version {view}, the log is at {version}."
+
+
+def _acknowledge(node: int, event: int, version: int, command: int) -> str:
+    return f"{_node(node)} acknowledges {_what(event, 0, command).replace(' of connection 1', '')} as version {version}."
+
+
+def _repeat(node: int, recorded: int, version: int, command: int) -> str:
+    return f"{_node(node)} answers command {command} again: it is version {recorded}; the session is at {version}."
+
+
+def _tabs(mask: int) -> str:
+    numbers = [str(bit + 1) for bit in range(mask.bit_length()) if mask >> bit & 1]
+    return ("connection " if len(numbers) == 1 else "connections ") + " and ".join(numbers)
+
+
+def _standing(given: int, rotation: int, epoch: int) -> str:
+    return f"rotation {rotation} of epoch {epoch}, while {given} is current"
+
+
+_SENTENCES: Final[dict[str, Callable[..., str]]] = {
+    "refuse": _refuse,
+    "decide_": _decide,
+    "append_": _append,
+    "conflict": _conflict,
+    "acknowledge_": _acknowledge,
+    "repeat_": _repeat,
+    "close_": lambda node, mask: f"{_node(node)} closes the socket of {_tabs(mask)}.",
+    "open_": lambda node, tab, view, state: (
+        f"{_node(node)} opens the socket of connection {tab + 1}; it sees {_STATES[state]}, version {view}."
+    ),
+    "turn_away": lambda node, tab: f"{_node(node)} looks again and turns connection {tab + 1} away.",
+    "drop_": lambda node, tab: f"The peer of connection {tab + 1} on {_node(node)} vanishes.",
+    "crash_": lambda node, _: f"{_node(node)} crashes.",
+    "recover_": lambda node, view: f"{_node(node)} starts again and reads the log up to version {view}.",
+    "follow_": lambda node, version: f"{_node(node)} hears of the log's version {version}.",
+    "tick_": lambda left, _: "A deadline passes; the session is overdue." if left == 0 else "A renewed deadline passes.",
+    "exchange": lambda who, epoch, rotation, current: (
+        f"The server exchanges the token of {_PARTIES[who]}: {_standing(current, rotation, epoch)}."
+    ),
+    "answer_again": lambda who, epoch, rotation, current: (
+        f"The server answers {_PARTIES[who]} with the current token once more: {_standing(current, rotation, epoch)}."
+    ),
+    "reuse": lambda who, epoch, rotation, current: (
+        f"The server takes the token of {_PARTIES[who]} for stolen and revokes: {_standing(current, rotation, epoch)}."
+    ),
+    "turn_down": lambda who, epoch, rotation, current: (
+        f"The server turns {_PARTIES[who]} down: {_standing(current, rotation, epoch)}."
+    ),
+    "send": lambda who, rotation: f"{_PARTIES[who].capitalize()} asks to exchange rotation {rotation}.",
+    "lose": lambda who, answer: f"The {'answer to' if answer else 'request of'} {_PARTIES[who]} is lost.",
+    "receive": lambda who, rotation: f"{_PARTIES[who].capitalize()} receives rotation {rotation}.",
+    "steal": lambda _, rotation: f"The thief copies the token of rotation {rotation}.",
+    "login": lambda epoch, _: f"The user logs in; epoch {epoch} begins.",
+    "grace_ends": lambda current, _: f"The grace of the token before rotation {current} ends.",
+    "write_": lambda first, last: f"The writer hands records {first} to {last} to the kernel.",
+    "sync_": lambda committed, _: f"fsync: everything up to record {committed} is on disk.",
+    "sync_fails": lambda last, _: f"fsync fails for the batch that ends with record {last}.",
+    "tell": lambda told, _: f"Callers hear that records up to {told} are on disk.",
+    "sign": lambda head, _: f"The signed head says {head}.",
+    "kill_": lambda *_: "The process is killed.",
+    "power_cut": lambda *_: "The power fails; what the kernel had not written is gone, in part or whole.",
+    "restart_": lambda found, head: f"The server starts and finds {found} records; the signed head says {head}.",
+}

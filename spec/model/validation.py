@@ -1,0 +1,196 @@
+"""Traces against the model: is what real servers did an execution of it?
+
+Sessions that did the same, ids and times aside, are one question; the verifier gets many of them at once and is compiled once.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spec.model.abstraction import COMMANDS, NODES, Abstract, TooWide, abstract
+from spec.model.lines import AnyLine, TraceFault
+from spec.model.spin import Program, SearchFailed, build, require, workplace
+from spec.model.traces import by_session, check
+
+_LINES_AT_ONCE: Final = 20_000
+_TIMEOUT_S: Final = 300
+_ACCEPTED: Final = "@@ accepted"
+_STUCK: Final = "@@ stuck"
+
+Session = Sequence[Sequence[AnyLine]]
+"""The lines of one session, a list for each node: see :func:`spec.model.traces.by_session`."""
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A session that no execution of the model can match. ``stuck``: of each node that has one left, the first line that could
+    not be taken. ``promise``: the property that forbids it, as far as the longest match tells."""
+
+    session_id: str
+    stuck: tuple[AnyLine, ...]
+    promise: str
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What the model said: how many sessions, how many of them different, which were rejected, and which were not asked because
+    they hold more at a time than the model can tell apart."""
+
+    sessions: int
+    different: int
+    rejections: tuple[Rejection, ...]
+    too_wide: tuple[str, ...]
+
+
+@contextmanager
+def matcher() -> Iterator[Path]:
+    """The compiled matcher, in a folder of its own.
+
+    Raises:
+        SpinMissing, SearchFailed
+    """
+    require()
+    program = Program("lifecycle.pml", ("TRACE", f"COMMANDS={COMMANDS}"))
+    with workplace(program) as folder:
+        build(program, folder, ["-DSAFETY", "-DNOCLAIM", "-DNOREDUCE", "-DVECTORSZ=4096"])
+        yield folder
+
+
+def judge(folder: Path, sessions: Iterable[tuple[str, Session]]) -> Judgement:
+    """Ask the matcher in ``folder`` about every session, given as (id, lines).
+
+    Raises:
+        SearchFailed: the matcher did not come to an end.
+    """
+    different: dict[tuple[object, ...], tuple[str, Session, Abstract]] = {}
+    too_wide: list[str] = []
+    count = 0
+    for session_id, session in sessions:
+        count += 1
+        try:
+            numbers = abstract(session)
+        except TooWide:
+            too_wide.append(session_id)
+            continue
+        if len(session) > NODES:
+            too_wide.append(session_id)
+            continue
+        different.setdefault((numbers.limit, numbers.nodes), (session_id, session, numbers))
+    waiting = list(different.values())
+    rejections: list[Rejection] = []
+    while waiting:
+        chunk, waiting = _chunk(waiting)
+        while chunk:
+            stuck = _match(folder, [numbers for _, _, numbers in chunk])
+            if stuck is None:
+                break
+            number, taken, promise = stuck
+            rejections.append(_rejection(*chunk[number], taken, promise))
+            # Those before it were matched; ask about the rest.
+            chunk = chunk[number + 1 :]
+    return Judgement(count, len(different), tuple(rejections), tuple(too_wide))
+
+
+Asked = tuple[str, Session, Abstract]
+Text = Sequence[str | bytes]
+
+
+class Validation(msgspec.Struct, frozen=True):
+    """What became of a heap of traces, each of a log of its own: how much there was, and in words what is wrong."""
+
+    traces: int
+    lines: int
+    sessions: int
+    different: int
+    too_wide: int
+    faults: tuple[str, ...]
+
+
+def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[str], None] = lambda name: None) -> Validation:
+    """Hold every log's traces, given as (name, the lines of each node), against both the linear rules and the model.
+
+    The two are separate opinions. That they agree is part of what is checked: where one of them accepts what the other
+    rejects, one of them is wrong.
+
+    Raises:
+        SpinMissing, SearchFailed: the model could not be asked.
+    """
+    faults: list[str] = []
+    traces = lines = sessions = too_wide = 0
+    condemned: set[str] = set()
+    asked: list[tuple[str, Session]] = []
+    for name, texts in logs:
+        advance(name)
+        traces += len(texts)
+        try:
+            lines += check(texts).lines
+        except TraceFault as fault:
+            faults.append(f"{name}: {fault}")
+            if fault.property == "format":
+                continue
+            condemned.add(name)
+        for session_id, session in by_session(texts).items():
+            asked.append((f"{name}: session {session_id}", session))
+    with matcher() as folder:
+        judgement = judge(folder, asked)
+    rejected = {rejection.session_id.partition(": session ")[0] for rejection in judgement.rejections}
+    for rejection in judgement.rejections:
+        at = ", ".join(f"{line.kind} by {line.node}" for line in rejection.stuck)
+        faults.append(f"{rejection.session_id}: the model has no execution that goes on with {at}: {rejection.promise}")
+    faults += [f"{name}: the rules accept it, the model does not" for name in sorted(rejected - condemned)]
+    faults += [f"{name}: the model accepts it, the rules do not" for name in sorted(condemned - rejected)]
+    sessions, too_wide = judgement.sessions, len(judgement.too_wide)
+    return Validation(traces, lines, sessions, judgement.different, too_wide, tuple(faults))
+
+
+
+def _chunk(waiting: list[Asked]) -> tuple[list[Asked], list[Asked]]:
+    lines = 0
+    for end, (_, _, numbers) in enumerate(waiting, 1):
+        lines += sum(map(len, numbers.nodes))
+        if lines >= _LINES_AT_ONCE:
+            return waiting[:end], waiting[end:]
+    return waiting, []
+
+
+def _match(folder: Path, chunk: list[Abstract]) -> tuple[int, tuple[int, ...], str] | None:
+    """None if all were matched; else the number of the first that was not, how many lines of each node were, and the promise."""
+    with (folder / "lines.txt").open("w") as file:
+        file.write(f"{len(chunk)}\n")
+        for session in chunk:
+            file.write(f"{session.limit}\n")
+            for lines in session.nodes:
+                file.write(f"{len(lines)}\n")
+                file.writelines(" ".join(str(int(number)) for number in line) + "\n" for line in lines)
+    done = subprocess.run(
+        ["./pan", "-E", "-b", "-n", f"-m{40 * _LINES_AT_ONCE}", "-w22"],
+        cwd=folder,
+        env={"INTERLOCK_LINES": "lines.txt"},
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    verdict = next((line for line in done.stdout.splitlines() if line.startswith("@@")), "")
+    if "max search depth" in done.stdout or not verdict.startswith((_ACCEPTED, _STUCK)):
+        raise SearchFailed(f"the matcher did not come to an end: {(done.stdout + done.stderr)[-500:]}")
+    if verdict.startswith(_ACCEPTED):
+        return None
+    _, _, number, first, second, *promise = verdict.split()
+    return int(number), (int(first), int(second)), " ".join(promise)
+
+
+def _rejection(session_id: str, session: Session, numbers: Abstract, taken: tuple[int, ...], promise: str) -> Rejection:
+    stuck = tuple(
+        lines[numbers.origin[node][taken[node]]]
+        for node, lines in enumerate(session)
+        if taken[node] < len(numbers.origin[node])
+    )
+    # Nothing forbade it: it tells of what was not durable and never came to be.
+    waits = {"ack": "acknowledged_logged", "append": "versions_gapless"}.get(stuck[0].kind, "cache_is_fold")
+    return Rejection(session_id, stuck, promise or waits)
+

@@ -1,0 +1,92 @@
+"""Running all checks and mutants, several at a time, and saying what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Final
+
+import msgspec
+
+from spec.model.checks import CHECKS, Check
+from spec.model.mutants import MUTANTS, Mutant, program
+from spec.model.spin import Outcome, Program, SearchFailed, verify
+from spec.model.story import tell
+
+_QUICK_S: Final = 600
+_DEEP_S: Final = 4 * 3600
+
+Progress = Callable[[str, int], None]
+"""Told of a check's name and the states it has seen so far."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of one check or mutant.
+
+    ``good``: a check found every promise kept; a mutant was caught by the property it is tied to. ``story`` is the
+    counterexample in words. ``trouble`` says why nothing is known, or what is not as it should be.
+    """
+
+    name: str
+    kind: str
+    properties: tuple[str, ...]
+    good: bool
+    outcome: Outcome | None = None
+    story: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+def check_all(
+    *, deep: bool, jobs: int, only: Sequence[str] = (), progress: Progress = lambda name, states: None
+) -> Iterator[Result]:
+    """Run the checks (those named ``only``, if any), ``jobs`` at a time; give each result when it is there."""
+    chosen = [check for check in CHECKS if not only or check.name in only]
+    yield from _spread([lambda check=check: _check(check, deep, progress) for check in chosen], jobs)
+
+
+def catch_all(*, jobs: int, only: Sequence[str] = (), progress: Progress = lambda name, states: None) -> Iterator[Result]:
+    """Run the mutants of declaration and model (those named ``only``, if any), ``jobs`` at a time."""
+    chosen = [mutant for mutant in MUTANTS if not only or mutant.name in only]
+    yield from _spread([lambda mutant=mutant: _catch(mutant, progress) for mutant in chosen], jobs)
+
+
+def _spread(tasks: list[Callable[[], Result]], jobs: int) -> Iterator[Result]:
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        for done in as_completed([pool.submit(task) for task in tasks]):
+            yield done.result()
+
+
+def _check(check: Check, deep: bool, progress: Progress) -> Result:  # noqa: FBT001  # private, and said by its name
+    described = Result(check.name, "check", check.properties, good=False)
+    run = Program(check.model, tuple(check.defines(deep=deep)), check.claim)
+    try:
+        outcome = verify(run, timeout_s=_DEEP_S if deep else _QUICK_S, progress=lambda n: progress(check.name, n))
+        if outcome.broken and check.claim is None:
+            # Once more, breadth first: the same fault by the shortest way.
+            outcome = verify(run, shortest=True, timeout_s=_QUICK_S)
+    except SearchFailed as failed:
+        return msgspec.structs.replace(described, trouble=str(failed))
+    if outcome.broken:
+        return msgspec.structs.replace(described, outcome=outcome, story=tuple(tell(outcome.story, check.claim)))
+    if outcome.untold:
+        vacuous = f"never reached: {', '.join(sorted(outcome.untold))}; what is never tried is not checked"
+        return msgspec.structs.replace(described, outcome=outcome, trouble=vacuous)
+    return msgspec.structs.replace(described, outcome=outcome, good=True)
+
+
+def _catch(mutant: Mutant, progress: Progress) -> Result:
+    described = Result(mutant.name, f"mutant of the {mutant.kind}", (mutant.property,), good=False)
+    try:
+        check, mutated = program(mutant)
+        outcome = verify(
+            mutated,
+            shortest=check.claim is None,
+            timeout_s=_QUICK_S,
+            progress=lambda states: progress(mutant.name, states),
+        )
+    except (SearchFailed, ValueError) as failed:
+        return msgspec.structs.replace(described, trouble=str(failed))
+    story = tuple(tell(outcome.story, check.claim)) if outcome.broken else ()
+    caught = bool(story) and story[-1].startswith(f"This breaks {mutant.property}:")
+    trouble = "" if caught else "survived" if not story else "caught by another property"
+    return msgspec.structs.replace(described, outcome=outcome, story=story, good=caught, trouble=trouble)

@@ -1,0 +1,155 @@
+/* Who acts: two nodes, each a door and the tasks beside it; clients; what goes wrong; the clock. */
+
+byte decided, crashes, drops;
+bool asked_first;
+
+/* Nodes are alike: the first decision is node 0's. */
+#define MAY_ASK(n) (n == 0 || decided > 0)
+
+#ifdef MUTANT_connection_ids_reused
+#define CONNECTION(command) 0
+#else
+#define CONNECTION(command) (command - 1)
+#endif
+
+/* Refusals are free: they change nothing. */
+inline count_decision(n) {
+  if :: node[n].at == DECIDED -> decided++ :: else fi
+}
+
+/* Clients send anything to any node, in any order. A command is lost by never arriving, delayed by arriving late, and sent
+ * again by arriving with the same id; the connect of connection k has id k + 1, as a connection asks once. */
+proctype Door(byte n) {
+  byte event, command;
+  bool claim;
+  do
+  :: atomic { node[n].up && node[n].at == IDLE && decided < DECISIONS && MAY_ASK(n) ->
+       if
+       :: event = EVENT_create
+       :: event = EVENT_authenticate
+       :: event = EVENT_reauthenticate
+       :: event = EVENT_refresh
+       :: event = EVENT_touch
+       :: event = EVENT_revoke
+       :: event = EVENT_expire
+       fi;
+       if :: command = 0 :: command = 1 fi;
+       if :: claim = true :: event == EVENT_reauthenticate || event == EVENT_refresh -> claim = false fi;
+       d_step { decide(n, event, 0, command, claim); count_decision(n); event = 0; command = 0; claim = false } }
+  :: atomic { node[n].up && node[n].at == IDLE && decided < DECISIONS && MAY_ASK(n) ->
+       /* Connections are alike: the second asks after the first has. */
+       if :: command = 1 :: asked_first -> command = 2 fi;
+       d_step {
+         decide(n, EVENT_connect, CONNECTION(command), command, true);
+         asked_first = asked_first || node[n].at == DECIDED;
+         count_decision(n);
+         command = 0 } }
+  :: d_step { node[n].up && node[n].at == DECIDED -> append(n) }
+  :: d_step { node[n].up && node[n].at == APPENDED -> apply(n) }
+  od
+}
+
+/* What a node does of itself. Each of these can happen only so often before all rest, so fairness to the task as a whole
+ * is fairness to each. */
+proctype Keeper(byte n) {
+  do
+#ifndef MUTANT_no_recovery
+  :: d_step { !node[n].up -> recover(n); TELL2(recover_, n, node[n].view) }
+#endif
+#ifndef MUTANT_no_follow
+  :: d_step { node[n].up && node[n].at == IDLE && node[n].view != version -> TELL2(follow_, n, version); read_log(n) }
+#endif
+  :: d_step { node[n].up && HAS(node[n].arriving, 0) -> arrive(n, 0) }
+  :: d_step { node[n].up && HAS(node[n].arriving, 1) -> arrive(n, 1) }
+  :: d_step { node[n].up && node[n].at == IDLE && HAS(node[n].gone, 0) -> decide(n, EVENT_disconnect, 0, 0, true) }
+  :: d_step { node[n].up && node[n].at == IDLE && HAS(node[n].gone, 1) -> decide(n, EVENT_disconnect, 1, 0, true) }
+#ifndef MUTANT_no_expirer
+  :: d_step { node[n].up && node[n].at == IDLE && node[n].cache.left == 0 &&
+             node[n].cache.state != STATE_none && node[n].cache.state != STATE_expired ->
+       decide(n, EVENT_expire, 0, 0, true) }
+#endif
+  od
+}
+
+/* A node may crash and a peer may vanish; neither has to. */
+proctype Misfortune() {
+  byte n;
+  do
+  :: atomic { crashes < CRASHES ->
+       if :: n = 0 :: n = 1 fi;
+       if
+       :: node[n].up -> d_step { crashes++; crash(n); TELL2(crash_, n, 0); n = 0 }
+       :: else -> n = 0
+       fi }
+  :: atomic { drops < DROPS && (node[0].open | node[1].open) != 0 ->
+       drops++;
+       if
+       :: HAS(node[0].open, 0) -> TELL2(drop_, 0, 0); lose_socket(0, 0)
+       :: HAS(node[0].open, 1) -> TELL2(drop_, 0, 1); lose_socket(0, 1)
+       :: HAS(node[1].open, 0) -> TELL2(drop_, 1, 0); lose_socket(1, 0)
+       :: HAS(node[1].open, 1) -> TELL2(drop_, 1, 1); lose_socket(1, 1)
+       fi }
+  :: break
+  od
+}
+
+/* Time passes. */
+proctype Clock() {
+  do
+  :: d_step { durable.left > 0 ->
+       durable.left = durable.left - 1;
+       if :: node[0].cache.left > 0 -> node[0].cache.left = node[0].cache.left - 1 :: else fi;
+       if :: node[1].cache.left > 0 -> node[1].cache.left = node[1].cache.left - 1 :: else fi;
+       TELL2(tick_, durable.left, 0) }
+  od
+}
+
+/* An intent on an open socket is executed under a check of the log itself, not of the node's view of it. */
+#ifdef MUTANT_no_fence
+#define FENCE(n) (node[n].cache.state == STATE_connected)
+#else
+#define FENCE(n) (durable.state == STATE_connected)
+#endif
+#define EXECUTABLE(n) (node[n].up && node[n].open != 0 && FENCE(n))
+proctype Realm() {
+  do
+  :: atomic { EXECUTABLE(0) -> PROMISE(revocation_fence, !end_acknowledged) }
+  :: atomic { EXECUTABLE(1) -> PROMISE(revocation_fence, !end_acknowledged) }
+  od
+}
+
+/* A client that sends one command again and again until it is answered. */
+proctype Persistent() {
+  do
+  :: d_step { !answered && node[0].up && node[0].at == IDLE -> decide(0, EVENT_touch, 0, 1, true) }
+  :: d_step { !answered && node[1].up && node[1].at == IDLE -> decide(1, EVENT_touch, 0, 1, true) }
+  :: answered -> break
+  od
+}
+
+init {
+  atomic {
+    node[0].up = true;
+    node[1].up = true;
+    run Door(0); run Door(1); run Keeper(0); run Keeper(1); run Misfortune();
+#ifndef WITHOUT_CLOCK
+    run Clock();
+#endif
+#ifdef WITH_INTENTS
+    run Realm();
+#endif
+#ifdef WITH_PERSISTENT_CLIENT
+    run Persistent();
+#endif
+  }
+}
+
+/* Liveness, each under weak fairness of every task above. */
+#define open_sockets (node[0].open | node[1].open)
+#define arriving_sockets (node[0].arriving | node[1].arriving)
+ltl expires_or_renewed { [] ((version > 0) -> <> (durable.state == STATE_expired)) }
+ltl expired_closes { [] ((durable.state == STATE_expired) -> <> [] (open_sockets == 0)) }
+ltl orphan_reaped { [] ((durable.state == STATE_connected && open_sockets == 0) -> <> (durable.state != STATE_connected || open_sockets != 0)) }
+ltl views_catch_up { <> [] (node[0].up && node[1].up && node[0].view == version && node[1].view == version) }
+ltl crashed_recovers { [] (!node[0].up -> <> node[0].up) }
+ltl command_answered { <> answered }
