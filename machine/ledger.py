@@ -1,4 +1,4 @@
-"""The record and its digest chain; check and replay a whole log in one pass.
+"""The record, its digest chain, and the receipt that names a place in it.
 
 The chain: ``digest(n) = SHA-256(digest(n-1) ‖ payload(n))`` with 32 zero bytes before the first record. The payload is
 the UTF-8 JSON array ``[position, session_id, version, event, source, target, at_ms, actor, command_id, data]``, where
@@ -8,19 +8,21 @@ the UTF-8 JSON array ``[position, session_id, version, event, source, target, at
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+import re
+from typing import Any, Final, Self
 
 import msgspec
 
 from machine.commands import DATA_TYPES
-from machine.errors import LedgerFault, TransitionRefused
-from machine.session import TABLE, Session, Transition, absent, evolve
+from machine.errors import LedgerFault, ReceiptMalformed
+from machine.session import Transition
 
 GENESIS: Final[bytes] = bytes(32)
 """The digest before the first record."""
 
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final = {event: msgspec.json.Decoder(data_type) for event, data_type in DATA_TYPES.items()}
+_RECEIPT: Final = re.compile(r"([1-9][0-9]{0,18})\.([0-9a-f]{64})\Z")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -29,6 +31,36 @@ class Record(msgspec.Struct, frozen=True):
     position: int
     transition: Transition
     digest: bytes
+
+    @property
+    def receipt(self) -> Receipt:
+        """What whoever asked for the transition may keep of it."""
+        return Receipt(self.position, self.digest.hex())
+
+
+class Receipt(msgspec.Struct, frozen=True, order=True):
+    """The place and the digest of an acknowledged record: by the chain, a statement about it and all before it.
+
+    ``digest`` is lower-case hex. As text it is ``position.digest``.
+    """
+
+    position: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.position}.{self.digest}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The receipt that ``text`` writes down.
+
+        Raises:
+            ReceiptMalformed: it writes down none.
+        """
+        match = _RECEIPT.match(text)
+        if match is None:
+            raise ReceiptMalformed("a receipt is a position, a full stop and 64 hexadecimal digits")
+        return cls(int(match[1]), match[2])
 
 
 class StoredRow(msgspec.Struct, frozen=True, array_like=True):
@@ -102,73 +134,3 @@ def parse(row: StoredRow) -> Record:
         ),
         row.digest,
     )
-
-
-class Verifier:
-    """Reads a log from its first record and raises at the first that is not what the server would have written.
-
-    Checked for each record: positions without gaps, the digest chain, versions without gaps, the source is the state
-    before, the event, its guards (evaluated at the recorded time on the fold so far) and the target are declared, and
-    no command id repeats within a session.
-
-    ``live`` is the fold of every session that has not ended; an ended one is handed out by ``feed`` once, and of it only
-    the id is kept.
-    """
-
-    __slots__ = ("_commands", "_ended", "head", "live", "position")
-
-    def __init__(self) -> None:
-        self.position = 0
-        self.head = GENESIS
-        self.live: dict[str, Session] = {}
-        self._ended: set[str] = set()
-        self._commands: dict[str, set[str]] = {}
-
-    @property
-    def session_count(self) -> int:
-        """How many sessions the log has held so far."""
-        return len(self.live) + len(self._ended)
-
-    def feed(self, row: StoredRow) -> Session:
-        """Take the next row in order of position and return its session as it stands after it.
-
-        Raises:
-            LedgerFault: naming the position and what is wrong with it.
-        """
-        if row.position != self.position + 1:
-            raise LedgerFault(row.position, f"follows record {self.position}: positions have a gap or repeat")
-        if row_digest(self.head, row) != row.digest:
-            raise LedgerFault(row.position, "digest does not match the record and the one before it")
-        if row.session_id in self._ended:
-            raise LedgerFault(row.position, "the session had ended before")
-        transition = parse(row).transition
-        session = self.live.get(row.session_id) or absent(row.session_id)
-        self._check(row, session, transition)
-        session = evolve(session, transition)
-        if session.ended:
-            self.live.pop(row.session_id, None)
-            del self._commands[row.session_id]
-            self._ended.add(row.session_id)
-        else:
-            self.live[row.session_id] = session
-        self.position = row.position
-        self.head = row.digest
-        return session
-
-    def _check(self, row: StoredRow, session: Session, transition: Transition) -> None:
-        if row.version != session.version + 1:
-            raise LedgerFault(row.position, f"version {row.version} of a session that is at {session.version}")
-        if row.source != session.state:
-            raise LedgerFault(row.position, f"source {row.source}, but the session is {session.state}")
-        if row.at_ms < session.updated_at_ms:
-            raise LedgerFault(row.position, "time runs backwards within the session")
-        try:
-            target = TABLE.step(session.state, row.event, session, transition.data, row.at_ms)
-        except TransitionRefused as refused:
-            raise LedgerFault(row.position, f"not declared: {refused}") from None
-        if target != row.target:
-            raise LedgerFault(row.position, f"{row.event} from {row.source} leads to {target}, not to {row.target}")
-        commands = self._commands.setdefault(row.session_id, set())
-        if row.command_id in commands:
-            raise LedgerFault(row.position, "the command id was recorded before for this session")
-        commands.add(row.command_id)

@@ -10,8 +10,9 @@ from typing import Final
 import sqlite_utils
 
 from machine.errors import LedgerFault, SurfaceFailed
-from machine.ledger import Record, StoredRow, Verifier, parse
+from machine.ledger import Record, StoredRow, parse
 from machine.session import Session
+from machine.verifier import Verifier
 from server.surface.engine import Error, open_reader
 from server.surface.files import LOG_NAME
 from server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from machine.commands import Connect, Disconnect, Expire, Reauthenticate, Refresh, Revoke, Touch
 from machine.errors import LedgerFault
-from machine.ledger import GENESIS, Record, StoredRow, Verifier, chain, parse, row_digest
+from machine.ledger import GENESIS, Record, StoredRow, chain, parse, row_digest
 from machine.session import Transition, replay
+from machine.verifier import Verifier
 from tests.machine.samples import CREATE, LOGIN, OPEN, history, rows_of
 
 _ALICE = history(
