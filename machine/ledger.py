@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from machine.commands import DATA_TYPES
+from machine.commands import DATA_TYPES, Data
 from machine.errors import LedgerFault, ReceiptMalformed
 from machine.session import Transition
 
@@ -22,6 +22,9 @@ GENESIS: Final[bytes] = bytes(32)
 
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final = {event: msgspec.json.Decoder(data_type) for event, data_type in DATA_TYPES.items()}
+_encode: Final = _encoder.encode
+_fields_of: Final = msgspec.structs.astuple
+_sha256: Final = hashlib.sha256
 _RECEIPT: Final = re.compile(r"([1-9][0-9]{0,18})\.([0-9a-f]{64})\Z")
 
 
@@ -99,15 +102,15 @@ def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
 
 def row_digest(previous: bytes, row: StoredRow) -> bytes:
     """What the digest of ``row`` must be, given the digest before it."""
-    return _digest(previous, msgspec.structs.astuple(row)[:-1])
+    return _digest(previous, _fields_of(row)[:-1])
 
 
 def _digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:
-    return hashlib.sha256(previous + _encoder.encode(payload)).digest()
+    return _sha256(previous + _encode(payload)).digest()
 
 
-def parse(row: StoredRow) -> Record:
-    """The record in ``row``.
+def data_of(row: StoredRow) -> Data:
+    """What the event in ``row`` carries.
 
     Raises:
         LedgerFault: the event is unknown or its data does not have the event's shape.
@@ -116,9 +119,17 @@ def parse(row: StoredRow) -> Record:
     if decoder is None:
         raise LedgerFault(row.position, f"unknown event {row.event!r}")
     try:
-        data = decoder.decode(row.data)
+        return decoder.decode(row.data)
     except msgspec.MsgspecError as error:
         raise LedgerFault(row.position, f"data of {row.event} is malformed: {error}") from None
+
+
+def parse(row: StoredRow) -> Record:
+    """The record in ``row``.
+
+    Raises:
+        LedgerFault: the event is unknown or its data does not have the event's shape.
+    """
     return Record(
         row.position,
         Transition(
@@ -130,7 +141,7 @@ def parse(row: StoredRow) -> Record:
             row.at_ms,
             row.actor,
             row.command_id,
-            data,
+            data_of(row),
         ),
         row.digest,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from machine.errors import LedgerFault, TransitionRefused
-from machine.ledger import GENESIS, StoredRow, parse, row_digest
+from machine.explain import altered, out_of_place, refusal
+from machine.ledger import GENESIS, StoredRow, data_of, row_digest
 from machine.session import TABLE, Session, Transition, absent, evolve
 
 
@@ -38,40 +39,51 @@ class Verifier:
         Raises:
             LedgerFault: naming the position and what is wrong with it.
         """
+        session_id = row.session_id
+        session = self.live.get(session_id)
         if row.position != self.position + 1:
-            raise LedgerFault(row.position, f"follows record {self.position}: positions have a gap or repeat")
+            raise LedgerFault(row.position, out_of_place(row.position, self.position))
         if row_digest(self.head, row) != row.digest:
-            raise LedgerFault(row.position, "digest does not match the record and the one before it")
-        if row.session_id in self._ended:
-            raise LedgerFault(row.position, "the session had ended before")
-        transition = parse(row).transition
-        session = self.live.get(row.session_id) or absent(row.session_id)
-        self._check(row, session, transition)
-        session = evolve(session, transition)
+            before = None if session_id in self._ended else session or absent(session_id)
+            raise LedgerFault(row.position, altered(row, before))
+        if session is None:
+            if session_id in self._ended:
+                raise LedgerFault(row.position, "the session had ended before")
+            session = absent(session_id)
+        session = self._step(row, session)
         if session.ended:
-            self.live.pop(row.session_id, None)
-            del self._commands[row.session_id]
-            self._ended.add(row.session_id)
+            self.live.pop(session_id, None)
+            del self._commands[session_id]
+            self._ended.add(session_id)
         else:
-            self.live[row.session_id] = session
+            self.live[session_id] = session
         self.position = row.position
         self.head = row.digest
         return session
 
-    def _check(self, row: StoredRow, session: Session, transition: Transition) -> None:
-        if row.version != session.version + 1:
-            raise LedgerFault(row.position, f"version {row.version} of a session that is at {session.version}")
+    def _step(self, row: StoredRow, session: Session) -> Session:
+        data = data_of(row)
+        version, event, at_ms = row.version, row.event, row.at_ms
+        if version != session.version + 1:
+            missing = "records of it are missing" if version > session.version else "that was recorded before"
+            raise LedgerFault(row.position, f"version {version} of a session that is at {session.version}: {missing}")
         if row.source != session.state:
             raise LedgerFault(row.position, f"source {row.source}, but the session is {session.state}")
-        if row.at_ms < session.updated_at_ms:
+        if at_ms < session.updated_at_ms:
             raise LedgerFault(row.position, "time runs backwards within the session")
         try:
-            target = TABLE.step(session.state, row.event, session, transition.data, row.at_ms)
+            target = TABLE.step(session.state, event, session, data, at_ms)
         except TransitionRefused as refused:
-            raise LedgerFault(row.position, f"not declared: {refused}") from None
+            raise LedgerFault(row.position, refusal(refused, session, data)) from None
         if target != row.target:
-            raise LedgerFault(row.position, f"{row.event} from {row.source} leads to {target}, not to {row.target}")
-        commands = self._commands.setdefault(row.session_id, set())
-        if row.command_id in commands:
+            raise LedgerFault(row.position, f"{event} from {row.source} leads to {target}, not to {row.target}")
+        commands = self._commands.get(row.session_id)
+        if commands is None:
+            commands = self._commands[row.session_id] = set()
+        elif row.command_id in commands:
             raise LedgerFault(row.position, "the command id was recorded before for this session")
         commands.add(row.command_id)
+        return evolve(
+            session,
+            Transition(row.session_id, version, event, row.source, target, at_ms, row.actor, row.command_id, data),
+        )

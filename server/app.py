@@ -19,6 +19,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.types import Message, Scope
 
 from machine.closing import Close
+from machine.errors import HeadRefused
 from machine.wire import rfc3339
 from server.clock import SystemClock
 from server.experience import auth_api, operations_api, sessions_api
@@ -28,7 +29,8 @@ from server.experience.problems import handle
 from server.experience.requests import JsonRequest
 from server.experience.socket import connect
 from server.guard.accounts import Accounts
-from server.guard.keys import load_keys
+from server.guard.heads import check_head, sign_head
+from server.guard.keys import Keys, load_keys
 from server.guard.passwords import Passwords
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
@@ -39,6 +41,8 @@ from server.runtime.sessions import Sessions
 from server.services import Services
 from server.settings import Settings
 from server.surface.files import open_surface
+from server.surface.head import HeadKeeper, check_log, read_text
+from server.surface.log import TransitionLog
 
 _log = structlog.get_logger("interlock.server")
 
@@ -97,6 +101,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     Raises:
         SurfaceLocked, SurfaceFailed: the log can't be opened.
         SettingsError: the keys can't be used.
+        HeadRefused: the log is not the one that its signed head speaks of.
     """
     data = Path(settings.data)
     connections = Connections()
@@ -108,11 +113,19 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
     async with open_surface(data, max_waiting=settings.log_queue, on_failure=stop) as surface:
         keys = load_keys(data / "keys")
+        await _check_head(settings, keys, surface.log)
         latest_ms = await surface.log.latest_at_ms()
         if latest_ms > SystemClock().now_ms() + _CLOCK_TOLERANCE_MS:
             _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(SystemClock().now_ms()))
         clock = SystemClock(floor_ms=latest_ms)
         sessions = Sessions(surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions)
+        keeper = HeadKeeper(
+            settings.head_path,
+            lambda receipt: sign_head(receipt, keys.signing, clock.now_ms()),
+            await surface.log.record_at(),
+        )
+        surface.afterwards.push_async_callback(keeper.close)
+        sessions.subscribe(keeper.observe)
         at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
         # This process alone has the log open, so whatever a node is called that opened a connection, it is dead.
         orphans = sum(
@@ -151,6 +164,24 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             with suppress(asyncio.CancelledError):
                 await expiring
             passwords.close()
+
+
+async def _check_head(settings: Settings, keys: Keys, log: TransitionLog) -> None:
+    """Begin only on the log that the last head was signed for. Without a head there is nothing to compare.
+
+    Raises:
+        HeadRefused: the head is not good, or the log is another; the message says what to do.
+    """
+    try:
+        text = read_text(settings.head_path)
+        if text is not None:
+            await check_log(log, check_head(text, keys.public).receipt)
+    except HeadRefused as refused:
+        raise HeadRefused(
+            f"{settings.head_path}: {refused}. If the log or the keys were exchanged on purpose (an older copy was restored,"
+            " say), remove this file and start again. If not, somebody changed them: keep everything as it is, and look at"
+            " it with `interlock verify`"
+        ) from None
 
 
 async def _add_headers(message: Message, scope: Scope) -> None:

@@ -1,7 +1,7 @@
 """The keys, as files of mode 0600 in ``DATA/keys/``. Nothing else reads them, and they never enter the database.
 
-``signing-<kid>.pem``: a P-256 private key (PKCS #8) that signs access tokens; ``refresh.key``: 32 random bytes, the MAC key
-of refresh tokens.
+``signing-<kid>.pem``: a P-256 private key (PKCS #8) that signs access tokens and the head of the log; ``refresh.key``: 32
+random bytes, the MAC key of refresh tokens.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ class Keys(msgspec.Struct, frozen=True):
     verifying: dict[str, SigningKey]
     refresh_mac: bytes
 
+    @property
+    def public(self) -> dict[str, Any]:
+        """The public keys by kid."""
+        return {key.kid: key.public for key in self.verifying.values()}
+
     def jwks(self) -> dict[str, Any]:
         """The public keys as a JWK Set (RFC 7517)."""
         return {
@@ -70,6 +75,21 @@ def load_keys(folder: Path) -> Keys:
     if len(refresh_mac) != _REFRESH_KEY_BYTES:
         raise SettingsError(f"{refresh_file} does not hold {_REFRESH_KEY_BYTES} bytes")
     return Keys(keys[-1], {key.kid: key for key in keys}, refresh_mac)
+
+
+def load_public_keys(folder: Path) -> dict[str, Any]:
+    """The public halves of the signing keys in ``folder``, by kid. Nothing is created: for whoever only looks.
+
+    Raises:
+        SettingsError: there is none, or one can't be read or is not a key.
+    """
+    try:
+        keys = [_read_signing_key(path) for path in sorted(folder.glob("signing-*.pem"))]
+    except OSError as error:
+        raise SettingsError(f"the keys in {folder} can't be used: {error.strerror}") from error
+    if not keys:
+        raise SettingsError(f"there are no keys in {folder}")
+    return {key.kid: key.public for key in keys}
 
 
 def _create_signing_key(folder: Path) -> SigningKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from machine.verifier import Verifier
 from server.surface.engine import Error, open_reader
 from server.surface.files import LOG_NAME
 from server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row
-from server.surface.sqlite import HISTORY, SESSION
+from server.surface.sqlite import HISTORY, RECORD_AT, SESSION
 
 _PAGE: Final = 1000
 
@@ -33,8 +34,8 @@ class Archive:
 
     def rows(self) -> Iterator[StoredRow]:
         """Every record as stored, in order of position, unchecked."""
-        yield from map(
-            stored_row,
+        yield from starmap(
+            StoredRow,
             self._database.execute(f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"),  # noqa: S608  # column names of ours
         )
 
@@ -42,6 +43,11 @@ class Archive:
         """All records of a session, oldest first; empty when there is no such session."""
         rows = self._database.execute(HISTORY, (session_id, 0, -1)).fetchall()
         return [parse(stored_row(row)) for row in rows]
+
+    def row_at(self, position: int) -> StoredRow | None:
+        """The record at ``position`` as stored, unchecked; None when there is none."""
+        row = self._database.execute(RECORD_AT, (position,)).fetchone()
+        return stored_row(row) if row else None
 
     def verify(self) -> Iterator[int]:
         """Check the whole log in one pass, yielding the position reached every thousand records and at the end.

@@ -70,6 +70,10 @@ class TransitionLog(Protocol):
         """The time of the newest record; 0 in an empty log. The server's clock starts no earlier."""
         ...
 
+    async def record_at(self, position: int | None = None) -> Record | None:
+        """The record at ``position``, or the newest; None when there is none."""
+        ...
+
     @property
     def failure(self) -> str | None:
         """Why the surface has stopped acknowledging, or None while it works."""

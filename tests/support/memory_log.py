@@ -71,6 +71,10 @@ class MemoryLog:
     async def latest_at_ms(self) -> int:
         return self._latest_at_ms
 
+    async def record_at(self, position: int | None = None) -> Record | None:
+        wanted = position or self._position
+        return next((r for records in self._records.values() for r in records if r.position == wanted), None)
+
     def _write(self, steps: Sequence[Step]) -> list[Record]:
         first = steps[0].transition
         session_id = first.session_id
