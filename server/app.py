@@ -30,7 +30,7 @@ from server.experience.requests import JsonRequest
 from server.experience.socket import connect
 from server.guard.accounts import Accounts
 from server.guard.heads import check_head, sign_head
-from server.guard.keys import Keys, load_keys
+from server.guard.keys import load_keys, load_public_keys
 from server.guard.passwords import Passwords
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
@@ -42,7 +42,6 @@ from server.services import Services
 from server.settings import Settings
 from server.surface.files import open_surface
 from server.surface.head import HeadKeeper, check_log, read_text
-from server.surface.log import TransitionLog
 
 _log = structlog.get_logger("interlock.server")
 
@@ -111,9 +110,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         _log.critical("surface.failed", failure=failure)
         connections.close_all(Close("internal_error"))
 
+    # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
+    _check_head(settings)
     async with open_surface(data, max_waiting=settings.log_queue, on_failure=stop) as surface:
         keys = load_keys(data / "keys")
-        await _check_head(settings, keys, surface.log)
         latest_ms = await surface.log.latest_at_ms()
         if latest_ms > SystemClock().now_ms() + _CLOCK_TOLERANCE_MS:
             _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(SystemClock().now_ms()))
@@ -122,7 +122,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         keeper = HeadKeeper(
             settings.head_path,
             lambda receipt: sign_head(receipt, keys.signing, clock.now_ms()),
-            await surface.log.record_at(),
+            await surface.log.newest(),
         )
         surface.afterwards.push_async_callback(keeper.close)
         sessions.subscribe(keeper.observe)
@@ -166,7 +166,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             passwords.close()
 
 
-async def _check_head(settings: Settings, keys: Keys, log: TransitionLog) -> None:
+def _check_head(settings: Settings) -> None:
     """Begin only on the log that the last head was signed for. Without a head there is nothing to compare.
 
     Raises:
@@ -175,7 +175,8 @@ async def _check_head(settings: Settings, keys: Keys, log: TransitionLog) -> Non
     try:
         text = read_text(settings.head_path)
         if text is not None:
-            await check_log(log, check_head(text, keys.public).receipt)
+            data = Path(settings.data)
+            check_log(data, check_head(text, load_public_keys(data / "keys")).receipt)
     except HeadRefused as refused:
         raise HeadRefused(
             f"{settings.head_path}: {refused}. If the log or the keys were exchanged on purpose (an older copy was restored,"

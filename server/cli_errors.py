@@ -10,6 +10,7 @@ from typing import Final
 
 import rich_click as click
 from rich.console import Console
+from rich.markup import escape
 
 from machine.errors import InterlockError, LedgerFault, SessionNotFound
 
@@ -32,10 +33,12 @@ def errors_as_messages() -> Iterator[None]:
     try:
         yield
     except InterlockError as error:
-        Console(stderr=True, highlight=False).print(
-            f"[bold red]interlock:[/bold red] {error}", soft_wrap=True, markup=True
-        )
+        _say(error)
         sys.exit(EXIT_FAULT if isinstance(error, LedgerFault | SessionNotFound) else EXIT_UNUSABLE)
     except OSError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]interlock:[/bold red] {error}", soft_wrap=True)
+        _say(error)
         sys.exit(EXIT_UNUSABLE)
+
+
+def _say(error: Exception) -> None:
+    Console(stderr=True, highlight=False).print(f"[bold red]interlock:[/bold red] {escape(str(error))}", soft_wrap=True)

@@ -56,7 +56,7 @@ def run(place: Path, given_head: Path | None, receipts: Iterable[str], stdin: It
         if fault is not None:
             faults.insert(0, f"[bold red]fault[/bold red] at {escape(str(fault))}")
         if signed.receipt is not None:
-            broken = broken_head(signed.receipt, _there(archive, signed.receipt), total)
+            broken = broken_head(signed.receipt, archive.receipt_at(signed.receipt.position), total)
             faults += [f"[bold red]fault[/bold red]: {broken}"] if broken else []
         for receipt in wanted:
             broken = _broken(archive, receipt, total, fault)
@@ -100,11 +100,13 @@ def _signed(folder: Path, given: Path | None) -> _Signed:
             return _Signed(None, "no signed head says where it ends")
         try:
             public = load_public_keys(folder / "keys")
+            unchecked = "" if public else f"there are no keys in {folder / 'keys'}"
         except SettingsError as error:
+            unchecked = str(error)
+        if unchecked:
             head = read_head(text)
-            return _Signed(
-                head.receipt, f"its head says record {head.position}, and the signature was not checked: {error}"
-            )
+            note = f"its head says record {head.position}, and the signature was not checked: {unchecked}"
+            return _Signed(head.receipt, note)
         head = check_head(text, public)
     except HeadRefused as refused:
         raise HeadRefused(f"{path}: {refused}") from None
@@ -138,14 +140,9 @@ def _from_line(line: str) -> Receipt:
         raise ReceiptMalformed(f"a JSON object with position and digest: {error}") from None
 
 
-def _there(archive: Archive, wanted: Receipt) -> Receipt | None:
-    row = archive.row_at(wanted.position)
-    return Receipt(row.position, row.digest.hex()) if row else None
-
-
 def _broken(archive: Archive, receipt: Receipt, total: int, fault: LedgerFault | None) -> str | None:
     """Why ``receipt`` is not shown, or None."""
-    broken = broken_receipt(receipt, _there(archive, receipt), total)
+    broken = broken_receipt(receipt, archive.receipt_at(receipt.position), total)
     if broken is None and fault is not None and receipt.position >= fault.position:
         return f"not shown: the log is not what was written from record {fault.position} on"
     return broken

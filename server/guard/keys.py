@@ -41,11 +41,6 @@ class Keys(msgspec.Struct, frozen=True):
     verifying: dict[str, SigningKey]
     refresh_mac: bytes
 
-    @property
-    def public(self) -> dict[str, Any]:
-        """The public keys by kid."""
-        return {key.kid: key.public for key in self.verifying.values()}
-
     def jwks(self) -> dict[str, Any]:
         """The public keys as a JWK Set (RFC 7517)."""
         return {
@@ -81,14 +76,12 @@ def load_public_keys(folder: Path) -> dict[str, Any]:
     """The public halves of the signing keys in ``folder``, by kid. Nothing is created: for whoever only looks.
 
     Raises:
-        SettingsError: there is none, or one can't be read or is not a key.
+        SettingsError: a key can't be read, is not a key, or others than its owner may read it.
     """
     try:
         keys = [_read_signing_key(path) for path in sorted(folder.glob("signing-*.pem"))]
     except OSError as error:
         raise SettingsError(f"the keys in {folder} can't be used: {error.strerror}") from error
-    if not keys:
-        raise SettingsError(f"there are no keys in {folder}")
     return {key.kid: key.public for key in keys}
 
 

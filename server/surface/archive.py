@@ -11,15 +11,16 @@ from typing import Final
 import sqlite_utils
 
 from machine.errors import LedgerFault, SurfaceFailed
-from machine.ledger import Record, StoredRow, parse
+from machine.ledger import Receipt, Record, StoredRow, parse
 from machine.session import Session
 from machine.verifier import Verifier
 from server.surface.engine import Error, open_reader
 from server.surface.files import LOG_NAME
 from server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row
-from server.surface.sqlite import HISTORY, RECORD_AT, SESSION
+from server.surface.sqlite import HISTORY, SESSION
 
 _PAGE: Final = 1000
+_ROW_AT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position = ?"  # noqa: S608  # column names of ours
 
 
 class Archive:
@@ -46,8 +47,13 @@ class Archive:
 
     def row_at(self, position: int) -> StoredRow | None:
         """The record at ``position`` as stored, unchecked; None when there is none."""
-        row = self._database.execute(RECORD_AT, (position,)).fetchone()
+        row = self._database.execute(_ROW_AT, (position,)).fetchone()
         return stored_row(row) if row else None
+
+    def receipt_at(self, position: int) -> Receipt | None:
+        """What the log, unchecked, has in the place of a receipt of ``position``; None when there is nothing."""
+        row = self.row_at(position)
+        return Receipt(row.position, row.digest.hex()) if row else None
 
     def verify(self) -> Iterator[int]:
         """Check the whole log in one pass, yielding the position reached every thousand records and at the end.

@@ -19,7 +19,8 @@ from machine.errors import HeadRefused
 from machine.explain import broken_head
 from machine.ledger import Receipt, Record
 from machine.session import Session
-from server.surface.log import TransitionLog
+from server.surface.archive import open_archive
+from server.surface.files import LOG_NAME
 
 _PAUSE_S: Final = 0.05
 _MAX_BYTES: Final = 4096
@@ -36,7 +37,7 @@ def read_text(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             return file.read(_MAX_BYTES).decode("ascii").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:
         raise HeadRefused("it is no signed head") from None
@@ -44,15 +45,17 @@ def read_text(path: Path) -> str | None:
         raise HeadRefused(f"it can't be read: {error.strerror}") from error
 
 
-async def check_log(log: TransitionLog, head: Receipt) -> None:
-    """Check that ``log`` holds the record that ``head`` was signed for.
+def check_log(data: Path, head: Receipt) -> None:
+    """Check that the log in folder ``data`` holds the record that ``head`` was signed for. Nothing is written.
 
     Raises:
         HeadRefused: it does not: records were removed, or the log was rewritten.
+        SurfaceFailed: the log can't be read.
     """
-    newest = await log.record_at()
-    there = await log.record_at(head.position)
-    fault = broken_head(head, there.receipt if there else None, newest.position if newest else 0)
+    if not (data / LOG_NAME).exists():
+        raise HeadRefused(f"it speaks of {head.position} records, and there is no log at {data / LOG_NAME}")
+    with open_archive(data) as archive:
+        fault = broken_head(head, archive.receipt_at(head.position), archive.record_count())
     if fault is not None:
         raise HeadRefused(fault)
 

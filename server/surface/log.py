@@ -70,8 +70,8 @@ class TransitionLog(Protocol):
         """The time of the newest record; 0 in an empty log. The server's clock starts no earlier."""
         ...
 
-    async def record_at(self, position: int | None = None) -> Record | None:
-        """The record at ``position``, or the newest; None when there is none."""
+    async def newest(self) -> Record | None:
+        """The last record of the log; None in an empty one."""
         ...
 
     @property

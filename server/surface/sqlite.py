@@ -38,10 +38,7 @@ _BY_COMMAND: Final = (
 HISTORY: Final = (
     f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE session_id = ? AND version > ? ORDER BY version LIMIT ?"  # noqa: S608  # column names of ours
 )
-RECORD_AT: Final = (
-    f"SELECT {TRANSITION_COLUMNS} FROM transitions"  # noqa: S608  # column names of ours
-    " WHERE position = coalesce(?, (SELECT max(position) FROM transitions))"
-)
+_NEWEST: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position DESC LIMIT 1"  # noqa: S608  # column names of ours
 SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE session_id = ?"  # noqa: S608  # column names of ours
 _OF_SUBJECT: Final = (
     f"SELECT {SESSION_COLUMNS} FROM sessions WHERE subject = ? AND reason IS NULL ORDER BY created_at_ms"  # noqa: S608  # column names of ours
@@ -151,9 +148,9 @@ class SqliteLog:
         rows = await self._reader.rows("SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1")
         return int(rows[0][0]) if rows else 0
 
-    async def record_at(self, position: int | None = None) -> Record | None:
-        """See :meth:`server.surface.log.TransitionLog.record_at`."""
-        rows = await self._reader.rows(RECORD_AT, position)
+    async def newest(self) -> Record | None:
+        """See :meth:`server.surface.log.TransitionLog.newest`."""
+        rows = await self._reader.rows(_NEWEST)
         return parse(stored_row(rows[0])) if rows else None
 
     def _write(self, connection: Connection, steps: Sequence[Step]) -> list[Record]:

@@ -71,9 +71,9 @@ class MemoryLog:
     async def latest_at_ms(self) -> int:
         return self._latest_at_ms
 
-    async def record_at(self, position: int | None = None) -> Record | None:
-        wanted = position or self._position
-        return next((r for records in self._records.values() for r in records if r.position == wanted), None)
+    async def newest(self) -> Record | None:
+        last = (records[-1] for records in self._records.values())
+        return max(last, key=lambda record: record.position, default=None)
 
     def _write(self, steps: Sequence[Step]) -> list[Record]:
         first = steps[0].transition
