@@ -134,6 +134,13 @@ def _guarded(log: Any) -> None:
     rechain(log)
 
 
+def _another_type(log: Any) -> None:
+    """A table like the server's, but not STRICT, and a text where a number belongs."""
+    _copy(log, 0, 0)
+    log.execute("UPDATE transitions SET version = 'two' WHERE position = 2")
+    rechain(log)
+
+
 def _legal_but_forged(log: Any) -> None:
     log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 2")
     rechain(log)
@@ -184,6 +191,7 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
             r" its idle deadline\. `alive`: Now is before the idle deadline and before the absolute deadline\."
         ),
     ),
+    "a value of another type": (_another_type, r"fault at record 2: a column holds a value of another type"),
     "a legal step forged and rechained": (
         _legal_but_forged,
         r"fault: record \d+ has another digest than its signed head says: the log was rewritten from there or before",
