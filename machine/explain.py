@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from machine.errors import TransitionRefused
-from machine.ledger import Receipt, StoredRow
+from machine.ledger import Receipt
 from machine.session import Session
 from machine.wire import rfc3339
 from spec.lifecycles import SESSION
@@ -24,16 +24,14 @@ def refusal(refused: TransitionRefused, session: Session, data: Any) -> str:
     return f"refused: {tried}: guard `{refused.guard}` fails: {fact}. `{name}`: {_SENTENCES[name]}"
 
 
-def altered(row: StoredRow, before: Session | None) -> str:
-    """What a digest that does not fit may mean: ``before`` is the row's session so far, None when it had ended."""
+def altered(version: int, before: Session | None) -> str:
+    """What a digest that does not fit may mean at a record of ``version``; its session so far is ``before``, or has ended."""
     if before is None:
         guess = "its session had ended before, so a record was repeated or moved"
-    elif row.version <= before.version:
-        guess = f"version {row.version} of its session was recorded before, so a record was repeated or moved"
-    elif row.version > before.version + 1:
-        guess = (
-            f"it is version {row.version} of a session that is at {before.version}, so a record was removed or moved"
-        )
+    elif version <= before.version:
+        guess = f"version {version} of its session was recorded before, so a record was repeated or moved"
+    elif version > before.version + 1:
+        guess = f"it is version {version} of a session that is at {before.version}, so a record was removed or moved"
     else:
         guess = "the record was changed, or is not the one that was written here"
     return f"digest does not match the record and the one before it: {guess}"

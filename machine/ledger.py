@@ -23,7 +23,6 @@ GENESIS: Final[bytes] = bytes(32)
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final = {event: msgspec.json.Decoder(data_type) for event, data_type in DATA_TYPES.items()}
 _encode: Final = _encoder.encode
-_fields_of: Final = msgspec.structs.astuple
 _sha256: Final = hashlib.sha256
 _RECEIPT: Final = re.compile(r"([1-9][0-9]{0,18})\.([0-9a-f]{64})\Z")
 
@@ -82,6 +81,10 @@ class StoredRow(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
+fields_of: Final = msgspec.structs.astuple
+"""A row as the plain tuple of its fields."""
+
+
 def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
     """The row that records ``transition`` at ``position`` after the record whose digest is ``previous``."""
     data = _encoder.encode(transition.data).decode()
@@ -97,31 +100,32 @@ def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
         transition.command_id,
         data,
     )
-    return StoredRow(*payload, _digest(previous, payload))
+    return StoredRow(*payload, payload_digest(previous, payload))
 
 
 def row_digest(previous: bytes, row: StoredRow) -> bytes:
     """What the digest of ``row`` must be, given the digest before it."""
-    return _digest(previous, _fields_of(row)[:-1])
+    return payload_digest(previous, fields_of(row)[:-1])
 
 
-def _digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:
+def payload_digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:
+    """The digest of a record whose fields, without its digest, are ``payload``, given the digest before it."""
     return _sha256(previous + _encode(payload)).digest()
 
 
-def data_of(row: StoredRow) -> Data:
-    """What the event in ``row`` carries.
+def data_of(position: int, event: str, text: str) -> Data:
+    """What the ``event`` at ``position`` carries, from its JSON ``text``.
 
     Raises:
         LedgerFault: the event is unknown or its data does not have the event's shape.
     """
-    decoder = _decoders.get(row.event)
+    decoder = _decoders.get(event)
     if decoder is None:
-        raise LedgerFault(row.position, f"unknown event {row.event!r}")
+        raise LedgerFault(position, f"unknown event {event!r}")
     try:
-        return decoder.decode(row.data)
+        return decoder.decode(text)
     except msgspec.MsgspecError as error:
-        raise LedgerFault(row.position, f"data of {row.event} is malformed: {error}") from None
+        raise LedgerFault(position, f"data of {event} is malformed: {error}") from None
 
 
 def parse(row: StoredRow) -> Record:
@@ -141,7 +145,7 @@ def parse(row: StoredRow) -> Record:
             row.at_ms,
             row.actor,
             row.command_id,
-            data_of(row),
+            data_of(row.position, row.event, row.data),
         ),
         row.digest,
     )

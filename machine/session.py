@@ -109,7 +109,7 @@ def _below_connection_limit(session: Session, _data: Any, _now_ms: int) -> bool:
 
 
 def _known_connection(session: Session, data: Any, _now_ms: int) -> bool:
-    return any(connection.connection_id == data.connection_id for connection in session.connections)
+    return data.connection_id in [connection.connection_id for connection in session.connections]
 
 
 def _last_connection(session: Session, _data: Any, _now_ms: int) -> bool:

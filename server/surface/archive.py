@@ -12,7 +12,7 @@ import sqlite_utils
 
 from machine.errors import LedgerFault, SurfaceFailed
 from machine.ledger import Receipt, Record, StoredRow, parse
-from machine.session import Session
+from machine.session import FINAL_STATES, Session
 from machine.verifier import Verifier
 from server.surface.engine import Error, open_reader
 from server.surface.files import LOG_NAME
@@ -20,6 +20,7 @@ from server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row
 from server.surface.sqlite import HISTORY, SESSION
 
 _PAGE: Final = 1000
+_ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"  # noqa: S608  # column names of ours
 _RECEIPT_AT: Final = "SELECT position, lower(hex(digest)) FROM transitions WHERE position = ?"
 _ROW_AT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position = ?"  # noqa: S608  # column names of ours
 
@@ -36,10 +37,7 @@ class Archive:
 
     def rows(self) -> Iterator[StoredRow]:
         """Every record as stored, in order of position, unchecked."""
-        yield from starmap(
-            StoredRow,
-            self._database.execute(f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"),  # noqa: S608  # column names of ours
-        )
+        yield from starmap(StoredRow, self._database.execute(_ALL))
 
     def history(self, session_id: str) -> list[Record]:
         """All records of a session, oldest first; empty when there is no such session."""
@@ -64,12 +62,12 @@ class Archive:
         """
         verifier = Verifier()
         try:
-            for row in self.rows():
-                session = verifier.feed(row)
-                if session.ended:
-                    self._check_projection(session, row.position)
-                if row.position % _PAGE == 0:
-                    yield row.position
+            for fields in self._database.execute(_ALL):
+                session = verifier.feed_fields(fields)
+                if session.state in FINAL_STATES:
+                    self._check_projection(session, verifier.position)
+                if verifier.position % _PAGE == 0:
+                    yield verifier.position
         except TypeError:
             # The server's tables are STRICT: somebody has put others in their place.
             raise LedgerFault(verifier.position + 1, "a column holds a value of another type") from None
