@@ -16,7 +16,7 @@ import msgspec
 
 from machine.closing import Close
 from machine.errors import MessageRefused
-from machine.ledger import Record
+from machine.ledger import Receipt, Record
 from machine.session import Session
 from machine.wire import TransitionView, rfc3339, transition_view
 
@@ -30,7 +30,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
-    """The first message: which connection this is, where the session stands, how often the server pings."""
+    """The first message: which connection this is, where the session stands, how often the server pings.
+
+    ``receipt`` is that of the recorded ``connect``.
+    """
 
     connection_id: str
     session_id: str
@@ -38,6 +41,7 @@ class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
     version: int
     ping_interval_ms: int
     limits: Limits
+    receipt: Receipt
 
 
 class TransitionMessage(TransitionView, frozen=True, tag_field="type", tag="transition"):
@@ -121,11 +125,19 @@ class Conversation:
         """When ``tick`` must be called next."""
         return self._authorised_until_ms
 
-    def greet(self, session: Session, *, ping_interval_ms: int, limits: Limits) -> None:
-        """Say hello, with ``session`` as it stands after the connection was recorded."""
+    def greet(self, session: Session, receipt: Receipt, *, ping_interval_ms: int, limits: Limits) -> None:
+        """Say hello, with ``session`` as it stands after the connection was recorded, and the ``receipt`` of that."""
         self._greeted = True
         self._say(
-            Hello(self.connection_id, self.session_id, session.state or "", session.version, ping_interval_ms, limits)
+            Hello(
+                self.connection_id,
+                self.session_id,
+                session.state or "",
+                session.version,
+                ping_interval_ms,
+                limits,
+                receipt,
+            )
         )
 
     def receive_text(self, text: str) -> RefreshRequest | None:

@@ -4,6 +4,8 @@ InterlockError
 ├── TransitionRefused       the lifecycle does not allow it; nothing changed
 ├── SessionNotFound         no such session
 ├── LedgerFault             a record or the chain is not what was written
+├── ReceiptMalformed        this text is no receipt
+├── HeadRefused             the signed head of the chain is not good, or the log does not go with it
 ├── SurfaceError
 │   ├── VersionConflict     somebody else appended first
 │   ├── RecordRefused       the database refused this row; its neighbours were written
@@ -61,6 +63,14 @@ class LedgerFault(InterlockError):
         self.position = position
         self.fault = fault
         super().__init__(f"record {position}: {fault}")
+
+
+class ReceiptMalformed(InterlockError):
+    """A text that should be a receipt is none."""
+
+
+class HeadRefused(InterlockError):
+    """The signed head of the chain can't be relied on, or the log is not the one it was signed for."""
 
 
 class SurfaceError(InterlockError):

@@ -1,4 +1,4 @@
-"""The record and its digest chain; check and replay a whole log in one pass.
+"""The record, its digest chain, and the receipt that names a place in it.
 
 The chain: ``digest(n) = SHA-256(digest(n-1) ‖ payload(n))`` with 32 zero bytes before the first record. The payload is
 the UTF-8 JSON array ``[position, session_id, version, event, source, target, at_ms, actor, command_id, data]``, where
@@ -8,19 +8,23 @@ the UTF-8 JSON array ``[position, session_id, version, event, source, target, at
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+import re
+from typing import Any, Final, Self
 
 import msgspec
 
-from machine.commands import DATA_TYPES
-from machine.errors import LedgerFault, TransitionRefused
-from machine.session import TABLE, Session, Transition, absent, evolve
+from machine.commands import DATA_TYPES, Data
+from machine.errors import LedgerFault, ReceiptMalformed
+from machine.session import Transition
 
 GENESIS: Final[bytes] = bytes(32)
 """The digest before the first record."""
 
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final = {event: msgspec.json.Decoder(data_type) for event, data_type in DATA_TYPES.items()}
+_encode: Final = _encoder.encode
+_sha256: Final = hashlib.sha256
+_RECEIPT: Final = re.compile(r"([1-9][0-9]{0,18})\.([0-9a-f]{64})\Z")
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -29,6 +33,36 @@ class Record(msgspec.Struct, frozen=True):
     position: int
     transition: Transition
     digest: bytes
+
+    @property
+    def receipt(self) -> Receipt:
+        """What whoever asked for the transition may keep of it."""
+        return Receipt(self.position, self.digest.hex())
+
+
+class Receipt(msgspec.Struct, frozen=True, order=True):
+    """The place and the digest of an acknowledged record: by the chain, a statement about it and all before it.
+
+    ``digest`` is lower-case hex. As text it is ``position.digest``.
+    """
+
+    position: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.position}.{self.digest}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The receipt that ``text`` writes down.
+
+        Raises:
+            ReceiptMalformed: it writes down none.
+        """
+        match = _RECEIPT.match(text)
+        if match is None:
+            raise ReceiptMalformed("a receipt is a position, a full stop and 64 hexadecimal digits")
+        return cls(int(match[1]), match[2])
 
 
 class StoredRow(msgspec.Struct, frozen=True, array_like=True):
@@ -47,6 +81,10 @@ class StoredRow(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
+fields_of: Final = msgspec.structs.astuple
+"""A row as the plain tuple of its fields."""
+
+
 def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
     """The row that records ``transition`` at ``position`` after the record whose digest is ``previous``."""
     data = _encoder.encode(transition.data).decode()
@@ -62,16 +100,32 @@ def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
         transition.command_id,
         data,
     )
-    return StoredRow(*payload, _digest(previous, payload))
+    return StoredRow(*payload, payload_digest(previous, payload))
 
 
 def row_digest(previous: bytes, row: StoredRow) -> bytes:
     """What the digest of ``row`` must be, given the digest before it."""
-    return _digest(previous, msgspec.structs.astuple(row)[:-1])
+    return payload_digest(previous, fields_of(row)[:-1])
 
 
-def _digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:
-    return hashlib.sha256(previous + _encoder.encode(payload)).digest()
+def payload_digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:
+    """The digest of a record whose fields, without its digest, are ``payload``, given the digest before it."""
+    return _sha256(previous + _encode(payload)).digest()
+
+
+def data_of(position: int, event: str, text: str) -> Data:
+    """What the ``event`` at ``position`` carries, from its JSON ``text``.
+
+    Raises:
+        LedgerFault: the event is unknown or its data does not have the event's shape.
+    """
+    decoder = _decoders.get(event)
+    if decoder is None:
+        raise LedgerFault(position, f"unknown event {event!r}")
+    try:
+        return decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise LedgerFault(position, f"data of {event} is malformed: {error}") from None
 
 
 def parse(row: StoredRow) -> Record:
@@ -80,13 +134,6 @@ def parse(row: StoredRow) -> Record:
     Raises:
         LedgerFault: the event is unknown or its data does not have the event's shape.
     """
-    decoder = _decoders.get(row.event)
-    if decoder is None:
-        raise LedgerFault(row.position, f"unknown event {row.event!r}")
-    try:
-        data = decoder.decode(row.data)
-    except msgspec.MsgspecError as error:
-        raise LedgerFault(row.position, f"data of {row.event} is malformed: {error}") from None
     return Record(
         row.position,
         Transition(
@@ -98,77 +145,7 @@ def parse(row: StoredRow) -> Record:
             row.at_ms,
             row.actor,
             row.command_id,
-            data,
+            data_of(row.position, row.event, row.data),
         ),
         row.digest,
     )
-
-
-class Verifier:
-    """Reads a log from its first record and raises at the first that is not what the server would have written.
-
-    Checked for each record: positions without gaps, the digest chain, versions without gaps, the source is the state
-    before, the event, its guards (evaluated at the recorded time on the fold so far) and the target are declared, and
-    no command id repeats within a session.
-
-    ``live`` is the fold of every session that has not ended; an ended one is handed out by ``feed`` once, and of it only
-    the id is kept.
-    """
-
-    __slots__ = ("_commands", "_ended", "head", "live", "position")
-
-    def __init__(self) -> None:
-        self.position = 0
-        self.head = GENESIS
-        self.live: dict[str, Session] = {}
-        self._ended: set[str] = set()
-        self._commands: dict[str, set[str]] = {}
-
-    @property
-    def session_count(self) -> int:
-        """How many sessions the log has held so far."""
-        return len(self.live) + len(self._ended)
-
-    def feed(self, row: StoredRow) -> Session:
-        """Take the next row in order of position and return its session as it stands after it.
-
-        Raises:
-            LedgerFault: naming the position and what is wrong with it.
-        """
-        if row.position != self.position + 1:
-            raise LedgerFault(row.position, f"follows record {self.position}: positions have a gap or repeat")
-        if row_digest(self.head, row) != row.digest:
-            raise LedgerFault(row.position, "digest does not match the record and the one before it")
-        if row.session_id in self._ended:
-            raise LedgerFault(row.position, "the session had ended before")
-        transition = parse(row).transition
-        session = self.live.get(row.session_id) or absent(row.session_id)
-        self._check(row, session, transition)
-        session = evolve(session, transition)
-        if session.ended:
-            self.live.pop(row.session_id, None)
-            del self._commands[row.session_id]
-            self._ended.add(row.session_id)
-        else:
-            self.live[row.session_id] = session
-        self.position = row.position
-        self.head = row.digest
-        return session
-
-    def _check(self, row: StoredRow, session: Session, transition: Transition) -> None:
-        if row.version != session.version + 1:
-            raise LedgerFault(row.position, f"version {row.version} of a session that is at {session.version}")
-        if row.source != session.state:
-            raise LedgerFault(row.position, f"source {row.source}, but the session is {session.state}")
-        if row.at_ms < session.updated_at_ms:
-            raise LedgerFault(row.position, "time runs backwards within the session")
-        try:
-            target = TABLE.step(session.state, row.event, session, transition.data, row.at_ms)
-        except TransitionRefused as refused:
-            raise LedgerFault(row.position, f"not declared: {refused}") from None
-        if target != row.target:
-            raise LedgerFault(row.position, f"{row.event} from {row.source} leads to {target}, not to {row.target}")
-        commands = self._commands.setdefault(row.session_id, set())
-        if row.command_id in commands:
-            raise LedgerFault(row.position, "the command id was recorded before for this session")
-        commands.add(row.command_id)

@@ -19,6 +19,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.types import Message, Scope
 
 from machine.closing import Close
+from machine.errors import HeadRefused
 from machine.wire import rfc3339
 from server.clock import SystemClock
 from server.experience import auth_api, operations_api, sessions_api
@@ -28,7 +29,8 @@ from server.experience.problems import handle
 from server.experience.requests import JsonRequest
 from server.experience.socket import connect
 from server.guard.accounts import Accounts
-from server.guard.keys import load_keys
+from server.guard.heads import check_head, sign_head
+from server.guard.keys import load_keys, load_public_keys
 from server.guard.passwords import Passwords
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
@@ -39,6 +41,7 @@ from server.runtime.sessions import Sessions
 from server.services import Services
 from server.settings import Settings
 from server.surface.files import open_surface
+from server.surface.head import HeadKeeper, check_log, read_text
 from server.trace import open_trace
 
 _log = structlog.get_logger("interlock.server")
@@ -98,6 +101,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     Raises:
         SurfaceLocked, SurfaceFailed: the log can't be opened.
         SettingsError: the keys can't be used.
+        HeadRefused: the log is not the one that its signed head speaks of.
     """
     data = Path(settings.data)
     connections = Connections()
@@ -107,6 +111,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         _log.critical("surface.failed", failure=failure)
         connections.close_all(Close("internal_error"))
 
+    # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
+    _check_head(settings)
     async with (
         open_trace(settings.trace, settings.node) as trace,
         open_surface(data, max_waiting=settings.log_queue, on_failure=stop, on_commit=trace.appended) as surface,
@@ -120,6 +126,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=trace
         )
         await trace_missed(surface.log, trace)
+        keeper = HeadKeeper(
+            settings.head_path,
+            lambda receipt: sign_head(receipt, keys.signing, clock.now_ms()),
+            await surface.log.newest(),
+        )
+        surface.afterwards.push_async_callback(keeper.close)
+        sessions.subscribe(keeper.observe)
         at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
         # This process alone has the log open, so whatever a node is called that opened a connection, it is dead.
         orphans = sum(
@@ -160,6 +173,25 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             with suppress(asyncio.CancelledError):
                 await expiring
             passwords.close()
+
+
+def _check_head(settings: Settings) -> None:
+    """Begin only on the log that the last head was signed for. Without a head there is nothing to compare.
+
+    Raises:
+        HeadRefused: the head is not good, or the log is another; the message says what to do.
+    """
+    try:
+        text = read_text(settings.head_path)
+        if text is not None:
+            data = Path(settings.data)
+            check_log(data, check_head(text, load_public_keys(data / "keys")).receipt)
+    except HeadRefused as refused:
+        raise HeadRefused(
+            f"{settings.head_path}: {refused}. If the log or the keys were exchanged on purpose (an older copy was restored,"
+            " say), remove this file and start again. If not, somebody changed them: keep everything as it is, and look at"
+            " it with `interlock verify`"
+        ) from None
 
 
 async def _add_headers(message: Message, scope: Scope) -> None:

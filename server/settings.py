@@ -18,6 +18,8 @@ from msgspec import Meta
 from machine.commands import Policy
 from machine.errors import SettingsError
 
+HEAD_NAME: Final = "interlock.head"
+
 Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 
@@ -32,6 +34,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     host: Annotated[str, _doc("Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _doc("Port to listen on; 0 takes a free one.")] = 8700
     data: Annotated[str, _doc("Folder of the log (interlock.db) and the keys (keys/).")] = "data"
+    head: Annotated[
+        str,
+        _doc("File of the chain's signed head, perhaps on another disk; if empty, interlock.head in the data folder."),
+    ] = ""
     node: Annotated[str, Meta(min_length=1, max_length=64), _doc("Name of this server in the log's connections.")] = (
         "node-1"
     )
@@ -89,6 +95,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cheap_passwords_for_tests: bool = False
     """Password hashes that cost nothing and protect nothing. Only INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS=1 sets it: no flag, no
     file."""
+
+    @property
+    def head_path(self) -> Path:
+        """Where the signed head of the chain lies."""
+        return Path(self.head) if self.head else Path(self.data) / HEAD_NAME
 
     @property
     def policy(self) -> Policy:

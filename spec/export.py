@@ -16,6 +16,7 @@ import msgspec
 
 from spec.diagrams import mermaid, svg
 from spec.lifecycles import SESSION
+from spec.promela import promela
 from spec.transitions import Lifecycle, TransitionRow
 
 GENERATED: Final = Path(__file__).parent / "generated"
@@ -79,9 +80,14 @@ def as_markdown(lifecycle: Lifecycle) -> str:
     return "\n".join(sections)
 
 
+def as_promela(lifecycle: Lifecycle) -> str:
+    """Give the relation that the model is built around, as macros of Promela."""
+    return f"/* The legal transitions of a {lifecycle.name}. {_ORIGIN} */\n\n{promela(lifecycle)}"
+
+
 def artefacts() -> dict[str, str]:
     """Give every generated file: name → text."""
-    kinds = {"json": as_json, "sql": as_sql, "mmd": mermaid, "svg": svg, "md": as_markdown}
+    kinds = {"json": as_json, "sql": as_sql, "mmd": mermaid, "svg": svg, "md": as_markdown, "pml": as_promela}
     return {f"{lifecycle.name}.{suffix}": make(lifecycle) for lifecycle in LIFECYCLES for suffix, make in kinds.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from litestar.routes import HTTPRoute
 from pieces import as_json, code, prose, table
-from samples import SAMPLE_FIELDS, sample_session, sample_transition
+from samples import sample_fields, sample_session, sample_transition
 
 from server.app import create_app
 from server.experience.problems import TYPE_PREFIX, problem_kinds
@@ -188,10 +188,12 @@ def _answers(call: Call, schema: dict[str, Any]) -> Iterator[str]:
         if names:
             rows.append((status, ", ".join(f"[{name}](problems.md#{name})" for name in names)))
             continue
+        headers = "".join(f", header `{header}`" for header in response.get("headers", ()))
         content = response.get("content", {}).get("application/json", {}).get("schema")
         name = _reference(content) if content else ""
         what = f"`{name}`" if name else ("no body" if content in ({"type": "null"}, None) else "a JSON object")
-        rows.append((status, f"list of {what}" if content and content.get("type") == "array" else what))
+        listed = "list of " if content and content.get("type") == "array" else ""
+        rows.append((status, listed + what + headers))
         if name:
             example = _example(name, schema)
             example = [example] if content and content.get("type") == "array" else example
@@ -223,5 +225,6 @@ def _example(name: str, schema: dict[str, Any]) -> Any:
         return sample_transition()
     properties = schema["components"]["schemas"][name]["properties"]
     return {
-        field: each["examples"][0] if "examples" in each else SAMPLE_FIELDS[field] for field, each in properties.items()
+        field: each["examples"][0] if "examples" in each else sample_fields()[field]
+        for field, each in properties.items()
     }

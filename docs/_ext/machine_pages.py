@@ -35,6 +35,7 @@ _JSON_TYPES: Final = {
     "dict[str, Any]": "object",
     "Limits": "object: `message_bytes` (integer)",
     "Policy": "object",
+    "Receipt": "object: `position` (integer), `digest` (string)",
     "ExpiryReason": "string",
     "RevocationReason": "string",
 }

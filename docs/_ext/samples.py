@@ -17,9 +17,6 @@ from server.settings import Settings
 
 SESSION_ID: Final = "06h0djg1snu4knbi8t0tdv41e12u2acjqb2g"
 SUBJECT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"
-SAMPLE_FIELDS: Final[dict[str, Any]] = {"refresh_token": f"{SESSION_ID}.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"}
-"""Fields for which the OpenAPI document gives no example."""
-
 _CONNECTION: Final = "con_RSlSMZTaSVS48rx2XknO9g"
 _BEGIN_MS: Final = 1_769_160_600_000
 _STEP_MS: Final = 2_500
@@ -43,6 +40,14 @@ def history() -> tuple[list[StoredRow], Session]:
     return rows, session
 
 
+def sample_fields() -> dict[str, Any]:
+    """Fields for which the OpenAPI document gives no example beside them."""
+    return {
+        "refresh_token": f"{SESSION_ID}.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM",
+        "receipt": msgspec.to_builtins(parse(history()[0][1]).receipt),
+    }
+
+
 def sample_session() -> Any:
     """What ``GET /api/session`` answers for it."""
     return msgspec.to_builtins(session_view(history()[1]))
@@ -59,7 +64,15 @@ def sample_messages() -> dict[str, Any]:
     interval_ms = round(Settings().ping_interval_s * 1000)
     view = transition_view(_last())
     messages = (
-        Hello(_CONNECTION, SESSION_ID, session.state or "", session.version, interval_ms, Limits(MESSAGE_BYTES)),
+        Hello(
+            _CONNECTION,
+            SESSION_ID,
+            session.state or "",
+            session.version,
+            interval_ms,
+            Limits(MESSAGE_BYTES),
+            _last().receipt,
+        ),
         TransitionMessage(*msgspec.structs.astuple(view)),
         Refreshed(rfc3339(_BEGIN_MS + 300_000)),
         Pong(),

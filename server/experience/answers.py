@@ -9,8 +9,10 @@ from litestar import Response
 from litestar.datastructures import Cookie
 from msgspec import UNSET, Meta, UnsetType
 
+from machine.ledger import Receipt
 from machine.session import Session
 from server.experience.credentials import COOKIE_NAME, from_browser
+from server.experience.receipts import receipt_header
 from server.services import Services
 
 _KEYS: Final = [
@@ -27,7 +29,10 @@ _KEYS: Final = [
 
 
 class TokenAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A session and its tokens. A browser finds the refresh token in its cookie instead of ``refresh_token``."""
+    """A session and its tokens. A browser finds the refresh token in its cookie instead of ``refresh_token``.
+
+    Without ``receipt`` nothing was recorded: a refresh was repeated within its grace.
+    """
 
     session_id: Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])]
     state: Annotated[str, Meta(examples=["authenticated"])]
@@ -38,6 +43,7 @@ class TokenAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     token_type: Annotated[str, Meta(examples=["Bearer"])]
     expires_in: Annotated[int, Meta(description="Seconds until the access token expires.", examples=[300])]
     refresh_token: str | UnsetType = UNSET
+    receipt: Receipt | UnsetType = UNSET
 
 
 class AccountAnswer(msgspec.Struct, frozen=True):
@@ -55,10 +61,11 @@ class TicketAnswer(msgspec.Struct, frozen=True):
     expires_in: Annotated[int, Meta(description="Seconds until the ticket expires.", examples=[30])]
 
 
-class EndedAnswer(msgspec.Struct, frozen=True):
-    """How many sessions were ended."""
+class EndedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many sessions were ended; ``receipt`` is that of the last end, and missing when there was none."""
 
     ended: Annotated[int, Meta(examples=[2])]
+    receipt: Receipt | UnsetType = UNSET
 
 
 class HealthAnswer(msgspec.Struct, frozen=True):
@@ -73,8 +80,10 @@ class KeySetAnswer(msgspec.Struct, frozen=True):
     keys: Annotated[list[dict[str, str]], Meta(examples=[_KEYS])]
 
 
-def token_answer(services: Services, scope: Any, session: Session, status: int) -> Response[TokenAnswer]:
-    """Hand out ``session``'s current tokens.
+def token_answer(
+    services: Services, scope: Any, session: Session, receipt: Receipt | None, status: int
+) -> Response[TokenAnswer]:
+    """Hand out ``session``'s current tokens, and the receipt of what was recorded.
 
     The caller has checked the Origin. To a browser's page the refresh token goes in a cookie that scripts can't read, and
     only there: a script that was injected into the page can't ask for it in the body.
@@ -89,12 +98,13 @@ def token_answer(services: Services, scope: Any, session: Session, status: int) 
         token_type="Bearer",  # noqa: S106  # RFC 6750's name of the scheme
         expires_in=services.tokens.lifetime_s,
         refresh_token=UNSET if in_cookie else refresh_token,
+        receipt=receipt or UNSET,
     )
     cookies = []
     if in_cookie:
         max_age_s = max(0, session.absolute_deadline_ms - services.clock.now_ms()) // 1000
         cookies = [session_cookie(refresh_token, max_age_s)]
-    return Response(answer, status_code=status, cookies=cookies)
+    return Response(answer, status_code=status, cookies=cookies, headers=receipt_header(receipt))
 
 
 def session_cookie(value: str, max_age_s: int) -> Cookie:

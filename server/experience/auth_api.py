@@ -36,6 +36,7 @@ from server.experience.credentials import (
     prove_refresh_token,
 )
 from server.experience.problems import RequestRefused, responses
+from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.sessions_api import end_others
 from server.services import Services
 
@@ -98,6 +99,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     status_code=200,
     tags=["auth"],
     summary="Log in",
+    response_headers=RECEIPT_HEADERS,
     responses=responses(400, 403, 413, 415, *CREDENTIALS, TransitionRefused, Overloaded),
     security=[{}, {"bearer": []}],
 )
@@ -115,11 +117,11 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     account = await services.accounts.prove(data.email, data.password)
     if current is None:
         current = await _cookie_session(services, request, account.account_id)
-    session = await services.sessions.authenticate(current, account.account_id, "password")
+    outcome = await services.sessions.authenticate(current, account.account_id, "password")
     if not await services.accounts.still_proved(account):
-        await services.sessions.end(session, "password_changed", account.account_id)
+        await services.sessions.end(outcome.session, "password_changed", account.account_id)
         raise CredentialInvalid("email or password is wrong")
-    return token_answer(services, request.scope, session, 200)
+    return token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
 
 
 @post(
@@ -127,6 +129,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     status_code=200,
     tags=["auth"],
     summary="Exchange the refresh token",
+    response_headers=RECEIPT_HEADERS,
     responses=responses(400, 403, 413, 415, *CREDENTIALS, Overloaded),
     security=[{}, {"cookie": []}],
 )
@@ -141,10 +144,10 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     if token is None:
         raise CredentialMissing("send refresh_token, or the cookie")
     session, rotation = await prove_refresh_token(services, token)
-    session = await services.sessions.refresh(
+    outcome = await services.sessions.refresh(
         session.session_id, session.epoch, rotation, session.subject or "anonymous"
     )
-    return token_answer(services, request.scope, session, 200)
+    return token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
 
 
 @post(
@@ -152,6 +155,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     status_code=204,
     tags=["auth"],
     summary="Log out",
+    response_headers=RECEIPT_HEADERS,
     responses=responses(400, 403, 413, 415, *CREDENTIALS, Overloaded),
     security=[{"bearer": []}, {"cookie": []}],
 )
@@ -169,8 +173,9 @@ async def log_out(
         session, _ = await prove_refresh_token(services, held)
     else:
         raise CredentialMissing("send Authorization: Bearer <access token>")
-    await services.sessions.end(session, "logout", session.subject or "anonymous")
-    return Response(None, status_code=204, cookies=[session_cookie("", 0)] if held is not None else [])
+    receipt = await services.sessions.end(session, "logout", session.subject or "anonymous")
+    cookies = [session_cookie("", 0)] if held is not None else []
+    return Response(None, status_code=204, cookies=cookies, headers=receipt_header(receipt))
 
 
 @post(
@@ -178,6 +183,7 @@ async def log_out(
     status_code=200,
     tags=["auth"],
     summary="Change the password",
+    response_headers=RECEIPT_HEADERS,
     responses=responses(400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordWrong, PasswordRefused, Overloaded),
     security=SECURITY,
 )
@@ -193,12 +199,14 @@ async def change_password(
         raise RequestRefused(400, "send current_password and new_password")
     change = await services.accounts.prepare_password(session.subject, data.current_password, data.new_password)
     # First the own session, through the door: hashing took a while, and if it was revoked meanwhile nothing may happen.
-    session = await services.sessions.authenticate(session, session.subject, "password_change")
+    outcome = await services.sessions.authenticate(session, session.subject, "password_change")
+    session = outcome.session
     # Before, so that a crash in between leaves nobody in who should be out; after, for whoever came in meanwhile.
-    await end_others(services, session, "password_changed")
+    before = await end_others(services, session, "password_changed")
     await services.accounts.replace_password(change, session)
-    await end_others(services, session, "password_changed")
-    return token_answer(services, request.scope, session, 200)
+    after = await end_others(services, session, "password_changed")
+    receipt = max(filter(None, [outcome.receipt, *before, *after]))
+    return token_answer(services, request.scope, session, receipt, 200)
 
 
 async def _cookie_session(services: Services, request: Request[Any, Any, Any], subject: str) -> Session | None:

@@ -12,8 +12,10 @@ from typing import Any, Final
 from litestar.openapi.spec import (
     Example,
     OpenAPI,
+    OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
+    OpenAPIType,
     Operation,
     Reference,
     RequestBody,
@@ -21,6 +23,7 @@ from litestar.openapi.spec import (
 )
 
 _NO_CONTENT: Final = "204"
+_DIGEST: Final = "9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a"
 
 
 class _Null(enum.Enum):
@@ -51,8 +54,9 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "at": "2026-01-23T09:30:05.000Z",
         "actor": "acc_3q2-7wAAQGmJw0m5bW9uZQ",
         "data": {"connection_id": "con_RSlSMZTaSVS48rx2XknO9g", "node": "node-1"},
-        "digest": "9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a",
+        "digest": _DIGEST,
     },
+    "Receipt": {"position": 41, "digest": _DIGEST},
 }
 """Examples of what the pure machine shows, which knows nothing of OpenAPI."""
 
@@ -76,6 +80,8 @@ def complete(document: OpenAPI) -> None:
                     response.content = None
                 for media in (response.content or {}).values():
                     _illustrate(media, schemas)
+                for header in (response.headers or {}).values():
+                    _complete_header(header)
 
 
 def _operations(document: OpenAPI) -> Iterator[Operation]:
@@ -104,5 +110,19 @@ def _illustrate(media: OpenAPIMediaType, schemas: dict[str, Any]) -> None:
         media.examples = {"example": Example(value=[value] if several else value)}
 
 
+def _complete_header(header: Any) -> None:
+    """Say what the one header of ours looks like: Litestar can't."""
+    if isinstance(header, OpenAPIHeader) and header.schema is None:
+        header.schema = Schema(type=OpenAPIType.STRING, pattern=r"^[1-9][0-9]*\.[0-9a-f]{64}$")
+        header.example = f"41.{_DIGEST}"
+
+
 def _from_fields(schema: Schema) -> dict[str, Any]:
-    return {name: field.examples[0] for name, field in (schema.properties or {}).items() if field.examples}  # type: ignore[union-attr]  # fields of ours are inline schemas
+    """An example of each field that has one, or is itself a component that has."""
+    example = {}
+    for name, field in (schema.properties or {}).items():
+        if isinstance(field, Schema) and field.examples:
+            example[name] = field.examples[0]
+        for component in _names(field):
+            example[name] = _EXAMPLES[component]
+    return example

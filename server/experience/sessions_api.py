@@ -8,18 +8,21 @@ from typing import Annotated, Any, Final
 from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
+from msgspec import UNSET
 
 from machine.commands import RevocationReason
 from machine.errors import (
     NotAuthenticated,
     Overloaded,
 )
+from machine.ledger import Receipt
 from machine.session import Session
 from machine.wire import SessionView, TransitionView, session_view, transition_view
 from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer, token_answer
 from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page, services_of
 from server.experience.credentials import bearer, caller, prove_access_token
 from server.experience.problems import RequestRefused, responses
+from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.services import Services
 
 _MAX_PAGE: Final = 1000
@@ -29,6 +32,7 @@ _MAX_PAGE: Final = 1000
     "/api/session",
     tags=["session"],
     summary="Begin an anonymous session",
+    response_headers=RECEIPT_HEADERS,
     responses=responses(400, 403, 413, 415, Overloaded),
 )
 async def begin_session(
@@ -38,7 +42,7 @@ async def begin_session(
     """Begin an anonymous session and hand out its tokens. Log in on it later: the session id stays."""
     services = services_for_page(request)
     outcome = await services.sessions.begin("anonymous")
-    return token_answer(services, request.scope, outcome.session, 201)
+    return token_answer(services, request.scope, outcome.session, outcome.receipt, 201)
 
 
 @get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)
@@ -108,17 +112,18 @@ async def list_sessions(request: Request[Any, Any, Any]) -> list[SessionView]:
     "/api/sessions/{session_id:str}",
     tags=["sessions"],
     summary="End one of my sessions",
+    response_headers=RECEIPT_HEADERS,
     responses=responses(400, *CREDENTIALS, 404, Overloaded),
     security=SECURITY,
 )
-async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> None:
+async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
     """End a session of the caller's account and close its sockets. Another account's session is not found."""
     services = services_of(request)
     own = await caller(services, request.scope)
     for session in await _own_sessions(services, own):
         if session.session_id == session_id:
-            await services.sessions.end(session, "revoked", own.subject or "anonymous")
-            return
+            receipt = await services.sessions.end(session, "revoked", own.subject or "anonymous")
+            return Response(None, status_code=204, headers=receipt_header(receipt))
     raise RequestRefused(404, "no such session of yours")
 
 
@@ -127,21 +132,25 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     status_code=200,
     tags=["sessions"],
     summary="End all my other sessions",
+    response_headers=RECEIPT_HEADERS,
     responses=responses(*CREDENTIALS, Overloaded),
     security=SECURITY,
 )
-async def end_other_sessions(request: Request[Any, Any, Any]) -> EndedAnswer:
+async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedAnswer]:
     """End every session of the caller's account but the one that asks."""
     services = services_of(request)
     own = await caller(services, request.scope)
-    return EndedAnswer(await end_others(services, own, "revoked"))
+    receipts = await end_others(services, own, "revoked")
+    last = max(receipts, default=None)
+    return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
 
 
-async def end_others(services: Services, own: Session, reason: RevocationReason) -> int:
-    """End every session of ``own``'s subject but ``own``; how many there were."""
+async def end_others(services: Services, own: Session, reason: RevocationReason) -> list[Receipt]:
+    """End every session of ``own``'s subject but ``own``; the receipt of each end."""
     others = [s for s in await _own_sessions(services, own) if s.session_id != own.session_id]
     actor = own.subject or "anonymous"
-    return sum(await asyncio.gather(*(services.sessions.end(session, reason, actor) for session in others)))
+    ends = await asyncio.gather(*(services.sessions.end(session, reason, actor) for session in others))
+    return [receipt for receipt in ends if receipt is not None]
 
 
 async def _own_sessions(services: Services, own: Session) -> list[Session]:

@@ -27,7 +27,7 @@ from machine.errors import (
     TokenExpired,
     TransitionRefused,
 )
-from machine.ledger import Record
+from machine.ledger import Receipt, Record
 from machine.session import Session
 from server.experience.credentials import (
     Proof,
@@ -73,13 +73,13 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:
         if len(services.connections) >= services.settings.connections_total:
             raise Overloaded
         with services.connections.arriving():
-            await _record_connect(services, proof.session, connection_id)
+            receipt = await _record_connect(services, proof.session, connection_id)
     except (InterlockError, TimeoutError) as error:
         # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
         await _accept_and_close(send, accept, error)
         return
     socket = Socket(services, scope, send, connection_id, proof)
-    await socket.run(accept, receive)
+    await socket.run(accept, receive, receipt)
 
 
 class Socket:
@@ -117,15 +117,15 @@ class Socket:
         self._sending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    async def run(self, accept: Any, receive: Any) -> None:
-        """Hold the connection until it ends, then record that it is gone."""
+    async def run(self, accept: Any, receive: Any, receipt: Receipt) -> None:
+        """Hold the connection, of whose connect this is the ``receipt``, until it ends; then record that it is gone."""
         conversation, services = self._conversation, self._services
         code = _ABNORMAL
         services.connections.register(conversation.session_id, conversation.connection_id, self)
         try:
             session = await services.sessions.load(conversation.session_id)
             # From here to the greeting nothing waits: whatever is recorded later reaches the registered port.
-            self._look_again(session)
+            self._look_again(session, receipt)
             await self._send(accept)
             self._accepted = True
             self._set_timer()
@@ -174,7 +174,7 @@ class Socket:
             else:
                 return
 
-    def _look_again(self, session: Session) -> None:
+    def _look_again(self, session: Session, receipt: Receipt) -> None:
         """Registering came after proof and connect: a revocation or a login may have come in between and missed the port."""
         try:
             ensure_alive(session, self._services.clock.now_ms())
@@ -189,7 +189,10 @@ class Socket:
             return
         settings = self._services.settings
         self._conversation.greet(
-            session, ping_interval_ms=round(settings.ping_interval_s * 1000), limits=Limits(message_bytes=MESSAGE_BYTES)
+            session,
+            receipt,
+            ping_interval_ms=round(settings.ping_interval_s * 1000),
+            limits=Limits(message_bytes=MESSAGE_BYTES),
         )
         self._open = True
         self._seen = session.version
@@ -320,7 +323,7 @@ async def _prove(services: Services, scope: Any) -> Proof:
     raise CredentialMissing("no credential")
 
 
-async def _record_connect(services: Services, session: Session, connection_id: str) -> None:
+async def _record_connect(services: Services, session: Session, connection_id: str) -> Receipt:
     """Record that ``session`` holds the connection.
 
     Raises:
@@ -329,10 +332,11 @@ async def _record_connect(services: Services, session: Session, connection_id: s
     connect_command = Connect(connection_id, services.settings.node)
     try:
         actor = session.subject or "anonymous"
-        await services.sessions.submit(session.session_id, *commands(actor, connect_command))
+        outcome = await services.sessions.submit(session.session_id, *commands(actor, connect_command))
     except TransitionRefused:
         ensure_alive(await services.sessions.load(session.session_id), services.clock.now_ms())
         raise
+    return outcome.records[-1].receipt
 
 
 async def _accept_and_close(send: Any, accept: Any, error: Exception) -> None:

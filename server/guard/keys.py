@@ -1,7 +1,7 @@
 """The keys, as files of mode 0600 in ``DATA/keys/``. Nothing else reads them, and they never enter the database.
 
-``signing-<kid>.pem``: a P-256 private key (PKCS #8) that signs access tokens; ``refresh.key``: 32 random bytes, the MAC key
-of refresh tokens.
+``signing-<kid>.pem``: a P-256 private key (PKCS #8) that signs access tokens and the head of the log; ``refresh.key``: 32
+random bytes, the MAC key of refresh tokens.
 """
 
 from __future__ import annotations
@@ -70,6 +70,19 @@ def load_keys(folder: Path) -> Keys:
     if len(refresh_mac) != _REFRESH_KEY_BYTES:
         raise SettingsError(f"{refresh_file} does not hold {_REFRESH_KEY_BYTES} bytes")
     return Keys(keys[-1], {key.kid: key for key in keys}, refresh_mac)
+
+
+def load_public_keys(folder: Path) -> dict[str, Any]:
+    """The public halves of the signing keys in ``folder``, by kid. Nothing is created: for whoever only looks.
+
+    Raises:
+        SettingsError: a key can't be read, is not a key, or others than its owner may read it.
+    """
+    try:
+        keys = [_read_signing_key(path) for path in sorted(folder.glob("signing-*.pem"))]
+    except OSError as error:
+        raise SettingsError(f"the keys in {folder} can't be used: {error.strerror}") from error
+    return {key.kid: key.public for key in keys}
 
 
 def _create_signing_key(folder: Path) -> SigningKey:

@@ -30,7 +30,7 @@ from machine.errors import (
     TransitionRefused,
     VersionConflict,
 )
-from machine.ledger import Record
+from machine.ledger import Receipt, Record
 from machine.session import Session, Standing, absent, decide, evolve, overdue_reason, rotation_standing, touch_due
 from server.clock import Clock
 from server.ids import new_session_id, next_id
@@ -48,6 +48,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
     session: Session
     records: list[Record]
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """That of the last record; by the chain it covers the ones before. None when nothing was recorded."""
+        return self.records[-1].receipt if self.records else None
 
 
 class Sessions:
@@ -143,7 +148,7 @@ class Sessions:
                 return outcome
         raise SurfaceFailed("the session kept changing under another writer")
 
-    async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Session:
+    async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Outcome:
         """Answer the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
 
         The current one is exchanged. The one before it, within its grace, is answered with the current one again and
@@ -154,14 +159,14 @@ class Sessions:
             CredentialInvalid: the token is of an epoch before the session's last login.
         """
         try:
-            return (await self.submit(session_id, *commands(actor, Refresh(epoch, rotation)))).session
+            return await self.submit(session_id, *commands(actor, Refresh(epoch, rotation)))
         except TransitionRefused:
             session = await self.load(session_id)
             now_ms = self._clock.now_ms()
             ensure_alive(session, now_ms)
             standing = rotation_standing(session, epoch, rotation, now_ms)
             if standing is Standing.REPEATED:
-                return session
+                return Outcome(session, [])
             if standing is Standing.REUSED:
                 await self.end(session, "token_reuse", "server")
                 # Somebody else may have ended it first, for a reason of their own.
@@ -180,11 +185,11 @@ class Sessions:
             return session
         self._touching.add(session_id)
         try:
-            return await self._submit_alive(session_id, session.subject or "anonymous", Touch())
+            return (await self._submit_alive(session_id, session.subject or "anonymous", Touch())).session
         finally:
             self._touching.discard(session_id)
 
-    async def authenticate(self, session: Session | None, subject: str, method: str) -> Session:
+    async def authenticate(self, session: Session | None, subject: str, method: str) -> Outcome:
         """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
 
         Raises:
@@ -192,28 +197,25 @@ class Sessions:
             TransitionRefused: the session is another subject's.
         """
         if session is None:
-            return (await self.begin(subject, Authenticate(subject, method))).session
+            return await self.begin(subject, Authenticate(subject, method))
         if session.subject is None:
             with suppress(TransitionRefused):
-                return (
-                    await self.submit(session.session_id, *commands(subject, Authenticate(subject, method)))
-                ).session
+                return await self.submit(session.session_id, *commands(subject, Authenticate(subject, method)))
             # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
             # a refusal with a better reason.
         return await self._submit_alive(session.session_id, subject, Reauthenticate(subject, method))
 
-    async def end(self, session: Session, reason: RevocationReason, actor: str) -> bool:
-        """Revoke ``session``; False when it had ended already."""
+    async def end(self, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
+        """Revoke ``session``; None when it had ended already."""
         try:
-            await self.submit(session.session_id, *commands(actor, Revoke(reason)))
+            return (await self.submit(session.session_id, *commands(actor, Revoke(reason)))).receipt
         except TransitionRefused:
-            return False
-        return True
+            return None
 
-    async def _submit_alive(self, session_id: str, actor: str, data: Data) -> Session:
-        """The session after ``data``; when it has just ended, that is what the caller hears, not that it is refused."""
+    async def _submit_alive(self, session_id: str, actor: str, data: Data) -> Outcome:
+        """What becomes of ``data``; when the session has just ended, the caller hears that, not that it is refused."""
         try:
-            return (await self.submit(session_id, *commands(actor, data))).session
+            return await self.submit(session_id, *commands(actor, data))
         except TransitionRefused:
             ensure_alive(await self.load(session_id), self._clock.now_ms())
             raise

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import starmap
 from pathlib import Path
 from typing import Final
 
 import sqlite_utils
 
 from machine.errors import LedgerFault, SurfaceFailed
-from machine.ledger import Record, StoredRow, Verifier, parse
-from machine.session import Session
+from machine.ledger import Receipt, Record, StoredRow, parse
+from machine.session import FINAL_STATES, Session
+from machine.verifier import Verifier
 from server.surface.engine import Error, open_reader
 from server.surface.files import LOG_NAME
 from server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row
 from server.surface.sqlite import HISTORY, SESSION
 
 _PAGE: Final = 1000
+_ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"  # noqa: S608  # column names of ours
+_RECEIPT_AT: Final = "SELECT position, lower(hex(digest)) FROM transitions WHERE position = ?"
+_ROW_AT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position = ?"  # noqa: S608  # column names of ours
 
 
 class Archive:
@@ -32,15 +37,22 @@ class Archive:
 
     def rows(self) -> Iterator[StoredRow]:
         """Every record as stored, in order of position, unchecked."""
-        yield from map(
-            stored_row,
-            self._database.execute(f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"),  # noqa: S608  # column names of ours
-        )
+        yield from starmap(StoredRow, self._database.execute(_ALL))
 
     def history(self, session_id: str) -> list[Record]:
         """All records of a session, oldest first; empty when there is no such session."""
         rows = self._database.execute(HISTORY, (session_id, 0, -1)).fetchall()
         return [parse(stored_row(row)) for row in rows]
+
+    def row_at(self, position: int) -> StoredRow | None:
+        """The record at ``position`` as stored, unchecked; None when there is none."""
+        row = self._database.execute(_ROW_AT, (position,)).fetchone()
+        return stored_row(row) if row else None
+
+    def receipt_at(self, position: int) -> Receipt | None:
+        """What the log, unchecked, has in the place of a receipt of ``position``; None when there is nothing."""
+        row = self._database.execute(_RECEIPT_AT, (position,)).fetchone()
+        return Receipt(*row) if row else None
 
     def verify(self) -> Iterator[int]:
         """Check the whole log in one pass, yielding the position reached every thousand records and at the end.
@@ -49,12 +61,16 @@ class Archive:
             LedgerFault: the first fault: in the chain, in a record, or between the log and the projection.
         """
         verifier = Verifier()
-        for row in self.rows():
-            session = verifier.feed(row)
-            if session.ended:
-                self._check_projection(session, row.position)
-            if row.position % _PAGE == 0:
-                yield row.position
+        try:
+            for fields in self._database.execute(_ALL):
+                session = verifier.feed_fields(fields)
+                if session.state in FINAL_STATES:
+                    self._check_projection(session, verifier.position)
+                if verifier.position % _PAGE == 0:
+                    yield verifier.position
+        except TypeError:
+            # The server's tables are STRICT: somebody has put others in their place.
+            raise LedgerFault(verifier.position + 1, "a column holds a value of another type") from None
         for session in verifier.live.values():
             self._check_projection(session, verifier.position)
         projected = self._database.execute("SELECT count(*) FROM sessions").fetchone()[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,8 @@ class Surface(msgspec.Struct, frozen=True):
     log: TransitionLog
     accounts: AccountStore
     tickets: TicketStore
+    afterwards: AsyncExitStack
+    """What to do once the last record is written and the folder is still locked."""
 
 
 def _nobody_cares(_outcomes: Sequence[object]) -> None:
@@ -69,13 +71,17 @@ async def open_surface(
         )
         writer.start()
         reader = Reader(open_reader(data / LOG_NAME))
-        try:
-            yield Surface(
-                SqliteLog(writer, reader, head), SqliteAccounts(writer, reader), SqliteTickets(writer, reader)
-            )
-        finally:
-            await reader.close()
-            await writer.close()
+        async with AsyncExitStack() as afterwards:
+            try:
+                yield Surface(
+                    SqliteLog(writer, reader, head),
+                    SqliteAccounts(writer, reader),
+                    SqliteTickets(writer, reader),
+                    afterwards,
+                )
+            finally:
+                await reader.close()
+                await writer.close()
     finally:
         os.close(lock)
 

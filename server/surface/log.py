@@ -74,6 +74,10 @@ class TransitionLog(Protocol):
         """The time of the newest record; 0 in an empty log. The server's clock starts no earlier."""
         ...
 
+    async def newest(self) -> Record | None:
+        """The last record of the log; None in an empty one."""
+        ...
+
     @property
     def failure(self) -> str | None:
         """Why the surface has stopped acknowledging, or None while it works."""

@@ -39,6 +39,7 @@ HISTORY: Final = (
     f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE session_id = ? AND version > ? ORDER BY version LIMIT ?"  # noqa: S608  # column names of ours
 )
 _AFTER: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608  # column names of ours
+_NEWEST: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position DESC LIMIT 1"  # noqa: S608  # column names of ours
 SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE session_id = ?"  # noqa: S608  # column names of ours
 _OF_SUBJECT: Final = (
     f"SELECT {SESSION_COLUMNS} FROM sessions WHERE subject = ? AND reason IS NULL ORDER BY created_at_ms"  # noqa: S608  # column names of ours
@@ -151,6 +152,11 @@ class SqliteLog:
         """See :meth:`server.surface.log.TransitionLog.latest_at_ms`."""
         rows = await self._reader.rows("SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1")
         return int(rows[0][0]) if rows else 0
+
+    async def newest(self) -> Record | None:
+        """See :meth:`server.surface.log.TransitionLog.newest`."""
+        rows = await self._reader.rows(_NEWEST)
+        return parse(stored_row(rows[0])) if rows else None
 
     def _write(self, connection: Connection, steps: Sequence[Step]) -> list[Record]:
         head = self._head

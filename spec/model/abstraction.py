@@ -24,7 +24,10 @@ COMMANDS: Final = 30
 NODES: Final = 2
 """How many traces of one log."""
 
-_STATES: Final = {None: 0, **{state.name: number for number, state in enumerate(SESSION.states, 1)}}
+_STATES: Final[dict[str | None, int]] = {
+    None: 0,
+    **{state.name: number for number, state in enumerate(SESSION.states, 1)},
+}
 _EVENTS: Final = {event.name: number for number, event in enumerate(SESSION.events, 1)}
 _NEVER: Final = 1 << 60
 _LIMIT: Final = 255

@@ -37,14 +37,21 @@ REPLAY: Final = (
 )
 
 LIVENESS: Final = (
-    Bound("DECISIONS", 4, 5, "Create, log in, connect and one more; fairness multiplies the states by the number of tasks."),
+    Bound(
+        "DECISIONS",
+        4,
+        5,
+        "Create, log in, connect and one more; fairness multiplies the states by the number of tasks.",
+    ),
     *_COMMON[:2],
     Bound("CRASHES", 1, 1, "One node dies and has to come back; the other goes on."),
     Bound("DROPS", 1, 1, "One socket is gone and has to be noticed."),
 )
 
 RESTING: Final = (
-    Bound("DECISIONS", 3, 4, "That all rest in the end is looked for from every state on: the dearest of the searches."),
+    Bound(
+        "DECISIONS", 3, 4, "That all rest in the end is looked for from every state on: the dearest of the searches."
+    ),
     *LIVENESS[1:],
 )
 
@@ -59,3 +66,21 @@ DURABILITY: Final = (
     Bound("CUTS", 1, 2, "A power cut ends what the disk did not get; a second finds what the first recovery wrote."),
     Bound("FAILURES", 1, 2, "One fsync that fails; the server must not need a second to notice."),
 )
+
+GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
+    "lifecycle": SAFETY,
+    "replay": REPLAY,
+    "liveness": LIVENESS,
+    "views_catch_up": RESTING,
+    "rotation": ROTATION,
+    "durability": DURABILITY,
+}
+"""Which bounds hold where."""
+
+
+def described(*, deep: bool) -> str:
+    """Every bound in a line for each group."""
+    return "\n".join(
+        f"{group}: " + ", ".join(f"{bound.name} {bound.deep if deep else bound.quick}" for bound in bounds)
+        for group, bounds in GROUPS.items()
+    )

@@ -31,11 +31,10 @@ class Mutant(msgspec.Struct, frozen=True):
     name: str
     bug: str
     check: str
-    property: str
+    promise: str
     edits: tuple[tuple[str, str], ...] = ()
     bounds: dict[str, int] = {}
 
-    @property
     def kind(self) -> str:
         """Where the bug is: ``declaration`` or ``model``."""
         return "declaration" if self.edits else "model"
@@ -47,14 +46,25 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "An anonymous session may connect.",
         "lifecycle",
         "authentication_first",
-        (("authenticated.to(connected, cond=", "created.to(connected, cond='alive') | authenticated.to(connected, cond="),),
+        (
+            (
+                "authenticated.to(connected, cond=",
+                "created.to(connected, cond='alive') | authenticated.to(connected, cond=",
+            ),
+        ),
     ),
     Mutant(
         "expired_leaves",
         "An ended session can be logged in to.",
         "lifecycle",
         "expired_absorbs",
-        (("follows.\", final=True)", "follows.\")"), ("created.to(authenticated, cond=\"alive\"),", "created.to(authenticated, cond=\"alive\") | expired.to(authenticated),")),
+        (
+            ('follows.", final=True)', 'follows.")'),
+            (
+                'created.to(authenticated, cond="alive"),',
+                'created.to(authenticated, cond="alive") | expired.to(authenticated),',
+            ),
+        ),
     ),
     Mutant(
         "last_connection_ignored",
@@ -89,7 +99,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "Activity renews a session whose deadline has passed.",
         "lifecycle",
         "no_early_expiry",
-        (('| authenticated.to(authenticated, internal=True, cond="alive")', "| authenticated.to(authenticated, internal=True)"),),
+        (
+            (
+                '| authenticated.to(authenticated, internal=True, cond="alive")',
+                "| authenticated.to(authenticated, internal=True)",
+            ),
+        ),
     ),
     Mutant(
         "old_token_refreshes",
@@ -115,14 +130,25 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant("no_command_index", "A repeated command is recorded again.", "lifecycle", "command_once"),
     Mutant("target_by_hand", "The door writes a target of its own.", "lifecycle", "declared_only"),
     Mutant("blind_open", "A socket opens without a second look at the session.", "lifecycle", "open_guard"),
-    Mutant("disconnect_before_close", "A connection is given up while its socket is open.", "lifecycle", "open_guard", bounds=_ONE_DROP),
+    Mutant(
+        "disconnect_before_close",
+        "A connection is given up while its socket is open.",
+        "lifecycle",
+        "open_guard",
+        bounds=_ONE_DROP,
+    ),
     Mutant("connection_ids_reused", "Two connects name the same connection.", "lifecycle", "single_owner"),
     Mutant("lagging_reader", "A node reads the log from a copy that lags.", "lifecycle", "view_monotonic"),
     Mutant("publish_after_ack", "The caller hears of the end before the sockets do.", "lifecycle", "revocation_fence"),
     Mutant("no_fence", "An intent is checked against the node's view, not the log.", "lifecycle", "revocation_fence"),
     Mutant("stale_cache", "A node takes the log's version and keeps its old session.", "replay", "cache_is_fold"),
     Mutant("projection_forgets", "The projection row misses what a record says.", "replay", "replay_equals_state"),
-    Mutant("edge_triggered_close", "Only the node that ends a session closes its sockets.", "expired_closes", "expired_closes"),
+    Mutant(
+        "edge_triggered_close",
+        "Only the node that ends a session closes its sockets.",
+        "expired_closes",
+        "expired_closes",
+    ),
     Mutant("no_reaper", "A start leaves the connections of its former self.", "orphan_reaped", "orphan_reaped"),
     Mutant("no_expirer", "Nobody writes down that a deadline has passed.", "expires_or_renewed", "expires_or_renewed"),
     Mutant("no_follow", "A node does not hear of the others' records.", "views_catch_up", "views_catch_up"),
@@ -132,9 +158,19 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant("no_grace", "The token before the current one is taken for stolen at once.", "rotation", "rotation"),
     Mutant("old_rotation_accepted", "Any older token is answered as a repetition.", "rotation", "rotation"),
     Mutant("repeat_rotates", "A repetition advances the rotation once more.", "rotation", "rotation"),
-    Mutant("ack_before_sync", "A command is acknowledged when it is written, not when it is synced.", "durability", "durability"),
+    Mutant(
+        "ack_before_sync",
+        "A command is acknowledged when it is written, not when it is synced.",
+        "durability",
+        "durability",
+    ),
     Mutant("no_fail_stop", "After a failed fsync the server goes on acknowledging.", "durability", "durability"),
-    Mutant("start_without_checkpoint", "A start believes what it reads without writing it again.", "durability", "durability"),
+    Mutant(
+        "start_without_checkpoint",
+        "A start believes what it reads without writing it again.",
+        "durability",
+        "durability",
+    ),
     Mutant("no_commit_mark", "Half a batch counts after a power cut.", "durability", "durability"),
     Mutant("head_before_sync", "The signed head runs ahead of the disk.", "durability", "durability"),
 )

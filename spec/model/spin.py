@@ -1,5 +1,7 @@
-"""Running Spin: generate the verifier, compile it, run it to its end, and read what it says. Nothing is claimed for a search that
-was not completed."""
+"""Running Spin: make the verifier, run it to its end, and read what it says.
+
+Nothing is claimed for a search that was not completed.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,10 @@ class SpinMissing(RuntimeError):
 
 class SearchFailed(RuntimeError):
     """The search did not come to an end, so nothing is known; the message says why."""
+
+
+def _unheard(_states: int) -> None:
+    """The progress that nobody asked for."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -88,7 +94,7 @@ def verify(
     *,
     shortest: bool = False,
     timeout_s: float,
-    progress: Callable[[int], None] = lambda states: None,
+    progress: Callable[[int], None] = _unheard,
 ) -> Outcome:
     """Search every execution of ``program``.
 
@@ -191,9 +197,9 @@ def _story(program: Program, folder: Path) -> tuple[str, ...]:
         check=False,
     ).stdout
     lines = [line.strip() for line in replayed.splitlines()]
-    return tuple(
-        line.removeprefix("@ ") for line in lines if line.startswith("@ ") or "START OF CYCLE" in line
-    ) or ("the trail tells nothing",)
+    return tuple(line.removeprefix("@ ") for line in lines if line.startswith("@ ") or "START OF CYCLE" in line) or (
+        "the trail tells nothing",
+    )
 
 
 def _search(pattern: str, text: str) -> str | None:

@@ -16,7 +16,7 @@ _PARTIES: Final = ("tab 1", "tab 2", "the thief")
 def tell(steps: Iterable[str], claim: str | None = None) -> list[str]:
     """The steps of ``spec.model.spin.Outcome.story`` as sentences, ending with the property that is broken.
 
-    ``claim`` is the property of a liveness check: its story has no step that breaks it, but a cycle in which it never comes true.
+    ``claim`` is the property of a liveness check: no step of its story breaks it, but a cycle in which it never comes true.
     """
     sentences: list[str] = []
     cycle = False
@@ -67,7 +67,9 @@ def _conflict(node: int, event: int, view: int, version: int) -> str:
 
 
 def _acknowledge(node: int, event: int, version: int, command: int) -> str:
-    return f"{_node(node)} acknowledges {_what(event, 0, command).replace(' of connection 1', '')} as version {version}."
+    return (
+        f"{_node(node)} acknowledges {_what(event, 0, command).replace(' of connection 1', '')} as version {version}."
+    )
 
 
 def _repeat(node: int, recorded: int, version: int, command: int) -> str:
@@ -99,7 +101,9 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
     "crash_": lambda node, _: f"{_node(node)} crashes.",
     "recover_": lambda node, view: f"{_node(node)} starts again and reads the log up to version {view}.",
     "follow_": lambda node, version: f"{_node(node)} hears of the log's version {version}.",
-    "tick_": lambda left, _: "A deadline passes; the session is overdue." if left == 0 else "A renewed deadline passes.",
+    "tick_": lambda left, _: (
+        "A deadline passes; the session is overdue." if left == 0 else "A renewed deadline passes."
+    ),
     "exchange": lambda who, epoch, rotation, current: (
         f"The server exchanges the token of {_PARTIES[who]}: {_standing(current, rotation, epoch)}."
     ),

@@ -1,4 +1,4 @@
-"""Traces against the model: is what real servers did an execution of it?
+"""Traces against the model: what real servers did is an execution of it, or it is not.
 
 Sessions that did the same, ids and times aside, are one question; the verifier gets many of them at once and is compiled once.
 """
@@ -22,14 +22,18 @@ _LINES_AT_ONCE: Final = 20_000
 _TIMEOUT_S: Final = 300
 _ACCEPTED: Final = "@@ accepted"
 _STUCK: Final = "@@ stuck"
+_OF: Final = ": session "
 
 Session = Sequence[Sequence[AnyLine]]
 """The lines of one session, a list for each node: see :func:`spec.model.traces.by_session`."""
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """A session that no execution of the model can match. ``stuck``: of each node that has one left, the first line that could
-    not be taken. ``promise``: the property that forbids it, as far as the longest match tells."""
+    """A session that no execution of the model can match.
+
+    ``stuck``: of each node that has one left, the first line that could not be taken. ``promise``: the property that forbids
+    it, as far as the longest match tells.
+    """
 
     session_id: str
     stuck: tuple[AnyLine, ...]
@@ -37,8 +41,10 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What the model said: how many sessions, how many of them different, which were rejected, and which were not asked because
-    they hold more at a time than the model can tell apart."""
+    """What the model said: how many sessions there were, how many of them different, and which were rejected.
+
+    ``too_wide`` were not asked: they hold more at a time than the model can tell apart.
+    """
 
     sessions: int
     different: int
@@ -110,7 +116,11 @@ class Validation(msgspec.Struct, frozen=True):
     faults: tuple[str, ...]
 
 
-def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[str], None] = lambda name: None) -> Validation:
+def _unheard(_name: str) -> None:
+    """The progress that nobody asked for."""
+
+
+def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[str], None] = _unheard) -> Validation:
     """Hold every log's traces, given as (name, the lines of each node), against both the linear rules and the model.
 
     The two are separate opinions. That they agree is part of what is checked: where one of them accepts what the other
@@ -126,18 +136,18 @@ def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[s
     for name, texts in logs:
         advance(name)
         traces += len(texts)
+        lines += sum(map(len, texts))
         try:
-            lines += check(texts).lines
+            check(texts)
         except TraceFault as fault:
             faults.append(f"{name}: {fault}")
             if fault.property == "format":
                 continue
             condemned.add(name)
-        for session_id, session in by_session(texts).items():
-            asked.append((f"{name}: session {session_id}", session))
+        asked += [(f"{name}{_OF}{session_id}", session) for session_id, session in by_session(texts).items()]
     with matcher() as folder:
         judgement = judge(folder, asked)
-    rejected = {rejection.session_id.partition(": session ")[0] for rejection in judgement.rejections}
+    rejected = {rejection.session_id.partition(_OF)[0] for rejection in judgement.rejections}
     for rejection in judgement.rejections:
         at = ", ".join(f"{line.kind} by {line.node}" for line in rejection.stuck)
         faults.append(f"{rejection.session_id}: the model has no execution that goes on with {at}: {rejection.promise}")
@@ -145,7 +155,6 @@ def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[s
     faults += [f"{name}: the model accepts it, the rules do not" for name in sorted(condemned - rejected)]
     sessions, too_wide = judgement.sessions, len(judgement.too_wide)
     return Validation(traces, lines, sessions, judgement.different, too_wide, tuple(faults))
-
 
 
 def _chunk(waiting: list[Asked]) -> tuple[list[Asked], list[Asked]]:
@@ -158,7 +167,7 @@ def _chunk(waiting: list[Asked]) -> tuple[list[Asked], list[Asked]]:
 
 
 def _match(folder: Path, chunk: list[Abstract]) -> tuple[int, tuple[int, ...], str] | None:
-    """None if all were matched; else the number of the first that was not, how many lines of each node were, and the promise."""
+    """None if all were matched; else the first that was not, how many of its lines were (of each node), and the promise."""
     with (folder / "lines.txt").open("w") as file:
         file.write(f"{len(chunk)}\n")
         for session in chunk:
@@ -166,7 +175,7 @@ def _match(folder: Path, chunk: list[Abstract]) -> tuple[int, tuple[int, ...], s
             for lines in session.nodes:
                 file.write(f"{len(lines)}\n")
                 file.writelines(" ".join(str(int(number)) for number in line) + "\n" for line in lines)
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603  # our own command
         ["./pan", "-E", "-b", "-n", f"-m{40 * _LINES_AT_ONCE}", "-w22"],
         cwd=folder,
         env={"INTERLOCK_LINES": "lines.txt"},
@@ -193,4 +202,3 @@ def _rejection(session_id: str, session: Session, numbers: Abstract, taken: tupl
     # Nothing forbade it: it tells of what was not durable and never came to be.
     waits = {"ack": "acknowledged_logged", "append": "versions_gapless"}.get(stuck[0].kind, "cache_is_fold")
     return Rejection(session_id, stuck, promise or waits)
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,6 +19,10 @@ _DEEP_S: Final = 4 * 3600
 
 Progress = Callable[[str, int], None]
 """Told of a check's name and the states it has seen so far."""
+
+
+def _unheard(_name: str, _states: int) -> None:
+    """The progress that nobody asked for."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -36,18 +41,16 @@ class Result(msgspec.Struct, frozen=True):
     trouble: str = ""
 
 
-def check_all(
-    *, deep: bool, jobs: int, only: Sequence[str] = (), progress: Progress = lambda name, states: None
-) -> Iterator[Result]:
+def check_all(*, deep: bool, jobs: int, only: Sequence[str] = (), progress: Progress = _unheard) -> Iterator[Result]:
     """Run the checks (those named ``only``, if any), ``jobs`` at a time; give each result when it is there."""
     chosen = [check for check in CHECKS if not only or check.name in only]
-    yield from _spread([lambda check=check: _check(check, deep, progress) for check in chosen], jobs)
+    yield from _spread([partial(_check, check, progress, deep=deep) for check in chosen], jobs)
 
 
-def catch_all(*, jobs: int, only: Sequence[str] = (), progress: Progress = lambda name, states: None) -> Iterator[Result]:
+def catch_all(*, jobs: int, only: Sequence[str] = (), progress: Progress = _unheard) -> Iterator[Result]:
     """Run the mutants of declaration and model (those named ``only``, if any), ``jobs`` at a time."""
     chosen = [mutant for mutant in MUTANTS if not only or mutant.name in only]
-    yield from _spread([lambda mutant=mutant: _catch(mutant, progress) for mutant in chosen], jobs)
+    yield from _spread([partial(_catch, mutant, progress) for mutant in chosen], jobs)
 
 
 def _spread(tasks: list[Callable[[], Result]], jobs: int) -> Iterator[Result]:
@@ -56,7 +59,7 @@ def _spread(tasks: list[Callable[[], Result]], jobs: int) -> Iterator[Result]:
             yield done.result()
 
 
-def _check(check: Check, deep: bool, progress: Progress) -> Result:  # noqa: FBT001  # private, and said by its name
+def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
     described = Result(check.name, "check", check.properties, good=False)
     run = Program(check.model, tuple(check.defines(deep=deep)), check.claim)
     try:
@@ -75,7 +78,7 @@ def _check(check: Check, deep: bool, progress: Progress) -> Result:  # noqa: FBT
 
 
 def _catch(mutant: Mutant, progress: Progress) -> Result:
-    described = Result(mutant.name, f"mutant of the {mutant.kind}", (mutant.property,), good=False)
+    described = Result(mutant.name, f"mutant of the {mutant.kind()}", (mutant.promise,), good=False)
     try:
         check, mutated = program(mutant)
         outcome = verify(
@@ -87,6 +90,6 @@ def _catch(mutant: Mutant, progress: Progress) -> Result:
     except (SearchFailed, ValueError) as failed:
         return msgspec.structs.replace(described, trouble=str(failed))
     story = tuple(tell(outcome.story, check.claim)) if outcome.broken else ()
-    caught = bool(story) and story[-1].startswith(f"This breaks {mutant.property}:")
+    caught = bool(story) and story[-1].startswith(f"This breaks {mutant.promise}:")
     trouble = "" if caught else "survived" if not story else "caught by another property"
     return msgspec.structs.replace(described, outcome=outcome, story=story, good=caught, trouble=trouble)

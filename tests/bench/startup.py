@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 from typing import Final
 
-from server.surface.archive import open_archive
 from server.surface.files import LOG_NAME
-from tests.bench.figure import Bench, Figure, at_most, number
+from tests.bench.figure import Bench, BenchError, Figure, at_most, number
 from tests.bench.population import Population, write
 from tests.bench.processes import interlock
+from tests.support.log import interlock as command
+from tests.support.log import record_count
 
 BAR_S: Final = 2.0
 _TRANSITIONS: Final = 10
@@ -65,13 +66,14 @@ def _start(bench: Bench, folder: Path, *, cold: bool = False) -> float:
 
 
 def _verify(bench: Bench, folder: Path) -> Figure:
+    """The whole command, from its start to its last line, as somebody would type it."""
+    bench.say("verifying")
+    positions = record_count(folder)
     began = time.perf_counter()
-    position = 0
-    with open_archive(folder) as archive:
-        for position in archive.verify():
-            if position % 10_000 == 0:
-                bench.say(f"verifying: {position:,}")
+    outcome = command("verify", folder, within_s=600)
     seconds = time.perf_counter() - began
+    if outcome.returncode:
+        raise BenchError(outcome.stderr)
     return Figure(
-        "`interlock verify`", f"{number(position / seconds)} records/s", note=f"{position:,} in {seconds:.1f} s"
+        "`interlock verify`", f"{number(positions / seconds)} records/s", note=f"{positions:,} in {seconds:.1f} s"
     )

@@ -14,6 +14,7 @@ from machine.closing import Close
 from machine.commands import Data, Reauthenticate, Revoke, Touch
 from machine.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
 from machine.errors import MessageRefused
+from machine.ledger import Receipt
 from machine.ledger import parse as parse_row
 from machine.session import Session, replay
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
@@ -21,12 +22,13 @@ from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
 _OPENED: list[Step] = [(CREATE, 0), (LOGIN, 0), (OPEN, 0)]
 _SESSION = replay("s", history("s", _OPENED))
 _LIMITS = Limits(message_bytes=1024)
+_RECEIPT = Receipt(3, "ab" * 32)
 
 
 def _conversation(*, until_ms: int = 300_000, outbox_limit: int = 8, greeted: bool = True) -> Conversation:
     conversation = Conversation("tab", _SESSION, authorised_until_ms=until_ms, outbox_limit=outbox_limit)
     if greeted:
-        conversation.greet(_SESSION, ping_interval_ms=20_000, limits=_LIMITS)
+        conversation.greet(_SESSION, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
         conversation.take()
     return conversation
 
@@ -46,7 +48,7 @@ def _said(conversation: Conversation) -> list[dict[str, Any]]:
 
 def test_the_server_speaks_first() -> None:
     conversation = _conversation(greeted=False)
-    conversation.greet(_SESSION, ping_interval_ms=20_000, limits=_LIMITS)
+    conversation.greet(_SESSION, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
     assert _said(conversation) == [
         {
             "type": "hello",
@@ -56,6 +58,7 @@ def test_the_server_speaks_first() -> None:
             "version": 3,
             "ping_interval_ms": 20_000,
             "limits": {"message_bytes": 1024},
+            "receipt": {"position": 3, "digest": "ab" * 32},
         }
     ]
     assert conversation.take() == []
@@ -66,14 +69,14 @@ def test_what_is_recorded_before_the_greeting_is_part_of_what_it_tells() -> None
     conversation = _conversation(greeted=False)
     session = _observe(conversation, Touch())
     assert conversation.take() == []
-    conversation.greet(session, ping_interval_ms=20_000, limits=_LIMITS)
+    conversation.greet(session, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
     assert [(message["type"], message["version"]) for message in _said(conversation)] == [("hello", 4)]
 
 
 def test_a_session_that_ends_before_the_greeting_is_not_greeted() -> None:
     conversation = _conversation(greeted=False)
     session = _observe(conversation, Revoke("logout"))
-    conversation.greet(session, ping_interval_ms=20_000, limits=_LIMITS)
+    conversation.greet(session, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
     assert conversation.take() == []
     assert conversation.closing == Close("session_ended", "logout")
 
@@ -261,7 +264,7 @@ class ConversationMachine(RuleBasedStateMachine):
     def greet(self) -> None:
         self.greeted = True
         session = replay("s", history("s", self.steps))
-        self.conversation.greet(session, ping_interval_ms=20_000, limits=_LIMITS)
+        self.conversation.greet(session, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
 
     @precondition(lambda self: self.greeted)
     @rule(text=st.sampled_from(['{"type":"ping"}', '{"type":"refresh","access_token":"a"}']) | st.text(max_size=3))

@@ -19,9 +19,10 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.ledger import Verifier, chain
+from machine.ledger import chain
 from machine.ledger import parse as parse_row
 from machine.session import Session, Transition, absent, overdue_reason
+from machine.verifier import Verifier
 from tests.machine.promises import Opinion, check_all, take
 
 _TABS = st.sampled_from(["x", "y", "z"])

@@ -4,7 +4,7 @@ import pytest
 
 from machine.commands import DATA_TYPES
 from machine.errors import TransitionRefused
-from machine.session import _CHANGES, FINAL_STATES, GUARDS
+from machine.session import _EVOLVE, FINAL_STATES, GUARDS
 from machine.table import Table
 from spec.lifecycles import SESSION
 from spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
@@ -75,6 +75,6 @@ def test_guards_see_the_instance_the_data_and_the_time() -> None:
 
 def test_every_declared_name_has_its_code_and_no_other() -> None:
     events = {event.name for event in SESSION.events}
-    assert set(DATA_TYPES) == set(_CHANGES) == events
+    assert set(DATA_TYPES) == set(_EVOLVE) == events
     assert set(GUARDS) == {guard.name for guard in SESSION.guards}
     assert {"expired"} == FINAL_STATES

@@ -16,8 +16,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from machine.closing import CLOSE_CODES, Next
-from machine.ledger import Verifier
 from machine.session import Session
+from machine.verifier import Verifier
 from machine.wire import session_view
 from server.clock import SystemClock
 from server.experience.problems import problem_kinds

@@ -49,6 +49,7 @@ class TransitionLogContract:
             assert await log.connected_on("node-1") == []
             assert await log.nodes() == set()
             assert await log.latest_at_ms() == 0
+            assert await log.newest() is None
 
     @asynchronous
     async def test_history_pages(self, tmp_path: Path) -> None:
@@ -243,6 +244,15 @@ class TransitionLogContract:
         async with self.open(tmp_path) as log:
             await log.append(Story(at_ms=NOW_MS + 7).begin())
             assert await log.latest_at_ms() == NOW_MS + 7
+
+    @asynchronous
+    async def test_the_newest_record(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            await log.append(story.begin("ada"))
+            await log.append(Story().begin())
+            (last,) = await log.append(story.touch())
+            assert await log.newest() == last
 
     @asynchronous
     async def test_the_digest_chain_runs_through_all_batches(self, tmp_path: Path) -> None:

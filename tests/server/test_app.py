@@ -14,6 +14,7 @@ import pytest
 from machine.commands import Authenticate, Connect
 from machine.session import Session
 from server.app import app_over, create_app, open_services
+from server.runtime.sessions import Outcome
 from server.services import Services
 from server.settings import Settings
 from tests.support.asynchronous import asynchronous
@@ -68,11 +69,12 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
         authenticate = services.sessions.authenticate
         begun: list[Session] = []
 
-        async def late(*arguments: Any) -> Session:
+        async def late(*arguments: Any) -> Outcome:
             change = await services.accounts.prepare_password(subject, PASSWORD, "another long password")
             await services.accounts.replace_password(change, (await services.sessions.begin("anonymous")).session)
-            begun.append(await authenticate(*arguments))
-            return begun[0]
+            outcome = await authenticate(*arguments)
+            begun.append(outcome.session)
+            return outcome
 
         monkeypatch.setattr(services.sessions, "authenticate", late)
         answer = await http.post("/api/auth/login", json=ADA)

@@ -63,7 +63,7 @@ def run(*arguments: object, **environment: str) -> Result:
 
 def test_help_names_every_command_and_every_setting() -> None:
     told = run("--help").output
-    for command in ("serve", "transitions", "verify", "diagram", "export"):
+    for command in ("serve", "transitions", "replay", "verify", "diagram", "export"):
         assert command in told
     told = re.sub(r"\s+", " ", run("serve", "--help").output.replace("│", " "))
     for row in setting_rows():
@@ -101,7 +101,7 @@ def test_transitions_of_a_session_that_is_none(written: Path) -> None:
     assert outcome.stderr == "interlock: Session not found\n"
 
 
-@pytest.mark.parametrize("command", [("transitions", "x"), ("verify",), ("export",)])
+@pytest.mark.parametrize("command", [("transitions", "x"), ("replay", "x"), ("verify",), ("export",)])
 def test_a_log_that_is_not_there(tmp_path: Path, command: tuple[str, ...]) -> None:
     outcome = run(*command, "--data", tmp_path / "nowhere")
     assert (outcome.exit_code, outcome.stdout) == (2, "")
@@ -113,7 +113,9 @@ def test_verify_of_a_good_log(written: Path) -> None:
     for arguments in ((written,), (written / "interlock.db",), ("--data", written)):
         outcome = run("verify", *arguments)
         assert outcome.exit_code == 0, outcome.output
-        assert outcome.stdout == "ok: 1008 records, every one declared and in its place\n"
+        assert outcome.stdout == (
+            "ok: 1008 records, every one declared and in its place; no signed head says where it ends\n"
+        )
 
 
 def tamper(folder: Path, *statements: str) -> None:

@@ -194,7 +194,7 @@ class Service(RuleBasedStateMachine):
         async def work() -> None:
             session_id = self.pick(number)
             try:
-                session = await self.sessions.refresh(session_id, epoch, rotation, "tester")
+                outcome = await self.sessions.refresh(session_id, epoch, rotation, "tester")
             except SessionNotFound:
                 assert await self.log.load(session_id) is None
             except SessionEnded:
@@ -204,7 +204,7 @@ class Service(RuleBasedStateMachine):
                 superseded = await self.sessions.load(session_id)
                 assert (epoch, rotation) != (superseded.epoch, superseded.rotation)
             else:
-                assert session == await self.sessions.load(session_id)
+                assert outcome.session == await self.sessions.load(session_id)
 
         self.run_async(work())
 

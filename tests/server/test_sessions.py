@@ -18,7 +18,6 @@ from machine.errors import (
     VersionConflict,
 )
 from machine.ledger import Record
-from machine.session import Session
 from server.runtime.recovery import disconnect_orphans
 from server.runtime.sessions import Outcome, Sessions, commands
 from server.surface.log import Step
@@ -217,7 +216,9 @@ async def test_of_logins_at_once_on_one_anonymous_session_all_of_one_subject_suc
     door = Door()
     session = (await door.sessions.begin("anonymous")).session
     after = await asyncio.gather(*(door.sessions.authenticate(session, "ada", "password") for _ in range(3)))
-    assert [(each.session_id, each.epoch) for each in after] == [(session.session_id, n) for n in (1, 2, 3)]
+    assert [(each.session.session_id, each.session.epoch) for each in after] == [
+        (session.session_id, n) for n in (1, 2, 3)
+    ]
 
 
 @asynchronous
@@ -228,8 +229,8 @@ async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() 
         *(door.sessions.authenticate(session, subject, "password") for subject in ("ada", "bob")),
         return_exceptions=True,
     )
-    assert isinstance(outcomes[0], Session)
-    assert outcomes[0].subject == "ada"
+    assert isinstance(outcomes[0], Outcome)
+    assert outcomes[0].session.subject == "ada"
     assert isinstance(outcomes[1], TransitionRefused)
     assert outcomes[1].guard == "same_subject"
 
@@ -238,10 +239,14 @@ async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() 
 async def test_a_refresh_token_current_repeated_and_reused() -> None:
     door = Door()
     session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
-    assert (await door.sessions.refresh(session_id, 1, 0, "ada")).rotation == 1
+    exchanged = await door.sessions.refresh(session_id, 1, 0, "ada")
+    assert exchanged.session.rotation == 1
+    assert exchanged.receipt is not None
+    assert exchanged.receipt == exchanged.records[0].receipt
+    assert exchanged.receipt.position == 3
     door.clock.time_ms += POLICY.refresh_grace_ms
     repeated = await door.sessions.refresh(session_id, 1, 0, "ada")
-    assert repeated.rotation == 1
+    assert (repeated.session.rotation, repeated.receipt) == (1, None)
     assert [event for event, _ in door.heard] == ["create", "authenticate", "refresh"], "a repeat writes nothing"
     door.clock.time_ms += 1
     with pytest.raises(SessionEnded, match="token_reuse"):
@@ -266,7 +271,8 @@ async def test_two_tabs_refresh_at_once_and_there_is_one_chain() -> None:
     door = Door()
     session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
     after = await asyncio.gather(*(door.sessions.refresh(session_id, 1, 0, "ada") for _ in range(4)))
-    assert {session.rotation for session in after} == {1}
+    assert {outcome.session.rotation for outcome in after} == {1}
+    assert [outcome.receipt is None for outcome in after].count(False) == 1
     assert [event for event, _ in door.heard].count("refresh") == 1
 
 
@@ -296,8 +302,10 @@ async def test_activity_of_many_requests_at_once_is_written_once() -> None:
 async def test_ending_twice_is_told_apart() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).session
-    assert await door.sessions.end(session, "logout", "anonymous")
-    assert not await door.sessions.end(session, "logout", "anonymous")
+    ended = await door.sessions.end(session, "logout", "anonymous")
+    assert ended is not None
+    assert ended == (await door.sessions.history(session.session_id, 1, 1))[0].receipt
+    assert await door.sessions.end(session, "logout", "anonymous") is None
 
 
 @asynchronous

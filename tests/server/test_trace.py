@@ -233,7 +233,9 @@ async def test_a_socket_that_left_is_disconnected(tmp_path: Path) -> None:
 async def test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session(tmp_path: Path) -> None:
     async with services_in(tmp_path, refresh_grace_s=0) as services:
         session, _ = await log_in(services)
-        exchanged = await services.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
+        exchanged = (
+            await services.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
+        ).session
         assert exchanged.rotation == session.rotation + 1
         await services.sessions.refresh(session.session_id, exchanged.epoch, exchanged.rotation, "ada")
         with pytest.raises(SessionEnded, match="token_reuse"):

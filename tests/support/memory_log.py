@@ -75,6 +75,10 @@ class MemoryLog:
     async def latest_at_ms(self) -> int:
         return self._latest_at_ms
 
+    async def newest(self) -> Record | None:
+        last = (records[-1] for records in self._records.values())
+        return max(last, key=lambda record: record.position, default=None)
+
     def _write(self, steps: Sequence[Step]) -> list[Record]:
         first = steps[0].transition
         session_id = first.session_id

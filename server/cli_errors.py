@@ -1,0 +1,44 @@
+"""What the commands share: where the log is, and how an error becomes one line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import rich_click as click
+from rich.console import Console
+from rich.markup import escape
+
+from machine.errors import InterlockError, LedgerFault, SessionNotFound
+
+EXIT_FAULT: Final = 1
+EXIT_UNUSABLE: Final = 2
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="INTERLOCK_DATA",
+    default=Path("data"),
+    show_default=True,
+    help="Folder of the log (interlock.db), or the database file itself.",
+)
+
+
+@contextmanager
+def errors_as_messages() -> Iterator[None]:
+    """Say what went wrong in one line instead of a traceback."""
+    try:
+        yield
+    except InterlockError as error:
+        _say(error)
+        sys.exit(EXIT_FAULT if isinstance(error, LedgerFault | SessionNotFound) else EXIT_UNUSABLE)
+    except OSError as error:
+        _say(error)
+        sys.exit(EXIT_UNUSABLE)
+
+
+def _say(error: Exception) -> None:
+    Console(stderr=True, highlight=False).print(f"[bold red]interlock:[/bold red] {escape(str(error))}", soft_wrap=True)

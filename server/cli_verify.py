@@ -1,0 +1,154 @@
+"""``interlock verify``: whether the log is what the server wrote, ends where its head says, and holds what was acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from machine.errors import HeadRefused, LedgerFault, ReceiptMalformed, SettingsError, SurfaceFailed
+from machine.explain import broken_head, broken_receipt
+from machine.ledger import Receipt
+from machine.wire import rfc3339
+from server.cli_errors import EXIT_FAULT
+from server.guard.heads import check_head, read_head
+from server.guard.keys import load_public_keys
+from server.settings import HEAD_NAME
+from server.surface.archive import Archive, open_archive
+from server.surface.head import read_text
+
+_PLACE: Final = "every one declared and in its place"
+
+
+class _Signed(msgspec.Struct, frozen=True):
+    """What is known of the log's head: ``receipt`` if there is one that can be compared, and ``note`` in any case."""
+
+    receipt: Receipt | None
+    note: str
+
+
+def run(place: Path, given_head: Path | None, receipts: Iterable[str], stdin: Iterable[str]) -> int:
+    """Check the log at ``place``, say what is found, and return the exit status.
+
+    ``given_head``: where the head lies, if it is not beside the log. ``receipts``: to be shown in the log, ``-`` for those
+    on ``stdin``.
+
+    Raises:
+        ReceiptMalformed, SurfaceFailed: what is asked for can't be read.
+    """
+    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    wanted = list(_wanted(receipts, stdin))
+    faults = []
+    # Before the log: beside a running server both grow, and the head never says more than the log holds.
+    try:
+        signed = _signed(place if place.is_dir() else place.parent, given_head)
+    except HeadRefused as refused:
+        signed = _Signed(None, "")
+        faults.append(f"[bold red]fault[/bold red]: {escape(str(refused))}")
+    with open_archive(place) as archive:
+        total = archive.record_count()
+        fault = _first_fault(archive, total, err)
+        if fault is not None:
+            faults.insert(0, f"[bold red]fault[/bold red] at {escape(str(fault))}")
+        if signed.receipt is not None:
+            broken = broken_head(signed.receipt, archive.receipt_at(signed.receipt.position), total)
+            faults += [f"[bold red]fault[/bold red]: {broken}"] if broken else []
+        for receipt in wanted:
+            broken = _broken(archive, receipt, total, fault)
+            if broken:
+                faults.append(f"[bold red]receipt[/bold red] {receipt.position}: {broken}")
+            else:
+                out.print(_held(archive, receipt), soft_wrap=True)
+    for line in faults:
+        err.print(line, soft_wrap=True)
+    if faults:
+        return EXIT_FAULT
+    out.print(f"[green]ok[/green]: {total} records, {_PLACE}; {escape(signed.note)}", soft_wrap=True)
+    return 0
+
+
+def _first_fault(archive: Archive, total: int, console: Console) -> LedgerFault | None:
+    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("verify", total=total)
+            for position in archive.verify():
+                progress.update(task, completed=position)
+    except LedgerFault as fault:
+        return fault
+    return None
+
+
+def _signed(folder: Path, given: Path | None) -> _Signed:
+    """The head that belongs to the log in ``folder``, and whose word it is.
+
+    Raises:
+        HeadRefused: it is garbled, or not signed by the keys beside the log.
+        SurfaceFailed: there is none where the caller said that there is.
+    """
+    path = given or folder / HEAD_NAME
+    try:
+        text = read_text(path)
+        if text is None:
+            if given is not None:
+                raise SurfaceFailed(f"no head at {path}")
+            return _Signed(None, "no signed head says where it ends")
+        try:
+            public = load_public_keys(folder / "keys")
+            unchecked = "" if public else f"there are no keys in {folder / 'keys'}"
+        except SettingsError as error:
+            unchecked = str(error)
+        if unchecked:
+            head = read_head(text)
+            note = f"its head says record {head.position}, and the signature was not checked: {unchecked}"
+            return _Signed(head.receipt, note)
+        head = check_head(text, public)
+    except HeadRefused as refused:
+        raise HeadRefused(f"{path}: {refused}") from None
+    return _Signed(head.receipt, f"signed up to record {head.position} at {rfc3339(head.iat * 1000)}")
+
+
+def _wanted(texts: Iterable[str], stdin: Iterable[str]) -> Iterator[Receipt]:
+    """The receipts of the command line, and of standard input where it is asked for.
+
+    Raises:
+        ReceiptMalformed: one of them is none.
+    """
+    for text in texts:
+        if text != "-":
+            yield Receipt.parse(text)
+            continue
+        for number, line in enumerate(stdin, 1):
+            try:
+                if line.strip():
+                    yield _from_line(line.strip())
+            except ReceiptMalformed as error:
+                raise ReceiptMalformed(f"standard input, line {number}: {error}") from None
+
+
+def _from_line(line: str) -> Receipt:
+    if not line.startswith("{"):
+        return Receipt.parse(line)
+    try:
+        return Receipt.parse(str(msgspec.json.decode(line, type=Receipt)))
+    except msgspec.MsgspecError as error:
+        raise ReceiptMalformed(f"a JSON object with position and digest: {error}") from None
+
+
+def _broken(archive: Archive, receipt: Receipt, total: int, fault: LedgerFault | None) -> str | None:
+    """Why ``receipt`` is not shown, or None."""
+    broken = broken_receipt(receipt, archive.receipt_at(receipt.position), total)
+    if broken is None and fault is not None and receipt.position >= fault.position:
+        return f"not shown: the log is not what was written from record {fault.position} on"
+    return broken
+
+
+def _held(archive: Archive, receipt: Receipt) -> str:
+    row = archive.row_at(receipt.position)
+    what = f"{row.event} of session {row.session_id}" if row else ""
+    return f"receipt {receipt.position}: the log holds it ({escape(what)})"

@@ -1,0 +1,87 @@
+"""The signed head of the chain: a statement of where the log ended, which anybody with the public keys can check.
+
+A compact JWS (RFC 7515) with ES256 and ``typ: interlock-head+jwt``. Its payload is ``position`` and ``digest`` (hex) of the
+newest record, and ``iat``. A signature for access tokens can't be passed off as one, nor the other way: the type differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jwt
+import msgspec
+
+from machine.errors import HeadRefused, InterlockError
+from machine.ledger import Receipt
+from server.guard.keys import ALGORITHM, SigningKey
+
+_TYPE: Final = "interlock-head+jwt"
+_MAX_LENGTH: Final = 1024
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    alg: str
+    kid: str
+    typ: str
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a head says: the newest record's place and digest, and when (seconds since the Unix epoch) it was signed."""
+
+    position: int
+    digest: str
+    iat: int
+
+    @property
+    def receipt(self) -> Receipt:
+        """The record it was signed for."""
+        return Receipt(self.position, self.digest)
+
+
+def sign_head(receipt: Receipt, key: SigningKey, now_ms: int) -> str:
+    """The head that says that the log holds the record of ``receipt``."""
+    head = Head(receipt.position, receipt.digest, now_ms // 1000)
+    headers = {"kid": key.kid, "typ": _TYPE}
+    return jwt.encode(msgspec.to_builtins(head), key.private, algorithm=ALGORITHM, headers=headers)
+
+
+def read_head(text: str) -> Head:
+    """What ``text`` says; its signature is not looked at.
+
+    Raises:
+        HeadRefused: it is no head.
+    """
+    return _take_apart(text)[1]
+
+
+def check_head(text: str, public_keys: Mapping[str, Any]) -> Head:
+    """What ``text`` says, if one of ``public_keys`` (by kid) says that it was signed.
+
+    Raises:
+        HeadRefused: it is no head, of a key that is not among them, or not what was signed.
+    """
+    header, head = _take_apart(text)
+    public = public_keys.get(header.kid)
+    if public is None:
+        raise HeadRefused("it is signed by a key that is not among ours")
+    try:
+        jwt.decode(text, public, algorithms=[ALGORITHM], options={"verify_iat": False})
+    except jwt.InvalidTokenError:
+        raise HeadRefused("its signature is wrong") from None
+    return head
+
+
+def _take_apart(text: str) -> tuple[_Header, Head]:
+    if len(text) > _MAX_LENGTH:
+        raise HeadRefused("it is no signed head")
+    try:
+        parts = jwt.api_jws.PyJWS().decode_complete(text, options={"verify_signature": False})
+        header = msgspec.convert(parts["header"], _Header)
+        head = msgspec.json.decode(parts["payload"], type=Head)
+        Receipt.parse(str(head.receipt))
+    except (jwt.InvalidTokenError, ValueError, InterlockError):
+        raise HeadRefused("it is no signed head") from None
+    if header.alg != ALGORITHM or header.typ != _TYPE:
+        raise HeadRefused("it is no signed head")
+    return header, head

@@ -1,0 +1,127 @@
+"""The file beside the log that says where the log ended, signed: ``interlock.head``.
+
+What is in it, and who signs, this module does not know. It writes what it is given, whole or not at all, after the records
+it speaks of are on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from machine.errors import HeadRefused
+from machine.explain import broken_head
+from machine.ledger import Receipt, Record
+from machine.session import Session
+from server.surface.archive import open_archive
+from server.surface.files import LOG_NAME
+
+_PAUSE_S: Final = 0.05
+_MAX_BYTES: Final = 4096
+
+_log = structlog.get_logger("interlock.head")
+
+
+def read_text(path: Path) -> str | None:
+    """What the head file at ``path`` holds, unchecked; None when there is none.
+
+    Raises:
+        HeadRefused: there is something, and it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES).decode("ascii").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError:
+        raise HeadRefused("it is no signed head") from None
+    except OSError as error:
+        raise HeadRefused(f"it can't be read: {error.strerror}") from error
+
+
+def check_log(data: Path, head: Receipt) -> None:
+    """Check that the log in folder ``data`` holds the record that ``head`` was signed for. Nothing is written.
+
+    Raises:
+        HeadRefused: it does not: records were removed, or the log was rewritten.
+        SurfaceFailed: the log can't be read.
+    """
+    if not (data / LOG_NAME).exists():
+        raise HeadRefused(f"it speaks of {head.position} records, and there is no log at {data / LOG_NAME}")
+    with open_archive(data) as archive:
+        fault = broken_head(head, archive.receipt_at(head.position), archive.record_count())
+    if fault is not None:
+        raise HeadRefused(fault)
+
+
+class HeadKeeper:
+    """Writes the head anew while the log grows, at most every 50 ms, and never before the records it speaks of are on disk.
+
+    ``sign`` makes the text for a record. ``newest`` is the last record of the log as it is opened. No acknowledgement waits
+    for it: what was recorded in the last moment before a crash is not yet under a head.
+    """
+
+    def __init__(self, path: Path, sign: Callable[[Receipt], str], newest: Record | None) -> None:
+        self._path = path
+        self._sign = sign
+        self._newest = newest
+        self._written: Record | None = None
+        self._failing = False
+        self._grown = asyncio.Event()
+        self._grown.set()
+        self._closing = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="interlock-head")
+
+    def observe(self, record: Record, _session: Session) -> None:
+        """``record`` is on disk. Call it in the order of the log."""
+        self._newest = record
+        self._grown.set()
+
+    async def close(self) -> None:
+        """Write the last head. The caller has closed the log."""
+        self._closing.set()
+        self._grown.set()
+        await self._task
+
+    async def _run(self) -> None:
+        last = False
+        while not last:
+            await self._grown.wait()
+            self._grown.clear()
+            last = self._closing.is_set()
+            await self._write()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_S):
+                    await self._closing.wait()
+
+    async def _write(self) -> None:
+        newest = self._newest
+        if newest is None or newest is self._written:
+            return
+        try:
+            await asyncio.to_thread(self._replace, newest.receipt)
+        except OSError as error:
+            # The log is whole without it, so the service goes on; the operator hears of it once, and it is tried again.
+            if not self._failing:
+                _log.error("head.failed", path=str(self._path), error=str(error))
+            self._failing = True
+            self._grown.set()
+            return
+        self._failing = False
+        self._written = newest
+
+    def _replace(self, receipt: Receipt) -> None:
+        """Put the new head in the old one's place: a crash leaves the one or the other."""
+        draft = self._path.with_name(f"{self._path.name}.new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(self._sign(receipt).encode("ascii") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(self._path)

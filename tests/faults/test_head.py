@@ -1,0 +1,227 @@
+"""The signed head of the log on disk: it follows the log and never leads, and a start refuses a log that falls short of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from machine.ledger import Receipt
+from server.guard.heads import Head, check_head
+from server.guard.keys import load_public_keys
+from tests.support.log import interlock, record_count, records, verify
+from tests.support.server import ServerProcess, running_server
+from tests.support.tampering import cut, rechain, shell
+
+SESSIONS = 6
+
+
+def head_of(data: Path, path: Path | None = None) -> Head:
+    """The head beside the log, its signature checked."""
+    return check_head((path or data / "interlock.head").read_text().strip(), load_public_keys(data / "keys"))
+
+
+def says(data: Path, receipt: Receipt) -> bool:
+    return head_of(data).receipt == receipt
+
+
+def begin(server: ServerProcess, times: int = 1) -> list[Receipt]:
+    """Begin sessions, one after the other; their receipts."""
+    with httpx.Client(base_url=server.url) as client:
+        return [Receipt(**client.post("/api/session").raise_for_status().json()["receipt"]) for _ in range(times)]
+
+
+def until(condition: Callable[[], bool], within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that a server left cleanly."""
+    data = tmp_path_factory.mktemp("head") / "data"
+    with running_server(data) as server:
+        begin(server, SESSIONS)
+    return data
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def start(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Try to start a server that is expected to refuse."""
+    return subprocess.run(
+        [sys.executable, "-m", "server.cli", "serve", "--port", "0", "--data", str(data), *flags],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_clean_stop_signs_the_last_record(data: Path) -> None:
+    assert head_of(data).receipt == Receipt(SESSIONS, records(data)[-1]["digest"])
+    assert (data / "interlock.head").stat().st_mode & 0o777 == 0o600
+    assert not (data / "interlock.head.new").exists()
+
+
+def test_it_follows_the_log_while_the_server_runs(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        assert not (server.data / "interlock.head").exists(), "an empty log has no head"
+        for _ in range(3):
+            last = begin(server, 4)[-1]
+            until((server.data / "interlock.head").exists)
+            until(partial(says, server.data, last))
+        verify(server.data)
+
+
+def test_after_a_kill_it_lags_and_never_leads(tmp_path: Path) -> None:
+    """Killed in the middle of load, again and again: each start accepts the head, and each acknowledgement is there."""
+
+    async def load(url: str, told: list[Receipt]) -> None:
+        async with httpx.AsyncClient(base_url=url) as client:
+            while True:
+                try:
+                    told.append(Receipt(**(await client.post("/api/session")).json()["receipt"]))
+                except httpx.TransportError:
+                    return
+
+    async def scenario(server: ServerProcess, told: list[Receipt], more: int) -> None:
+        enough = len(told) + more
+        clients = [asyncio.create_task(load(server.url, told)) for _ in range(8)]
+        while len(told) < enough:  # noqa: ASYNC110  # the tests ask, and nobody tells
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(server.kill)
+        await asyncio.gather(*clients)
+
+    server = ServerProcess(tmp_path / "data", {})
+    told: list[Receipt] = []
+    for more in (60, 111, 173):
+        server.start()
+        asyncio.run(scenario(server, told, more))
+        assert head_of(server.data).position <= record_count(server.data)
+        verify(server.data)
+    lines = "\n".join(json.dumps({"position": each.position, "digest": each.digest}) for each in told)
+    outcome = subprocess.run(
+        [sys.executable, "-m", "server.cli", "verify", str(server.data), "--receipt", "-"],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.count("the log holds it") == len(told) > 0
+    server.start()
+    server.stop()
+    assert head_of(server.data).position == record_count(server.data)
+
+
+def _rewrite(data: Path) -> None:
+    with shell(data) as log:
+        log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 2")
+        rechain(log)
+
+
+def _empty(data: Path) -> None:
+    for path in data.glob("interlock.db*"):
+        path.unlink()
+
+
+def _of_other_keys(data: Path) -> None:
+    shutil.rmtree(data / "keys")
+
+
+def _unreadable(data: Path) -> None:
+    (data / "interlock.head").unlink()
+    (data / "interlock.head").mkdir()
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a log that was cut": (
+        lambda data: cut(data, SESSIONS - 2),
+        f"the log ends at record {SESSIONS - 2}; its signed head says {SESSIONS}: the last 2 records were removed",
+    ),
+    "no log": (
+        _empty,
+        f"it speaks of {SESSIONS} records, and there is no log at ",
+    ),
+    "a log that was rewritten": (_rewrite, f"record {SESSIONS} has another digest than its signed head says"),
+    "a head that is garbage": (lambda data: (data / "interlock.head").write_text("garbage"), "it is no signed head"),
+    "a head that is empty": (lambda data: (data / "interlock.head").write_text(""), "it is no signed head"),
+    "a head that can't be read": (_unreadable, "it can't be read: Is a directory"),
+    "a head of other keys": (_of_other_keys, "it is signed by a key that is not among ours"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "says"), REFUSED.values(), ids=REFUSED)
+def test_a_start_refuses_and_says_what_to_do(data: Path, spoil: Callable[[Path], object], says: str) -> None:
+    spoil(data)
+    before = {path: path.read_bytes() for path in data.glob("interlock.*") if path.is_file()}
+    outcome = start(data)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    line = outcome.stderr.splitlines()[-1]
+    assert line.startswith(f"interlock: {data}/interlock.head: {says}")
+    assert "remove this file and start again" in line
+    assert "look at it with `interlock verify`" in line
+    assert {path: path.read_bytes() for path in before} == before, "everything is left as it was found"
+    # Somebody who knows why says so by removing the head.
+    shutil.rmtree(data / "interlock.head", ignore_errors=True)
+    (data / "interlock.head").unlink(missing_ok=True)
+    with running_server(data) as server:
+        begin(server)
+    assert head_of(data).position == record_count(data)
+
+
+def test_data_of_an_older_version_has_no_head_and_gets_one(data: Path) -> None:
+    (data / "interlock.head").unlink()
+    with running_server(data):
+        until((data / "interlock.head").exists)
+    assert head_of(data).position == SESSIONS
+
+
+def test_a_head_that_lags_is_what_a_crash_leaves(data: Path) -> None:
+    lagging = (data / "interlock.head").read_text()
+    with running_server(data) as server:
+        begin(server, 3)
+    (data / "interlock.head").write_text(lagging)
+    outcome = interlock("verify", data)
+    assert f"ok: {SESSIONS + 3} records" in outcome.stdout
+    assert f"signed up to record {SESSIONS} at" in outcome.stdout
+    with running_server(data):
+        pass
+
+
+def test_it_can_lie_on_another_disk(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with running_server(tmp_path / "data", head=elsewhere / "the.head") as server:
+        begin(server, 2)
+    assert not (server.data / "interlock.head").exists()
+    assert head_of(server.data, elsewhere / "the.head").position == 2
+
+
+def test_a_head_that_cannot_be_written_stops_nothing_and_is_told_once(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    with running_server(tmp_path / "data", head=elsewhere / "the.head", log_json=True) as server:
+        begin(server, 5)
+        time.sleep(0.3)
+        elsewhere.mkdir()
+        until((elsewhere / "the.head").exists)
+        assert head_of(server.data, elsewhere / "the.head").position == 5
+    told = [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    (failed,) = [row for row in told if row["event"] == "head.failed"]
+    assert (failed["level"], "No such file" in failed["error"]) == ("error", True)

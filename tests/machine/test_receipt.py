@@ -1,0 +1,54 @@
+"""A receipt as text and back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine.errors import ReceiptMalformed
+from machine.ledger import GENESIS, Receipt, parse
+from tests.machine.samples import CREATE, history, rows_of
+
+_DIGEST = "0123456789abcdef" * 4
+
+
+def test_a_record_gives_its_receipt() -> None:
+    (row,) = rows_of(history("s", [(CREATE, 0)]))
+    assert parse(row).receipt == Receipt(1, row.digest.hex())
+
+
+@given(st.integers(1, 2**53), st.binary(min_size=32, max_size=32))
+def test_it_is_read_back_from_its_text(position: int, digest: bytes) -> None:
+    receipt = Receipt(position, digest.hex())
+    assert Receipt.parse(str(receipt)) == receipt
+
+
+def test_its_text_is_what_the_documentation_says() -> None:
+    assert str(Receipt(812, _DIGEST)) == f"812.{_DIGEST}"
+
+
+def test_the_later_one_is_the_greater() -> None:
+    assert max(Receipt(9, GENESIS.hex()), Receipt(10, GENESIS.hex())).position == 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "812",
+        f".{_DIGEST}",
+        f"0.{_DIGEST}",
+        f"-1.{_DIGEST}",
+        f"08.{_DIGEST}",
+        f"8.{_DIGEST[1:]}",
+        f"8.{_DIGEST}0",
+        f"8.{_DIGEST.upper()}",
+        f"8.{_DIGEST}\n",
+        f"{'9' * 20}.{_DIGEST}",
+        "\N{FULLWIDTH DIGIT EIGHT}." + _DIGEST,
+    ],
+)
+def test_what_is_no_receipt_is_refused(text: str) -> None:
+    with pytest.raises(ReceiptMalformed, match="64 hexadecimal digits"):
+        Receipt.parse(text)

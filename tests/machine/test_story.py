@@ -1,0 +1,150 @@
+"""The story of a session's records, and how it stood at a moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from machine.commands import (
+    Command,
+    Connect,
+    Create,
+    Data,
+    Disconnect,
+    Expire,
+    Policy,
+    Reauthenticate,
+    Refresh,
+    Revoke,
+    Touch,
+)
+from machine.errors import TransitionRefused
+from machine.ledger import parse
+from machine.session import Connection, decide, replay
+from machine.story import _PARTICULARS, _SENSIBLE, moment, tell
+from machine.wire import rfc3339
+from spec.lifecycles import SESSION
+from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
+
+_LIFE: list[Step] = [
+    (CREATE, 0),
+    (LOGIN, 10),
+    (OPEN, 20),
+    (Connect("tab 2", "other node"), 30),
+    (Refresh(1, 0), 40),
+    (Disconnect("tab", 1006), 50),
+    (Touch(), 60),
+    (Reauthenticate("alice", "password"), 70),
+    (Disconnect("tab 2", 4408), 75),
+    (Connect("tab 3", "node"), 76),
+    (Disconnect("tab 3", 3999), 77),
+    (OPEN, 78),
+    (Revoke("logout"), 80),
+]
+
+
+def _told(life: list[Step]) -> list[str]:
+    steps, _ = tell("s", map(parse, rows_of(history("s", life))))
+    return [f"{step.event}: {step.particulars}" for step in steps]
+
+
+def test_each_record_is_one_sentence_of_the_declaration_and_its_particulars() -> None:
+    rows = rows_of(history("s", _LIFE))
+    steps, session = tell("s", map(parse, rows))
+    assert [step.version for step in steps] == [step.position for step in steps] == list(range(1, len(_LIFE) + 1))
+    sentences = {event.name: event.description for event in SESSION.events}
+    assert [step.sentence for step in steps] == [sentences[step.event] for step in steps]
+    assert [(step.source, step.target) for step in steps][:3] == [
+        (None, "created"),
+        ("created", "authenticated"),
+        ("authenticated", "connected"),
+    ]
+    assert (steps[1].at, steps[1].actor) == (rfc3339(10), "test")
+    assert session == replay("s", history("s", _LIFE))
+
+
+def test_the_particulars() -> None:
+    assert _told(_LIFE) == [
+        "create: it expires after 1 s without activity, and 5 s after its last login; at most 2 connections",
+        "authenticate: alice by password: epoch 1",
+        "connect: tab on node: 1 connection open",
+        "connect: tab 2 on other node: 2 connections open",
+        "refresh: epoch 1, rotation 0 becomes 1",
+        "disconnect: tab on node, close code 1006 (nobody saw it close): 1 connection open",
+        "touch: ",
+        "reauthenticate: alice by password: epoch 2",
+        "disconnect: tab 2 on other node, close code 4408 (token_expired): 0 connections open",
+        "connect: tab 3 on node: 1 connection open",
+        "disconnect: tab 3 on node, close code 3999: 0 connections open",
+        "connect: tab on node: 1 connection open",
+        "revoke: logout, with 1 connection open",
+    ]
+    assert _told([(CREATE, 0), (Expire("idle"), 1000)])[-1] == "expire: idle, with 0 connections open"
+
+
+@pytest.mark.parametrize(("ms", "says"), [(7_200_000, "2 h"), (90_000, "90 s"), (120_000, "2 min"), (1_500, "1500 ms")])
+def test_durations_are_for_people(ms: int, says: str) -> None:
+    assert f"after {says} without" in _told([(Create(Policy(ms, 1000, 1, 0)), 0)])[0]
+
+
+def test_every_declared_event_can_be_told_and_asked() -> None:
+    declared = {event.name for event in SESSION.events}
+    assert set(_PARTICULARS) == set(_SENSIBLE) == declared
+
+
+def _at(now_ms: int, *life: Step) -> dict[str, str]:
+    session = replay("s", history("s", life))
+    return {each.event: each.target or each.refused or "" for each in moment(session, now_ms).outlook}
+
+
+def test_how_an_open_session_stands() -> None:
+    session = replay("s", history("s", _LIFE[:8]))
+    stands = moment(session, 100)
+    assert (stands.at, stands.version, stands.state, stands.subject) == (rfc3339(100), 8, "connected", "alice")
+    assert (stands.alive, stands.reason, stands.epoch, stands.rotation) == (True, None, 2, 1)
+    assert stands.connections == (Connection("tab 2", "other node"),)
+    assert (stands.idle_expires_at, stands.expires_at) == (rfc3339(1070), rfc3339(5070))
+
+
+def test_a_deadline_decides_what_lives() -> None:
+    session = replay("s", history("s", [(CREATE, 0)]))
+    assert [moment(session, now_ms).alive for now_ms in (999, 1000)] == [True, False]
+    ended = replay("s", history("s", [(CREATE, 0), (Revoke("logout"), 5)]))
+    assert (moment(ended, 6).alive, moment(ended, 6).reason) == (False, "logout")
+
+
+def test_what_would_be_possible_and_what_refused() -> None:
+    assert _at(5, (CREATE, 0)) == {
+        "create": "create from created. The declaration has create as a session's first record only.",
+        "authenticate": "authenticated",
+        "reauthenticate": (
+            "reauthenticate from created. The declaration has reauthenticate from authenticated and connected only."
+        ),
+        "connect": "connect from created. The declaration has connect from authenticated and connected only.",
+        "disconnect": "disconnect from created. The declaration has disconnect from connected only.",
+        "refresh": "created",
+        "touch": "created",
+        "revoke": "expired",
+        "expire": (
+            "expire from created: guard `not alive` fails: the session lives until 1970-01-01T00:00:01.000Z, its idle"
+            " deadline. `alive`: Now is before the idle deadline and before the absolute deadline."
+        ),
+    }
+    overdue = _at(1000, (CREATE, 0))
+    assert overdue["expire"] == overdue["revoke"] == "expired"
+    assert overdue["touch"].startswith("touch from created: guard `alive` fails: the session lived until 1970")
+    full = _at(40, *_LIFE[:4])
+    assert "the session holds 2 of 2 connections" in full["connect"]
+    assert full["disconnect"] == "connected"
+    assert _at(25, *_LIFE[:3])["disconnect"] == "authenticated"
+
+
+@pytest.mark.parametrize("length", range(1, len(_LIFE) + 1))
+@pytest.mark.parametrize("now_ms", [100, 1_500])
+def test_the_outlook_is_what_the_machine_decides(length: int, now_ms: int) -> None:
+    session = replay("s", history("s", _LIFE[:length]))
+    for each in moment(session, now_ms).outlook:
+        data: Data = _SENSIBLE[each.event](session, now_ms)
+        try:
+            assert decide(session, Command("new", "test", data), now_ms).target == each.target
+        except TransitionRefused:
+            assert each.target is None

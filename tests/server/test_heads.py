@@ -1,0 +1,141 @@
+"""The signed head as a text: who can check it, and what is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+
+from machine.errors import HeadRefused, SettingsError
+from machine.ledger import Receipt
+from machine.session import Session
+from server.clock import SystemClock
+from server.guard.heads import Head, check_head, read_head, sign_head
+from server.guard.keys import Keys, load_keys, load_public_keys
+from server.guard.tokens import Tokens
+
+RECEIPT = Receipt(812, "ab" * 32)
+NOW_MS = 1_769_160_600_123
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture(scope="module")
+def keys(folder: Path) -> Keys:
+    return load_keys(folder)
+
+
+def public(keys: Keys) -> dict[str, Any]:
+    return {kid: key.public for kid, key in keys.verifying.items()}
+
+
+def signed(keys: Keys, payload: dict[str, object], **headers: object) -> str:
+    """A JWS by the server's own key, of whatever a test wants."""
+    header = {"kid": keys.signing.kid, "typ": "interlock-head+jwt", **headers}
+    return jwt.encode(payload, keys.signing.private, "ES256", header)
+
+
+def test_what_is_signed_is_checked_and_read(keys: Keys, folder: Path) -> None:
+    text = sign_head(RECEIPT, keys.signing, NOW_MS)
+    head = Head(812, "ab" * 32, NOW_MS // 1000)
+    assert check_head(text, load_public_keys(folder)) == read_head(text) == head
+    assert head.receipt == RECEIPT
+
+
+def test_anybody_with_the_jwks_can_check_it(keys: Keys) -> None:
+    text = sign_head(RECEIPT, keys.signing, NOW_MS)
+    header = jwt.get_unverified_header(text)
+    assert header == {"alg": "ES256", "kid": keys.signing.kid, "typ": "interlock-head+jwt"}
+    (jwk,) = jwt.PyJWKSet.from_dict(keys.jwks()).keys
+    assert jwt.decode(text, jwk, ["ES256"], options={"verify_iat": False}) == {
+        "position": 812,
+        "digest": "ab" * 32,
+        "iat": NOW_MS // 1000,
+    }
+
+
+def test_another_key_is_none_of_ours(keys: Keys, tmp_path: Path) -> None:
+    with pytest.raises(HeadRefused, match="a key that is not among ours"):
+        check_head(sign_head(RECEIPT, load_keys(tmp_path).signing, NOW_MS), public(keys))
+
+
+def test_another_keys_signature_under_our_name_is_wrong(keys: Keys, tmp_path: Path) -> None:
+    text = jwt.encode(
+        {"position": 812, "digest": "ab" * 32, "iat": 1},
+        load_keys(tmp_path).signing.private,
+        "ES256",
+        {"kid": keys.signing.kid, "typ": "interlock-head+jwt"},
+    )
+    with pytest.raises(HeadRefused, match="signature is wrong"):
+        check_head(text, public(keys))
+
+
+def test_a_changed_payload_is_found(keys: Keys) -> None:
+    header, _, signature = sign_head(RECEIPT, keys.signing, NOW_MS).split(".")
+    _, payload, _ = sign_head(Receipt(811, "ab" * 32), keys.signing, NOW_MS).split(".")
+    with pytest.raises(HeadRefused, match="signature is wrong"):
+        check_head(f"{header}.{payload}.{signature}", public(keys))
+
+
+GOOD = {"position": 812, "digest": "ab" * 32, "iat": 1}
+
+
+@pytest.mark.parametrize(
+    ("payload", "headers"),
+    [
+        ({}, {}),
+        ({**GOOD, "position": 0}, {}),
+        ({**GOOD, "position": "812"}, {}),
+        ({**GOOD, "digest": "AB" * 32}, {}),
+        ({**GOOD, "digest": "ab"}, {}),
+        ({**GOOD, "more": 1}, {}),
+        (GOOD, {"typ": "at+jwt"}),
+        (GOOD, {"typ": "JWT"}),
+        (GOOD, {"jku": "https://example.org"}),
+        (GOOD, {"kid": "x" * 2000}),
+    ],
+)
+def test_what_is_signed_and_no_head_is_refused(
+    keys: Keys, payload: dict[str, object], headers: dict[str, object]
+) -> None:
+    text = signed(keys, payload, **headers)
+    for read in (read_head, lambda text: check_head(text, public(keys))):
+        with pytest.raises(HeadRefused, match="no signed head"):
+            read(text)
+
+
+def test_an_access_token_is_no_head(keys: Keys) -> None:
+    tokens = Tokens(keys, SystemClock(), issuer="interlock", audience="interlock", lifetime_s=60)
+    with pytest.raises(HeadRefused, match="no signed head"):
+        check_head(tokens.access_token(Session("s")), public(keys))
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256"])
+def test_another_algorithm_is_refused(keys: Keys, algorithm: str) -> None:
+    text = jwt.encode(
+        GOOD,
+        "" if algorithm == "none" else "s" * 32,
+        algorithm,
+        {"kid": keys.signing.kid, "typ": "interlock-head+jwt"},
+    )
+    with pytest.raises(HeadRefused, match="no signed head"):
+        check_head(text, public(keys))
+
+
+@pytest.mark.parametrize("text", ["", "x", "a.b.c", "..", "{}", "é.é.é"])
+def test_garbage_is_refused(text: str) -> None:
+    with pytest.raises(HeadRefused, match="no signed head"):
+        read_head(text)
+
+
+def test_looking_at_keys_makes_none(tmp_path: Path) -> None:
+    assert load_public_keys(tmp_path / "keys") == {}
+    assert not (tmp_path / "keys").exists()
+    (tmp_path / "signing-x.pem").mkdir(mode=0o700)
+    with pytest.raises(SettingsError, match="can't be used: Is a directory"):
+        load_public_keys(tmp_path)

@@ -1,0 +1,132 @@
+"""``interlock replay``: a session's life in words, from a log that a server wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from server.cli import main
+from tests.support.client import hello, logged_in
+from tests.support.log import records
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A data folder, and a session in it that was opened, refreshed, and logged out with its socket open."""
+
+    async def live(server: ServerProcess) -> str:
+        async with await logged_in(server.url) as client, client.connect() as socket:
+            await hello(socket)
+            await client.refresh()
+            await client.request("POST", "/api/auth/logout")
+            return client.session_id
+
+    data = tmp_path_factory.mktemp("replay") / "data"
+    with running_server(data) as server:
+        return data, asyncio.run(live(server))
+
+
+def replay(written: tuple[Path, str], *arguments: object) -> Result:
+    data, session_id = written
+    return CliRunner().invoke(main, ["replay", session_id, "--data", str(data), *map(str, arguments)])
+
+
+def told(written: tuple[Path, str], *arguments: object) -> dict[str, Any]:
+    outcome = replay(written, *arguments, "--json")
+    assert outcome.exit_code == 0, outcome.output
+    story: dict[str, Any] = json.loads(outcome.stdout)
+    return story
+
+
+def test_the_whole_life_in_words(written: tuple[Path, str]) -> None:
+    outcome = replay(written)
+    assert outcome.exit_code == 0, outcome.output
+    lines = outcome.stdout.splitlines()
+    assert lines[0] == f"session {written[1]}"
+    steps = [line for line in lines if re.match(r"\d\. record \d+, 20\S+Z, by ", line)]
+    assert [re.findall(r": (\w+) \(([^)]*)\)\. ", step)[0] for step in steps] == [
+        ("create", "· → created"),
+        ("authenticate", "created → authenticated"),
+        ("connect", "authenticated → connected"),
+        ("refresh", "connected"),
+        ("revoke", "connected → expired"),
+    ]
+    assert "A WebSocket opens. (con_" in steps[2]
+    assert steps[2].endswith("on node-1: 1 connection open)")
+    assert steps[4].endswith("Somebody with the right to do so ends the session. (logout, with 1 connection open)")
+    rest = outcome.stdout.partition("after version 5")[2]
+    for fact in ("state        expired, for the reason logout", "alive        no", "connections  none", "rotation 1"):
+        assert fact in rest
+    assert re.search(r"possible then\n\nrefused then\n", rest.replace("\n\n\n", "\n\n"))
+    assert "  connect from expired. The declaration has connect from authenticated and connected only." in rest
+
+
+def test_up_to_a_version(written: tuple[Path, str]) -> None:
+    story = told(written, "--at", 3)
+    assert [step["event"] for step in story["steps"]] == ["create", "authenticate", "connect"]
+    stands = story["moment"]
+    assert (stands["state"], stands["alive"], stands["version"], stands["reason"]) == ("connected", True, 3, None)
+    assert [connection["node"] for connection in stands["connections"]] == ["node-1"]
+    possible = {each["event"]: each["target"] for each in stands["outlook"] if each["target"]}
+    assert possible == {
+        "reauthenticate": "connected",
+        "connect": "connected",
+        "disconnect": "authenticated",
+        "refresh": "connected",
+        "touch": "connected",
+        "revoke": "expired",
+    }
+    refused = {each["event"]: each["refused"] for each in stands["outlook"] if each["refused"]}
+    assert set(refused) == {"create", "authenticate", "expire"}
+    assert "guard `not alive` fails" in refused["expire"]
+    shown = replay(written, "--at", 3).stdout
+    assert "  disconnect (→ authenticated)\n" in shown
+    assert "  touch (stays)\n" in shown
+    assert re.search(r"connections  con_\S+ on node-1\n", shown)
+
+
+def test_up_to_a_time(written: tuple[Path, str]) -> None:
+    rows = [row for row in records(written[0]) if row["session_id"] == written[1]]
+    story = told(written, "--at", rows[1]["at"])
+    assert story["steps"][-1]["at"] <= rows[1]["at"]
+    assert story["moment"]["at"] == rows[1]["at"]
+    offset = rows[-1]["at"].replace("Z", "+00:00")
+    assert told(written, "--at", offset)["moment"]["state"] == "expired"
+    later = told(written, "--at", "2999-01-01T00:00:00Z")["moment"]
+    assert (later["at"], later["version"]) == ("2999-01-01T00:00:00.000Z", 5)
+
+
+def test_without_a_moment_it_is_now(written: tuple[Path, str]) -> None:
+    story = told(written)
+    assert story["session_id"] == written[1]
+    assert len(story["steps"]) == 5
+    assert story["moment"]["at"] >= story["steps"][-1]["at"]
+
+
+@pytest.mark.parametrize(
+    ("at", "says"),
+    [
+        ("0", "the session has the versions 1 to 5"),
+        ("6", "the session has the versions 1 to 5"),
+        ("2001-01-01T00:00:00Z", "the session began at 20"),
+        ("yesterday", "is neither an RFC 3339 time nor a version"),
+        ("-1", "is neither an RFC 3339 time nor a version"),
+        ("2026-01-01T00:00:00", "does not say in which time zone"),
+    ],
+)
+def test_a_moment_that_is_none(written: tuple[Path, str], at: str, says: str) -> None:
+    outcome = replay(written, "--at", at)
+    assert (outcome.exit_code, outcome.stdout) == (2, "")
+    assert says in re.sub(r"[\s│]+", " ", outcome.stderr)
+
+
+def test_a_session_that_is_none(written: tuple[Path, str]) -> None:
+    outcome = replay((written[0], "nobody"))
+    assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (1, "", "interlock: Session not found\n")
