@@ -4,7 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test packages drift lint types unit coverage scenarios docs generate bench lock clean help
+# What every server that the tests start writes down about itself; `make traces` holds it against the model.
+TRACES := $(CURDIR)/.traces
+
+.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -13,16 +16,24 @@ run: $(STAMP)
 	@$(BIN)/interlock serve --walk
 
 test: packages $(STAMP)
-	@$(MAKE) --no-print-directory drift
 	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory coverage scenarios
+	@$(MAKE) --no-print-directory spec
+	@rm -rf $(TRACES) && mkdir $(TRACES)
+	@INTERLOCK_TEST_TRACES=$(TRACES) $(MAKE) --no-print-directory coverage scenarios
+	@$(MAKE) --no-print-directory traces
 	@$(MAKE) --no-print-directory docs
 	@echo "all of it passed"
 
-# What the tests use besides Python: curl, for the walk in the README.
+# What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model.
+PACKAGES := curl spin gcc
 packages:
-	@command -v curl >/dev/null || { command -v apt-get >/dev/null && apt-get install --yes --quiet curl >/dev/null; } \
-	  || { echo "the tests need curl; install it and run this again" >&2; exit 1; }
+	@for tool in $(PACKAGES); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	test -z "$$missing" && exit; \
+	echo "installing$$missing" >&2; \
+	sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
+	command -v apt-get >/dev/null && { $$sudo apt-get install --yes --quiet $$missing libc6-dev >/dev/null \
+	  || { $$sudo apt-get update --quiet >/dev/null && $$sudo apt-get install --yes --quiet $$missing libc6-dev >/dev/null; }; } \
+	  || { echo "the tests need$$missing; install them and run this again" >&2; exit 1; }
 
 # The committed files in spec/generated/ are what the declaration generates.
 drift: $(STAMP)
@@ -48,6 +59,20 @@ coverage: $(STAMP)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
 	$(BIN)/coverage report --include='server/*' --fail-under=95
+
+# make spec  the declaration checked: drift, the model, and every seeded bug
+spec: $(STAMP)
+	@$(MAKE) --no-print-directory drift
+	$(BIN)/interlock check --mutants
+	$(BIN)/python -m tests.mutants
+
+# The same model with deeper bounds: minutes to hours, and several GiB.
+spec-deep: $(STAMP)
+	$(BIN)/interlock check --deep --jobs 1
+
+# Is what the tests' servers did an execution of the model?
+traces: $(STAMP)
+	$(BIN)/interlock trace $(TRACES)
 
 # Load, races and crashes, without the weight of coverage on the server.
 scenarios: $(STAMP)
@@ -76,4 +101,4 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 clean:
-	rm -rf .venv docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .traces .import_linter_cache

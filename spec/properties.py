@@ -1,6 +1,8 @@
 """Every promised property: what it says, and the tests that would fail if it were broken.
 
-A property is listed once something checks it, and names only what checks it. That every place exists is itself tested.
+Where the model checks it stands in :mod:`spec.model.checks`, which bug must break it in :mod:`spec.model.mutants` and
+``tests/mutants``; the documentation puts all of it in one table. A property names only tests that check it: tests say so
+themselves, and the two are compared.
 """
 
 from __future__ import annotations
@@ -11,135 +13,200 @@ import msgspec
 
 
 class Property(msgspec.Struct, frozen=True):
-    """One promise. ``checked_in`` names pytest nodes, ``file::test`` or ``file::Class``, from the repository's root."""
+    """One promise. ``checked_in`` names pytest nodes, ``file::test`` or ``file::Class``, from the repository's root.
+
+    ``liveness``: it says that something happens some time, so it holds only if no task is starved.
+    """
 
     name: str
     statement: str
-    liveness: bool
-    checked_in: tuple[str, ...]
+    checked_in: tuple[str, ...] = ()
+    liveness: bool = False
 
 
-_EXHAUSTIVE: Final = "tests/machine/test_exhaustive.py::test_every_edge_keeps_every_promise"
-_RANDOM: Final = "tests/machine/test_session_machine.py::TestSession"
+_WALKS: Final = (
+    "tests/machine/test_exhaustive.py::test_every_edge_keeps_every_promise",
+    "tests/machine/test_session_machine.py::TestSession",
+)
 _LEDGER: Final = "tests/machine/test_ledger.py::"
-_TRACES: Final = "tests/spec/test_traces.py::test_what_is_wrong_is_named_at_the_line_where_it_first_shows"
+_TRACE_RULES: Final = "tests/spec/test_traces.py::test_what_is_wrong_is_named_at_the_line_where_it_first_shows"
+_SQL: Final = "tests/server/test_database.py::test_an_illegal_row_is_refused"
+_TRACED: Final = "tests/server/test_trace.py::"
+_ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "declared_only",
         "Every record's source, event, guards and target are a row of the declaration; its source is the target of the"
         " record before; the first record of a session is its creation.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM, _LEDGER + "test_what_was_not_declared_is_found"),
+        (*_WALKS, _LEDGER + "test_what_was_not_declared_is_found", _SQL, _TRACE_RULES),
     ),
     Property(
         "expired_absorbs",
         "Nothing follows the end of a session.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM, _LEDGER + "test_a_record_after_the_end_is_found"),
+        (*_WALKS, _LEDGER + "test_a_record_after_the_end_is_found", _SQL, _TRACE_RULES),
     ),
     Property(
         "authentication_first",
         "A session connects only after a login.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM),
+        (*_WALKS, _TRACE_RULES),
     ),
     Property(
         "owner_coherence",
         "A session is connected exactly while it holds a connection.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM),
+        (*_WALKS, _TRACE_RULES),
     ),
     Property(
-        "command_once",
-        "A log that holds the same command twice for one session is refused.",
-        liveness=False,
-        checked_in=(_LEDGER + "test_a_repeated_command_is_found",),
-    ),
-    Property(
-        "versions_gapless",
-        "The versions of a session count from 1 without a gap.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM, _LEDGER + "test_a_version_gap_is_found"),
-    ),
-    Property(
-        "replay_equals_state",
-        "The session in memory is the fold of its log.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM),
-    ),
-    Property(
-        "no_early_expiry",
-        "A session expires only once a deadline that follows from its log has passed; from then on nothing renews it.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM),
-    ),
-    Property(
-        "rotation",
-        "A refresh is recorded for the current refresh token alone. The one before it is a repetition within the grace;"
-        " any older one of the same epoch counts as reuse.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM),
-    ),
-    Property(
-        "refusal_changes_nothing",
-        "A refused command leaves the session as it was.",
-        liveness=False,
-        checked_in=(_EXHAUSTIVE, _RANDOM),
+        "open_guard",
+        "A socket is open only on the node that owns its connection: opened while the session holds it, gone before the"
+        " disconnect is recorded.",
+        (_TRACED + "test_a_session_that_ends_during_the_handshake_opens_no_socket", _TRACE_RULES),
     ),
     Property(
         "acknowledged_logged",
         "What a caller was told is recorded, is in the log.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        (
+            _TRACED + "test_nobody_is_told_before_the_commit",
+            "tests/scenarios/test_process.py::test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged",
+            _TRACE_RULES,
+        ),
     ),
     Property(
-        "cache_is_fold",
-        "What a node says of a session is the fold of that session's log at some version that is durable.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        "command_once",
+        "A command is recorded at most once; a repeat is answered with what was recorded.",
+        (
+            _LEDGER + "test_a_repeated_command_is_found",
+            _TRACED + "test_a_repeat_is_acknowledged_again_and_appended_once",
+            _SQL,
+            _TRACE_RULES,
+        ),
     ),
     Property(
-        "view_monotonic",
-        "A node never tells an older version of a session than it told before.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        "versions_gapless",
+        "The versions of a session count from 1 without a gap.",
+        (
+            *_WALKS,
+            _LEDGER + "test_a_version_gap_is_found",
+            _SQL,
+            _TRACED + "test_of_two_doors_on_one_log_each_decides_on_the_latest_version",
+            _TRACE_RULES,
+        ),
     ),
     Property(
         "no_lost_update",
         "A record follows the very version it was decided on.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        (_TRACED + "test_of_two_doors_on_one_log_each_decides_on_the_latest_version", _TRACE_RULES),
     ),
     Property(
-        "revocation_fence",
-        "Once the end of a session is acknowledged by a node, no socket of the session is open on it.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        "replay_equals_state",
+        "The session in memory, and its projection row, are the fold of its log.",
+        (*_WALKS, "tests/server/test_service_machine.py::TestService"),
     ),
     Property(
-        "open_guard",
-        "A socket is open only on the node that owns its connection: opened while the session holds it, gone before"
-        " the disconnect is recorded.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        "cache_is_fold",
+        "What a node says of a session is the fold of that session's log at some version that is durable.",
+        ("tests/server/test_service_machine.py::TestService", _TRACE_RULES),
     ),
     Property(
         "single_owner",
         "A connection is connected once, by the node that holds its socket.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        (_TRACE_RULES,),
+    ),
+    Property(
+        "view_monotonic",
+        "A node never tells an older version of a session than it told before.",
+        (_TRACE_RULES,),
+    ),
+    Property(
+        "durability",
+        "What was acknowledged stays in the log: over a kill, a power cut, torn and dropped writes, and a failed fsync. The"
+        " signed head never speaks of more than is there.",
+        (
+            "tests/scenarios/test_process.py::test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged",
+            "tests/faults/test_disk.py::test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing",
+            "tests/faults/test_head.py::test_after_a_kill_it_lags_and_never_leads",
+            "tests/server/test_database.py::test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log",
+        ),
+    ),
+    Property(
+        "no_early_expiry",
+        "A session expires only once a deadline that follows from its log has passed; from then on nothing renews it.",
+        (
+            *_WALKS,
+            "tests/server/test_expiry.py::test_a_session_ends_at_its_deadline_and_not_a_millisecond_before",
+            _TRACE_RULES,
+        ),
+    ),
+    Property(
+        "rotation",
+        "A refresh is recorded for the current refresh token alone. The one before it is a repetition within the grace;"
+        " any older one of the same epoch counts as reuse, and revokes.",
+        (
+            *_WALKS,
+            _TRACED + "test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session",
+            _ENDING + "test_n15_two_tabs_that_refresh_at_once_stay_logged_in_on_one_chain",
+            _TRACE_RULES,
+        ),
+    ),
+    Property(
+        "revocation_fence",
+        "Once the end of a session is acknowledged by a node, no socket of the session is open on it, and no intent of the"
+        " session is executed anywhere.",
+        (
+            _TRACED + "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
+            _ENDING + "test_n13_a_session_that_ended_holds_no_socket",
+            _TRACE_RULES,
+        ),
+    ),
+    Property(
+        "refusal_changes_nothing",
+        "A refused command leaves the session as it was.",
+        _WALKS,
+    ),
+    Property(
+        "expires_or_renewed",
+        "Every session is renewed for ever or expires.",
+        (_ENDING + "test_n13_a_session_ends_at_its_deadline",),
+        liveness=True,
+    ),
+    Property(
+        "expired_closes",
+        "After the end of a session all its sockets close, for good.",
+        (
+            _ENDING + "test_n13_a_session_that_ended_holds_no_socket",
+            "tests/scenarios/test_races.py::test_handshake_against_revocation_never_leaves_a_socket_open",
+        ),
+        liveness=True,
     ),
     Property(
         "orphan_reaped",
-        "After a start no session holds a connection of the process that ended before.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        "A session that is connected without a socket gets one or is disconnected; a start leaves no connection of the"
+        " process that ended before.",
+        (
+            _TRACED + "test_a_start_disconnects_what_a_dead_process_left",
+            _TRACED + "test_a_socket_that_left_is_disconnected",
+            _TRACE_RULES,
+        ),
+        liveness=True,
+    ),
+    Property(
+        "views_catch_up",
+        "When the log rests, every live node's view of it catches up.",
+        liveness=True,
     ),
     Property(
         "crashed_recovers",
-        "A node that starts disconnects what its former self left, once, before it records anything else.",
-        liveness=False,
-        checked_in=(_TRACES,),
+        "A crashed node comes back, and disconnects what its former self left, once, before it records anything else.",
+        (
+            "tests/scenarios/test_process.py::test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged",
+            _TRACE_RULES,
+        ),
+        liveness=True,
+    ),
+    Property(
+        "command_answered",
+        "A command that is delivered again and again is acknowledged or refused.",
+        (_TRACED + "test_a_repeat_is_acknowledged_again_and_appended_once",),
+        liveness=True,
     ),
 )

@@ -96,6 +96,9 @@ def _prepare(path: Path) -> sqlite_utils.Database:
         database = open_writer(path)
         path.chmod(0o600)
         migrate(database)
+        # What the last process wrote is written once more, to the database itself: after a failed fsync the write-ahead log
+        # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why.
+        database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except Error as error:
         raise SurfaceFailed(f"{path} can't be opened: {error}") from error
     return database

@@ -21,8 +21,18 @@ mtype = {
 #define TELL4(what, a, b, c, d) skip
 #define TELL6(what, a, b, c, d, e, f) skip
 #else
-#define PROMISE(name, holds) if :: (holds) :: else -> printf("@ %e %e\n", broken, name); assert(false) fi
-#define TELL2(what, a, b) printf("@ %e %d %d\n", what, a, b)
-#define TELL4(what, a, b, c, d) printf("@ %e %d %d %d %d\n", what, a, b, c, d)
-#define TELL6(what, a, b, c, d, e, f) printf("@ %e %d %d %d %d %d %d\n", what, a, b, c, d, e, f)
+c_decl {
+\#include "told.h"
+};
+/* Once a place: some execution got here. Not part of the state. */
+#define REACHED(what) c_code { static char told_before; if (!told_before) { told_before = 1; told(#what); } }
+#ifdef LIVENESS
+/* What never happens is looked for by itself. */
+#define PROMISE(name, holds) skip
+#else
+#define PROMISE(name, holds) if :: (holds) :: else -> printf("@ %d %d\n", broken, name); assert(false) fi
+#endif
+#define TELL2(what, a, b) REACHED(what); printf("@ %d %d %d\n", what, a, b)
+#define TELL4(what, a, b, c, d) REACHED(what); printf("@ %d %d %d %d %d\n", what, a, b, c, d)
+#define TELL6(what, a, b, c, d, e, f) REACHED(what); printf("@ %d %d %d %d %d %d %d\n", what, a, b, c, d, e, f)
 #endif

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,18 @@ from typing import Final
 
 import msgspec
 
-from spec.export import GENERATED
+from spec.export import LIFECYCLES
+from spec.promela import promela
 
 MODEL: Final = Path(__file__).parent
 """Where the model lies."""
 
+CYCLE: Final = "START OF CYCLE"
+"""In a story of something that never happens: from here on it repeats."""
+
 _VECTOR_BYTES: Final = 4096
-_TOLD: Final = re.compile(r"printf\('@ %e.*?',(\w+)[,)]")
+_TELLS: Final = re.compile(r"TELL\d\((\w+),")
+_TOLD: Final = re.compile(r"@@ told (\w+)")
 _PROGRESS: Final = re.compile(r"States=\s*([\d.e+]+)")
 
 
@@ -82,9 +86,11 @@ def workplace(program: Program) -> Iterator[Path]:
     """A folder of its own with the model in it; it is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="interlock-spin-") as name:
         folder = Path(name)
-        for path in (*MODEL.glob("*.pml"), *MODEL.glob("*.h"), *GENERATED.glob("*.pml")):
+        for path in (*MODEL.glob("*.pml"), *MODEL.glob("*.h")):
             (folder / path.name).write_bytes(path.read_bytes())
-        for file, text in program.files.items():
+        # The declaration as it stands, whether or not somebody has generated the file from it.
+        relations = {f"{lifecycle.name}.pml": promela(lifecycle) for lifecycle in LIFECYCLES}
+        for file, text in {**relations, **program.files}.items():
             (folder / file).write_text(text, encoding="utf-8")
         yield folder
 
@@ -108,16 +114,16 @@ def verify(
     with workplace(program) as folder:
         flags = ["-DVECTORSZ=" + str(_VECTOR_BYTES), "-DNFAIR=3"]
         if program.claim is None:
-            flags += ["-DSAFETY", "-DNOCLAIM"]
+            flags.append("-DSAFETY")
         if shortest:
             flags.append("-DBFS")
         build(program, folder, flags)
         options = ["-E", "-m2000000", "-b", "-w24"]
         if program.claim is not None:
-            options += ["-a", "-f", "-N", program.claim]
+            options += ["-a", "-f"]
         output = _run(["./pan", *options], folder, timeout_s, progress)
-        story = _story(program, folder) if (folder / f"{program.model}.trail").exists() else ()
-        return _read(output, story, told(folder))
+        story = _story(folder) if (folder / f"{program.model}.trail").exists() else ()
+        return _read(output, story, _can_tell(program, folder))
 
 
 def build(program: Program, folder: Path, flags: list[str]) -> None:
@@ -126,14 +132,32 @@ def build(program: Program, folder: Path, flags: list[str]) -> None:
     Raises:
         SearchFailed: the model is not one that Spin takes.
     """
-    defines = [f"-D{define}" for define in program.defines]
+    defines = _defines(program)
     _call(["spin", "-a", *defines, program.model], folder)
     _call(["gcc", "-w", "-O2", *flags, "-o", "pan", "pan.c"], folder)
 
 
-def told(folder: Path) -> Counter[str]:
-    """Every step that the verifier in ``folder`` can tell, and in how many places."""
-    return Counter(_TOLD.findall(_call(["./pan", "-d"], folder)))
+def _defines(program: Program) -> list[str]:
+    claim = ["LIVENESS", f"CLAIM_{program.claim}"] if program.claim else []
+    return [f"-D{define}" for define in (*program.defines, *claim)]
+
+
+def step_names() -> dict[int, str]:
+    """The number that Spin gives each name in ``promises.pml``: it counts from the last one."""
+    block = (MODEL / "promises.pml").read_text(encoding="utf-8").partition("mtype = {")[2].partition("}")[0]
+    names = re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", block, flags=re.DOTALL))
+    return dict(enumerate(reversed(names), 1))
+
+
+def _can_tell(program: Program, folder: Path) -> frozenset[str]:
+    """Every step that the model can tell, by the files it is made of."""
+    found: set[str] = set()
+    waiting = [program.model]
+    while waiting:
+        text = (folder / waiting.pop()).read_text(encoding="utf-8")
+        waiting += [n for n in re.findall(r'^#include "(\w+\.pml)"', text, re.MULTILINE) if n != "promises.pml"]
+        found |= set(_TELLS.findall(text))
+    return frozenset(found)
 
 
 def _call(command: list[str], folder: Path) -> str:
@@ -164,7 +188,7 @@ def _run(command: list[str], folder: Path, timeout_s: float, progress: Callable[
     return output
 
 
-def _read(output: str, story: tuple[str, ...], can_tell: Counter[str]) -> Outcome:
+def _read(output: str, story: tuple[str, ...], can_tell: frozenset[str]) -> Outcome:
     for trouble in ("max search depth too small", "out of memory", "hash table full", "aborting"):
         if trouble in output:
             raise SearchFailed(trouble)
@@ -173,7 +197,6 @@ def _read(output: str, story: tuple[str, ...], can_tell: Counter[str]) -> Outcom
         raise SearchFailed(output.strip()[-2000:] or "the verifier said nothing")
     if bool(int(found[2])) != bool(story):
         raise SearchFailed("the verifier reports an error and has no trail, or the other way round")
-    unreached = Counter(_TOLD.findall(output.partition("unreached in")[2]))
     return Outcome(
         states=_number(r"(\d+) states, stored", output),
         transitions=_number(r"(\d+) transitions", output),
@@ -181,25 +204,32 @@ def _read(output: str, story: tuple[str, ...], can_tell: Counter[str]) -> Outcom
         seconds=float(_search(r"elapsed time ([\d.e+-]+) seconds", output) or 0),
         megabytes=float(_search(r"([\d.]+)\s+total actual memory usage", output) or 0),
         story=story,
-        untold=frozenset(step for step, places in can_tell.items() if unreached[step] == places) - {"broken"},
+        untold=can_tell - set(_TOLD.findall(output)),
     )
 
 
-def _story(program: Program, folder: Path) -> tuple[str, ...]:
-    """The trail as the model tells it: its own lines, and where a cycle begins."""
-    claim = ["-ltl", program.claim] if program.claim else []
-    defines = [f"-D{define}" for define in program.defines]
-    replayed = subprocess.run(  # noqa: S603  # our own commands; its exit status says only that the trail ends in an error
-        ["spin", "-t", *defines, *claim, program.model],  # noqa: S607
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
+def _story(folder: Path) -> tuple[str, ...]:
+    """The trail as the model tells it: its own lines, and where a cycle begins.
+
+    Raises:
+        SearchFailed: there is nothing in it.
+    """
+    replayed = subprocess.run(["./pan", "-r", "-S"], cwd=folder, capture_output=True, text=True, check=False).stdout
     lines = [line.strip() for line in replayed.splitlines()]
-    return tuple(line.removeprefix("@ ") for line in lines if line.startswith("@ ") or "START OF CYCLE" in line) or (
-        "the trail tells nothing",
-    )
+    story = tuple(_step(line) for line in lines if line.startswith("@ ") or CYCLE in line)
+    if not story:
+        raise SearchFailed("the trail of the counterexample tells nothing")
+    return story
+
+
+def _step(line: str) -> str:
+    """A told step with names for numbers: of what it is, and of the promise that breaks."""
+    if not line.startswith("@ "):
+        return CYCLE
+    names = step_names()
+    what, *rest = line.removeprefix("@ ").split()
+    name = names[int(what)]
+    return " ".join([name, *([names[int(rest[0])]] if name == "broken" else rest)])
 
 
 def _search(pattern: str, text: str) -> str | None:

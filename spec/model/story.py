@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from spec.lifecycles import SESSION
+from spec.model.spin import CYCLE
 from spec.properties import PROPERTIES
 
 _STATES: Final = ("no session", *(state.name for state in SESSION.states))
@@ -21,7 +22,7 @@ def tell(steps: Iterable[str], claim: str | None = None) -> list[str]:
     sentences: list[str] = []
     cycle = False
     for step in steps:
-        if "START OF CYCLE" in step:
+        if CYCLE in step:
             cycle = True
             sentences.append("From here on the following repeats for ever:")
             continue

@@ -71,8 +71,9 @@ def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
         return msgspec.structs.replace(described, trouble=str(failed))
     if outcome.broken:
         return msgspec.structs.replace(described, outcome=outcome, story=tuple(tell(outcome.story, check.claim)))
-    if outcome.untold:
-        vacuous = f"never reached: {', '.join(sorted(outcome.untold))}; what is never tried is not checked"
+    if outcome.untold != check.untold:
+        never = ", ".join(sorted(outcome.untold - check.untold)) or f"nothing, but not {sorted(check.untold)}"
+        vacuous = f"never reached: {never}; what is never tried is not checked"
         return msgspec.structs.replace(described, outcome=outcome, trouble=vacuous)
     return msgspec.structs.replace(described, outcome=outcome, good=True)
 

@@ -89,6 +89,7 @@ def test_it_follows_the_log_while_the_server_runs(tmp_path: Path) -> None:
         verify(server.data)
 
 
+@pytest.mark.checks("durability")
 def test_after_a_kill_it_lags_and_never_leads(tmp_path: Path) -> None:
     """Killed in the middle of load, again and again: each start accepts the head, and each acknowledgement is there."""
 

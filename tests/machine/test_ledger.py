@@ -174,6 +174,7 @@ def test_swapped_records_are_found(at: int) -> None:
     assert (fault.position, fault.fault.startswith("digest")) == (at, True)
 
 
+@pytest.mark.checks("declared_only")
 @pytest.mark.parametrize(
     ("event", "changes", "says"),
     [
@@ -207,6 +208,7 @@ def test_a_connection_over_the_limit_is_found() -> None:
     assert (fault.position, "below_connection_limit" in fault.fault) == (5, True)
 
 
+@pytest.mark.checks("versions_gapless")
 @pytest.mark.parametrize("version", [-1, 0, 5, 7, 8])
 def test_a_version_gap_is_found(version: int) -> None:
     at = _AT["disconnect"]
@@ -222,6 +224,7 @@ def test_a_record_cut_out_by_somebody_who_renumbers_is_found() -> None:
     assert (fault.position, fault.fault) == (at, "version 6 of a session that is at 4: records of it are missing")
 
 
+@pytest.mark.checks("command_once")
 def test_a_repeated_command_is_found() -> None:
     at = _AT["touch"]
     fault = _fault(_forged(at, command_id=_ALICE[0].command_id))
@@ -239,6 +242,7 @@ def test_time_running_backwards_is_found() -> None:
     assert _verify(_forged(at, at_ms=50)).position == len(_ROWS)
 
 
+@pytest.mark.checks("expired_absorbs")
 @pytest.mark.parametrize("event", ["touch", "create", "revoke"])
 def test_a_record_after_the_end_is_found(event: str) -> None:
     late = next(transition for transition in _ALICE if transition.event == event)

@@ -56,6 +56,7 @@ async def end(way: str, home: Client, tab: Client) -> str:
     return reason
 
 
+@pytest.mark.checks("revocation_fence", "expired_closes")
 @pytest.mark.parametrize("way", ["one", "others", "own", "password", "logout"])
 @scenario()
 async def test_n13_a_session_that_ended_holds_no_socket(server: ServerProcess, way: str) -> None:
@@ -113,6 +114,7 @@ async def test_n13_a_client_that_reads_nothing_is_cut(data: Path, *, revoked: bo
                     assert (await hello(socket))["state"] == "connected"
 
 
+@pytest.mark.checks("expires_or_renewed")
 @scenario()
 async def test_n13_a_session_ends_at_its_deadline(data: Path) -> None:
     """An idle session's socket closes with 4403 at the deadline: never before, and at once after."""
@@ -234,6 +236,7 @@ async def test_n14_a_burst_of_messages_is_answered_whole(server: ServerProcess) 
         assert all(answer == {"type": "pong"} for answer in answers)
 
 
+@pytest.mark.checks("rotation")
 @pytest.mark.slow
 @scenario(within_s=120)
 async def test_n15_two_tabs_that_refresh_at_once_stay_logged_in_on_one_chain(data: Path) -> None:

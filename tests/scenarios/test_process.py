@@ -77,6 +77,7 @@ class Load:
                 self.counts["logout"] += 1
 
 
+@pytest.mark.checks("acknowledged_logged", "durability", "crashed_recovers")
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged(data: Path) -> None:
     """kill -9 in the middle of load, 20 times: every acknowledged transition is in the log, verify passes, orphans are

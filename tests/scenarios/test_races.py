@@ -75,6 +75,7 @@ async def test_connect_after_login_succeeds_every_time(data: Path) -> None:
         verify(data)
 
 
+@pytest.mark.checks("expired_closes")
 @pytest.mark.slow
 @scenario(within_s=180)
 async def test_handshake_against_revocation_never_leaves_a_socket_open(data: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -110,6 +111,7 @@ ILLEGAL_ROWS = {
 }
 
 
+@pytest.mark.checks("declared_only", "expired_absorbs", "command_once", "versions_gapless")
 @pytest.mark.parametrize("statement", [INSERT, REPLACE, UPSERT], ids=["insert", "replace", "upsert"])
 @pytest.mark.parametrize("change", ILLEGAL_ROWS.values(), ids=ILLEGAL_ROWS)
 def test_an_illegal_row_is_refused(path: Path, shell: Any, change: dict[str, Any], statement: str) -> None:
@@ -182,6 +184,28 @@ async def test_a_file_that_is_current_is_not_written_at_open(path: Path) -> None
     async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail):
         pass
     assert content(path) == before
+
+
+@pytest.mark.checks("durability")
+@asynchronous
+async def test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log(path: Path, tmp_path: Path) -> None:
+    """The log may have read well from the kernel's memory alone, after a failed fsync: what counts is in the database."""
+    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail) as surface:
+        await surface.log.append(Story().begin())
+        killed = tmp_path / "killed"
+        killed.mkdir()
+        for name in ("interlock.db", "interlock.db-wal"):
+            shutil.copy(path.with_name(name), killed)
+    assert record_count_without_wal(killed, tmp_path / "before") == 4
+    async with open_surface(killed, max_waiting=10, on_failure=pytest.fail):
+        assert record_count_without_wal(killed, tmp_path / "after") == 5
+
+
+def record_count_without_wal(folder: Path, copy: Path) -> int:
+    copy.mkdir()
+    shutil.copy(folder / "interlock.db", copy)
+    with closing(pysqlite3.connect(str(copy / "interlock.db"))) as database:
+        return int(database.execute("SELECT count(*) FROM transitions").fetchone()[0])
 
 
 def content(path: Path) -> bytes:

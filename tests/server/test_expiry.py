@@ -44,6 +44,7 @@ class Server:
         await self.expiry._expire_due()
 
 
+@pytest.mark.checks("no_early_expiry")
 @asynchronous
 async def test_a_session_ends_at_its_deadline_and_not_a_millisecond_before() -> None:
     server = Server()

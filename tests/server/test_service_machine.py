@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -286,6 +287,6 @@ class Service(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
 
-TestService = Service.TestCase
+TestService = pytest.mark.checks("replay_equals_state", "cache_is_fold")(Service.TestCase)
 # Each example opens real files several times; CI's share of examples would take minutes here.
 TestService.settings = settings(max_examples=min(settings().max_examples, 100), stateful_step_count=25)

@@ -103,6 +103,7 @@ async def test_what_a_killed_process_did_not_live_to_write_is_written_first(tmp_
     assert [line.position for line in lines(trace) if isinstance(line, Recover)] == [5]
 
 
+@pytest.mark.checks("command_once", "command_answered")
 @asynchronous
 async def test_a_repeat_is_acknowledged_again_and_appended_once(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
@@ -138,6 +139,7 @@ async def test_each_socket_opens_and_ends_once(tmp_path: Path) -> None:
     assert [line.code for line in told if isinstance(line, Close)] == [4403]
 
 
+@pytest.mark.checks("open_guard")
 @asynchronous
 async def test_a_session_that_ends_during_the_handshake_opens_no_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -162,6 +164,7 @@ async def test_a_session_that_ends_during_the_handshake_opens_no_socket(
     assert wire.said == ["accept", "close 4403 session ended: revoked"]
 
 
+@pytest.mark.checks("acknowledged_logged")
 @asynchronous
 async def test_nobody_is_told_before_the_commit(tmp_path: Path) -> None:
     """The disk takes its time; whoever answers meanwhile is seen."""
@@ -192,6 +195,7 @@ class _SlowCommit:
         return getattr(self._connection, name)
 
 
+@pytest.mark.checks("revocation_fence")
 @asynchronous
 async def test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed(tmp_path: Path) -> None:
     """Not a moment before: the answer may lead to whatever the socket must not see."""
@@ -207,6 +211,7 @@ async def test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed(
         assert all(wire.said[-1] == "close 4403 session ended: revoked" for wire in wires)
 
 
+@pytest.mark.checks("orphan_reaped")
 @asynchronous
 async def test_a_start_disconnects_what_a_dead_process_left(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
@@ -217,6 +222,7 @@ async def test_a_start_disconnects_what_a_dead_process_left(tmp_path: Path) -> N
         assert (await events(services, session))[-2:] == ["disconnect", "disconnect"]
 
 
+@pytest.mark.checks("orphan_reaped")
 @asynchronous
 async def test_a_socket_that_left_is_disconnected(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
@@ -229,6 +235,7 @@ async def test_a_socket_that_left_is_disconnected(tmp_path: Path) -> None:
         assert (await services.sessions.load(session.session_id)).connections == ()
 
 
+@pytest.mark.checks("rotation")
 @asynchronous
 async def test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session(tmp_path: Path) -> None:
     async with services_in(tmp_path, refresh_grace_s=0) as services:
@@ -242,6 +249,7 @@ async def test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session(tmp_
             await services.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
 
 
+@pytest.mark.checks("versions_gapless", "no_lost_update")
 @asynchronous
 async def test_of_two_doors_on_one_log_each_decides_on_the_latest_version(tmp_path: Path) -> None:
     """Two writers of one session: a version that both decided on is recorded once, and the other decides again."""

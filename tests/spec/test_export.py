@@ -63,7 +63,14 @@ def test_what_is_committed_is_what_is_generated() -> None:
 
 
 def test_there_is_one_file_of_each_kind() -> None:
-    assert sorted(artefacts()) == ["session.json", "session.md", "session.mmd", "session.sql", "session.svg"]
+    assert sorted(artefacts()) == [
+        "session.json",
+        "session.md",
+        "session.mmd",
+        "session.pml",
+        "session.sql",
+        "session.svg",
+    ]
 
 
 def test_the_json_holds_every_row() -> None:
@@ -243,7 +250,7 @@ def test_a_changed_declaration_is_drift(monkeypatch: pytest.MonkeyPatch) -> None
         SESSION.name, SESSION.description, SESSION.states, SESSION.events, SESSION.guards, SESSION.transitions[:-1]
     )
     monkeypatch.setattr(export, "LIFECYCLES", (fewer,))
-    assert drift(GENERATED) == [f"session.{kind}: differs" for kind in ("json", "md", "mmd", "sql", "svg")]
+    assert drift(GENERATED) == [f"session.{kind}: differs" for kind in ("json", "md", "mmd", "pml", "sql", "svg")]
 
 
 def test_the_command_make_drift_runs() -> None:

@@ -1,17 +1,28 @@
-"""The published properties name only places that are there."""
+"""The published properties name only places that check them, and every place that checks one is named."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from spec.model.checks import CHECKS
+from spec.model.mutants import MUTANTS
+from spec.model.spin import MODEL
 from spec.properties import PROPERTIES, Property
 from tests.machine.promises import PROMISES
+from tests.spec.test_traces import BAD
 
 _ROOT = Path(__file__).parents[2]
+_WALKS = {
+    "tests/machine/test_exhaustive.py::test_every_edge_keeps_every_promise",
+    "tests/machine/test_session_machine.py::TestSession",
+}
+_TRACE_RULES = "tests/spec/test_traces.py::test_what_is_wrong_is_named_at_the_line_where_it_first_shows"
+_NAMES = {promised.name for promised in PROPERTIES}
 
 
 def _named_in(path: Path) -> set[str]:
@@ -31,10 +42,71 @@ def _missing(place: str) -> bool:
     return not (_ROOT / file).is_file() or name not in _named_in(_ROOT / file)
 
 
+def _marks(nodes: list[ast.expr]) -> list[str]:
+    """The names in ``pytest.mark.checks(…)`` among the expressions."""
+    return [
+        str(argument.value)
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.checks"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+    ]
+
+
+def _marked() -> Iterator[tuple[str, str]]:
+    """(property, place) as the tests say of themselves."""
+    for path in sorted((_ROOT / "tests").rglob("test_*.py")):
+        file = str(path.relative_to(_ROOT))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                    yield from ((mark, f"{file}::{name}") for mark in _marks(node.decorator_list))
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=func)):
+                    yield from ((mark, f"{file}::{name}") for mark in _marks([func]))
+
+
 @pytest.mark.parametrize("promised", PROPERTIES, ids=lambda promised: promised.name)
-def test_every_place_a_property_is_checked_in_exists(promised: Property) -> None:
-    assert promised.checked_in
+def test_every_property_is_checked_somewhere_and_every_place_exists(promised: Property) -> None:
+    assert promised.checked_in or any(promised.name in check.properties for check in CHECKS)
     assert not [place for place in promised.checked_in if _missing(place)]
+
+
+def test_a_property_names_the_tests_that_say_they_check_it() -> None:
+    """A mark without a listing is as wrong as a listing without a mark."""
+    published = {
+        (promised.name, place)
+        for promised in PROPERTIES
+        for place in promised.checked_in
+        if place not in _WALKS and place != _TRACE_RULES
+    }
+    assert set(_marked()) == published
+
+
+@pytest.mark.parametrize("place", sorted(_WALKS))
+def test_what_the_walks_are_said_to_check_they_check(place: str) -> None:
+    assert {p.name for p in PROPERTIES if place in p.checked_in} == set(PROMISES)
+
+
+def test_what_the_rules_for_traces_are_said_to_check_they_check() -> None:
+    assert {p.name for p in PROPERTIES if _TRACE_RULES in p.checked_in} == {promise for _, promise, _, _ in BAD} - {
+        "format"
+    }
+
+
+def test_what_the_model_is_said_to_check_it_asserts() -> None:
+    for check in CHECKS:
+        text = "".join(path.read_text() for path in MODEL.glob("*.pml") if path.name != "trace.pml")
+        for name in check.properties:
+            assert name in _NAMES
+            asserted = f"ltl {name} " if check.claim else f"PROMISE({name}, "
+            assert asserted in text or f"promise_fold({name}, " in text, (check.name, name)
+
+
+def test_each_property_of_the_model_has_a_mutant_that_must_break_it() -> None:
+    """So that a check which would hold whatever happens is noticed."""
+    assert {(mutant.check, mutant.promise) for mutant in MUTANTS} == {
+        (check.name, name) for check in CHECKS for name in check.properties
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,12 +123,5 @@ def test_a_place_that_does_not_exist_is_noticed(place: str) -> None:
 
 
 def test_names_are_unique_and_statements_are_sentences() -> None:
-    assert len({promised.name for promised in PROPERTIES}) == len(PROPERTIES)
+    assert len(_NAMES) == len(PROPERTIES) == 24
     assert all(promised.statement.endswith(".") for promised in PROPERTIES)
-
-
-@pytest.mark.parametrize(
-    "place", ["test_exhaustive.py::test_every_edge_keeps_every_promise", "test_session_machine.py::TestSession"]
-)
-def test_what_the_walks_are_said_to_check_they_check(place: str) -> None:
-    assert {p.name for p in PROPERTIES if f"tests/machine/{place}" in p.checked_in} == set(PROMISES)

@@ -1,0 +1,95 @@
+"""``interlock check`` and ``interlock trace``, as a person at a terminal meets them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.log import interlock
+from tests.support.source import ROOT
+
+_TRACES = ROOT / "tests" / "spec" / "traces"
+
+
+def test_a_check_that_holds_says_so_with_its_bounds() -> None:
+    done = interlock("check", "--only", "durability")
+    assert done.returncode == 0, done.stderr
+    assert "holds" in done.stdout
+    assert "model-checked with Spin within these bounds" in done.stdout
+    assert "durability: RECORDS 4, RESTARTS 2, CUTS 1, FAILURES 1" in done.stdout
+
+
+def test_a_seeded_bug_that_is_asked_for_is_told_step_by_step() -> None:
+    done = interlock("check", "--only", "ack_before_sync")
+    assert done.returncode == 0, done.stderr
+    assert "caught" in done.stdout
+    assert "  1. " in done.stdout
+    assert "The writer hands records 1 to " in done.stdout
+    assert "This breaks durability: What was acknowledged stays in the log" in done.stdout
+
+
+def test_a_name_nobody_knows_is_refused() -> None:
+    done = interlock("check", "--only", "no_such_check")
+    assert done.returncode == 2
+    assert "no check or mutant is called no_such_check" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("check", "--only", "durability"), ("trace", _TRACES / "golden" / "life.jsonl")])
+def test_without_spin_it_is_said_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = interlock(*arguments)
+    assert done.returncode == 2
+    assert "apt-get install spin gcc" in done.stderr
+
+
+def test_good_traces_are_counted() -> None:
+    done = interlock("trace", _TRACES / "golden" / "life.jsonl", _TRACES / "golden" / "kill.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ok: 2 traces, 42 lines, 2 sessions (2 different), every one an execution of the model\n"
+
+
+def test_the_nodes_of_one_log_are_judged_together() -> None:
+    nodes = sorted((_TRACES / "golden").glob("two-nodes.node-*.jsonl"))
+    assert interlock("trace", "--one-log", *nodes).returncode == 0
+    apart = interlock("trace", *nodes)
+    assert apart.returncode == 1
+    assert "two-nodes.node-1.jsonl" in apart.stderr
+
+
+def test_a_bad_trace_is_named_by_line_and_property() -> None:
+    done = interlock("trace", _TRACES / "bad" / "an-orphan-is-left.jsonl")
+    assert done.returncode == 1
+    assert "fault an-orphan-is-left.jsonl: line 15 of node-1: orphan_reaped: " in done.stderr
+
+
+def test_a_folder_of_no_traces_is_not_good(tmp_path: Path) -> None:
+    done = interlock("trace", tmp_path)
+    assert done.returncode == 1
+    assert "there is not one line to check" in done.stderr
+
+
+def test_a_declaration_that_breaks_a_promise_is_told_as_a_story(tmp_path: Path) -> None:
+    """Somebody edits the declaration by hand: the command names the property and tells the shortest way there."""
+    for package in ("spec", "machine", "server"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    declaration = tmp_path / "spec" / "session.py"
+    text = declaration.read_text()
+    assert text.count(', unless="last_connection")') == 1
+    declaration.write_text(text.replace(', unless="last_connection")', ")"))
+    done = subprocess.run(
+        [sys.executable, "-m", "server.cli", "check", "--only", "lifecycle"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "BROKEN" in done.stdout
+    assert "This breaks owner_coherence: A session is connected exactly while it holds a connection." in done.stdout

@@ -1,0 +1,236 @@
+"""The model and what runs it: it is the declaration's, its bugs are caught and told in words, and no search ends unnoticed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from itertools import product
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from spec.lifecycles import SESSION
+from spec.model.bounds import GROUPS, described
+from spec.model.checks import CHECKS
+from spec.model.mutants import MUTANTS, Mutant, mutated, program
+from spec.model.spin import MODEL, Program, SearchFailed, SpinMissing, require, verify
+from spec.model.story import tell
+from spec.model.workbench import catch_all, check_all
+from spec.promela import promela
+from spec.properties import PROPERTIES
+
+_TINY = {"DECISIONS": 2, "CRASHES": 0, "DROPS": 0, "RECORDS": 2, "ROTATIONS": 2, "EPOCHS": 1}
+
+
+def find(name: str) -> Mutant:
+    return next(mutant for mutant in MUTANTS if mutant.name == name)
+
+
+def ask(tmp_path: Path, expression: str) -> list[int]:
+    """What Promela says that ``NEXT`` is, for every state, event and value of each guard."""
+    guards = [guard.name for guard in SESSION.guards]
+    cases = "\n".join(
+        f'  printf("= %d\\n", NEXT({state}, {event}, {", ".join(map(str, facts))}));'
+        for state, event, *facts in product(
+            range(len(SESSION.states) + 1), range(1, len(SESSION.events) + 1), *[(0, 1)] * len(guards)
+        )
+    )
+    (tmp_path / "ask.pml").write_text(f"{expression}\ninit {{ d_step {{\n{cases}\n}} }}\n")
+    spin = shutil.which("spin")
+    assert spin
+    said = subprocess.run([spin, "-T", "ask.pml"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    return [int(number) for number in re.findall(r"= (\d+)", said)]
+
+
+def test_the_relation_in_promela_is_the_declared_one(tmp_path: Path) -> None:
+    """Every state, event and combination of guards, against the rows read one by one."""
+    guards = [guard.name for guard in SESSION.guards]
+    names = [None, *(state.name for state in SESSION.states)]
+    events = [event.name for event in SESSION.events]
+    expected = []
+    for state, event, *facts in product(names, events, *[(False, True)] * len(guards)):
+        holds = dict(zip(guards, facts, strict=True))
+        rows = [row for row in SESSION.transitions if (row.source, row.event) == (state, event)]
+        target = next((r.target for r in rows if all(holds[g.name] is g.expected for g in r.guards)), None)
+        expected.append(names.index(target))
+    assert ask(tmp_path, promela(SESSION)) == expected
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.edits], ids=lambda mutant: mutant.name)
+def test_a_mutant_of_the_declaration_changes_it(mutant: Mutant) -> None:
+    assert mutated(mutant).transitions != SESSION.transitions
+
+
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.edits], ids=lambda mutant: mutant.name)
+def test_a_mutant_of_the_model_is_a_switch_in_it(mutant: Mutant) -> None:
+    assert any(f"MUTANT_{mutant.name}\n" in path.read_text() for path in MODEL.glob("*.pml"))
+
+
+def test_every_switch_in_the_model_is_a_mutant() -> None:
+    switches = {name for path in MODEL.glob("*.pml") for name in re.findall(r"MUTANT_(\w+)", path.read_text())}
+    assert switches - {""} == {mutant.name for mutant in MUTANTS if not mutant.edits}
+
+
+def test_an_edit_of_what_the_declaration_no_longer_says_is_an_error() -> None:
+    stale = Mutant("stale", "A bug.", "lifecycle", "declared_only", (("no such text", ""),))
+    with pytest.raises(ValueError, match=r"mutant stale: 'no such text' is in session\.py 0 times"):
+        program(stale)
+
+
+def test_every_bound_has_a_reason_and_the_deeper_is_deeper() -> None:
+    bounds = [bound for group in GROUPS.values() for bound in group]
+    assert all(bound.reason.endswith(".") and bound.deep >= bound.quick for bound in bounds)
+    assert all(check.bounds in GROUPS.values() for check in CHECKS)
+    assert "rotation: ROTATIONS 4, EPOCHS 2\n" in described(deep=False)
+    assert "rotation: ROTATIONS 6, EPOCHS 3\n" in described(deep=True)
+
+
+def test_every_step_that_the_model_tells_has_a_sentence() -> None:
+    told = {
+        name
+        for path in MODEL.glob("*.pml")
+        if path.name != "promises.pml"
+        for name in re.findall(r"TELL\d\((\w+),", path.read_text())
+    }
+    words = {2: "0 1", 4: "0 1 2 3", 6: "0 4 1 3 2 1"}
+    for path in MODEL.glob("*.pml"):
+        for count, name in re.findall(r"TELL(\d)\((\w+),", path.read_text()):
+            if name in told:
+                (sentence,) = tell([f"{name} {words[int(count)]}"])
+                assert sentence.endswith((".", ",")), sentence
+    assert len(told) > 25
+
+
+def test_a_story_ends_with_the_first_promise_that_breaks() -> None:
+    story = tell(["decide_ 0 4 0 3 2 1", "broken open_guard", "broken declared_only"])
+    assert story[0] == "node-1, seeing version 2, decides connect of connection 1 (command 1) → connected."
+    assert len(story) == 2
+    assert story[1].startswith("This breaks open_guard: A socket is open only on the node that owns its connection")
+
+
+def test_a_story_of_what_never_happens_ends_in_what_repeats() -> None:
+    resting = tell(["crash_ 0 0", "<<<<<START OF CYCLE>>>>>"], "crashed_recovers")
+    assert resting[:2] == ["node-1 crashes.", "From here on nothing more happens."]
+    assert resting[2].startswith("This breaks crashed_recovers: ")
+    busy = tell(["<<<<<START OF CYCLE>>>>>", "close_ 1 3"], "expired_closes")
+    assert busy[:2] == [
+        "From here on the following repeats for ever:",
+        "node-2 closes the socket of connections 1 and 2.",
+    ]
+    assert tell(["tick_ 1 0", "tick_ 0 0"]) == [
+        "A renewed deadline passes.",
+        "A deadline passes; the session is overdue.",
+    ]
+
+
+def tiny(name: str) -> tuple[str, ...]:
+    check = next(check for check in CHECKS if check.name == name)
+    bounds = tuple(msgspec.structs.replace(bound, quick=_TINY.get(bound.name, bound.quick)) for bound in check.bounds)
+    return tuple(msgspec.structs.replace(check, bounds=bounds).defines(deep=False))
+
+
+def test_a_search_counts_what_it_saw() -> None:
+    seen: list[int] = []
+    outcome = verify(Program("lifecycle.pml", tiny("lifecycle")), timeout_s=60, progress=seen.append)
+    assert outcome.states > 1000
+    assert outcome.transitions > outcome.states
+    assert not outcome.broken
+    assert "crash_" in outcome.untold  # there is none in so small a world
+    assert "append_" not in outcome.untold
+
+
+def test_a_long_search_tells_of_its_progress() -> None:
+    seen: list[int] = []
+    check = next(check for check in CHECKS if check.name == "orphan_reaped")
+    program_ = Program("lifecycle.pml", ("DECISIONS=5", *check.defines(deep=False)[1:]), check.claim)
+    verify(program_, timeout_s=120, progress=seen.append)
+    assert seen
+    assert seen == sorted(seen)
+
+
+def test_a_search_that_takes_too_long_is_not_a_result() -> None:
+    defines = ("DECISIONS=9", *tiny("lifecycle")[1:])
+    with pytest.raises(SearchFailed, match=r"not finished within 0\.2 s"):
+        verify(Program("lifecycle.pml", defines), timeout_s=0.2)
+
+
+def test_a_model_that_is_none_is_said() -> None:
+    with pytest.raises(SearchFailed, match="syntax error"):
+        verify(Program("lifecycle.pml", tiny("lifecycle"), files={"session.pml": "init init"}), timeout_s=60)
+
+
+def test_without_spin_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(SpinMissing, match="spin and gcc not found; on Debian and Ubuntu: apt-get install spin gcc"):
+        require()
+
+
+def test_a_check_that_breaks_tells_the_shortest_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the declaration had been edited: anonymous sessions may connect."""
+    changed = promela(mutated(find("connect_from_created")))
+    real = verify
+
+    def with_the_edit(program_: Program, **arguments: object) -> object:
+        return real(msgspec.structs.replace(program_, files={"session.pml": changed}), **arguments)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr("spec.model.workbench.verify", with_the_edit)
+    (result,) = check_all(deep=False, jobs=1, only=["lifecycle"])
+    assert not result.good
+    assert result.story[-1].startswith("This breaks authentication_first: A session connects only after a login.")
+    assert any("connect of connection 1" in sentence for sentence in result.story)
+    assert len(result.story) < 12
+
+
+def test_a_check_that_never_tries_something_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = [*tiny("lifecycle"), "UNUSED"]
+    monkeypatch.setattr("spec.model.checks.Check.defines", lambda _self, *, deep: small[: -1 if deep else None])
+    (result,) = check_all(deep=False, jobs=1, only=["lifecycle"])
+    assert not result.good
+    assert "never reached: " in result.trouble
+    assert "crash_" in result.trouble
+
+
+def test_a_check_that_could_not_be_run_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise SearchFailed("max search depth too small")
+
+    monkeypatch.setattr("spec.model.workbench.verify", fails)
+    (checked,) = check_all(deep=True, jobs=1, only=["rotation"])
+    (caught,) = catch_all(jobs=1, only=["no_grace"])
+    assert (checked.good, checked.trouble, checked.outcome) == (False, "max search depth too small", None)
+    assert (caught.good, caught.trouble, caught.outcome) == (False, "max search depth too small", None)
+
+
+@pytest.mark.parametrize(("broken", "trouble"), [(None, "survived"), ("no_early_expiry", "caught by another property")])
+def test_a_mutant_that_its_property_does_not_catch_survives(
+    monkeypatch: pytest.MonkeyPatch, broken: str | None, trouble: str
+) -> None:
+    outcome = verify(Program("durability.pml", tiny("durability")), timeout_s=60)
+    story = (f"broken {broken}",) if broken else ()
+    monkeypatch.setattr("spec.model.workbench.verify", lambda *_, **__: msgspec.structs.replace(outcome, story=story))
+    (result,) = catch_all(jobs=1, only=["no_fail_stop"])
+    assert (result.good, result.trouble) == (False, trouble)
+
+
+def test_a_mutant_is_caught_by_its_property() -> None:
+    (result,) = catch_all(jobs=1, only=["ack_before_sync"])
+    assert result.good
+    assert result.story[-1].startswith("This breaks durability: ")
+
+
+def test_the_trail_of_a_liveness_check_is_told() -> None:
+    (result,) = catch_all(jobs=1, only=["no_recovery"])
+    assert result.good
+    assert "node-1 crashes." in result.story or "node-2 crashes." in result.story
+
+
+def test_every_property_is_spoken_of_by_its_published_name() -> None:
+    names = {promised.name for promised in PROPERTIES}
+    asserted = {
+        name
+        for path in MODEL.glob("*.pml")
+        for name in re.findall(r"(?:PROMISE\(|promise_fold\(|ltl )(\w+)", path.read_text())
+    }
+    assert asserted - {"name"} <= names
