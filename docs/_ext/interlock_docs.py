@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import http_pages
 import machine_pages
+import model_pages
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -35,7 +36,11 @@ GENERATORS: Final[dict[str, Callable[..., str]]] = {
     "chain-example": machine_pages.chain_example,
     "settings": machine_pages.settings,
     "command-line": machine_pages.command_line,
-    "promises": machine_pages.promises,
+    "properties": model_pages.properties,
+    "checks": model_pages.checks,
+    "bounds": model_pages.bounds,
+    "model-mutants": model_pages.model_mutants,
+    "code-mutants": model_pages.code_mutants,
     "scenarios": machine_pages.scenarios,
 }
 

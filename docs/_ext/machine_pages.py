@@ -25,7 +25,6 @@ from server.cli import main
 from server.experience.problems import problem_for
 from server.settings import setting_rows
 from server.surface.schema import migrate
-from spec.properties import PROPERTIES
 
 _ROOT: Final = Path(__file__).parents[2]
 _JSON_TYPES: Final = {
@@ -122,17 +121,6 @@ def command_line() -> str:
         assert command is not None, name  # noqa: S101  # the name was listed a line before
         parts.append("\n".join(_command(name, command)))
     return "\n".join(parts)
-
-
-def promises() -> str:
-    """Every promised property and the tests that check it."""
-    return table(
-        ("property", "statement", "checked in"),
-        [
-            (code(each.name), each.statement, "<br>".join(code(place.rpartition("/")[2]) for place in each.checked_in))
-            for each in PROPERTIES
-        ],
-    )
 
 
 def scenarios(number: str) -> str:

@@ -19,19 +19,19 @@ class Bound(msgspec.Struct, frozen=True):
 _COMMON: Final = (
     Bound("CONNECTION_LIMIT", 2, 2, "A session with two tabs has every case of first, further and last connection."),
     Bound("COMMANDS", 2, 2, "Ids that may arrive again. One command repeats at either node, the other races with it."),
-    Bound("CRASHES", 1, 2, "A crash between any two steps, then whatever follows it; a second may hit the recovery."),
-    Bound("DROPS", 1, 2, "A peer that vanishes; twice, so that both of a session's sockets can."),
 )
 
 SAFETY: Final = (
     Bound("DECISIONS", 5, 6, "Accepted client commands: create, log in, two connects and one more; refusals are free."),
     *_COMMON,
+    Bound("CRASHES", 2, 2, "A crash between any two steps; the second may hit the recovery, or the other node."),
+    Bound("DROPS", 2, 2, "Peers that vanish: both of a session's sockets can."),
 )
 
 REPLAY: Final = (
     Bound("DECISIONS", 4, 5, "One less than without the log: keeping it makes every history a state of its own."),
     Bound("LOG_LENGTH", 7, 8, "The client's decisions, two disconnects and one expiry: the longest log there can be."),
-    *_COMMON[:2],
+    *_COMMON,
     Bound("CRASHES", 1, 1, "One recovery reads the whole log."),
     Bound("DROPS", 1, 1, "One disconnect that no client asked for."),
 )
@@ -43,7 +43,7 @@ LIVENESS: Final = (
         5,
         "Create, log in, connect and one more; fairness multiplies the states by the number of tasks.",
     ),
-    *_COMMON[:2],
+    *_COMMON,
     Bound("CRASHES", 1, 1, "One node dies and has to come back; the other goes on."),
     Bound("DROPS", 1, 1, "One socket is gone and has to be noticed."),
 )

@@ -1,0 +1,81 @@
+"""The reference of the specification: properties, checks, bounds and seeded bugs."""  # noqa: INP001  # conf.py puts this folder on the path; it is no package
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from pieces import code, table
+
+from spec.model.bounds import GROUPS
+from spec.model.checks import CHECKS
+from spec.model.mutants import MUTANTS
+from spec.properties import PROPERTIES
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.mutants.catalogue import MUTANTS as CODE_MUTANTS  # noqa: E402  # the tests are no installed package
+
+
+def properties() -> str:
+    """Every property and everything that checks it."""
+    return table(
+        ("property", "statement", "in the model", "in tests", "seeded bugs"),
+        [
+            (
+                code(each.name),
+                f"*Some time:* {each.statement}" if each.liveness else each.statement,
+                _several(check.name for check in CHECKS if each.name in check.properties),
+                _several(place.rpartition("/")[2] for place in each.checked_in),
+                _several(
+                    [mutant.name for mutant in MUTANTS if mutant.promise == each.name]
+                    + [mutant.name for mutant in CODE_MUTANTS if mutant.property == each.name]
+                ),
+            )
+            for each in PROPERTIES
+        ],
+    )
+
+
+def checks() -> str:
+    """Every run of the model checker."""
+    return table(
+        ("check", "model", "properties", "assumed"),
+        [(code(each.name), code(each.model), _several(each.properties), each.assumption) for each in CHECKS],
+    )
+
+
+def bounds() -> str:
+    """Every bound with its reason."""
+    return table(
+        ("where", "bound", "`make spec`", "`make spec-deep`", "reason"),
+        [
+            (code(group), code(bound.name), str(bound.quick), str(bound.deep), bound.reason)
+            for group, its in GROUPS.items()
+            for bound in its
+        ],
+    )
+
+
+def model_mutants() -> str:
+    """The seeded bugs of the declaration and the model."""
+    return table(
+        ("mutant", "in the", "bug", "caught by"),
+        [(code(each.name), each.kind(), each.bug, f"{code(each.promise)} in {code(each.check)}") for each in MUTANTS],
+    )
+
+
+def code_mutants() -> str:
+    """The seeded bugs of the real code."""
+    return table(
+        ("mutant", "bug", "property", "caught by"),
+        [
+            (code(each.name), each.bug, code(each.property), code(each.caught_by.rpartition("/")[2]))
+            for each in CODE_MUTANTS
+        ],
+    )
+
+
+def _several(names: Iterable[str]) -> str:
+    return "<br>".join(map(code, names))
