@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test packages drift lint types unit coverage scenarios docs generate bench lock clean help
+.PHONY: run test packages drift lint types unit coverage scenarios mutants docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -15,7 +15,7 @@ run: $(STAMP)
 test: packages $(STAMP)
 	@$(MAKE) --no-print-directory drift
 	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory coverage scenarios
+	@$(MAKE) --no-print-directory coverage scenarios mutants
 	@$(MAKE) --no-print-directory docs
 	@echo "all of it passed"
 
@@ -52,6 +52,10 @@ coverage: $(STAMP)
 # Load, races and crashes, without the weight of coverage on the server.
 scenarios: $(STAMP)
 	$(BIN)/python -m pytest tests/scenarios
+
+# Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
