@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 # What every server that the tests start writes down about itself; `make traces` holds it against the model.
 TRACES := $(CURDIR)/.traces
 
-.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep docs generate bench lock clean help
+.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep mutants docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -64,7 +64,7 @@ coverage: $(STAMP)
 spec: $(STAMP)
 	@$(MAKE) --no-print-directory drift
 	$(BIN)/interlock check --mutants
-	$(BIN)/python -m tests.mutants
+	@$(MAKE) --no-print-directory mutants
 
 # The same model with deeper bounds: minutes to hours, and several GiB.
 spec-deep: $(STAMP)
@@ -77,6 +77,10 @@ traces: $(STAMP)
 # Load, races and crashes, without the weight of coverage on the server.
 scenarios: $(STAMP)
 	$(BIN)/python -m pytest tests/scenarios
+
+# Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html

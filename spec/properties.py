@@ -123,6 +123,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         " signed head never speaks of more than is there.",
         (
             "tests/scenarios/test_process.py::test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged",
+            "tests/faults/test_power.py::test_what_was_acknowledged_is_there_after_a_power_cut",
             "tests/faults/test_disk.py::test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing",
             "tests/faults/test_head.py::test_after_a_kill_it_lags_and_never_leads",
             "tests/server/test_database.py::test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log",

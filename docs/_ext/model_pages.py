@@ -15,7 +15,7 @@ from spec.properties import PROPERTIES
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.mutants.catalogue import MUTANTS as CODE_MUTANTS  # noqa: E402  # the tests are no installed package
+from tests.mutants.catalogue import MUTANTS as CODE_MUTANTS  # the tests are no installed package
 
 
 def properties() -> str:

@@ -6,6 +6,7 @@ corrupt a database that a reader and a writer share.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,16 @@ def open_writer(path: Path) -> sqlite_utils.Database:
     ):
         connection.execute(f"PRAGMA {pragma}")
     return sqlite_utils.Database(connection, recursive_triggers=True)
+
+
+def finish_rollback(path: Path) -> None:
+    """Let SQLite undo what a process left half-done that died before the file was in WAL mode: only a writer can.
+
+    Without such a leftover (a ``-journal`` beside the file) nothing is opened.
+    """
+    if path.with_name(f"{path.name}-journal").exists():
+        with closing(sqlite.connect(str(path), isolation_level=None)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
 
 def open_reader(path: Path) -> sqlite_utils.Database:

@@ -14,7 +14,7 @@ import sqlite_utils
 
 from machine.errors import SurfaceFailed, SurfaceLocked
 from server.surface.accounts import AccountStore, SqliteAccounts
-from server.surface.engine import Error, open_reader, open_writer
+from server.surface.engine import Error, finish_rollback, open_reader, open_writer
 from server.surface.log import TransitionLog
 from server.surface.schema import migrate, refuse_foreign
 from server.surface.sqlite import ChainHead, Reader, SqliteLog
@@ -90,6 +90,7 @@ def _prepare(path: Path) -> sqlite_utils.Database:
     try:
         if path.exists() and path.stat().st_size:
             # Another program's file is left as it is: not switched to WAL, not made private.
+            finish_rollback(path)
             existing = open_reader(path)
             with closing(existing.conn):
                 refuse_foreign(existing)

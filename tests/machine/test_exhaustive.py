@@ -65,6 +65,9 @@ def _shape(session: Session, opinion: Opinion, now_ms: int) -> tuple[object, ...
         tuple(sorted(connection.connection_id for connection in session.connections)),
         max(session.idle_deadline_ms - now_ms, 0),
         max(session.absolute_deadline_ms - now_ms, 0),
+        # Where the second opinion differs the two are not the same, or a wrong clock would hide behind a right one.
+        max(opinion.deadline_ms - now_ms, 0),
+        max(opinion.absolute_from_ms + _POLICY.absolute_timeout_ms - now_ms, 0),
         rotated,
         min(sum(epoch == session.epoch for epoch, _ in opinion.tokens), 3),
     )

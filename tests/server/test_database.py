@@ -201,6 +201,25 @@ async def test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log(pat
         assert record_count_without_wal(killed, tmp_path / "after") == 5
 
 
+@asynchronous
+async def test_a_first_start_that_died_half_way_does_not_hinder_the_next(tmp_path: Path) -> None:
+    """It leaves a rollback journal, as the file was not in WAL mode yet."""
+    died = tmp_path / "died"
+    died.mkdir()
+    with closing(pysqlite3.connect(str(tmp_path / "interlock.db"), isolation_level=None)) as first:
+        first.execute("PRAGMA cache_size=1")
+        first.execute("BEGIN")
+        first.execute("CREATE TABLE half_way (text TEXT)")
+        first.executemany("INSERT INTO half_way VALUES (?)", [("x" * 4000,)] * 100)  # more than the cache takes
+        for name in ("interlock.db", "interlock.db-journal"):
+            shutil.copy(tmp_path / name, died)
+    async with open_surface(died, max_waiting=10, on_failure=pytest.fail) as surface:
+        await surface.log.append(Story().begin())
+        newest = await surface.log.newest()
+        assert newest is not None
+        assert newest.position == 1
+
+
 def record_count_without_wal(folder: Path, copy: Path) -> int:
     copy.mkdir()
     shutil.copy(folder / "interlock.db", copy)

@@ -18,6 +18,7 @@ from machine.errors import (
     VersionConflict,
 )
 from machine.ledger import Record
+from machine.session import Session
 from server.runtime.recovery import disconnect_orphans
 from server.runtime.sessions import Outcome, Sessions, commands
 from server.surface.log import Step
@@ -114,6 +115,32 @@ async def test_what_was_evicted_is_read_again_and_exact() -> None:
         now = await door.sessions.load(session.session_id)
         assert now.version == session.version + 3
         assert now == await door.log.load(session.session_id)
+
+
+@asynchronous
+async def test_what_was_read_before_a_command_is_not_remembered_after_it() -> None:
+    """A slow read of an evicted session, and a command that is quicker: the older session must not come back."""
+
+    class SlowReads(MemoryLog):
+        slow = False
+
+        async def load(self, session_id: str) -> Session | None:
+            session = await super().load(session_id)
+            if self.slow:
+                self.slow = False
+                await asyncio.sleep(0.05)
+            return session
+
+    log = SlowReads()
+    door = Door(log, cache_limit=1)
+    session = (await door.sessions.begin("anonymous")).session
+    await door.sessions.begin("anonymous")
+    log.slow = True
+    reading = asyncio.create_task(door.sessions.load(session.session_id))
+    await asyncio.sleep(0)
+    told = (await door.sessions.submit(session.session_id, *commands("ada", Touch()))).session.version
+    await reading
+    assert (await door.sessions.load(session.session_id)).version == told
 
 
 @asynchronous

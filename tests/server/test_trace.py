@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from machine.commands import Connect, Revoke, Touch
+from machine.commands import Authenticate, Connect, Revoke, Touch
 from machine.errors import SessionEnded, SettingsError
 from machine.session import Session
 from server.app import open_services
@@ -118,6 +118,42 @@ async def test_a_repeat_is_acknowledged_again_and_appended_once(tmp_path: Path) 
     told = lines(tmp_path / "trace.jsonl")
     for command in (once[0].command_id, twice[0].command_id):
         assert [line.kind for line in told if getattr(line, "command", "") == command] == ["append", "ack", "ack"]
+
+
+@asynchronous
+async def test_a_late_repeat_is_told_where_the_session_stands_now(tmp_path: Path) -> None:
+    """Also when the command itself would be refused by now, and what it recorded is read from the log."""
+    async with services_in(tmp_path) as services:
+        session = (await services.sessions.begin("anonymous")).session
+        login = commands("ada", Authenticate("ada", "password"))
+        await services.sessions.submit(session.session_id, *login)
+        await services.sessions.submit(session.session_id, *commands("ada", Touch()))
+        assert (await services.sessions.submit(session.session_id, *login)).session.version == 3
+
+
+@asynchronous
+async def test_an_anonymous_session_connects_nothing(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session = (await services.sessions.begin("anonymous")).session
+        wire = Wire(services, services.tokens.access_token(session))
+        running = wire.run()
+        wire.leave()
+        await running
+        assert await events(services, session) == ["create"]
+    assert wire.said == ["accept", "close 4401 not authenticated: the session is anonymous; log in first"]
+
+
+@asynchronous
+async def test_a_session_that_expires_closes_its_sockets(tmp_path: Path) -> None:
+    async with services_in(tmp_path, idle_timeout_s=0.2) as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await eventually(lambda: (now := services.sessions.cached(session.session_id)) and now.ended, within_s=2)
+        await asyncio.sleep(0)
+        wire.leave()
+        await running
+        assert wire.said[-1] == "close 4403 session ended: idle"
 
 
 @asynchronous

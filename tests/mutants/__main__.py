@@ -1,0 +1,103 @@
+"""The command: seed each bug into a copy of the sources, run who must catch it, and show the verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant, MutantError
+from tests.mutants.trial import Verdict, control, copy_sources, tail, try_all
+
+_COLUMNS: Final = (
+    TextColumn("[bold]{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("{task.fields[last]}"),
+)
+
+
+def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUTANTS) -> int:
+    """Try ``mutants``; the exit status is 0 if every one was caught."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--only", action="append", metavar="NAME", help="this mutant alone; may be given again")
+    parser.add_argument("--jobs", type=int, default=2, help="how many are tried at once (%(default)s)")
+    options = parser.parse_args(arguments)
+    if options.only:
+        unknown = set(options.only) - {mutant.name for mutant in mutants}
+        if unknown:
+            parser.error(
+                f"no such mutant: {', '.join(sorted(unknown))}; there are {', '.join(m.name for m in mutants)}"
+            )
+        mutants = [mutant for mutant in mutants if mutant.name in options.only]
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    began = time.monotonic()
+    try:
+        verdicts = _try_all(mutants, options.jobs, console)
+    except MutantError as error:
+        console.print(f"[bold red]{escape(str(error))}[/bold red]")
+        return 1
+    if not verdicts:
+        return 1
+    console.print(_table(verdicts))
+    loose = [verdict for verdict in verdicts if not verdict.caught]
+    for verdict in loose:
+        console.rule(f"[bold red]{verdict.mutant.name}[/bold red]: {escape(verdict.says)}")
+        console.print(f"{verdict.mutant.file}: {verdict.mutant.bug}\n{tail(verdict.run)}", markup=False)
+    caught = len(verdicts) - len(loose)
+    console.print(f"{caught} of {len(verdicts)} mutants caught in {time.monotonic() - began:.0f} s")
+    return int(bool(loose))
+
+
+def _try_all(mutants: Sequence[Mutant], jobs: int, console: Console) -> list[Verdict]:
+    """The verdicts, or none when what must fail on the mutants does not even pass without them."""
+    with (
+        tempfile.TemporaryDirectory(prefix="interlock-mutants-", ignore_cleanup_errors=True) as folder,
+        Progress(*_COLUMNS, console=console, transient=True) as progress,
+    ):
+        task = progress.add_task("control run", total=len(mutants), last="every node, without a mutant")
+        tree = copy_sources(Path(folder) / "control")
+        unmutated = control(tree, mutants)
+        if unmutated.status != 0:
+            console.print(f"[bold red]The control run failed[/bold red] (status {unmutated.status}):")
+            console.print(tail(unmutated), markup=False)
+            return []
+        progress.update(task, description="mutants", last="")
+
+        def done(verdict: Verdict) -> None:
+            progress.update(task, advance=1, last=f"{verdict.mutant.name}: {escape(verdict.says)}")
+
+        return try_all(tree, mutants, jobs=jobs, on_verdict=done)
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    table = Table(title="Mutants: bugs seeded into the real code")
+    for column in ("mutant", "property", "caught by"):
+        table.add_column(column, overflow="fold")
+    table.add_column("seconds", justify="right")
+    table.add_column("verdict", overflow="fold")
+    for verdict in verdicts:
+        mutant, style = verdict.mutant, "green" if verdict.caught else "bold red"
+        table.add_row(
+            mutant.name,
+            mutant.property,
+            escape(mutant.caught_by),
+            f"{verdict.run.seconds:.1f}",
+            f"[{style}]{escape(verdict.says)}[/{style}]",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

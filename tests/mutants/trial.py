@@ -1,0 +1,163 @@
+"""Trying mutants: a copy of the sources for each, one pytest node in it, and a verdict."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tests.mutants.mutant import Mutant, MutantError, apply
+
+ROOT: Final = Path(__file__).parents[2]
+LIMIT_S: Final = 60.0
+"""How long one mutant's node may take; the control run, of all nodes, has three times as long."""
+CAUGHT: Final = "caught"
+
+_COPIED: Final = ("spec", "machine", "server", "tests", "pyproject.toml")
+_ENVIRONMENT: Final = {
+    "COLUMNS": "200",
+    "HYPOTHESIS_PROFILE": "quick",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    # A mutant that leaves somebody waiting for ever is caught by the test's own limit.
+    "TEST_LIMIT_S": "5",
+}
+_TESTS_FAILED: Final = 1
+_TAIL: Final = 4000
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What pytest did. ``status`` is None when it ran out of time."""
+
+    status: int | None
+    output: str
+    seconds: float
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What became of one mutant. ``says`` is :data:`CAUGHT`, or why it does not count as caught."""
+
+    mutant: Mutant
+    says: str
+    run: Run
+
+    @property
+    def caught(self) -> bool:
+        return self.says == CAUGHT
+
+
+def copy_sources(folder: Path) -> Path:
+    """The sources, without what earlier runs left in them, in a new folder ``folder``."""
+    folder.mkdir()
+    for name in _COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def control(tree: Path, mutants: Iterable[Mutant]) -> Run:
+    """Run every node on the sources as they are. They must pass, or their failing later shows nothing."""
+    return run_nodes(tree, sorted({mutant.caught_by for mutant in mutants}), limit_s=3 * LIMIT_S)
+
+
+def try_all(
+    tree: Path, mutants: Sequence[Mutant], *, jobs: int, on_verdict: Callable[[Verdict], None]
+) -> list[Verdict]:
+    """The verdict on each of ``mutants``, in their order; ``tree`` is a copy that passed the control run.
+
+    Raises:
+        MutantError: one can't be made.
+    """
+    # All edits are tried first: a mutant that can't be made shall not show after a minute of others.
+    folders = []
+    for mutant in mutants:
+        folders.append(tree.with_name(mutant.name))
+        _link(tree, folders[-1])
+        apply(mutant, folders[-1])
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {
+            pool.submit(_try, mutant, folder): mutant.name for mutant, folder in zip(mutants, folders, strict=True)
+        }
+        verdicts = {}
+        for future in as_completed(futures):
+            verdicts[futures[future]] = future.result()
+            on_verdict(future.result())
+    return [verdicts[mutant.name] for mutant in mutants]
+
+
+def run_nodes(tree: Path, nodes: Sequence[str], *, limit_s: float = LIMIT_S) -> Run:
+    """Run ``nodes`` with pytest in ``tree``. Nothing it started is left running, also when the time is up."""
+    # The same examples each time: a mutant must not survive, or be caught, by luck.
+    options = ["-q", "-x", "--tb=short", "--hypothesis-seed=0", f"--basetemp={tree / '.tmp'}"]
+    # Of all plug-ins the one that is needed: the others take longer to load than most nodes to run.
+    options += ["-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "COV_", "PYTEST"))}
+    began = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options, *nodes],
+        cwd=tree,
+        env={**kept, **_ENVIRONMENT, "PYTHONPATH": str(tree)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        status: int | None
+        try:
+            output, _ = process.communicate(timeout=limit_s)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            output, _ = process.communicate()
+            status = None
+        finally:
+            _kill_group(process)
+    return Run(status, output, time.monotonic() - began)
+
+
+def tail(run: Run) -> str:
+    """The end of what pytest said."""
+    return run.output[-_TAIL:].strip()
+
+
+def judge(mutant: Mutant, run: Run) -> str:
+    """:data:`CAUGHT`, or why the mutant is not."""
+    if run.status is None:
+        return "ran out of time"
+    if run.status == 0:
+        return "SURVIVED"
+    if run.status != _TESTS_FAILED:
+        return f"no verdict: pytest ended with status {run.status}"
+    if mutant.says not in run.output:
+        return f"failed without saying {mutant.says!r}"
+    return CAUGHT
+
+
+def _try(mutant: Mutant, folder: Path) -> Verdict:
+    run = run_nodes(folder, [mutant.caught_by])
+    shutil.rmtree(folder, ignore_errors=True)
+    return Verdict(mutant, judge(mutant, run), run)
+
+
+def _link(tree: Path, folder: Path) -> None:
+    """A copy of ``tree`` that takes no room, with the bytecode that the control run compiled."""
+    if folder.exists():
+        raise MutantError(f"two mutants are called {folder.name}")
+    shutil.copytree(tree, folder, copy_function=os.link, ignore=shutil.ignore_patterns(".tmp", ".hypothesis"))
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
