@@ -178,19 +178,18 @@ async def test_every_deadline_is_kept_and_none_early_among_100_000_sessions() ->
 
 
 @asynchronous
-async def test_a_session_nearer_than_all_others_wakes_the_sleeper() -> None:
+async def test_a_session_nearer_than_all_others_wakes_the_sleeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.runtime.expiry._LONGEST_SLEEP_S", 3600.0)
     clock = SystemClock()
     server = Server(clock=clock)
     server.sessions._policy = msgspec.structs.replace(POLICY, idle_timeout_ms=50)
     running = asyncio.create_task(server.expiry.run())
     await asyncio.sleep(0)
-    began = time.monotonic()
     session = await server.begin()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (await server.sessions.load(session.session_id)).ended:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.005)
     running.cancel()
-    assert time.monotonic() - began < 0.9, "it did not sleep out its second"
 
 
 @asynchronous

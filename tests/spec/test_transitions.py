@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import new_class
 from typing import Any, ClassVar, Protocol, cast
 
@@ -13,6 +17,7 @@ from statemachine.exceptions import InvalidDefinition
 from spec.lifecycles import SESSION
 from spec.session import SessionGuards, SessionLifecycle
 from spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow, UnsupportedDeclaration, read
+from tests.support.source import ROOT
 
 
 def _asked(event: str, source: str | None) -> list[tuple[str, list[str]]]:
@@ -277,3 +282,21 @@ def test_a_guard_without_a_description_is_refused() -> None:
 
 def test_a_guard_is_written_as_it_is_asked() -> None:
     assert [str(GuardTerm("alive", expected)) for expected in (True, False)] == ["alive", "not alive"]
+
+
+def test_what_the_library_refuses_is_said_with_the_property_it_would_break(tmp_path: Path) -> None:
+    """Somebody lets the final state be left: there is nothing to check then, but a name for what is wrong."""
+    shutil.copytree(ROOT / "spec", tmp_path / "spec")
+    declaration = tmp_path / "spec" / "session.py"
+    text = declaration.read_text()
+    leaves = text.replace(
+        'created.to(authenticated, cond="alive"),', "created.to(authenticated) | expired.to(created),"
+    )
+    assert leaves != text
+    declaration.write_text(leaves)
+    done = subprocess.run(
+        [sys.executable, "-m", "spec.export", "--check"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "UnsupportedDeclaration: spec/session.py: Cannot declare transitions from final state" in done.stderr
+    assert "would break expired_absorbs" in done.stderr
