@@ -26,6 +26,7 @@ CYCLE: Final = "START OF CYCLE"
 """In a story of something that never happens: from here on it repeats."""
 
 _VECTOR_BYTES: Final = 4096
+_TOLD_LINE: Final = "@ "
 _TELLS: Final = re.compile(r"TELL\d\((\w+),")
 _TOLD: Final = re.compile(r"@@ told (\w+)")
 _PROGRESS: Final = re.compile(r"States=\s*([\d.e+]+)")
@@ -216,7 +217,7 @@ def _story(folder: Path) -> tuple[str, ...]:
     """
     replayed = subprocess.run(["./pan", "-r", "-S"], cwd=folder, capture_output=True, text=True, check=False).stdout
     lines = [line.strip() for line in replayed.splitlines()]
-    story = tuple(_step(line) for line in lines if line.startswith("@ ") or CYCLE in line)
+    story = tuple(_step(line) for line in lines if line.startswith(_TOLD_LINE) or CYCLE in line)
     if not story:
         raise SearchFailed("the trail of the counterexample tells nothing")
     return story
@@ -224,10 +225,10 @@ def _story(folder: Path) -> tuple[str, ...]:
 
 def _step(line: str) -> str:
     """A told step with names for numbers: of what it is, and of the promise that breaks."""
-    if not line.startswith("@ "):
+    if not line.startswith(_TOLD_LINE):
         return CYCLE
     names = step_names()
-    what, *rest = line.removeprefix("@ ").split()
+    what, *rest = line.removeprefix(_TOLD_LINE).split()
     name = names[int(what)]
     return " ".join([name, *([names[int(rest[0])]] if name == "broken" else rest)])
 

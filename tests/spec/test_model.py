@@ -234,3 +234,29 @@ def test_every_property_is_spoken_of_by_its_published_name() -> None:
         for name in re.findall(r"(?:PROMISE\(|promise_fold\(|ltl )(\w+)", path.read_text())
     }
     assert asserted - {"name"} <= names
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("error: max search depth too small", "max search depth too small"),
+        ("pan: out of memory", "out of memory"),
+        ("", "the verifier said nothing"),
+        ("Segmentation fault", "Segmentation fault"),
+        ("State-vector 40 byte, depth reached 9, errors: 1", "the verifier reports an error and has no trail"),
+    ],
+)
+def test_what_the_verifier_could_not_finish_is_not_a_result(
+    monkeypatch: pytest.MonkeyPatch, said: str, why: str
+) -> None:
+    monkeypatch.setattr("spec.model.spin._run", lambda *_: said)
+    with pytest.raises(SearchFailed, match=why):
+        verify(Program("durability.pml", tiny("durability")), timeout_s=60)
+
+
+def test_a_counterexample_that_tells_nothing_is_not_a_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spec.model.spin._TOLD_LINE", "no such line")
+    check, broken = program(find("ack_before_sync"))
+    assert check.name == "durability"
+    with pytest.raises(SearchFailed, match="the trail of the counterexample tells nothing"):
+        verify(broken, timeout_s=60)
