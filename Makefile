@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 # What every server that the tests start writes down about itself; `make traces` holds it against the model.
 TRACES := $(CURDIR)/.traces
 
-.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep model mutants docs generate bench lock clean help
+.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -62,7 +62,11 @@ coverage: $(STAMP)
 
 # make spec  the declaration checked: drift, the model, and every seeded bug
 spec: $(STAMP)
-	@$(MAKE) --no-print-directory --keep-going drift model mutants
+	@$(MAKE) --no-print-directory --keep-going drift walk model mutants
+
+# Every reachable session of a small world, and every command put to each: the real decide and evolve.
+walk: $(STAMP)
+	$(BIN)/python -m pytest --quiet --no-header --tb=short tests/machine/test_exhaustive.py
 
 model: $(STAMP)
 	$(BIN)/interlock check --mutants

@@ -112,9 +112,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         connections.close_all(Close("internal_error"))
 
     # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
-    _check_head(settings)
+    has_head = _check_head(settings)
     async with (
-        open_trace(settings.trace, settings.node) as trace,
+        open_trace(settings) as trace,
         open_surface(data, max_waiting=settings.log_queue, on_failure=stop, on_commit=trace.appended) as surface,
     ):
         keys = load_keys(data / "keys")
@@ -126,10 +126,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=trace
         )
         await trace_missed(surface.log, trace)
+        newest = await surface.log.newest()
+        if newest is not None and not has_head:
+            _log.warning("head.missing", path=str(settings.head_path), newest_record=newest.receipt.position)
         keeper = HeadKeeper(
-            settings.head_path,
-            lambda receipt: sign_head(receipt, keys.signing, clock.now_ms()),
-            await surface.log.newest(),
+            settings.head_path, lambda receipt: sign_head(receipt, keys.signing, clock.now_ms()), newest
         )
         surface.afterwards.push_async_callback(keeper.close)
         sessions.subscribe(keeper.observe)
@@ -175,8 +176,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             passwords.close()
 
 
-def _check_head(settings: Settings) -> None:
-    """Begin only on the log that the last head was signed for. Without a head there is nothing to compare.
+def _check_head(settings: Settings) -> bool:
+    """Begin only on the log that the last head was signed for; whether there is a head. Without, nothing is compared.
 
     Raises:
         HeadRefused: the head is not good, or the log is another; the message says what to do.
@@ -192,6 +193,7 @@ def _check_head(settings: Settings) -> None:
             " say), remove this file and start again. If not, somebody changed them: keep everything as it is, and look at"
             " it with `interlock verify`"
         ) from None
+    return text is not None
 
 
 async def _add_headers(message: Message, scope: Scope) -> None:

@@ -102,6 +102,11 @@ def replay(session: str, data: Path, at: tuple[str, int] | None, *, as_json: boo
     help="The signed head to compare the log with; if not given, interlock.head beside the log.",
 )
 @click.option(
+    "--require-head",
+    is_flag=True,
+    help="Exit status 1, too, when there is no head or its signature was not checked: nothing else shows a tail cut off.",
+)
+@click.option(
     "--receipt",
     "receipts",
     metavar="TEXT",
@@ -111,11 +116,12 @@ def replay(session: str, data: Path, at: tuple[str, int] | None, *, as_json: boo
         " are read from standard input, one a line, as text or as JSON objects with position and digest."
     ),
 )
-def verify(log: Path | None, data: Path, head: Path | None, receipts: tuple[str, ...]) -> None:
+def verify(log: Path | None, data: Path, head: Path | None, receipts: tuple[str, ...], *, require_head: bool) -> None:
     """Check a whole log in one pass.
 
     Checked: the digest chain, gapless versions, every transition against the declaration, the current state of every
-    session against its history, and the end of the log against its signed head, if there is one beside it.
+    session against its history, the end of the log against its signed head, if there is one beside it, and the file
+    and its indexes, by SQLite itself.
 
     LOG is the database file or its folder. Exit status 0: all is as the server wrote it. 1: it is not, and the first
     fault is named. 2: it can't be read.
@@ -125,7 +131,8 @@ def verify(log: Path | None, data: Path, head: Path | None, receipts: tuple[str,
     # The variable speaks of the server's own log, and not of one that is named.
     configured = os.environ.get("INTERLOCK_HEAD") if log is None else None
     with errors_as_messages():
-        sys.exit(run(log or data, head or (Path(configured) if configured else None), receipts, sys.stdin))
+        place = head or (Path(configured) if configured else None)
+        sys.exit(run(log or data, place, receipts, sys.stdin, require_head=require_head))
 
 
 @click.command()

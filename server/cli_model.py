@@ -96,7 +96,7 @@ def trace(files: tuple[Path, ...], *, one_log: bool) -> None:
     if one_log:
         logs: Iterable[tuple[str, list[list[bytes]]]] = [("the log", [_lines(path) for path in paths])]
     else:
-        logs = ((path.name, [_lines(path)]) for path in paths)
+        logs = ((str(path), [_lines(path)]) for path in paths)
     try:
         with _progress("reading", 1 if one_log else len(paths)) as (done, _):
             outcome = validate(logs, advance=lambda _name: done())

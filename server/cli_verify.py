@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from machine.errors import HeadRefused, LedgerFault, ReceiptMalformed, SettingsError, SurfaceFailed
 from machine.explain import broken_head, broken_receipt
@@ -19,24 +20,32 @@ from server.cli_errors import EXIT_FAULT
 from server.guard.heads import check_head, read_head
 from server.guard.keys import load_public_keys
 from server.settings import HEAD_NAME
-from server.surface.archive import Archive, open_archive
+from server.surface.archive import Archive, FileDamaged, integrity_check, open_archive
 from server.surface.head import read_text
 
+_WAITING: Final = "records read; waiting for SQLite's check of the file and its indexes"
+_IN_MAIN: Final = "*** in database main ***\n"
 _PLACE: Final = "every one declared and in its place"
 
 
 class _Signed(msgspec.Struct, frozen=True):
-    """What is known of the log's head: ``receipt`` if there is one that can be compared, and ``note`` in any case."""
+    """What is known of the log's head: ``receipt`` if there is one that can be compared, and ``note`` in any case.
+
+    ``checked``: it is signed by the keys beside the log.
+    """
 
     receipt: Receipt | None
     note: str
+    checked: bool = False
 
 
-def run(place: Path, given_head: Path | None, receipts: Iterable[str], stdin: Iterable[str]) -> int:
+def run(
+    place: Path, given_head: Path | None, receipts: Iterable[str], stdin: Iterable[str], *, require_head: bool
+) -> int:
     """Check the log at ``place``, say what is found, and return the exit status.
 
     ``given_head``: where the head lies, if it is not beside the log. ``receipts``: to be shown in the log, ``-`` for those
-    on ``stdin``.
+    on ``stdin``. ``require_head``: that there is no head whose signature was checked is a fault, too.
 
     Raises:
         ReceiptMalformed, SurfaceFailed: what is asked for can't be read.
@@ -46,24 +55,29 @@ def run(place: Path, given_head: Path | None, receipts: Iterable[str], stdin: It
     faults = []
     # Before the log: beside a running server both grow, and the head never says more than the log holds.
     try:
-        signed = _signed(place if place.is_dir() else place.parent, given_head)
+        signed = _signed(place if place.is_dir() else place.parent, given_head, required=require_head)
+        if require_head and not signed.checked:
+            faults.append(
+                f"[bold red]fault[/bold red]: a head with a checked signature is required: {escape(signed.note)}"
+            )
     except HeadRefused as refused:
         signed = _Signed(None, "")
         faults.append(f"[bold red]fault[/bold red]: {escape(str(refused))}")
-    with open_archive(place) as archive:
-        total = archive.record_count()
-        fault = _first_fault(archive, total, err)
-        if fault is not None:
-            faults.insert(0, f"[bold red]fault[/bold red] at {escape(str(fault))}")
+    with open_archive(place) as archive, integrity_check(place) as checking:
+        fault, damage = _first_fault(archive, checking, err)
+        found = [f"[bold red]fault[/bold red] at {escape(str(fault))}"] if fault else []
+        found += [f"[bold red]fault[/bold red]: {escape(_damaged(damage))}"] if damage else []
+        faults[:0] = found
         if signed.receipt is not None:
-            broken = broken_head(signed.receipt, archive.receipt_at(signed.receipt.position), total)
-            faults += [f"[bold red]fault[/bold red]: {broken}"] if broken else []
+            broken = _compared(archive, signed.receipt, broken_head)
+            faults += [f"[bold red]fault[/bold red]: {escape(broken)}"] if broken else []
         for receipt in wanted:
-            broken = _broken(archive, receipt, total, fault)
+            broken = _broken(archive, receipt, fault)
             if broken:
-                faults.append(f"[bold red]receipt[/bold red] {receipt.position}: {broken}")
+                faults.append(f"[bold red]receipt[/bold red] {receipt.position}: {escape(broken)}")
             else:
                 out.print(_held(archive, receipt), soft_wrap=True)
+        total = 0 if faults else archive.record_count()
     for line in faults:
         err.print(line, soft_wrap=True)
     if faults:
@@ -72,29 +86,50 @@ def run(place: Path, given_head: Path | None, receipts: Iterable[str], stdin: It
     return 0
 
 
-def _first_fault(archive: Archive, total: int, console: Console) -> LedgerFault | None:
-    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("verify", total=total)
+def _first_fault(
+    archive: Archive, checking: Future[list[str]], console: Console
+) -> tuple[LedgerFault | None, list[str]]:
+    """The first fault in the records, and what SQLite finds wrong with the file."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeRemainingColumn(), TimeElapsedColumn())
+    fault = None
+    with Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("verifying", total=_count_for_show(archive))
+        try:
             for position in archive.verify():
                 progress.update(task, completed=position)
-    except LedgerFault as fault:
-        return fault
-    return None
+        except LedgerFault as found:
+            fault = found
+        progress.update(task, description=_WAITING)
+        return fault, checking.result()
 
 
-def _signed(folder: Path, given: Path | None) -> _Signed:
+def _count_for_show(archive: Archive) -> int | None:
+    try:
+        return archive.record_count()
+    except FileDamaged:
+        return None
+
+
+def _damaged(found: list[str]) -> str:
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    # Of a damaged page SQLite says first in which database it lies, on a line of its own.
+    return f"the database file is damaged: {found[0].removeprefix(_IN_MAIN).splitlines()[0]}{more}"
+
+
+def _signed(folder: Path, given: Path | None, *, required: bool) -> _Signed:
     """The head that belongs to the log in ``folder``, and whose word it is.
 
     Raises:
         HeadRefused: it is garbled, or not signed by the keys beside the log.
-        SurfaceFailed: there is none where the caller said that there is.
+        SurfaceFailed: there is none where the caller said that there is, and none is ``required``.
     """
     path = given or folder / HEAD_NAME
     try:
         text = read_text(path)
         if text is None:
+            if required:
+                return _Signed(None, f"there is none at {path}")
             if given is not None:
                 raise SurfaceFailed(f"no head at {path}")
             return _Signed(None, "no signed head says where it ends")
@@ -110,7 +145,7 @@ def _signed(folder: Path, given: Path | None) -> _Signed:
         head = check_head(text, public)
     except HeadRefused as refused:
         raise HeadRefused(f"{path}: {refused}") from None
-    return _Signed(head.receipt, f"signed up to record {head.position} at {rfc3339(head.iat * 1000)}")
+    return _Signed(head.receipt, f"signed up to record {head.position} at {rfc3339(head.iat * 1000)}", checked=True)
 
 
 def _wanted(texts: Iterable[str], stdin: Iterable[str]) -> Iterator[Receipt]:
@@ -140,9 +175,19 @@ def _from_line(line: str) -> Receipt:
         raise ReceiptMalformed(f"a JSON object with position and digest: {error}") from None
 
 
-def _broken(archive: Archive, receipt: Receipt, total: int, fault: LedgerFault | None) -> str | None:
+def _compared(
+    archive: Archive, receipt: Receipt, explain: Callable[[Receipt, Receipt | None, int], str | None]
+) -> str | None:
+    """What ``explain`` says of ``receipt`` and what the log has in its place, or that there is no telling."""
+    try:
+        return explain(receipt, archive.receipt_at(receipt.position), archive.record_count())
+    except FileDamaged as damaged:
+        return f"record {receipt.position} can't be compared: {damaged}"
+
+
+def _broken(archive: Archive, receipt: Receipt, fault: LedgerFault | None) -> str | None:
     """Why ``receipt`` is not shown, or None."""
-    broken = broken_receipt(receipt, archive.receipt_at(receipt.position), total)
+    broken = _compared(archive, receipt, broken_receipt)
     if broken is None and fault is not None and receipt.position >= fault.position:
         return f"not shown: the log is not what was written from record {fault.position} on"
     return broken

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,24 +20,47 @@ import structlog
 from machine.errors import SettingsError
 from machine.ledger import Record
 from server.ids import new_id
-from spec.model.lines import Ack, Append, Close, Drop, Line, Open, Recover
+from server.settings import Settings
+from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
 
 _log = structlog.get_logger("interlock.trace")
 
 _APPEND: Final = b'{"kind":"append",'
+_RECOVER: Final = b'{"kind":"recover",'
+_BEGINNING: Final = b'{"kind":"'
+_LONGEST: Final = 1 << 20
+_OTHERS: Final = ("interlock.db", "interlock.db-wal", "interlock.db-shm", "interlock.db-journal", "interlock.lock")
 _encoder: Final = msgspec.json.Encoder()
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a trace holds already. ``position``: the log's last when its last record or recovery was written, 0 if it has none.
+
+    ``last``: its last record. ``recovered``: some life came as far as its ``recover``.
+    """
+
+    position: int = 0
+    last: Append | None = None
+    recovered: bool = False
 
 
 class Untraced:
     """A trace that nobody asked for: every call does nothing."""
 
-    def begin(self) -> int | None:
-        """Open the file; return the position of the last record it tells of, 0 when it is new, None when there is none.
+    def begin(self) -> Told | None:
+        """Open the file and return what it holds, None when there is none. What is in it is left as it is.
 
         Raises:
-            SettingsError: the file can't be used.
+            SettingsError: the file can't be used, or is not a trace.
         """
         return None
+
+    def go_on(self, newest: Record | None, at_last: Record | None) -> None:
+        """Write from now on. ``newest``: the log's last record; ``at_last``: the one where the trace has its last.
+
+        Raises:
+            SettingsError: the trace is of another log; nothing was written.
+        """
 
     def missed(self, records: Sequence[Record], position: int) -> None:
         """``records``, none of them traced, were durable before this life; the log has been read up to ``position``."""
@@ -70,21 +94,67 @@ class Trace(Untraced):
         self._path = path
         self._node = node
         self._life = new_id("life")
+        self._told = Told()
         self._position = 0
         self._descriptor = -1
         self._writable = False
 
-    def begin(self) -> int | None:
+    def look(self) -> None:
+        """Refuse, before anything is opened for writing, a file that is not a trace.
+
+        Raises:
+            SettingsError: it is none.
+        """
+        try:
+            # Not opened yet: opening a pipe or a device may do something.
+            if not stat.S_ISREG(self._path.stat().st_mode):
+                raise SettingsError(f"the trace {self._path} can't be used: it is not a regular file")
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._refused(error) from error
+        try:
+            _read(descriptor)
+        except (OSError, ValueError, TraceFault) as error:
+            raise self._refused(error) from error
+        finally:
+            os.close(descriptor)
+
+    def begin(self) -> Told | None:
         """See :meth:`Untraced.begin`."""
+        self.look()
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._cut()
-            self._position = _last_position(self._descriptor)
-            self._writable = True
-        except (OSError, msgspec.MsgspecError) as error:
+            self._told = _read(self._descriptor)
+        except (OSError, ValueError, TraceFault) as error:
             self.close()
-            raise SettingsError(f"the trace {self._path} can't be used: {error}") from error
-        return self._position
+            raise self._refused(error) from error
+        return self._told
+
+    def go_on(self, newest: Record | None, at_last: Record | None) -> None:
+        """See :meth:`Untraced.go_on`."""
+        told, last = self._told, self._told.last
+        end = newest.position if newest else 0
+        if told.position > end:
+            raise self._of_another(f"it tells of position {told.position}, and the log ends at {end}")
+        if last is not None:
+            move = at_last.transition if at_last is not None and at_last.position == last.position else None
+            if move is None or (move.session_id, move.version, move.command_id) != (
+                last.session,
+                last.version,
+                last.command,
+            ):
+                raise self._of_another(
+                    f"it has command {last.command} as version {last.version} of session {last.session} at position"
+                    f" {last.position}, and the log has another record there"
+                )
+        try:
+            self._cut()
+        except OSError as error:
+            raise self._refused(error) from error
+        self._position = told.position
+        self._writable = True
 
     def missed(self, records: Sequence[Record], position: int) -> None:
         """See :meth:`Untraced.missed`."""
@@ -128,6 +198,19 @@ class Trace(Untraced):
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+    def _refused(self, error: Exception) -> SettingsError:
+        if isinstance(error, TraceFault):
+            why = f"{error}; a new file, an empty one, or a trace of this log is needed"
+        else:
+            why = str(error)
+        return SettingsError(f"the trace {self._path} can't be used: {why}")
+
+    def _of_another(self, why: str) -> SettingsError:
+        return SettingsError(
+            f"the trace {self._path} can't be used: it is of another log, or of a newer copy of this one: {why}. Name a file of"
+            " its own for this log"
+        )
 
     def _append(self, record: Record, *, late: bool) -> Append:
         move = record.transition
@@ -173,22 +256,58 @@ class Trace(Untraced):
                 os.ftruncate(self._descriptor, end)
 
 
-def _last_position(descriptor: int) -> int:
-    """The position of the last record that the file tells of; 0 when it tells of none."""
+def _read(descriptor: int) -> Told:
+    """What the trace holds. A last line that was torn is passed over.
+
+    Raises:
+        TraceFault, ValueError: it is not a trace.
+    """
     size = os.fstat(descriptor).st_size
     if not size:
-        return 0
+        return Told()
     with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as text:
-        start = text.rfind(_APPEND)
-        if start < 0:
-            return 0
-        return msgspec.json.decode(text[start : text.find(b"\n", start)], type=Append).position
+        end = text.rfind(b"\n") + 1
+        # A file without a line end within reason has no line that a server wrote.
+        parse(text[: text.find(b"\n", 0, _LONGEST) + 1])
+        if not _BEGINNING.startswith(torn := text[end : end + len(_BEGINNING)]):
+            raise ValueError(f"it ends with {torn!r}, which is no line of a trace; nothing was changed")
+
+        def last(beginning: bytes) -> AnyLine | None:
+            start = text.rfind(beginning, 0, end)
+            return None if start < 0 else parse(text[start : text.find(b"\n", start)])
+
+        record, recover = last(_APPEND), last(_RECOVER)
+    positions = [line.position for line in (record, recover) if isinstance(line, Append | Recover)]
+    return Told(max(positions, default=0), record if isinstance(record, Append) else None, recover is not None)
+
+
+def _refuse_what_is_in_use(path: Path, settings: Settings) -> None:
+    """The files of the server itself are no place for a trace, whether they are there already or not."""
+    data, head = Path(settings.data), settings.head_path
+    used = [*(data / name for name in _OTHERS), head, head.with_name(f"{head.name}.new")]
+    real = path.resolve()
+    if (data / "keys").resolve() in (real, *real.parents) or any(
+        real == other.resolve() or (other.exists() and path.exists() and path.samefile(other)) for other in used
+    ):
+        raise SettingsError(f"the trace {path} can't be used: the server keeps something else there")
 
 
 @asynccontextmanager
-async def open_trace(path: str, node: str) -> AsyncIterator[Untraced]:
-    """The trace that setting ``trace`` asks for, until the context ends; :meth:`Untraced.begin` opens its file."""
-    trace = Trace(Path(path), node) if path else Untraced()
+async def open_trace(settings: Settings) -> AsyncIterator[Untraced]:
+    """The trace that setting ``trace`` asks for, until the context ends; :meth:`Untraced.begin` opens its file.
+
+    Raises:
+        SettingsError: something is there that is not a trace. Nothing was written yet.
+    """
+    trace = Untraced()
+    if settings.trace:
+        path = Path(settings.trace)
+        try:
+            _refuse_what_is_in_use(path, settings)
+        except (OSError, RuntimeError) as error:
+            raise SettingsError(f"the trace {path} can't be used: {error}") from error
+        trace = Trace(path, settings.node)
+        trace.look()
     try:
         yield trace
     finally:

@@ -20,13 +20,20 @@ _PAGE = 1024
 async def trace_missed(log: TransitionLog, trace: Untraced) -> None:
     """Begin ``trace`` with what the log holds and it does not: a killed process did not live to write it.
 
-    A new trace of a log that has records tells of the sessions that live; those that ended never appear again.
+    A new trace of a log that has records tells of the sessions that live; those that ended never appear again. It is new
+    until a life came as far as to recover.
+
+    Raises:
+        SettingsError: the trace can't be used, or is of another log.
     """
-    position = trace.begin()
-    if position is None:
+    told = trace.begin()
+    if told is None:
         return
+    # Those after the place before, so that the first is the one in that place.
+    at_last = await log.after(told.last.position - 1, 1) if told.last is not None and told.last.position else []
+    trace.go_on(await log.newest(), at_last[0] if at_last else None)
+    position, of_all = told.position, told.recovered
     living = {session_id for _, session_id in await log.live_deadlines()}
-    of_all = position > 0
     while records := await log.after(position, _PAGE):
         position = records[-1].position
         trace.missed([r for r in records if of_all or r.transition.session_id in living], position)

@@ -34,7 +34,11 @@ _LIMIT: Final = 255
 
 
 class Numbers(NamedTuple):
-    """One line as numbers. ``kind`` as ``trace.pml`` counts them; 0 stands for what a line of that kind does not have."""
+    """One line as numbers. ``kind`` as ``trace.pml`` counts them; 0 stands for what a line of that kind does not have.
+
+    ``first``: of its command, ``fresh``: of its connection this is the first line. ``elsewhere``: a connect in another node's
+    name, or the start of a life that was over. ``claim`` of a start: it has a former self to recover from.
+    """
 
     kind: int
     event: int = 0
@@ -49,6 +53,7 @@ class Numbers(NamedTuple):
     late: int = 0
     first: int = 0
     elsewhere: int = 0
+    fresh: int = 0
 
 
 _START: Final = Numbers(1)
@@ -86,14 +91,19 @@ def abstract(session: Sequence[Sequence[AnyLine]]) -> Abstract:
         numbers: list[Numbers] = []
         origin: list[int] = []
         life = ""
+        lives: set[str] = set()
         recoveries = {line.life for line in lines if isinstance(line, Recover)}
         for index, line in enumerate(lines):
             if line.life != life:
                 # A life that goes on with a session of its former self has to recover first; a new session knows no former.
-                numbers.append(_START._replace(claim=bool(life) or line.life in recoveries))
+                former = bool(life) or line.life in recoveries or (isinstance(line, Append) and line.late)
+                numbers.append(_START._replace(claim=former, elsewhere=line.life in lives))
                 origin.append(index)
                 life = line.life
-            numbers.append(_numbers(line, facts, tabs, commands, index))
+                lives.add(life)
+            number = _numbers(line, facts, tabs, commands, index)
+            # Between nodes nothing says who speaks first; there a number is given once.
+            numbers.append(number if single else number._replace(first=False, fresh=False))
             origin.append(index)
         nodes.append(tuple(numbers))
         origins.append(tuple(origin))
@@ -168,7 +178,7 @@ def _connection(line: AnyLine) -> str | None:
 
 def _numbers(line: AnyLine, facts: _Facts, tabs: _Slots, commands: _Slots, index: int) -> Numbers:
     connection = _connection(line)
-    tab = tabs.number(connection, index)[0] if connection is not None else 0
+    tab, fresh = tabs.number(connection, index) if connection is not None else (0, False)
     match line:
         case Recover():
             return Numbers(2)
@@ -188,10 +198,11 @@ def _numbers(line: AnyLine, facts: _Facts, tabs: _Slots, commands: _Slots, index
                 late=line.late,
                 first=first,
                 elsewhere=not line.late and line.event == "connect" and line.data["node"] != line.node,
+                fresh=fresh,
             )
         case Ack():
             command, first = commands.number(line.command, index)
             return Numbers(4, command=command + 1, version=line.version, view=line.view, first=first)
         case Open():
-            return Numbers(5, tab=tab, view=line.view)
-    return Numbers(6, tab=tab, view=line.view)
+            return Numbers(5, tab=tab, view=line.view, fresh=fresh)
+    return Numbers(6, tab=tab, view=line.view, fresh=fresh)

@@ -61,9 +61,10 @@ CHECKS: Final[tuple[Check, ...]] = (
             "view_monotonic",
             "no_early_expiry",
             "revocation_fence",
+            "rotation",
         ),
         SAFETY,
-        "None about timing: any task may be slow for ever.",
+        "None about timing: any task may be slow for ever. An intent's check and its effect are one step.",
         ("WITH_INTENTS",),
     ),
     Check(
@@ -79,7 +80,8 @@ CHECKS: Final[tuple[Check, ...]] = (
         "rotation.pml",
         ("rotation",),
         ROTATION,
-        "Honest browsers come back within the grace, and no request is under way for as long as an access token lives.",
+        "Honest browsers come back within the grace, and neither request nor answer is under way for as long as an access"
+        " token lives.",
     ),
     Check(
         "durability",

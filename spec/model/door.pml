@@ -7,7 +7,8 @@ inline decide(n, event_, tab_, command_, claim) {
   if
   :: node[n].target != STATE_none ->
        TELL6(decide_, n, event_, tab_, node[n].target, node[n].view, command_);
-       PROMISE(no_early_expiry, !RENEWS(event_) || node[n].cache.left > 0 || node[n].cache.state == STATE_expired);
+       PROMISE(no_early_expiry, !NEEDS_LIFE(event_) || node[n].cache.left > 0 || node[n].cache.state == STATE_expired);
+       PROMISE(rotation, event_ != EVENT_refresh || claim);
        node[n].at = DECIDED; node[n].event = event_; node[n].tab = tab_; node[n].command = command_;
 #ifdef MUTANT_ack_before_append
        acknowledge(n, node[n].view + 1)
@@ -93,6 +94,7 @@ inline repeat(n, command_) {
   TELL4(repeat_, n, recorded[command_], version, command_);
   promises_of_ack(n, recorded[command_], command_);
   answered = answered || command_ == 1;
+  end_acknowledged = end_acknowledged || node[n].cache.state == STATE_expired;
 #endif
   forget(n)
 }

@@ -26,7 +26,8 @@
 #define HAS(set, tab) (((set) >> (tab)) & 1)
 #define COUNT4(set) (((set) & 1) + (((set) >> 1) & 1) + (((set) >> 2) & 1) + (((set) >> 3) & 1))
 #define OWNED(fold) (fold.own[0] | fold.own[1])
-#define RENEWS(event) ((event) == EVENT_authenticate || (event) == EVENT_reauthenticate || (event) == EVENT_touch)
+/* What an overdue session refuses: everything but its own end, and that a connection is gone. */
+#define NEEDS_LIFE(event) (!ENDS(event) && (event) != EVENT_create && (event) != EVENT_disconnect)
 #define ENDS(event) ((event) == EVENT_revoke || (event) == EVENT_expire)
 
 /* What a prefix of the log amounts to: the session. `left` counts the deadlines still ahead: each renewal sets a later one,

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FIELDS = 13 };
+enum { FIELDS = 14 };
 #define LOOK_0 look(0, now.session, now.taken[0])
 #define LOOK_1 look(1, now.session, now.taken[1])
 #define FINISHED finished(now.session, now.taken[0], now.taken[1])
@@ -14,7 +14,7 @@ enum { FIELDS = 13 };
 
 typedef struct { int limit; int count[2]; int *line[2]; } Session;
 
-extern unsigned char kind, l_event, l_tab, l_command, l_source, l_target, l_alive, l_claim, l_late, l_first, l_elsewhere, limit;
+extern unsigned char kind, l_event, l_tab, l_command, l_source, l_target, l_alive, l_claim, l_late, l_first, l_elsewhere, l_fresh, limit;
 extern short l_version, l_view;
 
 static Session *sessions;
@@ -63,7 +63,7 @@ static int look(int n, int s, int taken) {
   const int *line = sessions[s].line[n] + taken * FIELDS;
   kind = line[0]; l_event = line[1]; l_tab = line[2]; l_command = line[3]; l_version = line[4]; l_view = line[5];
   l_source = line[6]; l_target = line[7]; l_alive = line[8]; l_claim = line[9]; l_late = line[10]; l_first = line[11];
-  l_elsewhere = line[12];
+  l_elsewhere = line[12]; l_fresh = line[13];
   limit = sessions[s].limit;
   return 1;
 }

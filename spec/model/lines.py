@@ -92,7 +92,7 @@ class TraceFault(Exception):
     """The first line that the declaration does not allow.
 
     ``line`` counts from 1 within the trace of ``node``; ``property`` is a name of :mod:`spec.properties`, or ``format`` for
-    a line that can't be read; ``sentence`` says what is wrong.
+    a line that can't be read or can't be where it is; ``sentence`` says what is wrong.
     """
 
     def __init__(self, line: int, node: str, promise: str, sentence: str) -> None:

@@ -119,6 +119,30 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "old_token_refreshes_anonymously",
+        "Any refresh token of an anonymous session is exchanged.",
+        "lifecycle",
+        "rotation",
+        (
+            (
+                'created.to(created, internal=True, cond=["alive", "rotation_current"])',
+                'created.to(created, internal=True, cond="alive")',
+            ),
+        ),
+    ),
+    Mutant(
+        "connects_when_overdue",
+        "A session whose deadline has passed may connect.",
+        "lifecycle",
+        "no_early_expiry",
+        (
+            (
+                'authenticated.to(connected, cond=["alive", "below_connection_limit"])',
+                'authenticated.to(connected, cond="below_connection_limit")',
+            ),
+        ),
+    ),
+    Mutant(
         "never_expires",
         "A connected session has no expiry.",
         "expires_or_renewed",

@@ -20,7 +20,6 @@ Token reply[3];          /* under way back */
 Token stolen;
 
 bool thief_acted;        /* a stolen token has reached the server */
-byte exchanged;          /* how often the current rotation was exchanged: it must be once */
 
 #define SAME(token) (token.epoch == epoch && token.nth == current)
 #define BEFORE(token) (token.epoch == epoch && token.nth + 1 == current)
@@ -42,7 +41,8 @@ inline unset(token) { token.there = false; token.epoch = 0; token.nth = 0 }
 #define REPEATED(token) (BEFORE(token) && recent)
 #endif
 #endif
-#define STATE (revoked -> STATE_expired : STATE_authenticated)
+byte living;              /* whichever state the session is in while it lives */
+#define STATE (revoked -> STATE_expired : living)
 #define ACCEPTED(token) (NEXT(STATE, EVENT_refresh, true, true, true, true, true, CURRENT(token)) != STATE_none)
 
 /* The server answers the token that party `who` presents. */
@@ -59,7 +59,6 @@ inline serve(who) {
        PROMISE(rotation, BEFORE(request[who]) && recent);
 #ifdef MUTANT_repeat_rotates
        current++;
-       PROMISE(rotation, false);
 #endif
        set(reply[who], epoch, current)
   :: !ACCEPTED(request[who]) && !revoked && !REPEATED(request[who]) && request[who].epoch == epoch && request[who].nth < current ->
@@ -72,23 +71,19 @@ inline serve(who) {
   fi
 }
 
-/* A tab sends what the jar holds; its request may arrive, arrive twice, or be lost; so may the answer. Assumed: a request is
- * not under way for as long as an access token lives, so that none is overtaken by two exchanges. */
+/* A tab sends what the jar holds; its request may arrive, arrive twice, or be lost; so may the answer. Assumed: neither
+ * request nor answer is under way for as long as an access token lives, so that none is overtaken by two exchanges. */
 #define OUTDATED(token) (token.there && (token.epoch < jar.epoch || token.nth < jar.nth))
 proctype Tab(byte who) {
   do
   :: atomic { !revoked && jar.there && !request[who].there && !reply[who].there && current < ROTATIONS &&
-             !OUTDATED(request[1 - who]) ->
+             !OUTDATED(request[1 - who]) && !OUTDATED(reply[1 - who]) ->
        set(request[who], jar.epoch, jar.nth); TELL2(send, who, jar.nth) }
   :: atomic { request[who].there -> serve(who); if :: unset(request[who]) :: true fi }
   :: atomic { request[who].there -> TELL2(lose, who, 0); unset(request[who]) }
   :: atomic { reply[who].there ->
-       /* A cookie is simply set: the last answer to arrive is what the jar holds, unless an older one of the chain comes late. */
-       if
-       :: reply[who].epoch > jar.epoch || (reply[who].epoch == jar.epoch && reply[who].nth > jar.nth) ->
-            set(jar, reply[who].epoch, reply[who].nth)
-       :: else
-       fi;
+       /* A cookie is simply set: the last answer to arrive is what the jar holds. */
+       set(jar, reply[who].epoch, reply[who].nth);
        TELL2(receive, who, reply[who].nth);
        unset(reply[who]) }
   :: atomic { reply[who].there -> TELL2(lose, who, 1); unset(reply[who]) }
@@ -115,7 +110,8 @@ proctype Login() {
 }
 
 /* The grace passes. Assumed of honest browsers: not while one still holds, or has under way, the token before. */
-#define HONEST_BEHIND (BEFORE(jar) || (request[0].there && BEFORE(request[0])) || (request[1].there && BEFORE(request[1])))
+#define BEHIND(token) (token.there && BEFORE(token))
+#define HONEST_BEHIND (BEHIND(jar) || BEHIND(request[0]) || BEHIND(request[1]) || BEHIND(reply[0]) || BEHIND(reply[1]))
 proctype Grace() {
   do
   :: atomic { recent && (thief_acted || !HONEST_BEHIND) -> recent = false; TELL2(grace_ends, current, 0) }
@@ -124,6 +120,7 @@ proctype Grace() {
 
 init {
   atomic {
+    if :: living = STATE_created :: living = STATE_authenticated :: living = STATE_connected fi;
     set(jar, 0, 0);
     run Tab(0); run Tab(1); run Login(); run Grace();
 #ifndef WITHOUT_THIEF

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from spec.lifecycles import SESSION
-from spec.model.lines import Ack, Append, Close, Drop, Open
+from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
 
 FINAL: Final = frozenset(state.name for state in SESSION.states if state.final)
 _ROWS: Final = {(row.event, row.source, row.target): row.guards for row in SESSION.transitions}
@@ -32,16 +32,67 @@ class Broken(Exception):
 class Process:
     """One trace's server process: its number among the traces, and what its lines have said of itself.
 
-    ``names``: what the node was called, in this life or before. ``recovered``: this life has written its ``recover``.
+    ``names``: what the node was called, in this life or before; ``node``: what it is called in this one. ``spoken``: this
+    life has written a line that is not a late record; ``recovered``: it has written its ``recover``. ``position``: the last
+    one of the log that any line of the trace named.
     """
 
-    __slots__ = ("life", "names", "number", "recovered")
+    __slots__ = ("_lives", "life", "names", "node", "number", "position", "recovered", "spoken")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.names: set[str] = set()
+        self.node = ""
         self.life = ""
+        self.spoken = False
         self.recovered = False
+        self.position = 0
+        self._lives: set[str] = set()
+
+    def begin_life(self, line: AnyLine) -> None:
+        """The first line of another life.
+
+        Raises:
+            Broken: that life is over.
+        """
+        self.node = line.node
+        if line.life in self._lives:
+            raise Broken("crashed_recovers", f"life {line.life} of {line.node} goes on after another one has begun")
+        self._lives.add(line.life)
+        self.life = line.life
+        self.names.add(line.node)
+        self.spoken = self.recovered = False
+
+    def say(self, line: AnyLine) -> None:
+        """What a line says of the process that wrote it, whatever session it is of.
+
+        Raises:
+            Broken: it has another name, it is late or early in this life, or it goes back in the log.
+        """
+        if line.node != self.node:
+            raise Broken("format", f"the line is of {line.node}, in life {line.life} of {self.node}")
+        if isinstance(line, Append):
+            if line.position <= self.position:
+                raise Broken("format", f"position {line.position} comes after position {self.position}")
+            self.position = line.position
+            if line.late:
+                if self.spoken:
+                    raise Broken(
+                        "crashed_recovers",
+                        f"{line.node} tells of a late record when life {line.life} has done something already",
+                    )
+                return
+        elif isinstance(line, Recover):
+            if line.position < self.position:
+                raise Broken(
+                    "format", f"{line.node} recovered at position {line.position}, before position {self.position}"
+                )
+            self.position = line.position
+        elif not self.recovered and not isinstance(line, Ack):
+            raise Broken(
+                "crashed_recovers", f"{_socket(line)} is told of in life {line.life}, which has not recovered yet"
+            )
+        self.spoken = True
 
 
 class Ended:
@@ -87,18 +138,20 @@ class Fold:
     """One session as its durable records amount to it, and what each process has said of it.
 
     ``past`` holds (state, owners) after version ``first`` and each one since, as far back as a process may still speak of.
-    ``owners`` says which node each connection belongs to; it is replaced, never changed. ``sockets`` says which process
-    holds each open one. ``bounds[n]``: process n has told version so and so and may tell none before it; -1: it has told
-    nothing.
+    ``owners`` says which node each connection belongs to; it is replaced, never changed. ``known`` has every connection there
+    ever was, and whether it was ever open. ``sockets`` says which process holds each open one. ``bounds[n]``: process n has
+    told version so and so and may tell none before it; -1: it has told nothing.
     """
 
     __slots__ = (
         "absolute_deadline_ms",
+        "at_ms",
         "bounds",
         "commands",
         "epoch",
         "first",
         "idle_deadline_ms",
+        "known",
         "owners",
         "past",
         "policy",
@@ -113,6 +166,7 @@ class Fold:
     def __init__(self, session_id: str, processes: int) -> None:
         self.session_id = session_id
         self.version = 0
+        self.at_ms = 0
         self.state: str | None = None
         self.subject: str | None = None
         self.epoch = 0
@@ -121,6 +175,7 @@ class Fold:
         self.absolute_deadline_ms = 0
         self.policy: dict[str, int] = {}
         self.owners: dict[str, str] = {}
+        self.known: dict[str, bool] = {}
         self.commands: dict[str, int] = {}
         self.sockets: dict[str, Process] = {}
         self.bounds = [_NEVER] * processes
@@ -175,17 +230,19 @@ class Fold:
         elif line.target in FINAL:
             owners = {}
         self._check_declared(line, owners)
+        if line.at_ms < self.at_ms:
+            raise Broken("format", f"{line.event} was recorded at {line.at_ms}, after a record of {self.at_ms}")
         fold = FOLDS.get(line.event)
         if fold is not None:
             fold(self, line.data, line.at_ms)
+        self.at_ms = line.at_ms
         self.owners = owners
         self.state = line.target
         self.version = line.version
         self.commands[line.command] = line.version
         self.past.append((line.target, owners))
         number = process.number
-        if self.bounds[number] == _NEVER:
-            self.bounds[number] = 0
+        self.bounds[number] = max(self.bounds[number], 0)
         if len(self.past) > _KEPT:
             self._forget()
 
@@ -223,6 +280,9 @@ class Fold:
             )
         if line.connection in self.sockets:
             raise Broken("single_owner", f"{_socket(line)} opens, and is open already")
+        if self.known[line.connection]:
+            raise Broken("single_owner", f"{_socket(line)} opens again after it was gone")
+        self.known[line.connection] = True
         self.sockets[line.connection] = process
 
     def gone(self, line: Close | Drop, process: Process) -> None:
@@ -255,6 +315,9 @@ class Fold:
             raise Broken("single_owner", f"{line.node} recorded a connect in the name of {node}")
         if connection_id in self.owners:
             raise Broken("single_owner", f"connection {connection_id} connects and is {self.owners[connection_id]}'s")
+        if connection_id in self.known:
+            raise Broken("single_owner", f"connection {connection_id} connects again after it was disconnected")
+        self.known[connection_id] = False
         return {**self.owners, connection_id: node}
 
     def _disconnected(self, line: Append) -> dict[str, str]:

@@ -26,6 +26,9 @@ CYCLE: Final = "START OF CYCLE"
 """In a story of something that never happens: from here on it repeats."""
 
 _VECTOR_BYTES: Final = 4096
+# What timeout(1) exits with when the time is up, and when its command was killed.
+_TIMED_OUT: Final = 124
+_KILLED: Final = 137
 _TOLD_LINE: Final = "@ "
 _TELLS: Final = re.compile(r"TELL\d\((\w+),")
 _TOLD: Final = re.compile(r"@@ told (\w+)")
@@ -170,9 +173,10 @@ def _call(command: list[str], folder: Path) -> str:
 
 def _run(command: list[str], folder: Path, timeout_s: float, progress: Callable[[int], None]) -> str:
     lines: list[str] = []
-    # timeout(1) ends it, as reading its output here would wait for ever.
+    # timeout(1) ends it, as reading its output here would wait for ever; and it ends with the thread that waits for it.
+    bound = ["setpriv", "--pdeathsig", "KILL"]
     with subprocess.Popen(  # noqa: S603  # our own commands
-        ["timeout", "--signal=KILL", str(timeout_s), *command],  # noqa: S607  # of coreutils
+        [*bound, "timeout", str(timeout_s), *bound, *command],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -184,8 +188,10 @@ def _run(command: list[str], folder: Path, timeout_s: float, progress: Callable[
             if found := _PROGRESS.search(line):
                 progress(int(float(found[1])))
     output = "".join(lines)
-    if process.returncode in {-9, 137}:
+    if process.returncode == _TIMED_OUT:
         raise SearchFailed(f"not finished within {timeout_s:g} s")
+    if process.returncode in {-9, _KILLED}:
+        raise SearchFailed("it was killed, perhaps for want of memory")
     return output
 
 

@@ -16,13 +16,15 @@ c_decl {
 
 /* The line at hand, set by LOOK; not part of the state. */
 hidden byte kind, l_event, l_tab, l_command, l_source, l_target;
-hidden byte l_alive, l_claim, l_late, l_first, l_elsewhere;
+hidden byte l_alive, l_claim, l_late, l_first, l_elsewhere, l_fresh;
 hidden short l_version, l_view;
 hidden byte limit;
 
 int session;                     /* which session's lines */
 int taken[2];                    /* how many of each node's */
 bool recovering[2];
+bool begun[2];                   /* this life has written more than what its former self could not */
+SET used, opened;                /* connections that have connected, and whose socket has opened */
 bool possible = true;
 
 /* Spin takes no call in an expression; these are macros of lines.h. */
@@ -34,17 +36,21 @@ bool possible = true;
 
 inline take(n) {
   if :: l_first -> recorded[l_command] = 0 :: else fi;
+  if :: l_fresh -> used = used & ~BIT(l_tab); opened = opened & ~BIT(l_tab) :: else fi;
   if
   :: kind == LINE_start ->
-       crash(n); recover(n); recovering[n] = l_claim
+       PROMISE(crashed_recovers, !l_elsewhere);
+       crash(n); recover(n); recovering[n] = l_claim; begun[n] = false
   :: kind == LINE_recover ->
        PROMISE(crashed_recovers, recovering[n]);
        PROMISE(orphan_reaped, durable.own[n] == 0);
        recovering[n] = false
-  :: kind == LINE_append && l_late -> take_append(n)
+  :: kind == LINE_append && l_late ->
+       PROMISE(crashed_recovers, !begun[n]);
+       take_append(n)
   :: kind > LINE_recover && !(kind == LINE_append && l_late) ->
-       PROMISE(crashed_recovers, kind != LINE_append || !recovering[n] ||
-                                 (l_event == EVENT_disconnect && HAS(durable.own[n], l_tab)));
+       PROMISE(crashed_recovers, !recovering[n] || kind == LINE_ack ||
+                                 (kind == LINE_append && l_event == EVENT_disconnect && HAS(durable.own[n], l_tab)));
        if
        :: kind == LINE_append ->
             PROMISE(no_lost_update, l_view == version);
@@ -57,13 +63,15 @@ inline take(n) {
        :: kind == LINE_open ->
             PROMISE(view_monotonic, l_view >= node[n].view);
             PROMISE(cache_is_fold, l_view == node[n].view);
-            if :: possible -> open_socket(n, l_tab) :: else fi
+            PROMISE(single_owner, !HAS(opened, l_tab));
+            if :: possible -> open_socket(n, l_tab); opened = opened | BIT(l_tab) :: else fi
        :: kind == LINE_close ->
             PROMISE(view_monotonic, l_view >= node[n].view);
             PROMISE(cache_is_fold, l_view == node[n].view);
             if :: possible -> lose_socket(n, l_tab) :: else fi
        fi
   fi;
+  if :: kind != LINE_start && !(kind == LINE_append && l_late) -> begun[n] = true :: else fi;
   if :: possible -> taken[n] = taken[n] + 1; c_code { taken_one(now.session, now.taken[0], now.taken[1]); } :: else fi
 }
 
@@ -78,6 +86,8 @@ inline take_append(n) {
   if
   :: possible ->
        promises_of_append(n, l_event, l_tab, l_target, version, l_command);
+       PROMISE(single_owner, l_event != EVENT_connect || !HAS(used, l_tab));
+       if :: l_event == EVENT_connect -> used = used | BIT(l_tab) :: else fi;
        if :: possible -> record(n, l_event, l_tab, l_target, version, l_command) :: else fi
   :: else
   fi
@@ -87,7 +97,8 @@ inline next_session() {
   crash(0); crash(1); clear(durable); version = 0; possible = true;
   for (command_slot : 0 .. COMMANDS) { recorded[command_slot] = 0 }
   command_slot = 0;
-  recovering[0] = false; recovering[1] = false; taken[0] = 0; taken[1] = 0;
+  used = 0; opened = 0;
+  recovering[0] = false; recovering[1] = false; begun[0] = false; begun[1] = false; taken[0] = 0; taken[1] = 0;
   session = session + 1
 }
 byte command_slot;

@@ -143,7 +143,8 @@ class _Checker:
         try:
             self._judge(line, reader.process)
         except Broken as broken:
-            raise TraceFault(reader.number, line.node, broken.property, broken.sentence) from None
+            # The name that the life has: the line may be in another.
+            raise TraceFault(reader.number, reader.process.node, broken.property, broken.sentence) from None
         reader.advance()
 
     def waits(self, line: AnyLine) -> bool:
@@ -159,6 +160,7 @@ class _Checker:
     def _judge(self, line: AnyLine, process: Process) -> None:
         if line.life != process.life:
             self._begin_life(line, process)
+        process.say(line)
         if isinstance(line, Recover):
             self._recover(line, process)
             return
@@ -178,9 +180,7 @@ class _Checker:
         self._settle(fold)
 
     def _begin_life(self, line: AnyLine, process: Process) -> None:
-        process.life = line.life
-        process.names.add(line.node)
-        process.recovered = False
+        process.begin_life(line)
         for fold in list(self.sessions.values()):
             fold.begin_life(process)
             self._settle(fold)

@@ -116,6 +116,11 @@ class Validation(msgspec.Struct, frozen=True):
     faults: tuple[str, ...]
 
 
+def _log(asked: str) -> int:
+    """The number of the log that a session asked about is of."""
+    return int(asked.partition(_OF)[0])
+
+
 def _unheard(_name: str) -> None:
     """The progress that nobody asked for."""
 
@@ -130,11 +135,13 @@ def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[s
         SpinMissing, SearchFailed: the model could not be asked.
     """
     faults: list[str] = []
-    traces = lines = sessions = too_wide = 0
-    condemned: set[str] = set()
+    traces = lines = number = 0
+    condemned: set[int] = set()
     asked: list[tuple[str, Session]] = []
-    for name, texts in logs:
+    names: list[str] = []
+    for number, (name, texts) in enumerate(logs):
         advance(name)
+        names.append(name)
         traces += len(texts)
         lines += sum(map(len, texts))
         try:
@@ -143,18 +150,23 @@ def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[s
             faults.append(f"{name}: {fault}")
             if fault.property == "format":
                 continue
-            condemned.add(name)
-        asked += [(f"{name}{_OF}{session_id}", session) for session_id, session in by_session(texts).items()]
+            condemned.add(number)
+        asked += [(f"{number}{_OF}{session_id}", session) for session_id, session in by_session(texts).items()]
     with matcher() as folder:
         judgement = judge(folder, asked)
-    rejected = {rejection.session_id.partition(_OF)[0] for rejection in judgement.rejections}
+    rejected = {_log(rejection.session_id) for rejection in judgement.rejections}
+    unasked = {_log(session_id) for session_id in judgement.too_wide}
     for rejection in judgement.rejections:
         at = ", ".join(f"{line.kind} by {line.node}" for line in rejection.stuck)
-        faults.append(f"{rejection.session_id}: the model has no execution that goes on with {at}: {rejection.promise}")
-    faults += [f"{name}: the rules accept it, the model does not" for name in sorted(rejected - condemned)]
-    faults += [f"{name}: the model accepts it, the rules do not" for name in sorted(condemned - rejected)]
-    sessions, too_wide = judgement.sessions, len(judgement.too_wide)
-    return Validation(traces, lines, sessions, judgement.different, too_wide, tuple(faults))
+        where = f"{names[_log(rejection.session_id)]}{_OF}{rejection.session_id.partition(_OF)[2]}"
+        faults.append(f"{where}: the model has no execution that goes on with {at}: {rejection.promise}")
+    faults += [f"{names[log]}: the rules accept it, the model does not" for log in sorted(rejected - condemned)]
+    faults += [
+        f"{names[log]}: the model accepts it, the rules do not" for log in sorted(condemned - rejected - unasked)
+    ]
+    if judgement.sessions == len(judgement.too_wide) > 0:
+        faults.append("the model was asked about no session: each holds more at a time than it can tell apart")
+    return Validation(traces, lines, judgement.sessions, judgement.different, len(judgement.too_wide), tuple(faults))
 
 
 def _chunk(waiting: list[Asked]) -> tuple[list[Asked], list[Asked]]:

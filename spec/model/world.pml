@@ -37,7 +37,7 @@ proctype Door(byte n) {
        if :: claim = true :: event == EVENT_reauthenticate || event == EVENT_refresh -> claim = false fi;
        d_step { decide(n, event, 0, command, claim); count_decision(n); event = 0; command = 0; claim = false } }
   :: atomic { node[n].up && node[n].at == IDLE && decided < DECISIONS && MAY_ASK(n) ->
-       /* Connections are alike: the second asks after the first has. */
+       /* The second connection asks after the first has; they are alike but for what else their ids may name. */
        if :: command = 1 :: asked_first -> command = 2 fi;
        d_step {
          decide(n, EVENT_connect, CONNECTION(command), command, true);
@@ -104,7 +104,8 @@ proctype Clock() {
   od
 }
 
-/* An intent on an open socket is executed under a check of the log itself, not of the node's view of it. */
+/* An intent on an open socket is executed under a check of the log itself, not of the node's view of it. Assumed: check and
+ * effect are one step, as in one transaction of the log's database. */
 #ifdef MUTANT_no_fence
 #define FENCE(n) (node[n].cache.state == STATE_connected)
 #else
@@ -145,8 +146,8 @@ init {
 }
 
 /* Liveness, each under weak fairness of every task above; a run has one claim. */
+#define STRANDED(tab) (HAS(OWNED(durable) & ~(node[0].open | node[1].open), tab))
 #define open_sockets (node[0].open | node[1].open)
-#define arriving_sockets (node[0].arriving | node[1].arriving)
 #ifdef CLAIM_expires_or_renewed
 ltl expires_or_renewed { [] ((version > 0) -> <> (durable.state == STATE_expired)) }
 #endif
@@ -154,7 +155,7 @@ ltl expires_or_renewed { [] ((version > 0) -> <> (durable.state == STATE_expired
 ltl expired_closes { [] ((durable.state == STATE_expired) -> <> [] (open_sockets == 0)) }
 #endif
 #ifdef CLAIM_orphan_reaped
-ltl orphan_reaped { [] ((durable.state == STATE_connected && open_sockets == 0) -> <> (durable.state != STATE_connected || open_sockets != 0)) }
+ltl orphan_reaped { [] (STRANDED(0) -> <> !STRANDED(0)) && [] (STRANDED(1) -> <> !STRANDED(1)) }
 #endif
 #ifdef CLAIM_views_catch_up
 ltl views_catch_up { <> [] (node[0].up && node[1].up && node[0].view == version && node[1].view == version) }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,6 +46,12 @@ def until(condition: Callable[[], bool], within_s: float = 10) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def told(server: ServerProcess, event: str) -> list[dict[str, Any]]:
+    """What a server that ran with ``log_json`` logged of ``event``."""
+    rows = [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    return [row for row in rows if row["event"] == event]
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +196,22 @@ def test_a_start_refuses_and_says_what_to_do(data: Path, spoil: Callable[[Path],
 
 def test_data_of_an_older_version_has_no_head_and_gets_one(data: Path) -> None:
     (data / "interlock.head").unlink()
-    with running_server(data):
+    with running_server(data, log_json=True) as server:
         until((data / "interlock.head").exists)
     assert head_of(data).position == SESSIONS
+    (missing,) = told(server, "head.missing")
+    assert (missing["level"], missing["path"], missing["newest_record"]) == (
+        "warning",
+        str(data / "interlock.head"),
+        SESSIONS,
+    )
+
+
+def test_neither_an_empty_log_nor_one_with_its_head_misses_a_head(tmp_path: Path) -> None:
+    for _ in range(2):
+        with running_server(tmp_path / "data", log_json=True) as server:
+            begin(server)
+        assert not told(server, "head.missing")
 
 
 def test_a_head_that_lags_is_what_a_crash_leaves(data: Path) -> None:
@@ -223,6 +243,5 @@ def test_a_head_that_cannot_be_written_stops_nothing_and_is_told_once(tmp_path: 
         elsewhere.mkdir()
         until((elsewhere / "the.head").exists)
         assert head_of(server.data, elsewhere / "the.head").position == 5
-    told = [json.loads(line) for line in server.log_path.read_text().splitlines()]
-    (failed,) = [row for row in told if row["event"] == "head.failed"]
+    (failed,) = told(server, "head.failed")
     assert (failed["level"], "No such file" in failed["error"]) == ("error", True)

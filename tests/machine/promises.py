@@ -244,6 +244,27 @@ PROMISES: Final[dict[str, Callable[[Step], None]]] = {
 
 
 def check_all(step: Step) -> None:
-    """Hold ``step`` against every promise."""
-    for check in PROMISES.values():
-        check(step)
+    """Hold ``step`` against every promise.
+
+    Raises:
+        AssertionError: one is broken: its name, and what was done to which session.
+    """
+    for name, check in PROMISES.items():
+        try:
+            check(step)
+        except AssertionError as broken:
+            raise AssertionError(f"{name} is broken. {_told(step)}") from broken
+
+
+def _told(step: Step) -> str:
+    """The step in words, after all that led to it."""
+    lines = [
+        f"{number:3}. {each.event}: {each.source or 'no session'} → {each.target}, at {each.at_ms} ms: {each.data}"
+        for number, each in enumerate(step.log, 1)
+    ]
+    became = f"became {step.transition.target}" if step.transition else f"was refused (guard {step.guard})"
+    command = step.command.data
+    lines.append(
+        f"  →  {command.event} at {step.now_ms} ms, in state {step.before.state or 'no session'}, {became}: {command}"
+    )
+    return "\n".join(["The session so far, and the step:", *lines])

@@ -65,7 +65,7 @@ def test_the_nodes_of_one_log_are_judged_together() -> None:
 def test_a_bad_trace_is_named_by_line_and_property() -> None:
     done = interlock("trace", _TRACES / "bad" / "an-orphan-is-left.jsonl")
     assert done.returncode == 1
-    assert "fault an-orphan-is-left.jsonl: line 15 of node-1: orphan_reaped: " in done.stderr
+    assert "an-orphan-is-left.jsonl: line 15 of node-1: orphan_reaped: " in done.stderr
 
 
 def test_a_folder_of_no_traces_is_not_good(tmp_path: Path) -> None:

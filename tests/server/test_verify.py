@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server.cli import main
+from server.surface.archive import integrity_check
+from server.surface.engine import open_reader
+from tests.bench.figure import Bench
+from tests.bench.population import Population, write
 from tests.support.client import hello, logged_in
 from tests.support.log import records
 from tests.support.server import ServerProcess, running_server
@@ -212,6 +217,129 @@ def test_what_was_done_to_the_log_is_found_and_explained(
     outcome = verify(folder)
     assert (outcome.exit_code, outcome.stdout) == (1, "")
     assert re.fullmatch(words, outcome.stderr.splitlines()[0]), outcome.stderr
+
+
+def _page_size(file: bytearray) -> int:
+    return int.from_bytes(file[16:18], "big")
+
+
+def _place(folder: Path, position: int, *, in_index: bool) -> tuple[bytearray, int]:
+    """The database file, and where the command id of the record at ``position`` ends: in its unique index, or in the record."""
+    with closing(open_reader(folder / "interlock.db").conn) as log:
+        (command,) = log.execute("SELECT command_id FROM transitions WHERE position = ?", (position,)).fetchone()
+        (page,) = log.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_transitions_2'"
+        ).fetchone()
+    file = bytearray((folder / "interlock.db").read_bytes())
+    found = [match.end() - 1 for match in re.finditer(re.escape(command.encode()), file)]
+    (place,) = [place for place in found if (place // _page_size(file) == page - 1) == in_index]
+    return file, place
+
+
+def _flip_in_an_index(folder: Path) -> None:
+    file, place = _place(folder, 3, in_index=True)
+    file[place] ^= 1
+    (folder / "interlock.db").write_bytes(file)
+
+
+def _flip_to_no_text(folder: Path) -> None:
+    file, place = _place(folder, 3, in_index=False)
+    file[place] = 0xFF
+    (folder / "interlock.db").write_bytes(file)
+
+
+def _projection_to_no_text(folder: Path) -> None:
+    with shell(folder) as log:
+        log.execute("UPDATE sessions SET subject = CAST(x'61ff62' AS TEXT) WHERE reason = 'logout'")
+
+
+NO_TEXT = r"a column holds a text that is not valid UTF-8"
+
+DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a byte of an index": (
+        _flip_in_an_index,
+        r"fault: the database file is damaged: row 3 missing from index sqlite_autoindex_transitions_2(, and \d+ more)?",
+    ),
+    "a byte of a text": (_flip_to_no_text, rf"fault at record 3: {NO_TEXT}"),
+    "a byte of the projection": (
+        _projection_to_no_text,
+        rf"fault at record \d+: the projection of session \w+ can't be read: {NO_TEXT}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGED.values(), ids=DAMAGED)
+def test_what_became_of_the_file_is_found_and_explained(
+    folder: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(folder)
+    outcome = verify(folder)
+    assert (outcome.exit_code, outcome.stdout) == (1, "")
+    assert re.fullmatch(words, outcome.stderr.splitlines()[0]), outcome.stderr
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["in the middle", "at the end"])
+def test_a_page_that_is_no_page_is_a_fault_at_its_first_record(tmp_path: Path, *, last: bool) -> None:
+    write(Bench(tmp_path, quick=True, say=lambda _text: None), tmp_path, Population(20, 10))
+    with closing(open_reader(tmp_path / "interlock.db").conn) as log:
+        commands = [each for (each,) in log.execute("SELECT command_id FROM transitions ORDER BY position")]
+    file = bytearray((tmp_path / "interlock.db").read_bytes())
+    size = _page_size(file)
+    # Records are written before their index entries are, and lie with their data: {"..."} follows the command id.
+    pages = [re.search(re.escape(each.encode()) + rb"\{", file).start() // size for each in commands]  # type: ignore[union-attr]
+    page = pages[-1 if last else 100]
+    file[page * size : page * size + 8] = b"\xff" * 8
+    (tmp_path / "interlock.db").write_bytes(file)
+    outcome = verify(tmp_path, "--receipt", f"{len(commands)}.{'ab' * 32}")
+    assert (outcome.exit_code, outcome.stdout) == (1, "")
+    first, second, *rest = outcome.stderr.splitlines()
+    malformed = r"the database file is damaged there \(database disk image is malformed\)"
+    assert re.fullmatch(rf"fault at record {pages.index(page) + 1}: {malformed}", first)
+    assert second.startswith("fault: the database file is damaged")
+    said = (
+        r"record 200 can't be compared: the database file is damaged there" if last else "record 200 has another digest"
+    )
+    assert rest[-1].startswith(f"receipt 200: {said}")
+
+
+def test_a_schema_that_is_no_text_can_not_be_read(folder: Path) -> None:
+    file = folder / "interlock.db"
+    file.write_bytes(file.read_bytes().replace(b"CREATE TABLE transitions", b"CREATE TAB\xffE transitions"))
+    outcome = verify(folder)
+    assert outcome.exit_code == 2
+    assert outcome.stderr == f"interlock: {folder}/interlock.db can't be read: malformed database schema\n"
+
+
+def test_a_check_that_takes_longer_than_the_records_is_broken_off_with_the_command(folder: Path) -> None:
+    with integrity_check(folder) as checking:
+        assert checking.result() == []
+    with pytest.raises(KeyError), integrity_check(folder):
+        raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "words"),
+    [
+        ("head", (), r"there is none at {folder}/interlock\.head"),
+        ("head", ("--head", "{folder}/nowhere"), r"there is none at {folder}/nowhere"),
+        (
+            "keys",
+            (),
+            r"its head says record \d+, and the signature was not checked: there are no keys in {folder}/keys",
+        ),
+    ],
+)
+def test_a_head_may_be_required(folder: Path, spoil: str, arguments: tuple[str, ...], words: str) -> None:
+    assert verify(folder, "--require-head").exit_code == 0
+    if spoil == "head":
+        cut(folder, len(records(folder)) - 1)
+        (folder / "interlock.head").unlink()
+    else:
+        shutil.rmtree(folder / "keys")
+    outcome = verify(folder, "--require-head", *(each.format(folder=folder) for each in arguments))
+    assert (outcome.exit_code, outcome.stdout) == (1, "")
+    said = "fault: a head with a checked signature is required: " + words.format(folder=re.escape(str(folder)))
+    assert re.fullmatch(said + "\n", outcome.stderr), outcome.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from spec.lifecycles import SESSION
+from spec.model import spin
 from spec.model.bounds import GROUPS, described
 from spec.model.checks import CHECKS
 from spec.model.mutants import MUTANTS, Mutant, mutated, program
@@ -38,9 +39,9 @@ def ask(tmp_path: Path, expression: str) -> list[int]:
         )
     )
     (tmp_path / "ask.pml").write_text(f"{expression}\ninit {{ d_step {{\n{cases}\n}} }}\n")
-    spin = shutil.which("spin")
-    assert spin
-    said = subprocess.run([spin, "-T", "ask.pml"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    command = shutil.which("spin")
+    assert command
+    said = subprocess.run([command, "-T", "ask.pml"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     return [int(number) for number in re.findall(r"= (\d+)", said)]
 
 
@@ -260,3 +261,13 @@ def test_a_counterexample_that_tells_nothing_is_not_a_story(monkeypatch: pytest.
     assert check.name == "durability"
     with pytest.raises(SearchFailed, match="the trail of the counterexample tells nothing"):
         verify(broken, timeout_s=60)
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(137, "it was killed, perhaps for want of memory"), (124, "not finished within")]
+)
+def test_how_a_search_ended_early_is_told_apart(tmp_path: Path, status: int, why: str) -> None:
+    (tmp_path / "pan").write_text(f"#!/bin/sh\nexit {status}\n")
+    (tmp_path / "pan").chmod(0o700)
+    with pytest.raises(SearchFailed, match=why):
+        spin._run(["./pan"], tmp_path, 60, print)

@@ -74,6 +74,18 @@ BAD = (
     ("a-kind-nobody-knows", "format", "node-1", 5),
     ("a-field-that-is-missing", "format", "node-1", 5),
     ("data-of-another-event", "format", "node-1", 4),
+    ("a-late-record-in-the-middle-of-a-life", "crashed_recovers", "node-1", 15),
+    ("a-late-record-after-one-of-its-own-life", "crashed_recovers", "node-1", 15),
+    ("a-socket-opens-before-the-recovery", "crashed_recovers", "node-1", 13),
+    ("a-socket-closes-before-the-recovery", "crashed_recovers", "node-1", 13),
+    ("a-socket-is-dropped-before-the-recovery", "crashed_recovers", "node-1", 13),
+    ("a-life-that-comes-back", "crashed_recovers", "node-1", 18),
+    ("a-connection-that-connects-again", "single_owner", "node-1", 15),
+    ("a-socket-that-opens-again", "single_owner", "node-1", 13),
+    ("a-position-that-does-not-rise", "format", "node-1", 15),
+    ("a-recovery-behind-its-own-records", "format", "node-1", 17),
+    ("a-node-that-changes-its-name", "format", "node-1", 7),
+    ("a-clock-that-goes-back", "format", "node-1", 15),
     ("two-nodes-decide-on-one-version", "versions_gapless", "node-2", 2),
     ("a-node-waits-for-a-record-that-never-comes", "acknowledged_logged", "node-2", 3),
     ("a-socket-opens-on-another-node", "open_guard", "node-2", 2),
@@ -130,6 +142,14 @@ def test_every_property_is_one_that_is_published() -> None:
         (
             "an-orphan-is-left",
             "node-1 has recovered, but session s1 still holds connection w2 of it",
+        ),
+        (
+            "a-node-that-changes-its-name",
+            "the line is of node-9, in life life-1 of node-1",
+        ),
+        (
+            "a-life-that-comes-back",
+            "life life-1 of node-1 goes on after another one has begun",
         ),
         (
             "an-expiry-before-the-deadline",

@@ -130,6 +130,12 @@ def test_more_at_a_time_than_the_model_can_tell_apart_is_said(folder: Path) -> N
     assert judge(folder, [("s", [narrow.lines, [], []])]).too_wide == ("s",)  # three nodes
 
 
+def test_a_heap_about_which_the_model_is_asked_nothing_is_not_good() -> None:
+    (text,) = read("golden", "life").values()
+    faults = validate([("three nodes", [text, [], []])]).faults
+    assert faults == ("the model was asked about no session: each holds more at a time than it can tell apart",)
+
+
 def test_a_number_is_given_again_only_when_nobody_speaks_of_its_bearer() -> None:
     """A connection that is never given up keeps its number; a command has its own until its last answer."""
     told = Told()

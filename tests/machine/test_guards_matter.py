@@ -1,0 +1,43 @@
+"""Each guard, wherever the declaration asks for it, is one whose loss a promise notices."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from machine import session as machine_session
+from machine.session import GUARDS
+from machine.table import Table
+from spec.lifecycles import SESSION
+from spec.transitions import TransitionRow
+from tests.machine.test_exhaustive import test_every_edge_keeps_every_promise as walk
+
+_OCCURRENCES = [(row, term) for row in SESSION.transitions for term in row.guards]
+# The declaration could do without these, as it stands: who is in the first row's state holds no connection yet, and of the
+# rows of one event the first that holds is taken.
+_IMPLIED = {
+    "connect from authenticated: below_connection_limit",
+    "disconnect from connected: last_connection",
+}
+
+
+def _place(row: TransitionRow, term: object) -> str:
+    return f"{row.event} from {row.source}: {term}"
+
+
+@pytest.mark.parametrize(("row", "term"), _OCCURRENCES, ids=[_place(row, term) for row, term in _OCCURRENCES])
+def test_without_it_a_promise_breaks(monkeypatch: pytest.MonkeyPatch, row: TransitionRow, term: object) -> None:
+    without = msgspec.structs.replace(row, guards=tuple(guard for guard in row.guards if guard is not term))
+    changed = msgspec.structs.replace(
+        SESSION, transitions=tuple(without if each is row else each for each in SESSION.transitions)
+    )
+    monkeypatch.setattr(machine_session, "TABLE", Table(changed, GUARDS))
+    if _place(row, term) in _IMPLIED:
+        walk()
+        return
+    with pytest.raises(AssertionError, match=r"^\w+ is broken\. The session so far, and the step:\n"):
+        walk()
+
+
+def test_what_is_said_to_be_implied_is_declared() -> None:
+    assert {_place(row, term) for row, term in _OCCURRENCES} >= _IMPLIED
