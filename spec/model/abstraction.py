@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from spec.lifecycles import SESSION
+from spec.model.facts import FOLDS, GUARDS
 from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
-from spec.model.rules import FOLDS, GUARDS, Fold
+from spec.model.rules import Fold
 
 TABS: Final = 16
 """How many connections at a time the model can tell apart."""

@@ -7,10 +7,10 @@ the guards are evaluated here. Each rule names the property it belongs to.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from spec.lifecycles import SESSION
+from spec.model.facts import FOLDS, GUARDS
 from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
 
 FINAL: Final = frozenset(state.name for state in SESSION.states if state.final)
@@ -169,10 +169,10 @@ class Fold:
         self.at_ms = 0
         self.state: str | None = None
         self.subject: str | None = None
-        self.epoch = 0
-        self.rotation = 0
-        self.idle_deadline_ms = 0
-        self.absolute_deadline_ms = 0
+        self.epoch: int = 0
+        self.rotation: int = 0
+        self.idle_deadline_ms: int = 0
+        self.absolute_deadline_ms: int = 0
         self.policy: dict[str, int] = {}
         self.owners: dict[str, str] = {}
         self.known: dict[str, bool] = {}
@@ -357,51 +357,7 @@ class Fold:
             self.first = oldest
 
 
-GUARDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], bool]]] = {
-    "alive": lambda fold, _, at_ms: at_ms < fold.idle_deadline_ms and at_ms < fold.absolute_deadline_ms,
-    "same_subject": lambda fold, data, _: data["subject"] == fold.subject,
-    "below_connection_limit": lambda fold, _, __: len(fold.owners) < fold.policy["connection_limit"],
-    "known_connection": lambda fold, data, _: data["connection_id"] in fold.owners,
-    "last_connection": lambda fold, _, __: len(fold.owners) == 1,
-    "rotation_current": lambda fold, data, _: (data["epoch"], data["rotation"]) == (fold.epoch, fold.rotation),
-}
-"""Each declared guard over the fold, the data and the time: written from its description, not from the machine."""
-
 _PROMISE_OF: Final = {("alive", "expire"): "no_early_expiry", ("rotation_current", "refresh"): "rotation"}
-
-
-def _created(fold: Fold, data: dict[str, Any], at_ms: int) -> None:
-    fold.policy = data["policy"]
-    _restart_clocks(fold, at_ms)
-
-
-def _authenticated(fold: Fold, data: dict[str, Any], at_ms: int) -> None:
-    fold.subject = data["subject"]
-    fold.epoch += 1
-    _restart_clocks(fold, at_ms)
-
-
-def _restart_clocks(fold: Fold, at_ms: int) -> None:
-    fold.absolute_deadline_ms = at_ms + fold.policy["absolute_timeout_ms"]
-    _touched(fold, {}, at_ms)
-
-
-def _touched(fold: Fold, _data: dict[str, Any], at_ms: int) -> None:
-    fold.idle_deadline_ms = at_ms + fold.policy["idle_timeout_ms"]
-
-
-def _refreshed(fold: Fold, _data: dict[str, Any], _at_ms: int) -> None:
-    fold.rotation += 1
-
-
-FOLDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], None]]] = {
-    "create": _created,
-    "authenticate": _authenticated,
-    "reauthenticate": _authenticated,
-    "touch": _touched,
-    "refresh": _refreshed,
-}
-"""What the data of an event changes of the fold; the others change state and owners alone."""
 
 
 def _follows(line: Append, durable: int) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from machine.commands import DATA_TYPES
 from spec.lifecycles import SESSION
+from spec.model.facts import GUARDS
 from spec.model.lines import EVENT_DATA
-from spec.model.rules import GUARDS
 from spec.model.traces import Append, Recover, Summary, TraceFault, by_session, check, parse
 from spec.properties import PROPERTIES
 
