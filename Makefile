@@ -71,7 +71,7 @@ walk: $(STAMP)
 model: $(STAMP)
 	$(BIN)/interlock check --mutants
 
-# The same model with deeper bounds: minutes to hours, and several GiB.
+# The same model with deeper bounds: about ten minutes, and several GiB.
 spec-deep: $(STAMP)
 	$(BIN)/interlock check --deep --jobs 1
 

@@ -149,7 +149,7 @@ def _each(done: Callable[[], None], results: Iterable[Result]) -> list[Result]:
 
 
 def _table(title: str, results: Sequence[Result], order: Sequence[str]) -> Table:
-    table = Table("name", "properties", "states", "seconds", "verdict", title=title)
+    table = Table("name", "properties", "states", "MiB", "seconds", "verdict", title=title)
     for result in sorted(results, key=lambda result: order.index(result.name)):
         good = "holds" if result.kind == "check" else "caught"
         bad = result.trouble or "BROKEN"
@@ -157,6 +157,7 @@ def _table(title: str, results: Sequence[Result], order: Sequence[str]) -> Table
             result.name,
             ", ".join(result.properties),
             f"{result.outcome.states:,}" if result.outcome else "",
+            f"{result.outcome.megabytes:.0f}" if result.outcome else "",
             f"{result.outcome.seconds:.1f}" if result.outcome else "",
             f"[green]{good}[/green]" if result.good else f"[bold red]{escape(bad)}[/bold red]",
         )
