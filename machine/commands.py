@@ -13,7 +13,7 @@ import msgspec
 ExpiryReason: TypeAlias = Literal["idle", "absolute"]
 """Which deadline ended a session."""
 
-RevocationReason: TypeAlias = Literal["logout", "revoked", "token_reuse", "password_changed"]
+RevocationReason: TypeAlias = Literal["logout", "revoked", "token_reuse", "password_changed", "account_disabled"]
 """Why somebody, or the server, ended a session before its deadline."""
 
 

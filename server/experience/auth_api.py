@@ -91,7 +91,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     if data is None:
         raise CredentialMissing("send email and password")
     account = await services.accounts.register(data.email, data.password)
-    return AccountAnswer(account.account_id, account.email, rfc3339(account.created_at_ms))
+    return AccountAnswer(account.account_id, account.email or "", rfc3339(account.created_at_ms))
 
 
 @post(

@@ -75,10 +75,11 @@ class Accounts:
             PasswordRefused: ``new`` breaks a rule.
         """
         account = await self._store.by_id(account_id)
-        if not await self._passwords.verify(account.password_hash if account else None, current) or account is None:
+        stored = account.password_hash if account else None
+        if not await self._passwords.verify(stored, current) or stored is None:
             raise PasswordWrong("the current password is wrong")
         self._passwords.check_rules(new)
-        return PasswordChange(account_id, account.password_hash, await self._passwords.hash(new))
+        return PasswordChange(account_id, stored, await self._passwords.hash(new))
 
     async def replace_password(self, change: PasswordChange, session: Session) -> None:
         """Make the new password the account's, durably, unless ``session``, which asks, has been revoked by then.

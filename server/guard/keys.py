@@ -63,8 +63,8 @@ def load_keys(folder: Path) -> Keys:
         keys = [_read_signing_key(path) for path in signing_files] or [_create_signing_key(folder)]
         refresh_file = folder / "refresh.key"
         if not refresh_file.exists():
-            _write_once(refresh_file, secrets.token_bytes(_REFRESH_KEY_BYTES))
-        refresh_mac = _read_private(refresh_file)
+            write_once(refresh_file, secrets.token_bytes(_REFRESH_KEY_BYTES))
+        refresh_mac = read_private(refresh_file)
     except OSError as error:
         raise SettingsError(f"the keys in {folder} can't be used: {error.strerror}") from error
     if len(refresh_mac) != _REFRESH_KEY_BYTES:
@@ -90,13 +90,13 @@ def _create_signing_key(folder: Path) -> SigningKey:
     pem = key.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write_once(folder / f"signing-{key.kid}.pem", pem)
+    write_once(folder / f"signing-{key.kid}.pem", pem)
     return key
 
 
 def _read_signing_key(path: Path) -> SigningKey:
     try:
-        private = serialization.load_pem_private_key(_read_private(path), password=None)
+        private = serialization.load_pem_private_key(read_private(path), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SettingsError(f"{path} does not hold a private key: {type(error).__name__}") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
@@ -120,13 +120,19 @@ def _jwk(public: ec.EllipticCurvePublicKey) -> dict[str, Any]:
     return ECAlgorithm.to_jwk(public, as_dict=True)
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """The content of ``path``.
+
+    Raises:
+        SettingsError: others than its owner may read it.
+        OSError: it can't be read.
+    """
     if path.stat().st_mode & 0o077:
         raise SettingsError(f"{path} may be read by others; make it private: chmod 600 {path}")
     return path.read_bytes()
 
 
-def _write_once(path: Path, content: bytes) -> None:
+def write_once(path: Path, content: bytes) -> None:
     """Create ``path`` with mode 0600, complete or not at all, and on disk before it is used."""
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)

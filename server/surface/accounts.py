@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -11,17 +11,25 @@ from server.surface.engine import Connection
 from server.surface.sqlite import Reader
 from server.surface.writer import Writer, raise_again
 
-_COLUMNS: Final = "account_id, email, password_hash, created_at_ms, password_changed_at_ms"
+_COLUMNS: Final = "account_id, email, password_hash, created_at_ms, password_changed_at_ms, groups, disabled_at_ms"
+
+_groups_decoder: Final = msgspec.json.Decoder(tuple[str, ...])
 
 
 class Account(msgspec.Struct, frozen=True):
-    """One account. ``email`` is normalised; ``password_hash`` is an argon2id string with its own parameters and salt."""
+    """One account. ``email`` is normalised; ``password_hash`` is an argon2id string with its own parameters and salt.
+
+    Both are None where somebody else proves who its owner is. ``groups`` are names that other software is told;
+    ``disabled_at_ms`` is when an administrator closed the account, or None.
+    """
 
     account_id: str
-    email: str
-    password_hash: str
+    email: str | None
+    password_hash: str | None
     created_at_ms: int
     password_changed_at_ms: int
+    groups: tuple[str, ...] = ()
+    disabled_at_ms: int | None = None
 
 
 class AccountStore(Protocol):
@@ -64,8 +72,8 @@ class SqliteAccounts:
 
         def run(connection: Connection) -> None:
             connection.execute(
-                f"INSERT INTO accounts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608  # column names of ours
-                msgspec.structs.astuple(account),
+                f"INSERT INTO accounts ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # column names of ours
+                _row(account),
             )
 
         def diagnose(_connection: Connection, _error: Exception) -> None:
@@ -97,4 +105,15 @@ class SqliteAccounts:
 
     async def _one(self, column: str, value: str) -> Account | None:
         rows = await self._reader.rows(f"SELECT {_COLUMNS} FROM accounts WHERE {column} = ?", value)  # noqa: S608  # column names of ours
-        return Account(*rows[0]) if rows else None
+        return _account(rows[0]) if rows else None
+
+
+def _row(account: Account) -> tuple[Any, ...]:
+    *fields, groups, disabled_at_ms = msgspec.structs.astuple(account)
+    return (*fields, msgspec.json.encode(groups).decode(), disabled_at_ms)
+
+
+def _account(row: tuple[Any, ...]) -> Account:
+    account_id, email, password_hash, created_at_ms, changed_at_ms, groups, disabled_at_ms = row
+    names = _groups_decoder.decode(groups)
+    return Account(account_id, email, password_hash, created_at_ms, changed_at_ms, names, disabled_at_ms)

@@ -135,6 +135,30 @@ def m001_tables(database: sqlite_utils.Database) -> None:
         database.execute(statement)
 
 
+@_migrations()
+def m002_account_standing(database: sqlite_utils.Database) -> None:
+    """Accounts get groups, can be disabled, and need neither address nor password where somebody else proves their owner."""
+    database.execute(
+        """
+        CREATE TABLE accounts_new (
+            account_id TEXT PRIMARY KEY,
+            email TEXT UNIQUE,
+            password_hash TEXT,
+            created_at_ms INTEGER NOT NULL,
+            password_changed_at_ms INTEGER NOT NULL,
+            groups TEXT NOT NULL DEFAULT '[]',
+            disabled_at_ms INTEGER
+        ) STRICT, WITHOUT ROWID
+        """
+    )
+    database.execute(
+        "INSERT INTO accounts_new (account_id, email, password_hash, created_at_ms, password_changed_at_ms)"
+        " SELECT account_id, email, password_hash, created_at_ms, password_changed_at_ms FROM accounts"
+    )
+    database.execute("DROP TABLE accounts")
+    database.execute("ALTER TABLE accounts_new RENAME TO accounts")
+
+
 def refuse_foreign(database: sqlite_utils.Database) -> None:
     """Look at a file before anything is written to it.
 

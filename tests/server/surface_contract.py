@@ -288,6 +288,16 @@ class AccountStoreContract:
             assert await store.by_id("acc_2") is None
 
     @asynchronous
+    async def test_accounts_that_somebody_else_proves_need_no_address_and_keep_their_groups(
+        self, tmp_path: Path
+    ) -> None:
+        async with self.open(tmp_path) as store:
+            accounts = [Account(f"acc_{n}", None, None, 1, 1, ("ops", "staff"), n or None) for n in range(2)]
+            for account in accounts:
+                await store.add(account)
+                assert await store.by_id(account.account_id) == account
+
+    @asynchronous
     async def test_an_address_is_taken_once(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as store:
             rivals = [msgspec.structs.replace(self.ADA, account_id=f"acc_{n}") for n in range(5)]

@@ -12,13 +12,16 @@ from typing import Any
 
 import pysqlite3
 import pytest
+import sqlite_utils
 
 from machine.commands import Connect
 from machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
+from server.surface.accounts import Account
 from server.surface.archive import open_archive
 from server.surface.engine import check_version
 from server.surface.files import open_surface
 from server.surface.rows import TRANSITION_COLUMNS
+from server.surface.schema import _migrations
 from spec.export import sql_rows
 from spec.lifecycles import SESSION
 from tests.support.asynchronous import asynchronous
@@ -310,3 +313,13 @@ def test_an_sqlite_that_may_corrupt_the_log_is_refused(version: tuple[int, ...])
 def test_the_sqlite_in_use_is_new_enough() -> None:
     check_version()
     check_version((3, 51, 3))
+
+
+@asynchronous
+async def test_accounts_of_an_older_log_are_kept(tmp_path: Path) -> None:
+    with closing(pysqlite3.connect(tmp_path / "interlock.db")) as older:
+        _migrations.apply(sqlite_utils.Database(older), stop_before="m002_account_standing")
+        older.execute("INSERT INTO accounts VALUES ('acc_1', 'ada@example.org', 'hash', 1, 2)")
+        older.commit()
+    async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail) as surface:
+        assert await surface.accounts.by_email("ada@example.org") == Account("acc_1", "ada@example.org", "hash", 1, 2)

@@ -1,0 +1,126 @@
+"""Secrets of other software: an administrator's credential, a client of introspection. Only their hashes are kept.
+
+Each is a file ``<kind>-<name>.secret`` of mode 0600 beside the keys: the command line writes it, a running server notices.
+A secret is ``ilk_<kind>_<name>_<43 characters>``: 256 random bits, named so that a scanner finds one that leaked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from machine.errors import SettingsError
+from server.guard.keys import read_private, write_once
+
+Kind: TypeAlias = Literal["admin", "client"]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
+_SUFFIX: Final = ".secret"
+_SECRET_BYTES: Final = 32
+_UNKNOWN_HASH: Final = "0" * 64
+
+
+class StoredSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file holds: the SHA-256 of the secret, in hex, and when it was made. 256 random bits need no slower hash."""
+
+    sha256: str
+    created_at_ms: int
+
+
+class Secrets:
+    """The secrets of one kind in ``folder``. What the command line adds or removes counts from the next check on."""
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        self._folder = folder
+        self._kind: Kind = kind
+        self._seen: list[tuple[str, int, int]] = []
+        self._known: dict[str, StoredSecret] = {}
+
+    def names(self) -> dict[str, StoredSecret]:
+        """Every secret by name, in the order of the names.
+
+        Raises:
+            SettingsError: a file can't be read, holds no secret, or may be read by others.
+        """
+        try:
+            prefix = f"{self._kind}-"
+            with os.scandir(self._folder) as entries:
+                # A time stamp is too coarse to show every change; a file that was made anew has another inode.
+                seen = sorted(
+                    (entry.name, entry.inode(), entry.stat().st_mtime_ns)
+                    for entry in entries
+                    if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)
+                )
+            if seen != self._seen:
+                self._known = {
+                    name.removeprefix(prefix).removesuffix(_SUFFIX): _read(self._folder / name) for name, *_ in seen
+                }
+                self._seen = seen
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise SettingsError(f"the secrets in {self._folder} can't be used: {error.strerror}") from error
+        return self._known
+
+    def check(self, presented: str) -> str | None:
+        """The name whose secret ``presented`` is, or None. Takes as long for a name that nobody has."""
+        name = self._name_in(presented)
+        stored = self.names().get(name)
+        expected = stored.sha256 if stored is not None else _UNKNOWN_HASH
+        return name if hmac.compare_digest(expected, _hash(presented)) else None
+
+    def create(self, name: str, now_ms: int) -> str:
+        """Make the secret of ``name`` and return it; it can't be shown again.
+
+        Raises:
+            SettingsError: the name is taken or not well formed, or the file can't be written.
+        """
+        if not _NAME.match(name):
+            raise SettingsError("a name has 1 to 40 of a-z, 0-9 and -, and does not begin with -")
+        if name in self.names():
+            raise SettingsError(f"there is a secret of the name {name}; remove it first")
+        secret = f"ilk_{self._kind}_{name}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_once(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
+        except OSError as error:
+            raise SettingsError(f"the secret can't be written to {self._folder}: {error.strerror}") from error
+        return secret
+
+    def remove(self, name: str) -> None:
+        """Forget the secret of ``name``: it opens nothing any more.
+
+        Raises:
+            SettingsError: there is none, or its file can't be removed.
+        """
+        if name not in self.names():
+            raise SettingsError(f"there is no secret of the name {name}")
+        try:
+            self._path(name).unlink()
+        except OSError as error:
+            raise SettingsError(f"{self._path(name)} can't be removed: {error.strerror}") from error
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{self._kind}-{name}{_SUFFIX}"
+
+    def _name_in(self, presented: str) -> str:
+        prefix = f"ilk_{self._kind}_"
+        return presented.removeprefix(prefix).partition("_")[0] if presented.startswith(prefix) else ""
+
+
+def _read(path: Path) -> StoredSecret:
+    try:
+        return msgspec.json.decode(read_private(path), type=StoredSecret)
+    except ValueError:
+        raise SettingsError(f"{path} does not hold a secret") from None
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
