@@ -31,7 +31,7 @@
 #define ENDS(event) ((event) == EVENT_revoke || (event) == EVENT_expire)
 
 /* What a prefix of the log amounts to: the session. `left` counts the deadlines still ahead: each renewal sets a later one,
- * the clock passes the earliest. The session is alive while one is left. */
+ * the clock passes the earliest. The session is alive while one is left: a revoked one may still be. */
 typedef Fold {
   byte state;
   SET own[2];     /* the connections that node 0 and node 1 hold, a bit each */

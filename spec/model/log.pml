@@ -8,7 +8,7 @@ inline evolve(fold, n, event_, tab_, target_) {
   :: event_ == EVENT_disconnect -> fold.own[0] = fold.own[0] & ~BIT(tab_); fold.own[1] = fold.own[1] & ~BIT(tab_)
   :: event_ == EVENT_create || event_ == EVENT_touch || event_ == EVENT_reauthenticate -> fold.left = fold.left + 1
   :: event_ == EVENT_authenticate -> fold.left = fold.left + 1; fold.proved = true
-  :: ENDS(event_) -> fold.own[0] = 0; fold.own[1] = 0; fold.left = 0
+  :: ENDS(event_) -> fold.own[0] = 0; fold.own[1] = 0
   :: else
   fi
 }

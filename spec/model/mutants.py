@@ -67,6 +67,19 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "revoked_lives_on",
+        "A revoked session whose deadlines are still ahead is renewed like a living one.",
+        "lifecycle",
+        "expired_absorbs",
+        (
+            ('follows.", final=True)', 'follows.")'),
+            (
+                'created.to(created, internal=True, cond="alive")\n',
+                'expired.to(created, cond="alive") | created.to(created, internal=True, cond="alive")\n',
+            ),
+        ),
+    ),
+    Mutant(
         "last_connection_ignored",
         "A disconnect never leads back to authenticated.",
         "lifecycle",

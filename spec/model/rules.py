@@ -11,88 +11,14 @@ from typing import Final, NoReturn
 
 from spec.lifecycles import SESSION
 from spec.model.facts import FOLDS, GUARDS
-from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
+from spec.model.lines import Ack, Append, Close, Drop, Open
+from spec.model.process import Broken, Process, socket_of
 
 FINAL: Final = frozenset(state.name for state in SESSION.states if state.final)
 _ROWS: Final = {(row.event, row.source, row.target): row.guards for row in SESSION.transitions}
 _KEPT: Final = 64
 _NEVER: Final = -1
 _NOTHING: Final[tuple[None, dict[str, str]]] = (None, {})
-
-
-class Broken(Exception):
-    """A rule does not hold: the property, and the sentence that says how."""
-
-    def __init__(self, promise: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.property = promise
-        self.sentence = sentence
-
-
-class Process:
-    """One trace's server process: its number among the traces, and what its lines have said of itself.
-
-    ``names``: what the node was called, in this life or before; ``node``: what it is called in this one. ``spoken``: this
-    life has written a line that is not a late record; ``recovered``: it has written its ``recover``. ``position``: the last
-    one of the log that any line of the trace named.
-    """
-
-    __slots__ = ("_lives", "life", "names", "node", "number", "position", "recovered", "spoken")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.names: set[str] = set()
-        self.node = ""
-        self.life = ""
-        self.spoken = False
-        self.recovered = False
-        self.position = 0
-        self._lives: set[str] = set()
-
-    def begin_life(self, line: AnyLine) -> None:
-        """The first line of another life.
-
-        Raises:
-            Broken: that life is over.
-        """
-        self.node = line.node
-        if line.life in self._lives:
-            raise Broken("crashed_recovers", f"life {line.life} of {line.node} goes on after another one has begun")
-        self._lives.add(line.life)
-        self.life = line.life
-        self.names.add(line.node)
-        self.spoken = self.recovered = False
-
-    def say(self, line: AnyLine) -> None:
-        """What a line says of the process that wrote it, whatever session it is of.
-
-        Raises:
-            Broken: it has another name, it is late or early in this life, or it goes back in the log.
-        """
-        if line.node != self.node:
-            raise Broken("format", f"the line is of {line.node}, in life {line.life} of {self.node}")
-        if isinstance(line, Append):
-            if line.position <= self.position:
-                raise Broken("format", f"position {line.position} comes after position {self.position}")
-            self.position = line.position
-            if line.late:
-                if self.spoken:
-                    raise Broken(
-                        "crashed_recovers",
-                        f"{line.node} tells of a late record when life {line.life} has done something already",
-                    )
-                return
-        elif isinstance(line, Recover):
-            if line.position < self.position:
-                raise Broken(
-                    "format", f"{line.node} recovered at position {line.position}, before position {self.position}"
-                )
-            self.position = line.position
-        elif not self.recovered and not isinstance(line, Ack):
-            raise Broken(
-                "crashed_recovers", f"{_socket(line)} is told of in life {line.life}, which has not recovered yet"
-            )
-        self.spoken = True
 
 
 class Ended:
@@ -126,7 +52,7 @@ class Ended:
     def open(self, line: Open, process: Process) -> None:
         """See :meth:`Fold.open`: no connection is left that could open."""
         _see(self, line.view, process)
-        raise Broken("open_guard", f"{_socket(line)} opens, and session {self.session_id} has ended")
+        raise Broken("open_guard", f"{socket_of(line)} opens, and session {self.session_id} has ended")
 
     def gone(self, line: Close | Drop, process: Process) -> None:
         """See :meth:`Fold.gone`: no socket is open."""
@@ -275,13 +201,13 @@ class Fold:
         if state != "connected" or owners.get(line.connection) != line.node:
             raise Broken(
                 "open_guard",
-                f"{_socket(line)} opens, but session {self.session_id} at version {line.view} is {state} and"
+                f"{socket_of(line)} opens, but session {self.session_id} at version {line.view} is {state} and"
                 f" {_owned(owners, line.connection)}",
             )
         if line.connection in self.sockets:
-            raise Broken("single_owner", f"{_socket(line)} opens, and is open already")
+            raise Broken("single_owner", f"{socket_of(line)} opens, and is open already")
         if self.known[line.connection]:
-            raise Broken("single_owner", f"{_socket(line)} opens again after it was gone")
+            raise Broken("single_owner", f"{socket_of(line)} opens again after it was gone")
         self.known[line.connection] = True
         self.sockets[line.connection] = process
 
@@ -401,15 +327,11 @@ def _unlogged(line: Ack, durable: int) -> NoReturn:
 
 def _not_open(line: Close | Drop) -> NoReturn:
     what = "closes" if type(line) is Close else "is dropped"
-    raise Broken("open_guard", f"{_socket(line)} {what}, and is not open there")
+    raise Broken("open_guard", f"{socket_of(line)} {what}, and is not open there")
 
 
 def _several(count: int, what: str) -> str:
     return f"1 {what}" if count == 1 else f"{count} {what}s"
-
-
-def _socket(line: Open | Close | Drop) -> str:
-    return f"socket {line.connection} of {line.node}"
 
 
 def _owned(owners: dict[str, str], connection_id: str) -> str:

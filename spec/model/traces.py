@@ -14,7 +14,8 @@ from typing import Final
 import msgspec
 
 from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
-from spec.model.rules import FINAL, Broken, Ended, Fold, Process
+from spec.model.process import Broken, Process
+from spec.model.rules import FINAL, Ended, Fold
 
 __all__ = [
     "Ack",

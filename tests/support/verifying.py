@@ -1,0 +1,40 @@
+"""A log that a server wrote, and ``interlock verify`` over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from server.cli import main
+from tests.support.client import hello, logged_in
+from tests.support.server import ServerProcess
+
+SPARE = 3
+"""Anonymous sessions of one record each, at the end of the log."""
+
+
+async def live(server: ServerProcess) -> list[dict[str, Any]]:
+    """One session's life, from login to logout, and a few that only begin; the receipts of what was acknowledged."""
+    receipts = []
+    async with await logged_in(server.url) as client:
+        receipts.append(client.tokens["receipt"])
+        async with client.connect() as socket:
+            receipts.append((await hello(socket))["receipt"])
+            receipts.append((await client.refresh()).json()["receipt"])
+        await client.request("POST", "/api/auth/logout")
+        receipts += [(await client.sibling().begin()).json()["receipt"] for _ in range(SPARE)]
+    return receipts
+
+
+def verify(*arguments: object, stdin: str | None = None, **environment: str) -> Result:
+    return CliRunner().invoke(
+        main,
+        ["verify", *map(str, arguments)],
+        input=stdin,
+        env={"INTERLOCK_DATA": None, "INTERLOCK_HEAD": None, **environment},
+    )
+
+
+def text(receipt: dict[str, Any]) -> str:
+    return f"{receipt['position']}.{receipt['digest']}"
