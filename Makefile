@@ -55,7 +55,7 @@ unit: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --ignore=tests/scenarios
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal --ignore=tests/scenarios
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
 	$(BIN)/coverage report --include='server/*' --fail-under=95
