@@ -192,9 +192,9 @@ def authenticate_client(services: Services, scope: Any, form: Mapping[str, str])
         if name not in {"", basic_name}:
             raise RequestRefused(400, "client_id is not the client that Authorization names")
         name = basic_name
-    if not secret:
+    if not name or not secret:
         raise ClientRefused("send the client's name and secret: Authorization: Basic, or client_id and client_secret")
-    if services.clients.check(secret) != (name or None):
+    if services.clients.check(secret) != name:
         raise ClientRefused("the client is unknown, or its secret is wrong")
     return name
 
