@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 # What every server that the tests start writes down about itself; `make traces` holds it against the model.
 TRACES := $(CURDIR)/.traces
 
-.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants docs generate bench lock clean help
+.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants fuzz docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -86,6 +86,10 @@ scenarios: $(STAMP)
 # Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants
+
+# make fuzz  five minutes of fuzzing of everything that reads what a stranger sent
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --seconds 300
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html

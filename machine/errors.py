@@ -23,7 +23,9 @@ InterlockError
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
 ├── Overloaded              too much work waiting; try again later
 ├── MessageRefused          a WebSocket message that is not part of the protocol
+├── ClientRefused           a program did not show that it is a registered client
 └── SettingsError           the configuration can't be used
+    └── KeyNeeded           this key may not be retired: it signs, or its tokens may be alive
 """
 
 from __future__ import annotations
@@ -154,5 +156,13 @@ class MessageRefused(InterlockError):
     """A WebSocket message that is not part of the protocol."""
 
 
+class ClientRefused(InterlockError):
+    """A program that asks for introspection or revocation did not show that it is a registered client."""
+
+
 class SettingsError(InterlockError):
     """The configuration can't be used; the message names the setting."""
+
+
+class KeyNeeded(SettingsError):
+    """A key may not be retired: it signs, or what it signed may be alive. The message says what to do."""

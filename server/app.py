@@ -22,7 +22,7 @@ from machine.closing import Close
 from machine.errors import HeadRefused
 from machine.wire import rfc3339
 from server.clock import SystemClock
-from server.experience import auth_api, operations_api, sessions_api
+from server.experience import auth_api, oauth_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
 from server.experience.openapi import complete
 from server.experience.problems import handle
@@ -30,8 +30,11 @@ from server.experience.requests import JsonRequest
 from server.experience.socket import connect
 from server.guard.accounts import Accounts
 from server.guard.heads import check_head, sign_head
-from server.guard.keys import load_keys, load_public_keys
+from server.guard.keyring import KeyRing
+from server.guard.keys import Keys, load_public_keys
 from server.guard.passwords import Passwords
+from server.guard.rotation import Lives, note_lives
+from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.runtime.connections import Connections
@@ -80,7 +83,13 @@ def app_over(services: Services) -> Litestar:
 
 def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State) -> Litestar:
     app = Litestar(
-        route_handlers=[*sessions_api.HANDLERS, *auth_api.HANDLERS, *operations_api.HANDLERS, connect],
+        route_handlers=[
+            *sessions_api.HANDLERS,
+            *auth_api.HANDLERS,
+            *oauth_api.HANDLERS,
+            *operations_api.HANDLERS,
+            connect,
+        ],
         lifespan=lifespan,
         state=state,
         exception_handlers={Exception: handle},
@@ -117,11 +126,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         open_trace(settings) as trace,
         open_surface(data, max_waiting=settings.log_queue, on_failure=stop, on_commit=trace.appended) as surface,
     ):
-        keys = load_keys(data / "keys")
         latest_ms = await surface.log.latest_at_ms()
         if latest_ms > SystemClock().now_ms() + _CLOCK_TOLERANCE_MS:
             _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(SystemClock().now_ms()))
         clock = SystemClock(floor_ms=latest_ms)
+        ring = _open_keys(settings, clock)
         sessions = Sessions(
             surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=trace
         )
@@ -130,7 +139,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         if newest is not None and not has_head:
             _log.warning("head.missing", path=str(settings.head_path), newest_record=newest.receipt.position)
         keeper = HeadKeeper(
-            settings.head_path, lambda receipt: sign_head(receipt, keys.signing, clock.now_ms()), newest
+            settings.head_path, lambda receipt: sign_head(receipt, ring.keys.signing, clock.now_ms()), newest
         )
         surface.afterwards.push_async_callback(keeper.close)
         sessions.subscribe(keeper.observe)
@@ -158,22 +167,50 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             accounts=Accounts(surface.accounts, passwords, clock),
             tickets=Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000)),
             tokens=Tokens(
-                keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
+                ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
             ),
-            keys=keys,
+            keys=ring.keys,
+            clients=Secrets(data / "keys", "client"),
             trace=trace,
         )
+
+        def use(keys: Keys, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
+            services.keys = keys
+            services.tokens.use(keys)
+            keeper.renew()
+            if retired_early:
+                # Whoever had the key may hold sockets by tokens of their own making.
+                connections.close_all(Close("token_expired"))
+
         expiring = asyncio.create_task(expiry.run(), name="interlock-expiry")
+        watching = asyncio.create_task(ring.watch(use), name="interlock-keys")
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
         _log.info("server.ready", orphans_disconnected=orphans)
         try:
             yield services
         finally:
-            expiring.cancel()
-            with suppress(asyncio.CancelledError):
-                await expiring
+            for task in (watching, expiring):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             passwords.close()
+
+
+def _open_keys(settings: Settings, clock: SystemClock) -> KeyRing:
+    """The keys, and word for the command line of how long what they sign may live.
+
+    Raises:
+        SettingsError: a key can't be used.
+    """
+    folder = Path(settings.data) / "keys"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
+    try:
+        lives = note_lives(folder, lives)
+    except OSError as error:
+        _log.warning("keys.lives_not_written", path=str(folder), error=str(error))
+    return KeyRing(folder, clock, lives)
 
 
 def _check_head(settings: Settings) -> bool:
@@ -239,6 +276,7 @@ def _openapi() -> OpenAPIConfig:
             security_schemes={
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
                 "cookie": SecurityScheme(type="apiKey", name=COOKIE_NAME, security_scheme_in="cookie"),
+                "client": SecurityScheme(type="http", scheme="basic"),
             }
         ),
     )

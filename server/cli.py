@@ -11,7 +11,9 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from server.cli_clients import clients
 from server.cli_errors import errors_as_messages
+from server.cli_keys import keys
 from server.cli_log import export, replay, transitions, verify
 from server.cli_model import check, trace
 from server.settings import SettingRow, load_settings, setting_rows
@@ -91,7 +93,7 @@ def diagram(kind: str) -> None:
     Console().print(table)
 
 
-for _command in (transitions, replay, verify, export, check, trace):
+for _command in (transitions, replay, verify, export, check, trace, keys, clients):
     main.add_command(_command)
 
 

@@ -7,6 +7,7 @@ import msgspec
 from server.clock import Clock
 from server.guard.accounts import Accounts
 from server.guard.keys import Keys
+from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.runtime.connections import Connections
@@ -16,7 +17,10 @@ from server.trace import Untraced
 
 
 class Services(msgspec.Struct):
-    """Everything an endpoint may call. ``draining``: the server is stopping and takes no new work."""
+    """Everything an endpoint may call. ``draining``: the server is stopping and takes no new work.
+
+    ``keys`` change when they are rotated. ``clients``: programs that may ask for introspection and revocation.
+    """
 
     settings: Settings
     clock: Clock
@@ -26,5 +30,6 @@ class Services(msgspec.Struct):
     tickets: Tickets
     tokens: Tokens
     keys: Keys
+    clients: Secrets
     trace: Untraced
     draining: bool = False

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import msgspec
 from litestar.routes import HTTPRoute
-from pieces import as_json, code, prose, table
+from pieces import as_json, code, fenced, prose, table
 from samples import sample_fields, sample_session, sample_transition
 
 from server.app import create_app
@@ -18,7 +19,7 @@ from server.experience.problems import TYPE_PREFIX, problem_kinds
 from server.settings import Settings
 
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
-_CREDENTIALS: Final = {"bearer": "access token", "cookie": "cookie"}
+_CREDENTIALS: Final = {"bearer": "access token", "cookie": "cookie", "client": "client secret"}
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -162,13 +163,14 @@ def _body(operation: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
     body = operation.get("requestBody")
     if body is None:
         return
-    name = _reference(body["content"]["application/json"]["schema"])
+    ((media_type, media),) = body["content"].items()
+    name = _reference(media["schema"])
     properties = schema["components"]["schemas"][name]["properties"]
     if not properties:
         yield "Request\n: no body, or `{}`. Any field in it is refused.\n"
         return
     required = schema["components"]["schemas"][name]["required"]
-    yield "Request\n"
+    yield "Request\n" if media_type == "application/json" else f"Request, as `{media_type}`\n"
     yield table(
         ("field", "type", "", "meaning"),
         [
@@ -176,7 +178,8 @@ def _body(operation: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
             for field, each in properties.items()
         ],
     )
-    yield as_json(_example(name, schema))
+    example = _example(name, schema)
+    yield as_json(example) if media_type == "application/json" else fenced("text", urlencode(example))
 
 
 def _answers(call: Call, schema: dict[str, Any]) -> Iterator[str]:

@@ -11,9 +11,11 @@ from litestar.types import ControllerRouterHandler
 
 from server.experience.answers import HealthAnswer, KeySetAnswer
 from server.experience.calls import services_of
+from server.guard.keys import JWKS_MAX_AGE_S
 from server.services import Services
 
 _STOPPED: Final = "the log has stopped; restart the server"
+_CACHED: Final = {"cache-control": f"public, max-age={JWKS_MAX_AGE_S}"}
 _NOT_WELL: Final = {
     503: ResponseSpec(
         HealthAnswer,
@@ -27,7 +29,7 @@ _NOT_WELL: Final = {
 @get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens", cache_control=None)
 async def show_keys(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
     """A JWK Set (RFC 7517). Whoever only checks signatures still has to ask here whether the session lives."""
-    return Response(KeySetAnswer(**services_of(request).keys.jwks()), headers={"cache-control": "public, max-age=300"})
+    return Response(KeySetAnswer(**services_of(request).keys.jwks()), headers=_CACHED)
 
 
 @get("/health/live", tags=["operations"], summary="Should the process be left running?", responses=_NOT_WELL)

@@ -60,6 +60,15 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
     errors.PasswordWrong: Kind(403, "password-wrong", "The current password is wrong", "Ask the user again."),
     errors.PasswordRefused: Kind(422, "password-refused", "The password breaks a rule", "Choose another password."),
     errors.AccountError: Kind(422, "account-refused", "The account can't be made", "Mend the request."),
+    errors.ClientRefused: Kind(
+        401,
+        "client-refused",
+        "This needs a registered client",
+        "Send the secret of a client that `interlock clients create` made.",
+    ),
+    errors.SettingsError: Kind(
+        503, "secrets-unavailable", "A key or a secret can't be read", "Retry later; the server has logged why."
+    ),
     errors.Overloaded: Kind(503, "overloaded", "Too much work is waiting", "Retry after the seconds in Retry-After."),
     errors.SurfaceError: Kind(
         503, "unavailable", "The log does not acknowledge writes", "Retry later; nothing was acknowledged."
@@ -81,7 +90,7 @@ _BY_STATUS: Final[dict[int, Kind]] = {
     404: Kind(404, "not-found", "There is nothing here", "Mend the address or the id."),
     405: Kind(405, "method-not-allowed", "The method is not allowed here", "Use a method that Allow lists."),
     413: Kind(413, "too-large", "The body is too large", "Send less."),
-    415: Kind(415, "unsupported-media-type", "The body is not JSON", "Send application/json."),
+    415: Kind(415, "unsupported-media-type", "The body is of another media type", "Send the one that the call takes."),
     426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", "Open it as a WebSocket."),
     500: Kind(500, "internal-error", "Something went wrong", "Retry later; the server has logged it."),
 }
@@ -93,7 +102,10 @@ def problem_kinds() -> list[Kind]:
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457 problem details. ``reason``, ``event``, ``state`` and ``guard`` come with the problems they belong to."""
+    """RFC 9457 problem details. ``reason``, ``event``, ``state`` and ``guard`` come with the problems they belong to.
+
+    ``error`` and ``error_description`` (RFC 6749, 5.2) come with those of introspection and revocation.
+    """
 
     type: Annotated[str, Meta(examples=["urn:interlock:problem:token-expired"])]
     title: Annotated[str, Meta(examples=["The access token is no longer current"])]
@@ -105,6 +117,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     state: str | UnsetType | None = UNSET
     guard: str | UnsetType | None = UNSET
     errors: list[dict[str, str]] | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    error_description: str | UnsetType = UNSET
 
 
 class RequestRefused(errors.InterlockError):
@@ -132,21 +146,35 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             headers["upgrade"] = "websocket"  # RFC 9110, 15.5.22: a 426 says to what
         case errors.SurfaceError():
             detail = "nothing was acknowledged"
+        case errors.SettingsError():
+            detail = kind.title  # the message names files, for the operator
         case ValidationException():
             extra = {"errors": [_validation_row(row) for row in error.extra or ()]}
             detail = error.detail.partition(" for ")[0]
         case HTTPException() if kind.status < 500:  # noqa: PLR2004  # client errors say what they are, server errors do not
             headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     if kind.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2: a 401 comes with a challenge
-        scheme = 'Bearer realm="interlock"'
-        headers["www-authenticate"] = (
-            scheme if isinstance(error, errors.CredentialMissing) else f'{scheme}, error="invalid_token"'
-        )
+        headers["www-authenticate"] = _challenge(error)
     return Problem(TYPE_PREFIX + kind.name, kind.title, kind.status, detail, kind.recovery, **extra), headers
+
+
+def _challenge(error: Exception) -> str:
+    match error:
+        case errors.ClientRefused():
+            return 'Basic realm="interlock", charset="UTF-8"'
+        case errors.CredentialMissing():
+            return 'Bearer realm="interlock"'
+    return 'Bearer realm="interlock", error="invalid_token"'
 
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Litestar's exception handler for everything."""
+    problem, headers = logged_problem(request, error)
+    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def logged_problem(request: Request[Any, Any, Any], error: Exception) -> tuple[Problem, dict[str, str]]:
+    """:func:`problem_for`; what is the server's own fault is logged."""
     problem, headers = problem_for(error)
     if problem.status >= 500:  # noqa: PLR2004  # server errors
         _log.error(
@@ -155,9 +183,10 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
             path=request.url.path,
             problem=problem.type,
             error=type(error).__name__,
+            reason=str(error) if isinstance(error, errors.InterlockError) else None,
             exc_info=None if isinstance(error, errors.InterlockError) else error,
         )
-    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+    return problem, headers
 
 
 def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:

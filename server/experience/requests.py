@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 import msgspec
 from litestar import Request
 
 from server.experience.problems import RequestRefused
+from server.guard.jose import refuse_repeated_members
 
 _decoder: Final = msgspec.json.Decoder()
 
@@ -32,14 +32,9 @@ class JsonRequest(Request[Any, Any, Any]):
         body = await self.body()
         try:
             value = _decoder.decode(body)
-            json.loads(body, object_pairs_hook=_refuse_repeated)
+            refuse_repeated_members(body)
         except RecursionError:
             raise RequestRefused(400, "the JSON is nested too deeply") from None
         except ValueError:  # of which msgspec's and Unicode's errors are kinds
             raise RequestRefused(400, "the body is not JSON, or names a key twice") from None
         return value
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ValueError

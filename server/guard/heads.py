@@ -14,16 +14,11 @@ import msgspec
 
 from machine.errors import HeadRefused, InterlockError
 from machine.ledger import Receipt
+from server.guard.jose import Header, Malformed, take_apart
 from server.guard.keys import ALGORITHM, SigningKey
 
 _TYPE: Final = "interlock-head+jwt"
 _MAX_LENGTH: Final = 1024
-
-
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    alg: str
-    kid: str
-    typ: str
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +32,9 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def receipt(self) -> Receipt:
         """The record it was signed for."""
         return Receipt(self.position, self.digest)
+
+
+_head_decoder: Final = msgspec.json.Decoder(Head)
 
 
 def sign_head(receipt: Receipt, key: SigningKey, now_ms: int) -> str:
@@ -53,6 +51,15 @@ def read_head(text: str) -> Head:
         HeadRefused: it is no head.
     """
     return _take_apart(text)[1]
+
+
+def signer_of(text: str) -> str:
+    """The kid of the key that ``text`` says it is signed by; the signature is not looked at.
+
+    Raises:
+        HeadRefused: it is no head.
+    """
+    return _take_apart(text)[0].kid
 
 
 def check_head(text: str, public_keys: Mapping[str, Any]) -> Head:
@@ -72,16 +79,10 @@ def check_head(text: str, public_keys: Mapping[str, Any]) -> Head:
     return head
 
 
-def _take_apart(text: str) -> tuple[_Header, Head]:
-    if len(text) > _MAX_LENGTH:
-        raise HeadRefused("it is no signed head")
+def _take_apart(text: str) -> tuple[Header, Head]:
     try:
-        parts = jwt.api_jws.PyJWS().decode_complete(text, options={"verify_signature": False})
-        header = msgspec.convert(parts["header"], _Header)
-        head = msgspec.json.decode(parts["payload"], type=Head)
+        header, head = take_apart(text, _head_decoder, typ=_TYPE, max_length=_MAX_LENGTH)
         Receipt.parse(str(head.receipt))
-    except (jwt.InvalidTokenError, ValueError, InterlockError):
+    except (Malformed, InterlockError):
         raise HeadRefused("it is no signed head") from None
-    if header.alg != ALGORITHM or header.typ != _TYPE:
-        raise HeadRefused("it is no signed head")
     return header, head

@@ -11,8 +11,6 @@ planted or copied the anonymous one gets nothing (session fixation, ASVS 7.2.4).
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -20,30 +18,28 @@ from typing import Final
 
 import jwt
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from machine.errors import CredentialInvalid, TokenExpired
 from machine.session import Session
 from server.clock import Clock
+from server.guard.jose import Malformed, base64url, take_apart
 from server.guard.keys import ALGORITHM, Keys
 from server.ids import next_id
 
 _TYPE: Final = "at+jwt"
 _MAX_TOKEN_LENGTH: Final = 2048
 _CACHE_LIMIT: Final = 16_384
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+_CLOCK_SKEW_S: Final = 60
+"""How far the clock of another server with these keys may be ahead. ``exp`` is exact: whoever is late refreshes."""
 _REFRESH_TOKEN: Final = re.compile(r"([0-9a-v]{36})\.(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})\Z")
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The only header an access token may have: no ``crit``, no key of its own, no address to fetch one from."""
-
-    alg: str
-    kid: str
-    typ: str
-
-
 class Claims(msgspec.Struct, frozen=True):
-    """What an access token says. ``exp`` and ``iat`` in whole seconds since the Unix epoch."""
+    """What an access token says. ``exp``, ``iat`` and ``nbf`` in whole seconds since the Unix epoch.
+
+    Ours have no ``nbf``; it is checked all the same. Other claims say nothing to us (RFC 7519, 4).
+    """
 
     sid: str
     sub: str
@@ -53,6 +49,7 @@ class Claims(msgspec.Struct, frozen=True):
     iat: int
     exp: int
     jti: str
+    nbf: int | UnsetType = UNSET
 
 
 class RefreshToken(msgspec.Struct, frozen=True):
@@ -63,7 +60,6 @@ class RefreshToken(msgspec.Struct, frozen=True):
     mac: str
 
 
-_header_decoder: Final = msgspec.json.Decoder(Header)
 _claims_decoder: Final = msgspec.json.Decoder(Claims)
 
 
@@ -81,6 +77,11 @@ class Tokens:
         self._audience = audience
         # A signature once checked need not be checked again: the exact text is the key, and nothing of the session is kept.
         self._verified: dict[str, Claims] = {}
+
+    def use(self, keys: Keys) -> None:
+        """Make and check tokens with ``keys`` from now on; what only other keys had signed is worthless at once."""
+        self._keys = keys
+        self._verified.clear()
 
     def access_token(self, session: Session) -> str:
         """A new access token for ``session`` as it stands."""
@@ -123,7 +124,7 @@ class Tokens:
 
     def refresh_token(self, session: Session) -> str:
         """The session's current refresh token."""
-        mac = self._mac(session.session_id, session.epoch, session.rotation)
+        mac = _mac(self._keys.refresh_mac, session.session_id, session.epoch, session.rotation)
         return f"{session.session_id}.{session.rotation}.{mac}"
 
     def parse_refresh_token(self, token: str) -> RefreshToken:
@@ -143,25 +144,19 @@ class Tokens:
         Raises:
             CredentialInvalid: it was not.
         """
-        expected = self._mac(session.session_id, session.epoch, token.rotation)
-        if token.session_id != session.session_id or not hmac.compare_digest(expected, token.mac):
+        expected = [_mac(key, session.session_id, session.epoch, token.rotation) for key in self._keys.refresh_macs]
+        # Every key is tried, whichever fits: how long it takes says nothing (ASVS 11.2.4).
+        fits = [hmac.compare_digest(each, token.mac) for each in expected]
+        if token.session_id != session.session_id or not any(fits):
             raise CredentialInvalid("the refresh token is not valid for this session")
 
-    def _mac(self, session_id: str, epoch: int, rotation: int) -> str:
-        message = f"interlock refresh v1\n{session_id}\n{epoch}\n{rotation}".encode()
-        return _base64url(hmac.digest(self._keys.refresh_mac, message, hashlib.sha256))
-
     def _verify(self, token: str) -> Claims:
-        if len(token) > _MAX_TOKEN_LENGTH or not _TOKEN.match(token):
-            raise CredentialInvalid("not an access token")
-        parts = [_canonical_bytes(part) for part in token.split(".")]
         try:
-            header = _header_decoder.decode(parts[0])
-            claims = _claims_decoder.decode(parts[1])
-        except (ValueError, RecursionError):  # not UTF-8, not JSON, not of this shape, or nested for ever
+            header, claims = take_apart(token, _claims_decoder, typ=_TYPE, max_length=_MAX_TOKEN_LENGTH)
+        except Malformed:
             raise CredentialInvalid("not an access token") from None
         key = self._keys.verifying.get(header.kid)
-        if header.alg != ALGORITHM or header.typ != _TYPE or key is None:
+        if key is None:
             raise CredentialInvalid("not an access token of this server")
         try:
             jwt.decode(
@@ -170,28 +165,31 @@ class Tokens:
                 algorithms=[ALGORITHM],
                 audience=self._audience,
                 issuer=self._issuer,
-                # Expiry is checked at every use, against our clock; the signature once.
+                # Times are checked against our clock: expiry at every use, the others, which only get better, once.
                 options={
                     "require": ["exp", "iat", "iss", "aud", "sub", "jti"],
                     "verify_exp": False,
                     "verify_iat": False,
+                    "verify_nbf": False,
                 },
             )
         except jwt.InvalidTokenError:
             raise CredentialInvalid("the access token's signature, issuer or audience is wrong") from None
+        self._check_span(claims)
         return claims
 
+    def _check_span(self, claims: Claims) -> None:
+        """The token's time has come, and is no longer than this server's tokens may live (ASVS 9.2.1).
 
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+        The second keeps whoever had a key for a moment from making a token that lives for ever.
+        """
+        latest_s = self._clock.now_ms() // 1000 + _CLOCK_SKEW_S
+        if claims.iat > latest_s or (claims.nbf is not UNSET and claims.nbf > latest_s):
+            raise CredentialInvalid("the access token's time has not come")
+        if claims.exp - claims.iat > self.lifetime_s:
+            raise TokenExpired("the access token would live longer than this server's may")
 
 
-def _canonical_bytes(part: str) -> bytes:
-    """The bytes that ``part`` encodes, if there is no other way to write them (RFC 4648, 3.5)."""
-    try:
-        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    except (binascii.Error, ValueError):
-        raise CredentialInvalid("not base64url") from None
-    if _base64url(raw) != part:
-        raise CredentialInvalid("not canonical base64url")
-    return raw
+def _mac(key: bytes, session_id: str, epoch: int, rotation: int) -> str:
+    message = f"interlock refresh v1\n{session_id}\n{epoch}\n{rotation}".encode()
+    return base64url(hmac.digest(key, message, hashlib.sha256))

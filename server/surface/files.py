@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +82,21 @@ async def open_surface(
             finally:
                 await reader.close()
                 await writer.close()
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def alone(data: Path) -> Iterator[None]:
+    """Keep servers out of folder ``data`` until the context ends.
+
+    Raises:
+        SurfaceLocked: one has it open.
+        SurfaceFailed: the folder can't be used.
+    """
+    lock = _lock(data)
+    try:
+        yield
     finally:
         os.close(lock)
 

@@ -45,6 +45,26 @@ def read_text(path: Path) -> str | None:
         raise HeadRefused(f"it can't be read: {error.strerror}") from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Put a new head in the place of the one at ``path``, if there is one: a crash leaves the one or the other.
+
+    It belongs to whom the folder belongs to: what root writes by the command line, the server must be able to read.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    draft = path.with_name(f"{path.name}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        owner = path.parent.stat()
+        if os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        file.write(text.encode("ascii") + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+
+
 def check_log(data: Path, head: Receipt) -> None:
     """Check that the log in folder ``data`` holds the record that ``head`` was signed for. Nothing is written.
 
@@ -71,7 +91,8 @@ class HeadKeeper:
         self._path = path
         self._sign = sign
         self._newest = newest
-        self._written: Record | None = None
+        self._renewals = 0
+        self._written: tuple[Record, int] | None = None
         self._failing = False
         self._grown = asyncio.Event()
         self._grown.set()
@@ -81,6 +102,11 @@ class HeadKeeper:
     def observe(self, record: Record, _session: Session) -> None:
         """``record`` is on disk. Call it in the order of the log."""
         self._newest = record
+        self._grown.set()
+
+    def renew(self) -> None:
+        """Write the head anew though the log has not grown: another key signs it now."""
+        self._renewals += 1
         self._grown.set()
 
     async def close(self) -> None:
@@ -101,11 +127,11 @@ class HeadKeeper:
                     await self._closing.wait()
 
     async def _write(self) -> None:
-        newest = self._newest
-        if newest is None or newest is self._written:
+        newest, renewals = self._newest, self._renewals
+        if newest is None or (newest, renewals) == self._written:
             return
         try:
-            await asyncio.to_thread(self._replace, newest.receipt)
+            await asyncio.to_thread(lambda: write_text(self._path, self._sign(newest.receipt)))
         except OSError as error:
             # The log is whole without it, so the service goes on; the operator hears of it once, and it is tried again.
             if not self._failing:
@@ -114,14 +140,4 @@ class HeadKeeper:
             self._grown.set()
             return
         self._failing = False
-        self._written = newest
-
-    def _replace(self, receipt: Receipt) -> None:
-        """Put the new head in the old one's place: a crash leaves the one or the other."""
-        draft = self._path.with_name(f"{self._path.name}.new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(self._sign(receipt).encode("ascii") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self._path)
+        self._written = (newest, renewals)

@@ -22,6 +22,7 @@ from machine.wire import session_view
 from server.clock import SystemClock
 from server.experience.problems import problem_kinds
 from server.guard.keys import load_keys
+from server.guard.secrets import Secrets
 from server.guard.tokens import Tokens
 from server.ids import new_session_id
 from server.surface.archive import open_archive
@@ -238,6 +239,15 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             expect(refused, "method-not-allowed")
             assert (await tab.request(refused.headers["allow"].split(",")[0].strip(), "/api/session")).is_success
             expect(await tab.http.get("/api/connect"), "upgrade-required")
+            (await tab.begin()).raise_for_status()
+            token = {"token": tab.refresh_token}
+            expect(await tab.http.post("/oauth/introspect", data=token), "client-refused")
+            client = ("gateway", Secrets(data / "keys", "client").create("gateway", 1))
+            assert (await tab.http.post("/oauth/introspect", data=token, auth=client)).json()["active"] is True
+            (data / "keys" / "client-spoilt.secret").touch(mode=0o600)
+            expect(await tab.http.post("/oauth/introspect", data=token, auth=client), "secrets-unavailable")
+            (data / "keys" / "client-spoilt.secret").unlink()
+            assert (await tab.http.post("/oauth/introspect", data=token, auth=client)).status_code == 200
 
             with write_lock(data):
                 answer = await home.begin()
@@ -251,7 +261,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
 def unknown_session(data: Path) -> str:
     """An access token that is valid in everything but that its session does not exist."""
     keys = load_keys(data / "keys")
-    tokens = Tokens(keys, SystemClock(), issuer="interlock", audience="interlock", lifetime_s=60)
+    tokens = Tokens(keys, SystemClock(), issuer="interlock", audience="interlock", lifetime_s=2)
     return tokens.access_token(Session(new_session_id(0), state="authenticated", version=2, subject="acc_x", epoch=1))
 
 

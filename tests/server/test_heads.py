@@ -115,6 +115,22 @@ def test_an_access_token_is_no_head(keys: Keys) -> None:
         check_head(tokens.access_token(Session("s")), public(keys))
 
 
+def test_one_way_to_write_it(keys: Keys) -> None:
+    """The same bytes in other letters, and a member named twice with the same value: readers could differ."""
+    text = sign_head(RECEIPT, keys.signing, NOW_MS)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = text[:-1] + alphabet[alphabet.index(text[-1]) + 1]
+    twice = jwt.api_jws.PyJWS().encode(
+        b'{"position":812,"position":812,"digest":"%s","iat":1}' % (b"ab" * 32),
+        keys.signing.private,
+        "ES256",
+        {"kid": keys.signing.kid, "typ": "interlock-head+jwt"},
+    )
+    for each in (other, twice):
+        with pytest.raises(HeadRefused, match="no signed head"):
+            check_head(each, public(keys))
+
+
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
 def test_another_algorithm_is_refused(keys: Keys, algorithm: str) -> None:
     text = jwt.encode(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from machine.errors import SettingsError
-from server.guard.keys import load_keys
+from server.guard.keys import create_signing_key, load_keys, read_keys
 
 
 def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:
@@ -40,6 +39,13 @@ def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     assert load_keys(tmp_path / "others").refresh_mac != first.refresh_mac
 
 
+def test_what_is_printed_of_keys_holds_no_secret(tmp_path: Path) -> None:
+    keys = load_keys(tmp_path)
+    printed = repr((keys, read_keys(tmp_path)))
+    assert keys.signing.kid in printed
+    assert repr(keys.refresh_mac)[2:-1] not in printed
+
+
 def test_kid_is_the_rfc_7638_thumbprint(tmp_path: Path) -> None:
     keys = load_keys(tmp_path)
     (jwk,) = keys.jwks()["keys"]
@@ -52,15 +58,12 @@ def test_kid_is_the_rfc_7638_thumbprint(tmp_path: Path) -> None:
 
 
 def test_an_older_key_still_verifies(tmp_path: Path) -> None:
-    kids = {load_keys(tmp_path / "a").signing.kid, load_keys(tmp_path / "b").signing.kid}
-    newest = load_keys(tmp_path / "b").signing.kid
-    for path in (tmp_path / "b").glob("signing-*.pem"):
-        os.utime(path, (2_000_000_000, 2_000_000_000))
-        path.rename(tmp_path / "a" / path.name)
-    both = load_keys(tmp_path / "a")
-    assert set(both.verifying) == kids
-    assert {key["kid"] for key in both.jwks()["keys"]} == kids
-    assert both.signing.kid == newest
+    old = load_keys(tmp_path)
+    new = create_signing_key(tmp_path, old.signing.signs_from_ms + 1)
+    both = load_keys(tmp_path, new.signs_from_ms)
+    assert list(both.verifying) == [old.signing.kid, new.kid]
+    assert {key["kid"] for key in both.jwks()["keys"]} == {old.signing.kid, new.kid}
+    assert both.signing.kid == new.kid
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
@@ -86,6 +89,7 @@ BAD_SIGNING_KEYS = {
 }
 
 
+@pytest.mark.asvs("11.2.3")
 @pytest.mark.parametrize(("content", "message"), BAD_SIGNING_KEYS.values(), ids=BAD_SIGNING_KEYS)
 def test_a_file_that_is_not_the_signing_key_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     load_keys(tmp_path)
@@ -98,6 +102,7 @@ def test_a_file_that_is_not_the_signing_key_is_refused(tmp_path: Path, content: 
     )
 
 
+@pytest.mark.asvs("11.2.3")
 @pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
 def test_a_refresh_key_of_another_length_is_refused(tmp_path: Path, content: bytes) -> None:
     load_keys(tmp_path)

@@ -14,6 +14,7 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
+from server.guard.secrets import Secrets
 from tests.support.server import ServerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +68,8 @@ def test_it_holds_every_call_of_the_design(document: dict[str, Any]) -> None:
         "DELETE /api/sessions/{session_id}",
         "DELETE /api/sessions",
         "GET /.well-known/jwks.json",
+        "POST /oauth/introspect",
+        "POST /oauth/revoke",
         "GET /health/live",
         "GET /health/ready",
     }
@@ -136,6 +139,7 @@ def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, A
         env={
             **os.environ,
             "INTERLOCK_URL": server.url,
+            "INTERLOCK_CLIENT_SECRET": Secrets(server.data / "keys", "client").create("gateway", 1),
             "PYTHONPATH": str(ROOT),
             "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
         },

@@ -1,0 +1,262 @@
+"""Endpoints for other software that holds somebody's token: introspection (RFC 7662) and revocation (RFC 7009).
+
+The caller is a client that ``interlock clients create`` made, and shows its secret (ASVS 10.4.10). Errors are problem details
+like all others, with the members ``error`` and ``error_description`` of RFC 6749, 5.2.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qsl, unquote_plus
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.enums import RequestEncodingType
+from litestar.params import Body
+from litestar.types import ControllerRouterHandler
+from litestar.utils.scope.state import ScopeState
+from msgspec import UNSET, Meta, UnsetType
+
+from machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound, SettingsError
+from machine.session import Session
+from server.experience.answers import EndedAnswer
+from server.experience.calls import services_of
+from server.experience.credentials import header, prove_access_token, prove_refresh_token
+from server.experience.problems import MEDIA_TYPE, Problem, RequestRefused, logged_problem, responses
+from server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from server.services import Services
+
+_BASIC: Final = "basic "
+_FORM: Final = "application/x-www-form-urlencoded"
+_SECURITY: Final[list[dict[str, list[str]]]] = [{"client": []}]
+_OAUTH_ERRORS: Final = {401: "invalid_client", 500: "server_error", 503: "temporarily_unavailable"}
+"""By status; what is not here is ``invalid_request``. The last two are RFC 6749's names in 4.1.2.1."""
+
+Secret = Annotated[
+    str, Meta(max_length=512, description="The client's secret, if it is not in `Authorization: Basic`.", examples=[""])
+]
+
+
+class TokenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token, and perhaps the client's name and secret (``client_secret_post``). Each field at most once."""
+
+    token: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="An access token or a refresh token.",
+            examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
+        ),
+    ]
+    token_type_hint: Annotated[
+        str,
+        Meta(
+            description="`access_token` or `refresh_token`; not looked at.",
+            examples=["access_token"],
+        ),
+    ] = ""
+    client_id: Annotated[
+        str,
+        Meta(max_length=64, description="The client's name, if it is not in `Authorization: Basic`.", examples=[""]),
+    ] = ""
+    client_secret: Secret = ""
+
+
+class IntrospectionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a token is good for now. Of one that is good for nothing only ``active`` is told.
+
+    ``jti`` and ``iat`` come with an access token alone.
+    """
+
+    active: Annotated[bool, Meta(description="The session lives, and the token is its current one.", examples=[True])]
+    sub: Annotated[str, Meta(examples=["acc_3q2-7wAAQGmJw0m5bW9uZQ"])] | UnsetType = UNSET
+    sid: Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])] | UnsetType = UNSET
+    session_state: Annotated[str, Meta(examples=["authenticated"])] | UnsetType = UNSET
+    token_type: (
+        Annotated[str, Meta(description="`Bearer` for an access token, or `refresh_token`.", examples=["Bearer"])]
+        | UnsetType
+    ) = UNSET
+    iss: Annotated[str, Meta(examples=["interlock"])] | UnsetType = UNSET
+    aud: Annotated[str, Meta(examples=["interlock"])] | UnsetType = UNSET
+    exp: Annotated[int, Meta(description="Seconds since the Unix epoch.", examples=[1769160900])] | UnsetType = UNSET
+    iat: Annotated[int, Meta(description="Seconds since the Unix epoch.", examples=[1769160600])] | UnsetType = UNSET
+    jti: Annotated[str, Meta(examples=["at_b5Rk0fXhWc1m2jv9QZ8yVA_7"])] | UnsetType = UNSET
+
+
+Form = Annotated[TokenForm, Body(media_type=RequestEncodingType.URL_ENCODED)]
+
+
+def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Exceptions as problem details that clients of RFC 6749 understand, too."""
+    problem, headers = logged_problem(request, error)
+    problem = msgspec.structs.replace(
+        problem, error=_OAUTH_ERRORS.get(problem.status, "invalid_request"), error_description=problem.detail
+    )
+    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def admit_client(request: Request[Any, Any, Any]) -> None:
+    """Read the form, and go on only for a registered client; its name is ``request.state.client`` then.
+
+    Litestar's own reading of a form looks at no Content-Type, mends what is not UTF-8, makes a list of a repeated field,
+    and remembers the last thousand bodies, with the secrets in them.
+
+    Raises:
+        ClientRefused: the caller is no client.
+        RequestRefused: the body is not a form (RFC 6749, 3.2: each field at most once).
+    """
+    body = await request.body()
+    if body and request.content_type[0] != _FORM:
+        raise RequestRefused(415, f"send Content-Type: {_FORM}")
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), errors="strict")
+    except ValueError:
+        raise RequestRefused(400, "the body is not a form") from None
+    form = dict(pairs)
+    if len(form) != len(pairs):
+        raise RequestRefused(400, "a field is there twice")
+    ScopeState.from_scope(request.scope).form = dict[str, Any](form)
+    request.state.client = authenticate_client(services_of(request), request.scope, form)
+
+
+@post(
+    "/oauth/introspect",
+    status_code=200,
+    tags=["standards"],
+    summary="Ask what a token is good for",
+    responses=responses(400, 413, 415, ClientRefused, SettingsError),
+    security=_SECURITY,
+    before_request=admit_client,
+    exception_handlers={Exception: handle},
+)
+async def introspect(request: Request[Any, Any, Any], data: Form) -> IntrospectionAnswer:
+    """Token introspection (RFC 7662), for registered clients. Asking is no activity of the session, and changes nothing.
+
+    An access token is active while its session lives and no later login superseded it; a refresh token while it is the
+    session's current one.
+    """
+    services = services_of(request)
+    try:
+        return await _access_token(services, data.token)
+    except (CredentialRefused, SessionNotFound):
+        pass
+    try:
+        return await _refresh_token(services, data.token)
+    except (CredentialRefused, SessionNotFound):
+        return IntrospectionAnswer(active=False)
+
+
+@post(
+    "/oauth/revoke",
+    status_code=200,
+    tags=["standards"],
+    summary="End the session of a token",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(400, 413, 415, ClientRefused, Overloaded, SettingsError),
+    security=_SECURITY,
+    before_request=admit_client,
+    exception_handlers={Exception: handle},
+)
+async def revoke(request: Request[Any, Any, Any], data: Form) -> Response[EndedAnswer]:
+    """Token revocation (RFC 7009), for registered clients: the session that the token belongs to ends, with all its tokens.
+
+    A token is a function of its session and can't end alone. One that opens nothing is answered with 200 all the same: it
+    is as worthless as its holder wants it to be.
+    """
+    services = services_of(request)
+    session = await _session_of(services, data.token)
+    receipt = None
+    if session is not None:
+        receipt = await services.sessions.end(session, "revoked", f"client:{request.state.client}")
+    answer = EndedAnswer(0 if receipt is None else 1, receipt or UNSET)
+    return Response(answer, status_code=200, headers=receipt_header(receipt))
+
+
+def authenticate_client(services: Services, scope: Any, form: Mapping[str, str]) -> str:
+    """The name of the client that sent ``form``; its secret came with ``Basic`` or in the form, and not both.
+
+    Raises:
+        ClientRefused: it did not, or is none.
+        RequestRefused: it came both ways (RFC 6749, 2.3).
+        SettingsError: the clients' secrets can't be read.
+    """
+    authorization = header(scope, b"authorization")
+    name, secret = form.get("client_id", ""), form.get("client_secret", "")
+    if authorization is not None:
+        if secret:
+            raise RequestRefused(400, "send the client's secret in one way only")
+        basic_name, secret = _basic(authorization)
+        if name not in {"", basic_name}:
+            raise RequestRefused(400, "client_id is not the client that Authorization names")
+        name = basic_name
+    if not name or not secret:
+        raise ClientRefused("send the client's name and secret: Authorization: Basic, or client_id and client_secret")
+    if services.clients.check(secret) != name:
+        raise ClientRefused("the client is unknown, or its secret is wrong")
+    return name
+
+
+def _basic(authorization: str) -> tuple[str, str]:
+    """Name and secret in an Authorization header of the scheme Basic; both are form-encoded first (RFC 6749, 2.3.1)."""
+    if authorization[: len(_BASIC)].lower() != _BASIC:
+        raise ClientRefused("Authorization is not of the scheme Basic")
+    try:
+        pair = base64.b64decode(authorization[len(_BASIC) :].strip(), validate=True).decode()
+        name, colon, secret = pair.partition(":")
+        name, secret = unquote_plus(name, errors="strict"), unquote_plus(secret, errors="strict")
+    except (binascii.Error, ValueError):
+        raise ClientRefused("Authorization is not well formed") from None
+    if not colon or not name or not secret:
+        raise ClientRefused("Authorization is not well formed")
+    return name, secret
+
+
+async def _access_token(services: Services, token: str) -> IntrospectionAnswer:
+    claims = services.tokens.check_access_token(token)
+    session = (await prove_access_token(services, token)).session
+    return IntrospectionAnswer(
+        active=True,
+        sub=claims.sub,
+        sid=claims.sid,
+        session_state=session.state or "",
+        token_type="Bearer",  # noqa: S106  # RFC 6750's name of the scheme
+        iss=claims.iss,
+        aud=claims.aud,
+        exp=claims.exp,
+        iat=claims.iat,
+        jti=claims.jti,
+    )
+
+
+async def _refresh_token(services: Services, token: str) -> IntrospectionAnswer:
+    session, rotation = await prove_refresh_token(services, token)
+    if rotation != session.rotation:
+        return IntrospectionAnswer(active=False)
+    return IntrospectionAnswer(
+        active=True,
+        sub=session.subject or f"anonymous:{session.session_id}",
+        sid=session.session_id,
+        session_state=session.state or "",
+        token_type="refresh_token",  # noqa: S106  # RFC 7009's name of the kind
+        iss=services.settings.issuer,
+        aud=services.settings.audience,
+        exp=session.absolute_deadline_ms // 1000,
+    )
+
+
+async def _session_of(services: Services, token: str) -> Session | None:
+    """The living session that ``token`` is of; a refresh token may have been exchanged already."""
+    try:
+        return (await prove_access_token(services, token)).session
+    except (CredentialRefused, SessionNotFound):
+        pass
+    try:
+        return (await prove_refresh_token(services, token))[0]
+    except (CredentialRefused, SessionNotFound):
+        return None
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [introspect, revoke]

@@ -1,0 +1,326 @@
+"""The keys of a running server: what the files say counts within a second, and no slip of the hand locks anybody out."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from machine.errors import CredentialInvalid, KeyNeeded, SettingsError
+from server.guard import rotation
+from server.guard.keyring import KeyRing
+from server.guard.keys import Keys, SigningKey, key_file, load_keys, read_keys
+from server.guard.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, known_lives, note_lives, rotate
+from server.guard.tokens import Tokens
+from tests.support.clock import HandClock
+from tests.support.steps import Story
+
+LIVES = Lives(access_token_ms=300_000, session_ms=43_200_000)
+SID = "0" * 36
+
+
+class Server:
+    """What a server does with its keys, by hand: a look at the files, when a test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = HandClock()
+        note_lives_once(folder)
+        self.ring = KeyRing(folder, self.clock, LIVES)
+        self.tokens = Tokens(self.ring.keys, self.clock, issuer="interlock", audience="interlock", lifetime_s=300)
+
+    @property
+    def now_ms(self) -> int:
+        return self.clock.time_ms
+
+    def look(self) -> list[bool]:
+        """Look once; whether keys were retired early, for each time that something changed."""
+        heard: list[bool] = []
+
+        def use(keys: Keys, early: bool) -> None:  # noqa: FBT001  # as KeyRing calls it
+            self.tokens.use(keys)
+            heard.append(early)
+
+        self.ring.take(self.ring.look(), use)
+        return heard
+
+    def statuses(self) -> dict[str, str]:
+        return {row.name: row.status for row in rotation.rows(self.folder, self.now_ms)}
+
+    def retire(self, name: str, *, force: bool = False) -> None:
+        key = rotation.find(self.folder, name)
+        rotation.check_retirement(self.folder, key, self.now_ms, force=force)
+        rotation.remove(self.folder, key)
+
+
+def note_lives_once(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    note_lives(folder, LIVES)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    return Server(tmp_path / "keys")
+
+
+def token(server: Server) -> str:
+    story = Story(SID)
+    story.begin("ada")
+    return server.tokens.access_token(story.session)
+
+
+@pytest.mark.asvs("11.2.2")
+def test_a_new_key_is_published_at_once_and_signs_when_everybody_can_have_it(server: Server) -> None:
+    old = server.ring.keys.signing.kid
+    before = token(server)
+    new = rotate(server.folder, server.now_ms, refresh=False, at_once=False).name
+    assert server.look() == [False]
+    assert [key["kid"] for key in server.ring.keys.jwks()["keys"]] == [old, new]
+    assert server.statuses() == {old: "signs", new: "waits", "refresh": "signs"}
+    server.clock.time_ms += ANNOUNCED_MS - 1
+    assert server.look() == []
+    assert server.ring.keys.signing.kid == old
+    server.clock.time_ms += 1
+    assert server.look() == [False]
+    assert server.ring.keys.signing.kid == new
+    # The old one verifies as long as its last token lives, and a little longer, and until then nobody takes it away.
+    server.clock.time_ms -= ANNOUNCED_MS
+    assert server.tokens.check_access_token(before).sid == SID
+    server.clock.time_ms += ANNOUNCED_MS
+    server.clock.time_ms += 300_000 + MARGIN_MS - 1
+    assert server.statuses()[old] == "verifies"
+    with pytest.raises(KeyNeeded, match=r"may be alive until 2027-.*Z; retire it then, or, .* use --force"):
+        server.retire(old)
+    server.clock.time_ms += 1
+    assert server.statuses()[old] == "done"
+    server.retire(old)
+    assert server.look() == [False], "nothing of it can be alive: no reason for alarm"
+    assert list(server.ring.keys.verifying) == [new]
+
+
+@pytest.mark.asvs("11.2.2")
+def test_a_compromised_key_is_replaced_and_its_tokens_are_worthless_at_once(server: Server) -> None:
+    old = server.ring.keys.signing.kid
+    stolen = token(server)
+    server.tokens.check_access_token(stolen)
+    new = rotate(server.folder, server.now_ms, refresh=False, at_once=True).name
+    assert server.look() == [False]
+    assert server.ring.keys.signing.kid == new
+    server.tokens.check_access_token(stolen)
+    server.retire(old, force=True)
+    assert server.look() == [True]
+    with pytest.raises(CredentialInvalid):
+        server.tokens.check_access_token(stolen)
+    assert server.tokens.check_access_token(token(server)).sid == SID
+
+
+@pytest.mark.asvs("11.2.2")
+def test_refresh_tokens_outlive_the_rotation_of_their_key(server: Server) -> None:
+    story = Story(SID)
+    story.begin("ada")
+    old = server.tokens.refresh_token(story.session)
+    new_key = rotate(server.folder, server.now_ms, refresh=True, at_once=True).name
+    assert server.look() == [False]
+    new = server.tokens.refresh_token(story.session)
+    assert new != old
+    for each in (old, new):
+        server.tokens.check_refresh_token(server.tokens.parse_refresh_token(each), story.session)
+    server.clock.time_ms += LIVES.session_ms
+    with pytest.raises(KeyNeeded, match="may be alive until"):
+        server.retire("refresh")
+    server.clock.time_ms += MARGIN_MS
+    server.retire("refresh")
+    assert server.look() == [False]
+    with pytest.raises(CredentialInvalid):
+        server.tokens.check_refresh_token(server.tokens.parse_refresh_token(old), story.session)
+    server.tokens.check_refresh_token(server.tokens.parse_refresh_token(new), story.session)
+    assert server.statuses()[new_key] == "signs"
+
+
+def test_the_key_that_signs_cannot_be_retired_not_even_by_force(server: Server) -> None:
+    with pytest.raises(KeyNeeded, match="is the key that signs; make another one first: interlock keys rotate "):
+        server.retire(server.ring.keys.signing.kid, force=True)
+    with pytest.raises(KeyNeeded, match="interlock keys rotate --refresh "):
+        server.retire("refresh", force=True)
+    with pytest.raises(SettingsError, match="there is no key of the name x; `interlock keys list` shows them"):
+        server.retire("x")
+
+
+def test_a_key_that_waits_can_be_taken_back(server: Server) -> None:
+    new = rotate(server.folder, server.now_ms, refresh=False, at_once=False).name
+    server.look()
+    server.retire(new)
+    assert server.look() == [False], "it has signed nothing"
+    assert server.statuses()[server.ring.keys.signing.kid] == "signs"
+
+
+def test_without_word_of_how_long_tokens_live_a_key_goes_only_by_force(server: Server) -> None:
+    old = server.ring.keys.signing.kid
+    rotate(server.folder, server.now_ms, refresh=False, at_once=True)
+    (server.folder / "lives.json").unlink()
+    server.clock.time_ms += 10**12
+    with pytest.raises(KeyNeeded, match=r"nothing says how long tokens of .* live: start a server"):
+        server.retire(old)
+    server.retire(old, force=True)
+
+
+def test_the_longest_life_that_was_ever_allowed_counts(tmp_path: Path) -> None:
+    assert known_lives(tmp_path) is None
+    assert note_lives(tmp_path, LIVES) == LIVES
+    longer = Lives(600_000, 1_000)
+    assert note_lives(tmp_path, longer) == known_lives(tmp_path) == Lives(600_000, 43_200_000)
+    (tmp_path / "lives.json").write_bytes(b"{}")
+    with pytest.raises(SettingsError, match="does not say how long tokens live; remove it and start the server"):
+        known_lives(tmp_path)
+    (tmp_path / "lives.json").unlink()
+    (tmp_path / "lives.json").mkdir(mode=0o700)
+    with pytest.raises(SettingsError, match="can't be read: Is a directory"):
+        known_lives(tmp_path)
+
+
+def test_what_is_not_there_is_not_rotated(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"there are no keys in .*: a server makes the first ones"):
+        rotate(tmp_path / "keys", 1, refresh=False, at_once=True)
+    assert not (tmp_path / "keys").exists()
+
+
+def test_a_disk_that_takes_or_gives_nothing_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SettingsError, match=r"can't be written to .*: No space left on device"):
+        rotate(server.folder, server.now_ms, refresh=True, at_once=True)
+    with pytest.raises(SettingsError, match="can't be removed: No space left on device"):
+        rotation.remove(server.folder, rotation.find(server.folder, "refresh"))
+
+
+def new_key_file(server: Server, *, refresh: bool = False) -> Path:
+    return key_file(server.folder, rotate(server.folder, server.now_ms, refresh=refresh, at_once=True))
+
+
+def test_a_new_key_that_is_not_good_never_counts_and_is_told_once(server: Server) -> None:
+    before = server.ring.keys
+    path = new_key_file(server)
+    path.chmod(0o644)
+    with capture_logs() as logs:
+        assert server.look() == server.look() == []
+    assert server.ring.keys is before
+    (told,) = logs
+    assert (told["event"], told["log_level"]) == ("keys.unusable", "error")
+    assert told["problem"].startswith(f"{path} may be read by others")
+    path.chmod(0o600)
+    assert server.look() == [False], "mended, it counts"
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_a_key_that_became_unreadable_still_counts_as_it_was_known(server: Server, *, refresh: bool) -> None:
+    path = new_key_file(server, refresh=refresh)
+    server.look()
+    before = server.ring.keys
+    made = token(server)
+    good = path.read_bytes()
+    path.write_bytes(b"garbage")
+    with capture_logs() as logs:
+        assert server.look() == server.look() == []
+    assert [log["event"] for log in logs] == ["keys.unusable"]
+    assert server.ring.keys is before
+    server.tokens.check_access_token(made)
+    path.write_bytes(good)
+    assert server.look() == []
+
+
+def test_a_retired_key_is_gone_whatever_else_is_wrong(server: Server) -> None:
+    """Else a slip with one file would keep a compromised key alive."""
+    old, stolen = server.ring.keys.signing, token(server)
+    new_key_file(server)
+    server.look()
+    bad = new_key_file(server)
+    bad.write_bytes(b"garbage")
+    key_file(server.folder, old).unlink()
+    assert server.look() == [True]
+    with pytest.raises(CredentialInvalid):
+        server.tokens.check_access_token(stolen)
+
+
+def test_a_folder_that_is_gone_or_empty_logs_nobody_out(server: Server) -> None:
+    made, elsewhere = token(server), server.folder.with_name("elsewhere")
+    server.folder.rename(elsewhere)
+    with capture_logs() as logs:
+        assert server.look() == []
+    assert "can't be read: No such file or directory" in logs[0]["problem"]
+    server.folder.mkdir()
+    with capture_logs() as logs:
+        assert server.look() == server.look() == []
+    assert sorted(log["problem"].partition(" holds ")[2] for log in logs) == [
+        "no refresh key any more",
+        "no signing key any more",
+    ]
+    server.tokens.check_access_token(made)
+    server.folder.rmdir()
+    elsewhere.rename(server.folder)
+    assert server.look() == []
+
+
+def test_a_file_that_goes_between_two_looks_at_it_is_gone(server: Server) -> None:
+    new_key_file(server)
+    (server.folder / "signing-x.pem").symlink_to(server.folder / "nowhere")
+    assert server.look() == [False]
+
+
+def test_a_key_signs_from_when_its_file_says_so_wherever_it_is_copied(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    first = load_keys(folder).signing
+    second = rotate(folder, first.signs_from_ms + 1000, refresh=False, at_once=True)
+    assert key_file(folder, second).read_bytes().startswith(b"Signs-From: %d\n-----BEGIN" % second.signs_from_ms)
+    os.utime(key_file(folder, first), (2_000_000_000, 2_000_000_000))
+    assert load_keys(folder, second.signs_from_ms).signing.kid == second.name
+    assert load_keys(folder, second.signs_from_ms - 1).signing.kid == first.kid
+    assert load_keys(folder, 0).signing.kid == first.kid, "before all of them, the first"
+
+
+def test_a_key_of_an_older_version_or_made_by_hand_signs_from_when_it_was_written(tmp_path: Path) -> None:
+    key = load_keys(tmp_path).signing
+    path = key_file(tmp_path, key)
+    path.write_bytes(path.read_bytes().partition(b"\n")[2])
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    (read,) = (key for key in read_keys(tmp_path) if isinstance(key, SigningKey))
+    assert (read.kid, read.signs_from_ms) == (key.kid, 1_700_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"garbage", "does not hold a refresh key"),
+        (json.dumps({"signs_from_ms": 1, "key": "AAAA"}).encode(), "does not hold 32 bytes"),
+        (json.dumps({"signs_from_ms": "1", "key": "A" * 43 + "="}).encode(), "does not hold a refresh key"),
+    ],
+)
+def test_a_refresh_key_that_is_none_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    load_keys(tmp_path)
+    path = tmp_path / "refresh-x.key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(SettingsError, match=says):
+        load_keys(tmp_path)
+
+
+def test_no_name_looks_like_an_option(tmp_path: Path) -> None:
+    load_keys(tmp_path)
+    names = [rotate(tmp_path, 1, refresh=False, at_once=True).name for _ in range(150)]
+    assert not [name for name in names if name.startswith("-")]
+
+
+def test_what_root_makes_belongs_to_whom_the_folder_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "keys"
+    load_keys(folder)
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _descriptor, user, group: given.append((user, group)))
+    rotate(folder, 1, refresh=False, at_once=True)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    rotate(folder, 1, refresh=False, at_once=True)
+    assert given == [(folder.stat().st_uid, folder.stat().st_gid)], "and nobody else gives files away"
