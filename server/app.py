@@ -22,7 +22,7 @@ from machine.closing import Close
 from machine.errors import HeadRefused
 from machine.wire import rfc3339
 from server.clock import SystemClock
-from server.experience import auth_api, operations_api, sessions_api
+from server.experience import auth_api, exchange_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
 from server.experience.openapi import complete
 from server.experience.problems import handle
@@ -34,6 +34,7 @@ from server.guard.keys import load_keys, load_public_keys
 from server.guard.passwords import Passwords
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
+from server.guard.upstream import IdTokens, Upstream
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
 from server.runtime.recovery import disconnect_orphans, trace_missed
@@ -80,7 +81,13 @@ def app_over(services: Services) -> Litestar:
 
 def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State) -> Litestar:
     app = Litestar(
-        route_handlers=[*sessions_api.HANDLERS, *auth_api.HANDLERS, *operations_api.HANDLERS, connect],
+        route_handlers=[
+            *sessions_api.HANDLERS,
+            *auth_api.HANDLERS,
+            *exchange_api.HANDLERS,
+            *operations_api.HANDLERS,
+            connect,
+        ],
         lifespan=lifespan,
         state=state,
         exception_handlers={Exception: handle},
@@ -144,6 +151,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
         sessions.subscribe(connections.observe)
+        id_tokens = IdTokens(settings, clock)
         passwords = Passwords(
             memory_kib=8 if settings.cheap_passwords_for_tests else settings.argon2_memory_kib,
             iterations=1 if settings.cheap_passwords_for_tests else settings.argon2_iterations,
@@ -160,6 +168,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             tokens=Tokens(
                 keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
             ),
+            upstream=Upstream(
+                id_tokens, surface.identities, surface.accounts, clock, register=settings.upstream_register
+            ),
             keys=keys,
             trace=trace,
         )
@@ -174,6 +185,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             with suppress(asyncio.CancelledError):
                 await expiring
             passwords.close()
+            await id_tokens.close()
 
 
 def _check_head(settings: Settings) -> bool:

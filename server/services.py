@@ -9,6 +9,7 @@ from server.guard.accounts import Accounts
 from server.guard.keys import Keys
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
+from server.guard.upstream import Upstream
 from server.runtime.connections import Connections
 from server.runtime.sessions import Sessions
 from server.settings import Settings
@@ -25,6 +26,7 @@ class Services(msgspec.Struct):
     accounts: Accounts
     tickets: Tickets
     tokens: Tokens
+    upstream: Upstream
     keys: Keys
     trace: Untraced
     draining: bool = False
