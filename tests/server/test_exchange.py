@@ -174,6 +174,20 @@ def test_no_token_passes_for_another(gate: ServerProcess, provider: Provider) ->
     assert stored(gate.data) == before
 
 
+@pytest.mark.asvs("3.5.3", "7.6.2", "14.2.1")
+def test_no_link_and_no_page_load_makes_a_session(gate: ServerProcess, provider: Provider) -> None:
+    token = provider.log_in("ada")["id_token"]
+    before = stored(gate.data)
+    for path in (f"/api/auth/exchange?id_token={token}", "/api/auth/exchange"):
+        assert httpx.get(gate.url + path).status_code == 405
+        answer = httpx.post(gate.url + path)
+        assert problem(answer) == (401, "credential-missing")
+    form = httpx.post(f"{gate.url}/api/auth/exchange", data={"id_token": token})
+    assert problem(form) == (415, "unsupported-media-type")
+    assert stored(gate.data) == before
+    assert exchange(gate.url, {"id_token": token}).status_code == 200
+
+
 def test_a_server_that_trusts_nobody_takes_no_token(server: ServerProcess, provider: Provider) -> None:
     answer = exchange(server.url, {"id_token": provider.log_in("ada")["id_token"]})
     assert problem(answer) == (401, "credential-invalid")
