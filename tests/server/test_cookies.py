@@ -143,6 +143,7 @@ def test_logout_by_cookie_ends_the_session_and_clears_the_cookie(page: Page) -> 
         "/api/session",
         "/api/auth/register",
         "/api/auth/login",
+        "/api/auth/exchange",
         "/api/auth/refresh",
         "/api/auth/logout",
         "/api/auth/password",

@@ -60,6 +60,7 @@ def test_it_holds_every_call_of_the_design(document: dict[str, Any]) -> None:
         "POST /api/session/ticket",
         "POST /api/auth/register",
         "POST /api/auth/login",
+        "POST /api/auth/exchange",
         "POST /api/auth/refresh",
         "POST /api/auth/logout",
         "POST /api/auth/password",
