@@ -66,6 +66,7 @@ class IdentityStoreContract:
                 assert account is not None
                 assert account.groups == kept
 
+    @pytest.mark.asvs("2.3.4")
     @asynchronous
     async def test_a_token_is_used_up_by_whoever_shows_it_first(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as (store, accounts):
@@ -89,6 +90,7 @@ class IdentityStoreContract:
             await store.admit(arrival(), "acc_1", 10_000)
             assert await store.admit(one, "acc_1", 10_000) == "acc_1"
 
+    @pytest.mark.asvs("2.3.3")
     @asynchronous
     async def test_without_a_new_account_only_those_known_are_admitted(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as (store, _):

@@ -143,6 +143,7 @@ OTHER_TYPES = [
 ]
 
 
+@pytest.mark.asvs("3.5.2")
 @pytest.mark.parametrize("content_type", OTHER_TYPES)
 @pytest.mark.parametrize(("path", "who"), BODY_ENDPOINTS, ids=[path for path, _ in BODY_ENDPOINTS])
 def test_a_body_that_does_not_say_it_is_json(
@@ -194,6 +195,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.asvs("3.5.3", "4.1.4", "13.4.4")
 @pytest.mark.parametrize("path", ALLOWED)
 def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, caller: Caller, path: str) -> None:
     before = stored(server.data)
@@ -269,6 +271,7 @@ BAD_AUTHORIZATIONS = {
 }
 
 
+@pytest.mark.asvs("7.2.1", "8.2.1", "10.3.2")
 @pytest.mark.parametrize(("method", "path"), AUTHENTICATED)
 @pytest.mark.parametrize(("authorization", "name"), BAD_AUTHORIZATIONS.values(), ids=BAD_AUTHORIZATIONS)
 def test_a_bad_credential(
@@ -283,6 +286,7 @@ def test_a_bad_credential(
     assert stored(server.data) == before
 
 
+@pytest.mark.asvs("8.2.1")
 def test_an_anonymous_session_may_not_do_what_needs_an_account(server: ServerProcess, caller: Caller) -> None:
     before = stored(server.data)
     headers = bearer(caller.anonymous)
@@ -292,6 +296,7 @@ def test_an_anonymous_session_may_not_do_what_needs_an_account(server: ServerPro
     assert stored(server.data) == before
 
 
+@pytest.mark.asvs("8.2.2")
 @pytest.mark.parametrize("who", ["user", "anonymous"])
 def test_another_users_session_and_none_at_all_are_not_told_apart(
     server: ServerProcess, caller: Caller, who: str

@@ -285,7 +285,6 @@ def test_a_forged_token_is_refused(gate: ServerProcess, provider: Hostile, forge
     assert set(provider.asked) <= {DISCOVERY, KEYS}, "no address in a token is ever asked"
 
 
-@pytest.mark.asvs("2.4.1")
 def test_made_up_kids_do_not_turn_the_server_against_the_provider(gate: ServerProcess, provider: Hostile) -> None:
     exchange(gate, signed(provider, good(provider)))
     provider.asked.clear()

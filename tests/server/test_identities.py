@@ -40,7 +40,6 @@ class TestSqliteIdentities(IdentityStoreContract):
         await disable(self.store._writer, account_id, at_ms)
 
 
-@pytest.mark.asvs("7.4.2")
 @asynchronous
 async def test_an_account_that_is_disabled_while_its_owner_comes_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

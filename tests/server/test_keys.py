@@ -26,6 +26,7 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
+@pytest.mark.asvs("13.3.1")
 def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     first = load_keys(folder)
@@ -63,6 +64,7 @@ def test_an_older_key_still_verifies(tmp_path: Path) -> None:
     assert both.signing.kid == newest
 
 
+@pytest.mark.asvs("13.3.1")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 @pytest.mark.parametrize("name", ["refresh.key", "signing-*.pem"])
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path, name: str, mode: int) -> None:
@@ -86,6 +88,7 @@ BAD_SIGNING_KEYS = {
 }
 
 
+@pytest.mark.asvs("11.2.3")
 @pytest.mark.parametrize(("content", "message"), BAD_SIGNING_KEYS.values(), ids=BAD_SIGNING_KEYS)
 def test_a_file_that_is_not_the_signing_key_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     load_keys(tmp_path)

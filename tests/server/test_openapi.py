@@ -120,6 +120,7 @@ def test_there_is_yaml_too(server: ServerProcess) -> None:
     assert httpx.get(f"{server.url}/schema/openapi.yaml").text.startswith("components:")
 
 
+@pytest.mark.asvs("4.1.1")
 def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, Any], tmp_path: Path) -> None:
     """All checks, all phases. tests/support/schemathesis.toml says what is expected, and why."""
     outcome = subprocess.run(

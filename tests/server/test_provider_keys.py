@@ -62,7 +62,6 @@ async def test_without_discovery_where_the_address_is_set(provider: Hostile) -> 
         assert provider.asked == [KEYS]
 
 
-@pytest.mark.asvs("2.4.1")
 @asynchronous
 async def test_made_up_kids_make_the_server_ask_once_in_a_while(provider: Hostile) -> None:
     async with keys_of(provider, clock := HandClock()) as keys:

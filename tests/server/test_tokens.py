@@ -68,6 +68,7 @@ def good(keys: Keys, **claims: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"alg": "ES256", "kid": keys.signing.kid, "typ": "at+jwt"}, {**usual, "exp": now_s + LIFETIME_S, **claims}
 
 
+@pytest.mark.asvs("9.2.4")
 def test_an_access_token_says_whose_it_is_and_any_library_can_check_it(tokens: Tokens, keys: Keys) -> None:
     token = tokens.access_token(session_of())
     claims = tokens.check_access_token(token)
@@ -80,6 +81,7 @@ def test_an_access_token_says_whose_it_is_and_any_library_can_check_it(tokens: T
     assert jwt.get_unverified_header(token) == {"alg": "ES256", "kid": jwk["kid"], "typ": "at+jwt"}
 
 
+@pytest.mark.asvs("7.2.2")
 def test_two_access_tokens_are_never_the_same(tokens: Tokens) -> None:
     assert tokens.access_token(session_of()) != tokens.access_token(session_of())
 
@@ -89,6 +91,7 @@ def test_an_anonymous_session_has_a_subject_of_its_own(tokens: Tokens) -> None:
     assert claims.sub == f"anonymous:{SID}"
 
 
+@pytest.mark.asvs("9.2.1")
 def test_it_expires_on_the_second_also_when_it_was_checked_before(keys: Keys) -> None:
     clock = HandClock()
     tokens = Tokens(keys, clock, issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
@@ -208,6 +211,7 @@ BAD: dict[str, Callable[[Keys], str]] = {
 }
 
 
+@pytest.mark.asvs("9.1.1", "9.1.2", "9.1.3", "9.2.2", "9.2.3", "10.3.1")
 @pytest.mark.parametrize("make", BAD.values(), ids=BAD)
 def test_a_bad_access_token_is_refused(tokens: Tokens, keys: Keys, make: Callable[[Keys], str]) -> None:
     token = make(keys)
@@ -224,6 +228,7 @@ def test_a_key_named_twice_is_read_as_the_signature_was_checked(tokens: Tokens, 
         tokens.check_access_token(signed(keys, header, text.encode()))
 
 
+@pytest.mark.asvs("9.1.1", "9.1.3")
 def test_another_servers_token_is_refused(tokens: Tokens, tmp_path: Path) -> None:
     other = Tokens(load_keys(tmp_path), HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
     with pytest.raises(CredentialInvalid):
@@ -262,6 +267,7 @@ def test_any_header_and_claims_are_refused_or_read_exactly(
     assert msgspec.to_builtins(read) == {k: v for k, v in {**claims, **in_claims}.items() if k in claims}
 
 
+@pytest.mark.asvs("9.1.1")
 @given(place=st.integers(0, 10_000), character=st.characters(max_codepoint=0x7F))
 def test_a_token_with_one_character_changed_is_refused(keys: Keys, place: int, character: str) -> None:
     tokens = Tokens(keys, HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
