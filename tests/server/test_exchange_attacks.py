@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from jwt.algorithms import RSAAlgorithm
 
-from machine.errors import SettingsError
+from machine.errors import CredentialInvalid, SettingsError
 from server.app import open_services
 from server.clock import SystemClock
 from server.guard.upstream import IdTokens
@@ -360,6 +360,24 @@ async def test_a_provider_that_cannot_be_trusted_keeps_the_server_from_starting(
     with pytest.raises(SettingsError, match="upstream_issuer"):
         async with open_services(Settings(data=str(tmp_path), cheap_passwords_for_tests=True, **settings)):
             pass
+
+
+@pytest.mark.asvs("9.1.2")
+@asynchronous
+async def test_a_token_that_could_never_be_good_is_refused_before_the_provider_is_asked() -> None:
+    with hostile_provider() as provider:
+        tokens = IdTokens(Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,)), SystemClock())
+        for token in (
+            signed(provider, good(provider), alg="RS512"),
+            signed(provider, good(provider), kid="ec", alg="ES256"),
+            signed(provider, good(provider, aud="somebody-else")),
+            _mac(provider, b"key"),
+        ):
+            with pytest.raises(CredentialInvalid):
+                await tokens.check(token, None)
+        assert provider.asked == []
+        assert (await tokens.check(signed(provider, good(provider)), None)).issuer == provider.issuer
+        await tokens.close()
 
 
 @pytest.mark.parametrize(("claim", "groups"), [("groups", ("a", "b")), ("roles", ("c",)), ("nothing", ()), ("", None)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -94,6 +95,8 @@ def hostile_provider() -> Iterator[Hostile]:
         def do_GET(self) -> None:
             hostile.asked.append(self.path)
             status, headers, body = hostile.answers.get(self.path, (404, {}, b""))
+            if "gzip" in self.headers.get("accept-encoding", ""):
+                headers, body = {**headers, "content-encoding": "gzip"}, gzip.compress(body)
             self.send_response(status)
             for name, value in {"content-length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
