@@ -169,7 +169,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
             ),
             upstream=Upstream(
-                id_tokens, surface.identities, surface.accounts, clock, register=settings.upstream_register
+                id_tokens, surface.identities, surface.accounts, clock, register=settings.upstream_accounts == "any"
             ),
             keys=keys,
             trace=trace,

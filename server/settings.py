@@ -78,9 +78,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     upstream_groups_claim: Annotated[
         str, _doc("Claim whose list of names becomes the account's groups at each exchange; empty leaves groups alone.")
     ] = "groups"
-    upstream_register: Annotated[
-        bool, _doc("The first exchange of somebody makes their account; otherwise only those known are let in.")
-    ] = True
+    upstream_accounts: Annotated[
+        str,
+        Meta(pattern="^(any|known)$"),
+        _doc("any: the first exchange of somebody makes their account; known: only those who have one are let in."),
+    ] = "any"
     upstream_token_age_s: Annotated[Count, _doc("How long after it was issued an ID token is taken, at most.")] = 300
     upstream_auth_age_s: Annotated[
         int,

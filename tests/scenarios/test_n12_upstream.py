@@ -16,7 +16,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem_of_an_exch
     """A failure leaves the client without a declared way to recover: never again. The provider's, and the account's."""
     with hostile_provider() as provider:
         settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "upstream_retry_s": 0.05}
-        with running_server(data, upstream_register=False, **settings) as server:
+        with running_server(data, upstream_accounts="known", **settings) as server:
             provider.serve(KEYS, b"", 500)
             token = {"id_token": provider.token()}
             async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:

@@ -234,7 +234,7 @@ def test_keys_are_rotated_and_the_provider_goes_away_and_comes_back(tmp_path: Pa
 
             # Closed to new people, and to those whose account was disabled.
             gate.stop()
-            gate._settings |= {"upstream_register": False}
+            gate._settings |= {"upstream_accounts": "known"}
             gate.start()
             before = stored(gate.data)
             refused = exchange(gate.url, {"id_token": provider.log_in("bob")["id_token"]})
