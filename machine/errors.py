@@ -19,8 +19,10 @@ InterlockError
 ├── AccountError
 │   ├── AccountExists
 │   ├── PasswordWrong       not the account's current one
-│   └── PasswordRefused     breaks the password rules
+│   ├── PasswordRefused     breaks the password rules
+│   └── IdentityRefused     the provider vouches for them, and they have no account to use here
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
+├── UpstreamUnavailable     the identity provider's keys can't be had now
 ├── Overloaded              too much work waiting; try again later
 ├── MessageRefused          a WebSocket message that is not part of the protocol
 ├── ClientRefused           a program did not show that it is a registered client
@@ -140,8 +142,20 @@ class PasswordRefused(AccountError):
     """The new password breaks a rule; the message says which."""
 
 
+class IdentityRefused(AccountError):
+    """Somebody else has proved who they are, but there is no account for them, or it is disabled."""
+
+
 class NotAuthenticated(InterlockError):
     """The call needs a session that somebody has logged in to."""
+
+
+class UpstreamUnavailable(InterlockError):
+    """The identity provider's keys can't be had, so nothing can be said of its token. ``retry_after_s`` in whole seconds."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__("the identity provider can't be reached, or its keys can't be used")
 
 
 class Overloaded(InterlockError):

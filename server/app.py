@@ -22,7 +22,7 @@ from machine.closing import Close
 from machine.errors import HeadRefused
 from machine.wire import rfc3339
 from server.clock import SystemClock
-from server.experience import auth_api, oauth_api, operations_api, sessions_api
+from server.experience import auth_api, exchange_api, oauth_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
 from server.experience.openapi import complete
 from server.experience.problems import handle
@@ -37,6 +37,7 @@ from server.guard.rotation import Lives, note_lives
 from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
+from server.guard.upstream import IdTokens, Upstream
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
 from server.runtime.recovery import disconnect_orphans, trace_missed
@@ -87,6 +88,7 @@ def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]
             *sessions_api.HANDLERS,
             *auth_api.HANDLERS,
             *oauth_api.HANDLERS,
+            *exchange_api.HANDLERS,
             *operations_api.HANDLERS,
             connect,
         ],
@@ -153,6 +155,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
         sessions.subscribe(connections.observe)
+        id_tokens = IdTokens(settings, clock)
         passwords = Passwords(
             memory_kib=8 if settings.cheap_passwords_for_tests else settings.argon2_memory_kib,
             iterations=1 if settings.cheap_passwords_for_tests else settings.argon2_iterations,
@@ -171,6 +174,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ),
             keys=ring.keys,
             clients=Secrets(data / "keys", "client"),
+            upstream=Upstream(
+                id_tokens, surface.identities, surface.accounts, clock, register=settings.upstream_accounts == "any"
+            ),
             trace=trace,
         )
 
@@ -195,6 +201,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 with suppress(asyncio.CancelledError):
                     await task
             passwords.close()
+            await id_tokens.close()
 
 
 def _open_keys(settings: Settings, clock: SystemClock) -> KeyRing:

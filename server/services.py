@@ -10,6 +10,7 @@ from server.guard.keys import Keys
 from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
+from server.guard.upstream import Upstream
 from server.runtime.connections import Connections
 from server.runtime.sessions import Sessions
 from server.settings import Settings
@@ -29,6 +30,7 @@ class Services(msgspec.Struct):
     accounts: Accounts
     tickets: Tickets
     tokens: Tokens
+    upstream: Upstream
     keys: Keys
     clients: Secrets
     trace: Untraced

@@ -10,7 +10,7 @@ import tomllib
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -58,6 +58,50 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         _doc("How long the refresh token before the current one is still answered (two tabs, a lost reply)."),
     ] = 10.0
     ticket_s: Annotated[Seconds, _doc("Life of a WebSocket ticket.")] = 30.0
+
+    upstream_issuer: Annotated[
+        str, _doc("`iss` of the OpenID Connect provider whose ID tokens open sessions, an https address; empty: none.")
+    ] = ""
+    upstream_audiences: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Client ids at that provider whose ID tokens are taken; comma-separated. A token for anybody else is refused."
+        ),
+    ] = ()
+    upstream_algorithms: Annotated[
+        tuple[Literal["RS256", "PS256", "ES256", "EdDSA"], ...],
+        _doc("Signature algorithms taken of the provider: RS256, PS256, ES256, EdDSA; comma-separated."),
+    ] = ("RS256",)
+    upstream_jwks_uri: Annotated[
+        str, _doc("Address of the provider's keys; if empty, the provider's discovery document says it.")
+    ] = ""
+    upstream_groups_claim: Annotated[
+        str, _doc("Claim whose list of names becomes the account's groups at each exchange; empty leaves groups alone.")
+    ] = "groups"
+    upstream_accounts: Annotated[
+        str,
+        Meta(pattern="^(any|known)$"),
+        _doc("any: the first exchange of somebody makes their account; known: only those who have one are let in."),
+    ] = "any"
+    upstream_token_age_s: Annotated[Count, _doc("How long after it was issued an ID token is taken, at most.")] = 300
+    upstream_auth_age_s: Annotated[
+        int,
+        Meta(ge=0, le=10 * 366 * 86_400),
+        _doc("How long ago the login at the provider (`auth_time`) may be, at most; 0 does not ask."),
+    ] = 0
+    upstream_acr: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Strengths of the login (`acr`), one of which the ID token must name; comma-separated; empty does not ask."
+        ),
+    ] = ()
+    upstream_keys_s: Annotated[Seconds, _doc("The provider's keys are fetched anew after this long.")] = 600.0
+    upstream_stale_s: Annotated[
+        Seconds, _doc("While the provider can't be reached, its keys are used up to this long after they were fetched.")
+    ] = 3600.0
+    upstream_retry_s: Annotated[
+        Seconds, _doc("Time between two attempts to fetch keys, however many tokens name one that is not known.")
+    ] = 10.0
 
     connections_per_session: Annotated[Count, _doc("Live WebSockets a session may hold.")] = 8
     connections_total: Annotated[Count, _doc("Live WebSockets the server holds before it refuses more with 503.")] = (

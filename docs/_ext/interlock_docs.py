@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import asvs_page
 import http_pages
 import machine_pages
 import model_pages
@@ -41,6 +42,8 @@ GENERATORS: Final[dict[str, Callable[..., str]]] = {
     "bounds": model_pages.bounds,
     "model-mutants": model_pages.model_mutants,
     "code-mutants": model_pages.code_mutants,
+    "asvs": asvs_page.requirements,
+    "asvs-summary": asvs_page.summary,
     "scenarios": machine_pages.scenarios,
 }
 

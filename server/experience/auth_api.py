@@ -116,7 +116,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     current = (await prove_access_token(services, token)).session if token is not None else None
     account = await services.accounts.prove(data.email, data.password)
     if current is None:
-        current = await _cookie_session(services, request, account.account_id)
+        current = await cookie_session(services, request, account.account_id)
     outcome = await services.sessions.authenticate(current, account.account_id, "password")
     if not await services.accounts.still_proved(account):
         await services.sessions.end(outcome.session, "password_changed", account.account_id)
@@ -209,7 +209,7 @@ async def change_password(
     return token_answer(services, request.scope, session, receipt, 200)
 
 
-async def _cookie_session(services: Services, request: Request[Any, Any, Any], subject: str) -> Session | None:
+async def cookie_session(services: Services, request: Request[Any, Any, Any], subject: str) -> Session | None:
     """The browser's session, if its cookie is good and it is anonymous or the same subject's.
 
     A stale cookie is no reason to refuse a login, and another subject's session ends when somebody else logs in there.

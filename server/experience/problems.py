@@ -59,6 +59,9 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
     errors.AccountExists: Kind(409, "account-exists", "The email address is taken", "Log in, or use another address."),
     errors.PasswordWrong: Kind(403, "password-wrong", "The current password is wrong", "Ask the user again."),
     errors.PasswordRefused: Kind(422, "password-refused", "The password breaks a rule", "Choose another password."),
+    errors.IdentityRefused: Kind(
+        403, "identity-refused", "There is no account to use", "Ask an administrator; do not retry."
+    ),
     errors.AccountError: Kind(422, "account-refused", "The account can't be made", "Mend the request."),
     errors.ClientRefused: Kind(
         401,
@@ -70,6 +73,12 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         503, "secrets-unavailable", "A key or a secret can't be read", "Retry later; the server has logged why."
     ),
     errors.Overloaded: Kind(503, "overloaded", "Too much work is waiting", "Retry after the seconds in Retry-After."),
+    errors.UpstreamUnavailable: Kind(
+        503,
+        "upstream-unavailable",
+        "The identity provider can't be asked",
+        "Retry after the seconds in Retry-After; the token is not used up.",
+    ),
     errors.SurfaceError: Kind(
         503, "unavailable", "The log does not acknowledge writes", "Retry later; nothing was acknowledged."
     ),
@@ -140,7 +149,7 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             extra = {"event": error.event, "state": error.state, "guard": error.guard}
         case errors.SessionEnded():
             extra = {"reason": error.reason}
-        case errors.Overloaded():
+        case errors.Overloaded() | errors.UpstreamUnavailable():
             headers["retry-after"] = str(error.retry_after_s)
         case RequestRefused(status=426):
             headers["upgrade"] = "websocket"  # RFC 9110, 15.5.22: a 426 says to what

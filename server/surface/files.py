@@ -15,6 +15,7 @@ import sqlite_utils
 from machine.errors import SurfaceFailed, SurfaceLocked
 from server.surface.accounts import AccountStore, SqliteAccounts
 from server.surface.engine import Error, finish_rollback, open_reader, open_writer
+from server.surface.identities import IdentityStore, SqliteIdentities
 from server.surface.log import TransitionLog
 from server.surface.schema import migrate, refuse_foreign
 from server.surface.sqlite import ChainHead, Reader, SqliteLog
@@ -31,6 +32,7 @@ class Surface(msgspec.Struct, frozen=True):
 
     log: TransitionLog
     accounts: AccountStore
+    identities: IdentityStore
     tickets: TicketStore
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
@@ -76,6 +78,7 @@ async def open_surface(
                 yield Surface(
                     SqliteLog(writer, reader, head),
                     SqliteAccounts(writer, reader),
+                    SqliteIdentities(writer, reader),
                     SqliteTickets(writer, reader),
                     afterwards,
                 )

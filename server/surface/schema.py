@@ -159,6 +159,30 @@ def m002_account_standing(database: sqlite_utils.Database) -> None:
     database.execute("ALTER TABLE accounts_new RENAME TO accounts")
 
 
+@_migrations()
+def m050_identities(database: sqlite_utils.Database) -> None:
+    """Whose account belongs to whom at an identity provider, and which of its tokens were exchanged."""
+    for statement in (
+        """
+        CREATE TABLE identities (
+            issuer TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            account_id TEXT NOT NULL UNIQUE,
+            created_at_ms INTEGER NOT NULL,
+            PRIMARY KEY (issuer, subject)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE exchanged_tokens (
+            token_hash BLOB PRIMARY KEY CHECK (length(token_hash) = 32),
+            expires_at_ms INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE INDEX exchanged_tokens_by_expiry ON exchanged_tokens (expires_at_ms)",
+    ):
+        database.execute(statement)
+
+
 def refuse_foreign(database: sqlite_utils.Database) -> None:
     """Look at a file before anything is written to it.
 

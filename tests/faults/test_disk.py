@@ -58,6 +58,7 @@ async def work_until_refused(server: ServerProcess) -> tuple[dict[str, int], htt
     return acknowledged, refusals[0]
 
 
+@pytest.mark.asvs("16.5.3")
 @pytest.mark.checks("durability")
 @asynchronous
 async def test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing(tmp_path: Path) -> None:

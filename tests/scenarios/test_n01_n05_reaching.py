@@ -45,6 +45,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield method.upper(), path
 
 
+@pytest.mark.asvs("8.2.1", "8.3.1")
 @scenario()
 async def test_n1_a_routed_path_answers_401_without_credentials_and_never_404(server: ServerProcess) -> None:
     """A routed /api/session/* or /api/auth/* path answers 404; without credentials it answers 401: never again."""
@@ -113,6 +114,7 @@ async def connected(client: Client, **arguments: Any) -> dict[str, Any]:
         return await hello(socket)
 
 
+@pytest.mark.asvs("2.3.1", "4.4.4")
 @scenario()
 async def test_n3_only_an_authenticated_session_opens_a_websocket(data: Path) -> None:
     """A client opens a WebSocket before it holds an authenticated session: never again."""

@@ -30,6 +30,7 @@ from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 
 
+@pytest.mark.asvs("8.2.3", "8.3.1")
 @scenario()
 async def test_n6_an_id_the_client_made_up_is_not_adopted(server: ServerProcess) -> None:
     """An id or token that the client made up is adopted: never again. Ids: in body, header, cookie, address and path."""
@@ -68,6 +69,7 @@ async def test_n6_an_id_the_client_made_up_is_not_adopted(server: ServerProcess)
     assert before <= set(projection(server.data))
 
 
+@pytest.mark.asvs("7.2.1", "9.1.1", "9.1.2", "9.1.3", "9.2.2")
 @scenario()
 async def test_n6_a_token_the_client_made_up_is_not_adopted(server: ServerProcess) -> None:
     """An id or token that the client made up is adopted: never again. Tokens: forged in every way that is known."""
@@ -142,6 +144,7 @@ def _base64url(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
+@pytest.mark.asvs("7.2.4")
 @scenario()
 async def test_n6_whoever_planted_an_anonymous_session_gets_nothing_of_the_login(server: ServerProcess) -> None:
     """Session fixation: what somebody held of the session before the login opens nothing after it."""

@@ -56,6 +56,7 @@ async def end(way: str, home: Client, tab: Client) -> str:
     return reason
 
 
+@pytest.mark.asvs("7.4.1", "7.4.3", "8.3.2", "10.4.9")
 @pytest.mark.checks("revocation_fence", "expired_closes")
 @pytest.mark.parametrize("way", ["one", "others", "own", "password", "logout"])
 @scenario()
@@ -114,6 +115,7 @@ async def test_n13_a_client_that_reads_nothing_is_cut(data: Path, *, revoked: bo
                     assert (await hello(socket))["state"] == "connected"
 
 
+@pytest.mark.asvs("7.3.1", "7.3.2")
 @pytest.mark.checks("expires_or_renewed")
 @scenario()
 async def test_n13_a_session_ends_at_its_deadline(data: Path) -> None:
@@ -205,6 +207,7 @@ async def test_n14_a_refresh_in_place_keeps_the_socket_open(data: Path) -> None:
             assert await closed(socket) == (4408, "token expired")
 
 
+@pytest.mark.asvs("10.3.2")
 @scenario()
 async def test_n14_a_token_that_is_not_its_own_does_not_keep_a_socket_open(server: ServerProcess) -> None:
     """Refreshing in place takes a valid, current token of the same session; another ends the connection."""
@@ -304,6 +307,7 @@ async def test_n15_a_stolen_token_used_twice_at_once_is_told_the_same(data: Path
                 assert (answer.status_code, answer.json().get("reason")) == (401, "token_reuse"), answer.text
 
 
+@pytest.mark.asvs("7.4.1", "10.4.5")
 @scenario()
 async def test_n16_a_dead_token_is_always_told_so_and_costs_nothing(data: Path) -> None:
     """A client retries a dead token for ever: never again. Each says 401 and what to do instead; retries write nothing."""

@@ -241,6 +241,7 @@ async def test_a_busy_file_loses_no_disconnect(data: Path) -> None:
         verify(data)
 
 
+@pytest.mark.asvs("2.3.4")
 @scenario()
 async def test_no_more_connect_at_once_than_there_is_room_for(data: Path) -> None:
     """A crowd that arrives at the same moment does not slip past the server's cap; who waits gets in."""
@@ -284,6 +285,7 @@ async def test_a_log_is_verified_while_the_server_writes_it(data: Path) -> None:
         await running
 
 
+@pytest.mark.asvs("7.4.3")
 @scenario(within_s=90)
 async def test_a_login_with_the_old_password_does_not_survive_its_change(data: Path) -> None:
     """A login that raced the change of the password it used ends with it."""

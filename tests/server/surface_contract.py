@@ -84,6 +84,7 @@ class TransitionLogContract:
             assert await log.recorded(story.session_id, "another") is None
             assert await log.recorded(other.session_id, "the-same") is None
 
+    @pytest.mark.asvs("2.3.3")
     @asynchronous
     async def test_a_batch_is_written_whole_or_not_at_all(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
@@ -339,6 +340,7 @@ class TicketStoreContract:
             assert await store.take(self.TICKET.ticket_hash, 999) == self.TICKET
             assert await store.take(self.TICKET.ticket_hash, 999) is None
 
+    @pytest.mark.asvs("2.3.4")
     @asynchronous
     async def test_of_many_at_once_exactly_one_gets_it(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as store:

@@ -41,6 +41,7 @@ async def accounts_in(folder: Path, passwords: Passwords | None = None) -> Async
     passwords.close()
 
 
+@pytest.mark.asvs("11.4.2")
 @asynchronous
 async def test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt() -> None:
     passwords = Passwords(memory_kib=19_456, iterations=2, workers=1, max_waiting=1)
@@ -59,6 +60,7 @@ async def test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt
     passwords.close()
 
 
+@pytest.mark.asvs("6.2.5", "6.2.9")
 @pytest.mark.parametrize(
     "password", ["x" * 15, "x" * 1024, "\u00e9" * 15, "e\u0301" * 1024, "\U0001f600" * 15, " " * 15]
 )
@@ -66,6 +68,7 @@ def test_a_password_of_15_to_1024_characters_is_taken_whatever_they_are(password
     Passwords.check_rules(password)
 
 
+@pytest.mark.asvs("6.2.1")
 @pytest.mark.parametrize(
     ("password", "message"),
     [
@@ -147,6 +150,7 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
     assert runs[0] == account.password_hash
 
 
+@pytest.mark.asvs("6.2.3")
 @asynchronous
 async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:

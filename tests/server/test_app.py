@@ -42,6 +42,7 @@ async def test_any_server_that_speaks_lifespan_can_run_it(tmp_path: Path) -> Non
         assert (await http.get("/health/ready")).json() == {"status": "ok"}
 
 
+@pytest.mark.asvs("13.4.2", "16.5.1", "16.5.4")
 @asynchronous
 async def test_a_mistake_of_ours_is_a_problem_too_and_tells_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -62,6 +62,7 @@ BODY_ENDPOINTS = [
     ("/api/session", None),
     ("/api/auth/register", None),
     ("/api/auth/login", None),
+    ("/api/auth/exchange", None),
     ("/api/auth/refresh", None),
     ("/api/auth/logout", "user"),
     ("/api/auth/password", "user"),
@@ -142,6 +143,7 @@ OTHER_TYPES = [
 ]
 
 
+@pytest.mark.asvs("3.5.2")
 @pytest.mark.parametrize("content_type", OTHER_TYPES)
 @pytest.mark.parametrize(("path", "who"), BODY_ENDPOINTS, ids=[path for path, _ in BODY_ENDPOINTS])
 def test_a_body_that_does_not_say_it_is_json(
@@ -181,6 +183,7 @@ ALLOWED = {
     "/api/session/ticket": {"POST"},
     "/api/auth/register": {"POST"},
     "/api/auth/login": {"POST"},
+    "/api/auth/exchange": {"POST"},
     "/api/auth/refresh": {"POST"},
     "/api/auth/logout": {"POST"},
     "/api/auth/password": {"POST"},
@@ -192,6 +195,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.asvs("3.5.3", "4.1.4", "13.4.4")
 @pytest.mark.parametrize("path", ALLOWED)
 def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, caller: Caller, path: str) -> None:
     before = stored(server.data)
@@ -267,6 +271,7 @@ BAD_AUTHORIZATIONS = {
 }
 
 
+@pytest.mark.asvs("7.2.1", "8.2.1", "10.3.2")
 @pytest.mark.parametrize(("method", "path"), AUTHENTICATED)
 @pytest.mark.parametrize(("authorization", "name"), BAD_AUTHORIZATIONS.values(), ids=BAD_AUTHORIZATIONS)
 def test_a_bad_credential(
@@ -281,6 +286,7 @@ def test_a_bad_credential(
     assert stored(server.data) == before
 
 
+@pytest.mark.asvs("8.2.1")
 def test_an_anonymous_session_may_not_do_what_needs_an_account(server: ServerProcess, caller: Caller) -> None:
     before = stored(server.data)
     headers = bearer(caller.anonymous)
@@ -290,6 +296,7 @@ def test_an_anonymous_session_may_not_do_what_needs_an_account(server: ServerPro
     assert stored(server.data) == before
 
 
+@pytest.mark.asvs("8.2.2")
 @pytest.mark.parametrize("who", ["user", "anonymous"])
 def test_another_users_session_and_none_at_all_are_not_told_apart(
     server: ServerProcess, caller: Caller, who: str

@@ -59,6 +59,7 @@ async def test_a_handshake_without_a_good_credential_is_closed_with_4401_and_hol
         assert stored(server.data) == before
 
 
+@pytest.mark.asvs("14.2.1")
 @asynchronous
 async def test_a_token_in_the_address_is_no_credential(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
@@ -68,6 +69,7 @@ async def test_a_token_in_the_address_is_no_credential(server: ServerProcess) ->
     assert client.access_token not in server.log_path.read_text()
 
 
+@pytest.mark.asvs("4.4.3", "2.3.4")
 @asynchronous
 async def test_a_ticket_opens_one_socket(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
@@ -83,6 +85,7 @@ async def test_a_ticket_opens_one_socket(server: ServerProcess) -> None:
                 )
 
 
+@pytest.mark.asvs("4.4.3", "7.2.4")
 @asynchronous
 async def test_a_ticket_bought_before_a_login_is_superseded(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
@@ -184,6 +187,7 @@ async def test_a_foreign_or_bad_token_on_the_open_socket_closes_it(server: Serve
                 assert await closed(socket) == (4401, f"not authenticated: {reason}")
 
 
+@pytest.mark.asvs("2.3.4")
 @asynchronous
 async def test_connects_over_the_sessions_limit_are_closed_with_4429(server: ServerProcess) -> None:
     """The limit is 3; the surplus is refused one by one and all at once, and those that were open stay open."""
@@ -311,6 +315,7 @@ async def test_a_peer_that_does_not_read_what_is_pushed_is_cut(tmp_path: Path) -
             assert (await client.request("GET", "/api/session")).status_code == 200
 
 
+@pytest.mark.asvs("4.4.2")
 @asynchronous
 async def test_a_foreign_origin_is_refused_before_the_upgrade(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:

@@ -44,6 +44,7 @@ class Server:
         await self.expiry._expire_due()
 
 
+@pytest.mark.asvs("7.3.1", "7.4.1")
 @pytest.mark.checks("no_early_expiry")
 @asynchronous
 async def test_a_session_ends_at_its_deadline_and_not_a_millisecond_before() -> None:
@@ -68,6 +69,7 @@ async def test_a_renewed_session_is_looked_at_again_at_its_new_deadline() -> Non
     assert (await server.sessions.load(session.session_id)).ended
 
 
+@pytest.mark.asvs("7.3.2", "10.4.8")
 @asynchronous
 async def test_activity_does_not_move_the_absolute_deadline() -> None:
     server = Server()

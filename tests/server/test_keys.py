@@ -25,6 +25,7 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
+@pytest.mark.asvs("13.3.1")
 def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     first = load_keys(folder)
@@ -66,6 +67,7 @@ def test_an_older_key_still_verifies(tmp_path: Path) -> None:
     assert both.signing.kid == new.kid
 
 
+@pytest.mark.asvs("13.3.1")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 @pytest.mark.parametrize("name", ["refresh.key", "signing-*.pem"])
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path, name: str, mode: int) -> None:

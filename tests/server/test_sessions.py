@@ -262,6 +262,7 @@ async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() 
     assert outcomes[1].guard == "same_subject"
 
 
+@pytest.mark.asvs("10.4.5")
 @asynchronous
 async def test_a_refresh_token_current_repeated_and_reused() -> None:
     door = Door()
@@ -283,6 +284,7 @@ async def test_a_refresh_token_current_repeated_and_reused() -> None:
         await door.sessions.refresh(session_id, 1, 1, "ada")
 
 
+@pytest.mark.asvs("7.2.4")
 @asynchronous
 async def test_a_refresh_token_from_before_a_login_opens_nothing_and_ends_nothing() -> None:
     door = Door()

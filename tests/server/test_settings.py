@@ -44,6 +44,7 @@ def test_the_environment_is_text(variable: str, text: str, name: str, value: Any
     assert getattr(load_settings({}, {variable: text}), name) == value
 
 
+@pytest.mark.asvs("9.1.2")
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
@@ -51,6 +52,8 @@ def test_the_environment_is_text(variable: str, text: str, name: str, value: Any
         ({"INTERLOCK_PORT": "65536"}, r"`int` <= 65535 - at `\$\.port`"),
         ({"INTERLOCK_IDLE_TIMEOUT_S": "0"}, r"`float` > 0.0 - at `\$\.idle_timeout_s`"),
         ({"INTERLOCK_IDLE_TIMEOUT_S": "nan"}, r"idle_timeout_s"),
+        ({"INTERLOCK_UPSTREAM_ALGORITHMS": "RS256,HS256"}, r"'HS256' - at `\$\.upstream_algorithms"),
+        ({"INTERLOCK_UPSTREAM_ALGORITHMS": "none"}, r"'none' - at `\$\.upstream_algorithms"),
         ({"INTERLOCK_LOG_LEVEL": "loud"}, r"at `\$\.log_level`"),
         ({"INTERLOCK_LOG_JSON": "perhaps"}, r"at `\$\.log_json`"),
         ({"INTERLOCK_NODE": ""}, r"length >= 1 - at `\$\.node`"),

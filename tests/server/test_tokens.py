@@ -68,6 +68,7 @@ def good(keys: Keys, **claims: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"alg": "ES256", "kid": keys.signing.kid, "typ": "at+jwt"}, {**usual, "exp": now_s + LIFETIME_S, **claims}
 
 
+@pytest.mark.asvs("9.2.4")
 def test_an_access_token_says_whose_it_is_and_any_library_can_check_it(tokens: Tokens, keys: Keys) -> None:
     token = tokens.access_token(session_of())
     claims = tokens.check_access_token(token)
@@ -90,6 +91,7 @@ def test_an_anonymous_session_has_a_subject_of_its_own(tokens: Tokens) -> None:
     assert claims.sub == f"anonymous:{SID}"
 
 
+@pytest.mark.asvs("9.2.1")
 def test_it_expires_on_the_second_also_when_it_was_checked_before(keys: Keys) -> None:
     clock = HandClock()
     tokens = Tokens(keys, clock, issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
@@ -224,7 +226,7 @@ BAD: dict[str, Callable[[Keys], str]] = {
 }
 
 
-@pytest.mark.asvs("9.1.1", "9.1.2", "9.1.3", "9.2.2", "9.2.3")
+@pytest.mark.asvs("9.1.1", "9.1.2", "9.1.3", "9.2.2", "9.2.3", "10.3.1")
 @pytest.mark.parametrize("make", BAD.values(), ids=BAD)
 def test_a_bad_access_token_is_refused(tokens: Tokens, keys: Keys, make: Callable[[Keys], str]) -> None:
     token = make(keys)
@@ -273,6 +275,7 @@ def test_claims_that_say_nothing_to_us_are_left_alone(tokens: Tokens, keys: Keys
     assert tokens.check_access_token(signed(keys, *good(keys, scope="all"))).sub == "ada"
 
 
+@pytest.mark.asvs("9.1.1", "9.1.3")
 def test_another_servers_token_is_refused(tokens: Tokens, tmp_path: Path) -> None:
     other = Tokens(load_keys(tmp_path), HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
     with pytest.raises(CredentialInvalid):

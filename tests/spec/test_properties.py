@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from spec.model.spin import MODEL
 from spec.properties import PROPERTIES, Property
 from tests.machine.promises import PROMISES
 from tests.spec.test_traces import BAD
+from tests.support.marks import marked
 
 _ROOT = Path(__file__).parents[2]
 _WALKS = {
@@ -42,29 +42,6 @@ def _missing(place: str) -> bool:
     return not (_ROOT / file).is_file() or name not in _named_in(_ROOT / file)
 
 
-def _marks(nodes: list[ast.expr]) -> list[str]:
-    """The names in ``pytest.mark.checks(…)`` among the expressions."""
-    return [
-        str(argument.value)
-        for node in nodes
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.checks"
-        for argument in node.args
-        if isinstance(argument, ast.Constant)
-    ]
-
-
-def _marked() -> Iterator[tuple[str, str]]:
-    """(property, place) as the tests say of themselves."""
-    for path in sorted((_ROOT / "tests").rglob("test_*.py")):
-        file = str(path.relative_to(_ROOT))
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            match node:
-                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                    yield from ((mark, f"{file}::{name}") for mark in _marks(node.decorator_list))
-                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=func)):
-                    yield from ((mark, f"{file}::{name}") for mark in _marks([func]))
-
-
 @pytest.mark.parametrize("promised", PROPERTIES, ids=lambda promised: promised.name)
 def test_every_property_is_checked_somewhere_and_every_place_exists(promised: Property) -> None:
     assert promised.checked_in or any(promised.name in check.properties for check in CHECKS)
@@ -79,7 +56,7 @@ def test_a_property_names_the_tests_that_say_they_check_it() -> None:
         for place in promised.checked_in
         if place not in _WALKS and place != _TRACE_RULES
     }
-    assert set(_marked()) == published
+    assert set(marked("checks")) == published
 
 
 @pytest.mark.parametrize("place", sorted(_WALKS))

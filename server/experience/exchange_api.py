@@ -1,0 +1,79 @@
+"""The endpoint for whoever logged in somewhere else: an identity provider's token becomes a session."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.params import JSONBody
+from litestar.types import ControllerRouterHandler
+from msgspec import Meta
+
+from machine.errors import CredentialMissing, IdentityRefused, Overloaded, TransitionRefused, UpstreamUnavailable
+from server.experience.answers import TokenAnswer, token_answer
+from server.experience.auth_api import cookie_session
+from server.experience.calls import CREDENTIALS, services_for_page
+from server.experience.credentials import bearer, prove_access_token
+from server.experience.problems import responses
+from server.experience.receipts import RECEIPT_HEADERS
+from server.guard.upstream import refused
+
+METHOD: Final = "oidc"
+"""What the log calls this way to log in."""
+
+
+class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An ID token, and the nonce that the provider was asked with."""
+
+    id_token: Annotated[
+        str,
+        Meta(max_length=16_384, description="ID token of the trusted provider.", examples=["eyJhbGciOiJSUzI1NiI…"]),
+    ]
+    nonce: (
+        Annotated[
+            str,
+            Meta(
+                max_length=512,
+                description="The `nonce` of the authorization request, if it had one: the token must hold the same.",
+                examples=["n-0S6_WzA2Mj"],
+            ),
+        ]
+        | None
+    ) = None
+
+
+@post(
+    "/api/auth/exchange",
+    status_code=200,
+    tags=["auth"],
+    summary="Log in with an identity provider's token",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(
+        400, 403, 413, 415, *CREDENTIALS, IdentityRefused, TransitionRefused, UpstreamUnavailable, Overloaded
+    ),
+    security=[{}, {"bearer": []}],
+)
+async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | None] = None) -> Response[TokenAnswer]:
+    """Log in with an ID token of the OpenID Connect provider that the server trusts. A token is good for one exchange.
+
+    With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
+    without, a session is made. The first exchange of a person makes their account; it is never an account that has a
+    password, whatever the address.
+    """
+    services = services_for_page(request)
+    if data is None:
+        raise CredentialMissing("send id_token")
+    token = bearer(request.scope)
+    current = (await prove_access_token(services, token)).session if token is not None else None
+    account_id = await services.upstream.admit(data.id_token, data.nonce)
+    if current is None:
+        current = await cookie_session(services, request, account_id)
+    outcome = await services.sessions.authenticate(current, account_id, METHOD)
+    if not await services.upstream.still_admitted(account_id):
+        await services.sessions.end(outcome.session, "account_disabled", "server")
+        raise refused()
+    return token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [exchange]

@@ -1,0 +1,222 @@
+"""The public keys of the identity provider: fetched, checked, kept, and fetched anew.
+
+They come over HTTPS (over plain HTTP from this machine alone), within a time and a size, and never by a redirect. A key
+that nobody knows makes the server ask again, but only once in a while, however many ask for it: an attacker's made-up
+``kid`` must not turn this server against the provider.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from machine.errors import SettingsError, UpstreamUnavailable
+from server.clock import Clock
+
+_log = structlog.get_logger("interlock.upstream")
+
+_FETCH_S: Final = 5.0
+_MAX_BYTES: Final = 256 * 1024
+_HTTP_OK: Final = 200
+_MS_PER_S: Final = 1000
+
+_FITTING: Final = {
+    "RS256": ("RSA", None),
+    "PS256": ("RSA", None),
+    "ES256": ("EC", "P-256"),
+    "EdDSA": ("OKP", "Ed25519"),
+}
+"""Which kind of key (RFC 7518, 6.1, and RFC 8037, 2) each algorithm is used with."""
+
+_RSA_BITS: Final = range(2048, 8193)
+"""RFC 7518, 3.3, asks for 2048; beyond 8192 a signature costs more than it is worth."""
+
+
+class _Unusable(Exception):
+    """What the provider answered is no key set, or it did not answer."""
+
+
+class Freshness(msgspec.Struct, frozen=True):
+    """When keys are fetched, in milliseconds.
+
+    After ``fresh_ms`` they are fetched anew; if that fails, they are used up to ``stale_ms`` after they were fetched. From
+    one attempt to the next ``retry_ms`` pass.
+    """
+
+    fresh_ms: int
+    stale_ms: int
+    retry_ms: int
+
+
+class ProviderKeys:
+    """The keys of one provider, by ``kid`` and algorithm.
+
+    ``jwks_uri``: where they are; if empty, the provider's discovery document says it (OpenID Connect Discovery 1.0, 4).
+
+    Raises:
+        SettingsError: an address is not one that keys may be fetched from.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        issuer: str,
+        jwks_uri: str,
+        algorithms: Iterable[str],
+        freshness: Freshness,
+    ) -> None:
+        self._clock = clock
+        self._issuer = issuer
+        self._jwks_uri = jwks_uri
+        self._algorithms = tuple(algorithms)
+        self._fresh_ms, self._stale_ms, self._retry_ms = msgspec.structs.astuple(freshness)
+        self._local = _on_this_machine(issuer)
+        if not self._allowed(issuer) or (jwks_uri and not self._allowed(jwks_uri)):
+            raise SettingsError("upstream_issuer and upstream_jwks_uri: https:// is needed, or http:// on loopback")
+        # A proxy that the environment names is for the way out, not for this machine.
+        self._http = httpx.AsyncClient(timeout=_FETCH_S, follow_redirects=False, trust_env=not self._local)
+        self._turn = asyncio.Lock()
+        self._keys: dict[tuple[str, str], jwt.PyJWK] = {}
+        self._fetched_at_ms: int | None = None
+        self._tried_at_ms: int | None = None
+        self._failed = True
+
+    async def find(self, kid: str, algorithm: str) -> jwt.PyJWK | None:
+        """The provider's key of this name for this algorithm; None when the provider has none.
+
+        Raises:
+            UpstreamUnavailable: whether it has can't be told now.
+        """
+        key = self._keys.get((kid, algorithm))
+        if key is None or self._older_than(self._fresh_ms):
+            await self._refresh()
+            key = self._keys.get((kid, algorithm))
+        if self._older_than(self._stale_ms) or (key is None and self._failed):
+            raise UpstreamUnavailable(-(-self._retry_ms // _MS_PER_S))
+        return key
+
+    async def close(self) -> None:
+        """Close the connections to the provider."""
+        await self._http.aclose()
+
+    def _older_than(self, limit_ms: int) -> bool:
+        return self._fetched_at_ms is None or self._clock.now_ms() >= self._fetched_at_ms + limit_ms
+
+    async def _refresh(self) -> None:
+        """Fetch the keys, unless somebody has just tried: whoever waited for that finds what came of it."""
+        async with self._turn:
+            now_ms = self._clock.now_ms()
+            if self._tried_at_ms is not None and now_ms < self._tried_at_ms + self._retry_ms:
+                return
+            self._tried_at_ms = now_ms
+            self._failed = True
+            try:
+                async with asyncio.timeout(_FETCH_S):
+                    uri = self._jwks_uri or await self._discover()
+                    keys = usable_keys(await self._get(uri), self._algorithms)
+            except (_Unusable, httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+                _log.warning("upstream.keys_unavailable", because=str(error) or type(error).__name__)
+                return
+            self._keys, self._fetched_at_ms, self._failed = keys, now_ms, False
+            _log.info("upstream.keys_fetched", keys=sorted({kid for kid, _ in keys}))
+
+    async def _discover(self) -> str:
+        document = await self._get(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+        uri = document.get("jwks_uri")
+        # Discovery 1.0, 4.3: the issuer has to be the very one that was asked, or one provider could speak for another.
+        if document.get("issuer") != self._issuer or not isinstance(uri, str) or not self._allowed(uri):
+            raise _Unusable("the discovery document is of another issuer, or names no address that keys may come from")
+        return uri
+
+    async def _get(self, url: str) -> dict[str, Any]:
+        body = bytearray()
+        async with self._http.stream("GET", url, headers={"accept-encoding": "identity"}) as answer:
+            if answer.status_code != _HTTP_OK:
+                raise _Unusable(f"the provider answered {answer.status_code}")
+            async for part in answer.aiter_raw():
+                body += part
+                if len(body) > _MAX_BYTES:
+                    raise _Unusable(f"the provider's answer is longer than {_MAX_BYTES} bytes")
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            raise _Unusable("the provider's answer is not JSON") from None
+        if not isinstance(document, dict):
+            raise _Unusable("the provider's answer is not a JSON object")
+        return document
+
+    def _allowed(self, url: str) -> bool:
+        """HTTPS; or plain HTTP to this machine, if that is where the issuer is, so that no provider can send us inside."""
+        scheme, host = _scheme_and_host(url)
+        return bool(host) and (scheme == "https" or (scheme == "http" and self._local and _on_this_machine(url)))
+
+
+def usable_keys(document: dict[str, Any], algorithms: Iterable[str]) -> dict[tuple[str, str], jwt.PyJWK]:
+    """The keys of a JWK Set (RFC 7517) that signatures may be checked with, by kid and algorithm; of two alike the first.
+
+    Left out: keys without a name, of another use, for an algorithm that is not in ``algorithms``, too short, or private.
+
+    Raises:
+        _Unusable: it is no JWK Set.
+    """
+    rows = document.get("keys")
+    if not isinstance(rows, list):
+        raise _Unusable("the provider's key set holds no keys")
+    found: dict[tuple[str, str], jwt.PyJWK] = {}
+    for algorithm in algorithms:
+        for row in rows:
+            key = _key(row, algorithm) if isinstance(row, dict) else None
+            if key is not None:
+                found.setdefault((row["kid"], algorithm), key)
+    return found
+
+
+def _key(row: dict[str, Any], algorithm: str) -> jwt.PyJWK | None:
+    kid, operations = row.get("kid"), row.get("key_ops", ["verify"])
+    good = (
+        isinstance(kid, str)
+        and kid
+        and (row.get("kty"), row.get("crv")) == _FITTING[algorithm]
+        and row.get("alg", algorithm) == algorithm
+        and row.get("use", "sig") == "sig"
+        and isinstance(operations, list)
+        and "verify" in operations
+        and "d" not in row
+    )
+    if not good:
+        return None
+    try:
+        key = jwt.PyJWK(row, algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        return None
+    if isinstance(key.key, RSAPublicKey) and key.key.key_size not in _RSA_BITS:
+        return None
+    return key
+
+
+def _scheme_and_host(url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return "", ""
+    return parts.scheme, host
+
+
+def _on_this_machine(url: str) -> bool:
+    _, host = _scheme_and_host(url)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,256 @@
+"""Somebody else proves who is calling: an OpenID Connect provider, by an ID token.
+
+Only an ID token says that somebody has just proved who they are; an access token says what somebody may do, so it is not
+taken (ASVS 9.2.2). What is checked is OpenID Connect Core 1.0, 3.1.3.7, and of the form what :mod:`server.guard.tokens`
+checks of our own tokens. A token is exchanged once: it is a bearer token that other programs have seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Final, Literal
+
+import jwt
+import msgspec
+from msgspec import Meta
+
+from machine.errors import CredentialInvalid, IdentityRefused, SettingsError
+from server.clock import Clock
+from server.guard.provider_keys import Freshness, ProviderKeys
+from server.ids import new_id
+from server.settings import Settings
+from server.surface.accounts import AccountStore
+from server.surface.identities import Arrival, IdentityStore
+
+_SKEW_S: Final = 60
+_MS_PER_S: Final = 1000
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+_SENT_KEYS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
+"""Header parameters that bring a key of their own, or change what the signature means (RFC 7515, 4.1; RFC 7797)."""
+
+_MAX_GROUPS: Final = 256
+_MAX_GROUP_LENGTH: Final = 256
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What an ID token's header says. ``typ`` is left out by many, and JWT otherwise (RFC 7519, 5.1)."""
+
+    alg: str
+    kid: str
+    typ: str = "JWT"
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What an ID token says. Times in whole seconds since the Unix epoch.
+
+    ``typ`` and ``token_use`` are how Keycloak and Cognito tell ID tokens from access tokens; ``events`` is in logout tokens
+    only (OpenID Connect Back-Channel Logout 1.0, 2.4).
+    """
+
+    iss: str
+    sub: Annotated[str, Meta(pattern=r"^[ -~]{1,255}\Z")]
+    aud: str | Annotated[list[str], Meta(min_length=1)]
+    exp: int
+    iat: int
+    nbf: int | None = None
+    auth_time: int | None = None
+    nonce: str | None = None
+    azp: str | None = None
+    acr: str | None = None
+    typ: Literal["ID"] = "ID"
+    token_use: Literal["id"] = "id"  # noqa: S105  # a kind of token, not one
+    events: Any = None
+
+
+class IdTokens:
+    """Checks ID tokens of the provider that the settings name.
+
+    Raises:
+        SettingsError: the settings name a provider and not all that is needed to trust it.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._keys: ProviderKeys | None = None
+        if settings.upstream_issuer:
+            if not settings.upstream_audiences or not settings.upstream_algorithms:
+                raise SettingsError("upstream_issuer needs upstream_audiences and upstream_algorithms")
+            self._keys = ProviderKeys(
+                clock,
+                issuer=settings.upstream_issuer,
+                jwks_uri=settings.upstream_jwks_uri,
+                algorithms=settings.upstream_algorithms,
+                freshness=Freshness(
+                    round(settings.upstream_keys_s * _MS_PER_S),
+                    round(settings.upstream_stale_s * _MS_PER_S),
+                    round(settings.upstream_retry_s * _MS_PER_S),
+                ),
+            )
+
+    async def check(self, token: str, nonce: str | None) -> Arrival:
+        """Who ``token`` says has arrived. ``nonce`` is what the client asked the provider with, if it sent one.
+
+        Raises:
+            CredentialInvalid: it is no good, or no good here and now.
+            UpstreamUnavailable: the provider's keys can't be had.
+        """
+        if self._keys is None:
+            raise CredentialInvalid("no identity provider is trusted here")
+        if not _TOKEN.match(token):
+            raise CredentialInvalid("not an ID token")
+        header_text, payload_text, signature_text = token.split(".")
+        header = _convert(header_members := _members(header_text), Header)
+        _canonical_bytes(signature_text)
+        # Every claim is looked at before a key is asked for: a token of somebody else costs the provider nothing.
+        members = _members(payload_text)
+        claims = _convert(members, Claims)
+        if header.alg not in self._settings.upstream_algorithms:
+            raise CredentialInvalid("the ID token is signed with an algorithm that is not in `upstream_algorithms`")
+        if header.typ.upper() != "JWT" or _SENT_KEYS & header_members.keys():
+            raise CredentialInvalid("not an ID token")
+        until_s = self._check_claims(claims, nonce)
+        groups = self._groups(members)
+        key = await self._keys.find(header.kid, header.alg)
+        if key is None:
+            raise CredentialInvalid("the ID token is signed with a key that the provider does not have")
+        try:
+            jwt.PyJWS().decode(token, key, algorithms=[header.alg])
+        except jwt.PyJWTError:
+            raise CredentialInvalid("the ID token's signature is wrong") from None
+        return Arrival(
+            issuer=claims.iss,
+            subject=claims.sub,
+            groups=groups,
+            # Without the signature: some algorithms let anybody make a second good signature out of the first.
+            token_hash=hashlib.sha256(f"{header_text}.{payload_text}".encode()).digest(),
+            token_until_ms=until_s * _MS_PER_S,
+        )
+
+    async def close(self) -> None:
+        """Close the connections to the provider."""
+        if self._keys is not None:
+            await self._keys.close()
+
+    def _check_claims(self, claims: Claims, nonce: str | None) -> int:
+        """Check what the token says of itself; the second from which it is too old to be exchanged."""
+        settings = self._settings
+        now_s = self._clock.now_ms() // _MS_PER_S
+        audiences = {claims.aud} if isinstance(claims.aud, str) else set(claims.aud)
+        until_s = min(claims.exp, claims.iat + settings.upstream_token_age_s)
+        faults = {
+            "it is of another issuer": claims.iss != settings.upstream_issuer,
+            "it is for another audience": not audiences <= set(settings.upstream_audiences),
+            "it was issued to another client": claims.azp not in {None, *settings.upstream_audiences},
+            "it is another kind of token": claims.events is not None,
+            "it has expired, or was issued too long ago": now_s >= until_s,
+            "it is not valid yet": max(claims.iat, claims.nbf or 0, claims.auth_time or 0) > now_s + _SKEW_S,
+            "its nonce is not the one that was given": claims.nonce != nonce,
+            "the login is too long ago, or it does not say when": bool(settings.upstream_auth_age_s)
+            and (claims.auth_time is None or now_s > claims.auth_time + settings.upstream_auth_age_s),
+            "the login was not as strong as is asked for": bool(settings.upstream_acr)
+            and claims.acr not in settings.upstream_acr,
+        }
+        for fault, found in faults.items():
+            if found:
+                raise CredentialInvalid(f"the ID token is not taken: {fault}")
+        return until_s
+
+    def _groups(self, members: dict[str, Any]) -> tuple[str, ...] | None:
+        """The names in the groups claim; no claim is no group. None when no claim is asked for."""
+        name = self._settings.upstream_groups_claim
+        if not name:
+            return None
+        groups = members.get(name, [])
+        good = isinstance(groups, list) and len(groups) <= _MAX_GROUPS and all(map(_is_group, groups))
+        if not good:
+            # Proxies pass groups on in one header, between commas: a comma inside a name would make it two.
+            raise CredentialInvalid("the groups claim is not a list of printable names without commas")
+        return tuple(sorted(set(groups)))
+
+
+class Upstream:
+    """Accounts of those whom the provider vouches for."""
+
+    def __init__(
+        self, tokens: IdTokens, identities: IdentityStore, accounts: AccountStore, clock: Clock, *, register: bool
+    ) -> None:
+        self._tokens = tokens
+        self._identities = identities
+        self._accounts = accounts
+        self._clock = clock
+        self._register = register
+
+    async def admit(self, id_token: str, nonce: str | None) -> str:
+        """The id of the account of whoever ``id_token`` speaks of, made if need be, with the groups that it names. Uses it up.
+
+        Raises:
+            CredentialInvalid: the token is no good, or was exchanged before.
+            IdentityRefused: there is no account for them, or it is disabled.
+            UpstreamUnavailable: the provider's keys can't be had.
+        """
+        arrival = await self._tokens.check(id_token, nonce)
+        new_account = new_id("acc") if self._register else None
+        return await self._identities.admit(arrival, new_account, self._clock.now_ms())
+
+    async def still_admitted(self, account_id: str) -> bool:
+        """Whether the account may still be used. Ask after the session is recorded.
+
+        Disabling is recorded before it ends the sessions that it finds, so one of the two sees the other.
+        """
+        now = await self._accounts.by_id(account_id)
+        return now is not None and now.disabled_at_ms is None
+
+
+def refused() -> IdentityRefused:
+    """What somebody is told whose account was disabled while they came in."""
+    return IdentityRefused("the account is disabled")
+
+
+def _is_group(name: object) -> bool:
+    return isinstance(name, str) and 0 < len(name) <= _MAX_GROUP_LENGTH and name.isprintable() and "," not in name
+
+
+def _convert(members: dict[str, Any], kind: type[Any]) -> Any:
+    try:
+        return msgspec.convert(members, kind)
+    except msgspec.ValidationError:
+        raise CredentialInvalid("a claim or header of the ID token is missing or of another type") from None
+
+
+def _members(part: str) -> dict[str, Any]:
+    """The JSON object in ``part``, no member of which, however deep, is named twice."""
+    try:
+        value = json.loads(_canonical_bytes(part), object_pairs_hook=_once, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or nested for ever
+        raise CredentialInvalid("not an ID token") from None
+    if not isinstance(value, dict):
+        raise CredentialInvalid("not an ID token")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError
+    return members
+
+
+def _refuse_constant(_name: str) -> None:
+    """``NaN`` and ``Infinity`` are Python's, not JSON's."""
+    raise ValueError
+
+
+def _canonical_bytes(part: str) -> bytes:
+    """The bytes that ``part`` encodes, if there is no other way to write them (RFC 4648, 3.5)."""
+    try:
+        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except (binascii.Error, ValueError):
+        raise CredentialInvalid("not base64url") from None
+    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != part:
+        raise CredentialInvalid("not canonical base64url")
+    return raw

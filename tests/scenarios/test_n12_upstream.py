@@ -1,0 +1,39 @@
+"""N12 for logins at an identity provider: what fails there leaves the client with a way to recover, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+from tests.support.hostile import AUDIENCE, KEYS, hostile_provider
+from tests.support.running import eventually, scenario
+from tests.support.server import running_server
+
+
+@scenario()
+async def test_n12_following_the_recovery_recovers_from_every_problem_of_an_exchange(data: Path) -> None:
+    """A failure leaves the client without a declared way to recover: never again. The provider's, and the account's."""
+    with hostile_provider() as provider:
+        settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "upstream_retry_s": 0.05}
+        with running_server(data, upstream_accounts="known", **settings) as server:
+            provider.serve(KEYS, b"", 500)
+            token = {"id_token": provider.token()}
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+                answer = await http.post("/api/auth/exchange", json=token)
+                assert answer.json()["type"] == "urn:interlock:problem:upstream-unavailable"
+                assert "Retry-After" in answer.json()["recovery"]
+                provider.publish()
+
+                async def answered() -> httpx.Response | None:
+                    assert int(answer.headers["retry-after"]) >= 1
+                    again = await http.post("/api/auth/exchange", json=token)
+                    return None if again.status_code == 503 else again
+
+                answer = await eventually(answered)
+                assert answer.json()["type"] == "urn:interlock:problem:identity-refused"
+                assert "administrator" in answer.json()["recovery"]
+        with running_server(data, **settings) as server:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+                answer = await http.post("/api/auth/exchange", json=token)
+                assert (answer.status_code, answer.json()["state"]) == (200, "authenticated")

@@ -1,0 +1,250 @@
+"""Logging in with a provider that is not ours: Django OAuth Toolkit as a process, the real server, the real flow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlite_utils
+
+from server.surface.archive import open_archive
+from tests.support.asynchronous import asynchronous
+from tests.support.client import Client, hello, new_email
+from tests.support.provider import Provider, running_provider
+from tests.support.provider_site import CLIENT_ID
+from tests.support.server import ServerProcess, running_server
+from tests.support.stored import stored
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    with running_provider(tmp_path_factory.mktemp("provider") / "data") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def gate(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that trusts the provider."""
+    with running_server(tmp_path_factory.mktemp("gate") / "data", **trusting(provider)) as process:
+        yield process
+
+
+def trusting(provider: Provider) -> dict[str, Any]:
+    return {"upstream_issuer": provider.issuer, "upstream_audiences": CLIENT_ID, "upstream_retry_s": 0.01}
+
+
+def exchange(url: str, body: Any, **headers: str) -> httpx.Response:
+    return httpx.post(f"{url}/api/auth/exchange", json=body, headers=headers, timeout=60)
+
+
+def enter(gate: ServerProcess, provider: Provider, name: str = "ada") -> dict[str, Any]:
+    answer = exchange(gate.url, {"id_token": provider.log_in(name)["id_token"]})
+    tokens: dict[str, Any] = answer.raise_for_status().json()
+    return tokens
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+
+def subject_of(url: str, tokens: dict[str, Any]) -> str:
+    view = httpx.get(f"{url}/api/session", headers={"Authorization": f"Bearer {tokens['access_token']}"})
+    return str(view.raise_for_status().json()["subject"])
+
+
+def account(data: Path, account_id: str) -> dict[str, Any]:
+    with open_archive(data) as archive:
+        return dict(archive._database.table("accounts").get(account_id))
+
+
+def test_who_logged_in_at_the_provider_has_a_session_and_stays_the_same_account(
+    gate: ServerProcess, provider: Provider
+) -> None:
+    first, second = enter(gate, provider), enter(gate, provider)
+    assert first["state"] == second["state"] == "authenticated"
+    assert first["session_id"] != second["session_id"]
+    ada = subject_of(gate.url, first)
+    assert ada == subject_of(gate.url, second)
+    assert ada != subject_of(gate.url, enter(gate, provider, "bob"))
+    history = httpx.get(
+        f"{gate.url}/api/session/transitions", headers={"Authorization": f"Bearer {first['access_token']}"}
+    ).json()
+    assert history[1]["event"] == "authenticate"
+    assert history[1]["data"] == {"subject": ada, "method": "oidc"}
+    kept = account(gate.data, ada)
+    assert json.loads(kept["groups"]) == ["editors", "staff"]
+    assert (kept["email"], kept["password_hash"], kept["disabled_at_ms"]) == (None, None, None)
+
+
+@pytest.mark.asvs("7.2.4")
+@asynchronous
+async def test_an_anonymous_session_keeps_its_id_and_loses_its_tokens(gate: ServerProcess, provider: Provider) -> None:
+    async with Client(gate.url) as client:
+        await client.begin()
+        before = dict(client.tokens)
+        body = {"id_token": provider.log_in("ada")["id_token"]}
+        answer = client._keep(await client.request("POST", "/api/auth/exchange", json=body))
+        assert (answer.status_code, answer.json()["session_id"]) == (200, before["session_id"])
+        async with client.connect() as socket:
+            assert (await hello(socket))["session_id"] == before["session_id"], "connect at once after it"
+        client.tokens = before
+        assert problem(await client.request("GET", "/api/session")) == (401, "token-expired")
+        assert problem(await client.refresh()) == (401, "credential-invalid")
+
+
+@asynchronous
+async def test_somebody_elses_session_is_not_taken_over(gate: ServerProcess, provider: Provider) -> None:
+    async with Client(gate.url) as client:
+        email = new_email()
+        await client.register(email)
+        await client.log_in(email)
+        body = {"id_token": provider.log_in("ada")["id_token"]}
+        answer = await client.request("POST", "/api/auth/exchange", json=body)
+        assert problem(answer) == (409, "transition-refused")
+        assert (await client.session())["state"] == "authenticated"
+
+
+@pytest.mark.asvs("3.3.4", "3.5.1")
+def test_a_page_gets_its_refresh_token_in_the_cookie_and_a_foreign_page_gets_nothing(
+    gate: ServerProcess, provider: Provider
+) -> None:
+    body = {"id_token": provider.log_in("ada")["id_token"]}
+    foreign = exchange(gate.url, body, origin="https://evil.example")
+    assert problem(foreign) == (403, "origin-refused")
+    own = exchange(gate.url, body, origin=gate.url)
+    assert own.status_code == 200, "and the refused try did not use the token up"
+    assert "refresh_token" not in own.json()
+    cookie = SimpleCookie(own.headers["set-cookie"])["__Host-interlock"]
+    assert cookie["httponly"]
+    again = exchange(
+        gate.url,
+        {"id_token": provider.log_in("bob")["id_token"]},
+        origin=gate.url,
+        cookie=f"__Host-interlock={cookie.value}",
+    )
+    assert again.json()["session_id"] != own.json()["session_id"], "another person's session ends there"
+    assert exchange(gate.url, None, origin=gate.url).status_code == 401
+
+
+@asynchronous
+async def test_a_token_is_exchanged_once_even_by_many_at_a_time(gate: ServerProcess, provider: Provider) -> None:
+    body = {"id_token": provider.log_in("ada")["id_token"]}
+    async with httpx.AsyncClient(base_url=gate.url, timeout=60) as http:
+        answers = await asyncio.gather(*(http.post("/api/auth/exchange", json=body) for _ in range(10)))
+        assert sorted(answer.status_code for answer in answers) == [200] + [401] * 9
+        before = stored(gate.data)
+        again = await http.post("/api/auth/exchange", json=body)
+    assert problem(again) == (401, "credential-invalid")
+    assert again.json()["detail"] == "the ID token was already exchanged"
+    assert stored(gate.data) == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "status"),
+    [("n-1", "n-1", 200), ("n-1", "n-2", 401), ("n-1", None, 401), (None, "n-1", 401)],
+)
+def test_the_nonce_is_the_one_that_the_client_asked_with(
+    gate: ServerProcess, provider: Provider, asked: str | None, given: str | None, status: int
+) -> None:
+    body = {"id_token": provider.log_in("ada", asked)["id_token"], "nonce": given}
+    assert exchange(gate.url, body).status_code == status
+
+
+@pytest.mark.asvs("9.2.2", "10.3.1")
+def test_no_token_passes_for_another(gate: ServerProcess, provider: Provider) -> None:
+    theirs = provider.log_in("ada")
+    ours = exchange(gate.url, {"id_token": theirs["id_token"]}).raise_for_status().json()
+    before = stored(gate.data)
+    for token in (theirs["access_token"], theirs["refresh_token"], ours["access_token"], ours["refresh_token"]):
+        assert problem(exchange(gate.url, {"id_token": token})) == (401, "credential-invalid")
+    fresh = provider.log_in("ada")
+    for token in (fresh["id_token"], fresh["access_token"]):
+        answer = httpx.get(f"{gate.url}/api/session", headers={"Authorization": f"Bearer {token}"})
+        assert problem(answer) == (401, "credential-invalid")
+        answer = httpx.post(f"{gate.url}/api/auth/refresh", json={"refresh_token": token[:512]})
+        assert problem(answer) == (401, "credential-invalid")
+    assert stored(gate.data) == before
+
+
+@pytest.mark.asvs("3.5.3", "7.6.2", "14.2.1")
+def test_no_link_and_no_page_load_makes_a_session(gate: ServerProcess, provider: Provider) -> None:
+    token = provider.log_in("ada")["id_token"]
+    before = stored(gate.data)
+    for path in (f"/api/auth/exchange?id_token={token}", "/api/auth/exchange"):
+        assert httpx.get(gate.url + path).status_code == 405
+        answer = httpx.post(gate.url + path)
+        assert problem(answer) == (401, "credential-missing")
+    form = httpx.post(f"{gate.url}/api/auth/exchange", data={"id_token": token})
+    assert problem(form) == (415, "unsupported-media-type")
+    assert stored(gate.data) == before
+    assert exchange(gate.url, {"id_token": token}).status_code == 200
+
+
+def test_a_server_that_trusts_nobody_takes_no_token(server: ServerProcess, provider: Provider) -> None:
+    answer = exchange(server.url, {"id_token": provider.log_in("ada")["id_token"]})
+    assert problem(answer) == (401, "credential-invalid")
+    assert answer.json()["detail"] == "no identity provider is trusted here"
+
+
+@pytest.mark.asvs("16.5.2")
+def test_keys_are_rotated_and_the_provider_goes_away_and_comes_back(tmp_path: Path) -> None:
+    with running_provider(tmp_path / "provider") as provider:
+        settings = trusting(provider)
+        with running_server(tmp_path / "data", **settings) as gate:
+            ada = subject_of(gate.url, enter(gate, provider))
+            by_old_key = provider.log_in("ada")["id_token"]
+            provider.stop()
+            provider.new_key()
+            provider.people["ada"] = ["auditors"]
+            provider.start()
+            by_new_key = [provider.log_in("ada")["id_token"] for _ in range(4)]
+            tokens = exchange(gate.url, {"id_token": by_new_key.pop()}).raise_for_status().json()
+            assert subject_of(gate.url, tokens) == ada
+            assert json.loads(account(gate.data, ada)["groups"]) == ["auditors"], "as the provider says now"
+            assert exchange(gate.url, {"id_token": by_old_key}).status_code == 200, "it is still published"
+            used = by_old_key
+
+            provider.stop()
+            assert exchange(gate.url, {"id_token": by_new_key.pop()}).status_code == 200, "its keys are known"
+            gate.stop()
+            gate.start()
+            before = stored(gate.data)
+            waiting = {"id_token": by_new_key.pop()}
+            answer = exchange(gate.url, waiting)
+            assert problem(answer) == (503, "upstream-unavailable")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert stored(gate.data) == before
+
+            provider.start()
+            give_up_at = time.monotonic() + 60
+            while (answer := exchange(gate.url, waiting)).status_code == 503 and time.monotonic() < give_up_at:
+                time.sleep(0.02)
+            assert answer.status_code == 200, "it was not used up"
+            assert problem(exchange(gate.url, {"id_token": used})) == (401, "credential-invalid"), (
+                "also not after a restart"
+            )
+
+            # Closed to new people, and to those whose account was disabled.
+            gate.stop()
+            gate._settings |= {"upstream_accounts": "known"}
+            gate.start()
+            before = stored(gate.data)
+            refused = exchange(gate.url, {"id_token": provider.log_in("bob")["id_token"]})
+            assert problem(refused) == (403, "identity-refused")
+            assert stored(gate.data) == before
+            assert exchange(gate.url, {"id_token": by_new_key.pop()}).status_code == 200
+            gate.stop()
+            sqlite_utils.Database(gate.database).execute("UPDATE accounts SET disabled_at_ms = 1").connection.commit()
+            gate.start()
+            before = stored(gate.data)
+            refused = exchange(gate.url, {"id_token": provider.log_in("ada")["id_token"]})
+            assert problem(refused) == (403, "identity-refused")
+            assert stored(gate.data) == before

@@ -1,0 +1,392 @@
+"""Attacks on the exchange, over a real server: the provider is honest and so is its key, the token is not what it should be."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from jwt.algorithms import RSAAlgorithm
+
+from machine.errors import CredentialInvalid, SettingsError
+from server.app import open_services
+from server.clock import SystemClock
+from server.guard.upstream import IdTokens
+from server.settings import Settings
+from tests.support.asynchronous import asynchronous
+from tests.support.client import PASSWORD, new_email
+from tests.support.hostile import AUDIENCE, DISCOVERY, KEYS, Hostile, hostile_provider
+from tests.support.server import ServerProcess, running_server
+from tests.support.stored import stored
+
+SETTINGS: dict[str, Any] = {
+    "upstream_audiences": f"{AUDIENCE},the-mobile-one",
+    "upstream_algorithms": "RS256,ES256,EdDSA",
+    "upstream_auth_age_s": 600,
+    "upstream_acr": "gold,silver",
+    "upstream_retry_s": 3600,
+}
+NOW_S = int(time.time())
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Hostile]:
+    with hostile_provider() as hostile:
+        yield hostile
+
+
+@pytest.fixture(scope="module")
+def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("attacked") / "data"
+    with running_server(folder, upstream_issuer=provider.issuer, **SETTINGS) as process:
+        yield process
+
+
+def good(provider: Hostile, **claims: Any) -> dict[str, Any]:
+    """Claims that hold; with ``claims`` changed perhaps no more."""
+    return provider.claims(**{"auth_time": int(time.time()), "acr": "silver", **claims})
+
+
+def signed(
+    provider: Hostile,
+    claims: dict[str, Any],
+    headers: dict[str, Any] | None = None,
+    kid: str = "rsa",
+    alg: str = "RS256",
+) -> str:
+    return jwt.encode(claims, provider.keys[kid], algorithm=alg, headers={"kid": kid, **(headers or {})})
+
+
+def exchange(gate: ServerProcess, token: str, **more: Any) -> httpx.Response:
+    return httpx.post(f"{gate.url}/api/auth/exchange", json={"id_token": token, **more}, timeout=60)
+
+
+def b64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def raw_token(provider: Hostile, header: bytes, payload: bytes) -> str:
+    """A token with a good signature over whatever this is."""
+    text = f"{b64(header)}.{b64(payload)}"
+    signature = provider.keys["rsa"].sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    return f"{text}.{b64(signature)}"
+
+
+def assert_refused(gate: ServerProcess, token: str) -> str:
+    """It is refused for the token's sake, and nothing changed; what the server said of it."""
+    before = stored(gate.data)
+    answer = exchange(gate, token)
+    assert (answer.status_code, answer.json()["type"]) == (401, "urn:interlock:problem:credential-invalid")
+    assert stored(gate.data) == before
+    return str(answer.json()["detail"])
+
+
+GOOD: dict[str, dict[str, Any]] = {
+    "as it comes": {},
+    "for a list with us alone": {"aud": [AUDIENCE]},
+    "for two of ours": {"aud": [AUDIENCE, "the-mobile-one"], "azp": "the-mobile-one"},
+    "another strength that is asked for": {"acr": "gold"},
+    "a clock that is ahead": {"iat": NOW_S + 30, "nbf": NOW_S + 30},
+    "said to be an ID token": {"typ": "ID", "token_use": "id"},
+    "claims nobody knows": {"https://example.org/claim": {"a": [None, 1.5]}},
+    "many groups": {"groups": [f"group {n}" for n in range(256)]},
+}
+
+
+@pytest.mark.parametrize("changed", GOOD.values(), ids=GOOD)
+def test_a_good_token_is_taken(gate: ServerProcess, provider: Hostile, changed: dict[str, Any]) -> None:
+    assert exchange(gate, signed(provider, good(provider, **changed))).status_code == 200
+
+
+@pytest.mark.parametrize(("kid", "alg"), [("rsa", "RS256"), ("ec", "ES256"), ("ed", "EdDSA")])
+def test_each_algorithm_that_is_allowed_is_taken(gate: ServerProcess, provider: Hostile, kid: str, alg: str) -> None:
+    assert exchange(gate, signed(provider, good(provider), kid=kid, alg=alg)).status_code == 200
+
+
+# Each with a word of the refusal, so that it is refused for this and not for another reason.
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "another issuer": ({"iss": "https://another.example"}, "another issuer"),
+    "an issuer with another slash": ({"iss": "http://127.0.0.1/"}, "another issuer"),
+    "no issuer": ({"iss": None}, "missing"),
+    "an issuer that is a list": ({"iss": ["x"]}, "another type"),
+    "another audience": ({"aud": "somebody-else"}, "another audience"),
+    "ours and a foreign audience": ({"aud": [AUDIENCE, "somebody-else"]}, "another audience"),
+    "no audience": ({"aud": None}, "missing"),
+    "an empty list of audiences": ({"aud": []}, "another type"),
+    "issued to another client": ({"azp": "somebody-else"}, "another client"),
+    "expired by a second": ({"exp": NOW_S - 1}, "expired"),
+    "issued long ago": ({"iat": NOW_S - 3600}, "too long ago"),
+    "no expiry": ({"exp": None}, "missing"),
+    "no time of issue": ({"iat": None}, "missing"),
+    "an expiry that is text": ({"exp": str(NOW_S + 300)}, "another type"),
+    "an expiry that is true": ({"exp": True}, "another type"),
+    "an expiry with a fraction": ({"exp": NOW_S + 300.5}, "another type"),
+    "not valid yet": ({"nbf": NOW_S + 3600}, "not valid yet"),
+    "issued in the future": ({"iat": NOW_S + 3600}, "not valid yet"),
+    "a login in the future": ({"auth_time": NOW_S + 3600}, "not valid yet"),
+    "a login long ago": ({"auth_time": NOW_S - 86_400}, "login is too long ago"),
+    "a login nobody knows when": ({"auth_time": None}, "does not say when"),
+    "a weaker login": ({"acr": "bronze"}, "not as strong"),
+    "a login of unknown strength": ({"acr": None}, "not as strong"),
+    "a nonce that was not given": ({"nonce": "n-1"}, "nonce"),
+    "no subject": ({"sub": None}, "missing"),
+    "an empty subject": ({"sub": ""}, "another type"),
+    "a subject too long": ({"sub": "x" * 256}, "another type"),
+    "a subject with a line end": ({"sub": "ada\n"}, "another type"),
+    "a subject that is no text": ({"sub": "\ud800"}, "another type"),
+    "a subject that is a number": ({"sub": 7}, "another type"),
+    "an access token of Keycloak's": ({"typ": "Bearer"}, "another type"),
+    "an access token of Cognito's": ({"token_use": "access"}, "another type"),
+    "a logout token": ({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}, "another kind"),
+    "groups that are text": ({"groups": "admins"}, "groups"),
+    "groups that are null": ({"groups": [None]}, "groups"),
+    "a group with a comma": ({"groups": ["x,admins"]}, "groups"),
+    "a group with a line end": ({"groups": ["x\r\nRemote-User: root"]}, "groups"),
+    "a group without a name": ({"groups": [""]}, "groups"),
+    "a group too long": ({"groups": ["x" * 257]}, "groups"),
+    "too many groups": ({"groups": ["x"] * 257}, "groups"),
+}
+
+
+@pytest.mark.asvs("9.2.1", "9.2.2", "9.2.3", "10.3.1", "10.3.4", "7.6.1")
+@pytest.mark.parametrize(("changed", "because"), BAD.values(), ids=BAD)
+def test_a_claim_that_does_not_hold_is_refused(
+    gate: ServerProcess, provider: Hostile, changed: dict[str, Any], because: str
+) -> None:
+    claims = {name: value for name, value in {**good(provider), **changed}.items() if value is not None}
+    token = raw_token(provider, json.dumps(HEADER).encode(), json.dumps(claims).encode())
+    assert because in assert_refused(gate, token)
+
+
+def _with_header(provider: Hostile, header: dict[str, Any]) -> str:
+    return raw_token(provider, json.dumps(header).encode(), json.dumps(good(provider)).encode())
+
+
+def _with_payload(provider: Hostile, payload: bytes) -> str:
+    return raw_token(provider, json.dumps(HEADER).encode(), payload)
+
+
+def _mac(provider: Hostile, key: bytes) -> str:
+    """The algorithm confused: a MAC whose key is something that everybody knows."""
+    text = f"{b64(json.dumps({**HEADER, 'alg': 'HS256'}).encode())}.{b64(json.dumps(good(provider)).encode())}"
+    return f"{text}.{b64(hmac.digest(key, text.encode(), hashlib.sha256))}"
+
+
+def _public(provider: Hostile, encoding: serialization.Encoding) -> bytes:
+    key: bytes = (
+        provider.keys["rsa"].public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return key
+
+
+def _by_a_stranger(provider: Hostile, **headers: Any) -> str:
+    """Signed with a key of the attacker's, which the token itself brings along or says where to find."""
+    key = rsa.generate_private_key(65537, 2048)
+    brought = {"jwk": RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)} if headers.pop("bring", False) else {}
+    return jwt.encode(good(provider), key, algorithm="RS256", headers={"kid": "rsa", **brought, **headers})
+
+
+def _part(token: str, which: int, change: Callable[[str], str]) -> str:
+    parts = token.split(".")
+    parts[which] = change(parts[which])
+    return ".".join(parts)
+
+
+def _spare_bit(part: str) -> str:
+    """The same bytes written another way: the last character of a 256-byte signature has four bits to spare."""
+    return part[:-1] + ALPHABET[ALPHABET.index(part[-1]) + 1]
+
+
+HEADER = {"alg": "RS256", "kid": "rsa", "typ": "JWT"}
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+CLAIM = b'{"iss":"x",'
+
+FORGED: dict[str, Callable[[Hostile], str]] = {
+    "no algorithm": lambda p: _with_header(p, {**HEADER, "alg": "none"}),
+    "no algorithm and no signature": lambda p: _part(_with_header(p, {**HEADER, "alg": "none"}), 2, lambda _: ""),
+    "a MAC with the public key as PEM": lambda p: _mac(p, _public(p, serialization.Encoding.PEM)),
+    "a MAC with the public key as DER": lambda p: _mac(p, _public(p, serialization.Encoding.DER)),
+    "a MAC with the key set": lambda p: _mac(p, p.answers[KEYS][2]),
+    "a MAC with nothing": lambda p: _mac(p, b""),
+    "an algorithm that is not allowed, of a good key": lambda p: signed(p, good(p), alg="RS512"),
+    "another algorithm that is not allowed": lambda p: signed(p, good(p), alg="PS256"),
+    "another key's name": lambda p: signed(p, good(p), {"kid": "ec"}),
+    "another algorithm's name": lambda p: _with_header(p, {**HEADER, "alg": "EdDSA"}),
+    "another algorithm's name, of a key that has it": lambda p: _with_header(
+        p, {**HEADER, "alg": "ES256", "kid": "ec"}
+    ),
+    "an algorithm in small letters": lambda p: _with_header(p, {**HEADER, "alg": "rs256"}),
+    "a list of algorithms": lambda p: _with_header(p, {**HEADER, "alg": ["RS256"]}),
+    "no kid": lambda p: _with_header(p, {"alg": "RS256", "typ": "JWT"}),
+    "a kid that is a path": lambda p: _with_header(p, {**HEADER, "kid": "../../../../dev/null"}),
+    "a kid that is an address": lambda p: _with_header(p, {**HEADER, "kid": f"{p.issuer}/evil"}),
+    "a kid that is SQL": lambda p: _with_header(p, {**HEADER, "kid": "' UNION SELECT 'key"}),
+    "a kid that is a list": lambda p: _with_header(p, {**HEADER, "kid": ["rsa"]}),
+    "a stranger's key under a known name": _by_a_stranger,
+    "a key brought along": lambda p: _by_a_stranger(p, bring=True),
+    "a key at an address": lambda p: _by_a_stranger(p, jku=f"{p.issuer}/evil"),
+    "a good key, and one brought along": lambda p: signed(p, good(p), {"jwk": {"kty": "oct", "k": "AA"}}),
+    "a good key, and one at an address": lambda p: signed(p, good(p), {"jku": f"{p.issuer}{KEYS}"}),
+    "a good key, and a certificate at an address": lambda p: signed(p, good(p), {"x5u": f"{p.issuer}/evil"}),
+    "a good key, and a certificate": lambda p: signed(p, good(p), {"x5c": ["AA"]}),
+    "an extension that has to be understood": lambda p: _with_header(p, {**HEADER, "crit": ["exp"]}),
+    "a payload that is not encoded": lambda p: _with_header(p, {**HEADER, "b64": False}),
+    "an access token": lambda p: signed(p, good(p), {"typ": "at+jwt"}),
+    "a logout token": lambda p: signed(p, good(p), {"typ": "logout+jwt"}),
+    "a type that is a number": lambda p: _with_header(p, {**HEADER, "typ": 1}),
+    "a header that is a list": lambda p: raw_token(p, b"[]", json.dumps(good(p)).encode()),
+    "a header that names a thing twice": lambda p: raw_token(
+        p, b'{"alg":"RS256","kid":"x","kid":"rsa"}', json.dumps(good(p)).encode()
+    ),
+    "claims that name a thing twice": lambda p: _with_payload(p, CLAIM + json.dumps(good(p)).encode()[1:]),
+    "claims that name a thing twice deep inside": lambda p: _with_payload(
+        p, b'{"a":{"b":1,"b":2},' + json.dumps(good(p)).encode()[1:]
+    ),
+    "claims that are not JSON": lambda p: _with_payload(p, b"{"),
+    "claims that are not a JSON object": lambda p: _with_payload(p, b"7"),
+    "claims that hold what JSON has not": lambda p: _with_payload(p, b'{"a":NaN,' + json.dumps(good(p)).encode()[1:]),
+    "claims that are not text": lambda p: _with_payload(p, b"\xff" + json.dumps(good(p)).encode()),
+    "claims nested for ever": lambda p: _with_payload(p, b'{"a":' + b"[" * 9_000),
+    "a number without end": lambda p: _with_payload(p, b'{"exp":' + b"9" * 6_000 + b"}"),
+    "claims changed after they were signed": lambda p: _part(
+        signed(p, good(p)), 1, lambda _: b64(json.dumps(good(p)).encode())
+    ),
+    "a signature of another token": lambda p: _part(
+        signed(p, good(p)), 2, lambda _: signed(p, good(p)).rpartition(".")[2]
+    ),
+    "a signature cut short": lambda p: _part(signed(p, good(p)), 2, lambda part: part[:-4]),
+    "a signature written another way": lambda p: _part(signed(p, good(p)), 2, _spare_bit),
+    "a signature with its padding": lambda p: signed(p, good(p)) + "==",
+    "a signature one character too long": lambda p: _part(signed(p, good(p)), 2, lambda part: part + "AAA"),
+    "a line end behind it": lambda p: signed(p, good(p)) + "\n",
+    "a fourth part": lambda p: signed(p, good(p)) + ".AA",
+    "encrypted": lambda _: "AA.AA.AA.AA.AA",
+    "nothing": lambda _: "",
+    "not ASCII": lambda p: "é" + signed(p, good(p)),
+    "an older way to encode": lambda p: signed(p, good(p)).replace("-", "+").replace("_", "/") + "/",
+}
+
+
+@pytest.mark.asvs("9.1.1", "9.1.2", "9.1.3", "9.2.2")
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_a_forged_token_is_refused(gate: ServerProcess, provider: Hostile, forge: Callable[[Hostile], str]) -> None:
+    provider.asked.clear()
+    assert_refused(gate, forge(provider))
+    assert set(provider.asked) <= {DISCOVERY, KEYS}, "no address in a token is ever asked"
+
+
+def test_made_up_kids_do_not_turn_the_server_against_the_provider(gate: ServerProcess, provider: Hostile) -> None:
+    exchange(gate, signed(provider, good(provider)))
+    provider.asked.clear()
+    with httpx.Client(base_url=gate.url, timeout=60) as http:
+        for number in range(100):
+            token = signed(provider, good(provider), {"kid": f"made-up-{number}"})
+            assert http.post("/api/auth/exchange", json={"id_token": token}).status_code == 401
+    assert provider.asked == []
+
+
+def test_a_second_good_signature_does_not_make_a_second_token(gate: ServerProcess, provider: Hostile) -> None:
+    """Of an ECDSA signature (r, s) anybody can make another good one: (r, n - s)."""
+    token = signed(provider, good(provider), kid="ec", alg="ES256")
+    assert exchange(gate, token).status_code == 200
+    text, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    r, s = raw[:32], int.from_bytes(raw[32:], "big")
+    twin = b64(r + (P256_ORDER - s).to_bytes(32, "big"))
+    provider.keys["ec"].public_key().verify(
+        utils.encode_dss_signature(int.from_bytes(r, "big"), P256_ORDER - s), text.encode(), ec.ECDSA(hashes.SHA256())
+    )
+    assert assert_refused(gate, f"{text}.{twin}") == "the ID token was already exchanged"
+
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@pytest.mark.asvs("10.3.3")
+def test_an_address_in_a_token_opens_nobodys_account(gate: ServerProcess, provider: Hostile) -> None:
+    """An account is found by issuer and subject alone: whoever may set an address at the provider gets no account here."""
+    email = new_email()
+    body = {"email": email, "password": PASSWORD}
+    local = httpx.post(f"{gate.url}/api/auth/register", json=body).raise_for_status().json()["subject"]
+    claims = good(provider, email=email, email_verified=True, preferred_username=email)
+    found: set[str] = set()
+    for sub in ("one", "one", local, email):
+        tokens = exchange(gate, signed(provider, {**claims, "sub": sub, "jti": str(len(found))})).json()
+        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+        found.add(httpx.get(f"{gate.url}/api/session", headers=bearer).json()["subject"])
+        change = {"current_password": PASSWORD, "new_password": "another long password"}
+        answer = httpx.post(f"{gate.url}/api/auth/password", json=change, headers=bearer)
+        assert answer.json()["type"].rpartition(":")[2] == "password-wrong", "there is none to change"
+    assert local not in found
+    assert httpx.post(f"{gate.url}/api/auth/login", json=body).status_code == 200
+
+
+@pytest.mark.asvs("16.2.5")
+def test_no_token_is_in_the_log_the_database_or_the_trace(tmp_path: Path, provider: Hostile) -> None:
+    data = tmp_path / "data"
+    with running_server(data, upstream_issuer=provider.issuer, log_level="debug", **SETTINGS) as gate:
+        tokens = [signed(provider, good(provider)), _by_a_stranger(provider), "canary.canary.canary"]
+        answers = [exchange(gate, token, nonce=nonce) for token in tokens for nonce in (None, "canary-nonce")]
+        answers.append(exchange(gate, tokens[0]))
+        gate.stop()
+        files = [gate.log_path, gate.trace, *(path for path in data.iterdir() if path.is_file())]
+        haystack = b"".join(path.read_bytes() for path in files) + b"".join(a.content for a in answers)
+        for secret in ("canary", *(part for token in tokens[:2] for part in token.split(".")[1:])):
+            assert secret.encode() not in haystack
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"upstream_issuer": "https://id.example"},
+        {"upstream_issuer": "https://id.example", "upstream_audiences": ("x",), "upstream_algorithms": ()},
+        {"upstream_issuer": "http://id.example", "upstream_audiences": ("x",)},
+    ],
+)
+@asynchronous
+async def test_a_provider_that_cannot_be_trusted_keeps_the_server_from_starting(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingsError, match="upstream_issuer"):
+        async with open_services(Settings(data=str(tmp_path), cheap_passwords_for_tests=True, **settings)):
+            pass
+
+
+@pytest.mark.asvs("9.1.2")
+@asynchronous
+async def test_a_token_that_could_never_be_good_is_refused_before_the_provider_is_asked() -> None:
+    with hostile_provider() as provider:
+        tokens = IdTokens(Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,)), SystemClock())
+        for token in (
+            signed(provider, good(provider), alg="RS512"),
+            signed(provider, good(provider), kid="ec", alg="ES256"),
+            signed(provider, good(provider, aud="somebody-else")),
+            _mac(provider, b"key"),
+        ):
+            with pytest.raises(CredentialInvalid):
+                await tokens.check(token, None)
+        assert provider.asked == []
+        assert (await tokens.check(signed(provider, good(provider)), None)).issuer == provider.issuer
+        await tokens.close()
+
+
+@pytest.mark.parametrize(("claim", "groups"), [("groups", ("a", "b")), ("roles", ("c",)), ("nothing", ()), ("", None)])
+@asynchronous
+async def test_groups_come_from_the_claim_that_is_set(
+    provider: Hostile, claim: str, groups: tuple[str, ...] | None
+) -> None:
+    settings = Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,), upstream_groups_claim=claim)
+    tokens = IdTokens(settings, SystemClock())
+    arrival = await tokens.check(signed(provider, good(provider, groups=["b", "a", "b"], roles=["c"])), None)
+    assert (arrival.issuer, arrival.groups) == (provider.issuer, groups)
+    await tokens.close()

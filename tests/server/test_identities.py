@@ -1,0 +1,72 @@
+"""The identity store runs its contract; and an account that is disabled in the middle of an exchange."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from machine.session import Session
+from server.app import app_over, open_services
+from server.runtime.sessions import Outcome
+from server.settings import Settings
+from server.surface.accounts import AccountStore, SqliteAccounts
+from server.surface.files import open_surface
+from server.surface.identities import IdentityStore, SqliteIdentities
+from server.surface.writer import Writer, raise_again
+from tests.server.identity_contract import IdentityStoreContract
+from tests.support.asynchronous import asynchronous
+from tests.support.hostile import AUDIENCE, hostile_provider
+
+
+async def disable(writer: Writer, account_id: str, at_ms: int) -> None:
+    statement = "UPDATE accounts SET disabled_at_ms = ? WHERE account_id = ?"
+    await writer.submit(lambda connection: connection.execute(statement, (at_ms, account_id)) and None, raise_again)
+
+
+class TestSqliteIdentities(IdentityStoreContract):
+    @asynccontextmanager
+    async def open(self, folder: Path) -> AsyncIterator[tuple[IdentityStore, AccountStore]]:
+        async with open_surface(folder, max_waiting=1000, on_failure=pytest.fail) as surface:
+            self.store = surface.identities
+            yield surface.identities, surface.accounts
+
+    async def disable(self, account_id: str, at_ms: int) -> None:
+        assert isinstance(self.store, SqliteIdentities)
+        await disable(self.store._writer, account_id, at_ms)
+
+
+@asynchronous
+async def test_an_account_that_is_disabled_while_its_owner_comes_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange was admitted before and recorded after: its session does not outlive the account."""
+    with hostile_provider() as provider:
+        settings = Settings(
+            data=str(tmp_path / "data"),
+            cheap_passwords_for_tests=True,
+            upstream_issuer=provider.issuer,
+            upstream_audiences=(AUDIENCE,),
+        )
+        async with open_services(settings) as services:
+            transport = httpx.ASGITransport(app_over(services))  # type: ignore[arg-type]  # Litestar's own names for ASGI's types
+            async with httpx.AsyncClient(transport=transport, base_url="http://interlock.example") as http:
+                authenticate = services.sessions.authenticate
+                begun: list[Session] = []
+
+                async def late(session: Session | None, subject: str, method: str) -> Outcome:
+                    accounts: Any = services.upstream._accounts
+                    assert isinstance(accounts, SqliteAccounts)
+                    await disable(accounts._writer, subject, 1)
+                    outcome = await authenticate(session, subject, method)
+                    begun.append(outcome.session)
+                    return outcome
+
+                monkeypatch.setattr(services.sessions, "authenticate", late)
+                answer = await http.post("/api/auth/exchange", json={"id_token": provider.token()})
+                assert (answer.status_code, answer.json()["type"]) == (403, "urn:interlock:problem:identity-refused")
+                assert (await services.sessions.load(begun[0].session_id)).reason == "account_disabled"

@@ -1,0 +1,238 @@
+"""The provider's keys: when they are fetched, what is refused, and how little an attacker can make the server ask."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from machine.errors import SettingsError, UpstreamUnavailable
+from server.clock import SystemClock
+from server.guard import provider_keys
+from server.guard.provider_keys import Freshness, ProviderKeys, usable_keys
+from tests.support.asynchronous import asynchronous
+from tests.support.clock import HandClock
+from tests.support.hostile import DISCOVERY, KEYS, Hostile, hostile_provider
+from tests.support.running import eventually
+
+FRESHNESS = Freshness(fresh_ms=600_000, stale_ms=3_600_000, retry_ms=10_000)
+RSA = rsa.generate_private_key(65537, 2048)
+
+
+@pytest.fixture
+def provider() -> Iterator[Hostile]:
+    with hostile_provider() as hostile:
+        yield hostile
+
+
+@asynccontextmanager
+async def keys_of(provider: Hostile, clock: Any, jwks_uri: str = "") -> AsyncIterator[ProviderKeys]:
+    keys = ProviderKeys(
+        clock, issuer=provider.issuer, jwks_uri=jwks_uri, algorithms=("RS256", "ES256"), freshness=FRESHNESS
+    )
+    yield keys
+    await keys.close()
+
+
+@asynchronous
+async def test_keys_are_fetched_once_and_kept(provider: Hostile) -> None:
+    async with keys_of(provider, clock := HandClock()) as keys:
+        assert provider.asked == [], "a server starts without its provider"
+        for _ in range(5):
+            assert isinstance(await keys.find("rsa", "RS256"), jwt.PyJWK)
+            assert isinstance(await keys.find("ec", "ES256"), jwt.PyJWK)
+            clock.time_ms += 60_000
+        assert provider.asked == [DISCOVERY, KEYS]
+        clock.time_ms += 300_000
+        await keys.find("rsa", "RS256")
+        assert provider.asked == [DISCOVERY, KEYS] * 2, "after a while they are fetched anew"
+
+
+@asynchronous
+async def test_without_discovery_where_the_address_is_set(provider: Hostile) -> None:
+    async with keys_of(provider, HandClock(), provider.issuer + KEYS) as keys:
+        assert await keys.find("rsa", "RS256") is not None
+        assert provider.asked == [KEYS]
+
+
+@asynchronous
+async def test_made_up_kids_make_the_server_ask_once_in_a_while(provider: Hostile) -> None:
+    async with keys_of(provider, clock := HandClock()) as keys:
+        for _ in range(3):
+            found = await asyncio.gather(*(keys.find(f"made-up-{n}", "RS256") for n in range(50)))
+            assert found == [None] * 50
+        assert provider.asked == [DISCOVERY, KEYS]
+        clock.time_ms += 9_999
+        assert await keys.find("made-up", "RS256") is None
+        assert provider.asked == [DISCOVERY, KEYS]
+        clock.time_ms += 1
+        await asyncio.gather(*(keys.find(f"made-up-{n}", "RS256") for n in range(50)))
+        assert provider.asked == [DISCOVERY, KEYS] * 2
+
+
+@asynchronous
+async def test_a_new_key_is_found_and_one_that_was_taken_back_is_gone(provider: Hostile) -> None:
+    async with keys_of(provider, clock := HandClock()) as keys:
+        assert await keys.find("new", "ES256") is None
+        provider.keys = {"new": provider.keys["ec"]}
+        provider.publish()
+        clock.time_ms += 10_000
+        assert await keys.find("new", "ES256") is not None
+        assert await keys.find("rsa", "RS256") is None
+
+
+@pytest.mark.asvs("16.5.2")
+@asynchronous
+async def test_while_the_provider_is_away_its_keys_are_used_for_a_while_and_then_no_more(provider: Hostile) -> None:
+    async with keys_of(provider, clock := HandClock()) as keys:
+        assert await keys.find("rsa", "RS256") is not None
+        provider.serve(KEYS, b"", 500)
+        for _ in range(35):
+            clock.time_ms += 100_000
+            assert await keys.find("rsa", "RS256") is not None
+            with pytest.raises(UpstreamUnavailable) as unavailable:
+                await keys.find("unknown", "RS256")
+            assert unavailable.value.retry_after_s == 10
+        clock.time_ms += 99_999
+        assert await keys.find("rsa", "RS256") is not None
+        clock.time_ms += 1
+        with pytest.raises(UpstreamUnavailable):
+            await keys.find("rsa", "RS256")
+        provider.publish()
+        clock.time_ms += 10_000
+        assert await keys.find("rsa", "RS256") is not None
+
+
+ELSEWHERE = "http://127.0.0.1:1/keys"
+SPOILED: dict[str, Callable[[Hostile], None]] = {
+    "no discovery": lambda p: p.serve(DISCOVERY, b"", 404),
+    "discovery of another issuer": lambda p: p.publish(issuer="https://another.example"),
+    "discovery with another slash": lambda p: p.publish(issuer=p.issuer + "/"),
+    "keys over plain HTTP from elsewhere": lambda p: p.publish(jwks_uri="http://198.51.100.7/keys"),
+    "keys over plain HTTP from no loopback address, though it leads here": lambda p: p.publish(
+        jwks_uri=p.issuer.replace("127.0.0.1", "0.0.0.0") + KEYS  # noqa: S104  # an address to ask, not to listen on
+    ),
+    "keys in a file": lambda p: p.publish(jwks_uri="file:///etc/passwd"),
+    "keys at no address": lambda p: p.publish(jwks_uri="https://["),
+    "keys at nothing that is text": lambda p: p.serve(DISCOVERY, {"issuer": p.issuer, "jwks_uri": 1}),
+    "discovery redirects": lambda p: p.move(DISCOVERY),
+    "keys redirect": lambda p: p.move(KEYS),
+    "garbage": lambda p: p.serve(KEYS, b"\xff\xfe{]"),
+    "nested for ever": lambda p: p.serve(KEYS, b"[" * 200_000),
+    "a list": lambda p: p.serve(KEYS, b"[]"),
+    "no keys": lambda p: p.serve(KEYS, b'{"keys": {}}'),
+    "huge": lambda p: p.serve(KEYS, b'{"keys": [' + b" " * 300_000 + b"]}"),
+    "huge and not whole": lambda p: p.serve(KEYS, b" " * 300_000, 200, {"content-length": "10000000000"}),
+    "compressed": lambda p: p.serve(KEYS, gzip.compress(p.answers[KEYS][2]), 200, {"content-encoding": "gzip"}),
+    "nobody listens": lambda p: p.publish(jwks_uri=ELSEWHERE),
+    "slow": lambda p: p.drip(0.05),
+}
+
+
+@pytest.mark.asvs("9.1.3")
+@pytest.mark.parametrize("how", SPOILED)
+@asynchronous
+async def test_what_is_no_key_set_leaves_the_keys_as_they_were(
+    provider: Hostile, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with keys_of(provider, clock := HandClock()) as keys:
+        assert await keys.find("rsa", "RS256") is not None
+        SPOILED[how](provider)
+        clock.time_ms += 600_000
+        with monkeypatch.context() as patched:
+            if how == "slow":
+                patched.setattr(provider_keys, "_FETCH_S", 0.2)
+            with pytest.raises(UpstreamUnavailable):
+                await keys.find("unknown", "RS256")
+        assert await keys.find("rsa", "RS256") is not None
+        provider.drip(0)
+
+
+@asynchronous
+async def test_a_caller_that_goes_away_leaves_the_others_their_turn(provider: Hostile) -> None:
+    provider.drip(0.02)
+    async with keys_of(provider, SystemClock()) as keys:
+        gone = asyncio.create_task(keys.find("rsa", "RS256"))
+        await eventually(lambda: provider.asked)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        with pytest.raises(UpstreamUnavailable):
+            await keys.find("rsa", "RS256")
+
+
+def _rsa(**changed: Any) -> dict[str, Any]:
+    row = {**RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True), "kid": "1", **changed}
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _curve(curve: ec.EllipticCurve) -> dict[str, Any]:
+    return {**ECAlgorithm.to_jwk(ec.generate_private_key(curve).public_key(), as_dict=True), "kid": "1"}
+
+
+def _bits(bits: int) -> dict[str, Any]:
+    key = rsa.generate_private_key(65537, bits)
+    return {**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "1"}
+
+
+@pytest.mark.asvs("9.1.2")
+@pytest.mark.parametrize(
+    "row",
+    [
+        "not an object",
+        {},
+        _rsa(kid=None),
+        _rsa(kid=""),
+        _rsa(kid=7),
+        _rsa(kid=["1"]),
+        _rsa(use="enc"),
+        _rsa(key_ops=["sign"]),
+        _rsa(key_ops="verify"),
+        _rsa(alg="RS512"),
+        _rsa(alg="HS256"),
+        _rsa(n="!"),
+        _rsa(n=None),
+        _rsa(n=7),
+        {**RSAAlgorithm.to_jwk(RSA, as_dict=True), "kid": "1", "key_ops": ["verify"]},
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "1"},
+        _curve(ec.SECP384R1()),
+        _bits(1024),
+    ],
+)
+def test_a_key_that_is_not_for_this_is_left_out_and_its_neighbours_are_not(row: Any) -> None:
+    good = _rsa(kid="good")
+    assert set(usable_keys({"keys": [row, good]}, ("RS256", "ES256"))) == {("good", "RS256")}
+
+
+def test_of_two_keys_of_one_name_the_first_counts() -> None:
+    first, second = _bits(2048), _rsa()
+    found = usable_keys({"keys": [first, second]}, ["RS256"])
+    assert found[("1", "RS256")].key.public_numbers() == jwt.PyJWK(first).key.public_numbers()
+
+
+def test_a_key_that_names_no_algorithm_serves_those_that_fit_it_and_are_allowed() -> None:
+    assert set(usable_keys({"keys": [_rsa()]}, ["RS256", "PS256", "ES256", "EdDSA"])) == {
+        ("1", "RS256"),
+        ("1", "PS256"),
+    }
+
+
+@pytest.mark.parametrize("issuer", ["http://id.example", "ftp://id.example", "id.example", "https://", "https://["])
+def test_keys_come_over_https_or_from_this_machine(issuer: str) -> None:
+    with pytest.raises(SettingsError, match="https://"):
+        ProviderKeys(HandClock(), issuer=issuer, jwks_uri="", algorithms=["RS256"], freshness=FRESHNESS)
+    with pytest.raises(SettingsError, match="https://"):
+        ProviderKeys(
+            HandClock(),
+            issuer="https://id.example",
+            jwks_uri="http://127.0.0.1/keys",
+            algorithms=["RS256"],
+            freshness=FRESHNESS,
+        )

@@ -1,0 +1,123 @@
+"""Small measures, each of which a requirement of OWASP ASVS asks for by itself, over the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.support.asynchronous import asynchronous
+from tests.support.client import PASSWORD, logged_in, new_email
+from tests.support.server import ServerProcess, running_server
+from tests.support.stored import stored
+
+PATHS = ["/api/session", "/api/sessions", "/health/live", "/health/ready", "/schema/openapi.json", "/nowhere"]
+
+
+@pytest.mark.asvs("3.4.4", "3.4.5", "3.4.6", "14.3.2")
+@asynchronous
+async def test_every_answer_has_the_headers_that_keep_a_browser_from_guessing_framing_storing_and_telling(
+    server: ServerProcess,
+) -> None:
+    async with await logged_in(server.url) as client:
+        for path in PATHS:
+            for method in ("GET", "PATCH", "OPTIONS"):
+                headers = (await client.request(method, path)).headers
+                assert headers["x-content-type-options"] == "nosniff"
+                assert headers["referrer-policy"] == "no-referrer"
+                assert "frame-ancestors 'none'" in headers["content-security-policy"]
+                assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.asvs("4.1.2")
+def test_nothing_is_redirected(server: ServerProcess) -> None:
+    with httpx.Client(base_url=server.url, headers={"x-forwarded-proto": "http"}) as http:
+        for path in [*PATHS, "/", "/schema", "//evil.example/", "/api/session/", "/API/SESSION"]:
+            for method in ("GET", "POST", "DELETE"):
+                answer = http.request(method, path)
+                assert not answer.is_redirect
+                assert "location" not in answer.headers
+
+
+SMUGGLED = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+FRAMING = {
+    "a length and chunks": "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+    "chunks and a length": "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    "two lengths": "Content-Length: 2\r\nContent-Length: 5\r\n",
+    "a length with a sign": "Content-Length: +2\r\n",
+    "a length that is a list": "Content-Length: 2, 5\r\n",
+    "chunks spelt another way": "Transfer-Encoding: xchunked\r\n",
+    "chunks not last": "Transfer-Encoding: chunked, identity\r\n",
+    "a space before the colon": "Transfer-Encoding : chunked\r\n",
+    "a folded line": "Transfer-Encoding:\r\n chunked\r\nContent-Length : 2\r\n",
+}
+
+
+@pytest.mark.asvs("4.2.1")
+@pytest.mark.parametrize("framing", FRAMING.values(), ids=FRAMING)
+def test_a_request_with_two_ends_is_refused_and_nothing_behind_it_is_read(server: ServerProcess, framing: str) -> None:
+    address = urlsplit(server.url)
+    before = stored(server.data)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as wire:
+        head = f"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n"
+        wire.sendall(f"{head}0\r\n\r\n{SMUGGLED}".encode())
+        answers = b""
+        while part := wire.recv(65_536):
+            answers += part
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"400"]
+    assert stored(server.data) == before
+
+
+@pytest.mark.asvs("6.3.2")
+def test_a_new_server_has_no_account(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        assert stored(server.data) == (0, 0, 0)
+        for name in ("root", "admin", "sa", "admin@localhost"):
+            body = {"email": name, "password": name}
+            assert httpx.post(f"{server.url}/api/auth/login", json=body).status_code == 401
+
+
+@pytest.mark.asvs("6.4.2", "8.2.3")
+def test_an_account_has_an_address_and_a_password_and_no_hint(server: ServerProcess) -> None:
+    before = stored(server.data)
+    for field in ("hint", "question", "answer", "subject", "account_id", "groups", "disabled_at_ms"):
+        body = {"email": new_email(), "password": PASSWORD, field: "x"}
+        answer = httpx.post(f"{server.url}/api/auth/register", json=body)
+        assert answer.status_code == 400
+    assert stored(server.data) == before
+
+
+@pytest.mark.asvs("7.2.2", "7.2.3")
+@asynchronous
+async def test_tickets_are_unique_and_256_bits_long(server: ServerProcess) -> None:
+    async with await logged_in(server.url) as client:
+        answers = await asyncio.gather(*(client.request("POST", "/api/session/ticket") for _ in range(200)))
+    tickets = {answer.json()["ticket"] for answer in answers}
+    assert len(tickets) == 200
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{43}", ticket) for ticket in tickets)
+    # Each place of the text takes many values: no part of it is fixed or counts.
+    assert all(len({ticket[place] for ticket in tickets}) > 30 for place in range(42))
+
+
+@pytest.mark.asvs("6.2.2", "6.2.3", "7.4.3", "7.5.1")
+@asynchronous
+async def test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end(server: ServerProcess) -> None:
+    async with await logged_in(server.url) as here:
+        there = here.sibling()
+        await there.log_in(here.email)
+        new = "another long password"
+        wrong = {"current_password": "not the current one", "new_password": new}
+        for body in (wrong, {"new_password": new}, {"current_password": PASSWORD}):
+            assert (await here.request("POST", "/api/auth/password", json=body)).status_code in {400, 403}
+            assert (await there.request("GET", "/api/session")).status_code == 200
+        change = {"current_password": PASSWORD, "new_password": new}
+        assert (await here.request("POST", "/api/auth/password", json=change)).status_code == 200
+        ended = await there.request("GET", "/api/session")
+        assert (ended.status_code, ended.json()["reason"]) == (401, "password_changed")
+        assert (await there.sibling().log_in(here.email)).status_code == 401
+        assert (await there.sibling().log_in(here.email, new)).status_code == 200
