@@ -22,6 +22,7 @@ InterlockError
 │   ├── PasswordRefused     breaks the password rules
 │   └── IdentityRefused     the provider vouches for them, and they have no account to use here
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
+├── LoginTooOld             the call needs a login that is more recent
 ├── UpstreamUnavailable     the identity provider's keys can't be had now
 ├── Overloaded              too much work waiting; try again later
 ├── MessageRefused          a WebSocket message that is not part of the protocol
@@ -156,6 +157,14 @@ class UpstreamUnavailable(InterlockError):
     def __init__(self, retry_after_s: int) -> None:
         self.retry_after_s = retry_after_s
         super().__init__("the identity provider can't be reached, or its keys can't be used")
+
+
+class LoginTooOld(InterlockError):
+    """The call needs somebody who proved who they are at most ``max_age_s`` seconds ago (RFC 9470)."""
+
+    def __init__(self, max_age_s: int) -> None:
+        self.max_age_s = max_age_s
+        super().__init__("the session's last login is too long ago for this")
 
 
 class Overloaded(InterlockError):

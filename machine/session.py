@@ -63,6 +63,11 @@ class Session(msgspec.Struct, frozen=True):
     reason: str | None = None
 
     @property
+    def proved_at_ms(self) -> int:
+        """When somebody last proved who they are; of an anonymous session, when it began."""
+        return self.absolute_deadline_ms - self.policy.absolute_timeout_ms
+
+    @property
     def deadline_ms(self) -> int:
         """When the session stops being alive, should nothing happen before."""
         return min(self.idle_deadline_ms, self.absolute_deadline_ms)

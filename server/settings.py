@@ -51,6 +51,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     idle_timeout_s: Annotated[Seconds, _doc("A session without activity for this long expires.")] = 1800.0
     absolute_timeout_s: Annotated[Seconds, _doc("A session expires this long after its last login.")] = 43_200.0
+    recent_login_s: Annotated[
+        Seconds, _doc("Ending other sessions needs a login on this one at most this long ago.")
+    ] = 900.0
     access_token_s: Annotated[Count, _doc("Life of an access token, in whole seconds.")] = 300
     refresh_grace_s: Annotated[
         float,

@@ -50,6 +50,9 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
     errors.NotAuthenticated: Kind(
         403, "login-required", "The session is anonymous", "POST /api/auth/login on this session."
     ),
+    errors.LoginTooOld: Kind(
+        401, "login-too-old", "This needs a recent login", "POST /api/auth/login on this session, then retry once."
+    ),
     errors.TransitionRefused: Kind(
         409,
         "transition-refused",
@@ -173,6 +176,8 @@ def _challenge(error: Exception) -> str:
             return 'Basic realm="interlock", charset="UTF-8"'
         case errors.CredentialMissing():
             return 'Bearer realm="interlock"'
+        case errors.LoginTooOld():
+            return f'Bearer realm="interlock", error="insufficient_user_authentication", max_age={error.max_age_s}'
     return 'Bearer realm="interlock", error="invalid_token"'
 
 

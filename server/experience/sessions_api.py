@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from machine.commands import RevocationReason
 from machine.errors import (
+    LoginTooOld,
     NotAuthenticated,
     Overloaded,
 )
@@ -113,15 +114,20 @@ async def list_sessions(request: Request[Any, Any, Any]) -> list[SessionView]:
     tags=["sessions"],
     summary="End one of my sessions",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, *CREDENTIALS, 404, Overloaded),
+    responses=responses(400, *CREDENTIALS, 404, LoginTooOld, Overloaded),
     security=SECURITY,
 )
 async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
-    """End a session of the caller's account and close its sockets. Another account's session is not found."""
+    """End a session of the caller's account and close its sockets. Another account's session is not found.
+
+    To end another than the one that asks, the caller has logged in on this one not long ago.
+    """
     services = services_of(request)
     own = await caller(services, request.scope)
     for session in await _own_sessions(services, own):
         if session.session_id == session_id:
+            if session_id != own.session_id:
+                _ensure_recent_login(services, own)
             receipt = await services.sessions.end(session, "revoked", own.subject or "anonymous")
             return Response(None, status_code=204, headers=receipt_header(receipt))
     raise RequestRefused(404, "no such session of yours")
@@ -133,13 +139,14 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     tags=["sessions"],
     summary="End all my other sessions",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(*CREDENTIALS, Overloaded),
+    responses=responses(*CREDENTIALS, LoginTooOld, Overloaded),
     security=SECURITY,
 )
 async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedAnswer]:
-    """End every session of the caller's account but the one that asks."""
+    """End every session of the caller's account but the one that asks, on which the caller has logged in not long ago."""
     services = services_of(request)
     own = await caller(services, request.scope)
+    _ensure_recent_login(services, own)
     receipts = await end_others(services, own, "revoked")
     last = max(receipts, default=None)
     return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
@@ -151,6 +158,17 @@ async def end_others(services: Services, own: Session, reason: RevocationReason)
     actor = own.subject or "anonymous"
     ends = await asyncio.gather(*(services.sessions.end(session, reason, actor) for session in others))
     return [receipt for receipt in ends if receipt is not None]
+
+
+def _ensure_recent_login(services: Services, session: Session) -> None:
+    """Whoever holds a stolen access token must not throw its owner out elsewhere (ASVS 7.5.2).
+
+    Raises:
+        LoginTooOld: nobody proved who they are on ``session`` for a while.
+    """
+    max_age_s = services.settings.recent_login_s
+    if session.subject is not None and services.clock.now_ms() - session.proved_at_ms > max_age_s * 1000:
+        raise LoginTooOld(round(max_age_s))
 
 
 async def _own_sessions(services: Services, own: Session) -> list[Session]:
