@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
@@ -29,8 +30,12 @@ from server.experience.problems import handle
 from server.experience.requests import JsonRequest
 from server.experience.socket import connect
 from server.guard.accounts import Accounts
+from server.guard.addresses import Addresses
+from server.guard.blocklist import Blocklist
 from server.guard.heads import check_head, sign_head
 from server.guard.keys import load_keys, load_public_keys
+from server.guard.limits import Limits
+from server.guard.logins import Logins
 from server.guard.passwords import Passwords
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
@@ -105,6 +110,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """
     data = Path(settings.data)
     connections = Connections()
+    addresses = Addresses(settings.trusted_proxies, settings.forwarded_header)
+    blocklist = Blocklist(
+        settings.audience,
+        [settings.issuer, *settings.password_context_words],
+        Path(settings.password_blocklist) if settings.password_blocklist else None,
+    )
+    # Where a key's cells lie in the tables of limits: anew at each start, with the tables.
+    salt = secrets.token_bytes(16)
 
     def stop(failure: str) -> None:
         # Fail-stop: what memory says may be ahead of the disk, so no socket stays open on it.
@@ -149,6 +162,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             iterations=1 if settings.cheap_passwords_for_tests else settings.argon2_iterations,
             workers=settings.argon2_workers,
             max_waiting=settings.argon2_queue,
+            blocklist=blocklist,
         )
         services = Services(
             settings=settings,
@@ -161,6 +175,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
             ),
             keys=keys,
+            addresses=addresses,
+            limits=Limits(settings, clock, salt),
+            logins=Logins(settings, clock, keys.refresh_mac, salt),
             trace=trace,
         )
         expiring = asyncio.create_task(expiry.run(), name="interlock-expiry")

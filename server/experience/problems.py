@@ -60,6 +60,12 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
     errors.PasswordWrong: Kind(403, "password-wrong", "The current password is wrong", "Ask the user again."),
     errors.PasswordRefused: Kind(422, "password-refused", "The password breaks a rule", "Choose another password."),
     errors.AccountError: Kind(422, "account-refused", "The account can't be made", "Mend the request."),
+    errors.RateLimited: Kind(
+        429,
+        "rate-limited",
+        "Too many requests",
+        "Wait the seconds in Retry-After; more tries before that count for nothing.",
+    ),
     errors.Overloaded: Kind(503, "overloaded", "Too much work is waiting", "Retry after the seconds in Retry-After."),
     errors.SurfaceError: Kind(
         503, "unavailable", "The log does not acknowledge writes", "Retry later; nothing was acknowledged."
@@ -80,9 +86,11 @@ _BY_STATUS: Final[dict[int, Kind]] = {
     ),
     404: Kind(404, "not-found", "There is nothing here", "Mend the address or the id."),
     405: Kind(405, "method-not-allowed", "The method is not allowed here", "Use a method that Allow lists."),
+    408: Kind(408, "request-timeout", "The request took too long", "Send it again, and faster."),
     413: Kind(413, "too-large", "The body is too large", "Send less."),
     415: Kind(415, "unsupported-media-type", "The body is not JSON", "Send application/json."),
     426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", "Open it as a WebSocket."),
+    431: Kind(431, "head-too-large", "The head of the request is too large", "Send fewer or shorter headers."),
     500: Kind(500, "internal-error", "Something went wrong", "Retry later; the server has logged it."),
 }
 
@@ -126,7 +134,7 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             extra = {"event": error.event, "state": error.state, "guard": error.guard}
         case errors.SessionEnded():
             extra = {"reason": error.reason}
-        case errors.Overloaded():
+        case errors.Overloaded() | errors.RateLimited():
             headers["retry-after"] = str(error.retry_after_s)
         case RequestRefused(status=426):
             headers["upgrade"] = "websocket"  # RFC 9110, 15.5.22: a 426 says to what
