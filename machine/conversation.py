@@ -14,11 +14,10 @@ from typing import Final
 
 import msgspec
 
-from machine.closing import CLOSE_CODES, Close
-from machine.commands import Disconnect
+from machine.closing import Close
 from machine.errors import MessageRefused
 from machine.ledger import Receipt, Record
-from machine.session import Session, Transition
+from machine.session import Session
 from machine.wire import TransitionView, rfc3339, transition_view
 
 SUBPROTOCOL: Final = "interlock.v1"
@@ -91,16 +90,6 @@ def parse(text: str) -> ClientMessage:
         raise MessageRefused("no type" if "missing required field `type`" in str(error) else known) from None
     except (msgspec.DecodeError, UnicodeError):
         raise MessageRefused("not JSON") from None
-
-
-def displaces(transition: Transition, connection_id: str) -> bool:
-    """Whether ``transition`` takes ``connection_id`` out of the session because another connection took its place."""
-    data = transition.data
-    return (
-        isinstance(data, Disconnect)
-        and data.connection_id == connection_id
-        and data.code == CLOSE_CODES["displaced"].code
-    )
 
 
 class Conversation:
@@ -184,8 +173,6 @@ class Conversation:
             self._say(TransitionMessage(*msgspec.structs.astuple(transition_view(record))))
         if session.ended:
             self.close(Close("session_ended", session.reason or ""))
-        elif displaces(record.transition, self.connection_id):
-            self.close(Close("displaced"))
         elif session.epoch > self._epoch:
             # The credential this connection lives by was superseded; the client refreshes and comes back.
             self.close(Close("token_expired"))

@@ -56,8 +56,6 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     from server.process import serve as run
     from server.walk import print_walk
 
-    if flags["origins"] is not None:
-        flags["origins"] = tuple(part.strip() for part in flags["origins"].split(",") if part.strip())
     console = Console(highlight=False)
 
     def on_ready(url: str) -> None:

@@ -217,7 +217,10 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], conf
     if _TESTS_ONLY in values:
         raise SettingsError(f"{config}: {_TESTS_ONLY} is not a setting")
     values[_TESTS_ONLY] = environment.get(f"INTERLOCK_{_TESTS_ONLY.upper()}") == "1"
-    values.update({name: value for name, value in flags.items() if value is not None})
+    for row in setting_rows():
+        given = flags.get(row.name)
+        if given is not None:
+            values[row.name] = _from_text(row, given) if isinstance(given, str) else given
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from machine.closing import CLOSE_CODES
+from machine.closing import Close
 from machine.commands import Connect, Disconnect
 from machine.errors import TooManyConnections, TransitionRefused
 from machine.ledger import Receipt
@@ -16,7 +16,7 @@ from machine.session import Session
 from server.runtime.sessions import commands, ensure_alive
 from server.services import Services
 
-_DISPLACED: Final = CLOSE_CODES["displaced"].code
+_DISPLACED: Final = Close("displaced").code
 _TRIES: Final = 8
 
 
@@ -31,10 +31,9 @@ async def make_room(services: Services, subject: str) -> None:
         oldest = connections.give_up_oldest(subject) if settings.connections_policy == "displace" else None
         if oldest is None:
             raise TooManyConnections("the account holds as many connections as it may")
-        # Its socket hears of it by the record, like of everything else; if it is just leaving by itself, so much the better.
+        # If it is just leaving by itself, so much the better.
         with suppress(TransitionRefused):
-            disconnect = Disconnect(oldest.connection_id, _DISPLACED)
-            await services.sessions.submit(oldest.session_id, *commands("server", disconnect))
+            await services.sessions.submit(oldest.session_id, *commands("server", _displace(services, *oldest)))
 
 
 async def record_connect(services: Services, session: Session, connection_id: str) -> Receipt:
@@ -54,11 +53,24 @@ async def record_connect(services: Services, session: Session, connection_id: st
         except TransitionRefused as refused:
             now = await services.sessions.load(session.session_id)
             ensure_alive(now, services.clock.now_ms())
-            # The oldest may have left by itself, or somebody else may have taken its place: then look again.
-            full = refused.guard in {"below_connection_limit", "known_connection"} and now.connections
-            if settings.connections_policy != "displace" or not full or attempt == _TRIES - 1:
+            full = refused.guard == "below_connection_limit"
+            # Or the oldest has left by itself, or somebody else has taken its place: then look again.
+            if (
+                settings.connections_policy != "displace"
+                or attempt == _TRIES - 1
+                or not (full or refused.event == "disconnect")
+            ):
                 raise
-            asked = commands(actor, Disconnect(now.connections[0].connection_id, _DISPLACED), connect)
+            displaced = []
+            if len(now.connections) >= now.policy.connection_limit:
+                displaced = [_displace(services, session.session_id, now.connections[0].connection_id)]
+            asked = commands(actor, *displaced, connect)
         else:
             return outcome.records[-1].receipt
     raise AssertionError  # pragma: no cover  # the last try returns or raises
+
+
+def _displace(services: Services, session_id: str, connection_id: str) -> Disconnect:
+    """Close the socket of a connection, and return what records it. A socket ends before the log says that it is gone."""
+    services.connections.close(session_id, connection_id, Close("displaced"))
+    return Disconnect(connection_id, _DISPLACED)

@@ -53,8 +53,6 @@ MESSAGE_BYTES: Final = 64 * 1024
 _OUTBOX_LIMIT: Final = 256
 _TICKET_PREFIX: Final = "ticket."
 _ABNORMAL: Final = 1006
-_RECORDED: Final = frozenset({"session_ended", "displaced"})
-"""Closes that came with a record of the disconnect, so that the socket need not make one."""
 
 
 @asgi("/api/connect", copy_scope=False)
@@ -173,7 +171,7 @@ class Socket:
 
     async def _record_disconnect(self, code: int) -> None:
         conversation = self._conversation
-        if conversation.closing is not None and conversation.closing.name in _RECORDED:
+        if conversation.closing is not None and conversation.closing.name == "session_ended":
             return
         disconnect = Disconnect(conversation.connection_id, code)
         while True:
@@ -183,13 +181,14 @@ class Socket:
                 # A connection nobody holds must not stay in the log until the next start.
                 await asyncio.sleep(overloaded.retry_after_s)
             except InterlockError:
-                # The session ended in the meantime, or the log stopped and is put right at the next start.
+                # The session ended, or this connection was displaced, in the meantime; or the log stopped and is put right
+                # at the next start.
                 return
             else:
                 return
 
     def _look_again(self, session: Session, receipt: Receipt) -> None:
-        """Registering came after proof and connect: a revocation or a login may have come in between and missed the port."""
+        """Registering came after proof and connect: what came in between, such as a revocation, has missed the port."""
         try:
             ensure_alive(session, self._services.clock.now_ms())
         except SessionEnded as ended:
@@ -197,6 +196,9 @@ class Socket:
             return
         if session.epoch != self._epoch:
             self._conversation.close(Close("token_expired"))
+            return
+        if self._conversation.connection_id not in [held.connection_id for held in session.connections]:
+            self._conversation.close(Close("displaced"))
             return
         if self._services.draining:
             self._conversation.close(Close("draining"))

@@ -20,13 +20,19 @@ from zxcvbn_rs_py import zxcvbn
 from machine.errors import PasswordRefused, SettingsError
 
 EASY_LOG10: Final = 10.0
-"""Passwords within the first 10^10 guesses are refused: two common words are, three are not."""
+"""Passwords within the first 10^10 guesses are refused: two common words are, and three joined to one; four are not."""
+
+EASY_JOINED_LOG10: Final = 8.0
+"""And those that are within the first 10^8 once single separators between words are left out. zxcvbn makes more of a hyphen
+or a space than it is worth where people put one as a matter of course."""
 
 _PIECE: Final = 24
 """Characters looked at together. The time for some symbols grows with the third power; four words still fit."""
 
 _MIN_WORD: Final = 3
 _WORD: Final = re.compile(r"[^\W_]+")
+_SEPARATOR: Final = re.compile(r"(?<=[^\W_])[\W_](?=[^\W_])")
+"""One character between two words that is no letter and no digit."""
 
 
 class Blocklist:
@@ -56,18 +62,24 @@ class Blocklist:
         folded = _fold(password)
         if folded in self._listed:
             raise PasswordRefused("this password is on a list of passwords that are known to others; choose another")
-        # What repeats itself is as easy to guess as what it repeats.
-        unit = folded[: (folded + folded).find(folded, 1)]
         near = [*_with_parts(personal), *self._near]
-        total = 0.0
-        for piece in dict.fromkeys(unit[at : at + _PIECE] for at in range(0, len(unit), _PIECE)):
-            total += float(zxcvbn(piece, near).guesses_log10)
-            if total >= EASY_LOG10:
-                return
-        raise PasswordRefused(
-            "this password is easy to guess: it is common, or made of few common words, names, dates, your email address, "
-            "repetitions or sequences; choose another, such as four words that have nothing to do with each other"
-        )
+        joined = _SEPARATOR.sub("", folded)
+        if _is_easy(folded, near, EASY_LOG10) or (joined != folded and _is_easy(joined, near, EASY_JOINED_LOG10)):
+            raise PasswordRefused(
+                "this password is easy to guess: it is common, or made of few common words, names, dates, your email address,"
+                " repetitions or sequences; choose another, such as four words that have nothing to do with each other"
+            )
+
+
+def _is_easy(text: str, near: list[str], easy_log10: float) -> bool:
+    # What repeats itself is as easy to guess as what it repeats.
+    unit = text[: (text + text).find(text, 1)]
+    total = 0.0
+    for piece in dict.fromkeys(unit[at : at + _PIECE] for at in range(0, len(unit), _PIECE)):
+        total += float(zxcvbn(piece, near).guesses_log10)
+        if total >= easy_log10:
+            return False
+    return True
 
 
 def _fold(text: str) -> str:
@@ -75,7 +87,7 @@ def _fold(text: str) -> str:
 
 
 def _with_parts(texts: Iterable[str]) -> list[str]:
-    """``texts`` and the words in them, folded, each once."""
+    """``texts``, the words in them, and those without what separates them, folded, each once."""
     folded = [_fold(text) for text in texts]
-    parts = [word for text in folded for word in _WORD.findall(text)]
+    parts = [word for text in folded for word in [*_WORD.findall(text), _SEPARATOR.sub("", text)]]
     return [word for word in dict.fromkeys([*folded, *parts]) if len(word) >= _MIN_WORD]

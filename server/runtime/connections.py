@@ -111,6 +111,12 @@ class Connections:
         for port in list(self._ports.get(session.session_id, {}).values()):
             port.observe(record, session)
 
+    def close(self, session_id: str, connection_id: str, closing: Close) -> None:
+        """End one connection, if it is registered."""
+        port = self._ports.get(session_id, {}).get(connection_id)
+        if port is not None:
+            port.close(closing)
+
     def close_all(self, closing: Close) -> None:
         """End every connection."""
         for ports in list(self._ports.values()):
