@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
 from server.guard.addresses import UNKNOWN, Addresses, limit_key
@@ -47,6 +48,7 @@ class HttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _parts_bytes = 0
     _refusal: RequestRefused | None = None
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, if there is room for it; then it has to say something soon."""
@@ -64,8 +66,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._wait(shared.settings.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget it. uvicorn tells the request that came last; behind a pipeline another one is being answered."""
         self.forget()
+        if self._running is not None:
+            self._running.disconnected = True
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -102,6 +106,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head, self._in_body = False, True
         self._wait(self.patience.settings.body_timeout_s)
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
