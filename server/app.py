@@ -216,6 +216,8 @@ def _check_head(settings: Settings) -> bool:
 async def _add_headers(message: Message, scope: Scope) -> None:
     """Give every HTTP response the headers that keep a browser from guessing, framing, storing or telling."""
     if message["type"] == "http.response.start":
+        if any(name == b"retry-after" for name, _ in message.get("headers", ())):
+            await asyncio.sleep(scope["litestar_app"].state.services.settings.refusal_delay_s)
         headers = [*message.get("headers", ()), *_HEADERS]
         if not any(name == b"cache-control" for name, _ in headers):
             headers.append((b"cache-control", b"no-store"))

@@ -123,6 +123,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     limit_login_account: Annotated[
         RateText, _doc("Of one account: failed logins from addresses and devices it has not logged in from before.")
     ] = "100/1h"
+    refusal_delay_s: Annotated[
+        float,
+        Meta(ge=0, le=10),
+        _doc(
+            "An answer with Retry-After waits this long itself, so that a flood of refusals does not keep the server busy."
+        ),
+    ] = 1.0
     limit_password: Annotated[RateText, _doc("Of one session: wrong current passwords at a change.")] = "10/15m"  # noqa: S105  # a rate
 
     password_context_words: Annotated[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,9 @@ MINIMUM_LENGTH: Final = 15
 
 MAXIMUM_LENGTH: Final = 1024
 
+_NICENESS: Final = 10
+"""Linux has it for each thread: about a tenth of a core, where the others want it."""
+
 
 class Passwords:
     """Hashes and checks passwords.
@@ -35,7 +40,9 @@ class Passwords:
         self, *, memory_kib: int, iterations: int, workers: int, max_waiting: int, blocklist: Blocklist | None = None
     ) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=iterations, memory_cost=memory_kib, parallelism=1)
-        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="interlock-argon2")
+        self._pool = ThreadPoolExecutor(
+            max_workers=workers, thread_name_prefix="interlock-argon2", initializer=_step_back
+        )
         self._max_waiting = max_waiting + workers
         self._kept_places = max(1, max_waiting // 2)
         self._blocklist = blocklist or Blocklist("interlock", ())
@@ -109,6 +116,11 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
         finally:
             self._waiting -= 1
+
+
+def _step_back() -> None:
+    """Let this thread wait for the others of this process, above all the event loop's: a hash can, and many are long."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _bytes(password: str) -> bytes:

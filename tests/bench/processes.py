@@ -42,7 +42,9 @@ class Process(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def running(bench: Bench, module: str, *arguments: str, pinned: bool = True) -> Iterator[Process]:
+def running(
+    bench: Bench, module: str, *arguments: str, pinned: bool = True, cheap_passwords: bool = True
+) -> Iterator[Process]:
     """``python -m module arguments``, which prints its address, until the context ends."""
     errors = bench.folder / f"{module}.{time.monotonic_ns()}.stderr"
     began = time.perf_counter()
@@ -52,7 +54,7 @@ def running(bench: Bench, module: str, *arguments: str, pinned: bool = True) -> 
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"},
+            env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1" if cheap_passwords else "0"},
         )
     try:
         if pinned:
