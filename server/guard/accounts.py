@@ -57,6 +57,7 @@ class Accounts:
         Raises:
             CredentialInvalid: there is none; the message does not say which of the two was wrong.
         """
+        self._passwords.check_room(known=known)
         account = await self._store.by_email(fold_email(email))
         stored = account.password_hash if account else None
         if not await self._passwords.verify(stored, password, known=known) or account is None or stored is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import argon2
 import pytest
+import sqlite_utils
 
 from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
 from machine.session import absent
@@ -20,6 +21,7 @@ from server.surface.files import open_surface
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.steps import Story
+from tests.support.wire import services_in
 
 PASSWORD = "correct horse battery staple"
 
@@ -149,6 +151,7 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
     assert runs[0] == account.password_hash
 
 
+@pytest.mark.asvs("6.2.2", "6.2.3")
 @asynchronous
 async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:
@@ -274,3 +277,24 @@ async def test_a_flood_of_strangers_leaves_places_for_who_is_known() -> None:
     assert await known
     await asyncio.gather(*strangers)
     passwords.close()
+
+
+@pytest.mark.asvs("6.2.10")
+@asynchronous
+async def test_a_password_does_not_grow_old(tmp_path: Path) -> None:
+    clock, passwords = HandClock(), cheap()
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+        accounts = Accounts(surface.accounts, passwords, clock)
+        account = await accounts.register("ada@example.org", PASSWORD)
+        clock.advance(50 * 366 * 86_400_000)
+        assert await accounts.prove("ada@example.org", PASSWORD) == account
+    passwords.close()
+
+
+@pytest.mark.asvs("6.3.2")
+@asynchronous
+async def test_a_new_server_has_no_accounts(tmp_path: Path) -> None:
+    async with services_in(tmp_path):
+        pass
+    with sqlite_utils.Database(tmp_path / "interlock.db") as database:
+        assert database["accounts"].count == 0

@@ -220,6 +220,22 @@ def test_an_answer_that_nobody_takes_is_not_kept(server: ServerProcess) -> None:
             time.sleep(0.05)
 
 
+def test_an_answer_that_is_taken_slowly_arrives_whole(server: ServerProcess) -> None:
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        parts = urlsplit(server.url)
+        raw.connect((parts.hostname, parts.port))
+        raw.settimeout(LONG_S)
+        document = httpx.get(f"{server.url}/schema/openapi.json").content
+        count = 2 * 1024 * 1024 // len(document)
+        raw.sendall(b"GET /schema/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+        received = b""
+        while received.count(document) < count:
+            chunk = raw.recv(65536)
+            assert chunk, f"{received.count(document)} of {count} arrived"
+            received += chunk
+
+
 def sockets(server: ServerProcess) -> list[str]:
     """The server's open sockets."""
     folder = Path(f"/proc/{server.pid}/fd")
