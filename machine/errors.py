@@ -25,6 +25,8 @@ InterlockError
 ├── LoginTooOld             the call needs a login that is more recent
 ├── UpstreamUnavailable     the identity provider's keys can't be had now
 ├── Overloaded              too much work waiting; try again later
+├── RateLimited             this client or account asked too often; try again later
+├── TooManyConnections      the account holds as many connections as it may
 ├── MessageRefused          a WebSocket message that is not part of the protocol
 ├── ClientRefused           a program did not show that it is a registered client
 └── SettingsError           the configuration can't be used
@@ -173,6 +175,18 @@ class Overloaded(InterlockError):
     def __init__(self, retry_after_s: int = 1) -> None:
         self.retry_after_s = retry_after_s
         super().__init__("too much work is waiting; try again later")
+
+
+class RateLimited(InterlockError):
+    """One address or account has asked too often. ``retry_after_s`` is when one more is free, in whole seconds."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__("too many requests; try again later")
+
+
+class TooManyConnections(InterlockError):
+    """The account holds as many live connections as it may."""
 
 
 class MessageRefused(InterlockError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
@@ -29,9 +30,13 @@ from server.experience.problems import handle
 from server.experience.requests import JsonRequest
 from server.experience.socket import connect
 from server.guard.accounts import Accounts
+from server.guard.addresses import Addresses
+from server.guard.blocklist import Blocklist
 from server.guard.heads import check_head, sign_head
 from server.guard.keyring import KeyRing
 from server.guard.keys import Keys, load_public_keys
+from server.guard.limits import Limits
+from server.guard.logins import Logins
 from server.guard.passwords import Passwords
 from server.guard.rotation import Lives, note_lives
 from server.guard.secrets import Secrets
@@ -116,6 +121,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """
     data = Path(settings.data)
     connections = Connections()
+    addresses = Addresses(settings.trusted_proxies, settings.forwarded_header)
+    blocklist = Blocklist(
+        settings.audience,
+        [settings.issuer, *settings.password_context_words],
+        Path(settings.password_blocklist) if settings.password_blocklist else None,
+    )
+    # Where a key's cells lie in the tables of limits: anew at each start, with the tables.
+    salt = secrets.token_bytes(16)
 
     def stop(failure: str) -> None:
         # Fail-stop: what memory says may be ahead of the disk, so no socket stays open on it.
@@ -161,6 +174,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             iterations=1 if settings.cheap_passwords_for_tests else settings.argon2_iterations,
             workers=settings.argon2_workers,
             max_waiting=settings.argon2_queue,
+            blocklist=blocklist,
         )
         services = Services(
             settings=settings,
@@ -177,6 +191,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             upstream=Upstream(
                 id_tokens, surface.identities, surface.accounts, clock, register=settings.upstream_accounts == "any"
             ),
+            addresses=addresses,
+            limits=Limits(settings, clock, salt),
+            logins=Logins(settings, clock, ring.keys.refresh_mac, salt),
             trace=trace,
         )
 
@@ -243,6 +260,8 @@ def _check_head(settings: Settings) -> bool:
 async def _add_headers(message: Message, scope: Scope) -> None:
     """Give every HTTP response the headers that keep a browser from guessing, framing, storing or telling."""
     if message["type"] == "http.response.start":
+        if any(name == b"retry-after" for name, _ in message.get("headers", ())):
+            await asyncio.sleep(scope["litestar_app"].state.services.settings.refusal_delay_s)
         headers = [*message.get("headers", ()), *_HEADERS]
         if not any(name == b"cache-control" for name, _ in headers):
             headers.append((b"cache-control", b"no-store"))

@@ -58,9 +58,6 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     from server.process import serve as run
     from server.walk import print_walk
 
-    for row in setting_rows():
-        if row.kind is tuple and flags[row.name] is not None:
-            flags[row.name] = tuple(part.strip() for part in flags[row.name].split(",") if part.strip())
     console = Console(highlight=False)
 
     def on_ready(url: str) -> None:

@@ -14,8 +14,10 @@ from litestar import Litestar
 from machine.closing import Close
 from machine.errors import SettingsError
 from server.app import app_over, open_services
+from server.experience.http_protocol import http_protocol
 from server.experience.protocol import WebSocketProtocol
 from server.experience.socket import MESSAGE_BYTES
+from server.guard.addresses import Addresses
 from server.services import Services
 from server.settings import Settings
 
@@ -60,7 +62,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     listener = _listen(settings.host, settings.port)
     async with open_services(settings) as services:
-        server = Server(uvicorn_config(app_over(services), settings), services, on_ready)
+        server = Server(uvicorn_config(app_over(services), settings, services.addresses), services, on_ready)
         # uvicorn raises the signal again when it is done; by then it has been heeded.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _heeded)
@@ -68,12 +70,12 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     _log.info("server.stopped")
 
 
-def uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: Litestar, settings: Settings, addresses: Addresses) -> uvicorn.Config:
     """How uvicorn runs ``app``: no compression, no trust in proxy headers, no log of addresses."""
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=http_protocol(settings, addresses),
         ws=WebSocketProtocol,
         ws_max_size=MESSAGE_BYTES,
         ws_ping_interval=settings.ping_interval_s,

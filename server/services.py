@@ -6,7 +6,10 @@ import msgspec
 
 from server.clock import Clock
 from server.guard.accounts import Accounts
+from server.guard.addresses import Addresses
 from server.guard.keys import Keys
+from server.guard.limits import Limits
+from server.guard.logins import Logins
 from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
@@ -33,5 +36,8 @@ class Services(msgspec.Struct):
     upstream: Upstream
     keys: Keys
     clients: Secrets
+    addresses: Addresses
+    limits: Limits
+    logins: Logins
     trace: Untraced
     draining: bool = False

@@ -17,11 +17,13 @@ from msgspec import Meta
 
 from machine.commands import Policy
 from machine.errors import SettingsError
+from machine.limits import RATE_PATTERN
 
 HEAD_NAME: Final = "interlock.head"
 
 Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
+RateText = Annotated[str, Meta(pattern=RATE_PATTERN)]
 
 
 def _doc(text: str) -> Meta:
@@ -110,18 +112,80 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     connections_total: Annotated[Count, _doc("Live WebSockets the server holds before it refuses more with 503.")] = (
         50_000
     )
+    connections_per_account: Annotated[Count, _doc("Live WebSockets an account may hold, over all its sessions.")] = 64
+    connections_policy: Annotated[
+        str,
+        Meta(pattern="^(refuse|displace)$"),
+        _doc(
+            "What happens to one WebSocket more than a session or account may hold: refuse it (4429), or displace the "
+            "oldest (4409)."
+        ),
+    ] = "refuse"
     ping_interval_s: Annotated[Seconds, _doc("How often the server pings each WebSocket.")] = 20.0
     ping_timeout_s: Annotated[Seconds, _doc("How long it waits for the pong before it closes with 4504.")] = 20.0
     send_timeout_s: Annotated[
         Seconds, _doc("How long a WebSocket that does not read is waited for before it is cut.")
     ] = 5.0
     handshake_timeout_s: Annotated[Seconds, _doc("How long a WebSocket handshake may take to prove itself.")] = 10.0
+    tcp_total: Annotated[Count, _doc("TCP connections the server holds, WebSockets among them; one more is cut.")] = (
+        60_000
+    )
+    tcp_per_address: Annotated[
+        Count, _doc("TCP connections of one address (IPv6: of one /64); trusted proxies are not counted.")
+    ] = 1_000
+    header_timeout_s: Annotated[
+        Seconds, _doc("How long the head of a request may take, and a new TCP connection may say nothing.")
+    ] = 10.0
+    body_timeout_s: Annotated[Seconds, _doc("How long the body of a request may take.")] = 20.0
     keep_alive_s: Annotated[
         Count,
         _doc("An idle HTTP connection is kept this long; let it be longer than the proxy in front keeps its own."),
     ] = 75
     drain_s: Annotated[Seconds, _doc("How long a stopping server waits for requests and sockets to end.")] = 10.0
 
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        _doc("Proxies (addresses or networks) whose word about the client's address counts; comma-separated."),
+    ] = ()
+    forwarded_header: Annotated[
+        str,
+        Meta(pattern="^(x-forwarded-for|forwarded)$"),
+        _doc("The header in which they say it: x-forwarded-for or forwarded. The other one is not read."),
+    ] = "x-forwarded-for"
+    limit_address: Annotated[
+        RateText,
+        _doc(
+            "Of one address: refreshes, tickets, WebSocket handshakes and password changes, each; such as 90/1m, or off."
+        ),
+    ] = "1200/1m"
+    limit_account: Annotated[
+        RateText, _doc("Of one account: logins, refreshes, tickets and WebSocket handshakes, each.")
+    ] = "120/1m"
+    limit_begin: Annotated[RateText, _doc("Of one address: anonymous sessions begun.")] = "600/1m"
+    limit_register: Annotated[RateText, _doc("Of one address: tries to register.")] = "60/1h"
+    limit_login_address: Annotated[RateText, _doc("Of one address: failed logins, over all accounts.")] = "100/10m"
+    limit_login_client: Annotated[
+        RateText, _doc("Of one account at one address, or on one known device: failed logins.")
+    ] = "10/15m"
+    limit_login_account: Annotated[
+        RateText, _doc("Of one account: failed logins from addresses and devices it has not logged in from before.")
+    ] = "100/1h"
+    refusal_delay_s: Annotated[
+        float,
+        Meta(ge=0, le=10),
+        _doc(
+            "An answer with Retry-After waits this long itself, so that a flood of refusals does not keep the server busy."
+        ),
+    ] = 1.0
+    limit_password: Annotated[RateText, _doc("Of one session: wrong current passwords at a change.")] = "10/15m"  # noqa: S105  # a rate
+
+    password_context_words: Annotated[
+        tuple[str, ...],
+        _doc("Words that make a password easy to guess here (the organisation, its products); comma-separated."),
+    ] = ()
+    password_blocklist: Annotated[
+        str, _doc("File of more passwords to refuse, one a line, such as those of known breaches; empty for none.")
+    ] = ""
     argon2_memory_kib: Annotated[int, Meta(ge=19_456, le=4_194_304), _doc("Memory of one password hash, in KiB.")] = (
         19_456
     )
@@ -207,7 +271,10 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], conf
     if _TESTS_ONLY in values:
         raise SettingsError(f"{config}: {_TESTS_ONLY} is not a setting")
     values[_TESTS_ONLY] = environment.get(f"INTERLOCK_{_TESTS_ONLY.upper()}") == "1"
-    values.update({name: value for name, value in flags.items() if value is not None})
+    for row in setting_rows():
+        given = flags.get(row.name)
+        if given is not None:
+            values[row.name] = _from_text(row, given) if isinstance(given, str) else given
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:

@@ -20,6 +20,7 @@ from machine.errors import (
     Overloaded,
     PasswordRefused,
     PasswordWrong,
+    RateLimited,
     SessionNotFound,
     TransitionRefused,
 )
@@ -38,6 +39,7 @@ from server.experience.credentials import (
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.sessions_api import end_others
+from server.experience.traffic import admit, client_of, device_cookie
 from server.services import Services
 
 Email = Annotated[str, Meta(max_length=320, description="Email address.", examples=["ada@example.org"])]
@@ -82,12 +84,13 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tags=["auth"],
     summary="Make an account",
     responses=responses(
-        400, 403, 413, 415, CredentialMissing, AccountExists, PasswordRefused, AccountError, Overloaded
+        400, 403, 413, 415, CredentialMissing, AccountExists, PasswordRefused, AccountError, RateLimited, Overloaded
     ),
 )
 async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> AccountAnswer:
     """Make an account. It does not log in: do that next."""
     services = services_for_page(request)
+    admit(services, request.scope, "register")
     if data is None:
         raise CredentialMissing("send email and password")
     account = await services.accounts.register(data.email, data.password)
@@ -100,7 +103,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     tags=["auth"],
     summary="Log in",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, 403, 413, 415, *CREDENTIALS, TransitionRefused, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, TransitionRefused, RateLimited, Overloaded),
     security=[{}, {"bearer": []}],
 )
 async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> Response[TokenAnswer]:
@@ -114,14 +117,19 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
         raise CredentialMissing("send email and password")
     token = bearer(request.scope)
     current = (await prove_access_token(services, token)).session if token is not None else None
-    account = await services.accounts.prove(data.email, data.password)
+    with services.logins.trial(data.email, client_of(services, request.scope)) as trial:
+        account = await services.accounts.prove(data.email, data.password, known=trial.known)
+    services.limits.of_account("login", account.account_id)
     if current is None:
         current = await cookie_session(services, request, account.account_id)
     outcome = await services.sessions.authenticate(current, account.account_id, "password")
     if not await services.accounts.still_proved(account):
         await services.sessions.end(outcome.session, "password_changed", account.account_id)
         raise CredentialInvalid("email or password is wrong")
-    return token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
+    answer = token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
+    if from_browser(request.scope):
+        answer.cookies.append(device_cookie(services, data.email))
+    return answer
 
 
 @post(
@@ -130,7 +138,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     tags=["auth"],
     summary="Exchange the refresh token",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, 403, 413, 415, *CREDENTIALS, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, RateLimited, Overloaded),
     security=[{}, {"cookie": []}],
 )
 async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[TokenAnswer]:
@@ -140,10 +148,12 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     session: somebody copied it.
     """
     services = services_for_page(request)
+    admit(services, request.scope, "refresh")
     token = (data.refresh_token if data is not None else None) or cookie(request.scope)
     if token is None:
         raise CredentialMissing("send refresh_token, or the cookie")
     session, rotation = await prove_refresh_token(services, token)
+    services.limits.of_account("refresh", session.subject or session.session_id)
     outcome = await services.sessions.refresh(
         session.session_id, session.epoch, rotation, session.subject or "anonymous"
     )
@@ -184,7 +194,9 @@ async def log_out(
     tags=["auth"],
     summary="Change the password",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordWrong, PasswordRefused, Overloaded),
+    responses=responses(
+        400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordWrong, PasswordRefused, RateLimited, Overloaded
+    ),
     security=SECURITY,
 )
 async def change_password(
@@ -192,12 +204,14 @@ async def change_password(
 ) -> Response[TokenAnswer]:
     """Change the password. Every other session of the account ends, and this one's older tokens stop working."""
     services = services_for_page(request)
+    admit(services, request.scope, "password")
     session = await caller(services, request.scope)
     if session.subject is None:
         raise NotAuthenticated("an anonymous session has no password")
     if data is None:
         raise RequestRefused(400, "send current_password and new_password")
-    change = await services.accounts.prepare_password(session.subject, data.current_password, data.new_password)
+    with services.limits.wrong_passwords(session.session_id, PasswordWrong):
+        change = await services.accounts.prepare_password(session.subject, data.current_password, data.new_password)
     # First the own session, through the door: hashing took a while, and if it was revoked meanwhile nothing may happen.
     outcome = await services.sessions.authenticate(session, session.subject, "password_change")
     session = outcome.session

@@ -51,11 +51,16 @@ def bearer(scope: Any) -> str | None:
 
 def cookie(scope: Any) -> str | None:
     """The refresh token in the request's cookie, or None."""
+    return cookie_named(scope, COOKIE_NAME)
+
+
+def cookie_named(scope: Any, wanted: str) -> str | None:
+    """The value of the cookie ``wanted``, or None."""
     for key, value in scope["headers"]:
         if key == b"cookie":
             for pair in value.decode("latin-1").split(";"):
                 name, _, content = pair.strip().partition("=")
-                if name == COOKIE_NAME:
+                if name == wanted:
                     return content  # type: ignore[no-any-return]  # ASGI header values are bytes
     return None
 

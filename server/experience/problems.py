@@ -75,6 +75,12 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
     errors.SettingsError: Kind(
         503, "secrets-unavailable", "A key or a secret can't be read", "Retry later; the server has logged why."
     ),
+    errors.RateLimited: Kind(
+        429,
+        "rate-limited",
+        "Too many requests",
+        "Wait the seconds in Retry-After; more tries before that count for nothing.",
+    ),
     errors.Overloaded: Kind(503, "overloaded", "Too much work is waiting", "Retry after the seconds in Retry-After."),
     errors.UpstreamUnavailable: Kind(
         503,
@@ -101,9 +107,11 @@ _BY_STATUS: Final[dict[int, Kind]] = {
     ),
     404: Kind(404, "not-found", "There is nothing here", "Mend the address or the id."),
     405: Kind(405, "method-not-allowed", "The method is not allowed here", "Use a method that Allow lists."),
+    408: Kind(408, "request-timeout", "The request took too long", "Send it again, and faster."),
     413: Kind(413, "too-large", "The body is too large", "Send less."),
     415: Kind(415, "unsupported-media-type", "The body is of another media type", "Send the one that the call takes."),
     426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", "Open it as a WebSocket."),
+    431: Kind(431, "head-too-large", "The head of the request is too large", "Send fewer or shorter headers."),
     500: Kind(500, "internal-error", "Something went wrong", "Retry later; the server has logged it."),
 }
 
@@ -152,7 +160,7 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             extra = {"event": error.event, "state": error.state, "guard": error.guard}
         case errors.SessionEnded():
             extra = {"reason": error.reason}
-        case errors.Overloaded() | errors.UpstreamUnavailable():
+        case errors.Overloaded() | errors.RateLimited() | errors.UpstreamUnavailable():
             headers["retry-after"] = str(error.retry_after_s)
         case RequestRefused(status=426):
             headers["upgrade"] = "websocket"  # RFC 9110, 15.5.22: a 426 says to what

@@ -6,6 +6,7 @@ for as long as it likes: ``scope["extensions"]["interlock.abort"]`` drops the TC
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from uvicorn._types import ASGISendEvent
@@ -22,6 +23,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One WebSocket connection below ASGI. Numbers in brackets are sections of RFC 6455."""
 
     _late_pong = b""
+    on_lost: Callable[[], None] | None = None
+    """Called when the TCP connection is gone."""
 
     def handle_connect(self, event: Request) -> None:
         """Offer the abort to the application; the scope exists once the handshake was well formed."""
@@ -60,6 +63,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Without a close frame the code is 1006 (7.1.5); uvicorn says 1005. Whoever said something before is heard first."""
         self.queue.put_nowait({"type": "websocket.disconnect", "code": _ABNORMAL, "reason": ""})
         super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def keepalive_timeout(self) -> None:
         """The peer has not answered a ping: tell it, in case it only is slow, and drop the connection."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request
+from litestar.exceptions import InternalServerException
 
 from server.experience.problems import RequestRefused
 from server.guard.jose import refuse_repeated_members
@@ -20,6 +21,17 @@ class JsonRequest(Request[Any, Any, Any]):
     look like JSON; ``application/json`` it can't send (ASVS 3.5.2). An object that names a key twice says different things
     to different readers (RFC 8259, 4), so it says nothing here.
     """
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            RequestRefused: the client left, or was cut, in the middle of it. It is no fault of ours, and nobody hears of it.
+        """
+        try:
+            return await super().body()
+        except InternalServerException:
+            raise RequestRefused(408, "the rest of the body did not come") from None
 
     async def json(self) -> Any:
         """The decoded body.

@@ -15,6 +15,7 @@ from machine.errors import (
     LoginTooOld,
     NotAuthenticated,
     Overloaded,
+    RateLimited,
 )
 from machine.ledger import Receipt
 from machine.session import Session
@@ -24,6 +25,7 @@ from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_fo
 from server.experience.credentials import bearer, caller, prove_access_token
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from server.experience.traffic import admit
 from server.services import Services
 
 _MAX_PAGE: Final = 1000
@@ -34,7 +36,7 @@ _MAX_PAGE: Final = 1000
     tags=["session"],
     summary="Begin an anonymous session",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, 403, 413, 415, Overloaded),
+    responses=responses(400, 403, 413, 415, RateLimited, Overloaded),
 )
 async def begin_session(
     request: Request[Any, Any, Any],
@@ -42,6 +44,7 @@ async def begin_session(
 ) -> Response[TokenAnswer]:
     """Begin an anonymous session and hand out its tokens. Log in on it later: the session id stays."""
     services = services_for_page(request)
+    admit(services, request.scope, "begin")
     outcome = await services.sessions.begin("anonymous")
     return token_answer(services, request.scope, outcome.session, outcome.receipt, 201)
 
@@ -81,7 +84,7 @@ async def show_transitions(
     "/api/session/ticket",
     tags=["session"],
     summary="A ticket for a WebSocket handshake",
-    responses=responses(*CREDENTIALS, NotAuthenticated, 400, 413, 415, Overloaded),
+    responses=responses(*CREDENTIALS, NotAuthenticated, 400, 413, 415, RateLimited, Overloaded),
     security=SECURITY,
 )
 async def buy_ticket(
@@ -90,10 +93,12 @@ async def buy_ticket(
 ) -> Response[TicketAnswer]:
     """A single-use ticket for clients that can't send headers with a WebSocket. It travels as a subprotocol, never in a URL."""
     services = services_of(request)
+    admit(services, request.scope, "ticket")
     token = bearer(request.scope)
     session = await caller(services, request.scope)
     if session.subject is None or token is None:
         raise NotAuthenticated("log in first: an anonymous session never connects")
+    services.limits.of_account("ticket", session.subject)
     proof = await prove_access_token(services, token)
     ticket = await services.tickets.issue(session, proof.authorised_until_ms)
     return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)

@@ -13,7 +13,7 @@ from litestar.types import Receive, Scope, Send
 from litestar.types.asgi_types import WebSocketAcceptEvent
 
 from machine.closing import Close
-from machine.commands import Connect, Disconnect
+from machine.commands import Disconnect
 from machine.conversation import SUBPROTOCOL, Conversation, Limits
 from machine.errors import (
     CredentialInvalid,
@@ -22,9 +22,11 @@ from machine.errors import (
     InterlockError,
     NotAuthenticated,
     Overloaded,
+    RateLimited,
     SessionEnded,
     SessionNotFound,
     TokenExpired,
+    TooManyConnections,
     TransitionRefused,
 )
 from machine.ledger import Receipt, Record
@@ -41,6 +43,8 @@ from server.experience.credentials import (
 )
 from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
 from server.experience.protocol import ABORT
+from server.experience.room import make_room, record_connect
+from server.experience.traffic import admit
 from server.ids import new_id
 from server.runtime.sessions import commands, ensure_alive
 from server.services import Services
@@ -72,8 +76,14 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:
         # Not under the time limit: once it is handed to the log it happens, and then somebody has to hold it.
         if len(services.connections) >= services.settings.connections_total:
             raise Overloaded
-        with services.connections.arriving():
-            receipt = await _record_connect(services, proof.session, connection_id)
+        subject = proof.session.subject or ""
+        services.limits.of_account("handshake", subject or proof.session.session_id)
+        await make_room(services, subject)
+        with services.connections.arriving(subject):
+            receipt = await record_connect(services, proof.session, connection_id)
+    except RateLimited as error:
+        await _refuse(scope, send, error)
+        return
     except (InterlockError, TimeoutError) as error:
         # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
         await _accept_and_close(send, accept, error)
@@ -99,12 +109,14 @@ class Socket:
         "_send",
         "_sending",
         "_services",
+        "_subject",
         "_timer",
     )
 
     def __init__(self, services: Services, scope: Any, send: Send, connection_id: str, proof: Proof) -> None:
         self._services = services
         self._epoch = proof.session.epoch
+        self._subject = proof.session.subject or ""
         self._send: Any = send
         self._abort = scope["extensions"].get(ABORT, {}).get("abort")
         self._conversation = Conversation(
@@ -121,7 +133,7 @@ class Socket:
         """Hold the connection, of whose connect this is the ``receipt``, until it ends; then record that it is gone."""
         conversation, services = self._conversation, self._services
         code = _ABNORMAL
-        services.connections.register(conversation.session_id, conversation.connection_id, self)
+        services.connections.register(conversation.session_id, conversation.connection_id, self, self._subject)
         try:
             session = await services.sessions.load(conversation.session_id)
             # From here to the greeting nothing waits: whatever is recorded later reaches the registered port.
@@ -138,7 +150,7 @@ class Socket:
         except OSError:
             self.close(Close("bye"))
         finally:
-            services.connections.unregister(conversation.session_id, conversation.connection_id)
+            services.connections.unregister(conversation.session_id, conversation.connection_id, self._subject)
             if self._timer is not None:
                 self._timer.cancel()
             self._trace_end(gone=True)
@@ -169,13 +181,14 @@ class Socket:
                 # A connection nobody holds must not stay in the log until the next start.
                 await asyncio.sleep(overloaded.retry_after_s)
             except InterlockError:
-                # The session ended in the meantime, or the log stopped and is put right at the next start.
+                # The session ended, or this connection was displaced, in the meantime; or the log stopped and is put right
+                # at the next start.
                 return
             else:
                 return
 
     def _look_again(self, session: Session, receipt: Receipt) -> None:
-        """Registering came after proof and connect: a revocation or a login may have come in between and missed the port."""
+        """Registering came after proof and connect: what came in between, such as a revocation, has missed the port."""
         try:
             ensure_alive(session, self._services.clock.now_ms())
         except SessionEnded as ended:
@@ -183,6 +196,9 @@ class Socket:
             return
         if session.epoch != self._epoch:
             self._conversation.close(Close("token_expired"))
+            return
+        if self._conversation.connection_id not in [held.connection_id for held in session.connections]:
+            self._conversation.close(Close("displaced"))
             return
         if self._services.draining:
             self._conversation.close(Close("draining"))
@@ -287,7 +303,7 @@ def closing_for(error: Exception) -> Close:
             return Close("token_expired")
         case CredentialRefused() | NotAuthenticated():
             return Close("not_authenticated", str(error))
-        case TransitionRefused(guard="below_connection_limit"):
+        case TransitionRefused(guard="below_connection_limit") | TooManyConnections():
             return Close("too_many_connections")
         case TransitionRefused(state="created"):
             return Close("not_authenticated", "the session is anonymous; log in first")
@@ -299,6 +315,7 @@ def closing_for(error: Exception) -> Close:
 def _admit(services: Services, scope: Any) -> str | None:
     """What can be refused before the upgrade, over HTTP: origin, overload, subprotocol. Returns the one to speak."""
     check_origin(scope, services.settings.origins)
+    admit(services, scope, "handshake")
     if services.draining or len(services.connections) >= services.settings.connections_total:
         raise Overloaded
     offered = scope["subprotocols"]
@@ -321,22 +338,6 @@ async def _prove(services: Services, scope: Any) -> Proof:
     if held is not None and from_browser(scope):
         return await prove_cookie(services, held)
     raise CredentialMissing("no credential")
-
-
-async def _record_connect(services: Services, session: Session, connection_id: str) -> Receipt:
-    """Record that ``session`` holds the connection.
-
-    Raises:
-        SessionEnded: it was alive when it was proved, and no more when the connect was decided.
-    """
-    connect_command = Connect(connection_id, services.settings.node)
-    try:
-        actor = session.subject or "anonymous"
-        outcome = await services.sessions.submit(session.session_id, *commands(actor, connect_command))
-    except TransitionRefused:
-        ensure_alive(await services.sessions.load(session.session_id), services.clock.now_ms())
-        raise
-    return outcome.records[-1].receipt
 
 
 async def _accept_and_close(send: Any, accept: Any, error: Exception) -> None:

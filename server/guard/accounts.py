@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from machine.errors import AccountError, CredentialInvalid, PasswordWrong
+from machine.errors import AccountError, CredentialInvalid, Overloaded, PasswordWrong
 from machine.session import Session
 from server.clock import Clock
 from server.guard.passwords import Passwords
@@ -19,10 +20,10 @@ _MAX_EMAIL_LENGTH: Final = 254
 
 
 class PasswordChange(msgspec.Struct, frozen=True):
-    """A change that was found allowed: from which hash to which."""
+    """A change that was found allowed: from the password that was set when, to which hash."""
 
     account_id: str
-    old_hash: str
+    old_changed_at_ms: int
     new_hash: str
 
 
@@ -41,21 +42,28 @@ class Accounts:
             AccountError: the address is none, or is taken, or the password breaks a rule; nothing changed.
         """
         normalised = normalise_email(email)
-        self._passwords.check_rules(password)
+        await self._passwords.check_new(password, [normalised])
         now_ms = self._clock.now_ms()
         account = Account(new_id("acc"), normalised, await self._passwords.hash(password), now_ms, now_ms)
         await self._store.add(account)
         return account
 
-    async def prove(self, email: str, password: str) -> Account:
+    async def prove(self, email: str, password: str, *, known: bool = False) -> Account:
         """The account that ``email`` and ``password`` open. An unknown address takes as long as a wrong password.
+
+        ``known``: it is asked from where this account has logged in before, and there is a place kept in the queue for it.
+        A hash of older parameters is replaced on the way.
 
         Raises:
             CredentialInvalid: there is none; the message does not say which of the two was wrong.
         """
-        account = await self._store.by_email(_fold(email))
-        if not await self._passwords.verify(account.password_hash if account else None, password) or account is None:
+        self._passwords.check_room(known=known)
+        account = await self._store.by_email(fold_email(email))
+        stored = account.password_hash if account else None
+        if not await self._passwords.verify(stored, password, known=known) or account is None or stored is None:
             raise CredentialInvalid("email or password is wrong")
+        if self._passwords.is_outdated(stored):
+            await self._rehash(account, stored, password)
         return account
 
     async def still_proved(self, account: Account) -> bool:
@@ -65,7 +73,7 @@ class Accounts:
         is recorded before it ends the sessions it finds, so one of the two sees the other.
         """
         now = await self._store.by_id(account.account_id)
-        return now is not None and now.password_hash == account.password_hash
+        return now is not None and now.password_changed_at_ms == account.password_changed_at_ms
 
     async def prepare_password(self, account_id: str, current: str, new: str) -> PasswordChange:
         """Check ``current`` and hash ``new``; nothing changes before :meth:`replace_password`.
@@ -75,11 +83,10 @@ class Accounts:
             PasswordRefused: ``new`` breaks a rule.
         """
         account = await self._store.by_id(account_id)
-        stored = account.password_hash if account else None
-        if not await self._passwords.verify(stored, current) or stored is None:
+        if not await self._passwords.verify(account.password_hash if account else None, current) or account is None:
             raise PasswordWrong("the current password is wrong")
-        self._passwords.check_rules(new)
-        return PasswordChange(account_id, stored, await self._passwords.hash(new))
+        await self._passwords.check_new(new, [account.email] if account.email else [])
+        return PasswordChange(account_id, account.password_changed_at_ms, await self._passwords.hash(new))
 
     async def replace_password(self, change: PasswordChange, session: Session) -> None:
         """Make the new password the account's, durably, unless ``session``, which asks, has been revoked by then.
@@ -88,9 +95,15 @@ class Accounts:
             PasswordWrong: the password was changed by somebody else, or the session ended, in the meantime; nothing changed.
         """
         if not await self._store.set_password(
-            change.account_id, change.old_hash, change.new_hash, self._clock.now_ms(), session.session_id
+            change.account_id, change.old_changed_at_ms, change.new_hash, self._clock.now_ms(), session.session_id
         ):
             raise PasswordWrong("the current password is wrong")
+
+    async def _rehash(self, account: Account, stored: str, password: str) -> None:
+        """Store ``password`` under today's parameters, unless somebody else has changed or rehashed it meanwhile."""
+        # Not worth a failed login: the next one tries again.
+        with suppress(Overloaded):
+            await self._store.rehash(account.account_id, stored, await self._passwords.hash(password))
 
 
 def normalise_email(email: str) -> str:
@@ -99,7 +112,7 @@ def normalise_email(email: str) -> str:
     Raises:
         AccountError: it has no form of an email address.
     """
-    normalised = _fold(email)
+    normalised = fold_email(email)
     local, _, domain = normalised.rpartition("@")
     if not (local and domain) or len(normalised) > _MAX_EMAIL_LENGTH:
         raise AccountError("not an email address")
@@ -108,5 +121,6 @@ def normalise_email(email: str) -> str:
     return normalised
 
 
-def _fold(email: str) -> str:
+def fold_email(email: str) -> str:
+    """``email`` as accounts are found by it, whatever its form."""
     return unicodedata.normalize("NFC", email.strip()).casefold()

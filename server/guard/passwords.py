@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 import argon2
 
 from machine.errors import Overloaded, PasswordRefused
+from server.guard.blocklist import Blocklist
 
 T = TypeVar("T")
 
@@ -20,18 +23,29 @@ MINIMUM_LENGTH: Final = 15
 
 MAXIMUM_LENGTH: Final = 1024
 
+_NICENESS: Final = 19
+"""Linux has it for each thread: hashes get what everything else leaves, and a little."""
+
 
 class Passwords:
     """Hashes and checks passwords.
 
     ``memory_kib``, ``iterations`` and ``threads`` are argon2id's cost; ``workers`` how many hashes are computed at a time,
-    and ``max_waiting`` how many may wait for that before callers are told Overloaded.
+    and ``max_waiting`` how many may wait for that before callers are told Overloaded; half as many more places are kept for
+    owners who come from where they came before, so that a flood of strangers does not shut them out. ``blocklist``: which new
+    passwords are too easy to guess.
     """
 
-    def __init__(self, *, memory_kib: int, iterations: int, workers: int, max_waiting: int) -> None:
+    def __init__(
+        self, *, memory_kib: int, iterations: int, workers: int, max_waiting: int, blocklist: Blocklist | None = None
+    ) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=iterations, memory_cost=memory_kib, parallelism=1)
-        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="interlock-argon2")
+        self._pool = ThreadPoolExecutor(
+            max_workers=workers, thread_name_prefix="interlock-argon2", initializer=_step_back
+        )
         self._max_waiting = max_waiting + workers
+        self._kept_places = max(1, max_waiting // 2)
+        self._blocklist = blocklist or Blocklist("interlock", ())
         self._waiting = 0
         # What a login to no account is checked against, so that it costs the same as one to an account.
         self._decoy = self._hasher.hash(secrets.token_urlsafe())
@@ -49,6 +63,20 @@ class Passwords:
         if length > MAXIMUM_LENGTH:
             raise PasswordRefused(f"a password has at most {MAXIMUM_LENGTH} characters")
 
+    async def check_new(self, password: str, personal: Iterable[str]) -> None:
+        """Check a new password: its length, and that it is not easy to guess; ``personal`` is its owner's email address.
+
+        Raises:
+            PasswordRefused: it breaks one of the two rules.
+            Overloaded: too many wait.
+        """
+        self.check_rules(password)
+        await self._run(self._blocklist.check, password, list(personal))
+
+    def is_outdated(self, password_hash: str) -> bool:
+        """Whether ``password_hash`` was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(password_hash)
+
     async def hash(self, password: str) -> str:
         """The argon2id string of ``password``.
 
@@ -57,13 +85,17 @@ class Passwords:
         """
         return await self._run(self._hasher.hash, _bytes(password))
 
-    async def verify(self, password_hash: str | None, password: str) -> bool:
+    async def verify(self, password_hash: str | None, password: str, *, known: bool = False) -> bool:
         """Whether ``password`` is the one behind ``password_hash``. None (no such account) takes as long and is False.
+
+        ``known``: it may use the places kept for owners.
 
         Raises:
             Overloaded: too many wait.
         """
-        return await self._run(self._verify, password_hash, _bytes(password))
+        return await self._run(
+            self._verify, password_hash, _bytes(password), kept_places=self._kept_places if known else 0
+        )
 
     def close(self) -> None:
         """Stop the threads."""
@@ -76,14 +108,30 @@ class Passwords:
             return False
         return password_hash is not None
 
-    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        if self._waiting >= self._max_waiting:
+    def check_room(self, *, known: bool) -> None:
+        """Ask before anything else is done for a login that would find no place; ``known`` as for :meth:`verify`.
+
+        Raises:
+            Overloaded: too many wait.
+        """
+        self._check_room(self._kept_places if known else 0)
+
+    def _check_room(self, kept_places: int) -> None:
+        if self._waiting >= self._max_waiting + kept_places:
             raise Overloaded
+
+    async def _run(self, work: Callable[..., T], *arguments: object, kept_places: int = 0) -> T:
+        self._check_room(kept_places)
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
         finally:
             self._waiting -= 1
+
+
+def _step_back() -> None:
+    """Let this thread wait for the others of this process, above all the event loop's: a hash can, and many are long."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _bytes(password: str) -> bytes:

@@ -5,11 +5,13 @@ It knows connections only by what they can be told. That a socket is behind one 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from machine.closing import Close
+from machine.commands import Disconnect
 from machine.ledger import Record
 from machine.session import Session
 
@@ -26,43 +28,94 @@ class Port(Protocol):
         ...
 
 
+class Held(NamedTuple):
+    """One live connection of an account: its session, and itself."""
+
+    session_id: str
+    connection_id: str
+
+
 class Connections:
-    """Every live connection of this process, by session."""
+    """Every live connection of this process, by session; and by account, oldest first."""
 
     def __init__(self) -> None:
         self._ports: dict[str, dict[str, Port]] = {}
         self._count = 0
+        self._of_account: dict[str, dict[str, Held]] = {}
+        self._arriving: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """How many connections are registered or arriving."""
         return self._count
 
+    def of_account(self, subject: str) -> int:
+        """How many connections of the account are registered or arriving, less those that were displaced."""
+        return len(self._of_account.get(subject, ())) + self._arriving[subject]
+
     @contextmanager
-    def arriving(self) -> Iterator[None]:
-        """Count a connection that has proved itself and is being recorded, so that no more arrive than there is room for."""
+    def arriving(self, subject: str) -> Iterator[None]:
+        """Count a connection that has proved itself and is being recorded, so that no more arrive than there is room for.
+
+        The caller registers it without waiting in between, or never.
+        """
         self._count += 1
+        self._arriving[subject] += 1
         try:
             yield
         finally:
             self._count -= 1
+            self._arriving[subject] -= 1
+            if not self._arriving[subject]:
+                del self._arriving[subject]
 
-    def register(self, session_id: str, connection_id: str, port: Port) -> None:
+    def give_up_oldest(self, subject: str) -> Held | None:
+        """The account's oldest connection, which no longer counts: the caller disconnects it. None when none is registered.
+
+        It is found once only, so that each of several arrivals at once displaces another.
+        """
+        held = self._of_account.get(subject, {})
+        for connection_id in held:
+            oldest = held[connection_id]
+            self._forget(subject, connection_id)
+            return oldest
+        return None
+
+    def register(self, session_id: str, connection_id: str, port: Port, subject: str) -> None:
         """Add a connection. The caller looks at the session again afterwards: it may just have ended."""
         self._ports.setdefault(session_id, {})[connection_id] = port
+        self._of_account.setdefault(subject, {})[connection_id] = Held(session_id, connection_id)
         self._count += 1
 
-    def unregister(self, session_id: str, connection_id: str) -> None:
+    def unregister(self, session_id: str, connection_id: str, subject: str) -> None:
         """Remove a connection; removing it twice is harmless."""
+        self._forget(subject, connection_id)
         ports = self._ports.get(session_id)
         if ports is not None and ports.pop(connection_id, None) is not None:
             self._count -= 1
             if not ports:
                 del self._ports[session_id]
 
+    def _forget(self, subject: str, connection_id: str) -> None:
+        held = self._of_account.get(subject)
+        if held is not None:
+            held.pop(connection_id, None)
+            if not held:
+                del self._of_account[subject]
+
     def observe(self, record: Record, session: Session) -> None:
         """Pass a transition on to every connection of its session."""
+        data = record.transition.data
+        if isinstance(data, Disconnect):
+            # It no longer counts, though its socket may still be saying goodbye.
+            self._forget(session.subject or "", data.connection_id)
         for port in list(self._ports.get(session.session_id, {}).values()):
             port.observe(record, session)
+
+    def close(self, session_id: str, connection_id: str, closing: Close) -> None:
+        """End one connection, if it is registered."""
+        port = self._ports.get(session_id, {}).get(connection_id)
+        if port is not None:
+            port.close(closing)
 
     def close_all(self, closing: Close) -> None:
         """End every connection."""

@@ -51,12 +51,19 @@ class AccountStore(Protocol):
         """The account with this id, or None."""
         ...
 
-    async def set_password(self, account_id: str, old_hash: str, new_hash: str, at_ms: int, session_id: str) -> bool:
-        """Replace ``old_hash`` durably; False, and nothing changed, when it is no longer the account's.
+    async def set_password(
+        self, account_id: str, old_changed_at_ms: int, new_hash: str, at_ms: int, session_id: str
+    ) -> bool:
+        """Replace the password that was set at ``old_changed_at_ms`` durably by one set at ``at_ms``.
 
-        Nor when session ``session_id``, on whose behalf it is done, has ended: that is checked in the order of the log, after
-        every acknowledged revocation.
+        Each password has a time of its own: at least a millisecond after the one before. False, and nothing changed, when it
+        was replaced already, or when session ``session_id``, on whose behalf it is done, has ended: that is checked in the
+        order of the log, after every acknowledged revocation.
         """
+        ...
+
+    async def rehash(self, account_id: str, old_hash: str, new_hash: str) -> bool:
+        """Replace ``old_hash`` durably by another hash of the same password; False when it is no longer the account's."""
         ...
 
 
@@ -89,15 +96,29 @@ class SqliteAccounts:
         """See :meth:`AccountStore.by_id`."""
         return await self._one("account_id", account_id)
 
-    async def set_password(self, account_id: str, old_hash: str, new_hash: str, at_ms: int, session_id: str) -> bool:
+    async def set_password(
+        self, account_id: str, old_changed_at_ms: int, new_hash: str, at_ms: int, session_id: str
+    ) -> bool:
         """See :meth:`AccountStore.set_password`."""
 
         def run(connection: Connection) -> bool:
             changed = connection.execute(
-                "UPDATE accounts SET password_hash = ?, password_changed_at_ms = ?"
-                " WHERE account_id = ? AND password_hash = ?"
+                "UPDATE accounts SET password_hash = ?, password_changed_at_ms = max(?, password_changed_at_ms + 1)"
+                " WHERE account_id = ? AND password_hash IS NOT NULL AND password_changed_at_ms = ?"
                 " AND EXISTS (SELECT 1 FROM sessions WHERE session_id = ? AND reason IS NULL)",
-                (new_hash, at_ms, account_id, old_hash, session_id),
+                (new_hash, at_ms, account_id, old_changed_at_ms, session_id),
+            )
+            return bool(changed.rowcount)
+
+        return await self._writer.submit(run, raise_again)
+
+    async def rehash(self, account_id: str, old_hash: str, new_hash: str) -> bool:
+        """See :meth:`AccountStore.rehash`."""
+
+        def run(connection: Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE accounts SET password_hash = ? WHERE account_id = ? AND password_hash = ?",
+                (new_hash, account_id, old_hash),
             )
             return bool(changed.rowcount)
 

@@ -11,6 +11,7 @@ import uvicorn
 from litestar import Litestar, get
 
 from machine.wire import SessionView
+from server.guard.addresses import Addresses
 from server.process import uvicorn_config
 from server.settings import Settings
 
@@ -41,7 +42,9 @@ async def show() -> SessionView:
 
 def main() -> None:
     """Serve on a free port until SIGTERM."""
-    config = uvicorn_config(Litestar([show, ready], logging_config=None, openapi_config=None), Settings())
+    config = uvicorn_config(
+        Litestar([show, ready], logging_config=None, openapi_config=None), Settings(), Addresses((), "forwarded")
+    )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     print(f"bare on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)  # noqa: T201  # its parent reads it

@@ -21,9 +21,15 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tests.bench.figure import Bench, BenchError, cores
+from tests.support import server as unlimited
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 60.0
+UNLIMITED = tuple(
+    part for name, value in unlimited.UNLIMITED.items() for part in (f"--{name.replace('_', '-')}", str(value))
+)
+"""The flags that lift the limits of an address: a whole load comes from one."""
+
 _LOAD = Path(__file__).with_name("load.lua")
 
 
@@ -36,7 +42,9 @@ class Process(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def running(bench: Bench, module: str, *arguments: str, pinned: bool = True) -> Iterator[Process]:
+def running(
+    bench: Bench, module: str, *arguments: str, pinned: bool = True, cheap_passwords: bool = True
+) -> Iterator[Process]:
     """``python -m module arguments``, which prints its address, until the context ends."""
     errors = bench.folder / f"{module}.{time.monotonic_ns()}.stderr"
     began = time.perf_counter()
@@ -46,7 +54,7 @@ def running(bench: Bench, module: str, *arguments: str, pinned: bool = True) -> 
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"},
+            env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1" if cheap_passwords else "0"},
         )
     try:
         if pinned:
@@ -74,8 +82,9 @@ def running(bench: Bench, module: str, *arguments: str, pinned: bool = True) -> 
 
 @contextmanager
 def interlock(bench: Bench, data: Path, *flags: str, pinned: bool = True) -> Iterator[Process]:
-    """``interlock serve`` with its defaults, on a free port."""
-    with running(bench, "server.cli", "serve", "--port", "0", "--data", str(data), *flags, pinned=pinned) as process:
+    """``interlock serve`` with its defaults, on a free port, but that one address may ask as often as it likes."""
+    arguments = ("--port", "0", "--data", str(data), *UNLIMITED, *flags)
+    with running(bench, "server.cli", "serve", *arguments, pinned=pinned) as process:
         yield process
 
 

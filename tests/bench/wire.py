@@ -68,12 +68,14 @@ class Http(asyncio.Protocol):
         if self._waiting is not None:
             self._waiting.set_exception(BenchError("the server closed the connection"))
 
-    async def request(self, method: str, path: str, *, token: str = "", body: Any = None) -> Answer:
-        """Ask, and wait for the answer."""
+    async def request(self, method: str, path: str, *, token: str = "", body: Any = None, address: str = "") -> Answer:
+        """Ask, and wait for the answer; ``address``: whose request a proxy says it is."""
         content = b"" if body is None else msgspec.json.encode(body)
         head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(content)}\r\n"
         if token:
             head += f"authorization: Bearer {token}\r\n"
+        if address:
+            head += f"x-forwarded-for: {address}\r\n"
         if content:
             head += "content-type: application/json\r\n"
         self._waiting = asyncio.get_running_loop().create_future()

@@ -78,7 +78,7 @@ def test_a_login_begins_both_clocks_anew_and_a_refresh_neither() -> None:
     session = session_after((CREATE, 0), (Touch(), 900), (LOGIN, 1_000), (Refresh(1, 0), 1_500))
     assert (session.idle_deadline_ms, session.absolute_deadline_ms) == (2_000, 6_000)
     assert session.proved_at_ms == 1_000
-    assert session_after((CREATE, 0), (LOGIN, 0), (Reauthenticate("ada", "password"), 400)).proved_at_ms == 400
+    assert session_after((CREATE, 0), (LOGIN, 0), (Reauthenticate("alice", "password"), 400)).proved_at_ms == 400
 
 
 def test_one_connection_too_many() -> None:

@@ -246,12 +246,12 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-connect-in-anothers-name",
-        "server/experience/socket.py",
+        "server/experience/room.py",
         "A connect names another node than the one that holds the socket.",
         "single_owner",
         _TRACE + "test_a_socket_that_left_is_disconnected",
         "single_owner: ",
-        (("Connect(connection_id, services.settings.node)", 'Connect(connection_id, "default")'),),
+        (("Connect(connection_id, settings.node)", 'Connect(connection_id, "default")'),),
     ),
     Mutant(
         "a-start-leaves-orphans",

@@ -312,17 +312,38 @@ class AccountStoreContract:
         async with self.open(tmp_path) as store:
             await store.add(self.ADA)
             for session_id in ("ended", "no-such-session"):
-                assert not await store.set_password("acc_1", "hash-1", "new", 9, session_id)
+                assert not await store.set_password("acc_1", 1, "new", 9, session_id)
             assert await store.by_id("acc_1") == self.ADA
-            changed = await asyncio.gather(
-                *(store.set_password("acc_1", "hash-1", f"new-{n}", n, "living") for n in range(5))
-            )
+            changed = await asyncio.gather(*(store.set_password("acc_1", 1, f"new-{n}", n, "living") for n in range(5)))
             assert changed.count(True) == 1
             winner = changed.index(True)
             account = await store.by_id("acc_1")
             assert account is not None
-            assert (account.password_hash, account.password_changed_at_ms) == (f"new-{winner}", winner)
-            assert not await store.set_password("nobody", "hash-1", "new", 9, "living")
+            # Each password has a time of its own, even if the clock says that of the one before.
+            assert (account.password_hash, account.password_changed_at_ms) == (f"new-{winner}", max(2, winner))
+            assert not await store.set_password("nobody", 1, "new", 9, "living")
+
+    @asynchronous
+    async def test_a_hash_is_replaced_by_another_of_the_same_password_once(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            await store.add(self.ADA)
+            again = await asyncio.gather(*(store.rehash("acc_1", "hash-1", f"again-{n}") for n in range(5)))
+            assert again.count(True) == 1
+            kept = msgspec.structs.replace(self.ADA, password_hash=f"again-{again.index(True)}")
+            assert await store.by_id("acc_1") == kept
+            assert not await store.rehash("nobody", "hash-1", "again")
+            # Who checked the password before it was hashed anew has still checked this password.
+            assert await store.set_password("acc_1", 1, "new", 9, "living")
+            assert not await store.rehash("acc_1", kept.password_hash or "", "again")
+            account = await store.by_id("acc_1")
+            assert account is not None
+            assert account.password_hash == "new"
+
+    @asynchronous
+    async def test_an_account_without_a_password_gets_none(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            await store.add(Account("acc_2", None, None, 1, 1))
+            assert not await store.set_password("acc_2", 1, "new", 9, "living")
 
 
 class TicketStoreContract:

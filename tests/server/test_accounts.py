@@ -11,6 +11,7 @@ from pathlib import Path
 
 import argon2
 import pytest
+import sqlite_utils
 
 from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
 from machine.session import absent
@@ -20,6 +21,7 @@ from server.surface.files import open_surface
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.steps import Story
+from tests.support.wire import services_in
 
 PASSWORD = "correct horse battery staple"
 
@@ -36,7 +38,8 @@ def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
 async def accounts_in(folder: Path, passwords: Passwords | None = None) -> AsyncIterator[Accounts]:
     passwords = passwords or cheap()
     async with open_surface(folder, max_waiting=100, on_failure=pytest.fail) as surface:
-        await surface.log.append(Story(LIVING.session_id).begin())
+        if await surface.log.load(LIVING.session_id) is None:
+            await surface.log.append(Story(LIVING.session_id).begin())
         yield Accounts(surface.accounts, passwords, HandClock())
     passwords.close()
 
@@ -64,7 +67,8 @@ async def test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt
 @pytest.mark.parametrize(
     "password", ["x" * 15, "x" * 1024, "\u00e9" * 15, "e\u0301" * 1024, "\U0001f600" * 15, " " * 15]
 )
-def test_a_password_of_15_to_1024_characters_is_taken_whatever_they_are(password: str) -> None:
+@pytest.mark.asvs("6.2.1", "6.2.5", "6.2.9")
+def test_a_password_has_15_to_1024_characters_whatever_they_are(password: str) -> None:
     Passwords.check_rules(password)
 
 
@@ -150,7 +154,7 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
     assert runs[0] == account.password_hash
 
 
-@pytest.mark.asvs("6.2.3")
+@pytest.mark.asvs("6.2.2", "6.2.3")
 @asynchronous
 async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:
@@ -193,3 +197,107 @@ def test_an_email_address_has_a_rough_form(email: str) -> None:
 def test_what_has_no_such_form_is_refused(email: str) -> None:
     with pytest.raises(AccountError, match="not an email address"):
         normalise_email(email)
+
+
+@pytest.mark.asvs("6.2.4", "6.2.11")
+@asynchronous
+async def test_a_password_that_is_easy_to_guess_is_refused_at_registration_and_at_a_change(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as accounts:
+        for easy in ("passwordpassword", "ada@example.org1", "interlock-interlock"):
+            with pytest.raises(PasswordRefused, match="easy to guess"):
+                await accounts.register("ada@example.org", easy)
+        account = await accounts.register("ada@example.org", PASSWORD)
+        for easy in ("passwordpassword", "ada@example.org1"):
+            with pytest.raises(PasswordRefused, match="easy to guess"):
+                await accounts.prepare_password(account.account_id, PASSWORD, easy)
+
+
+@pytest.mark.asvs("6.2.8")
+@asynchronous
+async def test_a_password_is_verified_as_typed(tmp_path: Path) -> None:
+    """No truncation, no folding, no trimming."""
+    long = PASSWORD + " and a tail" * 80
+    async with accounts_in(tmp_path) as accounts:
+        await accounts.register("ada@example.org", long)
+        await accounts.prove("ada@example.org", long)
+        for wrong in (long[:-1], long + " ", " " + long, long.upper(), long[:72], long[:64]):
+            with pytest.raises(CredentialInvalid):
+                await accounts.prove("ada@example.org", wrong)
+
+
+@pytest.mark.asvs("11.4.2")
+@asynchronous
+async def test_a_login_replaces_a_hash_of_older_parameters(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as accounts:
+        before = await accounts.register("ada@example.org", PASSWORD)
+        change = await accounts.prepare_password(before.account_id, PASSWORD, "another long password")
+    stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
+    async with accounts_in(tmp_path, stronger) as accounts:
+        with pytest.raises(CredentialInvalid):
+            await accounts.prove("ada@example.org", "wrong")
+        assert await accounts._store.by_id(before.account_id) == before, "only who knows the password"
+        proofs = await asyncio.gather(*(accounts.prove("ada@example.org", PASSWORD) for _ in range(8)))
+        after = await accounts._store.by_id(before.account_id)
+        assert after is not None
+        assert argon2.extract_parameters(after.password_hash or "").memory_cost == 16
+        assert after.password_changed_at_ms == before.password_changed_at_ms
+        assert all([await accounts.still_proved(proof) for proof in proofs]), "it is the same password"
+        assert await accounts.prove("ada@example.org", PASSWORD) == after
+        await accounts.replace_password(change, LIVING)
+        await accounts.prove("ada@example.org", "another long password")
+
+
+@asynchronous
+async def test_a_login_does_not_fail_because_there_is_no_time_for_a_new_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with accounts_in(tmp_path) as accounts:
+        before = await accounts.register("ada@example.org", PASSWORD)
+    stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
+
+    async def busy(_password: str) -> str:
+        raise Overloaded
+
+    monkeypatch.setattr(stronger, "hash", busy)
+    async with accounts_in(tmp_path, stronger) as accounts:
+        assert await accounts.prove("ada@example.org", PASSWORD) == before
+
+
+@asynchronous
+async def test_a_flood_of_strangers_leaves_places_for_who_is_known() -> None:
+    passwords = cheap(workers=1, max_waiting=2)
+    hashed = await passwords.hash(PASSWORD)
+    gate = threading.Event()
+    strangers = [asyncio.create_task(passwords._run(gate.wait, 10)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await passwords.verify(hashed, PASSWORD)
+    known = asyncio.create_task(passwords.verify(hashed, PASSWORD, known=True))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await passwords.verify(hashed, PASSWORD, known=True)
+    gate.set()
+    assert await known
+    await asyncio.gather(*strangers)
+    passwords.close()
+
+
+@pytest.mark.asvs("6.2.10")
+@asynchronous
+async def test_a_password_does_not_grow_old(tmp_path: Path) -> None:
+    clock, passwords = HandClock(), cheap()
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+        accounts = Accounts(surface.accounts, passwords, clock)
+        account = await accounts.register("ada@example.org", PASSWORD)
+        clock.advance(50 * 366 * 86_400_000)
+        assert await accounts.prove("ada@example.org", PASSWORD) == account
+    passwords.close()
+
+
+@pytest.mark.asvs("6.3.2")
+@asynchronous
+async def test_a_new_server_has_no_accounts(tmp_path: Path) -> None:
+    async with services_in(tmp_path):
+        pass
+    with sqlite_utils.Database(tmp_path / "interlock.db") as database:
+        assert database["accounts"].count == 0

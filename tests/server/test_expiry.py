@@ -223,25 +223,25 @@ class Port:
 def test_connections_hear_of_their_own_session_only() -> None:
     connections = Connections()
     mine, mine_too, other = Port(), Port(), Port()
-    connections.register("a", "1", mine)
-    connections.register("a", "2", mine_too)
-    connections.register("b", "3", other)
+    connections.register("a", "1", mine, "ada")
+    connections.register("a", "2", mine_too, "ada")
+    connections.register("b", "3", other, "ada")
     (step,) = Story("a").begin()
     record = Record(1, step.transition, bytes(32))
     connections.observe(record, step.session)
     assert (mine.told, mine_too.told, other.told) == ([(1, "created")], [(1, "created")], [])
     assert len(connections) == 3
-    connections.unregister("a", "1")
-    connections.unregister("a", "1")
-    connections.unregister("nobody", "1")
+    connections.unregister("a", "1", "ada")
+    connections.unregister("a", "1", "ada")
+    connections.unregister("nobody", "1", "ada")
     assert len(connections) == 2
     connections.observe(record, step.session)
     connections.close_all(Close("draining"))
     assert mine.told == [(1, "created")]
     assert mine_too.told == [(1, "created"), (1, "created"), Close("draining")]
     assert other.told == [Close("draining")]
-    connections.unregister("a", "2")
-    connections.unregister("b", "3")
+    connections.unregister("a", "2", "ada")
+    connections.unregister("b", "3", "ada")
     assert len(connections) == 0
 
 
@@ -251,11 +251,11 @@ def test_a_port_may_leave_while_it_is_told() -> None:
     class Leaving(Port):
         def close(self, closing: Close) -> None:
             super().close(closing)
-            connections.unregister("a", str(id(self)))
+            connections.unregister("a", str(id(self)), "ada")
 
     ports = [Leaving() for _ in range(3)]
     for port in ports:
-        connections.register("a", str(id(port)), port)
+        connections.register("a", str(id(port)), port, "ada")
     connections.close_all(Close("draining"))
     assert all(port.told == [Close("draining")] for port in ports)
     assert len(connections) == 0

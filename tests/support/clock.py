@@ -11,5 +11,8 @@ class HandClock:
     def __init__(self, now_ms: int = NOW_MS) -> None:
         self.time_ms = now_ms
 
+    def advance(self, by_ms: int) -> None:
+        self.time_ms += by_ms
+
     def now_ms(self) -> int:
         return self.time_ms

@@ -19,6 +19,21 @@ from spec.model.traces import Summary, check
 
 START_TIMEOUT_S = 30.0
 
+UNLIMITED = {
+    "limit_address": "off",
+    "limit_account": "off",
+    "limit_begin": "off",
+    "limit_register": "off",
+    "limit_login_address": "off",
+    "limit_login_client": "off",
+    "limit_login_account": "off",
+    "limit_password": "off",
+    "refusal_delay_s": 0,
+    "tcp_per_address": 100_000,
+    "connections_per_account": 100_000,
+}
+"""Tests are one address, and in a hurry. A test of a limit sets that limit."""
+
 
 def new_trace(data: Path) -> Path:
     """A file for the trace of a server over folder ``data``: in INTERLOCK_TEST_TRACES if that is set, else beside it."""
@@ -35,7 +50,8 @@ def check_trace(*traces: Path) -> Summary:
 class ServerProcess:
     """``interlock serve`` on a free port. ``url`` is its base URL, ``log_path`` where its standard error goes.
 
-    ``trace`` is the file of its trace, the same after a restart; with the setting ``trace=""`` it writes none.
+    ``trace`` is the file of its trace, the same after a restart; with the setting ``trace=""`` it writes none. With
+    ``cheap_passwords`` set to False before the start, it hashes as it would for a user.
     """
 
     entry = "server.cli"
@@ -44,10 +60,11 @@ class ServerProcess:
     def __init__(self, data: Path, settings: dict[str, Any]) -> None:
         self.data = data
         self.url = ""
+        self.cheap_passwords = True
         self.log_path = data.with_name(f"{data.name}.stderr")
         self.started_in_s = 0.0
         self.trace = new_trace(data)
-        self._settings = {"port": 0, "trace": self.trace, **settings}
+        self._settings = {"port": 0, "trace": self.trace, **UNLIMITED, **settings}
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -81,7 +98,7 @@ class ServerProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"},
+                env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1" if self.cheap_passwords else "0"},
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()

@@ -17,14 +17,14 @@ from server.experience.protocol import ABORT
 from server.experience.socket import connect
 from server.services import Services
 from server.settings import Settings
-from tests.support.server import check_trace
+from tests.support.server import UNLIMITED, check_trace
 
 
 @asynccontextmanager
 async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
     """Everything the endpoints call, over folder ``folder``; in the end the trace of it is checked."""
     trace = folder / "trace.jsonl"
-    settings = {"data": str(folder), "trace": str(trace), "cheap_passwords_for_tests": True, **settings}
+    settings = {"data": str(folder), "trace": str(trace), "cheap_passwords_for_tests": True, **UNLIMITED, **settings}
     try:
         async with open_services(Settings(**settings)) as services:
             yield services

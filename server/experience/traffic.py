@@ -1,0 +1,48 @@
+"""Admission: every session and every connection passes this first. This reads the request; the rules are the guard's."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar.datastructures import Cookie
+
+from server.experience.credentials import cookie_named
+from server.guard.limits import Kind
+from server.guard.logins import DEVICE_LIFE_S, Client
+from server.services import Services
+
+DEVICE_COOKIE: Final = "__Host-interlock-device"
+"""Says that this browser has logged in to this account before, so that strangers can't use its tries up. It opens nothing."""
+
+
+def address_of(services: Services, scope: Any) -> str:
+    """The address of the client that sent a request or a handshake."""
+    peer = scope.get("client")
+    return services.addresses.client(peer[0] if peer else None, scope["headers"])
+
+
+def admit(services: Services, scope: Any, kind: Kind) -> None:
+    """Count a request of ``kind`` by its client's address.
+
+    Raises:
+        RateLimited: there were too many.
+    """
+    services.limits.of_address(kind, address_of(services, scope))
+
+
+def client_of(services: Services, scope: Any) -> Client:
+    """Who tries to log in."""
+    return Client(address_of(services, scope), cookie_named(scope, DEVICE_COOKIE))
+
+
+def device_cookie(services: Services, email: str) -> Cookie:
+    """The cookie by which the account of ``email`` knows this browser again."""
+    return Cookie(
+        key=DEVICE_COOKIE,
+        value=services.logins.device(email),
+        max_age=DEVICE_LIFE_S,
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="strict",
+    )

@@ -1,0 +1,90 @@
+"""Whose request it is: the client's address, from the connection or from what a trusted proxy says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from machine.errors import SettingsError
+
+UNKNOWN: Final = "unknown"
+"""The address of a peer that has none, such as one on a Unix socket."""
+
+_FORWARDED_FOR: Final = re.compile(r"(?:^|;)\s*for=(\"[^\"]*\"|[^;\s\"]*)\s*(?=;|$)", re.IGNORECASE)
+_V6_PREFIX: Final = 64
+
+
+class Addresses:
+    """Finds client addresses. ``trusted`` are the proxies (addresses or CIDR networks) whose word counts.
+
+    ``header`` is the one header those proxies write, in lower case: ``x-forwarded-for`` or ``forwarded`` (RFC 7239). Only one,
+    because what a proxy does not write it passes on as the client sent it (ASVS 4.1.3).
+
+    Raises:
+        SettingsError: one of ``trusted`` is no network.
+    """
+
+    def __init__(self, trusted: Sequence[str], header: str) -> None:
+        self._header = header.encode()
+        self._trusted: list[IPv4Network | IPv6Network] = []
+        for text in trusted:
+            try:
+                self._trusted.append(ip_network(text, strict=False))
+            except ValueError:
+                raise SettingsError(f"trusted_proxies: {text} is no address and no network") from None
+
+    def client(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        """The client's address: that of ``peer``, or, behind trusted proxies, the last one that is not a trusted proxy's.
+
+        The header is read from the right: each proxy appends whom it heard from, so what stands further left than the first
+        untrusted hop was written by that hop, and may say anything.
+        """
+        client = _canonical(peer or "") or UNKNOWN
+        if not self._trusted or not self.trusts(client):
+            return client
+        line = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
+        for hop in reversed(line.split(",") if line else []):
+            found = _canonical(_forwarded_for(hop) if self._header == b"forwarded" else hop)
+            if found is None:
+                break
+            client = found
+            if not self.trusts(client):
+                break
+        return client
+
+    def trusts(self, address: str) -> bool:
+        """Whether ``address`` is a trusted proxy's."""
+        if not self._trusted or address == UNKNOWN:
+            return False
+        parsed = ip_address(address)
+        return any(parsed in network for network in self._trusted)
+
+
+def limit_key(address: str) -> str:
+    """What ``address`` is limited by: an IPv6 client by its /64, of which it can use any address it likes (RFC 6177)."""
+    if ":" not in address:
+        return address
+    return str(IPv6Network((address, _V6_PREFIX), strict=False))
+
+
+def _canonical(text: str) -> str | None:
+    """``text`` as an address, without port, brackets and zone; an IPv4 address mapped into IPv6 is the IPv4 one."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        parsed = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return str(parsed)
+
+
+def _forwarded_for(element: str) -> str:
+    match = _FORWARDED_FOR.search(element.strip())
+    return match[1] if match else ""

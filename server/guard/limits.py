@@ -1,0 +1,129 @@
+"""How much one address and one account may ask for, apart from failed logins (:mod:`server.guard.logins`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal, TypeAlias
+
+import structlog
+
+from machine.errors import InterlockError, RateLimited
+from machine.limits import Charge, Limiter, parse_rate
+from server.clock import Clock
+from server.guard.addresses import limit_key
+from server.settings import Settings
+
+Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "handshake", "password"]
+"""What is asked for; each kind is counted by itself."""
+
+_log = structlog.get_logger("interlock.traffic")
+
+_MS_PER_S: Final = 1_000
+_QUIET_MS: Final = 1_000
+
+
+class Gate:
+    """One limiter, the clock, and a log that a flood does not flood: at most one line a second."""
+
+    def __init__(self, kind: str, by: str, rate: str, clock: Clock, salt: bytes) -> None:
+        self._kind = kind
+        self._by = by
+        self._clock = clock
+        self._limiter = Limiter(parse_rate(rate), salt=salt)
+        self._refused = 0
+        self._logged_at_ms = -_QUIET_MS
+
+    def wait_ms(self, key: str) -> int:
+        """How long ``key`` has to wait; 0 when it is free."""
+        return self._limiter.wait_ms(key, self._clock.now_ms())
+
+    def take(self, key: str) -> Charge:
+        """Count one of ``key``.
+
+        Raises:
+            RateLimited: its limit is used up; nothing was counted.
+        """
+        now_ms = self._clock.now_ms()
+        wait_ms = self._limiter.wait_ms(key, now_ms)
+        if wait_ms:
+            self.refuse(wait_ms)
+        return self._limiter.take(key, now_ms)
+
+    def give_back(self, charge: Charge) -> None:
+        """What was taken did not count."""
+        self._limiter.give_back(charge)
+
+    def refuse(self, wait_ms: int) -> None:
+        """Refuse, and say so in the log (ASVS 16.3.3), with how many were refused since the last line.
+
+        Raises:
+            RateLimited: always.
+        """
+        self._refused += 1
+        now_ms = self._clock.now_ms()
+        if now_ms - self._logged_at_ms >= _QUIET_MS:
+            _log.warning("traffic.limited", kind=self._kind, by=self._by, refused=self._refused)
+            self._refused, self._logged_at_ms = 0, now_ms
+        raise RateLimited(-(-wait_ms // _MS_PER_S))
+
+
+class Limits:
+    """The limits by address and by account."""
+
+    def __init__(self, settings: Settings, clock: Clock, salt: bytes) -> None:
+        def by_address(kind: Kind, rate: str = settings.limit_address) -> Gate:
+            return Gate(kind, "address", rate, clock, salt)
+
+        def by_account(kind: Kind) -> Gate:
+            return Gate(kind, "account", settings.limit_account, clock, salt)
+
+        self._by_address: dict[Kind, Gate] = {
+            "begin": by_address("begin", settings.limit_begin),
+            "register": by_address("register", settings.limit_register),
+            "refresh": by_address("refresh"),
+            "ticket": by_address("ticket"),
+            "handshake": by_address("handshake"),
+            "password": by_address("password"),
+        }
+        self._by_account: dict[Kind, Gate] = {
+            "login": by_account("login"),
+            "refresh": by_account("refresh"),
+            "ticket": by_account("ticket"),
+            "handshake": by_account("handshake"),
+        }
+        self._wrong_passwords = Gate("password", "session", settings.limit_password, clock, salt)
+
+    def of_address(self, kind: Kind, address: str) -> None:
+        """Count a request of ``kind`` from ``address``.
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        self._by_address[kind].take(limit_key(address))
+
+    def of_account(self, kind: Kind, subject: str) -> None:
+        """Count a request of ``kind`` for the account ``subject`` (or, for an anonymous session, that session's id).
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        self._by_account[kind].take(subject)
+
+    @contextmanager
+    def wrong_passwords(self, session_id: str, wrong: type[InterlockError]) -> Iterator[None]:
+        """Count what fails as ``wrong`` for the session that asks. By session: a stolen one must not block the owner's.
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        charge = self._wrong_passwords.take(session_id)
+        try:
+            yield
+        except wrong:
+            raise
+        except BaseException:
+            self._wrong_passwords.give_back(charge)
+            raise
+        else:
+            self._wrong_passwords.give_back(charge)

@@ -1,0 +1,168 @@
+"""Credential stuffing against a real server, from one address and from many; the owner gets in all the while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support.client import PASSWORD, new_email
+from tests.support.running import scenario
+from tests.support.server import ServerProcess, running_server
+from tests.support.stored import stored
+
+PER_ADDRESS, PER_CLIENT, PER_ACCOUNT = 20, 5, 30
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Behind a proxy that says who the client is, with limits as they are shipped, only lower."""
+    with running_server(
+        tmp_path_factory.mktemp("stuffing") / "data",
+        trusted_proxies="127.0.0.1",
+        limit_login_address=f"{PER_ADDRESS}/1h",
+        limit_login_client=f"{PER_CLIENT}/1h",
+        limit_login_account=f"{PER_ACCOUNT}/1h",
+        log_json=True,
+    ) as process:
+        yield process
+
+
+class Attack:
+    """Whoever sends what they like, each request from the address it says."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
+        self.http = httpx.AsyncClient(base_url=server.url, timeout=60)
+
+    async def log_in(
+        self, email: str, password: str, address: str, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return await self.http.post(
+            "/api/auth/login",
+            json={"email": email, "password": password},
+            headers={"X-Forwarded-For": address, **(headers or {})},
+        )
+
+    async def account(self) -> str:
+        email = new_email()
+        body = {"email": email, "password": PASSWORD}
+        (await self.http.post("/api/auth/register", json=body)).raise_for_status()
+        return email
+
+    async def flood(self, tries: Iterator[tuple[str, str, str]]) -> Counter[int]:
+        """All of ``tries`` (account, password, address), sixteen at a time; how often each status was answered."""
+        statuses: Counter[int] = Counter()
+
+        async def work() -> None:
+            for email, password, address in tries:
+                statuses[(await self.log_in(email, password, address)).status_code] += 1
+
+        await asyncio.gather(*(work() for _ in range(16)))
+        return statuses
+
+
+def leaked(number: int) -> str:
+    return f"a leaked password, number {number}"
+
+
+@pytest.mark.asvs("6.3.1", "2.4.1")
+@scenario()
+async def test_from_one_address(server: ServerProcess) -> None:
+    """A list of leaked pairs, one of them right, tried from one address: after a few the rest is not even looked at."""
+    attack = Attack(server)
+    async with attack.http:
+        victim = await attack.account()
+        pairs = [(f"user{number}@leaked.example", leaked(number), "198.51.100.1") for number in range(300)]
+        statuses = await attack.flood(iter(pairs))
+        assert statuses == {401: PER_ADDRESS, 429: 300 - PER_ADDRESS}
+        before = stored(server.data)
+        assert (await attack.log_in(victim, PASSWORD, "198.51.100.1")).status_code == 429, "nor is the right one"
+        assert stored(server.data) == before, "failures leave nothing in the log of sessions"
+        assert (await attack.log_in(victim, PASSWORD, "192.0.2.10")).status_code == 200, "others are not concerned"
+
+
+@pytest.mark.asvs("6.1.1", "6.3.1", "2.4.1")
+@scenario()
+async def test_from_many_addresses_at_one_account(server: ServerProcess) -> None:
+    """Few passwords of a distributed attack are looked at; the owner is not locked out, before, during or after it."""
+    attack = Attack(server)
+    async with attack.http:
+        victim = await attack.account()
+        home, office = "192.0.2.20", "203.0.113.5"
+        answer = await attack.log_in(victim, PASSWORD, home, {"Origin": server.url})
+        cookies = [line.partition(";")[0] for line in answer.headers.get_list("set-cookie")]
+        (device,) = [cookie for cookie in cookies if cookie.startswith("__Host-interlock-device=")]
+
+        tries = ((victim, leaked(n), f"198.51.{100 + n // 250}.{n % 250}") for n in range(600))
+        flood = asyncio.create_task(attack.flood(tries))
+        during = []
+        while not flood.done():
+            during.append((await attack.log_in(victim, PASSWORD, home)).status_code)
+            during.append((await attack.log_in(victim, PASSWORD, office, {"Cookie": device})).status_code)
+        assert set(during) == {200}
+        assert await flood == {401: PER_ACCOUNT, 429: 600 - PER_ACCOUNT}
+
+        assert (await attack.log_in(victim, PASSWORD, "198.51.103.1")).status_code == 429, "strangers wait"
+        assert (await attack.log_in(victim, PASSWORD, home)).status_code == 200, "an address that succeeded before"
+        assert (await attack.log_in(victim, PASSWORD, office, {"Cookie": device})).status_code == 200, "a known device"
+
+
+@pytest.mark.asvs("6.1.1")
+@scenario()
+async def test_from_the_owners_own_address(server: ServerProcess) -> None:
+    """An attacker in the same house uses up what that address has; the owner's browser still gets in."""
+    attack = Attack(server)
+    async with attack.http:
+        victim = await attack.account()
+        house = "192.0.2.30"
+        answer = await attack.log_in(victim, PASSWORD, house, {"Origin": server.url})
+        device = answer.headers.get_list("set-cookie")[1].partition(";")[0]
+        statuses = await attack.flood((victim, leaked(number), house) for number in range(100))
+        assert statuses == {401: PER_CLIENT, 429: 100 - PER_CLIENT}
+        assert (await attack.log_in(victim, PASSWORD, house)).status_code == 429
+        assert (await attack.log_in(victim, PASSWORD, house, {"Cookie": device})).status_code == 200
+
+
+@scenario()
+async def test_one_ipv6_network_is_one_address(server: ServerProcess) -> None:
+    attack = Attack(server)
+    async with attack.http:
+        tries = ((f"user{n}@v6.example", leaked(n), f"2001:db8:1:1::{n:x}") for n in range(1, 101))
+        assert (await attack.flood(tries))[401] == PER_ADDRESS
+
+
+@pytest.mark.asvs("6.3.8")
+@scenario()
+async def test_the_limits_do_not_tell_who_has_an_account(server: ServerProcess) -> None:
+    attack = Attack(server)
+    async with attack.http:
+        answers = {}
+        for name, email in (("known", await attack.account()), ("unknown", new_email())):
+            tries = [await attack.log_in(email, leaked(n), f"203.0.113.{100 + n % 40}") for n in range(PER_ACCOUNT + 5)]
+            answers[name] = [(each.status_code, {**each.json(), "detail": ""}) for each in tries]
+        # The addresses have failed a second time by then, and still have tries left.
+        assert answers["known"] == answers["unknown"]
+        assert [status for status, _ in answers["known"]].count(429) == 5
+
+
+@pytest.mark.asvs("16.3.1", "16.2.5")
+@scenario()
+async def test_what_failed_is_in_the_log_without_address_of_an_account_and_without_password(
+    server: ServerProcess,
+) -> None:
+    attack = Attack(server)
+    async with attack.http:
+        victim = await attack.account()
+        assert (await attack.log_in(victim, "Kanarienvogel-4711", "192.0.2.40")).status_code == 401
+        assert (await attack.log_in(victim.upper(), "Kanarienvogel-4711", "192.0.2.41")).status_code == 401
+    log = server.log_path.read_text()
+    assert "Kanarienvogel" not in log
+    assert victim not in log.lower()
+    lines = [line for line in log.splitlines() if '"login.refused"' in line and '"192.0.2.4' in line]
+    names = {line.partition('"account": "')[2].partition('"')[0] for line in lines}
+    assert len(lines) == 2
+    assert len(names) == 1, "the same account by the same name"

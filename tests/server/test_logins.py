@@ -1,0 +1,202 @@
+"""Failed logins are slowed down by where they come from, and nobody else's failures are the owner's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from machine.errors import CredentialInvalid, Overloaded, RateLimited
+from server.guard.logins import DEVICE_LIFE_S, Client, Logins
+from server.settings import Settings
+from tests.support.clock import HandClock
+
+EMAIL = "ada@example.org"
+HOME = Client("192.0.2.1")
+SECRET = b"s" * 32
+
+
+def logins(clock: HandClock | None = None, **limits: str) -> Logins:
+    defaults = {"limit_login_address": "6/10m", "limit_login_client": "3/15m", "limit_login_account": "5/1h"}
+    return Logins(Settings(**{**defaults, **limits}), clock or HandClock(), SECRET, b"salt")  # type: ignore[arg-type]  # all are text
+
+
+def fails(guard: Logins, client: Client, email: str = EMAIL) -> bool:
+    """Whether a wrong password was looked at (True) or refused unseen."""
+    try:
+        with guard.trial(email, client):
+            raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # what a wrong password does in there
+    except CredentialInvalid:
+        return True
+    except RateLimited:
+        return False
+
+
+def succeeds(guard: Logins, client: Client, email: str = EMAIL) -> bool:
+    try:
+        with guard.trial(email, client):
+            return True
+    except RateLimited:
+        return False
+
+
+def count(attempt: Callable[[], bool]) -> int:
+    """How often in a row it is looked at."""
+    tries = 0
+    while attempt():
+        tries += 1
+        assert tries < 1000
+    return tries
+
+
+def stranger(number: int) -> Client:
+    return Client(f"198.51.100.{number}")
+
+
+@pytest.mark.asvs("6.3.1")
+def test_wrong_passwords_for_one_account_from_one_address_are_few() -> None:
+    clock = HandClock()
+    guard = logins(clock)
+    assert count(lambda: fails(guard, HOME)) == 3
+    assert not succeeds(guard, HOME), "nor is a right one looked at: who guesses can't see it"
+    with pytest.raises(RateLimited) as refused, guard.trial(EMAIL, HOME):
+        raise AssertionError
+    clock.advance(refused.value.retry_after_s * 1000)
+    assert succeeds(guard, HOME)
+
+
+@pytest.mark.asvs("6.3.1")
+def test_wrong_passwords_for_many_accounts_from_one_address_are_few() -> None:
+    guard = logins()
+    numbers = iter(range(1000))
+    assert count(lambda: fails(guard, HOME, f"user{next(numbers)}@example.org")) == 6
+    assert fails(guard, stranger(1), "user7@example.org")
+
+
+@pytest.mark.asvs("6.3.1")
+def test_wrong_passwords_for_one_account_from_many_addresses_are_few() -> None:
+    guard = logins()
+    numbers = iter(range(1000))
+    assert count(lambda: fails(guard, stranger(next(numbers)))) == 5
+    assert fails(guard, stranger(200), "bob@example.org")
+
+
+def test_every_spelling_of_an_address_counts_as_the_one_account_it_opens() -> None:
+    guard = logins()
+    spellings = iter([EMAIL, "ADA@example.org", " Ada@Example.ORG ", "ada@EXAMPLE.org"])
+    assert count(lambda: fails(guard, HOME, next(spellings))) == 3
+
+
+@pytest.mark.asvs("6.1.1")
+def test_strangers_who_use_up_what_strangers_have_do_not_lock_the_owner_out() -> None:
+    guard = logins()
+    device = Client("203.0.113.77", guard.device(EMAIL))
+    assert succeeds(guard, HOME)
+    numbers = iter(range(1000))
+    count(lambda: fails(guard, stranger(next(numbers))))
+    assert not succeeds(guard, stranger(201)), "a place the account does not know"
+    assert succeeds(guard, HOME), "an address it logged in from"
+    assert succeeds(guard, device), "a device it logged in on, at whatever address"
+
+
+@pytest.mark.asvs("6.1.1")
+def test_an_attacker_behind_the_same_address_does_not_lock_the_owners_device_out() -> None:
+    guard = logins()
+    assert succeeds(guard, HOME)
+    device = Client(HOME.address, guard.device(EMAIL))
+    assert count(lambda: fails(guard, HOME)) == 3
+    assert not succeeds(guard, HOME)
+    assert succeeds(guard, device)
+
+
+def test_a_known_address_is_not_shut_by_what_it_tries_at_other_accounts() -> None:
+    guard = logins()
+    assert succeeds(guard, HOME)
+    numbers = iter(range(1000))
+    count(lambda: fails(guard, HOME, f"user{next(numbers)}@example.org"))
+    assert succeeds(guard, HOME)
+
+
+def test_a_device_that_fails_too_often_is_a_stranger() -> None:
+    guard = logins()
+    device = Client("203.0.113.77", guard.device(EMAIL))
+    assert count(lambda: fails(guard, device)) == 3 + 3, "what the device has, and then what its address has"
+
+
+def test_a_device_cookie_is_of_one_account_one_server_and_some_months() -> None:
+    clock = HandClock()
+    guard = logins(clock)
+    good = guard.device(EMAIL)
+    bob, foreign = guard.device("bob@example.org"), Logins(Settings(), clock, b"x" * 32, b"salt").device(EMAIL)
+    issued, nonce, mac = good.split(".")
+    later = f"{int(issued) + 1}.{nonce}.{mac}"
+    for number, cookie in enumerate((bob, foreign, later, "garbage", "", f"{good}\n", f"{issued}.{nonce}.{'A' * 43}")):
+        with guard.trial(EMAIL, Client(f"198.51.100.{number}", cookie)) as trial:
+            assert not trial.known
+    with guard.trial("ADA@example.org", Client("203.0.113.78", good)) as trial:
+        assert trial.known
+    clock.advance(DEVICE_LIFE_S * 1000)
+    with guard.trial(EMAIL, Client("203.0.113.79", good)) as trial:
+        assert not trial.known
+
+
+def test_a_device_cookie_outlives_the_process() -> None:
+    clock = HandClock()
+    cookie = logins(clock).device(EMAIL)
+    with logins(clock).trial(EMAIL, Client("203.0.113.77", cookie)) as trial:
+        assert trial.known
+
+
+def test_what_was_not_looked_at_does_not_count() -> None:
+    guard = logins()
+    for _ in range(20):
+        with pytest.raises(Overloaded), guard.trial(EMAIL, HOME):
+            raise Overloaded
+    for _ in range(20):
+        with pytest.raises(asyncio.CancelledError), guard.trial(EMAIL, HOME):
+            raise asyncio.CancelledError
+    assert count(lambda: fails(guard, HOME)) == 3
+
+
+def test_parallel_tries_cannot_overtake_the_count() -> None:
+    guard = logins()
+    open_trials = [guard.trial(EMAIL, HOME) for _ in range(3)]
+    for trial in open_trials:
+        trial.__enter__()
+    assert not fails(guard, HOME)
+    for trial in open_trials:
+        trial.__exit__(None, None, None)
+    assert fails(guard, HOME), "those succeeded, and never counted"
+
+
+def test_an_account_remembers_some_addresses_and_the_server_some_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = logins(limit_login_account="1/1h")
+    for number in range(9):
+        assert succeeds(guard, stranger(number))
+    assert fails(guard, stranger(100))
+    assert not succeeds(guard, stranger(0)), "the oldest is forgotten"
+    assert succeeds(guard, stranger(1))
+    monkeypatch.setattr("server.guard.logins._ACCOUNTS", 1)
+    assert succeeds(guard, HOME, "bob@example.org")
+    assert not succeeds(guard, stranger(2)), "one account too many"
+
+
+@pytest.mark.asvs("16.3.1", "16.3.3", "16.2.5")
+def test_failures_are_logged_by_a_name_that_is_no_address_and_refusals_once_a_second() -> None:
+    clock = HandClock()
+    guard = logins(clock)
+    with capture_logs() as lines:
+        for _ in range(10):
+            fails(guard, HOME)
+        clock.advance(1_000)
+        fails(guard, HOME)
+    failed = [line for line in lines if line["event"] == "login.refused"]
+    assert len(failed) == 3
+    assert {(line["account"], line["address"], line["known"]) for line in failed} == {
+        (guard.log_name(EMAIL), "192.0.2.1", False)
+    }
+    assert "ada" not in str(lines)
+    limited = [line for line in lines if line["event"] == "traffic.limited"]
+    assert [(line["by"], line["refused"]) for line in limited] == [("client", 1), ("client", 7)]

@@ -1,0 +1,196 @@
+"""Caps on live connections, by session and by account: refuse one more, or displace the oldest."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine.commands import Disconnect
+from machine.session import Session
+from server.experience.room import make_room, record_connect
+from server.runtime.connections import Held, Port
+from server.runtime.sessions import Outcome, commands
+from tests.support.asynchronous import asynchronous
+from tests.support.client import Client, closed, hello, logged_in
+from tests.support.running import eventually
+from tests.support.server import running_server
+from tests.support.wire import Wire, events, log_in, services_in
+
+
+async def history(client: Client) -> list[dict[str, Any]]:
+    answer = await client.request("GET", "/api/session/transitions?limit=1000")
+    rows: list[dict[str, Any]] = answer.raise_for_status().json()
+    return rows
+
+
+async def another_session(client: Client) -> Client:
+    other = client.sibling()
+    (await other.log_in(client.email)).raise_for_status()
+    return other
+
+
+@asynchronous
+async def test_one_more_than_an_account_may_hold_is_refused(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", connections_per_account=2) as server:
+        async with await logged_in(server.url) as client:
+            other = await another_session(client)
+            async with client.connect() as first, other.connect() as second:
+                await hello(first)
+                await hello(second)
+                for one in (client, other):
+                    async with one.connect() as third:
+                        assert await closed(third) == (4429, "too many connections")
+                stranger = await logged_in(server.url, client.http)
+                async with stranger.connect() as socket:
+                    await hello(socket)
+                await second.close()
+                await eventually(lambda: held(other, 0))
+                async with client.connect() as third:
+                    await hello(third)
+
+
+async def held(client: Client, count: int) -> bool:
+    return int((await client.session())["connections"]) == count
+
+
+@asynchronous
+async def test_the_oldest_of_a_session_is_displaced_in_one_batch_and_its_end_recorded_once(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", connections_per_session=2, connections_policy="displace") as server:
+        async with await logged_in(server.url) as client, client.connect() as first, client.connect() as second:
+            oldest = (await hello(first))["connection_id"]
+            await hello(second)
+            async with client.connect() as third:
+                newest = (await hello(third))["connection_id"]
+                assert await closed(first) == (4409, "displaced by another connection")
+                assert await held(client, 2)
+                rows = await history(client)
+                assert [row["event"] for row in rows[-2:]] == ["disconnect", "connect"]
+                assert rows[-2]["data"] == {"connection_id": oldest, "code": 4409}
+                assert rows[-1]["data"]["connection_id"] == newest
+                assert rows[-2]["at"] == rows[-1]["at"], "decided together"
+            await eventually(lambda: held(client, 1))
+            ends = [row["data"]["connection_id"] for row in await history(client) if row["event"] == "disconnect"]
+            assert sorted(ends) == sorted([oldest, newest])
+
+
+@asynchronous
+async def test_a_session_that_may_hold_one_is_taken_over(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", connections_per_session=1, connections_policy="displace") as server:
+        async with await logged_in(server.url) as client, client.connect() as first, client.connect() as second:
+            await hello(first)
+            await hello(second)
+            assert (await closed(first))[0] == 4409
+            assert [row["event"] for row in await history(client)][-3:] == ["connect", "disconnect", "connect"]
+            assert (await client.session())["state"] == "connected"
+
+
+@asynchronous
+async def test_the_oldest_of_an_account_is_displaced_whichever_session_it_is_of(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", connections_per_account=2, connections_policy="displace") as server:
+        async with await logged_in(server.url) as client:
+            other = await another_session(client)
+            async with client.connect() as first, other.connect() as second, other.connect() as third:
+                await hello(first)
+                await hello(second)
+                await hello(third)
+                assert (await closed(first))[0] == 4409
+                assert await held(client, 0)
+                assert await held(other, 2)
+                async with client.connect() as fourth:
+                    await hello(fourth)
+                    assert (await closed(second))[0] == 4409
+
+
+@asynchronous
+async def test_many_arriving_at_once_leave_as_many_as_there_may_be(tmp_path: Path) -> None:
+    with running_server(
+        tmp_path / "data", connections_per_session=3, connections_per_account=4, connections_policy="displace"
+    ) as server:
+        async with await logged_in(server.url) as client:
+            clients = [client, await another_session(client)]
+            sockets = await asyncio.gather(*(clients[number % 2].connect() for number in range(24)))
+
+            async def open_ones() -> bool:
+                return 0 < sum([int((await each.session())["connections"]) for each in clients]) <= 4
+
+            readers = [asyncio.create_task(closed(socket)) for socket in sockets]
+            await eventually(open_ones)
+            await asyncio.gather(*(socket.close() for socket in sockets))
+            codes = [(await reader)[0] for reader in readers]
+            assert set(codes) <= {1000, 4409, 4429}
+            for each in clients:
+                await eventually(functools.partial(held, each, 0))
+                rows = await history(each)
+                opened = [row["data"]["connection_id"] for row in rows if row["event"] == "connect"]
+                ended = [row["data"]["connection_id"] for row in rows if row["event"] == "disconnect"]
+                assert sorted(opened) == sorted(ended), "each end once"
+
+
+@asynchronous
+async def test_the_oldest_of_an_account_that_leaves_by_itself_meanwhile_is_no_obstacle(tmp_path: Path) -> None:
+    async with services_in(tmp_path, connections_per_account=1, connections_policy="displace") as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await eventually(lambda: "hello" in wire.said)
+        held_one = (await services.sessions.load(session.session_id)).connections[0].connection_id
+        wire.leave()
+        await running
+        # As if its socket were still saying goodbye.
+        services.connections._of_account["ada"] = {held_one: Held(session.session_id, held_one)}
+        await make_room(services, "ada")
+        assert (await events(services, session))[-2:] == ["connect", "disconnect"]
+
+
+@asynchronous
+async def test_nor_is_the_oldest_of_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with services_in(tmp_path, connections_per_session=1, connections_policy="displace") as services:
+        session, _ = await log_in(services)
+        await record_connect(services, session, "con_1")
+        load, left = services.sessions.load, list[Outcome]()
+
+        async def load_and_leave(session_id: str) -> Session:
+            now = await load(session_id)
+            if not left:
+                left.append(await services.sessions.submit(session_id, *commands("server", Disconnect("con_1", 1000))))
+            return now
+
+        monkeypatch.setattr(services.sessions, "load", load_and_leave)
+        await record_connect(services, session, "con_2")
+        assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
+
+
+@asynchronous
+async def test_one_that_was_displaced_before_it_was_registered_hears_so(tmp_path: Path) -> None:
+    async with services_in(tmp_path, connections_per_session=1, connections_policy="displace") as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        register, load, late = services.connections.register, services.sessions.load, list[tuple[str, str, Port, str]]()
+
+        async def displaced_meanwhile(session_id: str) -> Session:
+            if late:
+                arguments = late.pop()
+                await record_connect(services, session, "con_2")
+                register(*arguments)
+            return await load(session_id)
+
+        services.connections.register = lambda *arguments: late.append(arguments)  # type: ignore[method-assign]  # too late
+        services.sessions.load = displaced_meanwhile  # type: ignore[method-assign]  # where the socket looks again
+        await wire.run()
+        assert wire.said == ["accept", "close 4409 displaced by another connection"]
+        assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
+
+
+@asynchronous
+async def test_with_only_arriving_ones_there_is_nobody_to_displace(tmp_path: Path) -> None:
+    async with services_in(tmp_path, connections_per_account=1, connections_policy="displace") as services:
+        _, token = await log_in(services)
+        with services.connections.arriving("ada"):
+            wire = Wire(services, token)
+            await wire.run()
+            assert wire.said == ["accept", "close 4429 too many connections"]
+        assert services.connections.of_account("ada") == 0
