@@ -14,7 +14,7 @@ from litestar import Litestar
 from machine.closing import Close
 from machine.errors import SettingsError
 from server.app import app_over, open_services
-from server.experience.protocol import WebSocketProtocol
+from server.experience.protocol import HttpProtocol, WebSocketProtocol
 from server.experience.socket import MESSAGE_BYTES
 from server.services import Services
 from server.settings import Settings
@@ -73,7 +73,7 @@ def uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws=WebSocketProtocol,
         ws_max_size=MESSAGE_BYTES,
         ws_ping_interval=settings.ping_interval_s,

@@ -6,6 +6,7 @@ import msgspec
 
 from server.clock import Clock
 from server.guard.accounts import Accounts
+from server.guard.identities import Identities
 from server.guard.keys import Keys
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
@@ -23,6 +24,7 @@ class Services(msgspec.Struct):
     sessions: Sessions
     connections: Connections
     accounts: Accounts
+    identities: Identities
     tickets: Tickets
     tokens: Tokens
     keys: Keys

@@ -1,4 +1,8 @@
-"""uvicorn's WebSocket protocol with the two things ASGI has no message for: our own heartbeat code, and cutting a socket.
+"""uvicorn's protocols.
+
+HTTP, with the headers of every answer also on the one that uvicorn gives itself.
+
+WebSocket, with the two things ASGI has no message for: our own heartbeat code, and cutting a socket.
 
 A peer that answers no ping is closed with 4504 instead of uvicorn's 1011. A peer that does not read would hold ``close`` up
 for as long as it likes: ``scope["extensions"]["interlock.abort"]`` drops the TCP connection at once.
@@ -9,13 +13,33 @@ from __future__ import annotations
 from typing import Final
 
 from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from machine.closing import Close
+from server.experience.headers import NO_STORE, SECURITY
 
 ABORT: Final = "interlock.abort"
 _ABNORMAL: Final = 1006
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One HTTP connection below ASGI."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; the application never hears of it."""
+        body = msg.encode("ascii")
+        headers = [
+            *SECURITY,
+            NO_STORE,
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%s\r\n%s" % (lines, body))
+        self.transport.close()
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
