@@ -142,6 +142,7 @@ OTHER_TYPES = [
 ]
 
 
+@pytest.mark.asvs("3.5.2")
 @pytest.mark.parametrize("content_type", OTHER_TYPES)
 @pytest.mark.parametrize(("path", "who"), BODY_ENDPOINTS, ids=[path for path, _ in BODY_ENDPOINTS])
 def test_a_body_that_does_not_say_it_is_json(
@@ -186,12 +187,14 @@ ALLOWED = {
     "/api/auth/password": {"POST"},
     "/api/sessions": {"GET", "DELETE"},
     "/api/sessions/0": {"DELETE"},
+    "/api/forward-auth": {"GET"},
     "/.well-known/jwks.json": {"GET"},
     "/health/live": {"GET"},
     "/health/ready": {"GET"},
 }
 
 
+@pytest.mark.asvs("4.1.4", "13.4.4")
 @pytest.mark.parametrize("path", ALLOWED)
 def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, caller: Caller, path: str) -> None:
     before = stored(server.data)
@@ -250,6 +253,7 @@ AUTHENTICATED = [
     ("GET", "/api/sessions"),
     ("DELETE", "/api/sessions/0"),
     ("DELETE", "/api/sessions"),
+    ("GET", "/api/forward-auth"),
 ]
 
 BAD_AUTHORIZATIONS = {

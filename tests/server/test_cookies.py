@@ -67,6 +67,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["type"].rpartition(":")[2]
 
 
+@pytest.mark.asvs("3.3.1", "3.3.2", "3.3.3", "3.3.4", "3.3.5")
 def test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_else(page: Page) -> None:
     for answer in (page.post("/api/session"), page.log_in(), page.post("/api/auth/refresh")):
         answer.raise_for_status()
@@ -75,6 +76,7 @@ def test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_e
         assert morsel.value.startswith(answer.json()["session_id"])
         assert morsel.value not in answer.text
         assert (morsel["path"], morsel["domain"]) == ("/", "")
+        assert len(NAME) + len(morsel.value) <= 4096
         assert morsel["secure"]
         assert morsel["httponly"]
         assert morsel["samesite"].lower() == "strict"
@@ -137,6 +139,7 @@ def test_logout_by_cookie_ends_the_session_and_clears_the_cookie(page: Page) -> 
     assert problem(page.post("/api/auth/logout")) == (401, "credential-missing")
 
 
+@pytest.mark.asvs("3.5.1")
 @pytest.mark.parametrize(
     "path",
     [
@@ -177,6 +180,7 @@ def test_a_foreign_page_may_not_refresh_with_a_token_it_got_hold_of(page: Page, 
     assert stored(server.data) == before
 
 
+@pytest.mark.asvs("3.5.1", "3.5.3")
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_page_without_an_origin_is_told_by_its_site(server: ServerProcess, site: str) -> None:
     answer = httpx.post(f"{server.url}/api/session", headers={"sec-fetch-site": site})
@@ -194,6 +198,7 @@ def test_without_a_page_the_cookie_is_no_credential(page: Page) -> None:
     assert problem(answer) == (401, "credential-missing")
 
 
+@pytest.mark.asvs("4.4.2")
 @asynchronous
 async def test_a_page_opens_a_socket_with_its_cookie(server: ServerProcess) -> None:
     page = Page(server.url)
