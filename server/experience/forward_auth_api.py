@@ -15,7 +15,7 @@ from litestar import Litestar
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from machine.errors import CredentialInvalid, CredentialMissing, InterlockError, NotAuthenticated, TokenExpired
-from machine.session import Session, Standing, rotation_standing, touch_due, touch_due_at_ms
+from machine.session import Session, Standing, rotation_standing, touch_due_at_ms
 from server.experience.credentials import COOKIE_NAME, bearer, prove_access_token, prove_refresh_token
 from server.experience.headers import NO_STORE, SECURITY, RawHeaders
 from server.experience.openapi import FORWARD_AUTH
@@ -52,7 +52,8 @@ class ForwardAuth:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._passes: dict[str, Pass] = {}
+        self._by_session: dict[str, Pass] = {}
+        self._by_cookie: dict[str, Pass] = {}
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Say whether the request may pass, and as whom: 200 with the identity headers, or a problem and no identity.
@@ -87,20 +88,36 @@ class ForwardAuth:
             RequestRefused: the credential is a cookie, and another site's page sent it.
         """
         services = self._services
-        session = await _prove(services, scope)
-        now_ms = services.clock.now_ms()
-        known = self._passes.get(session.session_id)
-        if (
-            known is not None
-            # Both are replaced, never changed: the same object is the same state.
-            and known.session is session
-            and known.identity is services.identities.known(known.identity.subject)
-            and now_ms < known.until_ms
-        ):
+        token = bearer(scope)
+        if token is not None:
+            session = await _prove_token(services, token)
+            known = self._by_session.get(session.session_id)
+            if known is not None and self._holds(known, session):
+                return known.headers
+            return (await self._renew(session)).headers
+        held = _held(scope)
+        if held is None:
+            raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
+        check_sender(dict(scope["headers"]), services.settings.origins)
+        known = self._by_cookie.get(held)
+        if known is not None and self._holds(known, services.sessions.cached(known.session.session_id)):
             return known.headers
-        return await self._renew(session)
+        renewed = await self._renew(await _prove_cookie(services, held))
+        if held == services.tokens.refresh_token(renewed.session):
+            # Not the one before it, whose grace ends earlier than the answer's time.
+            _keep(self._by_cookie, held, renewed)
+        return renewed.headers
 
-    async def _renew(self, session: Session) -> RawHeaders:
+    def _holds(self, known: Pass, session: Session | None) -> bool:
+        """Whether ``known`` is still the answer, now that the session is ``session``."""
+        return (
+            # Both are replaced, never changed: the same object is the same state.
+            known.session is session
+            and known.identity is self._services.identities.known(known.identity.subject)
+            and self._services.clock.now_ms() < known.until_ms
+        )
+
+    async def _renew(self, session: Session) -> Pass:
         """Look at everything anew, note the activity, and remember the answer."""
         services = self._services
         ensure_alive(session, services.clock.now_ms())
@@ -110,18 +127,14 @@ class ForwardAuth:
         identity = await services.identities.load(session.subject)
         # Meanwhile it may have ended.
         session = await services.sessions.load(session.session_id)
-        now_ms = services.clock.now_ms()
-        ensure_alive(session, now_ms)
+        ensure_alive(session, services.clock.now_ms())
         if identity.closed:
             raise CredentialInvalid("the account is disabled")
-        headers = _headers(session, identity)
-        self._passes.pop(session.session_id, None)
-        if not touch_due(session, now_ms):
-            until_ms = min(session.deadline_ms, touch_due_at_ms(session))
-            self._passes[session.session_id] = Pass(session, identity, until_ms, headers)
-            if len(self._passes) > _LIMIT:
-                del self._passes[next(iter(self._passes))]
-        return headers
+        # Activity is to be noted again then, and what is overdue ends.
+        until_ms = min(session.deadline_ms, touch_due_at_ms(session))
+        renewed = Pass(session, identity, until_ms, _headers(session, identity))
+        _keep(self._by_session, session.session_id, renewed)
+        return renewed
 
 
 class Application(Litestar):
@@ -141,21 +154,21 @@ class Application(Litestar):
         await self._forward_auth.answer(scope, receive, send)
 
 
-async def _prove(services: Services, scope: Any) -> Session:
-    """The session of the request's bearer token, or else of its cookie."""
-    token = bearer(scope)
-    if token is not None:
-        # What is checked either way first, with nothing to wait for; whether the session lives is looked at by the caller.
-        claims = services.tokens.check_access_token(token)
-        session = services.sessions.cached(claims.sid)
-        if session is not None and session.epoch == claims.epoch:
-            return session
-        return (await prove_access_token(services, token)).session
-    held = _held(scope)
-    if held is None:
-        raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
-    check_sender(dict(scope["headers"]), services.settings.origins)
-    return await _prove_cookie(services, held)
+def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
+    passes.pop(key, None)
+    passes[key] = renewed
+    if len(passes) > _LIMIT:
+        del passes[next(iter(passes))]
+
+
+async def _prove_token(services: Services, token: str) -> Session:
+    """The session that the access token ``token`` opens. Whether it lives is looked at by the caller."""
+    # What has to be checked in any case, with nothing to wait for.
+    claims = services.tokens.check_access_token(token)
+    session = services.sessions.cached(claims.sid)
+    if session is not None and session.epoch == claims.epoch:
+        return session
+    return (await prove_access_token(services, token)).session
 
 
 def _held(scope: Any) -> str | None:

@@ -358,11 +358,12 @@ async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest
         for _ in range(2):
             for session in sessions:
                 gate.session = session
-                answer = await gate.ask(gate.bearer)
-                assert answer.headers["x-session-id"] == session.session_id
+                for credential in (gate.bearer, gate.cookie):
+                    answer = await gate.ask(credential)
+                    assert answer.headers["x-session-id"] == session.session_id
         forward_auth = app.app._forward_auth
         assert isinstance(forward_auth, ForwardAuth)
-        assert len(forward_auth._passes) == 2
+        assert (len(forward_auth._by_session), len(forward_auth._by_cookie)) == (2, 2)
 
 
 class TestIdentities(SqliteAccountsContract):
