@@ -128,6 +128,8 @@ async def test_clients_cannot_ask_what_only_the_proxy_asks(front: Front) -> None
     async with user_of(front) as client:
         for path in ("/api/forward-auth", "/api/admin/sessions"):
             assert (await client.request("GET", path)).status_code == 404
+        for path in ("/schema", "/health/ready", "/metrics", "/oauth/introspect"):
+            assert (await client.http.get(path)).status_code == 401, "not Interlock's to the outside"
 
 
 @pytest.mark.asvs("3.5.1", "3.5.3")

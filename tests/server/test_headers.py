@@ -143,6 +143,23 @@ def test_no_answer_says_what_software_gives_it(server: ServerProcess, bearer: di
         assert "x-powered-by" not in answer.headers
 
 
+@pytest.mark.asvs("4.1.2")
+def test_no_answer_redirects(server: ServerProcess, bearer: dict[str, str]) -> None:
+    """A client that asks without TLS by mistake is to notice; for people, the proxy redirects."""
+    for answer in answers(server, bearer | {"x-forwarded-proto": "http"}):
+        assert not answer.is_redirect
+        assert "location" not in answer.headers
+
+
+@pytest.mark.asvs("14.2.1")
+def test_a_token_in_the_address_opens_nothing(server: ServerProcess, bearer: dict[str, str]) -> None:
+    token = bearer["authorization"].removeprefix("Bearer ")
+    for path in ("/api/session", "/api/sessions", "/api/forward-auth"):
+        for name in ("access_token", "token", "authorization"):
+            assert httpx.get(server.url + path, params={name: token}).status_code == 401
+    assert token not in server.log_path.read_text()
+
+
 @pytest.mark.asvs("14.3.1")
 def test_logout_clears_what_pages_of_the_origin_kept(server: ServerProcess) -> None:
     page = {"origin": server.url, "sec-fetch-site": "same-origin"}
