@@ -24,10 +24,11 @@ test: packages $(STAMP)
 	@$(MAKE) --no-print-directory docs
 	@echo "all of it passed"
 
-# What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model.
-PACKAGES := curl spin gcc
+# What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
+# the tests of what stands in front of it. (They are started by the tests; no service of the system is needed.)
+PACKAGES := curl spin gcc nginx caddy chromium
 packages:
-	@for tool in $(PACKAGES); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@PATH=$$PATH:/usr/sbin; for tool in $(PACKAGES); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	test -z "$$missing" && exit; \
 	echo "installing$$missing" >&2; \
 	sudo=; test "$$(id -u)" = 0 || sudo=sudo; \

@@ -265,10 +265,15 @@ def overdue_reason(session: Session, now_ms: int) -> ExpiryReason:
     return "absolute" if now_ms >= session.absolute_deadline_ms else "idle"
 
 
-def touch_due(session: Session, now_ms: int) -> bool:
-    """A tenth of the idle timeout has passed since the idle clock started, so activity is worth recording."""
+def touch_due_at_ms(session: Session) -> int:
+    """When activity is worth recording: once a tenth of the idle timeout has passed since the idle clock started."""
     idle_timeout_ms = session.policy.idle_timeout_ms
-    return now_ms >= session.idle_deadline_ms - idle_timeout_ms + idle_timeout_ms // 10
+    return session.idle_deadline_ms - idle_timeout_ms + idle_timeout_ms // 10
+
+
+def touch_due(session: Session, now_ms: int) -> bool:
+    """Whether activity is worth recording at ``now_ms``."""
+    return now_ms >= touch_due_at_ms(session)
 
 
 class Standing(enum.Enum):

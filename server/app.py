@@ -13,11 +13,9 @@ from typing import Final
 import structlog
 from litestar import Litestar
 from litestar.datastructures import State
-from litestar.enums import HttpMethod, ScopeType
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
-from litestar.types import Message, Scope
 
 from machine.closing import Close
 from machine.errors import HeadRefused
@@ -25,16 +23,20 @@ from machine.wire import rfc3339
 from server.clock import SystemClock
 from server.experience import auth_api, exchange_api, oauth_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
+from server.experience.forward_auth_api import Application
+from server.experience.headers import hook
 from server.experience.openapi import complete
 from server.experience.problems import handle
 from server.experience.requests import JsonRequest
 from server.experience.socket import connect
+from server.experience.traffic import slow_refusals
 from server.guard.accounts import Accounts
 from server.guard.addresses import Addresses
 from server.guard.blocklist import Blocklist
 from server.guard.heads import check_head, sign_head
 from server.guard.keyring import KeyRing
 from server.guard.keys import Keys, load_public_keys
+from server.guard.known_accounts import KnownAccounts
 from server.guard.limits import Limits
 from server.guard.logins import Logins
 from server.guard.passwords import Passwords
@@ -55,16 +57,9 @@ from server.trace import open_trace
 
 _log = structlog.get_logger("interlock.server")
 
-_NO_CONTENT: Final = 204
 _BODY_LIMIT: Final = 64 * 1024
 _ORPHANS_AT_ONCE: Final = 1024
 _CLOCK_TOLERANCE_MS: Final = 5_000
-
-_HEADERS: Final = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-)
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -79,16 +74,18 @@ def create_app(settings: Settings) -> Litestar:
             app.state.services = services
             yield
 
-    return _build([lifespan], State())
+    return _build(settings, [lifespan], State())
 
 
 def app_over(services: Services) -> Litestar:
     """The ASGI application over ``services`` that the caller has opened and will close."""
-    return _build([], State({"services": services}))
+    return _build(services.settings, [], State({"services": services}))
 
 
-def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State) -> Litestar:
-    app = Litestar(
+def _build(
+    settings: Settings, lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State
+) -> Litestar:
+    app = Application(
         route_handlers=[
             *sessions_api.HANDLERS,
             *auth_api.HANDLERS,
@@ -100,7 +97,7 @@ def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]
         lifespan=lifespan,
         state=state,
         exception_handlers={Exception: handle},
-        before_send=[_add_headers],
+        before_send=[slow_refusals, hook(settings.origins)],
         request_class=JsonRequest,
         request_max_body_size=_BODY_LIMIT,
         openapi_config=_openapi(),
@@ -176,12 +173,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             max_waiting=settings.argon2_queue,
             blocklist=blocklist,
         )
+        known_accounts = KnownAccounts(surface.accounts)
         services = Services(
             settings=settings,
             clock=clock,
             sessions=sessions,
             connections=connections,
-            accounts=Accounts(surface.accounts, passwords, clock),
+            accounts=Accounts(known_accounts, passwords, clock),
+            known_accounts=known_accounts,
             tickets=Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000)),
             tokens=Tokens(
                 ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
@@ -189,7 +188,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             keys=ring.keys,
             clients=Secrets(data / "keys", "client"),
             upstream=Upstream(
-                id_tokens, surface.identities, surface.accounts, clock, register=settings.upstream_accounts == "any"
+                id_tokens, surface.identities, known_accounts, clock, register=settings.upstream_accounts == "any"
             ),
             addresses=addresses,
             limits=Limits(settings, clock, salt),
@@ -255,26 +254,6 @@ def _check_head(settings: Settings) -> bool:
             " it with `interlock verify`"
         ) from None
     return text is not None
-
-
-async def _add_headers(message: Message, scope: Scope) -> None:
-    """Give every HTTP response the headers that keep a browser from guessing, framing, storing or telling."""
-    if message["type"] == "http.response.start":
-        if any(name == b"retry-after" for name, _ in message.get("headers", ())):
-            await asyncio.sleep(scope["litestar_app"].state.services.settings.refusal_delay_s)
-        headers = [*message.get("headers", ()), *_HEADERS]
-        if not any(name == b"cache-control" for name, _ in headers):
-            headers.append((b"cache-control", b"no-store"))
-        if (
-            scope["type"] == ScopeType.HTTP
-            and scope["method"] == HttpMethod.OPTIONS
-            and message["status"] == _NO_CONTENT
-        ):
-            # Litestar answers with the methods of whichever handler of the path it met first.
-            route = next(r for r in scope["litestar_app"].routes if r.path_format == scope["path_template"])
-            headers = [(name, value) for name, value in headers if name != b"allow"]
-            headers.append((b"allow", ", ".join(sorted(route.methods)).encode()))
-        message["headers"] = headers
 
 
 def _openapi() -> OpenAPIConfig:

@@ -30,6 +30,9 @@ class SystemClock:
     def now_ms(self) -> int:
         """See :meth:`Clock.now_ms`."""
         monotonic_ns = time.monotonic_ns()
-        self._latest_ns = max(time.time_ns(), self._latest_ns + monotonic_ns - self._monotonic_ns)
+        at_least_ns = self._latest_ns + monotonic_ns - self._monotonic_ns
+        wall_ns = time.time_ns()
+        # Every request asks several times: a comparison takes a third of what max() does.
+        self._latest_ns = latest_ns = wall_ns if wall_ns > at_least_ns else at_least_ns  # noqa: FURB136  # see above
         self._monotonic_ns = monotonic_ns
-        return self._latest_ns // _NS_PER_MS
+        return latest_ns // _NS_PER_MS

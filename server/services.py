@@ -8,6 +8,7 @@ from server.clock import Clock
 from server.guard.accounts import Accounts
 from server.guard.addresses import Addresses
 from server.guard.keys import Keys
+from server.guard.known_accounts import KnownAccounts
 from server.guard.limits import Limits
 from server.guard.logins import Logins
 from server.guard.secrets import Secrets
@@ -31,6 +32,7 @@ class Services(msgspec.Struct):
     sessions: Sessions
     connections: Connections
     accounts: Accounts
+    known_accounts: KnownAccounts
     tickets: Tickets
     tokens: Tokens
     upstream: Upstream

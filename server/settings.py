@@ -21,6 +21,11 @@ from machine.limits import RATE_PATTERN
 
 HEAD_NAME: Final = "interlock.head"
 
+Origin = Annotated[
+    str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?$|^[a-z]+://\[[0-9a-f:]+\](:[0-9]{1,5})?$")
+]
+"""As a browser writes it (RFC 6454, 6.1): lower case, without a path. ``null`` and ``*`` are none: they would be anybody."""
+
 Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 RateText = Annotated[str, Meta(pattern=RATE_PATTERN)]
@@ -45,8 +50,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     )
 
     origins: Annotated[
-        tuple[str, ...],
-        _doc("Browser origins whose pages may open WebSockets and post, besides the server's own; comma-separated."),
+        tuple[Origin, ...],
+        _doc(
+            "Browser origins whose pages may open WebSockets, post, and read answers (CORS), besides the server's own;"
+            " comma-separated."
+        ),
     ] = ()
     issuer: Annotated[str, Meta(min_length=1), _doc("`iss` of access tokens.")] = "interlock"
     audience: Annotated[str, Meta(min_length=1), _doc("`aud` of access tokens.")] = "interlock"

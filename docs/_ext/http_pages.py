@@ -68,7 +68,7 @@ def calls() -> Iterator[Call]:
     schema, about = _application()
     order = [tag["name"] for tag in schema["tags"]]
     found = [
-        Call(method, path, about.get((path, method), ""), operation)
+        Call(method, path, about.get((path, method)) or operation["description"], operation)
         for path, operations in schema["paths"].items()
         for method, operation in operations.items()
         if method in _METHODS

@@ -185,7 +185,11 @@ async def log_out(
         raise CredentialMissing("send Authorization: Bearer <access token>")
     receipt = await services.sessions.end(session, "logout", session.subject or "anonymous")
     cookies = [session_cookie("", 0)] if held is not None else []
-    return Response(None, status_code=204, cookies=cookies, headers=receipt_header(receipt))
+    headers = dict(receipt_header(receipt))
+    if from_browser(request.scope):
+        # What pages of this origin kept about the one who leaves. Not "cookies": that takes those of sibling hosts, too.
+        headers["clear-site-data"] = '"cache", "storage"'
+    return Response(None, status_code=204, cookies=cookies, headers=headers)
 
 
 @post(

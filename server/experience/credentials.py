@@ -17,6 +17,7 @@ from server.services import Services
 COOKIE_NAME: Final = "__Host-interlock"
 """RFC 6265bis, 4.1.3.2: a ``__Host-`` cookie is Secure, has Path=/ and no Domain, so no sibling host can plant one."""
 
+_OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 _BEARER: Final = b"bearer "
 
 
@@ -78,11 +79,14 @@ def check_origin(scope: Any, allowed: Iterable[str]) -> None:
     """
     origin = header(scope, b"origin")
     if origin is None:
-        if header(scope, b"sec-fetch-site") in {"cross-site", "same-site"}:
+        if header(scope, b"sec-fetch-site") in _OTHER_SITES:
             raise RequestRefused(403, "another site's page may not use this")
         return
     if origin in allowed:
         return
+    if scope["type"] == "http" and header(scope, b"sec-fetch-site") in _OTHER_SITES:
+        # The browser knows better than a comparison of hosts, which takes http:// and https:// for the same.
+        raise RequestRefused(403, "another site's page may not use this")
     try:
         page_host = urlsplit(origin).netloc.lower()
     except ValueError:

@@ -15,6 +15,7 @@ import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from server.experience.headers import NO_STORE, SECURITY
 from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
 from server.guard.addresses import UNKNOWN, Addresses, limit_key
 from server.settings import Settings
@@ -130,11 +131,15 @@ class HttpProtocol(HttpToolsProtocol):
         problem, _ = problem_for(self._refusal or RequestRefused(400, "not a request of HTTP/1.1"))
         body = msgspec.json.encode(problem)
         if self._may_answer():
-            head = (
-                f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\ncache-control: no-store\r\n"
-                "x-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(STATUS_LINE[problem.status] + head.encode() + body)
+            headers = [
+                *SECURITY,
+                NO_STORE,
+                (b"content-type", MEDIA_TYPE.encode()),
+                (b"content-length", b"%d" % len(body)),
+                (b"connection", b"close"),
+            ]
+            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+            self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
         self._close()
 
     def pause_writing(self) -> None:

@@ -17,11 +17,32 @@ from litestar.openapi.spec import (
     OpenAPIResponse,
     OpenAPIType,
     Operation,
+    PathItem,
     Reference,
     RequestBody,
     Schema,
 )
 
+from machine.errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    NotAuthenticated,
+    Overloaded,
+    SessionEnded,
+    SessionNotFound,
+    TokenExpired,
+)
+from server.experience.problems import MEDIA_TYPE, responses
+
+FORWARD_AUTH: Final = "/api/forward-auth"
+_IDENTITY_HEADERS: Final = {
+    "Remote-User": ("The account.", "acc_3q2-7wAAQGmJw0m5bW9uZQ"),
+    "Remote-Groups": ("The account's groups, separated by commas.", "editors,staff"),
+    "Remote-Email": ("Empty: addresses are not proved.", ""),
+    "Remote-Name": ("Empty: no names are kept.", ""),
+    "X-Session-Id": ("The session.", "0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"),
+    "X-Session-State": ("Its state: authenticated or connected.", "connected"),
+}
 _NO_CONTENT: Final = "204"
 _DIGEST: Final = "9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a"
 
@@ -63,6 +84,7 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
 
 def complete(document: OpenAPI) -> None:
     """Add to ``document`` what is missing."""
+    (document.paths or {})[FORWARD_AUTH] = _forward_auth()
     schemas: dict[str, Any] = document.components.schemas if document.components and document.components.schemas else {}
     for operation in _operations(document):
         if isinstance(operation.request_body, RequestBody):
@@ -82,6 +104,42 @@ def complete(document: OpenAPI) -> None:
                     _illustrate(media, schemas)
                 for header in (response.headers or {}).values():
                     _complete_header(header)
+
+
+def _forward_auth() -> PathItem:
+    """The one endpoint that is none of Litestar's."""
+    kinds = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound, NotAuthenticated)
+    answers = {
+        "200": OpenAPIResponse(
+            description="The request may pass, as whom the headers say. All are there, also the empty ones.",
+            headers={
+                name: OpenAPIHeader(
+                    schema=Schema(type=OpenAPIType.STRING), description=text, required=True, example=value
+                )
+                for name, (text, value) in _IDENTITY_HEADERS.items()
+            },
+        )
+    }
+    for status, spec in responses(403, Overloaded, *kinds).items():
+        examples = {each.id or "": Example(summary=each.summary, value=each.value) for each in spec.examples or ()}
+        media = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"), examples={**examples})
+        answers[str(status)] = OpenAPIResponse(description=spec.description, content={MEDIA_TYPE: media})
+    return PathItem(
+        get=Operation(
+            operation_id="ForwardAuth",
+            tags=["standards"],
+            summary="May this request pass, and as whom?",
+            description=(
+                "For a proxy in front of applications: nginx `auth_request`, Caddy `forward_auth`, Traefik ForwardAuth. It "
+                "sends the headers of each request here, and lets the request pass when the answer is 200. The credential "
+                "is the access token, or a page's cookie: the current one, or the one before within its grace; nothing is "
+                "exchanged. With the cookie, what another site's page asks for is refused, by `Origin`, `Sec-Fetch-Site`, "
+                "`X-Forwarded-Method`, `X-Forwarded-Host` and `X-Forwarded-Proto`. It counts as activity."
+            ),
+            security=[{"bearer": []}, {"cookie": []}],
+            responses={**answers},
+        )
+    )
 
 
 def _operations(document: OpenAPI) -> Iterator[Operation]:

@@ -6,6 +6,7 @@ sent, so no secret comes back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -209,6 +210,17 @@ def logged_problem(request: Request[Any, Any, Any], error: Exception) -> tuple[P
             exc_info=None if isinstance(error, errors.InterlockError) else error,
         )
     return problem, headers
+
+
+async def send_problem(scope: Any, send: Any, error: Exception, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer ``error`` over ASGI itself, with ``more`` headers; for a WebSocket scope before any upgrade."""
+    problem, headers = problem_for(error)
+    prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    body = msgspec.json.encode(problem)
+    raw_headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode()), *more]
+    raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": f"{prefix}.start", "status": problem.status, "headers": raw_headers})
+    await send({"type": f"{prefix}.body", "body": body, "more_body": False})
 
 
 def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:

@@ -7,13 +7,15 @@ for as long as it likes: ``scope["extensions"]["interlock.abort"]`` drops the TC
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 
 from machine.closing import Close
+from server.experience.headers import NO_STORE, SECURITY
 
 ABORT: Final = "interlock.abort"
 _ABNORMAL: Final = 1006
@@ -25,6 +27,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _late_pong = b""
     on_lost: Callable[[], None] | None = None
     """Called when the TCP connection is gone."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._send_response = self.conn.send_response
+        self.conn.send_response = self._refuse  # type: ignore[method-assign]  # the one way every answer but ours goes
+
+    def _refuse(self, response: Response) -> None:
+        """Send the answer to a handshake; whoever refused it, with the headers of every answer."""
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            for name, value in [*SECURITY, NO_STORE]:
+                response.headers.setdefault(name.decode(), value.decode())
+        self._send_response(response)
 
     def handle_connect(self, event: Request) -> None:
         """Offer the abort to the application; the scope exists once the handshake was well formed."""

@@ -9,7 +9,7 @@ from litestar import Request
 from litestar.exceptions import InternalServerException
 
 from server.experience.problems import RequestRefused
-from server.guard.jose import refuse_repeated_members
+from server.guard.jose import unambiguous_json
 
 _decoder: Final = msgspec.json.Decoder()
 
@@ -44,7 +44,7 @@ class JsonRequest(Request[Any, Any, Any]):
         body = await self.body()
         try:
             value = _decoder.decode(body)
-            refuse_repeated_members(body)
+            unambiguous_json(body)
         except RecursionError:
             raise RequestRefused(400, "the JSON is nested too deeply") from None
         except ValueError:  # of which msgspec's and Unicode's errors are kinds

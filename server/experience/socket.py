@@ -6,7 +6,6 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Final
 
-import msgspec
 from litestar import asgi
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
@@ -41,7 +40,7 @@ from server.experience.credentials import (
     prove_cookie,
     prove_ticket,
 )
-from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
+from server.experience.problems import RequestRefused, send_problem
 from server.experience.protocol import ABORT
 from server.experience.room import make_room, record_connect
 from server.experience.traffic import admit
@@ -59,14 +58,14 @@ _ABNORMAL: Final = 1006
 async def connect(scope: Scope, receive: Receive, send: Send) -> None:
     """Open the live connection, or say why not."""
     if scope["type"] == ScopeType.HTTP:
-        await _refuse(scope, send, RequestRefused(426, "open this address as a WebSocket"))
+        await send_problem(scope, send, RequestRefused(426, "open this address as a WebSocket"))
         return
     services: Services = scope["litestar_app"].state.services
     await receive()
     try:
         subprotocol = _admit(services, scope)
     except InterlockError as error:
-        await _refuse(scope, send, error)
+        await send_problem(scope, send, error)
         return
     accept: WebSocketAcceptEvent = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
     connection_id = new_id("con")
@@ -82,7 +81,7 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:
         with services.connections.arriving(subject):
             receipt = await record_connect(services, proof.session, connection_id)
     except RateLimited as error:
-        await _refuse(scope, send, error)
+        await send_problem(scope, send, error)
         return
     except (InterlockError, TimeoutError) as error:
         # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
@@ -346,14 +345,3 @@ async def _accept_and_close(send: Any, accept: Any, error: Exception) -> None:
     with suppress(OSError):
         await send(accept)
         await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
-
-
-async def _refuse(scope: Any, send: Any, error: Exception) -> None:
-    """Answer ``error`` as a problem over HTTP, before any upgrade."""
-    problem, headers = problem_for(error)
-    prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-    body = msgspec.json.encode(problem)
-    raw_headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-    raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": f"{prefix}.start", "status": problem.status, "headers": raw_headers})
-    await send({"type": f"{prefix}.body", "body": body, "more_body": False})

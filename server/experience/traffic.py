@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from litestar.datastructures import Cookie
+from litestar.types import Message, Scope
 
 from server.experience.credentials import cookie_named
 from server.guard.limits import Kind
@@ -28,6 +30,14 @@ def admit(services: Services, scope: Any, kind: Kind) -> None:
         RateLimited: there were too many.
     """
     services.limits.of_address(kind, address_of(services, scope))
+
+
+async def slow_refusals(message: Message, scope: Scope) -> None:
+    """Litestar's ``before_send`` hook: whoever is told to wait is also kept waiting, so that asking again pays less."""
+    if message["type"] == "http.response.start" and any(
+        name == b"retry-after" for name, _ in message.get("headers", ())
+    ):
+        await asyncio.sleep(scope["litestar_app"].state.services.settings.refusal_delay_s)
 
 
 def client_of(services: Services, scope: Any) -> Client:

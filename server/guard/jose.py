@@ -19,7 +19,7 @@ from server.guard.keys import ALGORITHM
 
 T = TypeVar("T")
 
-_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +43,7 @@ def take_apart(text: str, payload: msgspec.json.Decoder[T], *, typ: str, max_len
     Raises:
         Malformed: it is not in our form, of another algorithm than ours, or of another type than ``typ``.
     """
-    if len(text) > max_length or not _COMPACT.match(text):
+    if len(text) > max_length or not COMPACT.match(text):
         raise Malformed
     header_part, payload_part, signature_part = text.split(".")
     canonical_bytes(signature_part)
@@ -73,26 +73,32 @@ def canonical_bytes(part: str) -> bytes:
     return raw
 
 
-def refuse_repeated_members(raw: bytes) -> None:
-    """Check that no object in ``raw`` names a member twice: readers differ on which one counts (RFC 8259, 4).
+def unambiguous_json(raw: bytes) -> Any:
+    """What ``raw`` says to every reader: no object names a member twice (readers differ on which one counts: RFC 8259, 4).
 
     Raises:
-        ValueError: one does, or ``raw`` is not JSON.
+        ValueError: one does, or ``raw`` is not JSON; ``NaN`` and ``Infinity`` are Python's, not JSON's.
         RecursionError: it is nested too deeply.
     """
-    json.loads(raw, object_pairs_hook=_once_each)
+    return json.loads(raw, object_pairs_hook=_once_each, parse_constant=_refuse_constant)
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise ValueError
+    return members
+
+
+def _refuse_constant(_name: str) -> None:
+    raise ValueError
 
 
 def _read(part: str, decoder: msgspec.json.Decoder[T]) -> T:
     raw = canonical_bytes(part)
     try:
         value = decoder.decode(raw)
-        refuse_repeated_members(raw)
+        unambiguous_json(raw)
     except (ValueError, RecursionError):  # not UTF-8, not JSON, not of this shape, or nested for ever
         raise Malformed from None
     return value

@@ -7,11 +7,7 @@ checks of our own tokens. A token is exchanged once: it is a bearer token that o
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import json
-import re
 from typing import Annotated, Any, Final, Literal
 
 import jwt
@@ -20,15 +16,15 @@ from msgspec import Meta
 
 from machine.errors import CredentialInvalid, IdentityRefused, SettingsError
 from server.clock import Clock
+from server.guard.jose import COMPACT, Malformed, canonical_bytes, unambiguous_json
+from server.guard.known_accounts import KnownAccounts
 from server.guard.provider_keys import Freshness, ProviderKeys
 from server.ids import new_id
 from server.settings import Settings
-from server.surface.accounts import AccountStore
 from server.surface.identities import Arrival, IdentityStore
 
 _SKEW_S: Final = 60
 _MS_PER_S: Final = 1000
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 _SENT_KEYS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
 """Header parameters that bring a key of their own, or change what the signature means (RFC 7515, 4.1; RFC 7797)."""
 
@@ -101,11 +97,11 @@ class IdTokens:
         """
         if self._keys is None:
             raise CredentialInvalid("no identity provider is trusted here")
-        if not _TOKEN.match(token):
+        if not COMPACT.match(token):
             raise CredentialInvalid("not an ID token")
         header_text, payload_text, signature_text = token.split(".")
         header = _convert(header_members := _members(header_text), Header)
-        _canonical_bytes(signature_text)
+        _check_canonical(signature_text)
         # Every claim is looked at before a key is asked for: a token of somebody else costs the provider nothing.
         members = _members(payload_text)
         claims = _convert(members, Claims)
@@ -177,7 +173,7 @@ class Upstream:
     """Accounts of those whom the provider vouches for."""
 
     def __init__(
-        self, tokens: IdTokens, identities: IdentityStore, accounts: AccountStore, clock: Clock, *, register: bool
+        self, tokens: IdTokens, identities: IdentityStore, accounts: KnownAccounts, clock: Clock, *, register: bool
     ) -> None:
         self._tokens = tokens
         self._identities = identities
@@ -195,7 +191,8 @@ class Upstream:
         """
         arrival = await self._tokens.check(id_token, nonce)
         new_account = new_id("acc") if self._register else None
-        return await self._identities.admit(arrival, new_account, self._clock.now_ms())
+        admitting = self._identities.admit(arrival, new_account, self._clock.now_ms())
+        return await self._accounts.change(admitting, lambda account_id: account_id)
 
     async def still_admitted(self, account_id: str) -> bool:
         """Whether the account may still be used. Ask after the session is recorded.
@@ -222,35 +219,19 @@ def _convert(members: dict[str, Any], kind: type[Any]) -> Any:
         raise CredentialInvalid("a claim or header of the ID token is missing or of another type") from None
 
 
+def _check_canonical(part: str) -> None:
+    try:
+        canonical_bytes(part)
+    except Malformed:
+        raise CredentialInvalid("not canonical base64url") from None
+
+
 def _members(part: str) -> dict[str, Any]:
     """The JSON object in ``part``, no member of which, however deep, is named twice."""
     try:
-        value = json.loads(_canonical_bytes(part), object_pairs_hook=_once, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, or nested for ever
+        value = unambiguous_json(canonical_bytes(part))
+    except (ValueError, RecursionError):  # not base64url, not UTF-8, not JSON, or nested for ever
         raise CredentialInvalid("not an ID token") from None
     if not isinstance(value, dict):
         raise CredentialInvalid("not an ID token")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError
-    return members
-
-
-def _refuse_constant(_name: str) -> None:
-    """``NaN`` and ``Infinity`` are Python's, not JSON's."""
-    raise ValueError
-
-
-def _canonical_bytes(part: str) -> bytes:
-    """The bytes that ``part`` encodes, if there is no other way to write them (RFC 4648, 3.5)."""
-    try:
-        raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    except (binascii.Error, ValueError):
-        raise CredentialInvalid("not base64url") from None
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != part:
-        raise CredentialInvalid("not canonical base64url")
-    return raw

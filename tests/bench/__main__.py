@@ -15,7 +15,20 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.bench import create, durable, expiry, flood, growth, memory, read, report, revoke, startup, step
+from tests.bench import (
+    create,
+    durable,
+    expiry,
+    flood,
+    forward_auth,
+    growth,
+    memory,
+    read,
+    report,
+    revoke,
+    startup,
+    step,
+)
 from tests.bench.figure import Bench, BenchError, Figure
 
 FIGURES: Final[dict[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
@@ -23,6 +36,7 @@ FIGURES: Final[dict[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
     "durable": durable.measure,
     "growth": growth.measure,
     "read": read.measure,
+    "forward-auth": forward_auth.measure,
     "create": create.measure,
     "flood": flood.measure,
     "revoke": revoke.measure,

@@ -1,4 +1,5 @@
--- wrk: the method is the first argument, a file of access tokens (one a line, used in turn) the second.
+-- wrk: the method is the first argument, a file of tokens (one a line, used in turn) the second. They are access tokens, or,
+-- when the third is "cookie", refresh tokens as a browser's page sends them.
 local requests = {}
 local index = 0
 
@@ -6,7 +7,14 @@ function init(arguments)
   local method = arguments[1] or "GET"
   if arguments[2] then
     for token in io.lines(arguments[2]) do
-      requests[#requests + 1] = wrk.format(method, nil, { Authorization = "Bearer " .. token, Host = wrk.headers["Host"] })
+      local headers = { Host = wrk.headers["Host"] }
+      if arguments[3] == "cookie" then
+        headers["Cookie"] = "__Host-interlock=" .. token
+        headers["Sec-Fetch-Site"] = "same-origin"
+      else
+        headers["Authorization"] = "Bearer " .. token
+      end
+      requests[#requests + 1] = wrk.format(method, nil, headers)
     end
   else
     requests[1] = wrk.format(method)

@@ -152,11 +152,17 @@ def _cpu_s(pid: int) -> float:
 
 
 def load(
-    url: str, *, method: str = "GET", tokens: Path | None = None, connections: int = 32, seconds: int = 2
+    url: str,
+    *,
+    method: str = "GET",
+    tokens: Path | None = None,
+    cookies: bool = False,
+    connections: int = 32,
+    seconds: int = 2,
 ) -> float:
     """Requests a second that ``url`` answers with 2xx to wrk, each connection asking again as soon as it has an answer.
 
-    ``tokens``: a file of access tokens, one a line, used in turn.
+    ``tokens``: a file of access tokens, one a line, used in turn; with ``cookies`` of refresh tokens, which go in the cookie.
 
     Raises:
         BenchError: wrk is missing, or a request failed.
@@ -167,7 +173,7 @@ def load(
     client = ",".join(map(str, sorted(cores()[1])))
     options = ["-t1", "--timeout", "30s", f"-c{connections}", f"-d{seconds}s", "-s", str(_LOAD), url, "--", method]
     if tokens is not None:
-        options.append(str(tokens))
+        options += [str(tokens), "cookie" if cookies else "bearer"]
     answer = subprocess.run(
         ["taskset", "-c", client, wrk, *options],  # noqa: S607  # the system's taskset
         capture_output=True,

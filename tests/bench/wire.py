@@ -37,6 +37,7 @@ class User(msgspec.Struct, frozen=True):
     email: str
     session_id: str
     access_token: str
+    refresh_token: str
 
 
 class Http(asyncio.Protocol):
@@ -99,7 +100,7 @@ class Http(asyncio.Protocol):
         """A new session of the account."""
         answer = await self.ok("POST", "/api/auth/login", body={"email": email, "password": PASSWORD})
         tokens = msgspec.json.decode(answer.body)
-        return User(email, tokens["session_id"], tokens["access_token"])
+        return User(email, tokens["session_id"], tokens["access_token"], tokens["refresh_token"])
 
     def close(self) -> None:
         """Hang up."""

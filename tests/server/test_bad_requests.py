@@ -189,6 +189,7 @@ ALLOWED = {
     "/api/auth/password": {"POST"},
     "/api/sessions": {"GET", "DELETE"},
     "/api/sessions/0": {"DELETE"},
+    "/api/forward-auth": {"GET"},
     "/.well-known/jwks.json": {"GET"},
     "/health/live": {"GET"},
     "/health/ready": {"GET"},
@@ -254,6 +255,7 @@ AUTHENTICATED = [
     ("GET", "/api/sessions"),
     ("DELETE", "/api/sessions/0"),
     ("DELETE", "/api/sessions"),
+    ("GET", "/api/forward-auth"),
 ]
 
 BAD_AUTHORIZATIONS = {

@@ -190,7 +190,7 @@ def test_a_foreign_page_may_not_refresh_with_a_token_it_got_hold_of(page: Page, 
     assert stored(server.data) == before
 
 
-@pytest.mark.asvs("3.5.1")
+@pytest.mark.asvs("3.5.1", "3.5.3")
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_page_without_an_origin_is_told_by_its_site(server: ServerProcess, site: str) -> None:
     answer = httpx.post(f"{server.url}/api/session", headers={"sec-fetch-site": site})

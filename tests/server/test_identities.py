@@ -59,7 +59,7 @@ async def test_an_account_that_is_disabled_while_its_owner_comes_in(
                 begun: list[Session] = []
 
                 async def late(session: Session | None, subject: str, method: str) -> Outcome:
-                    accounts: Any = services.upstream._accounts
+                    accounts: Any = services.known_accounts._store
                     assert isinstance(accounts, SqliteAccounts)
                     await disable(accounts._writer, subject, 1)
                     outcome = await authenticate(session, subject, method)

@@ -73,6 +73,11 @@ def test_a_value_that_cannot_be_used_is_named(environment: dict[str, str], messa
         ("prot = 1", "unknown field `prot`"),
         ("port = 'many'", r"at `\$\.port`"),
         ("origins = 'https://a'", r"at `\$\.origins`"),
+        ("origins = ['*']", r"at `\$\.origins"),
+        ("origins = ['null']", r"at `\$\.origins"),
+        ("origins = ['https://a.example/']", r"at `\$\.origins"),
+        ("origins = ['https://A.example']", r"at `\$\.origins"),
+        ("origins = ['a.example']", r"at `\$\.origins"),
         ("cheap_passwords_for_tests = true", "cheap_passwords_for_tests is not a setting"),
     ],
 )

@@ -1,0 +1,262 @@
+"""Forward-auth: a proxy asks at each request of an application behind it whether, and as whom, the request may pass.
+
+nginx (``auth_request``), Caddy (``forward_auth``) and Traefik (ForwardAuth) send the request's own headers without its body.
+2xx lets it pass, with the identity headers of this answer; anything else does not. This is the hottest path there is: it
+answers from memory, and the session's state is looked at each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+import structlog
+from litestar import Litestar
+from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
+
+from machine.errors import CredentialInvalid, CredentialMissing, InterlockError, NotAuthenticated, TokenExpired
+from machine.session import Session, Standing, rotation_standing, touch_due_at_ms
+from server.experience.credentials import COOKIE_NAME, bearer, prove_access_token, prove_refresh_token
+from server.experience.headers import NO_STORE, SECURITY, RawHeaders
+from server.experience.openapi import FORWARD_AUTH
+from server.experience.problems import RequestRefused, send_problem
+from server.guard.keys import Keys
+from server.guard.known_accounts import Identity
+from server.runtime.sessions import ensure_alive
+from server.services import Services
+
+_log = structlog.get_logger("interlock.http")
+
+FIXED: Final[RawHeaders] = [*SECURITY, NO_STORE]
+_LIMIT: Final = 50_000
+_ALLOW: Final = b"GET, OPTIONS"
+_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""RFC 9110, 9.2.1, without TRACE, which no browser sends."""
+
+_OWN_SITES: Final = frozenset({b"same-origin", b"none"})
+_GOOD: Final = frozenset({Standing.CURRENT, Standing.REPEATED})
+_COOKIE: Final = COOKIE_NAME.encode() + b"="
+_SPLITTERS: Final = frozenset(',\r\n\0"')
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """The last answer for a session: right as long as what it was made from is the same, and it is before ``until_ms``."""
+
+    keys: Keys
+    session: Session
+    identity: Identity
+    until_ms: int
+    headers: RawHeaders
+
+
+class ForwardAuth:
+    """The endpoint. It is no handler of Litestar's: routing, hooks and middleware would cost more than the answer."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._by_session: dict[str, Pass] = {}
+        self._by_cookie: dict[str, Pass] = {}
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """Say whether the request may pass, and as whom: 200 with the identity headers, or a problem and no identity.
+
+        GET is answered, OPTIONS with the methods there are, any other method with 405 (ASVS 4.1.4).
+        """
+        if scope["type"] == "websocket":
+            # Caddy hands on the Upgrade of a WebSocket handshake; to answer it over HTTP is a refusal to upgrade, no more.
+            await receive()
+        elif scope["method"] != "GET":
+            allow = (b"allow", _ALLOW)
+            if scope["method"] == "OPTIONS":
+                await _send(scope, send, 204, [allow, *FIXED])
+            else:
+                await send_problem(scope, send, RequestRefused(405, "ask with GET"), [allow, *FIXED])
+            return
+        try:
+            headers = await self._admit(scope)
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong, the answer is a refusal
+            if not isinstance(error, InterlockError):
+                _log.exception("http.failed", path=FORWARD_AUTH, error=type(error).__name__)
+            await send_problem(scope, send, error, FIXED)
+        else:
+            await _send(scope, send, 200, headers)
+
+    async def _admit(self, scope: Any) -> RawHeaders:
+        """The headers of the answer to a request that may pass; counts as activity in its session.
+
+        Raises:
+            CredentialRefused, SessionNotFound: nobody can be told from it.
+            NotAuthenticated: the session is anonymous.
+            RequestRefused: the credential is a cookie, and another site's page sent it.
+        """
+        services = self._services
+        token = bearer(scope)
+        if token is not None:
+            session = await _prove_token(services, token)
+            known = self._by_session.get(session.session_id)
+            if known is not None and self._holds(known, session):
+                return known.headers
+            return (await self._renew(session)).headers
+        held = _held(scope)
+        if held is None:
+            raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
+        check_sender(dict(scope["headers"]), services.settings.origins)
+        known = self._by_cookie.get(held)
+        if known is not None and self._holds(known, services.sessions.cached(known.session.session_id)):
+            return known.headers
+        renewed = await self._renew(await _prove_cookie(services, held))
+        if held == services.tokens.refresh_token(renewed.session):
+            # Not the one before it, whose grace ends earlier than the answer's time.
+            _keep(self._by_cookie, held, renewed)
+        return renewed.headers
+
+    def _holds(self, known: Pass, session: Session | None) -> bool:
+        """Whether ``known`` is still the answer, now that the session is ``session``."""
+        return (
+            # Both are replaced, never changed: the same object is the same state.
+            known.session is session
+            # A key that is gone opens nothing any more, also where its token was checked before.
+            and known.keys is self._services.keys
+            and known.identity is self._services.known_accounts.known(known.identity.subject)
+            and self._services.clock.now_ms() < known.until_ms
+        )
+
+    async def _renew(self, session: Session) -> Pass:
+        """Look at everything anew, note the activity, and remember the answer."""
+        services = self._services
+        ensure_alive(session, services.clock.now_ms())
+        if session.subject is None:
+            raise NotAuthenticated("the session is anonymous; log in first")
+        await services.sessions.touch(session)
+        identity = await services.known_accounts.load(session.subject)
+        # Meanwhile it may have ended.
+        session = await services.sessions.load(session.session_id)
+        ensure_alive(session, services.clock.now_ms())
+        if identity.closed:
+            raise CredentialInvalid("the account is disabled")
+        # Activity is to be noted again then, and what is overdue ends.
+        until_ms = min(session.deadline_ms, touch_due_at_ms(session))
+        renewed = Pass(services.keys, session, identity, until_ms, _headers(session, identity))
+        _keep(self._by_session, session.session_id, renewed)
+        return renewed
+
+
+class Application(Litestar):
+    """Litestar, and in front of it what is not its own to answer."""
+
+    _forward_auth: ForwardAuth | None = None
+
+    async def __call__(
+        self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
+    ) -> None:
+        """The ASGI entry point."""
+        if scope["type"] == "lifespan" or scope["path"] != FORWARD_AUTH:
+            await super().__call__(scope, receive, send)
+            return
+        if self._forward_auth is None:
+            self._forward_auth = ForwardAuth(self.state.services)
+        await self._forward_auth.answer(scope, receive, send)
+
+
+def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
+    passes.pop(key, None)
+    passes[key] = renewed
+    if len(passes) > _LIMIT:
+        del passes[next(iter(passes))]
+
+
+async def _prove_token(services: Services, token: str) -> Session:
+    """The session that the access token ``token`` opens. Whether it lives is looked at by the caller."""
+    # What has to be checked in any case, with nothing to wait for.
+    claims = services.tokens.check_access_token(token)
+    session = services.sessions.cached(claims.sid)
+    if session is not None and session.epoch == claims.epoch:
+        return session
+    return (await prove_access_token(services, token)).session
+
+
+def _held(scope: Any) -> str | None:
+    """The refresh token in the cookie, or None. A browser's HTTP/2 may come in as several Cookie headers."""
+    for key, value in scope["headers"]:
+        if key == b"cookie" and _COOKIE in value:
+            for pair in value.split(b";"):
+                stripped = pair.strip()
+                if stripped.startswith(_COOKIE):
+                    return stripped[len(_COOKIE) :].decode("latin-1")  # type: ignore[no-any-return]  # ASGI headers are bytes
+    return None
+
+
+async def _prove_cookie(services: Services, token: str) -> Session:
+    """The living session whose refresh token is ``token``: the current one, or the one before within its grace.
+
+    Nothing is exchanged. What a page asked for just before its cookie was exchanged has the token before.
+
+    Raises:
+        CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: it is of no living session, or older.
+    """
+    session, rotation = await prove_refresh_token(services, token)
+    if rotation_standing(session, session.epoch, rotation, services.clock.now_ms()) not in _GOOD:
+        # Not an attempt to exchange it, so no sign of theft: whoever tries that with an old token ends the session.
+        raise TokenExpired("the cookie's token was already exchanged")
+    return session
+
+
+def check_sender(headers: dict[bytes, bytes], allowed: tuple[str, ...]) -> None:
+    """Refuse what another site's page has made a browser send along with the cookie (ASVS 3.5.1, 3.5.3, 3.5.8, 4.4.2).
+
+    ``headers``: those of the original request, and X-Forwarded-Method, -Host and -Proto, which the proxy has set. Browsers add
+    Origin to whatever is not a plain read, and to WebSocket handshakes. It has to be the application's own or one of
+    ``allowed``. A read without Origin is judged by Sec-Fetch-Site: from elsewhere one may only come to visit.
+
+    Raises:
+        RequestRefused: 403.
+    """
+    origin = headers.get(b"origin")
+    if origin is not None:
+        if origin.decode("latin-1") not in allowed and not _own(origin, headers):
+            raise RequestRefused(403, "the page's origin is neither the application's nor in the setting `origins`")
+        return
+    site = headers.get(b"sec-fetch-site")
+    if site in _OWN_SITES:
+        return
+    if headers.get(b"x-forwarded-method") not in _SAFE:
+        raise RequestRefused(403, "it can't be told which page asks for this")
+    visit = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+    if site is not None and not visit:
+        raise RequestRefused(403, "another site's page may not use this")
+
+
+def _own(origin: bytes, headers: dict[bytes, bytes]) -> bool:
+    """Whether ``origin`` is that of the application itself; over HTTPS it must be an HTTPS one."""
+    host = headers.get(b"x-forwarded-host", b"").lower()
+    if not host:
+        return False
+    if origin == b"https://" + host:
+        return True
+    return origin == b"http://" + host and headers.get(b"x-forwarded-proto") != b"https"
+
+
+def _headers(session: Session, identity: Identity) -> RawHeaders:
+    """All of them, also the empty ones: what the client sent under these names is to be overwritten."""
+    groups = ",".join(name for name in identity.groups if _tellable(name))
+    return [
+        (b"remote-user", identity.subject.encode()),
+        (b"remote-groups", groups.encode()),
+        (b"remote-email", b""),
+        (b"remote-name", b""),
+        (b"x-session-id", session.session_id.encode()),
+        (b"x-session-state", (session.state or "").encode()),
+        (b"content-length", b"0"),
+        *FIXED,
+    ]
+
+
+def _tellable(name: str) -> bool:
+    """Whether ``name`` stays one name in a comma-separated header; one that would become two is in no header."""
+    return name.isprintable() and _SPLITTERS.isdisjoint(name)
+
+
+async def _send(scope: Any, send: Any, status: int, headers: RawHeaders) -> None:
+    prefix = "http.response" if scope["type"] == "http" else "websocket.http.response"
+    await send({"type": f"{prefix}.start", "status": status, "headers": headers})
+    await send({"type": f"{prefix}.body", "body": b"", "more_body": False})

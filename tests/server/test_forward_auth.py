@@ -1,0 +1,438 @@
+"""Forward-auth without a proxy: what it answers to what proxies send, and that what memory holds is exact."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+import pytest
+
+from machine.commands import Authenticate
+from machine.errors import AccountExists, Overloaded, SurfaceFailed
+from machine.session import Session
+from server.app import app_over, open_services
+from server.experience.forward_auth_api import ForwardAuth
+from server.guard.known_accounts import Identity, KnownAccounts
+from server.services import Services
+from server.settings import Settings
+from server.surface.accounts import Account, AccountStore
+from server.surface.files import open_surface
+from tests.server.test_surface import TestSqliteAccounts as SqliteAccountsContract
+from tests.support.asynchronous import asynchronous
+from tests.support.running import eventually
+
+PATH: Final = "/api/forward-auth"
+COOKIE: Final = "__Host-interlock"
+OWN: Final = {"x-forwarded-host": "app.example", "x-forwarded-proto": "https", "x-forwarded-method": "POST"}
+ALLOWED: Final = "https://other.example"
+
+
+class Gate(msgspec.Struct):
+    """The endpoint over real services, and Ada's session."""
+
+    services: Services
+    http: httpx.AsyncClient
+    session: Session
+
+    async def ask(self, headers: dict[str, str] | None = None, *, method: str = "GET") -> httpx.Response:
+        return await self.http.request(method, PATH, headers=headers)
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.services.tokens.access_token(self.session)}"}
+
+    @property
+    def cookie(self) -> dict[str, str]:
+        token = self.services.tokens.refresh_token(self.session)
+        return {"cookie": f"theme=dark; {COOKIE}={token}; x=y", "sec-fetch-site": "same-origin"}
+
+    async def refresh(self) -> None:
+        session = self.session
+        outcome = await self.services.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
+        self.session = outcome.session
+
+    def later(self, by_ms: int) -> None:
+        """Let ``by_ms`` pass."""
+        clock: Any = self.services.clock
+        clock._latest_ns += by_ms * 1_000_000
+
+
+@asynccontextmanager
+async def gate_in(folder: Path, account: Account | None = None, **settings: Any) -> AsyncIterator[Gate]:
+    settings = {"data": str(folder), "cheap_passwords_for_tests": True, "origins": (ALLOWED,), **settings}
+    async with open_services(Settings(**settings)) as services:
+        if account is not None:
+            await services.known_accounts.add(account)
+        session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
+        transport = httpx.ASGITransport(app_over(services))  # type: ignore[arg-type]  # Litestar's own names for ASGI's types
+        async with httpx.AsyncClient(transport=transport, base_url="http://interlock.example") as http:
+            yield Gate(services, http, session)
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    assert not [name for name in answer.headers if name.startswith(("remote-", "x-session-"))]
+    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+
+def ada(*groups: str, disabled_at_ms: int | None = None) -> Account:
+    return Account("ada", None, None, 1, 1, groups, disabled_at_ms)
+
+
+@asynchronous
+async def test_the_answer_names_the_account_its_groups_the_session_and_its_state(tmp_path: Path) -> None:
+    async with gate_in(tmp_path, ada("staff", "editors")) as gate:
+        for _ in range(2):
+            for credential in (gate.bearer, gate.cookie):
+                answer = await gate.ask(credential)
+                assert (answer.status_code, answer.content) == (200, b"")
+                told = {name: answer.headers[name] for name in answer.headers if name.startswith(("remote", "x-s"))}
+                assert told == {
+                    "remote-user": "ada",
+                    "remote-groups": "staff,editors",
+                    "remote-email": "",
+                    "remote-name": "",
+                    "x-session-id": gate.session.session_id,
+                    "x-session-state": "authenticated",
+                }
+
+
+@asynchronous
+async def test_a_group_that_would_be_read_as_another_is_not_told(tmp_path: Path) -> None:
+    groups = ("staff,admin", "a\r\nremote-user: root", 'quo"te', "\x00", "bücher")
+    async with gate_in(tmp_path, ada(*groups)) as gate:
+        answer = await gate.ask(gate.bearer)
+        assert dict(answer.headers.raw)[b"remote-groups"].decode() == "bücher"
+
+
+@asynchronous
+async def test_what_traefik_sends_is_answered(tmp_path: Path) -> None:
+    """Emulated from Traefik's documentation: a GET with the client's headers, no body, and five headers of its own."""
+    async with gate_in(tmp_path) as gate:
+        for method, site, status in (
+            ("GET", "same-origin", 200),
+            ("POST", "same-origin", 200),
+            ("POST", "cross-site", 403),
+            ("DELETE", "same-site", 403),
+        ):
+            headers = {
+                "user-agent": "Mozilla/5.0",
+                "accept-encoding": "gzip",
+                "remote-user": "root",
+                "x-forwarded-for": "203.0.113.7",
+                "x-forwarded-host": "app.example",
+                "x-forwarded-method": method,
+                "x-forwarded-proto": "https",
+                "x-forwarded-uri": "/things?x=1",
+            }
+            headers |= gate.cookie | {"sec-fetch-site": site}
+            answer = await gate.ask(headers)
+            assert answer.status_code == status, (method, site)
+            if status == 200:
+                assert answer.headers.get_list("remote-user") == ["ada"]
+            else:
+                problem(answer)
+
+
+@pytest.mark.asvs("3.5.1", "4.4.2")
+@pytest.mark.parametrize(
+    ("origin", "proto", "passes"),
+    [
+        ("https://app.example", "https", True),
+        ("https://app.example", "http", True),
+        ("http://app.example", "http", True),
+        ("http://app.example", "https", False),
+        (ALLOWED, "https", True),
+        ("https://evil.example", "https", False),
+        ("https://app.example.evil.example", "https", False),
+        ("https://app.example:8443", "https", False),
+        ("null", "https", False),
+        ("", "https", False),
+        ("\xff", "https", False),
+    ],
+)
+@asynchronous
+async def test_the_origin_of_the_page_decides(tmp_path: Path, origin: str, proto: str, *, passes: bool) -> None:
+    async with gate_in(tmp_path) as gate:
+        headers = gate.cookie | OWN | {"x-forwarded-proto": proto, "origin": origin}
+        answer = await gate.ask({name: value.encode("latin-1") for name, value in headers.items()})  # type: ignore[misc]  # bytes are allowed
+        assert (answer.status_code == 200) == passes
+        if not passes:
+            assert problem(answer) == (403, "origin-refused")
+
+
+@pytest.mark.asvs("3.5.1", "3.5.3", "3.5.8")
+@pytest.mark.parametrize(
+    ("method", "site", "mode", "dest", "passes"),
+    [
+        ("GET", "same-origin", "cors", "empty", True),
+        ("GET", "none", "navigate", "document", True),
+        ("GET", "cross-site", "navigate", "document", True),
+        ("GET", "same-site", "navigate", "document", True),
+        ("GET", "cross-site", "navigate", "iframe", False),
+        ("GET", "cross-site", "no-cors", "image", False),
+        ("GET", "same-site", "no-cors", "script", False),
+        ("GET", "same-site", "cors", "empty", False),
+        ("GET", "unheard-of", "cors", "empty", False),
+        ("POST", "cross-site", "navigate", "document", False),
+        ("POST", "same-site", "navigate", "document", False),
+        ("POST", "same-origin", "cors", "empty", True),
+        ("TRACE", "cross-site", "cors", "empty", False),
+        ("GET", "", "", "", True),
+        ("HEAD", "", "", "", True),
+        ("POST", "", "", "", False),
+        ("get", "", "", "", False),
+        ("", "", "", "", False),
+    ],
+)
+@asynchronous
+async def test_without_an_origin_the_site_decides(
+    tmp_path: Path, method: str, site: str, mode: str, dest: str, *, passes: bool
+) -> None:
+    async with gate_in(tmp_path) as gate:
+        headers = gate.cookie | OWN
+        headers["x-forwarded-method"] = method
+        headers |= {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
+        answer = await gate.ask({name: value for name, value in headers.items() if value})
+        assert (answer.status_code == 200) == passes
+        assert (await gate.ask(headers | gate.bearer)).status_code == 200, "no page can add a bearer token"
+
+
+@asynchronous
+async def test_a_proxy_that_says_no_host_has_no_page_of_its_own(tmp_path: Path) -> None:
+    async with gate_in(tmp_path) as gate:
+        assert problem(await gate.ask(gate.cookie | {"origin": "https://"})) == (403, "origin-refused")
+
+
+@asynchronous
+async def test_the_cookie_before_passes_within_its_grace_and_nothing_is_exchanged(tmp_path: Path) -> None:
+    async with gate_in(tmp_path) as gate:
+        before = gate.cookie
+        await gate.refresh()
+        for cookie in (before, gate.cookie, before):
+            assert (await gate.ask(cookie)).status_code == 200
+        gate.later(11_000)
+        assert problem(await gate.ask(before)) == (401, "token-expired")
+        assert (await gate.ask(gate.cookie)).status_code == 200, "and nobody was logged out for it"
+        older = gate.cookie
+        await gate.refresh()
+        await gate.refresh()
+        assert problem(await gate.ask(older)) == (401, "token-expired"), "the one before the one before"
+
+
+@asynchronous
+async def test_who_can_not_be_told_does_not_pass(tmp_path: Path) -> None:
+    async with gate_in(tmp_path) as gate:
+        anonymous = (await gate.services.sessions.begin("anonymous")).session
+        assert problem(await gate.ask()) == (401, "credential-missing")
+        assert problem(await gate.ask({"cookie": "theme=dark"})) == (401, "credential-missing")
+        assert problem(await gate.ask({"cookie": f"x{COOKIE}=1; x={COOKIE}=2"})) == (401, "credential-missing")
+        assert problem(await gate.ask({"authorization": "Basic YTpi"})) == (401, "credential-invalid")
+        assert problem(await gate.ask(gate.cookie | {"authorization": "Bearer x"})) == (401, "credential-invalid")
+        assert problem(await gate.ask({"cookie": f"{COOKIE}=x", "sec-fetch-site": "none"}))[0] == 401
+        token = gate.services.tokens.access_token(anonymous)
+        assert problem(await gate.ask({"authorization": f"Bearer {token}"})) == (403, "login-required")
+        nobody = msgspec.structs.replace(gate.session, session_id="0" * 36)
+        token = gate.services.tokens.access_token(nobody)
+        assert problem(await gate.ask({"authorization": f"Bearer {token}"})) == (401, "session-not-found")
+
+
+@pytest.mark.asvs("7.4.1")
+@asynchronous
+async def test_every_answer_looks_at_the_session(tmp_path: Path) -> None:
+    async with gate_in(tmp_path) as gate:
+        old, cookie = gate.bearer, gate.cookie
+        assert (await gate.ask(old)).status_code == 200
+        await gate.services.sessions.authenticate(gate.session, "ada", "password")
+        assert problem(await gate.ask(old)) == (401, "token-expired"), "of before the login"
+        assert problem(await gate.ask(cookie)) == (401, "credential-invalid")
+        gate.session = await gate.services.sessions.load(gate.session.session_id)
+        bearer, cookie = gate.bearer, gate.cookie
+        assert (await gate.ask(bearer)).status_code == 200
+        assert (await gate.ask(cookie)).status_code == 200
+        await gate.services.sessions.end(gate.session, "revoked", "ada")
+        assert problem(await gate.ask(bearer)) == (401, "session-ended")
+        assert problem(await gate.ask(cookie)) == (401, "session-ended")
+
+
+@pytest.mark.asvs("7.3.1", "7.3.2")
+@asynchronous
+async def test_it_counts_as_activity_and_ends_at_the_deadlines(tmp_path: Path) -> None:
+    async with gate_in(tmp_path, idle_timeout_s=60, absolute_timeout_s=150, access_token_s=1000) as gate:
+        bearer = gate.bearer
+        versions = []
+        for _ in range(3):
+            for _ in range(3):
+                assert (await gate.ask(bearer)).status_code == 200
+            versions.append((await gate.services.sessions.load(gate.session.session_id)).version)
+            gate.later(45_000)
+        assert versions == [2, 3, 4], "recorded when a tenth of the timeout has passed, and not at every request"
+        assert (await gate.ask(bearer)).status_code == 200
+        gate.later(20_000)
+        answer = await gate.ask(bearer)
+        assert (problem(answer), answer.json()["reason"]) == ((401, "session-ended"), "absolute")
+    async with gate_in(tmp_path / "idle", idle_timeout_s=60, access_token_s=1000) as gate:
+        bearer = gate.bearer
+        assert (await gate.ask(bearer)).status_code == 200
+        gate.later(60_000)
+        answer = await gate.ask(bearer)
+        assert (problem(answer), answer.json()["reason"]) == ((401, "session-ended"), "idle")
+
+
+@asynchronous
+async def test_a_session_that_ends_while_its_activity_is_noted_does_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gate_in(tmp_path) as gate:
+        sessions = gate.services.sessions
+        touch = sessions.touch
+
+        async def revoked_meanwhile(session: Session) -> Session:
+            touched = await touch(session)
+            await sessions.end(session, "revoked", "ada")
+            return touched
+
+        monkeypatch.setattr(sessions, "touch", revoked_meanwhile)
+        assert problem(await gate.ask(gate.bearer)) == (401, "session-ended")
+
+
+@pytest.mark.asvs("7.4.2")
+@asynchronous
+async def test_a_disabled_account_does_not_pass(tmp_path: Path) -> None:
+    async with gate_in(tmp_path, ada("staff", disabled_at_ms=5)) as gate:
+        assert problem(await gate.ask(gate.bearer)) == (401, "credential-invalid")
+
+
+@asynchronous
+async def test_a_change_of_the_account_counts_from_the_next_answer_on(tmp_path: Path) -> None:
+    async with gate_in(tmp_path) as gate:
+        assert (await gate.ask(gate.bearer)).headers["remote-groups"] == ""
+        await gate.services.known_accounts.add(ada("staff"))
+        assert (await gate.ask(gate.bearer)).headers["remote-groups"] == "staff"
+
+
+@pytest.mark.asvs("16.5.3")
+@asynchronous
+async def test_whatever_fails_nobody_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with gate_in(tmp_path) as gate:
+        assert (await gate.ask(gate.bearer)).status_code == 200
+
+        def fails_with(error: Exception) -> None:
+            def fail(_session_id: str) -> None:
+                raise error
+
+            monkeypatch.setattr(gate.services.sessions, "cached", fail)
+
+        for error, status, name in (
+            (SurfaceFailed("no disk"), 503, "unavailable"),
+            (Overloaded(7), 503, "overloaded"),
+            (ZeroDivisionError("a secret"), 500, "internal-error"),
+        ):
+            fails_with(error)
+            answer = await gate.ask(gate.bearer)
+            assert problem(answer) == (status, name)
+            assert "secret" not in answer.text
+            assert answer.headers.get("retry-after") == ("7" if name == "overloaded" else None)
+
+
+@pytest.mark.asvs("4.1.4", "13.4.4")
+@asynchronous
+async def test_only_get_is_answered(tmp_path: Path) -> None:
+    async with gate_in(tmp_path) as gate:
+        for method in ("POST", "PUT", "PATCH", "DELETE", "HEAD", "TRACE", "PROPFIND"):
+            answer = await gate.ask(gate.bearer, method=method)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, OPTIONS")
+            assert "remote-user" not in answer.headers
+
+
+@asynchronous
+async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.experience.forward_auth_api._LIMIT", 2)
+    async with gate_in(tmp_path) as gate:
+        app: Any = gate.http._transport
+        sessions = [(await gate.services.sessions.begin("ada", Authenticate("ada", "p"))).session for _ in range(4)]
+        for _ in range(2):
+            for session in sessions:
+                gate.session = session
+                for credential in (gate.bearer, gate.cookie):
+                    answer = await gate.ask(credential)
+                    assert answer.headers["x-session-id"] == session.session_id
+        forward_auth = app.app._forward_auth
+        assert isinstance(forward_auth, ForwardAuth)
+        assert (len(forward_auth._by_session), len(forward_auth._by_cookie)) == (2, 2)
+
+
+class TestKnownAccounts(SqliteAccountsContract):
+    """It is an account store like the one behind it."""
+
+    @asynccontextmanager
+    async def open(self, folder: Path) -> AsyncIterator[AccountStore]:
+        async with super().open(folder) as store:
+            yield KnownAccounts(store)
+
+
+@asynchronous
+async def test_identities_are_bounded_and_exact(tmp_path: Path) -> None:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+        identities = KnownAccounts(surface.accounts, limit=2)
+        for name in ("a", "b", "c"):
+            assert await identities.load(name) == Identity(name)
+        assert [identities.known(name) is None for name in ("a", "b", "c")] == [True, False, False]
+        await identities.add(Account("c", None, None, 1, 1, ("staff",)))
+        assert identities.known("c") is None
+        assert await identities.load("c") == Identity("c", ("staff",))
+        with pytest.raises(AccountExists):
+            await identities.add(Account("c", None, None, 1, 1))
+        assert await identities.load("c") == Identity("c", ("staff",))
+
+
+class Slow(msgspec.Struct):
+    """A store whose answers wait for ``gate``."""
+
+    gate: asyncio.Event
+    account: Account | None = None
+
+    async def by_id(self, _account_id: str) -> Account | None:
+        account = self.account
+        await self.gate.wait()
+        return account
+
+    async def add(self, account: Account) -> None:
+        await self.gate.wait()
+        self.account = account
+
+
+@asynchronous
+async def test_what_was_read_before_a_change_is_not_kept_after_it() -> None:
+    store: Any = Slow(asyncio.Event())
+    identities = KnownAccounts(store)
+    reading = asyncio.create_task(identities.load("ada"))
+    await asyncio.sleep(0)
+    adding = asyncio.create_task(identities.add(ada("staff")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    store.gate.set()
+    await adding
+    assert await reading in {Identity("ada"), Identity("ada", ("staff",))}
+    assert await identities.load("ada") == Identity("ada", ("staff",))
+
+
+@asynchronous
+async def test_a_change_whose_caller_has_gone_is_noticed_all_the_same() -> None:
+    store: Any = Slow(asyncio.Event())
+    identities = KnownAccounts(store)
+    adding = asyncio.create_task(identities.add(ada("staff")))
+    await asyncio.sleep(0)
+    adding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    store.gate.set()
+
+    async def noticed() -> bool:
+        return await identities.load("ada") == Identity("ada", ("staff",))
+
+    await eventually(noticed)

@@ -1,0 +1,237 @@
+"""Headers: what every answer tells a browser, whoever gives the answer, and what pages of other origins may read."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import httpx
+import pytest
+import websockets
+from websockets.sync.client import connect
+
+from tests.support.client import PASSWORD, new_email
+from tests.support.server import ServerProcess, running_server
+
+APP: Final = "https://app.example"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(
+        tmp_path_factory.mktemp("headers") / "data", origins=f"{APP},https://x.example:8443"
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def bearer(server: ServerProcess) -> dict[str, str]:
+    credentials = {"email": new_email(), "password": PASSWORD}
+    httpx.post(f"{server.url}/api/auth/register", json=credentials).raise_for_status()
+    tokens = httpx.post(f"{server.url}/api/auth/login", json=credentials).raise_for_status().json()
+    return {"authorization": f"Bearer {tokens['access_token']}"}
+
+
+def of_uvicorn(server: ServerProcess) -> httpx.Response:
+    """The answer to what is no HTTP, which the application never hears of."""
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), 30) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        said = b""
+        while part := connection.recv(4096):
+            said += part
+    head, _, body = said.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    return httpx.Response(int(status.split()[1]), headers=headers, content=body)
+
+
+def of_handshake(server: ServerProcess, origin: str, path: str = "/api/connect") -> httpx.Response:
+    """The answer to a WebSocket handshake that is refused over HTTP."""
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        connect(server.url.replace("http", "ws") + path, origin=websockets.Origin(origin), open_timeout=30)
+    response = refused.value.response
+    return httpx.Response(
+        response.status_code, headers=list(response.headers.raw_items()), content=bytes(response.body or b"")
+    )
+
+
+def answers(server: ServerProcess, bearer: dict[str, str]) -> Iterator[httpx.Response]:
+    """One answer of every kind there is, with its status."""
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        for method, path, headers, status in (
+            ("POST", "/api/session", {}, 201),
+            ("GET", "/api/session", bearer, 200),
+            ("GET", "/api/session", {}, 401),
+            ("OPTIONS", "/api/session", {}, 204),
+            ("PUT", "/api/session", {}, 405),
+            ("TRACE", "/api/session", {}, 405),
+            ("POST", "/api/session", {"origin": "https://evil.example"}, 403),
+            ("POST", "/api/session/ticket", bearer, 201),
+            ("GET", "/nothing/here", {}, 404),
+            ("GET", "/api/connect", {}, 426),
+            ("GET", "/health/ready", {}, 200),
+            ("GET", "/.well-known/jwks.json", {}, 200),
+            ("GET", "/schema", {}, 200),
+            ("GET", "/schema/openapi.yaml", {}, 200),
+            ("GET", "/api/forward-auth", {}, 401),
+            ("GET", "/api/forward-auth", bearer, 200),
+            ("OPTIONS", "/api/forward-auth", {}, 204),
+            ("PUT", "/api/forward-auth", {}, 405),
+        ):
+            answer = http.request(method, path, headers=headers)
+            assert answer.status_code == status, (method, path)
+            yield answer
+        answer = http.post("/api/session", content=b"x" * 70_000, headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+        yield answer
+        answer = http.post("/api/session", content=b"x", headers={"content-type": "text/plain"})
+        assert answer.status_code == 415
+        yield answer
+    yield of_uvicorn(server)
+    yield of_handshake(server, "https://evil.example")
+    yield of_handshake(server, server.url, "/nothing/here")
+    yield of_handshake(server, server.url, "/api/forward-auth")
+
+
+@pytest.mark.asvs("3.4.1", "3.4.4", "3.4.5", "3.4.6", "3.5.8")
+def test_every_answer_tells_a_browser_to_be_careful(server: ServerProcess, bearer: dict[str, str]) -> None:
+    for answer in answers(server, bearer):
+        headers = answer.headers
+        where = f"{answer.status_code} {answer.text[:80]}"
+        hsts = re.fullmatch(r"max-age=(\d+); includeSubDomains", headers.get("strict-transport-security", ""))
+        assert hsts, where
+        assert int(hsts[1]) >= 365 * 86_400
+        for name, value in (
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+        ):
+            assert headers.get_list(name) == [value], f"{name}, once: {where}"
+
+
+@pytest.mark.asvs("14.3.2")
+def test_nothing_is_kept_in_a_cache_but_the_public_keys(server: ServerProcess, bearer: dict[str, str]) -> None:
+    for answer in answers(server, bearer):
+        keys = answer.status_code == 200 and answer.text.startswith('{"keys"')
+        assert answer.headers.get_list("cache-control") == ["public, max-age=300" if keys else "no-store"]
+
+
+@pytest.mark.asvs("4.1.1")
+def test_a_body_says_what_it_is_and_text_in_which_encoding(server: ServerProcess, bearer: dict[str, str]) -> None:
+    """JSON has no charset parameter: it is UTF-8 always (RFC 8259, 8.1 and 11)."""
+    for answer in answers(server, bearer):
+        if not answer.content:
+            continue
+        kind = answer.headers["content-type"]
+        if "json" in kind:
+            answer.json()
+        else:
+            assert kind.startswith(("text/", "application/vnd.oai.openapi")), kind
+            assert ("charset=utf-8" in kind) == kind.startswith("text/"), "YAML is UTF-8 unless it begins otherwise"
+
+
+@pytest.mark.asvs("13.4.6")
+def test_no_answer_says_what_software_gives_it(server: ServerProcess, bearer: dict[str, str]) -> None:
+    for answer in answers(server, bearer):
+        assert "server" not in answer.headers
+        assert "x-powered-by" not in answer.headers
+
+
+@pytest.mark.asvs("4.1.2")
+def test_no_answer_redirects(server: ServerProcess, bearer: dict[str, str]) -> None:
+    """A client that asks without TLS by mistake is to notice; for people, the proxy redirects."""
+    for answer in answers(server, bearer | {"x-forwarded-proto": "http"}):
+        assert not answer.is_redirect
+        assert "location" not in answer.headers
+
+
+@pytest.mark.asvs("14.2.1")
+def test_a_token_in_the_address_opens_nothing(server: ServerProcess, bearer: dict[str, str]) -> None:
+    token = bearer["authorization"].removeprefix("Bearer ")
+    for path in ("/api/session", "/api/sessions", "/api/forward-auth"):
+        for name in ("access_token", "token", "authorization"):
+            assert httpx.get(server.url + path, params={name: token}).status_code == 401
+    assert token not in server.log_path.read_text()
+
+
+@pytest.mark.asvs("14.3.1")
+def test_logout_clears_what_pages_of_the_origin_kept(server: ServerProcess) -> None:
+    page = {"origin": server.url, "sec-fetch-site": "same-origin"}
+    answer = httpx.post(f"{server.url}/api/session", headers=page).raise_for_status()
+    bearer = {"authorization": f"Bearer {answer.json()['access_token']}"}
+    answer = httpx.post(f"{server.url}/api/auth/logout", headers=page | bearer)
+    assert answer.headers["clear-site-data"] == '"cache", "storage"'
+    bearer = {"authorization": f"Bearer {httpx.post(f'{server.url}/api/session').json()['access_token']}"}
+    answer = httpx.post(f"{server.url}/api/auth/logout", headers=bearer)
+    assert "clear-site-data" not in answer.headers, "a program keeps nothing that it could clear"
+
+
+FOREIGN: Final = (
+    "https://evil.example",
+    "null",
+    "",
+    "*",
+    "http://app.example",
+    "https://app.example.evil.example",
+    "https://appxexample",
+    "https://APP.example",
+    "https://app.example:443",
+    "https://x.example",
+    f"{APP},https://evil.example",
+)
+
+
+@pytest.mark.asvs("3.4.2")
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_a_page_of_another_origin_may_read_nothing(server: ServerProcess, origin: str) -> None:
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    for method, path in (("GET", "/api/session"), ("POST", "/api/session"), ("GET", "/x"), ("OPTIONS", "/api/session")):
+        answer = httpx.request(method, server.url + path, headers={"origin": origin, **preflight})
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+        assert answer.headers["vary"] == "Origin"
+
+
+@pytest.mark.asvs("3.4.2")
+@pytest.mark.parametrize("origin", [APP, "https://x.example:8443"])
+def test_a_page_of_an_allowed_origin_may_read_answers_and_errors(server: ServerProcess, origin: str) -> None:
+    for method, path in (("GET", "/api/session"), ("POST", "/api/session"), ("GET", "/x"), ("PUT", "/api/session")):
+        answer = httpx.request(method, server.url + path, headers={"origin": origin})
+        assert answer.headers.get_list("access-control-allow-origin") == [origin]
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert "Interlock-Receipt" in answer.headers["access-control-expose-headers"]
+        assert answer.headers["vary"] == "Origin"
+        assert "access-control-allow-methods" not in answer.headers
+    answer = httpx.options(
+        f"{server.url}/api/sessions", headers={"origin": origin, "access-control-request-method": "GET"}
+    )
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-methods"] == "DELETE, GET, OPTIONS"
+    assert answer.headers["access-control-allow-headers"] == "Authorization, Content-Type"
+    answer = httpx.options(f"{server.url}/api/sessions", headers={"origin": origin})
+    assert "access-control-allow-methods" not in answer.headers, "asked by somebody who does not want to know"
+
+
+@pytest.mark.asvs("3.4.2")
+def test_without_the_setting_no_answer_says_a_word_of_cors(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as plain:
+        for origin in (plain.url, APP):
+            headers = {"origin": origin, "access-control-request-method": "POST"}
+            for method in ("GET", "OPTIONS", "POST"):
+                answer = httpx.request(method, f"{plain.url}/api/session", headers=headers)
+                assert not [name for name in answer.headers if name.startswith("access-control-") or name == "vary"]
+
+
+@pytest.mark.asvs("3.5.1")
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_the_browser_knows_better_than_the_host(server: ServerProcess, site: str) -> None:
+    """A page at http:// of the same host, which somebody on the network has made, is not the server's own."""
+    host = server.url.removeprefix("http://")
+    headers = {"origin": f"https://{host}", "sec-fetch-site": site}
+    assert httpx.post(f"{server.url}/api/session", headers=headers).status_code == 403
+    assert httpx.post(f"{server.url}/api/session", headers={"origin": APP, "sec-fetch-site": site}).status_code == 201

@@ -1,0 +1,231 @@
+"""Proxies as the how-to pages configure them: the pages' own blocks, with addresses and certificates of a test's."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import websockets.asyncio.client
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+HOST = "app.example.org"
+_HOW_TO = Path(__file__).parents[2] / "docs/how-to"
+_START_S = 30.0
+
+
+class Front(msgspec.Struct):
+    """A running proxy for https://app.example.org, over one Interlock and one application."""
+
+    port: int
+    application: str
+    certificate: Path
+
+    @property
+    def origin(self) -> str:
+        return f"https://{HOST}:{self.port}"
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+    def client(self, host: str = HOST) -> httpx.AsyncClient:
+        """A client of ``host``, whose name no name server knows."""
+        return httpx.AsyncClient(
+            base_url=f"https://127.0.0.1:{self.port}",
+            headers={"host": f"{host}:{self.port}"},
+            transport=_Named(host, verify=self.tls),
+            timeout=60,
+        )
+
+    def socket(self, path: str, **arguments: Any) -> websockets.asyncio.client.connect:
+        """A WebSocket to ``path``."""
+        return websockets.asyncio.client.connect(
+            f"wss://{HOST}:{self.port}{path}",
+            host="127.0.0.1",
+            port=self.port,
+            ssl=self.tls,
+            compression=None,
+            open_timeout=30,
+            **arguments,
+        )
+
+    def seen(self) -> list[dict[str, Any]]:
+        """What reached the application since this was last asked."""
+        requests: list[dict[str, Any]] = httpx.get(f"{self.application}/seen", timeout=30).json()
+        return requests
+
+
+class _Named(httpx.AsyncHTTPTransport):
+    """Connects to an address and asks for a name (TLS server name indication)."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._name = name
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions["sni_hostname"] = self._name
+        return await super().handle_async_request(request)
+
+
+@contextmanager
+def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
+    """nginx over the server at ``interlock``; hosts ``foreign`` are other people's, with the application's pages."""
+    with _echo() as application:
+        port, certificate = free_port(), certify(folder, HOST, *foreign)
+        key = certificate.with_suffix(".key")
+        block = _replace(
+            _block("behind-nginx.md"),
+            ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
+            ("/etc/ssl/app.example.org.pem", str(certificate)),
+            ("/etc/ssl/app.example.org.key", str(key)),
+            ("127.0.0.1:8700", interlock.removeprefix("http://")),
+            ("127.0.0.1:3000", application.removeprefix("http://")),
+        )
+        theirs = "\n".join(
+            f"server {{ listen 127.0.0.1:{port} ssl; server_name {host};"
+            f" ssl_certificate {certificate}; ssl_certificate_key {key};"
+            " location / { proxy_pass http://application; } }"
+            for host in foreign
+        )
+        temporary = "\n".join(
+            f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        configuration = folder / "nginx.conf"
+        configuration.write_text(
+            f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\nevents {{ }}\n"
+            f"http {{\naccess_log off;\n{temporary}\n{block}\n{theirs}\n}}\n"
+        )
+        command = [_program("nginx"), "-p", str(folder), "-e", str(folder / "nginx.log"), "-c", str(configuration)]
+        with _process(command, folder / "nginx.out", port):
+            yield Front(port, application, certificate)
+
+
+@contextmanager
+def caddy(folder: Path, interlock: str) -> Iterator[Front]:
+    """Caddy over the server at ``interlock``."""
+    with _echo() as application:
+        port, certificate = free_port(), certify(folder, HOST)
+        block = _replace(
+            _block("behind-caddy.md"),
+            (
+                "app.example.org {",
+                (
+                    f"https://app.example.org:{port} {{\n\tbind 127.0.0.1\n"
+                    f"\ttls {certificate} {certificate.with_suffix('.key')}"
+                ),
+            ),
+            ("127.0.0.1:8700", interlock.removeprefix("http://")),
+            ("127.0.0.1:3000", application.removeprefix("http://")),
+        )
+        configuration = folder / "Caddyfile"
+        configuration.write_text(
+            f"{{\n\tadmin off\n\tauto_https disable_redirects\n\tstorage file_system {folder}/caddy\n}}\n{block}"
+        )
+        command = [_program("caddy"), "run", "--config", str(configuration), "--adapter", "caddyfile"]
+        with _process(command, folder / "caddy.out", port):
+            yield Front(port, application, certificate)
+
+
+def certify(folder: Path, *hosts: str) -> Path:
+    """A certificate for ``hosts`` that vouches for itself; its key lies beside it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "front.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    path.with_suffix(".key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+def free_port() -> int:
+    """A port nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _program(name: str) -> str:
+    """Where the system has ``name``; not every user's PATH has /usr/sbin."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    assert found, f"the tests need {name}: make packages"
+    return found
+
+
+def _block(page: str) -> str:
+    """The first code block of a how-to page, without its options."""
+    text = (_HOW_TO / page).read_text()
+    block = text.partition("```{code-block}")[2].partition("\n")[2].partition("\n```")[0]
+    return "\n".join(line for line in block.splitlines() if not line.startswith(":caption:")) + "\n"
+
+
+def _replace(text: str, *pairs: tuple[str, str]) -> str:
+    for old, new in pairs:
+        assert old in text, f"the page has no {old}"
+        text = text.replace(old, new)
+    return text
+
+
+@contextmanager
+def _echo() -> Iterator[str]:
+    """The application; its base URL."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.support.echo_app"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[-1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        process.stdout.close()
+
+
+@contextmanager
+def _process(command: Sequence[str], output: Path, port: int) -> Iterator[None]:
+    """``command`` from when it listens on ``port`` until the context ends."""
+    with output.open("w") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, env={**os.environ, "XDG_CONFIG_HOME": str(output.parent)}
+        )
+    try:
+        deadline = time.monotonic() + _START_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None, output.read_text()
+                assert time.monotonic() < deadline, output.read_text()
+                time.sleep(0.02)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
