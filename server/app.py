@@ -22,22 +22,26 @@ from machine.closing import Close
 from machine.errors import HeadRefused
 from machine.wire import rfc3339
 from server.clock import SystemClock
-from server.experience import auth_api, operations_api, sessions_api
+from server.experience import admin_api, admin_log_api, auth_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
 from server.experience.openapi import complete
 from server.experience.problems import handle
 from server.experience.requests import JsonRequest
 from server.experience.socket import connect
 from server.guard.accounts import Accounts
+from server.guard.admins import Admins
 from server.guard.heads import check_head, sign_head
 from server.guard.keys import load_keys, load_public_keys
 from server.guard.passwords import Passwords
+from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
+from server.runtime.administration import Administration, end_of_disabled
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
 from server.runtime.recovery import disconnect_orphans, trace_missed
 from server.runtime.sessions import Sessions
+from server.runtime.tail import Tail
 from server.services import Services
 from server.settings import Settings
 from server.surface.files import open_surface
@@ -80,7 +84,14 @@ def app_over(services: Services) -> Litestar:
 
 def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State) -> Litestar:
     app = Litestar(
-        route_handlers=[*sessions_api.HANDLERS, *auth_api.HANDLERS, *operations_api.HANDLERS, connect],
+        route_handlers=[
+            *sessions_api.HANDLERS,
+            *auth_api.HANDLERS,
+            *admin_api.HANDLERS,
+            *admin_log_api.HANDLERS,
+            *operations_api.HANDLERS,
+            connect,
+        ],
         lifespan=lifespan,
         state=state,
         exception_handlers={Exception: handle},
@@ -118,6 +129,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         open_surface(data, max_waiting=settings.log_queue, on_failure=stop, on_commit=trace.appended) as surface,
     ):
         keys = load_keys(data / "keys")
+        secrets = Secrets(data / "keys", "admin")
+        secrets.names()  # what can't be read is said now, not at the first use
         latest_ms = await surface.log.latest_at_ms()
         if latest_ms > SystemClock().now_ms() + _CLOCK_TOLERANCE_MS:
             _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(SystemClock().now_ms()))
@@ -134,11 +147,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         surface.afterwards.push_async_callback(keeper.close)
         sessions.subscribe(keeper.observe)
+        tail = Tail(sessions.records, newest.position if newest is not None else 0)
+        sessions.subscribe(tail.observe)
         at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
         # This process alone has the log open, so whatever a node is called that opened a connection, it is dead.
         orphans = sum(
             [await disconnect_orphans(surface.log, sessions, n, at_once=at_once) for n in await surface.log.nodes()]
         )
+        ended = await end_of_disabled(sessions, surface.accounts)
         trace.recovered()
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
@@ -162,11 +178,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             ),
             keys=keys,
             trace=trace,
+            admins=Admins(secrets),
+            administration=Administration(
+                sessions, clock, accounts=surface.accounts, directory=surface.directory, audit=surface.audit
+            ),
+            tail=tail,
         )
         expiring = asyncio.create_task(expiry.run(), name="interlock-expiry")
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
-        _log.info("server.ready", orphans_disconnected=orphans)
+        _log.info("server.ready", orphans_disconnected=orphans, ended_of_disabled=ended)
         try:
             yield services
         finally:
@@ -232,12 +253,16 @@ def _openapi() -> OpenAPIConfig:
             Tag(name="session", description="The caller's own session."),
             Tag(name="auth", description="Accounts and tokens."),
             Tag(name="sessions", description="All sessions of the caller's account."),
+            Tag(name="admin", description="Sessions and accounts of anyone, for administrators."),
             Tag(name="standards", description="For other software."),
             Tag(name="operations", description="For whoever runs it."),
         ],
         components=Components(
             security_schemes={
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                "admin": SecurityScheme(
+                    type="http", scheme="bearer", description="A secret of `interlock admin-token create`."
+                ),
                 "cookie": SecurityScheme(type="apiKey", name=COOKIE_NAME, security_scheme_in="cookie"),
             }
         ),

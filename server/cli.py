@@ -11,6 +11,7 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from server.cli_admin import admin_token
 from server.cli_errors import errors_as_messages
 from server.cli_log import export, replay, transitions, verify
 from server.cli_model import check, trace
@@ -91,7 +92,7 @@ def diagram(kind: str) -> None:
     Console().print(table)
 
 
-for _command in (transitions, replay, verify, export, check, trace):
+for _command in (transitions, replay, verify, export, check, trace, admin_token):
     main.add_command(_command)
 
 

@@ -14,6 +14,7 @@ from litestar import Litestar
 from machine.closing import Close
 from machine.errors import SettingsError
 from server.app import app_over, open_services
+from server.experience.http_protocol import HttpProtocol
 from server.experience.protocol import WebSocketProtocol
 from server.experience.socket import MESSAGE_BYTES
 from server.services import Services
@@ -42,6 +43,7 @@ class Server(uvicorn.Server):
         self._services.draining = True
         for listener in self.servers:
             listener.close()
+        self._services.tail.wake()
         connections = self._services.connections
         connections.close_all(Close("draining"))
         deadline = asyncio.get_running_loop().time() + self._services.settings.drain_s
@@ -73,7 +75,7 @@ def uvicorn_config(app: Litestar, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws=WebSocketProtocol,
         ws_max_size=MESSAGE_BYTES,
         ws_ping_interval=settings.ping_interval_s,

@@ -6,11 +6,14 @@ import msgspec
 
 from server.clock import Clock
 from server.guard.accounts import Accounts
+from server.guard.admins import Admins
 from server.guard.keys import Keys
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
+from server.runtime.administration import Administration
 from server.runtime.connections import Connections
 from server.runtime.sessions import Sessions
+from server.runtime.tail import Tail
 from server.settings import Settings
 from server.trace import Untraced
 
@@ -27,4 +30,7 @@ class Services(msgspec.Struct):
     tokens: Tokens
     keys: Keys
     trace: Untraced
+    admins: Admins
+    administration: Administration
+    tail: Tail
     draining: bool = False

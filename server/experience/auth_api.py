@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
 from machine.errors import (
+    AccountDisabled,
     AccountError,
     AccountExists,
     CredentialInvalid,
@@ -100,7 +101,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     tags=["auth"],
     summary="Log in",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, 403, 413, 415, *CREDENTIALS, TransitionRefused, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, AccountDisabled, TransitionRefused, Overloaded),
     security=[{}, {"bearer": []}],
 )
 async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> Response[TokenAnswer]:
@@ -118,8 +119,11 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     if current is None:
         current = await _cookie_session(services, request, account.account_id)
     outcome = await services.sessions.authenticate(current, account.account_id, "password")
-    if not await services.accounts.still_proved(account):
-        await services.sessions.end(outcome.session, "password_changed", account.account_id)
+    overtaken = await services.accounts.overtaken(account)
+    if overtaken is not None:
+        await services.sessions.end(outcome.session, overtaken, account.account_id)
+        if overtaken == "account_disabled":
+            raise AccountDisabled("an administrator has disabled this account")
         raise CredentialInvalid("email or password is wrong")
     return token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
 

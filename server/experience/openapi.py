@@ -86,7 +86,7 @@ def complete(document: OpenAPI) -> None:
 
 def _operations(document: OpenAPI) -> Iterator[Operation]:
     for item in (document.paths or {}).values():
-        yield from filter(None, (item.get, item.post, item.delete))
+        yield from filter(None, (item.get, item.post, item.put, item.delete))
 
 
 def _names(schema: Any) -> list[str]:

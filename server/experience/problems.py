@@ -43,6 +43,18 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         "The credential is not valid",
         "Forget the credential and log in; do not retry with it.",
     ),
+    errors.AdminCredentialMissing: Kind(
+        401,
+        "admin-credential-missing",
+        "No administrator's secret",
+        "Send `Authorization: Bearer` with a secret of `interlock admin-token create`.",
+    ),
+    errors.AdminCredentialInvalid: Kind(
+        401,
+        "admin-credential-invalid",
+        "The administrator's secret is not valid",
+        "Have a new one made with `interlock admin-token create`; do not retry with this one.",
+    ),
     errors.TokenExpired: Kind(
         401, "token-expired", "The access token is no longer current", "POST /api/auth/refresh, then retry once."
     ),
@@ -56,6 +68,9 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         "The lifecycle does not allow this",
         "GET /api/session to see where the session stands.",
     ),
+    errors.AccountDisabled: Kind(
+        403, "account-disabled", "The account is disabled", "Ask an administrator; do not retry."
+    ),
     errors.AccountExists: Kind(409, "account-exists", "The email address is taken", "Log in, or use another address."),
     errors.PasswordWrong: Kind(403, "password-wrong", "The current password is wrong", "Ask the user again."),
     errors.PasswordRefused: Kind(422, "password-refused", "The password breaks a rule", "Choose another password."),
@@ -63,6 +78,12 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
     errors.Overloaded: Kind(503, "overloaded", "Too much work is waiting", "Retry after the seconds in Retry-After."),
     errors.SurfaceError: Kind(
         503, "unavailable", "The log does not acknowledge writes", "Retry later; nothing was acknowledged."
+    ),
+    errors.SettingsError: Kind(
+        503,
+        "misconfigured",
+        "The server's keys or secrets can't be used",
+        "Retry later; the server's log tells its operator what is wrong.",
     ),
 }
 
@@ -132,6 +153,8 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             headers["upgrade"] = "websocket"  # RFC 9110, 15.5.22: a 426 says to what
         case errors.SurfaceError():
             detail = "nothing was acknowledged"
+        case errors.SettingsError():
+            detail = kind.title  # it names files
         case ValidationException():
             extra = {"errors": [_validation_row(row) for row in error.extra or ()]}
             detail = error.detail.partition(" for ")[0]
@@ -155,6 +178,7 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
             path=request.url.path,
             problem=problem.type,
             error=type(error).__name__,
+            because=str(error) if isinstance(error, errors.InterlockError) else None,
             exc_info=None if isinstance(error, errors.InterlockError) else error,
         )
     return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)

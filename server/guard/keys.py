@@ -54,10 +54,12 @@ def load_keys(folder: Path) -> Keys:
     """The keys in ``folder``; what is missing is created, once.
 
     Raises:
-        SettingsError: a key can't be read, is not a key, or others than its owner may read it.
+        SettingsError: a key can't be read, is not a key, or others than its owner may read it, or the folder is open to
+            others.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _refuse_open(folder)
         # The newest signs; the others still verify.
         signing_files = sorted(folder.glob("signing-*.pem"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         keys = [_read_signing_key(path) for path in signing_files] or [_create_signing_key(folder)]
@@ -118,6 +120,16 @@ def _signing_key(private: ec.EllipticCurvePrivateKey) -> SigningKey:
 
 def _jwk(public: ec.EllipticCurvePublicKey) -> dict[str, Any]:
     return ECAlgorithm.to_jwk(public, as_dict=True)
+
+
+def _refuse_open(folder: Path) -> None:
+    """Whoever may write to the folder can exchange the keys, and whoever may list it learns who has secrets.
+
+    Raises:
+        SettingsError: others than its owner may.
+    """
+    if folder.stat().st_mode & 0o077:
+        raise SettingsError(f"{folder} is open to others; make it private: chmod 700 {folder}")
 
 
 def read_private(path: Path) -> bytes:

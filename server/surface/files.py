@@ -14,6 +14,8 @@ import sqlite_utils
 
 from machine.errors import SurfaceFailed, SurfaceLocked
 from server.surface.accounts import AccountStore, SqliteAccounts
+from server.surface.audit import AuditStore, SqliteAudit
+from server.surface.directory import SessionDirectory, SqliteDirectory
 from server.surface.engine import Error, finish_rollback, open_reader, open_writer
 from server.surface.log import TransitionLog
 from server.surface.schema import migrate, refuse_foreign
@@ -32,6 +34,8 @@ class Surface(msgspec.Struct, frozen=True):
     log: TransitionLog
     accounts: AccountStore
     tickets: TicketStore
+    directory: SessionDirectory
+    audit: AuditStore
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
 
@@ -77,6 +81,8 @@ async def open_surface(
                     SqliteLog(writer, reader, head),
                     SqliteAccounts(writer, reader),
                     SqliteTickets(writer, reader),
+                    SqliteDirectory(reader),
+                    SqliteAudit(reader),
                     afterwards,
                 )
             finally:

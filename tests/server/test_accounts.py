@@ -157,9 +157,9 @@ async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
             await accounts.prepare_password(account.account_id, PASSWORD, "short")
         change = await accounts.prepare_password(account.account_id, PASSWORD, "another long password")
         await accounts.prove("ada@example.org", PASSWORD)
-        assert await accounts.still_proved(account)
+        assert await accounts.overtaken(account) is None
         await accounts.replace_password(change, LIVING)
-        assert not await accounts.still_proved(account)
+        assert await accounts.overtaken(account) == "password_changed"
         await accounts.prove("ada@example.org", "another long password")
         with pytest.raises(CredentialInvalid):
             await accounts.prove("ada@example.org", PASSWORD)
