@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta
 
 from machine.commands import ExpiryReason, RevocationReason
 from machine.errors import AccountError, Overloaded, SessionNotFound
+from machine.session import Session
 from machine.wire import TransitionView, transition_view
 from server.experience.admin_answers import (
     AdminAccountView,
@@ -28,6 +29,7 @@ from server.experience.calls import NoFields
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.guard.accounts import normalise_email
+from server.services import Services
 from server.surface.accounts import Account
 from server.surface.directory import Place, Wanted
 from spec.lifecycles import SESSION
@@ -38,14 +40,15 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z-]{1,64})$"
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at the most.")]
-Group = Annotated[str, Meta(pattern=r"^[!-+\--~]([ -+\--~]{0,62}[!-+\--~])?$")]
+GROUP: Final = r"^[!-+\--~]([ -+\--~]{0,62}[!-+\--~])?$"
+"""A name that fits into a header between commas."""
 
 
 class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The groups an account shall be in."""
 
     groups: Annotated[
-        list[Group],
+        list[Annotated[str, Meta(pattern=GROUP)]],
         Meta(
             max_length=64,
             description="Names of 1 to 64 printable ASCII characters, without commas, and without blanks at the ends.",
@@ -58,7 +61,7 @@ class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "/api/admin/sessions",
     tags=["admin"],
     summary="Sessions of anyone",
-    responses=responses(400, *ADMIN),
+    responses=responses(400, 422, *ADMIN),
     security=ADMIN_SECURITY,
 )
 async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Litestar gives by name
@@ -73,10 +76,16 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
     reason: Annotated[
         RevocationReason | ExpiryReason | None, QueryParameter(description="Only sessions that ended for this reason.")
     ] = None,
-    created_from: Annotated[datetime | None, QueryParameter(description="Created then or later.")] = None,
-    created_to: Annotated[datetime | None, QueryParameter(description="Created before then.")] = None,
-    updated_from: Annotated[datetime | None, QueryParameter(description="Last changed then or later.")] = None,
-    updated_to: Annotated[datetime | None, QueryParameter(description="Last changed before then.")] = None,
+    created_from: Annotated[
+        str | None, QueryParameter(format="date-time", description="Created then or later.")
+    ] = None,
+    created_to: Annotated[str | None, QueryParameter(format="date-time", description="Created before then.")] = None,
+    updated_from: Annotated[
+        str | None, QueryParameter(format="date-time", description="Last changed then or later.")
+    ] = None,
+    updated_to: Annotated[
+        str | None, QueryParameter(format="date-time", description="Last changed before then.")
+    ] = None,
     after: Annotated[
         str | None,
         QueryParameter(
@@ -92,11 +101,19 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
     more may follow.
     """
     services, _ = administrator(request)
-    wanted = Wanted(in_state, subject, reason, _ms(created_from), _ms(created_to), _ms(updated_from), _ms(updated_to))
+    wanted = Wanted(
+        in_state,
+        subject,
+        reason,
+        _ms("created_from", created_from),
+        _ms("created_to", created_to),
+        _ms("updated_from", updated_from),
+        _ms("updated_to", updated_to),
+    )
     if in_state not in {None, *_STATES}:
         raise RequestRefused(400, f"state is one of {', '.join(_STATES)}")
     if wanted.of_creation and wanted.by_update:
-        raise RequestRefused(400, "ranges of created and of updated go together only with a subject")
+        raise RequestRefused(422, "ranges of created and of updated go together only with a subject")
     found = await services.administration.sessions(wanted, _place(after), limit)
     headers = {}
     if len(found) == limit:
@@ -116,10 +133,7 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
 async def show_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> AdminSessionView:
     """Any session as it stands."""
     services, _ = administrator(request)
-    try:
-        return admin_session(await services.sessions.load(session_id))
-    except SessionNotFound:
-        raise RequestRefused(404, "no such session") from None
+    return admin_session(await _session(services, session_id))
 
 
 @get(
@@ -139,9 +153,8 @@ async def show_history(
 ) -> Response[list[TransitionView]]:
     """The session's transitions, oldest first. A ``Link: rel="next"`` header is there while more may follow."""
     services, _ = administrator(request)
+    await _session(services, session_id)
     records = await services.sessions.history(session_id, after_version, limit)
-    if not records and not after_version:
-        raise RequestRefused(404, "no such session")
     headers = {}
     if len(records) == limit:
         after = {"after_version": records[-1].transition.version, "limit": limit}
@@ -160,10 +173,7 @@ async def show_history(
 async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
     """End any session and close its sockets. One that has ended already stays as it is."""
     services, caller = acting(request)
-    try:
-        receipt = await services.administration.end(session_id, caller)
-    except SessionNotFound:
-        raise RequestRefused(404, "no such session") from None
+    receipt = await services.administration.end(await _session(services, session_id), caller)
     return Response(None, status_code=204, headers=receipt_header(receipt))
 
 
@@ -291,6 +301,13 @@ async def set_groups(
     return admin_account(_known(await services.administration.set_groups(account_id, groups, caller)))
 
 
+async def _session(services: Services, session_id: str) -> Session:
+    try:
+        return await services.sessions.load(session_id)
+    except SessionNotFound:
+        raise RequestRefused(404, "no such session") from None
+
+
 def _known(account: Account | None) -> Account:
     if account is None:
         raise _no_account()
@@ -301,17 +318,18 @@ def _no_account() -> RequestRefused:
     return RequestRefused(404, "no such account")
 
 
-def _ms(moment: datetime | None) -> int | None:
-    """``moment`` in ms; without a time zone it is not a moment.
+def _ms(name: str, text: str | None) -> int | None:
+    """The RFC 3339 time ``text``, which the parameter ``name`` gives, in ms.
 
     Raises:
-        RequestRefused: it has none.
+        RequestRefused: it is none.
     """
-    if moment is None:
+    if text is None:
         return None
-    if moment.tzinfo is None:
-        raise RequestRefused(400, "a time says in which time zone it is: end it with Z")
-    return (moment - _EPOCH) // _MILLISECOND
+    try:
+        return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
+    except (ValueError, TypeError):  # a TypeError when it has no time zone
+        raise RequestRefused(400, f"{name} is a time with its time zone, such as 2026-01-23T09:30:00Z") from None
 
 
 def _place(cursor: str | None) -> Place | None:

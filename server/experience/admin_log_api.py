@@ -40,6 +40,8 @@ _HEARTBEAT_S: Final = 15.0
 _LOOK_S: Final = 1.0
 """How often a stream looks whether it may go on."""
 _RETRY_MS: Final = 2000
+_MINIMUM: Final = {"minimum": 0}
+"""Litestar leaves the 0 out of the document where null is allowed, too."""
 
 _EVENTS: Final = ResponseSpec(
     str,
@@ -89,13 +91,20 @@ async def follow_transitions(
     after: Annotated[
         int | None,
         QueryParameter(
-            ge=0, le=LAST, description="Begin after this position; without, with what is recorded from now on."
+            ge=0,
+            le=LAST,
+            schema_extra=_MINIMUM,
+            description="Begin after this position; without, with what is recorded from now on.",
         ),
     ] = None,
     last_event_id: Annotated[
         int | None,
         HeaderParameter(
-            name="Last-Event-ID", ge=0, le=LAST, description="Go on after this position; counts before `after`."
+            name="Last-Event-ID",
+            ge=0,
+            le=LAST,
+            schema_extra=_MINIMUM,
+            description="Go on after this position; counts before `after`.",
         ),
     ] = None,
 ) -> Stream:

@@ -22,6 +22,8 @@ from litestar.openapi.spec import (
     Schema,
 )
 
+from server.experience.admin_api import GROUP
+
 _NO_CONTENT: Final = "204"
 _DIGEST: Final = "9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a"
 
@@ -64,6 +66,8 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
 def complete(document: OpenAPI) -> None:
     """Add to ``document`` what is missing."""
     schemas: dict[str, Any] = document.components.schemas if document.components and document.components.schemas else {}
+    # Litestar drops what is said of a list's items.
+    schemas["Groups"].properties["groups"].items.pattern = GROUP
     for operation in _operations(document):
         if isinstance(operation.request_body, RequestBody):
             for media in operation.request_body.content.values():

@@ -103,6 +103,9 @@ _BY_STATUS: Final[dict[int, Kind]] = {
     405: Kind(405, "method-not-allowed", "The method is not allowed here", "Use a method that Allow lists."),
     413: Kind(413, "too-large", "The body is too large", "Send less."),
     415: Kind(415, "unsupported-media-type", "The body is not JSON", "Send application/json."),
+    422: Kind(
+        422, "unprocessable", "What is asked for does not go together", "Mend the request; do not retry it as it is."
+    ),
     426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", "Open it as a WebSocket."),
     500: Kind(500, "internal-error", "Something went wrong", "Retry later; the server has logged it."),
 }

@@ -78,13 +78,9 @@ class Administration:
         self._sessions.check_alive()
         return await self._audit.after(after, limit)
 
-    async def end(self, session_id: str, caller: Caller) -> Receipt | None:
-        """Revoke one session; None when it had ended already.
-
-        Raises:
-            SessionNotFound: there is none.
-        """
-        return await self._sessions.end(await self._sessions.load(session_id), "revoked", caller.actor)
+    async def end(self, session: Session, caller: Caller) -> Receipt | None:
+        """Revoke one session; None when it had ended already."""
+        return await self._sessions.end(session, "revoked", caller.actor)
 
     async def end_all(self, account_id: str, caller: Caller) -> list[Receipt]:
         """Revoke every session of the account that lives now; the receipt of each end."""

@@ -290,7 +290,7 @@ async def test_what_is_not_there_is_not_found_and_leaves_no_record(server: Serve
         "reason=boredom",
         "created_from=yesterday",
         "created_from=2026-01-01T00:00:00",
-        "created_to=2026-01-01T00:00:00Z&updated_from=2026-01-01T00:00:00Z",
+        "created_from=0.5",
         "limit=0",
         "limit=1001",
         "after=nowhere",
@@ -302,6 +302,9 @@ async def test_what_is_not_there_is_not_found_and_leaves_no_record(server: Serve
 async def test_a_list_that_can_not_be_is_refused(server: ServerProcess, secret: str, query: str) -> None:
     async with Admin(server.url, secret) as admin:
         problem(await admin.http.get(f"/sessions?{query}"), 400, "bad-request")
+        both = "created_to=2026-01-01T00:00:00Z&updated_from=2026-01-01T00:00:00Z"
+        problem(await admin.http.get(f"/sessions?{both}"), 422, "unprocessable")
+        assert await admin.get(f"/sessions?{both}&subject=nobody") == []
 
 
 @scenario()

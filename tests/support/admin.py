@@ -42,7 +42,7 @@ class Admin:
 
     async def get(self, path: str, **query: Any) -> Any:
         """What a GET answers, as JSON."""
-        answer = await self.http.get(path, params=query)
+        answer = await self.http.get(path, params=query or None)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
