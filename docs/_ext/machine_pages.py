@@ -119,7 +119,7 @@ def command_line() -> str:
     for name in main.list_commands(context):
         command = main.get_command(context, name)
         assert command is not None, name  # noqa: S101  # the name was listed a line before
-        parts.append("\n".join(_command(name, command)))
+        parts.append("\n".join(_command(name, command, context)))
     return "\n".join(parts)
 
 
@@ -192,10 +192,10 @@ def _dedented(sql: str) -> str:
     return f"{first}\n{textwrap.dedent(rest)}".strip()
 
 
-def _command(name: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=name, parent=click.Context(main, info_name="interlock"))
+def _command(name: str, command: click.Command, parent: click.Context) -> Iterator[str]:
+    context = click.Context(command, info_name=name, parent=parent)
     usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
-    yield f"## `interlock {name}`\n"
+    yield f"{'#' * len(context.command_path.split())} `{context.command_path}`\n"
     yield fenced("text", usage)
     yield from (prose(paragraph) + "\n" for paragraph in (command.help or "").split("\n\n"))
     if name == "serve":
@@ -207,6 +207,9 @@ def _command(name: str, command: click.Command) -> Iterator[str]:
         if isinstance(option, click.Option) and option.name not in known and not option.hidden
     ]
     yield table(("option", "", "meaning", "default"), rows)
+    if isinstance(command, click.Group):
+        for part in command.list_commands(context):
+            yield from _command(part, command.commands[part], context)
 
 
 def _metavar(option: click.Option, context: click.Context) -> str:
