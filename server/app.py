@@ -154,8 +154,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         orphans = sum(
             [await disconnect_orphans(surface.log, sessions, n, at_once=at_once) for n in await surface.log.nodes()]
         )
-        ended = await end_of_disabled(sessions, surface.accounts)
         trace.recovered()
+        ended = await end_of_disabled(sessions, surface.accounts)
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)

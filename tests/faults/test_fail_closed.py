@@ -19,7 +19,7 @@ from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
 from tests.support.log import verify
 from tests.support.running import scenario
-from tests.support.server import ServerProcess, new_trace, running_server
+from tests.support.server import ServerProcess, check_trace, new_trace, running_server
 from tests.support.shifted_clock import shifted_clock
 
 _HOUR_S: Final = 3600
@@ -300,3 +300,4 @@ async def test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_i
     finally:
         server.stop()
     verify(server.data)
+    check_trace(server.trace)
