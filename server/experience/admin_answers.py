@@ -10,8 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from machine.ledger import Receipt
 from machine.session import Session
 from machine.wire import rfc3339
-from server.surface.accounts import Account
-from server.surface.audit import AuditRecord
+from server.runtime.administration import Account, AuditRecord
 
 _ACCOUNT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"
 

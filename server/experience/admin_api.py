@@ -29,9 +29,8 @@ from server.experience.calls import NoFields
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.guard.accounts import normalise_email
+from server.runtime.administration import Account, Place, Wanted
 from server.services import Services
-from server.surface.accounts import Account
-from server.surface.directory import Place, Wanted
 from spec.lifecycles import SESSION
 
 _STATES: Final = [state.name for state in SESSION.states]

@@ -21,6 +21,18 @@ from server.surface.accounts import Account, AccountStore
 from server.surface.audit import Act, AuditRecord, AuditStore
 from server.surface.directory import Place, SessionDirectory, Wanted
 
+__all__ = [
+    "Account",
+    "Administration",
+    "AuditRecord",
+    "Caller",
+    "Place",
+    "Wanted",
+    "end_all",
+    "end_of_disabled",
+]
+"""Those of the surface as well: the experience shows them, and knows no surface."""
+
 _AT_ONCE: Final = 256
 """How many ends are handed to the log together: few enough to leave room for others."""
 

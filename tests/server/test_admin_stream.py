@@ -122,6 +122,31 @@ async def test_it_ends_when_the_secret_is_removed(tmp_path: Path) -> None:
 
 
 @scenario()
+async def test_it_ends_when_whose_secret_is_whose_can_not_be_told(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with Admin(server.url, admin_token(server.data)) as admin, admin.follow() as stream:
+            secret = server.data / "keys" / "admin-ada.secret"
+            secret.chmod(0o644)
+            secret.touch()
+            assert await stream.end() == "unavailable"
+
+
+@pytest.mark.slow
+@scenario()
+async def test_while_nothing_happens_comments_keep_it_open(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with (
+            Admin(server.url, admin_token(server.data)) as admin,
+            Client(server.url) as client,
+            admin.follow() as stream,
+        ):
+            waiting = asyncio.create_task(stream.record())
+            await eventually(lambda: "heartbeat" in stream.comments, within_s=50)
+            await client.begin()
+            assert (await waiting)["position"] == 1
+
+
+@scenario()
 async def test_so_many_may_follow_and_no_more_until_one_leaves(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         secret = admin_token(server.data)
