@@ -13,10 +13,13 @@ InterlockError
 │   └── SurfaceLocked       another server holds this log
 ├── CredentialRefused       who is calling can't be established
 │   ├── CredentialMissing
+│   │   └── AdminCredentialMissing
 │   ├── CredentialInvalid   malformed, foreign, made up, or superseded
+│   │   └── AdminCredentialInvalid
 │   ├── TokenExpired        was good; refresh it
 │   └── SessionEnded        was good; its session has ended
 ├── AccountError
+│   ├── AccountDisabled     an administrator has closed it
 │   ├── AccountExists
 │   ├── PasswordWrong       not the account's current one
 │   ├── PasswordRefused     breaks the password rules
@@ -117,6 +120,14 @@ class CredentialInvalid(CredentialRefused):
     """The credential is malformed, foreign, made up, used up, or superseded by a later login."""
 
 
+class AdminCredentialMissing(CredentialMissing):
+    """No administrator's secret was presented."""
+
+
+class AdminCredentialInvalid(CredentialInvalid):
+    """What was presented is no administrator's secret."""
+
+
 class TokenExpired(CredentialRefused):
     """The token was good and has expired: refresh it."""
 
@@ -131,6 +142,10 @@ class SessionEnded(CredentialRefused):
 
 class AccountError(InterlockError):
     """An account could not be made or changed."""
+
+
+class AccountDisabled(AccountError):
+    """An administrator has disabled the account. Only whoever has proved to be its owner is told."""
 
 
 class AccountExists(AccountError):

@@ -21,7 +21,15 @@ from machine.closing import Close
 from machine.errors import HeadRefused
 from machine.wire import rfc3339
 from server.clock import SystemClock
-from server.experience import auth_api, exchange_api, oauth_api, operations_api, sessions_api
+from server.experience import (
+    admin_api,
+    admin_log_api,
+    auth_api,
+    exchange_api,
+    oauth_api,
+    operations_api,
+    sessions_api,
+)
 from server.experience.credentials import COOKIE_NAME
 from server.experience.forward_auth_api import Application
 from server.experience.headers import hook
@@ -32,6 +40,7 @@ from server.experience.socket import connect
 from server.experience.traffic import slow_refusals
 from server.guard.accounts import Accounts
 from server.guard.addresses import Addresses
+from server.guard.admins import Admins
 from server.guard.blocklist import Blocklist
 from server.guard.heads import check_head, sign_head
 from server.guard.keyring import KeyRing
@@ -45,10 +54,12 @@ from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.guard.upstream import IdTokens, Upstream
+from server.runtime.administration import Administration, end_of_disabled
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
 from server.runtime.recovery import disconnect_orphans, trace_missed
 from server.runtime.sessions import Sessions
+from server.runtime.tail import Tail
 from server.services import Services
 from server.settings import Settings
 from server.surface.files import open_surface
@@ -91,6 +102,8 @@ def _build(
             *auth_api.HANDLERS,
             *oauth_api.HANDLERS,
             *exchange_api.HANDLERS,
+            *admin_api.HANDLERS,
+            *admin_log_api.HANDLERS,
             *operations_api.HANDLERS,
             connect,
         ],
@@ -138,6 +151,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         open_trace(settings) as trace,
         open_surface(data, max_waiting=settings.log_queue, on_failure=stop, on_commit=trace.appended) as surface,
     ):
+        admin_secrets = Secrets(data / "keys", "admin")
+        admin_secrets.names()  # what can't be read is said now, not at the first use
         latest_ms = await surface.log.latest_at_ms()
         if latest_ms > SystemClock().now_ms() + _CLOCK_TOLERANCE_MS:
             _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(SystemClock().now_ms()))
@@ -155,12 +170,15 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         surface.afterwards.push_async_callback(keeper.close)
         sessions.subscribe(keeper.observe)
+        tail = Tail(sessions.records, newest.position if newest is not None else 0)
+        sessions.subscribe(tail.observe)
         at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
         # This process alone has the log open, so whatever a node is called that opened a connection, it is dead.
         orphans = sum(
             [await disconnect_orphans(surface.log, sessions, n, at_once=at_once) for n in await surface.log.nodes()]
         )
         trace.recovered()
+        ended = await end_of_disabled(sessions, surface.accounts)
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
@@ -194,6 +212,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             limits=Limits(settings, clock, salt),
             logins=Logins(settings, clock, ring.keys.refresh_mac, salt),
             trace=trace,
+            admins=Admins(admin_secrets),
+            administration=Administration(
+                sessions, clock, accounts=known_accounts, directory=surface.directory, audit=surface.audit
+            ),
+            tail=tail,
         )
 
         def use(keys: Keys, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
@@ -208,7 +231,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         watching = asyncio.create_task(ring.watch(use), name="interlock-keys")
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
-        _log.info("server.ready", orphans_disconnected=orphans)
+        _log.info("server.ready", orphans_disconnected=orphans, ended_of_disabled=ended)
         try:
             yield services
         finally:
@@ -274,12 +297,16 @@ def _openapi() -> OpenAPIConfig:
             Tag(name="session", description="The caller's own session."),
             Tag(name="auth", description="Accounts and tokens."),
             Tag(name="sessions", description="All sessions of the caller's account."),
+            Tag(name="admin", description="Sessions and accounts of anyone, for administrators."),
             Tag(name="standards", description="For other software."),
             Tag(name="operations", description="For whoever runs it."),
         ],
         components=Components(
             security_schemes={
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                "admin": SecurityScheme(
+                    type="http", scheme="bearer", description="A secret of `interlock admin-token create`."
+                ),
                 "cookie": SecurityScheme(type="apiKey", name=COOKIE_NAME, security_scheme_in="cookie"),
                 "client": SecurityScheme(type="http", scheme="basic"),
             }

@@ -11,6 +11,7 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from server.cli_admin import admin_token
 from server.cli_clients import clients
 from server.cli_errors import errors_as_messages
 from server.cli_keys import keys
@@ -91,7 +92,7 @@ def diagram(kind: str) -> None:
     Console().print(table)
 
 
-for _command in (transitions, replay, verify, export, check, trace, keys, clients):
+for _command in (transitions, replay, verify, export, check, trace, keys, clients, admin_token):
     main.add_command(_command)
 
 

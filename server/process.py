@@ -44,6 +44,7 @@ class Server(uvicorn.Server):
         self._services.draining = True
         for listener in self.servers:
             listener.close()
+        self._services.tail.wake()
         connections = self._services.connections
         connections.close_all(Close("draining"))
         deadline = asyncio.get_running_loop().time() + self._services.settings.drain_s

@@ -7,6 +7,7 @@ import msgspec
 from server.clock import Clock
 from server.guard.accounts import Accounts
 from server.guard.addresses import Addresses
+from server.guard.admins import Admins
 from server.guard.keys import Keys
 from server.guard.known_accounts import KnownAccounts
 from server.guard.limits import Limits
@@ -15,8 +16,10 @@ from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.guard.upstream import Upstream
+from server.runtime.administration import Administration
 from server.runtime.connections import Connections
 from server.runtime.sessions import Sessions
+from server.runtime.tail import Tail
 from server.settings import Settings
 from server.trace import Untraced
 
@@ -42,4 +45,7 @@ class Services(msgspec.Struct):
     limits: Limits
     logins: Logins
     trace: Untraced
+    admins: Admins
+    administration: Administration
+    tail: Tail
     draining: bool = False

@@ -19,7 +19,12 @@ from server.experience.problems import TYPE_PREFIX, problem_kinds
 from server.settings import Settings
 
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
-_CREDENTIALS: Final = {"bearer": "access token", "cookie": "cookie", "client": "client secret"}
+_CREDENTIALS: Final = {
+    "bearer": "access token",
+    "cookie": "cookie",
+    "client": "client secret",
+    "admin": "administrator's secret",
+}
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -194,6 +199,9 @@ def _answers(call: Call, schema: dict[str, Any]) -> Iterator[str]:
         headers = "".join(f", header `{header}`" for header in response.get("headers", ()))
         content = response.get("content", {}).get("application/json", {}).get("schema")
         name = _reference(content) if content else ""
+        if "text/event-stream" in response.get("content", {}):
+            rows.append((status, "`text/event-stream`"))
+            continue
         what = f"`{name}`" if name else ("no body" if content in ({"type": "null"}, None) else "a JSON object")
         listed = "list of " if content and content.get("type") == "array" else ""
         rows.append((status, listed + what + headers))
@@ -217,7 +225,8 @@ def _reference(schema: dict[str, Any]) -> str:
 
 def _type(schema: dict[str, Any]) -> str:
     choices = [each["type"] for each in schema.get("oneOf", (schema,))]
-    return " or ".join(choices)
+    # A list where Litestar puts several types into one.
+    return " or ".join(each if isinstance(each, str) else " or ".join(sorted(each, reverse=True)) for each in choices)
 
 
 def _example(name: str, schema: dict[str, Any]) -> Any:

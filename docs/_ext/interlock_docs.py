@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asvs_page
+import authorization_pages
 import http_pages
 import machine_pages
 import model_pages
@@ -21,6 +22,7 @@ from sphinx.environment import BuildEnvironment
 _MARK: Final = re.compile(r"<!-- generate: (?P<name>[a-z-]+)(?: (?P<argument>[A-Za-z0-9]+))? -->")
 
 GENERATORS: Final[dict[str, Callable[..., str]]] = {
+    "authorization": authorization_pages.authorization,
     "endpoint-table": http_pages.endpoint_table,
     "endpoints": http_pages.endpoint_sections,
     "problem-table": http_pages.problem_table,

@@ -120,9 +120,6 @@ def command_line() -> str:
         command = main.get_command(context, name)
         assert command is not None, name  # noqa: S101  # the name was listed a line before
         parts.append("\n".join(_command(name, command, context)))
-        for below, each in sorted(command.commands.items()) if isinstance(command, click.Group) else ():
-            inside = click.Context(command, info_name=name, parent=context)
-            parts.append("\n".join(_command(below, each, inside)))
     return "\n".join(parts)
 
 
@@ -198,7 +195,7 @@ def _dedented(sql: str) -> str:
 def _command(name: str, command: click.Command, parent: click.Context) -> Iterator[str]:
     context = click.Context(command, info_name=name, parent=parent)
     usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))
-    yield f"{'##' if parent.parent is None else '###'} `{parent.command_path} {name}`\n"
+    yield f"{'#' * len(context.command_path.split())} `{context.command_path}`\n"
     yield fenced("text", usage)
     yield from (prose(paragraph) + "\n" for paragraph in (command.help or "").split("\n\n"))
     if name == "serve":
@@ -211,6 +208,9 @@ def _command(name: str, command: click.Command, parent: click.Context) -> Iterat
     ]
     if rows:
         yield table(("option", "", "meaning", "default"), rows)
+    if isinstance(command, click.Group):
+        for part in command.list_commands(context):
+            yield from _command(part, command.commands[part], context)
 
 
 def _metavar(option: click.Option, context: click.Context) -> str:

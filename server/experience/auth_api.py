@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
 from machine.errors import (
+    AccountDisabled,
     AccountError,
     AccountExists,
     CredentialInvalid,
@@ -103,7 +104,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     tags=["auth"],
     summary="Log in",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, 403, 413, 415, *CREDENTIALS, TransitionRefused, RateLimited, Overloaded),
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, AccountDisabled, TransitionRefused, RateLimited, Overloaded),
     security=[{}, {"bearer": []}],
 )
 async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> Response[TokenAnswer]:
@@ -123,8 +124,11 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     if current is None:
         current = await cookie_session(services, request, account.account_id)
     outcome = await services.sessions.authenticate(current, account.account_id, "password")
-    if not await services.accounts.still_proved(account):
-        await services.sessions.end(outcome.session, "password_changed", account.account_id)
+    overtaken = await services.accounts.overtaken(account)
+    if overtaken is not None:
+        await services.sessions.end(outcome.session, overtaken, account.account_id)
+        if overtaken == "account_disabled":
+            raise AccountDisabled("an administrator has disabled this account")
         raise CredentialInvalid("email or password is wrong")
     answer = token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
     if from_browser(request.scope):

@@ -2,6 +2,7 @@
 
 uvicorn waits for ever for the rest of a head or a body, and for a new connection to say anything; it takes heads of any size,
 and stalls on a WebSocket handshake whose head passes 20 KB. None of it reaches ASGI, so it is put right here.
+The application can cut a peer that does not read: ``scope["extensions"]["interlock.abort"]`` drops the connection at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from server.experience.headers import NO_STORE, SECURITY
 from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
+from server.experience.protocol import ABORT
 from server.guard.addresses import UNKNOWN, Addresses, limit_key
 from server.settings import Settings
 
@@ -89,6 +91,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
         self._in_head, self._parts_bytes = True, 0
         self._wait(self.patience.settings.header_timeout_s)
 

@@ -32,6 +32,7 @@ from machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
+from server.experience.admin_api import GROUP
 from server.experience.problems import MEDIA_TYPE, responses
 
 FORWARD_AUTH: Final = "/api/forward-auth"
@@ -86,6 +87,8 @@ def complete(document: OpenAPI) -> None:
     """Add to ``document`` what is missing."""
     (document.paths or {})[FORWARD_AUTH] = _forward_auth()
     schemas: dict[str, Any] = document.components.schemas if document.components and document.components.schemas else {}
+    # Litestar drops what is said of a list's items.
+    schemas["Groups"].properties["groups"].items.pattern = GROUP
     for operation in _operations(document):
         if isinstance(operation.request_body, RequestBody):
             for media in operation.request_body.content.values():
@@ -144,7 +147,7 @@ def _forward_auth() -> PathItem:
 
 def _operations(document: OpenAPI) -> Iterator[Operation]:
     for item in (document.paths or {}).values():
-        yield from filter(None, (item.get, item.post, item.delete))
+        yield from filter(None, (item.get, item.post, item.put, item.delete))
 
 
 def _names(schema: Any) -> list[str]:

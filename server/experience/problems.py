@@ -44,6 +44,18 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         "The credential is not valid",
         "Forget the credential and log in; do not retry with it.",
     ),
+    errors.AdminCredentialMissing: Kind(
+        401,
+        "admin-credential-missing",
+        "No administrator's secret",
+        "Send `Authorization: Bearer` with a secret of `interlock admin-token create`.",
+    ),
+    errors.AdminCredentialInvalid: Kind(
+        401,
+        "admin-credential-invalid",
+        "The administrator's secret is not valid",
+        "Have a new one made with `interlock admin-token create`; do not retry with this one.",
+    ),
     errors.TokenExpired: Kind(
         401, "token-expired", "The access token is no longer current", "POST /api/auth/refresh, then retry once."
     ),
@@ -59,6 +71,9 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         "transition-refused",
         "The lifecycle does not allow this",
         "GET /api/session to see where the session stands.",
+    ),
+    errors.AccountDisabled: Kind(
+        403, "account-disabled", "The account is disabled", "Ask an administrator; do not retry."
     ),
     errors.AccountExists: Kind(409, "account-exists", "The email address is taken", "Log in, or use another address."),
     errors.PasswordWrong: Kind(403, "password-wrong", "The current password is wrong", "Ask the user again."),
@@ -111,6 +126,9 @@ _BY_STATUS: Final[dict[int, Kind]] = {
     408: Kind(408, "request-timeout", "The request took too long", "Send it again, and faster."),
     413: Kind(413, "too-large", "The body is too large", "Send less."),
     415: Kind(415, "unsupported-media-type", "The body is of another media type", "Send the one that the call takes."),
+    422: Kind(
+        422, "unprocessable", "What is asked for does not go together", "Mend the request; do not retry it as it is."
+    ),
     426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", "Open it as a WebSocket."),
     431: Kind(431, "head-too-large", "The head of the request is too large", "Send fewer or shorter headers."),
     500: Kind(500, "internal-error", "Something went wrong", "Retry later; the server has logged it."),

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from machine.errors import AccountError, CredentialInvalid, Overloaded, PasswordWrong
+from machine.commands import RevocationReason
+from machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
 from machine.session import Session
 from server.clock import Clock
 from server.guard.passwords import Passwords
@@ -56,24 +57,29 @@ class Accounts:
 
         Raises:
             CredentialInvalid: there is none; the message does not say which of the two was wrong.
+            AccountDisabled: both are right, and the account is disabled: nobody else is told.
         """
         self._passwords.check_room(known=known)
         account = await self._store.by_email(fold_email(email))
         stored = account.password_hash if account else None
         if not await self._passwords.verify(stored, password, known=known) or account is None or stored is None:
             raise CredentialInvalid("email or password is wrong")
+        ensure_enabled(account)
         if self._passwords.is_outdated(stored):
             await self._rehash(account, stored, password)
         return account
 
-    async def still_proved(self, account: Account) -> bool:
-        """Whether the password that proved ``account`` still is its password.
+    async def overtaken(self, account: Account) -> RevocationReason | None:
+        """Why a session that the owner of ``account``, proved before, has just been given must end; None when it may stay.
 
-        A session must not outlive the password it was opened with. Ask after the session is recorded: a change of password
-        is recorded before it ends the sessions it finds, so one of the two sees the other.
+        A session must not outlive the password it was opened with, nor the closing of its account. Ask after the session is
+        recorded: a change of password and a disable are recorded before they end the sessions that they find, so one of the
+        two sees the other.
         """
         now = await self._store.by_id(account.account_id)
-        return now is not None and now.password_changed_at_ms == account.password_changed_at_ms
+        if now is None or now.disabled_at_ms is not None:
+            return "account_disabled"
+        return None if now.password_changed_at_ms == account.password_changed_at_ms else "password_changed"
 
     async def prepare_password(self, account_id: str, current: str, new: str) -> PasswordChange:
         """Check ``current`` and hash ``new``; nothing changes before :meth:`replace_password`.
@@ -104,6 +110,16 @@ class Accounts:
         # Not worth a failed login: the next one tries again.
         with suppress(Overloaded):
             await self._store.rehash(account.account_id, stored, await self._passwords.hash(password))
+
+
+def ensure_enabled(account: Account) -> None:
+    """Check that ``account`` may be used. Ask only for somebody who has proved to be its owner.
+
+    Raises:
+        AccountDisabled: an administrator has closed it.
+    """
+    if account.disabled_at_ms is not None:
+        raise AccountDisabled("an administrator has disabled this account")
 
 
 def normalise_email(email: str) -> str:

@@ -115,7 +115,8 @@ def load_keys(folder: Path, now_ms: int | None = None) -> Keys:
     """The keys in ``folder`` as they stand at ``now_ms`` (now, if not given); what is missing is created, once.
 
     Raises:
-        SettingsError: a key can't be read, is not a key, or others than its owner may read it.
+        SettingsError: a key can't be read, is not a key, or others than its owner may read it, or the folder is open to
+            others.
     """
     return assemble(read_keys(folder, create=True), SystemClock().now_ms() if now_ms is None else now_ms)
 
@@ -138,6 +139,7 @@ def read_keys(folder: Path, *, create: bool = False) -> list[Key]:
     try:
         if create:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _refuse_open(folder)
         elif not folder.exists():
             return []
         keys = [read_key(path) for path in key_files(folder)]
@@ -271,6 +273,16 @@ def _signing_key(private: ec.EllipticCurvePrivateKey, signs_from_ms: int) -> Sig
 
 def _jwk(public: ec.EllipticCurvePublicKey) -> dict[str, Any]:
     return ECAlgorithm.to_jwk(public, as_dict=True)
+
+
+def _refuse_open(folder: Path) -> None:
+    """Whoever may write to the folder can exchange the keys, and whoever may list it learns who has secrets.
+
+    Raises:
+        SettingsError: others than its owner may.
+    """
+    if folder.stat().st_mode & 0o077:
+        raise SettingsError(f"{folder} is open to others; make it private: chmod 700 {folder}")
 
 
 def read_private(path: Path) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from server.surface.accounts import Account, AccountStore
+from server.surface.audit import Act
 
 T = TypeVar("T")
 
@@ -78,6 +79,22 @@ class KnownAccounts(AccountStore):
     async def rehash(self, account_id: str, old_hash: str, new_hash: str) -> bool:
         """See :meth:`AccountStore.rehash`."""
         return await self._store.rehash(account_id, old_hash, new_hash)
+
+    async def page(self, after: str, limit: int) -> list[Account]:
+        """See :meth:`AccountStore.page`."""
+        return await self._store.page(after, limit)
+
+    async def set_disabled(self, account_id: str, at_ms: int | None, act: Act) -> Account | None:
+        """See :meth:`AccountStore.set_disabled`."""
+        return await self.change(self._store.set_disabled(account_id, at_ms, act), lambda _: account_id)
+
+    async def set_groups(self, account_id: str, groups: tuple[str, ...], act: Act) -> Account | None:
+        """See :meth:`AccountStore.set_groups`."""
+        return await self.change(self._store.set_groups(account_id, groups, act), lambda _: account_id)
+
+    async def disabled_with_sessions(self) -> list[str]:
+        """See :meth:`AccountStore.disabled_with_sessions`."""
+        return await self._store.disabled_with_sessions()
 
     async def change(self, change: Coroutine[Any, Any, T], account_of: Callable[[T], str]) -> T:
         """Wait for ``change`` and forget what was known before, also when the caller no longer waits.

@@ -116,6 +116,11 @@ class Sessions:
         self.check_alive()
         return await self._log.history(session_id, after_version, limit)
 
+    async def records(self, after: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of all sessions with a position above ``after``, oldest first."""
+        self.check_alive()
+        return await self._log.after(after, limit)
+
     async def of_subject(self, subject: str) -> list[Session]:
         """The subject's sessions that are alive now, oldest first."""
         self.check_alive()

@@ -7,11 +7,18 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from machine.errors import AccountExists
+from server.surface.audit import Act, write_act
 from server.surface.engine import Connection
 from server.surface.sqlite import Reader
 from server.surface.writer import Writer, raise_again
 
 _COLUMNS: Final = "account_id, email, password_hash, created_at_ms, password_changed_at_ms, groups, disabled_at_ms"
+
+_PAGE: Final = f"SELECT {_COLUMNS} FROM accounts WHERE account_id > ? ORDER BY account_id LIMIT ?"  # noqa: S608  # column names of ours
+_DISABLED_WITH_SESSIONS: Final = (
+    "SELECT account_id FROM accounts WHERE disabled_at_ms IS NOT NULL"
+    " AND EXISTS (SELECT 1 FROM sessions WHERE subject = account_id AND reason IS NULL)"
+)
 
 _groups_decoder: Final = msgspec.json.Decoder(tuple[str, ...])
 
@@ -58,12 +65,31 @@ class AccountStore(Protocol):
 
         Each password has a time of its own: at least a millisecond after the one before. False, and nothing changed, when it
         was replaced already, or when session ``session_id``, on whose behalf it is done, has ended: that is checked in the
-        order of the log, after every acknowledged revocation.
+        order of the log, after every acknowledged revocation. Nor when the account is disabled.
         """
         ...
 
     async def rehash(self, account_id: str, old_hash: str, new_hash: str) -> bool:
         """Replace ``old_hash`` durably by another hash of the same password; False when it is no longer the account's."""
+        ...
+
+    async def page(self, after: str, limit: int) -> list[Account]:
+        """At most ``limit`` accounts whose id comes after ``after``, in the order of the ids."""
+        ...
+
+    async def set_disabled(self, account_id: str, at_ms: int | None, act: Act) -> Account | None:
+        """Close the account, or open it with an ``at_ms`` of None, and write ``act``, durably: both, or neither.
+
+        The account as it is now; it keeps the time when it was closed first. None, and nothing written, when there is none.
+        """
+        ...
+
+    async def set_groups(self, account_id: str, groups: tuple[str, ...], act: Act) -> Account | None:
+        """Replace the account's groups and write ``act``, durably: both, or neither. None when there is no such account."""
+        ...
+
+    async def disabled_with_sessions(self) -> list[str]:
+        """The ids of the disabled accounts that have sessions which have not ended."""
         ...
 
 
@@ -105,6 +131,7 @@ class SqliteAccounts:
             changed = connection.execute(
                 "UPDATE accounts SET password_hash = ?, password_changed_at_ms = max(?, password_changed_at_ms + 1)"
                 " WHERE account_id = ? AND password_hash IS NOT NULL AND password_changed_at_ms = ?"
+                " AND disabled_at_ms IS NULL"
                 " AND EXISTS (SELECT 1 FROM sessions WHERE session_id = ? AND reason IS NULL)",
                 (new_hash, at_ms, account_id, old_changed_at_ms, session_id),
             )
@@ -121,6 +148,36 @@ class SqliteAccounts:
                 (new_hash, account_id, old_hash),
             )
             return bool(changed.rowcount)
+
+        return await self._writer.submit(run, raise_again)
+
+    async def page(self, after: str, limit: int) -> list[Account]:
+        """See :meth:`AccountStore.page`."""
+        return [_account(row) for row in await self._reader.rows(_PAGE, after, limit)]
+
+    async def set_disabled(self, account_id: str, at_ms: int | None, act: Act) -> Account | None:
+        """See :meth:`AccountStore.set_disabled`."""
+        return await self._set(
+            "disabled_at_ms = iif(?1 IS NULL, NULL, coalesce(disabled_at_ms, ?1))", at_ms, account_id, act
+        )
+
+    async def set_groups(self, account_id: str, groups: tuple[str, ...], act: Act) -> Account | None:
+        """See :meth:`AccountStore.set_groups`."""
+        return await self._set("groups = ?1", msgspec.json.encode(groups).decode(), account_id, act)
+
+    async def disabled_with_sessions(self) -> list[str]:
+        """See :meth:`AccountStore.disabled_with_sessions`."""
+        return [account_id for (account_id,) in await self._reader.rows(_DISABLED_WITH_SESSIONS)]
+
+    async def _set(self, what: str, value: Any, account_id: str, act: Act) -> Account | None:
+        statement = f"UPDATE accounts SET {what} WHERE account_id = ?2 RETURNING {_COLUMNS}"  # noqa: S608  # text of ours
+
+        def run(connection: Connection) -> Account | None:
+            rows = connection.execute(statement, (value, account_id)).fetchall()
+            if not rows:
+                return None
+            write_act(connection, act)
+            return _account(rows[0])
 
         return await self._writer.submit(run, raise_again)
 

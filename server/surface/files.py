@@ -14,9 +14,12 @@ import sqlite_utils
 
 from machine.errors import SurfaceFailed, SurfaceLocked
 from server.surface.accounts import AccountStore, SqliteAccounts
+from server.surface.audit import AuditStore, SqliteAudit
+from server.surface.directory import SessionDirectory, SqliteDirectory
 from server.surface.engine import Error, finish_rollback, open_reader, open_writer
 from server.surface.identities import IdentityStore, SqliteIdentities
 from server.surface.log import TransitionLog
+from server.surface.presence import Presence, watched
 from server.surface.schema import migrate, refuse_foreign
 from server.surface.sqlite import ChainHead, Reader, SqliteLog
 from server.surface.tickets import SqliteTickets, TicketStore
@@ -34,6 +37,8 @@ class Surface(msgspec.Struct, frozen=True):
     accounts: AccountStore
     identities: IdentityStore
     tickets: TicketStore
+    directory: SessionDirectory
+    audit: AuditStore
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
 
@@ -63,25 +68,35 @@ async def open_surface(
     try:
         database = _prepare(data / LOG_NAME)
         head = ChainHead(database.conn)
+        presence = Presence(data / LOG_NAME)
+
+        def committed(outcomes: Sequence[object]) -> None:
+            # An error in here stops the log, and the batch is not acknowledged.
+            presence.check()
+            on_commit(outcomes)
+
         writer = Writer(
             database,
             max_waiting=max_waiting,
             max_batch=_MAX_BATCH,
             on_undo=head.reread,
-            on_commit=on_commit,
+            on_commit=committed,
             on_failure=on_failure,
         )
         writer.start()
         reader = Reader(open_reader(data / LOG_NAME))
         async with AsyncExitStack() as afterwards:
             try:
-                yield Surface(
-                    SqliteLog(writer, reader, head),
-                    SqliteAccounts(writer, reader),
-                    SqliteIdentities(writer, reader),
-                    SqliteTickets(writer, reader),
-                    afterwards,
-                )
+                async with watched(writer):
+                    yield Surface(
+                        SqliteLog(writer, reader, head),
+                        SqliteAccounts(writer, reader),
+                        SqliteIdentities(writer, reader),
+                        SqliteTickets(writer, reader),
+                        SqliteDirectory(reader),
+                        SqliteAudit(reader),
+                        afterwards,
+                    )
             finally:
                 await reader.close()
                 await writer.close()

@@ -119,6 +119,15 @@ _TRIGGERS: Final = {
         END""",
     "sessions_no_delete": """
         BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'sessions: the projection only follows the log'); END""",
+    "audit_in_order": """
+        BEFORE INSERT ON audit BEGIN
+            SELECT RAISE(ABORT, 'audit: position does not follow the last record')
+                WHERE NEW.position <> coalesce((SELECT max(position) FROM audit), 0) + 1;
+        END""",
+    "audit_no_update": """
+        BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit: records are never changed'); END""",
+    "audit_no_delete": """
+        BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit: records are never removed'); END""",
     "lifecycle_no_insert": """
         BEFORE INSERT ON lifecycle BEGIN SELECT RAISE(ABORT, 'lifecycle: generated from the declaration'); END""",
     "lifecycle_no_update": """
@@ -181,6 +190,36 @@ def m050_identities(database: sqlite_utils.Database) -> None:
         "CREATE INDEX exchanged_tokens_by_expiry ON exchanged_tokens (expires_at_ms)",
     ):
         database.execute(statement)
+
+
+@_migrations()
+def m040_administration(database: sqlite_utils.Database) -> None:
+    """The audit trail, and an index for every order in which sessions are listed."""
+    database.execute(
+        """
+        CREATE TABLE audit (
+            position INTEGER PRIMARY KEY,
+            at_ms INTEGER NOT NULL,
+            actor TEXT NOT NULL,
+            action TEXT NOT NULL,
+            object TEXT NOT NULL,
+            detail TEXT NOT NULL,
+            address TEXT
+        ) STRICT
+        """
+    )
+    for column, where in (
+        ("state", ""),
+        ("subject", " WHERE subject IS NOT NULL"),
+        ("reason", " WHERE reason IS NOT NULL"),
+    ):
+        for order in ("created", "updated"):
+            if (column, order) != ("subject", "updated"):
+                database.execute(
+                    f"CREATE INDEX sessions_of_{column}_{order}"
+                    f" ON sessions ({column}, {order}_at_ms, session_id){where}"
+                )
+    database.execute("CREATE INDEX accounts_disabled ON accounts (account_id) WHERE disabled_at_ms IS NOT NULL")
 
 
 def refuse_foreign(database: sqlite_utils.Database) -> None:

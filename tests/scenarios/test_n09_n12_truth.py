@@ -26,6 +26,7 @@ from server.guard.secrets import Secrets
 from server.guard.tokens import Tokens
 from server.ids import new_session_id
 from server.surface.archive import open_archive
+from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
 from tests.support.log import histories, projection, records, verify, write_lock
 from tests.support.peer import Peer
@@ -249,6 +250,8 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             (data / "keys" / "client-spoilt.secret").unlink()
             assert (await tab.http.post("/oauth/introspect", data=token, auth=client)).status_code == 200
 
+            await with_an_administrator(tab, data, expect)
+
             with write_lock(data):
                 answer = await home.begin()
                 expect(answer, "overloaded")
@@ -262,6 +265,28 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
         "upstream-unavailable",
         "identity-refused",
     }
+
+
+async def with_an_administrator(tab: Client, data: Path, expect: Callable[[httpx.Response, str], None]) -> None:
+    """The problems that only administrators meet, or their accounts."""
+    expect(await tab.http.get("/api/admin/accounts"), "admin-credential-missing")
+    wrong = {"Authorization": "Bearer ilk_admin_ada_x"}
+    expect(await tab.http.get("/api/admin/accounts", headers=wrong), "admin-credential-invalid")
+    async with Admin(tab.url, admin_token(data)) as admin, await logged_in(tab.url) as client:
+        both = "/sessions?created_from=2026-01-01T00:00:00Z&updated_from=2026-01-01T00:00:00Z"
+        expect(await admin.http.get(both), "unprocessable")
+        subject = (await client.session())["subject"]
+        assert (await admin.http.post(f"/accounts/{subject}/disable")).status_code == 200
+        client.tokens = {}
+        expect(await client.log_in(client.email), "account-disabled")
+        assert (await admin.http.post(f"/accounts/{subject}/enable")).status_code == 200
+        assert (await client.log_in(client.email)).status_code == 200
+        (secret,) = (data / "keys").glob("admin-*.secret")
+        secret.chmod(0o644)
+        secret.touch()
+        expect(await admin.http.get("/accounts"), "misconfigured")
+        secret.chmod(0o600)
+        assert (await admin.http.get("/accounts")).status_code == 200
 
 
 def unknown_session(data: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 import schemathesis
 
 from server.guard.secrets import Secrets
+from tests.support.admin import admin_token
 from tests.support.server import ServerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -114,7 +116,7 @@ def test_each_call_says_every_status_it_can_answer(document: dict[str, Any]) -> 
 
 def test_options_lists_what_the_document_does(server: ServerProcess, document: dict[str, Any]) -> None:
     for path, item in document["paths"].items():
-        answer = httpx.options(server.url + path.replace("{session_id}", "x"))
+        answer = httpx.options(server.url + re.sub(r"\{.*?\}", "x", path))
         assert answer.status_code == 204
         assert answer.headers["allow"].split(", ") == sorted([*map(str.upper, item), "OPTIONS"])
 
@@ -125,7 +127,7 @@ def test_there_is_yaml_too(server: ServerProcess) -> None:
 
 @pytest.mark.asvs("4.1.1")
 def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, Any], tmp_path: Path) -> None:
-    """All checks, all phases. tests/support/schemathesis.toml says what is expected, and why."""
+    """All checks but one, all phases. tests/support/schemathesis.toml says what is expected, and why."""
     outcome = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
@@ -133,6 +135,8 @@ def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, A
             "run",
             f"{server.url}/schema/openapi.json",
             "--checks=all",
+            # DELETE ends a session: an administrator still sees it, and its history.
+            "--exclude-checks=use_after_free",
             f"--max-examples={100 if THOROUGH else 15}",
             "--no-color",
             *(["--seed=1"] if THOROUGH else []),
@@ -142,6 +146,7 @@ def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, A
             **os.environ,
             "INTERLOCK_URL": server.url,
             "INTERLOCK_CLIENT_SECRET": Secrets(server.data / "keys", "client").create("gateway", 1),
+            "INTERLOCK_ADMIN": admin_token(server.data, "schemathesis"),
             "PYTHONPATH": str(ROOT),
             "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
         },

@@ -1,0 +1,23 @@
+"""Which credential opens which call, from the application's own OpenAPI document."""  # noqa: INP001  # conf.py puts this folder on the path; it is no package
+
+from __future__ import annotations
+
+from http_pages import Call, calls
+from pieces import table
+
+
+def authorization() -> str:
+    """One row for each call, one column for each credential."""
+    rows = [
+        (f"[`{call.name}`](http.md#{call.anchor})", *("yes" if each else "" for each in _opened_by(call)))
+        for call in calls()
+    ]
+    return table(("call", "nobody", "access token", "refresh token", "administrator's secret"), rows)
+
+
+def _opened_by(call: Call) -> tuple[bool, bool, bool, bool]:
+    choices = call.operation.get("security") or [{}]
+    names = {name for choice in choices for name in choice}
+    in_body = "RefreshBody" in str(call.operation.get("requestBody"))
+    refresh = "cookie" in names or in_body
+    return ({} in choices and not in_body, "bearer" in names, refresh, "admin" in names)

@@ -1,0 +1,65 @@
+"""What the endpoints of administrators have in common: who may call them, and how their lists page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import structlog
+from litestar import Request
+
+from machine.errors import AdminCredentialInvalid, AdminCredentialMissing, CredentialInvalid, SettingsError
+from server.experience.calls import services_of
+from server.experience.credentials import bearer
+from server.guard.admins import Administrator
+from server.runtime.administration import Caller
+from server.services import Services
+
+_log = structlog.get_logger("interlock.admin")
+
+ADMIN: Final = (AdminCredentialMissing, AdminCredentialInvalid, SettingsError)
+"""What any call of an administrator may be refused for."""
+
+ADMIN_SECURITY: Final[list[dict[str, list[str]]]] = [{"admin": []}]
+
+MAX_PAGE: Final = 1000
+LAST: Final = 2**53
+"""Positions above it can't be said in JSON everywhere."""
+
+
+def administrator(request: Request[Any, Any, Any]) -> tuple[Services, Administrator]:
+    """The services, for an administrator: the bearer of the secret, whom no session stands for (ASVS 8.2.1).
+
+    Raises:
+        AdminCredentialMissing, AdminCredentialInvalid: somebody else.
+        SettingsError: the secrets can't be read, so nobody can be told from them.
+        SurfaceFailed: the log has stopped; what is stored may not be what was acknowledged.
+    """
+    services = services_of(request)
+    try:
+        presented = bearer(request.scope)
+    except CredentialInvalid as error:
+        raise AdminCredentialInvalid(str(error)) from None
+    if presented is None:
+        raise AdminCredentialMissing("send Authorization: Bearer <administrator's secret>")
+    found = services.admins.prove(presented, _address(request))
+    services.sessions.check_alive()
+    _log.info("admin.call", actor=found.actor, method=request.method, path=request.scope["path_template"])
+    return services, found
+
+
+def acting(request: Request[Any, Any, Any]) -> tuple[Services, Caller]:
+    """As :func:`administrator`, for a call that changes something: whom and where from its record will name."""
+    services, found = administrator(request)
+    return services, Caller(found.actor, _address(request))
+
+
+def next_page(path: str, query: Mapping[str, Any]) -> dict[str, str]:
+    """The header that says where the list goes on (RFC 8288); what is None was not asked for."""
+    asked = urlencode({name: value for name, value in query.items() if value is not None})
+    return {"link": f'<{path}?{asked}>; rel="next"'}
+
+
+def _address(request: Request[Any, Any, Any]) -> str | None:
+    return request.client.host if request.client else None

@@ -1,0 +1,153 @@
+"""What administrators do: end sessions, close accounts and open them again, name an account's groups.
+
+An end is a transition whose actor is ``admin:<name>``; what is no transition is an act in the audit trail. Either is on disk
+before it is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+
+from machine.commands import RevocationReason
+from machine.errors import Overloaded
+from machine.ledger import Receipt
+from machine.session import Session
+from server.clock import Clock
+from server.runtime.sessions import Sessions
+from server.surface.accounts import Account, AccountStore
+from server.surface.audit import Act, AuditRecord, AuditStore
+from server.surface.directory import Place, SessionDirectory, Wanted
+
+__all__ = [
+    "Account",
+    "Administration",
+    "AuditRecord",
+    "Caller",
+    "Place",
+    "Wanted",
+    "end_all",
+    "end_of_disabled",
+]
+"""Those of the surface as well: the experience shows them, and knows no surface."""
+
+_AT_ONCE: Final = 256
+"""How many ends are handed to the log together: few enough to leave room for others."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """The administrator who asks: ``actor`` is ``admin:<name>``; ``address`` is where from, if known."""
+
+    actor: str
+    address: str | None
+
+
+class Administration:
+    """Every act and every look of administrators. Who may call it, the experience has checked.
+
+    Nothing is answered once the log has stopped: memory and disk may then differ.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        clock: Clock,
+        *,
+        accounts: AccountStore,
+        directory: SessionDirectory,
+        audit: AuditStore,
+    ) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._accounts = accounts
+        self._directory = directory
+        self._audit = audit
+
+    async def sessions(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
+        """A page of all sessions, newest first."""
+        self._sessions.check_alive()
+        return await self._directory.page(wanted, before, limit)
+
+    async def accounts(self, after: str, limit: int) -> list[Account]:
+        """A page of all accounts, by id."""
+        self._sessions.check_alive()
+        return await self._accounts.page(after, limit)
+
+    async def account(self, account_id: str) -> Account | None:
+        """The account with this id, or None."""
+        self._sessions.check_alive()
+        return await self._accounts.by_id(account_id)
+
+    async def account_of(self, email: str) -> Account | None:
+        """The account with this normalised email address, or None."""
+        self._sessions.check_alive()
+        return await self._accounts.by_email(email)
+
+    async def acts(self, after: int, limit: int) -> list[AuditRecord]:
+        """At most ``limit`` acts with a position above ``after``, oldest first."""
+        self._sessions.check_alive()
+        return await self._audit.after(after, limit)
+
+    async def end(self, session: Session, caller: Caller) -> Receipt | None:
+        """Revoke one session; None when it had ended already."""
+        return await self._sessions.end(session, "revoked", caller.actor)
+
+    async def end_all(self, account_id: str, caller: Caller) -> list[Receipt]:
+        """Revoke every session of the account that lives now; the receipt of each end."""
+        return await end_all(self._sessions, account_id, "revoked", caller.actor)
+
+    async def disable(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt]] | None:
+        """Close the account, then end all of its sessions; None when there is no such account.
+
+        First the account, durably: whoever logs in afterwards is refused, and a login that was already under way looks at
+        the account again after it has recorded its session (:meth:`server.guard.accounts.Accounts.overtaken`). So each such
+        session is found by one of the two. Should the server die in between, its next start ends them.
+        """
+        now_ms = self._clock.now_ms()
+        account = await self._accounts.set_disabled(
+            account_id, now_ms, self._act(caller, "account.disable", account_id)
+        )
+        if account is None:
+            return None
+        return account, await end_all(self._sessions, account_id, "account_disabled", caller.actor)
+
+    async def enable(self, account_id: str, caller: Caller) -> Account | None:
+        """Open the account again; what was ended stays ended. None when there is no such account."""
+        return await self._accounts.set_disabled(account_id, None, self._act(caller, "account.enable", account_id))
+
+    async def set_groups(self, account_id: str, groups: tuple[str, ...], caller: Caller) -> Account | None:
+        """Replace the account's groups; None when there is no such account."""
+        act = self._act(caller, "account.groups", account_id, groups=groups)
+        return await self._accounts.set_groups(account_id, groups, act)
+
+    def _act(self, caller: Caller, action: str, about: str, **detail: Any) -> Act:
+        return Act(self._clock.now_ms(), caller.actor, action, about, detail, caller.address)
+
+
+async def end_all(sessions: Sessions, subject: str, reason: RevocationReason, actor: str) -> list[Receipt]:
+    """Revoke every session of ``subject`` that lives now, waiting as long as the log is too busy; the receipt of each end."""
+    living = await sessions.of_subject(subject)
+    receipts: list[Receipt | None] = []
+    for start in range(0, len(living), _AT_ONCE):
+        ends = (_end(sessions, session, reason, actor) for session in living[start : start + _AT_ONCE])
+        receipts += await asyncio.gather(*ends)
+    return [receipt for receipt in receipts if receipt is not None]
+
+
+async def end_of_disabled(sessions: Sessions, accounts: AccountStore) -> int:
+    """End what is left of the sessions of disabled accounts, before this process takes work; how many there were.
+
+    A disable is on disk before the sessions that it ends: a server that died in between has left some.
+    """
+    subjects = await accounts.disabled_with_sessions()
+    return sum([len(await end_all(sessions, subject, "account_disabled", "server")) for subject in subjects])
+
+
+async def _end(sessions: Sessions, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
+    while True:
+        try:
+            return await sessions.end(session, reason, actor)
+        except Overloaded as overloaded:
+            await asyncio.sleep(overloaded.retry_after_s)

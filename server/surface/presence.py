@@ -1,0 +1,64 @@
+"""Whether what is written still goes to the files that the next start will open.
+
+A file that somebody removed, moved or exchanged stays open, and SQLite goes on writing to it: everything would be acknowledged,
+and nothing of it found again. So the database and its write-ahead log are looked up by their names after each commit, before
+anything is acknowledged, and while nothing is written, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from machine.errors import Overloaded, SurfaceFailed
+from server.surface.writer import Writer, raise_again
+
+_LOOK_S: Final = 1.0
+
+
+class Presence:
+    """The files of an open database in WAL mode, as they are now."""
+
+    def __init__(self, database: Path) -> None:
+        self._files = {path: _identity(path) for path in (database, database.with_name(f"{database.name}-wal"))}
+
+    def check(self) -> None:
+        """Look the files up.
+
+        Raises:
+            SurfaceFailed: one is gone, or another file has its name.
+        """
+        for path, identity in self._files.items():
+            try:
+                now = _identity(path)
+            except OSError as error:
+                raise SurfaceFailed(f"{path} is gone: {error.strerror}") from error
+            if now != identity:
+                raise SurfaceFailed(f"{path} is another file now")
+
+
+@asynccontextmanager
+async def watched(writer: Writer) -> AsyncIterator[None]:
+    """Have ``writer`` commit nothing, once a second, so that it looks at its files also while it has no work."""
+    watching = asyncio.create_task(_watch(writer), name="interlock-presence")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _watch(writer: Writer) -> None:
+    while writer.failure is None:
+        await asyncio.sleep(_LOOK_S)
+        with suppress(SurfaceFailed, Overloaded):
+            await writer.submit(lambda _connection: None, raise_again)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,303 @@
+"""Whatever fails, nothing is opened by it: 503, or a server that does not start, and never an allow."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pysqlite3
+import pytest
+
+from tests.faults.test_disk import fill_the_disk, make_room
+from tests.faults.test_start import said, start
+from tests.support.admin import Admin, admin_token
+from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
+from tests.support.log import verify
+from tests.support.running import scenario
+from tests.support.server import ServerProcess, check_trace, new_trace, running_server
+from tests.support.shifted_clock import shifted_clock
+
+_HOUR_S: Final = 3600
+
+HARMLESS: Final = {
+    "GET /.well-known/jwks.json": "public keys, out of memory: whoever has an old token still can't use it here",
+}
+"""What answers though the log has stopped. The health probes answer as well, with 503; so does the document itself."""
+
+_BODIES: Final[dict[str, dict[str, Any]]] = {
+    "PUT /api/admin/accounts/{account_id}/groups": {"groups": []},
+    "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another long password"},
+}
+
+
+def problem(answer: httpx.Response, status: int, name: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.json()["type"] == f"urn:interlock:problem:{name}"
+
+
+async def no_log_left(server: ServerProcess, client: Client, admin: Admin) -> None:
+    """Every call of the document, with credentials that were good a moment ago, and the WebSocket: all are refused."""
+    document = (await client.http.get("/schema/openapi.json")).json()
+    subject = client.tokens["subject"]
+    bodies = _BODIES | {
+        "POST /api/auth/login": {"email": client.email, "password": PASSWORD},
+        "POST /api/auth/register": {"email": new_email(), "password": PASSWORD},
+        "POST /api/auth/refresh": {"refresh_token": client.refresh_token},
+    }
+    ids = {"session_id": client.session_id, "account_id": subject}
+    for path, item in document["paths"].items():
+        address = re.sub(r"\{(.*?)\}", lambda name: ids[name[1]], path)
+        for method in item:
+            name = f"{method.upper()} {path}"
+            token = admin.secret if path.startswith("/api/admin/") else client.access_token
+            answer = await client.http.request(
+                method, address, headers={"Authorization": f"Bearer {token}"}, json=bodies.get(name)
+            )
+            if name in HARMLESS:
+                assert answer.status_code == 200, name
+            else:
+                assert answer.status_code == 503, f"{name} answered {answer.status_code}: {answer.text}"
+    socket = await client.connect()
+    assert await closed(socket) == (1011, "internal error")
+    cookie = {"Cookie": f"__Host-interlock={client.refresh_token}", "Origin": server.url}
+    async with client.connect(additional_headers=cookie) as other:
+        assert (await closed(other))[0] == 1011
+
+
+def _disk_full(server: ServerProcess) -> Callable[[], None]:
+    fill_the_disk(server)
+    return lambda: make_room(server)
+
+
+def _moved(path: Path) -> Callable[[], None]:
+    away = path.with_name(f"{path.name}.away")
+    path.rename(away)
+    return lambda: (away.replace(path), None)[1]
+
+
+def _exchanged(path: Path) -> Callable[[], None]:
+    back = _moved(path)
+    shutil.copy(path.with_name(f"{path.name}.away"), path)
+    return back
+
+
+FAILURES: Final[dict[str, Callable[[ServerProcess], Callable[[], None]]]] = {
+    "the disk is full": _disk_full,
+    "the database is removed": lambda server: _moved(server.database),
+    "the database is exchanged for a copy": lambda server: _exchanged(server.database),
+    "the write-ahead log is removed": lambda server: _moved(server.data / "interlock.db-wal"),
+}
+"""What happens to a running server → what takes it back."""
+
+
+@pytest.mark.asvs("16.5.2", "16.5.3")
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+@scenario()
+async def test_once_the_log_is_gone_nothing_is_opened(
+    tmp_path: Path, failure: Callable[[ServerProcess], Callable[[], None]]
+) -> None:
+    server = ServerProcess(tmp_path / "data", {})
+    server.start()
+    try:
+        async with (
+            await logged_in(server.url) as client,
+            Admin(server.url, admin_token(server.data)) as admin,
+            client.connect() as socket,
+            admin.follow() as stream,
+        ):
+            await hello(socket)
+            client.tokens["subject"] = (await client.session())["subject"]
+            take_back = failure(server)
+            while (await client.http.post("/api/session")).is_success:
+                pass
+            assert await closed(socket) == (1011, "internal error")
+            assert await stream.end() == "unavailable"
+            await no_log_left(server, client, admin)
+            take_back()
+            # It stays so until somebody looks.
+            await no_log_left(server, client, admin)
+            server.stop()
+            server.start()
+            assert (await client.session())["state"] == "authenticated"
+            assert await admin.get("/audit") == []
+    finally:
+        server.stop()
+    verify(server.data)
+
+
+@scenario()
+async def test_a_log_that_is_removed_is_missed_also_while_nobody_writes(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "data", {})
+    server.start()
+    try:
+        async with await logged_in(server.url) as client, client.connect() as socket:
+            await hello(socket)
+            server.data.rename(tmp_path / "away")
+            assert await closed(socket) == (1011, "internal error")
+            problem(await client.request("GET", "/api/session"), 503, "unavailable")
+            assert (await client.http.get("/health/live")).status_code == 503
+            assert "is gone: No such file or directory" in server.log_path.read_text()
+    finally:
+        server.stop()
+
+
+def test_without_its_database_it_does_not_start_anew(tmp_path: Path) -> None:
+    """An empty log would be one in which nobody was ever logged out."""
+    with running_server(tmp_path / "data") as server:
+        httpx.post(f"{server.url}/api/session").raise_for_status()
+    for file in server.data.glob("interlock.db*"):
+        file.unlink()
+    assert "speaks of 1 records, and there is no log" in said(start(server.data))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    """A data folder that a server has used, with an administrator's secret."""
+    with running_server(tmp_path / "data") as server:
+        admin_token(server.data)
+    yield server.data
+    (server.data / "keys").chmod(0o700)
+
+
+BROKEN_KEYS: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
+    "a folder that others may list": (lambda keys: keys.chmod(0o755), "is open to others; make it private: chmod 700"),
+    "a folder that others may write to": (lambda keys: keys.chmod(0o770), "is open to others"),
+    "an administrator's secret that others may read": (
+        lambda keys: (keys / "admin-ada.secret").chmod(0o604),
+        "may be read by others",
+    ),
+    "an administrator's secret that is garbage": (
+        lambda keys: (keys / "admin-ada.secret").write_bytes(b"{"),
+        "does not hold a secret",
+    ),
+}
+
+
+@pytest.mark.asvs("13.3.1")
+@pytest.mark.parametrize(("break_it", "message"), BROKEN_KEYS.values(), ids=BROKEN_KEYS)
+def test_keys_that_can_not_be_relied_on_keep_it_from_starting(
+    data: Path, break_it: Callable[[Path], object], message: str
+) -> None:
+    break_it(data / "keys")
+    assert message in said(start(data))
+
+
+@scenario()
+async def test_keys_that_break_under_a_running_server_change_nothing_until_it_starts_again(tmp_path: Path) -> None:
+    """It goes on with those it has read, and makes no new ones."""
+    with running_server(tmp_path / "data") as server:
+        keys = server.data / "keys"
+        async with await logged_in(server.url) as client:
+            before = (await client.http.get("/.well-known/jwks.json")).json()
+            (signing,) = keys.glob("signing-*.pem")
+            good = signing.read_bytes()
+            signing.write_bytes(b"garbage")
+            (keys / "refresh.key").unlink()
+            await client.session()
+            (await client.refresh()).raise_for_status()
+            other = await logged_in(server.url, client.http)
+            await other.session()
+            assert (await client.http.get("/.well-known/jwks.json")).json() == before
+            forged = client.access_token[:-4] + "AAAA"
+            answer = await client.http.get("/api/session", headers={"Authorization": f"Bearer {forged}"})
+            problem(answer, 401, "credential-invalid")
+        assert sorted(path.name for path in keys.iterdir()) == [signing.name]
+        server.stop()
+        assert "does not hold a private key" in said(start(server.data))
+        signing.write_bytes(good)
+
+
+@pytest.mark.asvs("7.4.1")
+@scenario(within_s=120)
+async def test_a_clock_that_was_set_back_brings_nothing_back_to_life(tmp_path: Path) -> None:
+    """Three lives of one server: on time, an hour ahead, and on time again. Time goes on from the newest record."""
+    data, trace = tmp_path / "data", new_trace(tmp_path / "data")
+    with shifted_clock(data, 0, trace) as server:
+        async with await logged_in(server.url) as client:
+            overdue = {"refresh_token": client.refresh_token}
+    with shifted_clock(data, _HOUR_S, trace) as server:
+        async with await logged_in(server.url) as client:
+            fresh = client.bearer
+            problem(await client.http.post("/api/auth/refresh", json=overdue), 401, "session-ended")
+    with shifted_clock(data, 0, trace) as server:
+        assert "clock.behind_the_log" in server.log_path.read_text()
+        async with Client(server.url) as client:
+            problem(await client.http.post("/api/auth/refresh", json=overdue), 401, "session-ended")
+            answer = await client.http.get("/api/session", headers=fresh)
+            assert answer.status_code == 200
+            await client.begin()
+            assert (await client.session())["created_at"] > answer.json()["created_at"], "ours, not the wall clock's"
+    verify(data)
+
+
+@pytest.mark.asvs("9.2.1")
+@scenario(within_s=120)
+async def test_a_token_is_judged_by_the_servers_own_clock(tmp_path: Path) -> None:
+    """By the wall clock, which was set back, it would be good for minutes yet."""
+    data, trace = tmp_path / "data", new_trace(tmp_path / "data")
+    with shifted_clock(data, 0, trace) as server:
+        async with await logged_in(server.url) as client:
+            old, body = client.bearer, {"refresh_token": client.refresh_token}
+    with shifted_clock(data, 600, trace) as server:
+        async with Client(server.url) as client:
+            problem(await client.http.get("/api/session", headers=old), 401, "token-expired")
+            (await client.begin()).raise_for_status()
+    with shifted_clock(data, 0, trace) as server:
+        async with Client(server.url) as client:
+            problem(await client.http.get("/api/session", headers=old), 401, "token-expired")
+            assert (await client.http.post("/api/auth/refresh", json=body)).status_code == 200
+
+
+@pytest.mark.asvs("2.3.3", "16.5.3")
+@scenario()
+async def test_a_disable_that_could_not_be_written_is_not_answered(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path / "data", {})
+    server.start()
+    try:
+        async with await logged_in(server.url) as client, Admin(server.url, admin_token(server.data)) as admin:
+            subject = (await client.session())["subject"]
+            fill_the_disk(server)
+            while (await client.http.post("/api/session")).is_success:
+                pass
+            problem(await admin.http.post(f"/accounts/{subject}/disable"), 503, "unavailable")
+            make_room(server)
+            server.stop()
+            server.start()
+            assert (await admin.get(f"/accounts/{subject}"))["disabled_at"] is None
+            assert await admin.get("/audit") == []
+            await client.session()
+    finally:
+        server.stop()
+
+
+@pytest.mark.asvs("7.4.2")
+@scenario()
+async def test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start(tmp_path: Path) -> None:
+    """The account is closed on disk before the first of its sessions ends: what a kill in between leaves is made here."""
+    server = ServerProcess(tmp_path / "data", {})
+    server.start()
+    try:
+        async with await logged_in(server.url) as client, Admin(server.url, admin_token(server.data)) as admin:
+            subject = (await client.session())["subject"]
+            for _ in range(3):
+                (await client.sibling().log_in(client.email)).raise_for_status()
+            stranger = await logged_in(server.url, client.http)
+            server.kill()
+            with closing(pysqlite3.connect(str(server.database), isolation_level=None)) as file:
+                file.execute("UPDATE accounts SET disabled_at_ms = 1 WHERE account_id = ?", (subject,))
+            server.start()
+            problem(await client.request("GET", "/api/session"), 401, "session-ended")
+            own = await admin.every("/sessions", subject=subject)
+            assert [each["reason"] for each in own] == ["account_disabled"] * 4
+            ends = [each for each in await admin.every("/transitions") if each["event"] == "revoke"]
+            assert [each["actor"] for each in ends] == ["server"] * 4
+            await stranger.session()
+    finally:
+        server.stop()
+    verify(server.data)
+    check_trace(server.trace)

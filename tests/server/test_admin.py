@@ -1,0 +1,414 @@
+"""Administrators over a real server: anybody's sessions, accounts, and what is written down of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.admin import Admin, admin_token, remove_admin
+from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
+from tests.support.log import records, verify
+from tests.support.running import scenario
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("admin") / "data") as process:
+        yield process
+        verify(process.data)
+
+
+@pytest.fixture(scope="module")
+def secret(server: ServerProcess) -> str:
+    return admin_token(server.data)
+
+
+def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["type"] == f"urn:interlock:problem:{name}"
+    return body
+
+
+async def subject_of(client: Client) -> str:
+    return str((await client.session())["subject"])
+
+
+@scenario()
+async def test_sessions_of_anyone_are_listed_filtered_and_paged(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        subject = await subject_of(client)
+        others = []
+        for _ in range(4):
+            other = client.sibling()
+            (await other.log_in(client.email)).raise_for_status()
+            others.append(other)
+        anonymous = client.sibling()
+        await anonymous.begin()
+        (await others[0].request("POST", "/api/auth/logout")).raise_for_status()
+
+        own = await admin.pages("/sessions", subject=subject, limit=2)
+        assert [len(page) for page in own] == [2, 2, 1]
+        listed = [each for page in own for each in page]
+        assert [each["session_id"] for each in listed] == [c.session_id for c in [*reversed(others), client]]
+        everybody = await admin.every("/sessions", limit=7)
+        assert anonymous.session_id in [each["session_id"] for each in everybody]
+        assert len({each["session_id"] for each in everybody}) == len(everybody)
+
+        async def ids(**query: Any) -> set[str]:
+            return {each["session_id"] for each in await admin.every("/sessions", subject=subject, **query)}
+
+        ended = {others[0].session_id}
+        rest = {c.session_id for c in [client, *others]} - ended
+        assert await ids(state="expired") == ended
+        assert await ids(reason="logout") == ended
+        assert await ids(state="authenticated") == rest
+        assert await ids(reason="idle") == set()
+        middle = listed[2]["created_at"]
+        assert await ids(created_from=middle) == {each["session_id"] for each in listed if each["created_at"] >= middle}
+        assert await ids(created_to=middle) == {each["session_id"] for each in listed if each["created_at"] < middle}
+        moved = max(each["updated_at"] for each in listed)
+        assert others[0].session_id in await ids(updated_from=moved)
+        newest = (await admin.every("/sessions", updated_from=middle, limit=3))[0]
+        assert newest["updated_at"] >= moved
+
+
+@scenario()
+async def test_a_session_is_shown_with_its_history(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, Client(server.url) as client:
+        await client.begin()
+        email = new_email()
+        await client.register(email)
+        (await client.log_in(email)).raise_for_status()
+        path = f"/sessions/{client.session_id}"
+        shown = await admin.get(path)
+        own = await client.session()
+        assert {name: shown[name] for name in own} == own
+        assert shown["updated_at"] >= shown["created_at"]
+        history = await admin.every(f"{path}/transitions", limit=1)
+        assert history == (await client.request("GET", "/api/session/transitions")).json()
+        assert len(await admin.pages(f"{path}/transitions", limit=1)) == 3
+
+
+@pytest.mark.asvs("7.4.5")
+@scenario()
+async def test_any_session_is_ended_and_the_log_says_by_whom(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        socket = await client.connect()
+        await hello(socket)
+        answer = await admin.http.delete(f"/sessions/{client.session_id}")
+        assert answer.status_code == 204
+        assert await closed(socket) == (4403, "session ended: revoked")
+        problem(await client.request("GET", "/api/session"), 401, "session-ended")
+        history = await admin.get(f"/sessions/{client.session_id}/transitions")
+        end = history[-1]
+        assert (end["event"], end["actor"], end["data"]) == ("revoke", "admin:ada", {"reason": "revoked"})
+        assert answer.headers["Interlock-Receipt"] == f"{end['position']}.{end['digest']}"
+        again = await admin.http.delete(f"/sessions/{client.session_id}")
+        assert again.status_code == 204
+        assert "Interlock-Receipt" not in again.headers
+        assert await admin.get(f"/sessions/{client.session_id}/transitions") == history
+
+
+@pytest.mark.asvs("7.4.5")
+@scenario()
+async def test_all_sessions_of_an_account_are_ended_and_nobody_elses(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        other, stranger = client.sibling(), await logged_in(server.url, client.http)
+        (await other.log_in(client.email)).raise_for_status()
+        subject = await subject_of(client)
+        answer = await admin.http.delete(f"/accounts/{subject}/sessions")
+        assert answer.json()["ended"] == 2
+        assert answer.headers["Interlock-Receipt"].startswith(f"{answer.json()['receipt']['position']}.")
+        for ended in (client, other):
+            problem(await ended.request("GET", "/api/session"), 401, "session-ended")
+        await stranger.session()
+        assert {each["reason"] for each in await admin.every("/sessions", subject=subject)} == {"revoked"}
+        assert (await admin.http.delete(f"/accounts/{subject}/sessions")).json() == {"ended": 0}
+        (await client.sibling().log_in(client.email)).raise_for_status()
+
+
+@pytest.mark.asvs("7.4.2", "16.2.1")
+@scenario()
+async def test_a_disabled_account_is_out_at_once_and_stays_out(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        other = client.sibling()
+        (await other.log_in(client.email)).raise_for_status()
+        subject = await subject_of(client)
+        ticket = (await client.request("POST", "/api/session/ticket")).json()["ticket"]
+        socket = await client.connect()
+        await hello(socket)
+        before = len(await admin.every("/audit"))
+
+        answer = await admin.http.post(f"/accounts/{subject}/disable")
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["subject"], answer.json()["ended"]) == (subject, 2)
+        assert await closed(socket) == (4403, "session ended: account_disabled")
+        assert not [each for each in await admin.every("/sessions", subject=subject) if each["state"] != "expired"]
+
+        for ended in (client, other):
+            for method, path in (("GET", "/api/session"), ("POST", "/api/session/ticket"), ("GET", "/api/sessions")):
+                problem(await ended.request(method, path), 401, "session-ended")
+            problem(await ended.refresh(), 401, "session-ended")
+            change = {"current_password": PASSWORD, "new_password": "another long password"}
+            problem(await ended.request("POST", "/api/auth/password", json=change), 401, "session-ended")
+        late = await client.connect(additional_headers={}, subprotocols=["interlock.v1", f"ticket.{ticket}"])
+        assert (await closed(late))[0] == 4403
+        fresh = client.sibling()
+        problem(await fresh.log_in(client.email), 403, "account-disabled")
+        problem(await fresh.log_in(client.email, "not the right password"), 401, "credential-invalid")
+        await fresh.begin()
+        problem(await fresh.log_in(client.email), 403, "account-disabled")
+        assert (await fresh.session())["state"] == "created"
+
+        assert (await admin.get(f"/accounts/{subject}"))["disabled_at"] == answer.json()["disabled_at"]
+        again = (await admin.http.post(f"/accounts/{subject}/disable")).json()
+        assert again == {"subject": subject, "disabled_at": answer.json()["disabled_at"], "ended": 0}
+
+        enabled = await admin.http.post(f"/accounts/{subject}/enable")
+        assert enabled.json()["disabled_at"] is None
+        problem(await client.refresh(), 401, "session-ended")
+        (await fresh.log_in(client.email)).raise_for_status()
+
+        acts = (await admin.every("/audit", limit=1))[before:]
+        assert [(act["action"], act["actor"], act["object"], act["address"]) for act in acts] == [
+            ("account.disable", "admin:ada", subject, "127.0.0.1"),
+            ("account.disable", "admin:ada", subject, "127.0.0.1"),
+            ("account.enable", "admin:ada", subject, "127.0.0.1"),
+        ]
+        assert acts[0]["at"] == answer.json()["disabled_at"]
+
+
+@pytest.mark.asvs("7.4.2")
+@scenario()
+async def test_a_login_that_races_the_disable_leaves_no_living_session(server: ServerProcess, secret: str) -> None:
+    """Whichever comes first, when both are answered nothing of the account lives."""
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        subject = await subject_of(client)
+        for _ in range(15):
+            clients = [client.sibling() for _ in range(4)]
+            disable = admin.http.post(f"/accounts/{subject}/disable")
+            answers = await asyncio.gather(*(each.log_in(client.email) for each in clients), disable)
+            assert {answer.status_code for answer in answers} <= {200, 403}
+            assert answers[-1].status_code == 200
+            living = [each for each in await admin.every("/sessions", subject=subject) if not each["reason"]]
+            assert living == []
+            for each in clients:
+                if each.tokens:
+                    problem(await each.request("GET", "/api/session"), 401, "session-ended")
+            (await admin.http.post(f"/accounts/{subject}/enable")).raise_for_status()
+
+
+@scenario()
+async def test_a_password_change_that_races_the_disable_leaves_no_living_session(
+    server: ServerProcess, secret: str
+) -> None:
+    """And the password is the one that was answered."""
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        subject, password = await subject_of(client), PASSWORD
+        for n in range(8):
+            client.tokens = {}
+            (await client.log_in(client.email, password)).raise_for_status()
+            new = f"another long password {n}"
+            change = client.request(
+                "POST", "/api/auth/password", json={"current_password": password, "new_password": new}
+            )
+            answer, disabled = await asyncio.gather(change, admin.http.post(f"/accounts/{subject}/disable"))
+            assert disabled.status_code == 200
+            living = [each for each in await admin.every("/sessions", subject=subject) if not each["reason"]]
+            assert living == []
+            if answer.is_success:
+                password = new
+            (await admin.http.post(f"/accounts/{subject}/enable")).raise_for_status()
+
+
+@pytest.mark.asvs("8.2.3")
+@scenario()
+async def test_accounts_are_listed_found_and_shown_without_what_is_secret(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        await logged_in(server.url, client.http)
+        subject = await subject_of(client)
+        (found,) = await admin.get("/accounts", email=f" {client.email.upper()} ")
+        assert found == await admin.get(f"/accounts/{subject}")
+        assert set(found) == {"subject", "email", "created_at", "groups", "disabled_at"}
+        assert (found["subject"], found["email"], found["groups"]) == (subject, client.email, [])
+        assert await admin.get("/accounts", email="nobody@example.org") == []
+        problem(await admin.http.get("/accounts", params={"email": "nobody"}), 422, "account-refused")
+        pages = await admin.pages("/accounts", limit=1)
+        listed = [each["subject"] for page in pages for each in page]
+        assert listed == sorted(set(listed))
+        assert subject in listed
+        assert len(pages) == len(listed) + 1
+
+
+@scenario()
+async def test_groups_are_replaced_and_what_is_no_group_is_refused(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        subject = await subject_of(client)
+        path = f"/accounts/{subject}/groups"
+        answer = await admin.http.put(path, json={"groups": ["staff", "on call", "staff"]})
+        assert answer.json()["groups"] == ["on call", "staff"]
+        bad: list[Any] = [{"groups": [name]} for name in ("", " a", "a ", "a,b", "a\nb", "\x7f", "\u00e9", "x" * 65, 1)]
+        for body in (*bad, {}, {"groups": "staff"}, {"groups": [], "more": 1}, {"groups": ["a"] * 65}):
+            problem(await admin.http.put(path, json=body), 400, "bad-request")
+        problem(await admin.http.put(path), 400, "bad-request")
+        assert (await admin.get(f"/accounts/{subject}"))["groups"] == ["on call", "staff"]
+        act = (await admin.every("/audit"))[-1]
+        assert (act["action"], act["object"]) == ("account.groups", subject)
+        assert act["detail"] == {"groups": ["on call", "staff"]}
+
+
+@scenario()
+async def test_what_is_not_there_is_not_found_and_leaves_no_record(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin:
+        acts, newest = await admin.every("/audit"), await admin.every("/transitions", limit=1000)
+        for method, path in (
+            ("GET", "/sessions/nobody"),
+            ("GET", "/sessions/nobody/transitions"),
+            ("DELETE", "/sessions/nobody"),
+            ("GET", "/accounts/acc_nobody"),
+            ("DELETE", "/accounts/acc_nobody/sessions"),
+            ("POST", "/accounts/acc_nobody/disable"),
+            ("POST", "/accounts/acc_nobody/enable"),
+        ):
+            problem(await admin.http.request(method, path), 404, "not-found")
+        problem(await admin.http.put("/accounts/acc_nobody/groups", json={"groups": []}), 404, "not-found")
+        assert await admin.every("/audit") == acts
+        assert await admin.every("/transitions", limit=1000) == newest
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "state=alive",
+        "reason=boredom",
+        "created_from=yesterday",
+        "created_from=2026-01-01T00:00:00",
+        "created_from=0.5",
+        "limit=0",
+        "limit=1001",
+        "after=nowhere",
+        "after=1.",
+        "after=-1.abc",
+    ],
+)
+@scenario()
+async def test_a_list_that_can_not_be_is_refused(server: ServerProcess, secret: str, query: str) -> None:
+    async with Admin(server.url, secret) as admin:
+        problem(await admin.http.get(f"/sessions?{query}"), 400, "bad-request")
+        both = "created_to=2026-01-01T00:00:00Z&updated_from=2026-01-01T00:00:00Z"
+        problem(await admin.http.get(f"/sessions?{both}"), 422, "unprocessable")
+        assert await admin.get(f"/sessions?{both}&subject=nobody") == []
+
+
+@scenario()
+async def test_contradicting_filters_find_nothing(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin:
+        assert await admin.get("/sessions", state="created", reason="logout") == []
+        assert await admin.get("/sessions", created_to="1970-01-01T00:00:00Z") == []
+
+
+@scenario()
+async def test_the_log_of_all_sessions_pages_by_position(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, Client(server.url) as client:
+        await client.begin()
+        pages = await admin.pages("/transitions", limit=7)
+        told = [each for page in pages for each in page]
+        assert [each["position"] for each in told] == list(range(1, len(told) + 1))
+        assert all(len(page) == 7 for page in pages[:-1])
+        assert told == records(server.data)[: len(told)]
+        assert await admin.get("/transitions", after=2**53) == []
+
+
+@pytest.mark.asvs("8.2.1", "8.2.2")
+@scenario()
+async def test_no_session_opens_what_is_for_administrators(server: ServerProcess, secret: str) -> None:
+    async with await logged_in(server.url) as client:
+        session_tokens = (client.access_token, client.refresh_token)
+        for presented in (
+            *session_tokens,
+            secret[:-1],
+            secret + "x",
+            secret.upper(),
+            "ilk_admin_bob_x",
+            "ilk_client_x_y",
+            "x",
+        ):
+            for path in ("sessions", "transitions", "transitions/stream", "audit", "accounts"):
+                answer = await client.http.get(f"/api/admin/{path}", headers={"Authorization": f"Bearer {presented}"})
+                problem(answer, 401, "admin-credential-invalid")
+        basic = {"Authorization": "Basic YWRhOmFkYQ=="}
+        problem(await client.http.get("/api/admin/sessions", headers=basic), 401, "admin-credential-invalid")
+        answer = await client.http.get("/api/admin/sessions")
+        problem(answer, 401, "admin-credential-missing")
+        assert answer.headers["www-authenticate"] == 'Bearer realm="interlock"'
+
+
+@pytest.mark.asvs("8.2.1")
+@scenario()
+async def test_an_administrators_secret_opens_nothing_else(server: ServerProcess, secret: str) -> None:
+    async with Client(server.url) as client:
+        client.tokens = {"access_token": secret}
+        for method, path in (
+            ("GET", "/api/session"),
+            ("GET", "/api/sessions"),
+            ("DELETE", "/api/sessions"),
+            ("POST", "/api/session/ticket"),
+            ("POST", "/api/auth/logout"),
+        ):
+            problem(await client.request(method, path), 401, "credential-invalid")
+        socket = await client.connect()
+        assert (await closed(socket))[0] == 4401
+        problem(await client.http.post("/api/auth/refresh", json={"refresh_token": secret}), 401, "credential-invalid")
+
+
+@scenario()
+async def test_secrets_are_made_and_removed_while_the_server_runs(server: ServerProcess) -> None:
+    async with Admin(server.url, admin_token(server.data, "carl")) as admin:
+        await admin.get("/accounts")
+        remove_admin(server.data, "carl")
+        problem(await admin.http.get("/accounts"), 401, "admin-credential-invalid")
+        async with Admin(server.url, admin_token(server.data, "carl")) as again:
+            await again.get("/accounts")
+            problem(await admin.http.get("/accounts"), 401, "admin-credential-invalid")
+        remove_admin(server.data, "carl")
+
+
+@pytest.mark.asvs("16.3.1", "16.3.2", "16.2.5")
+@scenario()
+async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) -> None:
+    """A refusal at once, the others of the next seconds as a number: guessing can't fill the disk."""
+    with running_server(tmp_path / "data", log_json=True) as server:
+        secret = admin_token(server.data)
+        async with Admin(server.url, secret) as admin, Admin(server.url, f"{secret[:-9]}forgotten") as stranger:
+            await admin.get("/accounts", email="somebody@example.org")
+            for _ in range(50):
+                problem(await stranger.http.get("/accounts"), 401, "admin-credential-invalid")
+        told = server.log_path.read_text()
+    assert told.count("admin.refused") == 1
+    assert '"last_from": "127.0.0.1"' in told
+    assert '"actor": "admin:ada", "method": "GET", "path": "/api/admin/accounts"' in told
+    for hidden in (secret, "forgotten", secret.rpartition("_")[2], "somebody"):
+        assert hidden not in told
+
+
+@scenario()
+async def test_a_secret_that_others_may_read_opens_nothing(tmp_path: Path) -> None:
+    """And no other does either, until that is mended: whose secret is whose can't be relied on."""
+    with running_server(tmp_path / "data") as server:
+        async with Admin(server.url, admin_token(server.data)) as admin:
+            await admin.get("/accounts")
+            file = server.data / "keys" / "admin-ada.secret"
+            file.chmod(0o644)
+            file.touch()
+            body = problem(await admin.http.get("/accounts"), 503, "misconfigured")
+            assert str(tmp_path) not in str(body)
+            assert "may be read by others" in server.log_path.read_text()
+            file.chmod(0o600)
+            await admin.get("/accounts")

@@ -1,0 +1,222 @@
+"""The live tail over a real server: nothing is missed, nothing comes twice, and it ends when it must."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.admin import Admin, admin_token, remove_admin
+from tests.support.asynchronous import asynchronous
+from tests.support.client import Client
+from tests.support.log import records
+from tests.support.running import eventually, scenario
+from tests.support.server import ServerProcess, running_server
+from tests.support.small_buffers import small_buffers
+
+
+async def work(server: ServerProcess, sessions: int) -> None:
+    """Callers who begin sessions and refresh them, at once: three records each."""
+
+    async def one() -> None:
+        async with Client(server.url) as client:
+            for _ in range(sessions // 4):
+                (await client.begin()).raise_for_status()
+                (await client.refresh()).raise_for_status()
+                (await client.request("POST", "/api/auth/logout")).raise_for_status()
+
+    await asyncio.gather(*(one() for _ in range(4)))
+
+
+async def collect(admin: Admin, after: int, until: int, reconnect: random.Random | None = None) -> list[dict[str, Any]]:
+    """Follow from ``after`` to position ``until``, coming back again and again if ``reconnect`` says when."""
+    found: list[dict[str, Any]] = []
+    place: dict[str, int] = {"after": after}
+    while not found or found[-1]["position"] < until:
+        async with admin.follow(**place) as stream:
+            for _ in range(reconnect.randint(1, 40) if reconnect else 10**9):
+                found.append(await stream.record())
+                if found[-1]["position"] >= until:
+                    break
+        place = {"last_event_id": found[-1]["position"], "after": 0}
+    return found
+
+
+@scenario()
+async def test_under_load_and_over_reconnects_every_record_comes_once_and_in_order(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with Admin(server.url, admin_token(server.data)) as admin:
+            await work(server, 40)
+            total = 40 * 3 + 200 * 3
+            chance = random.Random(7)  # noqa: S311  # no secret
+            followers = [
+                collect(admin, 0, total),
+                collect(admin, 0, total, chance),
+                collect(admin, 100, total, chance),
+                collect(admin, 120, total, chance),
+            ]
+            *told, _ = await asyncio.gather(*followers, work(server, 200))
+        logged = records(server.data)
+        assert len(logged) == total
+        for found, begin in zip(told, (0, 0, 100, 120), strict=True):
+            assert found == logged[begin:]
+
+
+@scenario()
+async def test_without_a_place_it_begins_with_what_comes_next(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with Admin(server.url, admin_token(server.data)) as admin, Client(server.url) as client:
+            await client.begin()
+            async with admin.follow() as stream:
+                waiting = asyncio.create_task(stream.record())
+                # The stream is there once its first line is.
+                await eventually(lambda: stream.comments)
+                await client.refresh()
+                record = await waiting
+                assert (record["position"], record["event"]) == (2, "refresh")
+            async with admin.follow(after=0) as stream:
+                assert [(await stream.record())["position"] for _ in range(2)] == [1, 2]
+            for answer in (
+                await admin.http.get("/transitions/stream?after=3"),
+                await admin.http.get("/transitions/stream", headers={"Last-Event-ID": "3"}),
+                await admin.http.get("/transitions/stream", headers={"Last-Event-ID": "x"}),
+            ):
+                assert answer.status_code == 400, answer.text
+
+
+@scenario()
+async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with Admin(server.url, admin_token(server.data)) as admin, Client(server.url) as client:
+            await client.begin()
+            async with admin.follow(after=0) as stream:
+                assert (await stream.record())["position"] == 1
+                stopping = asyncio.create_task(asyncio.to_thread(server.stop))
+                assert await stream.end() == "draining"
+                assert await stopping == 0
+            server.start()
+            await client.refresh()
+            async with admin.follow(last_event_id=1) as stream:
+                assert (await stream.record())["position"] == 2
+
+
+@pytest.mark.asvs("8.3.2")
+@scenario()
+async def test_it_ends_when_the_secret_is_removed(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        bob = Admin(server.url, admin_token(server.data, "bob"))
+        async with Admin(server.url, admin_token(server.data)) as admin, bob, Client(server.url) as client:
+            async with admin.follow() as stream, bob.follow() as other:
+                remove_admin(server.data)
+                assert await stream.end() == "credential-removed"
+                await client.begin()
+                assert (await other.record())["position"] == 1
+            answer = await admin.http.get("/transitions/stream")
+            assert answer.status_code == 401
+
+
+@scenario()
+async def test_it_ends_when_whose_secret_is_whose_can_not_be_told(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with Admin(server.url, admin_token(server.data)) as admin, admin.follow() as stream:
+            secret = server.data / "keys" / "admin-ada.secret"
+            secret.chmod(0o644)
+            secret.touch()
+            assert await stream.end() == "unavailable"
+
+
+@pytest.mark.slow
+@scenario()
+async def test_while_nothing_happens_comments_keep_it_open(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with (
+            Admin(server.url, admin_token(server.data)) as admin,
+            Client(server.url) as client,
+            admin.follow() as stream,
+        ):
+            waiting = asyncio.create_task(stream.record())
+            await eventually(lambda: "heartbeat" in stream.comments, within_s=50)
+            await client.begin()
+            assert (await waiting)["position"] == 1
+
+
+@scenario()
+async def test_so_many_may_follow_and_no_more_until_one_leaves(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        secret = admin_token(server.data)
+        async with Admin(server.url, secret) as admin:
+            answers: list[httpx.Response] = []
+            async with httpx.AsyncClient(timeout=60, headers=admin.http.headers) as http:
+                for _ in range(16):
+                    request = http.build_request("GET", f"{server.url}/api/admin/transitions/stream")
+                    answers.append(await http.send(request, stream=True))
+                assert {answer.status_code for answer in answers} == {200}
+                refused = await admin.http.get("/transitions/stream")
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                await answers[0].aclose()
+
+                async def room() -> bool:
+                    request = http.build_request("GET", f"{server.url}/api/admin/transitions/stream")
+                    answer = await http.send(request, stream=True)
+                    answers.append(answer)
+                    return answer.status_code == 200
+
+                await eventually(room)
+                for answer in answers:
+                    await answer.aclose()
+
+
+def stalled(server: ServerProcess, secret: str) -> socket.socket:
+    """A follower that asks for everything, and reads nothing."""
+    host, port = server.url.removeprefix("http://").split(":")
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect((host, int(port)))
+    raw.settimeout(30)
+    raw.sendall(
+        f"GET /api/admin/transitions/stream?after=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n\r\n".encode()
+    )
+    return raw
+
+
+@asynchronous
+async def test_who_reads_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> None:
+    with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
+        secret = admin_token(server.data)
+        # More than the buffers on the way take.
+        await work(server, 200)
+        with stalled(server, secret) as slow:
+            async with Admin(server.url, secret) as admin:
+                rest = asyncio.create_task(collect(admin, 600, 900))
+                await work(server, 100)
+                assert len(await rest) == 300
+            await eventually(lambda: "admin.stream_cut" in server.log_path.read_text(), within_s=30)
+            # What was on the way is still read; the rest of the log never comes.
+            assert len(await asyncio.to_thread(read_all, slow)) < 900 * 300
+
+
+@asynchronous
+async def test_who_reads_too_late_is_told(tmp_path: Path) -> None:
+    with small_buffers(tmp_path / "data", send_timeout_s=4) as server:
+        secret = admin_token(server.data)
+        await work(server, 200)
+        with stalled(server, secret) as slow:
+            await eventually(lambda: "admin.stream_slow" in server.log_path.read_text(), within_s=30)
+            told = await asyncio.to_thread(read_all, slow)
+    assert b'event: end\r\ndata: {"reason":"slow-consumer"}' in told
+    assert told.endswith(b"0\r\n\r\n"), "and the stream is over"
+
+
+def read_all(raw: socket.socket) -> bytes:
+    """What comes until the server drops the connection, or says that it was all."""
+    read = b""
+    with suppress(ConnectionResetError):
+        while not read.endswith(b"\r\n0\r\n\r\n") and (piece := raw.recv(65536)):
+            read += piece
+    return read

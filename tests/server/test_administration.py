@@ -1,0 +1,173 @@
+"""Inside: the tail's memory, ends that wait for a busy log, refusals that are counted, and files that are looked up."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from machine.errors import AdminCredentialInvalid, Overloaded, SurfaceFailed
+from machine.ledger import Record
+from machine.session import Session
+from server.guard import admins as module
+from server.guard.admins import Admins
+from server.guard.secrets import Secrets
+from server.runtime import tail as tail_module
+from server.runtime.administration import end_all
+from server.runtime.sessions import Sessions
+from server.runtime.tail import Tail
+from server.surface.files import open_surface
+from server.surface.presence import Presence
+from tests.support.asynchronous import asynchronous
+from tests.support.clock import HandClock
+from tests.support.memory_log import MemoryLog
+from tests.support.running import eventually
+from tests.support.steps import POLICY, Story
+
+
+class Followed:
+    """A tail over a log in memory; ``read`` are the places from which it went to the log."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        self.read: list[int] = []
+        self.tail = Tail(self._after, 0)
+
+    async def _after(self, position: int, limit: int) -> list[Record]:
+        self.read.append(position)
+        return await self.log.after(position, limit)
+
+    async def grow(self, *, told: bool = True) -> None:
+        story = Story()
+        for record in await self.log.append(story.begin()):
+            if told:
+                self.tail.observe(record, story.session)
+
+
+async def positions(tail: Tail, after: int, limit: int) -> list[int]:
+    return [record.position for record in await tail.after(after, limit)]
+
+
+@asynchronous
+async def test_what_is_new_comes_from_memory_and_what_is_old_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail_module, "_KEPT", 4)
+    followed = Followed()
+    for _ in range(6):
+        await followed.grow()
+    assert await positions(followed.tail, 2, 2) == [3, 4]
+    assert await positions(followed.tail, 2, 9) == [3, 4, 5, 6]
+    assert await positions(followed.tail, 5, 9) == [6]
+    assert await positions(followed.tail, 6, 9) == []
+    assert followed.read == []
+    assert await positions(followed.tail, 1, 3) == [2, 3, 4]
+    assert followed.read == [1]
+
+
+@asynchronous
+async def test_a_record_of_another_program_is_not_skipped() -> None:
+    """Positions 2 and 3 were written by hand: nobody was told, and they are read from the log."""
+    followed = Followed()
+    await followed.grow()
+    for _ in range(2):
+        await followed.grow(told=False)
+    await followed.grow()
+    assert followed.tail.newest == 4
+    assert await positions(followed.tail, 0, 9) == [1, 2, 3, 4]
+    assert await positions(followed.tail, 3, 9) == [4]
+
+
+@asynchronous
+async def test_a_follower_waits_until_there_is_something_or_it_is_woken() -> None:
+    followed = Followed()
+    waiting = asyncio.create_task(followed.tail.wait(0, 60))
+    await asyncio.sleep(0)
+    await followed.grow()
+    assert await waiting < 60
+    assert await followed.tail.wait(0, 60) == 0
+    waiting = asyncio.create_task(followed.tail.wait(1, 60))
+    await asyncio.sleep(0)
+    followed.tail.wake()
+    assert await waiting < 60
+    gone = asyncio.create_task(followed.tail.wait(1, 60))
+    await asyncio.sleep(0)
+    gone.cancel()
+    followed.tail.wake()
+    assert await followed.tail.wait(1, 0.01) > 0
+
+
+class BusySessions(Sessions):
+    """Each first end of a session finds the log too busy."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.refused: set[str] = set()
+
+    async def end(self, session: Session, *arguments: Any) -> Any:
+        if session.session_id not in self.refused:
+            self.refused.add(session.session_id)
+            raise Overloaded(0)
+        return await super().end(session, *arguments)
+
+
+@asynchronous
+async def test_a_busy_log_is_waited_for_and_no_session_is_left() -> None:
+    log = MemoryLog()
+    sessions = BusySessions(log, HandClock(), policy=POLICY, cache_limit=10)
+    stories = [Story() for _ in range(600)]
+    for story in stories:
+        await log.append(story.begin("ada"))
+    receipts = await end_all(sessions, "ada", "account_disabled", "admin:bob")
+    assert len({receipt.position for receipt in receipts}) == 600
+    assert len(sessions.refused) == 600
+    assert await log.sessions_of("ada") == []
+    assert await end_all(sessions, "ada", "account_disabled", "admin:bob") == []
+
+
+@pytest.mark.asvs("16.3.1")
+@asynchronous
+async def test_refusals_are_told_at_once_and_then_as_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TOLD_EVERY_S", 0.05)
+    admins = Admins(Secrets(tmp_path, "admin"))
+    with structlog.testing.capture_logs() as told:
+        for n in range(100):
+            with pytest.raises(AdminCredentialInvalid):
+                admins.prove("ilk_admin_ada_x", f"192.0.2.{n}")
+        assert [line["refusals"] for line in told] == [1]
+        await eventually(lambda: len(told) == 2)
+        assert (told[1]["event"], told[1]["refusals"], told[1]["last_from"]) == ("admin.refused", 99, "192.0.2.99")
+        await eventually(lambda: admins._telling is None)
+    assert len(told) == 2
+
+
+_GONE = re.compile("is gone|is another file now")
+
+GONE: dict[str, Callable[[Path], object]] = {
+    "removed": Path.unlink,
+    "exchanged": lambda path: path.with_suffix(".new").write_bytes(b"") or path.with_suffix(".new").replace(path),
+}
+
+
+@pytest.mark.parametrize("name", ["interlock.db", "interlock.db-wal"])
+@pytest.mark.parametrize("how", GONE.values(), ids=GONE)
+@asynchronous
+async def test_nothing_is_acknowledged_once_a_file_is_gone(
+    tmp_path: Path, name: str, how: Callable[[Path], object]
+) -> None:
+    failures: list[str] = []
+    async with open_surface(tmp_path, max_waiting=10, on_failure=failures.append) as surface:
+        await surface.log.append(Story().begin())
+        presence = Presence(tmp_path / "interlock.db")
+        presence.check()
+        how(tmp_path / name)
+        with pytest.raises(SurfaceFailed, match=_GONE):
+            presence.check()
+        with pytest.raises(SurfaceFailed, match=_GONE):
+            await surface.log.append(Story().begin())
+        with pytest.raises(SurfaceFailed):
+            await surface.log.append(Story().begin())
+        assert len(failures) == 1

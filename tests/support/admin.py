@@ -1,0 +1,114 @@
+"""An administrator on the wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from tests.support.log import interlock
+
+
+def admin_token(data: Path, name: str = "ada") -> str:
+    """A new administrator's secret, made as an operator makes it."""
+    outcome = interlock("admin-token", "create", name, "--data", data)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout.strip()
+
+
+def remove_admin(data: Path, name: str = "ada") -> None:
+    outcome = interlock("admin-token", "remove", name, "--data", data)
+    assert outcome.returncode == 0, outcome.stderr
+
+
+class Admin:
+    """One administrator: an httpx client with the secret."""
+
+    def __init__(self, url: str, secret: str) -> None:
+        self.secret = secret
+        self.http = httpx.AsyncClient(
+            base_url=f"{url}/api/admin", timeout=60, headers={"Authorization": f"Bearer {secret}"}
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.http.aclose()
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """What a GET answers, as JSON."""
+        answer = await self.http.get(path, params=query or None)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def pages(self, path: str, **query: Any) -> list[list[dict[str, Any]]]:
+        """Every page of a list, by its Link headers."""
+        found = []
+        address, parameters = path, query or None
+        while address:
+            answer = await self.http.get(address, params=parameters)
+            assert answer.status_code == 200, answer.text
+            found.append(answer.json())
+            link = answer.links.get("next", {}).get("url", "")
+            address, parameters = link.removeprefix("/api/admin"), None
+        return found
+
+    async def every(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        """A whole list, page by page."""
+        return [each for page in await self.pages(path, **query) for each in page]
+
+    @asynccontextmanager
+    async def follow(self, after: int | None = None, last_event_id: int | None = None) -> AsyncIterator[Stream]:
+        """The live tail."""
+        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        query = {} if after is None else {"after": after}
+        async with self.http.stream("GET", "/transitions/stream", params=query, headers=headers) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            yield Stream(answer)
+
+
+class Stream:
+    """A parser of Server-Sent Events (WHATWG HTML, 9.2.6), as far as they are used here."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.comments: list[str] = []
+        self._lines = answer.aiter_lines()
+
+    async def event(self) -> dict[str, Any] | None:
+        """The next event: ``id``, ``event`` and ``data``; None at the end of the stream."""
+        fields: dict[str, Any] = {}
+        async for line in self._lines:
+            name, _, value = line.partition(": ")
+            if line.startswith(":"):
+                self.comments.append(line[1:].strip())
+            elif line:
+                fields[name] = value
+            elif "event" in fields:
+                return fields | {"data": json.loads(fields["data"])}
+            else:
+                fields = {}
+        return None
+
+    async def record(self) -> dict[str, Any]:
+        """The next record, which carries its position as its id."""
+        event = await self.event()
+        assert event is not None
+        assert event["event"] == "transition", event
+        data: dict[str, Any] = event["data"]
+        assert event["id"] == str(data["position"])
+        return data
+
+    async def end(self) -> str:
+        """Read on to the end; the reason that the server gave."""
+        while event := await self.event():
+            if event["event"] == "end":
+                assert "id" not in event, "it must not move the place that the client goes on from"
+                assert await self.event() is None
+                return str(event["data"]["reason"])
+        raise AssertionError("the stream ended without a word")

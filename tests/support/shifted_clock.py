@@ -1,0 +1,37 @@
+"""``interlock`` whose wall clock is wrong, by as many ms as INTERLOCK_TEST_SHIFT_MS says. Run as a module it is the server."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from server import cli
+from tests.support.server import ServerProcess, check_trace
+
+_VARIABLE = "INTERLOCK_TEST_SHIFT_MS"
+
+
+@contextmanager
+def shifted_clock(data: Path, shift_s: float, trace: Path, **settings: Any) -> Iterator[ServerProcess]:
+    """Such a server, until the context ends. All lives of one log write to one ``trace``."""
+    server = ServerProcess(data, {"trace": trace, **settings})
+    server.entry = "tests.support.shifted_clock"
+    os.environ[_VARIABLE] = str(round(shift_s * 1000))
+    try:
+        server.start()
+        yield server
+    finally:
+        del os.environ[_VARIABLE]
+        server.stop()
+        check_trace(trace)
+
+
+if __name__ == "__main__":
+    _wall = time.time_ns
+    _shift_ns = int(os.environ[_VARIABLE]) * 1_000_000
+    time.time_ns = lambda: _wall() + _shift_ns
+    cli.main()
