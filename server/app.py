@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from litestar import Litestar
@@ -21,9 +21,10 @@ from litestar.types import Message, Scope
 from machine.closing import Close
 from machine.errors import HeadRefused
 from machine.wire import rfc3339
-from server.clock import SystemClock
+from server.clock import Clock, SystemClock
 from server.experience import auth_api, operations_api, sessions_api
 from server.experience.credentials import COOKIE_NAME
+from server.experience.observed import ObservedApp
 from server.experience.openapi import complete
 from server.experience.problems import handle
 from server.experience.requests import JsonRequest
@@ -32,17 +33,24 @@ from server.guard.accounts import Accounts
 from server.guard.heads import check_head, sign_head
 from server.guard.keys import load_keys, load_public_keys
 from server.guard.passwords import Passwords
+from server.guard.pseudonyms import Pseudonyms
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
+from server.measures import Unmeasured
+from server.runtime import watch
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
 from server.runtime.recovery import disconnect_orphans, trace_missed
 from server.runtime.sessions import Sessions
 from server.services import Services
 from server.settings import Settings
-from server.surface.files import open_surface
+from server.surface.files import Surface, open_surface
 from server.surface.head import HeadKeeper, check_log, read_text
+from server.surface.writer import Batch
 from server.trace import open_trace
+
+if TYPE_CHECKING:
+    from server.spans import Spans
 
 _log = structlog.get_logger("interlock.server")
 
@@ -79,7 +87,7 @@ def app_over(services: Services) -> Litestar:
 
 
 def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State) -> Litestar:
-    app = Litestar(
+    app = ObservedApp(
         route_handlers=[*sessions_api.HANDLERS, *auth_api.HANDLERS, *operations_api.HANDLERS, connect],
         lifespan=lifespan,
         state=state,
@@ -111,11 +119,21 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         _log.critical("surface.failed", failure=failure)
         connections.close_all(Close("internal_error"))
 
+    measures = Unmeasured()
+
+    def committed(batch: Batch) -> None:
+        measures.batch(batch)
+        if spans is not None:
+            spans.batch(batch)
+
     # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
     has_head = _check_head(settings)
     async with (
         open_trace(settings) as trace,
-        open_surface(data, max_waiting=settings.log_queue, on_failure=stop, on_commit=trace.appended) as surface,
+        _open_spans(settings) as spans,
+        open_surface(
+            data, max_waiting=settings.log_queue, on_failure=stop, on_commit=trace.appended, on_batch=committed
+        ) as surface,
     ):
         keys = load_keys(data / "keys")
         latest_ms = await surface.log.latest_at_ms()
@@ -125,6 +143,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions = Sessions(
             surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=trace
         )
+        measures = await _watch(sessions, settings, clock, surface)
         await trace_missed(surface.log, trace)
         newest = await surface.log.newest()
         if newest is not None and not has_head:
@@ -161,7 +180,18 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
             ),
             keys=keys,
+            pseudonyms=Pseudonyms(keys.refresh_mac),
             trace=trace,
+            metrics=measures,
+            spans=spans,
+        )
+        measures.watch(
+            {
+                "interlock_connections": lambda: len(connections),
+                "interlock_log_queue_depth": surface.waiting,
+                "interlock_log_failed": lambda: sessions.failure is not None,
+                "interlock_password_queue_depth": lambda: passwords.waiting,
+            }
         )
         expiring = asyncio.create_task(expiry.run(), name="interlock-expiry")
         if settings.cheap_passwords_for_tests:
@@ -174,6 +204,39 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             with suppress(asyncio.CancelledError):
                 await expiring
             passwords.close()
+
+
+async def _watch(sessions: Sessions, settings: Settings, clock: Clock, surface: Surface) -> Unmeasured:
+    """Have the log and, if somebody may ask for them, the metrics told of what the door does. Call it before it does any."""
+    measures = Unmeasured()
+    if settings.metrics_port is not None:
+        from server.metrics import Metrics
+
+        measures = Metrics(clock, await surface.log.live_states())
+    for listener in (measures.observe, watch.tell_transition):
+        sessions.subscribe(listener)
+    for refusal_listener in (measures.refused, watch.tell_refusal):
+        sessions.subscribe_refusals(refusal_listener)
+    return measures
+
+
+@asynccontextmanager
+async def _open_spans(settings: Settings) -> AsyncIterator[Spans | None]:
+    """What sends OpenTelemetry spans until the context ends, if somebody asked for them.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+    if not settings.otel_endpoint:
+        yield None
+        return
+    from server.spans import Spans
+
+    spans = Spans(settings)
+    try:
+        yield spans
+    finally:
+        await spans.close()
 
 
 def _check_head(settings: Settings) -> bool:

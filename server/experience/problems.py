@@ -148,16 +148,29 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Litestar's exception handler for everything."""
     problem, headers = problem_for(error)
-    if problem.status >= 500:  # noqa: PLR2004  # server errors
-        _log.error(
-            "http.failed",
-            method=request.method,
-            path=request.url.path,
-            problem=problem.type,
-            error=type(error).__name__,
-            exc_info=None if isinstance(error, errors.InterlockError) else error,
-        )
+    tell_problem(request.scope, problem, error)
     return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def tell_problem(scope: Any, problem: Problem, error: Exception) -> None:
+    """Log and count a problem that is answered. The address is not logged: somebody may have put a secret there."""
+    name = problem.type.removeprefix(TYPE_PREFIX)
+    scope["litestar_app"].state.services.metrics.problem(name)
+    about = {
+        "method": scope.get("method", "GET"),
+        "route": scope.get("path_template", "none"),
+        "status": problem.status,
+        "problem": name,
+    }
+    if problem.status < 500 or isinstance(error, errors.Overloaded):  # noqa: PLR2004  # server errors
+        _log.info("request.refused", **about)
+        return
+    _log.error(
+        "http.failed",
+        **about,
+        error=type(error).__name__,
+        exc_info=None if isinstance(error, errors.InterlockError) else error,
+    )
 
 
 def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:

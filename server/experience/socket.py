@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+import structlog
 from litestar import asgi
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
@@ -39,11 +40,13 @@ from server.experience.credentials import (
     prove_cookie,
     prove_ticket,
 )
-from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
+from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for, tell_problem
 from server.experience.protocol import ABORT
 from server.ids import new_id
 from server.runtime.sessions import commands, ensure_alive
 from server.services import Services
+
+_log = structlog.get_logger("interlock.http")
 
 MESSAGE_BYTES: Final = 64 * 1024
 _OUTBOX_LIMIT: Final = 256
@@ -76,10 +79,18 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:
             receipt = await _record_connect(services, proof.session, connection_id)
     except (InterlockError, TimeoutError) as error:
         # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
+        closing = closing_for(error)
+        _log.info("socket.refused", code=closing.code, because=closing.name)
+        services.metrics.closed(closing.code, "server")
         await _accept_and_close(send, accept, error)
         return
     socket = Socket(services, scope, send, connection_id, proof)
-    await socket.run(accept, receive, receipt)
+    try:
+        await socket.run(accept, receive, receipt)
+    except Exception as error:
+        # Litestar would say nothing of it.
+        _log.error("socket.failed", exc_info=error)
+        raise
 
 
 class Socket:
@@ -93,6 +104,7 @@ class Socket:
         "_abort",
         "_accepted",
         "_conversation",
+        "_ended_at_ms",
         "_epoch",
         "_open",
         "_seen",
@@ -114,6 +126,7 @@ class Socket:
         # For the trace: greeted and not ended yet, and the session's version that the conversation heard of last.
         self._open = False
         self._seen = proof.session.version
+        self._ended_at_ms: int | None = None
         self._sending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -128,6 +141,8 @@ class Socket:
             self._look_again(session, receipt)
             await self._send(accept)
             self._accepted = True
+            if services.settings.access_log:
+                _log.info("socket.opened", connection_id=conversation.connection_id)
             self._set_timer()
             self._flush()
             code = await self._receive_all(receive)
@@ -142,12 +157,15 @@ class Socket:
             if self._timer is not None:
                 self._timer.cancel()
             self._trace_end(gone=True)
+            self._tell_close(code)
             await self._record_disconnect(code)
             if self._sending is not None:
                 await self._sending
 
     def observe(self, record: Record, session: Session) -> None:
         """See :class:`server.runtime.connections.Port`."""
+        if session.ended:
+            self._ended_at_ms = record.transition.at_ms
         self._conversation.observe(record, session)
         self._seen = session.version
         self._flush()
@@ -156,6 +174,15 @@ class Socket:
         """See :class:`server.runtime.connections.Port`."""
         self._conversation.close(closing)
         self._flush()
+
+    def _tell_close(self, heard: int) -> None:
+        """Log and count the end of the connection; ``heard`` is the code that the peer's end gave."""
+        services, closing = self._services, self._conversation.closing
+        # Nothing here says bye of its own accord: the peer was gone.
+        code, by = (heard, "client") if closing is None or closing.name == "bye" else (closing.code, "server")
+        services.metrics.closed(code, by)
+        if services.settings.access_log:
+            _log.info("socket.closed", connection_id=self._conversation.connection_id, code=code, by=by)
 
     async def _record_disconnect(self, code: int) -> None:
         conversation = self._conversation
@@ -267,6 +294,8 @@ class Socket:
                     return
                 closing = conversation.closing
                 await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+                if self._ended_at_ms is not None:
+                    self._services.metrics.ended(self._ended_at_ms)
         except TimeoutError:
             conversation.close(Close("slow_consumer"))
             if self._abort is not None:
@@ -350,6 +379,7 @@ async def _accept_and_close(send: Any, accept: Any, error: Exception) -> None:
 async def _refuse(scope: Any, send: Any, error: Exception) -> None:
     """Answer ``error`` as a problem over HTTP, before any upgrade."""
     problem, headers = problem_for(error)
+    tell_problem(scope, problem, error)
     prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     body = msgspec.json.encode(problem)
     raw_headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
