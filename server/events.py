@@ -57,7 +57,7 @@ FIELDS: Final[dict[str, str]] = {
     "state": "The session's state.",
     "status": "HTTP status.",
     "subject": "The account's id.",
-    "task": "Name of the task.",
+    "task": "Name of the task; null if there was none.",
     "traceback": "Kinds of the errors and the places they passed, innermost last; a message only if ours or the system's.",
     "url": "Where it listens, or sends to.",
 }

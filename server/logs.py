@@ -92,7 +92,7 @@ def log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     task = context.get("task") or context.get("future")
     _log.error(
         "task.failed",
-        task=task.get_name() if isinstance(task, asyncio.Task) else type(task).__name__,
+        task=task.get_name() if isinstance(task, asyncio.Task) else None,
         # What stands in brackets may be what the callback was called with.
         because=re.split(r"[<(]", context["message"])[0].strip(),
         exc_info=context.get("exception"),

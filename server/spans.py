@@ -35,6 +35,7 @@ except ImportError as error:
 _log = structlog.get_logger("interlock.server")
 
 _SERVER_ERROR: Final = 500
+_PATIENCE_S: Final = 2.0
 _TRACE_HEADERS: Final = (b"traceparent", b"tracestate")
 
 
@@ -82,7 +83,8 @@ class Spans:
         resource = Resource.create().merge(own).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         endpoint = f"{settings.otel_endpoint.rstrip('/')}/v1/traces"
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._exporter = OTLPSpanExporter(endpoint=endpoint)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("interlock", version("interlock"))
         self._incoming = TraceContextTextMapPropagator()
         # Spans are dated by the wall clock, durations measured by the monotonic one.
@@ -121,8 +123,10 @@ class Spans:
         commit.end(self._wall(batch.ended_ns))
 
     async def close(self) -> None:
-        """Send what waits, and stop."""
+        """Send what waits, and stop. A receiver that does not answer is not waited for as long as the SDK would."""
+        impatience = asyncio.get_running_loop().call_later(_PATIENCE_S, self._exporter.shutdown)
         await asyncio.to_thread(self._provider.shutdown)
+        impatience.cancel()
 
     def _written(self, unit: Unit[Any], record: Any, outcome: Any, resolved_ns: int) -> Span:
         attributes: dict[str, str | int] = {}
