@@ -57,6 +57,22 @@ _ABNORMAL: Final = 1006
 @asgi("/api/connect", copy_scope=False)
 async def connect(scope: Scope, receive: Receive, send: Send) -> None:
     """Open the live connection, or say why not."""
+    try:
+        await _connect(scope, receive, send)
+    except Exception as error:  # noqa: BLE001  # the last resort: Litestar would answer with a code of its own, and log nothing
+        _log.error("socket.failed", exc_info=error)
+        closing = closing_for(error)
+        # Nobody knows how far it came. What is out of place, the server refuses to send.
+        last: tuple[Any, Any] = (
+            {"type": "websocket.accept", "subprotocol": None, "headers": []},
+            {"type": "websocket.close", "code": closing.code, "reason": closing.reason},
+        )
+        for message in last:
+            with suppress(RuntimeError, OSError):
+                await send(message)
+
+
+async def _connect(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == ScopeType.HTTP:
         await _refuse(scope, send, RequestRefused(426, "open this address as a WebSocket"))
         return
@@ -85,12 +101,7 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:
         await _accept_and_close(send, accept, error)
         return
     socket = Socket(services, scope, send, connection_id, proof)
-    try:
-        await socket.run(accept, receive, receipt)
-    except Exception as error:
-        # Litestar would say nothing of it.
-        _log.error("socket.failed", exc_info=error)
-        raise
+    await socket.run(accept, receive, receipt)
 
 
 class Socket:
