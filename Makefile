@@ -24,8 +24,9 @@ test: packages $(STAMP)
 	@$(MAKE) --no-print-directory docs
 	@echo "all of it passed"
 
-# What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model.
-PACKAGES := curl spin gcc
+# What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, promtool (of the
+# package prometheus) for metrics and alerts.
+PACKAGES := curl spin gcc prometheus
 packages:
 	@for tool in $(PACKAGES); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	test -z "$$missing" && exit; \

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 from litestar import Litestar
-from litestar.datastructures import State
 from litestar.enums import HttpMethod, ScopeType
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
@@ -75,22 +74,28 @@ def create_app(settings: Settings) -> Litestar:
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_services(settings) as services:
-            app.state.services = services
+            _give(app, services)
             yield
 
-    return _build([lifespan], State())
+    return _build([lifespan])
 
 
 def app_over(services: Services) -> Litestar:
     """The ASGI application over ``services`` that the caller has opened and will close."""
-    return _build([], State({"services": services}))
+    return _give(_build([]), services)
 
 
-def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]], state: State) -> Litestar:
+def _give(app: Litestar, services: Services) -> Litestar:
+    """Let the endpoints of ``app`` reach ``services``, and what watches every request without a look-up."""
+    app.state.services = services
+    app.services = services  # type: ignore[attr-defined]  # it is an ObservedApp
+    return app
+
+
+def _build(lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]]) -> Litestar:
     app = ObservedApp(
         route_handlers=[*sessions_api.HANDLERS, *auth_api.HANDLERS, *operations_api.HANDLERS, connect],
         lifespan=lifespan,
-        state=state,
         exception_handlers={Exception: handle},
         before_send=[_add_headers],
         request_class=JsonRequest,

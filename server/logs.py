@@ -22,6 +22,7 @@ import structlog
 from structlog.typing import EventDict
 
 from machine.errors import InterlockError
+from server.context import merge_request
 
 _log = structlog.get_logger("interlock.server")
 
@@ -48,7 +49,7 @@ def configure_logs(level: str, *, as_json: bool) -> None:
     """Send structlog's and the standard library's records of ``level`` and above to standard error."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        merge_request,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -155,6 +155,7 @@ class Metrics(Unmeasured):
         self._transitions = {e: self._metrics["interlock_transitions_total"].labels(e) for e in events}
         self._append_seconds = self._metrics["interlock_append_seconds"]
         self._children: dict[tuple[str, ...], Any] = {}
+        self._requests: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         build = (version("interlock"), sys.version.partition(" ")[0], library_version())
         self._metrics["interlock_build_info"].labels(*build).set(1)
 
@@ -192,9 +193,17 @@ class Metrics(Unmeasured):
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """See :meth:`Unmeasured.answered`."""
-        method = method if method in _METHODS else "other"
-        self._child("interlock_http_requests_total", method, route, str(status)).inc()
-        self._child("interlock_http_request_seconds", method, route).observe(seconds)
+        key = (method, route, status)
+        pair = self._requests.get(key)
+        if pair is None:
+            # Of methods there are as many as HTTP's parser knows, so this has a limit, too.
+            known = method if method in _METHODS else "other"
+            pair = self._requests[key] = (
+                self._child("interlock_http_requests_total", known, route, str(status)),
+                self._child("interlock_http_request_seconds", known, route),
+            )
+        pair[0].inc()
+        pair[1].observe(seconds)
 
     def problem(self, name: str) -> None:
         """See :meth:`Unmeasured.problem`."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 import http_pages
 import machine_pages
 import model_pages
+import operations_pages
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -42,6 +43,9 @@ GENERATORS: Final[dict[str, Callable[..., str]]] = {
     "model-mutants": model_pages.model_mutants,
     "code-mutants": model_pages.code_mutants,
     "scenarios": machine_pages.scenarios,
+    "metrics": operations_pages.metrics,
+    "log-events": operations_pages.log_events,
+    "log-fields": operations_pages.log_fields,
 }
 
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import structlog
 from litestar import Litestar
-from structlog.contextvars import bind_contextvars, get_contextvars
 
+from server.context import begin_request
 from server.experience.credentials import header
-from server.ids import new_id
+from server.ids import next_id
 from server.services import Services
 
 _log = structlog.get_logger("interlock.http")
@@ -26,14 +26,17 @@ _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.star
 class ObservedApp(Litestar):
     """The application, watched from outside its own routing, so that what no route answers is seen as well."""
 
+    services: Services
+    """What the endpoints work with; there before the first request."""
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI's entry point."""
         if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
             return
-        services: Services = self.state.services
+        services = self.services
         request_id = _request_id(services, scope)
-        bind_contextvars(request_id=request_id, client=(scope.get("client") or ("",))[0])
+        known = begin_request(request_id, (scope.get("client") or ("",))[0])
         # A WebSocket begins as a GET.
         method = scope.get("method", "GET")
         span = services.spans.begin(scope, method, request_id) if services.spans is not None else None
@@ -47,7 +50,7 @@ class ObservedApp(Litestar):
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id.encode())]
                 services.metrics.answered(method, route, status, seconds)
                 if span is not None:
-                    span.answered(route, status, get_contextvars().get("session_id"))
+                    span.answered(route, status, known.get("session_id"))
                     if status == _SWITCHING_PROTOCOLS:
                         # The handshake is what took time; the connection may stay for days.
                         span.end()
@@ -70,4 +73,4 @@ def _request_id(services: Services, scope: Any) -> str:
         given = header(scope, REQUEST_ID_HEADER)
         if given is not None and _GOOD_ID.match(given):
             return given
-    return new_id("req")
+    return next_id("req")

@@ -16,12 +16,15 @@ from machine.session import Session
 
 _log = structlog.get_logger("interlock.security")
 
+_TOLD: Final = frozenset({Authenticate.event, Reauthenticate.event, Revoke.event})
 _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a method, not a password
 
 
 def tell_transition(record: Record, session: Session) -> None:
     """A listener for :meth:`server.runtime.sessions.Sessions.subscribe`."""
     move = record.transition
+    if move.event not in _TOLD:
+        return
     match move.data:
         case Authenticate(method=method, subject=subject) | Reauthenticate(method=method, subject=subject):
             if method == _PASSWORD_CHANGE:

@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.bench import create, durable, expiry, growth, memory, read, report, revoke, startup, step
+from tests.bench import create, durable, expiry, growth, memory, observed, read, report, revoke, startup, step
 from tests.bench.figure import Bench, BenchError, Figure
 
 FIGURES: Final[dict[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
@@ -24,6 +24,7 @@ FIGURES: Final[dict[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
     "growth": growth.measure,
     "read": read.measure,
     "create": create.measure,
+    "observed": observed.measure,
     "revoke": revoke.measure,
     "memory": memory.measure,
     "startup": startup.measure,

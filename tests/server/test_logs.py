@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ import pytest
 import structlog
 
 from machine.errors import SettingsError
+from server.context import begin_request, note_session
 from server.logs import configure_logs, event_counts, log_unhandled
 from tests.support.asynchronous import asynchronous
 
@@ -150,11 +152,18 @@ async def test_what_nobody_caught_is_logged_without_its_words(monkeypatch: pytes
 @pytest.mark.asvs("16.2.1")
 def test_a_line_says_when_and_what_and_what_belongs_to_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     with logging_to_memory(monkeypatch, as_json=True) as lines:
-        with structlog.contextvars.bound_contextvars(request_id="req_1", session_id="s"):
+
+        def request() -> None:
+            note_session("nobody's")
+            begin_request("req_1", "127.0.0.1")
+            note_session("s")
             logger().warning("login.failed", method="password")
+
+        contextvars.Context().run(request)
         (row,) = [json.loads(line) for line in lines()]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", row.pop("timestamp"))
     assert row == {
+        "client": "127.0.0.1",
         "event": "login.failed",
         "level": "warning",
         "logger": "interlock.test",

@@ -16,7 +16,7 @@ from tests.support.metrics import log_rows
 from tests.support.running import eventually, run
 from tests.support.server import ServerProcess, running_server
 
-ID = re.compile(r"req_[\w-]{22}")
+ID = re.compile(r"req_[\w-]{22}_[0-9]+")
 
 
 @pytest.fixture(scope="module")
