@@ -7,7 +7,7 @@ Everything but :meth:`Metrics.text` is called on the event loop.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -223,14 +223,3 @@ class Metrics(Unmeasured):
         if child is None:
             child = self._children[key] = self._metrics[key[0]].labels(*key[1:])
         return child
-
-
-def sample_names(registry: CollectorRegistry) -> Iterable[str]:
-    """The names that a query may use: a histogram's are its name with ``_bucket``, ``_sum`` and ``_count``."""
-    for family in registry.collect():
-        if family.type == "counter":
-            yield f"{family.name}_total"
-        elif family.type == "histogram":
-            yield from (f"{family.name}_{part}" for part in ("bucket", "sum", "count"))
-        else:
-            yield family.name

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from server.events import EVENTS, FIELDS
-from server.metrics import ROWS, Metrics, sample_names
+from server.metrics import ROWS, Metrics
 from spec.lifecycles import SESSION
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS
@@ -20,8 +21,20 @@ from tests.support.clock import HandClock
 
 DASHBOARD = DOCS / "how-to" / "grafana-dashboard.json"
 ALERTS = DOCS / "how-to" / "prometheus-alerts.yml"
-METRICS = Metrics(HandClock(), {})
-NAMES = set(sample_names(METRICS.registry))
+
+
+def sample_names(registry: CollectorRegistry) -> Iterator[str]:
+    """The names that a query may use: a histogram's are its name with ``_bucket``, ``_sum`` and ``_count``."""
+    for family in registry.collect():
+        if family.type == "counter":
+            yield f"{family.name}_total"
+        elif family.type == "histogram":
+            yield from (f"{family.name}_{part}" for part in ("bucket", "sum", "count"))
+        else:
+            yield family.name
+
+
+NAMES = set(sample_names(Metrics(HandClock(), {}).registry))
 LABELS = {row.name: set(row.labels) for row in ROWS} | {f"{row.name}_bucket": {*row.labels, "le"} for row in ROWS}
 OF_PROMETHEUS = {"job", "instance"}
 _METRIC = re.compile(r"\b((?:interlock|process)_\w+)(?:\{([^}]*)\})?")
