@@ -153,6 +153,14 @@ def test_no_secret_turns_up_anywhere(tmp_path: Path, *, as_json: bool) -> None:
 async def everything(server: ServerProcess, made: dict[str, str]) -> Run:
     """Good and bad use, faults, a kill and a restart, and use again; whatever lies about in between is looked through."""
     this = Run(server)
+    async with this.http:
+        await use(this, made)
+    return this
+
+
+async def use(this: Run, made: dict[str, str]) -> None:
+    """All of it, in order."""
+    server = this.server
     for kind, secret in made.items():
         this.token(f"{kind} secret", secret)
     email = new_email()
@@ -172,8 +180,6 @@ async def everything(server: ServerProcess, made: dict[str, str]) -> Run:
         await this.call("GET", "/api/session", headers={"authorization": f"Bearer {secret}"})
         await this.call("POST", "/api/auth/refresh", json={"refresh_token": secret})
     assert this.canaries.found("the metrics", metrics(server).encode()) == []
-    await this.http.aclose()
-    return this
 
 
 def metrics(server: ServerProcess) -> str:
