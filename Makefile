@@ -25,8 +25,8 @@ test: packages $(STAMP)
 	@echo "all of it passed"
 
 # What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
-# the tests of what stands in front of it. (They are started by the tests; no service of the system is needed.)
-PACKAGES := curl spin gcc nginx caddy chromium
+# what stands in front, promtool (of prometheus) for metrics and alerts. The tests start what they need; no service has to run.
+PACKAGES := curl spin gcc nginx caddy chromium prometheus
 packages:
 	@PATH=$$PATH:/usr/sbin; for tool in $(PACKAGES); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	test -z "$$missing" && exit; \

@@ -35,7 +35,7 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _settings_option(row: SettingRow) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    shown = ",".join(row.default) or "none" if row.kind is tuple else row.default
+    shown = ",".join(row.default) or "none" if row.kind is tuple else "none" if row.default is None else row.default
     help_text = f"{row.description} [default: {shown}; env: {row.variable}]"
     if row.kind is bool:
         return click.option(f"{row.flag}/--no-{row.flag[2:]}", row.name, default=None, help=help_text)

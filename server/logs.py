@@ -1,47 +1,160 @@
-"""Structured logs on standard error: text for people, or JSON lines for machines.
+"""Structured logs on standard error: text for people, or JSON lines for machines. One event, one line.
 
-No call in this project passes a credential, a header or a body to the log.
+No call in this project passes a credential, a header or a body to the log. Whatever gets there all the same is made harmless:
+characters that could forge a line or steer a terminal are escaped (ASVS 16.4.1), and what has the form of one of our
+credentials is masked (16.2.5).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 import sys
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
+from structlog.typing import EventDict
+
+from machine.errors import InterlockError
+from server.context import merge_request
+
+_log = structlog.get_logger("interlock.server")
+
+_CREDENTIAL: Final = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # a JWT: an access token, an identity provider's
+    r"|[0-9a-v]{36}\.\d+\.[\w-]{20,}"  # a refresh token
+    r"|ilk_[a-z]+_[a-z0-9-]+_[\w-]{20,}"  # another program's secret
+    r"|ticket\.[\w-]{20,}"  # a ticket, as a subprotocol
+)
+_MASK: Final = "(masked)"
+_FRAMES: Final = 30
+
+_counts: Final[Counter[str]] = Counter()
+_counting: Final = threading.Lock()
+
+
+def event_counts() -> dict[str, int]:
+    """How often each event was logged by this process, also if its level is not shown."""
+    with _counting:
+        return dict(_counts)
 
 
 def configure_logs(level: str, *, as_json: bool) -> None:
     """Send structlog's and the standard library's records of ``level`` and above to standard error."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        merge_request,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
-        if as_json
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            _count,
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        # Every level gets as far as the count; the filter above then drops what is below the threshold.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _describe_exception,
+                _make_harmless,
+                renderer,
+            ],
         )
     )
     logging.root.handlers = [handler]
     logging.root.setLevel(threshold)
     # uvicorn logs every handshake with its whole address at INFO; a secret somebody wrongly put there must not follow.
-    for name in ("uvicorn.error", "uvicorn.access", "asyncio", "websockets"):
+    for name in ("uvicorn.error", "uvicorn.access", "asyncio", "websockets", "opentelemetry", "urllib3"):
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An event loop's handler of exceptions that nobody caught (ASVS 16.5.4): asyncio's own would quote their messages."""
+    task = context.get("task") or context.get("future")
+    _log.error(
+        "task.failed",
+        task=task.get_name() if isinstance(task, asyncio.Task) else None,
+        # What stands in brackets may be what the callback was called with.
+        because=re.split(r"[<(]", context["message"])[0].strip(),
+        exc_info=context.get("exception"),
+    )
+
+
+def _count(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    with _counting:
+        _counts[event["event"]] += 1
+    return event
+
+
+def _describe_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Kinds and places of an exception on one line. Its message may quote a client, and its variables hold secrets."""
+    event.pop("stack_info", None)
+    error = event.pop("exc_info", None)
+    if isinstance(error, tuple):
+        error = error[1]
+    elif error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, BaseException):
+        event["traceback"] = "; from ".join(_description(each) for each in _chain(error))
+    return event
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """``error``, what it came from, and so on."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _description(error: BaseException) -> str:
+    name = type(error).__qualname__
+    if isinstance(error, InterlockError | OSError):
+        name = f"{name}: {error}"
+    if isinstance(error, BaseExceptionGroup):
+        name = f"{name} ({', '.join(_description(each) for each in error.exceptions)})"
+    frames = traceback.StackSummary.extract(
+        traceback.walk_tb(error.__traceback__), limit=-_FRAMES, lookup_lines=False, capture_locals=False
+    )
+    places = (f"{'/'.join(Path(f.filename).parts[-2:])}:{f.lineno} {f.name}" for f in frames)
+    return " > ".join((name, *places))
+
+
+def _make_harmless(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    return {name: _harmless(value) for name, value in event.items()}
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        text = _CREDENTIAL.sub(_MASK, value)
+        return text if text.isprintable() else "".join(map(_escaped, text))
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _harmless(repr(value))
+
+
+def _escaped(character: str) -> str:
+    """What is neither letter, digit, mark nor plain space: line ends, ANSI's ESC, and what turns text around."""
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import structlog
 import uvicorn
@@ -13,11 +14,13 @@ from litestar import Litestar
 
 from machine.closing import Close
 from machine.errors import SettingsError
-from server.app import app_over, open_services
+from server.app import app_over
 from server.experience.http_protocol import http_protocol
 from server.experience.protocol import WebSocketProtocol
 from server.experience.socket import MESSAGE_BYTES
 from server.guard.addresses import Addresses
+from server.logs import log_unhandled
+from server.opening import open_services
 from server.services import Services
 from server.settings import Settings
 
@@ -36,8 +39,7 @@ class Server(uvicorn.Server):
         """Start to listen, then say where."""
         await super().startup(sockets)
         for listener in sockets or ():
-            host, port = listener.getsockname()[:2]
-            self._on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            self._on_ready(_url(listener))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new work, end what is open, then let uvicorn stop."""
@@ -61,8 +63,18 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     Raises:
         InterlockError: the server can't start; the message says why.
     """
+    asyncio.get_running_loop().set_exception_handler(log_unhandled)
     listener = _listen(settings.host, settings.port)
-    async with open_services(settings) as services:
+    for_metrics = None if settings.metrics_port is None else _listen(settings.metrics_host, settings.metrics_port)
+    async with open_services(settings) as services, AsyncExitStack() as stack:
+        if for_metrics is not None:
+            # Not for servers without metrics: importing the library takes a while.
+            from server.experience.metrics_listener import serve_metrics
+            from server.metrics import Metrics
+
+            assert isinstance(services.metrics, Metrics)  # noqa: S101  # the port is set
+            await stack.enter_async_context(serve_metrics(services.metrics.registry, for_metrics))
+            _log.info("metrics.listening", url=f"{_url(for_metrics)}/metrics")
         server = Server(uvicorn_config(app_over(services), settings, services.addresses), services, on_ready)
         # uvicorn raises the signal again when it is done; by then it has been heeded.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,6 +103,11 @@ def uvicorn_config(app: Litestar, settings: Settings, addresses: Addresses) -> u
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
     )
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _heeded(_number: int, _frame: object) -> None:

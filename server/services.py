@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from server.clock import Clock
@@ -16,6 +18,7 @@ from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.guard.upstream import Upstream
+from server.measures import Unmeasured
 from server.runtime.administration import Administration
 from server.runtime.connections import Connections
 from server.runtime.sessions import Sessions
@@ -23,11 +26,15 @@ from server.runtime.tail import Tail
 from server.settings import Settings
 from server.trace import Untraced
 
+if TYPE_CHECKING:
+    from server.spans import Spans
+
 
 class Services(msgspec.Struct):
     """Everything an endpoint may call. ``draining``: the server is stopping and takes no new work.
 
     ``keys`` change when they are rotated. ``clients``: programs that may ask for introspection and revocation.
+    ``spans`` is there only if somebody asked for OpenTelemetry, whose library is not imported otherwise.
     """
 
     settings: Settings
@@ -48,4 +55,6 @@ class Services(msgspec.Struct):
     admins: Admins
     administration: Administration
     tail: Tail
+    metrics: Unmeasured
+    spans: Spans | None = None
     draining: bool = False

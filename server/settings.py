@@ -210,6 +210,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         "info"
     )
     log_json: Annotated[bool, _doc("Log JSON lines instead of text for people.")] = False
+    access_log: Annotated[bool, _doc("Log each answered request and each WebSocket's beginning and end, too.")] = False
+    trust_ids: Annotated[
+        bool,
+        _doc(
+            "Take a request's id from its `X-Request-Id` (and a span's parent from `traceparent`). Only where a proxy sets it."
+        ),
+    ] = False
+    metrics_host: Annotated[str, _doc("Address to serve metrics on, if `metrics_port` is set.")] = "127.0.0.1"
+    metrics_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        _doc("Port to serve Prometheus metrics on; 0 takes a free one; without it there are none."),
+    ] = None
+    otel_endpoint: Annotated[
+        str,
+        _doc(
+            "OTLP/HTTP receiver of OpenTelemetry spans, such as `http://127.0.0.1:4318`; empty sends none. Needs"
+            " `interlock[otel]`; other `OTEL_…` variables hold as the SDK reads them."
+        ),
+    ] = ""
 
     cheap_passwords_for_tests: bool = False
     """Password hashes that cost nothing and protect nothing. Only INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS=1 sets it: no flag, no

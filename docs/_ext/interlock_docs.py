@@ -16,6 +16,7 @@ import authorization_pages
 import http_pages
 import machine_pages
 import model_pages
+import operations_pages
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -47,6 +48,9 @@ GENERATORS: Final[dict[str, Callable[..., str]]] = {
     "asvs": asvs_page.requirements,
     "asvs-summary": asvs_page.summary,
     "scenarios": machine_pages.scenarios,
+    "metrics": operations_pages.metrics,
+    "log-events": operations_pages.log_events,
+    "log-fields": operations_pages.log_fields,
 }
 
 

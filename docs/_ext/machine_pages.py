@@ -103,7 +103,7 @@ def settings() -> str:
     """Every setting."""
     rows = []
     for row in setting_rows():
-        default = ",".join(row.default) if row.kind is tuple else str(row.default)
+        default = ",".join(row.default) if row.kind is tuple else "" if row.default is None else str(row.default)
         flag = f"{row.flag}`, `--no-{row.flag[2:]}" if row.kind is bool else row.flag
         default = default.lower() if row.kind is bool else default
         rows.append(

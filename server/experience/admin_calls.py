@@ -45,7 +45,7 @@ def administrator(request: Request[Any, Any, Any]) -> tuple[Services, Administra
         raise AdminCredentialMissing("send Authorization: Bearer <administrator's secret>")
     found = services.admins.prove(presented, _address(request))
     services.sessions.check_alive()
-    _log.info("admin.call", actor=found.actor, method=request.method, path=request.scope["path_template"])
+    _log.info("admin.call", actor=found.actor, method=request.method, route=request.scope["path_template"])
     return services, found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 import msgspec
+import structlog
 from litestar import Request, Response, post
 from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
@@ -42,6 +43,8 @@ from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.sessions_api import end_others
 from server.experience.traffic import admit, client_of, device_cookie
 from server.services import Services
+
+_log = structlog.get_logger("interlock.security")
 
 Email = Annotated[str, Meta(max_length=320, description="Email address.", examples=["ada@example.org"])]
 Password = Annotated[
@@ -95,6 +98,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     if data is None:
         raise CredentialMissing("send email and password")
     account = await services.accounts.register(data.email, data.password)
+    _log.info("account.registered", subject=account.account_id)
     return AccountAnswer(account.account_id, account.email or "", rfc3339(account.created_at_ms))
 
 
@@ -218,14 +222,19 @@ async def change_password(
         raise NotAuthenticated("an anonymous session has no password")
     if data is None:
         raise RequestRefused(400, "send current_password and new_password")
-    with services.limits.wrong_passwords(session.session_id, PasswordWrong):
-        change = await services.accounts.prepare_password(session.subject, data.current_password, data.new_password)
+    try:
+        with services.limits.wrong_passwords(session.session_id, PasswordWrong):
+            change = await services.accounts.prepare_password(session.subject, data.current_password, data.new_password)
+    except PasswordWrong:
+        _log.warning("password.wrong", subject=session.subject)
+        raise
     # First the own session, through the door: hashing took a while, and if it was revoked meanwhile nothing may happen.
     outcome = await services.sessions.authenticate(session, session.subject, "password_change")
     session = outcome.session
     # Before, so that a crash in between leaves nobody in who should be out; after, for whoever came in meanwhile.
     before = await end_others(services, session, "password_changed")
     await services.accounts.replace_password(change, session)
+    _log.info("password.changed", subject=session.subject, session_id=session.session_id)
     after = await end_others(services, session, "password_changed")
     receipt = max(filter(None, [outcome.receipt, *before, *after]))
     return token_answer(services, request.scope, session, receipt, 200)

@@ -10,6 +10,7 @@ import msgspec
 
 from machine.errors import CredentialInvalid, CredentialMissing, TokenExpired
 from machine.session import Session
+from server.context import note_session
 from server.experience.problems import RequestRefused
 from server.runtime.sessions import ensure_alive
 from server.services import Services
@@ -115,6 +116,7 @@ async def prove_access_token(services: Services, token: str) -> Proof:
         CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound: it opens none.
     """
     claims = services.tokens.check_access_token(token)
+    note_session(claims.sid)
     session = services.sessions.cached(claims.sid) or await services.sessions.load(claims.sid)
     ensure_alive(session, services.clock.now_ms())
     if claims.epoch != session.epoch:
@@ -131,6 +133,7 @@ async def prove_refresh_token(services: Services, token: str) -> tuple[Session, 
     parsed = services.tokens.parse_refresh_token(token)
     session = await services.sessions.load(parsed.session_id)
     services.tokens.check_refresh_token(parsed, session)
+    note_session(session.session_id)
     ensure_alive(session, services.clock.now_ms())
     return session, parsed.rotation
 
@@ -155,6 +158,7 @@ async def prove_ticket(services: Services, ticket: str) -> Proof:
     """
     taken = await services.tickets.redeem(ticket)
     session = await services.sessions.load(taken.session_id)
+    note_session(session.session_id)
     ensure_alive(session, services.clock.now_ms())
     if taken.epoch != session.epoch:
         raise TokenExpired("the ticket was superseded by a later login")

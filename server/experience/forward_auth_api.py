@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-import structlog
 from litestar import Litestar
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
-from machine.errors import CredentialInvalid, CredentialMissing, InterlockError, NotAuthenticated, TokenExpired
+from machine.errors import CredentialInvalid, CredentialMissing, NotAuthenticated, TokenExpired
 from machine.session import Session, Standing, rotation_standing, touch_due_at_ms
 from server.experience.credentials import COOKIE_NAME, bearer, prove_access_token, prove_refresh_token
 from server.experience.headers import NO_STORE, SECURITY, RawHeaders
@@ -24,8 +23,6 @@ from server.guard.keys import Keys
 from server.guard.known_accounts import Identity
 from server.runtime.sessions import ensure_alive
 from server.services import Services
-
-_log = structlog.get_logger("interlock.http")
 
 FIXED: Final[RawHeaders] = [*SECURITY, NO_STORE]
 _LIMIT: Final = 50_000
@@ -75,8 +72,6 @@ class ForwardAuth:
         try:
             headers = await self._admit(scope)
         except Exception as error:  # noqa: BLE001  # whatever goes wrong, the answer is a refusal
-            if not isinstance(error, InterlockError):
-                _log.exception("http.failed", path=FORWARD_AUTH, error=type(error).__name__)
             await send_problem(scope, send, error, FIXED)
         else:
             await _send(scope, send, 200, headers)
@@ -155,6 +150,8 @@ class Application(Litestar):
             return
         if self._forward_auth is None:
             self._forward_auth = ForwardAuth(self.state.services)
+        scope["litestar_app"] = self
+        scope["path_template"] = FORWARD_AUTH
         await self._forward_auth.answer(scope, receive, send)
 
 

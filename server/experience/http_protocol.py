@@ -133,6 +133,7 @@ class HttpProtocol(HttpToolsProtocol):
         """What is no HTTP, too much or too slow is answered as a problem, and the connection ends."""
         problem, _ = problem_for(self._refusal or RequestRefused(400, "not a request of HTTP/1.1"))
         body = msgspec.json.encode(problem)
+        _log.info("traffic.unreadable", status=problem.status)
         if self._may_answer():
             headers = [
                 *SECURITY,

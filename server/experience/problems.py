@@ -6,6 +6,7 @@ sent, so no secret comes back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
@@ -108,6 +109,8 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         503, "unavailable", "The log does not acknowledge writes", "Retry later; nothing was acknowledged."
     ),
 }
+
+_UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `.*`", re.DOTALL)
 
 _UNKNOWN_SESSION: Final = Kind(
     401, "session-not-found", "Session not found", "Start a new session; the credential names one that does not exist."
@@ -217,28 +220,42 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
 def logged_problem(request: Request[Any, Any, Any], error: Exception) -> tuple[Problem, dict[str, str]]:
     """:func:`problem_for`; what is the server's own fault is logged."""
     problem, headers = problem_for(error)
-    if problem.status >= 500:  # noqa: PLR2004  # server errors
-        _log.error(
-            "http.failed",
-            method=request.method,
-            path=request.url.path,
-            problem=problem.type,
-            error=type(error).__name__,
-            reason=str(error) if isinstance(error, errors.InterlockError) else None,
-            exc_info=None if isinstance(error, errors.InterlockError) else error,
-        )
+    tell_problem(request.scope, problem, error)
     return problem, headers
 
 
 async def send_problem(scope: Any, send: Any, error: Exception, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
     """Answer ``error`` over ASGI itself, with ``more`` headers; for a WebSocket scope before any upgrade."""
     problem, headers = problem_for(error)
+    tell_problem(scope, problem, error)
     prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     body = msgspec.json.encode(problem)
     raw_headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode()), *more]
     raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": f"{prefix}.start", "status": problem.status, "headers": raw_headers})
     await send({"type": f"{prefix}.body", "body": body, "more_body": False})
+
+
+def tell_problem(scope: Any, problem: Problem, error: Exception) -> None:
+    """Log and count a problem that is answered. The address is not logged: somebody may have put a secret there."""
+    name = problem.type.removeprefix(TYPE_PREFIX)
+    scope["litestar_app"].state.services.metrics.problem(name)
+    about = {
+        "method": scope.get("method", "GET"),
+        "route": scope.get("path_template", "none"),
+        "status": problem.status,
+        "problem": name,
+    }
+    if problem.status < 500 or isinstance(error, errors.Overloaded):  # noqa: PLR2004  # server errors
+        _log.info("request.refused", **about)
+        return
+    _log.error(
+        "http.failed",
+        **about,
+        error=type(error).__name__,
+        because=str(error) if isinstance(error, errors.InterlockError) else None,
+        exc_info=None if isinstance(error, errors.InterlockError) else error,
+    )
 
 
 def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
@@ -285,5 +302,14 @@ def _kind(error: Exception) -> Kind:
 
 
 def _validation_row(row: Any) -> dict[str, str]:
-    """Which field, and what is wrong with it; msgspec's messages quote no values."""
-    return {"field": str(row.get("key", "")), "message": str(row.get("message", ""))} if isinstance(row, dict) else {}
+    """Which field, and what is wrong with it; msgspec's messages quote no values, and the name of a field that we don't know.
+
+    Such a name is the client's, and may be a secret in the wrong place.
+    """
+    if not isinstance(row, dict):
+        return {}
+    message = str(row.get("message", ""))
+    return {
+        "field": str(row.get("key", "")),
+        "message": _UNKNOWN_FIELD.sub("Object contains an unknown field", message),
+    }

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Final
 
+import structlog
 from litestar import asgi
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
@@ -48,6 +49,8 @@ from server.ids import new_id
 from server.runtime.sessions import commands, ensure_alive
 from server.services import Services
 
+_log = structlog.get_logger("interlock.http")
+
 MESSAGE_BYTES: Final = 64 * 1024
 _OUTBOX_LIMIT: Final = 256
 _TICKET_PREFIX: Final = "ticket."
@@ -57,6 +60,22 @@ _ABNORMAL: Final = 1006
 @asgi("/api/connect", copy_scope=False)
 async def connect(scope: Scope, receive: Receive, send: Send) -> None:
     """Open the live connection, or say why not."""
+    try:
+        await _connect(scope, receive, send)
+    except Exception as error:  # noqa: BLE001  # the last resort: Litestar would answer with a code of its own, and log nothing
+        _log.error("socket.failed", exc_info=error)
+        closing = closing_for(error)
+        # Nobody knows how far it came. What is out of place, the server refuses to send.
+        last: tuple[Any, Any] = (
+            {"type": "websocket.accept", "subprotocol": None, "headers": []},
+            {"type": "websocket.close", "code": closing.code, "reason": closing.reason},
+        )
+        for message in last:
+            with suppress(RuntimeError, OSError):
+                await send(message)
+
+
+async def _connect(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == ScopeType.HTTP:
         await send_problem(scope, send, RequestRefused(426, "open this address as a WebSocket"))
         return
@@ -85,6 +104,9 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:
         return
     except (InterlockError, TimeoutError) as error:
         # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
+        closing = closing_for(error)
+        _log.info("socket.refused", code=closing.code, because=closing.name)
+        services.metrics.closed(closing.code, "server")
         await _accept_and_close(send, accept, error)
         return
     socket = Socket(services, scope, send, connection_id, proof)
@@ -102,6 +124,7 @@ class Socket:
         "_abort",
         "_accepted",
         "_conversation",
+        "_ended_at_ms",
         "_epoch",
         "_open",
         "_seen",
@@ -125,6 +148,7 @@ class Socket:
         # For the trace: greeted and not ended yet, and the session's version that the conversation heard of last.
         self._open = False
         self._seen = proof.session.version
+        self._ended_at_ms: int | None = None
         self._sending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -139,6 +163,8 @@ class Socket:
             self._look_again(session, receipt)
             await self._send(accept)
             self._accepted = True
+            if services.settings.access_log:
+                _log.info("socket.opened", connection_id=conversation.connection_id)
             self._set_timer()
             self._flush()
             code = await self._receive_all(receive)
@@ -153,12 +179,15 @@ class Socket:
             if self._timer is not None:
                 self._timer.cancel()
             self._trace_end(gone=True)
+            self._tell_close(code)
             await self._record_disconnect(code)
             if self._sending is not None:
                 await self._sending
 
     def observe(self, record: Record, session: Session) -> None:
         """See :class:`server.runtime.connections.Port`."""
+        if session.ended:
+            self._ended_at_ms = record.transition.at_ms
         self._conversation.observe(record, session)
         self._seen = session.version
         self._flush()
@@ -167,6 +196,15 @@ class Socket:
         """See :class:`server.runtime.connections.Port`."""
         self._conversation.close(closing)
         self._flush()
+
+    def _tell_close(self, heard: int) -> None:
+        """Log and count the end of the connection; ``heard`` is the code that the peer's end gave."""
+        services, closing = self._services, self._conversation.closing
+        # Nothing here says bye of its own accord: the peer was gone.
+        code, by = (heard, "client") if closing is None or closing.name == "bye" else (closing.code, "server")
+        services.metrics.closed(code, by)
+        if services.settings.access_log:
+            _log.info("socket.closed", connection_id=self._conversation.connection_id, code=code, by=by)
 
     async def _record_disconnect(self, code: int) -> None:
         conversation = self._conversation
@@ -282,6 +320,8 @@ class Socket:
                     return
                 closing = conversation.closing
                 await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+                if self._ended_at_ms is not None:
+                    self._services.metrics.ended(self._ended_at_ms)
         except TimeoutError:
             conversation.close(Close("slow_consumer"))
             if self._abort is not None:

@@ -30,9 +30,10 @@ from server.clock import Clock
 from server.guard.accounts import fold_email
 from server.guard.addresses import limit_key
 from server.guard.limits import Gate
+from server.guard.pseudonyms import Pseudonyms
 from server.settings import Settings
 
-_log = structlog.get_logger("interlock.auth")
+_log = structlog.get_logger("interlock.security")
 
 DEVICE_LIFE_S: Final = 180 * 86_400
 _DEVICE: Final = re.compile(r"([0-9]{1,12})\.([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})\Z")
@@ -55,12 +56,12 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Logins:
-    """Counts tries to log in. ``secret`` keys the device cookies and the names in the log; it outlives the process."""
+    """Counts tries to log in. ``secret`` keys the device cookies; it outlives the process."""
 
-    def __init__(self, settings: Settings, clock: Clock, secret: bytes, salt: bytes) -> None:
+    def __init__(self, settings: Settings, clock: Clock, secret: bytes, salt: bytes, pseudonyms: Pseudonyms) -> None:
         self._clock = clock
         self._device_key = hmac.digest(secret, b"interlock device v1", hashlib.sha256)
-        self._log_key = hmac.digest(secret, b"interlock log v1", hashlib.sha256)
+        self._pseudonyms = pseudonyms
         self._of_address = Gate("login", "address", settings.limit_login_address, clock, salt)
         self._of_client = Gate("login", "client", settings.limit_login_client, clock, salt)
         self._of_account = Gate("login", "account", settings.limit_login_account, clock, salt)
@@ -81,7 +82,8 @@ class Logins:
             yield Trial(known)
         except CredentialInvalid:
             # No address of an account in the log; the same account has the same name there, whatever it is called.
-            _log.info("login.refused", account=self.log_name(account), address=client.address, known=known)
+            name = self._pseudonyms.of_email(email)
+            _log.warning("login.failed", method="password", account=name, address=client.address, known=known)
             raise
         except BaseException:
             self._give_back(charges)
@@ -94,10 +96,6 @@ class Logins:
         issued_s = self._clock.now_ms() // 1000
         nonce = _base64url(secrets.token_bytes(_NONCE_BYTES))
         return f"{issued_s}.{nonce}.{self._mac(fold_email(email), issued_s, nonce)}"
-
-    def log_name(self, account: str) -> str:
-        """What the log calls the folded address ``account``: a keyed hash of it."""
-        return hmac.digest(self._log_key, account.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()[:16]
 
     def _charge(self, account: str, place: str, nonce: str | None) -> tuple[list[tuple[Gate, Charge]], bool]:
         """Count the try where it belongs, and whether that is among those the account knows."""

@@ -50,6 +50,11 @@ class Passwords:
         # What a login to no account is checked against, so that it costs the same as one to an account.
         self._decoy = self._hasher.hash(secrets.token_urlsafe())
 
+    @property
+    def waiting(self) -> int:
+        """How many hashes wait or are being computed."""
+        return self._waiting
+
     @staticmethod
     def check_rules(password: str) -> None:
         """Check a new password's length, in characters after NFC normalisation. There are no composition rules.

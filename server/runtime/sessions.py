@@ -40,6 +40,9 @@ from server.trace import Untraced
 Listener = Callable[[Record, Session], None]
 """Told of every recorded transition and the session after it, on the event loop, in the order of each session."""
 
+RefusalListener = Callable[[str, TransitionRefused], None]
+"""Told, on the event loop, of every refused command's session id and refusal; a repeat of a recorded one is none."""
+
 _CONFLICT_RETRIES: Final = 3
 
 
@@ -72,11 +75,16 @@ class Sessions:
         self._cache: dict[str, Session] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._listeners: list[Listener] = []
+        self._refusal_listeners: list[RefusalListener] = []
         self._touching: set[str] = set()
 
     def subscribe(self, listener: Listener) -> None:
         """Have ``listener`` told of every transition from now on."""
         self._listeners.append(listener)
+
+    def subscribe_refusals(self, listener: RefusalListener) -> None:
+        """Have ``listener`` told of every refusal from now on."""
+        self._refusal_listeners.append(listener)
 
     @property
     def failure(self) -> str | None:
@@ -282,6 +290,8 @@ class Sessions:
         """A refusal stands, unless the command is a repeat of one that was recorded."""
         record = await self._log.recorded(session_id, asked[0].command_id)
         if record is None:
+            for listener in self._refusal_listeners:
+                listener(session_id, refused)
             raise refused
         records = await self._log.history(session_id, record.transition.version - 1, len(asked))
         # Last, so that the answer is not older than what others were told while the records were read.

@@ -27,6 +27,11 @@ def is_busy(error: Exception) -> bool:
     return bool(getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite.SQLITE_BUSY)
 
 
+def library_version() -> str:
+    """The version of SQLite that is in use."""
+    return ".".join(map(str, sqlite.sqlite_version_info))
+
+
 def check_version(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None:
     """Refuse an SQLite that may corrupt the log.
 

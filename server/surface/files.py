@@ -23,7 +23,7 @@ from server.surface.presence import Presence, watched
 from server.surface.schema import migrate, refuse_foreign
 from server.surface.sqlite import ChainHead, Reader, SqliteLog
 from server.surface.tickets import SqliteTickets, TicketStore
-from server.surface.writer import Writer
+from server.surface.writer import Batch, Writer
 
 LOG_NAME: Final = "interlock.db"
 _LOCK_NAME: Final = "interlock.lock"
@@ -41,6 +41,8 @@ class Surface(msgspec.Struct, frozen=True):
     audit: AuditStore
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
+    waiting: Callable[[], int]
+    """How many writes are queued or being committed."""
 
 
 def _nobody_cares(_outcomes: Sequence[object]) -> None:
@@ -54,11 +56,13 @@ async def open_surface(
     max_waiting: int,
     on_failure: Callable[[str], None],
     on_commit: Callable[[Sequence[object]], None] = _nobody_cares,
+    on_batch: Callable[[Batch], None] | None = None,
 ) -> AsyncIterator[Surface]:
     """Open (or make) the log in folder ``data`` for this process alone, until the context ends.
 
     ``max_waiting``: how many writes may wait before callers are told Overloaded. ``on_failure`` is called once, on the
-    event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch.
+    event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch;
+    ``on_batch`` on the event loop, once the callers of a batch are woken.
 
     Raises:
         SurfaceLocked: another server has it open.
@@ -83,6 +87,7 @@ async def open_surface(
             on_commit=committed,
             on_failure=on_failure,
         )
+        writer.on_batch = on_batch
         writer.start()
         reader = Reader(open_reader(data / LOG_NAME))
         async with AsyncExitStack() as afterwards:
@@ -96,6 +101,7 @@ async def open_surface(
                         SqliteDirectory(reader),
                         SqliteAudit(reader),
                         afterwards,
+                        lambda: writer.waiting,
                     )
             finally:
                 await reader.close()

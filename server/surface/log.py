@@ -62,6 +62,10 @@ class TransitionLog(Protocol):
         """(deadline in ms, session id) of every session that has not ended, in no order."""
         ...
 
+    async def live_states(self) -> dict[str, int]:
+        """How many sessions that have not ended are in each state; a state that has none may be missing."""
+        ...
+
     async def connected_on(self, node: str) -> list[Session]:
         """The sessions that hold at least one connection which ``node`` opened."""
         ...

@@ -47,6 +47,8 @@ _OF_SUBJECT: Final = (
 _CONNECTED: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE connections <> '[]'"  # noqa: S608  # column names of ours
 _LIVE: Final = "SELECT min(idle_deadline_ms, absolute_deadline_ms), session_id FROM sessions WHERE reason IS NULL"
 
+_STATES: Final = "SELECT state, count(*) FROM sessions WHERE reason IS NULL GROUP BY state"
+
 
 class Reader:
     """Reads in a thread of its own, so that a slow disk never holds up the event loop."""
@@ -137,6 +139,10 @@ class SqliteLog:
     async def live_deadlines(self) -> list[tuple[int, str]]:
         """See :meth:`server.surface.log.TransitionLog.live_deadlines`."""
         return [(deadline_ms, session_id) for deadline_ms, session_id in await self._reader.rows(_LIVE)]
+
+    async def live_states(self) -> dict[str, int]:
+        """See :meth:`server.surface.log.TransitionLog.live_states`."""
+        return dict(await self._reader.rows(_STATES))
 
     async def connected_on(self, node: str) -> list[Session]:
         """See :meth:`server.surface.log.TransitionLog.connected_on`."""

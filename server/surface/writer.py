@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
+import msgspec
 import sqlite_utils
 
 from machine.errors import Overloaded, RecordRefused, SurfaceFailed
@@ -27,15 +30,31 @@ class Unit(Generic[T]):
     """One caller's work: all of it is committed, or none.
 
     ``run`` does it. ``diagnose`` is asked, after the work was undone, what a constraint's refusal means: it returns a
-    result after all, or raises the error that the caller gets.
+    result after all, or raises the error that the caller gets. ``submitted_ns`` is when it was queued, by the monotonic
+    clock, and ``context`` the caller's context variables then.
     """
 
-    __slots__ = ("diagnose", "future", "run")
+    __slots__ = ("context", "diagnose", "future", "run", "submitted_ns")
 
     def __init__(self, run: Callable[[Connection], T], diagnose: Diagnosis[T], future: asyncio.Future[T]) -> None:
         self.run = run
         self.diagnose = diagnose
         self.future = future
+        self.submitted_ns = time.monotonic_ns()
+        self.context = contextvars.copy_context()
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What was committed together: the units and, in the same order, their results or exceptions.
+
+    Times in ns by the monotonic clock: the commit began and ended, and the callers were woken.
+    """
+
+    units: list[Unit[Any]]
+    outcomes: list[Any]
+    began_ns: int
+    ended_ns: int
+    resolved_ns: int
 
 
 class Writer:
@@ -47,7 +66,8 @@ class Writer:
     refused until a restart reads the file again.
 
     ``on_undo`` is called in the writer's thread after anything was rolled back, to drop what memory held of it;
-    ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves.
+    ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves. ``on_batch``, if it
+    is set before the start, is called on the event loop after they have.
     """
 
     def __init__(
@@ -67,10 +87,16 @@ class Writer:
         self._on_undo = on_undo
         self._on_commit = on_commit
         self._on_failure = on_failure
+        self.on_batch: Callable[[Batch], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
         self._queue: queue.SimpleQueue[Unit[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="interlock-writer", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many units are queued or being committed."""
+        return self._waiting
 
     def start(self) -> None:
         """Begin to work; call once."""
@@ -110,12 +136,14 @@ class Writer:
                 unit = self._queue.get()
             stopping = unit is None
             if units:
+                began_ns = time.monotonic_ns()
                 try:
                     outcomes = self._commit(units)
                     self._on_commit(outcomes)
                 except Exception as error:  # noqa: BLE001  # a dead thread would leave every caller waiting for ever
                     outcomes = self._fail(error, units)
-                self._loop.call_soon_threadsafe(self._resolve, units, outcomes)
+                times = (began_ns, time.monotonic_ns())
+                self._loop.call_soon_threadsafe(self._resolve, units, outcomes, times)
         self._connection.close()
 
     def _commit(self, units: list[Unit[Any]]) -> list[Any]:
@@ -185,7 +213,7 @@ class Writer:
         self._loop.call_soon_threadsafe(self._on_failure, self.failure)
         return [SurfaceFailed(self.failure)] * len(units)
 
-    def _resolve(self, units: list[Unit[Any]], outcomes: list[Any]) -> None:
+    def _resolve(self, units: list[Unit[Any]], outcomes: list[Any], times: tuple[int, int]) -> None:
         self._waiting -= len(units)
         for unit, outcome in zip(units, outcomes, strict=True):
             if unit.future.done():
@@ -194,3 +222,5 @@ class Writer:
                 unit.future.set_exception(outcome)
             else:
                 unit.future.set_result(outcome)
+        if self.on_batch is not None:
+            self.on_batch(Batch(units, outcomes, *times, time.monotonic_ns()))

@@ -162,7 +162,7 @@ async def test_what_failed_is_in_the_log_without_address_of_an_account_and_witho
     log = server.log_path.read_text()
     assert "Kanarienvogel" not in log
     assert victim not in log.lower()
-    lines = [line for line in log.splitlines() if '"login.refused"' in line and '"192.0.2.4' in line]
+    lines = [line for line in log.splitlines() if '"login.failed"' in line and '"192.0.2.4' in line]
     names = {line.partition('"account": "')[2].partition('"')[0] for line in lines}
     assert len(lines) == 2
     assert len(names) == 1, "the same account by the same name"

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-import server.app
+import server.opening
 from machine.ledger import GENESIS, Record
 from server.cli import main
 from server.surface.files import Surface, open_surface
 from server.surface.log import Step
+from server.surface.writer import Batch
 from tests.support.memory_log import MemoryLog
 
 
@@ -40,11 +41,14 @@ async def _in_memory(
     max_waiting: int,
     on_failure: Callable[[str], None],
     on_commit: Callable[[Sequence[object]], None],
+    on_batch: Callable[[Batch], None],
 ) -> AsyncIterator[Surface]:
-    async with open_surface(data, max_waiting=max_waiting, on_failure=on_failure, on_commit=on_commit) as surface:
+    async with open_surface(
+        data, max_waiting=max_waiting, on_failure=on_failure, on_commit=on_commit, on_batch=on_batch
+    ) as surface:
         yield msgspec.structs.replace(surface, log=_NoLog())
 
 
 if __name__ == "__main__":
-    server.app.open_surface = _in_memory  # type: ignore[attr-defined, assignment]  # the app has no seam for it
+    server.opening.open_surface = _in_memory  # type: ignore[attr-defined, assignment]  # the app has no seam for it
     main()

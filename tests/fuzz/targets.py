@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from machine.conversation import Conversation, RefreshRequest
 from machine.errors import CredentialInvalid, CredentialRefused, HeadRefused, SessionNotFound
 from machine.ledger import Receipt
-from server.app import app_over, open_services
+from server.app import app_over
 from server.experience.credentials import prove_access_token, prove_cookie, prove_refresh_token, prove_ticket
 from server.guard.heads import check_head, read_head, sign_head
+from server.opening import open_services
 from server.services import Services
 from server.settings import Settings
 from tests.support.forging import claims_of, encode, signed, usual_header

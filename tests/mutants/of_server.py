@@ -255,12 +255,12 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-start-leaves-orphans",
-        "server/app.py",
+        "server/opening.py",
         "A start leaves the connections of the process that died in the log.",
         "orphan_reaped",
         _TRACE + "test_a_start_disconnects_what_a_dead_process_left",
         "orphan_reaped: ",
-        (("await disconnect_orphans(surface.log, sessions, n, at_once=at_once) for", "0 for"),),
+        (("await disconnect_orphans(surface.log, sessions, node, at_once=at_once) for", "0 for"),),
     ),
     Mutant(
         "a-socket-that-left-stays-recorded",
@@ -273,15 +273,15 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-start-writes-before-it-has-recovered",
-        "server/app.py",
+        "server/opening.py",
         "A start writes before it has put right what its former self left.",
         "crashed_recovers",
         _TRACE + "test_a_start_disconnects_what_a_dead_process_left",
         "crashed_recovers: ",
         (
             (
-                "        await trace_missed(surface.log, trace)\n",
-                '        await trace_missed(surface.log, trace)\n        await sessions.begin("server")\n',
+                "        await trace_missed(surface.log, storage.trace)\n",
+                '        await trace_missed(surface.log, storage.trace)\n        await sessions.begin("server")\n',
             ),
         ),
     ),

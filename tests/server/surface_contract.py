@@ -46,6 +46,7 @@ class TransitionLogContract:
             assert await log.recorded("nobody", "cmd") is None
             assert await log.sessions_of("ada") == []
             assert await log.live_deadlines() == []
+            assert await log.live_states() == {}
             assert await log.connected_on("node-1") == []
             assert await log.nodes() == set()
             assert await log.latest_at_ms() == 0
@@ -204,6 +205,21 @@ class TransitionLogContract:
             await log.append(ended.begin("ada"))
             await log.append(ended.tell(Revoke("revoked")))
             assert await log.live_deadlines() == [(NOW_MS + POLICY.idle_timeout_ms, living.session_id)]
+
+    @asynchronous
+    async def test_states_of_those_that_live(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            ended = Story()
+            for story, subject, node in (
+                (Story(), None, None),
+                (Story(), None, None),
+                (Story(), "ada", None),
+                (Story(), "ada", "node-1"),
+                (ended, "bob", "node-1"),
+            ):
+                await log.append(story.begin(subject, node))
+            await log.append(ended.tell(Revoke("revoked")))
+            assert await log.live_states() == {"created": 2, "authenticated": 1, "connected": 1}
 
     @asynchronous
     async def test_the_nearer_deadline_counts(self, tmp_path: Path) -> None:

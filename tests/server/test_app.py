@@ -13,7 +13,8 @@ import pytest
 
 from machine.commands import Authenticate, Connect
 from machine.session import Session
-from server.app import app_over, create_app, open_services
+from server.app import app_over, create_app
+from server.opening import open_services
 from server.runtime.sessions import Outcome
 from server.services import Services
 from server.settings import Settings

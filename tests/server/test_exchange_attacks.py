@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from jwt.algorithms import RSAAlgorithm
 
 from machine.errors import CredentialInvalid, SettingsError
-from server.app import open_services
 from server.clock import SystemClock
 from server.guard.upstream import IdTokens
+from server.opening import open_services
 from server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, new_email

@@ -15,9 +15,10 @@ import pytest
 from machine.commands import Authenticate
 from machine.errors import AccountExists, Overloaded, SurfaceFailed
 from machine.session import Session
-from server.app import app_over, open_services
+from server.app import app_over
 from server.experience.forward_auth_api import ForwardAuth
 from server.guard.known_accounts import Identity, KnownAccounts
+from server.opening import open_services
 from server.services import Services
 from server.settings import Settings
 from server.surface.accounts import Account, AccountStore

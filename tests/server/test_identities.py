@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from machine.session import Session
-from server.app import app_over, open_services
+from server.app import app_over
+from server.opening import open_services
 from server.runtime.sessions import Outcome
 from server.settings import Settings
 from server.surface.accounts import AccountStore, SqliteAccounts

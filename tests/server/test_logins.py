@@ -10,17 +10,19 @@ from structlog.testing import capture_logs
 
 from machine.errors import CredentialInvalid, Overloaded, RateLimited
 from server.guard.logins import DEVICE_LIFE_S, Client, Logins
+from server.guard.pseudonyms import Pseudonyms
 from server.settings import Settings
 from tests.support.clock import HandClock
 
 EMAIL = "ada@example.org"
 HOME = Client("192.0.2.1")
 SECRET = b"s" * 32
+NAMES = Pseudonyms(SECRET)
 
 
 def logins(clock: HandClock | None = None, **limits: str) -> Logins:
     defaults = {"limit_login_address": "6/10m", "limit_login_client": "3/15m", "limit_login_account": "5/1h"}
-    return Logins(Settings(**{**defaults, **limits}), clock or HandClock(), SECRET, b"salt")  # type: ignore[arg-type]  # all are text
+    return Logins(Settings(**{**defaults, **limits}), clock or HandClock(), SECRET, b"salt", NAMES)  # type: ignore[arg-type]  # all are text
 
 
 def fails(guard: Logins, client: Client, email: str = EMAIL) -> bool:
@@ -129,7 +131,7 @@ def test_a_device_cookie_is_of_one_account_one_server_and_some_months() -> None:
     clock = HandClock()
     guard = logins(clock)
     good = guard.device(EMAIL)
-    bob, foreign = guard.device("bob@example.org"), Logins(Settings(), clock, b"x" * 32, b"salt").device(EMAIL)
+    bob, foreign = guard.device("bob@example.org"), Logins(Settings(), clock, b"x" * 32, b"salt", NAMES).device(EMAIL)
     issued, nonce, mac = good.split(".")
     later = f"{int(issued) + 1}.{nonce}.{mac}"
     for number, cookie in enumerate((bob, foreign, later, "garbage", "", f"{good}\n", f"{issued}.{nonce}.{'A' * 43}")):
@@ -192,10 +194,10 @@ def test_failures_are_logged_by_a_name_that_is_no_address_and_refusals_once_a_se
             fails(guard, HOME)
         clock.advance(1_000)
         fails(guard, HOME)
-    failed = [line for line in lines if line["event"] == "login.refused"]
+    failed = [line for line in lines if line["event"] == "login.failed"]
     assert len(failed) == 3
     assert {(line["account"], line["address"], line["known"]) for line in failed} == {
-        (guard.log_name(EMAIL), "192.0.2.1", False)
+        (NAMES.of_email(EMAIL), "192.0.2.1", False)
     }
     assert "ada" not in str(lines)
     limited = [line for line in lines if line["event"] == "traffic.limited"]

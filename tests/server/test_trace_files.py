@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from machine.errors import SettingsError
-from server.app import open_services
+from server.opening import open_services
 from server.settings import Settings
 from server.surface.files import LOG_NAME
 from server.trace import Told, Trace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from machine.errors import Overloaded, RecordRefused, VersionConflict
@@ -65,6 +66,9 @@ class MemoryLog:
 
     async def live_deadlines(self) -> list[tuple[int, str]]:
         return [(s.deadline_ms, s.session_id) for s in self._sessions.values() if not s.ended]
+
+    async def live_states(self) -> dict[str, int]:
+        return dict(Counter(str(s.state) for s in self._sessions.values() if not s.ended))
 
     async def connected_on(self, node: str) -> list[Session]:
         return [s for s in self._sessions.values() if any(c.node == node for c in s.connections)]

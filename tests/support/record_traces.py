@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from machine.commands import Touch
-from server.app import open_services
+from server.opening import open_services
 from server.runtime.sessions import commands
 from server.settings import Settings
 from tests.support.client import Client, closed, hello, logged_in

@@ -12,9 +12,9 @@ from typing import Any
 
 from machine.commands import Authenticate
 from machine.session import Session
-from server.app import open_services
 from server.experience.protocol import ABORT
 from server.experience.socket import connect
+from server.opening import open_services
 from server.services import Services
 from server.settings import Settings
 from tests.support.server import UNLIMITED, check_trace

@@ -1,0 +1,210 @@
+"""Every event that is logged, once: its level, its fields, and what it means to whoever reads it.
+
+A call such as ``_log.warning("login.failed", method="password")`` is a row here: same level, no field that the row lacks.
+A test reads all calls in the source and compares. So the log has a fixed vocabulary; the page that documents it is this table.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+Group: TypeAlias = Literal["identity", "refusal", "fault", "life"]
+
+GROUPS: Final[dict[Group, str]] = {
+    "identity": "Who came in, and who did not (ASVS 16.3.1)",
+    "refusal": "What was refused, and what was ended (ASVS 16.3.2, 16.3.3)",
+    "fault": "What went wrong with the server itself (ASVS 16.3.4)",
+    "life": "The server's life; each request, if the setting `access_log` is on",
+}
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One row. ``fields`` are keys of FIELDS; those of CONTEXT need not be named."""
+
+    name: str
+    level: Level
+    group: Group
+    about: str
+    fields: tuple[str, ...] = ()
+
+
+FIELDS: Final[dict[str, str]] = {
+    "account": "Keyed hash of an email address as it was typed; the same for the same address, of no use to others.",
+    "actor": "Who caused it: an account's id, `anonymous`, `server`, or an administrator's name.",
+    "address": "Address of the client, as far as the proxies in `trusted_proxies` tell.",
+    "because": "Why, in words.",
+    "by": "Who ended it (`server` or `client`), or what a limit counts by.",
+    "client": "Address of the peer of the TCP connection: the proxy's, if there is one.",
+    "code": "WebSocket close code.",
+    "connection_id": "The WebSocket connection.",
+    "duration_ms": "From the request's arrival to the beginning of its answer.",
+    "ended_of_disabled": "Sessions of disabled accounts that a dead server left.",
+    "error": "What the operating system or the library said, or the kind of error.",
+    "failure": "What stopped the log.",
+    "guard": "The guard that failed; null if the lifecycle has no such transition.",
+    "keys": "Their names.",
+    "kind": "What was limited.",
+    "known": "The account has logged in from this browser or address before.",
+    "last_from": "The address of the last one.",
+    "method": "HTTP method; with logins, the way in which somebody proved who they are.",
+    "newest_record": "Time, or position, of the newest record.",
+    "now": "The time by this machine's clock.",
+    "orphans_disconnected": "Connections that a dead server left in the log.",
+    "part": "`head` or `body` of the request.",
+    "path": "A file of the server's.",
+    "problem": "Name of the problem type that was answered, or what is wrong.",
+    "reason": "Why the session ended.",
+    "refusals": "How many since the last time it was told.",
+    "refused": "How many were refused since the last time it was told.",
+    "request_id": "The request; the same as in the answer's `X-Request-Id`.",
+    "retired_early": "A key went while its tokens may live: it was compromised.",
+    "route": "The route's template, never the address that was asked for.",
+    "session_event": "The event that was asked of the session.",
+    "session_id": "The session. It opens nothing.",
+    "signing": "Name of the key that signs.",
+    "state": "The session's state.",
+    "status": "HTTP status.",
+    "subject": "The account's id.",
+    "task": "Name of the task; null if there was none.",
+    "traceback": "Kinds of the errors and the places they passed, innermost last; a message only if ours or the system's.",
+    "url": "Where it listens, or sends to.",
+    "verifying": "Names of the keys that verify.",
+}
+"""Every field that a line may have, besides `event`, `level`, `logger` and `timestamp`."""
+
+CONTEXT: Final = ("request_id", "client", "session_id")
+"""Fields that every line within a request has: `session_id` from the moment it is proved."""
+
+_ROWS: Final = (
+    Event("login.succeeded", "info", "identity", "Somebody proved who they are.", ("method", "subject", "session_id")),
+    Event(
+        "login.failed",
+        "warning",
+        "identity",
+        "Somebody did not. Many: guessing.",
+        ("method", "account", "address", "known"),
+    ),
+    Event("account.registered", "info", "identity", "An account was made.", ("subject",)),
+    Event("password.changed", "info", "identity", "An account has a new password.", ("subject", "session_id")),
+    Event("password.wrong", "warning", "identity", "A change of password gave a wrong current one.", ("subject",)),
+    Event(
+        "request.refused",
+        "info",
+        "refusal",
+        "A request was answered with a problem: no or a bad credential, a foreign page, malformed input, a limit.",
+        ("problem", "status", "method", "route"),
+    ),
+    Event(
+        "traffic.limited",
+        "warning",
+        "refusal",
+        "A limit was hit; told at most once in ten seconds.",
+        ("kind", "by", "refused"),
+    ),
+    Event("traffic.slow", "info", "refusal", "A request came too slowly and was cut.", ("part",)),
+    Event("traffic.unreadable", "info", "refusal", "What came was no HTTP, or too much of it.", ("status",)),
+    Event(
+        "admin.refused",
+        "warning",
+        "refusal",
+        "Nobody's secret was presented; told at most once in ten seconds.",
+        ("refusals", "last_from"),
+    ),
+    Event("socket.refused", "info", "refusal", "A WebSocket's credential did not open it.", ("code", "because")),
+    Event(
+        "transition.refused",
+        "info",
+        "refusal",
+        "The lifecycle did not allow what was asked of a session; nothing changed.",
+        ("session_id", "session_event", "state", "guard"),
+    ),
+    Event(
+        "session.revoked",
+        "info",
+        "refusal",
+        "A session was ended before its time: logout, revocation, new password.",
+        ("session_id", "reason", "actor", "subject"),
+    ),
+    Event(
+        "token.reused",
+        "warning",
+        "refusal",
+        "A refresh token came back after it was exchanged: it is in two hands. The session was ended.",
+        ("session_id", "subject"),
+    ),
+    Event(
+        "http.failed",
+        "error",
+        "fault",
+        "A request was answered with 5xx. With `traceback`: a fault of the server.",
+        ("problem", "status", "method", "route", "error", "traceback"),
+    ),
+    Event("socket.failed", "error", "fault", "A fault of the server ended a WebSocket.", ("traceback",)),
+    Event(
+        "task.failed", "error", "fault", "A fault of the server outside any request.", ("task", "because", "traceback")
+    ),
+    Event(
+        "surface.failed", "critical", "fault", "The log stopped; nothing is acknowledged until a restart.", ("failure",)
+    ),
+    Event("keys.unusable", "error", "fault", "A key's file can't be used; what was known before counts.", ("problem",)),
+    Event(
+        "keys.lives_not_written",
+        "warning",
+        "fault",
+        "How long tokens live could not be noted for the command line.",
+        ("path", "error"),
+    ),
+    Event("upstream.keys_unavailable", "warning", "fault", "The identity provider's keys can't be had.", ("because",)),
+    Event("head.missing", "warning", "fault", "The log has records and no signed head.", ("path", "newest_record")),
+    Event("head.failed", "error", "fault", "The signed head can't be written; it is tried again.", ("path", "error")),
+    Event("clock.behind_the_log", "warning", "fault", "The machine's clock was set back.", ("newest_record", "now")),
+    Event(
+        "passwords.unprotected",
+        "warning",
+        "fault",
+        "Password hashes protect nothing: a setting for tests.",
+        ("because",),
+    ),
+    Event("expiry.session_not_found", "error", "fault", "A session to expire is not in the log.", ("session_id",)),
+    Event(
+        "expiry.failed",
+        "error",
+        "fault",
+        "The end of an overdue session could not be written; it is refused all the same.",
+        ("session_id", "error", "traceback"),
+    ),
+    Event(
+        "trace.ended", "error", "fault", "The trace can't be written any more; the server goes on.", ("path", "error")
+    ),
+    Event("server.ready", "info", "life", "The server takes requests.", ("orphans_disconnected", "ended_of_disabled")),
+    Event("server.stopped", "info", "life", "The server has stopped in order."),
+    Event("keys.changed", "info", "life", "Keys were added or have gone.", ("signing", "verifying", "retired_early")),
+    Event("upstream.keys_fetched", "info", "life", "The identity provider's keys were fetched.", ("keys",)),
+    Event("admin.call", "info", "identity", "An administrator's call was admitted.", ("actor", "method", "route")),
+    Event("admin.stream_ended", "info", "life", "A live tail was ended.", ("actor", "reason")),
+    Event("admin.stream_slow", "info", "life", "A live tail's reader was too slow and is told so.", ("actor",)),
+    Event("admin.stream_cut", "info", "life", "A live tail's reader took nothing and was cut.", ("actor",)),
+    Event("metrics.listening", "info", "life", "Metrics can be read.", ("url",)),
+    Event("spans.sending", "info", "life", "OpenTelemetry spans are sent.", ("url",)),
+    Event(
+        "http.answered",
+        "info",
+        "life",
+        "A request was answered (only with `access_log`).",
+        ("method", "route", "status", "duration_ms"),
+    ),
+    Event("socket.opened", "info", "life", "A WebSocket is open (only with `access_log`).", ("connection_id",)),
+    Event(
+        "socket.closed",
+        "info",
+        "life",
+        "A WebSocket is closed (only with `access_log`).",
+        ("connection_id", "code", "by"),
+    ),
+)
+
+EVENTS: Final[dict[str, Event]] = {row.name: row for row in _ROWS}
+"""Every event by name."""

@@ -1,0 +1,47 @@
+"""What the OpenAPI document says of the whole."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+
+from server.experience.credentials import COOKIE_NAME
+
+
+def openapi_config() -> OpenAPIConfig:
+    """Title, tags and credentials."""
+    return OpenAPIConfig(
+        title="Interlock",
+        version=version("interlock"),
+        summary="A session-lifecycle server.",
+        description=(
+            "Every session is an instance of one declared state machine: created → authenticated → connected → expired. "
+            "Each transition is on disk before it is answered. Errors are RFC 9457 problem details with a stable `type`. "
+            "The live connection is `WS /api/connect` (subprotocol `interlock.v1`)."
+        ),
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        path="/schema",
+        use_handler_docstrings=True,
+        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin()],
+        tags=[
+            Tag(name="session", description="The caller's own session."),
+            Tag(name="auth", description="Accounts and tokens."),
+            Tag(name="sessions", description="All sessions of the caller's account."),
+            Tag(name="admin", description="Sessions and accounts of anyone, for administrators."),
+            Tag(name="standards", description="For other software."),
+            Tag(name="operations", description="For whoever runs it."),
+        ],
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                "admin": SecurityScheme(
+                    type="http", scheme="bearer", description="A secret of `interlock admin-token create`."
+                ),
+                "cookie": SecurityScheme(type="apiKey", name=COOKIE_NAME, security_scheme_in="cookie"),
+                "client": SecurityScheme(type="http", scheme="basic"),
+            }
+        ),
+    )

@@ -1,0 +1,341 @@
+"""Wiring: what is behind the endpoints is put together here, and nowhere else.
+
+Opening a server also puts right what a crash left; closing it leaves nothing half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from machine.closing import Close
+from machine.errors import HeadRefused
+from machine.ledger import Record
+from machine.wire import rfc3339
+from server.clock import Clock, SystemClock
+from server.guard.accounts import Accounts
+from server.guard.addresses import Addresses
+from server.guard.admins import Admins
+from server.guard.blocklist import Blocklist
+from server.guard.heads import check_head, sign_head
+from server.guard.keyring import KeyRing
+from server.guard.keys import Keys, load_public_keys
+from server.guard.known_accounts import KnownAccounts
+from server.guard.limits import Limits
+from server.guard.logins import Logins
+from server.guard.passwords import Passwords
+from server.guard.pseudonyms import Pseudonyms
+from server.guard.rotation import Lives, note_lives
+from server.guard.secrets import Secrets
+from server.guard.tickets import Tickets
+from server.guard.tokens import Tokens
+from server.guard.upstream import IdTokens, Upstream
+from server.measures import Unmeasured
+from server.runtime import watch
+from server.runtime.administration import Administration, end_of_disabled
+from server.runtime.connections import Connections
+from server.runtime.expiry import Expiry
+from server.runtime.recovery import disconnect_orphans, trace_missed
+from server.runtime.sessions import Sessions
+from server.runtime.tail import Tail
+from server.services import Services
+from server.settings import Settings
+from server.surface.files import Surface, open_surface
+from server.surface.head import HeadKeeper, check_log, read_text
+from server.surface.writer import Batch
+from server.trace import Untraced, open_trace
+
+if TYPE_CHECKING:
+    from server.spans import Spans
+
+_log = structlog.get_logger("interlock.server")
+
+_ORPHANS_AT_ONCE: Final = 1024
+_CLOCK_TOLERANCE_MS: Final = 5_000
+_SALT_BYTES: Final = 16
+
+
+class _Storage(msgspec.Struct):
+    """The open log, and who is told of what it does."""
+
+    surface: Surface
+    trace: Untraced
+    spans: Spans | None
+    watchers: _Watchers
+
+
+class _Core(msgspec.Struct):
+    """What decides, and what it needs for that."""
+
+    clock: Clock
+    ring: KeyRing
+    sessions: Sessions
+    connections: Connections
+    tail: Tail
+
+
+class _Watchers(msgspec.Struct):
+    """Who hears of every batch that is committed."""
+
+    spans: Spans | None
+    measures: Unmeasured
+
+    def committed(self, batch: Batch) -> None:
+        """A batch is on disk."""
+        self.measures.batch(batch)
+        if self.spans is not None:
+            self.spans.batch(batch)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything the endpoints call, opened and recovered, until the context ends.
+
+    Raises:
+        SurfaceLocked, SurfaceFailed: the log can't be opened.
+        SettingsError: the keys can't be used.
+        HeadRefused: the log is not the one that its signed head speaks of.
+    """
+    connections = Connections()
+    # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
+    has_head = _check_head(settings)
+    async with _open_storage(settings, connections) as storage, AsyncExitStack() as stack:
+        surface = storage.surface
+        clock = SystemClock(floor_ms=await _newest_time(surface))
+        ring = _open_keys(settings, clock)
+        sessions = Sessions(
+            surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
+        )
+        storage.watchers.measures = await _watch(sessions, settings, clock, surface)
+        await trace_missed(surface.log, storage.trace)
+        newest = await surface.log.newest()
+        if newest is not None and not has_head:
+            _log.warning("head.missing", path=str(settings.head_path), newest_record=newest.receipt.position)
+        keeper = _keep_head(settings, sessions, surface, newest, lambda: ring.keys, clock)
+        tail = Tail(sessions.records, newest.position if newest is not None else 0)
+        sessions.subscribe(tail.observe)
+        orphans = await _reap(settings, sessions, surface)
+        storage.trace.recovered()
+        ended = await end_of_disabled(sessions, surface.accounts)
+        expiry = Expiry(sessions, clock)
+        expiry.restore(await surface.log.live_deadlines())
+        sessions.subscribe(expiry.observe)
+        sessions.subscribe(connections.observe)
+        core = _Core(clock, ring, sessions, connections, tail)
+        services = _assemble(settings, storage, core, stack)
+
+        def use(keys: Keys, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
+            services.keys = keys
+            services.tokens.use(keys)
+            keeper.renew()
+            if retired_early:
+                # Whoever had the key may hold sockets by tokens of their own making.
+                connections.close_all(Close("token_expired"))
+
+        for name, work in (("interlock-expiry", expiry.run()), ("interlock-keys", ring.watch(use))):
+            stack.push_async_callback(_stop, asyncio.create_task(work, name=name))
+        if settings.cheap_passwords_for_tests:
+            _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
+        _log.info("server.ready", orphans_disconnected=orphans, ended_of_disabled=ended)
+        yield services
+
+
+@asynccontextmanager
+async def _open_storage(settings: Settings, connections: Connections) -> AsyncIterator[_Storage]:
+    def stop(failure: str) -> None:
+        # Fail-stop: what memory says may be ahead of the disk, so no socket stays open on it.
+        _log.critical("surface.failed", failure=failure)
+        connections.close_all(Close("internal_error"))
+
+    async with open_trace(settings) as trace, _open_spans(settings) as spans:
+        watchers = _Watchers(spans, Unmeasured())
+        async with open_surface(
+            Path(settings.data),
+            max_waiting=settings.log_queue,
+            on_failure=stop,
+            on_commit=trace.appended,
+            on_batch=watchers.committed,
+        ) as surface:
+            yield _Storage(surface, trace, spans, watchers)
+
+
+def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncExitStack) -> Services:
+    """The services over what is open; ``stack`` closes what they opened."""
+    surface, measures, keys = storage.surface, storage.watchers.measures, Path(settings.data) / "keys"
+    clock, ring, sessions, connections = core.clock, core.ring, core.sessions, core.connections
+    admin_secrets = Secrets(keys, "admin")
+    admin_secrets.names()  # what can't be read is said now, not at the first use
+    pseudonyms = Pseudonyms(ring.keys.refresh_mac)
+    known_accounts = KnownAccounts(surface.accounts)
+    id_tokens = IdTokens(settings, clock)
+    stack.push_async_callback(id_tokens.close)
+    passwords = _passwords(settings)
+    stack.callback(passwords.close)
+    # Where a key's cells lie in the tables of limits: anew at each start, with the tables.
+    salt = secrets.token_bytes(_SALT_BYTES)
+    measures.watch(
+        {
+            "interlock_connections": lambda: len(connections),
+            "interlock_log_queue_depth": surface.waiting,
+            "interlock_log_failed": lambda: sessions.failure is not None,
+            "interlock_password_queue_depth": lambda: passwords.waiting,
+        }
+    )
+    return Services(
+        settings=settings,
+        clock=clock,
+        sessions=sessions,
+        connections=connections,
+        accounts=Accounts(known_accounts, passwords, clock),
+        known_accounts=known_accounts,
+        tickets=Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000)),
+        tokens=Tokens(
+            ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
+        ),
+        upstream=Upstream(
+            id_tokens, surface.identities, known_accounts, clock, register=settings.upstream_accounts == "any"
+        ),
+        keys=ring.keys,
+        clients=Secrets(keys, "client"),
+        addresses=Addresses(settings.trusted_proxies, settings.forwarded_header),
+        limits=Limits(settings, clock, salt),
+        logins=Logins(settings, clock, ring.keys.refresh_mac, salt, pseudonyms),
+        trace=storage.trace,
+        admins=Admins(admin_secrets),
+        administration=Administration(
+            sessions, clock, accounts=known_accounts, directory=surface.directory, audit=surface.audit
+        ),
+        tail=core.tail,
+        metrics=measures,
+        spans=storage.spans,
+    )
+
+
+def _passwords(settings: Settings) -> Passwords:
+    blocklist = Blocklist(
+        settings.audience,
+        [settings.issuer, *settings.password_context_words],
+        Path(settings.password_blocklist) if settings.password_blocklist else None,
+    )
+    return Passwords(
+        memory_kib=8 if settings.cheap_passwords_for_tests else settings.argon2_memory_kib,
+        iterations=1 if settings.cheap_passwords_for_tests else settings.argon2_iterations,
+        workers=settings.argon2_workers,
+        max_waiting=settings.argon2_queue,
+        blocklist=blocklist,
+    )
+
+
+def _keep_head(
+    settings: Settings,
+    sessions: Sessions,
+    surface: Surface,
+    newest: Record | None,
+    keys: Callable[[], Keys],
+    clock: Clock,
+) -> HeadKeeper:
+    """Sign the head of the log from now on, until the log is closed."""
+    keeper = HeadKeeper(settings.head_path, lambda receipt: sign_head(receipt, keys().signing, clock.now_ms()), newest)
+    surface.afterwards.push_async_callback(keeper.close)
+    sessions.subscribe(keeper.observe)
+    return keeper
+
+
+async def _newest_time(surface: Surface) -> int:
+    latest_ms = await surface.log.latest_at_ms()
+    now_ms = SystemClock().now_ms()
+    if latest_ms > now_ms + _CLOCK_TOLERANCE_MS:
+        _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(now_ms))
+    return latest_ms
+
+
+async def _reap(settings: Settings, sessions: Sessions, surface: Surface) -> int:
+    """Disconnect what a dead process left; how many connections that were.
+
+    This process alone has the log open, so whatever a node is called that opened a connection, it is dead.
+    """
+    at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
+    nodes = await surface.log.nodes()
+    return sum([await disconnect_orphans(surface.log, sessions, node, at_once=at_once) for node in nodes])
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _open_keys(settings: Settings, clock: SystemClock) -> KeyRing:
+    """The keys, and word for the command line of how long what they sign may live.
+
+    Raises:
+        SettingsError: a key can't be used.
+    """
+    folder = Path(settings.data) / "keys"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
+    try:
+        lives = note_lives(folder, lives)
+    except OSError as error:
+        _log.warning("keys.lives_not_written", path=str(folder), error=str(error))
+    return KeyRing(folder, clock, lives)
+
+
+async def _watch(sessions: Sessions, settings: Settings, clock: Clock, surface: Surface) -> Unmeasured:
+    """Have the log and, if somebody may ask for them, the metrics told of what the door does. Call it before it does any."""
+    measures = Unmeasured()
+    if settings.metrics_port is not None:
+        from server.metrics import Metrics
+
+        measures = Metrics(clock, await surface.log.live_states())
+    for listener in (measures.observe, watch.tell_transition):
+        sessions.subscribe(listener)
+    for refusal_listener in (measures.refused, watch.tell_refusal):
+        sessions.subscribe_refusals(refusal_listener)
+    return measures
+
+
+@asynccontextmanager
+async def _open_spans(settings: Settings) -> AsyncIterator[Spans | None]:
+    """What sends OpenTelemetry spans until the context ends, if somebody asked for them.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+    if not settings.otel_endpoint:
+        yield None
+        return
+    from server.spans import Spans
+
+    spans = Spans(settings)
+    try:
+        yield spans
+    finally:
+        await spans.close()
+
+
+def _check_head(settings: Settings) -> bool:
+    """Begin only on the log that the last head was signed for; whether there is a head. Without, nothing is compared.
+
+    Raises:
+        HeadRefused: the head is not good, or the log is another; the message says what to do.
+    """
+    try:
+        text = read_text(settings.head_path)
+        if text is not None:
+            data = Path(settings.data)
+            check_log(data, check_head(text, load_public_keys(data / "keys")).receipt)
+    except HeadRefused as refused:
+        raise HeadRefused(
+            f"{settings.head_path}: {refused}. If the log or the keys were exchanged on purpose (an older copy was restored,"
+            " say), remove this file and start again. If not, somebody changed them: keep everything as it is, and look at"
+            " it with `interlock verify`"
+        ) from None
+    return text is not None

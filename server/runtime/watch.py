@@ -1,0 +1,53 @@
+"""What the one door did and refused, as far as it is a security event, told to the log (ASVS 16.3.1 to 16.3.3).
+
+Everything that changes a session passes the door, so nothing that ends or opens one can forget to say so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from machine.commands import Authenticate, Reauthenticate, Revoke
+from machine.errors import TransitionRefused
+from machine.ledger import Record
+from machine.session import Session
+
+_log = structlog.get_logger("interlock.security")
+
+_TOLD: Final = frozenset({Authenticate.event, Reauthenticate.event, Revoke.event})
+_PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a method, not a password
+
+
+def tell_transition(record: Record, session: Session) -> None:
+    """A listener for :meth:`server.runtime.sessions.Sessions.subscribe`."""
+    move = record.transition
+    if move.event not in _TOLD:
+        return
+    match move.data:
+        case Authenticate(method=method, subject=subject) | Reauthenticate(method=method, subject=subject):
+            if method == _PASSWORD_CHANGE:
+                return  # decided, and not done yet: the endpoint says so when it is
+            _log.info("login.succeeded", method=method, subject=subject, session_id=move.session_id)
+        case Revoke(reason="token_reuse"):
+            _log.warning("token.reused", session_id=move.session_id, subject=session.subject)
+        case Revoke(reason=reason):
+            _log.info(
+                "session.revoked",
+                session_id=move.session_id,
+                reason=reason,
+                actor=move.actor,
+                subject=session.subject,
+            )
+
+
+def tell_refusal(session_id: str, refusal: TransitionRefused) -> None:
+    """A listener for :meth:`server.runtime.sessions.Sessions.subscribe_refusals`."""
+    _log.info(
+        "transition.refused",
+        session_id=session_id,
+        session_event=refusal.event,
+        state=refusal.state,
+        guard=refusal.guard,
+    )

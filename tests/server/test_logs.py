@@ -1,0 +1,182 @@
+"""The log's lines: one event is one line, nothing forges one, and no credential is in any."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from machine.errors import SettingsError
+from server.context import begin_request, note_session
+from server.logs import configure_logs, event_counts, log_unhandled
+from tests.support.asynchronous import asynchronous
+
+BAD = (
+    "a\nb",
+    "a\r\n2026-11-23T12:00:00Z [info] login.succeeded",
+    "\x1b[2K\x1b[1A\x1b[31mred",
+    "\x9b31m",
+    "bell\x07, back\x08, delete\x7f",
+    "line\u2028separator\u2029",
+    "right-to-left \u202egnp.exe",
+    "\x00",
+)
+CREDENTIALS = (
+    "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzaWQiOiJ4In0.c2lnbmF0dXJl",
+    "06h0ghq8dc201c7bvbgj27tgdvlmjljf77b0.12.vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
+    "ilk_admin_ada-1_vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
+    "ticket.vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
+)
+
+
+@pytest.fixture(params=["json", "text"])
+def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+    """What was logged since, line by line."""
+    with logging_to_memory(monkeypatch, as_json=request.param == "json") as lines:
+        yield lines
+
+
+class logging_to_memory:  # noqa: N801  # used like a function
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, as_json: bool, level: str = "info") -> None:
+        import io
+
+        self.stream = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", self.stream)
+        self.as_json, self.level = as_json, level
+
+    def __enter__(self) -> Callable[[], list[str]]:
+        root = logging.root
+        self.before = (root.handlers, root.level)
+        configure_logs(self.level, as_json=self.as_json)
+        return lambda: self.stream.getvalue().split("\n")[:-1]
+
+    def __exit__(self, *_: object) -> None:
+        logging.root.handlers, level = self.before
+        logging.root.setLevel(level)
+        structlog.reset_defaults()
+
+
+def logger() -> Any:
+    return structlog.get_logger("interlock.test")
+
+
+@pytest.mark.asvs("16.4.1")
+@pytest.mark.parametrize("value", BAD)
+def test_no_value_begins_a_line_or_steers_a_terminal(log: Callable[[], list[str]], value: str) -> None:
+    logger().info("server.ready", first=value, second=[value], third={"x": value}, fourth=value.encode(), fifth=3)
+    logging.getLogger("foreign").warning("it says %s", value)
+    lines = log()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.asvs("16.2.5")
+@pytest.mark.parametrize("credential", CREDENTIALS)
+def test_what_looks_like_a_credential_is_masked(log: Callable[[], list[str]], credential: str) -> None:
+    logger().info("server.ready", first=f"x {credential} y", second=[credential])
+    logging.getLogger("foreign").error("GET /?token=%s", credential)
+    assert [line for line in log() if "(masked)" in line] == log()
+    assert credential.rpartition(".")[2] not in "".join(log())
+
+
+@pytest.mark.asvs("16.2.5", "16.5.1")
+def test_an_exception_is_kinds_and_places_without_words_or_variables(log: Callable[[], list[str]]) -> None:
+    def inner(password: str) -> int:
+        return int(password)
+
+    try:
+        try:
+            inner("correct horse\nbattery staple")
+        except ValueError as error:
+            raise ExceptionGroup("correct horse", [KeyError("correct horse"), OSError(28, "No space")]) from error
+    except ExceptionGroup as error:
+        logger().error("http.failed", exc_info=error)
+        logger().exception("http.failed")
+        logging.getLogger("foreign").exception("foreign")
+    lines = log()
+    assert len(lines) == 3
+    for line in lines:
+        assert "correct horse" not in line
+        assert "ExceptionGroup (KeyError, OSError: [Errno 28] No space)" in line
+        assert "; from ValueError" in line
+        assert re.search(r"server/test_logs.py:\d+ inner", line)
+
+
+def test_errors_of_ours_and_the_systems_keep_their_words(log: Callable[[], list[str]]) -> None:
+    error = SettingsError("the setting is wrong")
+    logger().error("http.failed", exc_info=(SettingsError, error, None))
+    logger().error("http.failed", exc_info=True)
+    try:
+        raise FileNotFoundError(2, "No such file", "/data/x")
+    except OSError as missing:
+        missing.__context__ = missing
+        logger().error("http.failed", exc_info=missing)
+    first, second, third = log()
+    assert "SettingsError: the setting is wrong" in first
+    assert "traceback" not in second
+    assert "No such file" in third
+
+
+@asynchronous
+async def test_what_nobody_caught_is_logged_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail() -> None:
+        raise ValueError("correct horse")
+
+    with logging_to_memory(monkeypatch, as_json=True) as lines:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(log_unhandled)
+        task = asyncio.create_task(fail(), name="interlock-expiry")
+        await asyncio.wait({task})
+        del task
+        loop.call_soon(int, "correct horse")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        loop.set_exception_handler(None)
+        rows = [json.loads(line) for line in lines()]
+    assert [(row["event"], row["task"], row["because"]) for row in rows] == [
+        ("task.failed", "interlock-expiry", "Task exception was never retrieved"),
+        ("task.failed", None, "Exception in callback int"),
+    ]
+    assert all(row["traceback"].startswith("ValueError") for row in rows)
+    assert "correct horse" not in str(rows)
+
+
+@pytest.mark.asvs("16.2.1")
+def test_a_line_says_when_and_what_and_what_belongs_to_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    with logging_to_memory(monkeypatch, as_json=True) as lines:
+
+        def request() -> None:
+            note_session("nobody's")
+            begin_request("req_1", "127.0.0.1")
+            note_session("s")
+            logger().warning("login.failed", method="password")
+
+        contextvars.Context().run(request)
+        (row,) = [json.loads(line) for line in lines()]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", row.pop("timestamp"))
+    assert row == {
+        "client": "127.0.0.1",
+        "event": "login.failed",
+        "level": "warning",
+        "logger": "interlock.test",
+        "method": "password",
+        "request_id": "req_1",
+        "session_id": "s",
+    }
+
+
+def test_every_event_is_counted_also_below_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    with logging_to_memory(monkeypatch, as_json=True, level="error") as lines:
+        before = event_counts().get("login.succeeded", 0)
+        logger().info("login.succeeded")
+        logging.getLogger("uvicorn.error").warning("shown if the threshold is lower")
+        assert lines() == []
+        assert event_counts()["login.succeeded"] == before + 1

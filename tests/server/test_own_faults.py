@@ -1,0 +1,92 @@
+"""Faults of the server's own: the client hears that something went wrong, the log where, and nobody hears a secret."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.client import Client, closed, hello, logged_in
+from tests.support.metrics import log_rows, scrape
+from tests.support.running import eventually, run
+from tests.support.server import ServerProcess
+
+SECRET = "explode, correct horse battery staple"
+
+
+class FailingServer(ServerProcess):
+    entry = "tests.support.failing"
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[ServerProcess]:
+    server = FailingServer(tmp_path / "data", {"log_json": True, "metrics_port": 0})
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.mark.asvs("16.3.4", "16.5.1")
+def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_where(failing: ServerProcess) -> None:
+    answer = httpx.post(f"{failing.url}/api/auth/login", json={"email": "ada@example.org", "password": SECRET})
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "type": "urn:interlock:problem:internal-error",
+        "title": "Something went wrong",
+        "status": 500,
+        "detail": "Something went wrong",
+        "recovery": "Retry later; the server has logged it.",
+    }
+    (row,) = [row for row in log_rows(failing) if row["event"] == "http.failed"]
+    assert row["request_id"] == answer.headers["x-request-id"]
+    assert (row["route"], row["method"], row["status"]) == ("/api/auth/login", "POST", 500)
+    assert row["error"] == "RuntimeError"
+    assert "auth_api.py" in row["traceback"]
+    assert "; from ValueError > " in row["traceback"]
+    assert "correct horse" not in failing.log_path.read_text() + answer.text + repr(answer.headers)
+
+
+@pytest.mark.asvs("16.3.4", "16.5.4")
+def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: ServerProcess) -> None:
+    async def main() -> None:
+        ticket = f"ticket.explode{'x' * 32}"
+        async with Client(failing.url) as client:
+            socket = await client.connect(subprotocols=["interlock.v1", ticket])
+            assert await closed(socket) == (1011, "internal error")
+        rows = [row for row in log_rows(failing) if row["event"] == "socket.failed"]
+        assert len(rows) == 1
+        assert "socket.py" in rows[0]["traceback"]
+        # What failed outside any request is caught last of all.
+        await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "task.failed"])
+        assert "explode" not in failing.log_path.read_text()
+        other = await logged_in(failing.url)
+        async with other.connect() as good:
+            await hello(good)
+        await other.http.aclose()
+        assert scrape(failing).by("interlock_log_events_total", "event")["socket.failed"] == 1
+
+    run(main())
+    assert failing.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.asvs("16.5.1")
+def test_a_field_that_the_client_made_up_is_not_named(failing: ServerProcess) -> None:
+    answer = httpx.post(f"{failing.url}/api/session", json={"correct horse `battery` staple": 1})
+    assert answer.status_code == 400
+    assert "horse" not in answer.text
+    assert "unknown field" in answer.text
+    missing = httpx.post(f"{failing.url}/api/auth/login", json={"email": "ada@example.org"})
+    assert "password" in missing.text
+
+
+@pytest.mark.asvs("13.4.4")
+def test_nothing_is_echoed_to_trace(failing: ServerProcess) -> None:
+    for path in ("/", "/api/session", "/health/live"):
+        answer = httpx.request("TRACE", f"{failing.url}{path}", headers={"x-canary": "correct horse"})
+        assert answer.status_code in {404, 405}
+        assert "horse" not in answer.text

@@ -1,0 +1,190 @@
+"""What the log says of security: who came in, who did not, what was refused; each line of a request with its id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
+from tests.support.metrics import log_rows
+from tests.support.running import eventually, run
+from tests.support.server import ServerProcess, running_server
+
+ID = re.compile(r"req_[\w-]{22}_[0-9]+")
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server that logs all it can."""
+    data = tmp_path_factory.mktemp("logged") / "data"
+    with running_server(data, log_json=True, log_level="debug", access_log=True, refresh_grace_s=0) as process:
+        yield process
+
+
+def of_request(server: ServerProcess, answer: httpx.Response) -> list[dict[str, Any]]:
+    """The lines of the request that ``answer`` answers; all of them stand there before it is sent, but for the last."""
+    request_id = answer.headers["x-request-id"]
+    assert ID.fullmatch(request_id)
+    return [row for row in log_rows(server) if row.get("request_id") == request_id]
+
+
+def one(server: ServerProcess, answer: httpx.Response, event: str) -> dict[str, Any]:
+    (row,) = [row for row in of_request(server, answer) if row["event"] == event]
+    assert row["client"] == "127.0.0.1"
+    return row
+
+
+@pytest.mark.asvs("16.3.1", "16.2.1")
+def test_logins_and_failed_ones(logged: ServerProcess) -> None:
+    async def main() -> None:
+        email = new_email()
+        async with Client(logged.url) as client:
+            registered = await client.register(email)
+            subject = registered.json()["subject"]
+            assert one(logged, registered, "account.registered")["subject"] == subject
+            came = await client.log_in(email)
+            row = one(logged, came, "login.succeeded")
+            assert (row["level"], row["method"], row["subject"]) == ("info", "password", subject)
+            assert row["session_id"] == client.session_id
+            failed = await client.sibling().log_in(email.upper(), "not the right password")
+            unknown = await client.sibling().log_in("nobody@example.org", "not the right password")
+            first, second = one(logged, failed, "login.failed"), one(logged, unknown, "login.failed")
+            again = one(logged, await client.sibling().log_in(email, PASSWORD + "x"), "login.failed")
+            assert (first["level"], first["method"]) == ("warning", "password")
+            # Guesses at one account can be put together, and the address is nowhere.
+            assert first["account"] == again["account"] != second["account"]
+            assert re.fullmatch(r"[0-9a-f]{16}", first["account"])
+        text = logged.log_path.read_text()
+        assert email not in text.lower()
+        assert "nobody" not in text
+
+    run(main())
+
+
+@pytest.mark.asvs("16.3.1")
+def test_changes_of_password(logged: ServerProcess) -> None:
+    async def main() -> None:
+        client = await logged_in(logged.url)
+        old, new = PASSWORD, "another horse battery staple"
+        wrong = await client.request("POST", "/api/auth/password", json={"current_password": new, "new_password": old})
+        assert one(logged, wrong, "password.wrong")["session_id"] == client.session_id
+        assert one(logged, wrong, "request.refused")["problem"] == "password-wrong"
+        other = client.sibling()
+        await other.log_in(client.email)
+        done = await client.request("POST", "/api/auth/password", json={"current_password": old, "new_password": new})
+        assert one(logged, done, "password.changed")["session_id"] == client.session_id
+        assert "login.succeeded" not in [row["event"] for row in of_request(logged, done)]
+        ended = one(logged, done, "session.revoked")
+        assert (ended["session_id"], ended["reason"]) == (other.session_id, "password_changed")
+        await client.http.aclose()
+
+    run(main())
+
+
+@pytest.mark.asvs("16.3.2", "16.3.3")
+def test_refusals_say_what_was_refused_and_to_whom(logged: ServerProcess) -> None:
+    async def main() -> None:
+        client = await logged_in(logged.url)
+        used = client.refresh_token
+        session_id = client.session_id
+        assert (await client.refresh()).status_code == 200
+        reused = await client.refresh(used)
+        row = one(logged, reused, "token.reused")
+        assert (row["level"], row["session_id"]) == ("warning", session_id)
+        assert one(logged, reused, "transition.refused")["guard"] == "rotation_current"
+        dead = await client.request("GET", "/api/session")
+        row = one(logged, dead, "request.refused")
+        assert (row["problem"], row["status"], row["route"]) == ("session-ended", 401, "/api/session")
+        assert row["session_id"] == session_id
+        foreign = await client.http.post("/api/session", headers={"origin": "https://evil.example"})
+        assert one(logged, foreign, "request.refused")["problem"] == "origin-refused"
+        malformed = await client.http.post(
+            "/api/auth/login", content=b"{", headers={"content-type": "application/json"}
+        )
+        assert one(logged, malformed, "request.refused")["problem"] == "bad-request"
+        anothers = await logged_in(logged.url)
+        theirs = await anothers.request("DELETE", f"/api/sessions/{session_id}")
+        assert one(logged, theirs, "request.refused")["route"] == "/api/sessions/{session_id}"
+        for each in (client, anothers):
+            await each.http.aclose()
+
+    run(main())
+
+
+@pytest.mark.asvs("16.3.2")
+def test_refused_and_closed_sockets(logged: ServerProcess) -> None:
+    async def main() -> None:
+        client = await logged_in(logged.url)
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with client.connect(origin="https://evil.example"):
+                raise AssertionError
+        request_id = refused.value.response.headers["x-request-id"]
+        rows = [row for row in log_rows(logged) if row.get("request_id") == request_id]
+        assert [row["problem"] for row in rows if row["event"] == "request.refused"] == ["origin-refused"]
+        unknown = await client.connect(additional_headers={})
+        assert (await closed(unknown))[0] == 4401
+        assert unknown.response is not None
+        request_id = unknown.response.headers["x-request-id"]
+        (row,) = [r for r in log_rows(logged) if r.get("request_id") == request_id and r["event"] == "socket.refused"]
+        assert (row["code"], row["because"]) == (4401, "not_authenticated")
+        good = await client.connect()
+        connection_id = (await hello(good))["connection_id"]
+        await good.close(1000)
+        ended = await eventually(lambda: [r for r in log_rows(logged) if r["event"] == "socket.closed"])
+        assert (ended[-1]["connection_id"], ended[-1]["code"], ended[-1]["by"]) == (connection_id, 1000, "client")
+        assert good.response is not None
+        assert ended[-1]["request_id"] == good.response.headers["x-request-id"]
+        assert ended[-1]["session_id"] == client.session_id
+        await client.http.aclose()
+
+    run(main())
+
+
+@pytest.mark.asvs("16.2.1")
+def test_every_answer_has_an_id_of_its_own_and_lines_with_it(logged: ServerProcess) -> None:
+    with httpx.Client(base_url=logged.url) as http:
+        answers = [
+            http.post("/api/session"),
+            http.post("/api/session", headers={"x-request-id": "mine"}),
+            http.get("/api/session"),
+            http.get("/nothing"),
+            http.options("/api/session"),
+            http.put("/api/session"),
+            http.get("/api/connect"),
+            http.get("/health/live"),
+            http.get("/schema/openapi.json"),
+        ]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert len(set(ids)) == len(ids)
+    for answer in answers:
+        row = one(logged, answer, "http.answered")
+        assert (row["status"], row["method"]) == (answer.status_code, answer.request.method)
+        assert row["duration_ms"] > 0
+    assert "mine" not in {row.get("request_id") for row in log_rows(logged)}
+
+
+def test_ids_are_taken_from_the_caller_only_where_the_setting_says_so(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", log_json=True, trust_ids=True) as server, httpx.Client() as http:
+
+        def answered(given: str) -> str:
+            return http.get(f"{server.url}/nothing", headers={"x-request-id": given}).headers["x-request-id"]
+
+        assert answered("edge-1.2_3") == "edge-1.2_3"
+        assert "edge-1.2_3" in {row.get("request_id") for row in log_rows(server)}
+        for bad in ("", "x" * 65, "a b", "a\tb", 'a"b', "a;b"):
+            assert ID.fullmatch(answered(bad)), bad
+        assert ID.fullmatch(http.get(f"{server.url}/nothing").headers["x-request-id"])
+
+
+def test_the_access_log_is_off_unless_asked_for(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", log_json=True) as server:
+        assert httpx.get(f"{server.url}/nothing").status_code == 404
+        events = {row["event"] for row in log_rows(server)}
+    assert "request.refused" in events
+    assert "http.answered" not in events

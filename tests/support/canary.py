@@ -1,0 +1,87 @@
+"""Secrets that must turn up nowhere, in whatever form, and where they are looked for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+_WINDOW = 16
+
+
+class Canaries:
+    """Secrets by what they are, and every form in which one could show."""
+
+    def __init__(self) -> None:
+        self._needles: dict[bytes, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._needles)
+
+    def add(self, what: str, secret: str) -> str:
+        """``secret``, whose every character is one; of a token give the part that makes it one."""
+        for form, needle in _forms(secret):
+            assert len(needle) >= _WINDOW, f"{what} as {form} is too short to be told from chance"
+            self._needles[needle] = f"{what}, {form}"
+        return secret
+
+    def password(self, what: str, secret: str) -> str:
+        """A password: besides, no digest of it may show that is quick to try."""
+        for name in ("md5", "sha1", "sha256"):
+            digest = hashlib.new(name, secret.encode(), usedforsecurity=False)
+            self._needles[digest.digest()] = self._needles[digest.hexdigest().encode()] = f"{what}, {name}"
+        return self.add(what, secret)
+
+    def found(self, where: str, text: bytes) -> list[str]:
+        """Which of them ``text`` holds."""
+        return [f"{what} in {where}" for needle, what in self._needles.items() if needle in text]
+
+    def found_in(self, *paths: Path) -> list[str]:
+        """Which of them lie in files or below folders, byte by byte; and in the files' names."""
+        found = []
+        for path in (each for top in paths for each in (sorted(top.rglob("*")) if top.is_dir() else [top])):
+            found += self.found(f"the name {path}", str(path).encode())
+            if path.is_file():
+                found += self.found(str(path), path.read_bytes())
+        return found
+
+
+def _forms(secret: str) -> Iterator[tuple[str, bytes]]:
+    raw = secret.encode()
+    yield "raw", raw
+    for start in range(0, len(secret) - _WINDOW + 1, _WINDOW):
+        yield "in part", secret[start : start + _WINDOW].encode()
+    yield "UTF-16", secret.encode("utf-16-le")
+    yield "percent-encoded", quote(secret, safe="").encode()
+    yield "percent-encoded in small letters", quote(secret, safe="").lower().encode()
+    yield "as a form", quote_plus(secret).encode()
+    yield "percent-encoded throughout", "".join(f"%{byte:02X}" for byte in raw).encode()
+    yield "JSON", json.dumps(secret)[1:-1].encode()
+    yield "JSON twice", json.dumps(json.dumps(secret)[1:-1])[1:-1].encode()
+    yield "escaped throughout", "".join(f"\\u{ord(character):04x}" for character in secret).encode()
+    yield "repr", repr(secret)[1:-1].encode()
+    yield "repr of the bytes", repr(raw)[2:-1].encode()
+    yield "hex", raw.hex().encode()
+    yield "HEX", raw.hex().upper().encode()
+    yield from _base64_forms(raw)
+    try:
+        decoded = base64.urlsafe_b64decode(secret + "=" * (-len(secret) % 4))
+    except (binascii.Error, ValueError):
+        return
+    if len(decoded) >= _WINDOW and base64.urlsafe_b64encode(decoded).rstrip(b"=") == raw.rstrip(b"="):
+        yield "decoded", decoded
+        yield "decoded, hex", decoded.hex().encode()
+        yield "decoded, base64", base64.b64encode(decoded).rstrip(b"=")
+
+
+def _base64_forms(raw: bytes) -> Iterator[tuple[str, bytes]]:
+    """Base64 of whatever text holds ``raw``: it may begin at three places of a group, and what is beside it spoils the ends."""
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for before in range(3):
+            text = encode(b"\0" * before + raw).rstrip(b"=")
+            # The first and the last group may hold bits of the neighbours.
+            yield f"base64, {before} before", text[4 if before else 0 : len(text) - len(text) % 4 - 4]

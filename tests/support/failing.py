@@ -1,0 +1,41 @@
+"""``interlock serve`` with faults that a bug might have: what fails holds a secret, and says it.
+
+A password that holds ``explode`` makes its hashing fail, a ticket that does makes its redemption fail, with the secret in the
+error's words, in the variables of the frames it passes, and in the arguments of a callback that fails on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from server.cli import main
+from server.guard.passwords import Passwords
+from server.guard.tickets import Tickets
+
+
+def _fail(secret: str) -> None:
+    raise ValueError(f"could not take {secret!r}")
+
+
+def _failing(what: Any, position: int) -> Any:
+    async def call(*arguments: Any) -> Any:
+        secret = arguments[position]
+        if "explode" not in secret:
+            return await what(*arguments)
+        asyncio.get_running_loop().call_soon(_fail, secret)
+        forgotten = asyncio.get_running_loop().create_future()
+        forgotten.set_exception(KeyError(secret))
+        try:
+            _fail(secret)
+        except ValueError as error:
+            raise RuntimeError(secret, arguments) from error
+
+    return call
+
+
+Passwords.verify = _failing(Passwords.verify, 2)  # type: ignore[method-assign]  # a fault that is put in
+Tickets.redeem = _failing(Tickets.redeem, 1)  # type: ignore[method-assign]  # a fault that is put in
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""What a server's metrics and log lines say, as an operator's tools would read them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.server import ServerProcess
+
+
+class Scrape:
+    """One reading of the metrics. Samples by name and labels."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.samples: dict[tuple[str, frozenset[tuple[str, str]]], float] = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sample with exactly these labels; 0 if there is none."""
+        return self.samples.get((name, frozenset(labels.items())), 0)
+
+    def by(self, name: str, label: str) -> dict[str, float]:
+        """The values of ``name`` that are not 0, by one of its labels."""
+        return {dict(labels)[label]: value for (n, labels), value in self.samples.items() if n == name and value}
+
+
+def log_rows(server: ServerProcess) -> list[dict[str, Any]]:
+    """The log of a server with the setting ``log_json``."""
+    return [json.loads(line) for line in server.log_path.read_text().splitlines()]
+
+
+def metrics_url(server: ServerProcess) -> str:
+    """Where a server with the settings ``log_json`` and ``metrics_port=0`` serves its metrics."""
+    return str([row["url"] for row in log_rows(server) if row["event"] == "metrics.listening"][-1])
+
+
+def scrape(server: ServerProcess) -> Scrape:
+    """The metrics as they are now."""
+    answer = httpx.get(metrics_url(server))
+    assert answer.status_code == 200
+    return Scrape(answer.text)
