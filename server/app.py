@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -217,7 +218,9 @@ async def _add_headers(message: Message, scope: Scope) -> None:
     """Give every HTTP response the headers that keep a browser from guessing, framing, storing or telling."""
     if message["type"] == "http.response.start":
         if any(name == b"retry-after" for name, _ in message.get("headers", ())):
-            await asyncio.sleep(scope["litestar_app"].state.services.settings.refusal_delay_s)
+            delay_s = scope["litestar_app"].state.services.settings.refusal_delay_s
+            # Spread, or those who were refused together would all come back together.
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
         headers = [*message.get("headers", ()), *_HEADERS]
         if not any(name == b"cache-control" for name, _ in headers):
             headers.append((b"cache-control", b"no-store"))
