@@ -177,7 +177,7 @@ def test_one_that_is_no_proxy_of_ours_is_not_believed(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_refusal_that_asks_to_come_back_later_comes_late_and_holds_nobody_else_up(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", limit_begin="1/1h", refusal_delay_s=10) as server:
+    with running_server(tmp_path / "data", limit_begin="1/1h", refusal_delay_s=10, drain_s=0.1) as server:
         async with Client(server.url) as client:
             (await client.begin()).raise_for_status()
             refused = asyncio.create_task(client.http.post("/api/session"))
