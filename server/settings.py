@@ -182,7 +182,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float,
         Meta(ge=0, le=10),
         _doc(
-            "An answer with Retry-After waits this long itself, so that a flood of refusals does not keep the server busy."
+            "An answer with Retry-After waits about this long itself, so that a flood of them keeps the server less busy."
         ),
     ] = 1.0
     limit_password: Annotated[RateText, _doc("Of one session: wrong current passwords at a change.")] = "10/15m"  # noqa: S105  # a rate

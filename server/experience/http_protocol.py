@@ -48,6 +48,7 @@ class HttpProtocol(HttpToolsProtocol):
     _write_timer: asyncio.TimerHandle | None = None
     _in_head = True
     _in_body = False
+    _upgraded = False
     _head_bytes = 0
     _parts_bytes = 0
     _refusal: RequestRefused | None = None
@@ -80,7 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing() or self.parser is None:
+        if self._upgraded or self.transport.is_closing():
             return
         if self._in_head and self._head_bytes > HEAD_BYTES:
             self._refusal = RequestRefused(431, _TOO_LARGE)
@@ -123,6 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """From here on the WebSocket protocol has the connection, and its own limits; the address keeps counting."""
+        self._upgraded = True
         self._stop_waiting()
         super().handle_websocket_upgrade()
         successor: Any = self.transport.get_protocol()

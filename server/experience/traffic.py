@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any, Final
 
 from litestar.datastructures import Cookie
@@ -37,7 +38,9 @@ async def slow_refusals(message: Message, scope: Scope) -> None:
     if message["type"] == "http.response.start" and any(
         name == b"retry-after" for name, _ in message.get("headers", ())
     ):
-        await asyncio.sleep(scope["litestar_app"].state.services.settings.refusal_delay_s)
+        delay_s = scope["litestar_app"].state.services.settings.refusal_delay_s
+        # Spread, or those who were refused together would all come back together.
+        await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
 
 
 def client_of(services: Services, scope: Any) -> Client:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -175,7 +176,8 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
         told(answer, name)
         seen.add(name)
 
-    with running_server(data, access_token_s=2, origins="https://app.example") as server:
+    limits = {"limit_password": "1/2s", "body_timeout_s": 2}
+    with running_server(data, access_token_s=2, origins="https://app.example", **limits) as server:
         async with Client(server.url) as home:
             email, taken = new_email(), new_email()
             for each in (email, taken):
@@ -200,6 +202,11 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             wrong = {"current_password": "not the current one", "new_password": PASSWORD}
             expect(await tab.request("POST", "/api/auth/password", json=wrong), "password-wrong")
             assert (await tab.session())["state"] == "authenticated"
+            answer = await tab.request("POST", "/api/auth/password", json=wrong)
+            expect(answer, "rate-limited")
+            await asyncio.sleep(int(answer.headers["retry-after"]))
+            await tab.refresh()
+            expect(await tab.request("POST", "/api/auth/password", json=wrong), "password-wrong")
 
             expect(await tab.log_in(taken), "transition-refused")
             assert (await tab.session())["state"] == "authenticated"
@@ -231,6 +238,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             expect(await tab.request("POST", "/api/session", content=b"{}"), "unsupported-media-type")
             large = json.dumps({"email": email, "password": "x" * 70_000})
             expect(await tab.request("POST", "/api/auth/login", content=large, headers=json_type), "too-large")
+            expect(await tab.http.get("/api/session", headers={"X-Long": "x" * 17_000}), "head-too-large")
             evil = {"Origin": "https://evil.example"}
             expect(await tab.http.post("/api/session", headers=evil), "origin-refused")
             assert (await tab.http.post("/api/session", headers={"Origin": "https://app.example"})).is_success
@@ -257,6 +265,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
                 expect(answer, "overloaded")
                 assert int(answer.headers["retry-after"]) >= 1
             assert (await home.begin()).status_code == 201
+            expect(await half_a_request(server.url), "request-timeout")
     # What a failing disk and a fault of the program answer is shown where those are made to happen; what an identity
     # provider does to a login in test_n12_upstream.py.
     assert seen == {kind.name for kind in problem_kinds()} - {
@@ -284,9 +293,23 @@ async def with_an_administrator(tab: Client, data: Path, expect: Callable[[httpx
         (secret,) = (data / "keys").glob("admin-*.secret")
         secret.chmod(0o644)
         secret.touch()
-        expect(await admin.http.get("/accounts"), "misconfigured")
+        expect(await admin.http.get("/accounts"), "secrets-unavailable")
         secret.chmod(0o600)
         assert (await admin.http.get("/accounts")).status_code == 200
+
+
+async def half_a_request(url: str) -> httpx.Response:
+    """What somebody is answered who sends half a body and waits."""
+    parts = urlsplit(url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(
+        b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
+    )
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    status, *lines = head.decode().split("\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+    return httpx.Response(int(status.split()[1]), headers=headers, content=body)
 
 
 def unknown_session(data: Path) -> str:

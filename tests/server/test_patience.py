@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -14,7 +15,8 @@ import httpx
 import pytest
 
 from server.experience.http_protocol import HEAD_BYTES
-from tests.support.client import new_email
+from tests.support.asynchronous import asynchronous
+from tests.support.client import hello, logged_in, new_email
 from tests.support.server import ServerProcess, running_server
 from tests.support.small_buffers import small_buffers
 
@@ -244,6 +246,18 @@ def sockets(server: ServerProcess) -> list[str]:
         with suppress(OSError):
             found.append(str(entry.readlink()))
     return [each for each in found if each.startswith("socket:")]
+
+
+@asynchronous
+async def test_a_websocket_is_none_of_this(server: ServerProcess) -> None:
+    """It outlives every limit of a head, a body and an idle connection: it has its own."""
+    async with await logged_in(server.url) as client, client.connect() as socket:
+        await hello(socket)
+        with wire(server) as raw:
+            answered(raw)
+            assert await asyncio.to_thread(rest, raw) == b"", "the idle one is cut meanwhile"
+        await socket.send('{"type": "ping"}')
+        assert json.loads(await socket.recv()) == {"type": "pong"}
 
 
 def test_a_pipeline_is_answered_in_order(server: ServerProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -172,6 +173,18 @@ def test_one_that_is_no_proxy_of_ours_is_not_believed(tmp_path: Path) -> None:
         with httpx.Client(base_url=server.url) as http:
             answers = [http.post("/api/session", headers=place()) for _ in range(3)]
         assert [limited(answer) for answer in answers] == [False, False, True]
+
+
+@asynchronous
+async def test_a_refusal_that_asks_to_come_back_later_comes_late_and_holds_nobody_else_up(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", limit_begin="1/1h", refusal_delay_s=10, drain_s=0.1) as server:
+        async with Client(server.url) as client:
+            (await client.begin()).raise_for_status()
+            refused = asyncio.create_task(client.http.post("/api/session"))
+            for _ in range(20):
+                await client.session()
+            assert not refused.done()
+            refused.cancel()
 
 
 def test_a_browser_is_known_by_a_cookie_that_scripts_cannot_read(server: ServerProcess) -> None:
