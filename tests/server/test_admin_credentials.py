@@ -1,0 +1,123 @@
+"""Administrators' secrets over a real server: what they open, what they do not, and who is told of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.admin import Admin, admin_token, remove_admin
+from tests.support.client import Client, closed, logged_in
+from tests.support.log import verify
+from tests.support.running import scenario
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("admin") / "data") as process:
+        yield process
+        verify(process.data)
+
+
+@pytest.fixture(scope="module")
+def secret(server: ServerProcess) -> str:
+    return admin_token(server.data)
+
+
+def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["type"] == f"urn:interlock:problem:{name}"
+    return body
+
+
+@pytest.mark.asvs("8.2.1", "8.2.2")
+@scenario()
+async def test_no_session_opens_what_is_for_administrators(server: ServerProcess, secret: str) -> None:
+    async with await logged_in(server.url) as client:
+        session_tokens = (client.access_token, client.refresh_token)
+        for presented in (
+            *session_tokens,
+            secret[:-1],
+            secret + "x",
+            secret.upper(),
+            "ilk_admin_bob_x",
+            "ilk_client_x_y",
+            "x",
+        ):
+            for path in ("sessions", "transitions", "transitions/stream", "audit", "accounts"):
+                answer = await client.http.get(f"/api/admin/{path}", headers={"Authorization": f"Bearer {presented}"})
+                problem(answer, 401, "admin-credential-invalid")
+        basic = {"Authorization": "Basic YWRhOmFkYQ=="}
+        problem(await client.http.get("/api/admin/sessions", headers=basic), 401, "admin-credential-invalid")
+        answer = await client.http.get("/api/admin/sessions")
+        problem(answer, 401, "admin-credential-missing")
+        assert answer.headers["www-authenticate"] == 'Bearer realm="interlock"'
+
+
+@pytest.mark.asvs("8.2.1")
+@scenario()
+async def test_an_administrators_secret_opens_nothing_else(server: ServerProcess, secret: str) -> None:
+    async with Client(server.url) as client:
+        client.tokens = {"access_token": secret}
+        for method, path in (
+            ("GET", "/api/session"),
+            ("GET", "/api/sessions"),
+            ("DELETE", "/api/sessions"),
+            ("POST", "/api/session/ticket"),
+            ("POST", "/api/auth/logout"),
+        ):
+            problem(await client.request(method, path), 401, "credential-invalid")
+        socket = await client.connect()
+        assert (await closed(socket))[0] == 4401
+        problem(await client.http.post("/api/auth/refresh", json={"refresh_token": secret}), 401, "credential-invalid")
+
+
+@scenario()
+async def test_secrets_are_made_and_removed_while_the_server_runs(server: ServerProcess) -> None:
+    async with Admin(server.url, admin_token(server.data, "carl")) as admin:
+        await admin.get("/accounts")
+        remove_admin(server.data, "carl")
+        problem(await admin.http.get("/accounts"), 401, "admin-credential-invalid")
+        async with Admin(server.url, admin_token(server.data, "carl")) as again:
+            await again.get("/accounts")
+            problem(await admin.http.get("/accounts"), 401, "admin-credential-invalid")
+        remove_admin(server.data, "carl")
+
+
+@pytest.mark.asvs("16.3.1", "16.3.2", "16.2.5")
+@scenario()
+async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) -> None:
+    """A refusal at once, the others of the next seconds as a number: guessing can't fill the disk."""
+    with running_server(tmp_path / "data", log_json=True) as server:
+        secret = admin_token(server.data)
+        async with Admin(server.url, secret) as admin, Admin(server.url, f"{secret[:-9]}forgotten") as stranger:
+            await admin.get("/accounts", email="somebody@example.org")
+            for _ in range(50):
+                problem(await stranger.http.get("/accounts"), 401, "admin-credential-invalid")
+        told = server.log_path.read_text()
+    assert told.count("admin.refused") == 1
+    assert '"last_from": "127.0.0.1"' in told
+    assert '"actor": "admin:ada", "method": "GET", "path": "/api/admin/accounts"' in told
+    for hidden in (secret, "forgotten", secret.rpartition("_")[2], "somebody"):
+        assert hidden not in told
+
+
+@scenario()
+async def test_a_secret_that_others_may_read_opens_nothing(tmp_path: Path) -> None:
+    """And no other does either, until that is mended: whose secret is whose can't be relied on."""
+    with running_server(tmp_path / "data") as server:
+        async with Admin(server.url, admin_token(server.data)) as admin:
+            await admin.get("/accounts")
+            file = server.data / "keys" / "admin-ada.secret"
+            file.chmod(0o644)
+            file.touch()
+            body = problem(await admin.http.get("/accounts"), 503, "misconfigured")
+            assert str(tmp_path) not in str(body)
+            assert "may be read by others" in server.log_path.read_text()
+            file.chmod(0o600)
+            await admin.get("/accounts")
