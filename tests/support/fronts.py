@@ -107,8 +107,10 @@ def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
             f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         configuration = folder / "nginx.conf"
+        # Whoever runs the tests owns the folder; nginx would have its workers be somebody else.
+        user = "user root;\n" if os.geteuid() == 0 else ""
         configuration.write_text(
-            f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\nevents {{ }}\n"
+            f"{user}daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\nevents {{ }}\n"
             f"http {{\naccess_log off;\n{temporary}\n{block}\n{theirs}\n}}\n"
         )
         command = [_program("nginx"), "-p", str(folder), "-e", str(folder / "nginx.log"), "-c", str(configuration)]
