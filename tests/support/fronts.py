@@ -100,7 +100,7 @@ def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
         theirs = "\n".join(
             f"server {{ listen 127.0.0.1:{port} ssl; server_name {host};"
             f" ssl_certificate {certificate}; ssl_certificate_key {key};"
-            " location / { proxy_pass http://application; } }"
+            " location / { proxy_set_header Host $http_host; proxy_pass http://application; } }"
             for host in foreign
         )
         temporary = "\n".join(
