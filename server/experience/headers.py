@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from litestar.enums import HttpMethod
-from litestar.routes import HTTPRoute
 from litestar.types import Message, Scope
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -56,10 +55,9 @@ def _complete(start: Any, scope: Any, allowed: frozenset[bytes]) -> None:
     if start["status"] == _NO_CONTENT and scope["method"] == HttpMethod.OPTIONS:
         # Litestar answers with the methods of whichever handler of the path it met first.
         route = next(r for r in scope["litestar_app"].routes if r.path_format == scope["path_template"])
-        if isinstance(route, HTTPRoute):
-            methods = ", ".join(sorted(route.methods)).encode()
-            headers = [(name, value) for name, value in headers if name != b"allow"]
-            headers.append((b"allow", methods))
+        methods = ", ".join(sorted(route.methods)).encode()
+        headers = [(name, value) for name, value in headers if name != b"allow"]
+        headers.append((b"allow", methods))
     if allowed:
         headers.append(_VARY)
         headers += _cross_origin(scope, allowed, methods)

@@ -53,8 +53,13 @@ class Victim(msgspec.Struct):
     login: dict[str, Any]
 
     def reached(self) -> list[str]:
-        """What has reached the application, but for the login page, which anybody may see."""
-        return [seen["path"] for seen in self.front.seen() if seen["path"] != "/public/login"]
+        """What has reached the application; the login page anybody may see, and the others' own pages are not counted."""
+        others = [f"{host}:{self.front.port}" for host in OTHERS]
+        return [
+            seen["path"]
+            for seen in self.front.seen()
+            if seen["path"] != "/public/login" and dict(seen["headers"])["host"] not in others
+        ]
 
     async def still_fine(self) -> None:
         """The session lives, holds no connection, and the page's cookie is still the current one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,19 +12,15 @@ import msgspec
 import pytest
 
 from machine.commands import Authenticate
-from machine.errors import AccountExists, Overloaded, SurfaceFailed
+from machine.errors import Overloaded, SurfaceFailed
 from machine.session import Session
 from server.app import app_over
 from server.experience.forward_auth_api import ForwardAuth
-from server.guard.known_accounts import Identity, KnownAccounts
 from server.opening import open_services
 from server.services import Services
 from server.settings import Settings
-from server.surface.accounts import Account, AccountStore
-from server.surface.files import open_surface
-from tests.server.test_surface import TestSqliteAccounts as SqliteAccountsContract
+from server.surface.accounts import Account
 from tests.support.asynchronous import asynchronous
-from tests.support.running import eventually
 
 PATH: Final = "/api/forward-auth"
 COOKIE: Final = "__Host-interlock"
@@ -365,75 +360,3 @@ async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest
         forward_auth = app.app._forward_auth
         assert isinstance(forward_auth, ForwardAuth)
         assert (len(forward_auth._by_session), len(forward_auth._by_cookie)) == (2, 2)
-
-
-class TestKnownAccounts(SqliteAccountsContract):
-    """It is an account store like the one behind it."""
-
-    @asynccontextmanager
-    async def open(self, folder: Path) -> AsyncIterator[AccountStore]:
-        async with super().open(folder) as store:
-            yield KnownAccounts(store)
-
-
-@asynchronous
-async def test_identities_are_bounded_and_exact(tmp_path: Path) -> None:
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
-        identities = KnownAccounts(surface.accounts, limit=2)
-        for name in ("a", "b", "c"):
-            assert await identities.load(name) == Identity(name)
-        assert [identities.known(name) is None for name in ("a", "b", "c")] == [True, False, False]
-        await identities.add(Account("c", None, None, 1, 1, ("staff",)))
-        assert identities.known("c") is None
-        assert await identities.load("c") == Identity("c", ("staff",))
-        with pytest.raises(AccountExists):
-            await identities.add(Account("c", None, None, 1, 1))
-        assert await identities.load("c") == Identity("c", ("staff",))
-
-
-class Slow(msgspec.Struct):
-    """A store whose answers wait for ``gate``."""
-
-    gate: asyncio.Event
-    account: Account | None = None
-
-    async def by_id(self, _account_id: str) -> Account | None:
-        account = self.account
-        await self.gate.wait()
-        return account
-
-    async def add(self, account: Account) -> None:
-        await self.gate.wait()
-        self.account = account
-
-
-@asynchronous
-async def test_what_was_read_before_a_change_is_not_kept_after_it() -> None:
-    store: Any = Slow(asyncio.Event())
-    identities = KnownAccounts(store)
-    reading = asyncio.create_task(identities.load("ada"))
-    await asyncio.sleep(0)
-    adding = asyncio.create_task(identities.add(ada("staff")))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    store.gate.set()
-    await adding
-    assert await reading in {Identity("ada"), Identity("ada", ("staff",))}
-    assert await identities.load("ada") == Identity("ada", ("staff",))
-
-
-@asynchronous
-async def test_a_change_whose_caller_has_gone_is_noticed_all_the_same() -> None:
-    store: Any = Slow(asyncio.Event())
-    identities = KnownAccounts(store)
-    adding = asyncio.create_task(identities.add(ada("staff")))
-    await asyncio.sleep(0)
-    adding.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await adding
-    store.gate.set()
-
-    async def noticed() -> bool:
-        return await identities.load("ada") == Identity("ada", ("staff",))
-
-    await eventually(noticed)

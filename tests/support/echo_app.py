@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
+
+# With an icon of its own, so that no browser asks for one whenever it likes.
+_PAGE: Final = b'<!doctype html><title>a page</title><link rel="icon" href="data:,">'
 
 _seen: list[dict[str, Any]] = []
 
@@ -35,7 +38,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         body = json.dumps(_seen).encode()
         _seen.clear()
     elif scope["path"].startswith("/public/page"):
-        kind, body = b"text/html; charset=utf-8", b"<!doctype html><title>a page</title>"
+        kind, body = b"text/html; charset=utf-8", _PAGE
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
     await send({"type": "http.response.body", "body": body})
 

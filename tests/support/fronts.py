@@ -100,15 +100,17 @@ def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
         theirs = "\n".join(
             f"server {{ listen 127.0.0.1:{port} ssl; server_name {host};"
             f" ssl_certificate {certificate}; ssl_certificate_key {key};"
-            " location / { proxy_pass http://application; } }"
+            " location / { proxy_set_header Host $http_host; proxy_pass http://application; } }"
             for host in foreign
         )
         temporary = "\n".join(
             f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         configuration = folder / "nginx.conf"
+        # Whoever runs the tests owns the folder; nginx would have its workers be somebody else.
+        user = "user root;\n" if os.geteuid() == 0 else ""
         configuration.write_text(
-            f"daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\nevents {{ }}\n"
+            f"{user}daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\nevents {{ }}\n"
             f"http {{\naccess_log off;\n{temporary}\n{block}\n{theirs}\n}}\n"
         )
         command = [_program("nginx"), "-p", str(folder), "-e", str(folder / "nginx.log"), "-c", str(configuration)]
