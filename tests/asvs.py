@@ -10,12 +10,11 @@ import msgspec
 
 
 class Requirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One requirement in our own words (``asks``), and one of the four answers; asvs.toml says what they mean."""
+    """One requirement in our own words (``asks``), and one of the three answers; asvs.toml says what they mean."""
 
     level: int
     asks: str
     met: str | None = None
-    planned: str | None = None
     not_met: str | None = None
     not_applicable: str | None = None
 
@@ -24,8 +23,6 @@ class Requirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whichever it is, in words."""
         if self.met is not None:
             return self.met
-        if self.planned is not None:
-            return f"*Not met yet.* {self.planned}"
         if self.not_met is not None:
             return f"**Not met**, because {self.not_met[0].lower()}{self.not_met[1:]}"
         return f"*Not applicable*, because {self.not_applicable}"

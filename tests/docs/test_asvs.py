@@ -61,14 +61,14 @@ def test_they_are_in_the_standards_order_with_what_concerns_order_last() -> None
 def test_each_has_one_answer_and_what_is_met_a_test(
     name: str, requirement: Requirement, shown: dict[str, set[str]]
 ) -> None:
-    answers = [requirement.met, requirement.planned, requirement.not_met, requirement.not_applicable]
+    answers = [requirement.met, requirement.not_met, requirement.not_applicable]
     assert len([answer for answer in answers if answer]) == 1
     assert requirement.asks.endswith(".")
     assert requirement.answer.endswith(".")
     if requirement.met:
         assert shown.get(name), "it is said to be met, and no test is marked with it"
     else:
-        assert not shown.get(name), "it is said not to be met (yet), and these tests say they show it"
+        assert not shown.get(name), "it is said not to be met, and these tests say they show it"
 
 
 def test_each_mark_names_a_requirement(shown: dict[str, set[str]]) -> None:

@@ -75,6 +75,7 @@ def test_list_says_how_each_key_stands_and_leaves_nothing_of_a_name_out(made: Pa
     assert run("keys", "list", INTERLOCK_DATA=str(made)).stdout.count(kid) == 1
 
 
+@pytest.mark.asvs("11.1.1")
 def test_rotate_says_when_the_new_key_signs(tmp_path: Path) -> None:
     first = load_keys(tmp_path / "keys").signing.kid
     note_lives(tmp_path / "keys", Lives(300_000, 43_200_000))

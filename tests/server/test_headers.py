@@ -136,7 +136,6 @@ def test_a_body_says_what_it_is_and_text_in_which_encoding(server: ServerProcess
             assert ("charset=utf-8" in kind) == kind.startswith("text/"), "YAML is UTF-8 unless it begins otherwise"
 
 
-@pytest.mark.asvs("13.4.6")
 def test_no_answer_says_what_software_gives_it(server: ServerProcess, bearer: dict[str, str]) -> None:
     for answer in answers(server, bearer):
         assert "server" not in answer.headers
