@@ -172,7 +172,7 @@ async def test_a_stop_in_the_middle_of_handshakes_forgets_none(data: Path) -> No
                         return (await closed(socket))[0]
                 except websockets.InvalidStatus as refused:
                     return refused.response.status_code
-                except (OSError, websockets.InvalidMessage):
+                except (OSError, websockets.InvalidMessage, websockets.ConnectionClosed):
                     return 0  # it came too late to be heard at all
 
             handshakes = [asyncio.create_task(told(tab)) for tab in tabs]
