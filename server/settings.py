@@ -160,10 +160,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(pattern="^(x-forwarded-for|forwarded)$"),
         _doc("The header in which they say it: x-forwarded-for or forwarded. The other one is not read."),
     ] = "x-forwarded-for"
+    count_local: Annotated[
+        bool,
+        _doc("Count clients on this machine itself (loopback) like others; failed logins are always counted."),
+    ] = False
     limit_address: Annotated[
         RateText,
         _doc(
-            "Of one address: refreshes, tickets, WebSocket handshakes and password changes, each; such as 90/1m, or off."
+            "Of one address: refreshes, exchanges, tickets, handshakes and password changes, each; such as 90/1m, or off."
         ),
     ] = "1200/1m"
     limit_account: Annotated[

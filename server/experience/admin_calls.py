@@ -12,6 +12,7 @@ from litestar import Request
 from machine.errors import AdminCredentialInvalid, AdminCredentialMissing, CredentialInvalid, SettingsError
 from server.experience.calls import services_of
 from server.experience.credentials import bearer
+from server.experience.traffic import address_of
 from server.guard.admins import Administrator
 from server.runtime.administration import Caller
 from server.services import Services
@@ -43,7 +44,7 @@ def administrator(request: Request[Any, Any, Any]) -> tuple[Services, Administra
         raise AdminCredentialInvalid(str(error)) from None
     if presented is None:
         raise AdminCredentialMissing("send Authorization: Bearer <administrator's secret>")
-    found = services.admins.prove(presented, _address(request))
+    found = services.admins.prove(presented, address_of(services, request.scope))
     services.sessions.check_alive()
     _log.info("admin.call", actor=found.actor, method=request.method, route=request.scope["path_template"])
     return services, found
@@ -52,14 +53,10 @@ def administrator(request: Request[Any, Any, Any]) -> tuple[Services, Administra
 def acting(request: Request[Any, Any, Any]) -> tuple[Services, Caller]:
     """As :func:`administrator`, for a call that changes something: whom and where from its record will name."""
     services, found = administrator(request)
-    return services, Caller(found.actor, _address(request))
+    return services, Caller(found.actor, address_of(services, request.scope))
 
 
 def next_page(path: str, query: Mapping[str, Any]) -> dict[str, str]:
     """The header that says where the list goes on (RFC 8288); what is None was not asked for."""
     asked = urlencode({name: value for name, value in query.items() if value is not None})
     return {"link": f'<{path}?{asked}>; rel="next"'}
-
-
-def _address(request: Request[Any, Any, Any]) -> str | None:
-    return request.client.host if request.client else None

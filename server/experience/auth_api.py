@@ -41,7 +41,7 @@ from server.experience.credentials import (
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.sessions_api import end_others
-from server.experience.traffic import admit, client_of, device_cookie
+from server.experience.traffic import admit, admit_account, client_of, device_cookie
 from server.services import Services
 
 _log = structlog.get_logger("interlock.security")
@@ -124,7 +124,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     current = (await prove_access_token(services, token)).session if token is not None else None
     with services.logins.trial(data.email, client_of(services, request.scope)) as trial:
         account = await services.accounts.prove(data.email, data.password, known=trial.known)
-    services.limits.of_account("login", account.account_id)
+    admit_account(services, request.scope, "login", account.account_id)
     if current is None:
         current = await cookie_session(services, request, account.account_id)
     outcome = await services.sessions.authenticate(current, account.account_id, "password")
@@ -161,7 +161,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     if token is None:
         raise CredentialMissing("send refresh_token, or the cookie")
     session, rotation = await prove_refresh_token(services, token)
-    services.limits.of_account("refresh", session.subject or session.session_id)
+    admit_account(services, request.scope, "refresh", session.subject or session.session_id)
     outcome = await services.sessions.refresh(
         session.session_id, session.epoch, rotation, session.subject or "anonymous"
     )

@@ -10,13 +10,21 @@ from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
-from machine.errors import CredentialMissing, IdentityRefused, Overloaded, TransitionRefused, UpstreamUnavailable
+from machine.errors import (
+    CredentialMissing,
+    IdentityRefused,
+    Overloaded,
+    RateLimited,
+    TransitionRefused,
+    UpstreamUnavailable,
+)
 from server.experience.answers import TokenAnswer, token_answer
 from server.experience.auth_api import cookie_session
 from server.experience.calls import CREDENTIALS, services_for_page
 from server.experience.credentials import bearer, prove_access_token
 from server.experience.problems import responses
 from server.experience.receipts import RECEIPT_HEADERS
+from server.experience.traffic import admit
 from server.guard.upstream import refused
 
 METHOD: Final = "oidc"
@@ -50,7 +58,16 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     summary="Log in with an identity provider's token",
     response_headers=RECEIPT_HEADERS,
     responses=responses(
-        400, 403, 413, 415, *CREDENTIALS, IdentityRefused, TransitionRefused, UpstreamUnavailable, Overloaded
+        400,
+        403,
+        413,
+        415,
+        *CREDENTIALS,
+        IdentityRefused,
+        TransitionRefused,
+        RateLimited,
+        UpstreamUnavailable,
+        Overloaded,
     ),
     security=[{}, {"bearer": []}],
 )
@@ -62,6 +79,7 @@ async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | No
     password, whatever the address.
     """
     services = services_for_page(request)
+    admit(services, request.scope, "exchange")
     if data is None:
         raise CredentialMissing("send id_token")
     token = bearer(request.scope)

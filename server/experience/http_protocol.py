@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from server.experience.headers import NO_STORE, SECURITY
 from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
 from server.experience.protocol import ABORT
-from server.guard.addresses import UNKNOWN, Addresses, limit_key
+from server.guard.addresses import UNKNOWN, Addresses, is_local, limit_key
 from server.settings import Settings
 
 HEAD_BYTES: Final = 16 * 1024
@@ -59,7 +59,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn narrows it to Transport
         shared = self.patience
         address = shared.addresses.client(self.client[0] if self.client else None, ())
-        if address != UNKNOWN and not shared.addresses.trusts(address):
+        local = is_local(address) and not shared.settings.count_local
+        if address != UNKNOWN and not local and not shared.addresses.trusts(address):
             self._place = limit_key(address)
             shared.by_address[self._place] += 1
         if len(self.connections) > shared.settings.tcp_total or (

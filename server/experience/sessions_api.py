@@ -25,7 +25,7 @@ from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_fo
 from server.experience.credentials import bearer, caller, prove_access_token
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
-from server.experience.traffic import admit
+from server.experience.traffic import admit, admit_account
 from server.services import Services
 
 _MAX_PAGE: Final = 1000
@@ -98,7 +98,7 @@ async def buy_ticket(
     session = await caller(services, request.scope)
     if session.subject is None or token is None:
         raise NotAuthenticated("log in first: an anonymous session never connects")
-    services.limits.of_account("ticket", session.subject)
+    admit_account(services, request.scope, "ticket", session.subject)
     proof = await prove_access_token(services, token)
     ticket = await services.tickets.issue(session, proof.authorised_until_ms)
     return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)

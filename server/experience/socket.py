@@ -44,7 +44,7 @@ from server.experience.credentials import (
 from server.experience.problems import RequestRefused, send_problem
 from server.experience.protocol import ABORT
 from server.experience.room import make_room, record_connect
-from server.experience.traffic import admit
+from server.experience.traffic import admit, admit_account
 from server.ids import new_id
 from server.runtime.sessions import commands, ensure_alive
 from server.services import Services
@@ -95,7 +95,7 @@ async def _connect(scope: Scope, receive: Receive, send: Send) -> None:
         if len(services.connections) >= services.settings.connections_total:
             raise Overloaded
         subject = proof.session.subject or ""
-        services.limits.of_account("handshake", subject or proof.session.session_id)
+        admit_account(services, scope, "handshake", subject or proof.session.session_id)
         await make_room(services, subject)
         with services.connections.arriving(subject):
             receipt = await record_connect(services, proof.session, connection_id)

@@ -10,6 +10,7 @@ from litestar.datastructures import Cookie
 from litestar.types import Message, Scope
 
 from server.experience.credentials import cookie_named
+from server.guard.addresses import is_local
 from server.guard.limits import Kind
 from server.guard.logins import DEVICE_LIFE_S, Client
 from server.services import Services
@@ -30,7 +31,24 @@ def admit(services: Services, scope: Any, kind: Kind) -> None:
     Raises:
         RateLimited: there were too many.
     """
-    services.limits.of_address(kind, address_of(services, scope))
+    address = address_of(services, scope)
+    if _counts(services, address):
+        services.limits.of_address(kind, address)
+
+
+def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> None:
+    """Count a request of ``kind`` for the account ``subject`` (or, for an anonymous session, that session's id).
+
+    Raises:
+        RateLimited: there were too many.
+    """
+    if _counts(services, address_of(services, scope)):
+        services.limits.of_account(kind, subject)
+
+
+def _counts(services: Services, address: str) -> bool:
+    """Who sits on this machine has other ways to keep it busy; and a proxy nobody named must not be one client to us."""
+    return services.settings.count_local or not is_local(address)
 
 
 async def slow_refusals(message: Message, scope: Scope) -> None:

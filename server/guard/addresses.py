@@ -62,6 +62,11 @@ class Addresses:
         return any(parsed in network for network in self._trusted)
 
 
+def is_local(address: str) -> bool:
+    """Whether ``address`` is this machine's own (RFC 6890: loopback)."""
+    return address != UNKNOWN and ip_address(address).is_loopback
+
+
 def limit_key(address: str) -> str:
     """What ``address`` is limited by: an IPv6 client by its /64, of which it can use any address it likes (RFC 6177)."""
     if ":" not in address:

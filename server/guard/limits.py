@@ -14,7 +14,7 @@ from server.clock import Clock
 from server.guard.addresses import limit_key
 from server.settings import Settings
 
-Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "handshake", "password"]
+Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "handshake", "password", "exchange"]
 """What is asked for; each kind is counted by itself."""
 
 _log = structlog.get_logger("interlock.traffic")
@@ -85,6 +85,7 @@ class Limits:
             "ticket": by_address("ticket"),
             "handshake": by_address("handshake"),
             "password": by_address("password"),
+            "exchange": by_address("exchange"),
         }
         self._by_account: dict[Kind, Gate] = {
             "login": by_account("login"),

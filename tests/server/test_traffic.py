@@ -211,3 +211,14 @@ def test_proxies_that_are_none_stop_the_start(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="trusted_proxies: localhost"):
         server.start()
     server.kill()
+
+
+def test_clients_on_this_machine_are_counted_only_if_asked_for(tmp_path: Path) -> None:
+    for count_local, status in ((False, 201), (True, 429)):
+        settings = {"limit_begin": "2/1h", "tcp_per_address": 2, "count_local": count_local}
+        with (
+            running_server(tmp_path / str(count_local), **settings) as server,
+            httpx.Client(base_url=server.url) as http,
+        ):
+            answers = [http.post("/api/session").status_code for _ in range(3)]
+            assert answers == [201, 201, status]
