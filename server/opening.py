@@ -279,9 +279,9 @@ def _open_keys(settings: Settings, clock: SystemClock) -> KeyRing:
         SettingsError: a key can't be used.
     """
     folder = Path(settings.data) / "keys"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
     try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lives = note_lives(folder, lives)
     except OSError as error:
         _log.warning("keys.lives_not_written", path=str(folder), error=str(error))

@@ -138,7 +138,7 @@ async def test_n3_only_an_authenticated_session_opens_a_websocket(data: Path) ->
                 ({}, ["interlock.v1", "ticket.made-up"], "the ticket is unknown, used up or expired"),
                 ({}, ["interlock.v1", "ticket."], "the ticket is unknown, used up or expired"),
                 (client.bearer, ["interlock.v1"], anonymous),
-                ({"Authorization": f"Bearer {client.refresh_token}"}, ["interlock.v1"], "not base64url"),
+                ({"Authorization": f"Bearer {client.refresh_token}"}, ["interlock.v1"], "not an access token"),
                 ({"Authorization": f"Bearer {client.session_id}"}, ["interlock.v1"], invalid),
                 (cookie, ["interlock.v1"], anonymous),
                 ({"Cookie": cookie["Cookie"]}, ["interlock.v1"], missing),
