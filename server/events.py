@@ -140,7 +140,7 @@ _ROWS: Final = (
         "error",
         "fault",
         "A request was answered with 5xx. With `traceback`: a fault of the server.",
-        ("problem", "status", "method", "route", "error", "traceback"),
+        ("problem", "status", "method", "route", "error", "because", "traceback"),
     ),
     Event("socket.failed", "error", "fault", "A fault of the server ended a WebSocket.", ("traceback",)),
     Event(

@@ -204,7 +204,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         ),
         keys=ring.keys,
         clients=Secrets(keys, "client"),
-        addresses=Addresses(settings.trusted_proxies, settings.forwarded_header),
+        addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.uncounted),
         limits=Limits(settings, clock, salt),
         logins=Logins(settings, clock, ring.keys.refresh_mac, salt, pseudonyms),
         trace=storage.trace,

@@ -160,10 +160,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(pattern="^(x-forwarded-for|forwarded)$"),
         _doc("The header in which they say it: x-forwarded-for or forwarded. The other one is not read."),
     ] = "x-forwarded-for"
-    count_local: Annotated[
-        bool,
-        _doc("Count clients on this machine itself (loopback) like others; failed logins are always counted."),
-    ] = False
+    uncounted: Annotated[
+        tuple[str, ...],
+        _doc("Networks whose clients may ask as much as they like; failed logins are always counted. Comma-separated."),
+    ] = ("127.0.0.0/8", "::1/128")
     limit_address: Annotated[
         RateText,
         _doc(

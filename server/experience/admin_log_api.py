@@ -163,6 +163,7 @@ class Follower:
         self._administrator = found
         self._position = position
         self._abort: Callable[[], None] = scope["extensions"][ABORT]["abort"]
+        scope["extensions"][ABORT]["watched"]()
         self._slow = False
         self._timer: asyncio.TimerHandle | None = None
         self._following = True

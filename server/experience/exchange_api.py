@@ -80,6 +80,8 @@ async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | No
     """
     services = services_for_page(request)
     admit(services, request.scope, "exchange")
+    # Before anybody else is asked: a token that is used up and opens nothing is lost.
+    services.sessions.check_alive()
     if data is None:
         raise CredentialMissing("send id_token")
     token = bearer(request.scope)

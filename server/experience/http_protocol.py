@@ -2,7 +2,7 @@
 
 uvicorn waits for ever for the rest of a head or a body, and for a new connection to say anything; it takes heads of any size,
 and stalls on a WebSocket handshake whose head passes 20 KB. None of it reaches ASGI, so it is put right here.
-The application can cut a peer that does not read: ``scope["extensions"]["interlock.abort"]`` drops the connection at once.
+``scope["extensions"]["interlock.abort"]`` lets the application cut a peer itself (``abort``), in its own time (``watched``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from server.experience.headers import NO_STORE, SECURITY
 from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
 from server.experience.protocol import ABORT
-from server.guard.addresses import UNKNOWN, Addresses, is_local, limit_key
+from server.guard.addresses import UNKNOWN, Addresses, limit_key
 from server.settings import Settings
 
 HEAD_BYTES: Final = 16 * 1024
@@ -53,14 +53,14 @@ class HttpProtocol(HttpToolsProtocol):
     _parts_bytes = 0
     _refusal: RequestRefused | None = None
     _running: RequestResponseCycle | None = None
+    _app_watches = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, if there is room for it; then it has to say something soon."""
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn narrows it to Transport
         shared = self.patience
         address = shared.addresses.client(self.client[0] if self.client else None, ())
-        local = is_local(address) and not shared.settings.count_local
-        if address != UNKNOWN and not local and not shared.addresses.trusts(address):
+        if address != UNKNOWN and shared.addresses.counts(address) and not shared.addresses.trusts(address):
             self._place = limit_key(address)
             shared.by_address[self._place] += 1
         if len(self.connections) > shared.settings.tcp_total or (
@@ -93,7 +93,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+        self._app_watches = False
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort, "watched": self._watched}}
         self._in_head, self._parts_bytes = True, 0
         self._wait(self.patience.settings.header_timeout_s)
 
@@ -152,7 +153,8 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The peer does not take the answer."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self.patience.settings.send_timeout_s, self.transport.abort)
+        if not self._app_watches:
+            self._write_timer = self.loop.call_later(self.patience.settings.send_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         """The peer takes it."""
@@ -173,6 +175,11 @@ class HttpProtocol(HttpToolsProtocol):
             by_address[place] -= 1
             if not by_address[place]:
                 del by_address[place]
+
+    def _watched(self) -> None:
+        """The application looks itself after a peer that does not take this answer."""
+        self._app_watches = True
+        self._stop_write_timer()
 
     def _may_answer(self) -> bool:
         """Whether the next thing the peer hears is the answer to what it is just sending."""

@@ -10,7 +10,6 @@ from litestar.datastructures import Cookie
 from litestar.types import Message, Scope
 
 from server.experience.credentials import cookie_named
-from server.guard.addresses import is_local
 from server.guard.limits import Kind
 from server.guard.logins import DEVICE_LIFE_S, Client
 from server.services import Services
@@ -32,7 +31,7 @@ def admit(services: Services, scope: Any, kind: Kind) -> None:
         RateLimited: there were too many.
     """
     address = address_of(services, scope)
-    if _counts(services, address):
+    if services.addresses.counts(address):
         services.limits.of_address(kind, address)
 
 
@@ -42,13 +41,8 @@ def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> N
     Raises:
         RateLimited: there were too many.
     """
-    if _counts(services, address_of(services, scope)):
+    if services.addresses.counts(address_of(services, scope)):
         services.limits.of_account(kind, subject)
-
-
-def _counts(services: Services, address: str) -> bool:
-    """Who sits on this machine has other ways to keep it busy; and a proxy nobody named must not be one client to us."""
-    return services.settings.count_local or not is_local(address)
 
 
 async def slow_refusals(message: Message, scope: Scope) -> None:

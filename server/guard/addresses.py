@@ -22,18 +22,16 @@ class Addresses:
     ``header`` is the one header those proxies write, in lower case: ``x-forwarded-for`` or ``forwarded`` (RFC 7239). Only one,
     because what a proxy does not write it passes on as the client sent it (ASVS 4.1.3).
 
+    ``uncounted``: the networks whose clients are not counted for how much they ask.
+
     Raises:
-        SettingsError: one of ``trusted`` is no network.
+        SettingsError: one of ``trusted`` or ``uncounted`` is no network.
     """
 
-    def __init__(self, trusted: Sequence[str], header: str) -> None:
+    def __init__(self, trusted: Sequence[str], header: str, uncounted: Sequence[str] = ()) -> None:
         self._header = header.encode()
-        self._trusted: list[IPv4Network | IPv6Network] = []
-        for text in trusted:
-            try:
-                self._trusted.append(ip_network(text, strict=False))
-            except ValueError:
-                raise SettingsError(f"trusted_proxies: {text} is no address and no network") from None
+        self._trusted = _networks("trusted_proxies", trusted)
+        self._uncounted = _networks("uncounted", uncounted)
 
     def client(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """The client's address: that of ``peer``, or, behind trusted proxies, the last one that is not a trusted proxy's.
@@ -56,15 +54,28 @@ class Addresses:
 
     def trusts(self, address: str) -> bool:
         """Whether ``address`` is a trusted proxy's."""
-        if not self._trusted or address == UNKNOWN:
-            return False
-        parsed = ip_address(address)
-        return any(parsed in network for network in self._trusted)
+        return _among(address, self._trusted)
+
+    def counts(self, address: str) -> bool:
+        """Whether what a client at ``address`` asks for is counted."""
+        return not _among(address, self._uncounted)
 
 
-def is_local(address: str) -> bool:
-    """Whether ``address`` is this machine's own (RFC 6890: loopback)."""
-    return address != UNKNOWN and ip_address(address).is_loopback
+def _networks(setting: str, texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
+    networks: list[IPv4Network | IPv6Network] = []
+    for text in texts:
+        try:
+            networks.append(ip_network(text, strict=False))
+        except ValueError:
+            raise SettingsError(f"{setting}: {text} is no address and no network") from None
+    return networks
+
+
+def _among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    if not networks or address == UNKNOWN:
+        return False
+    parsed = ip_address(address)
+    return any(parsed in network for network in networks)
 
 
 def limit_key(address: str) -> str:

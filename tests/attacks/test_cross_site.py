@@ -100,9 +100,10 @@ async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_n
         tab, front = victim.tab, victim.front
         assert "refresh_token" not in victim.login
         cookies = (await tab.command("Network.getCookies"))["cookies"]
-        assert [(c["name"], c["secure"], c["httpOnly"], c["sameSite"]) for c in cookies] == [
-            ("__Host-interlock", True, True, "Strict")
-        ]
+        assert {(c["name"], c["secure"], c["httpOnly"], c["sameSite"]) for c in cookies} == {
+            ("__Host-interlock", True, True, "Strict"),
+            ("__Host-interlock-device", True, True, "Strict"),
+        }
         seen = await tab.run("return [document.cookie, (await cookieStore.getAll()).length]")
         assert seen == ["", 0]
         stolen = await tab.run("""
@@ -146,7 +147,8 @@ async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_n
             "again": 4401,
             "app_again": None,
         }
-        assert (await tab.command("Network.getCookies"))["cookies"] == []
+        left = (await tab.command("Network.getCookies"))["cookies"]
+        assert [c["name"] for c in left] == ["__Host-interlock-device"], "it opens nothing"
         assert await tab.go(f"{front.origin}/mine") == f"{front.origin}/public/login"
 
 

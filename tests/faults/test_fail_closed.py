@@ -13,6 +13,7 @@ import httpx
 import pysqlite3
 import pytest
 
+from server.guard.secrets import Secrets
 from tests.faults.test_disk import fill_the_disk, make_room
 from tests.faults.test_start import said, start
 from tests.support.admin import Admin, admin_token
@@ -40,7 +41,7 @@ def problem(answer: httpx.Response, status: int, name: str) -> None:
     assert answer.json()["type"] == f"urn:interlock:problem:{name}"
 
 
-async def no_log_left(server: ServerProcess, client: Client, admin: Admin) -> None:
+async def no_log_left(server: ServerProcess, client: Client, admin: Admin, gateway: str) -> None:
     """Every call of the document, with credentials that were good a moment ago, and the WebSocket: all are refused."""
     document = (await client.http.get("/schema/openapi.json")).json()
     subject = client.tokens["subject"]
@@ -55,9 +56,11 @@ async def no_log_left(server: ServerProcess, client: Client, admin: Admin) -> No
         for method in item:
             name = f"{method.upper()} {path}"
             token = admin.secret if path.startswith("/api/admin/") else client.access_token
-            answer = await client.http.request(
-                method, address, headers={"Authorization": f"Bearer {token}"}, json=bodies.get(name)
-            )
+            headers = {"Authorization": f"Bearer {token}"}
+            if path.startswith("/oauth/"):
+                answer = await client.http.post(path, data={"token": client.access_token}, auth=("gateway", gateway))
+            else:
+                answer = await client.http.request(method, address, headers=headers, json=bodies.get(name))
             if name in HARMLESS:
                 assert answer.status_code == 200, name
             else:
@@ -111,16 +114,17 @@ async def test_once_the_log_is_gone_nothing_is_opened(
             admin.follow() as stream,
         ):
             await hello(socket)
+            gateway = Secrets(server.data / "keys", "client").create("gateway", 1)
             client.tokens["subject"] = (await client.session())["subject"]
             take_back = failure(server)
             while (await client.http.post("/api/session")).is_success:
                 pass
             assert await closed(socket) == (1011, "internal error")
             assert await stream.end() == "unavailable"
-            await no_log_left(server, client, admin)
+            await no_log_left(server, client, admin, gateway)
             take_back()
             # It stays so until somebody looks.
-            await no_log_left(server, client, admin)
+            await no_log_left(server, client, admin, gateway)
             server.stop()
             server.start()
             assert (await client.session())["state"] == "authenticated"
@@ -206,7 +210,7 @@ async def test_keys_that_break_under_a_running_server_change_nothing_until_it_st
             forged = client.access_token[:-4] + "AAAA"
             answer = await client.http.get("/api/session", headers={"Authorization": f"Bearer {forged}"})
             problem(answer, 401, "credential-invalid")
-        assert sorted(path.name for path in keys.iterdir()) == [signing.name]
+        assert sorted(path.name for path in keys.iterdir()) == ["lives.json", signing.name]
         server.stop()
         assert "does not hold a private key" in said(start(server.data))
         signing.write_bytes(good)

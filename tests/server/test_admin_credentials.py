@@ -102,7 +102,7 @@ async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) 
         told = server.log_path.read_text()
     assert told.count("admin.refused") == 1
     assert '"last_from": "127.0.0.1"' in told
-    assert '"actor": "admin:ada", "method": "GET", "path": "/api/admin/accounts"' in told
+    assert '"actor": "admin:ada", "method": "GET", "route": "/api/admin/accounts"' in told
     for hidden in (secret, "forgotten", secret.rpartition("_")[2], "somebody"):
         assert hidden not in told
 
@@ -116,7 +116,7 @@ async def test_a_secret_that_others_may_read_opens_nothing(tmp_path: Path) -> No
             file = server.data / "keys" / "admin-ada.secret"
             file.chmod(0o644)
             file.touch()
-            body = problem(await admin.http.get("/accounts"), 503, "misconfigured")
+            body = problem(await admin.http.get("/accounts"), 503, "secrets-unavailable")
             assert str(tmp_path) not in str(body)
             assert "may be read by others" in server.log_path.read_text()
             file.chmod(0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from server.guard.secrets import Secrets
 from tests.support.admin import admin_token
 from tests.support.client import PASSWORD, new_email
 from tests.support.server import ServerProcess, running_server
@@ -20,8 +22,12 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
     "POST /api/auth/refresh": {"refresh_token": "none"},
     "POST /api/auth/password": {"current_password": "wrong", "new_password": PASSWORD},
 }
-_REFUSED_AT_THE_DOOR: Final = {"credential-missing", "credential-invalid", "admin-credential-missing"} | {
-    "admin-credential-invalid"
+_REFUSED_AT_THE_DOOR: Final = {
+    "credential-missing",
+    "credential-invalid",
+    "admin-credential-missing",
+    "admin-credential-invalid",
+    "client-refused",
 }
 _STREAM: Final = "GET /api/admin/transitions/stream"
 
@@ -53,9 +59,9 @@ def log_in(url: str) -> str:
 def call(server: ServerProcess, name: str, headers: dict[str, str]) -> httpx.Response:
     method, path = name.split()
     with httpx.Client(timeout=60) as http:
-        request = http.build_request(
-            method, server.url + re.sub(r"\{.*?\}", "nobody", path), headers=headers, json=_BODIES.get(name)
-        )
+        form = {"token": "x"} if path.startswith("/oauth/") else None
+        address = server.url + re.sub(r"\{.*?\}", "nobody", path)
+        request = http.build_request(method, address, headers=headers, json=_BODIES.get(name), data=form)
         answer = http.send(request, stream=True)
         if name != _STREAM or answer.is_error:
             answer.read()
@@ -72,14 +78,17 @@ def test_each_call_takes_the_credential_that_is_documented_and_no_other(
     server: ServerProcess, operations: dict[str, list[str]]
 ) -> None:
     secret = admin_token(server.data)
+    client = Secrets(server.data / "keys", "client").create("gateway", 1)
+    gateway = base64.b64encode(f"gateway:{client}".encode()).decode()
     assert len(operations) > 25
     for name, wanted in operations.items():
-        if name in {"POST /api/auth/login", "POST /api/auth/refresh"}:
+        if name in {"POST /api/auth/login", "POST /api/auth/exchange", "POST /api/auth/refresh"}:
             continue  # what they prove is in the body
         opened = {
             "none": call(server, name, {}),
             "bearer": call(server, name, {"Authorization": f"Bearer {log_in(server.url)}"}),
             "admin": call(server, name, {"Authorization": f"Bearer {secret}"}),
+            "client": call(server, name, {"Authorization": f"Basic {gateway}"}),
             "foreign": call(server, name, {"Authorization": "Bearer ilk_admin_ada_x"}),
         }
         for kind, answer in opened.items():

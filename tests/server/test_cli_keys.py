@@ -166,7 +166,7 @@ def test_a_head_that_the_running_server_does_not_renew_keeps_its_key(
     data = tmp_path / "data"
     data.mkdir()
     for path in made.glob("keys/*"):
-        (data / "keys").mkdir(exist_ok=True)
+        (data / "keys").mkdir(exist_ok=True, mode=0o700)
         (data / "keys" / path.name).write_bytes(path.read_bytes())
         (data / "keys" / path.name).chmod(0o600)
     (data / "interlock.head").write_bytes((made / "interlock.head").read_bytes())

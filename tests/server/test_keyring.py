@@ -57,7 +57,7 @@ class Server:
 
 
 def note_lives_once(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, mode=0o700)
     note_lives(folder, LIVES)
 
 
@@ -252,7 +252,7 @@ def test_a_folder_that_is_gone_or_empty_logs_nobody_out(server: Server) -> None:
     with capture_logs() as logs:
         assert server.look() == []
     assert "can't be read: No such file or directory" in logs[0]["problem"]
-    server.folder.mkdir()
+    server.folder.mkdir(mode=0o700)
     with capture_logs() as logs:
         assert server.look() == server.look() == []
     assert sorted(log["problem"].partition(" holds ")[2] for log in logs) == [

@@ -19,10 +19,10 @@ def _fail(secret: str) -> None:
 
 
 def _failing(what: Any, position: int) -> Any:
-    async def call(*arguments: Any) -> Any:
+    async def call(*arguments: Any, **named: Any) -> Any:
         secret = arguments[position]
         if "explode" not in secret:
-            return await what(*arguments)
+            return await what(*arguments, **named)
         asyncio.get_running_loop().call_soon(_fail, secret)
         forgotten = asyncio.get_running_loop().create_future()
         forgotten.set_exception(KeyError(secret))

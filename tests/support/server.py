@@ -20,7 +20,7 @@ from spec.model.traces import Summary, check
 START_TIMEOUT_S = 30.0
 
 UNLIMITED = {
-    "count_local": True,
+    "uncounted": "",
     "limit_address": "off",
     "limit_account": "off",
     "limit_begin": "off",
