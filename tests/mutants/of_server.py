@@ -24,7 +24,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
             (
                 '            self._connection.execute("COMMIT")\n        except IntegrityError:\n',
                 (
-                    "            self._loop.call_soon_threadsafe(self._resolve, units, outcomes)\n"
+                    "            self._loop.call_soon_threadsafe(self._resolve, units, outcomes, (0, 0))\n"
                     '            self._connection.execute("COMMIT")\n        except IntegrityError:\n'
                 ),
             ),
@@ -232,6 +232,11 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
             (
                 "            ensure_alive(session, self._services.clock.now_ms())\n        except SessionEnded as ended:\n",
                 "            pass\n        except SessionEnded as ended:\n",
+            ),
+            # Nor that it has lost its connections.
+            (
+                "        if self._conversation.connection_id not in [held",
+                "        if False and self._conversation.connection_id not in [held",
             ),
         ),
     ),
