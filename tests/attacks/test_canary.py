@@ -43,6 +43,7 @@ class Run:
         self.server = server
         self.canaries = Canaries()
         self.whole: dict[str, str] = {}
+        self.made: dict[str, str] = {}
         self.said: list[bytes] = []
         self.statuses: set[int] = set()
         self._numbers = itertools.count(1)
@@ -161,6 +162,7 @@ async def everything(server: ServerProcess, made: dict[str, str]) -> Run:
 async def use(this: Run, made: dict[str, str]) -> None:
     """All of it, in order."""
     server = this.server
+    this.made = made
     for kind, secret in made.items():
         this.token(f"{kind} secret", secret)
     email = new_email()
@@ -224,6 +226,16 @@ async def good_use(this: Run, email: str, first: str, second: str) -> None:
     # The cookie's token was exchanged: after its grace it is reuse, which ends the session.
     await asyncio.sleep(1.1)
     this.took(await this.http.post("/api/auth/refresh", headers=held))
+    client = ("canary", this.made["client"])
+    for path, token in (
+        ("/oauth/introspect", changed["access_token"]),
+        ("/oauth/revoke", browser.json()["access_token"]),
+    ):
+        answer = this.took(await this.http.post(path, data={"token": token}, auth=client))
+        assert answer.status_code == 200
+    admin = {"authorization": f"Bearer {this.made['admin']}"}
+    for path in ("sessions", "accounts", "transitions", "audit"):
+        assert this.took(await this.http.get(f"/api/admin/{path}", headers=admin)).status_code == 200
     await post("/api/auth/logout", {}, changed["access_token"])
 
 

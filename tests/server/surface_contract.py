@@ -10,10 +10,9 @@ import msgspec
 import pytest
 
 from machine.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
-from machine.errors import AccountExists, Overloaded, RecordRefused, VersionConflict
+from machine.errors import Overloaded, RecordRefused, VersionConflict
 from machine.ledger import GENESIS, Record, chain
 from machine.session import replay
-from server.surface.accounts import Account, AccountStore
 from server.surface.log import Step, TransitionLog
 from server.surface.tickets import Ticket, TicketStore
 from tests.support.asynchronous import asynchronous
@@ -285,81 +284,6 @@ class TransitionLogContract:
                 row = chain(previous, position, record.transition)
                 assert (record.position, record.digest) == (position, row.digest)
                 previous = record.digest
-
-
-class AccountStoreContract:
-    """:class:`server.surface.accounts.AccountStore`, beside a log with the sessions ``living`` and ``ended``."""
-
-    ADA = Account("acc_1", "ada@example.org", "hash-1", 1, 1)
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[AccountStore]:
-        raise NotImplementedError
-
-    @asynchronous
-    async def test_an_account_is_found_by_email_and_by_id(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            assert await store.by_email("ada@example.org") is None
-            await store.add(self.ADA)
-            assert await store.by_email("ada@example.org") == self.ADA
-            assert await store.by_id("acc_1") == self.ADA
-            assert await store.by_id("acc_2") is None
-
-    @asynchronous
-    async def test_accounts_that_somebody_else_proves_need_no_address_and_keep_their_groups(
-        self, tmp_path: Path
-    ) -> None:
-        async with self.open(tmp_path) as store:
-            accounts = [Account(f"acc_{n}", None, None, 1, 1, ("ops", "staff"), n or None) for n in range(2)]
-            for account in accounts:
-                await store.add(account)
-                assert await store.by_id(account.account_id) == account
-
-    @asynchronous
-    async def test_an_address_is_taken_once(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            rivals = [msgspec.structs.replace(self.ADA, account_id=f"acc_{n}") for n in range(5)]
-            outcomes = await asyncio.gather(*map(store.add, rivals), return_exceptions=True)
-            assert [isinstance(outcome, AccountExists) for outcome in outcomes].count(False) == 1
-            kept = await store.by_email("ada@example.org")
-            assert kept == rivals[outcomes.index(None)]
-
-    @asynchronous
-    async def test_a_password_is_replaced_if_it_still_is_the_one_that_was_checked(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            await store.add(self.ADA)
-            for session_id in ("ended", "no-such-session"):
-                assert not await store.set_password("acc_1", 1, "new", 9, session_id)
-            assert await store.by_id("acc_1") == self.ADA
-            changed = await asyncio.gather(*(store.set_password("acc_1", 1, f"new-{n}", n, "living") for n in range(5)))
-            assert changed.count(True) == 1
-            winner = changed.index(True)
-            account = await store.by_id("acc_1")
-            assert account is not None
-            # Each password has a time of its own, even if the clock says that of the one before.
-            assert (account.password_hash, account.password_changed_at_ms) == (f"new-{winner}", max(2, winner))
-            assert not await store.set_password("nobody", 1, "new", 9, "living")
-
-    @asynchronous
-    async def test_a_hash_is_replaced_by_another_of_the_same_password_once(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            await store.add(self.ADA)
-            again = await asyncio.gather(*(store.rehash("acc_1", "hash-1", f"again-{n}") for n in range(5)))
-            assert again.count(True) == 1
-            kept = msgspec.structs.replace(self.ADA, password_hash=f"again-{again.index(True)}")
-            assert await store.by_id("acc_1") == kept
-            assert not await store.rehash("nobody", "hash-1", "again")
-            # Who checked the password before it was hashed anew has still checked this password.
-            assert await store.set_password("acc_1", 1, "new", 9, "living")
-            assert not await store.rehash("acc_1", kept.password_hash or "", "again")
-            account = await store.by_id("acc_1")
-            assert account is not None
-            assert account.password_hash == "new"
-
-    @asynchronous
-    async def test_an_account_without_a_password_gets_none(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            await store.add(Account("acc_2", None, None, 1, 1))
-            assert not await store.set_password("acc_2", 1, "new", 9, "living")
 
 
 class TicketStoreContract:

@@ -22,7 +22,8 @@ from server.surface.log import Step, TransitionLog
 from server.surface.sqlite import SqliteLog
 from server.surface.tickets import TicketStore
 from server.surface.writer import Writer, raise_again
-from tests.server.surface_contract import AccountStoreContract, TicketStoreContract, TransitionLogContract
+from tests.server.account_contract import AccountStoreContract
+from tests.server.surface_contract import TicketStoreContract, TransitionLogContract
 from tests.support.asynchronous import asynchronous
 from tests.support.memory_log import MemoryLog
 from tests.support.steps import Story
