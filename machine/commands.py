@@ -6,9 +6,10 @@ nothing secret. ``event`` ties each structure to its event in the declaration; a
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, TypeAlias, get_args
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias, get_args
 
 import msgspec
+from msgspec import Meta
 
 ExpiryReason: TypeAlias = Literal["idle", "absolute"]
 """Which deadline ended a session."""
@@ -37,20 +38,32 @@ class Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: Policy
 
 
-class Authenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``subject`` (an account id) has proved who they are by ``method``."""
+Age: TypeAlias = Annotated[int, Meta(ge=0)]
+"""How long before, in milliseconds."""
+
+
+class Authenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``subject`` (an account id) has proved who they are by ``method``.
+
+    ``proof_age_ms``: how long before, where somebody else took the proof; None when nobody knows. Left out: just now.
+    """
 
     event: ClassVar[str] = "authenticate"
     subject: str
     method: str
+    proof_age_ms: Age | None = 0
 
 
-class Reauthenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``subject`` has proved again who they are; the epoch rises, so older tokens stop working."""
+class Reauthenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``subject`` has proved again who they are; the epoch rises, so older tokens stop working.
+
+    ``proof_age_ms``: see :class:`Authenticate`.
+    """
 
     event: ClassVar[str] = "reauthenticate"
     subject: str
     method: str
+    proof_age_ms: Age | None = 0
 
 
 class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ InterlockError
 ├── LedgerFault             a record or the chain is not what was written
 ├── ReceiptMalformed        this text is no receipt
 ├── HeadRefused             the signed head of the chain is not good, or the log does not go with it
+├── ClockBehind             the machine's clock is further behind the log than it may be
 ├── SurfaceError
 │   ├── VersionConflict     somebody else appended first
 │   ├── RecordRefused       the database refused this row; its neighbours were written
@@ -23,6 +24,7 @@ InterlockError
 │   ├── AccountExists
 │   ├── PasswordWrong       not the account's current one
 │   ├── PasswordRefused     breaks the password rules
+│   ├── GroupsRefused       no header could carry the names of its groups
 │   └── IdentityRefused     the provider vouches for them, and they have no account to use here
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
 ├── LoginTooOld             the call needs a login that is more recent
@@ -33,7 +35,8 @@ InterlockError
 ├── MessageRefused          a WebSocket message that is not part of the protocol
 ├── ClientRefused           a program did not show that it is a registered client
 └── SettingsError           the configuration can't be used
-    └── KeyNeeded           this key may not be retired: it signs, or its tokens may be alive
+    ├── KeyNeeded           this key may not be retired: it signs, or its tokens may be alive
+    └── KeysUnavailable     the key files of a running server can't be used now
 """
 
 from __future__ import annotations
@@ -81,6 +84,10 @@ class ReceiptMalformed(InterlockError):
 
 class HeadRefused(InterlockError):
     """The signed head of the chain can't be relied on, or the log is not the one it was signed for."""
+
+
+class ClockBehind(InterlockError):
+    """The newest record is from a time that is not to come for long, by the machine's clock. The message says what to do."""
 
 
 class SurfaceError(InterlockError):
@@ -160,6 +167,10 @@ class PasswordRefused(AccountError):
     """The new password breaks a rule; the message says which."""
 
 
+class GroupsRefused(AccountError):
+    """A header between commas can't carry these groups as they are; the message says why."""
+
+
 class IdentityRefused(AccountError):
     """Somebody else has proved who they are, but there is no account for them, or it is disabled."""
 
@@ -214,6 +225,13 @@ class ClientRefused(InterlockError):
 
 class SettingsError(InterlockError):
     """The configuration can't be used; the message names the setting."""
+
+
+class KeysUnavailable(SettingsError):
+    """The key files can't be used now, so no token can be made or checked."""
+
+    def __init__(self) -> None:
+        super().__init__("the key files can't be used")
 
 
 class KeyNeeded(SettingsError):

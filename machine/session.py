@@ -44,7 +44,8 @@ class Session(msgspec.Struct, frozen=True):
 
     ``state`` is None at version 0, before ``create``. ``epoch`` rises with every (re)authentication; ``rotation`` with
     every refresh. ``rotated_at_ms`` is when the current rotation began by a refresh, or None when a (re)authentication
-    began it: then the token before belongs to an older epoch and gets no grace.
+    began it: then the token before belongs to an older epoch and gets no grace. ``proof_age_ms`` is how long before the last
+    (re)authentication its subject had proved who they are, or None when nobody knows.
     """
 
     session_id: str
@@ -59,13 +60,16 @@ class Session(msgspec.Struct, frozen=True):
     updated_at_ms: int = 0
     idle_deadline_ms: int = 0
     absolute_deadline_ms: int = 0
+    proof_age_ms: int | None = 0
     policy: Policy = Policy(0, 0, 0, 0)
     reason: str | None = None
 
     @property
-    def proved_at_ms(self) -> int:
-        """When somebody last proved who they are; of an anonymous session, when it began."""
-        return self.absolute_deadline_ms - self.policy.absolute_timeout_ms
+    def proved_at_ms(self) -> int | None:
+        """When whoever logged in last had proved who they are, None if nobody knows; of an anonymous session, when it began."""
+        if self.proof_age_ms is None:
+            return None
+        return self.absolute_deadline_ms - self.policy.absolute_timeout_ms - self.proof_age_ms
 
     @property
     def deadline_ms(self) -> int:
@@ -199,6 +203,7 @@ def _authenticated(session: Session, step: Transition, data: Authenticate) -> Se
         rotated_at_ms=None,
         idle_deadline_ms=step.at_ms + session.policy.idle_timeout_ms,
         absolute_deadline_ms=step.at_ms + session.policy.absolute_timeout_ms,
+        proof_age_ms=data.proof_age_ms,
     )
 
 

@@ -126,7 +126,14 @@ def _policy(data: Create, _before: Session) -> str:
 
 
 def _who(data: Authenticate | Reauthenticate, before: Session) -> str:
-    return f"{data.subject} by {data.method}: epoch {before.epoch + 1}"
+    return f"{data.subject} by {data.method}{_proof(data.proof_age_ms)}: epoch {before.epoch + 1}"
+
+
+def _proof(age_ms: int | None) -> str:
+    if age_ms is None:
+        return ", proved nobody knows when"
+    whole_s_ms = age_ms // 1000 * 1000
+    return f", proved {_duration(whole_s_ms)} before" if whole_s_ms else ""
 
 
 def _opened(data: Connect, before: Session) -> str:

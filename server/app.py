@@ -78,6 +78,9 @@ def _build(settings: Settings, lifespan: list[Callable[[Litestar], AbstractAsync
         request_max_body_size=_BODY_LIMIT,
         openapi_config=openapi_config(),
         logging_config=None,
+        # Said, because Litestar would take both from the environment, and its debugger stops the server at any refusal.
+        debug=False,
+        pdb_on_exception=False,
     )
     complete(app.openapi_schema)
     return app

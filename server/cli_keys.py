@@ -16,6 +16,7 @@ from machine.wire import rfc3339
 from server.cli_errors import data_option, errors_as_messages
 
 if TYPE_CHECKING:
+    from server.clock import Clock
     from server.guard.keys import Key
 
 _HEAD_WAIT_S: Final = 10.0
@@ -32,7 +33,8 @@ _STATUS: Final = {
 def keys() -> None:
     """The keys that sign access tokens and the log's head, and the MAC keys of refresh tokens.
 
-    A server that runs on the folder notices within a second what changes here.
+    A server that runs on the folder notices within a second what changes here. What time it is, the log has a say in, as for
+    the server: never earlier than the newest record.
     """
 
 
@@ -40,12 +42,11 @@ def keys() -> None:
 @data_option
 def list_keys(data: Path) -> None:
     """Show every key: what it is for, how it stands, and when it may be retired."""
-    from server.clock import SystemClock
     from server.guard.rotation import rows
 
     with errors_as_messages():
         table = Table(Column("key", no_wrap=True), "of", "status", "signs from", "may be retired from")
-        for row in rows(data / "keys", SystemClock().now_ms()):
+        for row in rows(data / "keys", _clock(data).now_ms()):
             until = "" if row.retire_from_ms is None else rfc3339(row.retire_from_ms)
             begin = rfc3339(row.signs_from_ms) if row.signs_from_ms else ""
             table.add_row(row.name, row.kind, _STATUS[row.status], begin, until)
@@ -65,14 +66,14 @@ def rotate(data: Path, *, refresh: bool, now: bool) -> None:
     It is published at once and signs ten minutes later, when whoever caches the public keys (five minutes) has fetched
     it. The older one goes on verifying until it is retired.
     """
-    from server.clock import SystemClock
     from server.guard.rotation import rotate as make
 
     with errors_as_messages():
-        key = make(data / "keys", SystemClock().now_ms(), refresh=refresh, at_once=now)
+        clock = _clock(data)
+        key = make(data / "keys", clock.now_ms(), refresh=refresh, at_once=now)
+        signs = "now" if key.signs_from_ms <= clock.now_ms() else f"from {rfc3339(key.signs_from_ms)}"
         Console(highlight=False).print(
-            f"[bold]{key.name}[/bold] signs {'now' if now else f'from {rfc3339(key.signs_from_ms)}'}. When the older one may be"
-            " retired, `interlock keys list` says.",
+            f"[bold]{key.name}[/bold] signs {signs}. When the older one may be retired, `interlock keys list` says.",
             soft_wrap=True,
         )
 
@@ -93,17 +94,32 @@ def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
     Refused while tokens that it signed may be alive. With --force they are worthless within a second, and a running server
     closes all sockets: clients refresh and come back.
     """
-    from server.clock import SystemClock
     from server.guard import rotation
     from server.settings import HEAD_NAME
 
     with errors_as_messages():
-        folder, now_ms = data / "keys", SystemClock().now_ms()
+        folder, now_ms = data / "keys", _clock(data).now_ms()
         key = rotation.find(folder, kid)
         rotation.check_retirement(folder, key, now_ms, force=force)
         _free_head(data, head or data / HEAD_NAME, key, now_ms, force=force)
         rotation.remove(folder, key)
         Console(highlight=False).print(f"[bold]{key.name}[/bold] is gone.")
+
+
+def _clock(data: Path) -> Clock:
+    """The server's clock. Who signs now, and what may be retired, must be the same here and there.
+
+    Raises:
+        SurfaceFailed: there is a log, and it can't be read.
+    """
+    from server.clock import SystemClock
+    from server.surface.archive import open_archive
+    from server.surface.files import LOG_NAME
+
+    if not (data / LOG_NAME).exists():
+        return SystemClock()
+    with open_archive(data) as archive:
+        return SystemClock(floor_ms=archive.latest_at_ms())
 
 
 def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) -> None:

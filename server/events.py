@@ -32,12 +32,12 @@ class Event(msgspec.Struct, frozen=True):
 
 
 FIELDS: Final[dict[str, str]] = {
-    "account": "Keyed hash of an email address as it was typed; the same for the same address, of no use to others.",
+    "account": "Keyed hash of an email address as it was typed; the same for the same one until the refresh key is rotated.",
     "actor": "Who caused it: an account's id, `anonymous`, `server`, or an administrator's name.",
     "address": "Address of the client, as far as the proxies in `trusted_proxies` tell.",
     "because": "Why, in words.",
     "by": "Who ended it (`server` or `client`), or what a limit counts by.",
-    "client": "Address of the peer of the TCP connection: the proxy's, if there is one.",
+    "client": "Address of the client, as far as the proxies in `trusted_proxies` tell; where no request was read, the peer's.",
     "code": "WebSocket close code.",
     "connection_id": "The WebSocket connection.",
     "duration_ms": "From the request's arrival to the beginning of its answer.",
@@ -113,7 +113,13 @@ _ROWS: Final = (
         "Nobody's secret was presented; told at most once in ten seconds.",
         ("refusals", "last_from"),
     ),
-    Event("socket.refused", "info", "refusal", "A WebSocket's credential did not open it.", ("code", "because")),
+    Event(
+        "socket.refused",
+        "info",
+        "refusal",
+        "A WebSocket's credential did not open it or keep it open, or a message broke the protocol.",
+        ("code", "because"),
+    ),
     Event(
         "transition.refused",
         "info",
@@ -149,7 +155,21 @@ _ROWS: Final = (
     Event(
         "surface.failed", "critical", "fault", "The log stopped; nothing is acknowledged until a restart.", ("failure",)
     ),
-    Event("keys.unusable", "error", "fault", "A key's file can't be used; what was known before counts.", ("problem",)),
+    Event(
+        "keys.unusable",
+        "error",
+        "fault",
+        "The key files can't be used: whatever needs a credential is answered 503 until they can.",
+        ("problem",),
+    ),
+    Event("keys.usable", "info", "fault", "The key files can be used again."),
+    Event(
+        "keys.ignored",
+        "error",
+        "fault",
+        "A new key's file can't be used: that key does not count, and the next start will be refused.",
+        ("problem",),
+    ),
     Event(
         "keys.lives_not_written",
         "warning",

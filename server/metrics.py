@@ -80,6 +80,11 @@ ROWS: Final = (
     Row(Gauge, "interlock_log_failed", "1 once the log has stopped at an I/O error: only a restart helps."),
     Row(
         Gauge,
+        "interlock_keys_unusable",
+        "1 while the key files can't be used: whatever needs a credential is answered 503 until they can.",
+    ),
+    Row(
+        Gauge,
         "interlock_password_queue_depth",
         "Password hashes that wait or are computed; at the limit logins get 503.",
     ),

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from machine.closing import Close
-from machine.errors import HeadRefused
+from machine.errors import ClockBehind, HeadRefused
 from machine.ledger import Record
 from machine.wire import rfc3339
 from server.clock import Clock, SystemClock
@@ -24,6 +24,7 @@ from server.guard.accounts import Accounts
 from server.guard.addresses import Addresses
 from server.guard.admins import Admins
 from server.guard.blocklist import Blocklist
+from server.guard.devices import Devices
 from server.guard.heads import check_head, sign_head
 from server.guard.keyring import KeyRing
 from server.guard.keys import Keys, load_public_keys
@@ -102,13 +103,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         SurfaceLocked, SurfaceFailed: the log can't be opened.
         SettingsError: the keys can't be used.
         HeadRefused: the log is not the one that its signed head speaks of.
+        ClockBehind: the log's newest record is further ahead of the machine's clock than it may be.
     """
     connections = Connections()
     # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
     has_head = _check_head(settings)
     async with _open_storage(settings, connections) as storage, AsyncExitStack() as stack:
         surface = storage.surface
-        clock = SystemClock(floor_ms=await _newest_time(surface))
+        clock = SystemClock(floor_ms=await _newest_time(surface, settings))
         ring = _open_keys(settings, clock)
         sessions = Sessions(
             surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
@@ -131,10 +133,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         core = _Core(clock, ring, sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
 
-        def use(keys: Keys, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
-            services.keys = keys
+        def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
             services.tokens.use(keys)
-            keeper.renew()
+            if keys is not None:
+                services.keys = keys
+                keeper.renew()
             if retired_early:
                 # Whoever had the key may hold sockets by tokens of their own making.
                 connections.close_all(Close("token_expired"))
@@ -172,7 +175,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
     clock, ring, sessions, connections = core.clock, core.ring, core.sessions, core.connections
     admin_secrets = Secrets(keys, "admin")
     admin_secrets.names()  # what can't be read is said now, not at the first use
-    pseudonyms = Pseudonyms(ring.keys.refresh_mac)
+    pseudonyms = Pseudonyms(lambda: ring.keys.refresh_mac)
     known_accounts = KnownAccounts(surface.accounts)
     id_tokens = IdTokens(settings, clock)
     stack.push_async_callback(id_tokens.close)
@@ -180,11 +183,15 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
     stack.callback(passwords.close)
     # Where a key's cells lie in the tables of limits: anew at each start, with the tables.
     salt = secrets.token_bytes(_SALT_BYTES)
+    tokens = Tokens(
+        ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
+    )
     measures.watch(
         {
             "interlock_connections": lambda: len(connections),
             "interlock_log_queue_depth": surface.waiting,
             "interlock_log_failed": lambda: sessions.failure is not None,
+            "interlock_keys_unusable": lambda: not tokens.usable,
             "interlock_password_queue_depth": lambda: passwords.waiting,
         }
     )
@@ -196,9 +203,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         accounts=Accounts(known_accounts, passwords, clock),
         known_accounts=known_accounts,
         tickets=Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000)),
-        tokens=Tokens(
-            ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
-        ),
+        tokens=tokens,
         upstream=Upstream(
             id_tokens, surface.identities, known_accounts, clock, register=settings.upstream_accounts == "any"
         ),
@@ -206,7 +211,8 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         clients=Secrets(keys, "client"),
         addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.uncounted),
         limits=Limits(settings, clock, salt),
-        logins=Logins(settings, clock, ring.keys.refresh_mac, salt, pseudonyms),
+        logins=Logins(settings, clock, salt, pseudonyms),
+        devices=Devices(known_accounts, clock, lambda: ring.keys),
         trace=storage.trace,
         admins=Admins(admin_secrets),
         administration=Administration(
@@ -248,9 +254,19 @@ def _keep_head(
     return keeper
 
 
-async def _newest_time(surface: Surface) -> int:
+async def _newest_time(surface: Surface, settings: Settings) -> int:
+    """The time of the newest record, before which no time is said again.
+
+    Raises:
+        ClockBehind: it is further ahead of the machine's clock than it may be, and tokens would be good for as much longer.
+    """
     latest_ms = await surface.log.latest_at_ms()
     now_ms = SystemClock().now_ms()
+    if latest_ms > now_ms + settings.clock_behind_s * 1000:
+        raise ClockBehind(
+            f"the newest record is of {rfc3339(latest_ms)}, and this machine's clock says {rfc3339(now_ms)}: set the clock"
+            " right; if it is right, restore an older log, or raise the setting clock_behind_s"
+        )
     if latest_ms > now_ms + _CLOCK_TOLERANCE_MS:
         _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(now_ms))
     return latest_ms

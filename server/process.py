@@ -67,13 +67,17 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     listener = _listen(settings.host, settings.port)
     for_metrics = None if settings.metrics_port is None else _listen(settings.metrics_host, settings.metrics_port)
     async with open_services(settings) as services, AsyncExitStack() as stack:
+        _begin(listener)
         if for_metrics is not None:
+            _begin(for_metrics)
             # Not for servers without metrics: importing the library takes a while.
             from server.experience.metrics_listener import serve_metrics
             from server.metrics import Metrics
 
             assert isinstance(services.metrics, Metrics)  # noqa: S101  # the port is set
-            await stack.enter_async_context(serve_metrics(services.metrics.registry, for_metrics))
+            await stack.enter_async_context(
+                serve_metrics(services.metrics.registry, for_metrics, settings, services.addresses)
+            )
             _log.info("metrics.listening", url=f"{_url(for_metrics)}/metrics")
         server = Server(uvicorn_config(app_over(services), settings, services.addresses), services, on_ready)
         # uvicorn raises the signal again when it is done; by then it has been heeded.
@@ -126,3 +130,16 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SettingsError(f"can't listen on {host} port {port}: {error.strerror}") from error
     listener.set_inheritable(True)
     return listener
+
+
+def _begin(listener: socket.socket) -> None:
+    """Let peers connect: not before everything is open. Of two that are bound to one port only the first can (SO_REUSEADDR).
+
+    Raises:
+        SettingsError: it can't; uvloop would go on without a word.
+    """
+    try:
+        listener.listen()
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise SettingsError(f"can't listen on {host} port {port}: {error.strerror}") from error

@@ -10,6 +10,7 @@ from server.clock import Clock
 from server.guard.accounts import Accounts
 from server.guard.addresses import Addresses
 from server.guard.admins import Admins
+from server.guard.devices import Devices
 from server.guard.keys import Keys
 from server.guard.known_accounts import KnownAccounts
 from server.guard.limits import Limits
@@ -51,6 +52,7 @@ class Services(msgspec.Struct):
     addresses: Addresses
     limits: Limits
     logins: Logins
+    devices: Devices
     trace: Untraced
     admins: Admins
     administration: Administration

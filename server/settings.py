@@ -6,6 +6,7 @@ A setting ``x`` is the flag ``--x`` (with ``-`` for ``_``), the variable ``INTER
 
 from __future__ import annotations
 
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -21,14 +22,27 @@ from machine.limits import RATE_PATTERN
 
 HEAD_NAME: Final = "interlock.head"
 
+
+def _wanted(words: str, pattern: str | None = None) -> Meta:
+    """What a value has to be, in words: said instead of the pattern when it is something else."""
+    return Meta(pattern=pattern, extra={"wanted": words})
+
+
 Origin = Annotated[
-    str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?$|^[a-z]+://\[[0-9a-f:]+\](:[0-9]{1,5})?$")
+    str,
+    _wanted(
+        "an origin as browsers write it, such as https://app.example.org: in lower case, with no path and no / at the end",
+        r"^[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?$|^[a-z]+://\[[0-9a-f:]+\](:[0-9]{1,5})?$",
+    ),
 ]
 """As a browser writes it (RFC 6454, 6.1): lower case, without a path. ``null`` and ``*`` are none: they would be anybody."""
 
 Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
-RateText = Annotated[str, Meta(pattern=RATE_PATTERN)]
+RateText = Annotated[
+    str, _wanted("a rate such as 90/1m (a number, and how many s, m, h or d it is for), or off", RATE_PATTERN)
+]
+Algorithm = Annotated[Literal["RS256", "PS256", "ES256", "EdDSA"], _wanted("RS256, PS256, ES256 or EdDSA")]
 
 
 def _doc(text: str) -> Meta:
@@ -82,7 +96,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = ()
     upstream_algorithms: Annotated[
-        tuple[Literal["RS256", "PS256", "ES256", "EdDSA"], ...],
+        tuple[Algorithm, ...],
         _doc("Signature algorithms taken of the provider: RS256, PS256, ES256, EdDSA; comma-separated."),
     ] = ("RS256",)
     upstream_jwks_uri: Annotated[
@@ -93,7 +107,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "groups"
     upstream_accounts: Annotated[
         str,
-        Meta(pattern="^(any|known)$"),
+        _wanted("any or known", "^(any|known)$"),
         _doc("any: the first exchange of somebody makes their account; known: only those who have one are let in."),
     ] = "any"
     upstream_token_age_s: Annotated[Count, _doc("How long after it was issued an ID token is taken, at most.")] = 300
@@ -123,7 +137,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     connections_per_account: Annotated[Count, _doc("Live WebSockets an account may hold, over all its sessions.")] = 64
     connections_policy: Annotated[
         str,
-        Meta(pattern="^(refuse|displace)$"),
+        _wanted("refuse or displace", "^(refuse|displace)$"),
         _doc(
             "What happens to one WebSocket more than a session or account may hold: refuse it (4429), or displace the "
             "oldest (4409)."
@@ -135,11 +149,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds, _doc("How long a WebSocket that does not read is waited for before it is cut.")
     ] = 5.0
     handshake_timeout_s: Annotated[Seconds, _doc("How long a WebSocket handshake may take to prove itself.")] = 10.0
-    tcp_total: Annotated[Count, _doc("TCP connections the server holds, WebSockets among them; one more is cut.")] = (
-        60_000
-    )
+    tcp_total: Annotated[Count, _doc("TCP connections a port holds, WebSockets among them; one more is cut.")] = 60_000
     tcp_per_address: Annotated[
-        Count, _doc("TCP connections of one address (IPv6: of one /64); trusted proxies are not counted.")
+        Count, _doc("TCP connections of one address (IPv6: of one /64) to a port; trusted proxies are not counted.")
     ] = 1_000
     header_timeout_s: Annotated[
         Seconds, _doc("How long the head of a request may take, and a new TCP connection may say nothing.")
@@ -157,7 +169,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = ()
     forwarded_header: Annotated[
         str,
-        Meta(pattern="^(x-forwarded-for|forwarded)$"),
+        _wanted("x-forwarded-for or forwarded", "^(x-forwarded-for|forwarded)$"),
         _doc("The header in which they say it: x-forwarded-for or forwarded. The other one is not read."),
     ] = "x-forwarded-for"
     uncounted: Annotated[
@@ -207,12 +219,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     cached_sessions: Annotated[Count, _doc("Sessions kept in memory; the others are one read away.")] = 200_000
     log_queue: Annotated[Count, _doc("Writes that may wait for the disk before callers get 503.")] = 20_000
+    clock_behind_s: Annotated[
+        Seconds,
+        _doc(
+            "How far the machine's clock may be behind the newest record at a start: further, and the start is refused."
+        ),
+    ] = 3600.0
     trace: Annotated[
         str, _doc("File to append a trace to, one JSON line for each thing done, for checking; empty writes none.")
     ] = ""
-    log_level: Annotated[str, Meta(pattern="^(debug|info|warning|error)$"), _doc("debug, info, warning or error.")] = (
-        "info"
-    )
+    log_level: Annotated[
+        str,
+        _wanted("debug, info, warning or error", "^(debug|info|warning|error)$"),
+        _doc("debug, info, warning or error."),
+    ] = "info"
     log_json: Annotated[bool, _doc("Log JSON lines instead of text for people.")] = False
     access_log: Annotated[bool, _doc("Log each answered request and each WebSocket's beginning and end, too.")] = False
     trust_ids: Annotated[
@@ -287,29 +307,69 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], conf
     """The settings that flags (those given, by setting name), environment and TOML file amount to.
 
     Raises:
-        SettingsError: the file can't be read, or a setting is unknown, of the wrong type or out of range.
+        SettingsError: the file can't be read, or a setting is unknown, of the wrong type or out of range, or can't go with
+            another; the message names it as whoever set it wrote it.
     """
-    values: dict[str, Any] = {}
     config = config or (Path(environment["INTERLOCK_CONFIG"]) if environment.get("INTERLOCK_CONFIG") else None)
-    if config is not None:
-        try:
-            values.update(tomllib.loads(config.read_text()))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"{config}: {error}") from None
+    values = _from_file(config) if config is not None else {}
+    written = {name: f"{config}: {name}" for name in values}
     for row in setting_rows():
         if row.variable in environment:
             values[row.name] = _from_text(row, environment[row.variable])
-    if _TESTS_ONLY in values:
-        raise SettingsError(f"{config}: {_TESTS_ONLY} is not a setting")
+            written[row.name] = row.variable
+    for name in sorted(values.keys() - {row.name for row in setting_rows()}):
+        raise SettingsError(f"{written[name]} is not a setting")
     values[_TESTS_ONLY] = environment.get(f"INTERLOCK_{_TESTS_ONLY.upper()}") == "1"
     for row in setting_rows():
         given = flags.get(row.name)
         if given is not None:
             values[row.name] = _from_text(row, given) if isinstance(given, str) else given
+            written[row.name] = row.flag
     try:
-        return msgspec.convert(values, Settings, strict=False)
+        settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(str(error)) from None
+        raise _refusal(str(error), written) from None
+    if _share_a_port(settings):
+        raise SettingsError(
+            f"{written['metrics_port']}: {settings.metrics_port} is the port of the API; metrics need one of their own"
+        )
+    return settings
+
+
+def _from_file(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{config}: {error}") from None
+
+
+def _refusal(said: str, written: Mapping[str, str]) -> SettingsError:
+    """What msgspec said of a value, for whoever wrote it: without its paths and patterns."""
+    wrong, _, path = said.partition(" - at ")
+    place = _PLACE.match(path)
+    assert place is not None  # noqa: S101  # a file is a table whose names are known by now
+    name, index = place[1], place[2]
+    if "regex" in wrong or "enum" in wrong:
+        wrong = f"expected {_words(get_type_hints(Settings, include_extras=True)[name])}"
+    where = f"{written[name]}, entry {int(index) + 1}" if index else written[name]
+    return SettingsError(f"{where}: {wrong[0].lower()}{wrong[1:]}")
+
+
+def _words(hint: Any) -> str:
+    """What :func:`_wanted` says in ``hint``."""
+    for meta in getattr(hint, "__metadata__", ()):
+        if meta.extra:
+            return str(meta.extra["wanted"])
+    return "".join(_words(inner) for inner in get_args(hint) if not isinstance(inner, str))
+
+
+def _share_a_port(settings: Settings) -> bool:
+    hosts = {settings.host, settings.metrics_host}
+    return (
+        bool(settings.metrics_port)
+        and settings.metrics_port == settings.port
+        and (len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS))
+    )
 
 
 def _from_text(row: SettingRow, text: str) -> Any:
@@ -327,6 +387,8 @@ def _description(hint: Any) -> str:
 
 
 _TESTS_ONLY: Final = "cheap_passwords_for_tests"
+_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # nothing is bound to them here
+_PLACE: Final = re.compile(r"`\$\.(\w+)(?:\[(\d+)\])?`$")
 _MS_PER_S: Final = 1000
 
 

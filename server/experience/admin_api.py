@@ -13,7 +13,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta
 
 from machine.commands import ExpiryReason, RevocationReason
-from machine.errors import AccountError, Overloaded, SessionNotFound
+from machine.errors import AccountError, GroupsRefused, Overloaded, SessionNotFound
 from machine.session import Session
 from machine.wire import TransitionView, transition_view
 from server.experience.admin_answers import (
@@ -29,6 +29,7 @@ from server.experience.calls import NoFields
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.guard.accounts import normalise_email
+from server.guard.groups import MAX_LENGTH, PATTERN, named
 from server.runtime.administration import Account, Place, Wanted
 from server.services import Services
 from spec.lifecycles import SESSION
@@ -39,18 +40,18 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z-]{1,64})$"
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at the most.")]
-GROUP: Final = r"^[!-+\--~]([ -+\--~]{0,62}[!-+\--~])?$"
-"""A name that fits into a header between commas."""
 
 
 class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The groups an account shall be in."""
 
     groups: Annotated[
-        list[Annotated[str, Meta(pattern=GROUP)]],
+        list[Annotated[str, Meta(pattern=PATTERN)]],
         Meta(
-            max_length=64,
-            description="Names of 1 to 64 printable ASCII characters, without commas, and without blanks at the ends.",
+            description=(
+                "Names of printable ASCII characters, without commas, quotation marks, and blanks at the ends; together, with a"
+                f" comma between any two, of at most {MAX_LENGTH} characters."
+            ),
             examples=[["staff", "on-call"]],
         ),
     ]
@@ -296,7 +297,10 @@ async def set_groups(
     services, caller = acting(request)
     if data is None:
         raise RequestRefused(400, "send groups")
-    groups = tuple(sorted(set(data.groups)))
+    try:
+        groups = named(data.groups)
+    except GroupsRefused as refused:
+        raise RequestRefused(400, str(refused)) from None
     return admin_account(_known(await services.administration.set_groups(account_id, groups, caller)))
 
 

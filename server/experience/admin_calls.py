@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import structlog
 from litestar import Request
 
-from machine.errors import AdminCredentialInvalid, AdminCredentialMissing, CredentialInvalid, SettingsError
+from machine.errors import AdminCredentialInvalid, AdminCredentialMissing, CredentialInvalid
 from server.experience.calls import services_of
 from server.experience.credentials import bearer
 from server.experience.traffic import address_of
@@ -19,7 +19,7 @@ from server.services import Services
 
 _log = structlog.get_logger("interlock.admin")
 
-ADMIN: Final = (AdminCredentialMissing, AdminCredentialInvalid, SettingsError)
+ADMIN: Final = (AdminCredentialMissing, AdminCredentialInvalid)
 """What any call of an administrator may be refused for."""
 
 ADMIN_SECURITY: Final[list[dict[str, list[str]]]] = [{"admin": []}]
@@ -34,7 +34,7 @@ def administrator(request: Request[Any, Any, Any]) -> tuple[Services, Administra
 
     Raises:
         AdminCredentialMissing, AdminCredentialInvalid: somebody else.
-        SettingsError: the secrets can't be read, so nobody can be told from them.
+        SettingsError: the keys can't be used, or the secrets, so nobody can be told from them.
         SurfaceFailed: the log has stopped; what is stored may not be what was acknowledged.
     """
     services = services_of(request)

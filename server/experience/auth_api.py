@@ -41,7 +41,7 @@ from server.experience.credentials import (
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.sessions_api import end_others
-from server.experience.traffic import admit, admit_account, client_of, device_cookie
+from server.experience.traffic import address_of, admit, admit_account, client_of, device_cookie
 from server.services import Services
 
 _log = structlog.get_logger("interlock.security")
@@ -122,8 +122,10 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
         raise CredentialMissing("send email and password")
     token = bearer(request.scope)
     current = (await prove_access_token(services, token)).session if token is not None else None
-    with services.logins.trial(data.email, client_of(services, request.scope)) as trial:
+    client = await client_of(services, request.scope, data.email)
+    with services.logins.trial(data.email, client) as trial:
         account = await services.accounts.prove(data.email, data.password, known=trial.known)
+    services.logins.remember(account, client.address)
     admit_account(services, request.scope, "login", account.account_id)
     if current is None:
         current = await cookie_session(services, request, account.account_id)
@@ -136,7 +138,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
         raise CredentialInvalid("email or password is wrong")
     answer = token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
     if from_browser(request.scope):
-        answer.cookies.append(device_cookie(services, data.email))
+        answer.cookies.append(device_cookie(services, account))
     return answer
 
 
@@ -233,11 +235,16 @@ async def change_password(
     session = outcome.session
     # Before, so that a crash in between leaves nobody in who should be out; after, for whoever came in meanwhile.
     before = await end_others(services, session, "password_changed")
-    await services.accounts.replace_password(change, session)
+    account = await services.accounts.replace_password(change, session)
+    services.logins.remember(account, address_of(services, request.scope))
     _log.info("password.changed", subject=session.subject, session_id=session.session_id)
     after = await end_others(services, session, "password_changed")
     receipt = max(filter(None, [outcome.receipt, *before, *after]))
-    return token_answer(services, request.scope, session, receipt, 200)
+    answer = token_answer(services, request.scope, session, receipt, 200)
+    if from_browser(request.scope):
+        # The one that it has is of the old password, and counts no more.
+        answer.cookies.append(device_cookie(services, account))
+    return answer
 
 
 async def cookie_session(services: Services, request: Request[Any, Any, Any], subject: str) -> Session | None:

@@ -21,9 +21,20 @@ class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An empty object: there is nothing a client may choose about a new session, least of all its id."""
 
 
-def services_of(request: Request[Any, Any, Any]) -> Services:
-    """The services that :mod:`server.app` wired."""
+def wired_services(request: Request[Any, Any, Any]) -> Services:
+    """The services that :mod:`server.app` wired, for a call that opens nothing to anybody."""
     return request.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
+
+
+def services_of(request: Request[Any, Any, Any]) -> Services:
+    """The services, for a call that checks or makes a credential.
+
+    Raises:
+        KeysUnavailable: the key files can't be used now, so nobody's credential can be relied on.
+    """
+    services = wired_services(request)
+    services.tokens.ensure_usable()
+    return services
 
 
 def services_for_page(request: Request[Any, Any, Any]) -> Services:
@@ -31,6 +42,7 @@ def services_for_page(request: Request[Any, Any, Any]) -> Services:
 
     Raises:
         RequestRefused: the page's origin is not allowed.
+        KeysUnavailable: see :func:`services_of`.
     """
     services = services_of(request)
     check_origin(request.scope, services.settings.origins)

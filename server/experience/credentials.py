@@ -12,6 +12,7 @@ from machine.errors import CredentialInvalid, CredentialMissing, TokenExpired
 from machine.session import Session
 from server.context import note_session
 from server.experience.problems import RequestRefused
+from server.guard.tokens import subject_of
 from server.runtime.sessions import ensure_alive
 from server.services import Services
 
@@ -20,6 +21,7 @@ COOKIE_NAME: Final = "__Host-interlock"
 
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 _BEARER: Final = b"bearer "
+_COOKIE: Final = COOKIE_NAME.encode() + b"="
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -53,18 +55,27 @@ def bearer(scope: Any) -> str | None:
 
 def cookie(scope: Any) -> str | None:
     """The refresh token in the request's cookie, or None."""
-    return cookie_named(scope, COOKIE_NAME)
+    return cookie_named(scope, _COOKIE)
 
 
-def cookie_named(scope: Any, wanted: str) -> str | None:
-    """The value of the cookie ``wanted``, or None."""
+def cookie_named(scope: Any, wanted: bytes) -> str | None:
+    """The value of the cookie whose name and ``=`` are ``wanted``; None if the request has none, or more than one.
+
+    A browser holds one cookie of a ``__Host-`` name. Where there are two, somebody else has a hand in it, and nobody can tell
+    which one is the browser's: to take either could be to take what was planted.
+    """
+    found: bytes | None = None
     for key, value in scope["headers"]:
-        if key == b"cookie":
-            for pair in value.decode("latin-1").split(";"):
-                name, _, content = pair.strip().partition("=")
-                if name == wanted:
-                    return content  # type: ignore[no-any-return]  # ASGI header values are bytes
-    return None
+        # A browser's HTTP/2 may come in as several Cookie headers.
+        if key == b"cookie" and wanted in value:
+            for pair in value.split(b";"):
+                # Not what strip() takes by itself: a name after any other character is another name, also to the browser.
+                stripped = pair.strip(b" \t")
+                if stripped.startswith(wanted):
+                    if found is not None:
+                        return None
+                    found = stripped[len(wanted) :]
+    return None if found is None else found.decode("latin-1")
 
 
 def from_browser(scope: Any) -> bool:
@@ -121,6 +132,8 @@ async def prove_access_token(services: Services, token: str) -> Proof:
     ensure_alive(session, services.clock.now_ms())
     if claims.epoch != session.epoch:
         raise TokenExpired("the access token was superseded by a later login")
+    if claims.sub != subject_of(session):
+        raise CredentialInvalid("the access token is of another subject than its session")
     return Proof(session, claims.exp * 1000)
 
 

@@ -86,10 +86,11 @@ async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | No
         raise CredentialMissing("send id_token")
     token = bearer(request.scope)
     current = (await prove_access_token(services, token)).session if token is not None else None
-    account_id = await services.upstream.admit(data.id_token, data.nonce)
+    admitted = await services.upstream.admit(data.id_token, data.nonce)
+    account_id = admitted.account_id
     if current is None:
         current = await cookie_session(services, request, account_id)
-    outcome = await services.sessions.authenticate(current, account_id, METHOD)
+    outcome = await services.sessions.authenticate(current, account_id, METHOD, proof_age_ms=admitted.proof_age_ms)
     if not await services.upstream.still_admitted(account_id):
         await services.sessions.end(outcome.session, "account_disabled", "server")
         raise refused()

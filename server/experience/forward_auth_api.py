@@ -13,14 +13,23 @@ import msgspec
 from litestar import Litestar
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
-from machine.errors import CredentialInvalid, CredentialMissing, NotAuthenticated, TokenExpired
+from machine.errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    GroupsRefused,
+    NotAuthenticated,
+    SurfaceFailed,
+    TokenExpired,
+)
 from machine.session import Session, Standing, rotation_standing, touch_due_at_ms
-from server.experience.credentials import COOKIE_NAME, bearer, prove_access_token, prove_refresh_token
+from server.experience.credentials import bearer, cookie, prove_access_token, prove_refresh_token
 from server.experience.headers import NO_STORE, SECURITY, RawHeaders
 from server.experience.openapi import FORWARD_AUTH
 from server.experience.problems import RequestRefused, send_problem
+from server.guard.groups import header_of
 from server.guard.keys import Keys
 from server.guard.known_accounts import Identity
+from server.guard.tokens import subject_of
 from server.runtime.sessions import ensure_alive
 from server.services import Services
 
@@ -32,8 +41,6 @@ _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 _OWN_SITES: Final = frozenset({b"same-origin", b"none"})
 _GOOD: Final = frozenset({Standing.CURRENT, Standing.REPEATED})
-_COOKIE: Final = COOKIE_NAME.encode() + b"="
-_SPLITTERS: Final = frozenset(',\r\n\0"')
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -81,10 +88,12 @@ class ForwardAuth:
 
         Raises:
             CredentialRefused, SessionNotFound: nobody can be told from it.
+            KeysUnavailable: the key files can't be used now; what is remembered counts for nothing.
             NotAuthenticated: the session is anonymous.
             RequestRefused: the credential is a cookie, and another site's page sent it.
         """
         services = self._services
+        services.tokens.ensure_usable()
         token = bearer(scope)
         if token is not None:
             session = await _prove_token(services, token)
@@ -92,7 +101,7 @@ class ForwardAuth:
             if known is not None and self._holds(known, session):
                 return known.headers
             return (await self._renew(session)).headers
-        held = _held(scope)
+        held = cookie(scope)
         if held is None:
             raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
         check_sender(dict(scope["headers"]), services.settings.origins)
@@ -167,20 +176,9 @@ async def _prove_token(services: Services, token: str) -> Session:
     # What has to be checked in any case, with nothing to wait for.
     claims = services.tokens.check_access_token(token)
     session = services.sessions.cached(claims.sid)
-    if session is not None and session.epoch == claims.epoch:
+    if session is not None and session.epoch == claims.epoch and claims.sub == subject_of(session):
         return session
     return (await prove_access_token(services, token)).session
-
-
-def _held(scope: Any) -> str | None:
-    """The refresh token in the cookie, or None. A browser's HTTP/2 may come in as several Cookie headers."""
-    for key, value in scope["headers"]:
-        if key == b"cookie" and _COOKIE in value:
-            for pair in value.split(b";"):
-                stripped = pair.strip()
-                if stripped.startswith(_COOKIE):
-                    return stripped[len(_COOKIE) :].decode("latin-1")  # type: ignore[no-any-return]  # ASGI headers are bytes
-    return None
 
 
 async def _prove_cookie(services: Services, token: str) -> Session:
@@ -234,8 +232,16 @@ def _own(origin: bytes, headers: dict[bytes, bytes]) -> bool:
 
 
 def _headers(session: Session, identity: Identity) -> RawHeaders:
-    """All of them, also the empty ones: what the client sent under these names is to be overwritten."""
-    groups = ",".join(name for name in identity.groups if _tellable(name))
+    """All of them, also the empty ones: what the client sent under these names is to be overwritten.
+
+    Raises:
+        SurfaceFailed: the account has groups that no server has written.
+    """
+    try:
+        groups = header_of(identity.groups)
+    except GroupsRefused as refused:
+        # To tell the others alone could open what is closed to whoever is in this one.
+        raise SurfaceFailed(f"account {identity.subject} can't be read: {refused}") from None
     return [
         (b"remote-user", identity.subject.encode()),
         (b"remote-groups", groups.encode()),
@@ -246,11 +252,6 @@ def _headers(session: Session, identity: Identity) -> RawHeaders:
         (b"content-length", b"0"),
         *FIXED,
     ]
-
-
-def _tellable(name: str) -> bool:
-    """Whether ``name`` stays one name in a comma-separated header; one that would become two is in no header."""
-    return name.isprintable() and _SPLITTERS.isdisjoint(name)
 
 
 async def _send(scope: Any, send: Any, status: int, headers: RawHeaders) -> None:

@@ -59,7 +59,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Take the connection, if there is room for it; then it has to say something soon."""
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn narrows it to Transport
         shared = self.patience
-        address = shared.addresses.client(self.client[0] if self.client else None, ())
+        address = self._peer()
         if address != UNKNOWN and shared.addresses.counts(address) and not shared.addresses.trusts(address):
             self._place = limit_key(address)
             shared.by_address[self._place] += 1
@@ -137,7 +137,7 @@ class HttpProtocol(HttpToolsProtocol):
         """What is no HTTP, too much or too slow is answered as a problem, and the connection ends."""
         problem, _ = problem_for(self._refusal or RequestRefused(400, "not a request of HTTP/1.1"))
         body = msgspec.json.encode(problem)
-        _log.info("traffic.unreadable", status=problem.status)
+        _log.info("traffic.unreadable", client=self._peer(), status=problem.status)
         if self._may_answer():
             headers = [
                 *SECURITY,
@@ -175,6 +175,10 @@ class HttpProtocol(HttpToolsProtocol):
             by_address[place] -= 1
             if not by_address[place]:
                 del by_address[place]
+
+    def _peer(self) -> str:
+        """Whose connection it is, for the log: what is no request names nobody behind a proxy."""
+        return self.patience.addresses.client(self.client[0] if self.client else None, ())
 
     def _watched(self) -> None:
         """The application looks itself after a peer that does not take this answer."""
@@ -215,7 +219,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._waiting = None
         if self.transport.is_closing():
             return
-        _log.info("traffic.slow", part="body" if self._in_body else "head")
+        _log.info("traffic.slow", client=self._peer(), part="body" if self._in_body else "head")
         if self._in_body or self._head_bytes:
             self._refusal = RequestRefused(408, "the rest of the request did not come in time")
             self.send_400_response("")

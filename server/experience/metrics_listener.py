@@ -12,21 +12,34 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from server.experience.http_protocol import http_protocol
+from server.guard.addresses import Addresses
+from server.settings import Settings
+
 _PATH: Final = "/metrics"
-_ENOUGH: Final = 32
-"""More scrapers at a time are told to come back."""
+_OPEN_METRICS: Final = "application/openmetrics-text"
 
 
 def metrics_app(registry: CollectorRegistry) -> Callable[[Any, Any, Any], Any]:
     """An ASGI application that answers ``GET /metrics``, and 404 to anything else."""
+    making: dict[str, asyncio.Task[bytes]] = {}
+
+    def text(accept: str) -> tuple[asyncio.Task[bytes], str]:
+        """The text of now and its type. Of each type one is made at a time: however many ask, they share it."""
+        # Only the name: the library takes the client's word for the version, and fails at one that is none.
+        encode, content_type = choose_encoder(_OPEN_METRICS if _OPEN_METRICS in accept else "")
+        if content_type not in making:
+            # In a thread: the text of some hundred series takes a millisecond or two, which nobody else need wait for.
+            making[content_type] = asyncio.create_task(asyncio.to_thread(encode, registry))
+            making[content_type].add_done_callback(lambda _: making.pop(content_type))
+        return making[content_type], content_type
 
     async def answer(scope: Any, _receive: Any, send: Any) -> None:
         status, content_type, body = 404, "text/plain; charset=utf-8", b"metrics are at /metrics\n"
         if scope["path"] == _PATH and scope["method"] in {"GET", "HEAD"}:
             accept = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"accept"), "")
-            encode, content_type = choose_encoder(accept)
-            # In a thread: the text of some hundred series takes a millisecond or two, which nobody else need wait for.
-            status, body = 200, await asyncio.to_thread(encode, registry)
+            shared, content_type = text(accept)
+            status, body = 200, await shared
         headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
         headers += [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -54,18 +67,23 @@ class _Quiet(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_metrics(registry: CollectorRegistry, listener: socket.socket) -> AsyncIterator[None]:
-    """Answer on ``listener`` until the context ends."""
+async def serve_metrics(
+    registry: CollectorRegistry, listener: socket.socket, settings: Settings, addresses: Addresses
+) -> AsyncIterator[None]:
+    """Answer on ``listener`` until the context ends.
+
+    Slow and silent peers are cut as on the port of the API, and there is room for as many; each port counts its own.
+    """
     config = uvicorn.Config(
         metrics_app(registry),
-        http="httptools",
+        http=http_protocol(settings, addresses),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=_ENOUGH,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=1,
     )
     server = _Quiet(config)

@@ -20,13 +20,14 @@ from litestar.types import ControllerRouterHandler
 from litestar.utils.scope.state import ScopeState
 from msgspec import UNSET, Meta, UnsetType
 
-from machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound, SettingsError
+from machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
 from machine.session import Session
 from server.experience.answers import EndedAnswer
 from server.experience.calls import services_of
 from server.experience.credentials import header, prove_access_token, prove_refresh_token
 from server.experience.problems import MEDIA_TYPE, Problem, RequestRefused, logged_problem, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from server.guard.tokens import subject_of
 from server.services import Services
 
 _BASIC: Final = "basic "
@@ -127,7 +128,7 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
     status_code=200,
     tags=["standards"],
     summary="Ask what a token is good for",
-    responses=responses(400, 413, 415, ClientRefused, SettingsError),
+    responses=responses(400, 413, 415, ClientRefused),
     security=_SECURITY,
     before_request=admit_client,
     exception_handlers={Exception: handle},
@@ -155,7 +156,7 @@ async def introspect(request: Request[Any, Any, Any], data: Form) -> Introspecti
     tags=["standards"],
     summary="End the session of a token",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, 413, 415, ClientRefused, Overloaded, SettingsError),
+    responses=responses(400, 413, 415, ClientRefused, Overloaded),
     security=_SECURITY,
     before_request=admit_client,
     exception_handlers={Exception: handle},
@@ -237,7 +238,7 @@ async def _refresh_token(services: Services, token: str) -> IntrospectionAnswer:
         return IntrospectionAnswer(active=False)
     return IntrospectionAnswer(
         active=True,
-        sub=session.subject or f"anonymous:{session.session_id}",
+        sub=subject_of(session),
         sid=session.session_id,
         session_state=session.state or "",
         token_type="refresh_token",  # noqa: S106  # RFC 7009's name of the kind

@@ -32,8 +32,8 @@ from machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
-from server.experience.admin_api import GROUP
 from server.experience.problems import MEDIA_TYPE, responses
+from server.guard.groups import PATTERN
 
 FORWARD_AUTH: Final = "/api/forward-auth"
 _IDENTITY_HEADERS: Final = {
@@ -88,7 +88,7 @@ def complete(document: OpenAPI) -> None:
     (document.paths or {})[FORWARD_AUTH] = _forward_auth()
     schemas: dict[str, Any] = document.components.schemas if document.components and document.components.schemas else {}
     # Litestar drops what is said of a list's items.
-    schemas["Groups"].properties["groups"].items.pattern = GROUP
+    schemas["Groups"].properties["groups"].items.pattern = PATTERN
     for operation in _operations(document):
         if isinstance(operation.request_body, RequestBody):
             for media in operation.request_body.content.values():

@@ -10,11 +10,12 @@ from litestar.openapi.spec import Example
 from litestar.types import ControllerRouterHandler
 
 from server.experience.answers import HealthAnswer, KeySetAnswer
-from server.experience.calls import services_of
+from server.experience.calls import wired_services
 from server.guard.keys import JWKS_MAX_AGE_S
 from server.services import Services
 
 _STOPPED: Final = "the log has stopped; restart the server"
+_KEYLESS: Final = "the key files can't be used; the server's log says why"
 _CACHED: Final = {"cache-control": f"public, max-age={JWKS_MAX_AGE_S}"}
 _NOT_WELL: Final = {
     503: ResponseSpec(
@@ -29,24 +30,33 @@ _NOT_WELL: Final = {
 @get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens", cache_control=None)
 async def show_keys(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
     """A JWK Set (RFC 7517). Whoever only checks signatures still has to ask here whether the session lives."""
-    return Response(KeySetAnswer(**services_of(request).keys.jwks()), headers=_CACHED)
+    return Response(KeySetAnswer(**wired_services(request).keys.jwks()), headers=_CACHED)
 
 
 @get("/health/live", tags=["operations"], summary="Should the process be left running?", responses=_NOT_WELL)
 async def live(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
     """200 while a restart would mend nothing; 503 once the log has stopped, which only a restart reads again."""
-    return _health(_failure(services_of(request)))
+    return _health(_failure(wired_services(request)))
 
 
 @get("/health/ready", tags=["operations"], summary="Does the server take work?", responses=_NOT_WELL)
 async def ready(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
-    """200 while the server takes work; 503 once its log has stopped or while it drains: send clients elsewhere."""
-    services = services_of(request)
-    return _health(_failure(services) or ("draining" if services.draining else None))
+    """200 while the server takes work; 503 once its log has stopped, while its keys can't be used, or while it drains.
+
+    Send clients elsewhere then.
+    """
+    services = wired_services(request)
+    return _health(_failure(services) or _hindrance(services))
 
 
 def _failure(services: Services) -> str | None:
     return None if services.sessions.failure is None else _STOPPED
+
+
+def _hindrance(services: Services) -> str | None:
+    if not services.tokens.usable:
+        return _KEYLESS
+    return "draining" if services.draining else None
 
 
 def _health(trouble: str | None) -> Response[HealthAnswer]:

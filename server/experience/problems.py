@@ -65,7 +65,10 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         403, "login-required", "The session is anonymous", "POST /api/auth/login on this session."
     ),
     errors.LoginTooOld: Kind(
-        401, "login-too-old", "This needs a recent login", "POST /api/auth/login on this session, then retry once."
+        401,
+        "login-too-old",
+        "This needs a recent login",
+        "Log in on this session, by password or by a new login at the identity provider (`max_age`), then retry once.",
     ),
     errors.TransitionRefused: Kind(
         409,
@@ -90,7 +93,10 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         "Send the secret of a client that `interlock clients create` made.",
     ),
     errors.SettingsError: Kind(
-        503, "secrets-unavailable", "A key or a secret can't be read", "Retry later; the server has logged why."
+        503,
+        "secrets-unavailable",
+        "A key or a secret can't be used",
+        "Retry after the seconds in Retry-After; the server has logged why.",
     ),
     errors.RateLimited: Kind(
         429,
@@ -109,6 +115,9 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         503, "unavailable", "The log does not acknowledge writes", "Retry later; nothing was acknowledged."
     ),
 }
+
+_LOOKED_AGAIN_S: Final = 1
+"""What is wrong with keys and secrets is noticed within a second of its being put right."""
 
 _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `.*`", re.DOTALL)
 
@@ -190,6 +199,7 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             detail = "nothing was acknowledged"
         case errors.SettingsError():
             detail = kind.title  # the message names files, for the operator
+            headers["retry-after"] = str(_LOOKED_AGAIN_S)
         case ValidationException():
             extra = {"errors": [_validation_row(row) for row in error.extra or ()]}
             detail = error.detail.partition(" for ")[0]
@@ -261,7 +271,7 @@ def tell_problem(scope: Any, problem: Problem, error: Exception) -> None:
 def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
     """What an endpoint's OpenAPI says of its errors: those of ``kinds`` and the ones any endpoint may answer."""
     chosen = [_kind_named(kind) for kind in kinds]
-    chosen += [_BY_STATUS[500], _KINDS[errors.SurfaceError]]
+    chosen += [_BY_STATUS[500], _KINDS[errors.SurfaceError], _KINDS[errors.SettingsError]]
     by_status: dict[int, list[Kind]] = {}
     for kind in chosen:
         by_status.setdefault(kind.status, []).append(kind)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import InternalServerException
+from litestar.exceptions import InternalServerException, ValidationException
 
 from server.experience.problems import RequestRefused
 from server.guard.jose import unambiguous_json
 
 _decoder: Final = msgspec.json.Decoder()
+_PLACE: Final = re.compile(r"`\$\.(.+)`$")
 
 
 class JsonRequest(Request[Any, Any, Any]):
@@ -34,10 +36,11 @@ class JsonRequest(Request[Any, Any, Any]):
             raise RequestRefused(408, "the rest of the body did not come") from None
 
     async def json(self) -> Any:
-        """The decoded body.
+        """The decoded body, as the type that the endpoint declares.
 
         Raises:
             RequestRefused: the Content-Type is not application/json, or the body is not JSON.
+            ValidationException: the body is JSON of another type.
         """
         if self.content_type[0] != "application/json":
             raise RequestRefused(415, "send Content-Type: application/json")
@@ -49,4 +52,21 @@ class JsonRequest(Request[Any, Any, Any]):
             raise RequestRefused(400, "the JSON is nested too deeply") from None
         except ValueError:  # of which msgspec's and Unicode's errors are kinds
             raise RequestRefused(400, "the body is not JSON, or names a key twice") from None
-        return value
+        field = self.route_handler.parsed_data_field
+        # Here, because Litestar reads a body as leniently as a query: the text "null" is null to it, and "1" a number.
+        return value if field is None else _converted(value, field.annotation)
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """``value`` as a ``kind``; what it should have been is said as Litestar says it.
+
+    Raises:
+        ValidationException: it is none.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        wanted, _, where = str(error).partition(" - ")
+        place = _PLACE.search(where)
+        row = {"message": wanted, "key": place[1] if place else "data", "source": "body"}
+        raise ValidationException("Validation failed", extra=[row]) from None

@@ -169,11 +169,15 @@ def _ensure_recent_login(services: Services, session: Session) -> None:
     """Whoever holds a stolen access token must not throw its owner out elsewhere (ASVS 7.5.2).
 
     Raises:
-        LoginTooOld: nobody proved who they are on ``session`` for a while.
+        LoginTooOld: nobody proved who they are on ``session`` for a while, or nobody knows when.
     """
     max_age_s = services.settings.recent_login_s
-    if session.subject is not None and services.clock.now_ms() - session.proved_at_ms > max_age_s * 1000:
-        raise LoginTooOld(round(max_age_s))
+    proved_at_ms = session.proved_at_ms
+    if session.subject is None or (
+        proved_at_ms is not None and services.clock.now_ms() - proved_at_ms <= max_age_s * 1000
+    ):
+        return
+    raise LoginTooOld(round(max_age_s))
 
 
 async def _own_sessions(services: Services, own: Session) -> list[Session]:

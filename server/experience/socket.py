@@ -12,7 +12,7 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 from litestar.types.asgi_types import WebSocketAcceptEvent
 
-from machine.closing import Close
+from machine.closing import CLOSE_CODES, Close, Next
 from machine.commands import Disconnect
 from machine.conversation import SUBPROTOCOL, Conversation, Limits
 from machine.errors import (
@@ -55,6 +55,8 @@ MESSAGE_BYTES: Final = 64 * 1024
 _OUTBOX_LIMIT: Final = 256
 _TICKET_PREFIX: Final = "ticket."
 _ABNORMAL: Final = 1006
+_BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next is Next.MEND}
+"""Ends of connections on which something came that is no message, whichever layer noticed."""
 
 
 @asgi("/api/connect", copy_scope=False)
@@ -203,6 +205,8 @@ class Socket:
         # Nothing here says bye of its own accord: the peer was gone.
         code, by = (heard, "client") if closing is None or closing.name == "bye" else (closing.code, "server")
         services.metrics.closed(code, by)
+        if code in _BROKEN:
+            _log.info("socket.refused", code=code, because=_BROKEN[code])
         if services.settings.access_log:
             _log.info("socket.closed", connection_id=self._conversation.connection_id, code=code, by=by)
 
@@ -273,7 +277,9 @@ class Socket:
             if proof.session.session_id != self._conversation.session_id:
                 raise CredentialInvalid("the token is of another session")
         except InterlockError as error:
-            self._conversation.close(closing_for(error))
+            closing = closing_for(error)
+            _log.info("socket.refused", code=closing.code, because=closing.name)
+            self._conversation.close(closing)
             return
         self._conversation.authorise(proof.session.epoch, proof.authorised_until_ms)
         self._set_timer()
@@ -367,6 +373,7 @@ def _admit(services: Services, scope: Any) -> str | None:
 
 async def _prove(services: Services, scope: Any) -> Proof:
     """The session of the handshake's credential: bearer header, else ticket, else cookie."""
+    services.tokens.ensure_usable()
     token = bearer(scope)
     if token is not None:
         return await prove_access_token(services, token)

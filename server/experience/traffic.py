@@ -10,12 +10,16 @@ from litestar.datastructures import Cookie
 from litestar.types import Message, Scope
 
 from server.experience.credentials import cookie_named
+from server.guard.devices import LIFE_S
 from server.guard.limits import Kind
-from server.guard.logins import DEVICE_LIFE_S, Client
+from server.guard.logins import Client
 from server.services import Services
+from server.surface.accounts import Account
 
 DEVICE_COOKIE: Final = "__Host-interlock-device"
-"""Says that this browser has logged in to this account before, so that strangers can't use its tries up. It opens nothing."""
+"""Says that this browser has known the account's password, so that strangers can't use its tries up. It opens nothing."""
+
+_DEVICE: Final = DEVICE_COOKIE.encode() + b"="
 
 
 def address_of(services: Services, scope: Any) -> str:
@@ -55,17 +59,18 @@ async def slow_refusals(message: Message, scope: Scope) -> None:
         await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
 
 
-def client_of(services: Services, scope: Any) -> Client:
-    """Who tries to log in."""
-    return Client(address_of(services, scope), cookie_named(scope, DEVICE_COOKIE))
+async def client_of(services: Services, scope: Any, email: str) -> Client:
+    """Who tries to log in to the account of ``email``."""
+    device = await services.devices.known(email, cookie_named(scope, _DEVICE))
+    return Client(address_of(services, scope), device)
 
 
-def device_cookie(services: Services, email: str) -> Cookie:
-    """The cookie by which the account of ``email`` knows this browser again."""
+def device_cookie(services: Services, account: Account) -> Cookie:
+    """The cookie by which ``account``, whose password was just shown, knows this browser again."""
     return Cookie(
         key=DEVICE_COOKIE,
-        value=services.logins.device(email),
-        max_age=DEVICE_LIFE_S,
+        value=services.devices.issue(account),
+        max_age=LIFE_S,
         path="/",
         secure=True,
         httponly=True,

@@ -21,10 +21,9 @@ _MAX_EMAIL_LENGTH: Final = 254
 
 
 class PasswordChange(msgspec.Struct, frozen=True):
-    """A change that was found allowed: from the password that was set when, to which hash."""
+    """A change that was found allowed: of the account as it was when the current password was looked at, to which hash."""
 
-    account_id: str
-    old_changed_at_ms: int
+    account: Account
     new_hash: str
 
 
@@ -92,18 +91,23 @@ class Accounts:
         if not await self._passwords.verify(account.password_hash if account else None, current) or account is None:
             raise PasswordWrong("the current password is wrong")
         await self._passwords.check_new(new, [account.email] if account.email else [])
-        return PasswordChange(account_id, account.password_changed_at_ms, await self._passwords.hash(new))
+        return PasswordChange(account, await self._passwords.hash(new))
 
-    async def replace_password(self, change: PasswordChange, session: Session) -> None:
+    async def replace_password(self, change: PasswordChange, session: Session) -> Account:
         """Make the new password the account's, durably, unless ``session``, which asks, has been revoked by then.
+
+        The account with the new password.
 
         Raises:
             PasswordWrong: the password was changed by somebody else, or the session ended, in the meantime; nothing changed.
         """
+        account, before_ms = change.account, change.account.password_changed_at_ms
+        at_ms = max(self._clock.now_ms(), before_ms + 1)
         if not await self._store.set_password(
-            change.account_id, change.old_changed_at_ms, change.new_hash, self._clock.now_ms(), session.session_id
+            account.account_id, before_ms, change.new_hash, at_ms, session.session_id
         ):
             raise PasswordWrong("the current password is wrong")
+        return msgspec.structs.replace(account, password_hash=change.new_hash, password_changed_at_ms=at_ms)
 
     async def _rehash(self, account: Account, stored: str, password: str) -> None:
         """Store ``password`` under today's parameters, unless somebody else has changed or rehashed it meanwhile."""

@@ -12,7 +12,7 @@ import structlog
 
 from machine.errors import SettingsError
 from server.clock import Clock
-from server.guard.keys import Key, Keys, Kind, assemble, key_files, load_keys, read_key
+from server.guard.keys import Key, Keys, Kind, assemble, key_files, load_keys, read_key, refuse_open
 from server.guard.rotation import Lives, may_have_tokens
 
 _LOOK_EVERY_S: Final = 1.0
@@ -23,19 +23,30 @@ _Stamp: TypeAlias = tuple[int, int, int]
 """Inode, and times of writing and of a change of mode or owner: a change in place, too, is noticed."""
 
 
+Use: TypeAlias = Callable[[Keys | None, bool], None]
+"""Told of every change: the keys that count from now on, or None while their files can't be used; and whether a key is gone
+whose tokens may still be alive, so that it was retired because it is compromised."""
+
+
 class Found(msgspec.Struct, frozen=True):
-    """What a look at the files found: keys by file, and what was wrong with the others."""
+    """What a look at the files found.
+
+    ``keys``: by file. Of a file that can't be used it is what was known before, so that it is known again once it can.
+    ``unusable``: why no key counts now, in words; empty if they do. ``ignored``: what is wrong with files that hold no key
+    that ever counted.
+    """
 
     keys: dict[Path, tuple[_Stamp | None, Key]]
-    trouble: frozenset[str]
+    unusable: frozenset[str]
+    ignored: frozenset[str]
 
 
 class KeyRing:
-    """``keys`` is what counts now. :meth:`watch` keeps it so.
+    """``keys`` is what counts now, or counted last. :meth:`watch` keeps it so.
 
-    A key whose file is gone does not count any more, whatever else is wrong. Where a file can't be read, or is no key, what
-    was known of it before still counts, and the error log says so: a slip of the hand must not log everybody out, and a
-    key that was not good when it appeared never counts.
+    A key whose file is gone does not count any more, whatever else is wrong. Where there is no key of a kind left, or the
+    file of one that counts can't be read, is no key, or is open to others, none counts until that is mended: nobody can
+    tell then what the operator, or a thief, has done to them. A key that was not good when it appeared never counts.
 
     ``lives``: how long tokens may live.
 
@@ -48,27 +59,44 @@ class KeyRing:
         self._clock = clock
         self._lives = lives
         self.keys: Keys = load_keys(folder, clock.now_ms())
-        self._found = Found({}, frozenset())
+        self._found = Found({}, frozenset(), frozenset())
         self._found = self.look()
 
-    async def watch(self, use: Callable[[Keys, bool], None]) -> None:
-        """Look again and again. ``use`` is called with the keys when they have changed, on the event loop.
-
-        Its second argument: a key is gone whose tokens may still be alive, so it was retired because it is compromised.
-        """
+    async def watch(self, use: Use) -> None:
+        """Look again and again. ``use`` is called, on the event loop, when the keys have changed."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            self.take(await asyncio.to_thread(self.look), use)
+            try:
+                found = await asyncio.to_thread(self.look)
+            except Exception as error:  # noqa: BLE001  # nobody would look again, and what is gone would count for ever
+                problem = f"{self._folder} can't be looked at: {type(error).__name__}"
+                found = Found(self._found.keys, frozenset({problem}), frozenset())
+            self.take(found, use)
 
     def look(self) -> Found:
         """Read what has changed. Nothing counts before :meth:`take`."""
+        gone: set[Path] = set()
+        while True:
+            found, went = self._look()
+            # What went after the folder was listed may have been replaced before, so the list is too old. What is missing
+            # again and again is a link to nowhere.
+            if went <= gone:
+                return found
+            gone |= went
+
+    def _look(self) -> tuple[Found, set[Path]]:
+        """What is found, and which files were listed and are not there."""
         known = self._found.keys
+        went: set[Path] = set()
+        keys: dict[Path, tuple[_Stamp | None, Key]] = {}
+        unusable, ignored = set(), set()
         try:
             paths = key_files(self._folder)
+            refuse_open(self._folder)
         except OSError as error:
-            return Found(known, frozenset({f"{self._folder} can't be read: {error.strerror}"}))
-        keys: dict[Path, tuple[_Stamp | None, Key]] = {}
-        trouble = set()
+            return Found(known, frozenset({f"{self._folder} can't be read: {error.strerror}"}), frozenset()), went
+        except SettingsError as error:
+            unusable.add(str(error))
         for path in paths:
             try:
                 status = path.stat()
@@ -78,34 +106,45 @@ class KeyRing:
                 else:
                     keys[path] = (stamp, read_key(path))
             except FileNotFoundError:
-                continue
+                went.add(path)
             except (SettingsError, OSError) as error:
-                trouble.add(str(error))
                 if path in known:
+                    unusable.add(_in_words(path, error))
                     # Without its stamp, so that it is read anew at the next look.
                     keys[path] = (None, known[path][1])
+                else:
+                    ignored.add(_in_words(path, error))
         for kind in get_args(Kind):
             if all(key.kind != kind for _, key in keys.values()):
-                trouble.add(f"{self._folder} holds no {kind} key any more")
+                unusable.add(f"{self._folder} holds no {kind} key any more")
                 keys.update({path: (None, key) for path, (_, key) in known.items() if key.kind == kind})
-        return Found(keys, frozenset(trouble))
+        return Found(keys, frozenset(unusable), frozenset(ignored)), went
 
-    def take(self, found: Found, use: Callable[[Keys, bool], None]) -> None:
+    def take(self, found: Found, use: Use) -> None:
         """Let ``found`` count from now on. Also without a change of files another key may be the one to sign by now."""
         before, now_ms = self._found, self._clock.now_ms()
         self._found = found
-        for trouble in sorted(found.trouble - before.trouble):
-            _log.error("keys.unusable", problem=trouble)
-        keys = assemble((key for _, key in found.keys.values()), now_ms)
-        if _names(keys) == _names(self.keys):
-            return
-        self.keys = keys
-        held = [key for _, key in before.keys.values()]
-        left = {key.name for _, key in found.keys.values()}
-        gone = [key for key in held if key.name not in left]
-        early = any(may_have_tokens(key, held, self._lives, now_ms) for key in gone)
-        _log.info("keys.changed", signing=keys.signing.kid, verifying=list(keys.verifying), retired_early=early)
-        use(keys, early)
+        for problem in sorted(found.unusable - before.unusable):
+            _log.error("keys.unusable", problem=problem)
+        for problem in sorted(found.ignored - before.ignored):
+            _log.error("keys.ignored", problem=problem)
+        if before.unusable and not found.unusable:
+            _log.info("keys.usable")
+        keys, early = assemble((key for _, key in found.keys.values()), now_ms), False
+        changed = _names(keys) != _names(self.keys)
+        if changed:
+            self.keys = keys
+            held = [key for _, key in before.keys.values()]
+            left = {key.name for _, key in found.keys.values()}
+            gone = [key for key in held if key.name not in left]
+            early = any(may_have_tokens(key, held, self._lives, now_ms) for key in gone)
+            _log.info("keys.changed", signing=keys.signing.kid, verifying=list(keys.verifying), retired_early=early)
+        if changed or bool(found.unusable) != bool(before.unusable):
+            use(None if found.unusable else self.keys, early)
+
+
+def _in_words(path: Path, error: Exception) -> str:
+    return f"{path} can't be read: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _names(keys: Keys) -> tuple[object, ...]:

@@ -139,7 +139,7 @@ def read_keys(folder: Path, *, create: bool = False) -> list[Key]:
     try:
         if create:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _refuse_open(folder)
+            refuse_open(folder)
         elif not folder.exists():
             return []
         keys = [read_key(path) for path in key_files(folder)]
@@ -275,11 +275,12 @@ def _jwk(public: ec.EllipticCurvePublicKey) -> dict[str, Any]:
     return ECAlgorithm.to_jwk(public, as_dict=True)
 
 
-def _refuse_open(folder: Path) -> None:
+def refuse_open(folder: Path) -> None:
     """Whoever may write to the folder can exchange the keys, and whoever may list it learns who has secrets.
 
     Raises:
         SettingsError: others than its owner may.
+        OSError: there is no telling.
     """
     if folder.stat().st_mode & 0o077:
         raise SettingsError(f"{folder} is open to others; make it private: chmod 700 {folder}")

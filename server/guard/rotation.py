@@ -104,12 +104,20 @@ def known_lives(folder: Path) -> Lives | None:
 def rotate(folder: Path, now_ms: int, *, refresh: bool, at_once: bool) -> Key:
     """Make the next key, which signs after a while, or ``at_once``.
 
+    It signs after every older one, whatever time their files say: one that sorted before another would not go on signing.
+    Only those that still wait are not waited for ``at_once``; they take over when their time comes.
+
     Raises:
         SettingsError: there are no keys to rotate, or the new one can't be written.
     """
-    if not read_keys(folder):
+    keys = read_keys(folder)
+    if not keys:
         raise SettingsError(f"there are no keys in {folder}: a server makes the first ones when it starts")
-    signs_from_ms = now_ms if at_once else now_ms + ANNOUNCED_MS
+    older_ms = sorted(key.signs_from_ms for key in keys if isinstance(key, RefreshKey) == refresh)
+    if at_once:
+        # Before all of them, the first signs, though its time has not come.
+        older_ms = [each for each in older_ms if each <= now_ms] or older_ms[:1]
+    signs_from_ms = max([now_ms if at_once else now_ms + ANNOUNCED_MS, *(each + 1 for each in older_ms)])
     try:
         return create_refresh_key(folder, signs_from_ms) if refresh else create_signing_key(folder, signs_from_ms)
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from machine.errors import SettingsError
-from server.guard.keys import read_private, write_once
+from server.guard.keys import key_files, read_private, write_once
 
 Kind: TypeAlias = Literal["admin", "client"]
 
@@ -40,7 +40,7 @@ class Secrets:
     def __init__(self, folder: Path, kind: Kind) -> None:
         self._folder = folder
         self._kind: Kind = kind
-        self._seen: list[tuple[str, int, int]] = []
+        self._seen: list[tuple[str, int, int, int]] = []
         self._known: dict[str, StoredSecret] = {}
 
     def names(self) -> dict[str, StoredSecret]:
@@ -52,9 +52,10 @@ class Secrets:
         try:
             prefix = f"{self._kind}-"
             with os.scandir(self._folder) as entries:
-                # A time stamp is too coarse to show every change; a file that was made anew has another inode.
+                # A time stamp is too coarse to show every change; a file that was made anew has another inode. Of its mode
+                # only the time of the inode's last change tells.
                 seen = sorted(
-                    (entry.name, entry.inode(), entry.stat().st_mtime_ns)
+                    (entry.name, entry.inode(), entry.stat().st_mtime_ns, entry.stat().st_ctime_ns)
                     for entry in entries
                     if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)
                 )
@@ -80,7 +81,8 @@ class Secrets:
         """Make the secret of ``name`` and return it; it can't be shown again.
 
         Raises:
-            SettingsError: the name is taken or not well formed, or the file can't be written.
+            SettingsError: the name is taken or not well formed, the folder is not one that a server uses, or the file
+                can't be written.
         """
         if not _NAME.match(name):
             raise SettingsError("a name has 1 to 40 of a-z, 0-9 and -, and does not begin with -")
@@ -88,7 +90,11 @@ class Secrets:
             raise SettingsError(f"there is a secret of the name {name}; remove it first")
         secret = f"ilk_{self._kind}_{name}_{secrets.token_urlsafe(_SECRET_BYTES)}"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # A secret beside no keys opens nothing: somebody has named the wrong folder.
+            if not self._folder.exists() or not key_files(self._folder):
+                raise SettingsError(
+                    f"there are no keys in {self._folder}: a server makes the first ones when it starts"
+                )
             write_once(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
         except OSError as error:
             raise SettingsError(f"the secret can't be written to {self._folder}: {error.strerror}") from error

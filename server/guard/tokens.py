@@ -20,7 +20,7 @@ import jwt
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from machine.errors import CredentialInvalid, TokenExpired
+from machine.errors import CredentialInvalid, KeysUnavailable, TokenExpired
 from machine.session import Session
 from server.clock import Clock
 from server.guard.jose import Malformed, base64url, take_apart
@@ -64,31 +64,54 @@ _claims_decoder: Final = msgspec.json.Decoder(Claims)
 
 
 class Tokens:
-    """Makes and checks tokens.
+    """Makes and checks tokens. While the keys can't be used, every call that needs one raises KeysUnavailable.
 
     ``lifetime_s``: how long an access token lives.
     """
 
     def __init__(self, keys: Keys, clock: Clock, *, issuer: str, audience: str, lifetime_s: int) -> None:
         self.lifetime_s = lifetime_s
-        self._keys = keys
+        self._usable: Keys | None = keys
         self._clock = clock
         self._issuer = issuer
         self._audience = audience
         # A signature once checked need not be checked again: the exact text is the key, and nothing of the session is kept.
         self._verified: dict[str, Claims] = {}
 
-    def use(self, keys: Keys) -> None:
-        """Make and check tokens with ``keys`` from now on; what only other keys had signed is worthless at once."""
-        self._keys = keys
+    def use(self, keys: Keys | None) -> None:
+        """Make and check tokens with ``keys`` from now on; what only other keys had signed is worthless at once.
+
+        Without keys none is made or checked: every call is refused until there are some.
+        """
+        self._usable = keys
         self._verified.clear()
+
+    @property
+    def usable(self) -> bool:
+        """Whether tokens can be made and checked now."""
+        return self._usable is not None
+
+    def ensure_usable(self) -> None:
+        """Refuse while the keys can't be used.
+
+        Raises:
+            KeysUnavailable: nobody's credential can be relied on now.
+        """
+        if self._usable is None:
+            raise KeysUnavailable
+
+    @property
+    def _keys(self) -> Keys:
+        if self._usable is None:
+            raise KeysUnavailable
+        return self._usable
 
     def access_token(self, session: Session) -> str:
         """A new access token for ``session`` as it stands."""
         now_s = self._clock.now_ms() // 1000
         claims = Claims(
             sid=session.session_id,
-            sub=session.subject or f"anonymous:{session.session_id}",
+            sub=subject_of(session),
             epoch=session.epoch,
             iss=self._issuer,
             aud=self._audience,
@@ -188,6 +211,11 @@ class Tokens:
             raise CredentialInvalid("the access token's time has not come")
         if claims.exp - claims.iat > self.lifetime_s:
             raise TokenExpired("the access token would live longer than this server's may")
+
+
+def subject_of(session: Session) -> str:
+    """What tokens of ``session`` call whoever holds it."""
+    return session.subject or f"anonymous:{session.session_id}"
 
 
 def _mac(key: bytes, session_id: str, epoch: int, rotation: int) -> str:

@@ -14,8 +14,9 @@ import jwt
 import msgspec
 from msgspec import Meta
 
-from machine.errors import CredentialInvalid, IdentityRefused, SettingsError
+from machine.errors import CredentialInvalid, GroupsRefused, IdentityRefused, SettingsError
 from server.clock import Clock
+from server.guard.groups import named
 from server.guard.jose import COMPACT, Malformed, canonical_bytes, unambiguous_json
 from server.guard.known_accounts import KnownAccounts
 from server.guard.provider_keys import Freshness, ProviderKeys
@@ -27,9 +28,6 @@ _SKEW_S: Final = 60
 _MS_PER_S: Final = 1000
 _SENT_KEYS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
 """Header parameters that bring a key of their own, or change what the signature means (RFC 7515, 4.1; RFC 7797)."""
-
-_MAX_GROUPS: Final = 256
-_MAX_GROUP_LENGTH: Final = 256
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -122,6 +120,7 @@ class IdTokens:
             issuer=claims.iss,
             subject=claims.sub,
             groups=groups,
+            proved_at_ms=None if claims.auth_time is None else max(claims.auth_time, 0) * _MS_PER_S,
             # Without the signature: some algorithms let anybody make a second good signature out of the first.
             token_hash=hashlib.sha256(f"{header_text}.{payload_text}".encode()).digest(),
             token_until_ms=until_s * _MS_PER_S,
@@ -162,11 +161,20 @@ class IdTokens:
         if not name:
             return None
         groups = members.get(name, [])
-        good = isinstance(groups, list) and len(groups) <= _MAX_GROUPS and all(map(_is_group, groups))
-        if not good:
-            # Proxies pass groups on in one header, between commas: a comma inside a name would make it two.
-            raise CredentialInvalid("the groups claim is not a list of printable names without commas")
-        return tuple(sorted(set(groups)))
+        if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+            raise CredentialInvalid("the groups claim is not a list of names")
+        try:
+            return named(groups)
+        except GroupsRefused as refused:
+            # Not without those that can't be told: an application may refuse whoever is in one of them.
+            raise CredentialInvalid(f"the groups claim is not taken: {refused}") from None
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """An account, and how long ago its owner proved to the provider who they are, in ms; None if it does not say."""
+
+    account_id: str
+    proof_age_ms: int | None
 
 
 class Upstream:
@@ -181,8 +189,8 @@ class Upstream:
         self._clock = clock
         self._register = register
 
-    async def admit(self, id_token: str, nonce: str | None) -> str:
-        """The id of the account of whoever ``id_token`` speaks of, made if need be, with the groups that it names. Uses it up.
+    async def admit(self, id_token: str, nonce: str | None) -> Admitted:
+        """The account of whoever ``id_token`` speaks of, made if need be, with the groups that it names. Uses the token up.
 
         Raises:
             CredentialInvalid: the token is no good, or was exchanged before.
@@ -192,7 +200,11 @@ class Upstream:
         arrival = await self._tokens.check(id_token, nonce)
         new_account = new_id("acc") if self._register else None
         admitting = self._identities.admit(arrival, new_account, self._clock.now_ms())
-        return await self._accounts.change(admitting, lambda account_id: account_id)
+        account_id = await self._accounts.change(admitting, lambda account_id: account_id)
+        if arrival.proved_at_ms is None:
+            return Admitted(account_id, None)
+        # Not in the future, for which clock skew is granted: it would be recent for longer.
+        return Admitted(account_id, max(0, self._clock.now_ms() - arrival.proved_at_ms))
 
     async def still_admitted(self, account_id: str) -> bool:
         """Whether the account may still be used. Ask after the session is recorded.
@@ -206,10 +218,6 @@ class Upstream:
 def refused() -> IdentityRefused:
     """What somebody is told whose account was disabled while they came in."""
     return IdentityRefused("the account is disabled")
-
-
-def _is_group(name: object) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= _MAX_GROUP_LENGTH and name.isprintable() and "," not in name
 
 
 def _convert(members: dict[str, Any], kind: type[Any]) -> Any:

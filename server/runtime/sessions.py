@@ -202,21 +202,26 @@ class Sessions:
         finally:
             self._touching.discard(session_id)
 
-    async def authenticate(self, session: Session | None, subject: str, method: str) -> Outcome:
+    async def authenticate(
+        self, session: Session | None, subject: str, method: str, *, proof_age_ms: int | None = 0
+    ) -> Outcome:
         """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
+
+        ``proof_age_ms``: how long ago they proved it, or None when nobody knows.
 
         Raises:
             SessionEnded: the session ended since the caller looked.
             TransitionRefused: the session is another subject's.
         """
+        login = Authenticate(subject, method, proof_age_ms)
         if session is None:
-            return await self.begin(subject, Authenticate(subject, method))
+            return await self.begin(subject, login)
         if session.subject is None:
             with suppress(TransitionRefused):
-                return await self.submit(session.session_id, *commands(subject, Authenticate(subject, method)))
+                return await self.submit(session.session_id, *commands(subject, login))
             # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
             # a refusal with a better reason.
-        return await self._submit_alive(session.session_id, subject, Reauthenticate(subject, method))
+        return await self._submit_alive(session.session_id, subject, Reauthenticate(subject, method, proof_age_ms))
 
     async def end(self, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
         """Revoke ``session``; None when it had ended already."""

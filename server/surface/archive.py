@@ -18,7 +18,7 @@ from machine.verifier import Verifier
 from server.surface.engine import Error, open_reader
 from server.surface.files import LOG_NAME
 from server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row
-from server.surface.sqlite import HISTORY, SESSION
+from server.surface.sqlite import HISTORY, LATEST_AT, SESSION
 
 _PAGE: Final = 1000
 _ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"  # noqa: S608  # column names of ours
@@ -49,6 +49,16 @@ class Archive:
         """
         with _damage_in_words():
             return int(self._database.execute("SELECT coalesce(max(position), 0) FROM transitions").fetchone()[0])
+
+    def latest_at_ms(self) -> int:
+        """The time of the newest record, in ms since the Unix epoch; 0 when there is none.
+
+        Raises:
+            FileDamaged: the end of the log can't be read.
+        """
+        with _damage_in_words():
+            row = self._database.execute(LATEST_AT).fetchone()
+        return int(row[0]) if row else 0
 
     def rows(self) -> Iterator[StoredRow]:
         """Every record as stored, in order of position, unchecked."""

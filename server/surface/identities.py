@@ -26,6 +26,7 @@ class Arrival(msgspec.Struct, frozen=True):
     groups: tuple[str, ...] | None
     token_hash: bytes
     token_until_ms: int
+    proved_at_ms: int | None = None
 
 
 class IdentityStore(Protocol):

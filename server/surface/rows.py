@@ -30,6 +30,7 @@ _CHANGING: Final = (
     "updated_at_ms",
     "idle_deadline_ms",
     "absolute_deadline_ms",
+    "proof_age_ms",
     "reason",
 )
 _FIXED: Final = (
@@ -65,6 +66,7 @@ def changing_values(session: Session) -> tuple[Any, ...]:
         session.updated_at_ms,
         session.idle_deadline_ms,
         session.absolute_deadline_ms,
+        session.proof_age_ms,
         session.reason,
     )
 
@@ -100,6 +102,7 @@ def session_from(row: tuple[Any, ...]) -> Session:
         updated_at_ms,
         idle_deadline_ms,
         absolute_deadline_ms,
+        proof_age_ms,
         reason,
         created_at_ms,
         idle_timeout_ms,
@@ -121,6 +124,7 @@ def session_from(row: tuple[Any, ...]) -> Session:
         updated_at_ms=updated_at_ms,
         idle_deadline_ms=idle_deadline_ms,
         absolute_deadline_ms=absolute_deadline_ms,
+        proof_age_ms=proof_age_ms,
         policy=Policy(idle_timeout_ms, absolute_timeout_ms, connection_limit, refresh_grace_ms),
         reason=reason,
     )

@@ -222,6 +222,12 @@ def m040_administration(database: sqlite_utils.Database) -> None:
     database.execute("CREATE INDEX accounts_disabled ON accounts (account_id) WHERE disabled_at_ms IS NOT NULL")
 
 
+@_migrations()
+def m060_proofs(database: sqlite_utils.Database) -> None:
+    """How old the proof was at a session's last login. Every login before this one was a proof itself."""
+    database.execute("ALTER TABLE sessions ADD COLUMN proof_age_ms INTEGER DEFAULT 0")
+
+
 def refuse_foreign(database: sqlite_utils.Database) -> None:
     """Look at a file before anything is written to it.
 

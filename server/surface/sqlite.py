@@ -40,6 +40,7 @@ HISTORY: Final = (
 )
 _AFTER: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608  # column names of ours
 _NEWEST: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position DESC LIMIT 1"  # noqa: S608  # column names of ours
+LATEST_AT: Final = "SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1"
 SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE session_id = ?"  # noqa: S608  # column names of ours
 _OF_SUBJECT: Final = (
     f"SELECT {SESSION_COLUMNS} FROM sessions WHERE subject = ? AND reason IS NULL ORDER BY created_at_ms"  # noqa: S608  # column names of ours
@@ -156,7 +157,7 @@ class SqliteLog:
 
     async def latest_at_ms(self) -> int:
         """See :meth:`server.surface.log.TransitionLog.latest_at_ms`."""
-        rows = await self._reader.rows("SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1")
+        rows = await self._reader.rows(LATEST_AT)
         return int(rows[0][0]) if rows else 0
 
     async def newest(self) -> Record | None:

@@ -110,11 +110,14 @@ class _Limits(msgspec.Struct, forbid_unknown_fields=True):
     refresh_grace_ms: int
 
 
-_TEXT: Final[dict[str, type]] = {"subject": str, "method": str}
+class _Login(msgspec.Struct, forbid_unknown_fields=True):
+    subject: str
+    method: str
+    proof_age_ms: Count | None = 0
+
+
 _FIELDS: Final[dict[str, dict[str, type]]] = {
     "create": {"policy": _Limits},
-    "authenticate": _TEXT,
-    "reauthenticate": _TEXT,
     "connect": {"connection_id": str, "node": str},
     "disconnect": {"connection_id": str, "code": int},
     "refresh": {"epoch": int, "rotation": int},
@@ -123,8 +126,12 @@ _FIELDS: Final[dict[str, dict[str, type]]] = {
     "expire": {"reason": str},
 }
 EVENT_DATA: Final[dict[str, type[msgspec.Struct]]] = {
-    event: msgspec.defstruct(event, list(fields.items()), forbid_unknown_fields=True)
-    for event, fields in _FIELDS.items()
+    "authenticate": _Login,
+    "reauthenticate": _Login,
+    **{
+        event: msgspec.defstruct(event, list(fields.items()), forbid_unknown_fields=True)
+        for event, fields in _FIELDS.items()
+    },
 }
 """Event name → the shape of its data, written down here once more so that it is compared with the machine's."""
 

@@ -126,9 +126,9 @@ def test_no_secret_turns_up_anywhere(tmp_path: Path, *, as_json: bool) -> None:
                 "refresh_grace_s": 1,
             },
         )
-        made = {kind: Secrets(data / "keys", kind).create("canary", 1) for kind in ("admin", "client")}
         server.start()
         try:
+            made = {kind: Secrets(data / "keys", kind).create("canary", 1) for kind in ("admin", "client")}
             found = run(everything(server, made), within_s=300)
         finally:
             server.stop()

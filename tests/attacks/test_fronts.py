@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import httpx
 import pytest
 import websockets
 
+from tests.support.admin import Admin, admin_token
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
-from tests.support.fronts import Front, caddy, nginx
+from tests.support.fronts import FRONTS, HOST, IDENTITY, Front, block_of, identity
 from tests.support.server import ServerProcess, running_server
 
-FRONTS: Final[dict[str, Callable[[Path, str], AbstractContextManager[Front]]]] = {"nginx": nginx, "caddy": caddy}
-IDENTITY: Final = ("remote-user", "remote-groups", "remote-email", "remote-name", "x-session-id", "x-session-state")
 COOKIE: Final = "__Host-interlock"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("fronts") / "data") as process:
+    with running_server(tmp_path_factory.mktemp("fronts") / "data", trusted_proxies="127.0.0.1") as process:
         yield process
 
 
@@ -45,26 +46,16 @@ async def user_of(front: Front) -> AsyncIterator[Client]:
         yield client
 
 
-def identity(reached: dict[str, Any]) -> dict[str, list[str]]:
-    """The identity headers that reached the application, as an application server of the old school reads them."""
-    found: dict[str, list[str]] = {}
-    for name, value in reached["headers"]:
-        plain = name.lower().replace("_", "-")
-        if plain in IDENTITY and value:
-            found.setdefault(plain, []).append(value)
-    return found
-
-
 async def subject_of(client: Client) -> str:
     return str((await client.session())["subject"])
 
 
 LIES: Final = [
-    (name, value)
-    for spelling in (str.title, str.lower, str.upper, lambda name: name.title().replace("-", "_"))
-    for name, value in ((spelling(name), "root") for name in IDENTITY)
+    (spelling, "root")
+    for name in IDENTITY
+    for spelling in (name, name.upper(), *(name.title().replace("-", other) for other in "-_.!#$%&'*+^`|~"))
 ]
-"""Every identity header, several times, in several spellings."""
+"""Every identity header, several times, in every spelling that somebody takes for it."""
 
 
 @pytest.mark.asvs("4.1.3")
@@ -80,6 +71,18 @@ async def test_the_application_hears_who_is_calling_and_nothing_that_the_client_
         }
 
 
+@asynchronous
+async def test_as_many_groups_as_an_account_may_have_reach_it_unchanged(front: Front, server: ServerProcess) -> None:
+    groups = [f"{number:03}" for number in range(511)] + ["a b"]
+    async with user_of(front) as client, Admin(server.url, admin_token(server.data, uuid4().hex[:8])) as admin:
+        path = f"/accounts/{await subject_of(client)}/groups"
+        (await admin.http.put(path, json={"groups": groups})).raise_for_status()
+        answer = await client.request("GET", "/x")
+        assert answer.status_code == 200, answer.text
+        assert identity(answer.json())["remote-groups"] == [",".join(groups)]
+        assert (await admin.http.put(path, json={"groups": [*groups, "x"]})).status_code == 400
+
+
 @pytest.mark.asvs("4.1.3")
 @asynchronous
 async def test_on_a_path_for_everybody_nobody_has_an_identity(front: Front) -> None:
@@ -88,6 +91,38 @@ async def test_on_a_path_for_everybody_nobody_has_an_identity(front: Front) -> N
             answer = await client.http.get("/public/x", headers=headers)
             assert answer.status_code == 200
             assert identity(answer.json()) == {}
+
+
+@pytest.mark.asvs("10.1.1")
+@asynchronous
+async def test_the_application_gets_no_token_and_its_own_cookies(front: Front) -> None:
+    async with user_of(front) as client:
+        token = f"{COOKIE}={client.refresh_token}"
+        for cookies, kept in (
+            (token, {""}),
+            (f"{token}; theme=dark", {"theme=dark"}),
+            (f"theme=dark; {token}", {"theme=dark"}),
+            (f"theme=dark;{token};lang=en", {"theme=dark", "lang=en"}),
+            (f"{COOKIE}-device=1.x.y; {token}; lang=en", {f"{COOKIE}-device=1.x.y", "lang=en"}),
+            ("theme=dark; lang=en", {"theme=dark", "lang=en"}),
+        ):
+            for path in ("/x", "/public/x"):
+                headers = {**client.bearer, "cookie": cookies}
+                answer = await client.http.get(path, headers=headers)
+                assert answer.status_code == 200, answer.text
+                assert client.access_token not in answer.text
+                assert client.refresh_token not in answer.text
+                reached = dict(answer.json()["headers"]).get("cookie", "")
+                assert {each.strip() for each in reached.split(";")} - {""} == kept - {""}
+        by_cookie = {"cookie": token, "sec-fetch-site": "same-origin"}
+        answer = await client.http.get("/x", headers=by_cookie)
+        assert identity(answer.json())["x-session-id"] == [client.session_id]
+        assert client.refresh_token not in answer.text
+        headers = {**client.bearer, "Cookie": token}
+        async with front.socket("/live", additional_headers=headers) as socket:
+            reached = str(await socket.recv())
+            assert client.access_token not in reached
+            assert client.refresh_token not in reached
 
 
 @asynchronous
@@ -132,7 +167,7 @@ async def test_clients_cannot_ask_what_only_the_proxy_asks(front: Front) -> None
             assert (await client.http.get(path)).status_code == 401, "not Interlock's to the outside"
 
 
-@pytest.mark.asvs("3.5.1", "3.5.3")
+@pytest.mark.asvs("3.5.1", "3.5.3", "4.1.3")
 @asynchronous
 async def test_the_cookie_passes_for_the_applications_own_pages_only(front: Front) -> None:
     async with user_of(front) as client:
@@ -213,6 +248,29 @@ async def test_interlocks_own_websocket_works_through_it_and_closes_when_the_ses
             assert identity(answer.json())["x-session-state"] == ["connected"]
             (await client.request("POST", "/api/auth/logout")).raise_for_status()
             assert await closed(socket) == (4403, "session ended: logout")
+
+
+@pytest.mark.asvs("4.4.1")
+@asynchronous
+async def test_without_tls_no_websocket_opens(front: Front) -> None:
+    for path in ("/api/connect", "/live"):
+        with pytest.raises(websockets.InvalidHandshake):
+            await websockets.connect(f"ws://{HOST}:{front.port}{path}", host="127.0.0.1", port=front.port)
+        async with httpx.AsyncClient(headers={"host": f"{HOST}:{front.port}"}) as http:
+            answer = await http.get(f"http://127.0.0.1:{front.port}{path}")
+        assert answer.status_code == 400, "it is told that this port speaks TLS"
+
+
+@pytest.mark.asvs("4.4.1")
+def test_the_guides_listen_for_nothing_but_tls() -> None:
+    """A name without a scheme is HTTPS to Caddy, and a router with ``tls`` nothing else to Traefik."""
+    listeners = re.findall(r"^ *listen +(.*);", block_of("behind-nginx.md"), re.MULTILINE)
+    assert listeners == ["443 ssl"]
+    sites = re.findall(r"^([^\s#(].*?) *\{$", block_of("behind-caddy.md"), re.MULTILINE)
+    assert sites == [HOST]
+    _, _, routers = block_of("behind-traefik.md").partition("\n  routers:\n")
+    routers, _, _ = routers.partition("\n  services:\n")
+    assert routers.count("rule: Host(") == routers.count("\n      tls: {}\n") == 4
 
 
 @pytest.mark.asvs("7.4.1")

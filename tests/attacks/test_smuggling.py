@@ -13,7 +13,7 @@ from tests.support.stored import stored
 
 _HEAD: Final = b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 _CHUNKS: Final = b"2\r\n{}\r\n0\r\n\r\n"
-_HIDDEN: Final = b"POST /api/session HTTP/1.1\r\nHost: x\r\n\r\n"
+_HIDDEN: Final = b"POST /api/session HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 AMBIGUOUS: Final = {
     "a length and chunks": _HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n" + _CHUNKS,

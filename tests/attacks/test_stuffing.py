@@ -76,11 +76,11 @@ async def test_from_one_address(server: ServerProcess) -> None:
     attack = Attack(server)
     async with attack.http:
         victim = await attack.account()
-        pairs = [(f"user{number}@leaked.example", leaked(number), "198.51.100.1") for number in range(300)]
+        pairs = [(f"user{number}@leaked.example", leaked(number), "198.51.99.1") for number in range(300)]
         statuses = await attack.flood(iter(pairs))
         assert statuses == {401: PER_ADDRESS, 429: 300 - PER_ADDRESS}
         before = stored(server.data)
-        assert (await attack.log_in(victim, PASSWORD, "198.51.100.1")).status_code == 429, "nor is the right one"
+        assert (await attack.log_in(victim, PASSWORD, "198.51.99.1")).status_code == 429, "nor is the right one"
         assert stored(server.data) == before, "failures leave nothing in the log of sessions"
         assert (await attack.log_in(victim, PASSWORD, "192.0.2.10")).status_code == 200, "others are not concerned"
 
@@ -125,6 +125,43 @@ async def test_from_the_owners_own_address(server: ServerProcess) -> None:
         assert statuses == {401: PER_CLIENT, 429: 100 - PER_CLIENT}
         assert (await attack.log_in(victim, PASSWORD, house)).status_code == 429
         assert (await attack.log_in(victim, PASSWORD, house, {"Cookie": device})).status_code == 200
+
+
+@pytest.mark.asvs("6.3.1")
+@scenario()
+async def test_by_whoever_has_known_the_password_before(server: ServerProcess) -> None:
+    """Device cookies and known addresses of the time before the change are a stranger's; the owner's browser is known."""
+    attack = Attack(server)
+    async with attack.http:
+        victim = await attack.account()
+        page, hoard = {"Origin": server.url}, []
+        for number in range(20):
+            answer = await attack.log_in(victim, PASSWORD, f"192.0.2.{100 + number % 8}", page)
+            hoard.append(answer.headers.get_list("set-cookie")[1].partition(";")[0])
+        tokens = (await attack.log_in(victim, PASSWORD, "203.0.113.60")).json()
+        body = {"current_password": PASSWORD, "new_password": "quite another password"}
+        headers = {**page, "X-Forwarded-For": "203.0.113.61", "Authorization": f"Bearer {tokens['access_token']}"}
+        changed = await attack.http.post("/api/auth/password", json=body, headers=headers)
+        device = changed.raise_for_status().headers.get_list("set-cookie")[1].partition(";")[0]
+        assert device.startswith("__Host-interlock-device=")
+
+        places = [f"192.0.2.{100 + number}" for number in range(8)]
+        statuses = Counter(
+            [
+                *[
+                    (
+                        await attack.log_in(victim, leaked(n), f"198.51.105.{n % 100}", {"Cookie": hoard[n % 20]})
+                    ).status_code
+                    for n in range(200)
+                ],
+                *[(await attack.log_in(victim, leaked(n), places[n % 8])).status_code for n in range(40)],
+            ]
+        )
+        assert statuses == {401: PER_ACCOUNT, 429: 240 - PER_ACCOUNT}
+        new = "quite another password"
+        assert (await attack.log_in(victim, new, "203.0.113.62")).status_code == 429, "strangers wait"
+        assert (await attack.log_in(victim, new, "203.0.113.62", {"Cookie": device})).status_code == 200
+        assert (await attack.log_in(victim, new, "203.0.113.61")).status_code == 200, "from where it was changed"
 
 
 @scenario()

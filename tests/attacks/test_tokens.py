@@ -13,10 +13,11 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from websockets.exceptions import ConnectionClosed
 
 from server.guard.keys import Keys, load_keys
 from server.guard.secrets import Secrets
-from tests.support.client import Client, closed, logged_in
+from tests.support.client import Client, closed, hello, logged_in
 from tests.support.forging import claims_of, encode, maced, public_forms, signed, signing_input, usual_header
 from tests.support.log import histories, verify
 from tests.support.running import eventually, scenario
@@ -70,9 +71,11 @@ async def refused_everywhere(client: Client, token: str, gateway: str, *, expire
         ("GET", "/api/sessions"),
         ("DELETE", "/api/sessions"),
         ("POST", "/api/auth/logout"),
+        ("GET", "/api/forward-auth"),
     ):
         answer = await client.http.request(method, path, headers=headers)
-        assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (401, problem), (method, path, token)
+        assert answer.status_code == 401, (method, path, token)
+        assert answer.json()["type"].rpartition(":")[2] == problem, (method, path, token)
         assert "error=" in answer.headers["www-authenticate"]
         assert len(token) < 8 or token not in answer.text
     answer = await client.http.post("/api/auth/refresh", json={"refresh_token": token[:512]})
@@ -222,6 +225,31 @@ async def test_a_token_of_another_issuer_audience_or_server(
         other = load_keys(tmp_path / "keys")
         await refused_everywhere(client, signed(other, usual_header(other), claims), gateway)
         await refused_everywhere(client, signed(other, usual_header(keys), claims), gateway)
+
+
+@pytest.mark.asvs("10.3.2")
+@scenario(120)
+async def test_claims_that_are_not_the_sessions_as_it_stands(server: ServerProcess, keys: Keys, gateway: str) -> None:
+    """Each claim counts: a good signature over one session's id and another's subject opens neither."""
+    async with victim(server) as client, victim(server) as other:
+        claims, theirs = claims_of(client.access_token), claims_of(other.access_token)
+        for change in (
+            {"sub": theirs["sub"]},
+            {"sub": f"anonymous:{client.session_id}"},
+            {"sub": ""},
+            {"sid": theirs["sid"]},
+        ):
+            await refused_everywhere(client, signed(keys, usual_header(keys), {**claims, **change}), gateway)
+        for epoch in (claims["epoch"] - 1, claims["epoch"] + 1):
+            token = signed(keys, usual_header(keys), {**claims, "epoch": epoch})
+            await refused_everywhere(client, token, gateway, expired=True)
+        async with client.connect() as socket:
+            await hello(socket)
+            await socket.send(json.dumps({"type": "refresh", "access_token": other.access_token}))
+            with pytest.raises(ConnectionClosed) as ended:
+                await socket.recv()
+            assert ended.value.rcvd is not None
+            assert ended.value.rcvd.code == 4401, "a good token of another session keeps no socket open"
 
 
 @pytest.mark.asvs("9.2.2")

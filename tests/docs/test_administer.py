@@ -11,10 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import httpx
+import pytest
 
 from server.settings import Settings
 from tests.docs.pages import Block, blocks
 from tests.support.client import PASSWORD
+from tests.support.log import projection
 from tests.support.server import running_server
 
 _PAGE = "how-to/administer.md"
@@ -29,6 +31,7 @@ def shows(block: Block, printed: str) -> bool:
     return re.match(pattern, printed.strip().replace("\r\n", "\n").replace("\n", "\r\n"), re.DOTALL) is not None
 
 
+@pytest.mark.asvs("7.4.5")
 def test_the_guide(tmp_path: Path) -> None:
     page = blocks(_PAGE)
     commands = [block for block in page if block.language == "shell"]
@@ -40,6 +43,10 @@ def test_the_guide(tmp_path: Path) -> None:
             credentials = {"email": "ada@example.org", "password": PASSWORD}
             http.post("/api/auth/register", json=credentials).raise_for_status()
             http.post("/api/auth/login", json=credentials).raise_for_status()
+            others = {"email": "bob@example.org", "password": PASSWORD}
+            http.post("/api/auth/register", json=others).raise_for_status()
+            for _ in range(3):
+                http.post("/api/auth/login", json=others).raise_for_status()
         script = "".join(f"{block.text}\necho; echo '{_MARK}'\n" for block in commands)
         assert _URL in script
         assert _DATA in script
@@ -53,6 +60,8 @@ def test_the_guide(tmp_path: Path) -> None:
         )
         assert run.returncode == 0, run.stderr + run.stdout
         assert not list((server.data / "keys").glob("*.secret")), "the last command removed it"
+        ends = {(session["state"], session["reason"]) for session in projection(server.data).values()}
+        assert ends == {("expired", "revoked")}, "those of everybody"
     printed = run.stdout.split(_MARK)[:-1]
     assert len(printed) == len(commands)
     for block, output in zip(commands, printed, strict=True):

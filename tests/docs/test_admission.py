@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from server.experience.traffic import DEVICE_COOKIE
+from server.guard import devices, logins
 from server.settings import setting_rows
 from tests.docs.pages import DOCS
 
@@ -18,10 +20,26 @@ def test_every_limit_is_explained_with_its_default() -> None:
         assert any(f"`{row.name}`" in line and f"| {row.default} |" in line for line in PAGE.splitlines()), row.name
 
 
+@pytest.mark.asvs("6.1.1")
+def test_why_nobody_can_lock_the_owner_out_is_said() -> None:
+    said = PAGE.partition("**Nobody can lock the owner out.**")[2].partition("What remains: ")[0]
+    assert f"holds a cookie, `{DEVICE_COOKIE}`, for half a year" in said
+    assert devices.LIFE_S == 180 * 86_400
+    assert "(the eight latest) is not subject to what strangers did" in " ".join(said.split())
+    assert logins._PLACES_PER_ACCOUNT == 8
+
+
 @pytest.mark.asvs("6.1.2")
 def test_the_words_that_are_near_are_named() -> None:
-    for name in ("password_context_words", "issuer", "audience"):
-        assert f"`{name}`" in PAGE
+    words = PAGE.partition("the **words that are near**: ")[2].partition(". ")[0]
+    for name in (
+        "the email address and its parts",
+        "`issuer`",
+        "`audience`",
+        "`interlock`",
+        "`password_context_words`",
+    ):
+        assert name in words
 
 
 @pytest.mark.asvs("7.1.2")

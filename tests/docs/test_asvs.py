@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from server.app import create_app
+from server.guard.passwords import MINIMUM_LENGTH
 from server.settings import Settings
 from tests.asvs import CHAPTERS, REQUIREMENTS, Requirement
 from tests.docs.conftest import Page
@@ -109,6 +111,18 @@ def test_every_way_to_log_in_is_in_the_table_of_the_security_model() -> None:
     assert methods == set(re.findall(r"^\| `([a-z_]+)` \|", ways, re.MULTILINE))
 
 
+@pytest.mark.asvs("6.1.3")
+def test_the_table_says_how_strong_each_way_to_log_in_is() -> None:
+    ways = SECURITY.partition("## Ways to log in")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in ways.splitlines() if line.startswith("| `")
+    ]
+    strength = {method: how for method, _call, how, _limits in rows}
+    assert strength["`password`"].startswith(f"one factor: a password of {MINIMUM_LENGTH} characters or more")
+    assert "the current password" in strength["`password_change`"]
+    assert "`upstream_acr`" in strength["`oidc`"]
+
+
 @pytest.mark.asvs("7.1.1", "7.1.2")
 def test_the_security_model_says_how_long_and_how_many_and_the_settings_agree() -> None:
     times = SECURITY.partition("## How long sessions last")[2].partition("\n## ")[0]
@@ -117,6 +131,8 @@ def test_the_security_model_says_how_long_and_how_many_and_the_settings_agree() 
         f"{defaults.idle_timeout_s / 60:.0f} minutes without activity (`idle_timeout_s`)",
         f"{defaults.absolute_timeout_s / 3600:.0f} hours after the last login (`absolute_timeout_s`)",
         "NIST SP 800-63B-4",
+        "An account may have as many sessions at once as its owner opens: none is ended because another begins",
+        "All are listed, and each can be ended",
         f"holds {defaults.connections_per_session} live",
         f"{defaults.connections_total:,} (`connections_total`)",
     ):
@@ -125,6 +141,34 @@ def test_the_security_model_says_how_long_and_how_many_and_the_settings_agree() 
 
 @pytest.mark.asvs("8.1.1")
 def test_each_call_says_in_the_reference_which_credential_it_takes(pages: dict[str, Page]) -> None:
-    text = pages["reference/http.html"].text
-    assert "GET /api/session My session access token" in text
-    assert "## Who may do what" in SECURITY
+    words = {
+        "bearer": "access token",
+        "cookie": "cookie",
+        "client": "client secret",
+        "admin": "administrator's secret",
+        "none": "none",
+    }
+    text, rights = (pages[f"reference/{name}.html"].text for name in ("http", "authorization"))
+    rows = rights.partition("Calls")[2].partition("Which data")[0]
+    found = 0
+    for path, item in create_app(Settings()).openapi_schema.to_schema()["paths"].items():
+        for method, operation in item.items():
+            call, choices = f"{method.upper()} {path}", operation.get("security") or [{}]
+            if call != "POST /api/auth/refresh":  # which takes its credential in the body, too
+                wanted = " or ".join(words[next(iter(choice), "none")] for choice in choices)
+                assert f"{call} {operation['summary']} {wanted}" in text.replace("\u2019", "'")
+            assert f"{call} yes" in rows
+            found += 1
+    assert found > 25
+
+
+@pytest.mark.asvs("8.1.1")
+def test_the_security_model_says_what_each_credential_opens() -> None:
+    rules = " ".join(SECURITY.partition("## Who may do what")[2].partition("\n## ")[0].split())
+    for said in (
+        "A session id is no credential.",
+        "An anonymous session may look at itself, log in and end. It opens no WebSocket.",
+        "It never sees another account's session: that answers 404",
+        "Fields that are not listed are refused.",
+    ):
+        assert said in rules

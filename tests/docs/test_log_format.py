@@ -16,6 +16,8 @@ import pytest
 from tests.docs.pages import blocks, captioned
 from tests.support.server import ServerProcess, running_server
 
+_GUIDE = "how-to/look-after-the-log.md"
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
@@ -33,8 +35,8 @@ def _check(folder: Path, log: Path) -> subprocess.CompletedProcess[str]:
 
 def _backup(server: ServerProcess, folder: Path) -> Path:
     """Do what the guide's section on backups says, beside the running server."""
-    [shell] = [block for block in blocks("how-to/look-after-the-log.md") if block.language == "shell"]
-    (folder / "backup.py").write_text(captioned("how-to/look-after-the-log.md", "backup.py"))
+    shell = next(block for block in blocks(_GUIDE) if block.language == "shell")
+    (folder / "backup.py").write_text(captioned(_GUIDE, "backup.py"))
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "data").symlink_to(server.data)
     done = subprocess.run(
@@ -63,7 +65,7 @@ def test_plain_python_finds_a_changed_record(server: ServerProcess, tmp_path: Pa
 
 def test_a_backup_can_be_served(server: ServerProcess, tmp_path: Path) -> None:
     token = httpx.post(f"{server.url}/api/session").raise_for_status().json()["access_token"]
-    (tmp_path / "backup.py").write_text(captioned("how-to/look-after-the-log.md", "backup.py"))
+    (tmp_path / "backup.py").write_text(captioned(_GUIDE, "backup.py"))
     subprocess.run([sys.executable, "backup.py", str(server.data), "backup"], cwd=tmp_path, check=True)
     shutil.copytree(server.data / "keys", tmp_path / "backup" / "keys")
     with running_server(tmp_path / "backup") as restored:

@@ -149,6 +149,7 @@ def test_promtool_takes_the_rules() -> None:
 
 CASES = {
     "InterlockLogStopped": ('interlock_log_failed{instance="a"}', "0 0 1 1 1 1", "2m"),
+    "InterlockKeysUnusable": ('interlock_keys_unusable{instance="a"}', "0 0 1 1 1 1", "2m"),
     "InterlockDown": ('up{instance="a", job="interlock"}', "1 0 0 0 0 0", "3m"),
     "InterlockFaults": ('interlock_log_events_total{instance="a", event="socket.failed"}', "0 0 0 1 1 1", "5m"),
     "InterlockLoginsFail": ('interlock_log_events_total{instance="a", event="login.failed"}', "0+600x20", "15m"),

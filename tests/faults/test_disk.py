@@ -125,6 +125,7 @@ async def go_on(server: ServerProcess, client: Client) -> None:
     assert server.pid
 
 
+@pytest.mark.asvs("16.3.4")
 def test_a_disk_that_gets_room_again_does_not_bring_the_log_back(tmp_path: Path) -> None:
     """After one failed write nobody knows what the kernel kept: only a start, which reads the file again, may go on."""
     with running_server(tmp_path / "data") as server, httpx.Client(base_url=server.url) as http:

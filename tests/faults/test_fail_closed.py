@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +20,7 @@ from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
 from tests.support.log import verify
 from tests.support.running import scenario
-from tests.support.server import ServerProcess, check_trace, new_trace, running_server
-from tests.support.shifted_clock import shifted_clock
-
-_HOUR_S: Final = 3600
+from tests.support.server import ServerProcess, check_trace, running_server
 
 HARMLESS: Final = {
     "GET /.well-known/jwks.json": "public keys, out of memory: whoever has an old token still can't use it here",
@@ -41,7 +38,14 @@ def problem(answer: httpx.Response, status: int, name: str) -> None:
     assert answer.json()["type"] == f"urn:interlock:problem:{name}"
 
 
-async def no_log_left(server: ServerProcess, client: Client, admin: Admin, gateway: str) -> None:
+def page(server: ServerProcess, client: Client) -> dict[str, str]:
+    """The headers by which a browser's page would ask, with the client's session in its cookie."""
+    return {"Cookie": f"__Host-interlock={client.refresh_token}", "Origin": server.url}
+
+
+async def all_is_refused(
+    server: ServerProcess, client: Client, admin: Admin, gateway: str, *, harmless: Iterable[str] = HARMLESS
+) -> None:
     """Every call of the document, with credentials that were good a moment ago, and the WebSocket: all are refused."""
     document = (await client.http.get("/schema/openapi.json")).json()
     subject = client.tokens["subject"]
@@ -61,14 +65,13 @@ async def no_log_left(server: ServerProcess, client: Client, admin: Admin, gatew
                 answer = await client.http.post(path, data={"token": client.access_token}, auth=("gateway", gateway))
             else:
                 answer = await client.http.request(method, address, headers=headers, json=bodies.get(name))
-            if name in HARMLESS:
+            if name in harmless:
                 assert answer.status_code == 200, name
             else:
                 assert answer.status_code == 503, f"{name} answered {answer.status_code}: {answer.text}"
     socket = await client.connect()
     assert await closed(socket) == (1011, "internal error")
-    cookie = {"Cookie": f"__Host-interlock={client.refresh_token}", "Origin": server.url}
-    async with client.connect(additional_headers=cookie) as other:
+    async with client.connect(additional_headers=page(server, client)) as other:
         assert (await closed(other))[0] == 1011
 
 
@@ -121,10 +124,10 @@ async def test_once_the_log_is_gone_nothing_is_opened(
                 pass
             assert await closed(socket) == (1011, "internal error")
             assert await stream.end() == "unavailable"
-            await no_log_left(server, client, admin, gateway)
+            await all_is_refused(server, client, admin, gateway)
             take_back()
             # It stays so until somebody looks.
-            await no_log_left(server, client, admin, gateway)
+            await all_is_refused(server, client, admin, gateway)
             server.stop()
             server.start()
             assert (await client.session())["state"] == "authenticated"
@@ -189,72 +192,6 @@ def test_keys_that_can_not_be_relied_on_keep_it_from_starting(
 ) -> None:
     break_it(data / "keys")
     assert message in said(start(data))
-
-
-@scenario()
-async def test_keys_that_break_under_a_running_server_change_nothing_until_it_starts_again(tmp_path: Path) -> None:
-    """It goes on with those it has read, and makes no new ones."""
-    with running_server(tmp_path / "data") as server:
-        keys = server.data / "keys"
-        async with await logged_in(server.url) as client:
-            before = (await client.http.get("/.well-known/jwks.json")).json()
-            (signing,) = keys.glob("signing-*.pem")
-            good = signing.read_bytes()
-            signing.write_bytes(b"garbage")
-            (keys / "refresh.key").unlink()
-            await client.session()
-            (await client.refresh()).raise_for_status()
-            other = await logged_in(server.url, client.http)
-            await other.session()
-            assert (await client.http.get("/.well-known/jwks.json")).json() == before
-            forged = client.access_token[:-4] + "AAAA"
-            answer = await client.http.get("/api/session", headers={"Authorization": f"Bearer {forged}"})
-            problem(answer, 401, "credential-invalid")
-        assert sorted(path.name for path in keys.iterdir()) == ["lives.json", signing.name]
-        server.stop()
-        assert "does not hold a private key" in said(start(server.data))
-        signing.write_bytes(good)
-
-
-@pytest.mark.asvs("7.4.1")
-@scenario(within_s=120)
-async def test_a_clock_that_was_set_back_brings_nothing_back_to_life(tmp_path: Path) -> None:
-    """Three lives of one server: on time, an hour ahead, and on time again. Time goes on from the newest record."""
-    data, trace = tmp_path / "data", new_trace(tmp_path / "data")
-    with shifted_clock(data, 0, trace) as server:
-        async with await logged_in(server.url) as client:
-            overdue = {"refresh_token": client.refresh_token}
-    with shifted_clock(data, _HOUR_S, trace) as server:
-        async with await logged_in(server.url) as client:
-            fresh = client.bearer
-            problem(await client.http.post("/api/auth/refresh", json=overdue), 401, "session-ended")
-    with shifted_clock(data, 0, trace) as server:
-        assert "clock.behind_the_log" in server.log_path.read_text()
-        async with Client(server.url) as client:
-            problem(await client.http.post("/api/auth/refresh", json=overdue), 401, "session-ended")
-            answer = await client.http.get("/api/session", headers=fresh)
-            assert answer.status_code == 200
-            await client.begin()
-            assert (await client.session())["created_at"] > answer.json()["created_at"], "ours, not the wall clock's"
-    verify(data)
-
-
-@pytest.mark.asvs("9.2.1")
-@scenario(within_s=120)
-async def test_a_token_is_judged_by_the_servers_own_clock(tmp_path: Path) -> None:
-    """By the wall clock, which was set back, it would be good for minutes yet."""
-    data, trace = tmp_path / "data", new_trace(tmp_path / "data")
-    with shifted_clock(data, 0, trace) as server:
-        async with await logged_in(server.url) as client:
-            old, body = client.bearer, {"refresh_token": client.refresh_token}
-    with shifted_clock(data, 600, trace) as server:
-        async with Client(server.url) as client:
-            problem(await client.http.get("/api/session", headers=old), 401, "token-expired")
-            (await client.begin()).raise_for_status()
-    with shifted_clock(data, 0, trace) as server:
-        async with Client(server.url) as client:
-            problem(await client.http.get("/api/session", headers=old), 401, "token-expired")
-            assert (await client.http.post("/api/auth/refresh", json=body)).status_code == 200
 
 
 @pytest.mark.asvs("2.3.3", "16.5.3")

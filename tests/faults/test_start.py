@@ -104,6 +104,32 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists(), "and nothing was made"
 
 
+def test_a_metrics_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        line = said(start(tmp_path / "data", "--metrics-port", str(port)))
+    assert line == f"interlock: can't listen on 127.0.0.1 port {port}: Address already in use"
+    assert not (tmp_path / "data").exists()
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        return str(other.getsockname()[1])
+
+
+def test_one_port_for_two_things(tmp_path: Path) -> None:
+    port = free_port()
+    line = said(start(tmp_path / "data", "--port", port, "--metrics-port", port))
+    assert line == f"interlock: --metrics-port: {port} is the port of the API; metrics need one of their own"
+    assert not (tmp_path / "data").exists()
+
+
+def test_one_port_for_two_things_under_two_names(tmp_path: Path) -> None:
+    port = free_port()
+    line = said(start(tmp_path / "data", "--port", port, "--metrics-port", port, "--metrics-host", "localhost"))
+    assert line == f"interlock: can't listen on 127.0.0.1 port {port}: Address already in use"
+
+
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
 def test_an_address_that_is_not_ours(tmp_path: Path, host: str) -> None:
     assert f"can't listen on {host} port 0: " in said(start(tmp_path / "data", "--host", host))

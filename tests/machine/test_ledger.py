@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.commands import Connect, Disconnect, Expire, Reauthenticate, Refresh, Revoke, Touch
+from machine.commands import Authenticate, Connect, Disconnect, Expire, Reauthenticate, Refresh, Revoke, Touch
 from machine.errors import LedgerFault
 from machine.ledger import GENESIS, Record, StoredRow, chain, parse, row_digest
 from machine.session import Transition, replay
@@ -286,3 +286,13 @@ def test_a_fault_leaves_the_verifier_where_it_was() -> None:
 def test_a_legal_edit_by_somebody_who_rechains_shows_in_the_head_alone() -> None:
     """Why the head is worth keeping elsewhere: the chain itself is no signature."""
     assert _verify(_forged(_AT["touch"], actor="mallory")).head != _verify(_ROWS).head
+
+
+def test_the_age_of_a_proof_is_in_the_record_and_a_record_without_one_is_a_proof_itself() -> None:
+    for age_ms, more in ((0, ""), (7, ',"proof_age_ms":7'), (None, ',"proof_age_ms":null')):
+        _, row = rows_of(history("a", [(CREATE, 0), (Authenticate("alice", "oidc", age_ms), 1)]))
+        assert row.data == f'{{"subject":"alice","method":"oidc"{more}}}'
+        assert parse(row).transition.data == Authenticate("alice", "oidc", age_ms)
+    in_the_future = '{"subject":"alice","method":"oidc","proof_age_ms":-1}'
+    with pytest.raises(LedgerFault, match="malformed"):
+        parse(msgspec.structs.replace(row, data=in_the_future))

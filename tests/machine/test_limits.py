@@ -113,6 +113,7 @@ def test_without_room_it_is_only_ever_stricter(count: int, period_ms: int, steps
             assert exact.take(key, now_ms)
 
 
+@pytest.mark.asvs("2.4.1")
 def test_a_crowd_of_made_up_keys_resets_nobodys_limit_and_limits_hardly_anybody_else() -> None:
     limiter = Limiter(Rate(1, 3_600_000), salt=SALT)
     assert take(limiter, "attacker", 0)

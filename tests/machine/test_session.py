@@ -5,10 +5,22 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from machine.commands import Command, Connect, Data, Disconnect, Expire, Policy, Reauthenticate, Refresh, Revoke, Touch
+from machine.commands import (
+    Authenticate,
+    Command,
+    Connect,
+    Data,
+    Disconnect,
+    Expire,
+    Policy,
+    Reauthenticate,
+    Refresh,
+    Revoke,
+    Touch,
+)
 from machine.errors import TransitionRefused
 from machine.session import Connection, Session, Standing, absent, decide, overdue_reason, rotation_standing, touch_due
-from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, session_after
+from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, Step, session_after
 
 
 def _refused(session: Session, data: Data, now_ms: int) -> str | None:
@@ -79,6 +91,14 @@ def test_a_login_begins_both_clocks_anew_and_a_refresh_neither() -> None:
     assert (session.idle_deadline_ms, session.absolute_deadline_ms) == (2_000, 6_000)
     assert session.proved_at_ms == 1_000
     assert session_after((CREATE, 0), (LOGIN, 0), (Reauthenticate("alice", "password"), 400)).proved_at_ms == 400
+
+
+def test_a_login_that_somebody_else_vouches_for_is_as_old_as_its_proof() -> None:
+    life: list[Step] = [(CREATE, 0), (Authenticate("alice", "oidc", 800), 900), (Refresh(1, 0), 950)]
+    session = session_after(*life)
+    assert (session.proved_at_ms, session.absolute_deadline_ms) == (100, 5_900)
+    assert session_after(*life, (Reauthenticate("alice", "oidc", None), 1_100)).proved_at_ms is None
+    assert session_after(*life, (Reauthenticate("alice", "password"), 1_100)).proved_at_ms == 1_100
 
 
 def test_one_connection_too_many() -> None:

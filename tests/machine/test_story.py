@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from machine.commands import (
+    Authenticate,
     Command,
     Connect,
     Create,
@@ -79,6 +80,23 @@ def test_the_particulars() -> None:
         "revoke: logout, with 1 connection open",
     ]
     assert _told([(CREATE, 0), (Expire("idle"), 1000)])[-1] == "expire: idle, with 0 connections open"
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "says"),
+    [
+        (0, ""),
+        (999, ""),
+        (90_500, ", proved 90 s before"),
+        (604_800_000, ", proved 168 h before"),
+        (None, ", proved nobody knows when"),
+    ],
+)
+def test_how_old_the_proof_was_is_told(age_ms: int | None, says: str) -> None:
+    assert (
+        _told([(CREATE, 0), (Authenticate("alice", "oidc", age_ms), 10)])[1]
+        == f"authenticate: alice by oidc{says}: epoch 1"
+    )
 
 
 @pytest.mark.parametrize(("ms", "says"), [(7_200_000, "2 h"), (90_000, "90 s"), (120_000, "2 min"), (1_500, "1500 ms")])

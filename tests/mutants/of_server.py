@@ -105,10 +105,10 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "await log.live_deadlines() == ",
         (
             (
-                "        session.idle_deadline_ms,\n        session.absolute_deadline_ms,\n        session.reason,\n",
+                "        session.idle_deadline_ms,\n        session.absolute_deadline_ms,\n",
                 (
                     "        session.created_at_ms + session.policy.idle_timeout_ms,\n"
-                    "        session.absolute_deadline_ms,\n        session.reason,\n"
+                    "        session.absolute_deadline_ms,\n"
                 ),
             ),
         ),

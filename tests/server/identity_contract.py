@@ -50,6 +50,7 @@ class IdentityStoreContract:
             found = await asyncio.gather(*(store.admit(arrival(), f"acc_{n}", 1) for n in range(10)))
             assert len(set(found)) == 1
 
+    @pytest.mark.asvs("10.3.3")
     @asynchronous
     async def test_a_subject_is_somebody_else_at_another_issuer(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as (store, _):
@@ -99,6 +100,7 @@ class IdentityStoreContract:
                 await store.admit(stranger, None, 1)
             assert await store.admit(stranger, "acc_1", 2) == "acc_1", "the refusal left the token as it was"
 
+    @pytest.mark.asvs("7.4.2")
     @asynchronous
     async def test_a_disabled_account_is_refused_and_stays_as_it_is(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as (store, accounts):

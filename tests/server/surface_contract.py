@@ -112,6 +112,7 @@ class TransitionLogContract:
             history = await log.history(story.session_id, 0, 100)
             assert [record.transition.version for record in history] == [1, 2, 3]
 
+    @pytest.mark.asvs("2.3.4")
     @asynchronous
     async def test_of_two_that_follow_the_same_version_one_wins(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
@@ -187,6 +188,7 @@ class TransitionLogContract:
             await log.append(Story().begin())
             assert await log.load(story.session_id) == story.session
 
+    @pytest.mark.asvs("2.4.1")
     @asynchronous
     async def test_too_many_waiting_are_refused_and_nothing_is_queued(self, tmp_path: Path) -> None:
         async with self.open(tmp_path, max_waiting=3) as log:

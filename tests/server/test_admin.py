@@ -253,8 +253,10 @@ async def test_groups_are_replaced_and_what_is_no_group_is_refused(server: Serve
         path = f"/accounts/{subject}/groups"
         answer = await admin.http.put(path, json={"groups": ["staff", "on call", "staff"]})
         assert answer.json()["groups"] == ["on call", "staff"]
-        bad: list[Any] = [{"groups": [name]} for name in ("", " a", "a ", "a,b", "a\nb", "\x7f", "\u00e9", "x" * 65, 1)]
-        for body in (*bad, {}, {"groups": "staff"}, {"groups": [], "more": 1}, {"groups": ["a"] * 65}):
+        bad: list[Any] = [
+            {"groups": [name]} for name in ("", " a", "a ", "a,b", "a\nb", "\x7f", "\u00e9", "x" * 2049, 1)
+        ]
+        for body in (*bad, {}, {"groups": "staff"}, {"groups": [], "more": 1}):
             problem(await admin.http.put(path, json=body), 400, "bad-request")
         problem(await admin.http.put(path), 400, "bad-request")
         assert (await admin.get(f"/accounts/{subject}"))["groups"] == ["on call", "staff"]

@@ -77,6 +77,7 @@ async def test_an_administrators_secret_opens_nothing_else(server: ServerProcess
         problem(await client.http.post("/api/auth/refresh", json={"refresh_token": secret}), 401, "credential-invalid")
 
 
+@pytest.mark.asvs("8.3.2")
 @scenario()
 async def test_secrets_are_made_and_removed_while_the_server_runs(server: ServerProcess) -> None:
     async with Admin(server.url, admin_token(server.data, "carl")) as admin:
@@ -107,6 +108,7 @@ async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) 
         assert hidden not in told
 
 
+@pytest.mark.asvs("13.3.1", "16.5.1", "16.5.3")
 @scenario()
 async def test_a_secret_that_others_may_read_opens_nothing(tmp_path: Path) -> None:
     """And no other does either, until that is mended: whose secret is whose can't be relied on."""
@@ -115,9 +117,21 @@ async def test_a_secret_that_others_may_read_opens_nothing(tmp_path: Path) -> No
             await admin.get("/accounts")
             file = server.data / "keys" / "admin-ada.secret"
             file.chmod(0o644)
-            file.touch()
             body = problem(await admin.http.get("/accounts"), 503, "secrets-unavailable")
             assert str(tmp_path) not in str(body)
             assert "may be read by others" in server.log_path.read_text()
             file.chmod(0o600)
             await admin.get("/accounts")
+
+
+@pytest.mark.parametrize(("proxies", "address"), [("127.0.0.1", "198.51.100.7"), ("192.0.2.1", "127.0.0.1")])
+@scenario()
+async def test_the_trail_names_the_client_of_a_proxy_that_is_trusted(
+    tmp_path: Path, proxies: str, address: str
+) -> None:
+    with running_server(tmp_path / "data", trusted_proxies=proxies) as server:
+        async with await logged_in(server.url) as user, Admin(server.url, admin_token(server.data)) as admin:
+            path = f"/accounts/{(await user.session())['subject']}/disable"
+            answer = await admin.http.post(path, headers={"X-Forwarded-For": "203.0.113.9, 198.51.100.7"})
+            assert answer.status_code == 200
+            assert [act["address"] for act in await admin.every("/audit")] == [address]

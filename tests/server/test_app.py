@@ -56,9 +56,25 @@ async def test_a_mistake_of_ours_is_a_problem_too_and_tells_nothing(
         monkeypatch.setattr(services.sessions, "begin", broken)
         answer = await http.post("/api/session")
     assert answer.status_code == 500
+    assert "secret" not in answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["type"] == "urn:interlock:problem:internal-error"
-    assert "secret" not in answer.text
+
+
+@pytest.mark.asvs("13.4.2")
+@pytest.mark.filterwarnings("ignore:Python Debugger on exception")
+@asynchronous
+async def test_no_variable_of_the_environment_brings_a_debugger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Litestar's own would stop the whole server at the first refusal, until somebody types something."""
+    stopped: list[str] = []
+    monkeypatch.setenv("LITESTAR_DEBUG", "1")
+    monkeypatch.setenv("LITESTAR_PDB", "1")
+    monkeypatch.setattr("pdb.post_mortem", lambda: stopped.append("in the debugger"))
+    async with served(tmp_path) as (_, http):
+        assert (await http.get("/api/session")).status_code == 401
+    assert stopped == []
 
 
 @asynchronous

@@ -200,7 +200,7 @@ ALLOWED = {
 @pytest.mark.parametrize("path", ALLOWED)
 def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, caller: Caller, path: str) -> None:
     before = stored(server.data)
-    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} - ALLOWED[path]:
+    for method in sorted({"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} - ALLOWED[path]):
         answer = caller.http.request(method, path, headers=bearer(caller.user))
         check(answer, 405, "method-not-allowed")
         assert {name.strip() for name in answer.headers["allow"].split(",")} - {"OPTIONS"} == ALLOWED[path]
@@ -273,7 +273,7 @@ BAD_AUTHORIZATIONS = {
 }
 
 
-@pytest.mark.asvs("7.2.1", "8.2.1", "10.3.2")
+@pytest.mark.asvs("7.2.1", "8.2.1")
 @pytest.mark.parametrize(("method", "path"), AUTHENTICATED)
 @pytest.mark.parametrize(("authorization", "name"), BAD_AUTHORIZATIONS.values(), ids=BAD_AUTHORIZATIONS)
 def test_a_bad_credential(

@@ -63,10 +63,14 @@ async def test_a_handshake_without_a_good_credential_is_closed_with_4401_and_hol
 @asynchronous
 async def test_a_token_in_the_address_is_no_credential(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
-        address = f"{server.socket_url}?access_token={client.access_token}&token={client.access_token}"
-        async with connect(address, subprotocols=[websockets.Subprotocol("interlock.v1")]) as socket:
-            assert (await closed(socket))[0] == 4401
-    assert client.access_token not in server.log_path.read_text()
+        ticket = (await client.request("POST", "/api/session/ticket")).raise_for_status().json()["ticket"]
+        for token in (client.access_token, client.refresh_token, ticket):
+            address = f"{server.socket_url}?" + "&".join(f"{n}={token}" for n in ("access_token", "token", "ticket"))
+            async with connect(address, subprotocols=[websockets.Subprotocol("interlock.v1")]) as socket:
+                with pytest.raises(websockets.ConnectionClosed):
+                    await socket.recv()
+                assert (await closed(socket))[0] == 4401
+            assert token not in server.log_path.read_text()
 
 
 @pytest.mark.asvs("4.4.3", "2.3.4")
@@ -79,6 +83,8 @@ async def test_a_ticket_opens_one_socket(server: ServerProcess) -> None:
             assert socket.subprotocol == "interlock.v1", "the ticket does not come back"
             assert json.loads(await socket.recv())["type"] == "hello"
             async with client.connect(**offer) as second:
+                with pytest.raises(websockets.ConnectionClosed):
+                    await second.recv()
                 assert await closed(second) == (
                     4401,
                     "not authenticated: the ticket is unknown, used up or expired",
@@ -94,6 +100,8 @@ async def test_a_ticket_bought_before_a_login_is_superseded(server: ServerProces
         (await client.request("POST", "/api/auth/password", json=body)).raise_for_status()
         offer = {"additional_headers": {}, "subprotocols": ["interlock.v1", f"ticket.{ticket}"]}
         async with client.connect(**offer) as socket:
+            with pytest.raises(websockets.ConnectionClosed):
+                await socket.recv()
             assert (await closed(socket))[0] == 4408
 
 
@@ -177,6 +185,7 @@ async def test_a_message_over_64_kib_in_pieces_closes_with_1009(server: ServerPr
     assert events[-1] == "disconnect"
 
 
+@pytest.mark.asvs("8.2.2")
 @asynchronous
 async def test_a_foreign_or_bad_token_on_the_open_socket_closes_it(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client, await logged_in(server.url) as other:

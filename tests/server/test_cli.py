@@ -259,7 +259,7 @@ def serve(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_a_setting_that_is_none_stops_the_start(tmp_path: Path) -> None:
     outcome = serve("--data", str(tmp_path / "data"), INTERLOCK_PORT="many")
     assert outcome.returncode == 2
-    assert outcome.stderr == "interlock: Expected `int`, got `str` - at `$.port`\n"
+    assert outcome.stderr == "interlock: INTERLOCK_PORT: expected `int`, got `str`\n"
     assert not (tmp_path / "data").exists()
 
 

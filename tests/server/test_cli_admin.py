@@ -6,25 +6,37 @@ from pathlib import Path
 
 import pytest
 
+from server.guard.keys import load_keys
 from tests.support.log import interlock
 
 
-@pytest.mark.asvs("11.5.1", "13.3.1")
-def test_a_secret_is_shown_once_and_kept_as_a_hash(tmp_path: Path) -> None:
-    made = interlock("admin-token", "create", "ada", "--data", tmp_path)
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The folder of a server that has been started once."""
+    load_keys(tmp_path / "keys")
+    return tmp_path
+
+
+def secret_files(data: Path) -> list[Path]:
+    return list((data / "keys").glob("*.secret"))
+
+
+@pytest.mark.asvs("13.3.1")
+def test_a_secret_is_shown_once_and_kept_as_a_hash(data: Path) -> None:
+    made = interlock("admin-token", "create", "ada", "--data", data)
     assert (made.returncode, made.stderr) == (0, "")
     (secret,) = made.stdout.splitlines()
     assert secret.startswith("ilk_admin_ada_")
-    (file,) = (tmp_path / "keys").iterdir()
+    (file,) = secret_files(data)
     assert secret not in file.read_text()
-    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
-    listed = interlock("admin-token", "list", "--data", tmp_path)
+    assert (data / "keys").stat().st_mode & 0o777 == 0o700
+    listed = interlock("admin-token", "list", "--data", data)
     assert listed.returncode == 0
     assert "ada" in listed.stdout
     assert secret[-20:] not in listed.stdout
-    removed = interlock("admin-token", "remove", "ada", "--data", tmp_path)
+    removed = interlock("admin-token", "remove", "ada", "--data", data)
     assert (removed.returncode, removed.stdout, removed.stderr) == (0, "", "")
-    assert list((tmp_path / "keys").iterdir()) == []
+    assert secret_files(data) == []
 
 
 @pytest.mark.parametrize(
@@ -35,19 +47,29 @@ def test_a_secret_is_shown_once_and_kept_as_a_hash(tmp_path: Path) -> None:
         (("remove", "bob"), "there is no secret of the name bob"),
     ],
 )
-def test_what_can_not_be_is_said_in_one_line(tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
-    interlock("admin-token", "create", "ada", "--data", tmp_path)
-    before = [file.read_bytes() for file in (tmp_path / "keys").iterdir()]
-    outcome = interlock("admin-token", *arguments, "--data", tmp_path)
+def test_what_can_not_be_is_said_in_one_line(data: Path, arguments: tuple[str, str], message: str) -> None:
+    interlock("admin-token", "create", "ada", "--data", data)
+    before = [file.read_bytes() for file in secret_files(data)]
+    outcome = interlock("admin-token", *arguments, "--data", data)
     assert outcome.returncode == 2
     assert outcome.stdout == ""
     (line,) = outcome.stderr.splitlines()
     assert line.startswith("interlock: ")
     assert message in line
-    assert [file.read_bytes() for file in (tmp_path / "keys").iterdir()] == before
+    assert [file.read_bytes() for file in secret_files(data)] == before
 
 
 def test_nobody_is_listed_where_there_is_nobody(tmp_path: Path) -> None:
     listed = interlock("admin-token", "list", "--data", tmp_path / "nowhere")
     assert listed.returncode == 0
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("command", [("admin-token", "create", "ada"), ("clients", "create", "gateway")])
+def test_a_forgotten_or_wrong_folder_gets_no_secret(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """It would open nothing, and nobody would see why."""
+    outcome = interlock(*command, "--data", tmp_path / "data")
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    said = f"interlock: there are no keys in {tmp_path}/data/keys: a server makes the first ones when it starts\n"
+    assert outcome.stderr == said
+    assert list(tmp_path.iterdir()) == []

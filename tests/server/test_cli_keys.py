@@ -269,7 +269,7 @@ async def test_a_bad_key_beside_a_running_server_changes_nothing_and_is_told(tmp
             bad = server.data / "keys" / "signing-bad.pem"
             bad.write_text("garbage")
             bad.chmod(0o600)
-            await eventually(lambda: "keys.unusable" in server.log_path.read_text())
+            await eventually(lambda: "keys.ignored" in server.log_path.read_text())
             assert await published(client) == before
             assert (await client.session())["state"] == "authenticated"
             assert (await client.refresh()).status_code == 200
@@ -293,10 +293,14 @@ def test_a_key_folder_that_cannot_be_written_to_still_serves(tmp_path: Path, mad
     assert shown(data)["refresh"] == ["refresh", "signs", "", ""]
 
 
+@pytest.mark.asvs("10.4.10")
 def test_clients_are_made_shown_and_removed(tmp_path: Path) -> None:
+    load_keys(tmp_path / "keys")
     outcome = run("clients", "create", "gateway", "--data", tmp_path)
     assert re.fullmatch(r"ilk_client_gateway_[A-Za-z0-9_-]{43}\n", outcome.stdout), "alone, to be piped on"
     assert "can't be shown again" in outcome.stderr
+    (kept,) = (tmp_path / "keys").glob("*.secret")
+    assert outcome.stdout.strip()[-43:] not in kept.read_text(), "as a hash"
     shown = run("clients", "list", "--data", tmp_path).stdout
     assert re.search(rf"gateway\s*│ {TIME}", shown)
     assert outcome.stdout.strip() not in shown

@@ -16,6 +16,7 @@ from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
 
 NAME = "__Host-interlock"
+DEVICE = "__Host-interlock-device"
 APP = "https://app.example"
 
 
@@ -72,10 +73,23 @@ def page(server: ServerProcess) -> Iterator[Page]:
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+    return answer.status_code, answer.json().get("type", "").rpartition(":")[2]
 
 
-@pytest.mark.asvs("3.3.1", "3.3.2", "3.3.3", "3.3.4", "3.3.5", "10.1.1")
+@pytest.mark.asvs("3.3.1", "3.3.2", "3.3.3", "3.3.4", "3.3.5")
+def test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_site(page: Page) -> None:
+    answers = [page.post("/api/session"), page.log_in(), page.post("/api/auth/refresh"), page.post("/api/auth/logout")]
+    cookies = [set_cookies(answer.raise_for_status()) for answer in answers]
+    assert [set(each) for each in cookies] == [{NAME}, {NAME, DEVICE}, {NAME}, {NAME}]
+    for morsel in (morsel for each in cookies for morsel in each.values()):
+        assert morsel["secure"], morsel.key
+        assert morsel["httponly"], morsel.key
+        assert morsel["samesite"].lower() == "strict", morsel.key
+        assert (morsel["path"], morsel["domain"]) == ("/", ""), morsel.key
+        assert len(morsel.key) + len(morsel.value) <= 4096, morsel.key
+
+
+@pytest.mark.asvs("3.3.4", "10.1.1")
 def test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_else(page: Page) -> None:
     for answer in (page.post("/api/session"), page.log_in(), page.post("/api/auth/refresh")):
         answer.raise_for_status()
@@ -83,11 +97,7 @@ def test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_e
         morsel = set_cookies(answer)[NAME]
         assert morsel.value.startswith(answer.json()["session_id"])
         assert morsel.value not in answer.text
-        assert (morsel["path"], morsel["domain"]) == ("/", "")
-        assert len(NAME) + len(morsel.value) <= 4096
-        assert morsel["secure"]
         assert morsel["httponly"]
-        assert morsel["samesite"].lower() == "strict"
         assert 43_000 < int(morsel["max-age"]) <= 43_200, "as long as the session can live at the longest"
 
 
@@ -140,12 +150,15 @@ def test_refresh_by_cookie_goes_through_one_chain(page: Page) -> None:
 @pytest.mark.asvs("7.4.1", "14.3.1")
 def test_logout_by_cookie_ends_the_session_and_clears_the_cookie(page: Page) -> None:
     page.log_in().raise_for_status()
+    copied = page.cookie
     answer = page.post("/api/auth/logout")
     assert answer.status_code == 204
     morsel = set_cookies(answer)[NAME]
     assert (morsel.value, morsel["max-age"], morsel["path"]) == ("", "0", "/")
     assert morsel["secure"]
     assert problem(page.post("/api/auth/logout")) == (401, "credential-missing")
+    page.cookie = copied
+    assert problem(page.post("/api/auth/refresh")) == (401, "session-ended"), "not only the browser forgets it"
 
 
 @pytest.mark.asvs("3.5.1")
@@ -176,6 +189,7 @@ def test_a_foreign_page_is_refused_and_changes_nothing(
         "/api/auth/password": {"current_password": PASSWORD, "new_password": PASSWORD},
     }
     answer = page.post(path, bodies.get(path), bearer=path == "/api/auth/password")
+    assert answer.status_code == 403, answer.text
     assert problem(answer) == (403, "origin-refused")
     assert "set-cookie" not in answer.headers
     assert (stored(server.data), page.cookie) == (before, cookie)
@@ -190,10 +204,11 @@ def test_a_foreign_page_may_not_refresh_with_a_token_it_got_hold_of(page: Page, 
     assert stored(server.data) == before
 
 
-@pytest.mark.asvs("3.5.1", "3.5.3")
+@pytest.mark.asvs("3.5.1")
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_page_without_an_origin_is_told_by_its_site(server: ServerProcess, site: str) -> None:
     answer = httpx.post(f"{server.url}/api/session", headers={"sec-fetch-site": site})
+    assert answer.status_code == 403, answer.text
     assert problem(answer) == (403, "origin-refused")
 
 
@@ -206,6 +221,50 @@ def test_without_a_page_the_cookie_is_no_credential(page: Page) -> None:
     page.log_in().raise_for_status()
     answer = page.http.get("/api/session", headers={"cookie": f"{NAME}={page.cookie}"})
     assert problem(answer) == (401, "credential-missing")
+
+
+@pytest.mark.asvs("3.3.3")
+@pytest.mark.parametrize(
+    ("held", "counts"),
+    [
+        (b"__Host-interlock=%s", True),
+        (b"theme=dark;\t__Host-interlock=%s \t; x=y", True),
+        # Other names to a browser, which lets a sibling host set them.
+        (b"\xa0__Host-interlock=%s", False),
+        (b"theme=dark; \x85__Host-interlock=%s", False),
+        (b"\xc2\xa0__Host-interlock=%s", False),
+        (b"__host-interlock=%s", False),
+        (b'x="__Host-interlock=%s"', False),
+        # A browser holds one of the name: another one is not its own.
+        (b"__Host-interlock=%s; __Host-interlock=x", False),
+        (b"__Host-interlock=; __Host-interlock=%s", False),
+        (b"__Host-interlock=%s; \xa0__Host-interlock=x", True),
+    ],
+)
+def test_all_that_ask_for_the_cookie_mean_the_only_one_of_its_exact_name(
+    page: Page, held: bytes, *, counts: bool
+) -> None:
+    """Else a sibling host could plant one, and a page might be in with one part of the server and out with the other."""
+    page.log_in().raise_for_status()
+    headers = [(b"cookie", held % (page.cookie or "").encode()), (b"origin", APP.encode())]
+    page.http.cookies.clear()
+    gate = page.http.get("/api/forward-auth", headers=headers)
+    refresh, logout = (page.http.post(f"/api/auth/{path}", headers=headers) for path in ("refresh", "logout"))
+    statuses = [gate.status_code, refresh.status_code, logout.status_code]
+    assert statuses == ([200, 200, 204] if counts else [401, 401, 401])
+    if not counts:
+        assert {problem(each) for each in (gate, refresh, logout)} == {(401, "credential-missing")}
+
+
+def test_the_cookie_may_come_in_any_one_of_several_headers(page: Page) -> None:
+    """As proxies write the request of a browser that speaks HTTP/2 (RFC 9113, 8.2.3)."""
+    page.log_in().raise_for_status()
+    own, other = (b"cookie", f"{NAME}={page.cookie}".encode()), (b"cookie", b"theme=dark")
+    page.http.cookies.clear()
+    for cookies, status in (((other, own), 200), ((own, other), 200), ((own, other, own), 401)):
+        headers = [*cookies, (b"origin", APP.encode())]
+        assert page.http.get("/api/forward-auth", headers=headers).status_code == status
+        assert page.http.post("/api/auth/refresh", headers=headers).status_code == status
 
 
 @pytest.mark.asvs("4.4.2")

@@ -114,6 +114,7 @@ ILLEGAL_ROWS = {
 }
 
 
+@pytest.mark.asvs("2.3.1")
 @pytest.mark.checks("declared_only", "expired_absorbs", "command_once", "versions_gapless")
 @pytest.mark.parametrize("statement", [INSERT, REPLACE, UPSERT], ids=["insert", "replace", "upsert"])
 @pytest.mark.parametrize("change", ILLEGAL_ROWS.values(), ids=ILLEGAL_ROWS)
@@ -125,7 +126,7 @@ def test_an_illegal_row_is_refused(path: Path, shell: Any, change: dict[str, Any
     verify(path)
 
 
-SESSION_VALUES = "'connected', 1, 'ada', 1, 0, NULL, '[]', 1, 1, 1, 1, 1, 1, 1, 1, NULL"
+SESSION_VALUES = "'connected', 1, 'ada', 1, 0, NULL, '[]', 1, 1, 1, 1, 1, 1, 1, 1, NULL, 0"
 
 STATEMENTS = {
     "a record changed": "UPDATE transitions SET data = '{}' WHERE position = 1",
@@ -323,3 +324,16 @@ async def test_accounts_of_an_older_log_are_kept(tmp_path: Path) -> None:
         older.commit()
     async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail) as surface:
         assert await surface.accounts.by_email("ada@example.org") == Account("acc_1", "ada@example.org", "hash", 1, 2)
+
+
+@asynchronous
+async def test_sessions_of_an_older_log_are_kept_and_their_logins_were_proofs(path: Path) -> None:
+    with closing(pysqlite3.connect(path)) as older:
+        sessions = older.execute("SELECT * FROM sessions").fetchall()
+        older.execute("ALTER TABLE sessions DROP COLUMN proof_age_ms")
+        older.execute("DELETE FROM _sqlite_migrations WHERE name = 'm060_proofs'")
+        older.commit()
+    await open_and_close(path.parent)
+    with closing(pysqlite3.connect(path)) as newer:
+        assert newer.execute("SELECT * FROM sessions").fetchall() == sessions
+    verify(path.parent)

@@ -78,6 +78,8 @@ def test_who_logged_in_at_the_provider_has_a_session_and_stays_the_same_account(
         f"{gate.url}/api/session/transitions", headers={"Authorization": f"Bearer {first['access_token']}"}
     ).json()
     assert history[1]["event"] == "authenticate"
+    age_ms = history[1]["data"].pop("proof_age_ms")
+    assert 0 < age_ms < 60_000, "since the login at the provider"
     assert history[1]["data"] == {"subject": ada, "method": "oidc"}
     kept = account(gate.data, ada)
     assert json.loads(kept["groups"]) == ["editors", "staff"]
@@ -134,6 +136,7 @@ def test_a_page_gets_its_refresh_token_in_the_cookie_and_a_foreign_page_gets_not
     assert exchange(gate.url, None, origin=gate.url).status_code == 401
 
 
+@pytest.mark.asvs("7.6.1")
 @asynchronous
 async def test_a_token_is_exchanged_once_even_by_many_at_a_time(gate: ServerProcess, provider: Provider) -> None:
     body = {"id_token": provider.log_in("ada")["id_token"]}

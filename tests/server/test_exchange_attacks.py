@@ -86,7 +86,8 @@ def assert_refused(gate: ServerProcess, token: str) -> str:
     """It is refused for the token's sake, and nothing changed; what the server said of it."""
     before = stored(gate.data)
     answer = exchange(gate, token)
-    assert (answer.status_code, answer.json()["type"]) == (401, "urn:interlock:problem:credential-invalid")
+    assert answer.status_code == 401, answer.text
+    assert answer.json()["type"] == "urn:interlock:problem:credential-invalid"
     assert stored(gate.data) == before
     return str(answer.json()["detail"])
 
@@ -99,7 +100,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "a clock that is ahead": {"iat": NOW_S + 30, "nbf": NOW_S + 30},
     "said to be an ID token": {"typ": "ID", "token_use": "id"},
     "claims nobody knows": {"https://example.org/claim": {"a": [None, 1.5]}},
-    "many groups": {"groups": [f"group {n}" for n in range(256)]},
+    "many groups": {"groups": [f"group {n}" for n in range(200)]},
 }
 
 
@@ -108,6 +109,7 @@ def test_a_good_token_is_taken(gate: ServerProcess, provider: Hostile, changed: 
     assert exchange(gate, signed(provider, good(provider, **changed))).status_code == 200
 
 
+@pytest.mark.asvs("11.2.2")
 @pytest.mark.parametrize(("kid", "alg"), [("rsa", "RS256"), ("ec", "ES256"), ("ed", "EdDSA")])
 def test_each_algorithm_that_is_allowed_is_taken(gate: ServerProcess, provider: Hostile, kid: str, alg: str) -> None:
     assert exchange(gate, signed(provider, good(provider), kid=kid, alg=alg)).status_code == 200
@@ -153,8 +155,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a group with a comma": ({"groups": ["x,admins"]}, "groups"),
     "a group with a line end": ({"groups": ["x\r\nRemote-User: root"]}, "groups"),
     "a group without a name": ({"groups": [""]}, "groups"),
-    "a group too long": ({"groups": ["x" * 257]}, "groups"),
-    "too many groups": ({"groups": ["x"] * 257}, "groups"),
+    "a group too long": ({"groups": ["x" * 2049]}, "groups"),
+    "too many groups": ({"groups": [f"group {n}" for n in range(256)]}, "groups"),
 }
 
 
@@ -327,6 +329,7 @@ def test_an_address_in_a_token_opens_nobodys_account(gate: ServerProcess, provid
         change = {"current_password": PASSWORD, "new_password": "another long password"}
         answer = httpx.post(f"{gate.url}/api/auth/password", json=change, headers=bearer)
         assert answer.json()["type"].rpartition(":")[2] == "password-wrong", "there is none to change"
+    assert len(found) == 3, "one address, and as many people as subjects"
     assert local not in found
     assert httpx.post(f"{gate.url}/api/auth/login", json=body).status_code == 200
 

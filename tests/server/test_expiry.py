@@ -11,7 +11,7 @@ import pytest
 
 from machine.closing import Close
 from machine.commands import Revoke
-from machine.errors import Overloaded, SurfaceFailed
+from machine.errors import Overloaded, SessionEnded, SurfaceFailed
 from machine.ledger import Record
 from machine.session import Session
 from server.clock import Clock, SystemClock
@@ -69,16 +69,37 @@ async def test_a_renewed_session_is_looked_at_again_at_its_new_deadline() -> Non
     assert (await server.sessions.load(session.session_id)).ended
 
 
-@pytest.mark.asvs("7.3.2", "10.4.8")
+@pytest.mark.asvs("7.3.2")
 @asynchronous
 async def test_activity_does_not_move_the_absolute_deadline() -> None:
     server = Server()
     session = await server.begin()
-    while server.clock.time_ms + POLICY.idle_timeout_ms < session.absolute_deadline_ms:
+    ends_at_ms = session.absolute_deadline_ms
+    while server.clock.time_ms + POLICY.idle_timeout_ms < ends_at_ms:
         server.clock.time_ms += POLICY.idle_timeout_ms - 1
         session = await server.sessions.touch(session)
         await server.expiry._expire_due()
-    await server.at(session.absolute_deadline_ms)
+    await server.at(ends_at_ms)
+    assert (await server.sessions.load(session.session_id)).reason == "absolute"
+
+
+@pytest.mark.asvs("10.4.8")
+@asynchronous
+async def test_however_often_they_are_exchanged_refresh_tokens_end_with_the_session() -> None:
+    server = Server()
+    session = await server.begin()
+    ends_at_ms = session.absolute_deadline_ms
+    while server.clock.time_ms + POLICY.idle_timeout_ms < ends_at_ms:
+        server.clock.time_ms += POLICY.idle_timeout_ms - 1
+        session = await server.sessions.touch(session)
+        session = (await server.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")).session
+        await server.expiry._expire_due()
+    assert session.rotation >= 2
+    assert not session.ended
+    server.clock.time_ms = ends_at_ms
+    with pytest.raises(SessionEnded, match="absolute"):
+        await server.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
+    await server.at(ends_at_ms)
     assert (await server.sessions.load(session.session_id)).reason == "absolute"
 
 

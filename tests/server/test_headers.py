@@ -129,7 +129,10 @@ def test_a_body_says_what_it_is_and_text_in_which_encoding(server: ServerProcess
         if not answer.content:
             continue
         kind = answer.headers["content-type"]
-        if "json" in kind:
+        if answer.is_error:
+            assert kind == "application/problem+json", answer.text
+            assert answer.json()["status"] == answer.status_code
+        elif "json" in kind:
             answer.json()
         else:
             assert kind.startswith(("text/", "application/vnd.oai.openapi")), kind
@@ -156,7 +159,13 @@ def test_a_token_in_the_address_opens_nothing(server: ServerProcess, bearer: dic
     for path in ("/api/session", "/api/sessions", "/api/forward-auth"):
         for name in ("access_token", "token", "authorization"):
             assert httpx.get(server.url + path, params={name: token}).status_code == 401
-    assert token not in server.log_path.read_text()
+    refresh_token = httpx.post(f"{server.url}/api/session").raise_for_status().json()["refresh_token"]
+    for path in ("/api/auth/refresh", "/api/auth/logout", "/api/auth/login"):
+        for name in ("refresh_token", "token"):
+            assert httpx.post(server.url + path, params={name: refresh_token}).status_code == 401
+    said = server.log_path.read_text()
+    assert token not in said
+    assert refresh_token not in said
 
 
 @pytest.mark.asvs("14.3.1")

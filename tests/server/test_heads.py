@@ -47,6 +47,7 @@ def test_what_is_signed_is_checked_and_read(keys: Keys, folder: Path) -> None:
     assert head.receipt == RECEIPT
 
 
+@pytest.mark.asvs("9.2.4")
 def test_anybody_with_the_jwks_can_check_it(keys: Keys) -> None:
     text = sign_head(RECEIPT, keys.signing, NOW_MS)
     header = jwt.get_unverified_header(text)

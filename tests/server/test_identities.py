@@ -41,6 +41,7 @@ class TestSqliteIdentities(IdentityStoreContract):
         await disable(self.store._writer, account_id, at_ms)
 
 
+@pytest.mark.asvs("7.4.2")
 @asynchronous
 async def test_an_account_that_is_disabled_while_its_owner_comes_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -59,15 +60,18 @@ async def test_an_account_that_is_disabled_while_its_owner_comes_in(
                 authenticate = services.sessions.authenticate
                 begun: list[Session] = []
 
-                async def late(session: Session | None, subject: str, method: str) -> Outcome:
+                async def late(session: Session | None, subject: str, method: str, **proof: Any) -> Outcome:
                     accounts: Any = services.known_accounts._store
                     assert isinstance(accounts, SqliteAccounts)
                     await disable(accounts._writer, subject, 1)
-                    outcome = await authenticate(session, subject, method)
+                    outcome = await authenticate(session, subject, method, **proof)
                     begun.append(outcome.session)
                     return outcome
 
                 monkeypatch.setattr(services.sessions, "authenticate", late)
                 answer = await http.post("/api/auth/exchange", json={"id_token": provider.token()})
-                assert (answer.status_code, answer.json()["type"]) == (403, "urn:interlock:problem:identity-refused")
+                assert (answer.status_code, answer.json().get("type")) == (
+                    403,
+                    "urn:interlock:problem:identity-refused",
+                )
                 assert (await services.sessions.load(begun[0].session_id)).reason == "account_disabled"

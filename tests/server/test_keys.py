@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from machine.errors import SettingsError
-from server.guard.keys import create_signing_key, load_keys, read_keys
+from server.guard.keys import _signing_key, create_signing_key, load_keys, read_keys
 
 
 def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:
@@ -40,6 +40,7 @@ def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     assert load_keys(tmp_path / "others").refresh_mac != first.refresh_mac
 
 
+@pytest.mark.asvs("13.3.1")
 def test_what_is_printed_of_keys_holds_no_secret(tmp_path: Path) -> None:
     keys = load_keys(tmp_path)
     printed = repr((keys, read_keys(tmp_path)))
@@ -85,6 +86,7 @@ BAD_SIGNING_KEYS = {
         pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret"),
         "does not hold a private key",
     ),
+    "a key of a weaker curve": (pem_of(ec.generate_private_key(ec.SECP224R1())), "does not hold a P-256 key"),
     "a key of another curve": (pem_of(ec.generate_private_key(ec.SECP384R1())), "does not hold a P-256 key"),
     "an RSA key": (pem_of(rsa.generate_private_key(65537, 2048)), "does not hold a P-256 key"),
     "another key": (pem_of(ec.generate_private_key(ec.SECP256R1())), "does not hold the key it is named after"),
@@ -102,6 +104,16 @@ def test_a_file_that_is_not_the_signing_key_is_refused(tmp_path: Path, content: 
     assert content.decode(errors="replace")[:20] not in str(refused.value) or not content, (
         "no key material in a message"
     )
+
+
+@pytest.mark.asvs("11.2.3")
+@pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP256K1()], ids=lambda curve: curve.name)
+def test_a_key_of_another_curve_is_refused_also_under_its_own_name(tmp_path: Path, curve: ec.EllipticCurve) -> None:
+    load_keys(tmp_path)
+    private = ec.generate_private_key(curve)
+    write(tmp_path / f"signing-{_signing_key(private, 0).kid}.pem", pem_of(private))
+    with pytest.raises(SettingsError, match="does not hold a P-256 key"):
+        load_keys(tmp_path)
 
 
 @pytest.mark.asvs("11.2.3")

@@ -10,7 +10,9 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -115,6 +117,7 @@ def test_what_is_counted_is_what_the_log_holds(measured: ServerProcess) -> None:
     run(main())
 
 
+@pytest.mark.asvs("16.3.2")
 def test_requests_are_counted_by_route_and_status(measured: ServerProcess) -> None:
     async def main() -> None:
         client = await logged_in(measured.url)
@@ -227,6 +230,42 @@ def test_the_listener_answers_metrics_and_nothing_else(measured: ServerProcess) 
     assert measured.stop(signal.SIGTERM) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
+
+
+def test_a_silent_crowd_keeps_nobody_out_and_is_cut(tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path / "data", metrics_port=0, log_json=True, header_timeout_s=2, keep_alive_s=1) as server,
+        ExitStack() as stack,
+    ):
+        crowd = [stack.enter_context(wire(metrics_url(server))) for _ in range(300)]
+        for half in crowd[:100]:
+            half.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: ")
+        assert scrape(server).value("interlock_log_failed") == 0
+        for raw in crowd:
+            raw.settimeout(30)
+            assert raw.recv(65536).startswith(b"HTTP/1.1 408") == (raw in crowd[:100])
+
+
+def test_a_crowd_that_asks_and_asks_keeps_nobody_out(measured: ServerProcess) -> None:
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(wire(metrics_url(measured))) for _ in range(100)]
+        for raw in crowd:
+            raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 5)
+        assert scrape(measured).value("interlock_log_failed") == 0
+        for raw in crowd:
+            raw.settimeout(30)
+            assert raw.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def wire(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
+
+
+@pytest.mark.parametrize("wanted", ["text/plain; version=x", "application/openmetrics-text; version=1.x; escaping=x"])
+def test_a_format_that_is_none_is_no_fault(measured: ServerProcess, wanted: str) -> None:
+    assert httpx.get(metrics_url(measured), headers={"accept": wanted}).status_code == 200
+    assert "Traceback" not in measured.log_path.read_text()
 
 
 def test_promtool_finds_nothing_to_say(measured: ServerProcess) -> None:

@@ -31,7 +31,7 @@ def failing(tmp_path: Path) -> Iterator[ServerProcess]:
         server.stop()
 
 
-@pytest.mark.asvs("16.3.4", "16.5.1")
+@pytest.mark.asvs("16.3.4", "16.5.1", "16.5.4")
 def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_where(failing: ServerProcess) -> None:
     answer = httpx.post(f"{failing.url}/api/auth/login", json={"email": "ada@example.org", "password": SECRET})
     assert answer.status_code == 500
@@ -51,7 +51,7 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_w
     assert "correct horse" not in failing.log_path.read_text() + answer.text + repr(answer.headers)
 
 
-@pytest.mark.asvs("16.3.4", "16.5.4")
+@pytest.mark.asvs("16.3.4", "16.5.1", "16.5.4")
 def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: ServerProcess) -> None:
     async def main() -> None:
         ticket = f"ticket.explode{'x' * 32}"

@@ -62,6 +62,7 @@ async def test_without_discovery_where_the_address_is_set(provider: Hostile) -> 
         assert provider.asked == [KEYS]
 
 
+@pytest.mark.asvs("2.4.1")
 @asynchronous
 async def test_made_up_kids_make_the_server_ask_once_in_a_while(provider: Hostile) -> None:
     async with keys_of(provider, clock := HandClock()) as keys:
@@ -182,7 +183,7 @@ def _bits(bits: int) -> dict[str, Any]:
     return {**RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "1"}
 
 
-@pytest.mark.asvs("9.1.2")
+@pytest.mark.asvs("9.1.2", "11.2.3")
 @pytest.mark.parametrize(
     "row",
     [

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
 
+import httpx
 import pytest
 
 from tests.support.asynchronous import asynchronous
 from tests.support.client import logged_in
-from tests.support.server import running_server
+from tests.support.hostile import AUDIENCE, Hostile, hostile_provider
+from tests.support.log import verify
+from tests.support.server import ServerProcess, running_server
 
 
 @pytest.mark.asvs("7.5.2")
@@ -30,7 +37,7 @@ async def test_whoever_logged_in_long_ago_ends_no_session_but_the_own(tmp_path: 
             assert len((await other.request("GET", "/api/sessions")).json()) == 1
 
 
-@pytest.mark.asvs("7.5.2")
+@pytest.mark.asvs("7.5.2", "10.4.9")
 @asynchronous
 async def test_a_recent_login_is_proof_enough(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", recent_login_s=600) as server:
@@ -40,3 +47,117 @@ async def test_a_recent_login_is_proof_enough(tmp_path: Path) -> None:
             await other.log_in(client.email)
             assert (await client.request("DELETE", f"/api/sessions/{other.session_id}")).status_code == 204
             assert (await other.request("GET", "/api/session")).status_code == 401
+
+
+RECENT: Final[dict[str, Callable[[int], int | None]]] = {
+    "just now": lambda now_s: now_s,
+    "a while ago": lambda now_s: now_s - 500,
+    "by a clock that is ahead": lambda now_s: now_s + 50,
+}
+OLD: Final[dict[str, Callable[[int], int | None]]] = {
+    "too long ago": lambda now_s: now_s - 700,
+    "a week ago": lambda now_s: now_s - 7 * 86_400,
+    "nobody knows when": lambda _: None,
+    "at the epoch": lambda _: 0,
+    "before all time": lambda _: -(10**30),
+}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Hostile]:
+    with hostile_provider() as hostile:
+        yield hostile
+
+
+@pytest.fixture(scope="module")
+def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that asks for a login in the last ten minutes, and trusts ``provider``."""
+    settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "recent_login_s": 600}
+    with running_server(tmp_path_factory.mktemp("recent") / "data", **settings) as process:
+        yield process
+        verify(process.data)
+
+
+class Person:
+    """Somebody whom the provider knows."""
+
+    def __init__(self, gate: ServerProcess, provider: Hostile) -> None:
+        self.gate = gate
+        self.provider = provider
+        self.name = uuid4().hex
+
+    def arrive(self, when: Callable[[int], int | None], **headers: str) -> dict[str, str]:
+        """Log in by an ID token that says of the login at the provider that it was ``when``; the bearer of the session."""
+        token = self.provider.token(sub=self.name, auth_time=when(int(time.time())))
+        answer = httpx.post(f"{self.gate.url}/api/auth/exchange", json={"id_token": token}, headers=headers)
+        return {"authorization": f"Bearer {answer.raise_for_status().json()['access_token']}"}
+
+    def end_others(self, bearer: dict[str, str]) -> tuple[int, Any]:
+        """The status of the try to end all other sessions, and how many ended or the type of the problem."""
+        answer = httpx.delete(f"{self.gate.url}/api/sessions", headers=bearer)
+        body = answer.json()
+        return answer.status_code, body.get("ended", body.get("type"))
+
+
+TOO_OLD: Final = (401, "urn:interlock:problem:login-too-old")
+
+
+@pytest.mark.asvs("7.5.2")
+@pytest.mark.parametrize("when", RECENT.values(), ids=RECENT)
+def test_a_recent_login_at_the_provider_is_proof_enough(
+    gate: ServerProcess, provider: Hostile, when: Callable[[int], int | None]
+) -> None:
+    person = Person(gate, provider)
+    person.arrive(lambda _: None)
+    assert person.end_others(person.arrive(when)) == (200, 1)
+
+
+@pytest.mark.asvs("7.5.2")
+@pytest.mark.parametrize("when", OLD.values(), ids=OLD)
+def test_an_exchange_alone_is_no_recent_login(
+    gate: ServerProcess, provider: Hostile, when: Callable[[int], int | None]
+) -> None:
+    """Whoever holds a stolen access token may get an ID token of the victim's old login, without a password."""
+    person = Person(gate, provider)
+    other = person.arrive(when)
+    bearer = person.arrive(when)
+    assert person.end_others(bearer) == TOO_OLD
+    bearer = person.arrive(when, **bearer)
+    assert person.end_others(bearer) == TOO_OLD, "also when it comes on the same session once more"
+    anonymous = httpx.post(f"{gate.url}/api/session").raise_for_status().json()
+    bearer = person.arrive(when, authorization=f"Bearer {anonymous['access_token']}")
+    assert person.end_others(bearer) == TOO_OLD, "also on a session that was anonymous until now"
+    assert httpx.get(f"{gate.url}/api/session", headers=other).status_code == 200
+    bearer = person.arrive(RECENT["just now"], **bearer)
+    assert person.end_others(bearer) == (200, 2)
+
+
+def test_the_last_login_on_the_session_is_the_one_that_counts(gate: ServerProcess, provider: Hostile) -> None:
+    person = Person(gate, provider)
+    bearer = person.arrive(RECENT["just now"])
+    assert person.end_others(bearer) == (200, 0)
+    assert person.end_others(person.arrive(OLD["a week ago"], **bearer)) == TOO_OLD
+
+
+def test_the_log_says_how_old_the_proof_was(gate: ServerProcess, provider: Hostile) -> None:
+    person = Person(gate, provider)
+    for when, least_ms in ((RECENT["by a clock that is ahead"], None), (OLD["a week ago"], 7 * 86_400_000)):
+        bearer = person.arrive(when)
+        history = httpx.get(f"{gate.url}/api/session/transitions", headers=bearer).json()
+        age_ms = history[1]["data"].get("proof_age_ms")
+        assert age_ms is None if least_ms is None else least_ms <= age_ms < least_ms + 60_000
+    history = httpx.get(f"{gate.url}/api/session/transitions", headers=person.arrive(OLD["nobody knows when"])).json()
+    assert history[1]["data"]["proof_age_ms"] is None
+
+
+@pytest.mark.asvs("7.5.2")
+def test_an_old_login_stays_old_after_a_restart(tmp_path: Path, provider: Hostile) -> None:
+    settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "recent_login_s": 600}
+    with running_server(tmp_path / "data", **settings) as gate:
+        person = Person(gate, provider)
+        recent, *old = [person.arrive(when) for when in (RECENT["just now"], *OLD.values())]
+        gate.stop()
+        gate.start()
+        assert [person.end_others(bearer) for bearer in old] == [TOO_OLD] * len(OLD)
+        assert person.end_others(recent) == (200, len(OLD))
+    verify(tmp_path / "data")

@@ -146,7 +146,7 @@ def test_refused_and_closed_sockets(logged: ServerProcess) -> None:
     run(main())
 
 
-@pytest.mark.asvs("16.2.1")
+@pytest.mark.asvs("4.1.3", "16.2.1")
 def test_every_answer_has_an_id_of_its_own_and_lines_with_it(logged: ServerProcess) -> None:
     with httpx.Client(base_url=logged.url) as http:
         answers = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
+import shutil
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,8 +13,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from server.guard.keys import load_keys
 from tests.support.asynchronous import asynchronous
-from tests.support.client import PASSWORD, logged_in, new_email
+from tests.support.canary import Canaries
+from tests.support.client import PASSWORD, hello, logged_in, new_email
+from tests.support.log import interlock
+from tests.support.running import run
 from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
 
@@ -80,6 +86,7 @@ def test_a_new_server_has_no_account(tmp_path: Path) -> None:
         for name in ("root", "admin", "sa", "admin@localhost"):
             body = {"email": name, "password": name}
             assert httpx.post(f"{server.url}/api/auth/login", json=body).status_code == 401
+        assert not list((server.data / "keys").glob("*.secret")), "nor an administrator, nor other software"
 
 
 @pytest.mark.asvs("6.4.2", "8.2.3")
@@ -121,3 +128,29 @@ async def test_a_password_is_changed_with_the_current_one_and_the_other_sessions
         assert (ended.status_code, ended.json()["reason"]) == (401, "password_changed")
         assert (await there.sibling().log_in(here.email)).status_code == 401
         assert (await there.sibling().log_in(here.email, new)).status_code == 200
+
+
+@pytest.mark.asvs("13.3.1")
+def test_keys_are_in_their_folder_and_nowhere_else(tmp_path: Path) -> None:
+    """Neither in the database, nor in log, trace or export, in whatever form."""
+
+    async def use(url: str) -> None:
+        async with await logged_in(url) as client:
+            (await client.refresh()).raise_for_status()
+            async with client.connect() as opened:
+                await hello(opened)
+
+    with running_server(tmp_path / "data", log_json=True, log_level="debug", access_log=True) as server:
+        run(use(server.url))
+        said = httpx.get(f"{server.url}/.well-known/jwks.json").content
+    keys = load_keys(server.data / "keys")
+    private = keys.signing.private.private_numbers().private_value.to_bytes(32, "big")
+    canaries = Canaries()
+    for name, secret in (("the signing key", private), ("the MAC key", keys.refresh_mac)):
+        canaries.add(name, base64.urlsafe_b64encode(secret).rstrip(b"=").decode())
+    assert canaries.found_in(server.data / "keys"), "they are found where they are"
+    shutil.rmtree(server.data / "keys")
+    exported = interlock("export", server.data).stdout.encode()
+    assert exported.count(b"\n") == 5
+    assert canaries.found("the public keys", said) + canaries.found("the export", exported) == []
+    assert canaries.found_in(server.data, server.log_path, server.trace) == []

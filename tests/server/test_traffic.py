@@ -67,13 +67,14 @@ def limited(answer: httpx.Response) -> bool:
     return True
 
 
-@pytest.mark.asvs("2.4.1")
+@pytest.mark.asvs("2.4.1", "6.3.4")
 @pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/api/session", None),
         ("/api/auth/register", {"email": "not an address", "password": PASSWORD}),
         ("/api/auth/login", {"email": "nobody@example.org", "password": "wrong"}),
+        ("/api/auth/exchange", {"id_token": "x"}),
         ("/api/auth/refresh", {"refresh_token": "x"}),
         ("/api/auth/password", {"current_password": "x", "new_password": "y"}),
         ("/api/session/ticket", None),
@@ -114,7 +115,7 @@ def token(client: Client) -> dict[str, str]:
     return {"refresh_token": client.refresh_token}
 
 
-@pytest.mark.asvs("2.4.1")
+@pytest.mark.asvs("2.4.1", "6.3.1")
 @asynchronous
 async def test_websocket_handshakes_are_refused_over_http_before_the_upgrade(server: ServerProcess) -> None:
     here = place()
@@ -168,6 +169,7 @@ async def test_a_new_password_that_breaks_a_rule_is_no_guess(server: ServerProce
             assert answer.status_code == 422
 
 
+@pytest.mark.asvs("4.1.3")
 def test_one_that_is_no_proxy_of_ours_is_not_believed(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", trusted_proxies="192.0.2.1", limit_begin="2/1h") as server:
         with httpx.Client(base_url=server.url) as http:
@@ -221,3 +223,22 @@ def test_clients_of_uncounted_networks_may_ask_as_much_as_they_like(tmp_path: Pa
         ):
             answers = [http.post("/api/session").status_code for _ in range(3)]
             assert answers == [201, 201, status]
+
+
+@pytest.mark.asvs("6.3.1")
+def test_failed_logins_and_wrong_current_passwords_count_in_uncounted_networks_too(tmp_path: Path) -> None:
+    limits = {"limit_login_client": "2/1h", "limit_password": "2/1h"}
+    account = {"email": new_email(), "password": PASSWORD}
+    wrong = {**account, "email": new_email()}
+    change = {"current_password": "wrong", "new_password": "quite another password"}
+    with (
+        running_server(tmp_path / "data", uncounted="127.0.0.0/8,::1", **limits) as server,
+        httpx.Client(base_url=server.url) as http,
+    ):
+        http.post("/api/auth/register", json=account).raise_for_status()
+        tokens = http.post("/api/auth/login", json=account).raise_for_status().json()
+        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+        answers = [http.post("/api/auth/password", json=change, headers=bearer) for _ in range(3)]
+        assert [limited(answer) for answer in answers] == [False, False, True]
+        answers = [http.post("/api/auth/login", json=wrong) for _ in range(3)]
+        assert [limited(answer) for answer in answers] == [False, False, True]

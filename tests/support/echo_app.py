@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import uvicorn
 
@@ -15,13 +16,17 @@ _seen: list[dict[str, Any]] = []
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """JSON of the request; below /public/page empty pages; ``/seen`` gives all requests since it was last asked."""
+    """JSON of the request; below /public/page empty pages, whose query is a cookie that they set, percent-encoded.
+
+    ``/seen`` gives all requests since it was last asked.
+    """
     if scope["type"] == "lifespan":
         return
     reached = {
         "type": scope["type"],
         "method": scope.get("method", "GET"),
         "path": scope["path"],
+        "raw_path": scope["raw_path"].decode("latin-1"),
         "headers": [[name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]],
     }
     if scope["path"] != "/seen":
@@ -39,7 +44,10 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         _seen.clear()
     elif scope["path"].startswith("/public/page"):
         kind, body = b"text/html; charset=utf-8", _PAGE
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+    headers = [(b"content-type", kind)]
+    if scope.get("query_string") and body is _PAGE:
+        headers.append((b"set-cookie", unquote_to_bytes(scope["query_string"])))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

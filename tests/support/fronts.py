@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,10 +12,10 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 HOST = "app.example.org"
+IDENTITY: Final = ("remote-user", "remote-groups", "remote-email", "remote-name", "x-session-id", "x-session-state")
 _HOW_TO = Path(__file__).parents[2] / "docs/how-to"
 _START_S = 30.0
 
@@ -65,6 +67,23 @@ class Front(msgspec.Struct):
             **arguments,
         )
 
+    def say(
+        self, target: str, *headers: tuple[str, str], method: str = "GET", body: bytes = b"", address: str = "127.0.0.1"
+    ) -> int:
+        """Ask for ``target`` from ``address``, written just so; the status of the answer."""
+        lines = [
+            f"{method} {target} HTTP/1.1",
+            f"Host: {HOST}:{self.port}",
+            f"Content-Length: {len(body)}",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
+        with (
+            socket.create_connection(("127.0.0.1", self.port), _START_S, source_address=(address, 0)) as plain,
+            self.tls.wrap_socket(plain, server_hostname=HOST) as connection,
+        ):
+            connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+            return int(connection.recv(16).split()[1])
+
     def seen(self) -> list[dict[str, Any]]:
         """What reached the application since this was last asked."""
         requests: list[dict[str, Any]] = httpx.get(f"{self.application}/seen", timeout=30).json()
@@ -90,8 +109,8 @@ def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
         port, certificate = free_port(), certify(folder, HOST, *foreign)
         key = certificate.with_suffix(".key")
         block = _replace(
-            _block("behind-nginx.md"),
-            ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
+            block_of("behind-nginx.md"),
+            ("listen 443", f"listen 127.0.0.1:{port}"),
             ("/etc/ssl/app.example.org.pem", str(certificate)),
             ("/etc/ssl/app.example.org.key", str(key)),
             ("127.0.0.1:8700", interlock.removeprefix("http://")),
@@ -124,7 +143,7 @@ def caddy(folder: Path, interlock: str) -> Iterator[Front]:
     with _echo() as application:
         port, certificate = free_port(), certify(folder, HOST)
         block = _replace(
-            _block("behind-caddy.md"),
+            block_of("behind-caddy.md"),
             (
                 "app.example.org {",
                 (
@@ -142,6 +161,19 @@ def caddy(folder: Path, interlock: str) -> Iterator[Front]:
         command = [_program("caddy"), "run", "--config", str(configuration), "--adapter", "caddyfile"]
         with _process(command, folder / "caddy.out", port):
             yield Front(port, application, certificate)
+
+
+FRONTS: Final[dict[str, Callable[[Path, str], AbstractContextManager[Front]]]] = {"nginx": nginx, "caddy": caddy}
+
+
+def identity(reached: dict[str, Any]) -> dict[str, list[str]]:
+    """The identity headers that reached the application, as an application server of the old school reads them (CGI)."""
+    found: dict[str, list[str]] = {}
+    for name, value in reached["headers"]:
+        plain = re.sub("[^a-z0-9]", "-", name.lower())
+        if plain in IDENTITY and value:
+            found.setdefault(plain, []).append(value)
+    return found
 
 
 def certify(folder: Path, *hosts: str) -> Path:
@@ -183,7 +215,7 @@ def _program(name: str) -> str:
     return found
 
 
-def _block(page: str) -> str:
+def block_of(page: str) -> str:
     """The first code block of a how-to page, without its options."""
     text = (_HOW_TO / page).read_text()
     block = text.partition("```{code-block}")[2].partition("\n")[2].partition("\n```")[0]

@@ -1,0 +1,89 @@
+"""The restore procedure of the guide, followed to the letter on a server's folder: what comes back, and what is done again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from server.guard.secrets import Secrets
+from tests.docs.pages import DOCS, blocks, captioned
+from tests.support.admin import Admin, admin_token, remove_admin
+from tests.support.client import PASSWORD, Client, logged_in
+from tests.support.running import scenario
+from tests.support.server import running_server
+
+_GUIDE: Final = "how-to/look-after-the-log.md"
+_NEW_PASSWORD: Final = "another good long password"
+
+
+def _shell(folder: Path, text: str) -> str:
+    done = subprocess.run(["/bin/sh", "-euc", text], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _restore(folder: Path) -> str:
+    """Steps 2 to 4 in ``folder``, which holds ``data`` and ``backup``; what the guide's script says was done since."""
+    (folder / "data").rename(folder / "away")
+    (folder / "data").mkdir(mode=0o700)
+    for name in ("interlock.db", "interlock.head"):
+        shutil.copy2(folder / "backup" / name, folder / "data")
+    _shell(folder, "cp -Rp backup/keys data/keys")
+    assert "ok: " in _shell(folder, ".venv/bin/interlock verify data")
+    _shell(folder, captioned(_GUIDE, "delete the keys of tokens, and the head"))
+    (folder / "since.py").write_text(captioned(_GUIDE, "since.py"))
+    return _shell(folder, captioned(_GUIDE, "what was done to accounts since the backup"))
+
+
+@scenario(120)
+async def test_a_restored_log_opens_no_old_token_and_what_was_done_since_is_told_and_done_again(tmp_path: Path) -> None:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    with running_server(tmp_path / "data", trace="") as server:
+        ada, removed = admin_token(server.data), admin_token(server.data, "removed-later")
+        gateway = Secrets(server.data / "keys", "client").create("gateway", 1)
+        async with await logged_in(server.url) as thief, await logged_in(server.url) as changer:
+            same = await logged_in(server.url, changer.http)
+            subjects = [(await each.session())["subject"] for each in (thief, changer, same)]
+            (tmp_path / "backup.py").write_text(captioned(_GUIDE, "backup.py"))
+            _shell(tmp_path, next(block.text for block in blocks(_GUIDE) if block.language == "shell"))
+            remove_admin(server.data, "removed-later")
+            async with Admin(server.url, ada) as admin:
+                (await admin.http.post(f"/accounts/{subjects[0]}/disable")).raise_for_status()
+                (await admin.http.put(f"/accounts/{subjects[2]}/groups", json={"groups": ["staff"]})).raise_for_status()
+            body = {"current_password": PASSWORD, "new_password": _NEW_PASSWORD}
+            (await changer.request("POST", "/api/auth/password", json=body)).raise_for_status()
+            late = await logged_in(server.url, changer.http)
+            late_subject = (await late.session())["subject"]
+        server.stop()
+        told = set(_restore(tmp_path).splitlines())
+        assert told == {
+            f"{subjects[0]} {thief.email} disabled",
+            f"{subjects[1]} {changer.email} password changed",
+            f'{subjects[2]} {same.email} groups: ["staff"]',
+            f"{late_subject} {late.email} registered",
+        }
+        server.start()
+        async with Client(server.url) as anybody:
+            assert (await anybody.http.get("/api/session", headers=thief.bearer)).status_code == 401
+            assert (await anybody.http.post("/api/auth/refresh", json={"refresh_token": thief.refresh_token})).is_error
+            # What the guide warns of.
+            assert (await anybody.sibling().log_in(thief.email)).status_code == 200
+            assert (await anybody.sibling().log_in(changer.email)).status_code == 200
+            async with Admin(server.url, removed) as back:
+                assert await back.get("/audit") == []
+            remove_admin(server.data, "removed-later")
+            async with Admin(server.url, ada) as admin:
+                (await admin.http.post(f"/accounts/{subjects[0]}/disable")).raise_for_status()
+            assert (await anybody.sibling().log_in(thief.email)).status_code == 403
+            asked = {"token": "x"}
+            answer = await anybody.http.post("/oauth/introspect", data=asked, auth=("gateway", gateway))
+            assert answer.json() == {"active": False}
+
+
+def test_the_guide_says_what_comes_back() -> None:
+    restore = (DOCS / _GUIDE).read_text().partition("## Restore\n")[2].partition("\n## ")[0]
+    for said in ("disabled is open again", "old password is good again", "was removed since is back", "Disable first"):
+        assert said in restore

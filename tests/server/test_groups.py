@@ -1,0 +1,131 @@
+"""What an account's groups may be called: one rule for the administrator, the identity provider and the proxy that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from tests.support.admin import admin_token
+from tests.support.hostile import AUDIENCE, Hostile, hostile_provider
+from tests.support.server import ServerProcess, running_server
+
+GOOD: Final[dict[str, list[str]]] = {
+    "none": [],
+    "several": ["on-call", "staff"],
+    "blanks inside": ["on call", "the night  shift"],
+    "what paths, addresses and URNs are made of": ["/staff/eu-west", "ops@example.org", "urn:example:role#1"],
+    "everything that may stand in one": ["!#$%&'()*+-./0123456789:;<=>?@AZ[\\]^_`az{|}~"],
+    "one name as long as all may be": ["x" * 2048],
+    "as many as there may be": [f"{number:03}" for number in range(512)],
+}
+BAD: Final[dict[str, list[Any]]] = {
+    "no name": [""],
+    "a blank before": [" admin"],
+    "a blank behind": ["admin ", "staff"],
+    "a blank alone": [" "],
+    "a comma": ["staff,admin"],
+    "a quotation mark": ['a"b'],
+    "a line end behind": ["admin\n"],
+    "a line end inside": ["staff\r\nremote-user: root"],
+    "a tab": ["on\tcall"],
+    "DEL": ["a\x7f"],
+    "a letter beyond ASCII": ["bücher"],
+    "a number": [7],
+    "nothing at all": [None],
+    "a list": [["staff"]],
+    "one name too long": ["x" * 2049],
+    "many that are too long together": [f"{number:03}" for number in range(513)],
+}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Hostile]:
+    with hostile_provider() as hostile:
+        yield hostile
+
+
+@pytest.fixture(scope="module")
+def server(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("groups") / "data"
+    with running_server(folder, upstream_issuer=provider.issuer, upstream_audiences=AUDIENCE) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def administrator(server: ServerProcess) -> Iterator[httpx.Client]:
+    headers = {"Authorization": f"Bearer {admin_token(server.data)}"}
+    with httpx.Client(base_url=f"{server.url}/api/admin", headers=headers, timeout=60) as http:
+        yield http
+
+
+class Person:
+    """Somebody whom the provider knows, and their session."""
+
+    def __init__(self, server: ServerProcess, provider: Hostile, name: str) -> None:
+        self.http = httpx.Client(base_url=server.url, timeout=60)
+        self.provider = provider
+        self.name = name
+
+    def arrive(self, groups: list[Any]) -> httpx.Response:
+        """What the exchange answers to a new ID token with these groups."""
+        token = self.provider.token(sub=self.name, groups=groups)
+        answer = self.http.post("/api/auth/exchange", json={"id_token": token})
+        if answer.status_code == 200:
+            self.http.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+        return answer
+
+    def subject(self) -> str:
+        return str(self.http.get("/api/session").raise_for_status().json()["subject"])
+
+    def told(self) -> httpx.Response:
+        """What a proxy is told."""
+        return self.http.get("/api/forward-auth").raise_for_status()
+
+
+@pytest.fixture
+def person(server: ServerProcess, provider: Hostile, request: pytest.FixtureRequest) -> Iterator[Person]:
+    somebody = Person(server, provider, str(abs(hash(request.node.name))))
+    with somebody.http:
+        yield somebody
+
+
+@pytest.mark.parametrize("groups", GOOD.values(), ids=GOOD)
+def test_groups_reach_the_application_as_they_were_named(
+    administrator: httpx.Client, person: Person, groups: list[str]
+) -> None:
+    person.arrive(groups).raise_for_status()
+    assert person.told().headers["remote-groups"] == ",".join(sorted(groups)), "as the provider names them"
+    path = f"/accounts/{person.subject()}/groups"
+    administrator.put(path, json={"groups": ["another"]}).raise_for_status()
+    answer = administrator.put(path, json={"groups": [*groups, *groups]})
+    assert answer.raise_for_status().json()["groups"] == sorted(groups)
+    assert person.told().headers["remote-groups"] == ",".join(sorted(groups)), "as an administrator names them"
+
+
+@pytest.mark.parametrize("groups", BAD.values(), ids=BAD)
+def test_groups_that_would_not_reach_it_so_are_refused(
+    administrator: httpx.Client, person: Person, groups: list[Any]
+) -> None:
+    """And none is left out: a rule of the application's may refuse whoever is in it."""
+    person.arrive(["staff"]).raise_for_status()
+    refused = person.arrive(groups)
+    assert (refused.status_code, refused.json()["type"]) == (401, "urn:interlock:problem:credential-invalid")
+    assert "groups" in refused.json()["detail"]
+    path = f"/accounts/{person.subject()}/groups"
+    refused = administrator.put(path, json={"groups": groups})
+    assert (refused.status_code, refused.json()["type"]) == (400, "urn:interlock:problem:bad-request")
+    assert administrator.get(path.removesuffix("/groups")).json()["groups"] == ["staff"]
+    assert person.told().headers["remote-groups"] == "staff"
+
+
+@pytest.mark.parametrize("groups", [GOOD["one name as long as all may be"], GOOD["as many as there may be"]])
+def test_the_answer_with_the_most_groups_fits_into_a_proxys_buffer(person: Person, groups: list[str]) -> None:
+    """nginx reads the head of an answer into 4 KiB unless it is told otherwise, and makes 500 of a longer one."""
+    person.arrive(groups).raise_for_status()
+    answer = person.told()
+    head = b"".join(b"%b: %b\r\n" % header for header in answer.headers.raw)
+    assert len(answer.headers["remote-groups"]) >= 2000
+    assert len(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n") < 4096 - 512, "with something to spare"

@@ -1,0 +1,119 @@
+"""What must not be guessed: 128 random bits or more, and none of them from a generator that can be wound back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import operator
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machine.session import Session
+from server.clock import SystemClock
+from server.guard.devices import Devices
+from server.guard.keys import Keys, create_refresh_key, create_signing_key, load_keys
+from server.guard.secrets import Secrets
+from server.guard.tickets import Tickets
+from server.ids import new_id, new_session_id
+from server.surface.accounts import Account
+from tests.support.steps import NOW_MS, Story
+
+_MANY = 64
+"""A bit that is drawn is the same in so many with a probability of 2^-63."""
+_SEED = 20_260_101
+
+
+class _Forgetful:
+    """A ticket store that keeps nothing: what is looked at here is what was issued."""
+
+    async def add(self, *_: Any) -> None:
+        return None
+
+    async def take(self, *_: Any) -> None:
+        return None
+
+
+def _session() -> Session:
+    story = Story("0" * 36)
+    story.begin("ada")
+    return story.session
+
+
+def _session_id(_folder: Path) -> bytes:
+    return base64.b32hexdecode(new_session_id(NOW_MS).upper() + "====")
+
+
+def _id(_folder: Path) -> bytes:
+    return _base64url(new_id("acc").removeprefix("acc_"))
+
+
+def _ticket(_folder: Path) -> bytes:
+    tickets = Tickets(_Forgetful(), SystemClock(), lifetime_ms=30_000)
+    return _base64url(asyncio.run(tickets.issue(_session(), NOW_MS)))
+
+
+def _secret(folder: Path) -> bytes:
+    create_refresh_key(folder, NOW_MS)
+    secrets = Secrets(folder, "client")
+    secret = secrets.create("gateway", NOW_MS)
+    secrets.remove("gateway")
+    return _base64url(secret.removeprefix("ilk_client_gateway_"))
+
+
+def _refresh_key(folder: Path) -> bytes:
+    return create_refresh_key(folder, NOW_MS).secret
+
+
+def _signing_key(folder: Path) -> bytes:
+    private = create_signing_key(folder, NOW_MS).private
+    return int(private.private_numbers().private_value).to_bytes(32, "big")
+
+
+def _device(folder: Path) -> bytes:
+    store: Any = None
+    cookie = Devices(store, SystemClock(), lambda: _keys(folder)).issue(
+        Account("acc_x", "ada@example.org", "hash", 1, 1)
+    )
+    return _base64url(cookie.split(".")[2])
+
+
+@functools.cache
+def _keys(folder: Path) -> Keys:
+    return load_keys(folder / "keys")
+
+
+MADE: dict[str, Callable[[Path], bytes]] = {
+    "session id": _session_id,
+    "another id": _id,
+    "ticket": _ticket,
+    "secret of other software": _secret,
+    "refresh key": _refresh_key,
+    "signing key": _signing_key,
+    "device cookie": _device,
+}
+"""Each makes one anew, in a folder of its own, and tells its bytes."""
+
+
+@pytest.mark.asvs("11.5.1")
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_what_must_not_be_guessed_has_128_bits_that_no_seed_gives_again(
+    tmp_path: Path, make: Callable[[Path], bytes]
+) -> None:
+    made, before = [], random.getstate()
+    for _ in range(_MANY):
+        # Whoever takes the module `random` for this gets the same again.
+        random.seed(_SEED)
+        made.append(int.from_bytes(make(tmp_path), "big"))
+    random.setstate(before)
+    assert len(set(made)) == _MANY, "one was made twice"
+    drawn = functools.reduce(operator.or_, (each ^ made[0] for each in made))
+    assert drawn.bit_count() >= 128, "the bits that differ between any two of them"
+
+
+def _base64url(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

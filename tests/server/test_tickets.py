@@ -1,0 +1,100 @@
+"""Tickets: what a client that can't send headers opens its WebSocket with, and how little each is good for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets
+
+from tests.support.asynchronous import asynchronous
+from tests.support.client import Client, closed, hello, logged_in
+from tests.support.server import ServerProcess, running_server
+from tests.support.stored import stored
+
+
+async def bought(client: Client) -> dict[str, Any]:
+    answer: dict[str, Any] = (await client.request("POST", "/api/session/ticket")).raise_for_status().json()
+    return answer
+
+
+def with_ticket(ticket: str) -> dict[str, Any]:
+    """How to connect with it."""
+    return {"additional_headers": {}, "subprotocols": ["interlock.v1", f"ticket.{ticket}"]}
+
+
+async def refusal(client: Client, ticket: str) -> tuple[int, str]:
+    """How the server closes a socket that says nothing before."""
+    async with client.connect(**with_ticket(ticket)) as socket:
+        with pytest.raises(websockets.ConnectionClosed):
+            await socket.recv()
+        return await closed(socket)
+
+
+@pytest.mark.asvs("4.4.3")
+@asynchronous
+async def test_a_ticket_has_256_bits_and_half_a_minute(server: ServerProcess) -> None:
+    async with await logged_in(server.url) as client:
+        answers = [await bought(client) for _ in range(20)]
+    assert {answer["expires_in"] for answer in answers} == {30}
+    tickets = {answer["ticket"] for answer in answers}
+    assert len(tickets) == len(answers)
+    assert {len(base64.urlsafe_b64decode(f"{ticket}=")) for ticket in tickets} == {32}
+
+
+@pytest.mark.asvs("4.4.3")
+@asynchronous
+async def test_a_ticket_that_has_waited_too_long_opens_nothing(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", ticket_s=0.2) as server:
+        async with await logged_in(server.url) as client:
+            ticket = (await bought(client))["ticket"]
+            await asyncio.sleep(0.3)
+            assert await refusal(client, ticket) == (
+                4401,
+                "not authenticated: the ticket is unknown, used up or expired",
+            )
+
+
+@pytest.mark.asvs("4.4.3")
+@asynchronous
+async def test_what_is_on_disk_is_no_ticket(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        async with await logged_in(server.url) as client:
+            ticket = (await bought(client))["ticket"]
+            on_disk = b"".join(file.read_bytes() for file in server.data.rglob("*") if file.is_file())
+            assert ticket.encode() not in on_disk
+            assert base64.urlsafe_b64decode(f"{ticket}=") not in on_disk
+            assert hashlib.sha256(ticket.encode()).digest() in on_disk, "or this looked in the wrong place"
+            async with client.connect(**with_ticket(ticket)) as socket:
+                await hello(socket)
+
+
+@pytest.mark.asvs("4.4.3")
+@asynchronous
+async def test_a_ticket_dies_with_its_session(server: ServerProcess) -> None:
+    async with await logged_in(server.url) as client:
+        ticket = (await bought(client))["ticket"]
+        (await client.request("POST", "/api/auth/logout")).raise_for_status()
+        assert await refusal(client, ticket) == (4403, "session ended: logout")
+
+
+@pytest.mark.asvs("4.4.4")
+@asynchronous
+async def test_only_the_access_token_of_somebody_who_is_logged_in_buys_a_ticket(server: ServerProcess) -> None:
+    async with await logged_in(server.url) as client, Client(server.url) as anonymous:
+        await anonymous.begin()
+        before = stored(server.data)
+        for headers, status in (
+            ({}, 401),
+            ({"Authorization": f"Bearer {client.refresh_token}"}, 401),
+            ({"Cookie": f"__Host-interlock={client.refresh_token}", "Origin": server.url}, 401),
+            (anonymous.bearer, 403),
+        ):
+            answer = await client.http.post("/api/session/ticket", headers=headers)
+            assert answer.status_code == status, headers
+        assert stored(server.data) == before
+        assert (await bought(client))["ticket"]

@@ -1,0 +1,197 @@
+"""While the key files of a running server can't be used, no token is made or checked; a rotation never looks like that."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from machine.errors import CredentialInvalid, KeysUnavailable
+from server.guard import keyring, rotation
+from server.guard.keys import Keys, Kind, create_signing_key, key_file, key_files
+from server.guard.rotation import rotate
+from server.guard.tokens import RefreshToken
+from tests.support.keyring import SID, KeyServer, new_key_file, token
+from tests.support.running import eventually, run
+from tests.support.steps import Story
+
+KINDS: dict[bool, Kind] = {False: "signing", True: "refresh"}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> KeyServer:
+    return KeyServer(tmp_path / "keys")
+
+
+def nothing_counts(server: KeyServer, made: str) -> None:
+    """No token is made, and none is good that was good a moment ago."""
+    story = Story(SID)
+    story.begin("ada")
+    assert not server.tokens.usable
+    for use in (
+        server.tokens.ensure_usable,
+        lambda: server.tokens.check_access_token(made),
+        lambda: server.tokens.access_token(story.session),
+        lambda: server.tokens.refresh_token(story.session),
+        lambda: server.tokens.check_refresh_token(RefreshToken(SID, 0, "A" * 43), story.session),
+    ):
+        with pytest.raises(KeysUnavailable):
+            use()
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_while_a_key_is_unreadable_none_counts(server: KeyServer, *, refresh: bool) -> None:
+    path = new_key_file(server, refresh=refresh)
+    server.look()
+    before = server.ring.keys
+    made = token(server)
+    server.tokens.check_access_token(made)
+    good = path.read_bytes()
+    for spoil in (lambda: path.write_bytes(b"garbage"), lambda: path.chmod(0o604)):
+        spoil()
+        with capture_logs() as logs:
+            assert server.look() == [False]
+            assert server.look() == [], "it is told once"
+        assert [log["event"] for log in logs] == ["keys.unusable"]
+        nothing_counts(server, made)
+        path.write_bytes(good)
+        path.chmod(0o600)
+        with capture_logs() as logs:
+            assert server.look() == [False]
+        assert [log["event"] for log in logs] == ["keys.usable"]
+        assert server.ring.keys is before
+        server.tokens.check_access_token(made)
+
+
+def test_while_the_folder_is_gone_or_empty_no_key_counts(server: KeyServer) -> None:
+    made, elsewhere = token(server), server.folder.with_name("elsewhere")
+    server.folder.rename(elsewhere)
+    with capture_logs() as logs:
+        assert server.look() == [False]
+    assert "can't be read: No such file or directory" in logs[0]["problem"]
+    nothing_counts(server, made)
+    server.folder.mkdir(mode=0o700)
+    with capture_logs() as logs:
+        assert server.look() == server.look() == []
+    assert sorted(log["problem"].partition(" holds ")[2] for log in logs) == [
+        "no refresh key any more",
+        "no signing key any more",
+    ]
+    nothing_counts(server, made)
+    server.folder.rmdir()
+    elsewhere.rename(server.folder)
+    assert server.look() == [False]
+    server.tokens.check_access_token(made)
+
+
+@pytest.mark.parametrize("kind", ["signing", "refresh"])
+def test_without_the_last_key_of_a_kind_none_counts(server: KeyServer, kind: str) -> None:
+    made = token(server)
+    (path,) = server.folder.glob(f"{kind}*")
+    away = path.rename(path.with_name("away"))
+    assert server.look() == [False]
+    nothing_counts(server, made)
+    away.rename(path)
+    assert server.look() == [False]
+    server.tokens.check_access_token(made)
+
+
+def test_while_the_folder_is_open_to_others_no_key_counts_and_a_retired_one_is_gone(server: KeyServer) -> None:
+    old, stolen = server.ring.keys.signing, token(server)
+    new_key_file(server)
+    server.look()
+    made = token(server)
+    server.folder.chmod(0o755)
+    with capture_logs() as logs:
+        assert server.look() == [False]
+    assert logs[0]["problem"].endswith(f"make it private: chmod 700 {server.folder}")
+    nothing_counts(server, made)
+    key_file(server.folder, old).unlink()
+    assert server.look() == [True], "sockets that it opened are closed at once"
+    server.folder.chmod(0o700)
+    assert server.look() == [False]
+    server.tokens.check_access_token(made)
+    with pytest.raises(CredentialInvalid):
+        server.tokens.check_access_token(stolen)
+
+
+def test_another_key_in_the_place_of_the_last_one_makes_its_tokens_worthless(server: KeyServer) -> None:
+    stolen = token(server)
+    key_file(server.folder, server.ring.keys.signing).unlink()
+    server.look()
+    create_signing_key(server.folder, server.now_ms)
+    assert server.look() == [True]
+    assert server.tokens.usable
+    with pytest.raises(CredentialInvalid):
+        server.tokens.check_access_token(stolen)
+
+
+def test_a_look_that_fails_is_no_reason_to_go_on(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever keeps the server from looking: it would never hear that a key is gone."""
+    heard: list[bool] = []
+    listed = key_files
+
+    def fail(_folder: Path) -> list[Path]:
+        raise RuntimeError("can't start new thread")
+
+    async def watch() -> None:
+        def use(keys: Keys | None, _early: bool) -> None:  # noqa: FBT001  # as KeyRing calls it
+            heard.append(keys is not None)
+            monkeypatch.setattr(keyring, "key_files", listed)
+
+        task = asyncio.create_task(server.ring.watch(use))
+        await eventually(lambda: len(heard) == 2)
+        task.cancel()
+
+    monkeypatch.setattr(keyring, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(keyring, "key_files", fail)
+    with capture_logs() as logs:
+        run(watch())
+    assert heard == [False, True]
+    assert [log["event"] for log in logs] == ["keys.unusable", "keys.usable"]
+    assert logs[0]["problem"] == f"{server.folder} can't be looked at: RuntimeError"
+
+
+def test_a_rotation_after_the_folder_was_listed_is_not_taken_for_a_loss(
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, listed = server.ring.keys.signing.kid, key_files
+
+    def list_and_rotate(folder: Path) -> list[Path]:
+        paths = listed(folder)
+        monkeypatch.setattr(keyring, "key_files", listed)
+        rotate(folder, server.now_ms, refresh=False, at_once=True)
+        server.retire(old, force=True)
+        return paths
+
+    monkeypatch.setattr(keyring, "key_files", list_and_rotate)
+    assert server.look() == [True], "retired"
+    assert server.tokens.usable
+    assert server.ring.keys.signing.kid != old
+
+
+def test_no_rotation_looks_unusable_at_any_moment(server: KeyServer) -> None:
+    """Looked at as fast as can be, while keys come and go as the command line makes and retires them."""
+    done = threading.Event()
+    found: list[str] = []
+
+    def look() -> None:
+        while not done.is_set():
+            seen = server.ring.look()
+            found.extend(seen.unusable | seen.ignored)
+
+    with ThreadPoolExecutor(1) as other:
+        looking = other.submit(look)
+        for refresh in (False, True) * 20:
+            older = [row.name for row in rotation.rows(server.folder, server.now_ms) if row.kind == KINDS[refresh]]
+            rotate(server.folder, server.now_ms, refresh=refresh, at_once=True)
+            server.clock.time_ms += 1
+            for name in older:
+                server.retire(name, force=True)
+        done.set()
+        looking.result()
+    assert found == []
