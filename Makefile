@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 # What every server that the tests start writes down about itself; `make traces` holds it against the model.
 TRACES := $(CURDIR)/.traces
 
-.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants fuzz docs generate bench lock clean help
+.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants measures fuzz docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -87,6 +87,10 @@ scenarios: $(STAMP)
 # Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants
+
+# make measures  what the requirements of the OWASP ASVS rest on, taken away one by one: a test of each must notice
+measures: $(STAMP)
+	$(BIN)/python -m tests.mutants --measures
 
 # make fuzz  five minutes of fuzzing of everything that reads what a stranger sent
 fuzz: $(STAMP)

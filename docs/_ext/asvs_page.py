@@ -11,6 +11,7 @@ from pieces import code, table
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.asvs import CHAPTERS, REQUIREMENTS  # the tests are no installed package
+from tests.mutants.catalogue import MEASURES
 from tests.support.marks import marked
 
 _STANDING = {"met": "met", "not_met": "not met", "not_applicable": "not applicable"}
@@ -41,3 +42,16 @@ def requirements() -> str:
         ]
         parts.append(f"## {about}\n\n{table(('id', 'level', 'asks', 'Interlock', 'shown by'), rows)}")
     return "\n".join(parts)
+
+
+def measures() -> str:
+    """What each requirement that is met rests on, taken away, and the test that notices."""
+    return table(
+        ("id", "taken away", "noticed by"),
+        [
+            (each.breaks, each.bug, code(each.caught_by.rpartition("/")[2]))
+            for name in REQUIREMENTS
+            for each in MEASURES
+            if each.breaks == name
+        ],
+    )

@@ -46,6 +46,7 @@ GENERATORS: Final[dict[str, Callable[..., str]]] = {
     "model-mutants": model_pages.model_mutants,
     "code-mutants": model_pages.code_mutants,
     "asvs": asvs_page.requirements,
+    "asvs-measures": asvs_page.measures,
     "asvs-summary": asvs_page.summary,
     "scenarios": machine_pages.scenarios,
     "metrics": operations_pages.metrics,

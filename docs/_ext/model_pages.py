@@ -30,7 +30,7 @@ def properties() -> str:
                 _several(place.rpartition("/")[2] for place in each.checked_in),
                 _several(
                     [mutant.name for mutant in MUTANTS if mutant.promise == each.name]
-                    + [mutant.name for mutant in CODE_MUTANTS if mutant.property == each.name]
+                    + [mutant.name for mutant in CODE_MUTANTS if mutant.breaks == each.name]
                 ),
             )
             for each in PROPERTIES
@@ -71,7 +71,7 @@ def code_mutants() -> str:
     return table(
         ("mutant", "bug", "property", "caught by"),
         [
-            (code(each.name), each.bug, code(each.property), code(each.caught_by.rpartition("/")[2]))
+            (code(each.name), each.bug, code(each.breaks), code(each.caught_by.rpartition("/")[2]))
             for each in CODE_MUTANTS
         ],
     )

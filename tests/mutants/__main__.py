@@ -1,4 +1,8 @@
-"""The command: seed each bug into a copy of the sources, run who must catch it, and show the verdicts."""
+"""The command: seed each bug into a copy of the sources, run who must catch it, and show the verdicts.
+
+Without options the bugs break the published properties (``make mutants``); with ``--measures`` each takes away what one
+requirement of the OWASP ASVS rests on (``make measures``).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.mutants.catalogue import MUTANTS
+from tests.mutants.catalogue import MEASURES, MUTANTS
 from tests.mutants.mutant import Mutant, MutantError
 from tests.mutants.trial import Verdict, control, copy_sources, tail, try_all
 
@@ -28,12 +32,17 @@ _COLUMNS: Final = (
 )
 
 
-def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] = MUTANTS) -> int:
-    """Try ``mutants``; the exit status is 0 if every one was caught."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] | None = None) -> int:
+    """Try ``mutants``, or those that the options choose; the exit status is 0 if every one was caught."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--measures", action="store_true", help="take away what the requirements of the OWASP ASVS rest on"
+    )
     parser.add_argument("--only", action="append", metavar="NAME", help="this mutant alone; may be given again")
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at once (%(default)s)")
     options = parser.parse_args(arguments)
+    if mutants is None:
+        mutants = MEASURES if options.measures else MUTANTS
     if options.only:
         unknown = set(options.only) - {mutant.name for mutant in mutants}
         if unknown:
@@ -83,7 +92,7 @@ def _try_all(mutants: Sequence[Mutant], jobs: int, console: Console) -> list[Ver
 
 def _table(verdicts: Sequence[Verdict]) -> Table:
     table = Table(title="Mutants: bugs seeded into the real code")
-    for column in ("mutant", "property", "caught by"):
+    for column in ("mutant", "breaks", "caught by"):
         table.add_column(column, overflow="fold")
     table.add_column("seconds", justify="right")
     table.add_column("verdict", overflow="fold")
@@ -91,7 +100,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
         mutant, style = verdict.mutant, "green" if verdict.caught else "bold red"
         table.add_row(
             mutant.name,
-            mutant.property,
+            mutant.breaks,
             escape(mutant.caught_by),
             f"{verdict.run.seconds:.1f}",
             f"[{style}]{escape(verdict.says)}[/{style}]",

@@ -1,11 +1,42 @@
-"""Every mutant there is. A property that real code can break has at least one here."""
+"""Every mutant there is."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from tests.mutants.measures.authentication import AUTHENTICATION
+from tests.mutants.measures.cryptography import CRYPTOGRAPHY
+from tests.mutants.measures.endings import ENDINGS
+from tests.mutants.measures.logs import LOGS
+from tests.mutants.measures.oauth import OAUTH
+from tests.mutants.measures.operations import OPERATIONS
+from tests.mutants.measures.order import ORDER
+from tests.mutants.measures.passwords import PASSWORDS
+from tests.mutants.measures.rights import RIGHTS
+from tests.mutants.measures.sessions import SESSIONS
+from tests.mutants.measures.tokens import TOKENS
+from tests.mutants.measures.web import WEB
+from tests.mutants.measures.wire import WIRE
 from tests.mutants.mutant import Mutant
 from tests.mutants.of_machine import OF_MACHINE
 from tests.mutants.of_server import OF_SERVER
 
 MUTANTS: Final[tuple[Mutant, ...]] = (*OF_MACHINE, *OF_SERVER)
+"""Bugs that break a published property. A property that real code can break has at least one here."""
+
+MEASURES: Final[tuple[Mutant, ...]] = (
+    *WEB,
+    *WIRE,
+    *AUTHENTICATION,
+    *PASSWORDS,
+    *SESSIONS,
+    *ENDINGS,
+    *RIGHTS,
+    *ORDER,
+    *TOKENS,
+    *OAUTH,
+    *CRYPTOGRAPHY,
+    *OPERATIONS,
+    *LOGS,
+)
+"""Measures taken away. Each requirement of the OWASP ASVS that is said to be met has at least one here."""

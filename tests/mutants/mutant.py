@@ -14,15 +14,15 @@ class MutantError(Exception):
 class Mutant(msgspec.Struct, frozen=True):
     """A bug that somebody might write.
 
-    ``edits``: pairs of an old text, which occurs exactly once in ``file``, and the new one. ``caught_by``: the pytest node
-    that must fail. ``says``: what must stand in its output: the property's name where a checker names it, otherwise the
-    words of the assertion that notices.
+    ``breaks``: the name of the property, or the id of the ASVS requirement, that no longer holds. ``edits``: pairs of an old
+    text, which occurs exactly once in ``file``, and the new one. ``caught_by``: the pytest node that must fail. ``says``: what
+    must stand in its output: the property's name where a checker names it, otherwise the words of the assertion that notices.
     """
 
     name: str
     file: str
     bug: str
-    property: str
+    breaks: str
     caught_by: str
     says: str
     edits: tuple[tuple[str, str], ...]
@@ -32,7 +32,7 @@ def apply(mutant: Mutant, tree: Path) -> None:
     """Write the bug into the copy of the sources at ``tree``.
 
     Raises:
-        MutantError: an old text is not there exactly once, or the result is no Python.
+        MutantError: an old text is not there exactly once, or Python has become something else.
     """
     path = tree / mutant.file
     text = edited(mutant, path.read_text(encoding="utf-8"))
@@ -54,6 +54,8 @@ def edited(mutant: Mutant, text: str) -> str:
         if count != 1:
             raise MutantError(f"{mutant.name}: {mutant.file} holds this {count} times, not once:\n{old}")
         text = text.replace(old, new)
+    if not mutant.file.endswith(".py"):
+        return text
     try:
         compile(text, mutant.file, "exec")
     except SyntaxError as error:

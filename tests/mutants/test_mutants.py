@@ -43,7 +43,7 @@ def test_a_bug_can_still_be_written_into_the_code(mutant: Mutant) -> None:
 
 def test_every_property_has_a_mutant_and_every_mutant_a_property() -> None:
     published = {promised.name for promised in PROPERTIES}
-    broken = {mutant.property for mutant in MUTANTS}
+    broken = {mutant.breaks for mutant in MUTANTS}
     assert broken <= published
     assert published - broken <= UNBREAKABLE
 

@@ -1,0 +1,227 @@
+"""The measures of chapter 11: keys, algorithms, hashes and randomness."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_POLICY: Final = "tests/docs/test_key_policy.py::"
+_RING: Final = "tests/server/test_keyring.py::"
+_ACCOUNTS: Final = "tests/server/test_accounts.py::"
+_RANDOM: Final = "tests/server/test_randomness.py::test_what_must_not_be_guessed_has_128_bits_that_no_seed_gives_again"
+
+CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "the-policy-does-not-say-who-holds-keys",
+        "docs/how-to/rotate-keys.md",
+        "The guide to keys does not say that nobody else may have them.",
+        "11.1.1",
+        _POLICY + "test_the_guide_says_in_which_steps_a_key_lives_and_who_holds_it",
+        "and nobody else",
+        (("One server, its backups, and nobody else. ", ""),),
+    ),
+    Mutant(
+        "keys-overlap-for-less-than-the-policy-says",
+        "server/guard/rotation.py",
+        "A new key signs before everybody has had the time that the guide promises to fetch it.",
+        "11.1.1",
+        _POLICY + "test_the_guide_says_how_long_keys_overlap_and_the_code_agrees",
+        "five minutes later",
+        (("ANNOUNCED_MS: Final = 2 * JWKS_MAX_AGE_S * 1000", "ANNOUNCED_MS: Final = JWKS_MAX_AGE_S * 1000"),),
+    ),
+    Mutant(
+        "the-policys-command-is-another",
+        "server/cli_keys.py",
+        "A stolen key can't be retired as the guide to keys says: the flag is called otherwise.",
+        "11.1.1",
+        _POLICY + "test_the_commands_of_the_guide_do_what_it_says",
+        "No such option",
+        (('"--force", is_flag', '"--compromised", "force", is_flag'),),
+    ),
+    Mutant(
+        "one-key-verifies",
+        "server/guard/keys.py",
+        "With a new signing key the old one is dropped, so that keys can't be exchanged while somebody is logged in.",
+        "11.2.2",
+        _RING + "test_a_new_key_is_published_at_once_and_signs_when_everybody_can_have_it",
+        "assert [] == [False]",
+        (
+            (
+                "        verifying={key.kid: key for key in signing},\n",
+                "        verifying={(key := current(signing, now_ms)).kid: key},\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "one-refresh-key-verifies",
+        "server/guard/keys.py",
+        "With a new MAC key everybody is logged out: refresh tokens of the old one are not taken.",
+        "11.2.2",
+        _RING + "test_refresh_tokens_outlive_the_rotation_of_their_key",
+        "CredentialInvalid",
+        (
+            (
+                "        refresh_macs=tuple(key.secret for key in refresh),\n",
+                "        refresh_macs=(current(refresh, now_ms).secret,),\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a-retired-key-still-verifies",
+        "server/guard/tokens.py",
+        "What a key signed that is gone is remembered as good.",
+        "11.2.2",
+        _RING + "test_a_compromised_key_is_replaced_and_its_tokens_are_worthless_at_once",
+        "DID NOT RAISE",
+        (("        self._usable = keys\n        self._verified.clear()\n", "        self._usable = keys\n"),),
+    ),
+    Mutant(
+        "hashes-keep-their-parameters",
+        "server/guard/passwords.py",
+        "A password's hash stays as it was made, whatever is set since.",
+        "11.2.2",
+        _ACCOUNTS + "test_a_login_replaces_a_hash_of_older_parameters",
+        "memory_cost == 16",
+        (("        return self._hasher.check_needs_rehash(password_hash)\n", "        return not password_hash\n"),),
+    ),
+    Mutant(
+        "one-algorithm-for-providers",
+        "server/guard/upstream.py",
+        "Of a provider RS256 is taken, whatever is set.",
+        "11.2.2",
+        "tests/server/test_exchange_attacks.py::test_each_algorithm_that_is_allowed_is_taken[ec-ES256]",
+        "assert 401 == 200",
+        (("if header.alg not in self._settings.upstream_algorithms:", 'if header.alg != "RS256":'),),
+    ),
+    Mutant(
+        "short-keys",
+        "server/guard/keys.py",
+        "A refresh key of any length is taken.",
+        "11.2.3",
+        "tests/server/test_keys.py::test_a_refresh_key_of_another_length_is_refused",
+        "DID NOT RAISE",
+        (("    if len(stored.key) != _REFRESH_KEY_BYTES:\n", "    if len(stored.key) < 0:\n"),),
+    ),
+    Mutant(
+        "any-curve",
+        "server/guard/keys.py",
+        "A signing key may be on any curve.",
+        "11.2.3",
+        "tests/server/test_keys.py::test_a_key_of_another_curve_is_refused_also_under_its_own_name",
+        "DID NOT RAISE",
+        ((" or not isinstance(private.curve, ec.SECP256R1):", ":"),),
+    ),
+    Mutant(
+        "weak-keys-of-a-provider",
+        "server/guard/provider_keys.py",
+        "A provider's RSA key of 1024 bits is taken.",
+        "11.2.3",
+        "tests/server/test_provider_keys.py::test_a_key_that_is_not_for_this_is_left_out_and_its_neighbours_are_not",
+        "Extra items in the left set",
+        (("_RSA_BITS: Final = range(2048, 8193)", "_RSA_BITS: Final = range(1024, 8193)"),),
+    ),
+    Mutant(
+        "a-mac-with-less",
+        "server/guard/keys.py",
+        "New MAC keys have 64 bits.",
+        "11.2.3",
+        "tests/server/test_keys.py::test_a_refresh_key_of_another_length_is_refused",
+        "does not hold 8 bytes",
+        (("_REFRESH_KEY_BYTES: Final = 32", "_REFRESH_KEY_BYTES: Final = 8"),),
+    ),
+    Mutant(
+        "another-argon",
+        "server/guard/passwords.py",
+        "Passwords are hashed with argon2i, which is quicker to try.",
+        "11.4.2",
+        _ACCOUNTS + "test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt",
+        "<Type.I: 1>",
+        (("memory_cost=memory_kib, parallelism=1)", "memory_cost=memory_kib, parallelism=1, type=argon2.Type.I)"),),
+    ),
+    Mutant(
+        "the-cost-that-is-set-does-not-count",
+        "server/guard/passwords.py",
+        "Passwords are hashed with one pass, whatever is set.",
+        "11.4.2",
+        _ACCOUNTS + "test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt",
+        "assert (<Type.ID: 2>, 19456, 1, 1)",
+        (("PasswordHasher(time_cost=iterations,", "PasswordHasher(time_cost=1,"),),
+    ),
+    Mutant(
+        "hashes-may-be-cheap",
+        "server/settings.py",
+        "The memory of a password's hash may be set to as little as somebody likes.",
+        "11.4.2",
+        "tests/server/test_settings.py::test_a_value_that_cannot_be_used_is_named",
+        "DID NOT RAISE",
+        (("Meta(ge=19_456, le=4_194_304)", "Meta(ge=8, le=4_194_304)"),),
+    ),
+    Mutant(
+        "short-session-ids",
+        "server/ids.py",
+        "A session id has 64 random bits, and 64 of a number that is the same for each.",
+        "11.5.1",
+        _RANDOM + "[session id]",
+        "bits that differ",
+        (("secrets.token_bytes(16))", "secrets.token_bytes(8) + bytes(8))"),),
+    ),
+    Mutant(
+        "session-ids-of-a-quicker-generator",
+        "server/ids.py",
+        "Session ids are drawn from a generator that whoever has seen a few of them can go on with.",
+        "11.5.1",
+        _RANDOM + "[session id]",
+        "one was made twice",
+        (
+            ("import itertools\n", "import itertools\nimport random\n"),
+            ("secrets.token_bytes(16))", "random.randbytes(16))"),
+        ),
+    ),
+    Mutant(
+        "tickets-of-a-quicker-generator",
+        "server/guard/tickets.py",
+        "Tickets are drawn from a generator that whoever has seen a few of them can go on with.",
+        "11.5.1",
+        _RANDOM + "[ticket]",
+        "one was made twice",
+        (
+            ("import hashlib\nimport secrets\n", "import hashlib\nimport random\n"),
+            ("secrets.token_urlsafe(32)", "base64url(random.randbytes(32))"),
+            (
+                "from server.clock import Clock\n",
+                "from server.clock import Clock\nfrom server.guard.jose import base64url\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "short-secrets",
+        "server/guard/secrets.py",
+        "The secrets of other software have 96 bits.",
+        "11.5.1",
+        _RANDOM + "[secret of other software]",
+        "bits that differ",
+        (("_SECRET_BYTES: Final = 32", "_SECRET_BYTES: Final = 12"),),
+    ),
+    Mutant(
+        "device-cookies-of-the-keys-at-the-start",
+        "server/opening.py",
+        "Device cookies are made and checked with the keys that there were at the start, whatever becomes of them.",
+        "11.2.2",
+        "tests/server/test_devices.py::test_a_device_is_known_as_long_as_the_key_of_its_cookie_is_kept",
+        "what a thief made is worthless",
+        (("clock, lambda: ring.keys),", "clock, lambda keys=ring.keys: keys),"),),
+    ),
+    Mutant(
+        "device-cookies-of-a-quicker-generator",
+        "server/guard/devices.py",
+        "What tells devices apart is drawn from a generator that can be wound back.",
+        "11.5.1",
+        _RANDOM + "[device cookie]",
+        "one was made twice",
+        (
+            ("import re\nimport secrets\n", "import random\nimport re\n"),
+            ("secrets.token_bytes(_NONCE_BYTES)", "random.randbytes(_NONCE_BYTES)"),
+        ),
+    ),
+)

@@ -1,0 +1,331 @@
+"""The measures of chapter 7 about how sessions end, and what needs a new proof of who one is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_MEASURES: Final = "tests/server/test_session_measures.py::"
+_CHANGE: Final = (
+    "tests/server/test_small_measures.py::test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end"
+)
+_ADMIN: Final = "tests/server/test_admin.py::"
+_LONG_AGO: Final = "tests/server/test_recent_login.py::test_whoever_logged_in_long_ago_ends_no_session_but_the_own"
+_CLAIMS: Final = "tests/server/test_exchange_attacks.py::test_a_claim_that_does_not_hold_is_refused"
+
+ENDINGS: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "a-logout-that-only-the-browser-notices",
+        "server/experience/auth_api.py",
+        "A logout removes the cookie and ends nothing.",
+        "7.4.1",
+        "tests/server/test_cookies.py::test_logout_by_cookie_ends_the_session_and_clears_the_cookie",
+        "assert (200, '') == (401, 'session-ended')",
+        (
+            (
+                '    receipt = await services.sessions.end(session, "logout", session.subject or "anonymous")\n    cookies',
+                "    receipt = None\n    cookies",
+            ),
+        ),
+    ),
+    Mutant(
+        "sockets-outlive-their-session",
+        "machine/conversation.py",
+        "The end of a session closes none of its sockets.",
+        "7.4.1",
+        _MEASURES + "test_the_end_of_a_session_counts_before_it_is_answered",
+        "the socket that was open",
+        (
+            (
+                '            self.close(Close("session_ended", session.reason or ""))\n        elif',
+                "            pass\n        elif",
+            ),
+        ),
+    ),
+    Mutant(
+        "expired-sessions-stay-open",
+        "server/runtime/expiry.py",
+        "Nobody writes down that a session has expired, so that its sockets stay open.",
+        "7.4.1",
+        "tests/server/test_expiry.py::test_a_session_ends_at_its_deadline_and_not_a_millisecond_before",
+        "== ('expired', 'idle')",
+        (
+            (
+                'await self._sessions.submit(session_id, *commands("server", Expire(overdue_reason(session, now_ms))))\n',
+                'commands("server", Expire(overdue_reason(session, now_ms)))\n',
+            ),
+        ),
+    ),
+    Mutant(
+        "a-disabled-account-stays-where-it-is",
+        "server/runtime/administration.py",
+        "Disabling an account refuses later logins and leaves its sessions alone.",
+        "7.4.2",
+        _ADMIN + "test_a_login_that_races_the_disable_leaves_no_living_session",
+        "== []",
+        (
+            (
+                '        return account, await end_all(self._sessions, account_id, "account_disabled", caller.actor)\n',
+                "        return account, []\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a-disabled-account-logs-in-again",
+        "server/guard/accounts.py",
+        "Disabling an account ends its sessions, and its owner logs in again.",
+        "7.4.2",
+        _ADMIN + "test_a_disabled_account_is_out_at_once_and_stays_out",
+        "assert 200 == 403",
+        (
+            ("        ensure_enabled(account)\n", ""),
+            ("        if now is None or now.disabled_at_ms is not None:\n", "        if now is None:\n"),
+        ),
+    ),
+    Mutant(
+        "a-disabled-account-comes-in-by-its-provider",
+        "server/surface/identities.py",
+        "Whoever's account is disabled logs in to it at the identity provider.",
+        "7.4.2",
+        "tests/server/test_identities.py::TestSqliteIdentities::test_a_disabled_account_is_refused_and_stays_as_it_is",
+        "DID NOT RAISE",
+        (("        if disabled_at_ms is not None:\n", "        if disabled_at_ms == 0:\n"),),
+    ),
+    Mutant(
+        "an-exchange-overtakes-the-disable",
+        "server/guard/upstream.py",
+        "Nobody looks whether the account was disabled while its owner came in from the identity provider.",
+        "7.4.2",
+        "tests/server/test_identities.py::test_an_account_that_is_disabled_while_its_owner_comes_in",
+        "assert (200, None) == (403, ",
+        (("        return now is not None and now.disabled_at_ms is None\n", "        return now is not None\n"),),
+    ),
+    Mutant(
+        "a-start-leaves-disabled-accounts-in",
+        "server/opening.py",
+        "What a server that died in the middle of a disable left of the account's sessions goes on after its next start.",
+        "7.4.2",
+        "tests/faults/test_fail_closed.py"
+        "::test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
+        "assert 200 == 401",
+        (("        ended = await end_of_disabled(sessions, surface.accounts)\n", "        ended = 0\n"),),
+    ),
+    Mutant(
+        "a-new-password-ends-nothing",
+        "server/experience/auth_api.py",
+        "A change of the password leaves the account's other sessions open.",
+        "7.4.3",
+        _CHANGE,
+        "== (401, 'password_changed')",
+        (
+            ('    before = await end_others(services, session, "password_changed")\n', "    before = []\n"),
+            ('    after = await end_others(services, session, "password_changed")\n', "    after = []\n"),
+        ),
+    ),
+    Mutant(
+        "nobody-knows-who-ended-it",
+        "server/runtime/administration.py",
+        "A session that an administrator ends has nobody's name on its end.",
+        "7.4.5",
+        _ADMIN + "test_any_session_is_ended_and_the_log_says_by_whom",
+        "'server' != 'admin:ada'",
+        (
+            (
+                '        return await self._sessions.end(session, "revoked", caller.actor)\n',
+                '        return await self._sessions.end(session, "revoked", "server")\n',
+            ),
+        ),
+    ),
+    Mutant(
+        "one-session-of-an-account-is-left",
+        "server/runtime/administration.py",
+        "Of all sessions of an account that an administrator ends, the newest goes on.",
+        "7.4.5",
+        _ADMIN + "test_all_sessions_of_an_account_are_ended_and_nobody_elses",
+        "assert 1 == 2",
+        (
+            (
+                "    living = await sessions.of_subject(subject)\n",
+                "    living = (await sessions.of_subject(subject))[:-1]\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "everybodys-sessions-but-most",
+        "docs/how-to/administer.md",
+        "What administrators are told to do to end everybody's sessions ends those with a socket only.",
+        "7.4.5",
+        "tests/docs/test_administer.py::test_the_guide",
+        "those of everybody",
+        (("for STATE in authenticated connected; do", "for STATE in connected; do"),),
+    ),
+    Mutant(
+        "a-password-is-changed-by-whoever-sits-there",
+        "server/guard/accounts.py",
+        "The current password is not looked at when it is changed.",
+        "7.5.1",
+        _CHANGE,
+        "assert 200 in {400, 403}",
+        (
+            (
+                (
+                    "        if not await self._passwords.verify(account.password_hash if account else None, current)"
+                    " or account is None:\n"
+                ),
+                "        if account is None:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "an-address-is-changed-by-whoever-sits-there",
+        "server/experience/auth_api.py",
+        "A change of the password also takes a new address, for which the password is not asked.",
+        "7.5.1",
+        _MEASURES + "test_what_an_account_is_found_by_is_said_at_its_making_and_at_logins_and_changed_by_nothing",
+        "/api/auth/password",
+        (
+            (
+                "    current_password: Password\n    new_password: Password\n",
+                "    current_password: Password\n    new_password: Password\n    email: Email | None = None\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "old-logins-end-another-session",
+        "server/experience/sessions_api.py",
+        "Whoever holds a token of a login of long ago ends another session of the account.",
+        "7.5.2",
+        _LONG_AGO,
+        "assert 204 == 401",
+        (
+            (
+                (
+                    "            if session_id != own.session_id:\n"
+                    "                _ensure_recent_login(services, own)\n"
+                    "            receipt"
+                ),
+                "            receipt",
+            ),
+        ),
+    ),
+    Mutant(
+        "old-logins-end-all-other-sessions",
+        "server/experience/sessions_api.py",
+        "Whoever holds a token of a login of long ago ends all other sessions of the account.",
+        "7.5.2",
+        _LONG_AGO,
+        "assert 200 == 401",
+        (("    _ensure_recent_login(services, own)\n    receipts", "    receipts"),),
+    ),
+    Mutant(
+        "people-see-the-session-they-ask-from",
+        "server/experience/sessions_api.py",
+        "The list of an account's sessions has the one that asks, and no other.",
+        "7.5.2",
+        _LONG_AGO,
+        "nothing has ended",
+        (
+            (
+                "    return [session_view(each) for each in await _own_sessions(services, session)]\n",
+                "    return [session_view(session)]\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "any-login-at-the-provider-will-do",
+        "server/guard/upstream.py",
+        "How long ago the login at the identity provider was is not looked at.",
+        "7.6.1",
+        f"{_CLAIMS}[a login long ago]",
+        "assert 200 == 401",
+        (
+            (
+                "            and (claims.auth_time is None or now_s > claims.auth_time + settings.upstream_auth_age_s),\n",
+                "            and claims.auth_time is None,\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "any-strength-of-login-will-do",
+        "server/guard/upstream.py",
+        "How strong the login at the identity provider was is not looked at.",
+        "7.6.1",
+        f"{_CLAIMS}[a weaker login]",
+        "assert 200 == 401",
+        (("            and claims.acr not in settings.upstream_acr,\n", "            and claims.acr is None,\n"),),
+    ),
+    Mutant(
+        "id-tokens-are-taken-as-long-as-they-live",
+        "server/guard/upstream.py",
+        "An ID token is taken until it expires by itself, which may be days.",
+        "7.6.1",
+        f"{_CLAIMS}[issued long ago]",
+        "assert 200 == 401",
+        (
+            (
+                "        until_s = min(claims.exp, claims.iat + settings.upstream_token_age_s)\n",
+                "        until_s = claims.exp\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "id-tokens-are-taken-again-and-again",
+        "server/surface/identities.py",
+        "An ID token opens as many sessions as it is sent for.",
+        "7.6.1",
+        "tests/server/test_exchange.py::test_a_token_is_exchanged_once_even_by_many_at_a_time",
+        "== [200] + [401] * 9",
+        (
+            (
+                'if await self._reader.rows("SELECT 1 FROM exchanged_tokens WHERE token_hash = ?", arrival.token_hash):\n',
+                "if not arrival.token_hash:\n",
+            ),
+            (
+                '"INSERT INTO exchanged_tokens VALUES (?, ?)"',
+                '"INSERT OR IGNORE INTO exchanged_tokens VALUES (?, ?)"',
+            ),
+        ),
+    ),
+    Mutant(
+        "a-link-logs-in",
+        "server/experience/exchange_api.py",
+        "The exchange is there as a link, too, so that a page that is loaded logs somebody in.",
+        "7.6.2",
+        "tests/server/test_exchange.py::test_no_link_and_no_page_load_makes_a_session",
+        "assert 200 == 405",
+        (
+            ("from litestar import Request, Response, post\n", "from litestar import Request, Response, get, post\n"),
+            (
+                "HANDLERS: Final[list[ControllerRouterHandler]] = [exchange]\n",
+                (
+                    '@get("/api/auth/exchange")\n'
+                    "async def exchange_by_link(request: Request[Any, Any, Any], id_token: str) -> Response[TokenAnswer]:\n"
+                    "    answer: Response[TokenAnswer] = await exchange.fn(request, Exchange(id_token))\n"
+                    "    return answer\n\n\n"
+                    "HANDLERS: Final[list[ControllerRouterHandler]] = [exchange, exchange_by_link]\n"
+                ),
+            ),
+        ),
+    ),
+    Mutant(
+        "a-form-logs-in",
+        "server/experience/auth_api.py",
+        "A login takes address and password from the address line, where links and forms of any page can put them.",
+        "7.6.2",
+        _MEASURES + "test_nothing_that_a_page_loads_and_no_form_logs_anybody_in",
+        "assert (200, '') == (401, 'credential-missing')",
+        (
+            (
+                (
+                    '    if data is None:\n        raise CredentialMissing("send email and password")\n'
+                    "    token = bearer(request.scope)\n"
+                ),
+                (
+                    "    if data is None:\n        data = Credentials(**request.query_params)\n"
+                    "    token = bearer(request.scope)\n"
+                ),
+            ),
+        ),
+    ),
+)

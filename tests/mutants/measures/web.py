@@ -1,0 +1,392 @@
+"""The measures of chapters 3 and 14: what browsers are owed, and what secrets are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_COOKIES: Final = "tests/server/test_cookies.py::"
+_EVERY_COOKIE: Final = _COOKIES + "test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_site"
+_IN_A_COOKIE: Final = _COOKIES + "test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_else"
+_FOREIGN_PAGE: Final = _COOKIES + "test_a_foreign_page_is_refused_and_changes_nothing"
+_HEADERS: Final = "tests/server/test_headers.py::"
+_CAREFUL: Final = _HEADERS + "test_every_answer_tells_a_browser_to_be_careful"
+_FORWARD_AUTH: Final = "tests/server/test_forward_auth.py::"
+_ANSWERS: Final = "server/experience/answers.py"
+_SENT: Final = "server/experience/headers.py"
+_CREDENTIALS: Final = "server/experience/credentials.py"
+_GATE: Final = "server/experience/forward_auth_api.py"
+_DEVICE: Final = "server/experience/traffic.py"
+
+WEB: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "the-session-cookie-goes-without-tls",
+        _ANSWERS,
+        "The session's cookie is not Secure.",
+        "3.3.1",
+        _EVERY_COOKIE,
+        'assert morsel["secure"]',
+        (("secure=True, httponly=True", "secure=False, httponly=True"),),
+    ),
+    Mutant(
+        "the-device-cookie-goes-without-tls",
+        _DEVICE,
+        "The cookie of a known device is not Secure.",
+        "3.3.1",
+        _EVERY_COOKIE,
+        'assert morsel["secure"]',
+        (("        secure=True,\n", ""),),
+    ),
+    Mutant(
+        "links-of-other-sites-carry-the-session-cookie",
+        _ANSWERS,
+        "The session's cookie is SameSite=lax, so that links of other sites carry it.",
+        "3.3.2",
+        _EVERY_COOKIE,
+        "assert 'lax' == 'strict'",
+        (('samesite="strict"', 'samesite="lax"'),),
+    ),
+    Mutant(
+        "links-of-other-sites-carry-the-device-cookie",
+        _DEVICE,
+        "The cookie of a known device is SameSite=lax.",
+        "3.3.2",
+        _EVERY_COOKIE,
+        "assert 'lax' == 'strict'",
+        (('        samesite="strict",\n', '        samesite="lax",\n'),),
+    ),
+    Mutant(
+        "the-session-cookie-is-for-all-hosts-of-a-domain",
+        _ANSWERS,
+        "The session's cookie has a Domain, so that sibling hosts get it, too.",
+        "3.3.3",
+        _EVERY_COOKIE,
+        '== ("/", "")',
+        (('path="/", secure=True', 'path="/", domain="example.org", secure=True'),),
+    ),
+    Mutant(
+        "the-device-cookie-has-a-plain-name",
+        _DEVICE,
+        "The name of a known device's cookie lets sibling hosts plant one.",
+        "3.3.3",
+        _EVERY_COOKIE,
+        "'interlock-device'",
+        (('"__Host-interlock-device"', '"interlock-device"'),),
+    ),
+    Mutant(
+        "a-planted-cookie-counts",
+        _CREDENTIALS,
+        "What Python takes for white space before a cookie's name is none of the name, so sibling hosts plant one.",
+        "3.3.3",
+        _COOKIES + "test_all_that_ask_for_the_cookie_mean_the_only_one_of_its_exact_name",
+        "assert [200, 200, 204] == [401, 401, 401]",
+        (('pair.strip(b" \\t")', 'pair.strip(b" \\t\\x85\\xa0")'),),
+    ),
+    Mutant(
+        "scripts-read-the-session-cookie",
+        _ANSWERS,
+        "The session's cookie is not HttpOnly.",
+        "3.3.4",
+        _EVERY_COOKIE,
+        'assert morsel["httponly"]',
+        (("httponly=True", "httponly=False"),),
+    ),
+    Mutant(
+        "pages-find-the-refresh-token-in-the-body",
+        _ANSWERS,
+        "A page gets its refresh token in the answer's body, besides the cookie.",
+        "3.3.4",
+        _IN_A_COOKIE,
+        'assert "refresh_token" not in answer.json()',
+        (("refresh_token=UNSET if in_cookie else refresh_token,", "refresh_token=refresh_token,"),),
+    ),
+    Mutant(
+        "a-device-cookie-of-four-thousand-bytes",
+        "server/guard/devices.py",
+        "A known device's cookie holds 4,096 random bytes, more than browsers keep.",
+        "3.3.5",
+        _EVERY_COOKIE,
+        "<= 4096",
+        (("_NONCE_BYTES: Final = 16\n", "_NONCE_BYTES: Final = 4096\n"),),
+    ),
+    Mutant(
+        "https-is-remembered-for-a-day",
+        _SENT,
+        "Strict-Transport-Security holds for one day.",
+        "3.4.1",
+        _CAREFUL,
+        "assert int(hsts[1]) >= 365 * 86_400",
+        (("max-age=63072000", "max-age=86400"),),
+    ),
+    Mutant(
+        "https-is-remembered-for-one-host",
+        _SENT,
+        "Strict-Transport-Security leaves subdomains out.",
+        "3.4.1",
+        _CAREFUL,
+        "assert hsts, where",
+        (("max-age=63072000; includeSubDomains", "max-age=63072000"),),
+    ),
+    Mutant(
+        "what-is-no-http-is-answered-without-headers",
+        "server/experience/http_protocol.py",
+        "The answer that is given below the application has none of the headers for browsers.",
+        "3.4.1",
+        _CAREFUL,
+        "assert hsts, where",
+        (("                *SECURITY,\n", ""),),
+    ),
+    Mutant(
+        "any-origin-reads-answers",
+        _SENT,
+        "Access-Control-Allow-Origin is whatever Origin the request names.",
+        "3.4.2",
+        _HEADERS + "test_a_page_of_another_origin_may_read_nothing[https://evil.example]",
+        'name.startswith("access-control-")',
+        (("    if origin is None or origin not in allowed:\n", "    if origin is None:\n"),),
+    ),
+    Mutant(
+        "origins-that-begin-alike-read-answers",
+        _SENT,
+        "An origin is allowed if it begins like one that is.",
+        "3.4.2",
+        _HEADERS + "test_a_page_of_another_origin_may_read_nothing[https://app.example.evil.example]",
+        'name.startswith("access-control-")',
+        (("origin not in allowed:", "not any(origin.startswith(each) for each in allowed):"),),
+    ),
+    Mutant(
+        "browsers-guess-types",
+        _SENT,
+        "No answer says nosniff.",
+        "3.4.4",
+        _CAREFUL,
+        "x-content-type-options, once",
+        (('    (b"x-content-type-options", b"nosniff"),\n', ""),),
+    ),
+    Mutant(
+        "a-handshake-that-is-none-is-answered-without-headers",
+        "server/experience/protocol.py",
+        "What refuses a WebSocket handshake below the application leaves the headers for browsers out.",
+        "3.4.4",
+        _CAREFUL,
+        "AssertionError: 403 ",
+        (("        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:\n", "        if False:\n"),),
+    ),
+    Mutant(
+        "addresses-go-to-third-parties",
+        _SENT,
+        "Browsers tell other sites the whole address that they came from.",
+        "3.4.5",
+        _CAREFUL,
+        "referrer-policy, once",
+        (('b"no-referrer"', 'b"unsafe-url"'),),
+    ),
+    Mutant(
+        "anybody-frames-answers",
+        _SENT,
+        "The Content-Security-Policy says default-src alone, which framing does not heed.",
+        "3.4.6",
+        _CAREFUL,
+        "content-security-policy, once",
+        (("default-src 'none'; frame-ancestors 'none'", "default-src 'none'"),),
+    ),
+    Mutant(
+        "nobody-asks-which-page-calls",
+        "server/experience/calls.py",
+        "Calls that use the cookie don't look at the Origin.",
+        "3.5.1",
+        _FOREIGN_PAGE + "[https://evil.example-/api/auth/logout]",
+        "== 403",
+        (("    check_origin(request.scope, services.settings.origins)\n", ""),),
+    ),
+    Mutant(
+        "the-exchange-does-not-ask-which-page-calls",
+        "server/experience/exchange_api.py",
+        "The exchange of an ID token, added later, forgets to look at the Origin.",
+        "3.5.1",
+        _FOREIGN_PAGE + "[https://evil.example-/api/auth/exchange]",
+        "== 403",
+        (
+            ("import CREDENTIALS, services_for_page\n", "import CREDENTIALS, services_of\n"),
+            ("    services = services_for_page(request)\n", "    services = services_of(request)\n"),
+        ),
+    ),
+    Mutant(
+        "a-page-without-an-origin-is-no-page",
+        _CREDENTIALS,
+        "Without an Origin nobody looks at Sec-Fetch-Site.",
+        "3.5.1",
+        _COOKIES + "test_a_page_without_an_origin_is_told_by_its_site",
+        "== 403",
+        (
+            (
+                (
+                    "    if origin is None:\n"
+                    '        if header(scope, b"sec-fetch-site") in _OTHER_SITES:\n'
+                    '            raise RequestRefused(403, "another site\'s page may not use this")\n'
+                ),
+                "    if origin is None:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "forward-auth-does-not-ask-which-page-calls",
+        _GATE,
+        "The gate takes the cookie with the Origin of any page.",
+        "3.5.1",
+        _FORWARD_AUTH + "test_the_origin_of_the_page_decides",
+        "assert (answer.status_code == 200) == passes",
+        (('        check_sender(dict(scope["headers"]), services.settings.origins)\n', ""),),
+    ),
+    Mutant(
+        "any-body-is-json",
+        "server/experience/requests.py",
+        "A body is read as JSON whatever its Content-Type, so that other sites' forms can send one.",
+        "3.5.2",
+        "tests/server/test_bad_requests.py::test_a_body_that_does_not_say_it_is_json",
+        "assert 201 == 415",
+        (
+            (
+                (
+                    '        if self.content_type[0] != "application/json":\n'
+                    '            raise RequestRefused(415, "send Content-Type: application/json")\n'
+                ),
+                "",
+            ),
+        ),
+    ),
+    Mutant(
+        "a-link-logs-out",
+        "server/experience/auth_api.py",
+        "A GET logs out, too, for a link on the page.",
+        "3.5.3",
+        "tests/server/test_bad_requests.py::test_a_wrong_method_is_told_the_right_ones[/api/auth/logout]",
+        "{'GET', 'POST'} == {'POST'}",
+        (
+            ("from litestar import Request, Response, post\n", "from litestar import Request, Response, get, post\n"),
+            (
+                "log_in, refresh, log_out, change_password]\n",
+                (
+                    "log_in, refresh, log_out, change_password]\n\n\n"
+                    '@get("/api/auth/logout", status_code=204)\n'
+                    "async def leave(request: Request[Any, Any, Any]) -> Response[None]:\n"
+                    '    """Log out by a link."""\n'
+                    "    return await log_out.fn(request)\n\n\n"
+                    "HANDLERS.append(leave)\n"
+                ),
+            ),
+        ),
+    ),
+    Mutant(
+        "anybody-embeds-answers",
+        _SENT,
+        "Cross-Origin-Resource-Policy lets every site embed answers.",
+        "3.5.8",
+        _CAREFUL,
+        "cross-origin-resource-policy, once",
+        (('(b"cross-origin-resource-policy", b"same-origin")', '(b"cross-origin-resource-policy", b"cross-origin")'),),
+    ),
+    Mutant(
+        "the-gate-lets-embeddings-through",
+        _GATE,
+        "The gate takes every read with the cookie for a visit, also a frame's and a picture's.",
+        "3.5.8",
+        _FORWARD_AUTH + "test_without_an_origin_the_site_decides",
+        "assert (answer.status_code == 200) == passes",
+        (("    if site is not None and not visit:\n", "    if site is not None and not visit and False:\n"),),
+    ),
+    Mutant(
+        "a-token-in-the-address-counts",
+        _CREDENTIALS,
+        "Without Authorization the access token is taken from the query, as RFC 6750 once allowed.",
+        "14.2.1",
+        _HEADERS + "test_a_token_in_the_address_opens_nothing",
+        "assert 200 == 401",
+        (
+            ("from urllib.parse import urlsplit\n", "from urllib.parse import parse_qs, urlsplit\n"),
+            (
+                (
+                    '            return value[7:].strip().decode("latin-1")  # type: ignore[no-any-return]'
+                    "  # ASGI header values are bytes\n    return None\n"
+                ),
+                (
+                    '            return value[7:].strip().decode("latin-1")\n'
+                    '    return parse_qs(scope["query_string"].decode("latin-1")).get("access_token", [None])[0]\n'
+                ),
+            ),
+        ),
+    ),
+    Mutant(
+        "a-ticket-in-the-address-counts",
+        "server/experience/socket.py",
+        "A ticket is taken from the address of the WebSocket, too.",
+        "14.2.1",
+        "tests/server/test_bad_sockets.py::test_a_token_in_the_address_is_no_credential",
+        "DID NOT RAISE",
+        (
+            (
+                "    held = cookie(scope)\n",
+                (
+                    '    query = scope["query_string"].decode("latin-1")\n'
+                    '    if "ticket=" in query:\n'
+                    '        return await prove_ticket(services, query.partition("ticket=")[2])\n'
+                    "    held = cookie(scope)\n"
+                ),
+            ),
+        ),
+    ),
+    Mutant(
+        "a-refresh-token-in-the-address-counts",
+        "server/experience/auth_api.py",
+        "A refresh token is taken from the address, too.",
+        "14.2.1",
+        _HEADERS + "test_a_token_in_the_address_opens_nothing",
+        "assert 200 == 401",
+        (
+            (
+                "    token = (data.refresh_token if data is not None else None) or cookie(request.scope)\n",
+                (
+                    "    token = (data.refresh_token if data is not None else None) or cookie(request.scope)\n"
+                    '    token = token or request.query_params.get("refresh_token")\n'
+                ),
+            ),
+        ),
+    ),
+    Mutant(
+        "a-logout-leaves-the-cookie",
+        "server/experience/auth_api.py",
+        "A logout does not remove the cookie.",
+        "14.3.1",
+        _COOKIES + "test_logout_by_cookie_ends_the_session_and_clears_the_cookie",
+        "KeyError: '__Host-interlock'",
+        (('    cookies = [session_cookie("", 0)] if held is not None else []\n', "    cookies: list[Any] = []\n"),),
+    ),
+    Mutant(
+        "a-logout-leaves-what-pages-kept",
+        "server/experience/auth_api.py",
+        "A logout does not have the browser clear what the origin's pages kept.",
+        "14.3.1",
+        _HEADERS + "test_logout_clears_what_pages_of_the_origin_kept",
+        "clear-site-data",
+        (('        headers["clear-site-data"] = \'"cache", "storage"\'\n', "        pass\n"),),
+    ),
+    Mutant(
+        "browsers-and-proxies-keep-answers",
+        _SENT,
+        "Answers say nothing about caches.",
+        "14.3.2",
+        _HEADERS + "test_nothing_is_kept_in_a_cache_but_the_public_keys",
+        '["public, max-age=300" if keys else "no-store"]',
+        (("        headers.append(NO_STORE)\n", "        pass\n"),),
+    ),
+    Mutant(
+        "what-the-gate-says-is-kept",
+        _GATE,
+        "What the gate says of somebody says nothing about caches.",
+        "14.3.2",
+        _HEADERS + "test_nothing_is_kept_in_a_cache_but_the_public_keys",
+        '["public, max-age=300" if keys else "no-store"]',
+        (("FIXED: Final[RawHeaders] = [*SECURITY, NO_STORE]", "FIXED: Final[RawHeaders] = [*SECURITY]"),),
+    ),
+)
