@@ -82,7 +82,7 @@ traces: $(STAMP)
 
 # Load, races and crashes, without the weight of coverage on the server.
 scenarios: $(STAMP)
-	$(BIN)/python -m pytest tests/scenarios
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/scenarios
 
 # Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
 mutants: $(STAMP)

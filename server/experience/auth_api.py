@@ -138,7 +138,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
         raise CredentialInvalid("email or password is wrong")
     answer = token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
     if from_browser(request.scope):
-        answer.cookies.append(device_cookie(services, account))
+        answer.cookies.append(device_cookie(services.devices.issue(account)))
     return answer
 
 
@@ -243,7 +243,7 @@ async def change_password(
     answer = token_answer(services, request.scope, session, receipt, 200)
     if from_browser(request.scope):
         # The one that it has is of the old password, and counts no more.
-        answer.cookies.append(device_cookie(services, account))
+        answer.cookies.append(device_cookie(services.devices.issue(account)))
     return answer
 
 

@@ -14,7 +14,6 @@ from server.guard.devices import LIFE_S
 from server.guard.limits import Kind
 from server.guard.logins import Client
 from server.services import Services
-from server.surface.accounts import Account
 
 DEVICE_COOKIE: Final = "__Host-interlock-device"
 """Says that this browser has known the account's password, so that strangers can't use its tries up. It opens nothing."""
@@ -65,11 +64,11 @@ async def client_of(services: Services, scope: Any, email: str) -> Client:
     return Client(address_of(services, scope), device)
 
 
-def device_cookie(services: Services, account: Account) -> Cookie:
-    """The cookie by which ``account``, whose password was just shown, knows this browser again."""
+def device_cookie(value: str) -> Cookie:
+    """The cookie of a ``value`` that ``Devices.issue`` has made: by it the account knows this browser again."""
     return Cookie(
         key=DEVICE_COOKIE,
-        value=services.devices.issue(account),
+        value=value,
         max_age=LIFE_S,
         path="/",
         secure=True,

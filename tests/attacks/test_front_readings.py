@@ -13,7 +13,7 @@ import pytest
 from tests.support.admin import admin_token
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, logged_in
-from tests.support.fronts import FRONTS, Front, block_of, identity
+from tests.support.fronts import Front, block_of, identity
 from tests.support.server import ServerProcess, running_server
 
 COOKIE: Final = "__Host-interlock"
@@ -119,14 +119,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     data = tmp_path_factory.mktemp("readings") / "data"
     with running_server(data, trusted_proxies="127.0.0.1", limit_login_client=f"{TRIES}/1h") as process:
         yield process
-
-
-@pytest.fixture(scope="module", params=FRONTS)
-def front(
-    request: pytest.FixtureRequest, server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Front]:
-    with FRONTS[request.param](tmp_path_factory.mktemp(request.param), server.url) as running:
-        yield running
 
 
 async def user_of(front: Front) -> Client:

@@ -29,14 +29,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield process
 
 
-@pytest.fixture(scope="module", params=FRONTS)
-def front(
-    request: pytest.FixtureRequest, server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Front]:
-    with FRONTS[request.param](tmp_path_factory.mktemp(request.param), server.url) as running:
-        yield running
-
-
 @asynccontextmanager
 async def user_of(front: Front) -> AsyncIterator[Client]:
     """Somebody new, logged in through the proxy."""

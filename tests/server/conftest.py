@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.hostile import Hostile, hostile_provider
 from tests.support.log import verify
 from tests.support.server import ServerProcess, running_server
 from tests.support.verifying import live
@@ -21,6 +22,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with running_server(tmp_path_factory.mktemp("wire") / "data", connections_per_session=3) as process:
         yield process
         verify(process.data)
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Hostile]:
+    """An identity provider that lies as it is told, one for each file of tests."""
+    with hostile_provider() as hostile:
+        yield hostile
 
 
 @pytest.fixture(scope="session")

@@ -40,12 +40,6 @@ NOW_S = int(time.time())
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[Hostile]:
-    with hostile_provider() as hostile:
-        yield hostile
-
-
-@pytest.fixture(scope="module")
 def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("attacked") / "data"
     with running_server(folder, upstream_issuer=provider.issuer, **SETTINGS) as process:

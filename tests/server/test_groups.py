@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.admin import admin_token
-from tests.support.hostile import AUDIENCE, Hostile, hostile_provider
+from tests.support.hostile import AUDIENCE, Hostile
 from tests.support.server import ServerProcess, running_server
 
 GOOD: Final[dict[str, list[str]]] = {
@@ -39,12 +39,6 @@ BAD: Final[dict[str, list[Any]]] = {
     "one name too long": ["x" * 2049],
     "many that are too long together": [f"{number:03}" for number in range(513)],
 }
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Hostile]:
-    with hostile_provider() as hostile:
-        yield hostile
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,6 @@ SECRET = "correct-horse-battery-staple"
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[Hostile]:
-    with hostile_provider() as hostile:
-        yield hostile
-
-
-@pytest.fixture(scope="module")
 def attacked(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server behind a proxy on this machine. It logs all it can, and waits for nobody."""
     with running_server(

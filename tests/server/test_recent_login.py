@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.asynchronous import asynchronous
 from tests.support.client import logged_in
-from tests.support.hostile import AUDIENCE, Hostile, hostile_provider
+from tests.support.hostile import AUDIENCE, Hostile
 from tests.support.log import verify
 from tests.support.server import ServerProcess, running_server
 
@@ -61,12 +61,6 @@ OLD: Final[dict[str, Callable[[int], int | None]]] = {
     "at the epoch": lambda _: 0,
     "before all time": lambda _: -(10**30),
 }
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Hostile]:
-    with hostile_provider() as hostile:
-        yield hostile
 
 
 @pytest.fixture(scope="module")

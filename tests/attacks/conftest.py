@@ -1,0 +1,18 @@
+"""What the tests through a proxy share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.fronts import FRONTS, Front
+from tests.support.server import ServerProcess
+
+
+@pytest.fixture(scope="module", params=FRONTS)
+def front(
+    request: pytest.FixtureRequest, server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Front]:
+    with FRONTS[request.param](tmp_path_factory.mktemp(request.param), server.url) as running:
+        yield running
