@@ -7,6 +7,9 @@ STAMP := .venv/.installed
 # What every server that the tests start writes down about itself; `make traces` holds it against the model.
 TRACES := $(CURDIR)/.traces
 
+# The tests wait about a third of their time: for disks, clocks and other processes.
+WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
+
 .PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants measures fuzz docs generate bench lock clean help
 
 help:
@@ -56,7 +59,7 @@ unit: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal --ignore=tests/scenarios
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal --ignore=tests/scenarios
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
 	$(BIN)/coverage report --include='server/*' --fail-under=95
@@ -82,7 +85,7 @@ traces: $(STAMP)
 
 # Load, races and crashes, without the weight of coverage on the server.
 scenarios: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/scenarios
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/scenarios
 
 # Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
 mutants: $(STAMP)
