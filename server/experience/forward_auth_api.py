@@ -7,6 +7,7 @@ answers from memory, and the session's state is looked at each time.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -83,6 +84,32 @@ class ForwardAuth:
         else:
             await _send(scope, send, 200, headers)
 
+    def remembered(self, scope: Any) -> RawHeaders | None:
+        """The headers of the answer to a request that may pass, if that is sure without waiting for anything; else None.
+
+        Why it is not, if it is not, :meth:`answer` finds out.
+        """
+        if scope["type"] != "http" or scope["method"] != "GET":
+            return None
+        services = self._services
+        try:
+            services.tokens.ensure_usable()
+            token = bearer(scope)
+            if token is not None:
+                claims = services.tokens.check_access_token(token)
+                session = services.sessions.cached(claims.sid)
+                if session is None or session.epoch != claims.epoch or claims.sub != subject_of(session):
+                    return None
+                known = self._by_session.get(claims.sid)
+            else:
+                known = self._by_cookie.get(self._cookie(scope))
+                if known is None:
+                    return None
+                session = services.sessions.cached(known.session.session_id)
+        except Exception:  # noqa: BLE001  # whatever it is, answer() meets it again, and says so
+            return None
+        return known.headers if known is not None and self._holds(known, session) else None
+
     async def _admit(self, scope: Any) -> RawHeaders:
         """The headers of the answer to a request that may pass; counts as activity in its session.
 
@@ -92,27 +119,33 @@ class ForwardAuth:
             NotAuthenticated: the session is anonymous.
             RequestRefused: the credential is a cookie, and another site's page sent it.
         """
+        headers = self.remembered(scope)
+        if headers is not None:
+            return headers
         services = self._services
         services.tokens.ensure_usable()
         token = bearer(scope)
         if token is not None:
-            session = await _prove_token(services, token)
-            known = self._by_session.get(session.session_id)
-            if known is not None and self._holds(known, session):
-                return known.headers
-            return (await self._renew(session)).headers
-        held = cookie(scope)
-        if held is None:
-            raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
-        check_sender(dict(scope["headers"]), services.settings.origins)
-        known = self._by_cookie.get(held)
-        if known is not None and self._holds(known, services.sessions.cached(known.session.session_id)):
-            return known.headers
+            return (await self._renew((await prove_access_token(services, token)).session)).headers
+        held = self._cookie(scope)
         renewed = await self._renew(await _prove_cookie(services, held))
         if held == services.tokens.refresh_token(renewed.session):
             # Not the one before it, whose grace ends earlier than the answer's time.
             _keep(self._by_cookie, held, renewed)
         return renewed.headers
+
+    def _cookie(self, scope: Any) -> str:
+        """The refresh token in the cookie of a request that no other site's page has sent.
+
+        Raises:
+            CredentialMissing: there is none.
+            RequestRefused: another site's page sent it.
+        """
+        held = cookie(scope)
+        if held is None:
+            raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
+        check_sender(dict(scope["headers"]), self._services.settings.origins)
+        return held
 
     def _holds(self, known: Pass, session: Session | None) -> bool:
         """Whether ``known`` is still the answer, now that the session is ``session``."""
@@ -148,7 +181,10 @@ class ForwardAuth:
 class Application(Litestar):
     """Litestar, and in front of it what is not its own to answer."""
 
-    _forward_auth: ForwardAuth | None = None
+    @cached_property
+    def forward_auth(self) -> ForwardAuth:
+        """The endpoint, from the first request on."""
+        return ForwardAuth(self.state.services)
 
     async def __call__(
         self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
@@ -157,11 +193,9 @@ class Application(Litestar):
         if scope["type"] == "lifespan" or scope["path"] != FORWARD_AUTH:
             await super().__call__(scope, receive, send)
             return
-        if self._forward_auth is None:
-            self._forward_auth = ForwardAuth(self.state.services)
         scope["litestar_app"] = self
         scope["path_template"] = FORWARD_AUTH
-        await self._forward_auth.answer(scope, receive, send)
+        await self.forward_auth.answer(scope, receive, send)
 
 
 def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
@@ -169,16 +203,6 @@ def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
     passes[key] = renewed
     if len(passes) > _LIMIT:
         del passes[next(iter(passes))]
-
-
-async def _prove_token(services: Services, token: str) -> Session:
-    """The session that the access token ``token`` opens. Whether it lives is looked at by the caller."""
-    # What has to be checked in any case, with nothing to wait for.
-    claims = services.tokens.check_access_token(token)
-    session = services.sessions.cached(claims.sid)
-    if session is not None and session.epoch == claims.epoch and claims.sub == subject_of(session):
-        return session
-    return (await prove_access_token(services, token)).session
 
 
 async def _prove_cookie(services: Services, token: str) -> Session:

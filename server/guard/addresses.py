@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -14,6 +15,9 @@ UNKNOWN: Final = "unknown"
 
 _FORWARDED_FOR: Final = re.compile(r"(?:^|;)\s*for=(\"[^\"]*\"|[^;\s\"]*)\s*(?=;|$)", re.IGNORECASE)
 _V6_PREFIX: Final = 64
+
+_REMEMBERED: Final = 4096
+"""Texts of addresses whose canonical form is remembered: behind a proxy each request has the same two or three."""
 
 
 class Addresses:
@@ -85,6 +89,7 @@ def limit_key(address: str) -> str:
     return str(IPv6Network((address, _V6_PREFIX), strict=False))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _canonical(text: str) -> str | None:
     """``text`` as an address, without port, brackets and zone; an IPv4 address mapped into IPv6 is the IPv4 one."""
     text = text.strip().strip('"')

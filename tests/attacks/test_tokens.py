@@ -63,6 +63,8 @@ def gateway(server: ServerProcess) -> str:
 async def refused_everywhere(client: Client, token: str, gateway: str, *, expired: bool = False) -> None:
     """``token`` opens nothing as an access token, at any door; the door says to refresh only if it is ``expired``."""
     problem, code = ("token-expired", 4408) if expired else ("credential-invalid", 4401)
+    # What the gate remembers of the client must not help whoever sends something else.
+    await client.http.get("/api/forward-auth", headers={"Authorization": f"Bearer {client.access_token}"})
     headers = {"Authorization": f"Bearer {token}"}
     for method, path in (
         ("GET", "/api/session"),

@@ -360,6 +360,6 @@ async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest
                 for credential in (gate.bearer, gate.cookie):
                     answer = await gate.ask(credential)
                     assert answer.headers["x-session-id"] == session.session_id
-        forward_auth = app.app._forward_auth
+        forward_auth = app.app.forward_auth
         assert isinstance(forward_auth, ForwardAuth)
         assert (len(forward_auth._by_session), len(forward_auth._by_cookie)) == (2, 2)

@@ -112,7 +112,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
         "10.3.2",
         _CLAIMS_COUNT,
         "/api/forward-auth",
-        ((" and claims.sub == subject_of(session):", ":"),),
+        ((" or claims.sub != subject_of(session):", ":"),),
     ),
     Mutant(
         "any-epoch-of-the-session",

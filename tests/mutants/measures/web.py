@@ -237,7 +237,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "3.5.1",
         _FORWARD_AUTH + "test_the_origin_of_the_page_decides",
         "assert (answer.status_code == 200) == passes",
-        (('        check_sender(dict(scope["headers"]), services.settings.origins)\n', ""),),
+        (('        check_sender(dict(scope["headers"]), self._services.settings.origins)\n', ""),),
     ),
     Mutant(
         "any-body-is-json",
