@@ -349,3 +349,23 @@ def reading(metrics: object) -> Scrape:
 def test_json_of_the_log_is_one_object_a_line(measured: ServerProcess) -> None:
     for line in measured.log_path.read_text().splitlines():
         assert isinstance(json.loads(line), dict)
+
+
+@pytest.mark.parametrize("access_log", [False, True])
+def test_forward_auth_from_memory_is_named_and_counted_and_logged_like_any_request(
+    tmp_path: Path, *, access_log: bool
+) -> None:
+    async def ask(server: ServerProcess) -> list[httpx.Response]:
+        async with await logged_in(server.url) as client:
+            return [await client.request("GET", "/api/forward-auth") for _ in range(5)]
+
+    with running_server(tmp_path / "data", metrics_port=0, log_json=True, access_log=access_log) as server:
+        answers = run(ask(server))
+        ids = [answer.headers["x-request-id"] for answer in answers]
+        assert [answer.status_code for answer in answers] == [200] * 5
+        assert len(set(ids)) == 5
+        counted = {"method": "GET", "route": "/api/forward-auth"}
+        assert scrape(server).value("interlock_http_requests_total", status="200", **counted) == 5
+        assert scrape(server).value("interlock_http_request_seconds_count", **counted) == 5
+        logged = [row["request_id"] for row in log_rows(server) if row.get("route") == "/api/forward-auth"]
+        assert logged == (ids if access_log else [])
