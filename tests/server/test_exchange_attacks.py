@@ -36,7 +36,6 @@ SETTINGS: dict[str, Any] = {
     "upstream_acr": "gold,silver",
     "upstream_retry_s": 3600,
 }
-NOW_S = int(time.time())
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +46,17 @@ def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def good(provider: Hostile, **claims: Any) -> dict[str, Any]:
-    """Claims that hold; with ``claims`` changed perhaps no more."""
-    return provider.claims(**{"auth_time": int(time.time()), "acr": "silver", **claims})
+    """Claims that hold; with ``claims`` changed perhaps no more.
+
+    Times among them are made now: a test may run long after its file was imported.
+    """
+    made = {name: value() if callable(value) else value for name, value in claims.items()}
+    return provider.claims(**{"auth_time": int(time.time()), "acr": "silver", **made})
+
+
+def after_s(seconds: float) -> Callable[[], float]:
+    """A time so long after now, when it is asked for."""
+    return lambda: int(time.time()) + seconds
 
 
 def signed(
@@ -91,7 +99,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "for a list with us alone": {"aud": [AUDIENCE]},
     "for two of ours": {"aud": [AUDIENCE, "the-mobile-one"], "azp": "the-mobile-one"},
     "another strength that is asked for": {"acr": "gold"},
-    "a clock that is ahead": {"iat": NOW_S + 30, "nbf": NOW_S + 30},
+    "a clock that is ahead": {"iat": after_s(30), "nbf": after_s(30)},
     "said to be an ID token": {"typ": "ID", "token_use": "id"},
     "claims nobody knows": {"https://example.org/claim": {"a": [None, 1.5]}},
     "many groups": {"groups": [f"group {n}" for n in range(200)]},
@@ -120,17 +128,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no audience": ({"aud": None}, "missing"),
     "an empty list of audiences": ({"aud": []}, "another type"),
     "issued to another client": ({"azp": "somebody-else"}, "another client"),
-    "expired by a second": ({"exp": NOW_S - 1}, "expired"),
-    "issued long ago": ({"iat": NOW_S - 3600}, "too long ago"),
+    "expired by a second": ({"exp": after_s(-1)}, "expired"),
+    "issued long ago": ({"iat": after_s(-3600)}, "too long ago"),
     "no expiry": ({"exp": None}, "missing"),
     "no time of issue": ({"iat": None}, "missing"),
-    "an expiry that is text": ({"exp": str(NOW_S + 300)}, "another type"),
+    "an expiry that is text": ({"exp": lambda: str(int(time.time()) + 300)}, "another type"),
     "an expiry that is true": ({"exp": True}, "another type"),
-    "an expiry with a fraction": ({"exp": NOW_S + 300.5}, "another type"),
-    "not valid yet": ({"nbf": NOW_S + 3600}, "not valid yet"),
-    "issued in the future": ({"iat": NOW_S + 3600}, "not valid yet"),
-    "a login in the future": ({"auth_time": NOW_S + 3600}, "not valid yet"),
-    "a login long ago": ({"auth_time": NOW_S - 86_400}, "login is too long ago"),
+    "an expiry with a fraction": ({"exp": after_s(300.5)}, "another type"),
+    "not valid yet": ({"nbf": after_s(3600)}, "not valid yet"),
+    "issued in the future": ({"iat": after_s(3600)}, "not valid yet"),
+    "a login in the future": ({"auth_time": after_s(3600)}, "not valid yet"),
+    "a login long ago": ({"auth_time": after_s(-86_400)}, "login is too long ago"),
     "a login nobody knows when": ({"auth_time": None}, "does not say when"),
     "a weaker login": ({"acr": "bronze"}, "not as strong"),
     "a login of unknown strength": ({"acr": None}, "not as strong"),
@@ -159,7 +167,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_claim_that_does_not_hold_is_refused(
     gate: ServerProcess, provider: Hostile, changed: dict[str, Any], because: str
 ) -> None:
-    claims = {name: value for name, value in {**good(provider), **changed}.items() if value is not None}
+    claims = {name: value for name, value in good(provider, **changed).items() if value is not None}
     token = raw_token(provider, json.dumps(HEADER).encode(), json.dumps(claims).encode())
     assert because in assert_refused(gate, token)
 
