@@ -17,6 +17,7 @@ from server.experience import (
     operations_api,
     sessions_api,
 )
+from server.experience.forward_auth_api import ForwardAuth
 from server.experience.headers import hook
 from server.experience.observed import ObservedApp
 from server.experience.openapi import complete
@@ -56,6 +57,7 @@ def _give(app: Litestar, services: Services) -> Litestar:
     """Let the endpoints of ``app`` reach ``services``, and what watches every request without a look-up."""
     app.state.services = services
     app.services = services  # type: ignore[attr-defined]  # it is an ObservedApp
+    app.forward_auth = ForwardAuth(services)  # type: ignore[attr-defined]  # see above
     return app
 
 

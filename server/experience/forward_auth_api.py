@@ -7,12 +7,9 @@ answers from memory, and the session's state is looked at each time.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Final
 
 import msgspec
-from litestar import Litestar
-from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from machine.errors import (
     CredentialInvalid,
@@ -25,7 +22,6 @@ from machine.errors import (
 from machine.session import Session, Standing, rotation_standing, touch_due_at_ms
 from server.experience.credentials import bearer, cookie, prove_access_token, prove_refresh_token
 from server.experience.headers import NO_STORE, SECURITY, RawHeaders
-from server.experience.openapi import FORWARD_AUTH
 from server.experience.problems import RequestRefused, send_problem
 from server.guard.groups import header_of
 from server.guard.keys import Keys
@@ -62,10 +58,11 @@ class ForwardAuth:
         self._by_session: dict[str, Pass] = {}
         self._by_cookie: dict[str, Pass] = {}
 
-    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+    async def answer(self, scope: Any, receive: Any, send: Any, known: RawHeaders | Exception | None) -> None:
         """Say whether the request may pass, and as whom: 200 with the identity headers, or a problem and no identity.
 
-        GET is answered, OPTIONS with the methods there are, any other method with 405 (ASVS 4.1.4).
+        GET is answered, OPTIONS with the methods there are, any other method with 405 (ASVS 4.1.4). ``known``: what
+        :meth:`remembered` said, so that nothing is checked twice.
         """
         if scope["type"] == "websocket":
             # Caddy hands on the Upgrade of a WebSocket handshake; to answer it over HTTP is a refusal to upgrade, no more.
@@ -77,17 +74,20 @@ class ForwardAuth:
             else:
                 await send_problem(scope, send, RequestRefused(405, "ask with GET"), [allow, *FIXED])
             return
+        if isinstance(known, Exception):
+            await send_problem(scope, send, known, FIXED)
+            return
         try:
-            headers = await self._admit(scope)
+            headers = known or await self._admit(scope)
         except Exception as error:  # noqa: BLE001  # whatever goes wrong, the answer is a refusal
             await send_problem(scope, send, error, FIXED)
         else:
             await _send(scope, send, 200, headers)
 
-    def remembered(self, scope: Any) -> RawHeaders | None:
-        """The headers of the answer to a request that may pass, if that is sure without waiting for anything; else None.
+    def remembered(self, scope: Any) -> RawHeaders | Exception | None:
+        """What is sure without waiting for anything; None if nothing is.
 
-        Why it is not, if it is not, :meth:`answer` finds out.
+        The headers of the answer to a request that may pass, or why it may not.
         """
         if scope["type"] != "http" or scope["method"] != "GET":
             return None
@@ -106,8 +106,8 @@ class ForwardAuth:
                 if known is None:
                     return None
                 session = services.sessions.cached(known.session.session_id)
-        except Exception:  # noqa: BLE001  # whatever it is, answer() meets it again, and says so
-            return None
+        except Exception as error:  # noqa: BLE001  # whatever it is, the request does not pass
+            return error
         return known.headers if known is not None and self._holds(known, session) else None
 
     async def _admit(self, scope: Any) -> RawHeaders:
@@ -119,9 +119,6 @@ class ForwardAuth:
             NotAuthenticated: the session is anonymous.
             RequestRefused: the credential is a cookie, and another site's page sent it.
         """
-        headers = self.remembered(scope)
-        if headers is not None:
-            return headers
         services = self._services
         services.tokens.ensure_usable()
         token = bearer(scope)
@@ -176,26 +173,6 @@ class ForwardAuth:
         renewed = Pass(services.keys, session, identity, until_ms, _headers(session, identity))
         _keep(self._by_session, session.session_id, renewed)
         return renewed
-
-
-class Application(Litestar):
-    """Litestar, and in front of it what is not its own to answer."""
-
-    @cached_property
-    def forward_auth(self) -> ForwardAuth:
-        """The endpoint, from the first request on."""
-        return ForwardAuth(self.state.services)
-
-    async def __call__(
-        self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
-    ) -> None:
-        """The ASGI entry point."""
-        if scope["type"] == "lifespan" or scope["path"] != FORWARD_AUTH:
-            await super().__call__(scope, receive, send)
-            return
-        scope["litestar_app"] = self
-        scope["path_template"] = FORWARD_AUTH
-        await self.forward_auth.answer(scope, receive, send)
 
 
 def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:

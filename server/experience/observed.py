@@ -7,10 +7,12 @@ import time
 from typing import Any, Final
 
 import structlog
+from litestar import Litestar
 
 from server.context import begin_request
 from server.experience.credentials import header
-from server.experience.forward_auth_api import Application
+from server.experience.forward_auth_api import ForwardAuth
+from server.experience.headers import RawHeaders
 from server.experience.openapi import FORWARD_AUTH
 from server.experience.traffic import address_of
 from server.ids import next_id
@@ -25,11 +27,14 @@ _SWITCHING_PROTOCOLS: Final = 101
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
 
-class ObservedApp(Application):
+class ObservedApp(Litestar):
     """The application, watched from outside its own routing, so that what no route answers is seen as well."""
 
     services: Services
     """What the endpoints work with; there before the first request."""
+
+    forward_auth: ForwardAuth
+    """What no route of Litestar's answers; there before the first request, too."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI's entry point."""
@@ -41,11 +46,12 @@ class ObservedApp(Application):
         # A WebSocket begins as a GET.
         method = scope.get("method", "GET")
         began_ns = time.monotonic_ns()
-        if scope["path"] == FORWARD_AUTH and services.spans is None and not services.settings.access_log:
-            headers = self.forward_auth.remembered(scope)
-            if headers is not None:
+        passes: RawHeaders | Exception | None = None
+        if scope["path"] == FORWARD_AUTH:
+            passes = self.forward_auth.remembered(scope)
+            if isinstance(passes, list) and services.spans is None and not services.settings.access_log:
                 # Of the hottest answer there is nothing to tell but that it was given.
-                headers = [*headers, (REQUEST_ID_HEADER, request_id.encode())]
+                headers = [*passes, (REQUEST_ID_HEADER, request_id.encode())]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
                 services.metrics.answered(method, FORWARD_AUTH, 200, (time.monotonic_ns() - began_ns) / 1e9)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -72,10 +78,18 @@ class ObservedApp(Application):
             await send(message)
 
         try:
-            await super().__call__(scope, receive, send_observed)
+            await self._answer(scope, receive, send_observed, passes)
         finally:
             if span is not None:
                 span.leave()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any, passes: RawHeaders | Exception | None) -> None:
+        if scope["path"] != FORWARD_AUTH:
+            await super().__call__(scope, receive, send)
+            return
+        scope["litestar_app"] = self
+        scope["path_template"] = FORWARD_AUTH
+        await self.forward_auth.answer(scope, receive, send, passes)
 
 
 def _request_id(services: Services, scope: Any) -> str:

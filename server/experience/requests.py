@@ -13,6 +13,7 @@ from server.experience.problems import RequestRefused
 from server.guard.jose import unambiguous_json
 
 _decoder: Final = msgspec.json.Decoder()
+_UNKNOWN_FIELD: Final = "Object contains unknown field"
 _PLACE: Final = re.compile(r"`\$\.(.+)`$")
 
 
@@ -67,6 +68,9 @@ def _converted(value: Any, kind: Any) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         wanted, _, where = str(error).partition(" - ")
+        if wanted.startswith(_UNKNOWN_FIELD):
+            # Its name is the client's, and may look like anything.
+            wanted, where = "Object contains an unknown field", ""
         place = _PLACE.search(where)
         row = {"message": wanted, "key": place[1] if place else "data", "source": "body"}
         raise ValidationException("Validation failed", extra=[row]) from None

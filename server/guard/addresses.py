@@ -16,6 +16,9 @@ UNKNOWN: Final = "unknown"
 _FORWARDED_FOR: Final = re.compile(r"(?:^|;)\s*for=(\"[^\"]*\"|[^;\s\"]*)\s*(?=;|$)", re.IGNORECASE)
 _V6_PREFIX: Final = 64
 
+_LONGEST: Final = 100
+"""Characters of an address with everything around it. What is longer is none, and need not be remembered."""
+
 _REMEMBERED: Final = 4096
 """Texts of addresses whose canonical form is remembered: behind a proxy each request has the same two or three."""
 
@@ -89,9 +92,13 @@ def limit_key(address: str) -> str:
     return str(IPv6Network((address, _V6_PREFIX), strict=False))
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def _canonical(text: str) -> str | None:
     """``text`` as an address, without port, brackets and zone; an IPv4 address mapped into IPv6 is the IPv4 one."""
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parsed(text: str) -> str | None:
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -61,6 +61,8 @@ class KeyRing:
         self.keys: Keys = load_keys(folder, clock.now_ms())
         self._found = Found({}, frozenset(), frozenset())
         self._found = self.look()
+        for problem in sorted(self._found.unusable):
+            raise SettingsError(problem)
 
     async def watch(self, use: Use) -> None:
         """Look again and again. ``use`` is called, on the event loop, when the keys have changed."""

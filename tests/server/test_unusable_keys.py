@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from machine.errors import CredentialInvalid, KeysUnavailable
+from machine.errors import CredentialInvalid, KeysUnavailable, SettingsError
 from server.guard import keyring, rotation
-from server.guard.keys import Keys, Kind, create_signing_key, key_file, key_files
+from server.guard.keys import Keys, Kind, create_signing_key, key_file, key_files, load_keys
 from server.guard.rotation import rotate
 from server.guard.tokens import RefreshToken
 from tests.support.keyring import SID, KeyServer, new_key_file, token
@@ -195,3 +195,16 @@ def test_no_rotation_looks_unusable_at_any_moment(server: KeyServer) -> None:
         done.set()
         looking.result()
     assert found == []
+
+
+def test_a_folder_that_is_opened_to_others_during_the_start_refuses_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_and_open(folder: Path, now_ms: int) -> Keys:
+        keys = load_keys(folder, now_ms)
+        folder.chmod(0o755)
+        return keys
+
+    monkeypatch.setattr(keyring, "load_keys", read_and_open)
+    with pytest.raises(SettingsError, match="chmod 700"):
+        KeyServer(tmp_path / "keys")
