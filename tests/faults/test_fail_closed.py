@@ -137,16 +137,29 @@ async def test_once_the_log_is_gone_nothing_is_opened(
     verify(server.data)
 
 
+@pytest.mark.parametrize(
+    ("lost", "names"),
+    [
+        ("interlock.db", {"unavailable"}),
+        # The keys go with the folder. Which of the two watches looks first, each once a second, is chance.
+        ("", {"unavailable", "secrets-unavailable"}),
+    ],
+    ids=["the database", "the folder"],
+)
 @scenario()
-async def test_a_log_that_is_removed_is_missed_also_while_nobody_writes(tmp_path: Path) -> None:
+async def test_a_log_that_is_removed_is_missed_also_while_nobody_writes(
+    tmp_path: Path, lost: str, names: set[str]
+) -> None:
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     try:
         async with await logged_in(server.url) as client, client.connect() as socket:
             await hello(socket)
-            server.data.rename(tmp_path / "away")
+            (server.data / lost).rename(tmp_path / "away")
             assert await closed(socket) == (1011, "internal error")
-            problem(await client.request("GET", "/api/session"), 503, "unavailable")
+            answer = await client.request("GET", "/api/session")
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["type"].removeprefix("urn:interlock:problem:") in names
             assert (await client.http.get("/health/live")).status_code == 503
             assert "is gone: No such file or directory" in server.log_path.read_text()
     finally:
