@@ -303,7 +303,7 @@ def rotation_standing(session: Session, epoch: int, rotation: int, now_ms: int) 
     if (
         rotation == session.rotation - 1
         and session.rotated_at_ms is not None
-        and now_ms <= session.rotated_at_ms + session.policy.refresh_grace_ms
+        and now_ms < session.rotated_at_ms + session.policy.refresh_grace_ms
     ):
         return Standing.REPEATED
     return Standing.REUSED

@@ -12,14 +12,24 @@ import structlog
 
 from machine.errors import SettingsError
 from server.clock import Clock
-from server.guard.keys import Key, Keys, Kind, assemble, key_files, load_keys, read_key, refuse_open
+from server.guard.keys import (
+    Key,
+    Keys,
+    Kind,
+    Stamp,
+    assemble,
+    key_files,
+    load_keys,
+    read_key,
+    refuse_open,
+    stamp_of,
+)
 from server.guard.rotation import Lives, may_have_tokens
 
 _LOOK_EVERY_S: Final = 1.0
 
 _log = structlog.get_logger("interlock.keys")
 
-_Stamp: TypeAlias = tuple[int, int, int]
 """Inode, and times of writing and of a change of mode or owner: a change in place, too, is noticed."""
 
 
@@ -36,7 +46,7 @@ class Found(msgspec.Struct, frozen=True):
     that ever counted.
     """
 
-    keys: dict[Path, tuple[_Stamp | None, Key]]
+    keys: dict[Path, tuple[Stamp | None, Key]]
     unusable: frozenset[str]
     ignored: frozenset[str]
 
@@ -90,7 +100,7 @@ class KeyRing:
         """What is found, and which files were listed and are not there."""
         known = self._found.keys
         went: set[Path] = set()
-        keys: dict[Path, tuple[_Stamp | None, Key]] = {}
+        keys: dict[Path, tuple[Stamp | None, Key]] = {}
         unusable, ignored = set(), set()
         try:
             paths = key_files(self._folder)
@@ -101,8 +111,7 @@ class KeyRing:
             unusable.add(str(error))
         for path in paths:
             try:
-                status = path.stat()
-                stamp = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+                stamp = stamp_of(path.stat())
                 if path in known and known[path][0] == stamp:
                     keys[path] = known[path]
                 else:

@@ -79,6 +79,7 @@ class RefreshKey(msgspec.Struct, frozen=True):
 
 
 Key: TypeAlias = SigningKey | RefreshKey
+Stamp: TypeAlias = tuple[int, int, int, int, int]
 K = TypeVar("K", SigningKey, RefreshKey)
 
 
@@ -284,6 +285,14 @@ def refuse_open(folder: Path) -> None:
     """
     if folder.stat().st_mode & 0o077:
         raise SettingsError(f"{folder} is open to others; make it private: chmod 700 {folder}")
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What is another if a file is another, was written, or may be read by others than before.
+
+    The times alone are too coarse for that: on many kernels two changes within some milliseconds have the same.
+    """
+    return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_private(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from machine.errors import SettingsError
-from server.guard.keys import key_files, read_private, write_once
+from server.guard.keys import Stamp, key_files, read_private, stamp_of, write_once
 
 Kind: TypeAlias = Literal["admin", "client"]
 
@@ -40,7 +40,7 @@ class Secrets:
     def __init__(self, folder: Path, kind: Kind) -> None:
         self._folder = folder
         self._kind: Kind = kind
-        self._seen: list[tuple[str, int, int, int]] = []
+        self._seen: list[tuple[str, Stamp]] = []
         self._known: dict[str, StoredSecret] = {}
 
     def names(self) -> dict[str, StoredSecret]:
@@ -52,16 +52,14 @@ class Secrets:
         try:
             prefix = f"{self._kind}-"
             with os.scandir(self._folder) as entries:
-                # A time stamp is too coarse to show every change; a file that was made anew has another inode. Of its mode
-                # only the time of the inode's last change tells.
                 seen = sorted(
-                    (entry.name, entry.inode(), entry.stat().st_mtime_ns, entry.stat().st_ctime_ns)
+                    (entry.name, stamp_of(entry.stat()))
                     for entry in entries
                     if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)
                 )
             if seen != self._seen:
                 self._known = {
-                    name.removeprefix(prefix).removesuffix(_SUFFIX): _read(self._folder / name) for name, *_ in seen
+                    name.removeprefix(prefix).removesuffix(_SUFFIX): _read(self._folder / name) for name, _ in seen
                 }
                 self._seen = seen
         except FileNotFoundError:

@@ -139,7 +139,8 @@ class Writer:
                 began_ns = time.monotonic_ns()
                 try:
                     outcomes = self._commit(units)
-                    self._on_commit(outcomes)
+                    if self.failure is None:
+                        self._on_commit(outcomes)
                 except Exception as error:  # noqa: BLE001  # a dead thread would leave every caller waiting for ever
                     outcomes = self._fail(error, units)
                 times = (began_ns, time.monotonic_ns())

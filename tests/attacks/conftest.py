@@ -11,8 +11,15 @@ from tests.support.server import ServerProcess
 
 
 @pytest.fixture(scope="module", params=FRONTS)
-def front(
+def running_front(
     request: pytest.FixtureRequest, server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Front]:
     with FRONTS[request.param](tmp_path_factory.mktemp(request.param), server.url) as running:
         yield running
+
+
+@pytest.fixture
+def front(running_front: Front) -> Front:
+    """It has seen nothing yet, whichever test came before."""
+    running_front.seen()
+    return running_front

@@ -129,7 +129,7 @@ def test_no_secret_turns_up_anywhere(tmp_path: Path, *, as_json: bool) -> None:
         server.start()
         try:
             made = {kind: Secrets(data / "keys", kind).create("canary", 1) for kind in ("admin", "client")}
-            found = run(everything(server, made), within_s=300)
+            found = run(everything(server, made), within_s=1200)
         finally:
             server.stop()
         assert len(receiver.bodies) > 3

@@ -93,7 +93,7 @@ async def victim_in(folder: Path) -> AsyncIterator[Victim]:
 
 
 @pytest.mark.asvs("3.3.1", "3.3.3", "3.3.4", "4.4.1", "7.4.1", "14.3.1")
-@scenario(within_s=300)
+@scenario()
 async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_never_see_the_cookie(
     tmp_path: Path,
 ) -> None:
@@ -155,7 +155,7 @@ async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_n
 
 @pytest.mark.asvs("4.4.2")
 @pytest.mark.parametrize("host", OTHERS)
-@scenario(within_s=300)
+@scenario()
 async def test_a_page_of_another_origin_opens_no_websocket(host: str, tmp_path: Path) -> None:
     async with victim_in(tmp_path) as victim:
         tab, front = victim.tab, victim.front
@@ -176,7 +176,7 @@ async def test_a_page_of_another_origin_opens_no_websocket(host: str, tmp_path: 
 
 @pytest.mark.asvs("3.3.2", "3.5.1", "3.5.2")
 @pytest.mark.parametrize("host", OTHERS)
-@scenario(within_s=300)
+@scenario()
 async def test_a_form_of_another_origin_changes_nothing(host: str, tmp_path: Path) -> None:
     async with victim_in(tmp_path) as victim:
         tab, front = victim.tab, victim.front
@@ -210,7 +210,7 @@ async def test_a_form_of_another_origin_changes_nothing(host: str, tmp_path: Pat
 
 @pytest.mark.asvs("3.4.2", "3.5.1", "3.5.2", "3.5.8")
 @pytest.mark.parametrize("host", OTHERS)
-@scenario(within_s=300)
+@scenario()
 async def test_a_script_of_another_origin_changes_nothing_and_reads_nothing(host: str, tmp_path: Path) -> None:
     async with victim_in(tmp_path) as victim:
         tab, front = victim.tab, victim.front
@@ -245,7 +245,7 @@ async def test_a_script_of_another_origin_changes_nothing_and_reads_nothing(host
 
 
 @pytest.mark.asvs("3.3.3")
-@scenario(within_s=300)
+@scenario()
 async def test_a_sibling_host_plants_no_cookie_of_a_session(tmp_path: Path) -> None:
     """Chromium keeps the plain name for the host itself, and takes others from a sibling that only look like it."""
     async with victim_in(tmp_path) as victim:
@@ -264,7 +264,7 @@ async def test_a_sibling_host_plants_no_cookie_of_a_session(tmp_path: Path) -> N
 
 
 @pytest.mark.asvs("3.4.6")
-@scenario(within_s=300)
+@scenario()
 async def test_no_page_frames_an_answer_of_interlocks(tmp_path: Path) -> None:
     async with victim_in(tmp_path) as victim:
         script = """
@@ -278,7 +278,7 @@ async def test_no_page_frames_an_answer_of_interlocks(tmp_path: Path) -> None:
         assert await victim.tab.run(script) == [True, False, False], "not even one of the same origin"
 
 
-@scenario(within_s=300)
+@scenario()
 async def test_on_the_developers_own_machine_the_cookie_works_without_tls(tmp_path: Path) -> None:
     """To Chromium http://localhost is as good as HTTPS, also for a ``__Host-`` cookie."""
     with running_server(tmp_path / "data") as server:

@@ -58,7 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("docs")
     command = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "doctrees"), str(DOCS), str(out / "html")]
     build = subprocess.run(
-        [sys.executable, "-m", "sphinx", *command], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "sphinx", *command], capture_output=True, text=True, timeout=600, check=False
     )
     assert build.returncode == 0, build.stderr
     assert build.stderr == ""

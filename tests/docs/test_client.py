@@ -15,6 +15,9 @@ from tests.docs.pages import captioned
 from tests.support.client import logged_in
 from tests.support.server import ServerProcess, running_server
 
+PATIENCE_S = 90
+"""The guide's client waits up to 30 s before it tries again."""
+
 
 def _load(folder: Path) -> Any:
     path = folder / "client.py"
@@ -46,7 +49,7 @@ async def _live(server: ServerProcess, module: Any) -> None:
         await asyncio.to_thread(server.start)
         await _until(lambda: seen.count("hello") >= 2)
         status = httpx.codes.UNAUTHORIZED
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             # The token of two seconds may have run out before it arrives; the client has a new one soon.
             while status == httpx.codes.UNAUTHORIZED:
                 ended = await live.http.post(
@@ -56,13 +59,13 @@ async def _live(server: ServerProcess, module: Any) -> None:
                 await asyncio.sleep(0.05)
         assert status == httpx.codes.NO_CONTENT
         with pytest.raises(module.Ended) as end:
-            await asyncio.wait_for(following, 10)
+            await asyncio.wait_for(following, PATIENCE_S)
         # The socket says so, or the refresh that was just under way.
         assert end.value.code in {4403, 401}
 
 
 async def _until(condition: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110  # what is waited for happens in another task's list
             await asyncio.sleep(0.02)
 

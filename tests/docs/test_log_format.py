@@ -63,7 +63,12 @@ def test_plain_python_finds_a_changed_record(server: ServerProcess, tmp_path: Pa
     assert "record 2 is not what was written" in outcome.stderr
 
 
-def test_a_backup_can_be_served(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_backup_can_be_served(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        _serve_a_backup(server, tmp_path)
+
+
+def _serve_a_backup(server: ServerProcess, tmp_path: Path) -> None:
     token = httpx.post(f"{server.url}/api/session").raise_for_status().json()["access_token"]
     (tmp_path / "backup.py").write_text(captioned(_GUIDE, "backup.py"))
     subprocess.run([sys.executable, "backup.py", str(server.data), "backup"], cwd=tmp_path, check=True)

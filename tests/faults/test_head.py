@@ -20,6 +20,7 @@ from machine.ledger import Receipt
 from server.guard.heads import Head, check_head
 from server.guard.keys import load_public_keys
 from tests.support.log import interlock, record_count, records, verify
+from tests.support.metrics import log_rows
 from tests.support.server import ServerProcess, running_server
 from tests.support.tampering import cut, rechain, shell
 
@@ -41,7 +42,7 @@ def begin(server: ServerProcess, times: int = 1) -> list[Receipt]:
         return [Receipt(**client.post("/api/session").raise_for_status().json()["receipt"]) for _ in range(times)]
 
 
-def until(condition: Callable[[], bool], within_s: float = 10) -> None:
+def until(condition: Callable[[], bool], within_s: float = 30) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
@@ -50,8 +51,7 @@ def until(condition: Callable[[], bool], within_s: float = 10) -> None:
 
 def told(server: ServerProcess, event: str) -> list[dict[str, Any]]:
     """What a server that ran with ``log_json`` logged of ``event``."""
-    rows = [json.loads(line) for line in server.log_path.read_text().splitlines()]
-    return [row for row in rows if row["event"] == event]
+    return [row for row in log_rows(server) if row["event"] == event]
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_a_head_that_cannot_be_written_stops_nothing_and_is_told_once(tmp_path: 
     elsewhere = tmp_path / "elsewhere"
     with running_server(tmp_path / "data", head=elsewhere / "the.head", log_json=True) as server:
         begin(server, 5)
-        time.sleep(0.3)
+        until(lambda: bool(told(server, "head.failed")))
         elsewhere.mkdir()
         until((elsewhere / "the.head").exists)
         assert head_of(server.data, elsewhere / "the.head").position == 5

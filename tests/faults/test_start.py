@@ -20,7 +20,7 @@ def start(data: Path, *flags: str, **environment: str) -> subprocess.CompletedPr
         [sys.executable, "-m", "server.cli", "serve", "--port", "0", "--data", str(data), *flags],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1", **environment},
     )

@@ -119,7 +119,7 @@ class Opinion:
         if token[0] != self.tokens[-1][0] or token not in self.tokens:
             return Standing.SUPERSEDED
         assert self.policy is not None
-        recent = now_ms - self.replaced_ms[token] <= self.policy.refresh_grace_ms
+        recent = now_ms - self.replaced_ms[token] < self.policy.refresh_grace_ms
         return Standing.REPEATED if token == self.tokens[-2] and recent else Standing.REUSED
 
 

@@ -136,8 +136,8 @@ def test_activity_is_worth_a_record_once_per_tenth_of_the_idle_timeout() -> None
 def test_two_tabs_refresh_at_once() -> None:
     session = session_after((CREATE, 0), (LOGIN, 0), (Refresh(1, 0), 300), (Refresh(1, 1), 350))
     assert rotation_standing(session, 1, 2, 350) is Standing.CURRENT
-    assert rotation_standing(session, 1, 1, 450) is Standing.REPEATED
-    assert rotation_standing(session, 1, 1, 451) is Standing.REUSED
+    assert rotation_standing(session, 1, 1, 449) is Standing.REPEATED
+    assert rotation_standing(session, 1, 1, 450) is Standing.REUSED
     assert rotation_standing(session, 1, 0, 351) is Standing.REUSED
     assert rotation_standing(session, 0, 0, 351) is Standing.SUPERSEDED
     assert rotation_standing(session, 1, 3, 351) is Standing.SUPERSEDED

@@ -191,7 +191,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         "rotation",
         _EXHAUSTIVE,
         "in rotation",
-        (("        and now_ms <= session.rotated_at_ms + session.policy.refresh_grace_ms\n", ""),),
+        (("        and now_ms < session.rotated_at_ms + session.policy.refresh_grace_ms\n", ""),),
     ),
     Mutant(
         "a-grace-for-all-that-came-before",

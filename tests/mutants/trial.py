@@ -40,9 +40,9 @@ _ENVIRONMENT: Final = {
     "COLUMNS": "200",
     "HYPOTHESIS_PROFILE": "quick",
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    # A mutant that leaves somebody waiting for ever is caught by the test's own limit.
-    "TEST_LIMIT_S": "5",
 }
+_TEST_LIMIT_S: Final = 5.0
+"""A mutant that leaves somebody waiting for ever is caught by the test's own limit, and soon."""
 _TESTS_FAILED: Final = 1
 _TAIL: Final = 4000
 
@@ -82,7 +82,8 @@ def copy_sources(folder: Path) -> Path:
 
 def control(tree: Path, mutants: Iterable[Mutant]) -> Run:
     """Run every node on the sources as they are. They must pass, or their failing later shows nothing."""
-    return run_nodes(tree, sorted({mutant.caught_by for mutant in mutants}), limit_s=CONTROL_LIMIT_S)
+    nodes = sorted({mutant.caught_by for mutant in mutants})
+    return run_nodes(tree, nodes, limit_s=CONTROL_LIMIT_S, test_limit_s=CONTROL_LIMIT_S)
 
 
 def try_all(
@@ -110,7 +111,9 @@ def try_all(
     return [verdicts[mutant.name] for mutant in mutants]
 
 
-def run_nodes(tree: Path, nodes: Sequence[str], *, limit_s: float = LIMIT_S) -> Run:
+def run_nodes(
+    tree: Path, nodes: Sequence[str], *, limit_s: float = LIMIT_S, test_limit_s: float = _TEST_LIMIT_S
+) -> Run:
     """Run ``nodes`` with pytest in ``tree``. Nothing it started is left running, also when the time is up."""
     # The same examples each time: a mutant must not survive, or be caught, by luck.
     options = ["-q", "-x", "--tb=short", "--hypothesis-seed=0", f"--basetemp={tree / '.tmp'}"]
@@ -121,7 +124,7 @@ def run_nodes(tree: Path, nodes: Sequence[str], *, limit_s: float = LIMIT_S) -> 
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *nodes],
         cwd=tree,
-        env={**kept, **_ENVIRONMENT, "PYTHONPATH": str(tree)},
+        env={**kept, **_ENVIRONMENT, "PYTHONPATH": str(tree), "TEST_LIMIT_S": str(test_limit_s)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -163,7 +163,7 @@ async def test_n6_whoever_planted_an_anonymous_session_gets_nothing_of_the_login
 
 
 @pytest.mark.slow
-@scenario(within_s=120)
+@scenario()
 async def test_n7_an_unauthenticated_handshake_holds_nothing(data: Path) -> None:
     """An unauthenticated handshake holds a resource: never again. Not a descriptor, not memory, not a record."""
     with running_server(data, ping_interval_s=300) as server:
@@ -205,7 +205,7 @@ def _memory_kib(server: ServerProcess) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("proved", [False, True])
-@scenario(within_s=120)
+@scenario()
 async def test_n7_pings_that_nobody_reads_the_answers_of_hold_no_memory(data: Path, *, proved: bool) -> None:
     """An unauthenticated handshake holds a resource: never again. Nor does a ping, from whomever: its pong need not wait."""
     with running_server(data) as server:
@@ -299,7 +299,7 @@ class Rounds:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-@scenario(within_s=180)
+@scenario()
 async def test_n8_no_order_of_create_login_connect_revoke_leaves_a_socket_without_a_live_session(
     data: Path, seed: int
 ) -> None:

@@ -261,17 +261,16 @@ async def holds(client: Client, count: int) -> bool:
 
 @asynchronous
 async def test_a_peer_that_answers_no_ping_is_closed_with_4504(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", ping_interval_s=0.2, ping_timeout_s=0.2) as server:
+    with running_server(tmp_path / "data", ping_interval_s=0.2, ping_timeout_s=2) as server:
         async with await logged_in(server.url) as client:
             peer = await Peer.open(server.socket_url, client.bearer)
             assert peer.status == 101
-            async with asyncio.timeout(10):
-                assert await peer.read_close() == (4504, "heartbeat lost")
+            assert await peer.read_close() == (4504, "heartbeat lost")
             events = await eventually(lambda: gone(client))
             assert events[-1] == "disconnect"
             peer.drop()
             async with client.connect() as good:
-                await asyncio.sleep(1)
+                await asyncio.sleep(2.5)
                 await good.send('{"type": "ping"}')
                 assert [json.loads(await good.recv())["type"] for _ in range(2)] == ["hello", "pong"]
         server.stop()
@@ -288,7 +287,7 @@ async def test_a_peer_that_does_not_read_is_cut(tmp_path: Path) -> None:
             refresh = json.dumps({"type": "ping"}).encode()
             frames = Peer.frame(1, refresh) * 1000
             asking = asyncio.create_task(ask_without_end(peer, frames))
-            events = await eventually(lambda: gone(client), within_s=20)
+            events = await eventually(lambda: gone(client), within_s=60)
             assert events[-1] == "disconnect"
             await asking
             peer.drop()

@@ -33,7 +33,7 @@ def attacked(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Ite
         log_level="debug",
         access_log=True,
         trusted_proxies="127.0.0.1",
-        header_timeout_s=0.3,
+        header_timeout_s=2,
         limit_begin="2/1h",
         upstream_issuer=provider.issuer,
         upstream_audiences=AUDIENCE,

@@ -23,9 +23,9 @@ TEXT = 1
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Impatient, and with small buffers."""
+    """It asks often whether its peers are there, and with small buffers it soon has to wait for them."""
     folder: Path = tmp_path_factory.mktemp("protocol") / "data"
-    with small_buffers(folder, ping_interval_s=1, ping_timeout_s=0.5, send_timeout_s=3) as process:
+    with small_buffers(folder, ping_interval_s=1, send_timeout_s=3) as process:
         yield process
 
 
@@ -60,7 +60,9 @@ async def test_a_ping_is_answered_with_its_own_words(server: ServerProcess) -> N
         peer = await Peer.open(server.socket_url, client.bearer)
         assert (await peer.read())[0] == TEXT
         peer.writer.write(Peer.frame(PING, b"are you there?"))
-        assert await peer.read() == (PONG, b"are you there?")
+        while (answer := await peer.read())[0] == PING:
+            pass
+        assert answer == (PONG, b"are you there?")
         peer.drop()
         await eventually(lambda: nobody(client))
 
@@ -81,15 +83,14 @@ async def test_pongs_do_not_pile_up_for_a_peer_that_pings_and_does_not_read(serv
         peer.writer.write(Peer.frame(PING, b"last"))
         await peer.writer.drain()
         pongs = 0
-        async with asyncio.timeout(20):
-            while True:
-                opcode, payload = await peer.read()
-                if opcode == PING:
-                    peer.writer.write(Peer.frame(PONG, payload))
-                elif opcode == PONG:
-                    pongs += 1
-                    if payload == b"last":
-                        break
+        while True:
+            opcode, payload = await peer.read()
+            if opcode == PING:
+                peer.writer.write(Peer.frame(PONG, payload))
+            elif opcode == PONG:
+                pongs += 1
+                if payload == b"last":
+                    break
         assert pongs < count, "most of them nobody waited for"
         peer.drop()
         await eventually(lambda: nobody(client))

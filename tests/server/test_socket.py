@@ -30,6 +30,7 @@ from server.runtime.connections import Connections
 from server.runtime.sessions import Outcome, commands
 from server.services import Services
 from tests.support.asynchronous import asynchronous
+from tests.support.forging import claims_of
 from tests.support.running import eventually
 from tests.support.wire import Wire, events, log_in, services_in
 
@@ -241,7 +242,8 @@ class _FullLater(Connections):
 
 @asynchronous
 async def test_a_credential_that_expires_on_the_open_socket_closes_it(tmp_path: Path) -> None:
-    async with services_in(tmp_path, access_token_s=1) as services:
+    # A token ends with a full second: it lives one to two.
+    async with services_in(tmp_path, access_token_s=2) as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
         await asyncio.wait_for(wire.run(), 10)
@@ -266,7 +268,7 @@ async def test_a_timer_that_rings_early_is_set_again(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_new_token_on_the_open_socket_keeps_it_open(tmp_path: Path) -> None:
-    async with services_in(tmp_path, access_token_s=1) as services:
+    async with services_in(tmp_path, access_token_s=4) as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
         running = wire.run()
@@ -275,7 +277,7 @@ async def test_a_new_token_on_the_open_socket_keeps_it_open(tmp_path: Path) -> N
         later = services.tokens.access_token(session)
         wire.say({"type": "websocket.receive", "text": json.dumps({"type": "refresh", "access_token": later})})
         await eventually(lambda: wire.said[-1] == "refreshed")
-        await asyncio.sleep(1.1)
+        await eventually(lambda: services.clock.now_ms() > claims_of(token)["exp"] * 1000 + 100)
         assert not running.done()
         wire.leave()
         await running

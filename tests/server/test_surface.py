@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,6 +187,34 @@ def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, 
         assert stops == [writer.failure]
 
     asyncio.run(scenario())
+
+
+@asynchronous
+async def test_what_is_not_to_be_acknowledged_stops_the_log_once() -> None:
+    """Also what was queued before it stopped is refused, and neither committed nor looked at."""
+    stops: list[str] = []
+    looked: list[Sequence[object]] = []
+
+    def gone(outcomes: Sequence[object]) -> None:
+        looked.append(outcomes)
+        raise OSError("it is gone")
+
+    connection = FailingDisk("nowhere", rollback=True)
+    writer = Writer(
+        SimpleNamespace(conn=connection),  # type: ignore[arg-type]  # of a database it uses the connection
+        max_waiting=10,
+        max_batch=1,
+        on_undo=lambda: None,
+        on_commit=gone,
+        on_failure=stops.append,
+    )
+    waiting = [writer.submit(lambda _connection: "written", raise_again) for _ in range(3)]
+    writer.start()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    await writer.close()
+    assert all(isinstance(outcome, SurfaceFailed) for outcome in outcomes)
+    assert looked == [["written"]]
+    assert stops == ["the log stopped at an I/O error: it is gone"]
 
 
 @asynchronous

@@ -8,10 +8,12 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
 
+from tests.support import running
+
 P = ParamSpec("P")
 
-LIMIT_S = float(os.environ.get("TEST_LIMIT_S", "60"))
-"""A test that hangs fails instead."""
+LIMIT_S = float(os.environ.get("TEST_LIMIT_S", running.LIMIT_S))
+"""A test that hangs fails instead, and soon where that is what is expected of it."""
 
 
 def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -45,7 +46,8 @@ class Canaries:
         found = []
         for path in (each for top in paths for each in (sorted(top.rglob("*")) if top.is_dir() else [top])):
             found += self.found(f"the name {path}", str(path).encode())
-            if path.is_file():
+            # A running server replaces files: what was listed may be gone.
+            with suppress(FileNotFoundError, IsADirectoryError):
                 found += self.found(str(path), path.read_bytes())
         return found
 

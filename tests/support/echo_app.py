@@ -55,6 +55,7 @@ def main() -> None:
     """Serve on a free port until SIGTERM."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()
     print(f"echo on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)  # noqa: T201  # its parent reads it
     uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None)).run(sockets=[listener])
 

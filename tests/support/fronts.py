@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.support.ports import KeptPort
+
 HOST = "app.example.org"
 IDENTITY: Final = ("remote-user", "remote-groups", "remote-email", "remote-name", "x-session-id", "x-session-state")
 _HOW_TO = Path(__file__).parents[2] / "docs/how-to"
@@ -106,7 +108,8 @@ class _Named(httpx.AsyncHTTPTransport):
 def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
     """nginx over the server at ``interlock``; hosts ``foreign`` are other people's, with the application's pages."""
     with _echo() as application:
-        port, certificate = free_port(), certify(folder, HOST, *foreign)
+        kept, certificate = KeptPort(), certify(folder, HOST, *foreign)
+        port = kept.number
         key = certificate.with_suffix(".key")
         block = _replace(
             block_of("behind-nginx.md"),
@@ -141,7 +144,8 @@ def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
 def caddy(folder: Path, interlock: str) -> Iterator[Front]:
     """Caddy over the server at ``interlock``."""
     with _echo() as application:
-        port, certificate = free_port(), certify(folder, HOST)
+        kept, certificate = KeptPort(), certify(folder, HOST)
+        port = kept.number
         block = _replace(
             block_of("behind-caddy.md"),
             (
@@ -199,13 +203,6 @@ def certify(folder: Path, *hosts: str) -> Path:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return path
-
-
-def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _program(name: str) -> str:

@@ -16,7 +16,7 @@ from server.surface.engine import open_writer
 from server.surface.files import LOG_NAME
 
 
-def interlock(*arguments: object, within_s: float = 60) -> subprocess.CompletedProcess[str]:
+def interlock(*arguments: object, within_s: float = 300) -> subprocess.CompletedProcess[str]:
     """``interlock ARGUMENTS``, run to its end."""
     return subprocess.run(
         [sys.executable, "-m", "server.cli", *map(str, arguments)],

@@ -33,7 +33,8 @@ class Scrape:
 
 def log_rows(server: ServerProcess) -> list[dict[str, Any]]:
     """The log of a server with the setting ``log_json``."""
-    return [json.loads(line) for line in server.log_path.read_text().splitlines()]
+    # The last line may be half written.
+    return [json.loads(line) for line in server.log_path.read_text().rpartition("\n")[0].splitlines()]
 
 
 def metrics_url(server: ServerProcess) -> str:

@@ -18,6 +18,7 @@ import httpx
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.support.ports import KeptPort
 from tests.support.provider_site import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI
 
 
@@ -28,6 +29,7 @@ class Provider:
         folder.mkdir(parents=True)
         self.folder = folder
         self.issuer = ""
+        self._port = KeptPort()
         self.people: dict[str, list[str]] = {"ada": ["editors", "staff"], "bob": []}
         self.keys: list[Path] = []
         self.process: subprocess.Popen[str] | None = None
@@ -45,7 +47,6 @@ class Provider:
 
     def start(self) -> None:
         """Start, and wait until it listens."""
-        port = urlsplit(self.issuer).port or 0
         with (self.folder / "stderr").open("a") as log:
             self.process = subprocess.Popen(
                 [
@@ -53,7 +54,7 @@ class Provider:
                     "-m",
                     "tests.support.provider_site",
                     str(self.folder),
-                    str(port),
+                    str(self._port.number),
                     json.dumps(self.people),
                     *map(str, self.keys),
                 ],

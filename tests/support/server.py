@@ -16,8 +16,9 @@ from uuid import uuid4
 import httpx
 
 from spec.model.traces import Summary, check
+from tests.support.ports import KeptPort
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 
 UNLIMITED = {
     "uncounted": "",
@@ -49,7 +50,7 @@ def check_trace(*traces: Path) -> Summary:
 
 
 class ServerProcess:
-    """``interlock serve`` on a free port. ``url`` is its base URL, ``log_path`` where its standard error goes.
+    """``interlock serve`` on a port that it keeps. ``url`` is its base URL, ``log_path`` where its standard error goes.
 
     ``trace`` is the file of its trace, the same after a restart; with the setting ``trace=""`` it writes none. With
     ``cheap_passwords`` set to False before the start, it hashes as it would for a user.
@@ -65,7 +66,8 @@ class ServerProcess:
         self.log_path = data.with_name(f"{data.name}.stderr")
         self.started_in_s = 0.0
         self.trace = new_trace(data)
-        self._settings = {"port": 0, "trace": self.trace, **UNLIMITED, **settings}
+        self._port = KeptPort(settings.get("host", "127.0.0.1"))
+        self._settings = {"port": self._port.number, "trace": self.trace, **UNLIMITED, **settings}
         self.process: subprocess.Popen[str] | None = None
 
     @property
@@ -105,7 +107,6 @@ class ServerProcess:
         line = self.process.stdout.readline()
         assert line.startswith("Interlock listens on "), self.log_path.read_text()
         self.url = line.split()[3]
-        self._settings["port"] = int(self.url.rpartition(":")[2])
         while time.monotonic() < began + START_TIMEOUT_S:
             try:
                 if httpx.get(f"{self.url}/health/ready").status_code == 200:
@@ -130,7 +131,7 @@ class ServerProcess:
         process, self.process = self.process, None
         process.send_signal(number)
         try:
-            return process.wait(timeout=30)
+            return process.wait(timeout=90)
         finally:
             process.kill()
             if process.stdout is not None:

@@ -209,7 +209,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
         "10.4.5",
         _REFRESH,
         "DID NOT RAISE",
-        (("        and now_ms <= session.rotated_at_ms + session.policy.refresh_grace_ms\n", ""),),
+        (("        and now_ms < session.rotated_at_ms + session.policy.refresh_grace_ms\n", ""),),
     ),
     Mutant(
         "each-refresh-gives-more-time",
