@@ -186,7 +186,7 @@ def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, A
         },
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
