@@ -272,7 +272,7 @@ async def test_a_refresh_token_current_repeated_and_reused() -> None:
     assert exchanged.receipt is not None
     assert exchanged.receipt == exchanged.records[0].receipt
     assert exchanged.receipt.position == 3
-    door.clock.time_ms += POLICY.refresh_grace_ms
+    door.clock.time_ms += POLICY.refresh_grace_ms - 1
     repeated = await door.sessions.refresh(session_id, 1, 0, "ada")
     assert (repeated.session.rotation, repeated.receipt) == (1, None)
     assert [event for event, _ in door.heard] == ["create", "authenticate", "refresh"], "a repeat writes nothing"
