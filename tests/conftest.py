@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import settings
 
 # ``quick`` is for the desk. ``thorough`` is for CI and derandomised: a red build then means a changed program, and the
@@ -13,8 +12,4 @@ settings.register_profile("quick", max_examples=50, stateful_step_count=30, dead
 settings.register_profile(
     "thorough", max_examples=500, stateful_step_count=50, deadline=None, print_blob=True, derandomize=True
 )
-# A server on a busy machine may take longer than the five seconds that httpx waits unasked; what hangs fails all the same.
-for _wait in ("connect", "read", "write", "pool"):
-    setattr(DEFAULT_TIMEOUT_CONFIG, _wait, 60)
-
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -11,6 +11,14 @@ from tests.support.log import verify
 from tests.support.server import ServerProcess, running_server
 
 
+@pytest.fixture(scope="package", autouse=True)
+def from_nothing() -> Iterator[None]:
+    """Servers are started here as a user starts them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServerProcess, "forked", False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server that the scenarios without wishes of their own share; whatever they did, its log verifies."""

@@ -14,11 +14,17 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 
 from spec.model.traces import Summary, check
+from tests.support.forked import Forked
 from tests.support.ports import KeptPort
 
 START_TIMEOUT_S = 120.0
+
+# A server on a busy machine may take longer than the five seconds that httpx waits unasked; what hangs fails all the same.
+for _wait in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, _wait, 60)
 
 UNLIMITED = {
     "uncounted": "",
@@ -59,6 +65,9 @@ class ServerProcess:
     entry = "server.cli"
     """The module that is run; a test that needs another environment around the server has one of its own."""
 
+    forked = True
+    """Whether it is forked from a process that has imported it (:class:`Forked`). Else it is started as a user starts it."""
+
     def __init__(self, data: Path, settings: dict[str, Any]) -> None:
         self.data = data
         self.url = ""
@@ -68,7 +77,7 @@ class ServerProcess:
         self.trace = new_trace(data)
         self._port = KeptPort(settings.get("host", "127.0.0.1"))
         self._settings = {"port": self._port.number, "trace": self.trace, **UNLIMITED, **settings}
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | Forked | None = None
 
     @property
     def socket_url(self) -> str:
@@ -95,14 +104,19 @@ class ServerProcess:
             )
         ]
         began = time.monotonic()
-        with self.log_path.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", self.entry, "serve", "--data", str(self.data), *flags],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1" if self.cheap_passwords else "0"},
-            )
+        arguments = ["serve", "--data", str(self.data), *flags]
+        environment = {**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1" if self.cheap_passwords else "0"}
+        if self.forked and self.entry == ServerProcess.entry:
+            self.process = Forked(arguments, environment, self.log_path)
+        else:
+            with self.log_path.open("a") as log:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", self.entry, *arguments],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    env=environment,
+                )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("Interlock listens on "), self.log_path.read_text()
