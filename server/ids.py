@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import base64
 import itertools
+import os
 import secrets
 from typing import Final
 
-_PROCESS: Final = secrets.token_urlsafe(16)
-_numbers: Final = itertools.count(1)
+
+class _Process:
+    """What is of this process alone."""
+
+    def __init__(self) -> None:
+        self.draw()
+        # A child would give its parent's names again, and a command of a known name is taken for a repeat.
+        os.register_at_fork(after_in_child=self.draw)
+
+    def draw(self) -> None:
+        self.name = secrets.token_urlsafe(16)
+        self.numbers = itertools.count(1)
+
+
+_process: Final = _Process()
 
 
 def new_session_id(now_ms: int) -> str:
@@ -30,4 +44,4 @@ def next_id(prefix: str) -> str:
 
     For what is named at every request: asking the kernel for randomness each time was a twentieth of a request's cost.
     """
-    return f"{prefix}_{_PROCESS}_{next(_numbers)}"
+    return f"{prefix}_{_process.name}_{next(_process.numbers)}"

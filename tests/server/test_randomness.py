@@ -7,6 +7,8 @@ import base64
 import functools
 import operator
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,28 @@ def test_what_must_not_be_guessed_has_128_bits_that_no_seed_gives_again(
     assert len(set(made)) == _MANY, "one was made twice"
     drawn = functools.reduce(operator.or_, (each ^ made[0] for each in made))
     assert drawn.bit_count() >= 128, "the bits that differ between any two of them"
+
+
+_FORKS = """
+import os
+from server.ids import next_id
+
+names = {next_id("cmd") for _ in range(10)}
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.write(writer, " ".join(next_id("cmd") for _ in range(20)).encode())
+    os._exit(0)
+os.wait()
+childs = set(os.read(reader, 65536).decode().split())
+names |= {next_id("cmd") for _ in range(10)}
+print(len(names), len(childs), len(names & childs))
+"""
+
+
+def test_a_forked_process_gives_no_name_that_its_parent_gives() -> None:
+    """A command under a name that is known is taken for a repeat, and not carried out."""
+    outcome = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, text=True, check=True)
+    assert outcome.stdout.split() == ["20", "20", "0"]
 
 
 def _base64url(text: str) -> bytes:
