@@ -7,8 +7,8 @@ STAMP := .venv/.installed
 # What every server that the tests start writes down about itself; `make traces` holds it against the model.
 TRACES := $(CURDIR)/.traces
 
-# The tests wait about a third of their time: for disks, clocks and other processes.
-WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
+# The tests wait almost half of their time: for disks, clocks and other processes.
+WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 2 )))
 
 .PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants measures fuzz docs generate bench lock clean help
 
