@@ -69,7 +69,7 @@ def _converted(value: Any, kind: Any) -> Any:
     except msgspec.ValidationError as error:
         wanted, _, where = str(error).partition(" - ")
         if wanted.startswith(_UNKNOWN_FIELD):
-            # Its name is the client's, and may look like anything.
+            # Its name is the client's: it may look like anything, and be a secret in the wrong place.
             wanted, where = "Object contains an unknown field", ""
         place = _PLACE.search(where)
         row = {"message": wanted, "key": place[1] if place else "data", "source": "body"}
