@@ -236,7 +236,7 @@ def _headers(session: Session, identity: Identity) -> RawHeaders:
     """All of them, also the empty ones: what the client sent under these names is to be overwritten.
 
     Raises:
-        SurfaceFailed: the account has groups that break the rule of names; another program, or an older version, wrote them.
+        SurfaceFailed: the account has groups that break the rule of names: another program wrote them.
     """
     try:
         groups = header_of(identity.groups)

@@ -30,9 +30,6 @@ _LOOK_EVERY_S: Final = 1.0
 
 _log = structlog.get_logger("interlock.keys")
 
-"""Inode, and times of writing and of a change of mode or owner: a change in place, too, is noticed."""
-
-
 Use: TypeAlias = Callable[[Keys | None, bool], None]
 """Told of every change: the keys that count from now on, or None while their files can't be used; and whether a key is gone
 whose tokens may still be alive, so that it was retired because it is compromised."""

@@ -79,7 +79,7 @@ class RefreshKey(msgspec.Struct, frozen=True):
 
 
 Key: TypeAlias = SigningKey | RefreshKey
-Stamp: TypeAlias = tuple[int, int, int, int, int]
+Stamp: TypeAlias = tuple[int, ...]
 K = TypeVar("K", SigningKey, RefreshKey)
 
 
@@ -288,11 +288,12 @@ def refuse_open(folder: Path) -> None:
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """What is another if a file is another, was written, or may be read by others than before.
+    """What tells that a file is another, was written, or may be read by others than before.
 
     The times alone are too coarse for that: on many kernels two changes within some milliseconds have the same.
     """
-    return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    who = (status.st_mode, status.st_uid, status.st_gid)
+    return status.st_ino, *who, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_private(path: Path) -> bytes:

@@ -61,8 +61,8 @@ async def open_surface(
     """Open (or make) the log in folder ``data`` for this process alone, until the context ends.
 
     ``max_waiting``: how many writes may wait before callers are told Overloaded. ``on_failure`` is called once, on the
-    event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch;
-    ``on_batch`` on the event loop, once the callers of a batch are woken.
+    event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch that
+    was committed; ``on_batch`` on the event loop, once the callers of a batch are woken.
 
     Raises:
         SurfaceLocked: another server has it open.

@@ -19,8 +19,8 @@ def from_nothing() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="package")
+def server(from_nothing: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:  # noqa: ARG001  # its effect
     """One server that the scenarios without wishes of their own share; whatever they did, its log verifies."""
     with running_server(tmp_path_factory.mktemp("shared") / "data") as process:
         yield process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from machine.errors import SettingsError
-from server.guard.keys import _signing_key, create_signing_key, load_keys, read_keys
+from server.guard.keys import _signing_key, create_signing_key, load_keys, read_keys, stamp_of
 
 
 def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:
@@ -142,3 +143,16 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_what_a_crash_left_half_written_is_no_key(tmp_path: Path) -> None:
     (tmp_path / "refresh.new").write_bytes(b"half")
     assert len(load_keys(tmp_path).refresh_mac) == 32
+
+
+_STATUS = os.stat_result((0o100600, 11, 5, 1, 1000, 1000, 40, 0, 0, 0))
+"""Mode, inode, device, links, owner, group, size, and three times."""
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, 0o100604), (1, 12), (4, 0), (5, 0), (6, 41)])
+def test_a_file_that_was_changed_is_noticed_though_its_times_are_the_same(place: int, value: int) -> None:
+    """As after two changes within one tick of a kernel's clock."""
+    changed = [*_STATUS]
+    changed[place] = value
+    assert stamp_of(os.stat_result(changed)) != stamp_of(_STATUS)
+    assert stamp_of(os.stat_result(_STATUS)) == stamp_of(_STATUS)

@@ -229,7 +229,7 @@ async def test_a_fault_in_the_writer_itself_stops_the_log_and_leaves_nobody_wait
         writer._on_undo = forget
         writer._on_failure = lambda _failure: None
         waiting = [writer.submit(lambda _connection: 1 // 0, raise_again) for _ in range(3)]
-        outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(outcome, SurfaceFailed) for outcome in outcomes)
         assert surface.log.failure is not None
 
@@ -251,7 +251,7 @@ async def test_an_error_of_the_work_itself_belongs_to_its_caller(tmp_path: Path)
         with pytest.raises(ZeroDivisionError):
             await writer.submit(clumsy, raise_again)
         with pytest.raises(ZeroDivisionError):
-            await asyncio.wait_for(writer.submit(refuse, lambda _connection, _error: 1 // 0), 10)
+            await writer.submit(refuse, lambda _connection, _error: 1 // 0)
         assert len(await surface.log.append(Story().begin())) == 1
 
 

@@ -47,8 +47,9 @@ class Canaries:
         for path in (each for top in paths for each in (sorted(top.rglob("*")) if top.is_dir() else [top])):
             found += self.found(f"the name {path}", str(path).encode())
             # A running server replaces files: what was listed may be gone.
-            with suppress(FileNotFoundError, IsADirectoryError):
-                found += self.found(str(path), path.read_bytes())
+            with suppress(FileNotFoundError):
+                if path.is_file():
+                    found += self.found(str(path), path.read_bytes())
         return found
 
 

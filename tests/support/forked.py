@@ -1,4 +1,4 @@
-"""``interlock`` as a process that is forked from one which has imported it, in half the time of a start from nothing.
+"""``interlock`` as a process that is forked from one which has imported it: most of what a start costs are imports.
 
 A build that starts it some hundred times saves minutes. Everything after the imports is as it always is: the command line is
 read, the settings, the files. Scenarios, benchmarks and tests of the start itself start it from nothing, as a user does.
@@ -6,11 +6,13 @@ read, the settings, the files. Scenarios, benchmarks and tests of the start itse
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
@@ -24,7 +26,7 @@ class Forked:
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         reader, writer = _CONTEXT.Pipe(duplex=False)
-        # A daemon: if a test leaves it behind, it ends with the tests.
+        # A daemon: multiprocessing would wait for another at the end of the tests.
         self._process = _CONTEXT.Process(target=_run, args=(arguments, environment, log, writer), daemon=True)
         self._process.start()
         writer.close()
@@ -45,11 +47,20 @@ class Forked:
         return self._process.exitcode
 
     def send_signal(self, number: signal.Signals) -> None:
-        if self._process.exitcode is None:
-            os.kill(self.pid, number)
+        # It may have ended by itself just now.
+        with suppress(ProcessLookupError):
+            if self._process.exitcode is None:
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+@atexit.register
+def _end_what_is_left() -> None:
+    """What a failed test left behind may heed no SIGTERM, and multiprocessing would wait for it without end."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def _run(
@@ -60,7 +71,7 @@ def _run(
 ) -> None:
     os.dup2(stdout.fileno(), 1)
     stdout.close()
-    error = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    error = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(error, 2)
     os.close(error)
     os.environ.clear()
