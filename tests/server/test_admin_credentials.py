@@ -107,7 +107,7 @@ async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) 
     assert 1 <= told.count("admin.refused") <= 1 + took_s / 10
     assert '"last_from": "127.0.0.1"' in told
     assert '"actor": "admin:ada", "method": "GET", "route": "/api/admin/accounts"' in told
-    for hidden in (secret, "forgotten", secret.rpartition("_")[2], "somebody"):
+    for hidden in (secret, "forgotten", secret[-43:], "somebody"):
         assert hidden not in told
 
 
