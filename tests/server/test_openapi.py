@@ -171,7 +171,7 @@ def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, A
             "--checks=all",
             # DELETE ends a session: an administrator still sees it, and its history.
             "--exclude-checks=use_after_free",
-            f"--max-examples={60 if THOROUGH else 15}",
+            f"--max-examples={100 if THOROUGH else 15}",
             "--no-color",
             *(["--seed=1"] if THOROUGH else []),
         ],

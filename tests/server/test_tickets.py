@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 import websockets
 
 from tests.support.asynchronous import asynchronous
+from tests.support.canary import content
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
@@ -61,21 +60,13 @@ async def test_a_ticket_that_has_waited_too_long_opens_nothing(tmp_path: Path) -
             )
 
 
-def _lying_in(folder: Path) -> Iterator[bytes]:
-    """Whatever its files hold; a running server replaces some, so that what was listed may be gone."""
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            if path.is_file():
-                yield path.read_bytes()
-
-
 @pytest.mark.asvs("4.4.3")
 @asynchronous
 async def test_what_is_on_disk_is_no_ticket(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client:
             ticket = (await bought(client))["ticket"]
-            on_disk = b"".join(_lying_in(server.data))
+            on_disk = b"".join(map(content, server.data.rglob("*")))
             assert ticket.encode() not in on_disk
             assert base64.urlsafe_b64decode(f"{ticket}=") not in on_disk
             assert hashlib.sha256(ticket.encode()).digest() in on_disk, "or this looked in the wrong place"

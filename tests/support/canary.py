@@ -46,11 +46,16 @@ class Canaries:
         found = []
         for path in (each for top in paths for each in (sorted(top.rglob("*")) if top.is_dir() else [top])):
             found += self.found(f"the name {path}", str(path).encode())
-            # A running server replaces files: what was listed may be gone.
-            with suppress(FileNotFoundError):
-                if path.is_file():
-                    found += self.found(str(path), path.read_bytes())
+            found += self.found(str(path), content(path))
         return found
+
+
+def content(path: Path) -> bytes:
+    """What a file holds; nothing if it is none, or is gone since it was listed: a running server replaces files."""
+    with suppress(FileNotFoundError):
+        if path.is_file():
+            return path.read_bytes()
+    return b""
 
 
 def _forms(secret: str) -> Iterator[tuple[str, bytes]]:
