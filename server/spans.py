@@ -128,7 +128,7 @@ class Spans:
         await asyncio.to_thread(self._provider.shutdown)
         impatience.cancel()
 
-    def _written(self, unit: Unit[Any], record: Any, outcome: Any, resolved_ns: int) -> Span:
+    def _written(self, unit: Unit[Any, Any], record: Any, outcome: Any, resolved_ns: int) -> Span:
         attributes: dict[str, str | int] = {}
         name = "write"
         if isinstance(record, Record):

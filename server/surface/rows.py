@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
 import msgspec
 
 from machine.commands import Policy
 from machine.errors import SurfaceFailed
-from machine.ledger import StoredRow
+from machine.ledger import StoredRow, fields_of
 from machine.session import Connection, Session
 
 _connections_encoder: Final = msgspec.json.Encoder()
@@ -17,35 +18,53 @@ _connections_decoder: Final = msgspec.json.Decoder(tuple[Connection, ...])
 TRANSITION_COLUMNS: Final = (
     "position, session_id, version, event, source, target, at_ms, actor, command_id, data, digest"
 )
-INSERT_TRANSITION: Final = f"INSERT INTO transitions ({TRANSITION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  # column names of ours
+_STATE: Final = {"state": "target", "version": "version", "updated_at_ms": "at_ms"}
+"""Columns of a session that its last transition has, under another name."""
 
 _CHANGING: Final = (
-    "state",
-    "version",
     "subject",
     "epoch",
     "rotation",
     "rotated_at_ms",
     "connections",
-    "updated_at_ms",
     "idle_deadline_ms",
     "absolute_deadline_ms",
     "proof_age_ms",
     "reason",
 )
-_FIXED: Final = (
-    "created_at_ms",
-    "idle_timeout_ms",
-    "absolute_timeout_ms",
-    "connection_limit",
-    "refresh_grace_ms",
-    "session_id",
+_FIXED: Final = ("created_at_ms", "idle_timeout_ms", "absolute_timeout_ms", "connection_limit", "refresh_grace_ms")
+SESSION_COLUMNS: Final = ", ".join((*_STATE, *_CHANGING, *_FIXED, "session_id"))
+
+_STEP_COLUMNS: Final = (*TRANSITION_COLUMNS.split(", "), *_CHANGING, *_FIXED)
+_NEW: Final = {name: f"NEW.{name}" for name in (*_CHANGING, *_FIXED, "session_id")} | {
+    name: f"NEW.{source}" for name, source in _STATE.items()
+}
+APPEND_STEPS: Final = (
+    f"CREATE TEMP VIEW steps AS SELECT {', '.join(f'NULL AS {name}' for name in _STEP_COLUMNS)}",
+    f"""
+    CREATE TEMP TRIGGER append_step INSTEAD OF INSERT ON steps BEGIN
+        INSERT INTO transitions ({TRANSITION_COLUMNS})
+            VALUES ({", ".join(f"NEW.{name}" for name in TRANSITION_COLUMNS.split(", "))});
+        INSERT INTO sessions ({SESSION_COLUMNS})
+            SELECT {", ".join(_NEW[name] for name in SESSION_COLUMNS.split(", "))} WHERE NEW.version = 1;
+        UPDATE sessions SET {", ".join(f"{name} = {_NEW[name]}" for name in (*_STATE, *_CHANGING))}
+            WHERE session_id = NEW.session_id AND NEW.version > 1;
+    END""",  # noqa: S608  # column names of ours
 )
-SESSION_COLUMNS: Final = ", ".join((*_CHANGING, *_FIXED))
-INSERT_SESSION: Final = (
-    f"INSERT INTO sessions ({SESSION_COLUMNS}) VALUES ({', '.join('?' * (len(_CHANGING) + len(_FIXED)))})"  # noqa: S608  # column names of ours
-)
-UPDATE_SESSION: Final = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE session_id = ?"  # noqa: S608  # column names of ours
+"""What a connection executes once, so that one statement can append any number of steps: a record and its projection each.
+
+The writer's thread gives the interpreter's lock away at every statement and waits to get it back. For every row SQLite runs
+this trigger, and with it those that guard both tables, before it takes the next row.
+"""
+
+STEP_WIDTH: Final = len(_STEP_COLUMNS)
+
+
+@functools.cache
+def insert_steps(count: int) -> str:
+    """The statement that appends ``count`` steps. Its parameters are those of each :func:`step_values`, in order."""
+    row = f"({', '.join('?' * STEP_WIDTH)})"
+    return f"INSERT INTO steps VALUES {', '.join([row] * count)}"  # noqa: S608  # nothing but placeholders
 
 
 def stored_row(row: tuple[Any, ...]) -> StoredRow:
@@ -53,35 +72,25 @@ def stored_row(row: tuple[Any, ...]) -> StoredRow:
     return StoredRow(*row)
 
 
-def changing_values(session: Session) -> tuple[Any, ...]:
-    """What UPDATE_SESSION sets, without the id that ends its parameters."""
+def step_values(row: StoredRow, session: Session) -> tuple[Any, ...]:
+    """The parameters of one step: its record, and the session after it."""
+    policy = session.policy
     return (
-        session.state,
-        session.version,
+        *fields_of(row),
         session.subject,
         session.epoch,
         session.rotation,
         session.rotated_at_ms,
         _connections_encoder.encode(session.connections).decode() if session.connections else "[]",
-        session.updated_at_ms,
         session.idle_deadline_ms,
         session.absolute_deadline_ms,
         session.proof_age_ms,
         session.reason,
-    )
-
-
-def all_values(session: Session) -> tuple[Any, ...]:
-    """The parameters of INSERT_SESSION."""
-    policy = session.policy
-    return (
-        *changing_values(session),
         session.created_at_ms,
         policy.idle_timeout_ms,
         policy.absolute_timeout_ms,
         policy.connection_limit,
         policy.refresh_grace_ms,
-        session.session_id,
     )
 
 
@@ -94,12 +103,12 @@ def session_from(row: tuple[Any, ...]) -> Session:
     (
         state,
         version,
+        updated_at_ms,
         subject,
         epoch,
         rotation,
         rotated_at_ms,
         connections,
-        updated_at_ms,
         idle_deadline_ms,
         absolute_deadline_ms,
         proof_age_ms,

@@ -15,6 +15,7 @@ from sqlite_utils.migrations import Migrations
 
 from machine.errors import SurfaceFailed
 from server.surface.engine import Error
+from server.surface.rows import APPEND_STEPS
 from spec.export import sql_rows, sql_table
 from spec.lifecycles import SESSION
 
@@ -240,7 +241,7 @@ def refuse_foreign(database: sqlite_utils.Database) -> None:
 
 
 def migrate(database: sqlite_utils.Database) -> None:
-    """Bring the file up to this version's tables and this declaration's legal transitions.
+    """Bring the file up to this version's tables and this declaration's legal transitions, and let ``database`` append.
 
     Raises:
         SurfaceFailed: the file is not an Interlock log, or is of a newer version.
@@ -252,6 +253,8 @@ def migrate(database: sqlite_utils.Database) -> None:
             raise SurfaceFailed(f"this log was written by a newer Interlock (it has {', '.join(sorted(newer))})")
         _migrations.apply(database)
         _install_legality(database)
+        for statement in APPEND_STEPS:
+            database.execute(statement)
     except Error as error:
         raise SurfaceFailed(f"the log can't be prepared: {error}") from error
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-import msgspec
 import sqlite_utils
 
 from machine.errors import RecordRefused, SurfaceFailed, VersionConflict
@@ -16,14 +15,12 @@ from machine.session import Session
 from server.surface.engine import Connection, Error
 from server.surface.log import Step
 from server.surface.rows import (
-    INSERT_SESSION,
-    INSERT_TRANSITION,
     SESSION_COLUMNS,
+    STEP_WIDTH,
     TRANSITION_COLUMNS,
-    UPDATE_SESSION,
-    all_values,
-    changing_values,
+    insert_steps,
     session_from,
+    step_values,
     stored_row,
 )
 from server.surface.writer import Writer
@@ -47,6 +44,9 @@ _OF_SUBJECT: Final = (
 )
 _CONNECTED: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE connections <> '[]'"  # noqa: S608  # column names of ours
 _LIVE: Final = "SELECT min(idle_deadline_ms, absolute_deadline_ms), session_id FROM sessions WHERE reason IS NULL"
+
+_STEPS_AT_ONCE: Final = 64
+"""Rows in one statement. Each number of rows has a statement of its own, which is prepared once."""
 
 _STATES: Final = "SELECT state, count(*) FROM sessions WHERE reason IS NULL GROUP BY state"
 
@@ -110,9 +110,8 @@ class SqliteLog:
 
     def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
         """See :meth:`server.surface.log.TransitionLog.append`."""
-        return self._writer.submit(
-            lambda connection: self._write(connection, steps),
-            lambda connection, error: self._explain(connection, error, steps),
+        return self._writer.submit_with_others(
+            self._write, steps, lambda connection, error: self._explain(connection, error, steps)
         )
 
     async def load(self, session_id: str) -> Session | None:
@@ -165,19 +164,24 @@ class SqliteLog:
         rows = await self._reader.rows(_NEWEST)
         return parse(stored_row(rows[0])) if rows else None
 
-    def _write(self, connection: Connection, steps: Sequence[Step]) -> list[Record]:
-        head = self._head
-        records = []
-        for step in steps:
-            row = chain(head.digest, head.position + 1, step.transition)
-            connection.execute(INSERT_TRANSITION, msgspec.structs.astuple(row))
-            if step.transition.version == 1:
-                connection.execute(INSERT_SESSION, all_values(step.session))
-            else:
-                connection.execute(UPDATE_SESSION, (*changing_values(step.session), step.session.session_id))
-            head.position, head.digest = row.position, row.digest
-            records.append(Record(row.position, step.transition, row.digest))
-        return records
+    def _write(self, connection: Connection, appends: Sequence[Sequence[Step]]) -> list[list[Record]]:
+        """Append the steps of several callers, in order; the records of each."""
+        position, digest = self._head.position, self._head.digest
+        outcomes: list[list[Record]] = []
+        values: list[Any] = []
+        for steps in appends:
+            records = []
+            for step in steps:
+                row = chain(digest, position + 1, step.transition)
+                position, digest = row.position, row.digest
+                values += step_values(row, step.session)
+                records.append(Record(position, step.transition, digest))
+            outcomes.append(records)
+        for first in range(0, len(values), _STEPS_AT_ONCE * STEP_WIDTH):
+            part = values[first : first + _STEPS_AT_ONCE * STEP_WIDTH]
+            connection.execute(insert_steps(len(part) // STEP_WIDTH), part)
+        self._head.position, self._head.digest = position, digest
+        return outcomes
 
     def _explain(self, connection: Connection, error: Exception, steps: Sequence[Step]) -> list[Record]:
         first = steps[0].transition

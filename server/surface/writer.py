@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import msgspec
@@ -16,8 +18,10 @@ import sqlite_utils
 from machine.errors import Overloaded, RecordRefused, SurfaceFailed
 from server.surface.engine import Connection, Error, IntegrityError, is_busy
 
+A = TypeVar("A")
 T = TypeVar("T")
 
+Run = Callable[[Connection, Sequence[A]], list[T]]
 Diagnosis = Callable[[Connection, Exception], T]
 
 
@@ -26,18 +30,19 @@ def raise_again(_connection: Connection, error: Exception) -> NoReturn:
     raise RecordRefused(str(error)) from error
 
 
-class Unit(Generic[T]):
+class Unit(Generic[A, T]):
     """One caller's work: all of it is committed, or none.
 
-    ``run`` does it. ``diagnose`` is asked, after the work was undone, what a constraint's refusal means: it returns a
-    result after all, or raises the error that the caller gets. ``submitted_ns`` is when it was queued, by the monotonic
-    clock, and ``context`` the caller's context variables then.
+    ``run`` does it for a list of arguments and returns a result for each. ``diagnose`` is asked, after the work was undone,
+    what a constraint's refusal means: it returns a result after all, or raises the error that the caller gets.
+    ``submitted_ns`` is when it was queued, by the monotonic clock, and ``context`` the caller's context variables then.
     """
 
-    __slots__ = ("context", "diagnose", "future", "run", "submitted_ns")
+    __slots__ = ("argument", "context", "diagnose", "future", "run", "submitted_ns")
 
-    def __init__(self, run: Callable[[Connection], T], diagnose: Diagnosis[T], future: asyncio.Future[T]) -> None:
+    def __init__(self, run: Run[A, T], argument: A, diagnose: Diagnosis[T], future: asyncio.Future[T]) -> None:
         self.run = run
+        self.argument = argument
         self.diagnose = diagnose
         self.future = future
         self.submitted_ns = time.monotonic_ns()
@@ -50,7 +55,7 @@ class Batch(msgspec.Struct, frozen=True):
     Times in ns by the monotonic clock: the commit began and ended, and the callers were woken.
     """
 
-    units: list[Unit[Any]]
+    units: list[Unit[Any, Any]]
     outcomes: list[Any]
     began_ns: int
     ended_ns: int
@@ -90,7 +95,7 @@ class Writer:
         self.on_batch: Callable[[Batch], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
-        self._queue: queue.SimpleQueue[Unit[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Unit[Any, Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="interlock-writer", daemon=True)
 
     @property
@@ -103,9 +108,14 @@ class Writer:
         self._thread.start()
 
     def submit(self, run: Callable[[Connection], T], diagnose: Diagnosis[T]) -> asyncio.Future[T]:
-        """Queue a unit. The future resolves after its commit is on disk.
+        """Queue a unit that is run by itself. See :meth:`submit_with_others`."""
+        return self.submit_with_others(lambda connection, _: [run(connection)], None, diagnose)
 
-        The future raises whatever ``run`` or ``diagnose`` raises, SurfaceFailed, or Overloaded when too many wait.
+    def submit_with_others(self, run: Run[A, T], argument: A, diagnose: Diagnosis[T]) -> asyncio.Future[T]:
+        """Queue a unit. Those next to each other with the same ``run`` are run in one call.
+
+        The future resolves after the commit is on disk. It raises whatever ``run`` or ``diagnose`` raises, SurfaceFailed, or
+        Overloaded when too many wait.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         if self.failure is not None:
@@ -114,7 +124,7 @@ class Writer:
             future.set_exception(Overloaded())
         else:
             self._waiting += 1
-            self._queue.put(Unit(run, diagnose, future))
+            self._queue.put(Unit(run, argument, diagnose, future))
         return future
 
     async def close(self) -> None:
@@ -128,7 +138,7 @@ class Writer:
         stopping = False
         while not stopping:
             unit = self._queue.get()
-            units: list[Unit[Any]] = []
+            units: list[Unit[Any, Any]] = []
             while unit is not None:
                 units.append(unit)
                 if len(units) >= self._max_batch or self._queue.empty():
@@ -147,7 +157,7 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._resolve, units, outcomes, times)
         self._connection.close()
 
-    def _commit(self, units: list[Unit[Any]]) -> list[Any]:
+    def _commit(self, units: list[Unit[Any, Any]]) -> list[Any]:
         """The result or the exception of each unit."""
         if self.failure is not None:
             return [SurfaceFailed(self.failure)] * len(units)
@@ -159,7 +169,9 @@ class Writer:
                 return [Overloaded()] * len(units)
             return self._fail(error, units)
         try:
-            outcomes = [unit.run(self._connection) for unit in units]
+            outcomes: list[Any] = []
+            for run, same in itertools.groupby(units, key=attrgetter("run")):
+                outcomes += run(self._connection, [unit.argument for unit in same])
             self._connection.execute("COMMIT")
         except IntegrityError:
             return self._commit_apart(units)
@@ -169,7 +181,7 @@ class Writer:
             return self._commit_apart(units)
         return outcomes
 
-    def _commit_apart(self, units: list[Unit[Any]]) -> list[Any]:
+    def _commit_apart(self, units: list[Unit[Any, Any]]) -> list[Any]:
         outcomes: list[Any] = []
         try:
             self._undo("ROLLBACK")
@@ -183,9 +195,9 @@ class Writer:
             return self._fail(error, units)
         return outcomes
 
-    def _run_alone(self, unit: Unit[Any]) -> Any:
+    def _run_alone(self, unit: Unit[Any, Any]) -> Any:
         try:
-            return unit.run(self._connection)
+            return unit.run(self._connection, [unit.argument])[0]
         except IntegrityError as error:
             self._undo("ROLLBACK TO unit")
             try:
@@ -204,7 +216,7 @@ class Writer:
         self._connection.execute(statement)
         self._on_undo()
 
-    def _fail(self, error: Exception, units: list[Unit[Any]]) -> list[Any]:
+    def _fail(self, error: Exception, units: list[Unit[Any, Any]]) -> list[Any]:
         self.failure = f"the log stopped at an I/O error: {error}"
         if self._connection.in_transaction:
             try:
@@ -214,7 +226,7 @@ class Writer:
         self._loop.call_soon_threadsafe(self._on_failure, self.failure)
         return [SurfaceFailed(self.failure)] * len(units)
 
-    def _resolve(self, units: list[Unit[Any]], outcomes: list[Any], times: tuple[int, int]) -> None:
+    def _resolve(self, units: list[Unit[Any, Any]], outcomes: list[Any], times: tuple[int, int]) -> None:
         self._waiting -= len(units)
         for unit, outcome in zip(units, outcomes, strict=True):
             if unit.future.done():

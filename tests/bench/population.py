@@ -39,8 +39,7 @@ class RawWriter:
     def commit(self, steps: Sequence[Step]) -> None:
         """Write ``steps`` in one transaction, one unit each, as the writer's thread does."""
         self._connection.execute("BEGIN IMMEDIATE")
-        for step in steps:
-            self._log._write(self._connection, (step,))
+        self._log._write(self._connection, [(step,) for step in steps])
         self._connection.execute("COMMIT")
 
     def close(self) -> None:

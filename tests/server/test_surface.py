@@ -14,7 +14,8 @@ import pytest
 
 from machine.commands import Revoke
 from machine.errors import RecordRefused, SurfaceFailed
-from server.surface.accounts import AccountStore
+from machine.ledger import Record
+from server.surface.accounts import Account, AccountStore
 from server.surface.archive import open_archive
 from server.surface.engine import Error, IntegrityError
 from server.surface.files import Surface, open_surface
@@ -76,6 +77,34 @@ async def test_closing_commits_what_waits_and_reopening_finds_it(tmp_path: Path)
             assert await surface.log.load(story.session_id) == story.session
         (record,) = await surface.log.append(Story().begin())
         assert record.position == 91, "the chain goes on where it ended"
+
+
+@asynchronous
+async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for(tmp_path: Path) -> None:
+    """All of them wait together. What changes a password asks whether the session has ended."""
+    async with opened(tmp_path) as surface:
+        await surface.accounts.add(Account("ada", "ada@example.org", "hash", 1, 1))
+        story, others = Story(), [Story() for _ in range(200)]
+        await surface.log.append(story.begin("ada"))
+
+        async def append(steps: list[Step]) -> list[Record]:
+            return await surface.log.append(steps)
+
+        outcomes = await asyncio.gather(
+            *(append(other.begin("bob")) for other in others[:100]),
+            surface.accounts.set_password("ada", 1, "before", 2, story.session_id),
+            append(story.tell(Revoke("revoked"))),
+            surface.accounts.set_password("ada", 2, "after", 3, story.session_id),
+            *(append(other.begin("bob")) for other in others[100:]),
+        )
+        assert [outcomes[100], outcomes[102]] == [True, False]
+        account = await surface.accounts.by_id("ada")
+        assert account is not None
+        assert account.password_hash == "before"
+        records = [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
+        assert sorted(record.position for record in records) == list(range(3, 404))
+        for told in (story, *others):
+            assert await surface.log.load(told.session_id) == told.session
 
 
 @asynchronous
