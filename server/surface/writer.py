@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-import queue
-import threading
 import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -17,6 +15,7 @@ import sqlite_utils
 
 from machine.errors import Overloaded, RecordRefused, SurfaceFailed
 from server.surface.engine import Connection, Error, IntegrityError, is_busy
+from server.workers import Workers, settle
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -88,15 +87,13 @@ class Writer:
         self.failure: str | None = None
         self._connection: Final[Connection] = database.conn
         self._max_waiting = max_waiting
-        self._max_batch = max_batch
         self._on_undo = on_undo
         self._on_commit = on_commit
         self._on_failure = on_failure
         self.on_batch: Callable[[Batch], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
-        self._queue: queue.SimpleQueue[Unit[Any, Any] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="interlock-writer", daemon=True)
+        self._workers = Workers("interlock-writer", self._serve, at_once=max_batch)
 
     @property
     def waiting(self) -> int:
@@ -105,7 +102,7 @@ class Writer:
 
     def start(self) -> None:
         """Begin to work; call once."""
-        self._thread.start()
+        self._workers.start()
 
     def submit(self, run: Callable[[Connection], T], diagnose: Diagnosis[T]) -> asyncio.Future[T]:
         """Queue a unit that is run by itself. See :meth:`submit_with_others`."""
@@ -124,38 +121,25 @@ class Writer:
             future.set_exception(Overloaded())
         else:
             self._waiting += 1
-            self._queue.put(Unit(run, argument, diagnose, future))
+            self._workers.give(Unit(run, argument, diagnose, future))
         return future
 
     async def close(self) -> None:
         """Commit what waits, stop the thread and close the connection."""
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-        # Whatever the last batch resolved is still on its way to the loop.
-        await asyncio.sleep(0)
+        self._workers.stop()
+        await asyncio.to_thread(self._workers.join)
+        await asyncio.to_thread(self._connection.close)
 
-    def _work(self) -> None:
-        stopping = False
-        while not stopping:
-            unit = self._queue.get()
-            units: list[Unit[Any, Any]] = []
-            while unit is not None:
-                units.append(unit)
-                if len(units) >= self._max_batch or self._queue.empty():
-                    break
-                unit = self._queue.get()
-            stopping = unit is None
-            if units:
-                began_ns = time.monotonic_ns()
-                try:
-                    outcomes = self._commit(units)
-                    if self.failure is None:
-                        self._on_commit(outcomes)
-                except Exception as error:  # noqa: BLE001  # a dead thread would leave every caller waiting for ever
-                    outcomes = self._fail(error, units)
-                times = (began_ns, time.monotonic_ns())
-                self._loop.call_soon_threadsafe(self._resolve, units, outcomes, times)
-        self._connection.close()
+    def _serve(self, units: list[Unit[Any, Any]]) -> None:
+        began_ns = time.monotonic_ns()
+        try:
+            outcomes = self._commit(units)
+            if self.failure is None:
+                self._on_commit(outcomes)
+        except Exception as error:  # noqa: BLE001  # a dead thread would leave every caller waiting for ever
+            outcomes = self._fail(error, units)
+        times = (began_ns, time.monotonic_ns())
+        self._loop.call_soon_threadsafe(self._resolve, units, outcomes, times)
 
     def _commit(self, units: list[Unit[Any, Any]]) -> list[Any]:
         """The result or the exception of each unit."""
@@ -228,12 +212,6 @@ class Writer:
 
     def _resolve(self, units: list[Unit[Any, Any]], outcomes: list[Any], times: tuple[int, int]) -> None:
         self._waiting -= len(units)
-        for unit, outcome in zip(units, outcomes, strict=True):
-            if unit.future.done():
-                continue
-            if isinstance(outcome, Exception):
-                unit.future.set_exception(outcome)
-            else:
-                unit.future.set_result(outcome)
+        settle([unit.future for unit in units], outcomes)
         if self.on_batch is not None:
             self.on_batch(Batch(units, outcomes, *times, time.monotonic_ns()))

@@ -1,0 +1,97 @@
+"""Threads that do what the event loop must not wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+J = TypeVar("J")
+
+
+class Workers(Generic[J]):
+    """``threads`` threads that take jobs from one queue.
+
+    The jobs of one turn of the event loop are queued together, when it ends. A thread that is woken by the first of them
+    competes with the loop for the interpreter's lock, and finds one job where it would have found many.
+
+    ``serve`` is called in a thread with at most ``at_once`` jobs, in the order in which they were given. It must not raise.
+    ``on_start`` is called once in each thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        serve: Callable[[list[J]], None],
+        *,
+        at_once: int = 1,
+        threads: int = 1,
+        on_start: Callable[[], None] | None = None,
+    ) -> None:
+        self._serve = serve
+        self._at_once = at_once
+        self._on_start = on_start
+        self._given: list[J] = []
+        self._queue: queue.SimpleQueue[J | None] = queue.SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
+
+    def start(self) -> None:
+        """Begin to work; call once."""
+        for thread in self._threads:
+            thread.start()
+
+    def give(self, job: J) -> None:
+        """Queue ``job``. Call it on the event loop."""
+        if not self._given:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._given.append(job)
+
+    def take_back(self) -> list[J]:
+        """Remove and return the jobs that no thread has begun."""
+        self._hand_over()
+        return list(self._rest())
+
+    def stop(self) -> None:
+        """Let the threads end after the jobs that were given. Give none after this."""
+        self._hand_over()
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait until the threads have ended."""
+        for thread in self._threads:
+            thread.join()
+
+    def _hand_over(self) -> None:
+        given, self._given = self._given, []
+        for job in given:
+            self._queue.put(job)
+
+    def _rest(self) -> Iterator[J]:
+        """Every job that is queued now."""
+        with suppress(queue.Empty):
+            while (job := self._queue.get_nowait()) is not None:
+                yield job
+            # Some thread's sign to end: it is read again when the jobs before it are done.
+            self._queue.put(None)
+
+    def _work(self) -> None:
+        if self._on_start is not None:
+            self._on_start()
+        while (job := self._queue.get()) is not None:
+            self._serve([job, *islice(self._rest(), self._at_once - 1)])
+
+
+def settle(futures: Iterable[asyncio.Future[Any]], outcomes: Iterable[Any]) -> None:
+    """Resolve each future with its result or its exception. Whose caller has gone away is left as it is."""
+    for future, outcome in zip(futures, outcomes, strict=True):
+        if future.done():
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
