@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from machine.errors import AccountExists
 from server.surface.audit import Act, write_act
 from server.surface.engine import Connection
-from server.surface.sqlite import Reader
+from server.surface.reader import Lookup, Reader
 from server.surface.writer import Writer, raise_again
 
 _COLUMNS: Final = "account_id, email, password_hash, created_at_ms, password_changed_at_ms, groups, disabled_at_ms"
@@ -116,11 +117,11 @@ class SqliteAccounts:
 
     async def by_email(self, email: str) -> Account | None:
         """See :meth:`AccountStore.by_email`."""
-        return await self._one("email", email)
+        return await self._reader.find(_BY_EMAIL, email)
 
     async def by_id(self, account_id: str) -> Account | None:
         """See :meth:`AccountStore.by_id`."""
-        return await self._one("account_id", account_id)
+        return await self._reader.find(_BY_ID, account_id)
 
     async def set_password(
         self, account_id: str, old_changed_at_ms: int, new_hash: str, at_ms: int, session_id: str
@@ -181,17 +182,17 @@ class SqliteAccounts:
 
         return await self._writer.submit(run, raise_again)
 
-    async def _one(self, column: str, value: str) -> Account | None:
-        rows = await self._reader.rows(f"SELECT {_COLUMNS} FROM accounts WHERE {column} = ?", value)  # noqa: S608  # column names of ours
-        return _account(rows[0]) if rows else None
-
 
 def _row(account: Account) -> tuple[Any, ...]:
     *fields, groups, disabled_at_ms = msgspec.structs.astuple(account)
     return (*fields, msgspec.json.encode(groups).decode(), disabled_at_ms)
 
 
-def _account(row: tuple[Any, ...]) -> Account:
+def _account(row: Sequence[Any]) -> Account:
     account_id, email, password_hash, created_at_ms, changed_at_ms, groups, disabled_at_ms = row
     names = _groups_decoder.decode(groups)
     return Account(account_id, email, password_hash, created_at_ms, changed_at_ms, names, disabled_at_ms)
+
+
+_BY_EMAIL: Final = Lookup("accounts", _COLUMNS, "email", _account)
+_BY_ID: Final = Lookup("accounts", _COLUMNS, "account_id", _account)

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from server.surface.engine import Connection
-from server.surface.sqlite import Reader
+from server.surface.reader import Reader
 
 _COLUMNS: Final = "position, at_ms, actor, action, object, detail, address"
 _INSERT: Final = (

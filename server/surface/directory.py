@@ -13,8 +13,8 @@ import msgspec
 
 from machine.session import FINAL_STATES, Session
 from server.surface.engine import Connection
+from server.surface.reader import Reader
 from server.surface.rows import SESSION_COLUMNS, session_from
-from server.surface.sqlite import Reader
 from spec.lifecycles import SESSION
 
 _STATES: Final = tuple(state.name for state in SESSION.states)

@@ -20,8 +20,9 @@ from server.surface.engine import Error, finish_rollback, open_reader, open_writ
 from server.surface.identities import IdentityStore, SqliteIdentities
 from server.surface.log import TransitionLog
 from server.surface.presence import Presence, watched
+from server.surface.reader import Reader
 from server.surface.schema import migrate, refuse_foreign
-from server.surface.sqlite import ChainHead, Reader, SqliteLog
+from server.surface.sqlite import ChainHead, SqliteLog
 from server.surface.tickets import SqliteTickets, TicketStore
 from server.surface.writer import Batch, Writer
 

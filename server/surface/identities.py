@@ -8,7 +8,7 @@ import msgspec
 
 from machine.errors import CredentialInvalid, IdentityRefused
 from server.surface.engine import Connection
-from server.surface.sqlite import Reader
+from server.surface.reader import Reader
 from server.surface.writer import Writer
 
 _USED: Final = "the ID token was already exchanged"

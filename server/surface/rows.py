@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -94,7 +95,7 @@ def step_values(row: StoredRow, session: Session) -> tuple[Any, ...]:
     )
 
 
-def session_from(row: tuple[Any, ...]) -> Session:
+def session_from(row: Sequence[Any]) -> Session:
     """The session in a row of SESSION_COLUMNS.
 
     Raises:

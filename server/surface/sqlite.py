@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final
 
-import sqlite_utils
-
-from machine.errors import RecordRefused, SurfaceFailed, VersionConflict
+from machine.errors import RecordRefused, VersionConflict
 from machine.ledger import GENESIS, Record, chain, parse
 from machine.session import Session
-from server.surface.engine import Connection, Error
+from server.surface.engine import Connection
 from server.surface.log import Step
+from server.surface.reader import Lookup, Reader
 from server.surface.rows import (
     SESSION_COLUMNS,
     STEP_WIDTH,
@@ -24,8 +22,6 @@ from server.surface.rows import (
     stored_row,
 )
 from server.surface.writer import Writer
-
-T = TypeVar("T")
 
 _LAST: Final = "SELECT position, digest FROM transitions ORDER BY position DESC LIMIT 1"
 _BY_COMMAND: Final = (
@@ -39,6 +35,7 @@ _AFTER: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > 
 _NEWEST: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position DESC LIMIT 1"  # noqa: S608  # column names of ours
 LATEST_AT: Final = "SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1"
 SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE session_id = ?"  # noqa: S608  # column names of ours
+_SESSIONS: Final = Lookup("sessions", SESSION_COLUMNS, "session_id", session_from)
 _OF_SUBJECT: Final = (
     f"SELECT {SESSION_COLUMNS} FROM sessions WHERE subject = ? AND reason IS NULL ORDER BY created_at_ms"  # noqa: S608  # column names of ours
 )
@@ -49,34 +46,6 @@ _STEPS_AT_ONCE: Final = 64
 """Rows in one statement. Each number of rows has a statement of its own, which is prepared once."""
 
 _STATES: Final = "SELECT state, count(*) FROM sessions WHERE reason IS NULL GROUP BY state"
-
-
-class Reader:
-    """Reads in a thread of its own, so that a slow disk never holds up the event loop."""
-
-    def __init__(self, database: sqlite_utils.Database) -> None:
-        self._connection: Final[Connection] = database.conn
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="interlock-reader")
-
-    async def run(self, query: Callable[[Connection], T]) -> T:
-        """What ``query`` returns.
-
-        Raises:
-            SurfaceFailed: the database could not be read.
-        """
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, query, self._connection)
-        except Error as error:
-            raise SurfaceFailed(f"the log can't be read: {error}") from error
-
-    async def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT."""
-        return await self.run(lambda connection: connection.execute(statement, parameters).fetchall())
-
-    async def close(self) -> None:
-        """Finish what is under way and close the connection."""
-        await asyncio.to_thread(self._pool.shutdown)
-        self._connection.close()
 
 
 class ChainHead:
@@ -116,8 +85,7 @@ class SqliteLog:
 
     async def load(self, session_id: str) -> Session | None:
         """See :meth:`server.surface.log.TransitionLog.load`."""
-        rows = await self._reader.rows(SESSION, session_id)
-        return session_from(rows[0]) if rows else None
+        return await self._reader.find(_SESSIONS, session_id)
 
     async def recorded(self, session_id: str, command_id: str) -> Record | None:
         """See :meth:`server.surface.log.TransitionLog.recorded`."""

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from server.surface.engine import Connection
-from server.surface.sqlite import Reader
+from server.surface.reader import Reader
 from server.surface.writer import Writer, raise_again
 
 

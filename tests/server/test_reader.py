@@ -1,0 +1,62 @@
+"""Reads of many callers at once: few statements, and a bad one fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from machine.errors import SurfaceFailed
+from server.surface.accounts import Account
+from server.surface.files import open_surface
+from server.surface.sqlite import SqliteLog
+from tests.support.asynchronous import asynchronous
+from tests.support.steps import Story
+from tests.support.tampering import shell
+
+
+@asynchronous
+async def test_sessions_asked_for_at_once_are_read_together(tmp_path: Path) -> None:
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+        assert isinstance(surface.log, SqliteLog)
+        stories = [Story() for _ in range(300)]
+        for story in stories:
+            await surface.log.append(story.begin("ada", "node-1"))
+        statements: list[str] = []
+        surface.log._reader._connection.set_trace_callback(statements.append)
+        asked = [story.session_id for story in stories] * 2 + ["nobody"]
+        found = await asyncio.gather(*map(surface.log.load, asked))
+        assert found == [story.session for story in stories] * 2 + [None]
+        assert len(statements) < 30, "not one for each"
+
+
+@asynchronous
+async def test_an_email_address_is_compared_to_its_last_character(tmp_path: Path) -> None:
+    """Also with what a text in C or JSON would end at; what is no text at all fails alone."""
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+        await surface.accounts.add(Account("acc_1", "ada@example.org", None, 1, 1))
+        asked = ("ada@example.org", "ada@example.org\0x", "ada@example.org\ud800", "ada@example.org ", "")
+        found = await asyncio.gather(*map(surface.accounts.by_email, asked), return_exceptions=True)
+        assert isinstance(found[0], Account)
+        assert isinstance(found[2], UnicodeEncodeError)
+        assert [found[1], *found[3:]] == [None] * 3
+
+
+@asynchronous
+async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
+    stories = [Story() for _ in range(20)]
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+        for story in stories:
+            await surface.log.append(story.begin("ada"))
+    with shell(tmp_path) as connection:
+        for number, connections in ((3, "no JSON"), (7, b"\xff")):
+            told = stories[number].session_id
+            connection.execute(
+                "UPDATE sessions SET connections = CAST(? AS TEXT) WHERE session_id = ?", (connections, told)
+            )
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+        found = await asyncio.gather(*(surface.log.load(s.session_id) for s in stories), return_exceptions=True)
+        assert [number for number, each in enumerate(found) if isinstance(each, SurfaceFailed)] == [3, 7]
+        good = [each for number, each in enumerate(found) if number not in {3, 7}]
+        assert good == [story.session for number, story in enumerate(stories) if number not in {3, 7}]
