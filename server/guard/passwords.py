@@ -8,13 +8,13 @@ import secrets
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import argon2
 
 from machine.errors import Overloaded, PasswordRefused
 from server.guard.blocklist import Blocklist
+from server.workers import Workers, settle
 
 T = TypeVar("T")
 
@@ -25,6 +25,12 @@ MAXIMUM_LENGTH: Final = 1024
 
 _NICENESS: Final = 19
 """Linux has it for each thread: hashes get what everything else leaves, and a little."""
+
+
+class _Job(NamedTuple):
+    work: Callable[..., Any]
+    arguments: tuple[object, ...]
+    future: asyncio.Future[Any]
 
 
 class Passwords:
@@ -40,9 +46,8 @@ class Passwords:
         self, *, memory_kib: int, iterations: int, workers: int, max_waiting: int, blocklist: Blocklist | None = None
     ) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=iterations, memory_cost=memory_kib, parallelism=1)
-        self._pool = ThreadPoolExecutor(
-            max_workers=workers, thread_name_prefix="interlock-argon2", initializer=_step_back
-        )
+        self._workers = Workers("interlock-argon2", _compute, threads=workers, on_start=_step_back)
+        self._workers.start()
         self._max_waiting = max_waiting + workers
         self._kept_places = max(1, max_waiting // 2)
         self._blocklist = blocklist or Blocklist("interlock", ())
@@ -103,8 +108,11 @@ class Passwords:
         )
 
     def close(self) -> None:
-        """Stop the threads."""
-        self._pool.shutdown(cancel_futures=True)
+        """Stop the threads. Nobody gets the hashes that were not begun."""
+        for job in self._workers.take_back():
+            job.future.cancel()
+        self._workers.stop()
+        self._workers.join()
 
     def _verify(self, password_hash: str | None, password: bytes) -> bool:
         try:
@@ -129,9 +137,23 @@ class Passwords:
         self._check_room(kept_places)
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+            job = _Job(work, arguments, asyncio.get_running_loop().create_future())
+            self._workers.give(job)
+            return cast("T", await job.future)
         finally:
             self._waiting -= 1
+
+
+def _compute(jobs: list[_Job]) -> None:
+    for job in jobs:
+        # Its caller may have gone away while it waited: a hash costs too much for nobody.
+        if job.future.cancelled():
+            continue
+        try:
+            outcome = job.work(*job.arguments)
+        except Exception as error:  # noqa: BLE001  # it belongs to the caller
+            outcome = error
+        job.future.get_loop().call_soon_threadsafe(settle, [job.future], [outcome])
 
 
 def _step_back() -> None:

@@ -121,6 +121,47 @@ async def test_hashing_leaves_the_event_loop_free_and_too_many_are_refused() -> 
 
 
 @asynchronous
+async def test_a_hash_that_nobody_waits_for_is_not_computed() -> None:
+    passwords = cheap(workers=1, max_waiting=10)
+    gate, started = threading.Event(), threading.Event()
+    computed: list[str] = []
+
+    def slow() -> None:
+        started.set()
+        assert gate.wait(10)
+
+    first = asyncio.create_task(passwords._run(slow))
+    waiting = [asyncio.create_task(passwords._run(computed.append, name)) for name in ("gone", "there")]
+    assert await asyncio.to_thread(started.wait, 10)
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(first, waiting[1])
+    assert computed == ["there"]
+    assert passwords.waiting == 0
+    passwords.close()
+
+
+@asynchronous
+async def test_hashes_that_were_not_begun_are_dropped_when_the_server_stops() -> None:
+    passwords = cheap(workers=1, max_waiting=10)
+    gate, started = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        started.set()
+        assert gate.wait(10)
+        return "done"
+
+    waiting = [asyncio.create_task(passwords._run(slow)) for _ in range(3)]
+    assert await asyncio.to_thread(started.wait, 10)
+    threading.Timer(0.05, gate.set).start()
+    passwords.close()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert outcomes[0] == "done"
+    assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes[1:])
+
+
+@asynchronous
 async def test_an_account_is_made_and_proved(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:
         account = await accounts.register(" Ada@Example.ORG ", PASSWORD)
