@@ -12,9 +12,10 @@ from machine.commands import RevocationReason
 from machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
 from machine.session import Session
 from server.clock import Clock
+from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
 from server.ids import new_id
-from server.surface.accounts import Account, AccountStore
+from server.surface.accounts import Account
 
 _MAX_EMAIL_LENGTH: Final = 254
 """RFC 5321, 4.5.3.1.3, less the angle brackets."""
@@ -30,7 +31,7 @@ class PasswordChange(msgspec.Struct, frozen=True):
 class Accounts:
     """Accounts with an email address and a password."""
 
-    def __init__(self, store: AccountStore, passwords: Passwords, clock: Clock) -> None:
+    def __init__(self, store: KnownAccounts, passwords: Passwords, clock: Clock) -> None:
         self._store = store
         self._passwords = passwords
         self._clock = clock
@@ -72,11 +73,11 @@ class Accounts:
         """Why a session that the owner of ``account``, proved before, has just been given must end; None when it may stay.
 
         A session must not outlive the password it was opened with, nor the closing of its account. Ask after the session is
-        recorded: a change of password and a disable are recorded before they end the sessions that they find, so one of the
-        two sees the other.
+        recorded: a change of password and a disable are recorded, and forgotten by memory, before they end the sessions that
+        they find, so one of the two sees the other.
         """
-        now = await self._store.by_id(account.account_id)
-        if now is None or now.disabled_at_ms is not None:
+        now = await self._store.load(account.account_id)
+        if now.closed or now.password_changed_at_ms is None:
             return "account_disabled"
         return None if now.password_changed_at_ms == account.password_changed_at_ms else "password_changed"
 

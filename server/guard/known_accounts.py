@@ -1,4 +1,4 @@
-"""What other software is told of an account, in memory: forward-auth asks at every request of every application behind it."""
+"""What is asked of accounts again and again, in memory: by forward-auth at every request of every application behind it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ _LIMIT: Final = 50_000
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What other software may know. ``closed``: an administrator has disabled the account."""
+    """What memory keeps of an account. ``closed``: an administrator has disabled it.
+
+    ``password_changed_at_ms`` is None where there is no account.
+    """
 
     subject: str
     groups: tuple[str, ...] = ()
     closed: bool = False
+    password_changed_at_ms: int | None = None
 
 
 class KnownAccounts(AccountStore):
@@ -49,7 +53,9 @@ class KnownAccounts(AccountStore):
         account = await self._store.by_id(subject)
         identity = Identity(subject)
         if account is not None:
-            identity = Identity(subject, account.groups, account.disabled_at_ms is not None)
+            identity = Identity(
+                subject, account.groups, account.disabled_at_ms is not None, account.password_changed_at_ms
+            )
         # What was read while something changed may be older than the change.
         if self._changes == changes:
             self._known[subject] = identity

@@ -16,6 +16,7 @@ import sqlite_utils
 from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
 from machine.session import absent
 from server.guard.accounts import Accounts, normalise_email
+from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
 from server.surface.files import open_surface
 from tests.support.asynchronous import asynchronous
@@ -40,7 +41,7 @@ async def accounts_in(folder: Path, passwords: Passwords | None = None) -> Async
     async with open_surface(folder, max_waiting=100, on_failure=pytest.fail) as surface:
         if await surface.log.load(LIVING.session_id) is None:
             await surface.log.append(Story(LIVING.session_id).begin())
-        yield Accounts(surface.accounts, passwords, HandClock())
+        yield Accounts(KnownAccounts(surface.accounts), passwords, HandClock())
     passwords.close()
 
 
@@ -332,7 +333,7 @@ async def test_a_flood_of_strangers_leaves_places_for_who_is_known() -> None:
 async def test_a_password_does_not_grow_old(tmp_path: Path) -> None:
     clock, passwords = HandClock(), cheap()
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
-        accounts = Accounts(surface.accounts, passwords, clock)
+        accounts = Accounts(KnownAccounts(surface.accounts), passwords, clock)
         account = await accounts.register("ada@example.org", PASSWORD)
         clock.advance(50 * 366 * 86_400_000)
         assert await accounts.prove("ada@example.org", PASSWORD) == account

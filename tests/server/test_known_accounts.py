@@ -40,10 +40,10 @@ async def test_known_accounts_are_bounded_and_exact(tmp_path: Path) -> None:
         assert [accounts.known(name) is None for name in ("a", "b", "c")] == [True, False, False]
         await accounts.add(Account("c", None, None, 1, 1, ("staff",)))
         assert accounts.known("c") is None
-        assert await accounts.load("c") == Identity("c", ("staff",))
+        assert await accounts.load("c") == Identity("c", ("staff",), password_changed_at_ms=1)
         with pytest.raises(AccountExists):
             await accounts.add(Account("c", None, None, 1, 1))
-        assert await accounts.load("c") == Identity("c", ("staff",))
+        assert await accounts.load("c") == Identity("c", ("staff",), password_changed_at_ms=1)
 
 
 class Slow(msgspec.Struct):
@@ -74,7 +74,7 @@ async def test_what_was_read_before_a_change_is_not_kept_after_it() -> None:
     store.read.set()
     assert await reading == Identity("ada"), "asked before, and answered with what was"
     assert accounts.known("ada") is None
-    assert await accounts.load("ada") == Identity("ada", ("staff",))
+    assert await accounts.load("ada") == Identity("ada", ("staff",), password_changed_at_ms=1)
 
 
 @asynchronous
@@ -90,6 +90,6 @@ async def test_a_change_whose_caller_has_gone_is_noticed_all_the_same() -> None:
     store.changed.set()
 
     async def noticed() -> bool:
-        return await accounts.load("ada") == Identity("ada", ("staff",))
+        return await accounts.load("ada") == Identity("ada", ("staff",), password_changed_at_ms=1)
 
     await eventually(noticed)

@@ -80,7 +80,10 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "assert 200 == 403",
         (
             ("        ensure_enabled(account)\n", ""),
-            ("        if now is None or now.disabled_at_ms is not None:\n", "        if now is None:\n"),
+            (
+                "        if now.closed or now.password_changed_at_ms is None:\n",
+                "        if now.password_changed_at_ms is None:\n",
+            ),
         ),
     ),
     Mutant(
