@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
-from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -34,8 +33,10 @@ from machine.ledger import Receipt, Record
 from machine.session import Session, Standing, absent, decide, evolve, overdue_reason, rotation_standing, touch_due
 from server.clock import Clock
 from server.ids import new_session_id, next_id
+from server.runtime.turns import Turns
 from server.surface.log import Step, TransitionLog
 from server.trace import Untraced
+from server.workers import settle
 
 Listener = Callable[[Record, Session], None]
 """Told of every recorded transition and the session after it, on the event loop, in the order of each session."""
@@ -73,7 +74,7 @@ class Sessions:
         self._cache_limit = cache_limit
         self._trace = trace or Untraced()
         self._cache: dict[str, Session] = {}
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
         self._listeners: list[Listener] = []
         self._refusal_listeners: list[RefusalListener] = []
         self._touching: set[str] = set()
@@ -116,8 +117,11 @@ class Sessions:
         if session is not None:
             return session
         # In turn with the session's commands, so that what is read can't be older than what memory held and dropped.
-        async with self._turn(session_id):
+        await self._turns.take(session_id)
+        try:
             return await self._read(session_id)
+        finally:
+            self._turns.give(session_id)
 
     async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
         """At most ``limit`` records of the session with a version above ``after_version``, oldest first."""
@@ -239,31 +243,25 @@ class Sessions:
             raise
 
     async def _submit_once(self, session_id: str, asked: tuple[Command, ...], *, first_try: bool) -> Outcome:
-        turn = self._turn(session_id)
-        await turn.acquire()
+        await self._turns.take(session_id)
         try:
             before = await self._read_for(session_id, asked[0], first_try=first_try)
             steps = self._decide(before, asked)
             appended = self._log.append(steps)
         except TransitionRefused as refused:
-            turn.release()
+            self._turns.give(session_id)
             return await self._recall(session_id, asked, refused)
         except BaseException:
-            turn.release()
+            self._turns.give(session_id)
             raise
-        # The session's turn ends, and the listeners hear of it, when the log answers: also if the caller is gone by then.
-        appended.add_done_callback(lambda future: self._settle(future, turn, steps))
-        records = await asyncio.shield(appended)
+        # The session's turn ends, and the listeners hear of it, when the log answers: also if the caller is gone by then. So
+        # the caller waits for a future of its own, whose cancellation is not the append's.
+        answered: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+        appended.add_done_callback(lambda future: self._settle(future, steps, answered))
+        records = await answered
         if records[0].transition is not steps[0].transition:
             return Outcome(await self.load(session_id), records)
         return Outcome(steps[-1].session, records)
-
-    def _turn(self, session_id: str) -> asyncio.Lock:
-        """The session's lock. It lives as long as somebody holds it or waits for it."""
-        turn = self._turns.get(session_id)
-        if turn is None:
-            turn = self._turns[session_id] = asyncio.Lock()
-        return turn
 
     async def _read(self, session_id: str) -> Session:
         """The current session, for whoever holds its turn."""
@@ -302,10 +300,12 @@ class Sessions:
         # Last, so that the answer is not older than what others were told while the records were read.
         return Outcome(await self.load(session_id), records)
 
-    def _settle(self, appended: asyncio.Future[list[Record]], turn: asyncio.Lock, steps: list[Step]) -> None:
+    def _settle(
+        self, appended: asyncio.Future[list[Record]], steps: list[Step], answered: asyncio.Future[list[Record]]
+    ) -> None:
         session_id = steps[0].transition.session_id
         try:
-            if appended.cancelled() or appended.exception() is not None:
+            if appended.exception() is not None:
                 self._cache.pop(session_id, None)
                 return
             records = appended.result()
@@ -318,7 +318,8 @@ class Sessions:
                 for listener in self._listeners:
                     listener(record, step.session)
         finally:
-            turn.release()
+            self._turns.give(session_id)
+            settle([answered], [appended.exception() or appended.result()])
 
     def _remember(self, session: Session) -> Session:
         self._cache.pop(session.session_id, None)

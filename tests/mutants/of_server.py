@@ -39,10 +39,10 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "acknowledged_logged: ",
         (
             (
-                "        records = await asyncio.shield(appended)\n",
+                "        records = await answered\n",
                 (
                     '        return Outcome(steps[-1].session, [Record(0, step.transition, b"") for step in steps])\n'
-                    "        records = await asyncio.shield(appended)\n"
+                    "        records = await answered\n"
                 ),
             ),
         ),
@@ -177,7 +177,13 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "(await door.sessions.load(session.session_id)).version == told",
         (
             (
-                "        async with self._turn(session_id):\n            return await self._read(session_id)\n",
+                (
+                    "        await self._turns.take(session_id)\n"
+                    "        try:\n"
+                    "            return await self._read(session_id)\n"
+                    "        finally:\n"
+                    "            self._turns.give(session_id)\n"
+                ),
                 "        return await self._read(session_id)\n",
             ),
         ),
@@ -367,7 +373,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "TimeoutError",
         (
             (
-                "        except TransitionRefused as refused:\n            turn.release()\n",
+                "        except TransitionRefused as refused:\n            self._turns.give(session_id)\n",
                 "        except TransitionRefused as refused:\n",
             ),
         ),
