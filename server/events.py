@@ -177,6 +177,14 @@ _ROWS: Final = (
         "How long tokens live could not be noted for the command line.",
         ("path", "error"),
     ),
+    Event(
+        "files.unchecked",
+        "warning",
+        "fault",
+        "For want of descriptors or memory a file could not be checked, or a folder not be listed; told once. What was known"
+        " counts for 30 seconds more, and the known files of a folder for as long as they can be checked.",
+        ("path", "error"),
+    ),
     Event("upstream.keys_unavailable", "warning", "fault", "The identity provider's keys can't be had.", ("because",)),
     Event("head.missing", "warning", "fault", "The log has records and no signed head.", ("path", "newest_record")),
     Event("head.failed", "error", "fault", "The signed head can't be written; it is tried again.", ("path", "error")),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeAlias, get_args
 
@@ -25,6 +27,7 @@ from server.guard.keys import (
     stamp_of,
 )
 from server.guard.rotation import Lives, may_have_tokens
+from server.transient import Checks, is_transient
 
 _LOOK_EVERY_S: Final = 1.0
 
@@ -48,12 +51,28 @@ class Found(msgspec.Struct, frozen=True):
     ignored: frozenset[str]
 
 
+class _Look(msgspec.Struct):
+    """What one look has found so far, as in :class:`Found`.
+
+    ``went``: files that were listed and are not there. ``complete``: everything could be checked.
+    """
+
+    keys: dict[Path, tuple[Stamp | None, Key]] = {}
+    unusable: set[str] = set()
+    ignored: set[str] = set()
+    went: set[Path] = set()
+    complete: bool = True
+
+
 class KeyRing:
     """``keys`` is what counts now, or counted last. :meth:`watch` keeps it so.
 
     A key whose file is gone does not count any more, whatever else is wrong. Where there is no key of a kind left, or the
     file of one that counts can't be read, is no key, or is open to others, none counts until that is mended: nobody can
     tell then what the operator, or a thief, has done to them. A key that was not good when it appeared never counts.
+
+    A shortage of descriptors or memory is no such case. A check of the known files takes no descriptor, so a file that is
+    removed or changed is noticed meanwhile; a new one is noticed once the folder can be listed.
 
     ``lives``: how long tokens may live.
 
@@ -65,6 +84,9 @@ class KeyRing:
         self._folder = folder
         self._clock = clock
         self._lives = lives
+        self._checks = Checks(folder)
+        # Without end: beyond what a check of the known files shows, a list shows only what is new.
+        self._lists = Checks(folder, math.inf)
         self.keys: Keys = load_keys(folder, clock.now_ms())
         self._found = Found({}, frozenset(), frozenset())
         self._found = self.look()
@@ -73,14 +95,18 @@ class KeyRing:
 
     async def watch(self, use: Use) -> None:
         """Look again and again. ``use`` is called, on the event loop, when the keys have changed."""
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            try:
-                found = await asyncio.to_thread(self.look)
-            except Exception as error:  # noqa: BLE001  # nobody would look again, and what is gone would count for ever
-                problem = f"{self._folder} can't be looked at: {type(error).__name__}"
-                found = Found(self._found.keys, frozenset({problem}), frozenset())
-            self.take(found, use)
+        # A thread of its own, started once: a machine that is short of memory may start no other.
+        with ThreadPoolExecutor(1, thread_name_prefix="interlock-keys") as thread:
+            while True:
+                await asyncio.sleep(_LOOK_EVERY_S)
+                try:
+                    found = await asyncio.get_running_loop().run_in_executor(thread, self.look)
+                except Exception as error:  # noqa: BLE001  # nobody would look again, and what is gone would count for ever
+                    if self._excused(self._checks, error):
+                        continue
+                    problem = f"{self._folder} can't be looked at: {type(error).__name__}"
+                    found = Found(self._found.keys, frozenset({problem}), frozenset())
+                self.take(found, use)
 
     def look(self) -> Found:
         """Read what has changed. Nothing counts before :meth:`take`."""
@@ -95,38 +121,73 @@ class KeyRing:
 
     def _look(self) -> tuple[Found, set[Path]]:
         """What is found, and which files were listed and are not there."""
-        known = self._found.keys
-        went: set[Path] = set()
-        keys: dict[Path, tuple[Stamp | None, Key]] = {}
-        unusable, ignored = set(), set()
+        look, known = _Look(), self._found.keys
+        try:
+            paths = self._paths()
+            self._check_folder(look)
+        except OSError as error:
+            return Found(known, frozenset({_in_words(self._folder, error)}), frozenset()), set()
+        for path in paths:
+            self._check(path, look)
+        for kind in get_args(Kind):
+            if all(key.kind != kind for _, key in look.keys.values()):
+                look.unusable.add(f"{self._folder} holds no {kind} key any more")
+                look.keys.update({path: (None, key) for path, (_, key) in known.items() if key.kind == kind})
+        if look.complete:
+            self._checks.succeeded()
+        return Found(look.keys, frozenset(look.unusable), frozenset(look.ignored)), look.went
+
+    def _paths(self) -> list[Path]:
+        """The files of keys; while the folder can't be listed for want of a descriptor, those that are known.
+
+        Raises:
+            OSError: there is no telling.
+        """
         try:
             paths = key_files(self._folder)
-            refuse_open(self._folder)
         except OSError as error:
-            return Found(known, frozenset({f"{self._folder} can't be read: {error.strerror}"}), frozenset()), went
+            if not self._excused(self._lists, error):
+                raise
+            return sorted(self._found.keys)
+        self._lists.succeeded()
+        return paths
+
+    def _check_folder(self, look: _Look) -> None:
+        try:
+            refuse_open(self._folder)
         except SettingsError as error:
-            unusable.add(str(error))
-        for path in paths:
-            try:
-                stamp = stamp_of(path.stat())
-                if path in known and known[path][0] == stamp:
-                    keys[path] = known[path]
-                else:
-                    keys[path] = (stamp, read_key(path))
-            except FileNotFoundError:
-                went.add(path)
-            except (SettingsError, OSError) as error:
-                if path in known:
-                    unusable.add(_in_words(path, error))
-                    # Without its stamp, so that it is read anew at the next look.
-                    keys[path] = (None, known[path][1])
-                else:
-                    ignored.add(_in_words(path, error))
-        for kind in get_args(Kind):
-            if all(key.kind != kind for _, key in keys.values()):
-                unusable.add(f"{self._folder} holds no {kind} key any more")
-                keys.update({path: (None, key) for path, (_, key) in known.items() if key.kind == kind})
-        return Found(keys, frozenset(unusable), frozenset(ignored)), went
+            look.unusable.add(str(error))
+        except OSError as error:
+            if not self._excused(self._checks, error):
+                raise
+            look.complete = False
+
+    def _check(self, path: Path, look: _Look) -> None:
+        known = self._found.keys
+        stamp: Stamp | None = None
+        try:
+            stamp = stamp_of(path.stat())
+            if path in known and known[path][0] == stamp:
+                look.keys[path] = known[path]
+            else:
+                look.keys[path] = (stamp, read_key(path))
+        except FileNotFoundError:
+            look.went.add(path)
+        except (SettingsError, OSError) as error:
+            if path not in known:
+                # A new file that can't be read for want of a descriptor is read at a later look.
+                if not is_transient(error):
+                    look.ignored.add(_in_words(path, error))
+            elif stamp is None and self._excused(self._checks, error):
+                look.keys[path], look.complete = known[path], False
+            else:
+                look.unusable.add(_in_words(path, error))
+                # Without its stamp, so that it is read anew at the next look.
+                look.keys[path] = (None, known[path][1])
+
+    def _excused(self, checks: Checks, error: Exception) -> bool:
+        """Whether the keys that the last look found still count, if it found nothing wrong."""
+        return bool(self._found.keys) and not self._found.unusable and checks.excuse(error)
 
     def take(self, found: Found, use: Use) -> None:
         """Let ``found`` count from now on. Also without a change of files another key may be the one to sign by now."""

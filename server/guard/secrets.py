@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ import msgspec
 
 from machine.errors import SettingsError
 from server.guard.keys import Stamp, key_files, read_private, stamp_of, write_once
+from server.transient import Checks
 
 Kind: TypeAlias = Literal["admin", "client"]
 
@@ -35,13 +37,20 @@ class StoredSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Secrets:
-    """The secrets of one kind in ``folder``. What the command line adds or removes counts from the next check on."""
+    """The secrets of one kind in ``folder``. What the command line adds or removes counts from the next check on.
+
+    While the folder can't be listed for want of a descriptor, the secrets that are known are checked all the same.
+    """
 
     def __init__(self, folder: Path, kind: Kind) -> None:
         self._folder = folder
         self._kind: Kind = kind
-        self._seen: list[tuple[str, Stamp]] = []
+        self._seen: dict[str, Stamp] = {}
         self._known: dict[str, StoredSecret] = {}
+        self._good = False
+        self._listed = True
+        self._checks = Checks(folder / f"{kind}-*{_SUFFIX}")
+        self._lists = Checks(folder / f"{kind}-*{_SUFFIX}", math.inf)
 
     def names(self) -> dict[str, StoredSecret]:
         """Every secret by name, in the order of the names.
@@ -49,19 +58,18 @@ class Secrets:
         Raises:
             SettingsError: a file can't be read, holds no secret, or may be read by others.
         """
+        was_good, self._good = self._good, False
         try:
-            prefix = f"{self._kind}-"
-            with os.scandir(self._folder) as entries:
-                seen = sorted(
-                    (entry.name, stamp_of(entry.stat()))
-                    for entry in entries
-                    if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)
-                )
+            seen = self._stamps(was_good=was_good)
             if seen != self._seen:
                 self._known = {
-                    name.removeprefix(prefix).removesuffix(_SUFFIX): _read(self._folder / name) for name, _ in seen
+                    self._name_of(file): self._known[self._name_of(file)]
+                    if self._seen.get(file) == stamp
+                    else _read(self._folder / file)
+                    for file, stamp in seen.items()
                 }
                 self._seen = seen
+            self._good = True
         except FileNotFoundError:
             return {}
         except OSError as error:
@@ -69,9 +77,15 @@ class Secrets:
         return self._known
 
     def check(self, presented: str) -> str | None:
-        """The name whose secret ``presented`` is, or None. Takes as long for a name that nobody has."""
+        """The name whose secret ``presented`` is, or None. Takes as long for a name that nobody has.
+
+        Raises:
+            SettingsError: as in :meth:`names`; or the name is not known, and the folder can't be listed.
+        """
         name = self._name_in(presented)
         stored = self.names().get(name)
+        if stored is None and not self._listed:
+            raise SettingsError(f"the secrets in {self._folder} can't be listed")
         expected = stored.sha256 if stored is not None else _UNKNOWN_HASH
         return name if hmac.compare_digest(expected, _hash(presented)) else None
 
@@ -110,6 +124,52 @@ class Secrets:
             self._path(name).unlink()
         except OSError as error:
             raise SettingsError(f"{self._path(name)} can't be removed: {error.strerror}") from error
+
+    def _stamps(self, *, was_good: bool) -> dict[str, Stamp]:
+        """The stamp of each file, in the order of their names. ``was_good``: the last look found nothing wrong.
+
+        Raises:
+            OSError: there is no telling.
+        """
+        seen: dict[str, Stamp] = {}
+        complete = True
+        for file in self._files(was_good=was_good):
+            try:
+                seen[file] = stamp_of((self._folder / file).stat())
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if not (was_good and file in self._seen and self._checks.excuse(error)):
+                    raise
+                seen[file], complete = self._seen[file], False
+        if complete:
+            self._checks.succeeded()
+        return seen
+
+    def _files(self, *, was_good: bool) -> list[str]:
+        """The names of the files; while the folder can't be listed, of those that are known.
+
+        Raises:
+            OSError: there is no telling.
+        """
+        try:
+            with os.scandir(self._folder) as entries:
+                files = sorted(
+                    entry.name
+                    for entry in entries
+                    if entry.name.startswith(f"{self._kind}-") and entry.name.endswith(_SUFFIX)
+                )
+        except OSError as error:
+            if not (was_good and self._lists.excuse(error)):
+                raise
+            self._listed = False
+            return list(self._seen)
+        self._lists.succeeded()
+        self._listed = True
+        return files
+
+    def _name_of(self, file: str) -> str:
+        return file.removeprefix(f"{self._kind}-").removesuffix(_SUFFIX)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{self._kind}-{name}{_SUFFIX}"

@@ -132,10 +132,11 @@ class HeadKeeper:
             return
         try:
             await asyncio.to_thread(lambda: write_text(self._path, self._sign(newest.receipt)))
-        except OSError as error:
-            # The log is whole without it, so the service goes on; the operator hears of it once, and it is tried again.
+        except (OSError, RuntimeError, MemoryError) as error:
+            # A RuntimeError says that no thread can be started. The log is whole without the head, so the service goes on; the
+            # operator hears of it once, and it is tried again.
             if not self._failing:
-                _log.error("head.failed", path=str(self._path), error=str(error))
+                _log.error("head.failed", path=str(self._path), error=str(error) or type(error).__name__)
             self._failing = True
             self._grown.set()
             return

@@ -11,12 +11,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Final
 
 from machine.errors import Overloaded, SurfaceFailed
 from server.surface.writer import Writer, raise_again
+from server.transient import Checks
 
 _LOOK_S: Final = 1.0
+_PAUSE_S: Final = 0.05
 
 
 class Presence:
@@ -24,20 +27,27 @@ class Presence:
 
     def __init__(self, database: Path) -> None:
         self._files = {path: _identity(path) for path in (database, database.with_name(f"{database.name}-wal"))}
+        self._checks = Checks(database)
 
     def check(self) -> None:
-        """Look the files up.
+        """Look the files up, and wait while the machine is short of memory: what was not looked up is not acknowledged.
 
         Raises:
             SurfaceFailed: one is gone, or another file has its name.
         """
         for path, identity in self._files.items():
-            try:
-                now = _identity(path)
-            except OSError as error:
-                raise SurfaceFailed(f"{path} is gone: {error.strerror}") from error
-            if now != identity:
+            if self._look_up(path) != identity:
                 raise SurfaceFailed(f"{path} is another file now")
+        self._checks.succeeded()
+
+    def _look_up(self, path: Path) -> tuple[int, int]:
+        while True:
+            try:
+                return _identity(path)
+            except OSError as error:
+                if not self._checks.excuse(error):
+                    raise SurfaceFailed(f"{path} is gone: {error.strerror}") from error
+            sleep(_PAUSE_S)
 
 
 @asynccontextmanager

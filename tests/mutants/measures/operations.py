@@ -294,6 +294,15 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "a-shortage-without-end",
+        "server/transient.py",
+        "While files can't be looked at for want of memory, what was known of them counts on for ever.",
+        "16.5.3",
+        "tests/server/test_keys_in_a_shortage.py::test_keys_that_cannot_be_checked_count_for_a_while[refresh.key-ENOMEM]",
+        "assert [] == [False]",
+        (("        return now < self._succeeded_at + self._relied_on_s\n", "        return True\n"),),
+    ),
+    Mutant(
         "handlers-for-what-is-known",
         "server/app.py",
         "Only errors of ours have a handler; any other is left to the framework, which tells nobody.",

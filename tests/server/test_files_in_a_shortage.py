@@ -1,0 +1,236 @@
+"""A shortage of descriptors or memory says nothing about secrets, the database or the head: and what is gone, is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from machine.errors import SettingsError, SurfaceFailed
+from machine.ledger import Receipt, Record
+from server.guard.keys import load_keys
+from server.guard.secrets import Secrets
+from server.surface import presence
+from server.surface.files import open_surface
+from server.surface.head import HeadKeeper
+from server.surface.presence import Presence
+from server.transient import RELIED_ON_S
+from tests.support.asynchronous import asynchronous
+from tests.support.few_files import no_descriptor
+from tests.support.running import eventually
+from tests.support.shortage import SHORTAGES, Failing, Time, events, every_shortage, named, other_errors
+from tests.support.steps import Story
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Time:
+    return Time(monkeypatch)
+
+
+@pytest.fixture
+def admins(tmp_path: Path, hand: Time) -> Secrets:
+    assert hand
+    load_keys(tmp_path / "keys")
+    return Secrets(tmp_path / "keys", "admin")
+
+
+@every_shortage
+def test_secrets_count_while_they_can_be_checked_though_not_listed(
+    admins: Secrets, tmp_path: Path, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    command_line, failing = Secrets(tmp_path / "keys", "admin"), Failing(monkeypatch, "listdir", "scandir")
+    ada, bob = admins.create("ada", 1), admins.create("bob", 2)
+    assert admins.check(ada) == "ada"
+    eve = command_line.create("eve", 3)
+    failing.code = code
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert (admins.check(ada), admins.check(bob)) == ("ada", "bob")
+            assert admins.check(f"{ada}x") is None
+            hand.now += RELIED_ON_S
+        with pytest.raises(SettingsError, match="can't be listed"):
+            admins.check(eve)
+        admins._path("bob").unlink()
+        with pytest.raises(SettingsError, match="can't be listed"):
+            admins.check(bob)
+        assert list(admins.names()) == ["ada"]
+        failing.code = 0
+        assert (admins.check(ada), admins.check(bob), admins.check(eve)) == ("ada", None, "eve")
+    assert events(logs) == ["files.unchecked"]
+
+
+@every_shortage
+def test_secrets_that_cannot_be_checked_count_for_a_while(
+    admins: Secrets, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    ada, bob, failing = admins.create("ada", 1), admins.create("bob", 2), Failing(monkeypatch, "stat")
+    assert admins.check(ada) == "ada"
+    failing.code, failing.concerns = code, named("admin-ada.secret")
+    hand.now += RELIED_ON_S - 1
+    assert (admins.check(ada), admins.check(bob)) == ("ada", "bob")
+    admins._path("bob").unlink()
+    assert (admins.check(ada), admins.check(bob)) == ("ada", None)
+    hand.now += 1
+    with pytest.raises(SettingsError, match="can't be used"):
+        admins.check(ada)
+    failing.code = 0
+    assert admins.check(ada) == "ada"
+
+
+@every_shortage
+def test_secrets_that_were_not_good_do_not_become_good_by_a_shortage(
+    admins: Secrets, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    ada, failing = admins.create("ada", 1), Failing(monkeypatch, "stat", "scandir")
+    assert admins.check(ada) == "ada"
+    admins._path("ada").chmod(0o604)
+    with pytest.raises(SettingsError, match="may be read by others"):
+        admins.check(ada)
+    failing.code = code
+    with pytest.raises(SettingsError, match="can't be used"):
+        admins.check(ada)
+
+
+@every_shortage
+def test_secrets_that_were_never_listed_are_not_taken_for_none(
+    admins: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    admins.create("ada", 1)
+    failing = Failing(monkeypatch, "scandir")
+    failing.code = code
+    with pytest.raises(SettingsError, match="can't be used"):
+        Secrets(tmp_path / "keys", "admin").names()
+
+
+@other_errors
+@pytest.mark.parametrize("call", ["stat", "scandir"])
+def test_any_other_error_counts_at_once_for_secrets(
+    admins: Secrets, monkeypatch: pytest.MonkeyPatch, code: int, call: str
+) -> None:
+    ada, failing = admins.create("ada", 1), Failing(monkeypatch, call)
+    assert admins.check(ada) == "ada"
+    failing.code = code
+    with pytest.raises(SettingsError, match="can't be used"):
+        admins.check(ada)
+
+
+def test_a_secret_that_was_changed_and_cannot_be_read_is_not_relied_on(admins: Secrets) -> None:
+    ada = admins.create("ada", 1)
+    assert admins.check(ada) == "ada"
+    with no_descriptor():
+        assert admins.check(ada) == "ada"
+        os.utime(admins._path("ada"))
+        with pytest.raises(SettingsError, match="can't be used: Too many open files"):
+            admins.check(ada)
+    assert admins.check(ada) == "ada"
+
+
+@every_shortage
+@asynchronous
+async def test_nothing_is_acknowledged_before_the_database_could_be_looked_up(tmp_path: Path, code: int) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail) as surface:
+            failing = Failing(monkeypatch, "stat")
+            failing.concerns, pauses = named("interlock.db"), Pauses(monkeypatch)
+            failing.code = code
+            writing = surface.log.append(Story().begin())
+            await eventually(lambda: pauses.count > 3)
+            assert not writing.done()
+            failing.code = 0
+            assert len(await writing) == 1
+            assert surface.log.failure is None
+
+
+class Pauses:
+    """How often a check of the database waited for the next try."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.then: Callable[[], None] = lambda: None
+        monkeypatch.setattr(presence, "sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.count += 1
+        self.then()
+        time.sleep(seconds / 50)
+
+
+@every_shortage
+def test_a_database_that_cannot_be_looked_up_for_long_stops_the_log(
+    tmp_path: Path, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    files, failing, pauses = look_up(tmp_path), Failing(monkeypatch, "stat"), Pauses(monkeypatch)
+
+    def later() -> None:
+        hand.now += RELIED_ON_S / 10
+
+    pauses.then, failing.code = later, code
+    with capture_logs() as logs, pytest.raises(SurfaceFailed, match=os.strerror(code)):
+        files.check()
+    assert pauses.count == 10
+    assert events(logs) == ["files.unchecked"]
+
+
+def look_up(folder: Path) -> Presence:
+    for name in ("interlock.db", "interlock.db-wal"):
+        (folder / name).touch()
+    return Presence(folder / "interlock.db")
+
+
+@every_shortage
+def test_a_database_that_is_gone_after_a_shortage_stops_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    files, failing, pauses = look_up(tmp_path), Failing(monkeypatch, "stat"), Pauses(monkeypatch)
+
+    def moved() -> None:
+        (tmp_path / "interlock.db").rename(tmp_path / "away")
+        failing.code = 0
+
+    pauses.then, failing.code = moved, code
+    with pytest.raises(SurfaceFailed, match="is gone"):
+        files.check()
+    assert pauses.count == 1
+
+
+@other_errors
+def test_any_other_error_of_the_database_stops_the_log_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    files, failing, pauses = look_up(tmp_path), Failing(monkeypatch, "stat"), Pauses(monkeypatch)
+    failing.code = code
+    with pytest.raises(SurfaceFailed, match=os.strerror(code)):
+        files.check()
+    assert pauses.count == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [*(OSError(code, os.strerror(code)) for code in SHORTAGES), MemoryError(), RuntimeError("can't start new thread")],
+    ids=repr,
+)
+@asynchronous
+async def test_the_head_is_written_once_it_can_be(tmp_path: Path, error: Exception) -> None:
+    path, tries = tmp_path / "interlock.head", 0
+    (record,) = Story().begin()
+
+    async def fail(_call: Callable[[], None]) -> None:
+        nonlocal tries
+        tries += 1
+        raise error
+
+    with pytest.MonkeyPatch.context() as monkeypatch, capture_logs() as logs:
+        monkeypatch.setattr(asyncio, "to_thread", fail)
+        keeper = HeadKeeper(path, str, Record(1, record.transition, b"\0" * 32))
+        await eventually(lambda: tries > 2)
+        assert not path.exists()
+        monkeypatch.undo()
+        await eventually(path.exists)
+        await keeper.close()
+    assert path.read_text() == f"{Receipt(1, '00' * 32)}\n"
+    assert events(logs) == ["head.failed"]

@@ -1,0 +1,53 @@
+"""``interlock`` under a limit of open files, as ``ulimit -n`` or ``LimitNOFILE=`` sets it. Run as a module it is the server."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+from server import cli
+from tests.support.server import ServerProcess, check_trace
+
+MODULE: Final = "tests.support.few_files"
+LIMIT: Final = "TEST_OPEN_FILES"
+
+
+@contextmanager
+def limited(data: Path, soft: int, hard: int, **settings: Any) -> Iterator[ServerProcess]:
+    """A server that is started with these limits of open files, until the context ends."""
+    server = ServerProcess(data, settings)
+    server.entry = MODULE
+    with patch.dict(os.environ, {LIMIT: f"{soft}:{hard}"}):
+        server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        check_trace(server.trace)
+
+
+def limit_of(server: ServerProcess) -> tuple[int, int]:
+    """The soft and the hard limit of open files of the running ``server``."""
+    return resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+
+
+@contextmanager
+def no_descriptor(pid: int = 0) -> Iterator[None]:
+    """Let the process (this one, if not given) open nothing more, until the context ends: every try fails with EMFILE."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+if __name__ == "__main__":
+    soft, hard = map(int, os.environ[LIMIT].split(":"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    cli.main()
