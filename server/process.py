@@ -15,6 +15,7 @@ from litestar import Litestar
 from machine.closing import Close
 from machine.errors import SettingsError
 from server.app import app_over
+from server.descriptors import fit_descriptors
 from server.experience.http_protocol import http_protocol
 from server.experience.protocol import WebSocketProtocol
 from server.experience.socket import MESSAGE_BYTES
@@ -64,6 +65,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         InterlockError: the server can't start; the message says why.
     """
     asyncio.get_running_loop().set_exception_handler(log_unhandled)
+    settings = fit_descriptors(settings)
     listener = _listen(settings.host, settings.port)
     for_metrics = None if settings.metrics_port is None else _listen(settings.metrics_host, settings.metrics_port)
     async with open_services(settings) as services, AsyncExitStack() as stack:

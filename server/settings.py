@@ -149,7 +149,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds, _doc("How long a WebSocket that does not read is waited for before it is cut.")
     ] = 5.0
     handshake_timeout_s: Annotated[Seconds, _doc("How long a WebSocket handshake may take to prove itself.")] = 10.0
-    tcp_total: Annotated[Count, _doc("TCP connections a port holds, WebSockets among them; one more is cut.")] = 60_000
+    tcp_total: Annotated[
+        Count,
+        _doc(
+            "TCP connections a port holds, WebSockets among them; one more is cut. Fewer, if the limit of open files less 128"
+            " does not suffice for all ports; the log says so (`descriptors.limited`)."
+        ),
+    ] = 60_000
     tcp_per_address: Annotated[
         Count, _doc("TCP connections of one address (IPv6: of one /64) to a port; trusted proxies are not counted.")
     ] = 1_000
