@@ -55,20 +55,27 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     """
     import uvloop
 
-    from server.logs import configure_logs
+    from server.logs import logging_to_stderr
     from server.process import serve as run
+    from server.streams import prepare_streams, print_in_background
     from server.walk import print_walk
 
     console = Console(highlight=False)
 
     def on_ready(url: str) -> None:
-        console.print(f"Interlock listens on [bold]{url}[/bold]  (OpenAPI: {url}/schema)", soft_wrap=True)
-        if walk:
-            print_walk(console, url)
+        with console.capture() as said:
+            console.print(f"Interlock listens on [bold]{url}[/bold]  (OpenAPI: {url}/schema)", soft_wrap=True)
+            if walk:
+                print_walk(console, url)
+        print_in_background(said.get().encode(console.encoding, "replace"))
 
+    prepare_streams()
     with errors_as_messages():
         settings = load_settings(flags, os.environ, config)
-        configure_logs(settings.log_level, as_json=settings.log_json)
+    with (
+        logging_to_stderr(settings.log_level, as_json=settings.log_json) as log,
+        errors_as_messages(lambda text: log.put(text.encode())),
+    ):
         uvloop.run(run(settings, on_ready=on_ready))
 
 

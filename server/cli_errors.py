@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,18 +27,25 @@ data_option = click.option(
 )
 
 
+def _to_stderr(text: str) -> None:
+    click.echo(text, nl=False, err=True)
+
+
 @contextmanager
-def errors_as_messages() -> Iterator[None]:
-    """Say what went wrong in one line instead of a traceback."""
+def errors_as_messages(say: Callable[[str], object] = _to_stderr) -> Iterator[None]:
+    """``say`` what went wrong in one line instead of a traceback."""
     try:
         yield
     except InterlockError as error:
-        _say(error)
+        say(_line(error))
         sys.exit(EXIT_FAULT if isinstance(error, LedgerFault | SessionNotFound) else EXIT_UNUSABLE)
     except OSError as error:
-        _say(error)
+        say(_line(error))
         sys.exit(EXIT_UNUSABLE)
 
 
-def _say(error: Exception) -> None:
-    Console(stderr=True, highlight=False).print(f"[bold red]interlock:[/bold red] {escape(str(error))}", soft_wrap=True)
+def _line(error: Exception) -> str:
+    console = Console(stderr=True, highlight=False)
+    with console.capture() as said:
+        console.print(f"[bold red]interlock:[/bold red] {escape(str(error))}", soft_wrap=True)
+    return said.get()

@@ -22,13 +22,18 @@ GROUPS: Final[dict[Group, str]] = {
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One row. ``fields`` are keys of FIELDS; those of CONTEXT need not be named."""
+    """One row. ``fields`` are keys of FIELDS; those of CONTEXT need not be named.
+
+    ``repeats``: as often as somebody likes, it may happen again with the same ``client`` (for a fault: at the same place in the
+    code) and the same values of these fields. :mod:`server.repeats` then tells a number. None: each one has its line.
+    """
 
     name: str
     level: Level
     group: Group
     about: str
     fields: tuple[str, ...] = ()
+    repeats: tuple[str, ...] | None = None
 
 
 FIELDS: Final[dict[str, str]] = {
@@ -40,6 +45,7 @@ FIELDS: Final[dict[str, str]] = {
     "client": "Address of the client, as far as the proxies in `trusted_proxies` tell; where no request was read, the peer's.",
     "code": "WebSocket close code.",
     "connection_id": "The WebSocket connection.",
+    "dropped": "How many lines.",
     "duration_ms": "From the request's arrival to the beginning of its answer.",
     "ended_of_disabled": "Sessions of disabled accounts that a dead server left.",
     "error": "What the operating system or the library said, or the kind of error.",
@@ -48,7 +54,6 @@ FIELDS: Final[dict[str, str]] = {
     "keys": "Their names.",
     "kind": "What was limited.",
     "known": "The account has logged in from this browser or address before.",
-    "last_from": "The address of the last one.",
     "method": "HTTP method; with logins, the way in which somebody proved who they are.",
     "newest_record": "Time, or position, of the newest record.",
     "now": "The time by this machine's clock.",
@@ -56,10 +61,10 @@ FIELDS: Final[dict[str, str]] = {
     "orphans_disconnected": "Connections that a dead server left in the log.",
     "part": "`head` or `body` of the request.",
     "path": "A file of the server's.",
+    "place": "Kind of an error and where it was raised, in a line with `repeated`.",
     "problem": "Name of the problem type that was answered, or what is wrong.",
     "reason": "Why the session ended.",
-    "refusals": "How many since the last time it was told.",
-    "refused": "How many were refused since the last time it was told.",
+    "repeated": "So many more, which have no line of their own; see [repeats](#repeats).",
     "request_id": "The request; the same as in the answer's `X-Request-Id`.",
     "retired_early": "A key went while its tokens may live: it was compromised.",
     "route": "The route's template, never the address that was asked for.",
@@ -98,29 +103,26 @@ _ROWS: Final = (
         "refusal",
         "A request was answered with a problem: no or a bad credential, a foreign page, malformed input, a limit.",
         ("problem", "status", "method", "route"),
+        repeats=("problem", "status"),
     ),
+    Event("traffic.limited", "warning", "refusal", "A limit was hit.", ("kind", "by"), repeats=("kind", "by")),
+    Event("traffic.slow", "info", "refusal", "A request came too slowly and was cut.", ("part",), repeats=("part",)),
     Event(
-        "traffic.limited",
-        "warning",
+        "traffic.unreadable",
+        "info",
         "refusal",
-        "A limit was hit; told at most once in ten seconds.",
-        ("kind", "by", "refused"),
+        "What came was no HTTP, or too much of it.",
+        ("status",),
+        repeats=("status",),
     ),
-    Event("traffic.slow", "info", "refusal", "A request came too slowly and was cut.", ("part",)),
-    Event("traffic.unreadable", "info", "refusal", "What came was no HTTP, or too much of it.", ("status",)),
-    Event(
-        "admin.refused",
-        "warning",
-        "refusal",
-        "Nobody's secret was presented; told at most once in ten seconds.",
-        ("refusals", "last_from"),
-    ),
+    Event("admin.refused", "warning", "refusal", "Nobody's secret was presented as an administrator's.", repeats=()),
     Event(
         "socket.refused",
         "info",
         "refusal",
         "A WebSocket's credential did not open it or keep it open, or a message broke the protocol.",
         ("code", "because"),
+        repeats=("code", "because"),
     ),
     Event(
         "transition.refused",
@@ -128,6 +130,7 @@ _ROWS: Final = (
         "refusal",
         "The lifecycle did not allow what was asked of a session; nothing changed.",
         ("session_id", "session_event", "state", "guard"),
+        repeats=("session_event", "state", "guard"),
     ),
     Event(
         "session.revoked",
@@ -149,10 +152,24 @@ _ROWS: Final = (
         "fault",
         "A request was answered with 5xx. With `traceback`: a fault of the server.",
         ("problem", "status", "method", "route", "error", "because", "traceback"),
+        repeats=("problem", "status", "route", "error"),
     ),
-    Event("socket.failed", "error", "fault", "A fault of the server ended a WebSocket.", ("traceback",)),
+    Event("socket.failed", "error", "fault", "A fault of the server ended a WebSocket.", ("traceback",), repeats=()),
     Event(
-        "task.failed", "error", "fault", "A fault of the server outside any request.", ("task", "because", "traceback")
+        "task.failed",
+        "error",
+        "fault",
+        "A fault of the server outside any request.",
+        ("task", "because", "traceback"),
+        repeats=(),
+    ),
+    Event("server.failed", "critical", "fault", "A fault of the server ended it.", ("traceback",)),
+    Event(
+        "log.dropped",
+        "error",
+        "fault",
+        "Lines were dropped: standard error did not take them. There is room again.",
+        ("dropped",),
     ),
     Event(
         "surface.failed", "critical", "fault", "The log stopped; nothing is acknowledged until a restart.", ("failure",)
@@ -212,6 +229,7 @@ _ROWS: Final = (
         "fault",
         "The end of an overdue session could not be written; it is refused all the same.",
         ("session_id", "error", "traceback"),
+        repeats=("error",),
     ),
     Event(
         "trace.ended", "error", "fault", "The trace can't be written any more; the server goes on.", ("path", "error")

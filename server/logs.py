@@ -1,5 +1,7 @@
 """Structured logs on standard error: text for people, or JSON lines for machines. One event, one line.
 
+A call never waits for whoever reads the lines (:mod:`server.line_writer`), and repeats become a number (:mod:`server.repeats`).
+
 No call in this project passes a credential, a header or a body to the log. Whatever gets there all the same is made harmless:
 characters that could forge a line or steer a terminal are escaped (ASVS 16.4.1), and what has the form of one of our
 credentials is masked (16.2.5).
@@ -9,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import sys
 import threading
 import traceback
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +27,10 @@ from structlog.typing import EventDict
 
 from machine.errors import InterlockError
 from server.context import merge_request
+from server.faults import exception_of
+from server.line_writer import LineWriter
+from server.repeats import EVERY_S, Repeats
+from server.streams import STDERR
 
 _log = structlog.get_logger("interlock.server")
 
@@ -36,43 +44,67 @@ _MASK: Final = "(masked)"
 _FRAMES: Final = 30
 
 _counts: Final[Counter[str]] = Counter()
-_counting: Final = threading.Lock()
+# Reentrant: a garbage collection within may log.
+_counting: Final = threading.RLock()
+_writer: LineWriter | None = None
 
 
 def event_counts() -> dict[str, int]:
-    """How often each event was logged by this process, also if its level is not shown."""
+    """How often each event was logged by this process, also if it has no line: repeats, and levels that are not shown."""
     with _counting:
         return dict(_counts)
 
 
-def configure_logs(level: str, *, as_json: bool) -> None:
-    """Send structlog's and the standard library's records of ``level`` and above to standard error."""
+def dropped_lines() -> int:
+    """How many lines of this process were dropped, because standard error did not take them."""
+    return _writer.dropped if _writer is not None else 0
+
+
+@contextmanager
+def logging_to_stderr(level: str, *, as_json: bool) -> Iterator[LineWriter]:
+    """Send structlog's and the standard library's records of ``level`` and above to standard error, until the context ends.
+
+    An exception that ends the context is logged as ``server.failed`` and becomes exit status 1. The end of the context waits a
+    second at most for lines that are not written yet.
+    """
+    writer = configure_logs(level, as_json=as_json)
+    try:
+        yield writer
+    except Exception as error:
+        _log.critical("server.failed", exc_info=error)
+        raise SystemExit(1) from error
+    finally:
+        writer.close()
+
+
+def configure_logs(level: str, *, as_json: bool, descriptor: int = STDERR) -> LineWriter:
+    """Send structlog's and the standard library's records of ``level`` and above to ``descriptor``.
+
+    The same holds for warnings, and for exceptions that Python would otherwise print to standard error, where a full pipe would
+    block the thread.
+    """
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
-        merge_request,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=os.isatty(descriptor))
     )
+    wrap = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+    repeats = Repeats([structlog.stdlib.filter_by_level, *shared, wrap])
     structlog.configure(
-        processors=[
-            _count,
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[_count, structlog.stdlib.filter_by_level, merge_request, repeats.drop_repeats, *shared, wrap],
         logger_factory=structlog.stdlib.LoggerFactory(),
         # Every level gets as far as the count; the filter above then drops what is below the threshold.
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
+    writer = LineWriter(descriptor, repeats.report, EVERY_S)
+    writer.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[merge_request, *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _describe_exception,
@@ -81,11 +113,17 @@ def configure_logs(level: str, *, as_json: bool) -> None:
             ],
         )
     )
-    logging.root.handlers = [handler]
-    logging.root.setLevel(threshold)
-    # uvicorn logs every handshake with its whole address at INFO; a secret somebody wrongly put there must not follow.
-    for name in ("uvicorn.error", "uvicorn.access", "asyncio", "websockets", "opentelemetry", "urllib3"):
-        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    writer.addFilter(repeats.filter)
+    logging.root.handlers = [writer]
+    logging.getLogger("interlock").setLevel(threshold)
+    # Libraries log the addresses of requests at lower levels. A client may have put a secret there.
+    logging.root.setLevel(max(threshold, logging.WARNING))
+    logging.captureWarnings(capture=True)
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_end_of_thread
+    global _writer  # noqa: PLW0603  # a process has one standard error
+    _writer = writer
+    return writer
 
 
 def log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -100,6 +138,17 @@ def log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     )
 
 
+def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Log an exception that nobody can catch: Python's hook. The object it came from may hold anything, so it is left out."""
+    _log.error("task.failed", because=unraisable.err_msg or "Exception ignored", exc_info=unraisable.exc_value)
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log an exception that ended a thread: Python's hook."""
+    name = ended.thread.name if ended.thread is not None else None
+    _log.error("task.failed", task=name, because="Exception in thread", exc_info=ended.exc_value)
+
+
 def _count(_logger: Any, _method: str, event: EventDict) -> EventDict:
     with _counting:
         _counts[event["event"]] += 1
@@ -109,12 +158,8 @@ def _count(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def _describe_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Kinds and places of an exception on one line. Its message may quote a client, and its variables hold secrets."""
     event.pop("stack_info", None)
-    error = event.pop("exc_info", None)
-    if isinstance(error, tuple):
-        error = error[1]
-    elif error is True:
-        error = sys.exc_info()[1]
-    if isinstance(error, BaseException):
+    error = exception_of(event.pop("exc_info", None))
+    if error is not None:
         event["traceback"] = "; from ".join(_description(each) for each in _chain(error))
     return event
 

@@ -22,7 +22,7 @@ from machine.ledger import Record
 from machine.session import FINAL_STATES, Session
 from server.clock import Clock
 from server.events import EVENTS
-from server.logs import event_counts
+from server.logs import dropped_lines, event_counts
 from server.measures import Unmeasured
 from server.surface.engine import library_version
 from server.surface.writer import Batch
@@ -111,26 +111,39 @@ ROWS: Final = (
     Row(
         Counter,
         "interlock_log_events_total",
-        "Logged events, by name, whether or not their level is shown.",
+        "Logged events, by name, whether or not they have a line: repeats, and levels that are not shown.",
         ("event",),
     ),
+    Row(Counter, "interlock_log_dropped_total", "Log lines that were dropped: standard error did not take them."),
     Row(Gauge, "interlock_build_info", "Always 1; the labels say what is running.", ("version", "python", "sqlite")),
 )
 """Every metric of ours. The process's own (``process_…``) come from prometheus-client."""
 
 
-class _LoggedEvents(Collector):
-    """What :mod:`server.logs` has counted, read when somebody asks."""
+def _logged_events() -> dict[tuple[str, ...], int]:
+    """Every declared event, also those that did not happen yet: a rate needs a zero to start from."""
+    counts = event_counts()
+    return {(name,): counts.get(name, 0) for name in EVENTS}
+
+
+_TOLD: Final[dict[str, Callable[[], dict[tuple[str, ...], int]]]] = {
+    "interlock_log_events_total": _logged_events,
+    "interlock_log_dropped_total": lambda: {(): dropped_lines()},
+}
+"""What :mod:`server.logs` has counted, by labels."""
+
+
+class _Told(Collector):
+    """A counter that is read when somebody asks."""
 
     def __init__(self, row: Row) -> None:
         self._row = row
 
     def collect(self) -> Iterator[Metric]:
-        """Every declared event, also those that did not happen yet: a rate needs a zero to start from."""
+        """The counter as it is now."""
         family = CounterMetricFamily(self._row.name, self._row.about, labels=self._row.labels)
-        counts = event_counts()
-        for name in EVENTS:
-            family.add_metric([name], counts.get(name, 0))
+        for labels, count in _TOLD[self._row.name]().items():
+            family.add_metric(labels, count)
         yield family
 
 
@@ -142,8 +155,8 @@ class Metrics(Unmeasured):
         self._clock = clock
         self._metrics: dict[str, Any] = {}
         for row in ROWS:
-            if row.name == "interlock_log_events_total":
-                self.registry.register(_LoggedEvents(row))
+            if row.name in _TOLD:
+                self.registry.register(_Told(row))
                 continue
             options: dict[str, Any] = {"buckets": row.buckets} if row.buckets else {}
             self._metrics[row.name] = row.kind(row.name, row.about, row.labels, registry=self.registry, **options)

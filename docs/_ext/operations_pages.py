@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pieces import code, table
 
-from server.events import CONTEXT, EVENTS, FIELDS, GROUPS
+from server.events import CONTEXT, EVENTS, FIELDS, GROUPS, Event
 from server.metrics import ROWS
 
 
@@ -24,9 +24,18 @@ def log_events() -> str:
     parts = []
     for group, title in GROUPS.items():
         rows = [row for row in EVENTS.values() if row.group == group]
-        cells = [(code(row.name), row.level, row.about, ", ".join(map(code, row.fields))) for row in rows]
-        parts.append(f"### {title}\n\n{table(('event', 'level', 'what happened', 'fields'), cells)}")
+        cells = [
+            (code(row.name), row.level, row.about, ", ".join(map(code, row.fields)), _repeats(row)) for row in rows
+        ]
+        parts.append(f"### {title}\n\n{table(('event', 'level', 'what happened', 'fields', 'repeats by'), cells)}")
     return "\n".join(parts)
+
+
+def _repeats(row: Event) -> str:
+    """By what repeats of an event are counted; empty if each of them has a line."""
+    if row.repeats is None:
+        return ""
+    return ", ".join(map(code, (*row.repeats, "place" if row.group == "fault" else "client")))
 
 
 def log_fields() -> str:

@@ -44,7 +44,7 @@ def administrator(request: Request[Any, Any, Any]) -> tuple[Services, Administra
         raise AdminCredentialInvalid(str(error)) from None
     if presented is None:
         raise AdminCredentialMissing("send Authorization: Bearer <administrator's secret>")
-    found = services.admins.prove(presented, address_of(services, request.scope))
+    found = services.admins.prove(presented)
     services.sessions.check_alive()
     _log.info("admin.call", actor=found.actor, method=request.method, route=request.scope["path_template"])
     return services, found

@@ -20,19 +20,16 @@ Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "ha
 _log = structlog.get_logger("interlock.traffic")
 
 _MS_PER_S: Final = 1_000
-_QUIET_MS: Final = 1_000
 
 
 class Gate:
-    """One limiter, the clock, and a log that a flood does not flood: at most one line a second."""
+    """One limiter, the clock, and a line in the log for whoever is refused."""
 
     def __init__(self, kind: str, by: str, rate: str, clock: Clock, salt: bytes) -> None:
         self._kind = kind
         self._by = by
         self._clock = clock
         self._limiter = Limiter(parse_rate(rate), salt=salt)
-        self._refused = 0
-        self._logged_at_ms = -_QUIET_MS
 
     def wait_ms(self, key: str) -> int:
         """How long ``key`` has to wait; 0 when it is free."""
@@ -55,16 +52,12 @@ class Gate:
         self._limiter.give_back(charge)
 
     def refuse(self, wait_ms: int) -> None:
-        """Refuse, and say so in the log (ASVS 16.3.3), with how many were refused since the last line.
+        """Refuse, and say so in the log (ASVS 16.3.3).
 
         Raises:
             RateLimited: always.
         """
-        self._refused += 1
-        now_ms = self._clock.now_ms()
-        if now_ms - self._logged_at_ms >= _QUIET_MS:
-            _log.warning("traffic.limited", kind=self._kind, by=self._by, refused=self._refused)
-            self._refused, self._logged_at_ms = 0, now_ms
+        _log.warning("traffic.limited", kind=self._kind, by=self._by)
         raise RateLimited(-(-wait_ms // _MS_PER_S))
 
 

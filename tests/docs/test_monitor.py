@@ -152,6 +152,7 @@ CASES = {
     "InterlockKeysUnusable": ('interlock_keys_unusable{instance="a"}', "0 0 1 1 1 1", "2m"),
     "InterlockDown": ('up{instance="a", job="interlock"}', "1 0 0 0 0 0", "3m"),
     "InterlockFaults": ('interlock_log_events_total{instance="a", event="socket.failed"}', "0 0 0 1 1 1", "5m"),
+    "InterlockLogLinesDropped": ('interlock_log_dropped_total{instance="a"}', "0 0 0 5 5 5", "5m"),
     "InterlockLoginsFail": ('interlock_log_events_total{instance="a", event="login.failed"}', "0+600x20", "15m"),
     "InterlockOverloaded": ('interlock_problems_total{instance="a", type="overloaded"}', "0+60x20", "15m"),
     "InterlockTokensReused": ('interlock_log_events_total{instance="a", event="token.reused"}', "0+2x20", "15m"),

@@ -15,7 +15,7 @@ from tests.faults.test_start import said, start
 from tests.support.client import Client, logged_in
 from tests.support.forging import decode
 from tests.support.log import verify
-from tests.support.running import eventually, scenario
+from tests.support.running import eventually, scenario, until
 from tests.support.server import new_trace
 from tests.support.shifted_clock import shifted_clock
 
@@ -51,7 +51,7 @@ async def test_a_clock_that_was_set_back_brings_nothing_back_to_life(tmp_path: P
             fresh = client.bearer
             problem(await client.http.post("/api/auth/refresh", json=overdue), 401, "session-ended")
     with shifted_clock(data, 0, trace) as server:
-        assert "clock.behind_the_log" in server.log_path.read_text()
+        until(lambda: "clock.behind_the_log" in server.log_path.read_text())
         async with Client(server.url) as client:
             problem(await client.http.post("/api/auth/refresh", json=overdue), 401, "session-ended")
             answer = await client.http.get("/api/session", headers=fresh)
@@ -93,7 +93,7 @@ async def test_with_a_log_too_far_ahead_no_server_starts(tmp_path: Path) -> None
     assert (data / "interlock.head").read_bytes() == before
     # The operator knows better.
     with shifted_clock(data, 0, trace, clock_behind_s=2 * _YEAR_S) as server:
-        assert "clock.behind_the_log" in server.log_path.read_text()
+        until(lambda: "clock.behind_the_log" in server.log_path.read_text())
         async with Client(server.url) as client:
             assert (await client.http.get("/api/session", headers=kept)).status_code == 200
     verify(data)

@@ -16,7 +16,7 @@ import pytest
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, logged_in, new_email
 from tests.support.log import histories, verify
-from tests.support.running import eventually
+from tests.support.running import eventually, until
 from tests.support.server import ServerProcess, check_trace, running_server
 
 
@@ -135,7 +135,7 @@ def test_a_disk_that_gets_room_again_does_not_bring_the_log_back(tmp_path: Path)
             pass
         make_room(server)
         check(http.post("/api/session"), 503, "unavailable")
-        assert "surface.failed" in server.log_path.read_text()
+        until(lambda: "surface.failed" in server.log_path.read_text())
         server.stop()
         server.start()
         assert http.post("/api/session").status_code == 201

@@ -19,7 +19,7 @@ from tests.faults.test_start import said, start
 from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
 from tests.support.log import verify
-from tests.support.running import scenario
+from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, check_trace, running_server
 
 HARMLESS: Final = {
@@ -161,7 +161,7 @@ async def test_a_log_that_is_removed_is_missed_also_while_nobody_writes(
             assert answer.status_code == 503, answer.text
             assert answer.json()["type"].removeprefix("urn:interlock:problem:") in names
             assert (await client.http.get("/health/live")).status_code == 503
-            assert "is gone: No such file or directory" in server.log_path.read_text()
+            await eventually(lambda: "is gone: No such file or directory" in server.log_path.read_text())
     finally:
         server.stop()
 

@@ -9,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
-from machine.errors import AdminCredentialInvalid, Overloaded, SurfaceFailed
+from machine.errors import Overloaded, SurfaceFailed
 from machine.ledger import Record
 from machine.session import Session
-from server.guard import admins as module
-from server.guard.admins import Admins
-from server.guard.secrets import Secrets
 from server.runtime import tail as tail_module
 from server.runtime.administration import end_all
 from server.runtime.sessions import Sessions
@@ -26,7 +22,6 @@ from server.surface.presence import Presence
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.memory_log import MemoryLog
-from tests.support.running import eventually
 from tests.support.steps import POLICY, Story
 
 
@@ -126,22 +121,6 @@ async def test_a_busy_log_is_waited_for_and_no_session_is_left() -> None:
     assert len(sessions.refused) == 600
     assert await log.sessions_of("ada") == []
     assert await end_all(sessions, "ada", "account_disabled", "admin:bob") == []
-
-
-@pytest.mark.asvs("16.3.1")
-@asynchronous
-async def test_refusals_are_told_at_once_and_then_as_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TOLD_EVERY_S", 0.05)
-    admins = Admins(Secrets(tmp_path, "admin"))
-    with structlog.testing.capture_logs() as told:
-        for n in range(100):
-            with pytest.raises(AdminCredentialInvalid):
-                admins.prove("ilk_admin_ada_x", f"192.0.2.{n}")
-        assert [line["refusals"] for line in told] == [1]
-        await eventually(lambda: len(told) == 2)
-        assert (told[1]["event"], told[1]["refusals"], told[1]["last_from"]) == ("admin.refused", 99, "192.0.2.99")
-        await eventually(lambda: admins._telling is None)
-    assert len(told) == 2
 
 
 _GONE = re.compile("is gone|is another file now")

@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, logged_in
 from tests.support.log import records
+from tests.support.metrics import whole_log
 from tests.support.peer import Peer
 from tests.support.running import eventually
 from tests.support.server import ServerProcess, running_server
@@ -70,7 +71,7 @@ async def test_a_token_in_the_address_is_no_credential(server: ServerProcess) ->
                 with pytest.raises(websockets.ConnectionClosed):
                     await socket.recv()
                 assert (await closed(socket))[0] == 4401
-            assert token not in server.log_path.read_text()
+            assert token not in whole_log(server)
 
 
 @pytest.mark.asvs("4.4.3", "2.3.4")

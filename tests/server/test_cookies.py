@@ -12,6 +12,7 @@ import websockets
 
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, new_email
+from tests.support.metrics import whole_log
 from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
 
@@ -298,7 +299,7 @@ async def test_a_page_opens_a_socket_with_its_cookie(server: ServerProcess) -> N
 @pytest.mark.asvs("16.2.5")
 def test_the_log_of_the_server_holds_no_credential(server: ServerProcess, page: Page) -> None:
     page.log_in().raise_for_status()
-    said = server.log_path.read_text()
+    said = whole_log(server)
     assert page.cookie is not None
     assert page.cookie not in said
     assert PASSWORD not in said

@@ -21,6 +21,7 @@ from server.surface.accounts import Account
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, new_email
 from tests.support.clock import HandClock
+from tests.support.metrics import whole_log
 from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 
@@ -120,7 +121,7 @@ class _Owner:
 
     def names(self) -> list[str]:
         """What the log has called the account, failure by failure."""
-        lines = [json.loads(line) for line in self.server.log_path.read_text().splitlines() if '"login.failed"' in line]
+        lines = [json.loads(line) for line in whole_log(self.server).splitlines() if '"login.failed"' in line]
         return [line["account"] for line in lines]
 
 

@@ -14,6 +14,7 @@ import websockets
 from websockets.sync.client import connect
 
 from tests.support.client import PASSWORD, new_email
+from tests.support.metrics import whole_log
 from tests.support.server import ServerProcess, running_server
 
 APP: Final = "https://app.example"
@@ -163,7 +164,7 @@ def test_a_token_in_the_address_opens_nothing(server: ServerProcess, bearer: dic
     for path in ("/api/auth/refresh", "/api/auth/logout", "/api/auth/login"):
         for name in ("refresh_token", "token"):
             assert httpx.post(server.url + path, params={name: refresh_token}).status_code == 401
-    said = server.log_path.read_text()
+    said = whole_log(server)
     assert token not in said
     assert refresh_token not in said
 

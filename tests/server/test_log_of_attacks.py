@@ -16,8 +16,8 @@ import websockets
 from tests.support.asynchronous import asynchronous
 from tests.support.client import closed, hello, logged_in
 from tests.support.hostile import AUDIENCE, DISCOVERY, KEYS, Hostile, hostile_provider
-from tests.support.metrics import log_rows
-from tests.support.running import eventually
+from tests.support.metrics import log_rows, whole_log
+from tests.support.running import eventually, until
 from tests.support.server import ServerProcess, running_server
 
 PROXIED = {"X-Forwarded-For": "198.51.100.7"}
@@ -69,14 +69,16 @@ async def test_what_ends_an_open_socket_for_what_was_said_on_it_has_a_line(
 ) -> None:
     async with await logged_in(attacked.url) as client:
         before = len(rows(attacked, "socket.refused"))
-        with_address = {**client.bearer, **PROXIED}
+        # Another address each: what one client repeats has no line of its own.
+        address = f"198.51.100.{100 + list(BROKEN.values()).index((message, code, because))}"
+        with_address = {**client.bearer, "X-Forwarded-For": address}
         async with client.connect(additional_headers=with_address) as opened:
             await hello(opened)
             await opened.send(message)
             assert (await closed(opened))[0] == code
         (row,) = await new_rows(attacked, "socket.refused", before)
         assert (row["code"], row["because"]) == (code, because)
-        assert (row["client"], row["session_id"]) == ("198.51.100.7", client.session_id)
+        assert (row["client"], row["session_id"]) == (address, client.session_id)
         async with client.connect() as opened:
             await hello(opened)
         await eventually(lambda: rows(attacked, "socket.closed")[-1]["code"] == 1000)
@@ -103,9 +105,9 @@ async def test_what_is_no_request_has_a_line_with_whose_it_was(attacked: ServerP
 def test_behind_a_proxy_a_line_names_the_client_and_not_the_proxy(attacked: ServerProcess) -> None:
     answers = [httpx.post(f"{attacked.url}/api/session", headers=PROXIED) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [201, 201, 429]
-    (limited,) = rows(attacked, "traffic.limited")
-    assert (limited["kind"], limited["by"], limited["refused"]) == ("begin", "address", 1)
-    (refused,) = [row for row in rows(attacked, "request.refused") if row["problem"] == "rate-limited"]
+    (limited,) = until(lambda: rows(attacked, "traffic.limited"))
+    assert (limited["kind"], limited["by"]) == ("begin", "address")
+    (refused,) = until(lambda: [r for r in rows(attacked, "request.refused") if r["problem"] == "rate-limited"])
     for row in (limited, refused):
         assert (row["client"], row["request_id"]) == ("198.51.100.7", answers[2].headers["x-request-id"])
 
@@ -125,8 +127,8 @@ async def test_nothing_of_a_request_is_logged_as_it_came(attacked: ServerProcess
         assert (await client.http.post("/api/auth/login", json=body)).status_code == 401
         with pytest.raises(websockets.InvalidStatus):
             await websockets.connect(f"{attacked.socket_url}?ticket={SECRET}", subprotocols=["x", SECRET])  # type: ignore[list-item]  # a plain string does
-    lines = [json.dumps(row) for row in log_rows(attacked)[before:]]
-    assert len(lines) > 30
+    lines = whole_log(attacked).splitlines()[before:]
+    assert len(lines) > 20
     assert [line for line in lines if SECRET in line or client.email in line] == []
 
 
@@ -135,8 +137,10 @@ def test_a_login_with_another_providers_token_is_logged_as_one_and_so_is_a_faile
     attacked: ServerProcess, provider: Hostile
 ) -> None:
     def exchanged(token: str) -> tuple[int, list[dict[str, Any]]]:
-        answer = httpx.post(f"{attacked.url}/api/auth/exchange", json={"id_token": token}, timeout=60)
-        own = [row for row in log_rows(attacked) if row.get("request_id") == answer.headers["x-request-id"]]
+        address = {"X-Forwarded-For": "198.51.100.8"}
+        answer = httpx.post(f"{attacked.url}/api/auth/exchange", json={"id_token": token}, headers=address, timeout=60)
+        lines = map(json.loads, whole_log(attacked).splitlines())
+        own = [row for row in lines if row.get("request_id") == answer.headers["x-request-id"]]
         return answer.status_code, [row for row in own if row["event"] in {"login.succeeded", "request.refused"}]
 
     status, (row,) = exchanged(provider.token())
@@ -144,7 +148,7 @@ def test_a_login_with_another_providers_token_is_logged_as_one_and_so_is_a_faile
     assert row["subject"].startswith("acc_")
     status, (row,) = exchanged(provider.token(aud="another"))
     assert (status, row["event"], row["problem"]) == (401, "request.refused", "credential-invalid")
-    assert (row["route"], row["client"]) == ("/api/auth/exchange", "127.0.0.1")
+    assert (row["route"], row["client"]) == ("/api/auth/exchange", "198.51.100.8")
 
 
 @pytest.mark.asvs("16.3.4")
@@ -156,7 +160,7 @@ def test_a_provider_that_can_not_be_asked_is_logged(tmp_path: Path) -> None:
         with running_server(tmp_path / "data", log_json=True, **settings) as server:
             answer = httpx.post(f"{server.url}/api/auth/exchange", json={"id_token": away.token()}, timeout=60)
             assert answer.status_code == 503
-            own = [row for row in log_rows(server) if row.get("request_id") == answer.headers["x-request-id"]]
+        own = [row for row in log_rows(server) if row.get("request_id") == answer.headers["x-request-id"]]
     because = {row["event"]: row.get("because") for row in own}
     assert because["upstream.keys_unavailable"] == "the provider answered 500"
     assert "http.failed" in because

@@ -179,14 +179,11 @@ def test_an_account_remembers_some_addresses_and_the_server_some_accounts(monkey
 
 
 @pytest.mark.asvs("16.3.1", "16.3.3", "16.2.5")
-def test_failures_are_logged_by_a_name_that_is_no_address_and_refusals_once_a_second() -> None:
-    clock = HandClock()
-    guard = logins(clock)
+def test_failures_are_logged_by_a_name_that_is_no_address() -> None:
+    guard = logins(HandClock())
     with capture_logs() as lines:
         for _ in range(10):
             fails(guard, HOME)
-        clock.advance(1_000)
-        fails(guard, HOME)
     failed = [line for line in lines if line["event"] == "login.failed"]
     assert len(failed) == 3
     assert {(line["account"], line["address"], line["known"]) for line in failed} == {
@@ -194,4 +191,4 @@ def test_failures_are_logged_by_a_name_that_is_no_address_and_refusals_once_a_se
     }
     assert "ada" not in str(lines)
     limited = [line for line in lines if line["event"] == "traffic.limited"]
-    assert [(line["by"], line["refused"]) for line in limited] == [("client", 1), ("client", 7)]
+    assert [line["by"] for line in limited] == ["client"] * 7

@@ -7,8 +7,8 @@ import contextvars
 import json
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +16,9 @@ import structlog
 
 from machine.errors import SettingsError
 from server.context import begin_request, note_session
-from server.logs import configure_logs, event_counts, log_unhandled
+from server.logs import event_counts, log_unhandled
 from tests.support.asynchronous import asynchronous
+from tests.support.own_log import logging_to_file
 
 BAD = (
     "a\nb",
@@ -38,30 +39,10 @@ CREDENTIALS = (
 
 
 @pytest.fixture(params=["json", "text"])
-def log(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
     """What was logged since, line by line."""
-    with logging_to_memory(monkeypatch, as_json=request.param == "json") as lines:
+    with logging_to_file(tmp_path / "log", as_json=request.param == "json") as lines:
         yield lines
-
-
-class logging_to_memory:  # noqa: N801  # used like a function
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, as_json: bool, level: str = "info") -> None:
-        import io
-
-        self.stream = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", self.stream)
-        self.as_json, self.level = as_json, level
-
-    def __enter__(self) -> Callable[[], list[str]]:
-        root = logging.root
-        self.before = (root.handlers, root.level)
-        configure_logs(self.level, as_json=self.as_json)
-        return lambda: self.stream.getvalue().split("\n")[:-1]
-
-    def __exit__(self, *_: object) -> None:
-        logging.root.handlers, level = self.before
-        logging.root.setLevel(level)
-        structlog.reset_defaults()
 
 
 def logger() -> Any:
@@ -99,7 +80,7 @@ def test_an_exception_is_kinds_and_places_without_words_or_variables(log: Callab
             raise ExceptionGroup("correct horse", [KeyError("correct horse"), OSError(28, "No space")]) from error
     except ExceptionGroup as error:
         logger().error("http.failed", exc_info=error)
-        logger().exception("http.failed")
+        logger().exception("socket.failed")
         logging.getLogger("foreign").exception("foreign")
     lines = log()
     assert len(lines) == 3
@@ -127,11 +108,11 @@ def test_errors_of_ours_and_the_systems_keep_their_words(log: Callable[[], list[
 
 @pytest.mark.asvs("16.5.4")
 @asynchronous
-async def test_what_nobody_caught_is_logged_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_nobody_caught_is_logged_without_its_words(tmp_path: Path) -> None:
     async def fail() -> None:
         raise ValueError("correct horse")
 
-    with logging_to_memory(monkeypatch, as_json=True) as lines:
+    with logging_to_file(tmp_path / "log") as lines:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(log_unhandled)
         task = asyncio.create_task(fail(), name="interlock-expiry")
@@ -151,8 +132,8 @@ async def test_what_nobody_caught_is_logged_without_its_words(monkeypatch: pytes
 
 
 @pytest.mark.asvs("16.2.1")
-def test_a_line_says_when_and_what_and_what_belongs_to_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    with logging_to_memory(monkeypatch, as_json=True) as lines:
+def test_a_line_says_when_and_what_and_what_belongs_to_the_request(tmp_path: Path) -> None:
+    with logging_to_file(tmp_path / "log") as lines:
 
         def request() -> None:
             note_session("nobody's")
@@ -174,8 +155,8 @@ def test_a_line_says_when_and_what_and_what_belongs_to_the_request(monkeypatch: 
     }
 
 
-def test_every_event_is_counted_also_below_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    with logging_to_memory(monkeypatch, as_json=True, level="error") as lines:
+def test_every_event_is_counted_also_below_the_threshold(tmp_path: Path) -> None:
+    with logging_to_file(tmp_path / "log", level="error") as lines:
         before = event_counts().get("login.succeeded", 0)
         logger().info("login.succeeded")
         logging.getLogger("uvicorn.error").warning("shown if the threshold is lower")

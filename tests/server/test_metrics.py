@@ -77,8 +77,8 @@ def test_nobody_is_shown_metrics_who_was_not_meant_to(tmp_path: Path, measured: 
     assert Settings().metrics_port is None
     assert Settings().metrics_host == "127.0.0.1"
     with running_server(tmp_path / "plain", log_json=True) as plain:
-        assert "metrics.listening" not in {row["event"] for row in log_rows(plain)}
         assert listening(plain.pid) == {int(plain.url.rpartition(":")[2])}
+    assert "metrics.listening" not in {row["event"] for row in log_rows(plain)}
     # Nor on the port that clients use, when there are some.
     assert httpx.get(f"{measured.url}/metrics").status_code == 404
     assert len(listening(measured.pid)) == 2
@@ -374,5 +374,5 @@ def test_forward_auth_from_memory_is_named_and_counted_and_logged_like_any_reque
         counted = {"method": "GET", "route": "/api/forward-auth"}
         assert scrape(server).value("interlock_http_requests_total", status="200", **counted) == 5
         assert scrape(server).value("interlock_http_request_seconds_count", **counted) == 5
-        logged = [row["request_id"] for row in log_rows(server) if row.get("route") == "/api/forward-auth"]
-        assert logged == (ids if access_log else [])
+    logged = [row["request_id"] for row in log_rows(server) if row.get("route") == "/api/forward-auth"]
+    assert logged == (ids if access_log else [])

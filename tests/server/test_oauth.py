@@ -16,7 +16,7 @@ from server.guard.secrets import Secrets
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.forging import claims_of
 from tests.support.log import histories, verify
-from tests.support.running import scenario
+from tests.support.running import scenario, until
 from tests.support.server import ServerProcess, running_server
 
 PATHS = ("/oauth/introspect", "/oauth/revoke")
@@ -290,7 +290,7 @@ def test_secrets_that_cannot_be_read_let_nobody_in(tmp_path: Path) -> None:
         answer = httpx.post(f"{server.url}/oauth/introspect", data={"token": "x"}, auth=("gateway", key))
         refused(answer, 503, "temporarily_unavailable", "secrets-unavailable")
         assert str(tmp_path) not in answer.text
-        assert f"{bad} does not hold a secret" in server.log_path.read_text()
+        until(lambda: f"{bad} does not hold a secret" in server.log_path.read_text())
         bad.unlink()
         answer = httpx.post(f"{server.url}/oauth/introspect", data={"token": "x"}, auth=("gateway", key))
         assert answer.json() == {"active": False}

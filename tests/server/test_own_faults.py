@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.metrics import log_rows, scrape
-from tests.support.running import eventually, run
+from tests.support.running import eventually, run, until
 from tests.support.server import ServerProcess
 
 SECRET = "explode, correct horse battery staple"
@@ -42,7 +42,7 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_w
         "detail": "Something went wrong",
         "recovery": "Retry later; the server has logged it.",
     }
-    (row,) = [row for row in log_rows(failing) if row["event"] == "http.failed"]
+    (row,) = until(lambda: [row for row in log_rows(failing) if row["event"] == "http.failed"])
     assert row["request_id"] == answer.headers["x-request-id"]
     assert (row["route"], row["method"], row["status"]) == ("/api/auth/login", "POST", 500)
     assert row["error"] == "RuntimeError"
@@ -58,7 +58,7 @@ def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: S
         async with Client(failing.url) as client:
             socket = await client.connect(subprotocols=["interlock.v1", ticket])
             assert await closed(socket) == (1011, "internal error")
-        rows = [row for row in log_rows(failing) if row["event"] == "socket.failed"]
+        rows = await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "socket.failed"])
         assert len(rows) == 1
         assert "socket.py" in rows[0]["traceback"]
         # What failed outside any request is caught last of all.

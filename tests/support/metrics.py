@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.running import until
 from tests.support.server import ServerProcess
 
 
@@ -32,14 +36,30 @@ class Scrape:
 
 
 def log_rows(server: ServerProcess) -> list[dict[str, Any]]:
-    """The log of a server with the setting ``log_json``."""
+    """The log of a server with the setting ``log_json``, as far as it is written."""
     # The last line may be half written.
     return [json.loads(line) for line in server.log_path.read_text().rpartition("\n")[0].splitlines()]
 
 
 def metrics_url(server: ServerProcess) -> str:
     """Where a server with the settings ``log_json`` and ``metrics_port=0`` serves its metrics."""
-    return str([row["url"] for row in log_rows(server) if row["event"] == "metrics.listening"][-1])
+    return str(until(lambda: [row["url"] for row in log_rows(server) if row["event"] == "metrics.listening"])[-1])
+
+
+_places = itertools.count(1)
+
+
+def whole_log(server: ServerProcess) -> str:
+    """The log of a running server with everything that it has logged up to now: lines are written in order.
+
+    The last one is of garbage that was sent from an address of its own.
+    """
+    number = next(_places)
+    place = f"127.77.{number // 250}.{1 + number % 250}"
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), 60, (place, 0)) as raw:
+        raw.sendall(b"garbage\r\n\r\n")
+        return until(lambda: text if place in (text := server.log_path.read_text()) else "")
 
 
 def scrape(server: ServerProcess) -> Scrape:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -34,6 +36,18 @@ def scenario(within_s: float = LIMIT_S) -> Callable[[Callable[P, Coroutine[Any, 
         return call
 
     return decorate
+
+
+_PATIENCE_S = min(30.0, float(os.environ.get("TEST_LIMIT_S", LIMIT_S)))
+
+
+def until(condition: Callable[[], T], within_s: float = _PATIENCE_S) -> T:
+    """Wait until ``condition()`` is true and return what it gave; for tests without an event loop."""
+    deadline = time.monotonic() + within_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
+    return found
 
 
 async def eventually(condition: Callable[[], Any | Awaitable[Any]], within_s: float = 30) -> Any:

@@ -1,0 +1,56 @@
+"""Standard streams that nobody reads, or that are closed, as they may be for a server."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from contextlib import suppress
+from typing import Final
+
+STDOUT: Final = 1
+STDERR: Final = 2
+
+
+def prepare_streams() -> None:
+    """Make the standard streams safe to write to. Call this first, in the main thread.
+
+    Open the null device in place of a closed stream. Otherwise the next file or socket that the process opens would get that
+    number, and everything that is written to the stream. Ignore SIGTTOU, by which a terminal stops background jobs that write
+    to it (``stty tostop``).
+    """
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    for descriptor in (0, STDOUT, STDERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number: this one, as those below it are open by now.
+            os.open(os.devnull, os.O_RDWR)
+
+
+def write_some(descriptor: int, data: memoryview) -> int:
+    """Write a part of ``data`` and return its size. Block until that is possible, even on a non-blocking descriptor.
+
+    Raises:
+        OSError: nothing can be written: the reader is gone, the disk is full.
+    """
+    while True:
+        try:
+            return os.write(descriptor, data)
+        except BlockingIOError:
+            writable = select.poll()
+            writable.register(descriptor, select.POLLOUT)
+            writable.poll()
+
+
+def print_in_background(text: bytes) -> None:
+    """Write ``text`` to standard output in a daemon thread. Discard it if that fails."""
+
+    def write() -> None:
+        data = memoryview(text)
+        with suppress(OSError):
+            while data:
+                data = data[write_some(STDOUT, data) :]
+
+    threading.Thread(target=write, name="interlock-stdout", daemon=True).start()

@@ -1,0 +1,252 @@
+"""The log's writer: nobody waits for it, what it can't write is counted, and readers find whole lines."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from server import line_writer
+from server.line_writer import LineWriter
+from server.logs import dropped_lines, logging_to_stderr
+from tests.support.own_log import logging_to, logging_to_file
+from tests.support.running import until
+
+
+def logger() -> Any:
+    return structlog.get_logger("interlock.test")
+
+
+@contextmanager
+def small_pipe(*, blocking: bool = True) -> Iterator[tuple[int, int]]:
+    """A pipe that holds one page."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, blocking)
+    try:
+        yield reader, writer
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def read_up_to(reader: int, end: bytes) -> list[dict[str, Any]]:
+    """Read until a line holds ``end``."""
+    text = b""
+    while end not in text or not text.endswith(b"\n"):
+        text += os.read(reader, 65536)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_no_call_waits_for_a_reader_and_the_next_one_reads_what_was_dropped(*, blocking: bool) -> None:
+    calls = line_writer.LINES + 1_000
+    with small_pipe(blocking=blocking) as (reader, writer), logging_to(writer) as log:
+        for n in range(calls):
+            logger().info("server.ready", orphans_disconnected=n)
+        dropped = log.dropped
+        assert dropped_lines() == dropped > calls - line_writer.LINES
+        rows = read_up_to(reader, b"log.dropped")
+        assert log.dropped == dropped
+    told = [row for row in rows if row["event"] == "log.dropped"]
+    assert [(row["dropped"], row["level"]) for row in told] == [(dropped, "error")]
+    # The first ones are there, in order, and whole.
+    numbers = [row["orphans_disconnected"] for row in rows if row["event"] == "server.ready"]
+    assert numbers == list(range(calls - dropped))
+
+
+def test_errors_have_room_when_everything_else_has_none() -> None:
+    with small_pipe() as (reader, writer), logging_to(writer) as log:
+        for _ in range(line_writer.LINES):
+            logger().info("server.ready")
+        dropped = log.dropped
+        assert dropped > 0
+        logger().critical("surface.failed", failure="last words")
+        logging.getLogger("library").error("a library's")
+        assert log.dropped == dropped
+        rows = read_up_to(reader, b"log.dropped")
+    assert {"surface.failed", "a library's"} <= {row["event"] for row in rows}
+
+
+def test_large_lines_count_by_their_size() -> None:
+    with small_pipe() as (_, writer), logging_to(writer) as log:
+        for _ in range(100):
+            logger().info("server.ready", because="x" * (line_writer.BYTES // 50))
+        assert 50 < log.dropped < 100
+
+
+def test_the_end_does_not_wait_for_a_reader() -> None:
+    with small_pipe() as (_, writer), logging_to(writer) as log:
+        for _ in range(100):
+            logger().info("server.ready")
+        threads = [thread for thread in threading.enumerate() if thread.name == "interlock-log"]
+        log.close()
+        logger().info("server.stopped")
+        log.flush()
+        assert all(thread.daemon for thread in threads)
+
+
+def test_what_can_not_be_written_is_counted_and_a_disk_with_room_again_has_whole_lines(tmp_path: Path) -> None:
+    """In a process of its own: the limit on files, which stands for a full disk, is one of the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path / "log"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, torn, *rest = (tmp_path / "log").read_text().splitlines()
+    assert json.loads(first)["event"] == "server.ready"
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(torn)
+    rows = [json.loads(line) for line in rest]
+    assert [row["event"] for row in rows] == ["server.stopped", "log.dropped"]
+    assert rows[1]["dropped"] == int(done.stdout) == 2
+
+
+FULL_DISK = """
+import resource, sys
+import structlog
+from server.logs import configure_logs
+log = structlog.get_logger("interlock.test")
+with open(sys.argv[1], "wb") as file:
+    writer = configure_logs("info", as_json=True, descriptor=file.fileno())
+    log.info("server.ready")
+    writer.flush()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
+    log.info("keys.usable")
+    writer.flush()
+    log.info("keys.usable")
+    writer.flush()
+    print(writer.dropped)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    log.info("server.stopped")
+    writer.close()
+"""
+
+
+def test_a_forked_process_logs_on_and_repeats_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with logging_to_file(path) as lines:
+        logger().info("server.ready")
+        pid = os.fork()
+        if not pid:
+            # Whatever happens here, the rest of the tests must not run a second time.
+            try:
+                logger().info("keys.usable")
+                logging.root.handlers[0].flush()
+            finally:
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        logger().info("server.stopped")
+        events = [json.loads(line)["event"] for line in lines()]
+    assert sorted(events) == ["keys.usable", "server.ready", "server.stopped"]
+
+
+def test_a_line_that_can_not_be_made_is_dropped_and_says_nothing_on_standard_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Odd:
+        def __repr__(self) -> str:
+            raise ValueError("correct horse")
+
+    with logging_to_file(tmp_path / "log") as lines:
+        logger().info("server.ready", because=Odd())
+        logging.getLogger("library").warning("%d", "no number")
+        logger().info("server.stopped")
+        rows = [json.loads(line) for line in lines()]
+    assert [(row["event"], row.get("dropped")) for row in rows] == [("server.stopped", None), ("log.dropped", 2)]
+    assert capfd.readouterr().err == ""
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("test", logging.INFO, "", 0, text, None, None)
+
+
+def test_it_reports_some_time_after_a_line_and_once(tmp_path: Path) -> None:
+    reports: list[int] = []
+    with (tmp_path / "log").open("wb") as file:
+        writer = LineWriter(file.fileno(), lambda: reports.append(1), 0.01)
+        writer.setFormatter(logging.Formatter())
+        writer.emit(record("one"))
+        until(lambda: reports)
+        writer.close()
+    assert len(reports) == 2, "and at the end"
+
+
+def test_a_writer_that_fails_is_replaced(tmp_path: Path) -> None:
+    failing = [True]
+
+    def report() -> None:
+        if failing:
+            raise RuntimeError
+
+    with (tmp_path / "log").open("wb") as file:
+        writer = LineWriter(file.fileno(), report, 60)
+        writer.setFormatter(logging.Formatter())
+        hook, threading.excepthook = threading.excepthook, lambda _: None
+        try:
+            writer.emit(record("one"))
+            writer.flush()
+        finally:
+            threading.excepthook = hook
+        failing.clear()
+        writer.emit(record("two"))
+        writer.close()
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.asvs("16.3.4", "16.2.5")
+def test_the_error_that_ends_the_server_is_its_last_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    # The outer log has everything put back as it was.
+    with logging_to_file(tmp_path / "log"), pytest.raises(SystemExit) as ended, logging_to_stderr("info", as_json=True):
+        raise ValueError("correct horse")
+    assert ended.value.code == 1
+    (row,) = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert (row["event"], row["level"]) == ("server.failed", "critical")
+    assert row["traceback"].startswith("ValueError > ")
+    assert "server/test_line_writer.py:" in row["traceback"]
+    assert "horse" not in str(row)
+
+
+@pytest.mark.asvs("16.5.4", "16.2.5")
+def test_what_python_would_print_to_standard_error_is_a_line_without_its_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("correct horse")
+
+    def end() -> None:
+        raise KeyError("correct horse")
+
+    with logging_to_file(tmp_path / "log") as lines:
+        del (broken := {"it": Broken()})["it"]
+        gc.collect()
+        thread = threading.Thread(target=end, name="interlock-some")
+        thread.start()
+        thread.join()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("take care", stacklevel=1)
+        rows = [json.loads(line) for line in lines()]
+    assert broken == {}
+    first, second, third = rows
+    assert (first["event"], first["because"]) == ("task.failed", "Exception ignored")
+    assert first["traceback"].startswith("ValueError > server/test_line_writer.py:")
+    assert (second["event"], second["task"]) == ("task.failed", "interlock-some")
+    assert second["traceback"].partition(" > ")[0] == "KeyError"
+    assert (third["logger"], third["level"]) == ("py.warnings", "warning")
+    assert "take care" in third["event"]
+    assert "horse" not in str(rows)
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,115 @@
+"""Standard streams that nobody reads, or that are closed: the server serves, and ends when it is asked to."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.raw_http import ask_all
+from tests.support.running import until
+from tests.support.started import LIMIT_S, read_all, started
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    """A pipe that holds one page, the least that there is. Its ends may be closed within."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        yield reader, writer
+    finally:
+        for end in (reader, writer):
+            with suppress(OSError):
+                os.close(end)
+
+
+def test_a_server_whose_log_nobody_reads_answers_and_says_what_was_dropped(tmp_path: Path) -> None:
+    asked = 9_000
+    with pipe() as (reader, writer), started(tmp_path / "data", stdout=subprocess.DEVNULL, stderr=writer) as server:
+        os.close(writer)
+        server.ready()
+        statuses = Counter(ask_all(server.url, ["/nothing", "/health/live"] * (asked // 2)))
+        assert statuses == {404: asked // 2, 200: asked // 2}
+        dropped = server.metrics().value("interlock_log_dropped_total")
+        assert dropped > 0
+        text = bytearray()
+        reading = threading.Thread(target=read_all, args=(reader, text), daemon=True)
+        reading.start()
+        until(lambda: b'"log.dropped"' in text)
+        assert server.stop() == 0
+        reading.join(LIMIT_S)
+        rows = [json.loads(line) for line in text.splitlines()]
+    told = [row for row in rows if row["event"] == "log.dropped"]
+    assert sum(row["dropped"] for row in told) == dropped
+    # Each of those requests has a line in the access log, or is one of those that were dropped.
+    answered = [row for row in rows if row["event"] == "http.answered" and row["route"] == "/health/live"]
+    others = [row for row in rows if row["event"] == "http.answered" and row["route"] == "none"]
+    assert asked - dropped <= len(answered) + len(others) < asked
+    refused = [row for row in rows if row["event"] == "request.refused"]
+    assert sum(row.get("repeated", 1) for row in refused) == asked // 2
+
+
+def test_a_server_whose_log_nobody_reads_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    with pipe() as (_, writer), started(tmp_path / "data", stdout=subprocess.DEVNULL, stderr=writer) as server:
+        server.ready()
+        assert set(ask_all(server.url, ["/health/live"] * 1000)) == {200}
+        assert server.stop() == 0
+
+
+def test_a_server_that_can_not_start_ends_though_nobody_reads_why(tmp_path: Path) -> None:
+    with pipe() as (reader, writer):
+        os.write(writer, b"x" * 4096)
+        (tmp_path / "data").write_text("no folder")
+        with started(tmp_path / "data", stdout=subprocess.DEVNULL, stderr=writer) as server:
+            assert server.process.wait(LIMIT_S) != 0
+        os.close(writer)
+        assert os.read(reader, 8192) == b"x" * 4096
+
+
+def test_a_server_that_can_not_start_says_why_after_what_it_logged(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("no folder")
+    with started(tmp_path / "data", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
+        _, said = server.process.communicate(timeout=LIMIT_S)
+    assert server.process.returncode == 2
+    assert said.splitlines()[-1].startswith(b"interlock: ")
+
+
+CLOSED = {"closed": "2>&-", "a full disk": "2>/dev/full", "all are closed": "0<&- >&- 2>&-"}
+
+
+@pytest.mark.parametrize("how", CLOSED.values(), ids=CLOSED)
+def test_a_server_without_a_standard_error_serves(tmp_path: Path, how: str) -> None:
+    shell = ("sh", "-c", f'exec "$@" {how}', "sh")
+    with started(tmp_path / "data", before=shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        server.ready()
+        assert set(ask_all(server.url, ["/health/live", "/nothing"] * 100)) == {200, 404}
+        # What the server opens is none of its standard streams: what is written there would get into it.
+        streams = [str(Path(f"/proc/{server.process.pid}/fd/{number}").readlink()) for number in (0, 1, 2)]
+        assert [each for each in streams if not each.startswith(("/dev/", "pipe:", "/proc"))] == []
+        assert server.stop() == 0
+
+
+def test_a_server_whose_reader_has_gone_serves_and_counts_what_is_lost(tmp_path: Path) -> None:
+    with pipe() as (reader, writer), started(tmp_path / "data", stdout=writer, stderr=writer) as server:
+        os.close(reader)
+        server.ready()
+        assert set(ask_all(server.url, ["/health/live"] * 200)) == {200}
+        until(lambda: server.metrics().value("interlock_log_dropped_total") >= 200)
+        assert server.stop() == 0
+
+
+def test_a_server_whose_standard_output_nobody_reads_serves(tmp_path: Path) -> None:
+    with pipe() as (_, writer):
+        os.write(writer, b"x" * 4096)
+        with started(tmp_path / "data", stdout=writer, stderr=subprocess.DEVNULL) as server:
+            server.ready()
+            assert server.stop() == 0
