@@ -48,7 +48,7 @@ def _settings_option(row: SettingRow) -> Callable[[Callable[..., Any]], Callable
 @click.option("--walk", is_flag=True, help="Print a curl walk from the first page load to an open socket.")
 @_settings_options
 def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
-    """Run the server until SIGTERM or Ctrl-C.
+    """Run the server until SIGTERM, SIGHUP or Ctrl-C.
 
     Each setting is a flag, an environment variable or a key of the TOML file; the flag wins over the variable, the
     variable over the file.

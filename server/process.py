@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
-    """Run one server until it is told to stop (SIGTERM or SIGINT).
+    """Run one server until it is told to stop (SIGTERM, SIGINT or SIGHUP).
 
     ``on_ready`` is called with the base URL once requests are answered.
 
@@ -82,6 +82,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
             )
             _log.info("metrics.listening", url=f"{_url(for_metrics)}/metrics")
         server = Server(uvicorn_config(app_over(services), settings, services.addresses), services, on_ready)
+        _heed_others(server)
         # uvicorn raises the signal again when it is done; by then it has been heeded.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _heeded)
@@ -114,6 +115,17 @@ def uvicorn_config(app: Litestar, settings: Settings, addresses: Addresses) -> u
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _heed_others(server: Server) -> None:
+    """Drain on SIGHUP, unless the server was started with SIGHUP ignored, as nohup does. Ignore SIGUSR1 and SIGUSR2.
+
+    Operators send those two to make a server reopen its log or show its status. By default they would kill it.
+    """
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _heeded(_number: int, _frame: object) -> None:
