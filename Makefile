@@ -28,10 +28,11 @@ test: packages $(STAMP)
 	@echo "all of it passed"
 
 # What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
-# what stands in front, promtool (of prometheus) for metrics and alerts. The tests start what they need; no service has to run.
-PACKAGES := curl spin gcc nginx caddy chromium prometheus
+# what stands in front, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client. The tests start what they need; no
+# service has to run. Each is a command, and the package that has it after a colon if that is called otherwise.
+PACKAGES := curl spin gcc nginx caddy chromium prometheus javac:default-jdk-headless
 packages:
-	@PATH=$$PATH:/usr/sbin; for tool in $(PACKAGES); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@PATH=$$PATH:/usr/sbin; for tool in $(PACKAGES); do command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
 	test -z "$$missing" && exit; \
 	echo "installing$$missing" >&2; \
 	sudo=; test "$$(id -u)" = 0 || sudo=sudo; \
@@ -90,6 +91,7 @@ scenarios: $(STAMP)
 # Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.mutants --connection
 
 # make measures  what the requirements of the OWASP ASVS rest on, taken away one by one: a test of each must notice
 measures: $(STAMP)

@@ -55,6 +55,9 @@ _ROWS: Final = (
     CloseCode(4408, "token_expired", "token expired", Next.REFRESH, "Refresh the access token, then reconnect."),
     CloseCode(4409, "displaced", "displaced by another connection", Next.ASK_USER, "Do not reconnect by itself."),
     CloseCode(4413, "slow_consumer", "slow consumer", Next.RECONNECT, "Reconnect and resume."),
+    CloseCode(
+        4420, "flood", "too many frames", Next.MEND, "Mend the client: send fewer and larger messages; do not retry."
+    ),
     CloseCode(4429, "too_many_connections", "too many connections", Next.ASK_USER, "Do not reconnect by itself."),
     CloseCode(4504, "heartbeat_lost", "heartbeat lost", Next.RECONNECT, "Reconnect and resume."),
 )

@@ -187,9 +187,9 @@ class Conversation:
         if self.closing is None:
             self.closing = closing
 
-    def take(self) -> list[str]:
-        """The messages to send now, encoded, in order."""
-        messages = [_encoder.encode(message).decode() for message in self._outbox]
+    def take(self) -> list[bytes]:
+        """The messages to send now, as JSON in UTF-8, in order."""
+        messages = [_encoder.encode(message) for message in self._outbox]
         self._outbox.clear()
         return messages
 

@@ -2,66 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
-
-from litestar import Litestar
-
 from server.experience import (
     admin_api,
     admin_log_api,
     auth_api,
+    connect_api,
     exchange_api,
     oauth_api,
     operations_api,
     sessions_api,
 )
 from server.experience.forward_auth_api import ForwardAuth
-from server.experience.headers import hook
+from server.experience.headers import Completion
 from server.experience.observed import ObservedApp
 from server.experience.openapi import complete
 from server.experience.openapi_config import openapi_config
 from server.experience.problems import handle
 from server.experience.requests import JsonRequest
-from server.experience.socket import connect
-from server.experience.traffic import slow_refusals
-from server.opening import open_services
 from server.services import Services
 from server.settings import Settings
 
-_BODY_LIMIT: Final = 64 * 1024
 
-
-def create_app(settings: Settings) -> Litestar:
-    """The ASGI application for any server that speaks lifespan.
-
-    Its lifespan opens the log, puts right what a crash left, and closes everything again.
-    """
-
-    @asynccontextmanager
-    async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with open_services(settings) as services:
-            _give(app, services)
-            yield
-
-    return _build(settings, [lifespan])
-
-
-def app_over(services: Services) -> Litestar:
+def app_over(services: Services) -> ObservedApp:
     """The ASGI application over ``services`` that the caller has opened and will close."""
-    return _give(_build(services.settings, []), services)
-
-
-def _give(app: Litestar, services: Services) -> Litestar:
-    """Let the endpoints of ``app`` reach ``services``, and what watches every request without a look-up."""
+    app = build_app(services.settings)
     app.state.services = services
-    app.services = services  # type: ignore[attr-defined]  # it is an ObservedApp
-    app.forward_auth = ForwardAuth(services)  # type: ignore[attr-defined]  # see above
+    app.services = services
+    app.forward_auth = ForwardAuth(services)
     return app
 
 
-def _build(settings: Settings, lifespan: list[Callable[[Litestar], AbstractAsyncContextManager[None]]]) -> Litestar:
+def build_app(settings: Settings) -> ObservedApp:
+    """The application without anything behind its endpoints."""
     app = ObservedApp(
         route_handlers=[
             *sessions_api.HANDLERS,
@@ -71,13 +43,12 @@ def _build(settings: Settings, lifespan: list[Callable[[Litestar], AbstractAsync
             *admin_api.HANDLERS,
             *admin_log_api.HANDLERS,
             *operations_api.HANDLERS,
-            connect,
+            connect_api.connect,
         ],
-        lifespan=lifespan,
         exception_handlers={Exception: handle},
-        before_send=[slow_refusals, hook(settings.origins)],
         request_class=JsonRequest,
-        request_max_body_size=_BODY_LIMIT,
+        # The connection bounds bodies before the application hears of a request.
+        request_max_body_size=None,
         openapi_config=openapi_config(),
         logging_config=None,
         # Said, because Litestar would take both from the environment, and its debugger stops the server at any refusal.
@@ -85,4 +56,5 @@ def _build(settings: Settings, lifespan: list[Callable[[Litestar], AbstractAsync
         pdb_on_exception=False,
     )
     complete(app.openapi_schema)
+    app.completion = Completion(settings.origins)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,8 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     Each setting is a flag, an environment variable or a key of the TOML file; the flag wins over the variable, the
     variable over the file.
     """
+    # Until the server answers: what imports and the start make is no garbage.
+    gc.disable()
     import uvloop
 
     from server.logs import logging_to_stderr

@@ -154,6 +154,14 @@ _ROWS: Final = (
         ("problem", "status", "method", "route", "error", "because", "traceback"),
         repeats=("problem", "status", "route", "error"),
     ),
+    Event(
+        "http.broken",
+        "error",
+        "fault",
+        "A fault of the server left a request without its answer.",
+        ("traceback",),
+        repeats=(),
+    ),
     Event("socket.failed", "error", "fault", "A fault of the server ended a WebSocket.", ("traceback",), repeats=()),
     Event(
         "task.failed",

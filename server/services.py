@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,7 +37,8 @@ class Services(msgspec.Struct):
     """Everything an endpoint may call. ``draining``: the server is stopping and takes no new work.
 
     ``keys`` change when they are rotated. ``clients``: programs that may ask for introspection and revocation.
-    ``spans`` is there only if somebody asked for OpenTelemetry, whose library is not imported otherwise.
+    ``spans`` is there only if somebody asked for OpenTelemetry, whose library is not imported otherwise. ``tasks`` go on after
+    the request that began them.
     """
 
     settings: Settings
@@ -60,3 +63,10 @@ class Services(msgspec.Struct):
     metrics: Unmeasured
     spans: Spans | None = None
     draining: bool = False
+    tasks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work`` in a task of its own. A stopping server waits for it."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)

@@ -146,9 +146,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ping_interval_s: Annotated[Seconds, _doc("How often the server pings each WebSocket.")] = 20.0
     ping_timeout_s: Annotated[Seconds, _doc("How long it waits for the pong before it closes with 4504.")] = 20.0
     send_timeout_s: Annotated[
-        Seconds, _doc("How long a WebSocket that does not read is waited for before it is cut.")
+        Seconds,
+        _doc(
+            "A client that takes nothing of what is sent to it for this long is cut; a slow one that goes on reading is not."
+        ),
     ] = 5.0
-    handshake_timeout_s: Annotated[Seconds, _doc("How long a WebSocket handshake may take to prove itself.")] = 10.0
+    limit_frames: Annotated[
+        RateText,
+        _doc(
+            "Of one WebSocket: frames, and one more for each full 4 KiB of one; beyond it is closed with 4420; or off."
+        ),
+    ] = "2000/1s"
+    handshake_timeout_s: Annotated[
+        Seconds, _doc("How long a WebSocket handshake may take to prove itself, waiting for others included.")
+    ] = 10.0
     tcp_total: Annotated[
         Count,
         _doc(
@@ -159,6 +170,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tcp_per_address: Annotated[
         Count, _doc("TCP connections of one address (IPv6: of one /64) to a port; trusted proxies are not counted.")
     ] = 1_000
+    header_bytes: Annotated[
+        int,
+        Meta(ge=1024, le=1024 * 1024),
+        _doc("Size of a request's line and headers; a larger one is answered with 431."),
+    ] = 16_384
     header_timeout_s: Annotated[
         Seconds, _doc("How long the head of a request may take, and a new TCP connection may say nothing.")
     ] = 10.0

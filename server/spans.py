@@ -56,14 +56,9 @@ class RequestSpan:
         if status >= _SERVER_ERROR:
             self._span.set_status(Status(StatusCode.ERROR))
 
-    def end(self) -> None:
-        """The request is over; ending it twice is harmless."""
-        if self._span.is_recording():
-            self._span.end()
-
     def leave(self) -> None:
         """End it, and make the span before current again. Call it where it was begun."""
-        self.end()
+        self._span.end()
         otel_context.detach(self._token)
 
 

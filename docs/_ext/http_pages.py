@@ -14,7 +14,7 @@ from litestar.routes import HTTPRoute
 from pieces import as_json, code, fenced, prose, table
 from samples import sample_fields, sample_session, sample_transition
 
-from server.app import create_app
+from server.app import build_app
 from server.experience.problems import TYPE_PREFIX, problem_kinds
 from server.settings import Settings
 
@@ -56,7 +56,7 @@ class Call(msgspec.Struct, frozen=True):
 
 @cache
 def _application() -> tuple[dict[str, Any], dict[tuple[str, str], str]]:
-    app = create_app(Settings())
+    app = build_app(Settings())
     about = {
         (route.path_format, method.lower()): prose(handler.fn.__doc__)
         for route in app.routes

@@ -12,7 +12,7 @@ from machine.conversation import Hello, Limits, PingRequest, Pong, Refreshed, Re
 from machine.ledger import GENESIS, Record, StoredRow, chain, parse
 from machine.session import Session, absent, decide, evolve
 from machine.wire import rfc3339, session_view, transition_view
-from server.experience.socket import MESSAGE_BYTES
+from server.experience.transport.websocket import MESSAGE_BYTES
 from server.settings import Settings
 
 SESSION_ID: Final = "06h0djg1snu4knbi8t0tdv41e12u2acjqb2g"

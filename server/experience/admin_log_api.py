@@ -24,7 +24,7 @@ from server.experience.admin_answers import ActView, act_view
 from server.experience.admin_api import Limit
 from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, administrator, next_page
 from server.experience.problems import RequestRefused, responses
-from server.experience.protocol import ABORT
+from server.experience.transport.exchange import EXTENSION
 from server.guard.admins import Administrator
 from server.services import Services
 
@@ -162,8 +162,8 @@ class Follower:
         self._services = services
         self._administrator = found
         self._position = position
-        self._abort: Callable[[], None] = scope["extensions"][ABORT]["abort"]
-        scope["extensions"][ABORT]["watched"]()
+        self._abort: Callable[[], None] = scope["extensions"][EXTENSION].abort
+        scope["extensions"][EXTENSION].mark_streaming()
         self._slow = False
         self._timer: asyncio.TimerHandle | None = None
         self._following = True

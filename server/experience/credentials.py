@@ -83,8 +83,10 @@ def from_browser(scope: Any) -> bool:
     return any(key in {b"origin", b"sec-fetch-site"} for key, _ in scope["headers"])
 
 
-def check_origin(scope: Any, allowed: Iterable[str]) -> None:
+def check_origin(scope: Any, allowed: Iterable[str], *, handshake: bool = False) -> None:
     """Refuse a page of another origin. A request without Origin is not a page's (ASVS 3.5.1, 4.4.2).
+
+    ``handshake``: it is a WebSocket's, of which not every browser tells the site rightly.
 
     Raises:
         RequestRefused: the Origin is neither the server's own host nor in ``allowed``.
@@ -96,7 +98,7 @@ def check_origin(scope: Any, allowed: Iterable[str]) -> None:
         return
     if origin in allowed:
         return
-    if scope["type"] == "http" and header(scope, b"sec-fetch-site") in _OTHER_SITES:
+    if not handshake and header(scope, b"sec-fetch-site") in _OTHER_SITES:
         # The browser knows better than a comparison of hosts, which takes http:// and https:// for the same.
         raise RequestRefused(403, "another site's page may not use this")
     try:

@@ -21,7 +21,7 @@ from machine.errors import (
 )
 from machine.session import Session, Standing, rotation_standing, touch_due_at_ms
 from server.experience.credentials import bearer, cookie, prove_access_token, prove_refresh_token
-from server.experience.headers import NO_STORE, SECURITY, RawHeaders
+from server.experience.headers import RawHeaders, allowed
 from server.experience.problems import RequestRefused, send_problem
 from server.guard.groups import header_of
 from server.guard.keys import Keys
@@ -30,9 +30,12 @@ from server.guard.tokens import subject_of
 from server.runtime.sessions import ensure_alive
 from server.services import Services
 
-FIXED: Final[RawHeaders] = [*SECURITY, NO_STORE]
+REMEMBERED: Final = "interlock.remembered"
+"""Key in a scope's ``state``: what :meth:`ForwardAuth.remembered` said of the request, None included."""
+
 _LIMIT: Final = 50_000
-_ALLOW: Final = b"GET, OPTIONS"
+_ALLOW: Final = (b"allow", allowed(("GET", "OPTIONS")))
+_READS: Final = frozenset({"GET", "HEAD"})
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """RFC 9110, 9.2.1, without TRACE, which no browser sends."""
 
@@ -58,38 +61,34 @@ class ForwardAuth:
         self._by_session: dict[str, Pass] = {}
         self._by_cookie: dict[str, Pass] = {}
 
-    async def answer(self, scope: Any, receive: Any, send: Any, known: RawHeaders | Exception | None) -> None:
+    async def answer(self, scope: Any, send: Any) -> None:
         """Say whether the request may pass, and as whom: 200 with the identity headers, or a problem and no identity.
 
-        GET is answered, OPTIONS with the methods there are, any other method with 405 (ASVS 4.1.4). ``known``: what
-        :meth:`remembered` said, so that nothing is checked twice.
+        GET is answered, OPTIONS with the methods there are, any other method with 405 (ASVS 4.1.4).
         """
-        if scope["type"] == "websocket":
-            # Caddy hands on the Upgrade of a WebSocket handshake; to answer it over HTTP is a refusal to upgrade, no more.
-            await receive()
-        elif scope["method"] != "GET":
-            allow = (b"allow", _ALLOW)
-            if scope["method"] == "OPTIONS":
-                await _send(scope, send, 204, [allow, *FIXED])
-            else:
-                await send_problem(scope, send, RequestRefused(405, "ask with GET"), [allow, *FIXED])
+        if scope["method"] == "OPTIONS":
+            await _send(send, 204, [_ALLOW])
             return
-        if isinstance(known, Exception):
-            await send_problem(scope, send, known, FIXED)
+        if scope["method"] != "GET":
+            await send_problem(scope, send, RequestRefused(405, "ask with GET"), [_ALLOW])
             return
+        # Looked at once: a forged token costs a signature check.
+        known = scope["state"][REMEMBERED] if REMEMBERED in scope["state"] else self.remembered(scope)
         try:
+            if isinstance(known, Exception):
+                raise known  # noqa: TRY301  # it was caught where it arose
             headers = known or await self._admit(scope)
         except Exception as error:  # noqa: BLE001  # whatever goes wrong, the answer is a refusal
-            await send_problem(scope, send, error, FIXED)
+            await send_problem(scope, send, error)
         else:
-            await _send(scope, send, 200, headers)
+            await _send(send, 200, headers)
 
     def remembered(self, scope: Any) -> RawHeaders | Exception | None:
-        """What is sure without waiting for anything; None if nothing is.
+        """Return the cached answer or refusal if it can be decided without I/O, else None.
 
         The headers of the answer to a request that may pass, or why it may not.
         """
-        if scope["type"] != "http" or scope["method"] != "GET":
+        if scope["method"] not in _READS:
             return None
         services = self._services
         try:
@@ -251,11 +250,9 @@ def _headers(session: Session, identity: Identity) -> RawHeaders:
         (b"x-session-id", session.session_id.encode()),
         (b"x-session-state", (session.state or "").encode()),
         (b"content-length", b"0"),
-        *FIXED,
     ]
 
 
-async def _send(scope: Any, send: Any, status: int, headers: RawHeaders) -> None:
-    prefix = "http.response" if scope["type"] == "http" else "websocket.http.response"
-    await send({"type": f"{prefix}.start", "status": status, "headers": headers})
-    await send({"type": f"{prefix}.body", "body": b"", "more_body": False})
+async def _send(send: Any, status: int, headers: RawHeaders) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

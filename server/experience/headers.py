@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from litestar.enums import HttpMethod
-from litestar.types import Message, Scope
+from litestar.routes import HTTPRoute
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -17,51 +17,48 @@ SECURITY: Final[RawHeaders] = [
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ]
-"""What keeps a browser from plain HTTP, guessing, telling, framing, embedding and asking for its owner's devices."""
+"""What keeps a browser from plain HTTP, guessing, telling, framing and embedding. The connection adds it to every answer."""
 
 NO_STORE: Final = (b"cache-control", b"no-store")
 
 _NO_CONTENT: Final = 204
-_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start"})
 _VARY: Final = (b"vary", b"Origin")
 _EXPOSED: Final = b"Interlock-Receipt, Link, Retry-After, WWW-Authenticate"
 _ACCEPTED: Final = b"Authorization, Content-Type"
 _PREFLIGHT_S: Final = b"600"
 
 
-def hook(origins: Sequence[str]) -> Callable[[Message, Scope], Awaitable[None]]:
-    """Litestar's ``before_send`` hook that completes the headers of every answer, also of a refused WebSocket handshake.
+class Completion:
+    """Completes the headers of an answer: the methods of its path (Allow), and what other origins' pages may do with it (CORS).
 
     ``origins``: pages of these may read answers (Fetch standard, 3.3). An origin is compared whole; without any, no answer
     says a word of CORS. Litestar's own CORS names methods, headers and credentials also to origins that are not allowed.
     """
-    allowed = frozenset(origin.encode() for origin in origins)
 
-    async def complete(message: Message, scope: Scope) -> None:
-        if message["type"] in _STARTS:
-            _complete(message, scope, allowed)
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._origins = frozenset(origin.encode() for origin in origins)
 
-    return complete
+    def complete(self, scope: Any, status: int, headers: RawHeaders) -> RawHeaders:
+        """``headers`` of an answer with ``status``, and what is missing in them."""
+        methods = _methods(scope) if status == _NO_CONTENT and scope["method"] == HttpMethod.OPTIONS else b""
+        if methods:
+            headers = [*[header for header in headers if header[0] != b"allow"], (b"allow", methods)]
+        if self._origins:
+            headers = [*headers, _VARY, *_cross_origin(scope, self._origins, methods)]
+        return headers
 
 
-def _complete(start: Any, scope: Any, allowed: frozenset[bytes]) -> None:
-    headers: RawHeaders = [*start.get("headers", ()), *SECURITY]
-    if not any(name == b"cache-control" for name, _ in headers):
-        headers.append(NO_STORE)
-    methods = b""
-    if start["status"] == _NO_CONTENT and scope["method"] == HttpMethod.OPTIONS:
-        # Litestar answers with the methods of whichever handler of the path it met first.
-        route = next(r for r in scope["litestar_app"].routes if r.path_format == scope["path_template"])
-        methods = ", ".join(sorted(route.methods)).encode()
-        headers = [(name, value) for name, value in headers if name != b"allow"]
-        headers.append((b"allow", methods))
-    if allowed:
-        headers.append(_VARY)
-        headers += _cross_origin(scope, allowed, methods)
-    start["headers"] = headers
+def allowed(methods: Iterable[str]) -> bytes:
+    """``methods`` as an Allow header says them: where there is GET, there is HEAD (RFC 9110, 9.1)."""
+    return ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())})).encode()
+
+
+def _methods(scope: Any) -> bytes:
+    """The methods of the path; empty if no route of Litestar's answers it. Of several handlers Litestar names the first's."""
+    path, app = scope.get("path_template"), scope.get("litestar_app")
+    route = next((r for r in app.routes if r.path_format == path), None) if app is not None else None
+    return allowed(route.methods) if isinstance(route, HTTPRoute) else b""
 
 
 def _cross_origin(scope: Any, allowed: frozenset[bytes], methods: bytes) -> RawHeaders:

@@ -31,6 +31,7 @@ from server.guard.tokens import subject_of
 from server.services import Services
 
 _BASIC: Final = "basic "
+_FIELDS: Final = 16
 _FORM: Final = "application/x-www-form-urlencoded"
 _SECURITY: Final[list[dict[str, list[str]]]] = [{"client": []}]
 _OAUTH_ERRORS: Final = {401: "invalid_client", 500: "server_error", 503: "temporarily_unavailable"}
@@ -113,7 +114,13 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
     if body and request.content_type[0] != _FORM:
         raise RequestRefused(415, f"send Content-Type: {_FORM}")
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=bool(body), errors="strict")
+        pairs = parse_qsl(
+            body.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(body),
+            errors="strict",
+            max_num_fields=_FIELDS,
+        )
     except ValueError:
         raise RequestRefused(400, "the body is not a form") from None
     form = dict(pairs)

@@ -11,10 +11,11 @@ from litestar import Litestar
 
 from server.context import begin_request
 from server.experience.credentials import header
-from server.experience.forward_auth_api import ForwardAuth
-from server.experience.headers import RawHeaders
+from server.experience.forward_auth_api import REMEMBERED, ForwardAuth
+from server.experience.headers import Completion, RawHeaders
 from server.experience.openapi import FORWARD_AUTH
-from server.experience.traffic import address_of
+from server.experience.traffic import address_of, slow_refusal
+from server.experience.transport.exchange import UPGRADE
 from server.ids import next_id
 from server.services import Services
 
@@ -24,7 +25,8 @@ REQUEST_ID_HEADER: Final = b"x-request-id"
 NO_ROUTE: Final = "none"
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _SWITCHING_PROTOCOLS: Final = 101
-_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+_TOLD_TO_WAIT: Final = frozenset({429, 503})
+_STARTS: Final = frozenset({"http.response.start", UPGRADE})
 
 
 class ObservedApp(Litestar):
@@ -36,60 +38,69 @@ class ObservedApp(Litestar):
     forward_auth: ForwardAuth
     """What no route of Litestar's answers; there before the first request, too."""
 
+    completion: Completion
+    """What completes the headers of every answer."""
+
+    def fast_path(self, scope: Any) -> tuple[int, RawHeaders] | None:
+        """Fast path of forward-auth: the answer from memory, without a task, a span or a line in the access log.
+
+        None: the application has to be asked.
+        """
+        if scope["path"] != FORWARD_AUTH:
+            return None
+        services = self.services
+        began_ns = time.monotonic_ns()
+        passes = scope["state"][REMEMBERED] = self.forward_auth.remembered(scope)
+        if not isinstance(passes, list) or services.spans is not None or services.settings.access_log:
+            return None
+        headers = [*passes, (REQUEST_ID_HEADER, _request_id(services, scope).encode())]
+        services.metrics.answered(scope["method"], FORWARD_AUTH, 200, (time.monotonic_ns() - began_ns) / 1e9)
+        return 200, headers
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI's entry point."""
-        if scope["type"] == "lifespan":
-            await super().__call__(scope, receive, send)
-            return
         services = self.services
         request_id = _request_id(services, scope)
-        # A WebSocket begins as a GET.
-        method = scope.get("method", "GET")
+        method = scope["method"]
+        if method == "HEAD":
+            # Where there is GET there is HEAD (RFC 9110, 9.1); the connection leaves out the content.
+            scope["method"] = "GET"
         began_ns = time.monotonic_ns()
-        passes: RawHeaders | Exception | None = None
-        if scope["path"] == FORWARD_AUTH:
-            passes = self.forward_auth.remembered(scope)
-            if isinstance(passes, list) and services.spans is None and not services.settings.access_log:
-                # Of the hottest answer there is nothing to tell but that it was given.
-                headers = [*passes, (REQUEST_ID_HEADER, request_id.encode())]
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                services.metrics.answered(method, FORWARD_AUTH, 200, (time.monotonic_ns() - began_ns) / 1e9)
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                return
         known = begin_request(request_id, address_of(services, scope))
         span = services.spans.begin(scope, method, request_id) if services.spans is not None else None
 
         async def send_observed(message: Any) -> None:
-            if message["type"] in _STARTS:
-                seconds = (time.monotonic_ns() - began_ns) / 1e9
-                route = scope.get("path_template") or NO_ROUTE
-                status = message.get("status", _SWITCHING_PROTOCOLS)
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, request_id.encode())]
-                services.metrics.answered(method, route, status, seconds)
-                if span is not None:
-                    span.answered(route, status, known.get("session_id"))
-                    if status == _SWITCHING_PROTOCOLS:
-                        # The handshake is what took time; the connection may stay for days.
-                        span.end()
-                if services.settings.access_log:
-                    _log.info(
-                        "http.answered", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 3)
-                    )
+            if message["type"] not in _STARTS:
+                await send(message)
+                return
+            status = message.get("status", _SWITCHING_PROTOCOLS)
+            if status in _TOLD_TO_WAIT and scope["path"] != FORWARD_AUTH:
+                # A proxy that asks for somebody else is not kept waiting: it holds that request open meanwhile.
+                await slow_refusal(services, message["headers"])
+            seconds = (time.monotonic_ns() - began_ns) / 1e9
+            route = scope.get("path_template") or NO_ROUTE
+            headers = self.completion.complete(scope, status, message.get("headers", ()))
+            message["headers"] = [*headers, (REQUEST_ID_HEADER, request_id.encode())]
+            # An upgrade may be refused here; what is sent instead is recorded then.
             await send(message)
+            services.metrics.answered(method, route, status, seconds)
+            if span is not None:
+                span.answered(route, status, known.get("session_id"))
+            if services.settings.access_log:
+                _log.info(
+                    "http.answered", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 3)
+                )
 
         try:
-            await self._answer(scope, receive, send_observed, passes)
+            if scope["path"] == FORWARD_AUTH:
+                scope["litestar_app"] = self
+                scope["path_template"] = FORWARD_AUTH
+                await self.forward_auth.answer(scope, send_observed)
+            else:
+                await super().__call__(scope, receive, send_observed)
         finally:
             if span is not None:
                 span.leave()
-
-    async def _answer(self, scope: Any, receive: Any, send: Any, passes: RawHeaders | Exception | None) -> None:
-        if scope["path"] != FORWARD_AUTH:
-            await super().__call__(scope, receive, send)
-            return
-        scope["litestar_app"] = self
-        scope["path_template"] = FORWARD_AUTH
-        await self.forward_auth.answer(scope, receive, send, passes)
 
 
 def _request_id(services: Services, scope: Any) -> str:

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Final
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from msgspec import UNSET, Meta, UnsetType
 
 from machine import errors
+from server.experience.headers import allowed
 
 _log = structlog.get_logger("interlock.http")
 
@@ -191,7 +192,8 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
         case errors.Overloaded() | errors.RateLimited() | errors.UpstreamUnavailable():
             headers["retry-after"] = str(error.retry_after_s)
         case RequestRefused(status=426):
-            headers["upgrade"] = "websocket"  # RFC 9110, 15.5.22: a 426 says to what
+            # RFC 9110, 15.5.22 and 7.8; RFC 6455, 4.4.
+            headers |= {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
         case errors.SurfaceError():
             detail = "nothing was acknowledged"
         case errors.SettingsError():
@@ -200,8 +202,10 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
         case ValidationException():
             extra = {"errors": [_validation_row(row) for row in error.extra or ()]}
             detail = error.detail.partition(" for ")[0]
-        case HTTPException() if kind.status < 500:  # noqa: PLR2004  # client errors say what they are, server errors do not
-            headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        case MethodNotAllowedException(
+            headers={"allow": methods} | {"Allow": methods}
+        ):  # Litestar writes it in both ways
+            headers["allow"] = allowed(methods.split(", ")).decode()
     if kind.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2: a 401 comes with a challenge
         headers["www-authenticate"] = _challenge(error)
     return Problem(TYPE_PREFIX + kind.name, kind.title, kind.status, detail, kind.recovery, **extra), headers
@@ -232,15 +236,14 @@ def logged_problem(request: Request[Any, Any, Any], error: Exception) -> tuple[P
 
 
 async def send_problem(scope: Any, send: Any, error: Exception, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Answer ``error`` over ASGI itself, with ``more`` headers; for a WebSocket scope before any upgrade."""
+    """Answer ``error`` over ASGI itself, with ``more`` headers."""
     problem, headers = problem_for(error)
     tell_problem(scope, problem, error)
-    prefix = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     body = msgspec.json.encode(problem)
     raw_headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode()), *more]
     raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": f"{prefix}.start", "status": problem.status, "headers": raw_headers})
-    await send({"type": f"{prefix}.body", "body": body, "more_body": False})
+    await send({"type": "http.response.start", "status": problem.status, "headers": raw_headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def tell_problem(scope: Any, problem: Problem, error: Exception) -> None:

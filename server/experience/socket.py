@@ -1,28 +1,22 @@
-"""``WS /api/connect``: the live connection. The rules are :mod:`machine.conversation`'s; this moves its messages."""
+"""One open WebSocket. The rules are :mod:`machine.conversation`'s; this moves its messages."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import Any, Final
+from contextvars import copy_context
+from typing import Final
 
 import structlog
-from litestar import asgi
-from litestar.enums import ScopeType
-from litestar.types import Receive, Scope, Send
-from litestar.types.asgi_types import WebSocketAcceptEvent
 
 from machine.closing import CLOSE_CODES, Close, Next
 from machine.commands import Disconnect
-from machine.conversation import SUBPROTOCOL, Conversation, Limits
+from machine.conversation import Conversation, Limits
 from machine.errors import (
     CredentialInvalid,
-    CredentialMissing,
     CredentialRefused,
     InterlockError,
     NotAuthenticated,
     Overloaded,
-    RateLimited,
     SessionEnded,
     SessionNotFound,
     TokenExpired,
@@ -31,160 +25,125 @@ from machine.errors import (
 )
 from machine.ledger import Receipt, Record
 from machine.session import Session
-from server.experience.credentials import (
-    Proof,
-    bearer,
-    check_origin,
-    cookie,
-    from_browser,
-    prove_access_token,
-    prove_cookie,
-    prove_ticket,
-)
-from server.experience.problems import RequestRefused, send_problem
-from server.experience.protocol import ABORT
-from server.experience.room import make_room, record_connect
-from server.experience.traffic import admit, admit_account
-from server.ids import new_id
+from server.experience.credentials import Proof, prove_access_token
+from server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
 from server.runtime.sessions import commands, ensure_alive
 from server.services import Services
 
 _log = structlog.get_logger("interlock.http")
 
-MESSAGE_BYTES: Final = 64 * 1024
 _OUTBOX_LIMIT: Final = 256
-_TICKET_PREFIX: Final = "ticket."
-_ABNORMAL: Final = 1006
 _BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next is Next.MEND}
 """Ends of connections on which something came that is no message, whichever layer noticed."""
 
 
-@asgi("/api/connect", copy_scope=False)
-async def connect(scope: Scope, receive: Receive, send: Send) -> None:
-    """Open the live connection, or say why not."""
-    try:
-        await _connect(scope, receive, send)
-    except Exception as error:  # noqa: BLE001  # the last resort: Litestar would answer with a code of its own, and log nothing
-        _log.error("socket.failed", exc_info=error)
-        closing = closing_for(error)
-        # Nobody knows how far it came. What is out of place, the server refuses to send.
-        last: tuple[Any, Any] = (
-            {"type": "websocket.accept", "subprotocol": None, "headers": []},
-            {"type": "websocket.close", "code": closing.code, "reason": closing.reason},
-        )
-        for message in last:
-            with suppress(RuntimeError, OSError):
-                await send(message)
-
-
-async def _connect(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == ScopeType.HTTP:
-        await send_problem(scope, send, RequestRefused(426, "open this address as a WebSocket"))
-        return
-    services: Services = scope["litestar_app"].state.services
-    await receive()
-    try:
-        subprotocol = _admit(services, scope)
-    except InterlockError as error:
-        await send_problem(scope, send, error)
-        return
-    accept: WebSocketAcceptEvent = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": []}
-    connection_id = new_id("con")
-    try:
-        async with asyncio.timeout(services.settings.handshake_timeout_s):
-            proof = await _prove(services, scope)
-        # Not under the time limit: once it is handed to the log it happens, and then somebody has to hold it.
-        if len(services.connections) >= services.settings.connections_total:
-            raise Overloaded
-        subject = proof.session.subject or ""
-        admit_account(services, scope, "handshake", subject or proof.session.session_id)
-        await make_room(services, subject)
-        with services.connections.arriving(subject):
-            receipt = await record_connect(services, proof.session, connection_id)
-    except RateLimited as error:
-        await send_problem(scope, send, error)
-        return
-    except (InterlockError, TimeoutError) as error:
-        # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
-        closing = closing_for(error)
-        _log.info("socket.refused", code=closing.code, because=closing.name)
-        services.metrics.closed(closing.code, "server")
-        await _accept_and_close(send, accept, error)
-        return
-    socket = Socket(services, scope, send, connection_id, proof)
-    await socket.run(accept, receive, receipt)
-
-
 class Socket:
-    """One open WebSocket: the registry's port at one end, ASGI's ``send`` at the other.
+    """One open WebSocket: the registry's port at one end, the connection at the other.
 
-    Nothing runs for an idle one: the receive loop waits, one timer waits for the credential's expiry, and a task to send
-    lives only while there is something to send.
+    No task runs for it. One timer waits for the credential's expiry; a task checks a new credential, or records the end.
     """
 
     __slots__ = (
-        "_abort",
-        "_accepted",
+        "_context",
         "_conversation",
         "_ended_at_ms",
         "_epoch",
         "_open",
+        "_queued_texts",
         "_seen",
-        "_send",
-        "_sending",
         "_services",
         "_subject",
         "_timer",
+        "_wire",
     )
 
-    def __init__(self, services: Services, scope: Any, send: Send, connection_id: str, proof: Proof) -> None:
+    def __init__(self, services: Services, connection_id: str, proof: Proof) -> None:
         self._services = services
+        # What lines in the log say of the handshake's request, they say of the connection until it is gone.
+        self._context = copy_context()
         self._epoch = proof.session.epoch
         self._subject = proof.session.subject or ""
-        self._send: Any = send
-        self._abort = scope["extensions"].get(ABORT, {}).get("abort")
         self._conversation = Conversation(
             connection_id, proof.session, authorised_until_ms=proof.authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
         )
-        self._accepted = False
+        self._wire: WebSocket | None = None
         # For the trace: greeted and not ended yet, and the session's version that the conversation heard of last.
         self._open = False
         self._seen = proof.session.version
         self._ended_at_ms: int | None = None
-        self._sending: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # Messages that were read while a new credential is being checked; at most what one buffer holds.
+        self._queued_texts: list[str] | None = None
 
-    async def run(self, accept: Any, receive: Any, receipt: Receipt) -> None:
-        """Hold the connection, of whose connect this is the ``receipt``, until it ends; then record that it is gone."""
+    async def arrive(self, receipt: Receipt) -> None:
+        """Register the connection, of whose connect this is the ``receipt``. Answer the handshake without waiting in between.
+
+        Raises:
+            InterlockError: the session or the log went away; the caller calls :meth:`lost`.
+        """
         conversation, services = self._conversation, self._services
-        code = _ABNORMAL
         services.connections.register(conversation.session_id, conversation.connection_id, self, self._subject)
-        try:
-            session = await services.sessions.load(conversation.session_id)
-            # From here to the greeting nothing waits: whatever is recorded later reaches the registered port.
-            self._look_again(session, receipt)
-            await self._send(accept)
-            self._accepted = True
-            if services.settings.access_log:
-                _log.info("socket.opened", connection_id=conversation.connection_id)
-            self._set_timer()
-            self._flush()
-            code = await self._receive_all(receive)
-        except InterlockError as error:
-            # The session or the log went away before anything was open.
-            conversation.close(closing_for(error))
-            await _accept_and_close(self._send, accept, error)
-        except OSError:
-            self.close(Close("bye"))
-        finally:
-            services.connections.unregister(conversation.session_id, conversation.connection_id, self._subject)
-            if self._timer is not None:
-                self._timer.cancel()
-            self._trace_end(gone=True)
-            self._tell_close(code)
-            await self._record_disconnect(code)
-            if self._sending is not None:
-                await self._sending
+        session = await services.sessions.load(conversation.session_id)
+        # From here to the greeting nothing waits: whatever is recorded later reaches the registered port.
+        self._look_again(session, receipt)
+
+    # What the connection calls: see server.experience.transport.websocket.WebSocketHandler
+
+    def opened(self, wire: WebSocket) -> None:
+        """The handshake was answered."""
+        self._wire = wire
+        if self._services.settings.access_log:
+            _log.info("socket.opened", connection_id=self._conversation.connection_id)
+        self._set_timer()
+        self._flush()
+
+    def text(self, text: str) -> None:
+        """A text message came."""
+        if self._queued_texts is not None:
+            self._queued_texts.append(text)
+            return
+        request = self._conversation.receive_text(text)
+        if request is not None:
+            # A new credential is checked before what was sent under it is heard.
+            self._queued_texts = []
+            if self._wire is not None:
+                self._wire.pause_reading()
+            self._context.run(self._services.spawn, self._reauthorise(request.access_token))
+        self._flush()
+
+    def binary(self) -> None:
+        """A binary message came."""
+        self._conversation.receive_bytes()
+        self._flush()
+
+    def writable(self) -> None:
+        """The peer takes again what is sent."""
+        self._flush()
+
+    def broken(self, closing: Close) -> None:
+        """The peer broke the protocol or a limit."""
+        self.close(closing)
+
+    def lost(self, heard: int) -> None:
+        """The connection is gone: forget it, and record that. ``heard`` is the code that the peer's end gave."""
+        conversation, services = self._conversation, self._services
+        self._wire = None
+        services.connections.unregister(conversation.session_id, conversation.connection_id, self._subject)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._trace_end(gone=True)
+        closing = conversation.closing
+        code, by = (heard, "client") if closing is None else (closing.code, "server")
+        services.metrics.closed(code, by)
+        self._context.run(self._log_closed, code, by)
+        if closing is None or closing.name != "session_ended":
+            self._context.run(services.spawn, self._record_disconnect(code))
+
+    def _log_closed(self, code: int, by: str) -> None:
+        if code in _BROKEN:
+            _log.info("socket.refused", code=code, because=_BROKEN[code])
+        if self._services.settings.access_log:
+            _log.info("socket.closed", connection_id=self._conversation.connection_id, code=code, by=by)
 
     def observe(self, record: Record, session: Session) -> None:
         """See :class:`server.runtime.connections.Port`."""
@@ -199,21 +158,8 @@ class Socket:
         self._conversation.close(closing)
         self._flush()
 
-    def _tell_close(self, heard: int) -> None:
-        """Log and count the end of the connection; ``heard`` is the code that the peer's end gave."""
-        services, closing = self._services, self._conversation.closing
-        # Nothing here says bye of its own accord: the peer was gone.
-        code, by = (heard, "client") if closing is None or closing.name == "bye" else (closing.code, "server")
-        services.metrics.closed(code, by)
-        if code in _BROKEN:
-            _log.info("socket.refused", code=code, because=_BROKEN[code])
-        if services.settings.access_log:
-            _log.info("socket.closed", connection_id=self._conversation.connection_id, code=code, by=by)
-
     async def _record_disconnect(self, code: int) -> None:
         conversation = self._conversation
-        if conversation.closing is not None and conversation.closing.name == "session_ended":
-            return
         disconnect = Disconnect(conversation.connection_id, code)
         while True:
             try:
@@ -255,34 +201,27 @@ class Socket:
         self._seen = session.version
         self._services.trace.opened(session.session_id, self._conversation.connection_id, session.version)
 
-    async def _receive_all(self, receive: Any) -> int:
-        while True:
-            message = await receive()
-            if message["type"] == "websocket.disconnect":
-                return int(message.get("code") or _ABNORMAL)
-            if message.get("text") is None:
-                self._conversation.receive_bytes()
-            else:
-                request = self._conversation.receive_text(message["text"])
-                if request is not None:
-                    await self._reauthorise(request.access_token)
-            self._flush()
-            if self._sending is not None:
-                # Answer before hearing more: a burst must fill the client's side of the wire, not the outbox.
-                await asyncio.wait({self._sending})
-
     async def _reauthorise(self, token: str) -> None:
+        """Check a new credential, then hear what was sent after it. The connection may have ended meanwhile."""
+        conversation = self._conversation
         try:
             proof = await prove_access_token(self._services, token)
-            if proof.session.session_id != self._conversation.session_id:
-                raise CredentialInvalid("the token is of another session")
-        except InterlockError as error:
-            closing = closing_for(error)
+            if proof.session.session_id != conversation.session_id:
+                raise CredentialInvalid("the token is of another session")  # noqa: TRY301  # as any bad one
+            conversation.authorise(proof.session.epoch, proof.authorised_until_ms)
+        except Exception as error:  # noqa: BLE001  # else the connection would stay, and nothing be heard on it
+            closing = closing_told(error)
             _log.info("socket.refused", code=closing.code, because=closing.name)
-            self._conversation.close(closing)
+            conversation.close(closing)
+        if self._wire is None:
             return
-        self._conversation.authorise(proof.session.epoch, proof.authorised_until_ms)
         self._set_timer()
+        self._flush()
+        texts, self._queued_texts = self._queued_texts or [], None
+        for text in texts:
+            self.text(text)
+        if self._wire is not None and self._queued_texts is None:
+            self._wire.resume_reading()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -308,33 +247,20 @@ class Socket:
             trace.dropped(conversation.session_id, conversation.connection_id, self._seen)
 
     def _flush(self) -> None:
+        """Send what waits, as far as the peer takes it; when the conversation is over, close."""
         self._trace_end()
-        if self._accepted and self._sending is None:
-            self._sending = asyncio.create_task(self._send_all())
-
-    async def _send_all(self) -> None:
-        """Send what waits; when the conversation is over, close. A peer that does not read is cut."""
-        conversation = self._conversation
-        try:
-            async with asyncio.timeout(self._services.settings.send_timeout_s) as deadline:
-                while messages := conversation.take():
-                    for text in messages:
-                        await self._send({"type": "websocket.send", "text": text})
-                        deadline.reschedule(asyncio.get_running_loop().time() + self._services.settings.send_timeout_s)
-                if conversation.closing is None:
-                    self._sending = None
-                    return
-                closing = conversation.closing
-                await self._send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
-                if self._ended_at_ms is not None:
-                    self._services.metrics.ended(self._ended_at_ms)
-        except TimeoutError:
-            conversation.close(Close("slow_consumer"))
-            if self._abort is not None:
-                self._abort()
-        except (OSError, RuntimeError):
-            # The peer is gone; the receive loop hears of it too.
-            conversation.close(Close("bye"))
+        wire, conversation = self._wire, self._conversation
+        if wire is None:
+            return
+        # At the end all is sent: what is queued, at most, is what may wait anyway.
+        if wire.writable or conversation.closing is not None:
+            for text in conversation.take():
+                wire.send(text)
+        if conversation.closing is not None:
+            wire.close(conversation.closing)
+            if self._ended_at_ms is not None:
+                self._services.metrics.ended(self._ended_at_ms)
+                self._ended_at_ms = None
 
 
 def closing_for(error: Exception) -> Close:
@@ -357,38 +283,8 @@ def closing_for(error: Exception) -> Close:
     return Close("internal_error")
 
 
-def _admit(services: Services, scope: Any) -> str | None:
-    """What can be refused before the upgrade, over HTTP: origin, overload, subprotocol. Returns the one to speak."""
-    check_origin(scope, services.settings.origins)
-    admit(services, scope, "handshake")
-    if services.draining or len(services.connections) >= services.settings.connections_total:
-        raise Overloaded
-    offered = scope["subprotocols"]
-    if SUBPROTOCOL in offered:
-        return SUBPROTOCOL
-    if offered:
-        raise RequestRefused(400, f"offer the subprotocol {SUBPROTOCOL}")
-    return None
-
-
-async def _prove(services: Services, scope: Any) -> Proof:
-    """The session of the handshake's credential: bearer header, else ticket, else cookie."""
-    services.tokens.ensure_usable()
-    token = bearer(scope)
-    if token is not None:
-        return await prove_access_token(services, token)
-    for offered in scope["subprotocols"]:
-        if offered.startswith(_TICKET_PREFIX):
-            return await prove_ticket(services, offered.removeprefix(_TICKET_PREFIX))
-    held = cookie(scope)
-    if held is not None and from_browser(scope):
-        return await prove_cookie(services, held)
-    raise CredentialMissing("no credential")
-
-
-async def _accept_and_close(send: Any, accept: Any, error: Exception) -> None:
-    """Say in a close code why there is no connection; a peer that is gone need not hear it."""
-    closing = closing_for(error)
-    with suppress(OSError):
-        await send(accept)
-        await send({"type": "websocket.close", "code": closing.code, "reason": closing.reason})
+def closing_told(error: Exception) -> Close:
+    """:func:`closing_for`; what is the server's own fault is logged."""
+    if not isinstance(error, InterlockError | TimeoutError):
+        _log.error("socket.failed", exc_info=error)
+    return closing_for(error)

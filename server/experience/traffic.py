@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterable
 from typing import Any, Final
 
 from litestar.datastructures import Cookie
-from litestar.types import Message, Scope
 
 from server.experience.credentials import cookie_named
 from server.guard.devices import LIFE_S
@@ -48,14 +48,11 @@ def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> N
         services.limits.of_account(kind, subject)
 
 
-async def slow_refusals(message: Message, scope: Scope) -> None:
-    """Litestar's ``before_send`` hook: whoever is told to wait is also kept waiting, so that asking again pays less."""
-    if message["type"] == "http.response.start" and any(
-        name == b"retry-after" for name, _ in message.get("headers", ())
-    ):
-        delay_s = scope["litestar_app"].state.services.settings.refusal_delay_s
+async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Keep a client waiting that is told to wait (``headers`` hold Retry-After), so that asking again pays less."""
+    if any(name == b"retry-after" for name, _ in headers):
         # Spread, or those who were refused together would all come back together.
-        await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+        await asyncio.sleep(services.settings.refusal_delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
 
 
 async def client_of(services: Services, scope: Any, email: str) -> Client:

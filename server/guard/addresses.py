@@ -16,6 +16,9 @@ UNKNOWN: Final = "unknown"
 _FORWARDED_FOR: Final = re.compile(r"(?:^|;)\s*for=(\"[^\"]*\"|[^;\s\"]*)\s*(?=;|$)", re.IGNORECASE)
 _V6_PREFIX: Final = 64
 
+_HOPS: Final = 32
+"""So many are looked at: nobody stands behind more trusted proxies."""
+
 _LONGEST: Final = 100
 """Characters of an address with everything around it. What is longer is none, and need not be remembered."""
 
@@ -50,7 +53,7 @@ class Addresses:
         if not self._trusted or not self.trusts(client):
             return client
         line = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
-        for hop in reversed(line.split(",") if line else []):
+        for hop in reversed(line.rsplit(",", _HOPS)[-_HOPS:] if line else []):
             found = _canonical(_forwarded_for(hop) if self._header == b"forwarded" else hop)
             if found is None:
                 break

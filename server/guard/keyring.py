@@ -96,7 +96,8 @@ class KeyRing:
     async def watch(self, use: Use) -> None:
         """Look again and again. ``use`` is called, on the event loop, when the keys have changed."""
         # A thread of its own, started once: a machine that is short of memory may start no other.
-        with ThreadPoolExecutor(1, thread_name_prefix="interlock-keys") as thread:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="interlock-keys")
+        try:
             while True:
                 await asyncio.sleep(_LOOK_EVERY_S)
                 try:
@@ -107,6 +108,8 @@ class KeyRing:
                     problem = f"{self._folder} can't be looked at: {type(error).__name__}"
                     found = Found(self._found.keys, frozenset({problem}), frozenset())
                 self.take(found, use)
+        finally:
+            thread.shutdown(wait=False)
 
     def look(self) -> Found:
         """Read what has changed. Nothing counts before :meth:`take`."""

@@ -5,15 +5,18 @@ It knows connections only by what they can be told. That a socket is behind one 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from machine.closing import Close
 from machine.commands import Disconnect
 from machine.ledger import Record
 from machine.session import Session
+
+_HANDSHAKES: Final = 16
 
 
 class Port(Protocol):
@@ -36,9 +39,14 @@ class Held(NamedTuple):
 
 
 class Connections:
-    """Every live connection of this process, by session; and by account, oldest first."""
+    """Every live connection of this process, by session; and by account, oldest first.
+
+    ``turnstile`` lets a few handshakes through at a time. After a restart thousands come at once, and whatever else is asked
+    waits for all of them that are ready to go on in the same turn of the event loop.
+    """
 
     def __init__(self) -> None:
+        self.turnstile = asyncio.Semaphore(_HANDSHAKES)
         self._ports: dict[str, dict[str, Port]] = {}
         self._count = 0
         self._of_account: dict[str, dict[str, Held]] = {}

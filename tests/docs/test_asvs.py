@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from server.app import create_app
+from server.app import build_app
 from server.guard.passwords import MINIMUM_LENGTH
 from server.settings import Settings
 from tests.asvs import CHAPTERS, REQUIREMENTS, Requirement
@@ -151,7 +151,7 @@ def test_each_call_says_in_the_reference_which_credential_it_takes(pages: dict[s
     text, rights = (pages[f"reference/{name}.html"].text for name in ("http", "authorization"))
     rows = rights.partition("Calls")[2].partition("Which data")[0]
     found = 0
-    for path, item in create_app(Settings()).openapi_schema.to_schema()["paths"].items():
+    for path, item in build_app(Settings()).openapi_schema.to_schema()["paths"].items():
         for method, operation in item.items():
             call, choices = f"{method.upper()} {path}", operation.get("security") or [{}]
             if call != "POST /api/auth/refresh":  # which takes its credential in the body, too

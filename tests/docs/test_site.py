@@ -12,7 +12,7 @@ import pytest
 
 from machine.closing import CLOSE_CODES
 from machine.conversation import ClientMessage, ServerMessage
-from server.app import create_app
+from server.app import build_app
 from server.cli import main
 from server.experience.problems import TYPE_PREFIX, problem_kinds
 from server.settings import Settings, setting_rows
@@ -61,7 +61,7 @@ def test_every_endpoint_is_there(pages: dict[str, Page]) -> None:
     text = pages["reference/http.html"].text
     calls = [
         f"{method.upper()} {path}"
-        for path, operations in create_app(Settings()).openapi_schema.to_schema()["paths"].items()
+        for path, operations in build_app(Settings()).openapi_schema.to_schema()["paths"].items()
         for method in operations
         if method in _METHODS
     ]

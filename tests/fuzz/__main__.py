@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, seed, settings
 from rich.console import Console
 from rich.table import Table
 
-from tests.fuzz.targets import TARGETS, world
+from tests.fuzz.targets import TARGETS
+from tests.fuzz.world import world
 
 _EXAMPLES = 200
 """How many a target gets before it is the next one's turn."""

@@ -6,12 +6,9 @@ one, exchanged for any JSON and signed with the server's own key, so that more t
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -22,12 +19,10 @@ from hypothesis import strategies as st
 from machine.conversation import Conversation, RefreshRequest
 from machine.errors import CredentialInvalid, CredentialRefused, HeadRefused, SessionNotFound
 from machine.ledger import Receipt
-from server.app import app_over
 from server.experience.credentials import prove_access_token, prove_cookie, prove_refresh_token, prove_ticket
 from server.guard.heads import check_head, read_head, sign_head
-from server.opening import open_services
-from server.services import Services
-from server.settings import Settings
+from tests.fuzz import connections
+from tests.fuzz.world import World
 from tests.support.forging import claims_of, encode, signed, usual_header
 
 MEMBERS = ("alg", "kid", "typ", "sid", "sub", "epoch", "iss", "aud", "exp", "iat", "nbf", "jti", "crit", "jku", "x")
@@ -89,53 +84,6 @@ def bit_flips(draw: st.DrawFn) -> Callable[[str], str]:
         return ".".join(parts)
 
     return flip
-
-
-class World:
-    """A server without its sockets: a real log, one session of somebody who is logged in, and a loop to run in."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._runner = asyncio.Runner()
-        self._stack = AsyncExitStack()
-        self.tries = 0
-        self._runner.run(self._open())
-
-    async def _open(self) -> None:
-        settings = Settings(data=str(self._folder), cheap_passwords_for_tests=True, access_token_s=86_400)
-        self.services: Services = await self._stack.enter_async_context(open_services(settings))
-        self.session = (await self.services.sessions.authenticate(None, "ada", "password")).session
-        self.access_token = self.services.tokens.access_token(self.session)
-        self.refresh_token = self.services.tokens.refresh_token(self.session)
-        self.secret = self.services.clients.create("gateway", 1)
-        transport = httpx.ASGITransport(app_over(self.services), raise_app_exceptions=True)  # type: ignore[arg-type]  # Litestar's own types of ASGI
-        self.http = await self._stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://x"))
-
-    def run(self, work: Any) -> Any:
-        """Run a coroutine to its end."""
-        self.tries += 1
-        return self._runner.run(work)
-
-    def close(self) -> None:
-        """Close the log."""
-        self._runner.run(self._stack.aclose())
-        self._runner.close()
-
-    def check_untouched(self) -> None:
-        """Nothing happened to the session that was attacked."""
-        history = self.run(self.services.sessions.history(self.session.session_id, 0, 100))
-        assert [record.transition.event for record in history] == ["create", "authenticate"]
-
-
-@contextmanager
-def world(folder: Path) -> Iterator[World]:
-    """A world over ``folder`` until the context ends; then nothing may have happened in it."""
-    made = World(folder)
-    try:
-        yield made
-        made.check_untouched()
-    finally:
-        made.close()
 
 
 def _refused(world: World, work: Any) -> None:
@@ -241,7 +189,7 @@ def socket_messages(world: World) -> Callable[[], None]:
                 assert isinstance(request, RefreshRequest)
             else:
                 assert json.loads(each) == {"type": "ping"}
-                assert conversation.take() == ['{"type":"pong"}']
+                assert conversation.take() == [b'{"type":"pong"}']
 
     return target
 
@@ -341,4 +289,6 @@ TARGETS: dict[str, Callable[[World], Callable[[], None]]] = {
     "heads": heads,
     "JSON bodies": bodies,
     "forms": forms,
+    "requests on a connection": connections.requests,
+    "frames on a connection": connections.frames,
 }

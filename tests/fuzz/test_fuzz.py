@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.targets import TARGETS, World, world
+from tests.fuzz.targets import TARGETS
+from tests.fuzz.world import World, world
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,6 +19,7 @@ _PROMISED = {
     4408: ("token expired", Next.REFRESH),
     4409: ("displaced by another connection", Next.ASK_USER),
     4413: ("slow consumer", Next.RECONNECT),
+    4420: ("too many frames", Next.MEND),
     4429: ("too many connections", Next.ASK_USER),
     4504: ("heartbeat lost", Next.RECONNECT),
 }
@@ -34,7 +35,7 @@ def test_the_table_holds_what_clients_were_promised() -> None:
 
 
 def test_names_and_codes_are_unique() -> None:
-    assert len({row.code for row in CLOSE_CODES.values()}) == len(CLOSE_CODES) == 16
+    assert len({row.code for row in CLOSE_CODES.values()}) == len(CLOSE_CODES) == 17
     assert all(name == row.name for name, row in CLOSE_CODES.items())
 
 

@@ -255,7 +255,7 @@ class ConversationMachine(RuleBasedStateMachine):
         self.steps = list(_OPENED)
         self.conversation = _conversation(until_ms=1_000, outbox_limit=3, greeted=False)
         self.greeted = False
-        self.heard: list[str] = []
+        self.heard: list[bytes] = []
         self.after_closing = 0
         self.first_close: Close | None = None
 

@@ -1,7 +1,7 @@
 """The command: seed each bug into a copy of the sources, run who must catch it, and show the verdicts.
 
-Without options the bugs break the published properties (``make mutants``); with ``--measures`` each takes away what one
-requirement of the OWASP ASVS rests on (``make measures``).
+Without options the bugs break the published properties, with ``--connection`` what the connection layer owes its peers (both:
+``make mutants``); with ``--measures`` each takes away what one requirement of the OWASP ASVS rests on (``make measures``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.mutants.catalogue import MEASURES, MUTANTS
+from tests.mutants.catalogue import CONNECTION, MEASURES, MUTANTS
 from tests.mutants.mutant import Mutant, MutantError
 from tests.mutants.trial import Verdict, control, copy_sources, tail, try_all
 
@@ -35,14 +35,16 @@ _COLUMNS: Final = (
 def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] | None = None) -> int:
     """Try ``mutants``, or those that the options choose; the exit status is 0 if every one was caught."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--measures", action="store_true", help="take away what the requirements of the OWASP ASVS rest on"
     )
+    which.add_argument("--connection", action="store_true", help="seed bugs into the connection layer")
     parser.add_argument("--only", action="append", metavar="NAME", help="this mutant alone; may be given again")
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at once (%(default)s)")
     options = parser.parse_args(arguments)
     if mutants is None:
-        mutants = MEASURES if options.measures else MUTANTS
+        mutants = MEASURES if options.measures else CONNECTION if options.connection else MUTANTS
     if options.only:
         unknown = set(options.only) - {mutant.name for mutant in mutants}
         if unknown:

@@ -248,7 +248,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "every-connection-has-one-name",
-        "server/experience/socket.py",
+        "server/experience/connect_api.py",
         "Two sockets of a session have the same connection id.",
         "single_owner",
         _TRACE + "test_each_socket_opens_and_ends_once",
@@ -280,7 +280,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "orphan_reaped",
         _TRACE + "test_a_socket_that_left_is_disconnected",
         "connections == ()",
-        (("            await self._record_disconnect(code)\n", ""),),
+        (("            self._context.run(services.spawn, self._record_disconnect(code))\n", "            pass\n"),),
     ),
     Mutant(
         "a-start-writes-before-it-has-recovered",

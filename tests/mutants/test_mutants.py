@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from server.settings import setting_rows
 from spec.properties import PROPERTIES
 from tests.mutants.__main__ import main
-from tests.mutants.catalogue import MUTANTS
+from tests.mutants.catalogue import CONNECTION, MUTANTS
 from tests.mutants.mutant import Mutant, MutantError, apply, edited
 from tests.mutants.trial import CAUGHT, ROOT, Run, judge, run_nodes
 
@@ -30,7 +31,7 @@ HARMLESS = Mutant(
 )
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *CONNECTION], ids=lambda mutant: mutant.name)
 def test_a_bug_can_still_be_written_into_the_code(mutant: Mutant) -> None:
     assert mutant.file.startswith(("spec/", "machine/", "server/")), "real code, not a test"
     text = (ROOT / mutant.file).read_text()
@@ -48,10 +49,17 @@ def test_every_property_has_a_mutant_and_every_mutant_a_property() -> None:
     assert published - broken <= UNBREAKABLE
 
 
+def test_a_bug_of_the_connection_breaks_a_standard_or_a_setting() -> None:
+    settings = {row.name for row in setting_rows()}
+    for mutant in CONNECTION:
+        assert re.fullmatch(r"RFC \d{4}, [\d.]+", mutant.breaks) or mutant.breaks in settings, mutant.breaks
+
+
 def test_names_are_unique_and_bugs_are_sentences() -> None:
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
-    assert all(re.fullmatch(r"[a-z-]+", mutant.name) for mutant in MUTANTS)
-    assert all(mutant.bug.endswith(".") for mutant in MUTANTS)
+    every = [*MUTANTS, *CONNECTION]
+    assert len({mutant.name for mutant in every}) == len(every)
+    assert all(re.fullmatch(r"[a-z-]+", mutant.name) for mutant in every)
+    assert all(mutant.bug.endswith(".") for mutant in every)
 
 
 @pytest.mark.parametrize("text", ["nobody wrote this", "return"], ids=["gone", "twice"])

@@ -116,7 +116,7 @@ def test_n11_the_runtime_runs_without_the_web() -> None:
     parts = ("sessions", "expiry", "connections", "recovery")
     program = f"import sys, {', '.join(f'server.runtime.{part}' for part in parts)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert not _packages(set(loaded.stdout.split())) & {"litestar", "uvicorn", "websockets", "httptools", "jwt"}
+    assert not _packages(set(loaded.stdout.split())) & {"litestar", "httptools", "picows", "jwt"}
     web = {"cookie", "cookies", "header", "headers", "request", "response", "websocket", "scope", "status_code"}
     for path, tree in modules("server/runtime"):
         assert not names(tree) & web, path
@@ -129,4 +129,5 @@ def test_n11_the_experience_writes_no_data() -> None:
         stored = {name for name in imports(tree) if name.startswith("server.surface")}
         assert not stored, path
     for path, tree in modules("server/surface"):
-        assert not any(name.startswith(("litestar", "uvicorn", "server.experience")) for name in imports(tree)), path
+        web = ("litestar", "httptools", "picows", "server.experience")
+        assert not any(name.startswith(web) for name in imports(tree)), path

@@ -91,14 +91,13 @@ class TransitionLogContract:
             story = Story()
             (await log.append(story.begin("ada")))
             before = story.session
-            # More than one statement takes.
-            good = story.tell(*[Touch()] * 200)
+            good = story.tell(Touch(), Touch())
             with pytest.raises(RecordRefused):
                 await log.append([*good, *story.bad()])
             assert await log.load(story.session_id) == before
             assert len(await log.history(story.session_id, 0, 100)) == before.version
             assert await log.recorded(story.session_id, good[0].transition.command_id) is None
-            assert len(await log.append(good)) == 200
+            assert len(await log.append(good)) == 2
 
     @asynchronous
     async def test_versions_have_no_gaps(self, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.support.admin import Admin, admin_token, remove_admin
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client
 from tests.support.log import records
+from tests.support.raw import Raw, head, held
 from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 from tests.support.small_buffers import small_buffers
@@ -199,6 +200,19 @@ async def test_who_reads_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> N
             await eventually(lambda: "admin.stream_cut" in server.log_path.read_text(), within_s=30)
             # What was on the way is still read; the rest of the log never comes.
             assert len(await asyncio.to_thread(read_all, slow)) < 900 * 300
+
+
+@asynchronous
+async def test_who_reads_nothing_and_says_that_no_more_comes_is_cut_as_well(tmp_path: Path) -> None:
+    """Its end is the end of the stream, though not all of what was written can leave."""
+    with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
+        secret = admin_token(server.data)
+        await work(server, 200)
+        with Raw(server.url, receive_buffer=4096) as slow:
+            slow.send(head("GET /api/admin/transitions/stream?after=0 HTTP/1.1", {"Authorization": f"Bearer {secret}"}))
+            slow.socket.recv(1)
+            slow.finish()
+            await eventually(lambda: not held(server.url, slow), within_s=30)
 
 
 @asynchronous

@@ -13,34 +13,23 @@ import pytest
 
 from machine.commands import Authenticate, Connect
 from machine.session import Session
-from server.app import app_over, create_app
+from server.app import app_over
 from server.opening import open_services
 from server.runtime.sessions import Outcome
 from server.services import Services
 from server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
+from tests.support.inside import client_of
 
 ADA = {"email": "ada@example.org", "password": PASSWORD}
 
 
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[tuple[Services, httpx.AsyncClient]]:
-    async with open_services(Settings(data=str(folder), cheap_passwords_for_tests=True)) as services:
-        transport = httpx.ASGITransport(app_over(services))  # type: ignore[arg-type]  # Litestar's own names for ASGI's types
-        async with httpx.AsyncClient(transport=transport, base_url="http://interlock.example") as http:
-            yield services, http
-
-
-@asynchronous
-async def test_any_server_that_speaks_lifespan_can_run_it(tmp_path: Path) -> None:
-    app = create_app(Settings(data=str(tmp_path / "data"), cheap_passwords_for_tests=True))
-    async with (
-        app.lifespan(),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://interlock.example") as http,  # type: ignore[arg-type]  # Litestar's own names for ASGI's types
-    ):
-        assert (await http.post("/api/session")).status_code == 201
-        assert (await http.get("/health/ready")).json() == {"status": "ok"}
+    settings = Settings(data=str(folder), cheap_passwords_for_tests=True)
+    async with open_services(settings) as services, client_of(app_over(services)) as http:
+        yield services, http
 
 
 @pytest.mark.asvs("13.4.2", "16.5.1", "16.5.4")

@@ -203,7 +203,9 @@ def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, caller: Ca
     for method in sorted({"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} - ALLOWED[path]):
         answer = caller.http.request(method, path, headers=bearer(caller.user))
         check(answer, 405, "method-not-allowed")
-        assert {name.strip() for name in answer.headers["allow"].split(",")} - {"OPTIONS"} == ALLOWED[path]
+        told = {name.strip() for name in answer.headers["allow"].split(",")}
+        assert ("HEAD" in told) == ("GET" in told)
+        assert told - {"HEAD", "OPTIONS"} == ALLOWED[path]
     assert stored(server.data) == before
 
 
@@ -213,10 +215,14 @@ def test_an_address_that_is_none(caller: Caller, path: str) -> None:
 
 
 def test_a_websocket_address_asked_over_http_says_to_upgrade(caller: Caller) -> None:
-    for method in ("GET", "POST"):
-        answer = caller.http.request(method, "/api/connect", headers=bearer(caller.user))
-        check(answer, 426, "upgrade-required")
-        assert answer.headers["upgrade"] == "websocket"
+    answer = caller.http.get("/api/connect", headers=bearer(caller.user))
+    check(answer, 426, "upgrade-required")
+    assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "upgrade")
+    assert answer.headers["sec-websocket-version"] == "13"
+    assert caller.http.head("/api/connect", headers=bearer(caller.user)).status_code == 426
+    answer = caller.http.post("/api/connect", headers=bearer(caller.user))
+    check(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET, HEAD"
 
 
 BAD_QUERIES = [

@@ -21,6 +21,7 @@ from server.services import Services
 from server.settings import Settings
 from server.surface.accounts import Account
 from tests.support.asynchronous import asynchronous
+from tests.support.inside import client_of
 
 PATH: Final = "/api/forward-auth"
 COOKIE: Final = "__Host-interlock"
@@ -34,6 +35,7 @@ class Gate(msgspec.Struct):
     services: Services
     http: httpx.AsyncClient
     session: Session
+    forward_auth: ForwardAuth
 
     async def ask(self, headers: dict[str, str] | None = None, *, method: str = "GET") -> httpx.Response:
         return await self.http.request(method, PATH, headers=headers)
@@ -65,9 +67,9 @@ async def gate_in(folder: Path, account: Account | None = None, **settings: Any)
         if account is not None:
             await services.known_accounts.add(account)
         session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
-        transport = httpx.ASGITransport(app_over(services))  # type: ignore[arg-type]  # Litestar's own names for ASGI's types
-        async with httpx.AsyncClient(transport=transport, base_url="http://interlock.example") as http:
-            yield Gate(services, http, session)
+        app = app_over(services)
+        async with client_of(app) as http:
+            yield Gate(services, http, session, app.forward_auth)
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:
@@ -343,19 +345,30 @@ async def test_whatever_fails_nobody_passes(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.asvs("4.1.4", "13.4.4")
 @asynchronous
-async def test_only_get_is_answered(tmp_path: Path) -> None:
+async def test_only_get_and_head_are_answered(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
-        for method in ("POST", "PUT", "PATCH", "DELETE", "HEAD", "TRACE", "PROPFIND"):
+        for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"):
             answer = await gate.ask(gate.bearer, method=method)
-            assert (answer.status_code, answer.headers.get("allow")) == (405, "GET, OPTIONS")
+            assert (answer.status_code, answer.headers.get("allow")) == (405, "GET, HEAD, OPTIONS")
             assert "remote-user" not in answer.headers
+
+
+@asynchronous
+async def test_head_is_answered_as_get_is(tmp_path: Path) -> None:
+    """HAProxy asks with HEAD."""
+    async with gate_in(tmp_path) as gate:
+        for credential in (gate.bearer, gate.cookie, gate.bearer):
+            answer = await gate.ask(credential, method="HEAD")
+            assert (answer.status_code, answer.headers["remote-user"], answer.content) == (200, "ada", b"")
+        refused, told = await gate.ask(method="HEAD"), await gate.ask()
+        assert (refused.status_code, refused.content) == (401, b"")
+        assert refused.headers["content-length"] == told.headers["content-length"]
 
 
 @asynchronous
 async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.experience.forward_auth_api._LIMIT", 2)
     async with gate_in(tmp_path) as gate:
-        app: Any = gate.http._transport
         sessions = [(await gate.services.sessions.begin("ada", Authenticate("ada", "p"))).session for _ in range(4)]
         for _ in range(2):
             for session in sessions:
@@ -363,6 +376,4 @@ async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest
                 for credential in (gate.bearer, gate.cookie):
                     answer = await gate.ask(credential)
                     assert answer.headers["x-session-id"] == session.session_id
-        forward_auth = app.app.forward_auth
-        assert isinstance(forward_auth, ForwardAuth)
-        assert (len(forward_auth._by_session), len(forward_auth._by_cookie)) == (2, 2)
+        assert (len(gate.forward_auth._by_session), len(gate.forward_auth._by_cookie)) == (2, 2)

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from machine.session import Session
@@ -22,6 +21,7 @@ from server.surface.writer import Writer, raise_again
 from tests.server.identity_contract import IdentityStoreContract
 from tests.support.asynchronous import asynchronous
 from tests.support.hostile import AUDIENCE, hostile_provider
+from tests.support.inside import client_of
 
 
 async def disable(writer: Writer, account_id: str, at_ms: int) -> None:
@@ -54,24 +54,22 @@ async def test_an_account_that_is_disabled_while_its_owner_comes_in(
             upstream_issuer=provider.issuer,
             upstream_audiences=(AUDIENCE,),
         )
-        async with open_services(settings) as services:
-            transport = httpx.ASGITransport(app_over(services))  # type: ignore[arg-type]  # Litestar's own names for ASGI's types
-            async with httpx.AsyncClient(transport=transport, base_url="http://interlock.example") as http:
-                authenticate = services.sessions.authenticate
-                begun: list[Session] = []
+        async with open_services(settings) as services, client_of(app_over(services)) as http:
+            authenticate = services.sessions.authenticate
+            begun: list[Session] = []
 
-                async def late(session: Session | None, subject: str, method: str, **proof: Any) -> Outcome:
-                    accounts: Any = services.known_accounts._store
-                    assert isinstance(accounts, SqliteAccounts)
-                    await disable(accounts._writer, subject, 1)
-                    outcome = await authenticate(session, subject, method, **proof)
-                    begun.append(outcome.session)
-                    return outcome
+            async def late(session: Session | None, subject: str, method: str, **proof: Any) -> Outcome:
+                accounts: Any = services.known_accounts._store
+                assert isinstance(accounts, SqliteAccounts)
+                await disable(accounts._writer, subject, 1)
+                outcome = await authenticate(session, subject, method, **proof)
+                begun.append(outcome.session)
+                return outcome
 
-                monkeypatch.setattr(services.sessions, "authenticate", late)
-                answer = await http.post("/api/auth/exchange", json={"id_token": provider.token()})
-                assert (answer.status_code, answer.json().get("type")) == (
-                    403,
-                    "urn:interlock:problem:identity-refused",
-                )
-                assert (await services.sessions.load(begun[0].session_id)).reason == "account_disabled"
+            monkeypatch.setattr(services.sessions, "authenticate", late)
+            answer = await http.post("/api/auth/exchange", json={"id_token": provider.token()})
+            assert (answer.status_code, answer.json().get("type")) == (
+                403,
+                "urn:interlock:problem:identity-refused",
+            )
+            assert (await services.sessions.load(begun[0].session_id)).reason == "account_disabled"

@@ -60,7 +60,7 @@ def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: S
             assert await closed(socket) == (1011, "internal error")
         rows = await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "socket.failed"])
         assert len(rows) == 1
-        assert "socket.py" in rows[0]["traceback"]
+        assert "connect_api.py" in rows[0]["traceback"]
         # What failed outside any request is caught last of all.
         await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "task.failed"])
         assert "explode" not in failing.log_path.read_text()
@@ -72,6 +72,27 @@ def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: S
 
     run(main())
     assert failing.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.asvs("16.3.4", "16.5.1", "16.5.4")
+def test_an_unexpected_error_at_a_message_ends_its_socket_with_1011_and_no_other(failing: ServerProcess) -> None:
+    async def main() -> None:
+        async with await logged_in(failing.url) as client, client.connect() as good:
+            await hello(good)
+            async with client.connect() as socket:
+                await hello(socket)
+                await socket.send(SECRET)
+                assert (await closed(socket))[0] == 1011
+            (row,) = await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "socket.failed"])
+            assert "failing.py" in row["traceback"]
+            assert "correct horse" not in failing.log_path.read_text()
+            await eventually(lambda: only_one(client))
+            await good.send('{"type": "ping"}')
+
+    async def only_one(client: Client) -> bool:
+        return bool((await client.session())["connections"] == 1)
+
+    run(main())
 
 
 @pytest.mark.asvs("16.5.1")

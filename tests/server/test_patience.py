@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from server.experience.http_protocol import HEAD_BYTES
+from server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.client import hello, logged_in, new_email
 from tests.support.server import ServerProcess, running_server
 from tests.support.small_buffers import small_buffers
 
+HEADER_BYTES = Settings().header_bytes
 LONG_S = 30
 """What is cut is cut after a second or two; only what never is takes this long, and fails."""
 
@@ -150,10 +151,10 @@ def test_a_body_that_was_refused_is_not_waited_for_either(server: ServerProcess)
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * HEAD_BYTES + b"\r\n\r\n",
-        b"GET /health/live?" + b"x" * HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * (HEAD_BYTES // 8) + b"\r\n",
-        b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"x" * (HEAD_BYTES + 100),
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * HEADER_BYTES + b"\r\n\r\n",
+        b"GET /health/live?" + b"x" * HEADER_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * (HEADER_BYTES // 8) + b"\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"x" * (HEADER_BYTES + 100),
         b"GET /api/connect HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Long: "
         + b"x" * 40_000
@@ -173,9 +174,9 @@ def test_a_head_has_a_size(server: ServerProcess, head: bytes) -> None:
 
 
 def test_what_fits_is_answered(server: ServerProcess) -> None:
-    answer = httpx.get(f"{server.url}/health/live", headers={"X-Long": "x" * (HEAD_BYTES - 1000)})
+    answer = httpx.get(f"{server.url}/health/live", headers={"X-Long": "x" * (HEADER_BYTES - 1000)})
     assert answer.status_code == 200
-    for size in (HEAD_BYTES // 2, HEAD_BYTES + 1):
+    for size in (HEADER_BYTES // 2, HEADER_BYTES + 1):
         body = {"email": new_email(), "password": "x" * size}
         assert httpx.post(f"{server.url}/api/auth/login", json=body).status_code == 400
 

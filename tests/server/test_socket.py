@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -57,7 +56,7 @@ async def test_a_connection_from_hello_to_goodbye(tmp_path: Path) -> None:
         wire = Wire(services, token)
         running = wire.run()
         await eventually(lambda: wire.said == ["accept", "hello"])
-        wire.say({"type": "websocket.receive", "text": '{"type": "ping"}', "bytes": None})
+        wire.say('{"type": "ping"}')
         await eventually(lambda: wire.said[-1] == "pong")
         wire.leave(1001)
         await running
@@ -130,40 +129,16 @@ async def test_a_peer_that_is_gone_before_the_accept_leaves_nothing_behind(tmp_p
     async with services_in(tmp_path) as services:
         session, token = await log_in(services)
 
-        async def gone(_message: dict[str, Any]) -> None:
+        def gone() -> None:
             raise ConnectionResetError
 
         for credential in (token, None):
             wire = Wire(services, credential)
-            wire.on_send = gone
+            wire.on_upgrade = gone
             await wire.run()
         assert await events(services, session) == ["create", "authenticate", "connect", "disconnect"]
         assert (await services.sessions.load(session.session_id)).state == "authenticated"
         assert len(services.connections) == 0
-
-
-@pytest.mark.parametrize("abort", [True, False], ids=["a server that can cut", "a server that can't"])
-def test_a_peer_that_does_not_read_is_waited_for_so_long(tmp_path: Path, *, abort: bool) -> None:
-    async def scenario() -> None:
-        async with services_in(tmp_path, send_timeout_s=0.1) as services:
-            session, token = await log_in(services)
-            wire = Wire(services, token, abort=abort)
-
-            async def never(message: dict[str, Any]) -> None:
-                if message["type"] != "websocket.accept":
-                    await asyncio.Event().wait()
-
-            wire.on_send = never
-            running = wire.run()
-            await eventually(lambda: wire.aborted or not abort)
-            if not abort:
-                await asyncio.sleep(0.3)
-                wire.leave(1006)
-            await running
-            assert wire.said == ["accept"]
-            assert (await events(services, session))[-1] == "disconnect"
-
-    asyncio.run(scenario())
 
 
 @asynchronous
@@ -171,35 +146,12 @@ async def test_what_is_pushed_to_a_peer_that_does_not_read_is_bounded(tmp_path: 
     async with services_in(tmp_path, send_timeout_s=30) as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
-        gate = asyncio.Event()
-
-        async def slow(message: dict[str, Any]) -> None:
-            if message["type"] == "websocket.send":
-                await gate.wait()
-
-        wire.on_send = slow
         running = wire.run()
-        await eventually(lambda: wire.said == ["accept"])
+        await eventually(lambda: wire.said == ["accept", "hello"])
+        wire.writable = False
         await services.sessions.submit(session.session_id, *commands("ada", *[Touch()] * 400))
-        gate.set()
         await running
         assert wire.said == ["accept", "hello", "close 4413 slow consumer"]
-
-
-@asynchronous
-async def test_a_wire_that_breaks_while_something_is_said(tmp_path: Path) -> None:
-    async with services_in(tmp_path) as services:
-        session, token = await log_in(services)
-        wire = Wire(services, token)
-
-        async def broken(message: dict[str, Any]) -> None:
-            if message["type"] == "websocket.send":
-                wire.leave(1006)
-                raise RuntimeError("Unexpected ASGI message after close")
-
-        wire.on_send = broken
-        await wire.run()
-        assert (await events(services, session))[-1] == "disconnect"
 
 
 @asynchronous
@@ -213,8 +165,7 @@ async def test_a_handshake_that_cannot_be_proved_in_time_is_closed_with_1013(
                 await asyncio.Event().wait()
 
         services.tickets = Stuck()  # type: ignore[assignment]  # it never answers, so it need not be able to
-        wire = Wire(services, None)
-        wire.scope["subprotocols"] = ["interlock.v1", "ticket.x"]
+        wire = Wire(services, None, subprotocols="interlock.v1, ticket.x")
         await wire.run()
         assert wire.said == ["accept", "close 1013 overloaded"]
 
@@ -275,7 +226,7 @@ async def test_a_new_token_on_the_open_socket_keeps_it_open(tmp_path: Path) -> N
         await eventually(lambda: wire.said == ["accept", "hello"])
         services.tokens.lifetime_s = 60
         later = services.tokens.access_token(session)
-        wire.say({"type": "websocket.receive", "text": json.dumps({"type": "refresh", "access_token": later})})
+        wire.say(json.dumps({"type": "refresh", "access_token": later}))
         await eventually(lambda: wire.said[-1] == "refreshed")
         await eventually(lambda: services.clock.now_ms() > claims_of(token)["exp"] * 1000 + 100)
         assert not running.done()

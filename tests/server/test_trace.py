@@ -132,9 +132,7 @@ async def test_an_anonymous_session_connects_nothing(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session = (await services.sessions.begin("anonymous")).session
         wire = Wire(services, services.tokens.access_token(session))
-        running = wire.run()
-        wire.leave()
-        await running
+        await wire.run()
         assert await events(services, session) == ["create"]
     assert wire.said == ["accept", "close 4401 not authenticated: the session is anonymous; log in first"]
 
@@ -189,9 +187,7 @@ async def test_a_session_that_ends_during_the_handshake_opens_no_socket(
 
         monkeypatch.setattr(services.sessions, "load", load_after_the_end)
         wire = Wire(services, token)
-        running = wire.run()
-        wire.leave()
-        await running
+        await wire.run()
     assert not [line for line in lines(tmp_path / "trace.jsonl") if isinstance(line, Open)]
     assert wire.said == ["accept", "close 4403 session ended: revoked"]
 

@@ -1,7 +1,8 @@
 """``interlock serve`` with faults that a bug might have: what fails holds a secret, and says it.
 
 A password that holds ``explode`` makes its hashing fail, a ticket that does makes its redemption fail, with the secret in the
-error's words, in the variables of the frames it passes, and in the arguments of a callback that fails on the event loop.
+error's words, in the variables of the frames it passes, and in the arguments of a callback that fails on the event loop. A
+WebSocket message that does makes its reading fail.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from machine.conversation import Conversation
 from server.cli import main
 from server.guard.passwords import Passwords
 from server.guard.tickets import Tickets
@@ -34,6 +36,16 @@ def _failing(what: Any, position: int) -> Any:
     return call
 
 
+def _failing_at_once(what: Any, position: int) -> Any:
+    def call(*arguments: Any) -> Any:
+        if "explode" in arguments[position]:
+            _fail(arguments[position])
+        return what(*arguments)
+
+    return call
+
+
+Conversation.receive_text = _failing_at_once(Conversation.receive_text, 1)  # type: ignore[method-assign]  # a fault that is put in
 Passwords.verify = _failing(Passwords.verify, 2)  # type: ignore[method-assign]  # a fault that is put in
 Tickets.redeem = _failing(Tickets.redeem, 1)  # type: ignore[method-assign]  # a fault that is put in
 

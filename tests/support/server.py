@@ -36,6 +36,7 @@ UNLIMITED = {
     "limit_login_client": "off",
     "limit_login_account": "off",
     "limit_password": "off",
+    "limit_frames": "off",
     "refusal_delay_s": 0,
     "tcp_per_address": 100_000,
     "connections_per_account": 100_000,

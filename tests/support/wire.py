@@ -1,19 +1,22 @@
-"""A WebSocket without a network: the ASGI end of one connection, over the real services."""
+"""A WebSocket without a network: the far end of one connection, over the real services."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from machine.closing import Close
 from machine.commands import Authenticate
 from machine.session import Session
-from server.experience.protocol import ABORT
-from server.experience.socket import connect
+from server.experience.connect_api import connect
+from server.experience.transport.exchange import EXTENSION, UPGRADE
+from server.experience.transport.reader import Request
+from server.experience.transport.websocket import WebSocketHandler
 from server.opening import open_services
 from server.services import Services
 from server.settings import Settings
@@ -34,53 +37,93 @@ async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
 
 
 class Wire:
-    """The ASGI end of one connection. ``sent`` is what the server said; ``say`` what the peer does."""
+    """The network's end of one connection. ``said`` is what the server said; ``say`` and ``leave`` are what the peer does."""
 
-    def __init__(self, services: Services, token: str | None, *, abort: bool = True) -> None:
-        self.sent: list[dict[str, Any]] = []
-        self.heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.aborted = False
-        self.on_send: Callable[[dict[str, Any]], Awaitable[None]] | None = None
-        headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
+    def __init__(self, services: Services, token: str | None, *, subprotocols: str = "interlock.v1") -> None:
+        self.said: list[str] = []
+        self.reading = True
+        self.writable = True
+        self.on_upgrade: Callable[[], None] | None = None
+        self._services = services
+        self._endpoint: WebSocketHandler | None = None
+        self._over = asyncio.Event()
+        self._code = 0
+        headers = [
+            (b"connection", b"upgrade"),
+            (b"upgrade", b"websocket"),
+            (b"sec-websocket-version", b"13"),
+            (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+            (b"sec-websocket-protocol", subprotocols.encode()),
+        ]
+        if token:
+            headers.append((b"authorization", f"Bearer {token}".encode()))
+        request = Request("GET", b"/api/connect", "1.1", headers, True, True, False, b"")  # noqa: FBT003  # a good handshake
         self.scope = {
-            "type": "websocket",
+            "type": "http",
+            "method": "GET",
             "headers": headers,
-            "subprotocols": ["interlock.v1"],
-            "extensions": {ABORT: {"abort": self.abort}} if abort else {},
+            "extensions": {EXTENSION: SimpleNamespace(request=request, refuse_early_data=lambda: None)},
             "litestar_app": SimpleNamespace(state=SimpleNamespace(services=services)),
         }
-        self.say({"type": "websocket.connect"})
 
-    def say(self, message: dict[str, Any]) -> None:
-        self.heard.put_nowait(message)
+    def say(self, text: str) -> None:
+        """Send a text message."""
+        assert self._endpoint is not None
+        self._endpoint.text(text)
 
     def leave(self, code: int = 1000) -> None:
-        self.say({"type": "websocket.disconnect", "code": code})
+        """Close; before the handshake was answered, as soon as it is."""
+        self._code = code
+        if self._endpoint is not None and not self._over.is_set():
+            self._over.set()
+            self._endpoint.lost(code)
 
-    def abort(self) -> None:
-        self.aborted = True
-        self.leave(1006)
+    def read_again(self) -> None:
+        """Take what is sent from now on."""
+        assert self._endpoint is not None
+        self.writable = True
+        self._endpoint.writable()
 
-    async def send(self, message: dict[str, Any]) -> None:
-        if self.on_send is not None:
-            await self.on_send(message)
-        self.sent.append(message)
-        if message["type"] == "websocket.close":
-            self.leave(message["code"])
+    # What the server's end calls: see server.experience.transport.websocket.WebSocket
+
+    def send(self, text: bytes) -> None:
+        self.said.append(str(json.loads(text)["type"]))
+
+    def close(self, closing: Close) -> None:
+        if not self._code:
+            self.said.append(f"close {closing.code} {closing.reason}")
+            self._code = closing.code
+            asyncio.get_running_loop().call_soon(self.leave, closing.code)
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
 
     def run(self) -> asyncio.Task[None]:
-        handler: Any = connect.fn
-        return asyncio.create_task(handler(self.scope, self.heard.get, self.send))
+        """Shake hands; the task ends when the connection is over and that is recorded."""
+        return asyncio.create_task(self._run())
 
-    @property
-    def said(self) -> list[str]:
-        """What was said, in words: the kind of each message, and the code and reason of the close."""
-        words: dict[str, Callable[[dict[str, Any]], str]] = {
-            "websocket.accept": lambda _: "accept",
-            "websocket.send": lambda message: str(json.loads(message["text"])["type"]),
-            "websocket.close": lambda message: f"close {message['code']} {message['reason']}",
-        }
-        return [words[message["type"]](message) for message in self.sent]
+    async def _run(self) -> None:
+        handler: Any = connect.fn
+        await handler(self.scope, None, self._asgi_send)
+        if self._endpoint is not None:
+            await self._over.wait()
+        while self._services.tasks:
+            await asyncio.wait(self._services.tasks)
+
+    async def _asgi_send(self, message: dict[str, Any]) -> None:
+        if message["type"] != UPGRADE:
+            self.said.append(message["type"])
+            return
+        if self.on_upgrade is not None:
+            self.on_upgrade()
+        self.said.append("accept")
+        self._endpoint = message["handler"]
+        self._endpoint.opened(self)  # type: ignore[arg-type]  # it has all of a WebSocket that an endpoint uses
+        if self._code:
+            self.leave(self._code)
 
 
 async def log_in(services: Services) -> tuple[Session, str]:

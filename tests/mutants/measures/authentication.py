@@ -191,7 +191,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "handshakes-are-not-counted",
-        "server/experience/socket.py",
+        "server/experience/connect_api.py",
         "WebSocket handshakes meet no limit by address.",
         "6.3.1",
         _TRAFFIC + "test_websocket_handshakes_are_refused_over_http_before_the_upgrade",

@@ -132,7 +132,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
         "DID NOT RAISE",
         (
             (
-                "            if proof.session.session_id != self._conversation.session_id:\n",
+                "            if proof.session.session_id != conversation.session_id:\n",
                 "            if not proof.session.session_id:\n",
             ),
         ),

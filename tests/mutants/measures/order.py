@@ -41,14 +41,14 @@ ORDER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "half-of-what-was-asked",
         "server/surface/writer.py",
-        "When a later transition of a call is refused, the earlier ones stay.",
+        "What a call has written before it is refused stays.",
         "2.3.3",
-        _LOG + "test_a_batch_is_written_whole_or_not_at_all",
-        "DID NOT RAISE RecordRefused",
+        _IDENTITIES + "test_without_a_new_account_only_those_known_are_admitted",
+        "the ID token was already exchanged",
         (
             (
-                '            self._undo("ROLLBACK TO unit")\n            try:\n',
-                "            try:\n",
+                '            self._undo("ROLLBACK TO unit")\n            return error\n',
+                "            return error\n",
             ),
         ),
     ),
@@ -169,7 +169,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "handshakes-cost-nothing",
-        "server/experience/socket.py",
+        "server/experience/connect_api.py",
         "WebSocket handshakes are not counted by address.",
         "2.4.1",
         _TRAFFIC + "test_websocket_handshakes_are_refused_over_http_before_the_upgrade",

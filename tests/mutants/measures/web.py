@@ -18,6 +18,7 @@ _SENT: Final = "server/experience/headers.py"
 _CREDENTIALS: Final = "server/experience/credentials.py"
 _GATE: Final = "server/experience/forward_auth_api.py"
 _DEVICE: Final = "server/experience/traffic.py"
+_EXCHANGE: Final = "server/experience/transport/exchange.py"
 
 WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
@@ -130,12 +131,12 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "what-is-no-http-is-answered-without-headers",
-        "server/experience/http_protocol.py",
-        "The answer that is given below the application has none of the headers for browsers.",
+        _EXCHANGE,
+        "An answer that ends the connection, as every one to what is no HTTP does, has none of the headers for browsers.",
         "3.4.1",
         _CAREFUL,
         "assert hsts, where",
-        (("                *SECURITY,\n", ""),),
+        (("block, _SECURITY, no_store", 'block, _SECURITY if self._keep_alive else b"", no_store'),),
     ),
     Mutant(
         "any-origin-reads-answers",
@@ -166,12 +167,12 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-handshake-that-is-none-is-answered-without-headers",
-        "server/experience/protocol.py",
-        "What refuses a WebSocket handshake below the application leaves the headers for browsers out.",
+        _EXCHANGE,
+        "A WebSocket handshake is refused without the headers for browsers.",
         "3.4.4",
         _CAREFUL,
         "AssertionError: 403 ",
-        (("        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:\n", "        if False:\n"),),
+        (("block, _SECURITY, no_store", 'block, b"" if self.request.offers_upgrade else _SECURITY, no_store'),),
     ),
     Mutant(
         "addresses-go-to-third-parties",
@@ -215,7 +216,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a-page-without-an-origin-is-no-page",
         _CREDENTIALS,
-        "Without an Origin nobody looks at Sec-Fetch-Site.",
+        "Without an Origin nobody looks at Sec-Fetch-PortState.",
         "3.5.1",
         _COOKIES + "test_a_page_without_an_origin_is_told_by_its_site",
         "== 403",
@@ -249,7 +250,8 @@ WEB: Final[tuple[Mutant, ...]] = (
         (
             (
                 (
-                    '        if self.content_type[0] != "application/json":\n'
+                    '        if len(self.headers.get("content-type", "")) > _CONTENT_TYPE'
+                    ' or self.content_type[0] != "application/json":\n'
                     '            raise RequestRefused(415, "send Content-Type: application/json")\n'
                 ),
                 "",
@@ -319,7 +321,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-ticket-in-the-address-counts",
-        "server/experience/socket.py",
+        "server/experience/connect_api.py",
         "A ticket is taken from the address of the WebSocket, too.",
         "14.2.1",
         "tests/server/test_bad_sockets.py::test_a_token_in_the_address_is_no_credential",
@@ -373,20 +375,25 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "browsers-and-proxies-keep-answers",
-        _SENT,
+        _EXCHANGE,
         "Answers say nothing about caches.",
         "14.3.2",
         _HEADERS + "test_nothing_is_kept_in_a_cache_but_the_public_keys",
         '["public, max-age=300" if keys else "no-store"]',
-        (("        headers.append(NO_STORE)\n", "        pass\n"),),
+        (("_NO_STORE: Final = _block([NO_STORE])\n", '_NO_STORE: Final = b""\n'),),
     ),
     Mutant(
         "what-the-gate-says-is-kept",
         _GATE,
-        "What the gate says of somebody says nothing about caches.",
+        "What the gate says of somebody may be kept for a minute.",
         "14.3.2",
         _HEADERS + "test_nothing_is_kept_in_a_cache_but_the_public_keys",
         '["public, max-age=300" if keys else "no-store"]',
-        (("FIXED: Final[RawHeaders] = [*SECURITY, NO_STORE]", "FIXED: Final[RawHeaders] = [*SECURITY]"),),
+        (
+            (
+                '        (b"content-length", b"0"),\n    ]\n',
+                '        (b"content-length", b"0"),\n        (b"cache-control", b"private, max-age=60"),\n    ]\n',
+            ),
+        ),
     ),
 )

@@ -1,0 +1,181 @@
+"""Reads and writes WebSocket frames with picows, on a connection that exists already.
+
+picows has no call for that, so its protocol object is made here, and given a handshake of our own words: it never reads the
+client's. This is all that leans on what picows does not document; the version is pinned below the next minor one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from picows import WSAutoPingStrategy, WSProtocolError, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # what it does not document
+
+from machine.closing import CLOSE_CODES
+from server.experience.transport.reader import Headers
+from server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
+
+_log = structlog.get_logger("interlock.http")
+
+_HANDSHAKE: Final = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: %b\r\n\r\n"
+)
+_ANY_KEY: Final = b"AAAAAAAAAAAAAAAAAAAAAA=="
+
+_READ_BYTES: Final = 4 * 1024
+"""What is read at a time."""
+_BUFFER_BYTES: Final = 2048
+"""Where picows puts an unfinished frame, on each connection."""
+_KEPT_BYTES: Final = 16 * 1024
+"""A larger buffer, which it has made for a large frame, goes with that frame."""
+
+_shared: Final = memoryview(bytearray(_READ_BYTES))
+"""Where all connections read into."""
+
+
+class FrameReader(asyncio.BufferedProtocol):
+    """The protocol of a connection that is a WebSocket. ``socket`` is told of its frames, its pauses and its end."""
+
+    def __init__(self, transport: Any, socket: WebSocket, headers: Headers, key: bytes) -> None:
+        self._transport = transport
+        self._socket = socket
+        self._line = _Line(transport)
+        answer = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        transport.set_protocol(self)
+        self._begin(WSUpgradeResponse.create_101_response(extra_headers=answer), key)
+
+    def _begin(self, response: Any, key: bytes) -> None:
+        """Have picows answer a handshake with ``key`` by ``response``, and read frames from now on."""
+        self._picows = WSProtocol(
+            None,  # host and port, of a client
+            None,  # path, of a client
+            False,  # noqa: FBT003  # is_client_side
+            lambda _request: WSUpgradeResponseWithListener(response, self._socket),
+            _PicowsLogger(self._fault),
+            True,  # noqa: FBT003  # disconnect_on_exception
+            None,  # handshake timeout: it is here
+            False,  # noqa: FBT003  # pings by itself
+            1,
+            1,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,  # noqa: FBT003  # pongs by itself, uncounted
+            MESSAGE_BYTES,
+            None,  # headers, of a client
+            _BUFFER_BYTES,
+        )
+        self._picows.connection_made(self._line)
+        self._size = len(self._picows.get_buffer(-1))
+        handshake = _HANDSHAKE % key
+        self._picows.get_buffer(-1)[: len(handshake)] = handshake
+        self._picows.buffer_updated(len(handshake))
+
+    def _fault(self, code: int) -> None:
+        self._line.muted = True
+        self._socket.faulted(code)
+
+    def get_buffer(self, _size: int) -> memoryview:
+        """Where to read into."""
+        return _shared
+
+    def buffer_updated(self, count: int) -> None:
+        """Give picows what was read, in pieces that fit into its buffer: it doubles one that is nearly full, for good."""
+        at = 0
+        while at < count and not self._socket.over:
+            space = self._picows.get_buffer(-1)
+            filled = self._size - len(space)
+            spare = self._size * 7 // 8 - 256 - filled
+            length = min(count - at, spare if spare > 0 else len(space))
+            space[:length] = _shared[at : at + length]
+            at += length
+            filled += length
+            if 100 * filled // self._size > 90 or self._size - filled <= 256:  # noqa: PLR2004  # picows' own rule
+                self._size *= 2
+            self._picows.buffer_updated(length)
+        if self._size > _KEPT_BYTES and len(self._picows.get_buffer(-1)) == self._size and not self._socket.over:
+            # Nothing is unfinished: begin again with a small buffer.
+            self._line.muted = True
+            self._begin(WSUpgradeResponse.create_101_response(), _ANY_KEY)
+            self._line.muted = False
+
+    def eof_received(self) -> bool:
+        """The peer sends no more, also no close frame."""
+        return False
+
+    def pause_writing(self) -> None:
+        """The peer does not take what is sent."""
+        self._socket.blocked()
+
+    def resume_writing(self) -> None:
+        """The peer takes it again."""
+        self._socket.unblocked()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The TCP connection is gone."""
+        self._socket.connection_lost()
+
+
+class _Line:
+    """What picows takes for the transport. It writes to it; how and when the connection ends is decided here.
+
+    Once ``muted`` it drops what is written. It says then that bytes wait, which makes picows write to it and not to the socket.
+    """
+
+    __slots__ = ("_transport", "get_extra_info", "muted")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.get_extra_info = transport.get_extra_info
+        self.muted = False
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be sent."""
+        return 1 if self.muted else int(self._transport.get_write_buffer_size())
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``."""
+        if not self.muted:
+            self._transport.write(data)
+
+    def writelines(self, parts: list[Any]) -> None:
+        """Send ``parts``."""
+        if not self.muted:
+            self._transport.writelines(parts)
+
+    def close(self) -> None:
+        """Leave it open: picows closes a connection a few milliseconds after it could not read something."""
+
+
+class _PicowsLogger:
+    """What picows takes for a logger. An error is the one sign that it could not read a frame, before it answers that itself.
+
+    ``on_fault`` is called with the close code.
+    """
+
+    __slots__ = ("_on_fault",)
+
+    def __init__(self, on_fault: Callable[[int], None]) -> None:
+        self._on_fault = on_fault
+
+    def isEnabledFor(self, _level: int) -> bool:  # noqa: N802  # the name in logging
+        return False
+
+    def info(self, *_: object) -> None:
+        """Ignore: connections are logged where they are refused."""
+
+    debug = warning = info
+
+    def error(self, *_: object) -> None:
+        """The peer broke the protocol, or a handler failed; the latter is logged."""
+        error = sys.exc_info()[1]
+        if isinstance(error, WSProtocolError):
+            self._on_fault(int(error.args[0]))
+            return
+        _log.error("socket.failed", exc_info=error)
+        self._on_fault(CLOSE_CODES["internal_error"].code)
+
+    exception = error

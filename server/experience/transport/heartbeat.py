@@ -1,0 +1,75 @@
+"""Ping every open WebSocket, and end those whose peer is no longer there. One timer serves all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+_TICKS: Final = 8
+"""How many times an interval the timer looks: a ping is late by at most an eighth."""
+
+
+class Pinged(Protocol):
+    """A connection with a heartbeat."""
+
+    def ping(self) -> None:
+        """Send a ping. Call ``heard`` once its pong is there."""
+        ...
+
+    def lost(self) -> None:
+        """The pong did not come in time."""
+        ...
+
+
+class Heartbeat:
+    """Pings each member every ``interval_s``, and calls its ``lost`` when no pong came within ``timeout_s``."""
+
+    def __init__(self, interval_s: float, timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        # Both in the order of their times: each member that is added waits as long as every other.
+        self._ping_at: dict[Pinged, float] = {}
+        self._lost_at: dict[Pinged, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, member: Pinged) -> None:
+        """Ping ``member`` from now on."""
+        self._ping_at[member] = self._loop.time() + self._interval_s
+        if self._timer is None:
+            self._set_timer()
+
+    def heard(self, member: Pinged) -> None:
+        """The pong of ``member`` is there."""
+        if self._lost_at.pop(member, None) is not None:
+            self._ping_at[member] = self._loop.time() + self._interval_s
+
+    def remove(self, member: Pinged) -> None:
+        """Ping ``member`` no more; removing it twice is harmless."""
+        self._ping_at.pop(member, None)
+        self._lost_at.pop(member, None)
+
+    def _set_timer(self) -> None:
+        self._timer = self._loop.call_later(min(self._interval_s, self._timeout_s) / _TICKS, self._tick)
+
+    def _tick(self) -> None:
+        # First, so that an error in a member stops no other's heartbeat.
+        self._timer = None
+        if self._ping_at or self._lost_at:
+            self._set_timer()
+        now = self._loop.time()
+        while (member := _due(self._lost_at, now)) is not None:
+            member.lost()
+        while (member := _due(self._ping_at, now)) is not None:
+            self._lost_at[member] = now + self._timeout_s
+            member.ping()
+
+
+def _due(times: dict[Pinged, float], now: float) -> Pinged | None:
+    """Take out the first member, if its time has come."""
+    for member, at in times.items():
+        if at > now:
+            break
+        del times[member]
+        return member
+    return None

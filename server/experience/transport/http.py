@@ -1,0 +1,348 @@
+"""One TCP connection that speaks HTTP/1.1: reads a request, has it answered, reads the next one.
+
+A request is whole before the application hears of it, and while it is answered nothing more is read than one buffer: a pipeline
+waits in the client's kernel. A client has a time limit for its head and its body, and one to take the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import structlog
+
+from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
+from server.experience.transport.exchange import Exchange
+from server.experience.transport.frames import FrameReader
+from server.experience.transport.heartbeat import Heartbeat
+from server.experience.transport.limits import BODY_BYTES, ConnectionLimits
+from server.experience.transport.lingering_close import LINGER_S, LingeringClose
+from server.experience.transport.reader import Headers, Request, RequestReader
+from server.experience.transport.stall import StallWatch
+from server.experience.transport.turns import Turns
+from server.experience.transport.websocket import WebSocket, WebSocketHandler
+
+READ_BYTES: Final = 16 * 1024
+"""What is read at a time, and so the most that waits in memory behind a request that is being answered."""
+
+WRITE_BYTES: Final = 16 * 1024
+"""With more than this to be sent, a client has to read before it is answered again."""
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_buffer: Final = memoryview(bytearray(READ_BYTES))
+"""Where every connection reads into. The event loop fills it and hands it over in one step, so none sees another's bytes."""
+
+_log = structlog.get_logger("interlock.traffic")
+
+FastPath = Callable[[dict[str, Any]], tuple[int, Headers] | None]
+
+
+class PortState(NamedTuple):
+    """What all connections of one port share.
+
+    ``app`` is the ASGI application. ``fast_path`` answers a request without waiting for anything (status and headers, no
+    content), or returns None. ``connections`` and ``tasks`` are those that are open and under way.
+    """
+
+    app: Any
+    fast_path: FastPath
+    limits: ConnectionLimits
+    heartbeat: Heartbeat
+    turns: Turns
+    connections: set[HttpConnection]
+    tasks: set[asyncio.Task[None]]
+
+
+class HttpConnection(asyncio.BufferedProtocol):
+    """One HTTP/1.1 connection of a port, from its first byte to its end, or until it becomes a WebSocket."""
+
+    def __init__(self, port: PortState) -> None:
+        settings = port.limits.settings
+        self._port = port
+        self._loop = asyncio.get_running_loop()
+        self._reader = RequestReader(header_bytes=settings.header_bytes, body_bytes=BODY_BYTES)
+        self._exchange: Exchange | None = None
+        # What was read behind the request that is being answered.
+        self._pending = b""
+        self._reading = True
+        self._ended = False
+        self._left = False
+        self._draining = False
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._writable: asyncio.Event | None = None
+        self._streaming = False
+        self.write_paused = False
+
+    # What the event loop calls
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the connection, if there is room for it; then it has to say something soon."""
+        self._transport = transport
+        self._client = transport.get_extra_info("peername")
+        self._server = transport.get_extra_info("sockname")
+        transport.set_write_buffer_limits(high=WRITE_BYTES)
+        limits = self._port.limits
+        self._slot = limits.take(transport)
+        self._stall = StallWatch(transport, limits.settings.send_timeout_s, transport.abort)
+        self._port.connections.add(self)
+        if self._slot.over:
+            transport.abort()
+        else:
+            self._wait(limits.settings.header_timeout_s)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Forget the connection. The application hears that the client of its request is gone."""
+        self._forget()
+        self._slot.release()
+        if self._exchange is not None:
+            self._exchange.disconnect()
+        if self._writable is not None:
+            self._writable.set()
+
+    def get_buffer(self, _size: int) -> memoryview:
+        """Where to read into."""
+        return _buffer
+
+    def buffer_updated(self, count: int) -> None:
+        """``count`` bytes were read."""
+        data = bytes(_buffer[:count])
+        if self._exchange is not None:
+            # No more is fetched from the kernel until its turn.
+            self._pending += data
+            self._pause()
+            return
+        if count == READ_BYTES:
+            # There is more: others first.
+            self._pause()
+            self._loop.call_soon(self._resume)
+        self._read(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It still gets its answer (RFC 9112, 9.6); one that has no end ends with this."""
+        self._ended = True
+        if self._exchange is not None and self._streaming:
+            self._exchange.disconnect()
+            self._leave()
+        return self._exchange is not None
+
+    def pause_writing(self) -> None:
+        """The client does not take what was written."""
+        self.write_paused = True
+        if not self._streaming:
+            self._stall.start()
+
+    def resume_writing(self) -> None:
+        """The client has taken most of it."""
+        self.write_paused = False
+        self._stall.stop()
+        if self._writable is not None:
+            self._writable.set()
+        if self._exchange is not None and self._exchange.complete:
+            self._port.turns.add(self._next)
+
+    # What an exchange calls
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``; nothing once the connection is lost."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has taken most of what was written, or is gone."""
+        self._writable = asyncio.Event()
+        await self._writable.wait()
+        self._writable = None
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """The response is complete: go on with the next request, or end the connection."""
+        self._streaming = False
+        if self._transport.is_closing() or self._left:
+            return
+        if not keep_alive or self._draining:
+            self._leave()
+        elif self._pending:
+            # Not from within: the pipeline may be long, and others wait.
+            self._port.turns.add(self._next)
+        elif not self.write_paused:
+            self._next()
+
+    def abort(self) -> None:
+        """Drop the TCP connection, with what is still to be sent."""
+        self._transport.abort()
+
+    def mark_streaming(self) -> None:
+        """See :meth:`server.experience.transport.exchange.Exchange.mark_streaming`."""
+        self._streaming = True
+        self._stall.stop()
+
+    def refuse_early_data(self) -> None:
+        """See :meth:`server.experience.transport.exchange.Exchange.refuse_early_data`."""
+        if self._pending or self._ended:
+            assert self._exchange is not None  # noqa: S101  # it is what asks
+            self._exchange.close_after()
+            raise RequestRefused(400, "data received before the handshake was answered: wait for the 101 response")
+
+    def upgrade(self, handler: WebSocketHandler, headers: Headers, key: bytes) -> None:
+        """Make the connection a WebSocket; see :data:`server.experience.transport.exchange.UPGRADE`."""
+        self.refuse_early_data()
+        self._forget()
+        FrameReader(
+            self._transport, WebSocket(self._transport, handler, self._slot, self._port.heartbeat), headers, key
+        )
+        self._resume()
+
+    # What the server calls
+
+    def drain_down(self) -> None:
+        """Take no new request."""
+        self._draining = True
+        if self._exchange is not None:
+            self._exchange.close_after()
+        elif not self._left:
+            self._leave()
+
+    # Reading and answering
+
+    def _next(self) -> None:
+        """The answer is complete, and the client takes it: read on."""
+        if self.write_paused or self._transport.is_closing() or self._left:
+            return
+        if self._exchange is None or not self._exchange.complete:
+            # It was asked for twice.
+            return
+        if self._draining:
+            self._leave()
+            return
+        self._exchange = None
+        self._wait(self._port.limits.settings.keep_alive_s)
+        if self._pending:
+            pending, self._pending = self._pending, b""
+            self._read(pending)
+        if self._exchange is None and not self._left:
+            if self._ended:
+                self._leave()
+            else:
+                self._resume()
+
+    def _read(self, data: bytes) -> None:
+        reader, settings = self._reader, self._port.limits.settings
+        begun, in_body = reader.begun, reader.in_body
+        try:
+            request, self._pending = reader.feed(data)
+        except RequestRefused as refused:
+            self._refuse(refused)
+            return
+        if request is not None:
+            self._answer(request)
+        elif reader.in_body and not in_body:
+            self._wait(settings.body_timeout_s)
+            if reader.wants_continue:
+                self.write(_CONTINUE)
+        elif reader.begun and not begun:
+            self._wait(settings.header_timeout_s)
+
+    def _answer(self, request: Request) -> None:
+        self._deadline = None
+        exchange = self._exchange = Exchange(self, request)
+        if self._pending:
+            self._pause()
+        if self._draining:
+            exchange.close_after()
+        scope = exchange.scope(self._client, self._server)
+        answer = self._port.fast_path(scope)
+        if answer is not None:
+            exchange.respond(*answer, b"")
+            return
+        task = self._loop.create_task(self._run(exchange, scope))
+        self._port.tasks.add(task)
+        task.add_done_callback(self._port.tasks.discard)
+
+    async def _run(self, exchange: Exchange, scope: dict[str, Any]) -> None:
+        try:
+            await self._port.app(scope, exchange.receive, exchange.send)
+            if not exchange.complete:
+                raise RuntimeError("the application did not complete its response")  # noqa: TRY301  # handled as its other faults are
+        except Exception as error:  # noqa: BLE001  # the last resort: the application has handlers of its own
+            _log.error("http.broken", exc_info=error)
+            if exchange.started:
+                self._transport.abort()
+            else:
+                exchange.close_after()
+                _respond(exchange, RequestRefused(500, "the server has logged it"))
+
+    def _refuse(self, refused: RequestRefused) -> None:
+        """Answer what is no request, too large or too slow, and end the connection: nobody knows where the next one begins."""
+        _log.info("traffic.unreadable", client=self._slot.address, status=refused.status)
+        self._deadline = None
+        self._exchange = Exchange(self, UNREADABLE)
+        _respond(self._exchange, refused)
+
+    # Timers and flow
+
+    def _wait(self, seconds: float) -> None:
+        """The client has ``seconds`` from now on. One timer runs, and is not moved for each request."""
+        self._deadline = self._loop.time() + seconds
+        if self._timer is not None and self._timer_at > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer_at = self._deadline
+            self._timer = self._loop.call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._deadline is None:
+            return
+        left = self._deadline - self._loop.time()
+        if left > 0:
+            self._wait(left)
+        elif self._reader.begun:
+            part = "body" if self._reader.in_body else "head"
+            _log.info("traffic.slow", client=self._slot.address, part=part)
+            self._refuse(
+                RequestRefused(408, "request timeout: resend the request; it must arrive within the time limit")
+            )
+        else:
+            self._leave()
+
+    def _pause(self) -> None:
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if not self._reading and not self._pending and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _leave(self) -> None:
+        """End the connection: the client gets what was written, as long as it goes on reading."""
+        self._left = True
+        self._forget()
+        self.write_paused = False
+        if self._writable is not None:
+            self._writable.set()
+        LingeringClose(self._transport, self._slot.release, LINGER_S, while_it_reads=True)
+
+    def _forget(self) -> None:
+        self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._stall.stop()
+        self._port.connections.discard(self)
+
+
+UNREADABLE: Final = Request("GET", b"/", "1.1", [], keep_alive=False, offers_upgrade=False, has_body=False, body=b"")
+"""Stands for a request that could not be read."""
+
+
+def _respond(exchange: Exchange, refused: RequestRefused) -> None:
+    problem, _ = problem_for(refused)
+    body = msgspec.json.encode(problem)
+    length = (b"content-length", b"%d" % len(body))
+    exchange.respond(problem.status, [(b"content-type", MEDIA_TYPE.encode()), length], body)

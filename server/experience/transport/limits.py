@@ -1,0 +1,72 @@
+"""How many connections a port has: in all, and of each address."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+from machine.limits import parse_rate
+from server.guard.addresses import UNKNOWN, Addresses, limit_key
+from server.settings import Settings
+
+BODY_BYTES: Final = 64 * 1024
+"""Content of a request: every endpoint takes a small JSON object or a form."""
+
+
+class ConnectionLimits:
+    """The limits of one port, and its connections, whatever they have become.
+
+    ``frame_interval_s`` is what a WebSocket frame uses of ``limit_frames``; ``frame_burst_s`` how much may be used ahead (None:
+    any number).
+    """
+
+    def __init__(self, settings: Settings, addresses: Addresses) -> None:
+        self.settings = settings
+        self.addresses = addresses
+        rate = parse_rate(settings.limit_frames)
+        self.frame_burst_s = rate.period_ms / 1000 if rate is not None else None
+        self.frame_interval_s = rate.period_ms / 1000 / rate.count if rate is not None else 0.0
+        self.open: set[ConnectionSlot] = set()
+        self.by_address: Counter[str] = Counter()
+
+    def take(self, transport: Any) -> ConnectionSlot:
+        """Count the connection of ``transport``, also if there is no room for it."""
+        peer = transport.get_extra_info("peername")
+        address = self.addresses.client(peer[0] if peer else None, ())
+        counted = address != UNKNOWN and self.addresses.counts(address) and not self.addresses.trusts(address)
+        slot = ConnectionSlot(self, transport, address, limit_key(address) if counted else None)
+        self.open.add(slot)
+        if slot.key is not None:
+            self.by_address[slot.key] += 1
+        return slot
+
+
+class ConnectionSlot:
+    """One counted connection, under ``limits``. ``address`` is its peer's, and ``key`` what it is counted by, if it is."""
+
+    __slots__ = ("address", "key", "limits", "transport")
+
+    def __init__(self, limits: ConnectionLimits, transport: Any, address: str, key: str | None) -> None:
+        self.limits = limits
+        self.transport = transport
+        self.address = address
+        self.key = key
+
+    @property
+    def over(self) -> bool:
+        """Whether there are more connections than there may be."""
+        limits = self.limits
+        return len(limits.open) > limits.settings.tcp_total or (
+            self.key is not None and limits.by_address[self.key] > limits.settings.tcp_per_address
+        )
+
+    def release(self) -> None:
+        """Stop counting it; calling this twice is harmless."""
+        limits = self.limits
+        if self not in limits.open:
+            return
+        limits.open.remove(self)
+        if self.key is not None:
+            limits.by_address[self.key] -= 1
+            if not limits.by_address[self.key]:
+                del limits.by_address[self.key]

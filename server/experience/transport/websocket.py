@@ -1,0 +1,327 @@
+"""One established WebSocket (RFC 6455). picows parses and writes frames; messages, limits and the end are decided here.
+
+No task runs for a connection, idle or not. A peer gets a bounded part of each turn of the event loop; one that floods is cut.
+Numbers in brackets are sections of RFC 6455.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Protocol, cast
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
+
+from machine.closing import CLOSE_CODES, Close
+from server.experience.transport.heartbeat import Heartbeat
+from server.experience.transport.limits import ConnectionSlot
+from server.experience.transport.lingering_close import LINGER_S, LingeringClose
+from server.experience.transport.stall import StallWatch
+
+MESSAGE_BYTES: Final = 64 * 1024
+"""Size of a message, over all its fragments."""
+
+NO_CODE: Final = 1005
+ABNORMAL: Final = 1006
+
+_TURN_FRAMES: Final = 64
+"""Frames of one connection in one turn of the event loop, give or take what one buffer holds."""
+_FRAME_BYTES: Final = 4 * 1024
+"""So many bytes of a message count as one more frame against the limit."""
+
+_CLOSE: Final = 8
+_PRIVATE: Final = range(3000, 5000)
+_SENT_BY_PEERS: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
+_BY_CODE: Final = {row.code: name for name, row in CLOSE_CODES.items()}
+
+_TURN, _BLOCKED, _BUSY = 1, 2, 4
+"""Why a connection is not read: it had its turn; it does not take what is sent; the handler asked for it."""
+
+
+class WebSocketHandler(Protocol):
+    """The application's end of a WebSocket. No call waits or raises."""
+
+    def opened(self, wire: WebSocket) -> None:
+        """The handshake was answered; ``wire`` is there to send."""
+        ...
+
+    def text(self, text: str) -> None:
+        """A text message came."""
+        ...
+
+    def binary(self) -> None:
+        """A binary message came."""
+        ...
+
+    def writable(self) -> None:
+        """The peer takes again what is sent."""
+        ...
+
+    def broken(self, closing: Close) -> None:
+        """The peer broke the protocol or a limit: end the connection with ``closing``."""
+        ...
+
+    def lost(self, code: int) -> None:
+        """The connection is over. ``code`` is the peer's close code: 1005 if it gave none, 1006 if it sent no close frame."""
+        ...
+
+
+class WebSocket(WSListener):
+    """The connection below an :class:`WebSocketHandler`."""
+
+    __slots__ = (
+        "_binary",
+        "_closing",
+        "_faulted",
+        "_frames",
+        "_handler",
+        "_heartbeat",
+        "_holds",
+        "_limits",
+        "_loop",
+        "_parts",
+        "_ping",
+        "_received_code",
+        "_slot",
+        "_stall",
+        "_transport",
+        "_turn",
+        "_turn_frames",
+        "_used_until",
+    )
+
+    def __init__(self, transport: Any, handler: WebSocketHandler, slot: ConnectionSlot, heartbeat: Heartbeat) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._handler = handler
+        self._heartbeat = heartbeat
+        self._slot = slot
+        self._limits = slot.limits
+        self._frames: WSTransport = None  # type: ignore[assignment]  # until the handshake is answered, before anything else
+        self._stall: StallWatch | None = None
+        self._holds = 0
+        self._closing = False
+        self._faulted = False
+        self._received_code = ABNORMAL
+        self._ping = 0
+        # Fragments of a message so far (5.4), and whether it is binary.
+        self._parts: bytearray | None = None
+        self._binary = False
+        self._used_until = 0.0
+        self._turn = 0.0
+        self._turn_frames = 0
+
+    # What the handler calls
+
+    @property
+    def writable(self) -> bool:
+        """Whether the peer takes what is sent."""
+        return not self._holds & _BLOCKED
+
+    def send(self, text: bytes) -> None:
+        """Send a text message."""
+        if not self._closing:
+            self._frames.send(WSMsgType.TEXT, text)
+
+    def close(self, closing: Close) -> None:
+        """Send a close frame. The peer has a few seconds for the rest, whatever it does."""
+        if not self._closing:
+            self._send_close(closing.code.to_bytes(2, "big") + closing.reason.encode())
+
+    def pause_reading(self) -> None:
+        """Read no more from the peer. Messages that were read already still come."""
+        self._hold(_BUSY)
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._let_go(_BUSY)
+
+    def abort(self) -> None:
+        """Drop the TCP connection, with what is still to be sent."""
+        self._end()
+        self._transport.abort()
+
+    # What the heartbeat calls
+
+    def ping(self) -> None:
+        """See :class:`server.experience.transport.heartbeat.Pinged`."""
+        self._ping += 1
+        self._frames.send_ping(b"%d" % self._ping)
+
+    def lost(self) -> None:
+        """See :class:`server.experience.transport.heartbeat.Pinged`."""
+        if self._holds & _BLOCKED:
+            # Its pong is not read. Whether it is still there the stall watch sees.
+            self._heartbeat.add(self)
+        else:
+            self._handler.broken(Close("heartbeat_lost"))
+
+    # What picows calls
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake's answer was written, or picows begins again."""
+        first, self._frames = self._frames is None, transport
+        if first:
+            self._heartbeat.add(self)
+            self._handler.opened(self)
+
+    def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
+        """A frame was read."""
+        if self.over:
+            return
+        kind = frame.msg_type
+        if not self._within_limits(frame.payload_size):
+            self._handler.broken(Close("flood"))
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+            # No extension was agreed on (5.2).
+            self._handler.broken(Close("protocol_error"))
+        elif kind == WSMsgType.TEXT and frame.fin and self._parts is None:
+            self._message(frame.get_payload_as_bytes(), binary=False)
+        elif kind == WSMsgType.PING:
+            self._frames.send_pong(frame.get_payload_as_bytes())
+        elif kind == WSMsgType.PONG:
+            if frame.get_payload_as_bytes() == b"%d" % self._ping:
+                self._heartbeat.heard(self)
+        elif kind == WSMsgType.CLOSE:
+            self._close_frame(frame)
+        else:
+            self._fragment(kind, frame)
+
+    # What the connection calls
+
+    @property
+    def over(self) -> bool:
+        """Whether what comes means nothing any more."""
+        return self._closing or self._faulted
+
+    def blocked(self) -> None:
+        """The peer does not take what is sent: it is not read either, so that answers don't pile up."""
+        self._hold(_BLOCKED)
+        self._stall = StallWatch(self._transport, self._limits.settings.send_timeout_s, self._stalled)
+        self._stall.start()
+
+    def unblocked(self) -> None:
+        """The peer takes it again."""
+        if self._stall is not None:
+            self._stall.stop()
+            self._stall = None
+        self._let_go(_BLOCKED)
+        self._handler.writable()
+
+    def connection_lost(self) -> None:
+        """The TCP connection is gone, without a word."""
+        self._end()
+        self._slot.release()
+
+    def faulted(self, code: int) -> None:
+        """What came can't be read, or a handler failed: end the connection with ``code``. Picows may go on reading, in vain.
+
+        If the peer's close frame stands in front of it, that was the end, and what follows means nothing (1.4).
+        """
+        if not self._faulted:
+            self._faulted = True
+            handshake = self._frames.close_handshake
+            received = cast("int", handshake.recv.code) or NO_CODE if handshake and handshake.recv else None
+            self._loop.call_soon(self._leave_fault, code, received)
+
+    def _leave_fault(self, code: int, received: int | None) -> None:
+        if received is not None:
+            self._answer_close(received)
+        else:
+            self._handler.broken(Close(_BY_CODE.get(code, "protocol_error")))
+        self._finish()
+
+    # Messages
+
+    def _message(self, payload: bytes, *, binary: bool) -> None:
+        if binary:
+            self._handler.binary()
+            return
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            self._handler.broken(Close("invalid_text"))
+        else:
+            self._handler.text(text)
+
+    def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
+        """A binary message, or a part of a message in several frames (5.4)."""
+        if (kind == WSMsgType.CONTINUATION) == (self._parts is None):
+            self._handler.broken(Close("protocol_error"))
+            return
+        if self._parts is None:
+            self._parts, self._binary = bytearray(), kind == WSMsgType.BINARY
+        self._parts += frame.get_payload_as_memoryview()
+        if len(self._parts) > MESSAGE_BYTES:
+            self._handler.broken(Close("message_too_big"))
+        elif frame.fin:
+            parts, self._parts = self._parts, None
+            self._message(bytes(parts), binary=self._binary)
+
+    def _close_frame(self, frame: WSFrame) -> None:
+        """The peer closes."""
+        self._answer_close(cast("int", frame.get_close_code()) if frame.payload_size else NO_CODE)
+
+    def _answer_close(self, code: int) -> None:
+        """Answer the peer's close frame with the same code, and be gone (5.5.1, 7.4)."""
+        if code != NO_CODE and code not in _SENT_BY_PEERS and code not in _PRIVATE:
+            self._handler.broken(Close("protocol_error"))
+            return
+        self._received_code = code
+        self._send_close(b"" if code == NO_CODE else code.to_bytes(2, "big"))
+
+    # Limits
+
+    def _within_limits(self, size: int) -> bool:
+        """Count a frame (GCRA over ``limit_frames``). After the peer's part of the turn, others are first."""
+        now = self._loop.time()
+        burst_s = self._limits.frame_burst_s
+        if burst_s is not None:
+            cost_s = self._limits.frame_interval_s * (1 + size // _FRAME_BYTES)
+            self._used_until = max(self._used_until, now) + cost_s
+            if self._used_until - now > burst_s:
+                return False
+        if now != self._turn:
+            self._turn, self._turn_frames = now, 0
+        self._turn_frames += 1
+        if self._turn_frames == _TURN_FRAMES:
+            self._hold(_TURN)
+            self._loop.call_soon(self._let_go, _TURN)
+        return True
+
+    def _stalled(self) -> None:
+        """The peer has taken nothing for too long: it can't be told."""
+        self._handler.broken(Close("slow_consumer"))
+        self.abort()
+
+    def _send_close(self, payload: bytes) -> None:
+        """Write a close frame (5.5.1), whatever picows thinks of the connection."""
+        if not self._transport.is_closing():
+            self._transport.write(bytes((0x80 | _CLOSE, len(payload))) + payload)
+        self._finish()
+
+    def _finish(self) -> None:
+        """The close frame is written: what comes now means nothing any more. The peer has a few seconds for its own end."""
+        if self._closing:
+            return
+        self._end()
+        LingeringClose(self._transport, self._slot.release, min(LINGER_S, self._limits.settings.send_timeout_s))
+
+    def _end(self) -> None:
+        """Tell the handler, once, that the connection is over."""
+        if self._closing:
+            return
+        self._closing = True
+        self._heartbeat.remove(self)
+        if self._stall is not None:
+            self._stall.stop()
+        self._handler.lost(self._received_code)
+
+    def _hold(self, why: int) -> None:
+        if not self._holds and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._holds |= why
+
+    def _let_go(self, why: int) -> None:
+        if self._holds == why and not self._closing and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._holds &= ~why

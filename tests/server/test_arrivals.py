@@ -1,0 +1,55 @@
+"""Sockets that come at once, as after a restart: they come in a few at a time, and hold up nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+from tests.support.asynchronous import asynchronous
+from tests.support.running import eventually
+from tests.support.wire import Wire, log_in, services_in
+
+_SOCKETS = 200
+
+
+@asynchronous
+async def test_sockets_that_come_at_once_take_many_turns_of_the_event_loop(tmp_path: Path) -> None:
+    """Whatever else is asked has its turn in between."""
+    async with services_in(tmp_path) as services:
+        wires = [Wire(services, (await log_in(services))[1]) for _ in range(_SOCKETS)]
+        turn = 0
+        accepted: Counter[int] = Counter()
+
+        def count() -> None:
+            accepted[turn] += 1
+
+        for wire in wires:
+            wire.on_upgrade = count
+        running = [wire.run() for wire in wires]
+        while any(wire.said != ["accept", "hello"] for wire in wires):
+            turn += 1
+            await asyncio.sleep(0)
+        for wire in wires:
+            wire.leave()
+        await asyncio.gather(*running)
+    assert max(accepted.values()) < _SOCKETS / 10
+
+
+@asynchronous
+async def test_a_handshake_that_had_to_wait_too_long_is_told_so(tmp_path: Path) -> None:
+    async with services_in(tmp_path, handshake_timeout_s=0.3) as services:
+        _, token = await log_in(services)
+        turnstile = services.connections.turnstile
+        while not turnstile.locked():
+            await turnstile.acquire()
+        late = Wire(services, token)
+        running = late.run()
+        await eventually(lambda: len(late.said) == 2)
+        assert late.said == ["accept", "close 1013 overloaded"]
+        turnstile.release()
+        next_one = Wire(services, token)
+        held = next_one.run()
+        await eventually(lambda: next_one.said == ["accept", "hello"])
+        next_one.leave()
+        await asyncio.gather(running, held)

@@ -1,0 +1,32 @@
+"""The server in this process, on a port of its own: a test can make things happen that no client can."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import httpx
+
+from server.experience.observed import ObservedApp
+from server.experience.transport.limits import ConnectionLimits
+from server.experience.transport.server import HttpServer
+
+HOST: Final = "interlock.example"
+"""What the client calls the server."""
+
+
+@asynccontextmanager
+async def client_of(app: ObservedApp) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server that answers with ``app``, until the context ends."""
+    settings = app.services.settings
+    server = HttpServer(app, ConnectionLimits(settings, app.services.addresses), fast_path=app.fast_path)
+    listener = socket.create_server(("127.0.0.1", 0))
+    await server.start(listener)
+    try:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=url, headers={"host": HOST}, timeout=60) as http:
+            yield http
+    finally:
+        await server.close(1.0)
