@@ -31,6 +31,7 @@ HOST = "app.example.org"
 IDENTITY: Final = ("remote-user", "remote-groups", "remote-email", "remote-name", "x-session-id", "x-session-state")
 _HOW_TO = Path(__file__).parents[2] / "docs/how-to"
 _START_S = 30.0
+_STOP_S = 5.0
 
 
 class Front(msgspec.Struct):
@@ -79,12 +80,14 @@ class Front(msgspec.Struct):
             f"Content-Length: {len(body)}",
             *(f"{name}: {value}" for name, value in headers),
         ]
-        with (
-            socket.create_connection(("127.0.0.1", self.port), _START_S, source_address=(address, 0)) as plain,
-            self.tls.wrap_socket(plain, server_hostname=HOST) as connection,
-        ):
+        with self.wire(address) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
             return int(connection.recv(16).split()[1])
+
+    def wire(self, address: str = "127.0.0.1") -> ssl.SSLSocket:
+        """A connection of a client at ``address``, on which nothing was said yet."""
+        plain = socket.create_connection(("127.0.0.1", self.port), _START_S, source_address=(address, 0))
+        return self.tls.wrap_socket(plain, server_hostname=HOST)
 
     def seen(self) -> list[dict[str, Any]]:
         """What reached the application since this was last asked."""
@@ -259,4 +262,9 @@ def _process(command: Sequence[str], output: Path, port: int) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            # Caddy waits for what it has not answered.
+            process.kill()
+            process.wait()
