@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tests.bench import (
     create,
     durable,
+    echo,
     expiry,
     flood,
     forward_auth,
@@ -29,6 +30,7 @@ from tests.bench import (
     revoke,
     startup,
     step,
+    storm,
 )
 from tests.bench.figure import Bench, BenchError, Figure
 
@@ -38,10 +40,12 @@ FIGURES: Final[dict[str, Callable[[Bench], Awaitable[list[Figure]]]]] = {
     "growth": growth.measure,
     "read": read.measure,
     "forward-auth": forward_auth.measure,
+    "echo": echo.measure,
     "create": create.measure,
     "flood": flood.measure,
     "observed": observed.measure,
     "revoke": revoke.measure,
+    "storm": storm.measure,
     "memory": memory.measure,
     "startup": startup.measure,
     "expiry": expiry.measure,
@@ -57,6 +61,7 @@ def main() -> int:
         "--quick", action="store_true", help="smaller and shorter: shows that it runs, not what it costs"
     )
     parser.add_argument("--write", action="store_true", help=f"put the table into {report.PAGE.relative_to(_TREE)}")
+    parser.add_argument("--sockets", type=int, help="how many sockets `storm` has; 2,000 if not given")
     options = parser.parse_args()
     if options.quick and options.write:
         parser.error("--quick measures too little to be written down")
@@ -73,7 +78,12 @@ def main() -> int:
         task = progress.add_task("", total=len(names), name="")
         for name in names:
             progress.update(task, name=name)
-            bench = Bench(Path(folder), quick=options.quick, say=lambda text: progress.update(task, description=text))
+            bench = Bench(
+                Path(folder),
+                quick=options.quick,
+                say=lambda text: progress.update(task, description=text),
+                sockets=options.sockets,
+            )
             try:
                 measured[name] = uvloop.run(FIGURES[name](bench))  # type: ignore[arg-type]  # every one is a coroutine
             except BenchError as error:

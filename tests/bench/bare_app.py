@@ -1,21 +1,31 @@
-"""The ceiling of an HTTP request: one Litestar handler that answers with a struct of a session's size, and nothing else.
+"""The ceiling of a session check: one Litestar route that returns a struct of a session's size, on stock uvicorn.
 
-``python -m tests.bench.bare_app`` runs it on the server software, with the configuration, of ``server/process.py``.
+``python -m tests.bench.bare_app`` runs it. Nothing of Interlock is loaded.
 """
 
 from __future__ import annotations
 
-import socket
-
-import uvicorn
+import msgspec
 from litestar import Litestar, get
 
-from machine.wire import SessionView
-from server.guard.addresses import Addresses
-from server.process import uvicorn_config
-from server.settings import Settings
+from tests.bench import stock
 
-_ANSWER = SessionView(
+
+class Session(msgspec.Struct):
+    """The fields of the answer to ``GET /api/session``."""
+
+    session_id: str
+    state: str
+    version: int
+    subject: str | None
+    connections: int
+    created_at: str
+    idle_expires_at: str
+    expires_at: str
+    reason: str | None
+
+
+_ANSWER = Session(
     session_id="0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0",
     state="authenticated",
     version=2,
@@ -29,27 +39,16 @@ _ANSWER = SessionView(
 
 
 @get("/health/ready")
-async def ready() -> SessionView:
-    """What every server of the bench answers."""
+async def ready() -> Session:
+    """Answer what every server of the bench is asked at its start."""
     return _ANSWER
 
 
 @get("/api/session")
-async def show() -> SessionView:
-    """As many bytes as a real session."""
+async def show() -> Session:
+    """Return as many bytes as a real session has."""
     return _ANSWER
 
 
-def main() -> None:
-    """Serve on a free port until SIGTERM."""
-    config = uvicorn_config(
-        Litestar([show, ready], logging_config=None, openapi_config=None), Settings(), Addresses((), "forwarded")
-    )
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    print(f"bare on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)  # noqa: T201  # its parent reads it
-    uvicorn.Server(config).run(sockets=[listener])
-
-
 if __name__ == "__main__":
-    main()
+    stock.serve(Litestar([show, ready], openapi_config=None))

@@ -28,12 +28,16 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Bench:
-    """What every figure needs: where to put files, how thorough to be, and where to say what it is doing."""
+    """What every figure needs: where to put files, how thorough to be, and where to say what it is doing.
 
-    def __init__(self, folder: Path, *, quick: bool, say: Callable[[str], None]) -> None:
+    ``sockets``: how many a figure is to open that lets its caller choose.
+    """
+
+    def __init__(self, folder: Path, *, quick: bool, say: Callable[[str], None], sockets: int | None = None) -> None:
         self.folder = folder
         self.quick = quick
         self.say = say
+        self.sockets = sockets
 
     def pick(self, full: int, quick: int) -> int:
         """A count, by how thorough this run is."""

@@ -1,4 +1,4 @@
-"""``GET /api/forward-auth`` against a bare ASGI function on the same server software."""
+"""``GET /api/forward-auth`` against a bare ASGI function on stock uvicorn."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ async def measure(bench: Bench) -> list[Figure]:
                 for process in (ours, bare)
             ]
             pairs = await in_turns(bench, f"GET {_PATH}, {name}", bench.pick(9, 3), sides[0].rate, sides[1].rate)
-            title = f"`GET {_PATH}` by {name} vs. a bare ASGI function"
+            title = f"`GET {_PATH}` by {name} vs. a bare ASGI function on stock uvicorn"
             figures.append(pairs.at_least(title, 0.7, "/s", per_cpu_second(*sides)))
     return figures

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -133,19 +133,25 @@ class Loaded:
 
     async def rate(self) -> float:
         """One turn: requests a second."""
-        before = _cpu_s(self._process.pid)
+        before = cpu_s(self._process.pid)
         rate = load(self._url, seconds=self._seconds, **self._options)
-        self.per_cpu_s.append(rate * self._seconds / (_cpu_s(self._process.pid) - before))
+        self.per_cpu_s.append(rate * self._seconds / (cpu_s(self._process.pid) - before))
         return rate
 
 
-def per_cpu_second(ours: Loaded, ceiling: Loaded) -> str:
+class Side(Protocol):
+    """One side of a comparison; ``per_cpu_s`` as in :class:`Loaded`."""
+
+    per_cpu_s: list[float]
+
+
+def per_cpu_second(ours: Side, ceiling: Side) -> str:
     """How both compare by processor time, all threads counted."""
     a, b = statistics.median(ours.per_cpu_s), statistics.median(ceiling.per_cpu_s)
     return f"per second of processor time, all threads: {a:,.0f} to {b:,.0f}, {a / b:.2f}"
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Processor time that ``pid`` has used so far, in user and kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

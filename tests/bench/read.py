@@ -1,4 +1,4 @@
-"""``GET /api/session`` against a bare Litestar route on the same server software."""
+"""``GET /api/session`` against a bare Litestar route on stock uvicorn."""
 
 from __future__ import annotations
 
@@ -19,4 +19,8 @@ async def measure(bench: Bench) -> list[Figure]:
         tokens.write_text("".join(f"{user.access_token}\n" for user in users))
         sides = [Loaded(process, "/api/session", seconds=bench.pick(2, 1), tokens=tokens) for process in (ours, bare)]
         pairs = await in_turns(bench, "GET /api/session", bench.pick(9, 3), sides[0].rate, sides[1].rate)
-    return [pairs.at_least("`GET /api/session` vs. a bare Litestar route", 0.6, "/s", per_cpu_second(*sides))]
+    return [
+        pairs.at_least(
+            "`GET /api/session` vs. a bare Litestar route on stock uvicorn", 0.6, "/s", per_cpu_second(*sides)
+        )
+    ]

@@ -66,7 +66,7 @@ class Http(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """See :class:`asyncio.Protocol`."""
-        if self._waiting is not None:
+        if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(BenchError("the server closed the connection"))
 
     async def request(self, method: str, path: str, *, token: str = "", body: Any = None, address: str = "") -> Answer:

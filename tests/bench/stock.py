@@ -1,0 +1,20 @@
+"""Stock uvicorn, as a user starts it. A ceiling that runs on it loads nothing of Interlock; a test looks."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import uvicorn
+
+
+def serve(app: Any) -> None:
+    """Serve ``app`` on a free port until SIGTERM, with uvicorn's defaults, but for its access log."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    print(f"bare on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)  # noqa: T201  # its parent reads it
+    # uvicorn would pick the same three by itself; if one is missing, a named one is an error and not a slower ceiling.
+    config = uvicorn.Config(
+        app, loop="uvloop", http="httptools", ws="websockets-sansio", log_level="warning", access_log=False
+    )
+    uvicorn.Server(config).run(sockets=[listener])
