@@ -87,7 +87,13 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "tests/scenarios/test_n06_n08_holding.py::test_n6_a_token_the_client_made_up_is_not_adopted",
         "assert 200 == 401",
         (
-            ('                    "verify_exp": False,\n', '                    "verify_signature": False,\n'),
+            (
+                (
+                    "            not _es256.verify(signed.encode(), key.public, canonical_bytes(signature))\n"
+                    "            or claims.iss"
+                ),
+                "            claims.iss",
+            ),
             ("        self._check_span(claims)\n", ""),
         ),
     ),
@@ -125,11 +131,8 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
                     "            return self._made[session.session_id]\n"
                 ),
             ),
-            ("        return jwt.encode(\n", "        made = self._made[session.session_id] = jwt.encode(\n"),
-            (
-                '            headers={"kid": signing.kid, "typ": _TYPE},\n        )\n',
-                '            headers={"kid": signing.kid, "typ": _TYPE},\n        )\n        return made\n',
-            ),
+            ('        return f"{signed}.', '        made = self._made[session.session_id] = f"{signed}.'),
+            ('signing.private))}"\n', 'signing.private))}"\n        return made\n'),
         ),
     ),
     Mutant(

@@ -15,6 +15,8 @@ _STRICT_READING: Final = (
     "            header, claims = take_apart(token, _claims_decoder, typ=_TYPE, max_length=_MAX_TOKEN_LENGTH)\n"
     "        except Malformed:\n"
 )
+_SIGNATURE: Final = "not _es256.verify(signed.encode(), key.public, canonical_bytes(signature))\n"
+_IMPORTS: Final = ("import msgspec\nfrom jwt.algorithms", "import jwt\nimport msgspec\nfrom jwt.algorithms")
 _LENIENT_READING: Final = (
     '            read = jwt.decode_complete(token, options={"verify_signature": False})\n'
     '            header, claims = read["header"], msgspec.convert(read["payload"], Claims)\n'
@@ -29,12 +31,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         "9.1.1",
         _OURS + "test_a_bad_access_token_is_refused[tampered claims]",
         "DID NOT RAISE",
-        (
-            (
-                '                    "require": [',
-                '                    "verify_signature": False,\n                    "require": [',
-            ),
-        ),
+        ((f"            {_SIGNATURE}            or claims.iss", "            claims.iss"),),
     ),
     Mutant(
         "a-refresh-token-without-its-mac",
@@ -69,14 +66,8 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         (
             (_STRICT_READING, _LENIENT_READING),
             ("self._keys.verifying.get(header.kid)", 'self._keys.verifying.get(header["kid"])'),
-            (
-                '                    "require": [',
-                (
-                    '                    "verify_signature": header["alg"] != "none",\n'
-                    '                    "verify_aud": True,\n                    "verify_iss": True,\n'
-                    '                    "require": ['
-                ),
-            ),
+            _IMPORTS,
+            (f"            {_SIGNATURE}", f'            header["alg"] != "none"\n            and {_SIGNATURE}'),
         ),
     ),
     Mutant(
@@ -115,6 +106,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         _ATTACKS + "test_a_token_that_brings_its_key_or_says_where_to_get_it",
         "assert 200 == 401",
         (
+            _IMPORTS,
             (_STRICT_READING, _LENIENT_READING),
             (
                 "        key = self._keys.verifying.get(header.kid)\n",
@@ -262,7 +254,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         "9.2.3",
         _OURS + "test_a_bad_access_token_is_refused[another audience]",
         "DID NOT RAISE",
-        (("                audience=self._audience,\n", "                audience=claims.aud,\n"),),
+        (("            or claims.aud != self._audience\n", ""),),
     ),
     Mutant(
         "one-audience-of-ours-is-enough",
@@ -288,11 +280,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         (
             ("    iss: str\n    aud: str\n    iat", "    iss: str\n    iat"),
             ("            aud=self._audience,\n", ""),
-            ("                audience=self._audience,\n", ""),
-            (
-                '"iat", "iss", "aud", "sub", "jti"],',
-                '"iat", "iss", "sub", "jti"],\n                    "verify_aud": False,',
-            ),
+            ("            or claims.aud != self._audience\n", ""),
         ),
     ),
     Mutant(
