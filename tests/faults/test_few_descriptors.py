@@ -57,7 +57,7 @@ async def test_sessions_are_answered_with_more_peers_than_descriptors(tmp_path: 
     ports = {"metrics_port": 0} if metrics else {}
     kept = {"keep_alive_s": KEPT_S, "ping_interval_s": KEPT_S}
     with limited(tmp_path / "data", 256, 256, log_json=True, **kept, **ports) as server:
-        (told,) = events(server, "descriptors.limited")
+        (told,) = await eventually(lambda: events(server, "descriptors.limited"))
         assert (told["tcp_total"], told["open_files"]) == ((256 - RESERVE) // (2 if metrics else 1), 256)
         secrets = made_secrets(server)
         async with one_connection(server.url) as client, client.connect() as open_socket:

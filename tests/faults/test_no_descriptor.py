@@ -137,7 +137,8 @@ async def test_a_missing_database_stops_the_log_with_no_descriptor_left(tmp_path
             with no_descriptor(server.pid):
                 server.database.rename(server.data / "away")
                 assert (await closed(open_socket))[0] == 1011
-            assert "is gone" in events(server, "surface.failed")[0]["failure"]
+            (failed, *_) = await eventually(lambda: events(server, "surface.failed"))
+            assert "is gone" in failed["failure"]
 
 
 @scenario()
