@@ -90,7 +90,7 @@ def moment(session: Session, now_ms: int) -> Moment:
         expires_at=rfc3339(session.absolute_deadline_ms),
         epoch=session.epoch,
         rotation=session.rotation,
-        outlook=[_outlook(session, event.name, now_ms) for event in SESSION.events],
+        outlook=[_outlook(session, event.name, now_ms) for event in SESSION.events if event.name in _SENSIBLE],
     )
 
 
@@ -105,7 +105,7 @@ def _step(record: Record, before: Session) -> Step:
         source=move.source,
         target=move.target,
         sentence=_SENTENCES[move.event],
-        particulars=_PARTICULARS[move.event](move.data, before),
+        particulars=_PARTICULARS.get(move.event, _as_recorded)(move.data, before),
     )
 
 
@@ -115,6 +115,10 @@ def _outlook(session: Session, event: str, now_ms: int) -> Outlook:
         return Outlook(event, TABLE.step(session.state, event, session, data, now_ms), None)
     except TransitionRefused as refused:
         return Outlook(event, None, refusal(refused, session, data).removeprefix("refused: "))
+
+
+def _as_recorded(data: Data, _before: Session) -> str:
+    return ", ".join(f"{name} {value}" for name, value in msgspec.structs.asdict(data).items())
 
 
 def _policy(data: Create, _before: Session) -> str:
@@ -180,7 +184,6 @@ _PARTICULARS: Final[dict[str, Callable[[Any, Session], str]]] = {
     "connect": _opened,
     "disconnect": _closed,
     "refresh": _exchanged,
-    "touch": lambda _data, _before: "",
     "revoke": _ended,
     "expire": _ended,
 }

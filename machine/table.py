@@ -38,6 +38,10 @@ class Table(Generic[InstanceT, DataT]):
             candidates.setdefault((row.source, row.event), []).append((row.target, terms))
         self._candidates = {key: tuple(rows) for key, rows in candidates.items()}
 
+    def declares(self, state: str | None, event: str) -> bool:
+        """Whether ``event`` is declared from ``state``, under whatever guards."""
+        return (state, event) in self._candidates
+
     def step(self, state: str | None, event: str, instance: InstanceT, data: DataT, now_ms: int) -> str:
         """The state that ``event`` leads to from ``state``: the first row whose guards all hold.
 

@@ -66,6 +66,8 @@ def check(*, deep: bool, mutants: bool, only: tuple[str, ...], jobs: int) -> Non
         sys.exit(EXIT_UNUSABLE)
     told = set(only)
     for result in results:
+        if result.trouble:
+            console.print(f"[bold red]{escape(result.name)}[/bold red]: {escape(result.trouble)}", soft_wrap=True)
         if result.story and (not result.good or result.name in told):
             console.print(f"\n[bold]{escape(result.name)}[/bold], step by step:", soft_wrap=True)
             for number, sentence in enumerate(result.story, 1):
@@ -152,7 +154,7 @@ def _table(title: str, results: Sequence[Result], order: Sequence[str]) -> Table
     table = Table("name", "properties", "states", "MiB", "seconds", "verdict", title=title)
     for result in sorted(results, key=lambda result: order.index(result.name)):
         good = "holds" if result.kind == "check" else "caught"
-        bad = result.trouble or "BROKEN"
+        bad = "NOT SO" if result.trouble else "BROKEN"
         table.add_row(
             result.name,
             ", ".join(result.properties),

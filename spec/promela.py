@@ -6,29 +6,42 @@ from spec.transitions import GuardTerm, Lifecycle, TransitionRow
 
 
 def promela(lifecycle: Lifecycle) -> str:
-    """Give the states and events of ``lifecycle`` as numbers, and its transitions as the macro ``NEXT``.
+    """Give the states and events of ``lifecycle`` as numbers, and its transitions as macros over them.
 
-    ``NEXT(state, event, guard…)``, with the guards in the order in which they are declared, is the target of the first
-    declared transition whose guards all hold, or ``STATE_none``. States count from 1, in declared order, and
-    ``STATE_none`` is 0: there is no session yet. Events count from 1, too.
+    States count from 1, in declared order, and ``STATE_none`` is 0: there is no session yet. Events count from 1, too, and so
+    do transitions.
+
+    ``ROW(state, event, guard…)``, with the guards in the order in which they are declared, is the number of the first declared
+    transition whose guards all hold, or 0; ``NEXT`` is its target, or ``STATE_none``. ``ASK(relation, …)`` puts either to the
+    model: of the guard ``alive``, say, the model has the macro ``GUARD_alive``. ``EVENTS(each)`` is ``each(name)`` for every
+    event.
     """
-    states = [f"#define STATE_{state.name} {number}" for number, state in enumerate(lifecycle.states, 1)]
-    events = [f"#define EVENT_{event.name} {number}" for number, event in enumerate(lifecycle.events, 1)]
-    parameters = ", ".join(["state", "event", *(guard.name for guard in lifecycle.guards)])
-    rows = [f"  {_holds(row)} -> STATE_{row.target} : ( \\" for row in lifecycle.transitions]
+    guards = [guard.name for guard in lifecycle.guards]
+    parameters = ", ".join(["state", "event", *guards])
+    asked = ", ".join(f"GUARD_{name}(fold, tab, claim, is_alive)" for name in guards)
+    rows = lifecycle.transitions
     return "\n".join(
         [
             "#define STATE_none 0",
-            *states,
+            *[f"#define STATE_{state.name} {number}" for number, state in enumerate(lifecycle.states, 1)],
             "",
-            *events,
+            *[f"#define EVENT_{event.name} {number}" for number, event in enumerate(lifecycle.events, 1)],
+            f"#define EVENTS(each) {' '.join(f'each({event.name})' for event in lifecycle.events)}",
             "",
-            f"#define NEXT({parameters}) ( \\",
-            *rows,
-            "  STATE_none " + ")" * (len(rows) + 1),
+            *_first_that_holds(f"NEXT({parameters})", "STATE_none", {row: f"STATE_{row.target}" for row in rows}),
+            "",
+            *_first_that_holds(f"ROW({parameters})", "0", {row: str(number) for number, row in enumerate(rows, 1)}),
+            f"#define ROWS {len(rows)}",
+            "",
+            f"#define ASK(relation, fold, event, tab, claim, is_alive) relation(fold.state, event, {asked})",
             "",
         ]
     )
+
+
+def _first_that_holds(macro: str, otherwise: str, values: dict[TransitionRow, str]) -> list[str]:
+    rows = [f"  {_holds(row)} -> {value} : ( \\" for row, value in values.items()]
+    return [f"#define {macro} ( \\", *rows, f"  {otherwise} " + ")" * (len(rows) + 1)]
 
 
 def _holds(row: TransitionRow) -> str:

@@ -30,7 +30,17 @@ from machine.errors import (
     VersionConflict,
 )
 from machine.ledger import Receipt, Record
-from machine.session import Session, Standing, absent, decide, evolve, overdue_reason, rotation_standing, touch_due
+from machine.session import (
+    TABLE,
+    Session,
+    Standing,
+    absent,
+    decide,
+    evolve,
+    overdue_reason,
+    rotation_standing,
+    touch_due,
+)
 from server.clock import Clock
 from server.ids import new_session_id, next_id
 from server.runtime.turns import Turns
@@ -330,15 +340,20 @@ class Sessions:
 
 
 def ensure_alive(session: Session, now_ms: int) -> None:
-    """Check that ``session`` lives at ``now_ms``, whether or not its end is written down.
+    """Check that ``session`` lives at ``now_ms``, whether or not its end is written down, and that it may be used.
+
+    It may in each state in which the declaration takes note of activity.
 
     Raises:
-        SessionEnded: it does not, and why.
+        SessionEnded: it does not live, and why.
+        TransitionRefused: the declaration has no ``touch`` from its state.
     """
     if session.ended:
         raise SessionEnded(session.reason or "")
     if now_ms >= session.deadline_ms:
         raise SessionEnded(overdue_reason(session, now_ms))
+    if not TABLE.declares(session.state, "touch"):
+        raise TransitionRefused("touch", session.state)
 
 
 def commands(actor: str, *asked: Data) -> tuple[Command, ...]:

@@ -7,7 +7,7 @@ inline decide(n, event_, tab_, command_, claim) {
   if
   :: node[n].target != STATE_none ->
        TELL6(decide_, n, event_, tab_, node[n].target, node[n].view, command_);
-       PROMISE(no_early_expiry, !NEEDS_LIFE(event_) || node[n].cache.left > 0 || node[n].cache.state == STATE_expired);
+       PROMISE(no_early_expiry, !NEEDS_LIFE(event_, node[n].target) || node[n].cache.left > 0 || node[n].cache.state == STATE_expired);
        PROMISE(rotation, event_ != EVENT_refresh || claim);
        node[n].at = DECIDED; node[n].event = event_; node[n].tab = tab_; node[n].command = command_;
 #ifdef MUTANT_ack_before_append
@@ -78,7 +78,7 @@ inline acknowledge(n, version_) {
   TELL4(acknowledge_, n, node[n].event, version_, node[n].command);
   promises_of_ack(n, version_, node[n].command);
   answered = answered || node[n].command == 1;
-  end_acknowledged = end_acknowledged || ENDS(node[n].event)
+  end_acknowledged = end_acknowledged || node[n].target == STATE_expired
 }
 
 inline promises_of_ack(n, version_, command_) {

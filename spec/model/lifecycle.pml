@@ -26,9 +26,9 @@
 #define HAS(set, tab) (((set) >> (tab)) & 1)
 #define COUNT4(set) (((set) & 1) + (((set) >> 1) & 1) + (((set) >> 2) & 1) + (((set) >> 3) & 1))
 #define OWNED(fold) (fold.own[0] | fold.own[1])
+#define ABOUT_CONNECTION(event) ((event) == EVENT_connect || (event) == EVENT_disconnect)
 /* What an overdue session refuses: everything but its own end, and that a connection is gone. */
-#define NEEDS_LIFE(event) (!ENDS(event) && (event) != EVENT_create && (event) != EVENT_disconnect)
-#define ENDS(event) ((event) == EVENT_revoke || (event) == EVENT_expire)
+#define NEEDS_LIFE(event, target) ((target) != STATE_expired && (event) != EVENT_create && (event) != EVENT_disconnect)
 
 /* What a prefix of the log amounts to: the session. `left` counts the deadlines still ahead: each renewal sets a later one,
  * the clock passes the earliest. The session is alive while one is left: a revoked one may still be. */
@@ -68,11 +68,15 @@ Node node[2];
 bool end_acknowledged;  /* somebody was told that the session has ended */
 bool answered;          /* command 1 has been acknowledged or refused */
 
-/* The declaration's relation, asked of a fold. `claim`: the client proves to be the same subject, or holds the current
- * refresh token; clients may or may not, and rotation.pml looks closer. */
-#define TARGET(fold, event, tab, claim, is_alive) \
-  NEXT(fold.state, event, is_alive, claim, (COUNT(OWNED(fold)) < CONNECTION_LIMIT), \
-       HAS(OWNED(fold), tab), (COUNT(OWNED(fold)) == 1), claim)
+/* The declaration's guards, asked of a fold. `claim`: the client proves to be the same subject, or holds the current refresh
+ * token; clients may or may not, and rotation.pml looks closer. */
+#define GUARD_alive(fold, tab, claim, is_alive) is_alive
+#define GUARD_same_subject(fold, tab, claim, is_alive) claim
+#define GUARD_below_connection_limit(fold, tab, claim, is_alive) (COUNT(OWNED(fold)) < CONNECTION_LIMIT)
+#define GUARD_known_connection(fold, tab, claim, is_alive) HAS(OWNED(fold), tab)
+#define GUARD_last_connection(fold, tab, claim, is_alive) (COUNT(OWNED(fold)) == 1)
+#define GUARD_rotation_current(fold, tab, claim, is_alive) claim
+#define TARGET(fold, event, tab, claim, is_alive) ASK(NEXT, fold, event, tab, claim, is_alive)
 
 #include "log.pml"
 #include "door.pml"

@@ -8,7 +8,7 @@ inline evolve(fold, n, event_, tab_, target_) {
   :: event_ == EVENT_disconnect -> fold.own[0] = fold.own[0] & ~BIT(tab_); fold.own[1] = fold.own[1] & ~BIT(tab_)
   :: event_ == EVENT_create || event_ == EVENT_touch || event_ == EVENT_reauthenticate -> fold.left = fold.left + 1
   :: event_ == EVENT_authenticate -> fold.left = fold.left + 1; fold.proved = true
-  :: ENDS(event_) -> fold.own[0] = 0; fold.own[1] = 0
+  :: target_ == STATE_expired -> fold.own[0] = 0; fold.own[1] = 0
   :: else
   fi
 }
@@ -30,6 +30,7 @@ inline promises_of_append(n, event_, tab_, target_, view_, command_) {
   PROMISE(single_owner, event_ != EVENT_connect || !HAS(OWNED(durable), tab_));
   PROMISE(no_early_expiry, event_ != EVENT_expire || durable.left == 0);
   PROMISE(open_guard, event_ != EVENT_disconnect || !HAS(node[0].open | node[1].open, tab_));
+  TAKE(ASK(ROW, durable, event_, tab_, true, event_ != EVENT_expire));
   PROMISE(declared_only, TARGET(durable, event_, tab_, true, event_ != EVENT_expire) == target_)
 }
 

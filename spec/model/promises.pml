@@ -17,6 +17,7 @@ mtype = {
 
 #ifdef TRACE
 #define PROMISE(name, holds) if :: (holds) :: else -> possible = false; c_code { blocked(#name, now.session, now.taken[0], now.taken[1]); } fi
+#define TAKE(number) skip
 #define TELL2(what, a, b) skip
 #define TELL4(what, a, b, c, d) skip
 #define TELL6(what, a, b, c, d, e, f) skip
@@ -26,6 +27,9 @@ c_decl {
 };
 /* Once a place: some execution got here. Not part of the state. */
 #define REACHED(what) c_code { static char told_before; if (!told_before) { told_before = 1; told(#what); } }
+/* Some execution has recorded the declared transition of this number. (Spin can't search breadth first with a hidden variable.) */
+byte row;
+#define TAKE(number) row = number; c_code { taken(now.row); }; row = 0
 #ifdef LIVENESS
 /* What never happens is looked for by itself. */
 #define PROMISE(name, holds) skip

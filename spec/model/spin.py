@@ -32,6 +32,7 @@ _KILLED: Final = 137
 _TOLD_LINE: Final = "@ "
 _TELLS: Final = re.compile(r"TELL\d\((\w+),")
 _TOLD: Final = re.compile(r"@@ told (\w+)")
+_TAKEN: Final = re.compile(r"@@ taken (\d+)")
 _PROGRESS: Final = re.compile(r"States=\s*([\d.e+]+)")
 
 
@@ -58,6 +59,8 @@ class Outcome(msgspec.Struct, frozen=True):
     story: tuple[str, ...]
     untold: frozenset[str]
     """Steps that the model can tell and that no execution reached."""
+    taken: frozenset[int]
+    """The numbers of the declared transitions that some execution recorded, see :func:`spec.promela.promela`."""
 
     @property
     def broken(self) -> bool:
@@ -212,6 +215,7 @@ def _read(output: str, story: tuple[str, ...], can_tell: frozenset[str]) -> Outc
         megabytes=float(_search(r"([\d.]+)\s+total actual memory usage", output) or 0),
         story=story,
         untold=can_tell - set(_TOLD.findall(output)),
+        taken=frozenset(map(int, _TAKEN.findall(output))),
     )
 
 

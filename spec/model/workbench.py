@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from spec.lifecycles import SESSION
 from spec.model.checks import CHECKS, Check
 from spec.model.mutants import MUTANTS, Mutant, program
 from spec.model.spin import Outcome, Program, SearchFailed, verify
@@ -75,7 +76,18 @@ def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
         never = ", ".join(sorted(outcome.untold - check.untold)) or f"nothing, but not {sorted(check.untold)}"
         vacuous = f"never reached: {never}; what is never tried is not checked"
         return msgspec.structs.replace(described, outcome=outcome, trouble=vacuous)
+    if check.claim is None and check.model == "lifecycle.pml" and (rows := _untaken(outcome)):
+        vacuous = f"never recorded: {', '.join(rows)}; what is never tried is not checked"
+        return msgspec.structs.replace(described, outcome=outcome, trouble=vacuous)
     return msgspec.structs.replace(described, outcome=outcome, good=True)
+
+
+def _untaken(outcome: Outcome) -> list[str]:
+    """The declared transitions that no execution recorded."""
+    rows = enumerate(SESSION.transitions, 1)
+    return [
+        f"{row.event} ({row.source or 'none'} → {row.target})" for number, row in rows if number not in outcome.taken
+    ]
 
 
 def _catch(mutant: Mutant, progress: Progress) -> Result:

@@ -19,20 +19,13 @@ inline count_decision(n) {
 
 /* Clients send anything to any node, in any order. A command is lost by never arriving, delayed by arriving late, and sent
  * again by arriving with the same id; the connect of connection k has id k + 1, as a connection asks once. */
+#define ASKED(name) :: !ABOUT_CONNECTION(EVENT_##name) -> event = EVENT_##name
 proctype Door(byte n) {
   byte event, command;
   bool claim;
   do
   :: atomic { node[n].up && node[n].at == IDLE && decided < DECISIONS && MAY_ASK(n) ->
-       if
-       :: event = EVENT_create
-       :: event = EVENT_authenticate
-       :: event = EVENT_reauthenticate
-       :: event = EVENT_refresh
-       :: event = EVENT_touch
-       :: event = EVENT_revoke
-       :: event = EVENT_expire
-       fi;
+       if EVENTS(ASKED) fi;
        if :: command = 0 :: command = 1 fi;
        if :: claim = true :: event == EVENT_reauthenticate || event == EVENT_refresh -> claim = false fi;
        d_step { decide(n, event, 0, command, claim); count_decision(n); event = 0; command = 0; claim = false } }

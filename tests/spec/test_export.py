@@ -156,7 +156,9 @@ def test_markdown_shows_every_row() -> None:
     assert [(name.strip("`"), text) for name, _, text in tables["States"]] == [
         (s.name, s.description) for s in SESSION.states
     ]
-    assert [kind for _, kind, _ in tables["States"]] == ["initial", "", "", "final"]
+    assert [kind for _, kind, _ in tables["States"]] == [
+        "initial" if state.initial else "final" if state.final else "" for state in SESSION.states
+    ]
     assert [(name.strip("`"), text) for name, text in tables["Events"]] == [
         (e.name, e.description) for e in SESSION.events
     ]

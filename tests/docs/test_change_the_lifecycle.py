@@ -1,0 +1,137 @@
+"""The guide to a new state, followed: its changes are made in a copy of the sources, and what it says then holds."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.source import ROOT
+
+_GUIDE: Final = (ROOT / "docs/how-to/change-the-lifecycle.md").read_text(encoding="utf-8")
+_HUNK: Final = re.compile(r"^@@\n((?:[ +-].*\n|\+?\n)+)", re.MULTILINE)
+
+# In a process of its own, as the modules of the real sources are loaded here.
+_LIFE: Final = """
+import asyncio, sys
+from pathlib import Path
+from machine.commands import Connect, Resume, Suspend
+from machine.errors import TransitionRefused
+from server.runtime.sessions import commands, ensure_alive
+from tests.support.wire import log_in, services_in
+
+async def main():
+    async with services_in(Path(sys.argv[1])) as services:
+        session, token = await log_in(services)
+        def ask(data):
+            return services.sessions.submit(session.session_id, *commands("admin:somebody", data))
+        paused = (await ask(Suspend())).session
+        assert paused.state == "suspended"
+        for refused in (Suspend(), Connect("tab", "node")):
+            try:
+                await ask(refused)
+            except TransitionRefused as error:
+                assert error.state == "suspended"
+            else:
+                raise AssertionError(refused)
+        try:
+            ensure_alive(paused, services.clock.now_ms())
+        except TransitionRefused:
+            pass
+        else:
+            raise AssertionError("a paused session can be used")
+        resumed = (await ask(Resume())).session
+        assert resumed.state == "authenticated"
+        ensure_alive(resumed, services.clock.now_ms())
+        await ask(Suspend())
+        print(session.session_id)
+
+asyncio.run(main())
+"""
+
+
+def _apply(folder: Path, diff: str) -> None:
+    """Make the changes of ``diff``: what stands before each must be in its file once."""
+    for part in diff.split("--- ")[1:]:
+        name, hunks = part.split("\n", 1)
+        path = folder / name
+        text = path.read_text(encoding="utf-8")
+        for hunk in _HUNK.findall(hunks):
+            lines = hunk.splitlines(keepends=True)
+            before = "".join(line[1:] for line in lines if line[0] in " -")
+            after = "".join(line[1:] for line in lines if line[0] in " +")
+            assert text.count(before) == 1, f"{name} has this {text.count(before)} times:\n{before}"
+            text = text.replace(before, after)
+        path.write_text(text, encoding="utf-8")
+
+
+def _run(folder: Path, *arguments: str, status: int = 0) -> str:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder)}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("changed")
+    for name in ("spec", "machine", "server", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    blocks = re.findall(r"^```diff\n(.*?)^```", _GUIDE, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        _apply(folder, block)
+    _run(folder, "-m", "spec.export")
+    return folder
+
+
+def test_the_declaration_is_changed_in_all_that_is_derived(changed: Path) -> None:
+    _run(changed, "-m", "spec.export", "--check")
+    for kind in ("json", "sql", "mmd", "svg", "md", "pml"):
+        text = (changed / f"spec/generated/session.{kind}").read_text(encoding="utf-8")
+        assert "suspended" in text
+        assert "resume" in text
+
+
+def test_the_model_tries_the_new_transitions(changed: Path) -> None:
+    assert "holds" in _run(changed, "-m", "server.cli", "check", "--only", "replay")
+
+
+def test_a_transition_that_can_not_happen_is_named(changed: Path, tmp_path: Path) -> None:
+    """No connection is open in the new state, so there is no last one."""
+    copy = tmp_path / "copy"
+    shutil.copytree(changed, copy)
+    _apply(
+        copy,
+        """--- spec/session.py
+@@
+-        suspended.to(authenticated, cond="alive"),
++        suspended.to(authenticated, cond=["alive", "last_connection"]),
+""",
+    )
+    said = _run(copy, "-m", "server.cli", "check", "--only", "replay", status=1)
+    assert "replay: never recorded: resume (suspended → authenticated)" in said
+
+
+def test_the_walk_and_the_properties_hold(changed: Path) -> None:
+    tests = ["tests/machine/test_exhaustive.py", "tests/machine/test_story.py", "tests/spec/test_transitions.py"]
+    said = _run(changed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *tests, "tests/spec/test_export.py")
+    assert " passed" in said
+
+
+def test_a_session_is_paused_refused_resumed_and_told(changed: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    session_id = _run(changed, "-c", _LIFE, str(data)).split()[-1]
+    log = str(data / "interlock.db")
+    assert "ok: " in _run(changed, "-m", "server.cli", "verify", log)
+    told = _run(changed, "-m", "server.cli", "replay", session_id, "--data", str(data))
+    assert "suspend (authenticated → suspended). An operator pauses the session." in " ".join(told.split())
