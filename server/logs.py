@@ -36,7 +36,7 @@ _log = structlog.get_logger("interlock.server")
 
 _CREDENTIAL: Final = re.compile(
     r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # a JWT: an access token, an identity provider's
-    r"|[0-9a-v]{36}\.\d+\.[\w-]{20,}"  # a refresh token
+    r"|[0-9a-v]{36}\.\d+\.\d+\.[\w-]{20,}"  # a refresh token
     r"|ilk_[a-z]+_[a-z0-9-]+_[\w-]{20,}"  # another program's secret
     r"|ticket\.[\w-]{20,}"  # a ticket, as a subprotocol
 )

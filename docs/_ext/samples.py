@@ -43,7 +43,7 @@ def history() -> tuple[list[StoredRow], Session]:
 def sample_fields() -> dict[str, Any]:
     """Fields for which the OpenAPI document gives no example beside them."""
     return {
-        "refresh_token": f"{SESSION_ID}.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM",
+        "refresh_token": f"{SESSION_ID}.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM",
         "receipt": msgspec.to_builtins(parse(history()[0][1]).receipt),
     }
 

@@ -76,7 +76,7 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             Meta(
                 max_length=512,
                 description="The last refresh token received.",
-                examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
+                examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
             ),
         ]
         | None

@@ -145,9 +145,10 @@ async def prove_refresh_token(services: Services, token: str) -> tuple[Session, 
     Raises:
         CredentialInvalid, SessionEnded, SessionNotFound: it is no refresh token of a living session's epoch.
     """
-    parsed = services.tokens.parse_refresh_token(token)
+    parsed = services.tokens.check_refresh_token(token)
     session = await services.sessions.load(parsed.session_id)
-    services.tokens.check_refresh_token(parsed, session)
+    if parsed.epoch != session.epoch:
+        raise CredentialInvalid("the refresh token was superseded by a later login")
     note_session(session.session_id)
     ensure_alive(session, services.clock.now_ms())
     return session, parsed.rotation

@@ -50,7 +50,7 @@ class TokenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             min_length=1,
             description="An access token or a refresh token.",
-            examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
+            examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
         ),
     ]
     token_type_hint: Annotated[

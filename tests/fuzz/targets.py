@@ -134,12 +134,14 @@ def signed_claims(world: World) -> Callable[[], None]:
 
 
 def refresh_tokens(world: World) -> Callable[[], None]:
-    """Texts, the good token changed, and any rotation with the good MAC: never accepted, and no sign of theft."""
+    """Texts, the good token changed, and any epoch and rotation with the good MAC: never accepted, and no sign of theft."""
 
-    @given(texts | letters, edits(), st.integers(min_value=1) | st.text(max_size=20))
-    def target(text: str, change: Callable[[str], str], rotation: int | str) -> None:
-        session_id, _, mac = world.refresh_token.split(".")
-        changed = {text, change(world.refresh_token), f"{session_id}.{rotation}.{mac}"} - {world.refresh_token}
+    @given(texts | letters, edits(), st.integers(min_value=2) | st.text(max_size=20))
+    def target(text: str, change: Callable[[str], str], number: int | str) -> None:
+        session_id, epoch, of_rotation, mac = world.refresh_token.split(".")
+        numbers = {f"{epoch}.{number}", f"{number}.{of_rotation}"}
+        changed = {text, change(world.refresh_token), *(f"{session_id}.{each}.{mac}" for each in numbers)}
+        changed.discard(world.refresh_token)
         for token in changed:
             _refused(world, prove_refresh_token(world.services, token))
             _refused(world, prove_cookie(world.services, token))

@@ -118,15 +118,17 @@ async def test_n6_a_token_the_client_made_up_is_not_adopted(server: ServerProces
             assert answer.json()["type"] == "urn:interlock:problem:credential-invalid"
             async with client.connect(additional_headers=bearer) as socket:
                 assert (await closed(socket))[0] == 4401
-        session_id, rotation, mac = client.refresh_token.split(".")
+        session_id, epoch, rotation, mac = client.refresh_token.split(".")
         for token in (
-            f"{victim.session_id}.{rotation}.{mac}",
-            f"{session_id}.{int(rotation) + 1}.{mac}",
-            f"{session_id}.-1.{mac}",
-            f"{session_id}.00.{mac}",
-            f"{session_id}.{'9' * 400}.{mac}",
-            f"{session_id}.{rotation}.{mac[::-1]}",
-            f"{session_id.upper()}.{rotation}.{mac}",
+            f"{victim.session_id}.{epoch}.{rotation}.{mac}",
+            f"{session_id}.{epoch}.{int(rotation) + 1}.{mac}",
+            f"{session_id}.{int(epoch) + 1}.{rotation}.{mac}",
+            f"{session_id}.{rotation}.{mac}",
+            f"{session_id}.{epoch}.-1.{mac}",
+            f"{session_id}.{epoch}.00.{mac}",
+            f"{session_id}.{'9' * 400}.{rotation}.{mac}",
+            f"{session_id}.{epoch}.{rotation}.{mac[::-1]}",
+            f"{session_id.upper()}.{epoch}.{rotation}.{mac}",
             f"{client.refresh_token}\n",
             "…",
         ):

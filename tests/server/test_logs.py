@@ -32,7 +32,7 @@ BAD = (
 )
 CREDENTIALS = (
     "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.eyJzaWQiOiJ4In0.c2lnbmF0dXJl",
-    "06h0ghq8dc201c7bvbgj27tgdvlmjljf77b0.12.vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
+    "06h0ghq8dc201c7bvbgj27tgdvlmjljf77b0.1.12.vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
     "ilk_admin_ada-1_vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
     "ticket.vl8EmrLLZJTv_FYsewl55j344fZgFitfwYUkIK1DDLo",
 )

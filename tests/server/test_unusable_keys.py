@@ -14,7 +14,6 @@ from machine.errors import CredentialInvalid, KeysUnavailable, SettingsError
 from server.guard import keyring, rotation
 from server.guard.keys import Keys, Kind, create_signing_key, key_file, key_files, load_keys
 from server.guard.rotation import rotate
-from server.guard.tokens import RefreshToken
 from tests.support.keyring import SID, KeyServer, new_key_file, token
 from tests.support.running import eventually, run
 from tests.support.steps import Story
@@ -37,7 +36,7 @@ def nothing_counts(server: KeyServer, made: str) -> None:
         lambda: server.tokens.check_access_token(made),
         lambda: server.tokens.access_token(story.session),
         lambda: server.tokens.refresh_token(story.session),
-        lambda: server.tokens.check_refresh_token(RefreshToken(SID, 0, "A" * 43), story.session),
+        lambda: server.tokens.check_refresh_token(f"{SID}.0.0.{'A' * 43}"),
     ):
         with pytest.raises(KeysUnavailable):
             use()
