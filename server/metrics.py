@@ -77,6 +77,7 @@ ROWS: Final = (
     Row(Histogram, "interlock_commit_seconds", "One commit: statements and the wait for the disk.", buckets=_FAST),
     Row(Histogram, "interlock_append_batch_size", "Writes that were committed together.", buckets=_SIZES),
     Row(Gauge, "interlock_log_queue_depth", "Writes that wait for the disk; at `log_queue` callers get 503."),
+    Row(Gauge, "interlock_read_queue_depth", "Reads that wait for the disk; at 4096 callers get 503."),
     Row(Gauge, "interlock_log_failed", "1 once the log has stopped at an I/O error: only a restart helps."),
     Row(
         Gauge,

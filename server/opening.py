@@ -40,6 +40,7 @@ from server.guard.tokens import Tokens
 from server.guard.upstream import IdTokens, Upstream
 from server.measures import Unmeasured
 from server.runtime import watch
+from server.runtime.account_sessions import AccountSessions
 from server.runtime.administration import Administration, end_of_disabled
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
@@ -78,6 +79,7 @@ class _Core(msgspec.Struct):
     clock: Clock
     ring: KeyRing
     sessions: Sessions
+    account_sessions: AccountSessions
     connections: Connections
     tail: Tail
 
@@ -125,12 +127,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions.subscribe(tail.observe)
         orphans = await _reap(settings, sessions, surface)
         storage.trace.recovered()
-        ended = await end_of_disabled(sessions, surface.accounts)
+        account_sessions = AccountSessions(sessions, surface.directory, clock)
+        ended = await end_of_disabled(account_sessions, surface.accounts)
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
         sessions.subscribe(connections.observe)
-        core = _Core(clock, ring, sessions, connections, tail)
+        core = _Core(clock, ring, sessions, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
 
         def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
@@ -190,6 +193,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         {
             "interlock_connections": lambda: len(connections),
             "interlock_log_queue_depth": surface.waiting,
+            "interlock_read_queue_depth": surface.reading,
             "interlock_log_failed": lambda: sessions.failure is not None,
             "interlock_keys_unusable": lambda: not tokens.usable,
             "interlock_password_queue_depth": lambda: passwords.waiting,
@@ -199,6 +203,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         settings=settings,
         clock=clock,
         sessions=sessions,
+        account_sessions=core.account_sessions,
         connections=connections,
         accounts=Accounts(known_accounts, passwords, clock),
         known_accounts=known_accounts,
@@ -216,7 +221,12 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         trace=storage.trace,
         admins=Admins(admin_secrets),
         administration=Administration(
-            sessions, clock, accounts=known_accounts, directory=surface.directory, audit=surface.audit
+            sessions,
+            core.account_sessions,
+            clock,
+            accounts=known_accounts,
+            directory=surface.directory,
+            audit=surface.audit,
         ),
         tail=core.tail,
         metrics=measures,

@@ -22,6 +22,7 @@ from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
 from server.guard.upstream import Upstream
 from server.measures import Unmeasured
+from server.runtime.account_sessions import AccountSessions
 from server.runtime.administration import Administration
 from server.runtime.connections import Connections
 from server.runtime.sessions import Sessions
@@ -44,6 +45,7 @@ class Services(msgspec.Struct):
     settings: Settings
     clock: Clock
     sessions: Sessions
+    account_sessions: AccountSessions
     connections: Connections
     accounts: Accounts
     known_accounts: KnownAccounts

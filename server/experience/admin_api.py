@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -23,21 +22,20 @@ from server.experience.admin_answers import (
     admin_account,
     admin_session,
 )
-from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, MAX_PAGE, acting, administrator, next_page
+from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, MAX_PAGE, acting, administrator
 from server.experience.answers import EndedAnswer
-from server.experience.calls import NoFields
+from server.experience.calls import After, NoFields, cursor_of, next_page, place_of
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.guard.accounts import normalise_email
 from server.guard.groups import MAX_LENGTH, PATTERN, named
-from server.runtime.administration import Account, Place, Wanted
+from server.runtime.administration import Account, Wanted
 from server.services import Services
 from spec.lifecycles import SESSION
 
 _STATES: Final = [state.name for state in SESSION.states]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z-]{1,64})$"
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at the most.")]
 
@@ -86,12 +84,7 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
     updated_to: Annotated[
         str | None, QueryParameter(format="date-time", description="Last changed before then.")
     ] = None,
-    after: Annotated[
-        str | None,
-        QueryParameter(
-            max_length=128, pattern=_CURSOR, description="Where the page before ended; from its Link header."
-        ),
-    ] = None,
+    after: After = None,
     limit: Limit = 100,
 ) -> Response[list[AdminSessionView]]:
     """Sessions of all accounts and of none, living and ended, newest first. All filters together narrow the list.
@@ -114,11 +107,11 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
         raise RequestRefused(400, f"state is one of {', '.join(_STATES)}")
     if wanted.of_creation and wanted.by_update:
         raise RequestRefused(422, "ranges of created and of updated go together only with a subject")
-    found = await services.administration.sessions(wanted, _place(after), limit)
+    found = await services.administration.sessions(wanted, place_of(after), limit)
     headers = {}
     if len(found) == limit:
-        last = wanted.place_of(found[-1])
-        query = dict(request.query_params.items()) | {"after": f"{last.at_ms}.{last.session_id}", "limit": limit}
+        last = cursor_of(wanted.place_of(found[-1]))
+        query = dict(request.query_params.items()) | {"after": last, "limit": limit}
         headers = next_page("/api/admin/sessions", query)
     return Response([admin_session(session) for session in found], headers=headers)
 
@@ -333,11 +326,6 @@ def _ms(name: str, text: str | None) -> int | None:
         return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
     except (ValueError, TypeError):  # a TypeError when it has no time zone
         raise RequestRefused(400, f"{name} is a time with its time zone, such as 2026-01-23T09:30:00Z") from None
-
-
-def _place(cursor: str | None) -> Place | None:
-    match = re.match(_CURSOR, cursor or "")
-    return Place(int(match[1]), match[2]) if match else None
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [

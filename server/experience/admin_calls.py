@@ -1,15 +1,13 @@
-"""What the endpoints of administrators have in common: who may call them, and how their lists page."""
+"""What the endpoints of administrators have in common: who may call them, and how much they get at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import structlog
 from litestar import Request
 
-from machine.errors import AdminCredentialInvalid, AdminCredentialMissing, CredentialInvalid
+from machine.errors import AdminCredentialInvalid, AdminCredentialMissing, CredentialInvalid, Overloaded
 from server.experience.calls import services_of
 from server.experience.credentials import bearer
 from server.experience.traffic import address_of
@@ -19,7 +17,7 @@ from server.services import Services
 
 _log = structlog.get_logger("interlock.admin")
 
-ADMIN: Final = (AdminCredentialMissing, AdminCredentialInvalid)
+ADMIN: Final = (AdminCredentialMissing, AdminCredentialInvalid, Overloaded)
 """What any call of an administrator may be refused for."""
 
 ADMIN_SECURITY: Final[list[dict[str, list[str]]]] = [{"admin": []}]
@@ -54,9 +52,3 @@ def acting(request: Request[Any, Any, Any]) -> tuple[Services, Caller]:
     """As :func:`administrator`, for a call that changes something: whom and where from its record will name."""
     services, found = administrator(request)
     return services, Caller(found.actor, address_of(services, request.scope))
-
-
-def next_page(path: str, query: Mapping[str, Any]) -> dict[str, str]:
-    """The header that says where the list goes on (RFC 8288); what is None was not asked for."""
-    asked = urlencode({name: value for name, value in query.items() if value is not None})
-    return {"link": f'<{path}?{asked}>; rel="next"'}

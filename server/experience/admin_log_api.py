@@ -22,7 +22,8 @@ from machine.ledger import Record
 from machine.wire import TransitionView, transition_view
 from server.experience.admin_answers import ActView, act_view
 from server.experience.admin_api import Limit
-from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, administrator, next_page
+from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, administrator
+from server.experience.calls import next_page
 from server.experience.problems import RequestRefused, responses
 from server.experience.transport.exchange import EXTENSION
 from server.guard.admins import Administrator

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 import msgspec
 from litestar import Request
+from litestar.params import QueryParameter
 
-from machine.errors import CredentialInvalid, CredentialMissing, SessionEnded, SessionNotFound, TokenExpired
+from machine.errors import CredentialInvalid, CredentialMissing, Overloaded, SessionEnded, SessionNotFound, TokenExpired
 from server.experience.credentials import check_origin
+from server.runtime.administration import Place
 from server.services import Services
 
-CREDENTIALS: Final = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound)
+CREDENTIALS: Final = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound, Overloaded)
 """What any call with a credential may be refused for."""
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
+
+
+_CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z-]{1,64})$"
+
+After = Annotated[
+    str | None,
+    QueryParameter(max_length=128, pattern=_CURSOR, description="Where the page before ended; from its Link header."),
+]
+"""The cursor of a list of sessions."""
 
 
 class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,3 +61,20 @@ def services_for_page(request: Request[Any, Any, Any]) -> Services:
     services = services_of(request)
     check_origin(request.scope, services.settings.origins)
     return services
+
+
+def next_page(path: str, query: Mapping[str, Any]) -> dict[str, str]:
+    """The header that says where the list goes on (RFC 8288); what is None was not asked for."""
+    asked = urlencode({name: value for name, value in query.items() if value is not None})
+    return {"link": f'<{path}?{asked}>; rel="next"'}
+
+
+def place_of(cursor: str | None) -> Place | None:
+    """The place in a list of sessions that ``cursor``, an :data:`After`, names."""
+    match = re.match(_CURSOR, cursor or "")
+    return Place(int(match[1]), match[2]) if match else None
+
+
+def cursor_of(place: Place) -> str:
+    """The text that :func:`place_of` reads."""
+    return f"{place.at_ms}.{place.session_id}"

@@ -273,7 +273,7 @@ def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
     chosen = [_kind_named(kind) for kind in kinds]
     chosen += [_BY_STATUS[500], _KINDS[errors.SurfaceError], _KINDS[errors.SettingsError]]
     by_status: dict[int, list[Kind]] = {}
-    for kind in chosen:
+    for kind in dict.fromkeys(chosen):
         by_status.setdefault(kind.status, []).append(kind)
     return {
         status: ResponseSpec(

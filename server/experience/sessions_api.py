@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response, delete, get, post
@@ -16,19 +16,36 @@ from machine.errors import (
     NotAuthenticated,
     Overloaded,
     RateLimited,
+    SessionEnded,
+    SessionNotFound,
 )
 from machine.ledger import Receipt
 from machine.session import Session
 from machine.wire import SessionView, TransitionView, session_view, transition_view
 from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer, token_answer
-from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page, services_of
+from server.experience.calls import (
+    CREDENTIALS,
+    SECURITY,
+    After,
+    NoFields,
+    cursor_of,
+    next_page,
+    place_of,
+    services_for_page,
+    services_of,
+)
 from server.experience.credentials import bearer, caller, prove_access_token
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.traffic import admit, admit_account
+from server.runtime.administration import Place
+from server.runtime.sessions import ensure_alive
 from server.services import Services
 
-_MAX_PAGE: Final = 1000
+_MAX_PAGE: Final = 100
+"""A page keeps the event loop for a few milliseconds, in which nobody else is answered."""
+
+Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="How many at the most.")]
 
 
 @post(
@@ -67,7 +84,7 @@ async def show_transitions(
     after_version: Annotated[
         int, QueryParameter(ge=0, le=2**53, description="Only transitions with a higher version.")
     ] = 0,
-    limit: Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="How many at the most.")] = 100,
+    limit: Limit = _MAX_PAGE,
 ) -> Response[list[TransitionView]]:
     """The session's transitions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
     services = services_of(request)
@@ -75,8 +92,8 @@ async def show_transitions(
     records = await services.sessions.history(session.session_id, after_version, limit)
     headers = {}
     if len(records) == limit:
-        after = records[-1].transition.version
-        headers["link"] = f'</api/session/transitions?after_version={after}&limit={limit}>; rel="next"'
+        after = {"after_version": records[-1].transition.version, "limit": limit}
+        headers = next_page("/api/session/transitions", after)
     return Response([transition_view(record) for record in records], headers=headers)
 
 
@@ -105,13 +122,28 @@ async def buy_ticket(
 
 
 @get(
-    "/api/sessions", tags=["sessions"], summary="All my sessions", responses=responses(*CREDENTIALS), security=SECURITY
+    "/api/sessions",
+    tags=["sessions"],
+    summary="All my sessions",
+    responses=responses(400, *CREDENTIALS),
+    security=SECURITY,
 )
-async def list_sessions(request: Request[Any, Any, Any]) -> list[SessionView]:
-    """Every living session of the caller's account, oldest first; of an anonymous session, itself."""
+async def list_sessions(
+    request: Request[Any, Any, Any], after: After = None, limit: Limit = _MAX_PAGE
+) -> Response[list[SessionView]]:
+    """The living sessions of the caller's account, newest first; of an anonymous session, itself.
+
+    A ``Link: rel="next"`` header (RFC 8288) is there while more may follow.
+    """
     services = services_of(request)
-    session = await caller(services, request.scope)
-    return [session_view(each) for each in await _own_sessions(services, session)]
+    own = await caller(services, request.scope)
+    if own.subject is None:
+        return Response([session_view(own)])
+    found = await services.account_sessions.page(own.subject, place_of(after), limit)
+    headers = {}
+    if len(found) == limit:
+        headers = next_page("/api/sessions", {"after": cursor_of(Place.of(found[-1])), "limit": limit})
+    return Response([session_view(session) for session in found], headers=headers)
 
 
 @delete(
@@ -129,13 +161,11 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     """
     services = services_of(request)
     own = await caller(services, request.scope)
-    for session in await _own_sessions(services, own):
-        if session.session_id == session_id:
-            if session_id != own.session_id:
-                _ensure_recent_login(services, own)
-            receipt = await services.sessions.end(session, "revoked", own.subject or "anonymous")
-            return Response(None, status_code=204, headers=receipt_header(receipt))
-    raise RequestRefused(404, "no such session of yours")
+    session = await _own_session(services, own, session_id)
+    if session_id != own.session_id:
+        _ensure_recent_login(services, own)
+    receipt = await services.sessions.end(session, "revoked", own.subject or "anonymous")
+    return Response(None, status_code=204, headers=receipt_header(receipt))
 
 
 @delete(
@@ -159,10 +189,9 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedA
 
 async def end_others(services: Services, own: Session, reason: RevocationReason) -> list[Receipt]:
     """End every session of ``own``'s subject but ``own``; the receipt of each end."""
-    others = [s for s in await _own_sessions(services, own) if s.session_id != own.session_id]
-    actor = own.subject or "anonymous"
-    ends = await asyncio.gather(*(services.sessions.end(session, reason, actor) for session in others))
-    return [receipt for receipt in ends if receipt is not None]
+    if own.subject is None:
+        return []
+    return await services.account_sessions.end_all(own.subject, reason, own.subject, but=own.session_id)
 
 
 def _ensure_recent_login(services: Services, session: Session) -> None:
@@ -180,8 +209,20 @@ def _ensure_recent_login(services: Services, session: Session) -> None:
     raise LoginTooOld(round(max_age_s))
 
 
-async def _own_sessions(services: Services, own: Session) -> list[Session]:
-    return await services.sessions.of_subject(own.subject) if own.subject else [own]
+async def _own_session(services: Services, own: Session, session_id: str) -> Session:
+    """The living session with this id, if it is ``own`` or of the same account.
+
+    Raises:
+        RequestRefused: 404. Nobody learns whether another account has the session.
+    """
+    if session_id == own.session_id:
+        return own
+    with suppress(SessionNotFound, SessionEnded):
+        session = await services.sessions.load(session_id)
+        ensure_alive(session, services.clock.now_ms())
+        if session.subject is not None and session.subject == own.subject:
+            return session
+    raise RequestRefused(404, "no such session of yours")
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Final
 
@@ -27,7 +28,7 @@ from machine.ledger import Receipt, Record
 from machine.session import Session
 from server.experience.credentials import Proof, prove_access_token
 from server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
-from server.runtime.sessions import commands, ensure_alive
+from server.runtime.sessions import ensure_alive
 from server.services import Services
 
 _log = structlog.get_logger("interlock.http")
@@ -160,19 +161,11 @@ class Socket:
 
     async def _record_disconnect(self, code: int) -> None:
         conversation = self._conversation
-        disconnect = Disconnect(conversation.connection_id, code)
-        while True:
-            try:
-                await self._services.sessions.submit(conversation.session_id, *commands("server", disconnect))
-            except Overloaded as overloaded:
-                # A connection nobody holds must not stay in the log until the next start.
-                await asyncio.sleep(overloaded.retry_after_s)
-            except InterlockError:
-                # The session ended, or this connection was displaced, in the meantime; or the log stopped and is put right
-                # at the next start.
-                return
-            else:
-                return
+        # Not to be recorded any more if the session ended, or this connection was displaced, in the meantime; or the log
+        # stopped and is put right at the next start.
+        with suppress(InterlockError):
+            disconnect = Disconnect(conversation.connection_id, code)
+            await self._services.sessions.insist(conversation.session_id, "server", disconnect)
 
     def _look_again(self, session: Session, receipt: Receipt) -> None:
         """Registering came after proof and connect: what came in between, such as a revocation, has missed the port."""

@@ -6,16 +6,14 @@ before it is answered.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from machine.commands import RevocationReason
-from machine.errors import Overloaded
 from machine.ledger import Receipt
 from machine.session import Session
 from server.clock import Clock
+from server.runtime.account_sessions import AccountSessions
 from server.runtime.sessions import Sessions
 from server.surface.accounts import Account, AccountStore
 from server.surface.audit import Act, AuditRecord, AuditStore
@@ -28,13 +26,9 @@ __all__ = [
     "Caller",
     "Place",
     "Wanted",
-    "end_all",
     "end_of_disabled",
 ]
 """Those of the surface as well: the experience shows them, and knows no surface."""
-
-_AT_ONCE: Final = 256
-"""How many ends are handed to the log together: few enough to leave room for others."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -53,6 +47,7 @@ class Administration:
     def __init__(
         self,
         sessions: Sessions,
+        account_sessions: AccountSessions,
         clock: Clock,
         *,
         accounts: AccountStore,
@@ -60,6 +55,7 @@ class Administration:
         audit: AuditStore,
     ) -> None:
         self._sessions = sessions
+        self._account_sessions = account_sessions
         self._clock = clock
         self._accounts = accounts
         self._directory = directory
@@ -96,7 +92,7 @@ class Administration:
 
     async def end_all(self, account_id: str, caller: Caller) -> list[Receipt]:
         """Revoke every session of the account that lives now; the receipt of each end."""
-        return await end_all(self._sessions, account_id, "revoked", caller.actor)
+        return await self._account_sessions.end_all(account_id, "revoked", caller.actor)
 
     async def disable(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt]] | None:
         """Close the account, then end all of its sessions; None when there is no such account.
@@ -111,7 +107,7 @@ class Administration:
         )
         if account is None:
             return None
-        return account, await end_all(self._sessions, account_id, "account_disabled", caller.actor)
+        return account, await self._account_sessions.end_all(account_id, "account_disabled", caller.actor)
 
     async def enable(self, account_id: str, caller: Caller) -> Account | None:
         """Open the account again; what was ended stays ended. None when there is no such account."""
@@ -126,28 +122,10 @@ class Administration:
         return Act(self._clock.now_ms(), caller.actor, action, about, detail, caller.address)
 
 
-async def end_all(sessions: Sessions, subject: str, reason: RevocationReason, actor: str) -> list[Receipt]:
-    """Revoke every session of ``subject`` that lives now, waiting as long as the log is too busy; the receipt of each end."""
-    living = await sessions.of_subject(subject)
-    receipts: list[Receipt | None] = []
-    for start in range(0, len(living), _AT_ONCE):
-        ends = (_end(sessions, session, reason, actor) for session in living[start : start + _AT_ONCE])
-        receipts += await asyncio.gather(*ends)
-    return [receipt for receipt in receipts if receipt is not None]
-
-
-async def end_of_disabled(sessions: Sessions, accounts: AccountStore) -> int:
+async def end_of_disabled(account_sessions: AccountSessions, accounts: AccountStore) -> int:
     """End what is left of the sessions of disabled accounts, before this process takes work; how many there were.
 
     A disable is on disk before the sessions that it ends: a server that died in between has left some.
     """
     subjects = await accounts.disabled_with_sessions()
-    return sum([len(await end_all(sessions, subject, "account_disabled", "server")) for subject in subjects])
-
-
-async def _end(sessions: Sessions, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
-    while True:
-        try:
-            return await sessions.end(session, reason, actor)
-        except Overloaded as overloaded:
-            await asyncio.sleep(overloaded.retry_after_s)
+    return sum([len(await account_sessions.end_all(each, "account_disabled", "server")) for each in subjects])

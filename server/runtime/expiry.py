@@ -8,25 +8,26 @@ is put back at the session's deadline of now, and activity costs the heap nothin
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 from contextlib import suppress
 
 import structlog
 
 from machine.commands import Expire
-from machine.errors import Overloaded, SessionNotFound, SurfaceError, SurfaceFailed, TransitionRefused
+from machine.errors import SessionNotFound, SurfaceError, SurfaceFailed, TransitionRefused
 from machine.ledger import Record
 from machine.session import Session, overdue_reason
 from server.clock import Clock
-from server.runtime.sessions import Sessions, commands
+from server.runtime.sessions import Sessions, patiently
 
 _log = structlog.get_logger("interlock.expiry")
 
 _LONGEST_SLEEP_S = 1.0
 """The wall clock may jump; so it is looked at this often."""
 
-_AT_ONCE = 512
-"""How many expiries are handed to the log together."""
+_AT_ONCE = 64
+"""How many expiries are handed to the log together. They keep the event loop for a few milliseconds."""
 
 _RETRY_MS = 1000
 
@@ -72,18 +73,18 @@ class Expiry:
 
     async def _expire(self, session_id: str) -> None:
         try:
-            session = await self._sessions.load(session_id)
+            session = await patiently(functools.partial(self._sessions.load, session_id))
             if session.ended:
                 return
             now_ms = self._clock.now_ms()
             if now_ms < session.deadline_ms:
                 self._push(session.deadline_ms, session_id)
                 return
-            await self._sessions.submit(session_id, *commands("server", Expire(overdue_reason(session, now_ms))))
+            await self._sessions.insist(session_id, "server", Expire(overdue_reason(session, now_ms)))
         except SessionNotFound:
             _log.error("expiry.session_not_found", session_id=session_id)
-        except (TransitionRefused, Overloaded):
-            # It ended or was renewed in the meantime, or the log is busy: look again soon.
+        except TransitionRefused:
+            # It ended or was renewed in the meantime: look again soon.
             self._push(self._clock.now_ms() + _RETRY_MS, session_id)
         except SurfaceError as error:
             _log.error("expiry.failed", session_id=session_id, error=str(error))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from machine.commands import (
 )
 from machine.errors import (
     CredentialInvalid,
+    Overloaded,
     SessionEnded,
     SessionNotFound,
     SurfaceFailed,
@@ -48,13 +49,18 @@ from server.surface.log import Step, TransitionLog
 from server.trace import Untraced
 from server.workers import settle
 
+T = TypeVar("T")
+
 Listener = Callable[[Record, Session], None]
 """Told of every recorded transition and the session after it, on the event loop, in the order of each session."""
 
 RefusalListener = Callable[[str, TransitionRefused], None]
-"""Told, on the event loop, of every refused command's session id and refusal; a repeat of a recorded one is none."""
+"""Told, on the event loop, of every refused command's session id and refusal."""
 
 _CONFLICT_RETRIES: Final = 3
+
+_OWN_WRITES: Final = 64
+"""How many writes of the server itself are under way. Their callbacks run in one turn of the event loop, a few milliseconds."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -88,6 +94,7 @@ class Sessions:
         self._listeners: list[Listener] = []
         self._refusal_listeners: list[RefusalListener] = []
         self._touching: set[str] = set()
+        self._own_writes = asyncio.Semaphore(_OWN_WRITES)
 
     def subscribe(self, listener: Listener) -> None:
         """Have ``listener`` told of every transition from now on."""
@@ -143,12 +150,6 @@ class Sessions:
         self.check_alive()
         return await self._log.after(after, limit)
 
-    async def of_subject(self, subject: str) -> list[Session]:
-        """The subject's sessions that are alive now, oldest first."""
-        self.check_alive()
-        now_ms = self._clock.now_ms()
-        return [session for session in await self._log.sessions_of(subject) if now_ms < session.deadline_ms]
-
     async def begin(self, actor: str, *more: Data) -> Outcome:
         """Create a session under the server's policy and submit ``more`` to it, all in one durable batch."""
         session_id = new_session_id(self._clock.now_ms())
@@ -157,8 +158,9 @@ class Sessions:
     async def submit(self, session_id: str, *asked: Command) -> Outcome:
         """Decide ``asked`` in order, record them durably as one batch, then tell the listeners. All happen, or none.
 
-        A repeated command id gives the session as it stands and what was recorded the first time. Cancelling the caller
-        does not undo what was handed to the log, and the listeners are told of it all the same.
+        A command id that is already recorded for the session appends nothing: the session as it stands is returned, and what
+        was recorded then. Cancelling the caller does not undo what was handed to the log, and the listeners are told of it
+        all the same.
 
         Raises:
             TransitionRefused: the lifecycle does not allow one of them; nothing changed.
@@ -174,6 +176,19 @@ class Sessions:
                 self._trace.acknowledged(session_id, outcome.session.version, outcome.records)
                 return outcome
         raise SurfaceFailed("the session kept changing under another writer")
+
+    async def insist(self, session_id: str, actor: str, data: Data) -> Outcome:
+        """Submit what has to be written in the end; while the storage is overloaded, wait and try again.
+
+        Only a few callers try at a time, the others wait for them. So the server's own work, of which there may be as much as
+        there are sessions, neither adds to an overload nor keeps the event loop.
+
+        Raises:
+            TransitionRefused, SessionNotFound, RecordRefused, SurfaceFailed: as :meth:`submit`.
+        """
+        asked = commands(actor, data)
+        async with self._own_writes:
+            return await patiently(lambda: self.submit(session_id, *asked))
 
     async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Outcome:
         """Answer the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
@@ -258,11 +273,11 @@ class Sessions:
             before = await self._read_for(session_id, asked[0], first_try=first_try)
             steps = self._decide(before, asked)
             appended = self._log.append(steps)
-        except TransitionRefused as refused:
+        except BaseException as error:
             self._turns.give(session_id)
-            return await self._recall(session_id, asked, refused)
-        except BaseException:
-            self._turns.give(session_id)
+            if isinstance(error, TransitionRefused):
+                for listener in self._refusal_listeners:
+                    listener(session_id, error)
             raise
         # The session's turn ends, and the listeners hear of it, when the log answers: also if the caller is gone by then. So
         # the caller waits for a future of its own, whose cancellation is not the append's.
@@ -299,24 +314,16 @@ class Sessions:
             steps.append(Step(transition, session))
         return steps
 
-    async def _recall(self, session_id: str, asked: tuple[Command, ...], refused: TransitionRefused) -> Outcome:
-        """A refusal stands, unless the command is a repeat of one that was recorded."""
-        record = await self._log.recorded(session_id, asked[0].command_id)
-        if record is None:
-            for listener in self._refusal_listeners:
-                listener(session_id, refused)
-            raise refused
-        records = await self._log.history(session_id, record.transition.version - 1, len(asked))
-        # Last, so that the answer is not older than what others were told while the records were read.
-        return Outcome(await self.load(session_id), records)
-
     def _settle(
         self, appended: asyncio.Future[list[Record]], steps: list[Step], answered: asyncio.Future[list[Record]]
     ) -> None:
         session_id = steps[0].transition.session_id
         try:
-            if appended.exception() is not None:
-                self._cache.pop(session_id, None)
+            error = appended.exception()
+            if error is not None:
+                # An overloaded log has queued nothing, so memory is still exact. To drop it would add a read to the overload.
+                if not isinstance(error, Overloaded):
+                    self._cache.pop(session_id, None)
                 return
             records = appended.result()
             if records[0].transition is not steps[0].transition:
@@ -354,6 +361,15 @@ def ensure_alive(session: Session, now_ms: int) -> None:
         raise SessionEnded(overdue_reason(session, now_ms))
     if not TABLE.declares(session.state, "touch"):
         raise TransitionRefused("touch", session.state)
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Return what ``call`` gives; while the storage is overloaded, wait and call again."""
+    while True:
+        try:
+            return await call()
+        except Overloaded as overloaded:
+            await asyncio.sleep(overloaded.retry_after_s)
 
 
 def commands(actor: str, *asked: Data) -> tuple[Command, ...]:

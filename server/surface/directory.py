@@ -7,7 +7,7 @@ before ended: nothing is sorted, and no page reads what earlier ones have shown.
 from __future__ import annotations
 
 import heapq
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
@@ -25,6 +25,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
     A list with a range of ``updated`` is in the order of the last transition, any other in that of the creation. Both ranges
     together go with a ``subject`` only.
+
+    ``alive_at_ms``, which goes with a ``subject`` only, excludes sessions that have ended or are overdue at that time.
     """
 
     state: str | None = None
@@ -34,6 +36,7 @@ class Wanted(msgspec.Struct, frozen=True):
     created_to_ms: int | None = None
     updated_from_ms: int | None = None
     updated_to_ms: int | None = None
+    alive_at_ms: int | None = None
 
     @property
     def of_creation(self) -> bool:
@@ -52,7 +55,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def place_of(self, session: Session) -> Place:
         """Where ``session`` is in the list."""
-        return Place(session.updated_at_ms if self.by_update else session.created_at_ms, session.session_id)
+        return Place(session.updated_at_ms, session.session_id) if self.by_update else Place.of(session)
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -60,6 +63,11 @@ class Place(msgspec.Struct, frozen=True, order=True):
 
     at_ms: int
     session_id: str
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Where ``session`` is in a list that is in the order of the creation."""
+        return cls(session.created_at_ms, session.session_id)
 
 
 class SessionDirectory(Protocol):
@@ -127,8 +135,14 @@ def _search(column: str, value: str, wanted: Wanted, before: Place | None, limit
             ("updated_at_ms < ?", wanted.updated_to_ms),
         )
         conditions += [(text, (limit_value,)) for text, limit_value in checks if limit_value is not None]
+    index = f"sessions_of_{column}_{order}"
+    if wanted.alive_at_ms is not None:
+        # An account may have had any number of sessions. In this index are those that have not ended.
+        index = "sessions_by_subject"
+        deadline = "min(idle_deadline_ms, absolute_deadline_ms) > ?"
+        conditions += [("reason IS NULL", ()), (deadline, (wanted.alive_at_ms,))]
     statement = (
-        f"SELECT {SESSION_COLUMNS} FROM sessions INDEXED BY sessions_of_{column}_{order}"  # noqa: S608  # names of ours
+        f"SELECT {SESSION_COLUMNS} FROM sessions INDEXED BY {index}"  # noqa: S608  # names of ours
         f" WHERE {' AND '.join(text for text, _ in conditions)}"
         f" ORDER BY {order}_at_ms DESC, session_id DESC LIMIT ?"
     )

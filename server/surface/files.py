@@ -44,6 +44,8 @@ class Surface(msgspec.Struct, frozen=True):
     """What to do once the last record is written and the folder is still locked."""
     waiting: Callable[[], int]
     """How many writes are queued or being committed."""
+    reading: Callable[[], int]
+    """How many reads are queued or under way."""
 
 
 def _nobody_cares(_outcomes: Sequence[object]) -> None:
@@ -103,6 +105,7 @@ async def open_surface(
                         SqliteAudit(reader),
                         afterwards,
                         lambda: writer.waiting,
+                        lambda: reader.waiting,
                     )
             finally:
                 await reader.close()

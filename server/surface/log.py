@@ -42,20 +42,12 @@ class TransitionLog(Protocol):
         """The session as its last recorded transition left it, or None."""
         ...
 
-    async def recorded(self, session_id: str, command_id: str) -> Record | None:
-        """The first record that the command ``command_id`` left in this session, or None."""
-        ...
-
     async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
         """At most ``limit`` records of the session with a version above ``after_version``, oldest first."""
         ...
 
     async def after(self, position: int, limit: int) -> list[Record]:
         """At most ``limit`` records of all sessions with a position above ``position``, oldest first."""
-        ...
-
-    async def sessions_of(self, subject: str) -> list[Session]:
-        """The subject's sessions that have not ended, oldest first."""
         ...
 
     async def live_deadlines(self) -> list[tuple[int, str]]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 import sqlite_utils
 
-from machine.errors import SurfaceFailed
+from machine.errors import Overloaded, SurfaceFailed
 from server.surface.engine import Connection, Error
 from server.workers import Workers, settle
 
@@ -20,6 +20,8 @@ T = TypeVar("T")
 Run = Callable[[Connection, Sequence[A]], Sequence[T]]
 
 _AT_ONCE: Final = 256
+_MAX_WAITING: Final = 4096
+"""How many reads may wait: what a disk that is busy with other things answers within a second or two."""
 _KEYS_AT_ONCE: Final = 64
 """Keys in one statement. Each number of keys has a statement of its own, which is prepared once."""
 
@@ -60,13 +62,20 @@ class _Read(Generic[A, T]):
 class Reader:
     """Reads for many callers. Those with the same ``run`` that wait together are read in one call.
 
-    Every read raises SurfaceFailed when the database could not be read.
+    Every read raises SurfaceFailed when the database could not be read, and Overloaded when too many wait.
     """
 
     def __init__(self, database: sqlite_utils.Database) -> None:
         self._connection: Final[Connection] = database.conn
+        self._loop = asyncio.get_running_loop()
         self._workers = Workers("interlock-reader", self._serve, at_once=_AT_ONCE)
         self._workers.start()
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many reads are queued or under way."""
+        return self._waiting
 
     def find(self, lookup: Lookup[T], key: str) -> asyncio.Future[T | None]:
         """What ``lookup`` finds by ``key``, or None."""
@@ -87,8 +96,12 @@ class Reader:
         self._connection.close()
 
     def _read(self, run: Run[A, T], argument: A) -> asyncio.Future[T]:
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._workers.give(_Read(run, argument, future))
+        future: asyncio.Future[T] = self._loop.create_future()
+        if self._waiting >= _MAX_WAITING:
+            future.set_exception(Overloaded())
+        else:
+            self._waiting += 1
+            self._workers.give(_Read(run, argument, future))
         return future
 
     def _serve(self, reads: list[_Read[Any, Any]]) -> None:
@@ -98,7 +111,11 @@ class Reader:
         for run, same in together.items():
             outcomes = self._outcomes(run, [read.argument for read in same])
             futures = [read.future for read in same]
-            futures[0].get_loop().call_soon_threadsafe(settle, futures, outcomes)
+            self._loop.call_soon_threadsafe(self._resolve, futures, outcomes)
+
+    def _resolve(self, futures: list[asyncio.Future[Any]], outcomes: Sequence[Any]) -> None:
+        self._waiting -= len(futures)
+        settle(futures, outcomes)
 
     def _outcomes(self, run: Run[Any, Any], arguments: list[Any]) -> Sequence[Any]:
         """The result or the exception for each of ``arguments``."""

@@ -36,9 +36,6 @@ _NEWEST: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY positio
 LATEST_AT: Final = "SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1"
 SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE session_id = ?"  # noqa: S608  # column names of ours
 _SESSIONS: Final = Lookup("sessions", SESSION_COLUMNS, "session_id", session_from)
-_OF_SUBJECT: Final = (
-    f"SELECT {SESSION_COLUMNS} FROM sessions WHERE subject = ? AND reason IS NULL ORDER BY created_at_ms"  # noqa: S608  # column names of ours
-)
 _CONNECTED: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE connections <> '[]'"  # noqa: S608  # column names of ours
 _LIVE: Final = "SELECT min(idle_deadline_ms, absolute_deadline_ms), session_id FROM sessions WHERE reason IS NULL"
 
@@ -87,11 +84,6 @@ class SqliteLog:
         """See :meth:`server.surface.log.TransitionLog.load`."""
         return await self._reader.find(_SESSIONS, session_id)
 
-    async def recorded(self, session_id: str, command_id: str) -> Record | None:
-        """See :meth:`server.surface.log.TransitionLog.recorded`."""
-        rows = await self._reader.rows(_BY_COMMAND, session_id, command_id, 1)
-        return parse(stored_row(rows[0])) if rows else None
-
     async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
         """See :meth:`server.surface.log.TransitionLog.history`."""
         return [parse(stored_row(row)) for row in await self._reader.rows(HISTORY, session_id, after_version, limit)]
@@ -99,10 +91,6 @@ class SqliteLog:
     async def after(self, position: int, limit: int) -> list[Record]:
         """See :meth:`server.surface.log.TransitionLog.after`."""
         return [parse(stored_row(row)) for row in await self._reader.rows(_AFTER, position, limit)]
-
-    async def sessions_of(self, subject: str) -> list[Session]:
-        """See :meth:`server.surface.log.TransitionLog.sessions_of`."""
-        return [session_from(row) for row in await self._reader.rows(_OF_SUBJECT, subject)]
 
     async def live_deadlines(self) -> list[tuple[int, str]]:
         """See :meth:`server.surface.log.TransitionLog.live_deadlines`."""

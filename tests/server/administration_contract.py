@@ -12,7 +12,7 @@ from server.surface.audit import Act
 from server.surface.directory import Place, Wanted
 from server.surface.files import Surface
 from tests.support.asynchronous import asynchronous
-from tests.support.steps import NOW_MS, Story
+from tests.support.steps import NOW_MS, POLICY, Story
 
 DISABLE = Act(NOW_MS, "admin:ada", "account.disable", "acc_1", {}, "192.0.2.7")
 GROUPS = Act(NOW_MS + 1, "admin:bob", "account.groups", "acc_1", {"groups": ["staff"]}, None)
@@ -149,6 +149,12 @@ def filters() -> list[Wanted]:
         for created in ranges
         for updated in ranges
     ]
+    every += [
+        Wanted(state, "ada", created_from_ms=low, created_to_ms=high, alive_at_ms=at_ms)
+        for state in (None, "authenticated", "expired")
+        for low, high in ranges
+        for at_ms in (NOW_MS, NOW_MS + POLICY.idle_timeout_ms + 7)
+    ]
     return [wanted for wanted in every if not (wanted.of_creation and wanted.by_update)]
 
 
@@ -175,6 +181,7 @@ def _expected(sessions: list[Session], wanted: Wanted) -> list[Session]:
         if wanted.state in {None, session.state}
         and wanted.subject in {None, session.subject}
         and wanted.reason in {None, session.reason}
+        and (wanted.alive_at_ms is None or (not session.ended and wanted.alive_at_ms < session.deadline_ms))
         and within(session.created_at_ms, wanted.created_from_ms, wanted.created_to_ms)
         and within(session.updated_at_ms, wanted.updated_from_ms, wanted.updated_to_ms)
     ]

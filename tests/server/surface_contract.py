@@ -42,8 +42,6 @@ class TransitionLogContract:
         async with self.open(tmp_path) as log:
             assert await log.load("nobody") is None
             assert await log.history("nobody", 0, 10) == []
-            assert await log.recorded("nobody", "cmd") is None
-            assert await log.sessions_of("ada") == []
             assert await log.live_deadlines() == []
             assert await log.live_states() == {}
             assert await log.connected_on("node-1") == []
@@ -74,16 +72,6 @@ class TransitionLogContract:
             assert await log.after(1, 2) == records[1:3]
             assert await log.after(4, 100) == []
 
-    @asynchronous
-    async def test_recorded_finds_a_command_of_this_session_only(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as log:
-            story, other = Story(), Story()
-            records = await log.append(story.tell(Create(POLICY), command_id="the-same"))
-            await log.append(other.begin())
-            assert await log.recorded(story.session_id, "the-same") == records[0]
-            assert await log.recorded(story.session_id, "another") is None
-            assert await log.recorded(other.session_id, "the-same") is None
-
     @pytest.mark.asvs("2.3.3")
     @asynchronous
     async def test_a_batch_is_written_whole_or_not_at_all(self, tmp_path: Path) -> None:
@@ -96,7 +84,6 @@ class TransitionLogContract:
                 await log.append([*good, *story.bad()])
             assert await log.load(story.session_id) == before
             assert len(await log.history(story.session_id, 0, 100)) == before.version
-            assert await log.recorded(story.session_id, good[0].transition.command_id) is None
             assert len(await log.append(good)) == 2
 
     @asynchronous
@@ -231,16 +218,6 @@ class TransitionLogContract:
                 story.at_ms += POLICY.idle_timeout_ms - 1
                 await log.append(story.touch())
             assert await log.live_deadlines() == [(NOW_MS + POLICY.absolute_timeout_ms, story.session_id)]
-
-    @asynchronous
-    async def test_sessions_of_a_subject_oldest_first(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as log:
-            late, early, others, ended = Story(at_ms=NOW_MS + 5), Story(), Story(), Story()
-            for story, subject in ((late, "ada"), (early, "ada"), (others, "bob"), (ended, "ada")):
-                await log.append(story.begin(subject))
-            await log.append(ended.tell(Revoke("logout")))
-            await log.append(Story().begin())
-            assert await log.sessions_of("ada") == [early.session, late.session]
 
     @asynchronous
     async def test_connections_by_the_node_that_holds_them(self, tmp_path: Path) -> None:

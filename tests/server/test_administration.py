@@ -6,23 +6,18 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from machine.errors import Overloaded, SurfaceFailed
+from machine.errors import SurfaceFailed
 from machine.ledger import Record
-from machine.session import Session
 from server.runtime import tail as tail_module
-from server.runtime.administration import end_all
-from server.runtime.sessions import Sessions
 from server.runtime.tail import Tail
 from server.surface.files import open_surface
 from server.surface.presence import Presence
 from tests.support.asynchronous import asynchronous
-from tests.support.clock import HandClock
 from tests.support.memory_log import MemoryLog
-from tests.support.steps import POLICY, Story
+from tests.support.steps import Story
 
 
 class Followed:
@@ -93,34 +88,6 @@ async def test_a_follower_waits_until_there_is_something_or_it_is_woken() -> Non
     gone.cancel()
     followed.tail.wake()
     assert await followed.tail.wait(1, 0.01) > 0
-
-
-class BusySessions(Sessions):
-    """Each first end of a session finds the log too busy."""
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self.refused: set[str] = set()
-
-    async def end(self, session: Session, *arguments: Any) -> Any:
-        if session.session_id not in self.refused:
-            self.refused.add(session.session_id)
-            raise Overloaded(0)
-        return await super().end(session, *arguments)
-
-
-@asynchronous
-async def test_a_busy_log_is_waited_for_and_no_session_is_left() -> None:
-    log = MemoryLog()
-    sessions = BusySessions(log, HandClock(), policy=POLICY, cache_limit=10)
-    stories = [Story() for _ in range(600)]
-    for story in stories:
-        await log.append(story.begin("ada"))
-    receipts = await end_all(sessions, "ada", "account_disabled", "admin:bob")
-    assert len({receipt.position for receipt in receipts}) == 600
-    assert len(sessions.refused) == 600
-    assert await log.sessions_of("ada") == []
-    assert await end_all(sessions, "ada", "account_disabled", "admin:bob") == []
 
 
 _GONE = re.compile("is gone|is another file now")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from machine.errors import SurfaceFailed
+from machine.errors import Overloaded, SurfaceFailed
 from server.surface.accounts import Account
 from server.surface.files import open_surface
 from server.surface.sqlite import SqliteLog
@@ -60,3 +60,15 @@ async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None
         assert [number for number, each in enumerate(found) if isinstance(each, SurfaceFailed)] == [3, 7]
         good = [each for number, each in enumerate(found) if number not in {3, 7}]
         assert good == [story.session for number, story in enumerate(stories) if number not in {3, 7}]
+
+
+@asynchronous
+async def test_only_so_many_reads_wait_and_the_others_are_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.surface.reader._MAX_WAITING", 10)
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+        for _ in range(3):
+            asked = await asyncio.gather(*(surface.log.load(f"s{n}") for n in range(30)), return_exceptions=True)
+            assert asked[:10] == [None] * 10
+            assert [type(each) for each in asked[10:]] == [Overloaded] * 20

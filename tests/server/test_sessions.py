@@ -173,16 +173,6 @@ async def test_a_repeated_creation_of_a_session_not_in_memory_says_where_it_stan
 
 
 @asynchronous
-async def test_a_repeated_batch_that_would_now_be_refused_gives_all_it_recorded() -> None:
-    door = Door()
-    asked = (Command("once", "ada", Create(POLICY)), Command("then", "ada", Authenticate("ada", "password")))
-    first = await door.sessions.submit("one", *asked)
-    await door.sessions.submit("one", *commands("ada", Revoke("revoked")))
-    again = await door.sessions.submit("one", *asked)
-    assert (again.records, again.session.state) == (first.records, "expired")
-
-
-@asynchronous
 async def test_another_writers_append_is_read_and_the_command_decided_again() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).session
@@ -338,17 +328,6 @@ async def test_ending_twice_is_told_apart() -> None:
 
 
 @asynchronous
-async def test_an_overdue_session_is_none_of_the_subjects() -> None:
-    door = Door()
-    old = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
-    door.clock.time_ms += POLICY.idle_timeout_ms
-    new = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
-    assert await door.sessions.of_subject("ada") == [new]
-    with pytest.raises(SessionEnded, match="idle"):
-        await door.sessions.refresh(old.session_id, 1, 0, "ada")
-
-
-@asynchronous
 async def test_once_the_log_has_stopped_memory_answers_nothing() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).session
@@ -359,8 +338,6 @@ async def test_once_the_log_has_stopped_memory_answers_nothing() -> None:
         await door.sessions.load(session.session_id)
     with pytest.raises(SurfaceFailed):
         await door.sessions.history(session.session_id, 0, 1)
-    with pytest.raises(SurfaceFailed):
-        await door.sessions.of_subject("ada")
     with pytest.raises(SurfaceFailed):
         await door.sessions.begin("anonymous")
 
@@ -376,6 +353,80 @@ async def test_an_overloaded_log_leaves_memory_exact() -> None:
     )
     assert [type(outcome) for outcome in outcomes] == [Outcome, Overloaded]
     assert await door.sessions.load(two.session_id) == two
+    assert await door.log.load(two.session_id) == two
+
+
+class CountedLog(MemoryLog):
+    """A log that counts what is read from it."""
+
+    def __init__(self, **limits: int) -> None:
+        super().__init__(**limits)
+        self.reads = 0
+
+    async def load(self, session_id: str) -> Session | None:
+        self.reads += 1
+        return await super().load(session_id)
+
+    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
+        self.reads += 1
+        return await super().history(session_id, after_version, limit)
+
+
+@asynchronous
+async def test_a_write_that_an_overloaded_log_refuses_costs_no_read() -> None:
+    log = CountedLog(max_waiting=1)
+    door = Door(log)
+    session = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
+    other = (await door.sessions.begin("anonymous")).session
+    for _ in range(10):
+        outcomes = await asyncio.gather(
+            door.sessions.submit(other.session_id, *commands("ada", Touch())),
+            *(door.sessions.submit(session.session_id, *commands("ada", Touch())) for _ in range(3)),
+            return_exceptions=True,
+        )
+        assert Overloaded in map(type, outcomes)
+        assert door.sessions.cached(session.session_id) is not None
+    assert log.reads == 0
+
+
+@asynchronous
+async def test_a_command_that_the_lifecycle_refuses_costs_no_read() -> None:
+    log = CountedLog()
+    door = Door(log)
+    session = (await door.sessions.begin("anonymous")).session
+    refusals: list[str] = []
+    door.sessions.subscribe_refusals(lambda _session_id, refused: refusals.append(refused.event))
+    for _ in range(10):
+        with pytest.raises(TransitionRefused):
+            await door.sessions.submit(session.session_id, *commands("ada", Connect("con", "node-1")))
+    assert (log.reads, refusals) == (0, ["connect"] * 10)
+
+
+@asynchronous
+async def test_the_servers_own_writes_wait_for_an_overloaded_log_and_few_try() -> None:
+    class BusyLog(MemoryLog):
+        tries = 0
+        busy = True
+
+        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+            if not self.busy or isinstance(steps[0].transition.data, Create):
+                return super().append(steps)
+            self.tries += 1
+            refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(Overloaded(0))
+            return refused
+
+    log = BusyLog()
+    door = Door(log, cache_limit=1000)
+    ids = [(await door.sessions.begin("anonymous")).session.session_id for _ in range(500)]
+    turns = 0
+    ends = asyncio.gather(*(door.sessions.insist(each, "server", Revoke("revoked")) for each in ids))
+    while log.tries < 1000:
+        tries, turns = log.tries, turns + 1
+        await asyncio.sleep(0)
+        assert log.tries - tries <= 64
+    log.busy = False
+    assert all(outcome.session.ended for outcome in await ends)
 
 
 @asynchronous

@@ -49,20 +49,12 @@ class MemoryLog:
     async def load(self, session_id: str) -> Session | None:
         return self._sessions.get(session_id)
 
-    async def recorded(self, session_id: str, command_id: str) -> Record | None:
-        version = self._commands.get((session_id, command_id))
-        return None if version is None else self._records[session_id][version - 1]
-
     async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
         return self._records.get(session_id, [])[after_version : after_version + limit]
 
     async def after(self, position: int, limit: int) -> list[Record]:
         records = sorted((r for told in self._records.values() for r in told), key=lambda record: record.position)
         return records[position : position + limit]
-
-    async def sessions_of(self, subject: str) -> list[Session]:
-        own = [s for s in self._sessions.values() if s.subject == subject and not s.ended]
-        return sorted(own, key=lambda session: session.created_at_ms)
 
     async def live_deadlines(self) -> list[tuple[int, str]]:
         return [(s.deadline_ms, s.session_id) for s in self._sessions.values() if not s.ended]

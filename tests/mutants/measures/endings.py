@@ -52,8 +52,8 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "== ('expired', 'idle')",
         (
             (
-                'await self._sessions.submit(session_id, *commands("server", Expire(overdue_reason(session, now_ms))))\n',
-                'commands("server", Expire(overdue_reason(session, now_ms)))\n',
+                'await self._sessions.insist(session_id, "server", Expire(overdue_reason(session, now_ms)))\n',
+                "Expire(overdue_reason(session, now_ms))\n",
             ),
         ),
     ),
@@ -66,8 +66,8 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "== []",
         (
             (
-                '        return account, await end_all(self._sessions, account_id, "account_disabled", caller.actor)\n',
-                "        return account, []\n",
+                'account, await self._account_sessions.end_all(account_id, "account_disabled", caller.actor)\n',
+                "account, []\n",
             ),
         ),
     ),
@@ -112,7 +112,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "tests/faults/test_fail_closed.py"
         "::test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
         "assert 200 == 401",
-        (("        ended = await end_of_disabled(sessions, surface.accounts)\n", "        ended = 0\n"),),
+        (("        ended = await end_of_disabled(account_sessions, surface.accounts)\n", "        ended = 0\n"),),
     ),
     Mutant(
         "a-new-password-ends-nothing",
@@ -142,15 +142,15 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-session-of-an-account-is-left",
-        "server/runtime/administration.py",
+        "server/runtime/account_sessions.py",
         "Of all sessions of an account that an administrator ends, the newest goes on.",
         "7.4.5",
         _ADMIN + "test_all_sessions_of_an_account_are_ended_and_nobody_elses",
         "assert 1 == 2",
         (
             (
-                "    living = await sessions.of_subject(subject)\n",
-                "    living = (await sessions.of_subject(subject))[:-1]\n",
+                "for session in page if session.session_id != but)\n",
+                "for session in page[1:] if session.session_id != but)\n",
             ),
         ),
     ),
@@ -203,12 +203,8 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "assert 204 == 401",
         (
             (
-                (
-                    "            if session_id != own.session_id:\n"
-                    "                _ensure_recent_login(services, own)\n"
-                    "            receipt"
-                ),
-                "            receipt",
+                "    if session_id != own.session_id:\n        _ensure_recent_login(services, own)\n",
+                "",
             ),
         ),
     ),
@@ -230,8 +226,8 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "nothing has ended",
         (
             (
-                "    return [session_view(each) for each in await _own_sessions(services, session)]\n",
-                "    return [session_view(session)]\n",
+                "    found = await services.account_sessions.page(own.subject, place_of(after), limit)\n",
+                "    found = [own]\n",
             ),
         ),
     ),

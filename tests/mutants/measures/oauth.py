@@ -246,8 +246,8 @@ OAUTH: Final[tuple[Mutant, ...]] = (
         "assert 404 == 204",
         (
             (
-                "return await services.sessions.of_subject(own.subject) if own.subject else [own]",
-                "return [own]",
+                "        if session.subject is not None and session.subject == own.subject:\n",
+                "        if session.session_id == own.session_id:\n",
             ),
         ),
     ),

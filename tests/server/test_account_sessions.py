@@ -1,0 +1,162 @@
+"""An account that owns many sessions: they are listed page by page, and all of them end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from machine.commands import Authenticate
+from machine.errors import Overloaded, SurfaceFailed
+from machine.session import Session
+from server.app import app_over
+from server.runtime.account_sessions import AccountSessions
+from server.runtime.sessions import Sessions
+from server.services import Services
+from server.surface.directory import Place, Wanted
+from server.surface.files import open_surface
+from tests.support.asynchronous import asynchronous
+from tests.support.clock import HandClock
+from tests.support.inside import client_of
+from tests.support.steps import POLICY
+from tests.support.wire import services_in
+
+
+class Account:
+    """The sessions of accounts over a log on disk, with the clock in hand."""
+
+    def __init__(self, sessions: Sessions, own: AccountSessions, clock: HandClock) -> None:
+        self.sessions = sessions
+        self.own = own
+        self.clock = clock
+
+    async def log_in(self, subject: str = "ada") -> Session:
+        self.clock.time_ms += 1
+        return (await self.sessions.begin(subject, Authenticate(subject, "password"))).session
+
+
+@asynccontextmanager
+async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
+    """``busy``: so many reads of a page are refused before the first succeeds."""
+    async with open_surface(folder, max_waiting=20, on_failure=pytest.fail) as surface:
+        clock = HandClock()
+        sessions = Sessions(surface.log, clock, policy=POLICY, cache_limit=10)
+        directory = surface.directory
+
+        class BusyDirectory:
+            refused = 0
+
+            async def page(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
+                if self.refused < busy:
+                    self.refused += 1
+                    raise Overloaded(0)
+                return await directory.page(wanted, before, limit)
+
+        yield Account(sessions, AccountSessions(sessions, BusyDirectory(), clock), clock)
+
+
+@asynchronous
+async def test_the_living_sessions_of_an_account_are_listed_newest_first(tmp_path: Path) -> None:
+    async with account(tmp_path) as ada:
+        overdue = await ada.log_in()
+        ada.clock.time_ms += POLICY.idle_timeout_ms
+        old, ended, new = [await ada.log_in() for _ in range(3)]
+        await ada.log_in("bob")
+        await ada.sessions.end(ended, "logout", "ada")
+        assert overdue.deadline_ms <= ada.clock.time_ms
+        assert await ada.own.page("ada", None, 10) == [new, old]
+        assert await ada.own.page("ada", None, 1) == [new]
+        assert await ada.own.page("ada", Place.of(new), 10) == [old]
+        assert await ada.own.page("nobody", None, 10) == []
+
+
+@pytest.mark.asvs("7.4.5")
+@asynchronous
+async def test_every_session_of_an_account_ends_although_the_storage_is_overloaded(tmp_path: Path) -> None:
+    """Three times as many as may be written at a time, and the reads are refused at first, too."""
+    async with account(tmp_path, busy=2) as ada:
+        living = [await ada.log_in() for _ in range(150)]
+        others = await ada.log_in("bob")
+        kept = living[70]
+        receipts = await ada.own.end_all("ada", "password_changed", "ada", but=kept.session_id)
+        assert len({receipt.position for receipt in receipts}) == 149
+        assert await ada.own.page("ada", None, 1000) == [kept]
+        assert await ada.own.page("bob", None, 1000) == [others]
+        assert len(await ada.own.end_all("ada", "password_changed", "ada")) == 1
+        assert await ada.own.end_all("ada", "password_changed", "ada") == []
+
+
+@asynchronous
+async def test_no_session_is_listed_once_the_log_has_stopped(tmp_path: Path) -> None:
+    async with account(tmp_path) as ada:
+        await ada.log_in()
+        ada.sessions._log._writer.failure = "the disk is gone"  # type: ignore[attr-defined]  # SqliteLog's
+        with pytest.raises(SurfaceFailed):
+            await ada.own.page("ada", None, 1)
+        with pytest.raises(SurfaceFailed):
+            await ada.own.end_all("ada", "revoked", "ada")
+
+
+async def logged_in(services: Services, subject: str, count: int) -> tuple[Session, dict[str, str]]:
+    """The newest of ``count`` sessions of ``subject``, and the header that its client sends."""
+    for _ in range(count):
+        session = (await services.sessions.begin(subject, Authenticate(subject, "password"))).session
+    return session, {"authorization": f"Bearer {services.tokens.access_token(session)}"}
+
+
+@asynchronous
+async def test_my_sessions_page_by_the_link_header(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services, client_of(app_over(services)) as http:
+        newest, credential = await logged_in(services, "ada", 250)
+        await logged_in(services, "bob", 3)
+        seen: list[str] = []
+        pages = 0
+        link: str | None = "/api/sessions"
+        while link is not None:
+            answer = await http.get(link, headers=credential)
+            assert answer.status_code == 200
+            page = [row["session_id"] for row in answer.json()]
+            assert len(page) <= 100
+            pages += 1
+            seen += page
+            link = answer.links.get("next", {}).get("url")
+        assert seen[0] == newest.session_id
+        assert len(seen) == len(set(seen)) == 250
+        assert pages == 3
+        two = await http.get("/api/sessions?limit=2", headers=credential)
+        assert [row["session_id"] for row in two.json()] == seen[:2]
+        for query in ("limit=101", "limit=0", "after=x", "after=1", f"after=1.{'x' * 200}"):
+            assert (await http.get(f"/api/sessions?{query}", headers=credential)).status_code == 400, query
+
+
+@asynchronous
+async def test_one_session_of_many_is_ended_by_reading_no_other(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services, client_of(app_over(services)) as http:
+        _, credential = await logged_in(services, "ada", 1)
+        target = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
+        theirs = (await services.sessions.begin("bob", Authenticate("bob", "password"))).session
+        anonymous = (await services.sessions.begin("anonymous")).session
+        lists = 0
+        page = services.administration._directory.page
+
+        async def counted(wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
+            nonlocal lists
+            lists += 1
+            return await page(wanted, before, limit)
+
+        services.administration._directory.page = counted  # type: ignore[method-assign]  # a count that is put in
+        for other in (theirs.session_id, anonymous.session_id, "nobody"):
+            answer = await http.delete(f"/api/sessions/{other}", headers=credential)
+            assert kind(answer) == (404, "not-found"), other
+        assert (await http.delete(f"/api/sessions/{target.session_id}", headers=credential)).status_code == 204
+        assert kind(await http.delete(f"/api/sessions/{target.session_id}", headers=credential)) == (404, "not-found")
+        assert lists == 0
+        assert not (await services.sessions.load(theirs.session_id)).ended
+        assert (await services.sessions.load(target.session_id)).ended
+
+
+def kind(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["type"].rpartition(":")[2]
