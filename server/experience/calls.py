@@ -12,7 +12,8 @@ from litestar import Request
 from litestar.params import QueryParameter
 
 from machine.errors import CredentialInvalid, CredentialMissing, Overloaded, SessionEnded, SessionNotFound, TokenExpired
-from server.experience.credentials import check_origin
+from server.experience.credentials import refuse_foreign
+from server.experience.origins import Use
 from server.runtime.administration import Place
 from server.services import Services
 
@@ -59,7 +60,7 @@ def services_for_page(request: Request[Any, Any, Any]) -> Services:
         KeysUnavailable: see :func:`services_of`.
     """
     services = services_of(request)
-    check_origin(request.scope, services.settings.origins)
+    refuse_foreign(Use.CALL, request.scope, services.settings.origins)
     return services
 
 

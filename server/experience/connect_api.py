@@ -18,13 +18,14 @@ from machine.ledger import Receipt
 from server.experience.credentials import (
     Proof,
     bearer,
-    check_origin,
     cookie,
     from_browser,
     prove_access_token,
     prove_cookie,
     prove_ticket,
+    refuse_foreign,
 )
+from server.experience.origins import Use
 from server.experience.problems import RequestRefused, send_problem
 from server.experience.room import make_room, record_connect
 from server.experience.socket import Socket, closing_told
@@ -155,7 +156,7 @@ def _subprotocols(scope: Any) -> list[str]:
 
 def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
     """What can be refused before the upgrade, over HTTP: origin, overload, subprotocol. Returns the one to speak."""
-    check_origin(scope, services.settings.origins, handshake=True)
+    refuse_foreign(Use.HANDSHAKE, scope, services.settings.origins)
     admit(services, scope, "handshake")
     if services.draining or len(services.connections) >= services.settings.connections_total:
         raise Overloaded

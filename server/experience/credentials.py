@@ -1,16 +1,15 @@
-"""From a request's credentials to a session: bearer token, cookie, ticket; and which browser pages may use them."""
+"""From a request's credentials to a session: bearer token, cookie, ticket."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
 from machine.errors import CredentialInvalid, CredentialMissing, TokenExpired
 from machine.session import Session
 from server.context import note_session
+from server.experience.origins import Use, parse_origins, why_refused
 from server.experience.problems import RequestRefused
 from server.guard.tokens import subject_of
 from server.runtime.sessions import ensure_alive
@@ -19,7 +18,6 @@ from server.services import Services
 COOKIE_NAME: Final = "__Host-interlock"
 """RFC 6265bis, 4.1.3.2: a ``__Host-`` cookie is Secure, has Path=/ and no Domain, so no sibling host can plant one."""
 
-_OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 _BEARER: Final = b"bearer "
 _COOKIE: Final = COOKIE_NAME.encode() + b"="
 
@@ -83,30 +81,15 @@ def from_browser(scope: Any) -> bool:
     return any(key in {b"origin", b"sec-fetch-site"} for key, _ in scope["headers"])
 
 
-def check_origin(scope: Any, allowed: Iterable[str], *, handshake: bool = False) -> None:
-    """Refuse a page of another origin. A request without Origin is not a page's (ASVS 3.5.1, 4.4.2).
-
-    ``handshake``: it is a WebSocket's, of which not every browser tells the site rightly.
+def refuse_foreign(use: Use, scope: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse what another site's page has made a browser send (ASVS 3.5.1, 3.5.3, 3.5.8, 4.4.2).
 
     Raises:
-        RequestRefused: the Origin is neither the server's own host nor in ``allowed``.
+        RequestRefused: 403.
     """
-    origin = header(scope, b"origin")
-    if origin is None:
-        if header(scope, b"sec-fetch-site") in _OTHER_SITES:
-            raise RequestRefused(403, "another site's page may not use this")
-        return
-    if origin in allowed:
-        return
-    if not handshake and header(scope, b"sec-fetch-site") in _OTHER_SITES:
-        # The browser knows better than a comparison of hosts, which takes http:// and https:// for the same.
-        raise RequestRefused(403, "another site's page may not use this")
-    try:
-        page_host = urlsplit(origin).netloc.lower()
-    except ValueError:
-        page_host = ""
-    if not page_host or page_host != (header(scope, b"host") or "").lower():
-        raise RequestRefused(403, "the page's origin is not in the server's setting `origins`")
+    why = why_refused(use, scope["headers"], parse_origins(allowed))
+    if why is not None:
+        raise RequestRefused(403, why)
 
 
 async def caller(services: Services, scope: Any) -> Session:

@@ -20,8 +20,9 @@ from machine.errors import (
     TokenExpired,
 )
 from machine.session import Session, Standing, rotation_standing, touch_due_at_ms
-from server.experience.credentials import bearer, cookie, prove_access_token, prove_refresh_token
+from server.experience.credentials import bearer, cookie, prove_access_token, prove_refresh_token, refuse_foreign
 from server.experience.headers import RawHeaders, allowed
+from server.experience.origins import Use
 from server.experience.problems import RequestRefused, send_problem
 from server.guard.groups import header_of
 from server.guard.keys import Keys
@@ -36,10 +37,6 @@ REMEMBERED: Final = "interlock.remembered"
 _LIMIT: Final = 50_000
 _ALLOW: Final = (b"allow", allowed(("GET", "OPTIONS")))
 _READS: Final = frozenset({"GET", "HEAD"})
-_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-"""RFC 9110, 9.2.1, without TRACE, which no browser sends."""
-
-_OWN_SITES: Final = frozenset({b"same-origin", b"none"})
 _GOOD: Final = frozenset({Standing.CURRENT, Standing.REPEATED})
 
 
@@ -140,7 +137,7 @@ class ForwardAuth:
         held = cookie(scope)
         if held is None:
             raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
-        check_sender(dict(scope["headers"]), self._services.settings.origins)
+        refuse_foreign(Use.APPLICATION, scope, self._services.settings.origins)
         return held
 
     def _holds(self, known: Pass, session: Session | None) -> bool:
@@ -194,41 +191,6 @@ async def _prove_cookie(services: Services, token: str) -> Session:
         # Not an attempt to exchange it, so no sign of theft: whoever tries that with an old token ends the session.
         raise TokenExpired("the cookie's token was already exchanged")
     return session
-
-
-def check_sender(headers: dict[bytes, bytes], allowed: tuple[str, ...]) -> None:
-    """Refuse what another site's page has made a browser send along with the cookie (ASVS 3.5.1, 3.5.3, 3.5.8, 4.4.2).
-
-    ``headers``: those of the original request, and X-Forwarded-Method, -Host and -Proto, which the proxy has set. Browsers add
-    Origin to whatever is not a plain read, and to WebSocket handshakes. It has to be the application's own or one of
-    ``allowed``. A read without Origin is judged by Sec-Fetch-Site: from elsewhere one may only come to visit.
-
-    Raises:
-        RequestRefused: 403.
-    """
-    origin = headers.get(b"origin")
-    if origin is not None:
-        if origin.decode("latin-1") not in allowed and not _own(origin, headers):
-            raise RequestRefused(403, "the page's origin is neither the application's nor in the setting `origins`")
-        return
-    site = headers.get(b"sec-fetch-site")
-    if site in _OWN_SITES:
-        return
-    if headers.get(b"x-forwarded-method") not in _SAFE:
-        raise RequestRefused(403, "it can't be told which page asks for this")
-    visit = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
-    if site is not None and not visit:
-        raise RequestRefused(403, "another site's page may not use this")
-
-
-def _own(origin: bytes, headers: dict[bytes, bytes]) -> bool:
-    """Whether ``origin`` is that of the application itself; over HTTPS it must be an HTTPS one."""
-    host = headers.get(b"x-forwarded-host", b"").lower()
-    if not host:
-        return False
-    if origin == b"https://" + host:
-        return True
-    return origin == b"http://" + host and headers.get(b"x-forwarded-proto") != b"https"
 
 
 def _headers(session: Session, identity: Identity) -> RawHeaders:

@@ -153,6 +153,27 @@ async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_n
         assert await tab.go(f"{front.origin}/mine") == f"{front.origin}/public/login"
 
 
+@scenario()
+async def test_a_page_that_hides_its_origin_may_post_to_its_own(tmp_path: Path) -> None:
+    """With ``Referrer-Policy: no-referrer`` Chromium writes ``Origin: null`` and ``Sec-Fetch-Site: same-origin``."""
+    async with victim_in(tmp_path) as victim:
+        victim.front.seen()
+        script = """
+            document.head.insertAdjacentHTML("beforeend", '<meta name="referrer" content="no-referrer">');
+            const frame = document.createElement("iframe");
+            frame.name = "there";
+            const form = document.createElement("form");
+            Object.assign(form, {method: "POST", action: "/mine", target: "there"});
+            document.body.append(frame, form);
+            await new Promise(resolve => { frame.onload = resolve; form.submit(); });
+            const options = {method: "POST", mode: "same-origin", referrerPolicy: "no-referrer"};
+            return (await fetch("/api/auth/refresh", options)).status;"""
+        assert await victim.tab.run(script) == 200
+        [posted] = [seen for seen in victim.front.seen() if seen["path"] == "/mine"]
+        assert dict(posted["headers"])["origin"] == "null"
+        await victim.still_fine()
+
+
 @pytest.mark.asvs("4.4.2")
 @pytest.mark.parametrize("host", OTHERS)
 @scenario()

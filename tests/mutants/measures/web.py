@@ -16,6 +16,7 @@ _FORWARD_AUTH: Final = "tests/server/test_forward_auth.py::"
 _ANSWERS: Final = "server/experience/answers.py"
 _SENT: Final = "server/experience/headers.py"
 _CREDENTIALS: Final = "server/experience/credentials.py"
+_ORIGINS: Final = "server/experience/origins.py"
 _GATE: Final = "server/experience/forward_auth_api.py"
 _DEVICE: Final = "server/experience/traffic.py"
 _EXCHANGE: Final = "server/experience/transport/exchange.py"
@@ -199,7 +200,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "3.5.1",
         _FOREIGN_PAGE + "[https://evil.example-/api/auth/logout]",
         "== 403",
-        (("    check_origin(request.scope, services.settings.origins)\n", ""),),
+        (("    refuse_foreign(Use.CALL, request.scope, services.settings.origins)\n", ""),),
     ),
     Mutant(
         "the-exchange-does-not-ask-which-page-calls",
@@ -215,21 +216,12 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-page-without-an-origin-is-no-page",
-        _CREDENTIALS,
-        "Without an Origin nobody looks at Sec-Fetch-PortState.",
+        _ORIGINS,
+        "Without an Origin nobody looks at Sec-Fetch-Site.",
         "3.5.1",
         _COOKIES + "test_a_page_without_an_origin_is_told_by_its_site",
         "== 403",
-        (
-            (
-                (
-                    "    if origin is None:\n"
-                    '        if header(scope, b"sec-fetch-site") in _OTHER_SITES:\n'
-                    '            raise RequestRefused(403, "another site\'s page may not use this")\n'
-                ),
-                "    if origin is None:\n",
-            ),
-        ),
+        (("        return None if site is None else _ELSEWHERE\n", "        return None\n"),),
     ),
     Mutant(
         "forward-auth-does-not-ask-which-page-calls",
@@ -238,7 +230,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "3.5.1",
         _FORWARD_AUTH + "test_the_origin_of_the_page_decides",
         "assert (answer.status_code == 200) == passes",
-        (('        check_sender(dict(scope["headers"]), self._services.settings.origins)\n', ""),),
+        (("        refuse_foreign(Use.APPLICATION, scope, self._services.settings.origins)\n", ""),),
     ),
     Mutant(
         "any-body-is-json",
@@ -291,12 +283,12 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-gate-lets-embeddings-through",
-        _GATE,
+        _ORIGINS,
         "The gate takes every read with the cookie for a visit, also a frame's and a picture's.",
         "3.5.8",
         _FORWARD_AUTH + "test_without_an_origin_the_site_decides",
         "assert (answer.status_code == 200) == passes",
-        (("    if site is not None and not visit:\n", "    if site is not None and not visit and False:\n"),),
+        (("    return None if site is None or visit else _ELSEWHERE\n", "    return None\n"),),
     ),
     Mutant(
         "a-token-in-the-address-counts",
@@ -306,7 +298,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         _HEADERS + "test_a_token_in_the_address_opens_nothing",
         "assert 200 == 401",
         (
-            ("from urllib.parse import urlsplit\n", "from urllib.parse import parse_qs, urlsplit\n"),
+            ("from typing import Any, Final\n", "from typing import Any, Final\nfrom urllib.parse import parse_qs\n"),
             (
                 (
                     '            return value[7:].strip().decode("latin-1")  # type: ignore[no-any-return]'
