@@ -42,6 +42,14 @@ _RSA_BITS: Final = range(2048, 8193)
 """RFC 7518, 3.3, asks for 2048; beyond 8192 a signature costs more than it is worth."""
 
 
+class ProviderKey(msgspec.Struct, frozen=True):
+    """A key of the provider, for one algorithm that may be used with it. ``kid``: its name, if it has one."""
+
+    kid: str | None
+    algorithm: str
+    key: jwt.PyJWK
+
+
 class _Unusable(Exception):
     """What the provider answered is no key set, or it did not answer."""
 
@@ -59,7 +67,7 @@ class Freshness(msgspec.Struct, frozen=True):
 
 
 class ProviderKeys:
-    """The keys of one provider, by ``kid`` and algorithm.
+    """The keys of one provider.
 
     ``jwks_uri``: where they are; if empty, the provider's discovery document says it (OpenID Connect Discovery 1.0, 4).
 
@@ -87,21 +95,24 @@ class ProviderKeys:
         # A proxy that the environment names is for the way out, not for this machine.
         self._http = httpx.AsyncClient(timeout=_FETCH_S, follow_redirects=False, trust_env=not self._local)
         self._turn = asyncio.Lock()
-        self._keys: dict[tuple[str, str], jwt.PyJWK] = {}
+        self._keys: list[ProviderKey] = []
         self._fetched_at_ms: int | None = None
         self._tried_at_ms: int | None = None
         self._failed = True
 
-    async def find(self, kid: str, algorithm: str) -> jwt.PyJWK | None:
+    async def find(self, kid: str | None, algorithm: str, *, other_than: jwt.PyJWK | None = None) -> jwt.PyJWK | None:
         """The provider's key of this name for this algorithm; None when the provider has none.
+
+        Without a name it is the only key for this algorithm; None when there are several (OpenID Connect Core 1.0, 10.1).
+        ``other_than``: a key that was found before and did not fit, so that the provider is asked for a newer one.
 
         Raises:
             UpstreamUnavailable: whether it has can't be told now.
         """
-        key = self._keys.get((kid, algorithm))
-        if key is None or self._older_than(self._fresh_ms):
+        key = self._known(kid, algorithm)
+        if key is None or key is other_than or self._older_than(self._fresh_ms):
             await self._refresh()
-            key = self._keys.get((kid, algorithm))
+            key = self._known(kid, algorithm)
         if self._older_than(self._stale_ms) or (key is None and self._failed):
             raise UpstreamUnavailable(-(-self._retry_ms // _MS_PER_S))
         return key
@@ -109,6 +120,10 @@ class ProviderKeys:
     async def close(self) -> None:
         """Close the connections to the provider."""
         await self._http.aclose()
+
+    def _known(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        fitting = [each for each in self._keys if each.algorithm == algorithm and kid in {None, each.kid}]
+        return fitting[0].key if len(fitting) == 1 or (fitting and kid is not None) else None
 
     def _older_than(self, limit_ms: int) -> bool:
         return self._fetched_at_ms is None or self._clock.now_ms() >= self._fetched_at_ms + limit_ms
@@ -129,7 +144,7 @@ class ProviderKeys:
                 _log.warning("upstream.keys_unavailable", because=str(error) or type(error).__name__)
                 return
             self._keys, self._fetched_at_ms, self._failed = keys, now_ms, False
-            _log.info("upstream.keys_fetched", keys=sorted({kid for kid, _ in keys}))
+            _log.info("upstream.keys_fetched", keys=sorted({each.kid or "" for each in keys}))
 
     async def _discover(self) -> str:
         document = await self._get(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
@@ -162,10 +177,10 @@ class ProviderKeys:
         return bool(host) and (scheme == "https" or (scheme == "http" and self._local and _on_this_machine(url)))
 
 
-def usable_keys(document: dict[str, Any], algorithms: Iterable[str]) -> dict[tuple[str, str], jwt.PyJWK]:
-    """The keys of a JWK Set (RFC 7517) that signatures may be checked with, by kid and algorithm; of two alike the first.
+def usable_keys(document: dict[str, Any], algorithms: Iterable[str]) -> list[ProviderKey]:
+    """The keys of a JWK Set (RFC 7517) that signatures may be checked with, once for each algorithm.
 
-    Left out: keys without a name, of another use, for an algorithm that is not in ``algorithms``, too short, or private.
+    Left out: keys of another use, for an algorithm that is not in ``algorithms``, too short, or private.
 
     Raises:
         _Unusable: it is no JWK Set.
@@ -173,20 +188,16 @@ def usable_keys(document: dict[str, Any], algorithms: Iterable[str]) -> dict[tup
     rows = document.get("keys")
     if not isinstance(rows, list):
         raise _Unusable("the provider's key set holds no keys")
-    found: dict[tuple[str, str], jwt.PyJWK] = {}
-    for algorithm in algorithms:
-        for row in rows:
-            key = _key(row, algorithm) if isinstance(row, dict) else None
-            if key is not None:
-                found.setdefault((row["kid"], algorithm), key)
-    return found
+    found = (_key(row, algorithm) for algorithm in algorithms for row in rows if isinstance(row, dict))
+    return [key for key in found if key is not None]
 
 
-def _key(row: dict[str, Any], algorithm: str) -> jwt.PyJWK | None:
+def _key(row: dict[str, Any], algorithm: str) -> ProviderKey | None:
+    # Some write what they have nothing to say of as null, or as an empty text.
+    row = {name: value for name, value in row.items() if value not in (None, "")}
     kid, operations = row.get("kid"), row.get("key_ops", ["verify"])
     good = (
-        isinstance(kid, str)
-        and kid
+        isinstance(kid, str | None)
         and (row.get("kty"), row.get("crv")) == _FITTING[algorithm]
         and row.get("alg", algorithm) == algorithm
         and row.get("use", "sig") == "sig"
@@ -202,7 +213,7 @@ def _key(row: dict[str, Any], algorithm: str) -> jwt.PyJWK | None:
         return None
     if isinstance(key.key, RSAPublicKey) and key.key.key_size not in _RSA_BITS:
         return None
-    return key
+    return ProviderKey(kid, algorithm, key)
 
 
 def _scheme_and_host(url: str) -> tuple[str, str]:

@@ -3,15 +3,19 @@
 Only an ID token says that somebody has just proved who they are; an access token says what somebody may do, so it is not
 taken (ASVS 9.2.2). What is checked is OpenID Connect Core 1.0, 3.1.3.7, and of the form what :mod:`server.guard.tokens`
 checks of our own tokens. A token is exchanged once: it is a bearer token that other programs have seen.
+
+Providers write optional claims in many ways. A claim that no setting asks for refuses nobody, whatever is in it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final, Literal
+import math
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import jwt
 import msgspec
+import structlog
 from msgspec import Meta
 
 from machine.errors import CredentialInvalid, GroupsRefused, IdentityRefused, SettingsError
@@ -24,40 +28,58 @@ from server.ids import new_id
 from server.settings import Settings
 from server.surface.identities import Arrival, IdentityStore
 
+_log = structlog.get_logger("interlock.upstream")
+
 _SKEW_S: Final = 60
 _MS_PER_S: Final = 1000
 _SENT_KEYS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
 """Header parameters that bring a key of their own, or change what the signature means (RFC 7515, 4.1; RFC 7797)."""
 
 
+NumericDate: TypeAlias = Annotated[float, Meta(ge=0, le=2**53)]
+"""Seconds since the Unix epoch, perhaps with a fraction (RFC 7519, 2)."""
+
+
 class Header(msgspec.Struct, frozen=True):
-    """What an ID token's header says. ``typ`` is left out by many, and JWT otherwise (RFC 7519, 5.1)."""
+    """What an ID token's header says.
+
+    ``typ`` is left out by many, and JWT otherwise (RFC 7519, 5.1). ``kid`` may be left out by a provider with one key
+    (OpenID Connect Core 1.0, 10.1).
+    """
 
     alg: str
-    kid: str
-    typ: str = "JWT"
+    kid: str | None = None
+    typ: str | None = "JWT"
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What an ID token says. Times in whole seconds since the Unix epoch.
+    """What an ID token says.
 
     ``typ`` and ``token_use`` are how Keycloak and Cognito tell ID tokens from access tokens; ``events`` is in logout tokens
-    only (OpenID Connect Back-Channel Logout 1.0, 2.4).
+    only (OpenID Connect Back-Channel Logout 1.0, 2.4). ``auth_time``, ``acr`` and ``nonce`` may be anything as long as nobody
+    asks for them.
     """
 
     iss: str
     sub: Annotated[str, Meta(pattern=r"^[ -~]{1,255}\Z")]
     aud: str | Annotated[list[str], Meta(min_length=1)]
-    exp: int
-    iat: int
-    nbf: int | None = None
-    auth_time: int | None = None
-    nonce: str | None = None
+    exp: NumericDate
+    iat: NumericDate
+    nbf: NumericDate | None = None
+    auth_time: Any = None
+    nonce: Any = None
     azp: str | None = None
-    acr: str | None = None
-    typ: Literal["ID"] = "ID"
-    token_use: Literal["id"] = "id"  # noqa: S105  # a kind of token, not one
+    acr: Any = None
+    typ: Literal["ID"] | None = None
+    token_use: Literal["id"] | None = None
     events: Any = None
+
+    @property
+    def auth_time_s(self) -> float | None:
+        """When the login was, in seconds since the Unix epoch; None if the provider does not say it as a number."""
+        said = self.auth_time
+        known = isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said)
+        return max(float(said), 0.0) if known else None
 
 
 class IdTokens:
@@ -105,25 +127,21 @@ class IdTokens:
         claims = _convert(members, Claims)
         if header.alg not in self._settings.upstream_algorithms:
             raise CredentialInvalid("the ID token is signed with an algorithm that is not in `upstream_algorithms`")
-        if header.typ.upper() != "JWT" or _SENT_KEYS & header_members.keys():
+        if (header.typ or "JWT").upper() != "JWT" or _SENT_KEYS & header_members.keys():
             raise CredentialInvalid("not an ID token")
         until_s = self._check_claims(claims, nonce)
         groups = self._groups(members)
-        key = await self._keys.find(header.kid, header.alg)
-        if key is None:
-            raise CredentialInvalid("the ID token is signed with a key that the provider does not have")
-        try:
-            jwt.PyJWS().decode(token, key, algorithms=[header.alg])
-        except jwt.PyJWTError:
-            raise CredentialInvalid("the ID token's signature is wrong") from None
+        await self._check_signature(token, header, self._keys)
+        if groups is None and self._settings.upstream_groups_claim:
+            _log.warning("upstream.groups_left_out", claim=self._settings.upstream_groups_claim)
         return Arrival(
             issuer=claims.iss,
             subject=claims.sub,
             groups=groups,
-            proved_at_ms=None if claims.auth_time is None else max(claims.auth_time, 0) * _MS_PER_S,
+            proved_at_ms=None if claims.auth_time_s is None else _ms(claims.auth_time_s),
             # Without the signature: some algorithms let anybody make a second good signature out of the first.
             token_hash=hashlib.sha256(f"{header_text}.{payload_text}".encode()).digest(),
-            token_until_ms=until_s * _MS_PER_S,
+            token_until_ms=_ms(until_s),
         )
 
     async def close(self) -> None:
@@ -131,10 +149,30 @@ class IdTokens:
         if self._keys is not None:
             await self._keys.close()
 
-    def _check_claims(self, claims: Claims, nonce: str | None) -> int:
+    async def _check_signature(self, token: str, header: Header, keys: ProviderKeys) -> None:
+        """Check that the provider signed ``token``.
+
+        Raises:
+            CredentialInvalid: it did not, with none of its keys.
+            UpstreamUnavailable: the provider's keys can't be had.
+        """
+        kid, key = header.kid or None, None
+        # Without a name a signature by a new key can't be told from a forged one before the provider is asked again.
+        for _ in range(1 if kid else 2):
+            key = await keys.find(kid, header.alg, other_than=key)
+            if key is not None and _signed_with(key, token):
+                return
+        if key is not None:
+            raise CredentialInvalid("the ID token's signature is wrong")
+        if kid is not None:
+            raise CredentialInvalid("the ID token is signed with a key that the provider does not have")
+        raise CredentialInvalid("the ID token names no key, and the provider has none or several that fit")
+
+    def _check_claims(self, claims: Claims, nonce: str | None) -> float:
         """Check what the token says of itself; the second from which it is too old to be exchanged."""
         settings = self._settings
-        now_s = self._clock.now_ms() // _MS_PER_S
+        now_s = self._clock.now_ms() / _MS_PER_S
+        auth_time_s = claims.auth_time_s
         audiences = {claims.aud} if isinstance(claims.aud, str) else set(claims.aud)
         until_s = min(claims.exp, claims.iat + settings.upstream_token_age_s)
         faults = {
@@ -143,10 +181,11 @@ class IdTokens:
             "it was issued to another client": claims.azp not in {None, *settings.upstream_audiences},
             "it is another kind of token": claims.events is not None,
             "it has expired, or was issued too long ago": now_s >= until_s,
-            "it is not valid yet": max(claims.iat, claims.nbf or 0, claims.auth_time or 0) > now_s + _SKEW_S,
-            "its nonce is not the one that was given": claims.nonce != nonce,
+            "it is not valid yet": max(claims.iat, claims.nbf or 0, auth_time_s or 0) > now_s + _SKEW_S,
+            # Some write an empty nonce where there was none.
+            "its nonce is not the one that was given": (claims.nonce or None) != (nonce or None),
             "the login is too long ago, or it does not say when": bool(settings.upstream_auth_age_s)
-            and (claims.auth_time is None or now_s > claims.auth_time + settings.upstream_auth_age_s),
+            and (auth_time_s is None or now_s > auth_time_s + settings.upstream_auth_age_s),
             "the login was not as strong as is asked for": bool(settings.upstream_acr)
             and claims.acr not in settings.upstream_acr,
         }
@@ -156,11 +195,22 @@ class IdTokens:
         return until_s
 
     def _groups(self, members: dict[str, Any]) -> tuple[str, ...] | None:
-        """The names in the groups claim; no claim is no group. None when no claim is asked for."""
+        """The names in the groups claim; no claim is no group.
+
+        None when no claim is asked for, or when the token says that the groups are too many to be listed in it.
+        """
         name = self._settings.upstream_groups_claim
         if not name:
             return None
-        groups = members.get(name, [])
+        groups = members.get(name)
+        if not groups and _kept_elsewhere(members, name):
+            return None
+        if groups is None or groups == "":
+            groups = []
+        elif isinstance(groups, str):
+            groups = [groups]  # AD FS writes a single one so
+        elif isinstance(groups, dict):
+            groups = list(groups)  # Zitadel writes roles as the names of members
         if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
             raise CredentialInvalid("the groups claim is not a list of names")
         try:
@@ -218,6 +268,28 @@ class Upstream:
 def refused() -> IdentityRefused:
     """What somebody is told whose account was disabled while they came in."""
     return IdentityRefused("the account is disabled")
+
+
+def _kept_elsewhere(members: dict[str, Any], name: str) -> bool:
+    """Whether the token says that claim ``name`` is left out of it and has to be asked for somewhere else.
+
+    Distributed claims (OpenID Connect Core 1.0, 5.6.2), and the ``hasgroups`` of Entra ID: both are written there when somebody
+    is in very many groups.
+    """
+    elsewhere = members.get("_claim_names")
+    return (isinstance(elsewhere, dict) and name in elsewhere) or (
+        name == "groups" and members.get("hasgroups") is True
+    )
+
+
+def _signed_with(key: jwt.PyJWK, token: str) -> bool:
+    # The library's algorithm, and not its ``decode``: what this checks of the form is checked already.
+    signed, _, signature = token.rpartition(".")
+    return key.Algorithm.verify(signed.encode(), key.key, canonical_bytes(signature))
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * _MS_PER_S)
 
 
 def _convert(members: dict[str, Any], kind: type[Any]) -> Any:

@@ -16,7 +16,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from machine.errors import SettingsError, UpstreamUnavailable
 from server.clock import SystemClock
 from server.guard import provider_keys
-from server.guard.provider_keys import Freshness, ProviderKeys, usable_keys
+from server.guard.provider_keys import Freshness, ProviderKey, ProviderKeys, usable_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.hostile import DISCOVERY, KEYS, Hostile, hostile_provider
@@ -189,8 +189,6 @@ def _bits(bits: int) -> dict[str, Any]:
     [
         "not an object",
         {},
-        _rsa(kid=None),
-        _rsa(kid=""),
         _rsa(kid=7),
         _rsa(kid=["1"]),
         _rsa(use="enc"),
@@ -209,20 +207,78 @@ def _bits(bits: int) -> dict[str, Any]:
 )
 def test_a_key_that_is_not_for_this_is_left_out_and_its_neighbours_are_not(row: Any) -> None:
     good = _rsa(kid="good")
-    assert set(usable_keys({"keys": [row, good]}, ("RS256", "ES256"))) == {("good", "RS256")}
+    assert names(usable_keys({"keys": [row, good]}, ("RS256", "ES256"))) == [("good", "RS256")]
 
 
-def test_of_two_keys_of_one_name_the_first_counts() -> None:
+@asynchronous
+async def test_of_two_keys_of_one_name_the_first_counts(provider: Hostile) -> None:
     first, second = _bits(2048), _rsa()
-    found = usable_keys({"keys": [first, second]}, ["RS256"])
-    assert found[("1", "RS256")].key.public_numbers() == jwt.PyJWK(first).key.public_numbers()
+    provider.publish(first, second)
+    async with keys_of(provider, HandClock()) as keys:
+        found = await keys.find("1", "RS256")
+    assert found is not None
+    assert found.key.public_numbers() == jwt.PyJWK(first).key.public_numbers()
 
 
 def test_a_key_that_names_no_algorithm_serves_those_that_fit_it_and_are_allowed() -> None:
-    assert set(usable_keys({"keys": [_rsa()]}, ["RS256", "PS256", "ES256", "EdDSA"])) == {
+    assert names(usable_keys({"keys": [_rsa()]}, ["RS256", "PS256", "ES256", "EdDSA"])) == [
         ("1", "RS256"),
         ("1", "PS256"),
-    }
+    ]
+
+
+NOTHING: Any = object()
+
+
+@pytest.mark.parametrize("member", ["kid", "alg", "use", "key_ops", "crv"])
+@pytest.mark.parametrize("written", [NOTHING, "", None], ids=["left out", "empty", "null"])
+def test_what_a_key_does_not_say_of_itself_may_be_left_out_empty_or_null(member: str, written: Any) -> None:
+    row = _rsa(alg="RS256", use="sig", key_ops=["verify"]) | {member: written}
+    row = {name: value for name, value in row.items() if value is not NOTHING}
+    kid = None if member == "kid" else "1"
+    assert names(usable_keys({"keys": [row], "extra": [1]}, ["RS256"])) == [(kid, "RS256")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([_rsa()], True),
+        ([_rsa(kid=None)], True),
+        ([_rsa(kid=None), _curve(ec.SECP256R1())], True),
+        ([_rsa(), _rsa(kid="2", use="enc")], True),
+        ([_rsa(), {"kty": "of-next-year", "kid": "2"}], True),
+        ([_rsa(), _bits(2048)], False),
+        ([_rsa(kid=None), _bits(2048) | {"kid": ""}], False),
+        ([_curve(ec.SECP256R1())], False),
+    ],
+)
+@asynchronous
+async def test_without_a_kid_the_one_key_that_fits_is_taken_and_no_guess_is_made(
+    provider: Hostile, rows: list[Any], *, found: bool
+) -> None:
+    provider.publish(*rows)
+    async with keys_of(provider, HandClock()) as keys:
+        assert (await keys.find(None, "RS256") is not None) is found
+        assert await keys.find("somebody's", "RS256") is None, "a key without a name has none"
+
+
+@asynchronous
+async def test_without_a_kid_a_new_key_is_found_as_soon_as_one_that_is_named(provider: Hostile) -> None:
+    provider.publish(_rsa(kid=None))
+    async with keys_of(provider, clock := HandClock()) as keys:
+        old = await keys.find(None, "RS256")
+        assert await keys.find(None, "RS256", other_than=old) is old
+        assert provider.asked == [DISCOVERY, KEYS], "only once in a while, however many signatures are forged"
+        provider.publish(_bits(2048) | {"kid": None})
+        clock.time_ms += 10_000
+        new = await keys.find(None, "RS256", other_than=old)
+        assert old is not None
+        assert new is not None
+        assert new.key.public_numbers() != old.key.public_numbers()
+
+
+def names(keys: list[ProviderKey]) -> list[tuple[str | None, str]]:
+    return [(key.kid, key.algorithm) for key in keys]
 
 
 @pytest.mark.parametrize("issuer", ["http://id.example", "ftp://id.example", "id.example", "https://", "https://["])

@@ -240,8 +240,8 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "assert 200 == 401",
         (
             (
-                "            and (claims.auth_time is None or now_s > claims.auth_time + settings.upstream_auth_age_s),\n",
-                "            and claims.auth_time is None,\n",
+                "            and (auth_time_s is None or now_s > auth_time_s + settings.upstream_auth_age_s),\n",
+                "            and auth_time_s is None,\n",
             ),
         ),
     ),
