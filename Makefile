@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+NODE_STAMP := tests/javascript/node_modules/.package-lock.json
 
 # What every server that the tests start writes down about itself; `make traces` holds it against the model.
 TRACES := $(CURDIR)/.traces
@@ -18,7 +19,7 @@ help:
 run: $(STAMP)
 	@$(BIN)/interlock serve --walk
 
-test: packages $(STAMP)
+test: packages $(STAMP) $(NODE_STAMP)
 	@$(MAKE) --no-print-directory lint types
 	@$(MAKE) --no-print-directory spec
 	@rm -rf $(TRACES) && mkdir $(TRACES)
@@ -28,9 +29,10 @@ test: packages $(STAMP)
 	@echo "all of it passed"
 
 # What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
-# what stands in front, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client. The tests start what they need; no
+# what stands in front, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client, Node for the libraries that check
+# tokens there. The tests start what they need; no
 # service has to run. Each is a command, and the package that has it after a colon if that is called otherwise.
-PACKAGES := curl spin gcc nginx caddy chromium prometheus javac:default-jdk-headless
+PACKAGES := curl spin gcc nginx caddy chromium prometheus javac:default-jdk-headless node:nodejs npm
 packages:
 	@PATH=$$PATH:/usr/sbin; for tool in $(PACKAGES); do command -v $${tool%:*} >/dev/null || missing="$$missing $${tool#*:}"; done; \
 	test -z "$$missing" && exit; \
@@ -55,10 +57,10 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy --no-error-summary
 
-unit: $(STAMP)
+unit: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m pytest
 
-coverage: $(STAMP)
+coverage: $(STAMP) $(NODE_STAMP)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal --ignore=tests/scenarios
 	$(BIN)/coverage combine --quiet
@@ -123,5 +125,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
 
+# The lock file is hashed, too, and the two packages run nothing when they are installed.
+$(NODE_STAMP): tests/javascript/package-lock.json
+	@npm ci --prefix tests/javascript --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
 clean:
-	rm -rf .venv docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .traces .import_linter_cache
+	rm -rf .venv tests/javascript/node_modules docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .traces .import_linter_cache

@@ -38,8 +38,11 @@ _REFRESH_TOKEN: Final = re.compile(r"([0-9a-v]{36})\.(0|[1-9][0-9]{0,15})\.(0|[1
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What an access token says. ``exp``, ``iat`` and ``nbf`` in whole seconds since the Unix epoch.
+    """What an access token says: all that RFC 9068, 2.2, requires.
 
+    ``exp``, ``iat`` and ``nbf`` in whole seconds since the Unix epoch.
+
+    ``client_id`` is the application that the token was made for. Nobody registers clients to log in, so it is the audience.
     Ours have no ``nbf``; it is checked all the same. Other claims say nothing to us (RFC 7519, 4).
     """
 
@@ -48,6 +51,7 @@ class Claims(msgspec.Struct, frozen=True):
     epoch: int
     iss: str
     aud: str
+    client_id: str
     iat: int
     exp: int
     jti: str
@@ -120,6 +124,7 @@ class Tokens:
             epoch=session.epoch,
             iss=self._issuer,
             aud=self._audience,
+            client_id=self._audience,
             iat=now_s,
             exp=now_s + self.lifetime_s,
             jti=next_id("at"),

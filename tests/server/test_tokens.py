@@ -65,6 +65,7 @@ def signed(keys: Keys, header: dict[str, Any], claims: Any) -> str:
 def good(keys: Keys, **claims: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     now_s = NOW_MS // 1000
     usual = {"sid": SID, "sub": "ada", "epoch": 1, "iss": "interlock", "aud": "interlock", "iat": now_s, "jti": "x"}
+    usual["client_id"] = "interlock"
     return {"alg": "ES256", "kid": keys.signing.kid, "typ": "at+jwt"}, {**usual, "exp": now_s + LIFETIME_S, **claims}
 
 
@@ -211,6 +212,7 @@ BAD: dict[str, Callable[[Keys], str]] = {
     "an epoch as text": _claims(epoch="1"),
     "no subject": _claims(sub=None),
     "no jti": _claims(jti=None),
+    "no client": _claims(client_id=None),
     "no time of issue": _claims(iat=None),
     "tampered claims": _tampered,
     "not canonical": _non_canonical,

@@ -278,7 +278,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         _OURS + "test_an_access_token_says_whose_it_is_and_any_library_can_check_it",
         'missing the "aud" claim',
         (
-            ("    iss: str\n    aud: str\n    iat", "    iss: str\n    iat"),
+            ("    iss: str\n    aud: str\n    client", "    iss: str\n    client"),
             ("            aud=self._audience,\n", ""),
             ("            or claims.aud != self._audience\n", ""),
         ),
