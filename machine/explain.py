@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from machine.errors import TransitionRefused
-from machine.ledger import Receipt
+from machine.ledger import HEAD_LAG, Receipt
 from machine.session import Session
 from machine.wire import rfc3339
 from spec.lifecycles import SESSION
@@ -56,6 +56,27 @@ def broken_head(head: Receipt, there: Receipt | None, end: int) -> str | None:
     gone = head.position - end
     removed = f"the last {gone} records were" if gone > 1 else "the last record was"
     return f"the log ends at record {end}; its signed head says {head.position}: {removed} removed"
+
+
+def beyond_head(position: int, end: int, *, final: bool) -> str | None:
+    """What is wrong when the log ends at ``end`` and its head says ``position``; None while the head can lag that far.
+
+    ``final``: the head was signed at a clean stop, after the last record.
+    """
+    more = end - position
+    if final and more > 0:
+        added = f"the {more} records after it were" if more > 1 else "the record after it was"
+        return f"the log ends at record {end}; its signed head says the server stopped at {position}: {added} not written by it"
+    if more > HEAD_LAG:
+        return f"the log ends at record {end}, {more} after its signed head, which lags by {HEAD_LAG} records at most"
+    return None
+
+
+def short_of(at_least: int, end: int) -> str | None:
+    """What is wrong when the log ends at ``end`` and is known to have held record ``at_least``."""
+    if end >= at_least:
+        return None
+    return f"the log ends at record {end}, and must hold at least {at_least}: records were removed, or this is an older copy"
 
 
 def broken_receipt(receipt: Receipt, there: Receipt | None, end: int) -> str | None:

@@ -20,6 +20,9 @@ from machine.session import Transition
 GENESIS: Final[bytes] = bytes(32)
 """The digest before the first record."""
 
+HEAD_LAG: Final = 10_000
+"""Records that the log may hold beyond its newest signed head. The writer waits for the head rather than exceed it."""
+
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final = {event: msgspec.json.Decoder(data_type) for event, data_type in DATA_TYPES.items()}
 _encode: Final = _encoder.encode

@@ -139,7 +139,8 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
     try:
         with alone(data):
             head = check_head(text, load_public_keys(data / "keys"))
-            write_text(path, sign_head(head.receipt, load_keys(data / "keys", now_ms).signing, now_ms))
+            signing = load_keys(data / "keys", now_ms).signing
+            write_text(path, sign_head(head.receipt, signing, now_ms, final=head.final))
     except HeadRefused:
         # A head that its key did not sign is refused with the key as without.
         return

@@ -107,6 +107,13 @@ def replay(session: str, data: Path, at: tuple[str, int] | None, *, as_json: boo
     help="Exit status 1, too, when there is no head or its signature was not checked: nothing else shows a tail cut off.",
 )
 @click.option(
+    "--at-least",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="POSITION",
+    help="Exit status 1, too, when the log ends before this position: it shows a log and head that were rolled back together.",
+)
+@click.option(
     "--receipt",
     "receipts",
     metavar="TEXT",
@@ -116,7 +123,9 @@ def replay(session: str, data: Path, at: tuple[str, int] | None, *, as_json: boo
         " are read from standard input, one a line, as text or as JSON objects with position and digest."
     ),
 )
-def verify(log: Path | None, data: Path, head: Path | None, receipts: tuple[str, ...], *, require_head: bool) -> None:
+def verify(
+    log: Path | None, data: Path, head: Path | None, receipts: tuple[str, ...], at_least: int, *, require_head: bool
+) -> None:
     """Check a whole log in one pass.
 
     Checked: the digest chain, gapless versions, every transition against the declaration, the current state of every
@@ -132,7 +141,7 @@ def verify(log: Path | None, data: Path, head: Path | None, receipts: tuple[str,
     configured = os.environ.get("INTERLOCK_HEAD") if log is None else None
     with errors_as_messages():
         place = head or (Path(configured) if configured else None)
-        sys.exit(run(log or data, place, receipts, sys.stdin, require_head=require_head))
+        sys.exit(run(log or data, place, receipts, sys.stdin, require_head=require_head, at_least=at_least))
 
 
 @click.command()

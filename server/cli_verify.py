@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from machine.errors import HeadRefused, LedgerFault, ReceiptMalformed, SettingsError, SurfaceFailed
-from machine.explain import broken_head, broken_receipt
+from machine.explain import beyond_head, broken_head, broken_receipt, short_of
 from machine.ledger import Receipt
 from machine.wire import rfc3339
 from server.cli_errors import EXIT_FAULT
@@ -31,21 +32,29 @@ _PLACE: Final = "every one declared and in its place"
 class _Signed(msgspec.Struct, frozen=True):
     """What is known of the log's head: ``receipt`` if there is one that can be compared, and ``note`` in any case.
 
-    ``checked``: it is signed by the keys beside the log.
+    ``checked``: it is signed by the keys beside the log. ``final``: it says that the server stopped there.
     """
 
     receipt: Receipt | None
     note: str
     checked: bool = False
+    final: bool = False
 
 
 def run(
-    place: Path, given_head: Path | None, receipts: Iterable[str], stdin: Iterable[str], *, require_head: bool
+    place: Path,
+    given_head: Path | None,
+    receipts: Iterable[str],
+    stdin: Iterable[str],
+    *,
+    require_head: bool,
+    at_least: int,
 ) -> int:
     """Check the log at ``place``, say what is found, and return the exit status.
 
     ``given_head``: where the head lies, if it is not beside the log. ``receipts``: to be shown in the log, ``-`` for those
-    on ``stdin``. ``require_head``: that there is no head whose signature was checked is a fault, too.
+    on ``stdin``. ``require_head``: that there is no head whose signature was checked is a fault, too. ``at_least``: so is
+    that the log ends before this position.
 
     Raises:
         ReceiptMalformed, SurfaceFailed: what is asked for can't be read.
@@ -53,9 +62,10 @@ def run(
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
     wanted = list(_wanted(receipts, stdin))
     faults = []
+    folder = place if place.is_dir() else place.parent
     # Before the log: beside a running server both grow, and the head never says more than the log holds.
     try:
-        signed = _signed(place if place.is_dir() else place.parent, given_head, required=require_head)
+        signed = _signed(folder, given_head, required=require_head)
         if require_head and not signed.checked:
             faults.append(
                 f"[bold red]fault[/bold red]: a head with a checked signature is required: {escape(signed.note)}"
@@ -68,13 +78,12 @@ def run(
         found = [f"[bold red]fault[/bold red] at {escape(str(fault))}"] if fault else []
         found += [f"[bold red]fault[/bold red]: {escape(_damaged(damage))}"] if damage else []
         faults[:0] = found
-        if signed.receipt is not None:
-            broken = _compared(archive, signed.receipt, broken_head)
-            faults += [f"[bold red]fault[/bold red]: {escape(broken)}"] if broken else []
+        broken, unsigned = _ends(archive, signed, folder, given_head, at_least)
+        faults += [f"[bold red]fault[/bold red]: {escape(each)}" for each in broken]
         for receipt in wanted:
-            broken = _broken(archive, receipt, fault)
-            if broken:
-                faults.append(f"[bold red]receipt[/bold red] {receipt.position}: {escape(broken)}")
+            unshown = _broken(archive, receipt, fault)
+            if unshown:
+                faults.append(f"[bold red]receipt[/bold red] {receipt.position}: {escape(unshown)}")
             else:
                 out.print(_held(archive, receipt), soft_wrap=True)
         total = 0 if faults else archive.record_count()
@@ -82,8 +91,33 @@ def run(
         err.print(line, soft_wrap=True)
     if faults:
         return EXIT_FAULT
-    out.print(f"[green]ok[/green]: {total} records, {_PLACE}; {escape(signed.note)}", soft_wrap=True)
+    out.print(f"[green]ok[/green]: {total} records, {_PLACE}; {escape(signed.note)}{unsigned}", soft_wrap=True)
     return 0
+
+
+def _ends(
+    archive: Archive, signed: _Signed, folder: Path, given_head: Path | None, at_least: int
+) -> tuple[list[str], str]:
+    """What is wrong with where the log ends, and a note about records beyond the head."""
+    try:
+        end = archive.record_count()
+    except FileDamaged as damaged:
+        return [f"the end of the log can't be compared with its head: {damaged}"], ""
+    short = short_of(at_least, end)
+    faults = [short] if short else []
+    if signed.receipt is None:
+        return faults, ""
+    broken = _compared(archive, signed.receipt, broken_head)
+    # Beside a running server the log had grown beyond the head that was read before it, so this one is read after it.
+    with suppress(HeadRefused, SurfaceFailed):
+        newer = _signed(folder, given_head, required=False)
+        signed = newer if newer.receipt is not None else signed
+    assert signed.receipt is not None  # noqa: S101  # see above
+    position = signed.receipt.position
+    broken = broken or beyond_head(position, end, final=signed.final)
+    faults += [broken] if broken else []
+    more = end - position
+    return faults, f"; {more} more {'are' if more > 1 else 'is'} in its lag, as after a crash" if more > 0 else ""
 
 
 def _first_fault(
@@ -141,11 +175,16 @@ def _signed(folder: Path, given: Path | None, *, required: bool) -> _Signed:
         if unchecked:
             head = read_head(text)
             note = f"its head says record {head.position}, and the signature was not checked: {unchecked}"
-            return _Signed(head.receipt, note)
+            return _Signed(head.receipt, note, final=head.final)
         head = check_head(text, public)
     except HeadRefused as refused:
         raise HeadRefused(f"{path}: {refused}") from None
-    return _Signed(head.receipt, f"signed up to record {head.position} at {rfc3339(head.iat * 1000)}", checked=True)
+    return _Signed(
+        head.receipt,
+        f"signed up to record {head.position} at {rfc3339(head.iat * 1000)}",
+        checked=True,
+        final=head.final,
+    )
 
 
 def _wanted(texts: Iterable[str], stdin: Iterable[str]) -> Iterator[Receipt]:

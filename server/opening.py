@@ -17,7 +17,7 @@ import structlog
 
 from machine.closing import Close
 from machine.errors import ClockBehind, HeadRefused
-from machine.ledger import Record
+from machine.ledger import Receipt
 from machine.wire import rfc3339
 from server.clock import Clock, SystemClock
 from server.guard.accounts import Accounts
@@ -25,7 +25,7 @@ from server.guard.addresses import Addresses
 from server.guard.admins import Admins
 from server.guard.blocklist import Blocklist
 from server.guard.devices import Devices
-from server.guard.heads import check_head, sign_head
+from server.guard.heads import Head, check_head, sign_head
 from server.guard.keyring import KeyRing
 from server.guard.keys import Keys, load_public_keys
 from server.guard.known_accounts import KnownAccounts
@@ -50,7 +50,7 @@ from server.runtime.tail import Tail
 from server.services import Services
 from server.settings import Settings
 from server.surface.files import Surface, open_surface
-from server.surface.head import HeadKeeper, check_log, read_text
+from server.surface.head import HeadKeeper, check_length, check_log, read_text
 from server.surface.writer import Batch
 from server.trace import Untraced, open_trace
 
@@ -109,7 +109,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """
     connections = Connections()
     # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
-    has_head = _check_head(settings)
+    head = _check_head(settings)
     async with _open_storage(settings, connections) as storage, AsyncExitStack() as stack:
         surface = storage.surface
         clock = SystemClock(floor_ms=await _newest_time(surface, settings))
@@ -120,9 +120,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         storage.watchers.measures = await _watch(sessions, settings, clock, surface)
         await trace_missed(surface.log, storage.trace)
         newest = await surface.log.newest()
-        if newest is not None and not has_head:
+        if newest is not None and head is None:
             _log.warning("head.missing", path=str(settings.head_path), newest_record=newest.receipt.position)
-        keeper = _keep_head(settings, sessions, surface, newest, lambda: ring.keys, clock)
+        if head is not None:
+            surface.head_lag.signed(head.position)
+        keeper = _keep_head(settings, sessions, surface, lambda: ring.keys, clock)
+        await keeper.start(newest, required=head is not None and head.final)
         tail = Tail(sessions.records, newest.position if newest is not None else 0)
         sessions.subscribe(tail.observe)
         orphans = await _reap(settings, sessions, surface)
@@ -253,13 +256,19 @@ def _keep_head(
     settings: Settings,
     sessions: Sessions,
     surface: Surface,
-    newest: Record | None,
     keys: Callable[[], Keys],
     clock: Clock,
 ) -> HeadKeeper:
     """Sign the head of the log from now on, until the log is closed."""
-    keeper = HeadKeeper(settings.head_path, lambda receipt: sign_head(receipt, keys().signing, clock.now_ms()), newest)
-    surface.afterwards.push_async_callback(keeper.close)
+
+    def sign(receipt: Receipt, final: bool) -> str:  # noqa: FBT001  # HeadKeeper says what it means
+        return sign_head(receipt, keys().signing, clock.now_ms(), final=final)
+
+    async def close() -> None:
+        await keeper.close(surface.last() if surface.log.failure is None else None)
+
+    keeper = HeadKeeper(settings.head_path, sign, surface.head_lag)
+    surface.afterwards.push_async_callback(close)
     sessions.subscribe(keeper.observe)
     return keeper
 
@@ -347,21 +356,27 @@ async def _open_spans(settings: Settings) -> AsyncIterator[Spans | None]:
         await spans.close()
 
 
-def _check_head(settings: Settings) -> bool:
-    """Begin only on the log that the last head was signed for; whether there is a head. Without, nothing is compared.
+def _check_head(settings: Settings) -> Head | None:
+    """Begin only on the log that the last head was signed for; return that head. Without one, nothing is compared with it.
 
     Raises:
         HeadRefused: the head is not good, or the log is another; the message says what to do.
+        SurfaceFailed: the log is shorter than it must be.
     """
+    data = Path(settings.data)
+    check_length(data, settings.at_least)
     try:
         text = read_text(settings.head_path)
-        if text is not None:
-            data = Path(settings.data)
-            check_log(data, check_head(text, load_public_keys(data / "keys")).receipt)
+        if text is None:
+            return None
+        head = check_head(text, load_public_keys(data / "keys"))
+        more = check_log(data, head.receipt, final=head.final)
     except HeadRefused as refused:
         raise HeadRefused(
             f"{settings.head_path}: {refused}. If the log or the keys were exchanged on purpose (an older copy was restored,"
             " say), remove this file and start again. If not, somebody changed them: keep everything as it is, and look at"
             " it with `interlock verify`"
         ) from None
-    return text is not None
+    if more:
+        _log.warning("head.behind", path=str(settings.head_path), records=more, signed=head.position)
+    return head

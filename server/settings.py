@@ -59,6 +59,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str,
         _doc("File of the chain's signed head, perhaps on another disk; if empty, interlock.head in the data folder."),
     ] = ""
+    at_least: Annotated[
+        int,
+        Meta(ge=0, le=2**63 - 1),
+        _doc(
+            "Position that the log must have reached, else the start is refused: it shows a log and head rolled back together."
+        ),
+    ] = 0
     node: Annotated[str, Meta(min_length=1, max_length=64), _doc("Name of this server in the log's connections.")] = (
         "node-1"
     )

@@ -1,7 +1,8 @@
 """The signed head of the chain: a statement of where the log ended, which anybody with the public keys can check.
 
 A compact JWS (RFC 7515) with ES256 and ``typ: interlock-head+jwt``. Its payload is ``position`` and ``digest`` (hex) of the
-newest record, and ``iat``. A signature for access tokens can't be passed off as one, nor the other way: the type differs.
+newest record, ``iat``, and ``final``: whether the server stopped after that record. A signature
+for access tokens can't be passed off as one, nor the other way: the type differs.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ _MAX_LENGTH: Final = 1024
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a head says: the newest record's place and digest, and when (seconds since the Unix epoch) it was signed."""
+    """What a head says: the newest record's place and digest, and when (seconds since the Unix epoch) it was signed.
+
+    ``final``: the server stopped cleanly after this record, so the log ends there. Heads of older versions don't say.
+    """
 
     position: int
     digest: str
     iat: int
+    final: bool = False
 
     @property
     def receipt(self) -> Receipt:
@@ -37,9 +42,9 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _head_decoder: Final = msgspec.json.Decoder(Head)
 
 
-def sign_head(receipt: Receipt, key: SigningKey, now_ms: int) -> str:
-    """The head that says that the log holds the record of ``receipt``."""
-    head = Head(receipt.position, receipt.digest, now_ms // 1000)
+def sign_head(receipt: Receipt, key: SigningKey, now_ms: int, *, final: bool) -> str:
+    """The head that says that the log holds the record of ``receipt`` and, if ``final``, ends there."""
+    head = Head(receipt.position, receipt.digest, now_ms // 1000, final)
     headers = {"kid": key.kid, "typ": _TYPE}
     return jwt.encode(msgspec.to_builtins(head), key.private, algorithm=ALGORITHM, headers=headers)
 

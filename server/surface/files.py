@@ -13,6 +13,7 @@ import msgspec
 import sqlite_utils
 
 from machine.errors import SurfaceFailed, SurfaceLocked
+from machine.ledger import Receipt
 from server.surface.accounts import AccountStore, SqliteAccounts
 from server.surface.audit import AuditStore, SqliteAudit
 from server.surface.directory import SessionDirectory, SqliteDirectory
@@ -21,8 +22,8 @@ from server.surface.identities import IdentityStore, SqliteIdentities
 from server.surface.log import TransitionLog
 from server.surface.presence import Presence, watched
 from server.surface.reader import Reader
-from server.surface.schema import migrate, refuse_foreign
-from server.surface.sqlite import ChainHead, SqliteLog
+from server.surface.schema import check_projection, migrate, refuse_foreign
+from server.surface.sqlite import ChainHead, HeadLag, SqliteLog
 from server.surface.tickets import SqliteTickets, TicketStore
 from server.surface.writer import Batch, Writer
 
@@ -42,6 +43,10 @@ class Surface(msgspec.Struct, frozen=True):
     audit: AuditStore
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
+    head_lag: HeadLag
+    """To be told of each signed head that is on disk."""
+    last: Callable[[], Receipt | None]
+    """The last record, once nothing more is written; None in an empty log."""
     waiting: Callable[[], int]
     """How many writes are queued or being committed."""
     reading: Callable[[], int]
@@ -75,6 +80,7 @@ async def open_surface(
     try:
         database = _prepare(data / LOG_NAME)
         head = ChainHead(database.conn)
+        lag = HeadLag()
         presence = Presence(data / LOG_NAME)
 
         def committed(outcomes: Sequence[object]) -> None:
@@ -97,13 +103,15 @@ async def open_surface(
             try:
                 async with watched(writer):
                     yield Surface(
-                        SqliteLog(writer, reader, head),
+                        SqliteLog(writer, reader, head, lag),
                         SqliteAccounts(writer, reader),
                         SqliteIdentities(writer, reader),
                         SqliteTickets(writer, reader),
                         SqliteDirectory(reader),
                         SqliteAudit(reader),
                         afterwards,
+                        lag,
+                        lambda: head.receipt,
                         lambda: writer.waiting,
                         lambda: reader.waiting,
                     )
@@ -140,6 +148,7 @@ def _prepare(path: Path) -> sqlite_utils.Database:
         database = open_writer(path)
         path.chmod(0o600)
         migrate(database)
+        check_projection(database)
         # What the last process wrote is written once more, to the database itself: after a failed fsync the write-ahead log
         # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why.
         database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

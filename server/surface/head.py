@@ -15,12 +15,13 @@ from typing import Final
 
 import structlog
 
-from machine.errors import HeadRefused
-from machine.explain import broken_head
+from machine.errors import HeadRefused, SurfaceFailed
+from machine.explain import beyond_head, broken_head, short_of
 from machine.ledger import Receipt, Record
 from machine.session import Session
 from server.surface.archive import open_archive
 from server.surface.files import LOG_NAME
+from server.surface.sqlite import HeadLag
 
 _PAUSE_S: Final = 0.05
 _MAX_BYTES: Final = 4096
@@ -48,6 +49,7 @@ def read_text(path: Path) -> str | None:
 def write_text(path: Path, text: str) -> None:
     """Put a new head in the place of the one at ``path``, if there is one: a crash leaves the one or the other.
 
+    When this returns, the new one is on disk, its name included: a power cut doesn't bring the old one back.
     It belongs to whom the folder belongs to: what root writes by the command line, the server must be able to read.
 
     Raises:
@@ -63,45 +65,88 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def check_log(data: Path, head: Receipt) -> None:
+def check_log(data: Path, head: Receipt, *, final: bool) -> int:
     """Check that the log in folder ``data`` holds the record that ``head`` was signed for. Nothing is written.
 
+    Return how many records follow it. ``final``: the head was signed at a clean stop, so there must be none.
+
     Raises:
-        HeadRefused: it does not: records were removed, or the log was rewritten.
+        HeadRefused: records were removed, the log was rewritten, or records follow that the server didn't write.
         SurfaceFailed: the log can't be read.
     """
     if not (data / LOG_NAME).exists():
         raise HeadRefused(f"it speaks of {head.position} records, and there is no log at {data / LOG_NAME}")
     with open_archive(data) as archive:
-        fault = broken_head(head, archive.receipt_at(head.position), archive.record_count())
+        end = archive.record_count()
+        fault = broken_head(head, archive.receipt_at(head.position), end)
+    fault = fault or beyond_head(head.position, end, final=final)
     if fault is not None:
         raise HeadRefused(fault)
+    return end - head.position
+
+
+def check_length(data: Path, at_least: int) -> None:
+    """Check that the log in folder ``data`` holds record ``at_least``; 0 asks for nothing. Nothing is written.
+
+    Raises:
+        SurfaceFailed: it doesn't, or can't be read.
+    """
+    if not at_least:
+        return
+    with open_archive(data) as archive:
+        fault = short_of(at_least, archive.record_count())
+    if fault is not None:
+        raise SurfaceFailed(f"{data / LOG_NAME}: {fault}")
 
 
 class HeadKeeper:
     """Writes the head anew while the log grows, at most every 50 ms, and never before the records it speaks of are on disk.
 
-    ``sign`` makes the text for a record. ``newest`` is the last record of the log as it is opened. No acknowledgement waits
-    for it: what was recorded in the last moment before a crash is not yet under a head.
+    ``sign`` makes the text for a record, and says that the log ends there if its second argument is true. ``lag`` is told of
+    each head that is on disk. No acknowledgement waits for the head: what was recorded in the last moment before a crash is
+    not yet under one.
     """
 
-    def __init__(self, path: Path, sign: Callable[[Receipt], str], newest: Record | None) -> None:
+    def __init__(self, path: Path, sign: Callable[[Receipt, bool], str], lag: HeadLag) -> None:
         self._path = path
         self._sign = sign
-        self._newest = newest
+        self._lag = lag
+        self._newest: Receipt | None = None
         self._renewals = 0
-        self._written: tuple[Record, int] | None = None
+        self._written: tuple[Receipt, int] | None = None
         self._failing = False
         self._grown = asyncio.Event()
-        self._grown.set()
         self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, newest: Record | None, *, required: bool) -> None:
+        """Write the head for ``newest``, the last record of the log as it is opened, and keep it up from then on.
+
+        ``required``: the head on disk says that the log ends at ``newest``. It must be replaced before anything is
+        recorded, or the next start would take what follows for forged.
+
+        Raises:
+            HeadRefused: it can't be written, and is required.
+        """
+        self._newest = newest.receipt if newest is not None else None
+        await self._write()
+        if self._failing and required:
+            raise HeadRefused(
+                f"{self._path} can't be written, and says that the log ends where it ends now: nothing may be recorded until"
+                " another head is on disk. The line `head.failed` says what is in the way"
+            )
         self._task = asyncio.create_task(self._run(), name="interlock-head")
 
     def observe(self, record: Record, _session: Session) -> None:
         """``record`` is on disk. Call it in the order of the log."""
-        self._newest = record
+        self._newest = record.receipt
         self._grown.set()
 
     def renew(self) -> None:
@@ -109,11 +154,18 @@ class HeadKeeper:
         self._renewals += 1
         self._grown.set()
 
-    async def close(self) -> None:
-        """Write the last head. The caller has closed the log."""
+    async def close(self, last: Receipt | None) -> None:
+        """Stop. After a clean stop ``last`` is the last record, and the head says that the log ends there.
+
+        The caller has closed the log. None after a failure: what is on disk is not known then.
+        """
+        if self._task is None:
+            return
         self._closing.set()
         self._grown.set()
         await self._task
+        if last is not None:
+            await self._put(last, final=True)
 
     async def _run(self) -> None:
         last = False
@@ -130,15 +182,22 @@ class HeadKeeper:
         newest, renewals = self._newest, self._renewals
         if newest is None or (newest, renewals) == self._written:
             return
+        if await self._put(newest, final=False):
+            self._written = (newest, renewals)
+            self._lag.signed(newest.position)
+        else:
+            self._grown.set()
+
+    async def _put(self, receipt: Receipt, *, final: bool) -> bool:
+        """Write the head for ``receipt``; whether it is on disk."""
         try:
-            await asyncio.to_thread(lambda: write_text(self._path, self._sign(newest.receipt)))
+            await asyncio.to_thread(lambda: write_text(self._path, self._sign(receipt, final)))
         except (OSError, RuntimeError, MemoryError) as error:
             # A RuntimeError says that no thread can be started. The log is whole without the head, so the service goes on; the
             # operator hears of it once, and it is tried again.
             if not self._failing:
                 _log.error("head.failed", path=str(self._path), error=str(error) or type(error).__name__)
             self._failing = True
-            self._grown.set()
-            return
+            return False
         self._failing = False
-        self._written = (newest, renewals)
+        return True

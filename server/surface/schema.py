@@ -84,6 +84,8 @@ _TABLES: Final = (
     "CREATE INDEX tickets_by_expiry ON tickets (expires_at_ms)",
 )
 
+_IS_LOGIN: Final = "event IN ('authenticate', 'reauthenticate')"
+
 _TRIGGERS: Final = {
     "transitions_legal": """
         BEFORE INSERT ON transitions BEGIN
@@ -107,17 +109,20 @@ _TRIGGERS: Final = {
     "sessions_follow_insert": """
         BEFORE INSERT ON sessions BEGIN
             SELECT RAISE(ABORT, 'sessions: a projection begins with its first record') WHERE NEW.version <> 1
+                OR (NEW.subject, NEW.epoch, NEW.rotation) IS NOT (NULL, 0, 0)
                 OR EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id) OR NOT EXISTS (
                 SELECT 1 FROM transitions
-                WHERE session_id = NEW.session_id AND version = 1 AND target = NEW.state);
+                WHERE session_id = NEW.session_id AND version = 1 AND (target, at_ms) = (NEW.state, NEW.updated_at_ms));
         END""",
-    "sessions_follow_update": """
+    "sessions_follow_update": f"""
         BEFORE UPDATE ON sessions BEGIN
             SELECT RAISE(ABORT, 'sessions: the projection only follows the log') WHERE NEW.session_id <> OLD.session_id
                 OR NEW.version <> OLD.version + 1 OR NOT EXISTS (
                 SELECT 1 FROM transitions
-                WHERE session_id = NEW.session_id AND version = NEW.version AND target = NEW.state);
-        END""",
+                WHERE session_id = NEW.session_id AND version = NEW.version AND (target, at_ms) = (NEW.state, NEW.updated_at_ms)
+                AND NEW.subject IS CASE WHEN {_IS_LOGIN} THEN json_extract(data, '$.subject') ELSE OLD.subject END
+                AND NEW.epoch = OLD.epoch + ({_IS_LOGIN}) AND NEW.rotation = OLD.rotation + (event = 'refresh'));
+        END""",  # noqa: S608  # event names of ours
     "sessions_no_delete": """
         BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'sessions: the projection only follows the log'); END""",
     "audit_in_order": """
@@ -227,6 +232,35 @@ def m040_administration(database: sqlite_utils.Database) -> None:
 def m060_proofs(database: sqlite_utils.Database) -> None:
     """How old the proof was at a session's last login. Every login before this one was a proof itself."""
     database.execute("ALTER TABLE sessions ADD COLUMN proof_age_ms INTEGER DEFAULT 0")
+
+
+_UNLIKE_ITS_LOG: Final = f"""
+    SELECT session_id FROM sessions AS projected
+    WHERE reason IS NULL AND (version, state, updated_at_ms, subject, epoch, rotation) IS NOT (
+        SELECT max(version), target, at_ms,
+            group_concat(DISTINCT CASE WHEN {_IS_LOGIN} THEN json_extract(data, '$.subject') END),
+            count(*) FILTER (WHERE {_IS_LOGIN}), count(*) FILTER (WHERE event = 'refresh')
+        FROM transitions WHERE session_id = projected.session_id)
+    LIMIT 1
+"""  # noqa: S608  # event names of ours
+"""Where an aggregate is max(), SQLite takes the other columns of the row that has the maximum."""
+
+
+def check_projection(database: sqlite_utils.Database) -> None:
+    """Compare who each live session belongs to, and which tokens open it, with its records.
+
+    Everything else about a session, and the sessions that have ended, are left to ``interlock verify``: a start shall cost
+    as much as there are live sessions.
+
+    Raises:
+        SurfaceFailed: one differs.
+    """
+    found = database.execute(_UNLIKE_ITS_LOG).fetchone()
+    if found:
+        raise SurfaceFailed(
+            f"the projection of session {found[0]} differs from its log: something other than the server has changed it. Keep"
+            " everything as it is, and look at it with `interlock verify`"
+        )
 
 
 def refuse_foreign(database: sqlite_utils.Database) -> None:

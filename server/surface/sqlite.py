@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from machine.errors import RecordRefused, VersionConflict
-from machine.ledger import GENESIS, Record, chain, parse
+from machine.errors import Overloaded, RecordRefused, VersionConflict
+from machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
 from machine.session import Session
 from server.surface.engine import Connection
 from server.surface.log import Step
@@ -60,14 +61,57 @@ class ChainHead:
         """Take the last record of the database, as the open transaction sees it."""
         self.position, self.digest = self._connection.execute(_LAST).fetchone() or (0, GENESIS)
 
+    @property
+    def receipt(self) -> Receipt | None:
+        """That of the last record; None in an empty log."""
+        return Receipt(self.position, self.digest.hex()) if self.position else None
+
+
+_HEAD_WAIT_S: Final = 5.0
+
+
+class HeadLag:
+    """Keeps the log from running further ahead of its signed head than ``HEAD_LAG`` records.
+
+    A start takes more than that for records that somebody else added, so the writer must never cause it, even when the disk
+    with the head is slow. Without a head on disk nothing is held back.
+    """
+
+    def __init__(self) -> None:
+        self._signed: int | None = None
+        self._moved = threading.Condition()
+        self._stuck = False
+
+    def signed(self, position: int) -> None:
+        """A head for ``position`` is on disk."""
+        with self._moved:
+            self._signed, self._stuck = position, False
+            self._moved.notify_all()
+
+    def check(self, position: int) -> None:
+        """Wait until the log may grow up to ``position``. Call it in the writer's thread.
+
+        Raises:
+            Overloaded: the head did not follow.
+        """
+        with self._moved:
+            within = self._moved.wait_for(lambda: self._lag(position) <= HEAD_LAG, 0 if self._stuck else _HEAD_WAIT_S)
+            self._stuck = not within
+        if not within:
+            raise Overloaded
+
+    def _lag(self, position: int) -> int:
+        return 0 if self._signed is None else position - self._signed
+
 
 class SqliteLog:
     """:class:`server.surface.log.TransitionLog` over one writer and one reader of the same file."""
 
-    def __init__(self, writer: Writer, reader: Reader, head: ChainHead) -> None:
+    def __init__(self, writer: Writer, reader: Reader, head: ChainHead, lag: HeadLag) -> None:
         self._writer = writer
         self._reader = reader
         self._head = head
+        self._lag = lag
 
     @property
     def failure(self) -> str | None:
@@ -133,6 +177,7 @@ class SqliteLog:
                 values += step_values(row, step.session)
                 records.append(Record(position, step.transition, digest))
             outcomes.append(records)
+        self._lag.check(position)
         for first in range(0, len(values), _STEPS_AT_ONCE * STEP_WIDTH):
             part = values[first : first + _STEPS_AT_ONCE * STEP_WIDTH]
             connection.execute(insert_steps(len(part) // STEP_WIDTH), part)

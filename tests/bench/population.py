@@ -16,7 +16,7 @@ from server.surface.engine import open_writer
 from server.surface.files import LOG_NAME
 from server.surface.log import Step
 from server.surface.schema import migrate
-from server.surface.sqlite import ChainHead, SqliteLog
+from server.surface.sqlite import ChainHead, HeadLag, SqliteLog
 from tests.bench.figure import Bench, now_ms
 
 HOUR_MS: Final = 3_600_000
@@ -34,7 +34,7 @@ class RawWriter:
         migrate(self._database)
         self._connection: Any = self._database.conn
         # Only ``_write`` is used, and it touches neither the writer nor the reader.
-        self._log = SqliteLog(cast("Any", None), cast("Any", None), ChainHead(self._connection))
+        self._log = SqliteLog(cast("Any", None), cast("Any", None), ChainHead(self._connection), HeadLag())
 
     def commit(self, steps: Sequence[Step]) -> None:
         """Write ``steps`` in one transaction, one unit each, as the writer's thread does."""

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,23 @@ def test_after_a_kill_it_lags_and_never_leads(tmp_path: Path) -> None:
     assert head_of(server.data).position == record_count(server.data)
 
 
+@contextmanager
+def lagging_head(data: Path, records: int) -> Iterator[ServerProcess]:
+    """A server that was killed when its head was ``records`` behind; it may be started again."""
+    server = ServerProcess(data, {"log_json": True})
+    server.start()
+    try:
+        until(lambda: not head_of(data).final)
+        lagging = (data / "interlock.head").read_text()
+        begin(server, records)
+    finally:
+        server.kill()
+    (data / "interlock.head").write_text(lagging)
+    yield server
+    if server.process is not None:
+        server.stop()
+
+
 def _rewrite(data: Path) -> None:
     with shell(data) as log:
         log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 2")
@@ -215,15 +233,15 @@ def test_neither_an_empty_log_nor_one_with_its_head_misses_a_head(tmp_path: Path
 
 
 def test_a_head_that_lags_is_what_a_crash_leaves(data: Path) -> None:
-    lagging = (data / "interlock.head").read_text()
-    with running_server(data) as server:
-        begin(server, 3)
-    (data / "interlock.head").write_text(lagging)
-    outcome = interlock("verify", data)
-    assert f"ok: {SESSIONS + 3} records" in outcome.stdout
-    assert f"signed up to record {SESSIONS} at" in outcome.stdout
-    with running_server(data):
-        pass
+    with lagging_head(data, 3) as server:
+        outcome = interlock("verify", data)
+        assert f"ok: {SESSIONS + 3} records" in outcome.stdout
+        assert f"signed up to record {SESSIONS} at" in outcome.stdout
+        assert outcome.stdout.endswith("; 3 more are in its lag, as after a crash\n")
+        server.start()
+    (behind,) = told(server, "head.behind")
+    assert (behind["level"], behind["records"], behind["signed"]) == ("warning", 3, SESSIONS)
+    verify(data)
 
 
 def test_it_can_lie_on_another_disk(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_retired_key_strands_no_log(tmp_path: Path) -> None:
     outcome = run("keys", "retire", old, "--data", data)
     assert outcome.stdout == f"{old} is gone.\n"
     after = check_head(head.read_text().strip(), load_public_keys(data / "keys"))
-    assert after.receipt == before.receipt
+    assert (after.receipt, after.final) == (before.receipt, True)
     verify(data)
     server.start()
     server.stop()

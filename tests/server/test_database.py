@@ -159,6 +159,48 @@ def test_an_edit_is_refused(path: Path, shell: Any, statement: str) -> None:
     verify(path)
 
 
+LOGIN = {
+    **NEXT,
+    "session_id": CREATED,
+    "version": 2,
+    "event": "authenticate",
+    "source": "created",
+    "target": "authenticated",
+    "data": '{"subject":"ada","method":"password"}',
+}
+FOLLOWS = {"version": 2, "state": "authenticated", "updated_at_ms": LOGIN["at_ms"], "subject": "ada", "epoch": 1}
+"""What LOGIN makes of its session, as far as the database itself compares."""
+
+
+@pytest.mark.parametrize(
+    "change", [{"subject": "mallory"}, {"epoch": 2}, {"rotation": 1}, {"updated_at_ms": 1}], ids=str
+)
+def test_a_projection_that_its_record_does_not_make_is_refused(shell: Any, change: dict[str, Any]) -> None:
+    shell.execute(INSERT, list(LOGIN.values()))
+    values = {**FOLLOWS, **change}
+    update = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in values)} WHERE session_id = ?"  # noqa: S608  # column names of ours
+    with pytest.raises(pysqlite3.IntegrityError, match="the projection only follows the log"):
+        shell.execute(update, [*values.values(), CREATED])
+    values = FOLLOWS
+    shell.execute(update.replace(", rotation = ?", ""), [*values.values(), CREATED])
+
+
+@pytest.mark.parametrize(
+    "change", [{"subject": "mallory"}, {"epoch": 1}, {"rotation": 1}, {"updated_at_ms": 1}], ids=str
+)
+def test_a_projection_begins_as_its_first_record_makes_it(shell: Any, change: dict[str, Any]) -> None:
+    first = {**NEXT, "session_id": "new", "version": 1, "event": "create", "source": None, "target": "created"}
+    shell.execute(INSERT, list(first.values()))
+    shell.execute("CREATE TEMP TABLE made AS SELECT * FROM sessions WHERE session_id = ?", (CREATED,))
+    shell.execute("UPDATE made SET session_id = 'new', updated_at_ms = ?", (NEXT["at_ms"],))
+    for name, value in change.items():
+        shell.execute("CREATE TEMP TABLE other AS SELECT * FROM made")
+        shell.execute(f"UPDATE other SET {name} = ?", (value,))  # noqa: S608  # column names of ours
+    with pytest.raises(pysqlite3.IntegrityError, match="a projection begins with its first record"):
+        shell.execute("INSERT INTO sessions SELECT * FROM other")
+    shell.execute("INSERT INTO sessions SELECT * FROM made")
+
+
 def test_a_row_that_only_lies_about_its_digest_is_found_by_verify(path: Path, shell: Any) -> None:
     """SQL knows no SHA-256: what the declaration allows, the file takes; the chain shows who wrote it."""
     shell.execute(INSERT, list(NEXT.values()))

@@ -19,6 +19,7 @@ from server.surface import presence
 from server.surface.files import open_surface
 from server.surface.head import HeadKeeper
 from server.surface.presence import Presence
+from server.surface.sqlite import HeadLag
 from server.transient import RELIED_ON_S
 from tests.support.asynchronous import asynchronous
 from tests.support.few_files import no_descriptor
@@ -226,11 +227,12 @@ async def test_the_head_is_written_once_it_can_be(tmp_path: Path, error: Excepti
 
     with pytest.MonkeyPatch.context() as monkeypatch, capture_logs() as logs:
         monkeypatch.setattr(asyncio, "to_thread", fail)
-        keeper = HeadKeeper(path, str, Record(1, record.transition, b"\0" * 32))
+        keeper = HeadKeeper(path, lambda receipt, final: f"{receipt} {final}", HeadLag())
+        await keeper.start(Record(1, record.transition, b"\0" * 32), required=False)
         await eventually(lambda: tries > 2)
         assert not path.exists()
         monkeypatch.undo()
         await eventually(path.exists)
-        await keeper.close()
-    assert path.read_text() == f"{Receipt(1, '00' * 32)}\n"
+        await keeper.close(None)
+    assert path.read_text() == f"{Receipt(1, '00' * 32)} False\n"
     assert events(logs) == ["head.failed"]

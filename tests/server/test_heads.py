@@ -41,7 +41,7 @@ def signed(keys: Keys, payload: dict[str, object], **headers: object) -> str:
 
 
 def test_what_is_signed_is_checked_and_read(keys: Keys, folder: Path) -> None:
-    text = sign_head(RECEIPT, keys.signing, NOW_MS)
+    text = sign_head(RECEIPT, keys.signing, NOW_MS, final=False)
     head = Head(812, "ab" * 32, NOW_MS // 1000)
     assert check_head(text, load_public_keys(folder)) == read_head(text) == head
     assert head.receipt == RECEIPT
@@ -49,7 +49,7 @@ def test_what_is_signed_is_checked_and_read(keys: Keys, folder: Path) -> None:
 
 @pytest.mark.asvs("9.2.4")
 def test_anybody_with_the_jwks_can_check_it(keys: Keys) -> None:
-    text = sign_head(RECEIPT, keys.signing, NOW_MS)
+    text = sign_head(RECEIPT, keys.signing, NOW_MS, final=False)
     header = jwt.get_unverified_header(text)
     assert header == {"alg": "ES256", "kid": keys.signing.kid, "typ": "interlock-head+jwt"}
     (jwk,) = jwt.PyJWKSet.from_dict(keys.jwks()).keys
@@ -62,7 +62,7 @@ def test_anybody_with_the_jwks_can_check_it(keys: Keys) -> None:
 
 def test_another_key_is_none_of_ours(keys: Keys, tmp_path: Path) -> None:
     with pytest.raises(HeadRefused, match="a key that is not among ours"):
-        check_head(sign_head(RECEIPT, load_keys(tmp_path).signing, NOW_MS), public(keys))
+        check_head(sign_head(RECEIPT, load_keys(tmp_path).signing, NOW_MS, final=False), public(keys))
 
 
 def test_another_keys_signature_under_our_name_is_wrong(keys: Keys, tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_another_keys_signature_under_our_name_is_wrong(keys: Keys, tmp_path: Pa
 
 
 def test_a_changed_payload_is_found(keys: Keys) -> None:
-    header, _, signature = sign_head(RECEIPT, keys.signing, NOW_MS).split(".")
-    _, payload, _ = sign_head(Receipt(811, "ab" * 32), keys.signing, NOW_MS).split(".")
+    header, _, signature = sign_head(RECEIPT, keys.signing, NOW_MS, final=False).split(".")
+    _, payload, _ = sign_head(Receipt(811, "ab" * 32), keys.signing, NOW_MS, final=False).split(".")
     with pytest.raises(HeadRefused, match="signature is wrong"):
         check_head(f"{header}.{payload}.{signature}", public(keys))
 
@@ -118,7 +118,7 @@ def test_an_access_token_is_no_head(keys: Keys) -> None:
 
 def test_one_way_to_write_it(keys: Keys) -> None:
     """The same bytes in other letters, and a member named twice with the same value: readers could differ."""
-    text = sign_head(RECEIPT, keys.signing, NOW_MS)
+    text = sign_head(RECEIPT, keys.signing, NOW_MS, final=False)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     other = text[:-1] + alphabet[alphabet.index(text[-1]) + 1]
     twice = jwt.api_jws.PyJWS().encode(

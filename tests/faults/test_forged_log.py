@@ -1,0 +1,324 @@
+"""A log that somebody changed who can write the file, knows the format and has no key: every column, every place."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from machine.errors import Overloaded, SurfaceFailed
+from machine.ledger import HEAD_LAG
+from server.surface import sqlite
+from server.surface.engine import open_writer
+from server.surface.files import LOG_NAME, open_surface
+from server.surface.schema import migrate
+from server.surface.sqlite import ChainHead, HeadLag, SqliteLog
+from tests.faults.test_head import head_of, lagging_head, start
+from tests.support.asynchronous import asynchronous
+from tests.support.log import record_count
+from tests.support.server import ServerProcess, running_server
+from tests.support.steps import Story
+from tests.support.tampering import rechain, shell
+from tests.support.verifying import live, verify
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that a server left cleanly: one session that has ended, and three that live."""
+    data = tmp_path_factory.mktemp("forged") / "data"
+    with running_server(data) as server:
+        asyncio.run(live(server))
+    return data
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def forge(data: Path, count: int = 1) -> list[str]:
+    """Append sessions of an account with a login each, exactly as the server would write them; their ids."""
+    database = open_writer(data / LOG_NAME)
+    migrate(database)
+    # Only ``_write`` is used, and it touches neither the writer nor the reader.
+    log = SqliteLog(cast("Any", None), cast("Any", None), ChainHead(database.conn), HeadLag())
+    stories = [Story(f"forged-{number}") for number in range(count)]
+    database.execute("BEGIN")
+    log._write(database.conn, [story.begin("the-victim") for story in stories])
+    database.execute("COMMIT")
+    database.conn.close()
+    return [f"forged-{number}" for number in range(count)]
+
+
+def test_what_follows_the_head_of_a_clean_stop_is_a_fault(data: Path) -> None:
+    end = record_count(data)
+    forge(data)
+    with shell(data) as log:
+        log.execute("UPDATE accounts SET password_hash = 'of the forger'")
+    added = record_count(data) - end
+    said = (
+        f"the log ends at record {end + added}; its signed head says the server stopped at {end}: the {added} records"
+    )
+    for arguments in ((), ("--require-head",)):
+        outcome = verify(data, *arguments)
+        assert (outcome.exit_code, outcome.stdout) == (1, "")
+        assert said in outcome.stderr
+    refused = start(data)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert head_of(data).position == end, "nothing was signed"
+
+
+def test_after_a_crash_no_more_may_follow_than_the_head_can_lag(data: Path) -> None:
+    with lagging_head(data, 1):
+        pass
+    more = HEAD_LAG // 2
+    forge(data, more)
+    outcome = verify(data)
+    assert outcome.exit_code == 1
+    said = f"{2 * more + 1} after its signed head, which lags by {HEAD_LAG} records at most"
+    assert said in outcome.stderr
+    assert said in start(data).stderr
+
+
+def test_verify_beside_a_running_server_finds_no_fault_in_its_end(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        asyncio.run(live(server))
+        for _ in range(3):
+            assert verify(server.data).exit_code == 0
+
+
+COLUMNS: dict[str, tuple[object, object]] = {
+    "session_id": ("another", "a-third"),
+    "version": (77, 78),
+    "event": ("touch", "refresh"),
+    "source": ("connected", "created"),
+    "target": ("connected", "created"),
+    "at_ms": (1, 2_000_000_000_000),
+    "actor": ("mallory", "server"),
+    "command_id": ("cmd_of_mallory", "cmd_of_eve"),
+    "data": ("{}", '{"subject":"mallory","method":"password"}'),
+}
+"""Values that no record of the log has there."""
+
+
+@pytest.mark.parametrize("chained", [False, True], ids=["", "rechained"])
+@pytest.mark.parametrize("place", ["beginning", "middle", "tail"])
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_record_is_changed_in_any_column(data: Path, column: str, place: str, chained: bool) -> None:  # noqa: FBT001  # a parameter of the test
+    end = record_count(data)
+    position = {"beginning": 1, "middle": end // 2, "tail": end}[place]
+    with shell(data) as log:
+        value, other = COLUMNS[column]
+        (before,) = log.execute(f"SELECT {column} FROM transitions WHERE position = ?", (position,)).fetchone()  # noqa: S608  # column names of ours
+        values = (other if before == value else value, position)
+        log.execute(f"UPDATE transitions SET {column} = ? WHERE position = ?", values)  # noqa: S608  # column names of ours
+        if chained:
+            rechain(log)
+    assert verify(data).exit_code == 1
+
+
+@pytest.mark.parametrize("place", ["beginning", "middle", "tail"])
+def test_a_record_is_removed(data: Path, place: str) -> None:
+    end = record_count(data)
+    position = {"beginning": 1, "middle": end // 2, "tail": end}[place]
+    with shell(data) as log:
+        log.execute("DELETE FROM transitions WHERE position = ?", (position,))
+        log.execute("UPDATE transitions SET position = position - 1 WHERE position > ?", (position,))
+        rechain(log)
+    assert verify(data).exit_code == 1
+
+
+def _columns_of_a_session(data: Path) -> list[tuple[str, str]]:
+    with shell(data) as log:
+        return [(name, kind) for _, name, kind, *_ in log.execute("PRAGMA table_info(sessions)").fetchall()]
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["live", "ended"])
+def test_a_projection_is_changed_in_any_column(data: Path, ended: bool, tmp_path: Path) -> None:  # noqa: FBT001  # a parameter of the test
+    columns = _columns_of_a_session(data)
+    assert len(columns) > 15
+    for name, kind in columns:
+        copy = tmp_path / name
+        shutil.copytree(data, copy)
+        value = 7 if kind == "INTEGER" else '[{"connection_id":"c","node":"n"}]' if name == "connections" else "mallory"
+        with shell(copy) as log:
+            which = "SELECT min(session_id) FROM sessions WHERE (reason IS NULL) = ?"
+            changed = log.execute(f"UPDATE sessions SET {name} = ? WHERE session_id = ({which})", (value, not ended))  # noqa: S608  # column names of ours
+            assert changed.rowcount == 1
+        outcome = verify(copy)
+        assert outcome.exit_code == 1, name
+        assert "projection" in outcome.stderr, name
+
+
+DECIDES = ("state", "version", "updated_at_ms", "subject", "epoch", "rotation")
+"""Who a live session belongs to, and which tokens open it."""
+
+
+@pytest.mark.parametrize("column", DECIDES)
+@asynchronous
+async def test_a_start_looks_at_whose_a_session_is(data: Path, column: str) -> None:
+    with shell(data) as log:
+        value = "authenticated" if column == "state" else "mallory" if column == "subject" else 7
+        log.execute(f"UPDATE sessions SET {column} = ? WHERE reason IS NULL", (value,))  # noqa: S608  # column names of ours
+    with pytest.raises(SurfaceFailed, match=r"differs from its log.*interlock verify"):
+        async with open_surface(data, max_waiting=10, on_failure=pytest.fail):
+            pass
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM sessions WHERE reason IS NULL",
+        "DELETE FROM sessions WHERE reason IS NOT NULL",
+        "INSERT INTO sessions SELECT * FROM made_up",
+    ],
+)
+def test_a_projection_is_removed_or_made_up(data: Path, statement: str) -> None:
+    with shell(data) as log:
+        log.execute("CREATE TEMP TABLE made_up AS SELECT * FROM sessions WHERE reason IS NULL LIMIT 1")
+        log.execute("UPDATE made_up SET session_id = 'made-up', subject = 'the-victim'")
+        log.execute(statement)
+    assert verify(data).exit_code == 1
+    if statement.startswith("INSERT"):
+        assert "differs from its log" in start(data).stderr
+
+
+def test_a_log_and_head_rolled_back_together_are_told_by_a_position(data: Path) -> None:
+    """Locally nothing else can tell: the older pair is just what the server once wrote."""
+    older = data.with_name("older")
+    shutil.copytree(data, older)
+    with running_server(data) as server:
+        asyncio.run(live(server))
+    end = record_count(data)
+    assert verify(older, "--require-head").exit_code == 0
+    for arguments in (("--at-least", end), ("--require-head", "--at-least", end)):
+        assert verify(data, *arguments).exit_code == 0
+        outcome = verify(older, *arguments)
+        assert outcome.exit_code == 1
+        assert f"the log ends at record {record_count(older)}, and must hold at least {end}" in outcome.stderr
+    refused = start(older, "--at-least", str(end))
+    assert refused.returncode == 2
+    assert f"must hold at least {end}: records were removed, or this is an older copy" in refused.stderr
+    gone = start(older.with_name("nothing"), "--at-least", "1")
+    assert (gone.returncode, "no log at" in gone.stderr) == (2, True)
+    with running_server(data, at_least=end):
+        pass
+
+
+def test_a_start_that_cannot_lift_a_final_head_is_refused(data: Path) -> None:
+    """It would record what the next start takes for forged."""
+    draft = data / "interlock.head.new"
+    draft.mkdir()
+    refused = start(data)
+    assert refused.returncode == 2
+    assert "can't be written, and says that the log ends where it ends now" in refused.stderr
+    draft.rmdir()
+    with running_server(data):
+        assert not head_of(data).final
+    assert head_of(data).final
+
+
+CRASHING = """
+import os, sys
+from pathlib import Path
+from server.surface import head, writer
+
+left = int(sys.argv.pop(1))
+
+def counted(call):
+    def step(*arguments, **options):
+        global left
+        for _ in range(2):
+            left -= 1
+            if left == 0:
+                os._exit(9)
+            if _ == 0:
+                result = call(*arguments, **options)
+        return result
+    return step
+
+os.fsync = counted(os.fsync)
+Path.rename = counted(Path.rename)
+writer.Writer._commit = counted(writer.Writer._commit)
+from server.cli import main
+main()
+"""
+
+
+def test_killed_at_any_step_of_start_work_and_stop_the_log_stays_good(tmp_path: Path) -> None:
+    """Before and after each write of the head, each rename and each commit."""
+    data, survived, steps = tmp_path / "data", False, 0
+    server = ServerProcess(data, {})
+    server.start()
+    asyncio.run(live(server))
+    server.stop()
+    while not survived:
+        steps += 1
+        survived = _crashed_at(data, steps)
+        outcome = verify(data, "--require-head")
+        assert outcome.exit_code == 0, (steps, outcome.output)
+    assert steps > 10
+    assert head_of(data).position == record_count(data)
+
+
+def _crashed_at(data: Path, step: int) -> bool:
+    """Start a server that dies at ``step``, have it write, and stop it; whether it lived through all of it."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            CRASHING,
+            str(step),
+            "serve",
+            "--port",
+            "0",
+            "--data",
+            str(data),
+            "--idle-timeout-s",
+            "0.01",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if line:
+        with suppress(httpx.TransportError):
+            httpx.post(f"{line.split()[3]}/api/session")
+        process.terminate()
+    process.stdout.close()
+    status = process.wait(timeout=120)
+    assert status in {0, 9, -15}, status
+    return status != 9
+
+
+@asynchronous
+async def test_the_log_waits_for_a_head_that_lags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "HEAD_LAG", 4)
+    monkeypatch.setattr(sqlite, "_HEAD_WAIT_S", 0.05)
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+        await surface.log.append(Story("a").begin())
+        await surface.log.append(Story("b").begin())
+        await surface.log.append(Story("c").begin())
+        surface.head_lag.signed(1)
+        appended = await asyncio.gather(
+            *(surface.log.append(Story(f"session-{n}").begin()) for n in range(5)), return_exceptions=True
+        )
+        refused = [each for each in appended if isinstance(each, Overloaded)]
+        assert len(refused) == 3
+        newest = await surface.log.newest()
+        assert newest is not None
+        assert newest.position == 5
+        surface.head_lag.signed(5)
+        await surface.log.append(Story("later").begin())
+        assert surface.log.failure is None
