@@ -240,3 +240,29 @@ def test_a_reader_that_stalls_is_cut_wherever_it_stopped(server: ServerProcess) 
             raw.send(WANTED * 3)
             read_steadily(raw, number * STEP, 0.1)
         gone_soon(server, {str(number): raw for number, raw in enumerate(raws)})
+
+
+UNFINISHED: Final = {
+    "nothing": b"",
+    "half a head": b"GET /",
+    "half a body": head("POST /api/session HTTP/1.1", {"Content-Length": "2"}) + b"{",
+}
+"""What stands at the end of what a client sends."""
+
+
+@pytest.mark.parametrize("last", UNFINISHED.values(), ids=UNFINISHED)
+def test_a_client_that_ends_and_does_not_read_is_gone_soon(tmp_path: Path, last: bytes) -> None:
+    """Of some the kernel holds all the answers, for some the process holds a few, and some are cut for too many."""
+    live = head("GET /health/live HTTP/1.1")
+    waiting = serving(tmp_path, header_timeout_s=SEND_S, body_timeout_s=SEND_S, keep_alive_s=SEND_S)
+    with waiting as server, ExitStack() as stack:
+        raws = {}
+        for count in range(15, 165, 15):
+            raw = raws[str(count)] = stack.enter_context(Raw(server.url, receive_buffer=SMALL))
+            raw.send(live * count)
+        # Not before it was all answered: what waits behind an answer is another case.
+        time.sleep(SEND_S / 4)
+        for raw in raws.values():
+            raw.send(last)
+            raw.finish()
+        gone_soon(server, raws)

@@ -124,7 +124,10 @@ class HttpConnection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The client sends no more. It still gets its answer (RFC 9112, 9.6); one that has no end ends with this."""
         self._ended = True
-        if self._exchange is not None and self._streaming:
+        if self._exchange is None:
+            # What is left of earlier answers is sent first, and only as long as the client takes it.
+            self._leave()
+        elif self._streaming:
             self._exchange.disconnect()
             self._leave()
         return self._exchange is not None
