@@ -122,6 +122,10 @@ WELL_FORMED: Final = {
     "zeros before a size": (b"Transfer-Encoding: chunked\r\n\r\n", b"0002\r\n{}\r\n000\r\n\r\n"),
     "an extension": (b"Transfer-Encoding: chunked\r\n\r\n", b'2;a="b c";d\r\n{}\r\n0;e\r\n\r\n'),
     "trailers": (b"Transfer-Encoding: chunked\r\n\r\n", b"2\r\n{}\r\n0\r\nX-Checksum: 9\r\nHost: y\r\n\r\n"),
+    "trailers that mean something in a head": (
+        b"Transfer-Encoding: chunked\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nConnection: close, upgrade\r\nProxy-Connection: close\r\nUpgrade: foo\r\n\r\n",
+    ),
     "chunks of a byte": (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"),
     "a length with zeros": (b"Content-Length: 02\r\n\r\n", b"{}"),
     "spaces around a value": (b"Content-Length: \t 2 \t\r\n\r\n", b"{}"),

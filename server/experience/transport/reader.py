@@ -130,7 +130,8 @@ class RequestReader:
                     has_body=self.in_body,
                     body=bytes(self._body),
                 )
-                if self._in_framing:
+                if self._in_framing or self._chunked:
+                    # Also behind trailers: to llhttp one called Connection ends what comes after this message.
                     self._parser = httptools.HttpRequestParser(self)
                 self._reset()
                 return request, data
