@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from itertools import pairwise
 
 import pytest
+import uvloop
 
 from tests.support.asynchronous import asynchronous
 from tests.support.frames import BINARY, CONTINUATION, PING, TEXT, Frame, encode
@@ -15,6 +17,8 @@ from tests.support.upgraded import HANDSHAKE, Noting, Upgrading, talk, upgrading
 REQUEST = b"GET /ahead HTTP/1.1\r\nHost: x\r\n\r\n"
 AHEADER_BYTES = 512 * 1024
 """Much more than small buffers hold between two processes."""
+TURN_FRAMES = 64
+"""So many frames of one peer are heard in a turn, and those that were read with the last of them."""
 
 
 async def narrow(server: Upgrading) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -55,6 +59,25 @@ async def test_each_four_kib_of_a_message_count_as_one_more_frame() -> None:
         message = encode([Frame(TEXT, b"x" * 60_000)])
         noted, code = await talk(server, [message, message])
         assert (code, len(noted.texts)) == (4420, 1)
+
+
+def test_of_one_peer_only_a_part_is_heard_in_a_turn() -> None:
+    """Also when several turns fit into a millisecond, which is how finely uvloop's clock tells them apart."""
+    frame, count = encode([Frame(BINARY, b"x" * 94)]), 20_000
+
+    async def most_in_a_turn() -> int:
+        async with upgrading(limit_frames="off") as server:
+            _, writer, noted = await server.connect()
+            writer.write(frame * count)
+            heard = [0]
+            while heard[-1] < count:
+                await asyncio.sleep(0)
+                heard.append(noted.binaries)
+            writer.transport.abort()
+            return max(after - before for before, after in pairwise(heard))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(most_in_a_turn()) <= 4 * TURN_FRAMES
 
 
 @asynchronous

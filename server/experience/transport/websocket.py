@@ -24,7 +24,10 @@ NO_CODE: Final = 1005
 ABNORMAL: Final = 1006
 
 _TURN_FRAMES: Final = 64
-"""Frames of one connection in one turn of the event loop, give or take what one buffer holds."""
+"""Frames of one connection in one turn of the event loop, give or take what one buffer holds.
+
+The loop's clock tells turns apart, in milliseconds: of several within one, each but the first has one buffer.
+"""
 _FRAME_BYTES: Final = 4 * 1024
 """So many bytes of a message count as one more frame against the limit."""
 
@@ -283,7 +286,7 @@ class WebSocket(WSListener):
         if now != self._turn:
             self._turn, self._turn_frames = now, 0
         self._turn_frames += 1
-        if self._turn_frames == _TURN_FRAMES:
+        if self._turn_frames >= _TURN_FRAMES and not self._holds & _TURN:
             self._hold(_TURN)
             self._loop.call_soon(self._let_go, _TURN)
         return True
