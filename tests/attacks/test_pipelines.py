@@ -23,6 +23,7 @@ from tests.support.raw import (
     handshake,
     head,
     log_in,
+    unacknowledged,
 )
 from tests.support.running import until
 from tests.support.server import ServerProcess, running_server
@@ -111,6 +112,20 @@ def test_pipelines_take_no_memory_and_are_answered_once_they_are_read(tmp_path: 
         assert grown_kib <= CONNECTIONS * KIB
         for raw in raws[:5]:
             assert names(raw, REQUESTS) == [f"r{number}" for number in range(REQUESTS)]
+
+
+@pytest.mark.parametrize("target", ["/health/live", "/schema/openapi.json"])
+def test_the_kernel_holds_little_for_a_client_that_does_not_read(server: ServerProcess, target: str) -> None:
+    """It would go on holding megabytes after the connection is cut."""
+    requests = head(f"GET {target} HTTP/1.1") * REQUESTS
+    with Raw(server.url, receive_buffer=4096) as raw:
+        threading.Thread(target=raw.send, args=(requests,), daemon=True).start()
+        until(lambda: unread(raw) > 0 and unacknowledged(server.url, raw) > 0)
+        most = 0
+        for _ in range(20):
+            most = max(most, unacknowledged(server.url, raw))
+            time.sleep(0.1)
+    assert most <= KIB * 1024
 
 
 @pytest.mark.parametrize("kind", REQUEST_KINDS)

@@ -188,10 +188,20 @@ class Raw:
 
 def held(url: str, raw: Raw) -> bool:
     """Whether the server at ``url`` (on 127.0.0.1) still has its end of the connection."""
+    # What the kernel goes on sending for a process that has closed its socket has no inode.
+    return any(row[9] != "0" for row in _server_ends(url, raw))
+
+
+def unacknowledged(url: str, raw: Raw) -> int:
+    """How many bytes the kernel holds at the end of the server at ``url``, for the client to take."""
+    return max((int(row[4].partition(":")[0], 16) for row in _server_ends(url, raw)), default=0)
+
+
+def _server_ends(url: str, raw: Raw) -> list[list[str]]:
+    """The rows of the connection's other end in proc(5)'s net/tcp."""
     ends = [f"0100007F:{port:04X}" for port in (int(url.rpartition(":")[2]), raw.port)]
     rows = map(str.split, Path("/proc/net/tcp").read_text().splitlines())
-    # What the kernel goes on sending for a process that has closed its socket has no inode.
-    return any(row[1:3] == ends and row[9] != "0" for row in rows)
+    return [row for row in rows if row[1:3] == ends]
 
 
 def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:

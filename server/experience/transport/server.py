@@ -15,6 +15,9 @@ _BACKLOG: Final = 2048
 _ACCEPTS: Final = 16
 """How many connections are accepted in one turn of the event loop."""
 
+_UNSENT_BYTES: Final = 16 * 1024
+"""How much the kernel takes for a client that does not read, about. What is on its way to one that reads does not count."""
+
 
 def _nothing(_scope: dict[str, Any]) -> None:
     return None
@@ -35,6 +38,8 @@ class HttpServer:
     async def start(self, listener: socket.socket) -> None:
         """Accept connections on ``listener``, which is bound."""
         loop = asyncio.get_running_loop()
+        # Accepted sockets inherit it. The kernel takes megabytes otherwise, and keeps them after the connection was cut.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         # libuv accepts one connection a turn and listener; of a burst, the last would wait for hundreds of turns of the others.
         for each in (listener, *(listener.dup() for _ in range(_ACCEPTS - 1))):
             server = await loop.create_server(lambda: HttpConnection(self._port), sock=each, backlog=_BACKLOG)
