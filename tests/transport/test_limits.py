@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from itertools import pairwise
+from statistics import median
 
 import pytest
 import uvloop
@@ -78,6 +79,27 @@ def test_of_one_peer_only_a_part_is_heard_in_a_turn() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(most_in_a_turn()) <= 4 * TURN_FRAMES
+
+
+def test_peers_that_send_without_a_pause_share_the_turns() -> None:
+    """However many they are. In the first turn, nobody has had more than others."""
+    frame, count, peers = encode([Frame(BINARY, b"x" * 94)]), 400, 150
+
+    async def usual_in_a_turn() -> float:
+        async with upgrading(limit_frames="off") as server:
+            made = [await server.connect() for _ in range(peers)]
+            for _, writer, _ in made:
+                writer.write(frame * count)
+            heard = [0]
+            while heard[-1] < count * peers:
+                await asyncio.sleep(0)
+                heard.append(sum(noted.binaries for _, _, noted in made))
+            for _, writer, _ in made:
+                writer.transport.abort()
+            return median(after - before for before, after in pairwise(heard) if after > before)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(usual_in_a_turn()) <= peers * TURN_FRAMES / 4
 
 
 @asynchronous

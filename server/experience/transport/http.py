@@ -193,9 +193,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Make the connection a WebSocket; see :data:`server.experience.transport.exchange.UPGRADE`."""
         self.refuse_early_data()
         self._forget()
-        FrameReader(
-            self._transport, WebSocket(self._transport, handler, self._slot, self._port.heartbeat), headers, key
-        )
+        port = self._port
+        socket = WebSocket(self._transport, handler, self._slot, port.heartbeat, port.turns)
+        FrameReader(self._transport, socket, headers, key)
         self._resume()
 
     # What the server calls

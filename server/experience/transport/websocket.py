@@ -16,6 +16,7 @@ from server.experience.transport.heartbeat import Heartbeat
 from server.experience.transport.limits import ConnectionSlot
 from server.experience.transport.lingering_close import LINGER_S, LingeringClose
 from server.experience.transport.stall import StallWatch
+from server.experience.transport.turns import Turns
 
 MESSAGE_BYTES: Final = 64 * 1024
 """Size of a message, over all its fragments."""
@@ -89,14 +90,18 @@ class WebSocket(WSListener):
         "_transport",
         "_turn",
         "_turn_frames",
+        "_turns",
         "_used_until",
     )
 
-    def __init__(self, transport: Any, handler: WebSocketHandler, slot: ConnectionSlot, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, transport: Any, handler: WebSocketHandler, slot: ConnectionSlot, heartbeat: Heartbeat, turns: Turns
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._handler = handler
         self._heartbeat = heartbeat
+        self._turns = turns
         self._slot = slot
         self._limits = slot.limits
         self._frames: WSTransport = None  # type: ignore[assignment]  # until the handshake is answered, before anything else
@@ -288,8 +293,12 @@ class WebSocket(WSListener):
         self._turn_frames += 1
         if self._turn_frames >= _TURN_FRAMES and not self._holds & _TURN:
             self._hold(_TURN)
-            self._loop.call_soon(self._let_go, _TURN)
+            self._turns.add(self._next_turn)
         return True
+
+    def _next_turn(self) -> None:
+        """Others were first."""
+        self._let_go(_TURN)
 
     def _stalled(self) -> None:
         """The peer has taken nothing for too long: it can't be told."""
