@@ -103,7 +103,7 @@ OF_CONNECTION: Final[tuple[Mutant, ...]] = (
         "RFC 6455, 4.1",
         _MALFORMED,
         "assert 101 == 400",
-        (("        if self._pending or self._ended:\n", "        if self._ended:\n"),),
+        (("        return bool(self._pending) or self._ended\n", "        return self._ended\n"),),
     ),
     Mutant(
         "head-opens-a-websocket",

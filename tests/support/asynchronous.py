@@ -1,4 +1,4 @@
-"""Asynchronous tests without a plug-in: each runs in a fresh event loop."""
+"""Asynchronous tests without a plug-in: each runs in a fresh event loop, of asyncio or, as the server's, of uvloop."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import functools
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec
+
+import uvloop
 
 from tests.support import running
 
@@ -22,5 +24,15 @@ def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
     @functools.wraps(test)
     def run(*arguments: P.args, **keywords: P.kwargs) -> None:
         asyncio.run(asyncio.wait_for(test(*arguments, **keywords), LIMIT_S))
+
+    return run
+
+
+def on_uvloop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """:func:`asynchronous`, in the event loop that the server runs in."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **keywords: P.kwargs) -> None:
+        uvloop.run(asyncio.wait_for(test(*arguments, **keywords), LIMIT_S))
 
     return run

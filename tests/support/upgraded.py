@@ -66,11 +66,11 @@ class Noting:
 class Upgrading:
     """The server, and the endpoint of each of its WebSockets, oldest first."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, app: Any = None, **settings: Any) -> None:
         self.endpoints: list[Noting] = []
         values = Settings(**settings)
         self._limits = ConnectionLimits(values, Addresses((), values.forwarded_header))
-        self.server = HttpServer(self._app, self._limits)
+        self.server = HttpServer(app or self._app, self._limits)
         self.port = 0
 
     async def _app(self, scope: Any, _receive: Any, send: Any) -> None:
@@ -104,9 +104,12 @@ class Upgrading:
 
 
 @asynccontextmanager
-async def upgrading(*, buffer_bytes: int | None = None, **settings: Any) -> AsyncIterator[Upgrading]:
-    """Such a server until the context ends. ``buffer_bytes``: what the kernel holds for each of its connections, each way."""
-    made = Upgrading(**settings)
+async def upgrading(*, app: Any = None, buffer_bytes: int | None = None, **settings: Any) -> AsyncIterator[Upgrading]:
+    """Such a server until the context ends. ``app``: what answers instead.
+
+    ``buffer_bytes``: what the kernel holds for each of its connections, each way.
+    """
+    made = Upgrading(app, **settings)
     listener = socket.create_server(("127.0.0.1", 0))
     if buffer_bytes is not None:
         # Accepted sockets inherit it.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
 from server.experience.headers import NO_STORE, SECURITY
+from server.experience.problems import RequestRefused
 from server.experience.transport.reader import Headers, Request
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ class Connection(Protocol):
         """See :meth:`Exchange.mark_streaming`."""
         ...
 
-    def refuse_early_data(self) -> None:
-        """See :meth:`Exchange.refuse_early_data`."""
+    @property
+    def heard_more(self) -> bool:
+        """Whether the client has sent more behind its request, or its end."""
         ...
 
     def upgrade(self, handler: WebSocketHandler, headers: Headers, key: bytes) -> None:
@@ -158,6 +160,7 @@ class Exchange:
         elif self.started:
             raise RuntimeError("the response was started already")
         elif kind == UPGRADE:
+            self.refuse_early_data()
             self._connection.upgrade(message["handler"], message["headers"], message["key"])
             self.started = True
             self.disconnect()
@@ -195,7 +198,9 @@ class Exchange:
         Raises:
             RequestRefused: 400; the connection ends with the answer.
         """
-        self._connection.refuse_early_data()
+        if self._connection.heard_more:
+            self.close_after()
+            raise RequestRefused(400, "data received before the handshake was answered: wait for the 101 response")
 
     def _begin(self, status: int, headers: Any) -> bytes:
         """The response's head."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -51,12 +50,14 @@ class FrameReader(asyncio.BufferedProtocol):
 
     def _begin(self, response: Any, key: bytes) -> None:
         """Have picows answer a handshake with ``key`` by ``response``, and read frames from now on."""
+        # Nothing that picows holds may hold this object: such a cycle only a pass of the garbage collector frees.
+        socket = self._socket
         self._picows = WSProtocol(
             None,  # host and port, of a client
             None,  # path, of a client
             False,  # noqa: FBT003  # is_client_side
-            lambda _request: WSUpgradeResponseWithListener(response, self._socket),
-            _PicowsLogger(self._fault),
+            lambda _request: WSUpgradeResponseWithListener(response, socket),
+            _PicowsLogger(self._line, socket),
             True,  # noqa: FBT003  # disconnect_on_exception
             None,  # handshake timeout: it is here
             False,  # noqa: FBT003  # pings by itself
@@ -73,10 +74,6 @@ class FrameReader(asyncio.BufferedProtocol):
         handshake = _HANDSHAKE % key
         self._picows.get_buffer(-1)[: len(handshake)] = handshake
         self._picows.buffer_updated(len(handshake))
-
-    def _fault(self, code: int) -> None:
-        self._line.muted = True
-        self._socket.faulted(code)
 
     def get_buffer(self, _size: int) -> memoryview:
         """Where to read into."""
@@ -153,13 +150,14 @@ class _Line:
 class _PicowsLogger:
     """What picows takes for a logger. An error is the one sign that it could not read a frame, before it answers that itself.
 
-    ``on_fault`` is called with the close code.
+    Then ``line`` is muted, and ``socket`` hears of the fault.
     """
 
-    __slots__ = ("_on_fault",)
+    __slots__ = ("_line", "_socket")
 
-    def __init__(self, on_fault: Callable[[int], None]) -> None:
-        self._on_fault = on_fault
+    def __init__(self, line: _Line, socket: WebSocket) -> None:
+        self._line = line
+        self._socket = socket
 
     def isEnabledFor(self, _level: int) -> bool:  # noqa: N802  # the name in logging
         return False
@@ -173,9 +171,13 @@ class _PicowsLogger:
         """The peer broke the protocol, or a handler failed; the latter is logged."""
         error = sys.exc_info()[1]
         if isinstance(error, WSProtocolError):
-            self._on_fault(int(error.args[0]))
+            self._fault(int(error.args[0]))
             return
         _log.error("socket.failed", exc_info=error)
-        self._on_fault(CLOSE_CODES["internal_error"].code)
+        self._fault(CLOSE_CODES["internal_error"].code)
 
     exception = error
+
+    def _fault(self, code: int) -> None:
+        self._line.muted = True
+        self._socket.faulted(code)

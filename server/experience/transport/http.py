@@ -43,7 +43,8 @@ class PortState(NamedTuple):
     """What all connections of one port share.
 
     ``app`` is the ASGI application. ``fast_path`` answers a request without waiting for anything (status and headers, no
-    content), or returns None. ``connections`` and ``tasks`` are those that are open and under way.
+    content), or returns None. ``newcomers`` have sent something, and had no request answered yet. ``connections`` and ``tasks``
+    are those that are open and under way.
     """
 
     app: Any
@@ -51,6 +52,7 @@ class PortState(NamedTuple):
     limits: ConnectionLimits
     heartbeat: Heartbeat
     turns: Turns
+    newcomers: Turns
     connections: set[HttpConnection]
     tasks: set[asyncio.Task[None]]
 
@@ -64,8 +66,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(header_bytes=settings.header_bytes, body_bytes=BODY_BYTES)
         self._exchange: Exchange | None = None
-        # What was read behind the request that is being answered.
+        # What was read behind the request that is being answered, or before its turn.
         self._pending = b""
+        self._is_new = True
+        self._queued = False
         self._reading = True
         self._ended = False
         self._left = False
@@ -96,10 +100,11 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the connection. The application hears that the client of its request is gone."""
+        exchange = self._exchange
         self._forget()
         self._slot.release()
-        if self._exchange is not None:
-            self._exchange.disconnect()
+        if exchange is not None:
+            exchange.disconnect()
         if self._writable is not None:
             self._writable.set()
 
@@ -110,10 +115,16 @@ class HttpConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, count: int) -> None:
         """``count`` bytes were read."""
         data = bytes(_buffer[:count])
-        if self._exchange is not None:
+        if self._exchange is not None or self._queued:
             # No more is fetched from the kernel until its turn.
             self._pending += data
             self._pause()
+            return
+        if self._is_new:
+            # Thousands may come at once. Who was here before does not wait for all of them.
+            self._pending = data
+            self._queued = True
+            self._port.newcomers.add(self._take_turn)
             return
         if count == READ_BYTES:
             # There is more: others first.
@@ -130,7 +141,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         elif self._streaming:
             self._exchange.disconnect()
             self._leave()
-        return self._exchange is not None
+        return self._exchange is not None or self._queued
 
     def pause_writing(self) -> None:
         """The client does not take what was written."""
@@ -182,16 +193,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._streaming = True
         self._stall.stop()
 
-    def refuse_early_data(self) -> None:
-        """See :meth:`server.experience.transport.exchange.Exchange.refuse_early_data`."""
-        if self._pending or self._ended:
-            assert self._exchange is not None  # noqa: S101  # it is what asks
-            self._exchange.close_after()
-            raise RequestRefused(400, "data received before the handshake was answered: wait for the 101 response")
+    @property
+    def heard_more(self) -> bool:
+        """Whether the client has sent more behind its request, or its end."""
+        return bool(self._pending) or self._ended
 
     def upgrade(self, handler: WebSocketHandler, headers: Headers, key: bytes) -> None:
         """Make the connection a WebSocket; see :data:`server.experience.transport.exchange.UPGRADE`."""
-        self.refuse_early_data()
         self._forget()
         port = self._port
         socket = WebSocket(self._transport, handler, self._slot, port.heartbeat, port.turns)
@@ -222,6 +230,16 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         self._exchange = None
         self._wait(self._port.limits.settings.keep_alive_s)
+        self._go_on()
+
+    def _take_turn(self) -> None:
+        """What a newcomer has sent is read now."""
+        self._queued = False
+        if not self._transport.is_closing() and not self._left:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Read what waits, then what comes."""
         if self._pending:
             pending, self._pending = self._pending, b""
             self._read(pending)
@@ -250,6 +268,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def _answer(self, request: Request) -> None:
         self._deadline = None
+        self._is_new = False
         exchange = self._exchange = Exchange(self, request)
         if self._pending:
             self._pause()
@@ -303,6 +322,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         left = self._deadline - self._loop.time()
         if left > 0:
             self._wait(left)
+        elif self._queued:
+            # It waits for the server.
+            self._wait(self._port.limits.settings.header_timeout_s)
         elif self._reader.begun:
             part = "body" if self._reader.in_body else "head"
             _log.info("traffic.slow", client=self._slot.address, part=part)
@@ -332,6 +354,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         LingeringClose(self._transport, self._slot.release, LINGER_S, while_it_reads=True)
 
     def _forget(self) -> None:
+        """Let go of everything that would be a cycle, which only a pass of the garbage collector frees."""
+        self._exchange = None
+        self._reader.close()
         self._deadline = None
         if self._timer is not None:
             self._timer.cancel()

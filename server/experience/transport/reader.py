@@ -21,6 +21,7 @@ MAX_HEADERS: Final = 128
 MAX_CHUNKS: Final = 1024
 """Chunks, and trailers, of one body. Each costs two calls of the parser; clients send them by the kilobyte."""
 
+_NO_PARSER: Final = httptools.HttpRequestParser(object())
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _BLANK_LINE: Final = b"\r\n\r\n"
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -100,6 +101,11 @@ class RequestReader:
         self._size = 0
         # The last bytes of the head so far: the blank line may be split between two segments.
         self._seam = b""
+
+    def close(self) -> None:
+        """Read no more; closing twice is harmless."""
+        # The parser holds what it calls, methods of this object: a cycle.
+        self._parser = _NO_PARSER
 
     @property
     def begun(self) -> bool:

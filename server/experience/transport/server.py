@@ -32,7 +32,7 @@ class HttpServer:
     def __init__(self, app: Any, limits: ConnectionLimits, *, fast_path: FastPath = _nothing) -> None:
         settings = limits.settings
         heartbeat = Heartbeat(settings.ping_interval_s, settings.ping_timeout_s)
-        self._port = PortState(app, fast_path, limits, heartbeat, Turns(), set(), set())
+        self._port = PortState(app, fast_path, limits, heartbeat, Turns(), Turns(), set(), set())
         self._servers: list[asyncio.Server] = []
 
     async def start(self, listener: socket.socket) -> None:

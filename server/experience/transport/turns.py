@@ -1,4 +1,4 @@
-"""Share the turns of the event loop among connections that have more to do."""
+"""Share the turns of the event loop among connections that wait for theirs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-_EACH_TURN: Final = 16
-"""So many connections go on in one turn: with a request each, a few milliseconds."""
+_EACH_TURN: Final = 8
+"""So many connections go on in one turn: with a request each, one or two milliseconds."""
 
 
 class Turns:

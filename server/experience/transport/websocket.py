@@ -225,7 +225,7 @@ class WebSocket(WSListener):
 
         If the peer's close frame stands in front of it, that was the end, and what follows means nothing (1.4).
         """
-        if not self._faulted:
+        if not self.over:
             self._faulted = True
             handshake = self._frames.close_handshake
             received = cast("int", handshake.recv.code) or NO_CODE if handshake and handshake.recv else None
@@ -326,6 +326,9 @@ class WebSocket(WSListener):
         self._heartbeat.remove(self)
         if self._stall is not None:
             self._stall.stop()
+            self._stall = None
+        # It holds this object: a cycle, which only a pass of the garbage collector would free.
+        del self._frames
         self._handler.lost(self._received_code)
 
     def _hold(self, why: int) -> None:
