@@ -101,7 +101,8 @@ class FrameReader(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more, also no close frame."""
-        return False
+        self._socket.peer_ended()
+        return True
 
     def pause_writing(self) -> None:
         """The peer does not take what is sent."""

@@ -135,13 +135,13 @@ class HttpConnection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """The client sends no more. It still gets its answer (RFC 9112, 9.6); one that has no end ends with this."""
         self._ended = True
-        if self._exchange is None:
-            # What is left of earlier answers is sent first, and only as long as the client takes it.
-            self._leave()
-        elif self._streaming:
+        if self._streaming and self._exchange is not None:
             self._exchange.disconnect()
             self._leave()
-        return self._exchange is not None or self._queued
+        elif self._exchange is None and not self._queued:
+            # What is left of earlier answers is sent first, and only as long as the client takes it.
+            self._leave()
+        return True
 
     def pause_writing(self) -> None:
         """The client does not take what was written."""
@@ -351,7 +351,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.write_paused = False
         if self._writable is not None:
             self._writable.set()
-        LingeringClose(self._transport, self._slot.release, LINGER_S, while_it_reads=True)
+        LingeringClose(self._transport, self._slot.release, LINGER_S, while_it_reads=True, peer_ended=self._ended)
 
     def _forget(self) -> None:
         """Let go of everything that would be a cycle, which only a pass of the garbage collector frees."""

@@ -25,10 +25,17 @@ class LingeringClose(asyncio.BufferedProtocol):
     """The last protocol of ``transport``, whose writing end it closes. ``on_lost`` is called when the connection is gone.
 
     ``seconds`` is the time for the peer's end; with ``while_it_reads`` it begins anew whenever the peer acknowledges something.
+    If the peer's end came already, the connection closes as soon as the peer has what was written.
     """
 
     def __init__(
-        self, transport: Any, on_lost: Callable[[], None], seconds: float, *, while_it_reads: bool = False
+        self,
+        transport: Any,
+        on_lost: Callable[[], None],
+        seconds: float,
+        *,
+        while_it_reads: bool = False,
+        peer_ended: bool = False,
     ) -> None:
         self._transport = transport
         self._on_lost = on_lost
@@ -41,7 +48,9 @@ class LingeringClose(asyncio.BufferedProtocol):
         else:
             self._timer = asyncio.get_running_loop().call_later(seconds, transport.abort)
         transport.set_protocol(self)
-        if not transport.is_closing():
+        if peer_ended:
+            transport.close()
+        elif not transport.is_closing():
             transport.write_eof()
             transport.resume_reading()
 

@@ -83,6 +83,7 @@ class WebSocket(WSListener):
         "_limits",
         "_loop",
         "_parts",
+        "_peer_ended",
         "_ping",
         "_received_code",
         "_slot",
@@ -110,6 +111,7 @@ class WebSocket(WSListener):
         self._closing = False
         self._faulted = False
         self._received_code = ABNORMAL
+        self._peer_ended = False
         self._ping = 0
         # Fragments of a message so far (5.4), and whether it is binary.
         self._parts: bytearray | None = None
@@ -215,6 +217,12 @@ class WebSocket(WSListener):
         self._let_go(_BLOCKED)
         self._handler.writable()
 
+    def peer_ended(self) -> None:
+        """The peer has closed its end without a close frame: close ours (7.1.1, 7.1.5)."""
+        self._peer_ended = True
+        if not self._faulted:
+            self._finish()
+
     def connection_lost(self) -> None:
         """The TCP connection is gone, without a word."""
         self._end()
@@ -312,11 +320,12 @@ class WebSocket(WSListener):
         self._finish()
 
     def _finish(self) -> None:
-        """The close frame is written: what comes now means nothing any more. The peer has a few seconds for its own end."""
+        """All is written: what comes now means nothing any more. The peer has a few seconds to take it and to end."""
         if self._closing:
             return
         self._end()
-        LingeringClose(self._transport, self._slot.release, min(LINGER_S, self._limits.settings.send_timeout_s))
+        seconds = min(LINGER_S, self._limits.settings.send_timeout_s)
+        LingeringClose(self._transport, self._slot.release, seconds, peer_ended=self._peer_ended)
 
     def _end(self) -> None:
         """Tell the handler, once, that the connection is over."""
