@@ -18,7 +18,7 @@ from server.cli_errors import errors_as_messages
 from server.cli_keys import keys
 from server.cli_log import export, replay, transitions, verify
 from server.cli_model import check, trace
-from server.settings import SettingRow, load_settings, setting_rows
+from server.settings_loading import SettingRow, load_settings, setting_rows
 
 click.rich_click.MAX_WIDTH = 110
 

@@ -23,7 +23,7 @@ from machine.commands import DATA_TYPES, ExpiryReason, Policy, RevocationReason
 from machine.conversation import ClientMessage, ServerMessage
 from server.cli import main
 from server.experience.problems import problem_for
-from server.settings import setting_rows
+from server.settings_loading import setting_rows
 from server.surface.schema import migrate
 
 _ROOT: Final = Path(__file__).parents[2]

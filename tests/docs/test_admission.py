@@ -6,7 +6,7 @@ import pytest
 
 from server.experience.traffic import DEVICE_COOKIE
 from server.guard import devices, logins
-from server.settings import setting_rows
+from server.settings_loading import setting_rows
 from tests.docs.pages import DOCS
 
 PAGE = (DOCS / "explanation" / "admission.md").read_text()

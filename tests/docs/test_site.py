@@ -15,7 +15,8 @@ from machine.conversation import ClientMessage, ServerMessage
 from server.app import build_app
 from server.cli import main
 from server.experience.problems import TYPE_PREFIX, problem_kinds
-from server.settings import Settings, setting_rows
+from server.settings import Settings
+from server.settings_loading import setting_rows
 from spec.lifecycles import SESSION
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS, ROOT

@@ -16,7 +16,8 @@ import pytest
 
 from server import descriptors
 from server.descriptors import RESERVE, effective_tcp_total
-from server.settings import Settings, setting_rows
+from server.settings import Settings
+from server.settings_loading import setting_rows
 from tests.faults.test_keys_gone import unusable
 from tests.faults.test_no_descriptor import KEPT_S, all_is_answered, events, has_keys, made_secrets, one_connection
 from tests.faults.test_start import said

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from server.settings import setting_rows
+from server.settings_loading import setting_rows
 from spec.properties import PROPERTIES
 from tests.mutants.__main__ import main
 from tests.mutants.catalogue import CONNECTION, MUTANTS

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from machine.commands import Revoke
 from server.cli import main
-from server.settings import setting_rows
+from server.settings_loading import setting_rows
 from server.surface.files import open_surface
 from spec.export import artefacts
 from tests.support.client import closed, logged_in

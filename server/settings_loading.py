@@ -1,0 +1,137 @@
+"""Read the settings of one start.
+
+A setting ``x`` is the flag ``--x`` (with ``-`` for ``_``), the variable ``INTERLOCK_X``, or the key ``x`` of the TOML file that
+``--config`` or ``INTERLOCK_CONFIG`` names. The flag wins over the variable, the variable over the file.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from machine.errors import SettingsError
+from server.settings import Settings
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One setting, for flags and docs. ``kind`` is str, int, float, bool or tuple (comma-separated)."""
+
+    name: str
+    kind: type
+    default: Any
+    description: str
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"INTERLOCK_{self.name.upper()}"
+
+
+def setting_rows() -> tuple[SettingRow, ...]:
+    """Every setting, in the order in which they are declared."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return tuple(
+        SettingRow(field.name, _kind(hints[field.name]), field.default, _description(hints[field.name]))
+        for field in msgspec.structs.fields(Settings)
+        if field.name != _TESTS_ONLY
+    )
+
+
+def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], config: Path | None = None) -> Settings:
+    """The settings that flags (those given, by setting name), environment and TOML file amount to.
+
+    Raises:
+        SettingsError: the file can't be read, or a setting is unknown, of the wrong type or out of range, or can't go with
+            another; the message names it as whoever set it wrote it.
+    """
+    config = config or (Path(environment["INTERLOCK_CONFIG"]) if environment.get("INTERLOCK_CONFIG") else None)
+    values = _from_file(config) if config is not None else {}
+    written = {name: f"{config}: {name}" for name in values}
+    for row in setting_rows():
+        if row.variable in environment:
+            values[row.name] = _from_text(row, environment[row.variable])
+            written[row.name] = row.variable
+    for name in sorted(values.keys() - {row.name for row in setting_rows()}):
+        raise SettingsError(f"{written[name]} is not a setting")
+    values[_TESTS_ONLY] = environment.get(f"INTERLOCK_{_TESTS_ONLY.upper()}") == "1"
+    for row in setting_rows():
+        given = flags.get(row.name)
+        if given is not None:
+            values[row.name] = _from_text(row, given) if isinstance(given, str) else given
+            written[row.name] = row.flag
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), written) from None
+    if _share_a_port(settings):
+        raise SettingsError(
+            f"{written['metrics_port']}: {settings.metrics_port} is the port of the API; metrics need one of their own"
+        )
+    return settings
+
+
+def _from_file(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{config}: {error}") from None
+
+
+def _refusal(said: str, written: Mapping[str, str]) -> SettingsError:
+    """What msgspec said of a value, for whoever wrote it: without its paths and patterns."""
+    wrong, _, path = said.partition(" - at ")
+    place = _PLACE.match(path)
+    assert place is not None  # noqa: S101  # a file is a table whose names are known by now
+    name, index = place[1], place[2]
+    if "regex" in wrong or "enum" in wrong:
+        wrong = f"expected {_words(get_type_hints(Settings, include_extras=True)[name])}"
+    where = f"{written[name]}, entry {int(index) + 1}" if index else written[name]
+    return SettingsError(f"{where}: {wrong[0].lower()}{wrong[1:]}")
+
+
+def _words(hint: Any) -> str:
+    """What :func:`_wanted` says in ``hint``."""
+    for meta in getattr(hint, "__metadata__", ()):
+        if meta.extra:
+            return str(meta.extra["wanted"])
+    return "".join(_words(inner) for inner in get_args(hint) if not isinstance(inner, str))
+
+
+def _share_a_port(settings: Settings) -> bool:
+    hosts = {settings.host, settings.metrics_host}
+    return (
+        bool(settings.metrics_port)
+        and settings.metrics_port == settings.port
+        and (len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS))
+    )
+
+
+def _from_text(row: SettingRow, text: str) -> Any:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if row.kind is tuple else text
+
+
+def _kind(hint: Any) -> type:
+    while not isinstance(hint, type | types.GenericAlias):
+        hint = get_args(hint)[0]
+    return tuple if isinstance(hint, types.GenericAlias) else hint
+
+
+def _description(hint: Any) -> str:
+    return next(m.description for m in hint.__metadata__ if isinstance(m, Meta) and m.description)
+
+
+_TESTS_ONLY: Final = "cheap_passwords_for_tests"
+_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # nothing is bound to them here
+_PLACE: Final = re.compile(r"`\$\.(\w+)(?:\[(\d+)\])?`$")
