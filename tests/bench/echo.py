@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tests.bench.figure import Bench, BenchError, Figure, in_turns
 from tests.bench.processes import Process, cpu_s, interlock, per_cpu_second, running
-from tests.bench.wire import http_pool, spread
+from tests.bench.wire import http_pool, spread, take_frame
 
 _CONNECTIONS: Final = 100
 _PING: Final = b'{"type":"ping"}'
@@ -133,11 +133,12 @@ class _Connection(asyncio.Protocol):
                 self.open.set_result(None)
             else:
                 self.open.set_exception(BenchError(f"handshake refused: {head[:200]!r}"))
-        while (frame := self._take()) is not None:
-            if frame == self._answer:
+        while (taken := take_frame(self._buffer)) is not None:
+            kind, payload, self._buffer = taken
+            if payload == self._answer[len(_TEXT) :]:
                 self._answered()
-            elif frame[0] & 0x0F == _HEARTBEAT:
-                self._transport.write(bytes((0x8A, 0x80 | len(frame) - 2)) + bytes(4) + frame[2:])
+            elif kind == _HEARTBEAT:
+                self._transport.write(bytes((0x8A, 0x80 | len(payload))) + bytes(4) + payload)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Note that the server has hung up."""
@@ -164,16 +165,3 @@ class _Connection(asyncio.Protocol):
         if self._talks:
             self._count += 1
             self._transport.write(_ASK)
-
-    def _take(self) -> bytes | None:
-        """The next whole frame; servers mask nothing, and these send less than 64 KiB."""
-        buffer = self._buffer
-        if len(buffer) < 2:
-            return None
-        length, start = buffer[1] & 0x7F, 2
-        if length == 126:
-            length, start = int.from_bytes(buffer[2:4], "big"), 4
-        if len(buffer) < start + length:
-            return None
-        self._buffer = buffer[start + length :]
-        return buffer[: start + length]

@@ -151,8 +151,9 @@ class Socket(asyncio.Protocol):
                 self.greeted.set_exception(BenchError(f"handshake refused: {head[:200]!r}"))
                 return
             self._head, self._buffer = False, rest
-        while (frame := self._take()) is not None:
-            self._frame(*frame, now)
+        while (taken := take_frame(self._buffer)) is not None:
+            kind, payload, self._buffer = taken
+            self._frame(kind, payload, now)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """See :class:`asyncio.Protocol`."""
@@ -164,19 +165,6 @@ class Socket(asyncio.Protocol):
     def hang_up(self) -> None:
         """Close properly: the server answers and hangs up."""
         self._send(_CLOSE, (1000).to_bytes(2, "big"))
-
-    def _take(self) -> tuple[int, bytes] | None:
-        """The next whole frame. The server masks nothing and sends no long ones."""
-        buffer = self._buffer
-        if len(buffer) < 2:
-            return None
-        length, start = buffer[1] & 0x7F, 2
-        if length == 126:
-            length, start = int.from_bytes(buffer[2:4], "big"), 4
-        if len(buffer) < start + length:
-            return None
-        self._buffer = buffer[start + length :]
-        return buffer[0] & 0x0F, buffer[start : start + length]
 
     def _frame(self, kind: int, payload: bytes, now: float) -> None:
         if kind == _PING:
@@ -192,6 +180,18 @@ class Socket(asyncio.Protocol):
     def _send(self, kind: int, payload: bytes) -> None:
         # The mask is 0: it hides nothing on loopback, and costs nothing.
         self._transport.write(bytes((0x80 | kind, 0x80 | len(payload))) + bytes(4) + payload)
+
+
+def take_frame(buffer: bytes) -> tuple[int, bytes, bytes] | None:
+    """Kind and payload of the first frame, and what follows it; None before it is whole. Servers mask nothing; these send less
+    than 64 KiB."""
+    if len(buffer) < 2:
+        return None
+    length, start = buffer[1] & 0x7F, 2
+    if length == 126:
+        length, start = int.from_bytes(buffer[2:4], "big"), 4
+    end = start + length
+    return None if len(buffer) < end else (buffer[0] & 0x0F, buffer[start:end], buffer[end:])
 
 
 async def open_http(url: str) -> Http:

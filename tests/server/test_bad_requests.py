@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tests.support.client import PASSWORD, new_email
+from tests.support.raw import bearer
 from tests.support.server import ServerProcess
 from tests.support.stored import stored
 
@@ -36,13 +37,8 @@ def caller(server: ServerProcess) -> Iterator[Caller]:
             return credentials["email"], http.post("/api/auth/login", json=credentials).raise_for_status().json()
 
         email, user = log_in()
-        _, other = log_in()
         anonymous = http.post("/api/session").raise_for_status().json()
-        yield Caller(http, email, user, anonymous, other["session_id"])
-
-
-def bearer(tokens: dict[str, Any]) -> dict[str, str]:
-    return {"authorization": f"Bearer {tokens['access_token']}"}
+        yield Caller(http, email, user, anonymous, log_in()[1]["session_id"])
 
 
 def check(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
