@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from machine.errors import LedgerFault, TransitionRefused
@@ -17,23 +18,25 @@ class Verifier:
     before, the event, its guards (evaluated at the recorded time on the fold so far) and the target are declared, and
     no command id repeats within a session.
 
-    ``live`` is the fold of every session that has not ended; an ended one is handed out by ``feed`` once, and of it only
-    the id is kept.
+    ``live`` is the fold of every session that has not ended; an ended one is handed out by ``feed`` once, and forgotten:
+    memory grows with the sessions that live, not with history. ``begun`` says whether the log holds the first record of a
+    session before a position. It is asked at the beginning of each session.
     """
 
-    __slots__ = ("_commands", "_ended", "head", "live", "position")
+    __slots__ = ("_begun", "_commands", "_ended", "head", "live", "position")
 
-    def __init__(self) -> None:
+    def __init__(self, begun: Callable[[str, int], bool]) -> None:
         self.position = 0
         self.head = GENESIS
         self.live: dict[str, Session] = {}
-        self._ended: set[str] = set()
+        self._begun = begun
+        self._ended = 0
         self._commands: dict[str, set[str]] = {}
 
     @property
     def session_count(self) -> int:
         """How many sessions the log has held so far."""
-        return len(self.live) + len(self._ended)
+        return len(self.live) + self._ended
 
     def feed(self, row: StoredRow) -> Session:
         """Take the next row in order of position and return its session as it stands after it.
@@ -50,10 +53,10 @@ class Verifier:
         if position != self.position + 1:
             raise LedgerFault(position, out_of_place(position, self.position))
         if payload_digest(self.head, row[:-1]) != digest:
-            before = None if session_id in self._ended else session or absent(session_id)
+            before = session or (None if self._begun(session_id, position) else absent(session_id))
             raise LedgerFault(position, altered(version, before))
         if session is None:
-            if session_id in self._ended:
+            if self._begun(session_id, position):
                 raise LedgerFault(position, "the session had ended before")
             session = absent(session_id)
         data = data_of(position, event, text)
@@ -63,7 +66,7 @@ class Verifier:
         if session.ended:
             self.live.pop(session_id, None)
             del self._commands[session_id]
-            self._ended.add(session_id)
+            self._ended += 1
         else:
             self.live[session_id] = session
         self.position = position

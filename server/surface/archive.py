@@ -25,6 +25,7 @@ _ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position" 
 _RECEIPT_AT: Final = "SELECT position, lower(hex(digest)) FROM transitions WHERE position = ?"
 _NEXT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT 1"  # noqa: S608  # column names of ours
 _ROW_AT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position = ?"  # noqa: S608  # column names of ours
+_BEGUN: Final = "SELECT 1 FROM transitions WHERE session_id = ? AND version = 1 AND position < ?"
 _CORRUPT: Final = 11
 """SQLite's code, the low byte of its extended ones."""
 _UNDECODED: Final = "Could not decode to UTF-8"
@@ -90,7 +91,7 @@ class Archive:
         Raises:
             LedgerFault: the first fault: in the chain, in a record, or between the log and the projection.
         """
-        verifier = Verifier()
+        verifier = Verifier(self._begun)
         try:
             with _damage_in_words():
                 for fields in self._in_order():
@@ -131,6 +132,9 @@ class Archive:
                 reached = row[0]
                 yield row
             raise
+
+    def _begun(self, session_id: str, before: int) -> bool:
+        return self._database.execute(_BEGUN, (session_id, before)).fetchone() is not None
 
     def _check_projection(self, session: Session, position: int) -> None:
         try:

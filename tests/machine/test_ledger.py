@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -40,8 +41,15 @@ _ROWS = rows_of(_LOG)
 _AT = {row.event: row.position for row in _ROWS if row.session_id == "a"}
 
 
+def begun_in(rows: list[StoredRow]) -> Callable[[str, int], bool]:
+    """Whether a session's first record lies before a position of ``rows``."""
+    return lambda session_id, before: any(
+        row.session_id == session_id and row.version == 1 and row.position < before for row in rows
+    )
+
+
 def _verify(rows: list[StoredRow]) -> Verifier:
-    verifier = Verifier()
+    verifier = Verifier(begun_in(rows))
     for row in rows:
         verifier.feed(row)
     return verifier
@@ -78,7 +86,7 @@ def _renumbered(rows: list[StoredRow]) -> list[StoredRow]:
 
 
 def test_what_was_written_passes() -> None:
-    verifier = Verifier()
+    verifier = Verifier(begun_in(_ROWS))
     for transition, row in zip(_LOG, _ROWS, strict=True):
         assert verifier.feed(row).version == transition.version
         assert (verifier.position, verifier.head) == (row.position, row.digest)
@@ -89,6 +97,12 @@ def test_the_fold_of_what_lives_is_at_hand() -> None:
     verifier = _verify(_ROWS[:5])
     assert verifier.live == {"a": replay("a", _ALICE[:3]), "b": replay("b", _BOB[:2])}
     assert verifier.session_count == 2
+
+
+def test_nothing_is_kept_of_a_session_that_ended() -> None:
+    verifier = _verify(_ROWS)
+    kept = [getattr(verifier, name) for name in Verifier.__slots__]
+    assert [each for each in kept if hasattr(each, "__len__") and each != verifier.head] == [{}, {}]
 
 
 def test_the_last_record_of_a_session_hands_out_its_end() -> None:

@@ -41,7 +41,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.verifier = Verifier()
+        self.verifier = Verifier(lambda _session_id, _before: False)
         self.now_ms = 1_000
         self.count = 0
         self.begin()

@@ -79,7 +79,7 @@ async def test_n10_answer_projection_fold_and_greeting_tell_one_truth(data: Path
             pushed = [json.loads(await second.recv()) for _ in range(answer["version"] - greetings[1]["version"])]
             stored = projection(data)[client.session_id]
             with open_archive(data) as archive:
-                verifier = Verifier()
+                verifier = Verifier(lambda _session_id, _before: False)
                 folded = [verifier.feed(row) for row in archive.rows()][-1]
 
             assert [answer] == listed == [msgspec.to_builtins(session_view(folded))]
