@@ -65,7 +65,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         "expired_absorbs",
         _LEDGER + "test_a_record_after_the_end_is_found",
         "the session had ended before",
-        (("            self._ended.add(session_id)\n", ""),),
+        (("            if self._begun(session_id, position):\n", "            if False:\n"),),
     ),
     Mutant(
         "anonymous-sessions-connect",

@@ -22,10 +22,14 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "acknowledged_logged: ",
         (
             (
-                '            self._connection.execute("COMMIT")\n        except IntegrityError:\n',
+                (
+                    '            self._connection.execute("COMMIT")\n        except _Busy:\n'
+                    "            return [Overloaded() for _ in units]\n        except IntegrityError:\n"
+                ),
                 (
                     "            self._loop.call_soon_threadsafe(self._resolve, units, outcomes, (0, 0))\n"
-                    '            self._connection.execute("COMMIT")\n        except IntegrityError:\n'
+                    '            self._connection.execute("COMMIT")\n        except _Busy:\n'
+                    "            return [Overloaded() for _ in units]\n        except IntegrityError:\n"
                 ),
             ),
         ),
@@ -328,8 +332,8 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "await server.sessions.load(session.session_id)).ended",
         (
             (
-                "                self._push(session.deadline_ms, session_id)\n                return\n",
-                "                return\n",
+                "                return session.deadline_ms\n",
+                "                return None\n",
             ),
         ),
     ),
@@ -344,7 +348,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
             (
                 (
                     "                self._sessions.check_alive()\n"
-                    "                self._push(self._clock.now_ms() + _RETRY_MS, session_id)\n"
+                    "                return self._clock.now_ms() + _RETRY_MS\n"
                 ),
                 "                self._sessions.check_alive()\n",
             ),

@@ -127,6 +127,19 @@ async def test_one_that_ended_meanwhile_or_never_was_is_passed_over() -> None:
     assert server.expiry._heap == []
 
 
+@asynchronous
+async def test_what_ended_before_its_deadline_leaves_the_heap() -> None:
+    server = Server()
+    lives = [await server.begin() for _ in range(10)]
+    for _ in range(3000):
+        session = await server.begin()
+        await server.sessions.submit(session.session_id, *commands("ada", Revoke("logout")))
+    assert len(server.expiry._heap) + len(server.expiry._ended) < 2500
+    await server.at(NOW_MS + POLICY.idle_timeout_ms)
+    assert (server.expiry._heap, server.expiry._ended, server.expiry._in_hand) == ([], set(), set())
+    assert {(await server.sessions.load(each.session_id)).reason for each in lives} == {"idle"}
+
+
 class BusyLog(MemoryLog):
     """Answers ``error`` as long as there is one."""
 
