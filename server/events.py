@@ -40,6 +40,7 @@ FIELDS: Final[dict[str, str]] = {
     "account": "Keyed hash of an email address as it was typed; the same for the same one until the refresh key is rotated.",
     "actor": "Who caused it: an account's id, `anonymous`, `server`, or an administrator's name.",
     "address": "Address of the client, as far as the proxies in `trusted_proxies` tell.",
+    "ahead_ms": "How far the server's time is ahead of the machine's clock.",
     "because": "Why, in words.",
     "by": "Who ended it (`server` or `client`), or what a limit counts by.",
     "claim": "Name of a claim of an ID token.",
@@ -241,6 +242,14 @@ _ROWS: Final = (
     ),
     Event("head.failed", "error", "fault", "The signed head can't be written; it is tried again.", ("path", "error")),
     Event("clock.behind_the_log", "warning", "fault", "The machine's clock was set back.", ("newest_record", "now")),
+    Event(
+        "clock.set_back",
+        "warning",
+        "fault",
+        "The machine's clock was set back while the server ran; the server's time goes on from before.",
+        ("ahead_ms", "now"),
+    ),
+    Event("clock.caught_up", "info", "life", "The machine's clock is where the server's time is again."),
     Event(
         "passwords.unprotected",
         "warning",

@@ -81,6 +81,11 @@ ROWS: Final = (
     Row(Gauge, "interlock_log_failed", "1 once the log has stopped at an I/O error: only a restart helps."),
     Row(
         Gauge,
+        "interlock_clock_ahead_seconds",
+        "How far the server's time is ahead of the machine's clock: more than a moment, and the clock was set back.",
+    ),
+    Row(
+        Gauge,
         "interlock_keys_unusable",
         "1 while the key files can't be used: whatever needs a credential is answered 503 until they can.",
     ),

@@ -44,6 +44,7 @@ from server.runtime.account_sessions import AccountSessions
 from server.runtime.administration import Administration, end_of_disabled
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
+from server.runtime.host import CLOCK_TOLERANCE_MS, Host
 from server.runtime.recovery import disconnect_orphans, trace_missed
 from server.runtime.sessions import Sessions
 from server.runtime.tail import Tail
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("interlock.server")
 
 _ORPHANS_AT_ONCE: Final = 1024
-_CLOCK_TOLERANCE_MS: Final = 5_000
 _SALT_BYTES: Final = 16
 
 
@@ -76,7 +76,8 @@ class _Storage(msgspec.Struct):
 class _Core(msgspec.Struct):
     """What decides, and what it needs for that."""
 
-    clock: Clock
+    clock: SystemClock
+    host: Host
     ring: KeyRing
     sessions: Sessions
     account_sessions: AccountSessions
@@ -136,7 +137,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
         sessions.subscribe(connections.observe)
-        core = _Core(clock, ring, sessions, account_sessions, connections, tail)
+        host = Host(clock)
+        core = _Core(clock, host, ring, sessions, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
 
         def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
@@ -148,7 +150,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 # Whoever had the key may hold sockets by tokens of their own making.
                 connections.close_all(Close("token_expired"))
 
-        for name, work in (("interlock-expiry", expiry.run()), ("interlock-keys", ring.watch(use))):
+        for name, work in (
+            ("interlock-expiry", expiry.run()),
+            ("interlock-keys", ring.watch(use)),
+            ("interlock-host", host.run()),
+        ):
             stack.push_async_callback(_stop, asyncio.create_task(work, name=name))
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
@@ -197,6 +203,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
             "interlock_connections": lambda: len(connections),
             "interlock_log_queue_depth": surface.waiting,
             "interlock_read_queue_depth": surface.reading,
+            "interlock_clock_ahead_seconds": lambda: clock.ahead_ms() / 1000,
             "interlock_log_failed": lambda: sessions.failure is not None,
             "interlock_keys_unusable": lambda: not tokens.usable,
             "interlock_password_queue_depth": lambda: passwords.waiting,
@@ -233,6 +240,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         ),
         tail=core.tail,
         metrics=measures,
+        host=core.host,
         spans=storage.spans,
     )
 
@@ -286,7 +294,7 @@ async def _newest_time(surface: Surface, settings: Settings) -> int:
             f"the newest record is of {rfc3339(latest_ms)}, and this machine's clock says {rfc3339(now_ms)}: set the clock"
             " right; if it is right, restore an older log, or raise the setting clock_behind_s"
         )
-    if latest_ms > now_ms + _CLOCK_TOLERANCE_MS:
+    if latest_ms > now_ms + CLOCK_TOLERANCE_MS:
         _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(now_ms))
     return latest_ms
 

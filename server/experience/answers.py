@@ -68,10 +68,11 @@ class EndedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     receipt: Receipt | UnsetType = UNSET
 
 
-class HealthAnswer(msgspec.Struct, frozen=True):
-    """``ok``, or why not."""
+class HealthAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``ok``, or why not; and what is wrong with the machine while the server goes on, if anything is."""
 
     status: Annotated[str, Meta(examples=["ok"])]
+    warnings: Annotated[list[str], Meta(examples=[[]])] = []
 
 
 class KeySetAnswer(msgspec.Struct, frozen=True):

@@ -36,7 +36,8 @@ async def show_keys(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
 @get("/health/live", tags=["operations"], summary="Should the process be left running?", responses=_NOT_WELL)
 async def live(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
     """200 while a restart would mend nothing; 503 once the log has stopped, which only a restart reads again."""
-    return _health(_failure(wired_services(request)))
+    services = wired_services(request)
+    return _health(services, _failure(services))
 
 
 @get("/health/ready", tags=["operations"], summary="Does the server take work?", responses=_NOT_WELL)
@@ -46,7 +47,7 @@ async def ready(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
     Send clients elsewhere then.
     """
     services = wired_services(request)
-    return _health(_failure(services) or _hindrance(services))
+    return _health(services, _failure(services) or _hindrance(services))
 
 
 def _failure(services: Services) -> str | None:
@@ -59,8 +60,8 @@ def _hindrance(services: Services) -> str | None:
     return "draining" if services.draining else None
 
 
-def _health(trouble: str | None) -> Response[HealthAnswer]:
-    return Response(HealthAnswer(trouble or "ok"), status_code=200 if trouble is None else 503)
+def _health(services: Services, trouble: str | None) -> Response[HealthAnswer]:
+    return Response(HealthAnswer(trouble or "ok", services.host.warnings), status_code=200 if trouble is None else 503)
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [show_keys, live, ready]

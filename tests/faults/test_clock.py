@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ from tests.faults.test_start import said, start
 from tests.support.client import Client, logged_in
 from tests.support.forging import decode
 from tests.support.log import verify
+from tests.support.metrics import scrape
 from tests.support.running import eventually, scenario, until
 from tests.support.server import new_trace
 from tests.support.shifted_clock import shifted_clock
@@ -136,4 +139,26 @@ async def test_keys_are_rotated_though_the_log_is_ahead_of_the_clock(
             refused = keys("retire", new, data=data)
             assert "is the key that signs" in refused.stderr
             assert "may be alive until" in keys("retire", old, data=data).stderr
+    verify(data)
+
+
+@scenario()
+async def test_a_clock_that_is_set_back_under_a_running_server_is_told(tmp_path: Path) -> None:
+    data, trace = tmp_path / "data", new_trace(tmp_path / "data")
+    with shifted_clock(data, 0, trace, metrics_port=0, log_json=True) as server:
+        async with await logged_in(server.url) as client:
+            before = (await client.session())["created_at"]
+            assert (await client.http.get("/health/ready")).json() == {"status": "ok"}
+            assert scrape(server).value("interlock_clock_ahead_seconds") < 60
+            os.kill(server.pid, signal.SIGCONT)
+            await eventually(lambda: "clock.set_back" in server.log_path.read_text())
+            health = await client.http.get("/health/ready")
+            assert health.status_code == 200, "it goes on"
+            assert health.json()["warnings"] == [
+                "the machine's clock was set back; the server's time goes on from before"
+            ]
+            assert scrape(server).value("interlock_clock_ahead_seconds") > 3_000
+            sibling = client.sibling()
+            await sibling.begin()
+            assert (await sibling.session())["created_at"] > before
     verify(data)

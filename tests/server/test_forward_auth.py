@@ -57,7 +57,7 @@ class Gate(msgspec.Struct):
     def later(self, by_ms: int) -> None:
         """Let ``by_ms`` pass."""
         clock: Any = self.services.clock
-        clock._latest_ns += by_ms * 1_000_000
+        clock._ahead_of_monotonic_ns += by_ms * 1_000_000
 
 
 @asynccontextmanager

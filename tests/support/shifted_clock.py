@@ -1,8 +1,12 @@
-"""``interlock`` whose wall clock is wrong, by as many ms as INTERLOCK_TEST_SHIFT_MS says. Run as a module it is the server."""
+"""``interlock`` whose wall clock is wrong, by as many ms as INTERLOCK_TEST_SHIFT_MS says. Run as a module it is the server.
+
+SIGCONT sets its clock back by an hour.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,5 +37,12 @@ def shifted_clock(data: Path, shift_s: float, trace: Path, **settings: Any) -> I
 if __name__ == "__main__":
     _wall = time.time_ns
     _shift_ns = int(os.environ[_VARIABLE]) * 1_000_000
+
+    def _set_back(_number: int, _frame: object) -> None:
+        global _shift_ns  # noqa: PLW0603  # the clock of the whole process
+        _shift_ns -= 3_600_000_000_000
+
+    # The server leaves this signal alone.
+    signal.signal(signal.SIGCONT, _set_back)
     time.time_ns = lambda: _wall() + _shift_ns
     cli.main()
