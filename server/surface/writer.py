@@ -29,6 +29,10 @@ def raise_again(_connection: Connection, error: Exception) -> NoReturn:
     raise RecordRefused(str(error)) from error
 
 
+class _Busy(Exception):
+    """A transaction could not begin."""
+
+
 class Unit(Generic[A, T]):
     """One caller's work: all of it is committed, or none.
 
@@ -144,19 +148,15 @@ class Writer:
     def _commit(self, units: list[Unit[Any, Any]]) -> list[Any]:
         """The result or the exception of each unit."""
         if self.failure is not None:
-            return [SurfaceFailed(self.failure)] * len(units)
+            return [SurfaceFailed(self.failure) for _ in units]
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-        except Error as error:
-            if is_busy(error):
-                # Somebody else's program holds the file's write lock. Nothing was written, so nothing is unknown.
-                return [Overloaded()] * len(units)
-            return self._fail(error, units)
-        try:
+            self._begin()
             outcomes: list[Any] = []
             for run, same in itertools.groupby(units, key=attrgetter("run")):
                 outcomes += run(self._connection, [unit.argument for unit in same])
             self._connection.execute("COMMIT")
+        except _Busy:
+            return [Overloaded() for _ in units]
         except IntegrityError:
             return self._commit_apart(units)
         except Error as error:
@@ -169,15 +169,30 @@ class Writer:
         outcomes: list[Any] = []
         try:
             self._undo("ROLLBACK")
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             for unit in units:
                 self._connection.execute("SAVEPOINT unit")
                 outcomes.append(self._run_alone(unit))
                 self._connection.execute("RELEASE unit")
             self._connection.execute("COMMIT")
+        except _Busy:
+            return [Overloaded() for _ in units]
         except Error as error:
             return self._fail(error, units)
         return outcomes
+
+    def _begin(self) -> None:
+        """Begin a transaction.
+
+        Raises:
+            _Busy: another program holds the file's write lock. Nothing was written, so nothing is unknown.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except Error as error:
+            if is_busy(error):
+                raise _Busy from error
+            raise
 
     def _run_alone(self, unit: Unit[Any, Any]) -> Any:
         try:
@@ -208,7 +223,8 @@ class Writer:
             except Error as second:
                 self.failure += f"; then {second}"
         self._loop.call_soon_threadsafe(self._on_failure, self.failure)
-        return [SurfaceFailed(self.failure)] * len(units)
+        # One for each: an exception takes on the traceback of whoever raises it.
+        return [SurfaceFailed(self.failure) for _ in units]
 
     def _resolve(self, units: list[Unit[Any, Any]], outcomes: list[Any], times: tuple[int, int]) -> None:
         self._waiting -= len(units)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from machine.commands import Revoke
-from machine.errors import RecordRefused, SurfaceFailed
+from machine.errors import Overloaded, RecordRefused, SurfaceFailed
 from machine.ledger import Record
 from server.surface.accounts import Account, AccountStore
 from server.surface.archive import open_archive
@@ -170,6 +170,51 @@ class FailingDisk:
         pass
 
 
+class BusyFile:
+    """A connection that finds the file locked at its ``number``th attempt to begin a transaction."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.in_transaction = False
+
+    def execute(self, statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            self.left -= 1
+            if self.left == 0:
+                busy = Error("database is locked")
+                busy.sqlite_errorcode = 5
+                raise busy
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@asynchronous
+async def test_a_file_that_another_program_locks_stops_nothing(number: int) -> None:
+    """Also when the batch was undone because of one bad row, and begins again. Each caller gets an error of its own."""
+
+    def refuse(_connection: Any) -> None:
+        raise IntegrityError("a bad row")
+
+    writer = Writer(
+        SimpleNamespace(conn=BusyFile(number)),  # type: ignore[arg-type]  # of a database it uses the connection
+        max_waiting=10,
+        max_batch=3,
+        on_undo=lambda: None,
+        on_commit=lambda _outcomes: None,
+        on_failure=pytest.fail,
+    )
+    waiting = [writer.submit(refuse, raise_again) for _ in range(3)]
+    writer.start()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Overloaded] * 3
+    assert len(set(map(id, outcomes))) == 3
+    assert writer.failure is None
+    await writer.submit(lambda _connection: None, raise_again)
+    await writer.close()
+
+
 @pytest.mark.parametrize(
     ("at", "rollback", "said"),
     [
@@ -206,6 +251,7 @@ def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, 
         writer.start()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(outcome, SurfaceFailed) for outcome in outcomes), "nobody is told that it worked"
+        assert len(set(map(id, outcomes))) == len(outcomes), "each caller adds a traceback to an error of its own"
         assert writer.failure is not None
         assert said in writer.failure
         connection.failed = False
