@@ -56,6 +56,7 @@ FIELDS: Final[dict[str, str]] = {
     "keys": "Their names.",
     "kind": "What was limited.",
     "known": "The account has logged in from this browser or address before.",
+    "listener": "Name of the function in the source.",
     "method": "HTTP method; with logins, the way in which somebody proved who they are.",
     "newest_record": "Time, or position, of the newest record.",
     "now": "The time by this machine's clock.",
@@ -83,6 +84,7 @@ FIELDS: Final[dict[str, str]] = {
     "traceback": "Kinds of the errors and the places they passed, innermost last; a message only if ours or the system's.",
     "url": "Where it listens, or sends to.",
     "verifying": "Names of the keys that verify.",
+    "work": "Name of the background work, or of its thread.",
 }
 """Every field that a line may have, besides `event`, `level`, `logger` and `timestamp`."""
 
@@ -167,6 +169,22 @@ _ROWS: Final = (
         repeats=(),
     ),
     Event("socket.failed", "error", "fault", "A fault of the server ended a WebSocket.", ("traceback",), repeats=()),
+    Event(
+        "background.failed",
+        "critical",
+        "fault",
+        "Background work failed. It is begun again; `/health/ready` answers 503 until half a minute after the last failure.",
+        ("work", "traceback"),
+        repeats=("work",),
+    ),
+    Event(
+        "listener.failed",
+        "error",
+        "fault",
+        "What listens to transitions failed at one. The other listeners were told; a connection that failed was dropped.",
+        ("listener", "traceback"),
+        repeats=("listener",),
+    ),
     Event(
         "task.failed",
         "error",

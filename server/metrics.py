@@ -79,6 +79,7 @@ ROWS: Final = (
     Row(Gauge, "interlock_log_queue_depth", "Writes that wait for the disk; at `log_queue` callers get 503."),
     Row(Gauge, "interlock_read_queue_depth", "Reads that wait for the disk; at 4096 callers get 503."),
     Row(Gauge, "interlock_log_failed", "1 once the log has stopped at an I/O error: only a restart helps."),
+    Row(Gauge, "interlock_background_failing", "How much background work has failed in the last half minute."),
     Row(
         Gauge,
         "interlock_clock_ahead_seconds",

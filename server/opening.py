@@ -5,10 +5,10 @@ Opening a server also puts right what a crash left; closing it leaves nothing ha
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +50,7 @@ from server.runtime.sessions import Sessions
 from server.runtime.tail import Tail
 from server.services import Services
 from server.settings import Settings
+from server.supervision import Supervisor
 from server.surface.files import Surface, open_surface
 from server.surface.head import HeadKeeper, check_length, check_log, read_text
 from server.surface.writer import Batch
@@ -71,6 +72,7 @@ class _Storage(msgspec.Struct):
     trace: Untraced
     spans: Spans | None
     watchers: _Watchers
+    supervisor: Supervisor
 
 
 class _Core(msgspec.Struct):
@@ -108,16 +110,18 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         HeadRefused: the log is not the one that its signed head speaks of.
         ClockBehind: the log's newest record is further ahead of the machine's clock than it may be.
     """
-    connections = Connections()
+    connections, supervisor = Connections(), Supervisor()
     # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
     head = _check_head(settings)
-    async with _open_storage(settings, connections) as storage, AsyncExitStack() as stack:
+    async with _open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:
         surface = storage.surface
         clock = SystemClock(floor_ms=await _newest_time(surface, settings))
         ring = _open_keys(settings, clock)
         sessions = Sessions(
             surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
         )
+        # First of all listeners: a socket closes before anybody hears why.
+        sessions.subscribe(connections.observe)
         storage.watchers.measures = await _watch(sessions, settings, clock, surface)
         await trace_missed(surface.log, storage.trace)
         newest = await surface.log.newest()
@@ -125,7 +129,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             _log.warning("head.missing", path=str(settings.head_path), newest_record=newest.receipt.position)
         if head is not None:
             surface.head_lag.signed(head.position)
-        keeper = _keep_head(settings, sessions, surface, lambda: ring.keys, clock)
+        keeper = _keep_head(settings, sessions, storage, lambda: ring.keys, clock)
         await keeper.start(newest, required=head is not None and head.final)
         tail = Tail(sessions.records, newest.position if newest is not None else 0)
         sessions.subscribe(tail.observe)
@@ -136,26 +140,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
-        sessions.subscribe(connections.observe)
         host = Host(clock)
         core = _Core(clock, host, ring, sessions, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
 
         def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
             services.tokens.use(keys)
-            if keys is not None:
-                services.keys = keys
-                keeper.renew()
             if retired_early:
                 # Whoever had the key may hold sockets by tokens of their own making.
                 connections.close_all(Close("token_expired"))
+            if keys is not None:
+                services.keys = keys
+                keeper.renew()
 
-        for name, work in (
-            ("interlock-expiry", expiry.run()),
-            ("interlock-keys", ring.watch(use)),
-            ("interlock-host", host.run()),
-        ):
-            stack.push_async_callback(_stop, asyncio.create_task(work, name=name))
+        await stack.enter_async_context(supervisor.running("expiry", expiry.run))
+        await stack.enter_async_context(supervisor.running("keys", partial(ring.watch, use)))
+        await stack.enter_async_context(supervisor.running("host", host.run))
+        stack.callback(supervisor.close)
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
         _log.info("server.ready", orphans_disconnected=orphans, ended_of_disabled=ended)
@@ -163,7 +164,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 @asynccontextmanager
-async def _open_storage(settings: Settings, connections: Connections) -> AsyncIterator[_Storage]:
+async def _open_storage(
+    settings: Settings, connections: Connections, supervisor: Supervisor
+) -> AsyncIterator[_Storage]:
     def stop(failure: str) -> None:
         # Fail-stop: what memory says may be ahead of the disk, so no socket stays open on it.
         _log.critical("surface.failed", failure=failure)
@@ -177,8 +180,9 @@ async def _open_storage(settings: Settings, connections: Connections) -> AsyncIt
             on_failure=stop,
             on_commit=trace.appended,
             on_batch=watchers.committed,
+            supervisor=supervisor,
         ) as surface:
-            yield _Storage(surface, trace, spans, watchers)
+            yield _Storage(surface, trace, spans, watchers, supervisor)
 
 
 def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncExitStack) -> Services:
@@ -205,6 +209,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
             "interlock_read_queue_depth": surface.reading,
             "interlock_clock_ahead_seconds": lambda: clock.ahead_ms() / 1000,
             "interlock_log_failed": lambda: sessions.failure is not None,
+            "interlock_background_failing": lambda: len(storage.supervisor.failing),
             "interlock_keys_unusable": lambda: not tokens.usable,
             "interlock_password_queue_depth": lambda: passwords.waiting,
         }
@@ -239,6 +244,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
             audit=surface.audit,
         ),
         tail=core.tail,
+        supervisor=storage.supervisor,
         metrics=measures,
         host=core.host,
         spans=storage.spans,
@@ -263,11 +269,12 @@ def _passwords(settings: Settings) -> Passwords:
 def _keep_head(
     settings: Settings,
     sessions: Sessions,
-    surface: Surface,
+    storage: _Storage,
     keys: Callable[[], Keys],
     clock: Clock,
 ) -> HeadKeeper:
     """Sign the head of the log from now on, until the log is closed."""
+    surface = storage.surface
 
     def sign(receipt: Receipt, final: bool) -> str:  # noqa: FBT001  # HeadKeeper says what it means
         return sign_head(receipt, keys().signing, clock.now_ms(), final=final)
@@ -275,7 +282,7 @@ def _keep_head(
     async def close() -> None:
         await keeper.close(surface.last() if surface.log.failure is None else None)
 
-    keeper = HeadKeeper(settings.head_path, sign, surface.head_lag)
+    keeper = HeadKeeper(settings.head_path, sign, surface.head_lag, storage.supervisor)
     surface.afterwards.push_async_callback(close)
     sessions.subscribe(keeper.observe)
     return keeper
@@ -307,12 +314,6 @@ async def _reap(settings: Settings, sessions: Sessions, surface: Surface) -> int
     at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
     nodes = await surface.log.nodes()
     return sum([await disconnect_orphans(surface.log, sessions, node, at_once=at_once) for node in nodes])
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 def _open_keys(settings: Settings, clock: SystemClock) -> KeyRing:

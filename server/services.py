@@ -29,6 +29,7 @@ from server.runtime.host import Host
 from server.runtime.sessions import Sessions
 from server.runtime.tail import Tail
 from server.settings import Settings
+from server.supervision import Supervisor
 from server.trace import Untraced
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Services(msgspec.Struct):
     admins: Admins
     administration: Administration
     tail: Tail
+    supervisor: Supervisor
     metrics: Unmeasured
     host: Host
     spans: Spans | None = None

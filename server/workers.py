@@ -8,9 +8,23 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-J = TypeVar("J")
+import structlog
+
+_log = structlog.get_logger("interlock.server")
+
+
+class Job(Protocol):
+    """What a thread does for somebody who waits for ``future``."""
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        """Resolved when the job is done."""
+        ...
+
+
+J = TypeVar("J", bound=Job)
 
 
 class Workers(Generic[J]):
@@ -19,8 +33,9 @@ class Workers(Generic[J]):
     The jobs of one turn of the event loop are queued together, when it ends. A thread that is woken by the first of them
     competes with the loop for the interpreter's lock, and finds one job where it would have found many.
 
-    ``serve`` is called in a thread with at most ``at_once`` jobs, in the order in which they were given. It must not raise.
-    ``on_start`` is called once in each thread.
+    ``serve`` is called in a thread with at most ``at_once`` jobs, in the order in which they were given. Should it raise, the
+    futures of these jobs get the exception, and the thread goes on. ``on_start`` is called once in each thread, which works
+    also if that fails.
     """
 
     def __init__(
@@ -32,6 +47,7 @@ class Workers(Generic[J]):
         threads: int = 1,
         on_start: Callable[[], None] | None = None,
     ) -> None:
+        self._name = name
         self._serve = serve
         self._at_once = at_once
         self._on_start = on_start
@@ -81,9 +97,22 @@ class Workers(Generic[J]):
 
     def _work(self) -> None:
         if self._on_start is not None:
-            self._on_start()
+            self._guarded(self._on_start)
         while (job := self._queue.get()) is not None:
-            self._serve([job, *islice(self._rest(), self._at_once - 1)])
+            jobs = [job, *islice(self._rest(), self._at_once - 1)]
+            error = self._guarded(self._serve, jobs)
+            if error is not None:
+                futures = [each.future for each in jobs]
+                self._guarded(job.future.get_loop().call_soon_threadsafe, settle, futures, [error] * len(jobs))
+
+    def _guarded(self, call: Callable[..., object], *arguments: object) -> Exception | None:
+        """Call ``call`` and return its exception, which is logged: a dead thread would leave every later caller waiting."""
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the thread goes on
+            _log.critical("background.failed", work=self._name, exc_info=error)
+            return error
+        return None
 
 
 def settle(futures: Iterable[asyncio.Future[Any]], outcomes: Iterable[Any]) -> None:

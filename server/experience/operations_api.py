@@ -42,9 +42,10 @@ async def live(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
 
 @get("/health/ready", tags=["operations"], summary="Does the server take work?", responses=_NOT_WELL)
 async def ready(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
-    """200 while the server takes work; 503 once its log has stopped, while its keys can't be used, or while it drains.
+    """200 while the server takes work.
 
-    Send clients elsewhere then.
+    503 once its log has stopped, while its keys can't be used, while background work fails, or while it drains. Send clients
+    elsewhere then.
     """
     services = wired_services(request)
     return _health(services, _failure(services) or _hindrance(services))
@@ -57,6 +58,8 @@ def _failure(services: Services) -> str | None:
 def _hindrance(services: Services) -> str | None:
     if not services.tokens.usable:
         return _KEYLESS
+    if services.supervisor.failing:
+        return f"background work fails: {', '.join(services.supervisor.failing)}; the server's log says why"
     return "draining" if services.draining else None
 
 

@@ -159,6 +159,11 @@ class Socket:
         self._conversation.close(closing)
         self._flush()
 
+    def abort(self) -> None:
+        """See :class:`server.runtime.connections.Port`."""
+        if self._wire is not None:
+            self._wire.abort()
+
     async def _record_disconnect(self, code: int) -> None:
         conversation = self._conversation
         # Not to be recorded any more if the session ended, or this connection was displaced, in the meantime; or the log
@@ -223,10 +228,14 @@ class Socket:
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
-        self._conversation.tick(self._services.clock.now_ms())
-        if self._conversation.closing is None:
-            self._set_timer()
-        self._flush()
+        try:
+            self._conversation.tick(self._services.clock.now_ms())
+            if self._conversation.closing is None:
+                self._set_timer()
+            self._flush()
+        except Exception as error:  # noqa: BLE001  # else the connection would outlive its credential
+            _log.error("socket.failed", exc_info=error)
+            self.abort()
 
     def _trace_end(self, *, gone: bool = False) -> None:
         """Trace, once, that the open socket was ended by the server, or, when it is ``gone``, by the peer."""

@@ -88,6 +88,8 @@ class KeyRing:
         # Without end: beyond what a check of the known files shows, a list shows only what is new.
         self._lists = Checks(folder, math.inf)
         self.keys: Keys = load_keys(folder, clock.now_ms())
+        # A change that `use` was not told of yet, or failed at, and whether it retired a key early.
+        self._untold = self._untold_early = False
         self._found = Found({}, frozenset(), frozenset())
         self._found = self.look()
         for problem in sorted(self._found.unusable):
@@ -211,8 +213,12 @@ class KeyRing:
             gone = [key for key in held if key.name not in left]
             early = any(may_have_tokens(key, held, self._lives, now_ms) for key in gone)
             _log.info("keys.changed", signing=keys.signing.kid, verifying=list(keys.verifying), retired_early=early)
-        if changed or bool(found.unusable) != bool(before.unusable):
-            use(None if found.unusable else self.keys, early)
+        self._untold |= changed or bool(found.unusable) != bool(before.unusable)
+        self._untold_early |= early
+        if self._untold:
+            # Should it fail, it is called again at the next look: a key that is gone must not count for ever.
+            use(None if found.unusable else self.keys, self._untold_early)
+            self._untold = self._untold_early = False
 
 
 def _in_words(path: Path, error: Exception) -> str:

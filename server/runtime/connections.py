@@ -15,12 +15,13 @@ from machine.closing import Close
 from machine.commands import Disconnect
 from machine.ledger import Record
 from machine.session import Session
+from server.runtime.guarded import guarded
 
 _HANDSHAKES: Final = 16
 
 
 class Port(Protocol):
-    """The registry's end of one live connection. Neither call blocks or raises."""
+    """The registry's end of one live connection. No call blocks or raises."""
 
     def observe(self, record: Record, session: Session) -> None:
         """``record`` was written; ``session`` is how the session stands after it."""
@@ -28,6 +29,10 @@ class Port(Protocol):
 
     def close(self, closing: Close) -> None:
         """End the connection."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection without a word: the last resort, should another call fail."""
         ...
 
 
@@ -117,16 +122,23 @@ class Connections:
             # It no longer counts, though its socket may still be saying goodbye.
             self._forget(session.subject or "", data.connection_id)
         for port in list(self._ports.get(session.session_id, {}).values()):
-            port.observe(record, session)
+            if not guarded(port.observe, record, session):
+                guarded(port.abort)
 
     def close(self, session_id: str, connection_id: str, closing: Close) -> None:
         """End one connection, if it is registered."""
         port = self._ports.get(session_id, {}).get(connection_id)
         if port is not None:
-            port.close(closing)
+            _close(port, closing)
 
     def close_all(self, closing: Close) -> None:
         """End every connection."""
         for ports in list(self._ports.values()):
             for port in list(ports.values()):
-                port.close(closing)
+                _close(port, closing)
+
+
+def _close(port: Port, closing: Close) -> None:
+    """End ``port``. What fails at that is dropped, and keeps no other open."""
+    if not guarded(port.close, closing):
+        guarded(port.abort)

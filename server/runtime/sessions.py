@@ -44,6 +44,7 @@ from machine.session import (
 )
 from server.clock import Clock
 from server.ids import new_session_id, next_id
+from server.runtime.guarded import guarded
 from server.runtime.turns import Turns
 from server.surface.log import Step, TransitionLog
 from server.trace import Untraced
@@ -97,7 +98,7 @@ class Sessions:
         self._own_writes = asyncio.Semaphore(_OWN_WRITES)
 
     def subscribe(self, listener: Listener) -> None:
-        """Have ``listener`` told of every transition from now on."""
+        """Have ``listener`` told of every transition from now on, after those that subscribed before."""
         self._listeners.append(listener)
 
     def subscribe_refusals(self, listener: RefusalListener) -> None:
@@ -277,7 +278,7 @@ class Sessions:
             self._turns.give(session_id)
             if isinstance(error, TransitionRefused):
                 for listener in self._refusal_listeners:
-                    listener(session_id, error)
+                    guarded(listener, session_id, error)
             raise
         # The session's turn ends, and the listeners hear of it, when the log answers: also if the caller is gone by then. So
         # the caller waits for a future of its own, whose cancellation is not the append's.
@@ -333,7 +334,7 @@ class Sessions:
             self._remember(steps[-1].session)
             for record, step in zip(records, steps, strict=True):
                 for listener in self._listeners:
-                    listener(record, step.session)
+                    guarded(listener, record, step.session)
         finally:
             self._turns.give(session_id)
             settle([answered], [appended.exception() or appended.result()])

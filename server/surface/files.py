@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +15,14 @@ import sqlite_utils
 
 from machine.errors import SurfaceFailed, SurfaceLocked
 from machine.ledger import Receipt
+from server.supervision import Supervisor
 from server.surface.accounts import AccountStore, SqliteAccounts
 from server.surface.audit import AuditStore, SqliteAudit
 from server.surface.directory import SessionDirectory, SqliteDirectory
 from server.surface.engine import Error, finish_rollback, open_reader, open_writer
 from server.surface.identities import IdentityStore, SqliteIdentities
 from server.surface.log import TransitionLog
-from server.surface.presence import Presence, watched
+from server.surface.presence import Presence, keep_looking
 from server.surface.reader import Reader
 from server.surface.schema import check_projection, migrate, refuse_foreign
 from server.surface.sqlite import ChainHead, HeadLag, SqliteLog
@@ -65,17 +67,20 @@ async def open_surface(
     on_failure: Callable[[str], None],
     on_commit: Callable[[Sequence[object]], None] = _nobody_cares,
     on_batch: Callable[[Batch], None] | None = None,
+    supervisor: Supervisor | None = None,
 ) -> AsyncIterator[Surface]:
     """Open (or make) the log in folder ``data`` for this process alone, until the context ends.
 
     ``max_waiting``: how many writes may wait before callers are told Overloaded. ``on_failure`` is called once, on the
     event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch that
-    was committed; ``on_batch`` on the event loop, once the callers of a batch are woken.
+    was committed; ``on_batch`` on the event loop, once the callers of a batch are woken. ``supervisor`` runs what looks at the
+    files while nothing is written.
 
     Raises:
         SurfaceLocked: another server has it open.
         SurfaceFailed: it can't be opened, is not a log, or is of a newer version.
     """
+    supervisor = supervisor or Supervisor()
     lock = _lock(data)
     try:
         database = _prepare(data / LOG_NAME)
@@ -101,7 +106,7 @@ async def open_surface(
         reader = Reader(open_reader(data / LOG_NAME))
         async with AsyncExitStack() as afterwards:
             try:
-                async with watched(writer):
+                async with supervisor.running("files", partial(keep_looking, writer)):
                     yield Surface(
                         SqliteLog(writer, reader, head, lag),
                         SqliteAccounts(writer, reader),

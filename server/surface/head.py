@@ -19,6 +19,7 @@ from machine.errors import HeadRefused, SurfaceFailed
 from machine.explain import beyond_head, broken_head, short_of
 from machine.ledger import Receipt, Record
 from machine.session import Session
+from server.supervision import Supervisor
 from server.surface.archive import open_archive
 from server.surface.files import LOG_NAME
 from server.surface.sqlite import HeadLag
@@ -114,10 +115,11 @@ class HeadKeeper:
     not yet under one.
     """
 
-    def __init__(self, path: Path, sign: Callable[[Receipt, bool], str], lag: HeadLag) -> None:
+    def __init__(self, path: Path, sign: Callable[[Receipt, bool], str], lag: HeadLag, supervisor: Supervisor) -> None:
         self._path = path
         self._sign = sign
         self._lag = lag
+        self._supervisor = supervisor
         self._newest: Receipt | None = None
         self._renewals = 0
         self._written: tuple[Receipt, int] | None = None
@@ -142,7 +144,7 @@ class HeadKeeper:
                 f"{self._path} can't be written, and says that the log ends where it ends now: nothing may be recorded until"
                 " another head is on disk. The line `head.failed` says what is in the way"
             )
-        self._task = asyncio.create_task(self._run(), name="interlock-head")
+        self._task = self._supervisor.start("head", self._run)
 
     def observe(self, record: Record, _session: Session) -> None:
         """``record`` is on disk. Call it in the order of the log."""
@@ -169,6 +171,8 @@ class HeadKeeper:
 
     async def _run(self) -> None:
         last = False
+        # Also when the supervisor calls this again.
+        self._grown.set()
         while not last:
             await self._grown.wait()
             self._grown.clear()

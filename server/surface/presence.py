@@ -8,8 +8,7 @@ anything is acknowledged, and while nothing is written, too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import Final
@@ -50,19 +49,8 @@ class Presence:
             sleep(_PAUSE_S)
 
 
-@asynccontextmanager
-async def watched(writer: Writer) -> AsyncIterator[None]:
-    """Have ``writer`` commit nothing, once a second, so that it looks at its files also while it has no work."""
-    watching = asyncio.create_task(_watch(writer), name="interlock-presence")
-    try:
-        yield
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
-
-
-async def _watch(writer: Writer) -> None:
+async def keep_looking(writer: Writer) -> None:
+    """Commit an empty batch every second, so that a missing file is noticed while the server is idle."""
     while writer.failure is None:
         await asyncio.sleep(_LOOK_S)
         with suppress(SurfaceFailed, Overloaded):

@@ -101,6 +101,7 @@ class Reader:
             future.set_exception(Overloaded())
         else:
             self._waiting += 1
+            future.add_done_callback(self._done)
             self._workers.give(_Read(run, argument, future))
         return future
 
@@ -111,11 +112,10 @@ class Reader:
         for run, same in together.items():
             outcomes = self._outcomes(run, [read.argument for read in same])
             futures = [read.future for read in same]
-            self._loop.call_soon_threadsafe(self._resolve, futures, outcomes)
+            self._loop.call_soon_threadsafe(settle, futures, outcomes)
 
-    def _resolve(self, futures: list[asyncio.Future[Any]], outcomes: Sequence[Any]) -> None:
-        self._waiting -= len(futures)
-        settle(futures, outcomes)
+    def _done(self, _future: asyncio.Future[Any]) -> None:
+        self._waiting -= 1
 
     def _outcomes(self, run: Run[Any, Any], arguments: list[Any]) -> Sequence[Any]:
         """The result or the exception for each of ``arguments``."""

@@ -304,7 +304,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "revocation_fence: ",
         (
             (
-                "                    listener(record, step.session)\n",
+                "                    guarded(listener, record, step.session)\n",
                 "                    asyncio.get_running_loop().call_later(0.05, listener, record, step.session)\n",
             ),
         ),

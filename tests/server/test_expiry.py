@@ -295,6 +295,9 @@ class Port:
     def close(self, closing: Close) -> None:
         self.told.append(closing)
 
+    def abort(self) -> None:
+        self.told.append("aborted")
+
 
 def test_connections_hear_of_their_own_session_only() -> None:
     connections = Connections()
@@ -319,6 +322,29 @@ def test_connections_hear_of_their_own_session_only() -> None:
     connections.unregister("a", "2", "ada")
     connections.unregister("b", "3", "ada")
     assert len(connections) == 0
+
+
+def test_a_connection_that_fails_is_dropped_and_no_other_misses_anything() -> None:
+    class Failing(Port):
+        def observe(self, _record: Record, _session: Session) -> None:
+            raise ZeroDivisionError
+
+        def close(self, _closing: Close) -> None:
+            raise ZeroDivisionError
+
+    connections = Connections()
+    failing, good = Failing(), Port()
+    connections.register("a", "1", failing, "ada")
+    connections.register("a", "2", good, "ada")
+    (step,) = Story("a").begin()
+    with capture_logs() as logs:
+        connections.observe(Record(1, step.transition, bytes(32)), step.session)
+        assert (failing.told, good.told) == (["aborted"], [(1, "created")])
+        connections.close_all(Close("draining"))
+        assert (failing.told, good.told[1:]) == (["aborted"] * 2, [Close("draining")])
+        connections.close("a", "1", Close("displaced"))
+        assert failing.told == ["aborted"] * 3
+    assert {log["event"] for log in logs} == {"listener.failed"}
 
 
 def test_a_port_may_leave_while_it_is_told() -> None:

@@ -15,6 +15,7 @@ from machine.errors import SettingsError, SurfaceFailed
 from machine.ledger import Receipt, Record
 from server.guard.keys import load_keys
 from server.guard.secrets import Secrets
+from server.supervision import Supervisor
 from server.surface import presence
 from server.surface.files import open_surface
 from server.surface.head import HeadKeeper
@@ -227,7 +228,7 @@ async def test_the_head_is_written_once_it_can_be(tmp_path: Path, error: Excepti
 
     with pytest.MonkeyPatch.context() as monkeypatch, capture_logs() as logs:
         monkeypatch.setattr(asyncio, "to_thread", fail)
-        keeper = HeadKeeper(path, lambda receipt, final: f"{receipt} {final}", HeadLag())
+        keeper = HeadKeeper(path, lambda receipt, final: f"{receipt} {final}", HeadLag(), Supervisor())
         await keeper.start(Record(1, record.transition, b"\0" * 32), required=False)
         await eventually(lambda: tries > 2)
         assert not path.exists()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from machine.commands import Authenticate, Command, Connect, Create, Disconnect, Revoke, Touch
 from machine.errors import (
@@ -69,6 +70,28 @@ async def test_a_session_begins_and_is_told_once() -> None:
     assert (outcome.session.state, outcome.session.version) == ("authenticated", 2)
     assert door.heard == [("create", 1), ("authenticate", 2)]
     assert await door.sessions.history(outcome.session.session_id, 1, 10) == outcome.records[1:]
+
+
+@asynchronous
+async def test_a_listener_that_fails_stops_no_other_and_no_answer() -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    door = Door()
+    heard: list[str] = []
+    for listener in (fail, lambda record, _after: heard.append(record.transition.event), fail):
+        door.sessions.subscribe(listener)
+    for refusal_listener in (fail, lambda _session_id, refusal: heard.append(f"refused {refusal.event}")):
+        door.sessions.subscribe_refusals(refusal_listener)
+    with capture_logs() as logs:
+        session = (await door.sessions.begin("anonymous")).session
+        with pytest.raises(TransitionRefused):
+            await door.sessions.submit(session.session_id, *commands("ada", Connect("con", "node-1")))
+        await door.sessions.end(session, "logout", "anonymous")
+    assert heard == ["create", "refused connect", "revoke"]
+    assert door.heard == [("create", 1), ("revoke", 2)]
+    assert [log["event"] for log in logs] == ["listener.failed"] * 5
+    assert "fail" in logs[0]["listener"]
 
 
 @asynchronous

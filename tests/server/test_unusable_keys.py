@@ -155,6 +155,28 @@ def test_a_look_that_fails_is_no_reason_to_go_on(server: KeyServer, monkeypatch:
     assert logs[0]["problem"] == f"{server.folder} can't be looked at: RuntimeError"
 
 
+def test_who_fails_at_a_change_of_keys_is_told_again(server: KeyServer) -> None:
+    """Also that a key was retired early, though at the next look nothing has changed."""
+    old = server.ring.keys.signing.kid
+    create_signing_key(server.folder, server.now_ms)
+    server.look()
+    rotate(server.folder, server.now_ms, refresh=False, at_once=True)
+    server.look()
+    server.retire(old, force=True)
+    heard: list[bool] = []
+
+    def fail(_keys: Keys | None, early: bool) -> None:  # noqa: FBT001  # as KeyRing calls it
+        heard.append(early)
+        raise ZeroDivisionError
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            server.ring.take(server.ring.look(), fail)
+    assert heard == [True, True]
+    assert server.look() == [True]
+    assert server.look() == []
+
+
 def test_a_rotation_after_the_folder_was_listed_is_not_taken_for_a_loss(
     server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,9 @@ class ServerProcess:
     entry = "server.cli"
     """The module that is run; a test that needs another environment around the server has one of its own."""
 
+    probe = "/health/ready"
+    """What answers 200 once it has started."""
+
     forked = True
     """Whether it is forked from a process that has imported it (:class:`Forked`). Else it is started as a user starts it."""
 
@@ -124,7 +127,7 @@ class ServerProcess:
         self.url = line.split()[3]
         while time.monotonic() < began + START_TIMEOUT_S:
             try:
-                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+                if httpx.get(f"{self.url}{self.probe}").status_code == 200:
                     break
             except httpx.TransportError:
                 time.sleep(0.005)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
+
+import structlog
+
+_log = structlog.get_logger("interlock.http")
 
 _TICKS: Final = 8
 """How many times an interval the timer looks: a ping is late by at most an eighth."""
@@ -18,6 +23,10 @@ class Pinged(Protocol):
 
     def lost(self) -> None:
         """The pong did not come in time."""
+        ...
+
+    def abort(self) -> None:
+        """Drop the connection: one of the other calls failed."""
         ...
 
 
@@ -53,16 +62,24 @@ class Heartbeat:
         self._timer = self._loop.call_later(min(self._interval_s, self._timeout_s) / _TICKS, self._tick)
 
     def _tick(self) -> None:
-        # First, so that an error in a member stops no other's heartbeat.
         self._timer = None
         if self._ping_at or self._lost_at:
             self._set_timer()
         now = self._loop.time()
         while (member := _due(self._lost_at, now)) is not None:
-            member.lost()
+            _call(member, member.lost)
         while (member := _due(self._ping_at, now)) is not None:
             self._lost_at[member] = now + self._timeout_s
-            member.ping()
+            _call(member, member.ping)
+
+
+def _call(member: Pinged, call: Callable[[], None]) -> None:
+    """Call ``call`` of ``member``, and drop the member if it fails. The others are pinged all the same."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is this member's alone
+        _log.error("socket.failed", exc_info=error)
+        member.abort()
 
 
 def _due(times: dict[Pinged, float], now: float) -> Pinged | None:

@@ -147,8 +147,8 @@ class WebSocket(WSListener):
 
     def abort(self) -> None:
         """Drop the TCP connection, with what is still to be sent."""
-        self._end()
         self._transport.abort()
+        self._end()
 
     # What the heartbeat calls
 
@@ -225,8 +225,10 @@ class WebSocket(WSListener):
 
     def connection_lost(self) -> None:
         """The TCP connection is gone, without a word."""
-        self._end()
-        self._slot.release()
+        try:
+            self._end()
+        finally:
+            self._slot.release()
 
     def faulted(self, code: int) -> None:
         """What came can't be read, or a handler failed: end the connection with ``code``. Picows may go on reading, in vain.
@@ -240,11 +242,13 @@ class WebSocket(WSListener):
             self._loop.call_soon(self._leave_fault, code, received)
 
     def _leave_fault(self, code: int, received: int | None) -> None:
-        if received is not None:
-            self._answer_close(received)
-        else:
-            self._handler.broken(Close(_BY_CODE.get(code, "protocol_error")))
-        self._finish()
+        try:
+            if received is not None:
+                self._answer_close(received)
+            else:
+                self._handler.broken(Close(_BY_CODE.get(code, "protocol_error")))
+        finally:
+            self._finish()
 
     # Messages
 
@@ -310,8 +314,10 @@ class WebSocket(WSListener):
 
     def _stalled(self) -> None:
         """The peer has taken nothing for too long: it can't be told."""
-        self._handler.broken(Close("slow_consumer"))
-        self.abort()
+        try:
+            self._handler.broken(Close("slow_consumer"))
+        finally:
+            self.abort()
 
     def _send_close(self, payload: bytes) -> None:
         """Write a close frame (5.5.1), whatever picows thinks of the connection."""

@@ -299,7 +299,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
         "16.3.4",
         _FAULTS + "test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else",
         "assert len(rows) == 1",
-        (('        _log.error("socket.failed", exc_info=error)\n', "        pass\n"),),
+        (('        _log.error("socket.failed", exc_info=error)\n    return', "        pass\n    return"),),
     ),
     Mutant(
         "the-log-stops-in-silence",

@@ -1,0 +1,198 @@
+"""Background work that fails is noticed, by the log and by whoever asks whether the server is ready; and it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from server import supervision
+from server.experience.transport import heartbeat
+from server.experience.transport.heartbeat import Heartbeat
+from server.supervision import Supervisor
+from server.workers import Workers
+from tests.support.asynchronous import asynchronous
+from tests.support.client import closed, hello, logged_in
+from tests.support.metrics import log_rows, scrape
+from tests.support.running import eventually, run, until
+from tests.support.server import ServerProcess
+
+
+@pytest.fixture(params=["expiry", "keys", "head", "files"])
+def work(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("FAILING_WORK", request.param)
+    return str(request.param)
+
+
+class FailingServer(ServerProcess):
+    entry = "tests.support.failing_background"
+    probe = "/health/live"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    server = FailingServer(tmp_path / "data", {"log_json": True, "metrics_port": 0, "idle_timeout_s": 1})
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def ready(server: ServerProcess) -> tuple[int, str]:
+    answer = httpx.get(f"{server.url}/health/ready")
+    return answer.status_code, answer.json()["status"]
+
+
+def test_work_that_fails_again_and_again_is_noticed(
+    server: ServerProcess, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILURES", "1000000")
+    server.start()
+    httpx.post(f"{server.url}/api/session")
+    until(lambda: ready(server)[0] != 200)
+    assert ready(server) == (503, f"background work fails: {work}; the server's log says why")
+    assert httpx.get(f"{server.url}/health/live").status_code == 200, "a restart may mend nothing"
+    rows = until(lambda: [row for row in log_rows(server) if row["event"] == "background.failed"])
+    assert (rows[0]["work"], rows[0]["level"]) == (work, "critical")
+    assert "ValueError" in rows[0]["traceback"]
+    assert "correct horse" not in server.log_path.read_text()
+    assert scrape(server).value("interlock_background_failing") == 1
+    assert server.stop(signal.SIGTERM) == 0, "it stops all the same"
+
+
+def test_work_that_failed_once_goes_on(server: ServerProcess, work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAILURES", "1")
+    server.start()
+
+    httpx.post(f"{server.url}/api/session")
+    match work:
+        case "expiry":
+            until(lambda: scrape(server).value("interlock_transitions_total", event="expire"))
+        case "head":
+            until((server.data / "interlock.head").exists)
+        case "keys":
+            for key in (server.data / "keys").iterdir():
+                key.unlink()
+            until(lambda: "keys.unusable" in server.log_path.read_text())
+        case _:
+            (server.data / "interlock.db").rename(server.data / "elsewhere.db")
+            until(lambda: "surface.failed" in server.log_path.read_text())
+
+
+def test_ready_again_half_a_minute_after_the_last_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(supervision, "monotonic", lambda: now)
+    monkeypatch.setattr(supervision, "_PAUSE_S", 0)
+    supervisor = Supervisor()
+    calls = 0
+
+    async def work() -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        nonlocal now
+        with capture_logs() as logs:
+            await supervisor.start("it", work)
+        assert calls == 3
+        assert [(log["event"], log["work"]) for log in logs] == [("background.failed", "it")] * 2
+        assert supervisor.failing == ["it"]
+        now += 29
+        assert supervisor.failing == ["it"]
+        now += 1
+        assert supervisor.failing == []
+
+    run(main())
+
+
+def test_a_socket_closes_although_another_listener_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAILING_WORK", "metrics")
+    monkeypatch.setenv("FAILURES", "0")
+    server = FailingServer(tmp_path / "data", {"log_json": True, "metrics_port": 0})
+    server.start()
+
+    async def main() -> None:
+        async with await logged_in(server.url) as client, client.connect() as socket, client.connect() as other:
+            await hello(socket)
+            await hello(other)
+            await client.request("POST", "/api/auth/logout")
+            assert (await closed(socket))[0] == (await closed(other))[0] == 4403
+
+    try:
+        run(main())
+        rows = until(lambda: [row for row in log_rows(server) if row["event"] == "listener.failed"])
+        assert rows[0]["listener"] == "Metrics.observe"
+    finally:
+        server.stop()
+
+
+class Job:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+
+@asynchronous
+async def test_a_thread_outlives_what_fails_in_it_and_nobody_waits_for_ever() -> None:
+    def fail_to_start() -> None:
+        raise PermissionError
+
+    def serve(jobs: list[Job]) -> None:
+        for job in jobs:
+            if job.name == "bad":
+                raise ZeroDivisionError
+            job.future.get_loop().call_soon_threadsafe(job.future.set_result, threading.current_thread().name)
+
+    with capture_logs() as logs:
+        workers: Workers[Job] = Workers("interlock-test", serve, on_start=fail_to_start)
+        workers.start()
+        jobs = [Job(name) for name in ("good", "bad", "good")]
+        for job in jobs:
+            workers.give(job)
+        outcomes = await asyncio.gather(*(job.future for job in jobs), return_exceptions=True)
+        workers.stop()
+        workers.join()
+    assert isinstance(outcomes[1], ZeroDivisionError)
+    assert [str(outcome) for outcome in outcomes] == ["interlock-test", "", "interlock-test"]
+    assert [log["work"] for log in logs if log["event"] == "background.failed"] == ["interlock-test"] * 2
+
+
+class Member:
+    def __init__(self, *, fails: bool) -> None:
+        self.fails = fails
+        self.told: list[str] = []
+
+    def ping(self) -> None:
+        self.told.append("ping")
+        if self.fails:
+            raise ZeroDivisionError
+
+    def lost(self) -> None:
+        self.told.append("lost")
+
+    def abort(self) -> None:
+        self.told.append("aborted")
+
+
+@asynchronous
+async def test_a_connection_that_cannot_be_pinged_is_dropped_and_the_others_are_pinged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "_TICKS", 1)
+    beat = Heartbeat(0.01, 60)
+    members = [Member(fails=True), Member(fails=False)]
+    for member in members:
+        beat.add(member)
+    await eventually(lambda: members[1].told)
+    assert [member.told[:2] for member in members] == [["ping", "aborted"], ["ping"]]
+    for member in members:
+        beat.remove(member)

@@ -1,0 +1,49 @@
+"""``interlock serve`` whose background work fails: that which ``FAILING_WORK`` names, as often as ``FAILURES`` says."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from server.cli import main
+from server.guard.keyring import KeyRing
+from server.metrics import Metrics
+from server.runtime.expiry import Expiry
+from server.surface import files
+from server.surface.head import HeadKeeper
+from server.surface.presence import keep_looking
+
+_failures = int(os.environ["FAILURES"])
+
+
+def _failing(work: Any) -> Any:
+    async def run(*arguments: Any) -> None:
+        global _failures  # noqa: PLW0603  # a process has one
+        if _failures > 0:
+            _failures -= 1
+            raise ValueError("correct horse battery staple")
+        await work(*arguments)
+
+    return run
+
+
+def _raise(*_: object) -> None:
+    raise ValueError("correct horse battery staple")
+
+
+_raise.__qualname__ = "Metrics.observe"
+
+match os.environ["FAILING_WORK"]:
+    case "expiry":
+        Expiry.run = _failing(Expiry.run)  # type: ignore[method-assign]  # a fault that is put in
+    case "keys":
+        KeyRing.watch = _failing(KeyRing.watch)  # type: ignore[method-assign]  # a fault that is put in
+    case "head":
+        HeadKeeper._run = _failing(HeadKeeper._run)  # type: ignore[method-assign]  # a fault that is put in
+    case "files":
+        files.keep_looking = _failing(keep_looking)  # type: ignore[attr-defined]  # a fault that is put in
+    case "metrics":
+        Metrics.observe = _raise  # type: ignore[method-assign,assignment]  # a fault that is put in
+
+if __name__ == "__main__":
+    main()
