@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 import msgspec
 import structlog
 from litestar import Request, Response, get
-from litestar.background_tasks import BackgroundTask
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, QueryParameter
@@ -124,11 +123,9 @@ async def follow_transitions(
     if services.tail.followers >= _FOLLOWERS or services.draining:
         raise Overloaded
     follower = Follower(services, found, position, request.scope)
+    follower.join()
     return Stream(
-        follower.pieces(),
-        media_type=_MEDIA_TYPE,
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-        background=BackgroundTask(follower.leave),
+        follower.pieces(), media_type=_MEDIA_TYPE, headers={"cache-control": "no-store", "x-accel-buffering": "no"}
     )
 
 
@@ -167,8 +164,13 @@ class Follower:
         scope["extensions"][EXTENSION].mark_streaming()
         self._slow = False
         self._timer: asyncio.TimerHandle | None = None
-        self._following = True
-        services.tail.followers += 1
+
+    def join(self) -> None:
+        """Count as a follower until the task of this request ends: also if the client is gone before its response begins."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a request has one
+        self._services.tail.followers += 1
+        task.add_done_callback(self._leave)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """What is sent, piece by piece. Each is asked for when the one before has left, and a clock runs meanwhile."""
@@ -180,12 +182,9 @@ class Follower:
             yield piece
             self._unwatch()
 
-    def leave(self) -> None:
-        """The stream is over. Also called twice."""
+    def _leave(self, _task: asyncio.Task[Any]) -> None:
         self._unwatch()
-        if self._following:
-            self._following = False
-            self._services.tail.followers -= 1
+        self._services.tail.followers -= 1
 
     async def _next(self) -> tuple[bytes, bool]:
         """The next piece, and whether it is the last."""

@@ -11,15 +11,19 @@ from typing import Any
 
 import httpx
 import pytest
+from litestar.response.streaming import ASGIStreamingResponse
 
+from server.app import app_over
 from tests.support.admin import Admin, admin_token, remove_admin
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client
+from tests.support.inside import client_of
 from tests.support.log import records
 from tests.support.raw import Raw, head, held
 from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 from tests.support.small_buffers import small_buffers
+from tests.support.wire import services_in
 
 
 async def work(server: ServerProcess, sessions: int) -> None:
@@ -234,3 +238,26 @@ def read_all(raw: socket.socket) -> bytes:
         while not read.endswith(b"\r\n0\r\n\r\n") and (piece := raw.recv(65536)):
             read += piece
     return read
+
+
+@asynchronous
+async def test_a_stream_that_never_began_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client is gone before the response begins: however often that happens, others may follow."""
+    async with services_in(tmp_path) as services, client_of(app_over(services)) as http:
+        secret = services.admins._secrets.create("ada", services.clock.now_ms())
+        credential = {"authorization": f"Bearer {secret}"}
+
+        async def gone(*_: object) -> None:
+            raise ConnectionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ASGIStreamingResponse, "start_response", gone)
+            for _ in range(20):
+                answer = await http.get("/api/admin/transitions/stream", headers=credential)
+                assert answer.status_code == 500
+        assert services.tail.followers == 0
+        async with http.stream("GET", "/api/admin/transitions/stream", headers=credential) as stream:
+            assert stream.status_code == 200
+            await anext(stream.aiter_raw())
+            assert services.tail.followers == 1
+        await eventually(lambda: services.tail.followers == 0)
