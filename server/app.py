@@ -18,6 +18,7 @@ from server.experience.observed import ObservedApp
 from server.experience.openapi import complete
 from server.experience.openapi_config import openapi_config
 from server.experience.problems import handle
+from server.experience.queries import queries_of, refuse_query
 from server.experience.requests import JsonRequest
 from server.services import Services
 from server.settings import Settings
@@ -47,6 +48,7 @@ def build_app(settings: Settings) -> ObservedApp:
         ],
         exception_handlers={Exception: handle},
         request_class=JsonRequest,
+        before_request=refuse_query,
         # The connection bounds bodies before the application hears of a request.
         request_max_body_size=None,
         openapi_config=openapi_config(),
@@ -56,5 +58,6 @@ def build_app(settings: Settings) -> ObservedApp:
         pdb_on_exception=False,
     )
     complete(app.openapi_schema)
+    app.queries = queries_of(app.openapi_schema)
     app.completion = Completion(settings.origins)
     return app

@@ -14,7 +14,7 @@ _OPEN_METRICS: Final = "application/openmetrics-text"
 
 
 def metrics_app(registry: CollectorRegistry) -> Callable[[Any, Any, Any], Any]:
-    """An ASGI application that answers ``GET /metrics``, and 404 to anything else."""
+    """An ASGI application that answers ``GET /metrics``, 400 if it is to filter them, and 404 to anything else."""
     making: dict[str, asyncio.Task[bytes]] = {}
 
     def text(accept: str) -> tuple[asyncio.Task[bytes], str]:
@@ -31,8 +31,11 @@ def metrics_app(registry: CollectorRegistry) -> Callable[[Any, Any, Any], Any]:
         status, content_type, body = 404, "text/plain; charset=utf-8", b"metrics are at /metrics\n"
         if scope["path"] == _PATH and scope["method"] in {"GET", "HEAD"}:
             accept = next((v.decode("latin-1") for k, v in scope["headers"] if k == b"accept"), "")
-            shared, content_type = text(accept)
-            status, body = 200, await asyncio.shield(shared)
+            if scope["query_string"]:
+                status, body = 400, b"metrics take no query parameters\n"
+            else:
+                shared, content_type = text(accept)
+                status, body = 200, await asyncio.shield(shared)
         headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

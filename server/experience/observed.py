@@ -14,6 +14,7 @@ from server.experience.credentials import header
 from server.experience.forward_auth_api import REMEMBERED, ForwardAuth
 from server.experience.headers import Completion, RawHeaders
 from server.experience.openapi import FORWARD_AUTH
+from server.experience.queries import Queries
 from server.experience.traffic import address_of, slow_refusal
 from server.experience.transport.exchange import UPGRADE
 from server.ids import next_id
@@ -40,6 +41,9 @@ class ObservedApp(Litestar):
 
     completion: Completion
     """What completes the headers of every answer."""
+
+    queries: Queries
+    """Which query parameters each call takes."""
 
     def fast_path(self, scope: Any) -> tuple[int, RawHeaders] | None:
         """Fast path of forward-auth: the answer from memory, without a task, a span or a line in the access log.

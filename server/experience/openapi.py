@@ -9,6 +9,7 @@ import enum
 from collections.abc import Iterator
 from typing import Any, Final
 
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import (
     Example,
     OpenAPI,
@@ -85,11 +86,12 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
 
 def complete(document: OpenAPI) -> None:
     """Add to ``document`` what is missing."""
-    (document.paths or {})[FORWARD_AUTH] = _forward_auth()
     schemas: dict[str, Any] = document.components.schemas if document.components and document.components.schemas else {}
     # Litestar drops what is said of a list's items.
     schemas["Groups"].properties["groups"].items.pattern = PATTERN
     for operation in _operations(document):
+        # Any call may be refused for a query parameter that it does not take.
+        operation.responses = {"400": _problem(responses(400)[400]), **(operation.responses or {})}
         if isinstance(operation.request_body, RequestBody):
             for media in operation.request_body.content.values():
                 (name,) = _names(media.schema)
@@ -107,6 +109,7 @@ def complete(document: OpenAPI) -> None:
                     _illustrate(media, schemas)
                 for header in (response.headers or {}).values():
                     _complete_header(header)
+    (document.paths or {})[FORWARD_AUTH] = _forward_auth()
 
 
 def _forward_auth() -> PathItem:
@@ -123,10 +126,7 @@ def _forward_auth() -> PathItem:
             },
         )
     }
-    for status, spec in responses(403, Overloaded, *kinds).items():
-        examples = {each.id or "": Example(summary=each.summary, value=each.value) for each in spec.examples or ()}
-        media = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"), examples={**examples})
-        answers[str(status)] = OpenAPIResponse(description=spec.description, content={MEDIA_TYPE: media})
+    answers |= {str(status): _problem(spec) for status, spec in responses(403, Overloaded, *kinds).items()}
     return PathItem(
         get=Operation(
             operation_id="ForwardAuth",
@@ -143,6 +143,13 @@ def _forward_auth() -> PathItem:
             responses={**answers},
         )
     )
+
+
+def _problem(spec: ResponseSpec) -> OpenAPIResponse:
+    """What :func:`responses` says of a status, outside of a handler."""
+    examples = {each.id or "": Example(summary=each.summary, value=each.value) for each in spec.examples or ()}
+    media = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"), examples={**examples})
+    return OpenAPIResponse(description=spec.description or "", content={MEDIA_TYPE: media})
 
 
 def _operations(document: OpenAPI) -> Iterator[Operation]:

@@ -105,7 +105,9 @@ def test_what_belongs_to_another_account_is_not_there(server: ServerProcess) -> 
         answer = http.delete(f"/api/sessions/{others['session_id']}", headers=own)
         assert (answer.status_code, answer.json()["type"]) == (404, "urn:interlock:problem:not-found")
         assert answer.content == http.delete("/api/sessions/nobody", headers=own).content, "as if it were not there"
-        for path in ("/api/session", f"/api/session?session_id={others['session_id']}", "/api/sessions"):
+        asked = http.get(f"/api/session?session_id={others['session_id']}", headers=own)
+        assert (asked.status_code, asked.json()["type"]) == (400, "urn:interlock:problem:bad-request")
+        for path in ("/api/session", "/api/sessions"):
             assert others["session_id"] not in http.get(path, headers=own).text
         assert http.get("/api/session", headers=other).json()["version"] == others["version"]
 

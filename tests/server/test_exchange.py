@@ -181,10 +181,11 @@ def test_no_token_passes_for_another(gate: ServerProcess, provider: Provider) ->
 def test_no_link_and_no_page_load_makes_a_session(gate: ServerProcess, provider: Provider) -> None:
     token = provider.log_in("ada")["id_token"]
     before = stored(gate.data)
-    for path in (f"/api/auth/exchange?id_token={token}", "/api/auth/exchange"):
+    in_the_address = f"/api/auth/exchange?id_token={token}"
+    for path in (in_the_address, "/api/auth/exchange"):
         assert httpx.get(gate.url + path).status_code == 405
-        answer = httpx.post(gate.url + path)
-        assert problem(answer) == (401, "credential-missing")
+    assert problem(httpx.post(f"{gate.url}{in_the_address}")) == (400, "bad-request")
+    assert problem(httpx.post(f"{gate.url}/api/auth/exchange")) == (401, "credential-missing")
     form = httpx.post(f"{gate.url}/api/auth/exchange", data={"id_token": token})
     assert problem(form) == (415, "unsupported-media-type")
     assert stored(gate.data) == before

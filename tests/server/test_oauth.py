@@ -219,13 +219,14 @@ async def test_nobody_else_is_answered_and_nothing_happens(server: ServerProcess
             {"data": {**token, "client_id": "gateway", "client_secret": "made-up"}},
             {"data": {**token, "client_id": "gateway", "client_secret": other}},
             {"data": {**token, "client_id": "", "client_secret": ""}},
-            {"params": {"client_id": "gateway", "client_secret": secret}},
         ]
         for arguments in wrong:
             answer = await client.http.post(path, **{"data": token, **arguments})
             refused(answer, 401, "invalid_client", "client-refused")
             assert client.access_token not in answer.text
             assert secret not in answer.text
+        in_the_address = {"client_id": "gateway", "client_secret": secret}
+        refused(await client.http.post(path, data=token, params=in_the_address), 400, "invalid_request", "bad-request")
         # Who is asked for first: a form that is not good says nothing to strangers either.
         refused(await client.http.post(path), 401, "invalid_client", "client-refused")
         assert (await client.session())["state"] == "authenticated"

@@ -61,6 +61,7 @@ class Wire:
         self.scope = {
             "type": "http",
             "method": "GET",
+            "query_string": b"",
             "headers": headers,
             "extensions": {EXTENSION: SimpleNamespace(request=request, refuse_early_data=lambda: None)},
             "litestar_app": SimpleNamespace(state=SimpleNamespace(services=services)),

@@ -1,0 +1,56 @@
+"""Which query parameters a call takes: those that its OpenAPI lists, each once. Any other is refused.
+
+A filter that is misspelt and passed over would answer with everything, and what is written twice says two things.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from litestar import Request
+from litestar.openapi.spec import OpenAPI, Parameter
+
+from server.experience.problems import RequestRefused
+
+Queries: TypeAlias = dict[tuple[str, str], frozenset[bytes]]
+"""The names of each call's parameters, by method and path template; a call without any is not in it."""
+
+_METHODS: Final = ("get", "post", "put", "delete")
+
+
+def queries_of(document: OpenAPI) -> Queries:
+    """The query parameters that ``document`` lists."""
+    queries: Queries = {}
+    for path, item in (document.paths or {}).items():
+        for method in _METHODS:
+            parameters = getattr(getattr(item, method), "parameters", None) or ()
+            names = [each.name for each in parameters if isinstance(each, Parameter) and each.param_in == "query"]
+            if names:
+                queries[method.upper(), path] = frozenset(name.encode() for name in names)
+    return queries
+
+
+async def refuse_query(request: Request[Any, Any, Any]) -> None:
+    """Litestar's hook before a request: see :func:`check_query`."""
+    check_query(request.scope)
+
+
+def check_query(scope: Any) -> None:
+    """Check that a routed request has only query parameters that its call takes, and each once.
+
+    A preflight is let through, so that the page is told what is wrong with the request itself.
+
+    Raises:
+        RequestRefused: it has others, or one twice. Their names are the client's, and are not said.
+    """
+    query = scope["query_string"]
+    if not query or scope["method"] == "OPTIONS":
+        return
+    taken = scope["litestar_app"].queries.get((scope["method"], scope["path_template"]), frozenset())
+    names = [unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")) for part in query.split(b"&") if part]
+    if not taken.issuperset(names):
+        listed = ", ".join(sorted(name.decode() for name in taken))
+        raise RequestRefused(400, f"unknown query parameter; this call takes {listed or 'none'}")
+    if len(set(names)) != len(names):
+        raise RequestRefused(400, "duplicate query parameter")

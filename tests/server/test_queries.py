@@ -1,0 +1,138 @@
+"""Query parameters: what a call does not take, or is given twice, is refused, whatever the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from litestar.routes import ASGIRoute, HTTPRoute
+
+from server.app import build_app
+from server.settings import Settings
+from tests.support.admin import admin_token
+from tests.support.asynchronous import asynchronous
+from tests.support.client import logged_in
+from tests.support.ports import KeptPort
+from tests.support.server import ServerProcess, running_server
+from tests.support.stored import stored
+
+
+def routes() -> list[tuple[str, str]]:
+    """Every method and path that is answered, with something in the place of what a path names."""
+    found = []
+    for route in build_app(Settings()).routes:
+        path = "/".join("x" if part.startswith("{") else part for part in route.path_format.split("/"))
+        methods = route.methods if isinstance(route, HTTPRoute) else {"GET"}
+        assert isinstance(route, HTTPRoute | ASGIRoute)
+        found += [(method, path) for method in sorted(methods - {"OPTIONS"})]
+        found += [("HEAD", path)] if "GET" in methods and isinstance(route, HTTPRoute) else []
+    return found
+
+
+def ask(server: ServerProcess, method: str, target: str, **headers: str) -> tuple[int, bytes]:
+    """What is answered to ``target`` as it is written, which a library might mend."""
+    connection = HTTPConnection(urlsplit(server.url).netloc, timeout=60)
+    connection.request(method, target, headers=headers)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, body
+
+
+UNKNOWN = ["foo=1", "foo", "=", "=1", "a%00b=1", "%ff=1", "access_token=canary", "Limit=1", "limit%20=1", "limit[]=1"]
+
+
+def test_every_route_is_walked() -> None:
+    walked = routes()
+    assert len(walked) > 40
+    assert {("GET", "/api/connect"), ("GET", "/schema/openapi.json"), ("POST", "/oauth/introspect")} <= set(walked)
+
+
+@pytest.mark.parametrize(("method", "path"), routes())
+def test_an_unknown_query_parameter_is_refused_on_every_route(server: ServerProcess, method: str, path: str) -> None:
+    before = stored(server.data)
+    for query in UNKNOWN:
+        status, body = ask(server, method, f"{path}?{query}")
+        assert status == 400, query
+        assert method == "HEAD" or b"query parameter" in body
+        assert b"foo" not in body
+        assert b"canary" not in body, "what a client sent is not said again"
+    assert stored(server.data) == before
+
+
+@pytest.fixture(scope="module")
+def secret(server: ServerProcess) -> dict[str, str]:
+    """What an administrator shows."""
+    return {"Authorization": f"Bearer {admin_token(server.data, 'queries')}"}
+
+
+def test_an_unknown_query_parameter_is_refused_also_to_whoever_may_ask(
+    server: ServerProcess, secret: dict[str, str]
+) -> None:
+    assert ask(server, "GET", "/api/admin/sessions", **secret)[0] == 200
+    status, body = ask(server, "GET", "/api/admin/sessions?user=foo", **secret)
+    assert status == 400
+    assert b"this call takes after, created_from, created_to, limit, reason, state, subject, updated_from" in body
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=1&limit=2",
+        "limit=1&limit=1",
+        "limit=1&%6cimit=2",
+        "subject=a&subject=",
+        "subject=a&subject",
+        "limit=1&foo=1",
+        "limit=1;foo=1",
+    ],
+)
+def test_a_parameter_that_is_there_twice_or_beside_an_unknown_one_is_refused(
+    server: ServerProcess, secret: dict[str, str], query: str
+) -> None:
+    assert ask(server, "GET", f"/api/admin/sessions?{query}", **secret)[0] == 400
+
+
+@pytest.mark.parametrize("query", ["", "limit=1", "limit=1&", "%6cimit=1", "limit=1&subject=acc_a+b", "&limit=1"])
+def test_what_a_call_takes_may_be_written_as_queries_are(
+    server: ServerProcess, secret: dict[str, str], query: str
+) -> None:
+    assert ask(server, "GET", f"/api/admin/sessions?{query}", **secret)[0] == 200
+
+
+def test_a_preflight_is_answered_so_that_the_page_can_read_what_is_wrong(server: ServerProcess) -> None:
+    assert ask(server, "OPTIONS", "/api/session?foo=1")[0] == 204
+
+
+@asynchronous
+async def test_the_query_of_an_applications_request_is_the_applications(server: ServerProcess) -> None:
+    """Caddy asks forward-auth with it."""
+    async with await logged_in(server.url) as client:
+        for query in ("?foo=1", "?foo=1&foo=2", "?"):
+            assert (await client.request("GET", f"/api/forward-auth{query}")).status_code == 200
+
+
+@pytest.fixture
+def with_metrics(tmp_path: Path) -> Iterator[str]:
+    port = KeptPort()
+    with running_server(tmp_path / "data", metrics_port=port.number):
+        yield f"http://127.0.0.1:{port.number}/metrics"
+
+
+def test_metrics_are_not_filtered_and_say_so(with_metrics: str) -> None:
+    assert httpx.get(with_metrics).status_code == 200
+    assert httpx.get(f"{with_metrics}?").status_code == 200
+    for query in ("name[]=interlock_connections", "foo=1"):
+        assert httpx.get(f"{with_metrics}?{query}").status_code == 400
+
+
+def test_the_document_says_that_each_call_may_be_refused_for_its_query(server: ServerProcess) -> None:
+    document: dict[str, Any] = httpx.get(f"{server.url}/schema/openapi.json").json()
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            assert ("400" in operation["responses"]) is (path != "/api/forward-auth"), path
