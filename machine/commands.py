@@ -14,8 +14,10 @@ from msgspec import Meta
 ExpiryReason: TypeAlias = Literal["idle", "absolute"]
 """Which deadline ended a session."""
 
-RevocationReason: TypeAlias = Literal["logout", "revoked", "token_reuse", "password_changed", "account_disabled"]
-"""Why somebody, or the server, ended a session before its deadline."""
+RevocationReason: TypeAlias = Literal[
+    "logout", "revoked", "token_reuse", "password_changed", "account_disabled", "replaced"
+]
+"""Why somebody, or the server, ended a session before its deadline. ``replaced``: its browser went on with another one."""
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

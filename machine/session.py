@@ -69,7 +69,12 @@ class Session(msgspec.Struct, frozen=True):
         """When whoever logged in last had proved who they are, None if nobody knows; of an anonymous session, when it began."""
         if self.proof_age_ms is None:
             return None
-        return self.absolute_deadline_ms - self.policy.absolute_timeout_ms - self.proof_age_ms
+        return self.authenticated_at_ms - self.proof_age_ms
+
+    @property
+    def authenticated_at_ms(self) -> int:
+        """When the current epoch began: at the last login, or, of an anonymous session, with the session."""
+        return self.absolute_deadline_ms - self.policy.absolute_timeout_ms
 
     @property
     def deadline_ms(self) -> int:

@@ -103,13 +103,15 @@ def token_answer(
     )
     cookies = []
     if in_cookie:
-        max_age_s = max(0, session.absolute_deadline_ms - services.clock.now_ms()) // 1000
-        cookies = [session_cookie(refresh_token, max_age_s)]
+        cookies = [session_cookie(refresh_token, age_left_s(services, session))]
     return Response(answer, status_code=status, cookies=cookies, headers=receipt_header(receipt))
 
 
-def session_cookie(value: str, max_age_s: int) -> Cookie:
-    """The cookie that holds a browser's refresh token; a ``max_age_s`` of 0 removes it."""
-    return Cookie(
-        key=COOKIE_NAME, value=value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="strict"
-    )
+def age_left_s(services: Services, session: Session) -> int:
+    """How long ``session`` lives at the longest."""
+    return max(0, session.absolute_deadline_ms - services.clock.now_ms()) // 1000
+
+
+def session_cookie(value: str, max_age_s: int, key: str = COOKIE_NAME) -> Cookie:
+    """The cookie that holds a browser's refresh token, or one like it; a ``max_age_s`` of 0 removes it."""
+    return Cookie(key=key, value=value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="strict")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -28,17 +29,19 @@ from machine.errors import (
 )
 from machine.session import Session
 from machine.wire import rfc3339
-from server.experience.answers import AccountAnswer, TokenAnswer, session_cookie, token_answer
-from server.experience.calls import CREDENTIALS, SECURITY, NoFields, services_for_page
+from server.experience import jar
+from server.experience.answers import AccountAnswer, TokenAnswer
+from server.experience.calls import CREDENTIALS, SECURITY, services_for_page
 from server.experience.credentials import (
-    bearer,
     caller,
     cookie,
+    exchangeable,
+    first_good,
     from_browser,
-    prove_access_token,
     prove_refresh_token,
+    told,
 )
-from server.experience.problems import RequestRefused, responses
+from server.experience.problems import RequestRefused, handle, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.sessions_api import end_others
 from server.experience.traffic import address_of, admit, admit_account, client_of, device_cookie
@@ -120,23 +123,19 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     services = services_for_page(request)
     if data is None:
         raise CredentialMissing("send email and password")
-    token = bearer(request.scope)
-    current = (await prove_access_token(services, token)).session if token is not None else None
     client = await client_of(services, request.scope, data.email)
     with services.logins.trial(data.email, client) as trial:
         account = await services.accounts.prove(data.email, data.password, known=trial.known)
     services.logins.remember(account, client.address)
     admit_account(services, request.scope, "login", account.account_id)
-    if current is None:
-        current = await cookie_session(services, request, account.account_id)
-    outcome = await services.sessions.authenticate(current, account.account_id, "password")
+    outcome = await jar.log_in(services, request.scope, account.account_id, "password")
     overtaken = await services.accounts.overtaken(account)
     if overtaken is not None:
         await services.sessions.end(outcome.session, overtaken, account.account_id)
         if overtaken == "account_disabled":
             raise AccountDisabled("an administrator has disabled this account")
         raise CredentialInvalid("email or password is wrong")
-    answer = token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
+    answer = await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)
     if from_browser(request.scope):
         answer.cookies.append(device_cookie(services.devices.issue(account)))
     return answer
@@ -159,15 +158,12 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     """
     services = services_for_page(request)
     admit(services, request.scope, "refresh")
-    token = (data.refresh_token if data is not None else None) or cookie(request.scope)
-    if token is None:
-        raise CredentialMissing("send refresh_token, or the cookie")
-    session, rotation = await prove_refresh_token(services, token)
+    session, rotation = await _refresh_token(services, request.scope, data)
     admit_account(services, request.scope, "refresh", session.subject or session.session_id)
     outcome = await services.sessions.refresh(
         session.session_id, session.epoch, rotation, session.subject or "anonymous"
     )
-    return token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
+    return await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)
 
 
 @post(
@@ -179,27 +175,27 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     responses=responses(400, 403, 413, 415, *CREDENTIALS, Overloaded),
     security=[{"bearer": []}, {"cookie": []}],
 )
-async def log_out(
-    request: Request[Any, Any, Any],
-    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
-) -> Response[None]:
-    """End the session and close its sockets. The access token may be missing where the cookie is there."""
+async def log_out(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[None]:
+    """End the session and close its sockets: that of the access token, the refresh token (body or cookie), or all of them.
+
+    A browser forgets its cookie whatever the answer is, and every session that it was given has ended.
+    """
     services = services_for_page(request)
-    token = bearer(request.scope)
-    held = cookie(request.scope)
-    if token is not None:
-        session = (await prove_access_token(services, token)).session
-    elif held is not None:
-        session, _ = await prove_refresh_token(services, held)
-    else:
-        raise CredentialMissing("send Authorization: Bearer <access token>")
-    receipt = await services.sessions.end(session, "logout", session.subject or "anonymous")
-    cookies = [session_cookie("", 0)] if held is not None else []
-    headers = dict(receipt_header(receipt))
+    found = await jar.shown(services, request.scope, data.refresh_token if data is not None else None)
+    ends = [
+        await services.sessions.end(session, "logout", session.subject or "anonymous")
+        for session in found.sessions.values()
+    ]
+    receipt = max(filter(None, ends), default=None)
+    answer: Response[Any] = Response(None, status_code=204, headers=receipt_header(receipt))
+    if not found.sessions:
+        answer = handle(request, told(found.refused))
     if from_browser(request.scope):
         # What pages of this origin kept about the one who leaves. Not "cookies": that takes those of sibling hosts, too.
-        headers["clear-site-data"] = '"cache", "storage"'
-    return Response(None, status_code=204, cookies=cookies, headers=headers)
+        answer.headers["clear-site-data"] = '"cache", "storage"'
+    if from_browser(request.scope) or cookie(request.scope) is not None:
+        answer.cookies += jar.cleared(found)
+    return answer
 
 
 @post(
@@ -240,29 +236,37 @@ async def change_password(
     _log.info("password.changed", subject=session.subject, session_id=session.session_id)
     after = await end_others(services, session, "password_changed")
     receipt = max(filter(None, [outcome.receipt, *before, *after]))
-    answer = token_answer(services, request.scope, session, receipt, 200)
+    answer = await jar.hand_out(services, request.scope, session, receipt, 200)
     if from_browser(request.scope):
         # The one that it has is of the old password, and counts no more.
         answer.cookies.append(device_cookie(services.devices.issue(account)))
     return answer
 
 
-async def cookie_session(services: Services, request: Request[Any, Any, Any], subject: str) -> Session | None:
-    """The browser's session, if its cookie is good and it is anonymous or the same subject's.
+async def _refresh_token(services: Services, scope: Any, data: RefreshBody | None) -> tuple[Session, int]:
+    """The session and rotation of the token to exchange. One that ends its session, since it was used, hides no good one.
 
-    A stale cookie is no reason to refuse a login, and another subject's session ends when somebody else logs in there.
+    Raises:
+        CredentialRefused, SessionNotFound: there is no refresh token, or none of a living session.
     """
-    token = cookie(request.scope)
-    if token is None or not from_browser(request.scope):
-        return None
+    sent = filter(None, [data.refresh_token if data is not None else None, cookie(scope)])
+    proved: list[tuple[Session, int]] = []
+
+    async def prove(token: str) -> tuple[Session, int]:
+        proved.append(await prove_refresh_token(services, token))
+        if not exchangeable(services, *proved[-1]):
+            raise CredentialInvalid("the refresh token was already exchanged")
+        return proved[-1]
+
+    async def none() -> tuple[Session, int]:
+        raise CredentialMissing("send refresh_token, or the cookie")
+
     try:
-        session, _ = await prove_refresh_token(services, token)
+        return await first_good(*[partial(prove, token) for token in sent], none)
     except (CredentialRefused, SessionNotFound):
-        return None
-    if session.subject not in {None, subject}:
-        await services.sessions.end(session, "logout", session.subject or "")
-        return None
-    return session
+        if not proved:
+            raise
+        return proved[0]
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [register, log_in, refresh, log_out, change_password]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -17,13 +18,14 @@ from machine.errors import CredentialMissing, InterlockError, Overloaded, RateLi
 from machine.ledger import Receipt
 from server.experience.credentials import (
     Proof,
-    bearer,
     cookie,
+    first_good,
     from_browser,
-    prove_access_token,
+    prove_bearer,
     prove_cookie,
     prove_ticket,
     refuse_foreign,
+    refuse_replaced,
 )
 from server.experience.origins import Use
 from server.experience.problems import RequestRefused, send_problem
@@ -170,18 +172,24 @@ def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
 
 
 async def _prove(services: Services, scope: Any, offered: list[str]) -> Proof:
-    """The session of the handshake's credential: bearer header, else ticket, else cookie."""
+    """The session of the handshake's credential: bearer header, else ticket, else cookie. A bad one does not hide the next.
+
+    Raises:
+        CredentialRefused, SessionNotFound: none of them opens one.
+    """
     services.tokens.ensure_usable()
-    token = bearer(scope)
-    if token is not None:
-        return await prove_access_token(services, token)
-    for subprotocol in offered:
-        if subprotocol.startswith(_TICKET_PREFIX):
-            return await prove_ticket(services, subprotocol.removeprefix(_TICKET_PREFIX))
-    held = cookie(scope)
-    if held is not None and from_browser(scope):
+    tickets = [each.removeprefix(_TICKET_PREFIX) for each in offered if each.startswith(_TICKET_PREFIX)]
+
+    async def prove_held_cookie() -> Proof:
+        held = cookie(scope)
+        if held is None or not from_browser(scope):
+            raise CredentialMissing("no credential")
         return await prove_cookie(services, held)
-    raise CredentialMissing("no credential")
+
+    by_ticket = [partial(prove_ticket, services, ticket) for ticket in tickets[:1]]
+    proof = await first_good(partial(prove_bearer, services, scope), *by_ticket, prove_held_cookie)
+    await refuse_replaced(services, scope, proof.session)
+    return proof
 
 
 async def _refuse(send: Any, upgrade: dict[str, Any], closing: Close) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from machine.errors import CredentialInvalid, CredentialMissing, TokenExpired
-from machine.session import Session
+from machine.errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    CredentialRefused,
+    InterlockError,
+    NotAuthenticated,
+    SessionEnded,
+    SessionNotFound,
+    TokenExpired,
+)
+from machine.session import Session, Standing, rotation_standing
 from server.context import note_session
 from server.experience.origins import Use, parse_origins, why_refused
 from server.experience.problems import RequestRefused
@@ -18,6 +28,9 @@ from server.services import Services
 COOKIE_NAME: Final = "__Host-interlock"
 """RFC 6265bis, 4.1.3.2: a ``__Host-`` cookie is Secure, has Path=/ and no Domain, so no sibling host can plant one."""
 
+T = TypeVar("T")
+
+_GOOD: Final = frozenset({Standing.CURRENT, Standing.REPEATED})
 _BEARER: Final = b"bearer "
 _COOKIE: Final = COOKIE_NAME.encode() + b"="
 
@@ -98,11 +111,72 @@ async def caller(services: Services, scope: Any) -> Session:
     Raises:
         CredentialRefused, SessionNotFound: nobody can be told from it.
     """
+    session = (await prove_bearer(services, scope)).session
+    await refuse_replaced(services, scope, session)
+    return await services.sessions.touch(session)
+
+
+async def refuse_replaced(services: Services, scope: Any, session: Session) -> None:
+    """End ``session`` if the cookie of the browser that calls on it is of another living one.
+
+    Two tabs that began a session each share one cookie: the later answer's. The other session is nobody's then.
+
+    Raises:
+        SessionEnded: it was.
+    """
+    held = cookie(scope)
+    if held is None or held.startswith(f"{session.session_id}.") or not from_browser(scope):
+        return
+    try:
+        await prove_refresh_token(services, held)
+    except (CredentialRefused, SessionNotFound):
+        return
+    await services.sessions.end(session, "replaced", session.subject or "anonymous")
+    raise SessionEnded("replaced")
+
+
+async def first_good(*attempts: Callable[[], Awaitable[T]]) -> T:
+    """What the first of ``attempts`` returns that is not refused: a bad credential does not hide a good one.
+
+    Raises:
+        InterlockError: all are refused.
+    """
+    refusals: list[InterlockError] = []
+    for attempt in attempts:
+        try:
+            return await attempt()
+        except (CredentialRefused, SessionNotFound, NotAuthenticated, RequestRefused) as refused:
+            refusals.append(refused)
+    raise told(refusals)
+
+
+def told(refusals: Sequence[InterlockError]) -> InterlockError:
+    """Of several refusals, the one that says most about what to do next; of those alike the last one."""
+    return min(reversed(refusals), key=_rank)
+
+
+def _rank(refusal: InterlockError) -> int:
+    """An expired token can be refreshed, so that comes first; that a credential is missing matters only if all are."""
+    match refusal:
+        case TokenExpired():
+            return 0
+        case CredentialMissing():
+            return 3
+        case RequestRefused():
+            return 2
+    return 1
+
+
+async def prove_bearer(services: Services, scope: Any) -> Proof:
+    """The living session that a request's bearer token opens.
+
+    Raises:
+        CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound: it opens none.
+    """
     token = bearer(scope)
     if token is None:
         raise CredentialMissing("send Authorization: Bearer <access token>")
-    session = (await prove_access_token(services, token)).session
-    return await services.sessions.touch(session)
+    return await prove_access_token(services, token)
 
 
 async def prove_access_token(services: Services, token: str) -> Proof:
@@ -135,6 +209,23 @@ async def prove_refresh_token(services: Services, token: str) -> tuple[Session, 
     note_session(session.session_id)
     ensure_alive(session, services.clock.now_ms())
     return session, parsed.rotation
+
+
+def exchangeable(services: Services, session: Session, rotation: int) -> bool:
+    """Whether the refresh token of ``rotation`` is the current one, or the one before within its grace."""
+    return rotation_standing(session, session.epoch, rotation, services.clock.now_ms()) in _GOOD
+
+
+async def prove_held(services: Services, token: str) -> Session:
+    """The living session that ``token`` is or was a refresh token of, also before a login. Good for ending it, and no more.
+
+    Raises:
+        CredentialInvalid, SessionEnded, SessionNotFound: there is none.
+    """
+    session = await services.sessions.load(services.tokens.check_refresh_token(token).session_id)
+    note_session(session.session_id)
+    ensure_alive(session, services.clock.now_ms())
+    return session
 
 
 async def prove_cookie(services: Services, token: str) -> Proof:

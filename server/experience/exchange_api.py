@@ -18,10 +18,9 @@ from machine.errors import (
     TransitionRefused,
     UpstreamUnavailable,
 )
-from server.experience.answers import TokenAnswer, token_answer
-from server.experience.auth_api import cookie_session
+from server.experience.answers import TokenAnswer
 from server.experience.calls import CREDENTIALS, services_for_page
-from server.experience.credentials import bearer, prove_access_token
+from server.experience.jar import hand_out, log_in
 from server.experience.problems import responses
 from server.experience.receipts import RECEIPT_HEADERS
 from server.experience.traffic import admit
@@ -84,17 +83,13 @@ async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | No
     services.sessions.check_alive()
     if data is None:
         raise CredentialMissing("send id_token")
-    token = bearer(request.scope)
-    current = (await prove_access_token(services, token)).session if token is not None else None
     admitted = await services.upstream.admit(data.id_token, data.nonce)
     account_id = admitted.account_id
-    if current is None:
-        current = await cookie_session(services, request, account_id)
-    outcome = await services.sessions.authenticate(current, account_id, METHOD, proof_age_ms=admitted.proof_age_ms)
+    outcome = await log_in(services, request.scope, account_id, METHOD, proof_age_ms=admitted.proof_age_ms)
     if not await services.upstream.still_admitted(account_id):
         await services.sessions.end(outcome.session, "account_disabled", "server")
         raise refused()
-    return token_answer(services, request.scope, outcome.session, outcome.receipt, 200)
+    return await hand_out(services, request.scope, outcome.session, outcome.receipt, 200)
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [exchange]

@@ -14,13 +14,22 @@ import msgspec
 from machine.errors import (
     CredentialInvalid,
     CredentialMissing,
+    CredentialRefused,
     GroupsRefused,
     NotAuthenticated,
     SurfaceFailed,
     TokenExpired,
 )
-from machine.session import Session, Standing, rotation_standing, touch_due_at_ms
-from server.experience.credentials import bearer, cookie, prove_access_token, prove_refresh_token, refuse_foreign
+from machine.session import Session, touch_due_at_ms
+from server.experience.credentials import (
+    bearer,
+    cookie,
+    exchangeable,
+    first_good,
+    prove_bearer,
+    prove_refresh_token,
+    refuse_foreign,
+)
 from server.experience.headers import RawHeaders, allowed
 from server.experience.origins import Use
 from server.experience.problems import RequestRefused, send_problem
@@ -37,7 +46,6 @@ REMEMBERED: Final = "interlock.remembered"
 _LIMIT: Final = 50_000
 _ALLOW: Final = (b"allow", allowed(("GET", "OPTIONS")))
 _READS: Final = frozenset({"GET", "HEAD"})
-_GOOD: Final = frozenset({Standing.CURRENT, Standing.REPEATED})
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -102,6 +110,9 @@ class ForwardAuth:
                 if known is None:
                     return None
                 session = services.sessions.cached(known.session.session_id)
+        except CredentialRefused as error:
+            # What is wrong with the bearer token says nothing of the cookie.
+            return error if cookie(scope) is None else None
         except Exception as error:  # noqa: BLE001  # whatever it is, the request does not pass
             return error
         return known.headers if known is not None and self._holds(known, session) else None
@@ -117,15 +128,19 @@ class ForwardAuth:
         """
         services = self._services
         services.tokens.ensure_usable()
-        token = bearer(scope)
-        if token is not None:
-            return (await self._renew((await prove_access_token(services, token)).session)).headers
-        held = self._cookie(scope)
-        renewed = await self._renew(await _prove_cookie(services, held))
-        if held == services.tokens.refresh_token(renewed.session):
-            # Not the one before it, whose grace ends earlier than the answer's time.
-            _keep(self._by_cookie, held, renewed)
-        return renewed.headers
+
+        async def by_bearer() -> Pass:
+            return await self._renew((await prove_bearer(services, scope)).session)
+
+        async def by_cookie() -> Pass:
+            held = self._cookie(scope)
+            renewed = await self._renew(await _prove_cookie(services, held))
+            if held == services.tokens.refresh_token(renewed.session):
+                # Not the one before it, whose grace ends earlier than the answer's time.
+                _keep(self._by_cookie, held, renewed)
+            return renewed
+
+        return (await first_good(by_bearer, by_cookie)).headers
 
     def _cookie(self, scope: Any) -> str:
         """The refresh token in the cookie of a request that no other site's page has sent.
@@ -187,7 +202,7 @@ async def _prove_cookie(services: Services, token: str) -> Session:
         CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: it is of no living session, or older.
     """
     session, rotation = await prove_refresh_token(services, token)
-    if rotation_standing(session, session.epoch, rotation, services.clock.now_ms()) not in _GOOD:
+    if not exchangeable(services, session, rotation):
         # Not an attempt to exchange it, so no sign of theft: whoever tries that with an old token ends the session.
         raise TokenExpired("the cookie's token was already exchanged")
     return session

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response, delete, get, post
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET
@@ -18,11 +19,12 @@ from machine.errors import (
     RateLimited,
     SessionEnded,
     SessionNotFound,
+    TokenExpired,
 )
 from machine.ledger import Receipt
 from machine.session import Session
 from machine.wire import SessionView, TransitionView, session_view, transition_view
-from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer, token_answer
+from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
 from server.experience.calls import (
     CREDENTIALS,
     SECURITY,
@@ -35,6 +37,7 @@ from server.experience.calls import (
     services_of,
 )
 from server.experience.credentials import bearer, caller, prove_access_token
+from server.experience.jar import hand_out, resume
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.traffic import admit, admit_account
@@ -53,17 +56,26 @@ Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="How many 
     tags=["session"],
     summary="Begin an anonymous session",
     response_headers=RECEIPT_HEADERS,
-    responses=responses(400, 403, 413, 415, RateLimited, Overloaded),
+    responses={
+        200: ResponseSpec(TokenAnswer, description="The session of the cookie goes on.", generate_examples=False),
+        **responses(400, 403, 413, 415, TokenExpired, RateLimited, Overloaded),
+    },
 )
 async def begin_session(
     request: Request[Any, Any, Any],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> Response[TokenAnswer]:
-    """Begin an anonymous session and hand out its tokens. Log in on it later: the session id stays."""
+    """Begin an anonymous session and hand out its tokens. Log in on it later: the session id stays.
+
+    A browser whose cookie is good goes on with its session instead (200), as a refresh would.
+    """
     services = services_for_page(request)
+    resumed = await resume(services, request.scope)
+    if resumed is not None:
+        return await hand_out(services, request.scope, resumed.session, resumed.receipt, 200)
     admit(services, request.scope, "begin")
     outcome = await services.sessions.begin("anonymous")
-    return token_answer(services, request.scope, outcome.session, outcome.receipt, 201)
+    return await hand_out(services, request.scope, outcome.session, outcome.receipt, 201)
 
 
 @get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)

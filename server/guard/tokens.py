@@ -173,6 +173,14 @@ class Tokens:
             raise CredentialInvalid("not a refresh token of this server")
         return parsed
 
+    def stub(self, session_id: str) -> str:
+        """The value of the cookie that shows that a browser was given the session. It opens nothing."""
+        return _stub(self._keys.refresh_mac, session_id)
+
+    def check_stub(self, session_id: str, stub: str) -> bool:
+        """Whether ``stub`` is one of the session's."""
+        return any(hmac.compare_digest(_stub(key, session_id), stub) for key in self._keys.refresh_macs)
+
     def _verify(self, token: str) -> Claims:
         try:
             header, claims = take_apart(token, _claims_decoder, typ=_TYPE, max_length=_MAX_TOKEN_LENGTH)
@@ -217,3 +225,7 @@ def subject_of(session: Session) -> str:
 def _mac(key: bytes, session_id: str, epoch: int, rotation: int) -> str:
     message = f"interlock refresh v1\n{session_id}\n{epoch}\n{rotation}".encode()
     return base64url(hmac.digest(key, message, hashlib.sha256))
+
+
+def _stub(key: bytes, session_id: str) -> str:
+    return base64url(hmac.digest(key, f"interlock stub v1\n{session_id}".encode(), hashlib.sha256))

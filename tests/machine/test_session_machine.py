@@ -102,7 +102,9 @@ class SessionMachine(RuleBasedStateMachine):
         self.put(Touch())
 
     @precondition(lambda self: len(self.log) > 6)  # otherwise most sessions would not get to live
-    @rule(reason=st.sampled_from(["logout", "revoked", "token_reuse", "password_changed", "account_disabled"]))
+    @rule(
+        reason=st.sampled_from(["logout", "revoked", "token_reuse", "password_changed", "account_disabled", "replaced"])
+    )
     def revoke(self, reason: str) -> None:
         self.put(Revoke(reason))  # type: ignore[arg-type]  # hypothesis widens the literals
 

@@ -76,10 +76,10 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
         authenticate = services.sessions.authenticate
         begun: list[Session] = []
 
-        async def late(*arguments: Any) -> Outcome:
+        async def late(*arguments: Any, **keywords: Any) -> Outcome:
             change = await services.accounts.prepare_password(subject, PASSWORD, "another long password")
             await services.accounts.replace_password(change, (await services.sessions.begin("anonymous")).session)
-            outcome = await authenticate(*arguments)
+            outcome = await authenticate(*arguments, **keywords)
             begun.append(outcome.session)
             return outcome
 

@@ -24,8 +24,8 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "assert (200, '') == (401, 'session-ended')",
         (
             (
-                '    receipt = await services.sessions.end(session, "logout", session.subject or "anonymous")\n    cookies',
-                "    receipt = None\n    cookies",
+                '        await services.sessions.end(session, "logout", session.subject or "anonymous")\n',
+                "        None\n",
             ),
         ),
     ),
@@ -318,12 +318,9 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
             (
                 (
                     '    if data is None:\n        raise CredentialMissing("send email and password")\n'
-                    "    token = bearer(request.scope)\n"
+                    "    client = await"
                 ),
-                (
-                    "    if data is None:\n        data = Credentials(**request.query_params)\n"
-                    "    token = bearer(request.scope)\n"
-                ),
+                ("    if data is None:\n        data = Credentials(**request.query_params)\n    client = await"),
             ),
         ),
     ),

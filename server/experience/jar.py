@@ -1,0 +1,172 @@
+"""One browser has one session. Its tabs share a cookie jar, and what they do at the same time must not leave two alive.
+
+The cookie holds the refresh token of the jar's session. A second answer overwrites it, and nobody can tell from the cookie
+alone that there was a first. So each session that a jar is given also leaves a *stub*: a cookie of its own name, which opens
+nothing and shows that this browser had the session. Whichever session a call goes on with, the others that it shows end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import msgspec
+from litestar import Response
+from litestar.datastructures import Cookie
+
+from machine.errors import (
+    CredentialRefused,
+    InterlockError,
+    Overloaded,
+    SessionEnded,
+    SessionNotFound,
+    TokenExpired,
+    TransitionRefused,
+)
+from machine.ledger import Receipt
+from machine.session import Session
+from server.context import note_session
+from server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
+from server.experience.credentials import (
+    COOKIE_NAME,
+    cookie,
+    from_browser,
+    prove_bearer,
+    prove_held,
+    prove_refresh_token,
+)
+from server.experience.traffic import admit, admit_account
+from server.runtime.sessions import Outcome, ensure_alive
+from server.services import Services
+
+_STUB: Final = re.compile(
+    rb"(?:^|;)[ \t]*" + COOKIE_NAME.encode() + rb"-([0-9a-v]{36})=([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
+)
+_STUBS: Final = 16
+"""So many are looked at: each costs a read of its session."""
+
+
+class Shown(msgspec.Struct):
+    """The living sessions that a request shows a credential or stub of, the stubs it has, and what was refused."""
+
+    sessions: dict[str, Session]
+    stubs: list[str]
+    refused: list[InterlockError]
+
+
+async def shown(services: Services, scope: Any, *tokens: str | None) -> Shown:
+    """What the request shows: by its bearer token, the refresh ``tokens`` of its body, its cookie and its stubs."""
+    found = Shown({}, [], [])
+    with _noted(found):
+        session = (await prove_bearer(services, scope)).session
+        found.sessions[session.session_id] = session
+    for token in (*tokens, cookie(scope)):
+        if token is not None:
+            with _noted(found):
+                session = await prove_held(services, token)
+                found.sessions[session.session_id] = session
+    for session_id in _stubs(services, scope):
+        found.stubs.append(session_id)
+        with suppress(SessionEnded, SessionNotFound):
+            session = await services.sessions.load(session_id)
+            ensure_alive(session, services.clock.now_ms())
+            found.sessions[session_id] = session
+    return found
+
+
+async def hand_out(
+    services: Services, scope: Any, session: Session, receipt: Receipt | None, status: int
+) -> Response[TokenAnswer]:
+    """Answer with ``session``'s tokens. To a browser: it is the jar's session from now on, and the jar's others end."""
+    answer = token_answer(services, scope, session, receipt, status)
+    if not from_browser(scope):
+        return answer
+    found = await shown(services, scope)
+    alive = {session.session_id}
+    for other in found.sessions.values():
+        if other.session_id not in alive:
+            try:
+                await services.sessions.end(other, "replaced", session.subject or "anonymous")
+            except Overloaded:
+                alive.add(other.session_id)  # Its stub stays, and the next call ends it.
+    answer.cookies += [_stub_cookie(each, "", 0) for each in found.stubs if each not in alive]
+    note_session(session.session_id)
+    max_age_s = age_left_s(services, session)
+    for each in sorted(alive.difference(found.stubs)):
+        answer.cookies.append(_stub_cookie(each, services.tokens.stub(each), max_age_s))
+    return answer
+
+
+async def resume(services: Services, scope: Any) -> Outcome | None:
+    """Go on with the session of a browser's cookie, whose refresh token is exchanged by that. None if it opens none.
+
+    Raises:
+        TokenExpired: a login was recorded just now, whose answer the cookie is older than.
+        RateLimited: there were too many.
+    """
+    token = cookie(scope)
+    if token is None or not from_browser(scope):
+        return None
+    admit(services, scope, "refresh")
+    with suppress(CredentialRefused, SessionNotFound):
+        session, rotation = await prove_refresh_token(services, token)
+        subject = session.subject or "anonymous"
+        admit_account(services, scope, "refresh", session.subject or session.session_id)
+        return await services.sessions.refresh(session.session_id, session.epoch, rotation, subject)
+    held = None
+    with suppress(CredentialRefused, SessionNotFound):
+        held = await prove_held(services, token)
+    if held is not None and services.clock.now_ms() < held.authenticated_at_ms + held.policy.refresh_grace_ms:
+        # To end it would undo the login, and to go on with it would let in whoever planted the cookie.
+        raise TokenExpired("another tab is just logging in: refresh, or ask again")
+    return None
+
+
+async def log_in(services: Services, scope: Any, subject: str, method: str, *, proof_age_ms: int | None = 0) -> Outcome:
+    """``subject`` has proved who they are: upgrade the session of the bearer token, or of the browser's cookie, or begin one.
+
+    A stale credential is no reason to refuse a login, nor is a browser in which somebody else was logged in.
+
+    Raises:
+        TransitionRefused: the bearer token is of another subject's living session.
+    """
+    authenticate = services.sessions.authenticate
+    with suppress(CredentialRefused, SessionNotFound):
+        session = (await prove_bearer(services, scope)).session
+        return await authenticate(session, subject, method, proof_age_ms=proof_age_ms)
+    token = cookie(scope)
+    if token is not None and from_browser(scope):
+        with suppress(CredentialRefused, SessionNotFound, TransitionRefused):
+            # Also by a token of before a login, whose answer may have been lost: here its subject proves who they are again.
+            session = await prove_held(services, token)
+            if session.subject in {None, subject}:
+                return await authenticate(session, subject, method, proof_age_ms=proof_age_ms)
+    return await authenticate(None, subject, method, proof_age_ms=proof_age_ms)
+
+
+def cleared(found: Shown) -> list[Cookie]:
+    """What removes everything of Interlock's from a jar but the device's cookie."""
+    return [session_cookie("", 0), *[_stub_cookie(each, "", 0) for each in found.stubs]]
+
+
+@contextmanager
+def _noted(found: Shown) -> Iterator[None]:
+    try:
+        yield
+    except (CredentialRefused, SessionNotFound) as refused:
+        found.refused.append(refused)
+
+
+def _stubs(services: Services, scope: Any) -> list[str]:
+    """The ids of the sessions of which the request has a stub."""
+    held = b";".join(value for key, value in scope["headers"] if key == b"cookie")
+    pairs = itertools.islice(_STUB.finditer(held), _STUBS)
+    named = [(match[1].decode(), match[2].decode()) for match in pairs]
+    return list(dict.fromkeys(each for each, stub in named if services.tokens.check_stub(each, stub)))
+
+
+def _stub_cookie(session_id: str, value: str, max_age_s: int) -> Cookie:
+    return session_cookie(value, max_age_s, f"{COOKIE_NAME}-{session_id}")
