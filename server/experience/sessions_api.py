@@ -60,6 +60,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="How many 
         200: ResponseSpec(TokenAnswer, description="The session of the cookie goes on.", generate_examples=False),
         **responses(400, 403, 413, 415, TokenExpired, RateLimited, Overloaded),
     },
+    security=[{}, {"cookie": []}],
 )
 async def begin_session(
     request: Request[Any, Any, Any],

@@ -44,6 +44,8 @@ def operations(server: ServerProcess) -> dict[str, list[str]]:
     document = httpx.get(f"{server.url}/schema/openapi.json").json()
     return {
         f"{method.upper()} {path}": [name for choice in operation.get("security", ()) for name in choice]
+        if {} not in operation.get("security", ())
+        else []
         for path, item in document["paths"].items()
         for method, operation in item.items()
     }

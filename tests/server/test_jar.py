@@ -1,0 +1,311 @@
+"""One browser, one session: what each call does with what a cookie jar shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from machine.errors import Overloaded
+from machine.session import Session
+from server.app import app_over
+from server.opening import open_services
+from server.services import Services
+from server.settings import Settings
+from tests.support.asynchronous import asynchronous
+from tests.support.client import PASSWORD
+from tests.support.inside import HOST, client_of
+
+NAME: Final = "__Host-interlock"
+PAGE: Final = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin"}
+ADA: Final = {"email": "ada@example.org", "password": PASSWORD}
+BOB: Final = {"email": "bob@example.org", "password": PASSWORD}
+
+
+class Jar(msgspec.Struct):
+    """A browser's cookies."""
+
+    services: Services
+    http: httpx.AsyncClient
+    cookies: dict[str, str] = msgspec.field(default_factory=dict)
+
+    async def post(self, path: str, body: Any = None, *, bearer: str | None = None) -> httpx.Response:
+        """What is answered; it has not arrived."""
+        headers = {**PAGE, "cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        if bearer is not None:
+            headers["authorization"] = f"Bearer {bearer}"
+        self.http.cookies.clear()
+        return await self.http.post(path, json=body, headers=headers)
+
+    def take(self, answer: httpx.Response) -> dict[str, Any]:
+        """The answer arrives."""
+        for line in answer.headers.get_list("set-cookie"):
+            for name, morsel in SimpleCookie(line).items():
+                self.cookies[name] = morsel.value
+                if morsel["max-age"] == "0":
+                    del self.cookies[name]
+        return dict(answer.json()) if answer.content else {}
+
+    async def ask(self, path: str, body: Any = None, *, bearer: str | None = None) -> dict[str, Any]:
+        return self.take((await self.post(path, body, bearer=bearer)).raise_for_status())
+
+    async def session(self, session_id: str) -> Session:
+        return await self.services.sessions.load(session_id)
+
+    async def reason(self, session_id: str) -> str | None:
+        return (await self.session(session_id)).reason
+
+    def later(self, by_ms: int) -> None:
+        clock: Any = self.services.clock
+        clock._latest_ns += by_ms * 1_000_000
+
+
+@asynccontextmanager
+async def jar_in(folder: Path, **settings: Any) -> AsyncIterator[Jar]:
+    settings = {"uncounted": ("127.0.0.1",), **settings}
+    wanted = Settings(data=str(folder), cheap_passwords_for_tests=True, **settings)
+    async with open_services(wanted) as services, client_of(app_over(services)) as http:
+        for account in (ADA, BOB):
+            (await http.post("/api/auth/register", json=account)).raise_for_status()
+        yield Jar(services, http)
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+
+@pytest.mark.parametrize("logged_in", [False, True])
+@asynchronous
+async def test_begin_with_a_good_cookie_resumes_and_is_recorded_as_a_refresh(
+    tmp_path: Path, *, logged_in: bool
+) -> None:
+    async with jar_in(tmp_path) as jar:
+        first = await jar.ask("/api/session")
+        if logged_in:
+            await jar.ask("/api/auth/login", ADA)
+        before, cookie = await jar.session(first["session_id"]), dict(jar.cookies)
+        answer = await jar.post("/api/session")
+        assert (answer.status_code, answer.json()["session_id"]) == (200, first["session_id"])
+        assert answer.json()["state"] == ("authenticated" if logged_in else "created")
+        assert "receipt" in answer.json()
+        jar.take(answer)
+        after = await jar.session(first["session_id"])
+        assert (after.version, after.rotation) == (before.version + 1, before.rotation + 1)
+        # Another tab, which has not heard of it yet: the same token again, and nothing is recorded.
+        mine, jar.cookies = jar.cookies, cookie
+        again = await jar.ask("/api/session")
+        assert jar.cookies[NAME] == mine[NAME]
+        assert (again["session_id"], await jar.session(first["session_id"])) == (first["session_id"], after)
+
+
+@asynchronous
+async def test_begin_with_a_token_that_was_used_up_is_reuse_and_begins_anew(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        first = await jar.ask("/api/auth/login", ADA)
+        old = dict(jar.cookies)
+        for _ in range(2):
+            await jar.ask("/api/auth/refresh")
+            jar.later(11_000)
+        jar.cookies = old
+        answer = await jar.post("/api/session")
+        assert (answer.status_code, answer.json()["state"]) == (201, "created")
+        assert await jar.reason(first["session_id"]) == "token_reuse"
+
+
+@asynchronous
+async def test_begin_with_a_cookie_that_opens_nothing_begins_anew(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        ended = await jar.ask("/api/session")
+        await jar.services.sessions.end(await jar.session(ended["session_id"]), "revoked", "admin:bob")
+        for cookies in (jar.cookies, {NAME: "x"}, {NAME: ""}, {NAME: f"{'0' * 36}.0.{'A' * 43}"}):
+            jar.cookies = dict(cookies)
+            answer = await jar.post("/api/session")
+            assert answer.status_code == 201
+            jar.take(answer)
+            assert list(jar.cookies) == [NAME, f"{NAME}-{answer.json()['session_id']}"], "and nothing of the other"
+
+
+@pytest.mark.asvs("7.2.4")
+@asynchronous
+async def test_begin_while_another_tab_logs_in_waits_and_never_gets_its_session(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        first = await jar.ask("/api/session")
+        login = await jar.post("/api/auth/login", ADA)
+        after = await jar.session(first["session_id"])
+        assert problem(await jar.post("/api/session")) == (401, "token-expired")
+        assert await jar.session(first["session_id"]) == after, "the login is not undone"
+        arrived = Jar(jar.services, jar.http, dict(jar.cookies))
+        arrived.take(login)
+        assert (await arrived.ask("/api/session"))["session_id"] == first["session_id"]
+        # It never arrives: after the grace the session ends, for nobody can reach it.
+        jar.later(11_000)
+        answer = await jar.post("/api/session")
+        assert (answer.status_code, answer.json()["state"]) == (201, "created")
+        assert await jar.reason(first["session_id"]) == "replaced"
+
+
+@asynchronous
+async def test_a_login_whose_answer_was_lost_is_repeated_on_the_same_session(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        first = await jar.ask("/api/session")
+        await jar.post("/api/auth/login", ADA)
+        again = await jar.ask("/api/auth/login", ADA)
+        assert again["session_id"] == first["session_id"]
+        await jar.post("/api/auth/login", ADA)
+        other = await jar.ask("/api/auth/login", BOB)
+        assert other["session_id"] != first["session_id"]
+        assert await jar.reason(first["session_id"]) == "replaced"
+
+
+@pytest.mark.parametrize("path", ["/api/session", "/api/auth/login"])
+@pytest.mark.parametrize("following", ["/api/session", "/api/auth/refresh", "/api/auth/login", "/api/auth/logout"])
+@asynchronous
+async def test_of_two_first_calls_at_once_the_next_one_leaves_one_session(
+    tmp_path: Path, path: str, following: str
+) -> None:
+    async with jar_in(tmp_path) as jar:
+        body = ADA if path.endswith("login") else None
+        answers = await asyncio.gather(jar.post(path, body), jar.post(path, body))
+        lost, kept = (jar.take(answer) for answer in answers)
+        await jar.ask(following, ADA if following.endswith("login") else None)
+        assert await jar.reason(lost["session_id"]) == ("logout" if following.endswith("logout") else "replaced")
+        assert (await jar.session(kept["session_id"])).ended == following.endswith("logout")
+        assert (NAME in jar.cookies) != following.endswith("logout")
+        assert f"{NAME}-{lost['session_id']}" not in jar.cookies
+
+
+@asynchronous
+async def test_without_the_stub_the_bearer_token_tells_of_the_other_session(tmp_path: Path) -> None:
+    for following in ("/api/session", "/api/auth/refresh", "/api/auth/logout"):
+        async with jar_in(tmp_path / following.rpartition("/")[2]) as jar:
+            lost = await jar.ask("/api/session")
+            jar.cookies.clear()
+            kept = await jar.ask("/api/session")
+            jar.cookies = {NAME: jar.cookies[NAME]}
+            await jar.ask(following, bearer=lost["access_token"])
+            assert await jar.reason(lost["session_id"]) == ("logout" if following.endswith("logout") else "replaced")
+            assert (await jar.session(kept["session_id"])).ended == following.endswith("logout")
+
+
+@asynchronous
+async def test_a_login_keeps_the_bearers_session_and_the_cookies_gives_way(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        mine = await jar.ask("/api/session")
+        jar.cookies.clear()
+        other = await jar.ask("/api/auth/login", ADA)
+        login = await jar.ask("/api/auth/login", ADA, bearer=mine["access_token"])
+        assert login["session_id"] == mine["session_id"]
+        assert await jar.reason(other["session_id"]) == "replaced"
+
+
+@asynchronous
+async def test_two_people_who_log_in_at_once_in_one_browser_get_a_session_each_and_one_stays(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        await jar.ask("/api/session")
+        answers = await asyncio.gather(jar.post("/api/auth/login", ADA), jar.post("/api/auth/login", BOB))
+        assert [answer.status_code for answer in answers] == [200, 200]
+        sessions = [jar.take(answer)["session_id"] for answer in answers]
+        assert len(set(sessions)) == 2
+        # Whichever answer was last, one session is alive, or the cookie is of one that is not: the next login repairs it.
+        final = await jar.ask("/api/auth/login", ADA)
+        alive = [each for each in {*sessions, final["session_id"]} if not (await jar.session(each)).ended]
+        assert alive == [final["session_id"]]
+
+
+@asynchronous
+async def test_a_tab_of_a_session_that_gave_way_is_told_so(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        lost = await jar.ask("/api/auth/login", ADA)
+        jar.cookies.clear()
+        await jar.ask("/api/auth/login", ADA)
+        session = await jar.session(lost["session_id"])
+        ticket = await jar.services.tickets.issue(session, jar.services.clock.now_ms() + 60_000)
+        address = str(jar.http.base_url).replace("http", "ws").rstrip("/") + "/api/connect"
+        protocols: Any = ["interlock.v1", f"ticket.{ticket}"]
+        headers = {"Origin": str(jar.http.base_url).rstrip("/"), "Cookie": f"{NAME}={jar.cookies[NAME]}"}
+        async with connect(address, subprotocols=protocols, additional_headers=headers) as socket:
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4403, "session ended: replaced")  # type: ignore[union-attr]  # it was received
+        answer = await jar.http.get("/api/session", headers={**PAGE, "authorization": f"Bearer {lost['access_token']}"})
+        assert (problem(answer), answer.json()["reason"]) == ((401, "session-ended"), "replaced")
+
+
+@asynchronous
+async def test_a_made_up_or_foreign_stub_ends_nothing(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        theirs = (await jar.services.sessions.begin("anonymous")).session.session_id
+        other = (await jar.services.sessions.begin("anonymous")).session.session_id
+        good = jar.services.tokens.stub(other)
+        for name, value in (
+            (f"{NAME}-{theirs}", "A" * 43),
+            (f"{NAME}-{theirs}", good),
+            (f"{NAME}-{theirs}", ""),
+            (f"x{NAME}-{theirs}", jar.services.tokens.stub(theirs)),
+            (f"\xa0{NAME}-{theirs}", jar.services.tokens.stub(theirs)),
+        ):
+            headers = [(k.encode(), v.encode()) for k, v in PAGE.items()] + [
+                (b"cookie", f"{name}={value}".encode("latin-1"))
+            ]
+            for path in ("/api/session", "/api/auth/logout"):
+                await jar.http.post(path, headers=headers)
+            assert not (await jar.session(theirs)).ended, name
+        jar.cookies = {f"{NAME}-{theirs}": jar.services.tokens.stub(theirs)}
+        assert problem(await jar.post("/api/auth/refresh")) == (401, "credential-missing"), "it opens nothing"
+        assert not (await jar.session(theirs)).ended
+
+
+@asynchronous
+async def test_an_end_that_the_log_has_no_room_for_is_made_up_for_by_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with jar_in(tmp_path) as jar:
+        lost = await jar.ask("/api/session")
+        jar.cookies = {NAME: "x"}
+
+        async def full(*_arguments: Any) -> None:
+            raise Overloaded
+
+        with monkeypatch.context() as patch:
+            patch.setattr(jar.services.sessions, "end", full)
+            kept = await jar.ask("/api/session", bearer=lost["access_token"])
+        assert not (await jar.session(lost["session_id"])).ended
+        await jar.ask("/api/auth/refresh")
+        assert await jar.reason(lost["session_id"]) == "replaced"
+        assert not (await jar.session(kept["session_id"])).ended
+
+
+@asynchronous
+async def test_a_program_has_no_jar(tmp_path: Path) -> None:
+    """Several sessions of one program are its own affair, whatever cookies it sends along."""
+    async with jar_in(tmp_path) as jar:
+        begun = [(await jar.http.post("/api/session")).json() for _ in range(2)]
+        headers = {
+            "cookie": f"{NAME}={begun[0]['refresh_token']}",
+            "authorization": f"Bearer {begun[1]['access_token']}",
+        }
+        answer = await jar.http.post("/api/session", headers=headers)
+        assert answer.status_code == 201
+        assert "set-cookie" not in answer.headers
+        assert (await jar.http.get("/api/session", headers=headers)).status_code == 200
+        for each in begun:
+            assert not (await jar.session(each["session_id"])).ended
+
+
+@asynchronous
+async def test_a_begin_that_resumes_counts_as_a_refresh(tmp_path: Path) -> None:
+    async with jar_in(tmp_path, uncounted=(), limit_begin="1/1m") as jar:
+        await jar.ask("/api/session")
+        for _ in range(3):
+            await jar.ask("/api/session")
+        jar.cookies = {NAME: "x"}
+        assert problem(await jar.post("/api/session")) == (429, "rate-limited")
