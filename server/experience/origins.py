@@ -19,6 +19,9 @@ _SECURE_OF: Final = {b"wss": b"https", b"ws": b"http"}
 _PORTS: Final = {b"https": 443, b"http": 80}
 _PLAIN: Final = frozenset({b"http", b"ws", b""})
 
+_REMEMBERED: Final = 256
+"""Origins and hosts that are remembered: forward-auth sees the same few at every request."""
+
 _NULL: Final = b"null"
 _OWN_SITES: Final = frozenset({b"same-origin", b"none"})
 _OTHER_SITES: Final = frozenset({b"same-site", b"cross-site"})
@@ -49,6 +52,7 @@ class Origin(NamedTuple):
     port: int | None
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse_origin(text: bytes) -> Origin | None:
     """The origin that ``text`` names; None if it is ``null``, a list, or no origin at all."""
     match = _ORIGIN.fullmatch(text)
@@ -111,6 +115,7 @@ def _is_own(page: Origin, use: Use, sent: dict[bytes, bytes]) -> bool:
     return _origin(page.scheme, host.partition(b",")[0].strip()) == page
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _origin(scheme: bytes, authority: bytes) -> Origin | None:
     match = _AUTHORITY.fullmatch(authority)
     if match is None:

@@ -166,6 +166,7 @@ async def test_a_login_whose_answer_was_lost_is_repeated_on_the_same_session(tmp
         assert await jar.reason(first["session_id"]) == "replaced"
 
 
+@pytest.mark.asvs("7.4.1")
 @pytest.mark.parametrize("path", ["/api/session", "/api/auth/login"])
 @pytest.mark.parametrize("following", ["/api/session", "/api/auth/refresh", "/api/auth/login", "/api/auth/logout"])
 @asynchronous

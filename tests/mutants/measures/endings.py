@@ -30,6 +30,33 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "a-session-that-the-cookie-forgot-lives-on",
+        "server/experience/jar.py",
+        "A browser's session whose cookie another tab's answer has overwritten is not looked for.",
+        "7.4.1",
+        "tests/server/test_jar.py::test_of_two_first_calls_at_once_the_next_one_leaves_one_session",
+        "assert None == 'replaced'",
+        (("    for session_id in _stubs(services, scope):\n", "    for session_id in _stubs(services, scope)[:0]:\n"),),
+    ),
+    Mutant(
+        "an-expired-token-hides-the-cookie-at-logout",
+        "server/experience/jar.py",
+        "A logout with a bearer token that opens nothing does not look at the cookie.",
+        "7.4.1",
+        "tests/server/test_several_credentials.py::test_a_logout_ends_the_cookies_session_whatever_the_bearer_token_is",
+        "(401, True) == (204, True)",
+        (
+            (
+                "        if token is not None:\n            with _noted(found):\n",
+                (
+                    "        if token is not None and not any(type(each) is not CredentialMissing for each in found.refused):\n"
+                    "            with _noted(found):\n"
+                ),
+            ),
+            ("    CredentialRefused,\n", "    CredentialMissing,\n    CredentialRefused,\n"),
+        ),
+    ),
+    Mutant(
         "sockets-outlive-their-session",
         "machine/conversation.py",
         "The end of a session closes none of its sockets.",
