@@ -199,7 +199,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     limit_address: Annotated[
         RateText,
         _doc(
-            "Of one address: refreshes, exchanges, tickets, handshakes and password changes, each; such as 90/1m, or off."
+            "Of one address: logins, refreshes, exchanges, tickets, handshakes and password changes, each; such as 90/1m,"
+            " or off."
         ),
     ] = "1200/1m"
     limit_account: Annotated[
@@ -234,8 +235,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         19_456
     )
     argon2_iterations: Annotated[int, Meta(ge=2, le=1000), _doc("Passes of one password hash.")] = 2
-    argon2_workers: Annotated[Count, _doc("Password hashes computed at a time.")] = 2
-    argon2_queue: Annotated[Count, _doc("Password hashes that may wait before logins get 503.")] = 128
+    argon2_workers: Annotated[
+        Count, _doc("Password hashes computed at a time: of known devices, and of strangers, each as many.")
+    ] = 2
+    argon2_queue: Annotated[
+        Count,
+        _doc("Password hashes that may wait before logins get 503: of known devices, and of strangers, each as many."),
+    ] = 128
 
     cached_sessions: Annotated[Count, _doc("Sessions kept in memory; the others are one read away.")] = 200_000
     log_queue: Annotated[Count, _doc("Writes that may wait for the disk before callers get 503.")] = 20_000

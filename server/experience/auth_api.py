@@ -44,7 +44,7 @@ from server.experience.credentials import (
 from server.experience.problems import RequestRefused, handle, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.sessions_api import end_others
-from server.experience.traffic import address_of, admit, admit_account, client_of, device_cookie
+from server.experience.traffic import address_of, admit, admit_account, client_of, device_cookie, place_of
 from server.services import Services
 
 _log = structlog.get_logger("interlock.security")
@@ -100,7 +100,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     admit(services, request.scope, "register")
     if data is None:
         raise CredentialMissing("send email and password")
-    account = await services.accounts.register(data.email, data.password)
+    account = await services.accounts.register(data.email, data.password, place_of(services, request.scope))
     _log.info("account.registered", subject=account.account_id)
     return AccountAnswer(account.account_id, account.email or "", rfc3339(account.created_at_ms))
 
@@ -124,10 +124,12 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     if data is None:
         raise CredentialMissing("send email and password")
     client = await client_of(services, request.scope, data.email)
-    with services.logins.trial(data.email, client) as trial:
-        account = await services.accounts.prove(data.email, data.password, known=trial.known)
+    with services.logins.trial(data.email, client) as requester:
+        # Before the hash: what is counted after it costs the server as much as what is allowed.
+        admit(services, request.scope, "login")
+        admit_account(services, request.scope, "login", f"{requester.known}\n{requester.account}")
+        account = await services.accounts.prove(requester, data.password)
     services.logins.remember(account, client.address)
-    admit_account(services, request.scope, "login", account.account_id)
     outcome = await jar.log_in(services, request.scope, account.account_id, "password")
     overtaken = await services.accounts.overtaken(account)
     if overtaken is not None:
@@ -222,7 +224,9 @@ async def change_password(
         raise RequestRefused(400, "send current_password and new_password")
     try:
         with services.limits.wrong_passwords(session.session_id, PasswordWrong):
-            change = await services.accounts.prepare_password(session.subject, data.current_password, data.new_password)
+            change = await services.accounts.prepare_password(
+                session.subject, data.current_password, data.new_password, place_of(services, request.scope)
+            )
     except PasswordWrong:
         _log.warning("password.wrong", subject=session.subject)
         raise

@@ -80,7 +80,7 @@ class ObservedApp(Litestar):
             status = message.get("status", _SWITCHING_PROTOCOLS)
             if status in _TOLD_TO_WAIT and scope["path"] != FORWARD_AUTH:
                 # A proxy that asks for somebody else is not kept waiting: it holds that request open meanwhile.
-                await slow_refusal(services, message["headers"])
+                await slow_refusal(services, message["headers"], (time.monotonic_ns() - began_ns) / 1e9)
             seconds = (time.monotonic_ns() - began_ns) / 1e9
             route = scope.get("path_template") or NO_ROUTE
             headers = self.completion.complete(scope, status, message.get("headers", ()))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from litestar.datastructures import Cookie
 
 from server.experience.credentials import cookie_named
+from server.guard.addresses import limit_key
 from server.guard.devices import LIFE_S
 from server.guard.limits import Kind
 from server.guard.logins import Client
@@ -25,6 +26,11 @@ def address_of(services: Services, scope: Any) -> str:
     """The address of the client that sent a request or a handshake."""
     peer = scope.get("client")
     return services.addresses.client(peer[0] if peer else None, scope["headers"])
+
+
+def place_of(services: Services, scope: Any) -> str:
+    """The key by which the client's address is limited."""
+    return limit_key(address_of(services, scope))
 
 
 def admit(services: Services, scope: Any, kind: Kind) -> None:
@@ -48,11 +54,15 @@ def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> N
         services.limits.of_account(kind, subject)
 
 
-async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Keep a client waiting that is told to wait (``headers`` hold Retry-After), so that asking again pays less."""
+async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]], took_s: float) -> None:
+    """Keep a client waiting that is told to wait (``headers`` hold Retry-After), so that asking again pays less.
+
+    ``took_s``: how long ago the request came. The delay counts from there, so it hides what was done before the refusal.
+    """
     if any(name == b"retry-after" for name, _ in headers):
         # Spread, or those who were refused together would all come back together.
-        await asyncio.sleep(services.settings.refusal_delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # no secret
+        delay_s = services.settings.refusal_delay_s * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
+        await asyncio.sleep(max(0.0, delay_s - took_s))
 
 
 async def client_of(services: Services, scope: Any, email: str) -> Client:

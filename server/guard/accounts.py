@@ -12,6 +12,7 @@ from machine.commands import RevocationReason
 from machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
 from machine.session import Session
 from server.clock import Clock
+from server.guard.hash_queue import Requester
 from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
 from server.ids import new_id
@@ -36,37 +37,37 @@ class Accounts:
         self._passwords = passwords
         self._clock = clock
 
-    async def register(self, email: str, password: str) -> Account:
-        """Make an account.
+    async def register(self, email: str, password: str, place: str) -> Account:
+        """Make an account. ``place`` is the key by which the client's address is limited.
 
         Raises:
             AccountError: the address is none, or is taken, or the password breaks a rule; nothing changed.
         """
         normalised = normalise_email(email)
-        await self._passwords.check_new(password, [normalised])
+        requester = Requester(normalised, place)
+        await self._passwords.check_new(password, [normalised], requester)
         now_ms = self._clock.now_ms()
-        account = Account(new_id("acc"), normalised, await self._passwords.hash(password), now_ms, now_ms)
+        account = Account(new_id("acc"), normalised, await self._passwords.hash(password, requester), now_ms, now_ms)
         await self._store.add(account)
         return account
 
-    async def prove(self, email: str, password: str, *, known: bool = False) -> Account:
-        """The account that ``email`` and ``password`` open. An unknown address takes as long as a wrong password.
+    async def prove(self, requester: Requester, password: str) -> Account:
+        """The account that ``password`` opens for ``requester``. An unknown address takes as long as a wrong password.
 
-        ``known``: it is asked from where this account has logged in before, and there is a place kept in the queue for it.
         A hash of older parameters is replaced on the way.
 
         Raises:
             CredentialInvalid: there is none; the message does not say which of the two was wrong.
             AccountDisabled: both are right, and the account is disabled: nobody else is told.
+            Overloaded: too many hashes wait.
         """
-        self._passwords.check_room(known=known)
-        account = await self._store.by_email(fold_email(email))
+        account = await self._store.by_email(requester.account)
         stored = account.password_hash if account else None
-        if not await self._passwords.verify(stored, password, known=known) or account is None or stored is None:
+        if not await self._passwords.verify(stored, password, requester) or account is None or stored is None:
             raise CredentialInvalid("email or password is wrong")
         ensure_enabled(account)
         if self._passwords.is_outdated(stored):
-            await self._rehash(account, stored, password)
+            await self._rehash(account, stored, password, requester)
         return account
 
     async def overtaken(self, account: Account) -> RevocationReason | None:
@@ -81,18 +82,23 @@ class Accounts:
             return "account_disabled"
         return None if now.password_changed_at_ms == account.password_changed_at_ms else "password_changed"
 
-    async def prepare_password(self, account_id: str, current: str, new: str) -> PasswordChange:
+    async def prepare_password(self, account_id: str, current: str, new: str, place: str) -> PasswordChange:
         """Check ``current`` and hash ``new``; nothing changes before :meth:`replace_password`.
+
+        ``place`` is the key by which the client's address is limited.
 
         Raises:
             PasswordWrong: ``current`` is wrong.
             PasswordRefused: ``new`` breaks a rule.
         """
         account = await self._store.by_id(account_id)
-        if not await self._passwords.verify(account.password_hash if account else None, current) or account is None:
+        email = account.email if account else None
+        requester = Requester(email or account_id, place, known=True)
+        stored = account.password_hash if account else None
+        if not await self._passwords.verify(stored, current, requester) or account is None:
             raise PasswordWrong("the current password is wrong")
-        await self._passwords.check_new(new, [account.email] if account.email else [])
-        return PasswordChange(account, await self._passwords.hash(new))
+        await self._passwords.check_new(new, [email] if email else [], requester)
+        return PasswordChange(account, await self._passwords.hash(new, requester))
 
     async def replace_password(self, change: PasswordChange, session: Session) -> Account:
         """Make the new password the account's, durably, unless ``session``, which asks, has been revoked by then.
@@ -110,11 +116,11 @@ class Accounts:
             raise PasswordWrong("the current password is wrong")
         return msgspec.structs.replace(account, password_hash=change.new_hash, password_changed_at_ms=at_ms)
 
-    async def _rehash(self, account: Account, stored: str, password: str) -> None:
+    async def _rehash(self, account: Account, stored: str, password: str, requester: Requester) -> None:
         """Store ``password`` under today's parameters, unless somebody else has changed or rehashed it meanwhile."""
         # Not worth a failed login: the next one tries again.
         with suppress(Overloaded):
-            await self._store.rehash(account.account_id, stored, await self._passwords.hash(password))
+            await self._store.rehash(account.account_id, stored, await self._passwords.hash(password, requester))
 
 
 def ensure_enabled(account: Account) -> None:

@@ -44,21 +44,17 @@ class Gate:
         now_ms = self._clock.now_ms()
         wait_ms = self._limiter.wait_ms(key, now_ms)
         if wait_ms:
-            self.refuse(wait_ms)
+            raise self.refusal(wait_ms)
         return self._limiter.take(key, now_ms)
 
     def give_back(self, charge: Charge) -> None:
         """What was taken did not count."""
         self._limiter.give_back(charge)
 
-    def refuse(self, wait_ms: int) -> None:
-        """Refuse, and say so in the log (ASVS 16.3.3).
-
-        Raises:
-            RateLimited: always.
-        """
+    def refusal(self, wait_ms: int) -> RateLimited:
+        """Say in the log that somebody is refused (ASVS 16.3.3); the error to raise."""
         _log.warning("traffic.limited", kind=self._kind, by=self._by)
-        raise RateLimited(-(-wait_ms // _MS_PER_S))
+        return RateLimited(-(-wait_ms // _MS_PER_S))
 
 
 class Limits:
@@ -73,6 +69,7 @@ class Limits:
 
         self._by_address: dict[Kind, Gate] = {
             "begin": by_address("begin", settings.limit_begin),
+            "login": by_address("login"),
             "register": by_address("register", settings.limit_register),
             "refresh": by_address("refresh"),
             "ticket": by_address("ticket"),

@@ -1,30 +1,32 @@
 """Failed logins are slowed down, and nobody can lock the owner out by failing on purpose (ASVS 6.1.1, 6.3.1).
 
 Each try is counted before the password is looked at, so that parallel tries can't overtake the count; one that succeeds is
-given back. Which counters a try meets depends on whether it comes from somebody who has been there before:
+given back. On a device that the account knows (:mod:`server.guard.devices`) a try meets that device's own counter. Any other
+try meets three: that of the account at this address, the address's over all accounts, and the account's over all strangers.
+So strangers use up what strangers have, and nothing of the owner's.
 
-* on a device that the account knows (:mod:`server.guard.devices`): that device's own counter;
-* from an address at which this account has logged in since the start, with the password it has now: the counter of that
-  account at that address;
-* from a stranger: that counter, the address's own over all accounts, and the account's over all strangers.
-
-So strangers use up what strangers have, and nothing of the owner's. An account that does not exist is counted alike.
+An account that does not exist is counted alike. And it is answered alike: where the address or the account has used its
+counter up, the password is looked at all the same if this account has logged in at this address since the start, with the
+password it has now; but only the right one makes a difference. A wrong one gets the refusal that everybody else gets.
+Otherwise somebody at a shared address could tell by the answers who else has an account and logs in there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 import structlog
 
-from machine.errors import CredentialInvalid
+from machine.errors import CredentialInvalid, Overloaded, RateLimited
 from machine.limits import Charge
 from server.clock import Clock
 from server.guard.accounts import fold_email
 from server.guard.addresses import limit_key
+from server.guard.hash_queue import Requester
 from server.guard.limits import Gate
 from server.guard.pseudonyms import Pseudonyms
 from server.settings import Settings
@@ -43,12 +45,6 @@ class Client(msgspec.Struct, frozen=True):
     device: str | None = None
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """One counted try. ``known``: it comes from where this account has logged in before."""
-
-    known: bool
-
-
 class _Places(msgspec.Struct):
     """Addresses from which an account has logged in with the password that it was given at ``set_at_ms``."""
 
@@ -64,27 +60,41 @@ class Logins:
         self._of_address = Gate("login", "address", settings.limit_login_address, clock, salt)
         self._of_client = Gate("login", "client", settings.limit_login_client, clock, salt)
         self._of_account = Gate("login", "account", settings.limit_login_account, clock, salt)
+        # Nobody sees this one in an answer: it bounds what is looked at behind a refusal.
+        self._of_place = Gate("login", "place", settings.limit_login_client, clock, salt)
         # By account. Only who knows a password gets in here, so nobody else can push it out.
         self._places: dict[str, _Places] = {}
 
     @contextmanager
-    def trial(self, email: str, client: Client) -> Iterator[Trial]:
+    def trial(self, email: str, client: Client) -> Iterator[Requester]:
         """Count a try at the account of ``email``; the body raises CredentialInvalid when it failed.
 
+        Gives for whom the password is hashed.
+
         Raises:
-            RateLimited: there were too many; the body was not run.
+            RateLimited: there were too many; the body was not run, or failed.
         """
-        account, place = fold_email(email), limit_key(client.address)
-        charges, known = self._charge(account, place, client.device)
+        requester = Requester(fold_email(email), limit_key(client.address))
+        charges, refusal = self._charge_device(requester.account, client.device), None
+        is_place = self._is_place(requester.account, requester.address)
+        if charges:
+            requester = msgspec.structs.replace(requester, known=True)
+        else:
+            charges, refusal = self._charge_stranger(requester.account, requester.address, is_place=is_place)
         try:
-            yield Trial(known)
+            yield requester
         except CredentialInvalid:
             # No address of an account in the log; the same account has the same name there, whatever it is called.
             name = self._pseudonyms.of_email(email)
+            known = requester.known or is_place
             _log.warning("login.failed", method="password", account=name, address=client.address, known=known)
+            if refusal is not None:
+                raise refusal() from None
             raise
-        except BaseException:
+        except BaseException as error:
             self._give_back(charges)
+            if refusal is not None and isinstance(error, Overloaded | RateLimited):
+                raise refusal() from None
             raise
         self._give_back(charges)
 
@@ -108,22 +118,35 @@ class Logins:
         if len(self._places) > _ACCOUNTS:
             del self._places[next(iter(self._places))]
 
-    def _charge(self, account: str, place: str, nonce: str | None) -> tuple[list[tuple[Gate, Charge]], bool]:
-        """Count the try where it belongs, and whether that is among those the account knows."""
-        pair = f"place\n{account}\n{place}"
-        if nonce is not None:
-            device = f"device\n{account}\n{nonce}"
-            if not self._of_client.wait_ms(device):
-                return [(self._of_client, self._of_client.take(device))], True
-            # A device that has failed too often is a stranger like any other.
-        elif account in self._places and place in self._places[account].addresses:
-            return [(self._of_client, self._of_client.take(pair))], True
-        wanted = [(self._of_client, pair), (self._of_address, place), (self._of_account, account)]
-        for gate, key in wanted:
-            wait_ms = gate.wait_ms(key)
-            if wait_ms:
-                gate.refuse(wait_ms)
-        return [(gate, gate.take(key)) for gate, key in wanted], False
+    def _charge_device(self, account: str, nonce: str | None) -> list[tuple[Gate, Charge]]:
+        """Count a try on a known device. Nothing is counted if it is none, or has failed too often: then it is a stranger."""
+        device = f"device\n{account}\n{nonce}"
+        if nonce is None or self._of_client.wait_ms(device):
+            return []
+        return [(self._of_client, self._of_client.take(device))]
+
+    def _is_place(self, account: str, address: str) -> bool:
+        places = self._places.get(account)
+        return places is not None and address in places.addresses
+
+    def _charge_stranger(
+        self, account: str, address: str, *, is_place: bool
+    ) -> tuple[list[tuple[Gate, Charge]], Callable[[], RateLimited] | None]:
+        """Count any other try. Where strangers are refused, also what makes the refusal of a wrong password.
+
+        Raises:
+            RateLimited: the password is not looked at.
+        """
+        pair = f"place\n{account}\n{address}"
+        wanted = [(self._of_client, pair), (self._of_address, address), (self._of_account, account)]
+        spent = [(gate, wait_ms) for gate, key in wanted if (wait_ms := gate.wait_ms(key))]
+        behind = [(self._of_place, pair)] if is_place and not self._of_place.wait_ms(pair) else []
+        if not spent:
+            return [(gate, gate.take(key)) for gate, key in wanted + behind], None
+        first, wait_ms = spent[0]
+        if first is self._of_client or not behind:
+            raise first.refusal(wait_ms)
+        return [(gate, gate.take(key)) for gate, key in behind], functools.partial(first.refusal, wait_ms)
 
     @staticmethod
     def _give_back(charges: list[tuple[Gate, Charge]]) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import argon2
+import msgspec
 
 from machine.errors import Overloaded, PasswordRefused
 from server.guard.blocklist import Blocklist
+from server.guard.hash_queue import Entry, HashQueue, Requester
 from server.workers import Workers, settle
 
 T = TypeVar("T")
@@ -23,33 +26,93 @@ MINIMUM_LENGTH: Final = 15
 
 MAXIMUM_LENGTH: Final = 1024
 
-_NICENESS: Final = 19
-"""Linux has it for each thread: hashes get what everything else leaves, and a little."""
+_MAXIMUM_MARKS: Final = 30
+"""Unicode's Stream-Safe Text Format (UAX #15, 13): no language writes more combining characters on one letter."""
+
+_STRANGERS_NICENESS: Final = 19
+_KNOWN_NICENESS: Final = 10
+"""Linux has it for each thread: hashes get what the event loop leaves, and those of strangers what is left of that."""
 
 
-class _Job(NamedTuple):
+class _Job(msgspec.Struct, eq=False):
     work: Callable[..., Any]
     arguments: tuple[object, ...]
     future: asyncio.Future[Any]
 
 
+class _Pool:
+    """``threads`` threads of the priority ``niceness``, and who waits for them."""
+
+    def __init__(self, *, threads: int, max_waiting: int, niceness: int) -> None:
+        self._queue: HashQueue[_Job] = HashQueue(max_waiting=max_waiting, threads=threads)
+        self._free = threads
+        self._threads = Workers(
+            "interlock-argon2", self._compute, threads=threads, on_start=functools.partial(_step_back, niceness)
+        )
+        self._threads.start()
+
+    async def run(self, requester: Requester, work: Callable[..., T], *arguments: object) -> T:
+        """What ``work`` returns.
+
+        Raises:
+            Overloaded: too many wait.
+        """
+        job = _Job(work, arguments, asyncio.get_running_loop().create_future())
+        entry, displaced = self._queue.add(requester, job)
+        if displaced is not None:
+            settle([displaced.job.future], [Overloaded()])
+        try:
+            self._begin()
+            return cast("T", await job.future)
+        finally:
+            self._queue.remove(entry)
+
+    def close(self) -> None:
+        """Stop the threads. Nobody gets the hashes that were not begun."""
+        for job in [*self._queue.drain(), *[entry.job for entry in self._threads.take_back()]]:
+            job.future.cancel()
+        self._threads.stop()
+        self._threads.join()
+
+    def _begin(self) -> None:
+        """Give the threads that are free what is next."""
+        while self._free and (entry := self._queue.begin()) is not None:
+            self._free -= 1
+            self._threads.give(entry)
+
+    def _ended(self, entry: Entry[_Job], outcome: Any) -> None:
+        self._free += 1
+        self._queue.end(entry)
+        settle([entry.job.future], [outcome])
+        self._begin()
+
+    def _compute(self, entries: list[Entry[_Job]]) -> None:
+        for entry in entries:
+            job, outcome = entry.job, None
+            # Its caller may have gone away meanwhile: a hash costs too much for nobody.
+            if not job.future.cancelled():
+                try:
+                    outcome = job.work(*job.arguments)
+                except Exception as error:  # noqa: BLE001  # it belongs to the caller
+                    outcome = error
+            job.future.get_loop().call_soon_threadsafe(self._ended, entry, outcome)
+
+
 class Passwords:
     """Hashes and checks passwords.
 
-    ``memory_kib``, ``iterations`` and ``threads`` are argon2id's cost; ``workers`` how many hashes are computed at a time,
-    and ``max_waiting`` how many may wait for that before callers are told Overloaded; half as many more places are kept for
-    owners who come from where they came before, so that a flood of strangers does not shut them out. ``blocklist``: which new
-    passwords are too easy to guess.
+    ``memory_kib``, ``iterations`` and ``threads`` are argon2id's cost. ``workers`` is how many hashes are computed at a time,
+    and ``max_waiting`` how many may wait for that before callers get Overloaded: of known devices, and of strangers, each as
+    many. The threads of strangers have the lowest priority, so a flood of them hardly delays an owner. ``blocklist``: which
+    new passwords are too easy to guess.
     """
 
     def __init__(
         self, *, memory_kib: int, iterations: int, workers: int, max_waiting: int, blocklist: Blocklist | None = None
     ) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=iterations, memory_cost=memory_kib, parallelism=1)
-        self._workers = Workers("interlock-argon2", _compute, threads=workers, on_start=_step_back)
-        self._workers.start()
-        self._max_waiting = max_waiting + workers
-        self._kept_places = max(1, max_waiting // 2)
+        self._known = _Pool(threads=workers, max_waiting=max_waiting, niceness=_KNOWN_NICENESS)
+        self._strangers = _Pool(threads=workers, max_waiting=max_waiting, niceness=_STRANGERS_NICENESS)
         self._blocklist = blocklist or Blocklist("interlock", ())
         self._waiting = 0
         # What a login to no account is checked against, so that it costs the same as one to an account.
@@ -67,99 +130,92 @@ class Passwords:
         Raises:
             PasswordRefused: it is too short or too long.
         """
+        if _is_beyond_normalising(password):
+            raise PasswordRefused(f"a password has at most {_MAXIMUM_MARKS} combining characters in a row")
         length = len(unicodedata.normalize("NFC", password))
         if length < MINIMUM_LENGTH:
             raise PasswordRefused(f"a password has at least {MINIMUM_LENGTH} characters")
         if length > MAXIMUM_LENGTH:
             raise PasswordRefused(f"a password has at most {MAXIMUM_LENGTH} characters")
 
-    async def check_new(self, password: str, personal: Iterable[str]) -> None:
+    async def check_new(self, password: str, personal: Iterable[str], requester: Requester) -> None:
         """Check a new password: its length, and that it is not easy to guess; ``personal`` is its owner's email address.
 
         Raises:
             PasswordRefused: it breaks one of the two rules.
             Overloaded: too many wait.
         """
-        self.check_rules(password)
-        await self._run(self._blocklist.check, password, list(personal))
+        await self._run(requester, self._check_new, password, list(personal))
 
     def is_outdated(self, password_hash: str) -> bool:
         """Whether ``password_hash`` was made with other parameters than today's."""
         return self._hasher.check_needs_rehash(password_hash)
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, requester: Requester) -> str:
         """The argon2id string of ``password``.
 
         Raises:
             Overloaded: too many wait.
         """
-        return await self._run(self._hasher.hash, _bytes(password))
+        return await self._run(requester, self._hash, password)
 
-    async def verify(self, password_hash: str | None, password: str, *, known: bool = False) -> bool:
+    async def verify(self, password_hash: str | None, password: str, requester: Requester) -> bool:
         """Whether ``password`` is the one behind ``password_hash``. None (no such account) takes as long and is False.
-
-        ``known``: it may use the places kept for owners.
 
         Raises:
             Overloaded: too many wait.
         """
-        return await self._run(
-            self._verify, password_hash, _bytes(password), kept_places=self._kept_places if known else 0
-        )
+        return await self._run(requester, self._verify, password_hash, password)
 
     def close(self) -> None:
         """Stop the threads. Nobody gets the hashes that were not begun."""
-        for job in self._workers.take_back():
-            job.future.cancel()
-        self._workers.stop()
-        self._workers.join()
+        self._known.close()
+        self._strangers.close()
 
-    def _verify(self, password_hash: str | None, password: bytes) -> bool:
+    def _check_new(self, password: str, personal: list[str]) -> None:
+        self.check_rules(password)
+        self._blocklist.check(password, personal)
+
+    def _hash(self, password: str) -> str:
+        return self._hasher.hash(_bytes(password))
+
+    def _verify(self, password_hash: str | None, password: str) -> bool:
         try:
-            self._hasher.verify(password_hash or self._decoy, password)
+            self._hasher.verify(password_hash or self._decoy, _bytes(password))
         except argon2.exceptions.VerifyMismatchError:
             return False
         return password_hash is not None
 
-    def check_room(self, *, known: bool) -> None:
-        """Ask before anything else is done for a login that would find no place; ``known`` as for :meth:`verify`.
-
-        Raises:
-            Overloaded: too many wait.
-        """
-        self._check_room(self._kept_places if known else 0)
-
-    def _check_room(self, kept_places: int) -> None:
-        if self._waiting >= self._max_waiting + kept_places:
-            raise Overloaded
-
-    async def _run(self, work: Callable[..., T], *arguments: object, kept_places: int = 0) -> T:
-        self._check_room(kept_places)
+    async def _run(self, requester: Requester, work: Callable[..., T], *arguments: object) -> T:
         self._waiting += 1
         try:
-            job = _Job(work, arguments, asyncio.get_running_loop().create_future())
-            self._workers.give(job)
-            return cast("T", await job.future)
+            pool = self._known if requester.known else self._strangers
+            return await pool.run(requester, work, *arguments)
         finally:
             self._waiting -= 1
 
 
-def _compute(jobs: list[_Job]) -> None:
-    for job in jobs:
-        # Its caller may have gone away while it waited: a hash costs too much for nobody.
-        if job.future.cancelled():
-            continue
-        try:
-            outcome = job.work(*job.arguments)
-        except Exception as error:  # noqa: BLE001  # it belongs to the caller
-            outcome = error
-        job.future.get_loop().call_soon_threadsafe(settle, [job.future], [outcome])
-
-
-def _step_back() -> None:
+def _step_back(niceness: int) -> None:
     """Let this thread wait for the others of this process, above all the event loop's: a hash can, and many are long."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+def _is_beyond_normalising(text: str) -> bool:
+    """Whether ``text`` has so many combining characters in a row that the time to sort them would be felt.
+
+    That time grows with the square of their number, and the interpreter does nothing else meanwhile, in whichever thread.
+    """
+    run = 0
+    if not text.isascii():
+        for character in text:
+            run = run + 1 if unicodedata.combining(character) else 0
+            if run > _MAXIMUM_MARKS:
+                return True
+    return False
 
 
 def _bytes(password: str) -> bytes:
+    # No account has a password of the other kind, so it does not matter how it is written.
+    if _is_beyond_normalising(password):
+        return password.encode("utf-8", "surrogatepass")
     return unicodedata.normalize("NFC", password).encode()

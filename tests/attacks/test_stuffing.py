@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, new_email
 from tests.support.metrics import whole_log
 from tests.support.running import scenario
@@ -184,6 +185,36 @@ async def test_the_limits_do_not_tell_who_has_an_account(server: ServerProcess) 
         # The addresses have failed a second time by then, and still have tries left.
         assert answers["known"] == answers["unknown"]
         assert [status for status, _ in answers["known"]].count(429) == 5
+
+
+@scenario()
+async def test_a_shared_address_with_many_failures_does_not_tell_who_logs_in_there(server: ServerProcess) -> None:
+    """Made up, elsewhere, here before, here with a device: a wrong password is answered alike, before and after the limit."""
+    attack = Attack(server)
+    async with attack.http:
+        shared, page = "192.0.2.90", {"Origin": server.url}
+        elsewhere, here, disabled = [await attack.account() for _ in range(3)]
+        for email in (here, disabled):
+            (await attack.log_in(email, PASSWORD, shared, page)).raise_for_status()
+        secret = await asyncio.to_thread(admin_token, server.data)
+        async with Admin(server.url, secret) as admin:
+            (account,) = await admin.get("/accounts", email=disabled)
+            (await admin.http.post(f"/accounts/{account['subject']}/disable")).raise_for_status()
+
+        async def answers() -> list[tuple[int, list[str], dict[str, object]]]:
+            tried = [await attack.log_in(each, leaked(1), shared) for each in (new_email(), elsewhere, here, disabled)]
+            return [(each.status_code, sorted(each.headers), each.json()) for each in tried]
+
+        before = await answers()
+        assert before == [before[0]] * 4
+        assert before[0][0] == 401
+        await attack.flood((f"user{n}@shared.example", leaked(n), shared) for n in range(PER_ADDRESS))
+        for _ in range(PER_CLIENT):
+            after = await answers()
+            assert after == [after[0]] * 4
+            assert after[0][0] == 429
+            assert "retry-after" in after[0][1]
+        assert (await attack.log_in(here, PASSWORD, shared)).status_code == 429, "its tries here are used up"
 
 
 @pytest.mark.asvs("16.3.1", "16.2.5")

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import argon2
 import pytest
@@ -15,7 +16,8 @@ import sqlite_utils
 
 from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
 from machine.session import absent
-from server.guard.accounts import Accounts, normalise_email
+from server.guard.accounts import Accounts, fold_email, normalise_email
+from server.guard.hash_queue import Requester
 from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
 from server.surface.files import open_surface
@@ -27,8 +29,15 @@ from tests.support.wire import services_in
 PASSWORD = "correct horse battery staple"
 
 
+PLACE = "192.0.2.1"
+ANYBODY = Requester("ada@example.org", PLACE)
+
 LIVING = absent("living")
 """The session that asks; the store looks up whether it lives."""
+
+
+def asks(email: str) -> Requester:
+    return Requester(fold_email(email), PLACE)
 
 
 def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
@@ -49,7 +58,7 @@ async def accounts_in(folder: Path, passwords: Passwords | None = None) -> Async
 @asynchronous
 async def test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt() -> None:
     passwords = Passwords(memory_kib=19_456, iterations=2, workers=1, max_waiting=1)
-    first, second = await passwords.hash(PASSWORD), await passwords.hash(PASSWORD)
+    first, second = await passwords.hash(PASSWORD, ANYBODY), await passwords.hash(PASSWORD, ANYBODY)
     parameters = argon2.extract_parameters(first)
     assert (parameters.type, parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (
         argon2.Type.ID,
@@ -58,9 +67,9 @@ async def test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt
         1,
     )
     assert first != second
-    assert await passwords.verify(first, PASSWORD)
-    assert not await passwords.verify(first, PASSWORD + " ")
-    assert not await passwords.verify(None, PASSWORD)
+    assert await passwords.verify(first, PASSWORD, ANYBODY)
+    assert not await passwords.verify(first, PASSWORD + " ", ANYBODY)
+    assert not await passwords.verify(None, PASSWORD, ANYBODY)
     passwords.close()
 
 
@@ -87,13 +96,44 @@ def test_a_shorter_or_longer_one_is_refused(password: str, message: str) -> None
         Passwords.check_rules(password)
 
 
+@asynchronous
+async def test_a_long_row_of_combining_characters_is_not_sorted() -> None:
+    """The time for it grows with the square of its length, and nothing else runs meanwhile."""
+    passwords = cheap()
+    marks = "\u0301\u0316" * 15
+    Passwords.check_rules(f"{PASSWORD}{marks}")
+    with pytest.raises(PasswordRefused, match="30 combining characters"):
+        Passwords.check_rules(f"{PASSWORD}{marks}\u0301")
+    hashed = await passwords.hash(f"{PASSWORD}{marks}", ANYBODY)
+    assert await passwords.verify(hashed, unicodedata.normalize("NFD", f"{PASSWORD}{marks}"), ANYBODY)
+    assert not await passwords.verify(hashed, f"{PASSWORD}{marks}\u0301", ANYBODY)
+    passwords.close()
+
+
+@asynchronous
+async def test_passwords_are_normalised_in_the_threads_that_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[str] = set()
+
+    def normalize(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+        seen.add(threading.current_thread().name)
+        return original(form, text)
+
+    original = unicodedata.normalize
+    passwords = cheap()
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+    await passwords.check_new(PASSWORD, ["ada@example.org"], ANYBODY)
+    assert await passwords.verify(await passwords.hash(PASSWORD, ANYBODY), PASSWORD, ANYBODY)
+    passwords.close()
+    assert seen == {"interlock-argon2"}
+
+
 @pytest.mark.asvs("6.2.8")
 @asynchronous
 async def test_the_same_characters_typed_another_way_are_the_same_password() -> None:
     passwords = cheap()
     composed = unicodedata.normalize("NFC", "pässwörd with ünicode")
-    hashed = await passwords.hash(composed)
-    assert await passwords.verify(hashed, unicodedata.normalize("NFD", composed))
+    hashed = await passwords.hash(composed, ANYBODY)
+    assert await passwords.verify(hashed, unicodedata.normalize("NFD", composed), ANYBODY)
     passwords.close()
 
 
@@ -108,8 +148,8 @@ async def test_hashing_leaves_the_event_loop_free_and_too_many_are_refused() -> 
         assert gate.wait(10)
         return "hash"
 
-    waiting = [asyncio.create_task(passwords._run(slow, b"")) for _ in range(3)]
-    late = asyncio.create_task(passwords.hash(PASSWORD))
+    waiting = [asyncio.create_task(passwords._run(ANYBODY, slow, b"")) for _ in range(3)]
+    late = asyncio.create_task(passwords.hash(PASSWORD, ANYBODY))
     assert await asyncio.to_thread(started.wait, 10)
     refused = late.done()
     gate.set()
@@ -117,7 +157,7 @@ async def test_hashing_leaves_the_event_loop_free_and_too_many_are_refused() -> 
     assert refused, "it waits like the others"
     with pytest.raises(Overloaded):
         await late
-    assert await passwords.hash(PASSWORD)
+    assert await passwords.hash(PASSWORD, ANYBODY)
     passwords.close()
 
 
@@ -131,8 +171,8 @@ async def test_a_hash_that_nobody_waits_for_is_not_computed() -> None:
         started.set()
         assert gate.wait(10)
 
-    first = asyncio.create_task(passwords._run(slow))
-    waiting = [asyncio.create_task(passwords._run(computed.append, name)) for name in ("gone", "there")]
+    first = asyncio.create_task(passwords._run(ANYBODY, slow))
+    waiting = [asyncio.create_task(passwords._run(ANYBODY, computed.append, name)) for name in ("gone", "there")]
     assert await asyncio.to_thread(started.wait, 10)
     waiting[0].cancel()
     await asyncio.sleep(0)
@@ -153,7 +193,7 @@ async def test_hashes_that_were_not_begun_are_dropped_when_the_server_stops() ->
         assert gate.wait(10)
         return "done"
 
-    waiting = [asyncio.create_task(passwords._run(slow)) for _ in range(3)]
+    waiting = [asyncio.create_task(passwords._run(ANYBODY, slow)) for _ in range(3)]
     assert await asyncio.to_thread(started.wait, 10)
     threading.Timer(0.05, gate.set).start()
     passwords.close()
@@ -165,15 +205,15 @@ async def test_hashes_that_were_not_begun_are_dropped_when_the_server_stops() ->
 @asynchronous
 async def test_an_account_is_made_and_proved(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:
-        account = await accounts.register(" Ada@Example.ORG ", PASSWORD)
+        account = await accounts.register(" Ada@Example.ORG ", PASSWORD, PLACE)
         assert account.email == "ada@example.org"
         assert PASSWORD not in (account.password_hash or PASSWORD)
-        assert await accounts.prove("ADA@example.org", PASSWORD) == account
+        assert await accounts.prove(asks("ADA@example.org"), PASSWORD) == account
         for email, password in (("ada@example.org", "wrong"), ("bob@example.org", PASSWORD), ("no address", "")):
             with pytest.raises(CredentialInvalid, match="email or password is wrong"):
-                await accounts.prove(email, password)
+                await accounts.prove(asks(email), password)
         with pytest.raises(AccountExists):
-            await accounts.register("ada@example.org", PASSWORD)
+            await accounts.register("ada@example.org", PASSWORD, PLACE)
 
 
 @asynchronous
@@ -187,12 +227,12 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
 
     monkeypatch.setattr(argon2.PasswordHasher, "verify", counted)
     async with accounts_in(tmp_path) as accounts:
-        account = await accounts.register("ada@example.org", PASSWORD)
+        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
         for email in ("ada@example.org", "nobody@example.org"):
             with pytest.raises(CredentialInvalid):
-                await accounts.prove(email, "wrong")
+                await accounts.prove(asks(email), "wrong")
         with pytest.raises(PasswordWrong):
-            await accounts.prepare_password("acc_nobody", "wrong", PASSWORD)
+            await accounts.prepare_password("acc_nobody", "wrong", PASSWORD, PLACE)
     assert len(runs) == 3
     known, unknown, _ = map(argon2.extract_parameters, runs)
     assert known == unknown
@@ -203,32 +243,32 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
 @asynchronous
 async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:
-        account = await accounts.register("ada@example.org", PASSWORD)
+        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
         with pytest.raises(PasswordWrong, match="current password"):
-            await accounts.prepare_password(account.account_id, "wrong", "another long password")
+            await accounts.prepare_password(account.account_id, "wrong", "another long password", PLACE)
         with pytest.raises(PasswordRefused):
-            await accounts.prepare_password(account.account_id, PASSWORD, "short")
-        change = await accounts.prepare_password(account.account_id, PASSWORD, "another long password")
-        await accounts.prove("ada@example.org", PASSWORD)
+            await accounts.prepare_password(account.account_id, PASSWORD, "short", PLACE)
+        change = await accounts.prepare_password(account.account_id, PASSWORD, "another long password", PLACE)
+        await accounts.prove(asks("ada@example.org"), PASSWORD)
         assert await accounts.overtaken(account) is None
         changed = await accounts.replace_password(change, LIVING)
         assert await accounts.overtaken(account) == "password_changed"
-        assert await accounts.prove("ada@example.org", "another long password") == changed
+        assert await accounts.prove(asks("ada@example.org"), "another long password") == changed
         with pytest.raises(CredentialInvalid):
-            await accounts.prove("ada@example.org", PASSWORD)
+            await accounts.prove(asks("ada@example.org"), PASSWORD)
 
 
 @asynchronous
 async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
     async with accounts_in(tmp_path, cheap(workers=2)) as accounts:
-        account = await accounts.register("ada@example.org", PASSWORD)
+        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
         new = ["the first new password", "the second new password"]
-        changes = [await accounts.prepare_password(account.account_id, PASSWORD, each) for each in new]
+        changes = [await accounts.prepare_password(account.account_id, PASSWORD, each, PLACE) for each in new]
         outcomes = await asyncio.gather(
             *(accounts.replace_password(change, LIVING) for change in changes), return_exceptions=True
         )
         (winner,) = [place for place, outcome in enumerate(outcomes) if not isinstance(outcome, PasswordWrong)]
-        assert await accounts.prove("ada@example.org", new[winner]) == outcomes[winner]
+        assert await accounts.prove(asks("ada@example.org"), new[winner]) == outcomes[winner]
 
 
 @pytest.mark.parametrize("email", ["a@b", "ADA@EXAMPLE.ORG", "\u00fcmit@example.org", "a@b@c", "x" * 248 + "@b.org"])
@@ -250,11 +290,11 @@ async def test_a_password_that_is_easy_to_guess_is_refused_at_registration_and_a
     async with accounts_in(tmp_path) as accounts:
         for easy in ("passwordpassword", "ada@example.org1", "interlock-interlock"):
             with pytest.raises(PasswordRefused, match="easy to guess"):
-                await accounts.register("ada@example.org", easy)
-        account = await accounts.register("ada@example.org", PASSWORD)
+                await accounts.register("ada@example.org", easy, PLACE)
+        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
         for easy in ("passwordpassword", "ada@example.org1"):
             with pytest.raises(PasswordRefused, match="easy to guess"):
-                await accounts.prepare_password(account.account_id, PASSWORD, easy)
+                await accounts.prepare_password(account.account_id, PASSWORD, easy, PLACE)
 
 
 @pytest.mark.asvs("6.2.8")
@@ -263,33 +303,33 @@ async def test_a_password_is_verified_as_typed(tmp_path: Path) -> None:
     """No truncation, no folding, no trimming."""
     long = PASSWORD + " and a tail" * 80
     async with accounts_in(tmp_path) as accounts:
-        await accounts.register("ada@example.org", long)
-        await accounts.prove("ada@example.org", long)
+        await accounts.register("ada@example.org", long, PLACE)
+        await accounts.prove(asks("ada@example.org"), long)
         for wrong in (long[:-1], long + " ", " " + long, long.upper(), long[:72], long[:64]):
             with pytest.raises(CredentialInvalid):
-                await accounts.prove("ada@example.org", wrong)
+                await accounts.prove(asks("ada@example.org"), wrong)
 
 
 @pytest.mark.asvs("11.2.2", "11.4.2")
 @asynchronous
 async def test_a_login_replaces_a_hash_of_older_parameters(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:
-        before = await accounts.register("ada@example.org", PASSWORD)
-        change = await accounts.prepare_password(before.account_id, PASSWORD, "another long password")
+        before = await accounts.register("ada@example.org", PASSWORD, PLACE)
+        change = await accounts.prepare_password(before.account_id, PASSWORD, "another long password", PLACE)
     stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
     async with accounts_in(tmp_path, stronger) as accounts:
         with pytest.raises(CredentialInvalid):
-            await accounts.prove("ada@example.org", "wrong")
+            await accounts.prove(asks("ada@example.org"), "wrong")
         assert await accounts._store.by_id(before.account_id) == before, "only who knows the password"
-        proofs = await asyncio.gather(*(accounts.prove("ada@example.org", PASSWORD) for _ in range(8)))
+        proofs = await asyncio.gather(*(accounts.prove(asks("ada@example.org"), PASSWORD) for _ in range(8)))
         after = await accounts._store.by_id(before.account_id)
         assert after is not None
         assert argon2.extract_parameters(after.password_hash or "").memory_cost == 16
         assert after.password_changed_at_ms == before.password_changed_at_ms
         assert [await accounts.overtaken(proof) for proof in proofs] == [None] * 8, "it is the same password"
-        assert await accounts.prove("ada@example.org", PASSWORD) == after
+        assert await accounts.prove(asks("ada@example.org"), PASSWORD) == after
         await accounts.replace_password(change, LIVING)
-        await accounts.prove("ada@example.org", "another long password")
+        await accounts.prove(asks("ada@example.org"), "another long password")
 
 
 @asynchronous
@@ -297,33 +337,30 @@ async def test_a_login_does_not_fail_because_there_is_no_time_for_a_new_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with accounts_in(tmp_path) as accounts:
-        before = await accounts.register("ada@example.org", PASSWORD)
+        before = await accounts.register("ada@example.org", PASSWORD, PLACE)
     stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
 
-    async def busy(_password: str) -> str:
+    async def busy(_password: str, _requester: Requester) -> str:
         raise Overloaded
 
     monkeypatch.setattr(stronger, "hash", busy)
     async with accounts_in(tmp_path, stronger) as accounts:
-        assert await accounts.prove("ada@example.org", PASSWORD) == before
+        assert await accounts.prove(asks("ada@example.org"), PASSWORD) == before
 
 
 @pytest.mark.asvs("6.1.1")
 @asynchronous
 async def test_a_flood_of_strangers_leaves_places_for_who_is_known() -> None:
     passwords = cheap(workers=1, max_waiting=2)
-    hashed = await passwords.hash(PASSWORD)
+    hashed = await passwords.hash(PASSWORD, ANYBODY)
     gate = threading.Event()
-    strangers = [asyncio.create_task(passwords._run(gate.wait, 10)) for _ in range(3)]
+    strangers = [asyncio.create_task(passwords._run(ANYBODY, gate.wait, 10)) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await passwords.verify(hashed, PASSWORD)
-    known = asyncio.create_task(passwords.verify(hashed, PASSWORD, known=True))
-    await asyncio.sleep(0)
-    with pytest.raises(Overloaded):
-        await passwords.verify(hashed, PASSWORD, known=True)
+        await passwords.verify(hashed, PASSWORD, ANYBODY)
+    owner = Requester("ada@example.org", PLACE, known=True)
+    assert await passwords.verify(hashed, PASSWORD, owner), "while every thread of the strangers is busy"
     gate.set()
-    assert await known
     await asyncio.gather(*strangers)
     passwords.close()
 
@@ -334,9 +371,9 @@ async def test_a_password_does_not_grow_old(tmp_path: Path) -> None:
     clock, passwords = HandClock(), cheap()
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
         accounts = Accounts(KnownAccounts(surface.accounts), passwords, clock)
-        account = await accounts.register("ada@example.org", PASSWORD)
+        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
         clock.advance(50 * 366 * 86_400_000)
-        assert await accounts.prove("ada@example.org", PASSWORD) == account
+        assert await accounts.prove(asks("ada@example.org"), PASSWORD) == account
     passwords.close()
 
 

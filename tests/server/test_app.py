@@ -77,7 +77,7 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
         begun: list[Session] = []
 
         async def late(*arguments: Any, **keywords: Any) -> Outcome:
-            change = await services.accounts.prepare_password(subject, PASSWORD, "another long password")
+            change = await services.accounts.prepare_password(subject, PASSWORD, "another long password", "192.0.2.1")
             await services.accounts.replace_password(change, (await services.sessions.begin("anonymous")).session)
             outcome = await authenticate(*arguments, **keywords)
             begun.append(outcome.session)

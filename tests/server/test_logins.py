@@ -192,3 +192,69 @@ def test_failures_are_logged_by_a_name_that_is_no_address() -> None:
     assert "ada" not in str(lines)
     limited = [line for line in lines if line["event"] == "traffic.limited"]
     assert [line["by"] for line in limited] == ["client"] * 7
+
+
+def answer(guard: Logins, client: Client, email: str) -> tuple[str, object]:
+    """What somebody with a wrong password is told."""
+    try:
+        with guard.trial(email, client):
+            raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # what a wrong password does in there
+    except CredentialInvalid as wrong:
+        return "wrong", str(wrong)
+    except RateLimited as limited:
+        return "limited", limited.retry_after_s
+
+
+@pytest.mark.parametrize("before", [0, 1, 5, 6, 7])
+def test_wrong_passwords_do_not_tell_who_has_logged_in_at_a_shared_address(before: int) -> None:
+    """Whatever was tried there before, each next answer is the same: also what the tries themselves use up."""
+    said = {}
+    for name in ("of somebody here", "made up"):
+        clock = HandClock()
+        guard = logins(clock)
+        if name == "of somebody here":
+            assert succeeds(guard, HOME)
+        for number in range(before):
+            fails(guard, HOME, f"user{number}@example.org")
+        told: list[object] = []
+        for _ in range(12):
+            told += [answer(guard, HOME, EMAIL) for _ in range(3)]
+            told += [answer(guard, HOME, f"other{len(told)}@example.org"), answer(guard, stranger(len(told)), EMAIL)]
+            clock.advance(200_000)
+        said[name] = told
+    assert said["of somebody here"] == said["made up"]
+
+
+@pytest.mark.asvs("6.1.1")
+def test_behind_a_refusal_a_known_address_has_few_tries() -> None:
+    guard = logins()
+    assert succeeds(guard, HOME)
+    numbers = iter(range(1000))
+    count(lambda: fails(guard, HOME, f"user{next(numbers)}@example.org"))
+    for _ in range(3):
+        assert not fails(guard, HOME)
+    assert not succeeds(guard, HOME), "not even the right one is looked at"
+
+
+@pytest.mark.parametrize("error", [Overloaded(), RateLimited(7)])
+def test_behind_a_refusal_what_was_not_looked_at_is_refused_alike(error: Exception) -> None:
+    guard = logins()
+    assert succeeds(guard, HOME)
+    numbers = iter(range(1000))
+    count(lambda: fails(guard, HOME, f"user{next(numbers)}@example.org"))
+    limited = answer(guard, HOME, "nobody@example.org")
+    for _ in range(10):
+        with pytest.raises(RateLimited) as refused, guard.trial(EMAIL, HOME):
+            raise error
+        assert ("limited", refused.value.retry_after_s) == limited
+    assert succeeds(guard, HOME)
+
+
+def test_only_a_known_device_has_the_places_that_are_kept_for_owners() -> None:
+    """By a place of its own in the queue somebody at a shared address could tell who has logged in there."""
+    guard = logins()
+    assert succeeds(guard, HOME)
+    with guard.trial(EMAIL, HOME) as requester:
+        assert not requester.known
+    with guard.trial(EMAIL, Client(HOME.address, "its nonce")) as requester:
+        assert requester.known

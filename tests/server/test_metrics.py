@@ -19,6 +19,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from machine.commands import Authenticate
+from server.guard.hash_queue import Requester
 from server.metrics import Metrics
 from server.settings import Settings
 from spec.lifecycles import SESSION
@@ -313,7 +314,9 @@ async def test_a_stopped_log_and_waiting_passwords_show(tmp_path: Path) -> None:
         assert reading(services.metrics).value("interlock_log_failed") == 0
         slow = threading.Event()
         passwords = services.accounts._passwords
-        proving = [asyncio.create_task(passwords._run(slow.wait)) for _ in range(3)]
+        proving = [
+            asyncio.create_task(passwords._run(Requester("ada@example.org", "192.0.2.1"), slow.wait)) for _ in range(3)
+        ]
         await asyncio.sleep(0)
         assert reading(services.metrics).value("interlock_password_queue_depth") == 3
         slow.set()

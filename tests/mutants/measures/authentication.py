@@ -67,7 +67,7 @@ _DOCUMENTED: Final[tuple[Mutant, ...]] = (
         "6.1.1",
         _ACCOUNTS + "test_a_flood_of_strangers_leaves_places_for_who_is_known",
         "machine.errors.Overloaded",
-        (("self._kept_places = max(1, max_waiting // 2)", "self._kept_places = 0"),),
+        (("pool = self._known if requester.known else self._strangers", "pool = self._strangers"),),
     ),
     Mutant(
         "a-context-word-that-is-not-documented",
@@ -108,11 +108,15 @@ _TRIES: Final[tuple[Mutant, ...]] = (
         "Counter({401: 300})",
         (
             (
+                "from typing import Annotated, Any, Final\n",
                 (
-                    "    with services.logins.trial(data.email, client) as trial:\n"
-                    "        account = await services.accounts.prove(data.email, data.password, known=trial.known)\n"
+                    "from contextlib import nullcontext\nfrom typing import Annotated, Any, Final\n"
+                    "from server.guard.hash_queue import Requester\n"
                 ),
-                "    account = await services.accounts.prove(data.email, data.password)\n",
+            ),
+            (
+                "with services.logins.trial(data.email, client) as requester:",
+                "with nullcontext(Requester(data.email, client.address)) as requester:",
             ),
         ),
     ),
@@ -123,7 +127,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
         "6.3.1",
         _STUFFING + "test_from_many_addresses_at_one_account",
         "Counter({401: 600})",
-        ((", (self._of_address, place), (self._of_account, account)]", ", (self._of_address, place)]"),),
+        ((", (self._of_address, address), (self._of_account, account)]", ", (self._of_address, address)]"),),
     ),
     Mutant(
         "a-hoard-of-device-cookies",
@@ -153,17 +157,17 @@ _TRIES: Final[tuple[Mutant, ...]] = (
         (
             (
                 "from typing import Annotated, Any, Final\n",
-                "from contextlib import nullcontext\nfrom typing import Annotated, Any, Final\n",
+                (
+                    "from contextlib import nullcontext\nfrom typing import Annotated, Any, Final\n"
+                    "from server.guard.hash_queue import Requester\n"
+                ),
             ),
             (
-                (
-                    "    with services.logins.trial(data.email, client) as trial:\n"
-                    "        account = await services.accounts.prove(data.email, data.password, known=trial.known)\n"
-                ),
+                "    with services.logins.trial(data.email, client) as requester:\n",
                 (
                     "    counted = services.addresses.counts(client.address)\n"
-                    "    with services.logins.trial(data.email, client) if counted else nullcontext():\n"
-                    "        account = await services.accounts.prove(data.email, data.password)\n"
+                    "    free = nullcontext(Requester(data.email, client.address))\n"
+                    "    with services.logins.trial(data.email, client) if counted else free as requester:\n"
                 ),
             ),
         ),
@@ -179,13 +183,9 @@ _TRIES: Final[tuple[Mutant, ...]] = (
             (
                 (
                     "        with services.limits.wrong_passwords(session.session_id, PasswordWrong):\n"
-                    "            change = await services.accounts.prepare_password(session.subject, data.current_password, "
-                    "data.new_password)\n"
+                    "            change = await"
                 ),
-                (
-                    "        change = await services.accounts.prepare_password(session.subject, data.current_password, "
-                    "data.new_password)\n"
-                ),
+                "        if session:\n            change = await",
             ),
         ),
     ),
@@ -200,12 +200,12 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "hashes-wait-without-end",
-        "server/guard/passwords.py",
+        "server/guard/hash_queue.py",
         "As many hashes may wait as there are logins.",
         "6.3.1",
         _ACCOUNTS + "test_hashing_leaves_the_event_loop_free_and_too_many_are_refused",
         "it waits like the others",
-        (("        self._check_room(kept_places)\n", ""),),
+        (("        if len(self._waiting) <= self._max_waiting:\n", "        if self._waiting:\n"),),
     ),
     Mutant(
         "an-account-to-begin-with",

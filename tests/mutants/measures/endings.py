@@ -199,10 +199,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "assert 200 in {400, 403}",
         (
             (
-                (
-                    "        if not await self._passwords.verify(account.password_hash if account else None, current)"
-                    " or account is None:\n"
-                ),
+                "        if not await self._passwords.verify(stored, current, requester) or account is None:\n",
                 "        if account is None:\n",
             ),
         ),

@@ -1,0 +1,147 @@
+"""Whose hash is next: no account, no address and no number of either keeps a newcomer waiting or out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+
+from machine.errors import Overloaded
+from server.guard.hash_queue import Entry, HashQueue, Requester
+
+PLACES = 8
+OWNER = Requester("owner@example.org", "192.0.2.1")
+
+
+class Threads:
+    """As many threads as there are, each of which computes one hash a turn."""
+
+    def __init__(self, threads: int = 2) -> None:
+        self.queue: HashQueue[str] = HashQueue(max_waiting=PLACES, threads=threads)
+        self.threads = threads
+        self.computing: list[Entry[str]] = []
+        self.displaced: list[Requester] = []
+
+    def ask(self, requester: Requester, job: str = "") -> bool:
+        """Whether there is a place for it."""
+        try:
+            _, displaced = self.queue.add(requester, job)
+        except Overloaded:
+            return False
+        if displaced is not None:
+            self.displaced.append(displaced.requester)
+        return True
+
+    def flood(self, requesters: Iterable[Requester]) -> None:
+        """Let each ask, and the threads work while they do."""
+        for number, requester in enumerate(requesters):
+            self.ask(requester)
+            if number % 3 == 0:
+                self.turn()
+
+    def turn(self) -> list[Entry[str]]:
+        """One turn of the threads; what they begin."""
+        for entry in self.computing:
+            self.queue.end(entry)
+        begun = [self.queue.begin() for _ in range(self.threads)]
+        self.computing = [entry for entry in begun if entry is not None]
+        return self.computing
+
+
+def addresses(count: int) -> list[str]:
+    return [f"198.51.{number // 250}.{number % 250}" for number in range(count)]
+
+
+FLOODS: dict[str, list[Requester]] = {
+    "one account on many devices": [Requester("mallory@example.org", "198.51.100.1")] * 300,
+    "many accounts from one address": [Requester(f"{n % 60}@x.org", "198.51.100.1") for n in range(300)],
+    "one account from many addresses": [Requester("mallory@x.org", each) for each in addresses(300)],
+    "several accounts from several addresses": [
+        Requester(f"{n % 12}@x.org", addresses(20)[n % 20]) for n in range(400)
+    ],
+    "the owner's own address": [Requester("mallory@x.org", OWNER.address)] * 300,
+}
+
+
+@pytest.mark.asvs("6.1.1")
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_newcomer_is_next_in_any_flood(kind: str, threads: int) -> None:
+    pool = Threads(threads)
+    pool.flood(FLOODS[kind])
+    for _ in range(10):
+        assert pool.ask(OWNER, "owner"), "there is a place"
+        assert "owner" in [entry.job for entry in pool.turn()]
+        pool.flood(FLOODS[kind][:20])
+
+
+@pytest.mark.parametrize(("threads", "at_once"), [(1, 1), (2, 1), (3, 2), (8, 2)])
+def test_an_account_has_at_most_two_threads_and_never_all(threads: int, at_once: int) -> None:
+    pool = Threads(threads)
+    for each in addresses(PLACES):
+        assert pool.ask(Requester("mallory@x.org", each))
+    assert [len(pool.turn()) for _ in range(PLACES // at_once)] == [at_once] * (PLACES // at_once)
+    assert pool.turn() == []
+
+
+def test_equals_share_and_are_served_in_the_order_of_asking() -> None:
+    pool = Threads(threads=1)
+    users = [Requester(f"{n}@x.org", each) for n, each in enumerate(addresses(PLACES))]
+    for number, user in enumerate(users):
+        assert pool.ask(user, str(number))
+    assert not pool.ask(Requester("late@x.org", "203.0.113.9")), "nobody has had more"
+    assert [pool.turn()[0].job for _ in users] == [str(number) for number in range(PLACES)]
+
+
+def test_a_full_line_turns_away_whoever_has_most_in_it() -> None:
+    pool = Threads()
+    few, many = Requester("few@x.org", "198.51.100.1"), Requester("many@x.org", "198.51.100.2")
+    for requester in [few, few, *[many] * (PLACES - 2)]:
+        assert pool.ask(requester)
+    assert not pool.ask(many)
+    assert pool.ask(Requester("new@x.org", "198.51.100.3"))
+    assert pool.displaced == [many]
+
+
+def test_what_was_begun_long_ago_counts_no_more() -> None:
+    pool = Threads(threads=1)
+    busy, other = Requester("busy@x.org", "198.51.100.1"), Requester("other@x.org", "198.51.100.2")
+    pool.flood([busy] * 100)
+    pool.flood([Requester(f"{n}@x.org", each) for n, each in enumerate(addresses(2000))])
+    while pool.turn():
+        pass
+    pool.flood([busy, other] * 40)
+    while len(pool.queue):
+        pool.turn()
+    served: Counter[str] = Counter()
+    for _ in range(10):
+        pool.ask(busy, "busy")
+        pool.ask(other, "other")
+        served.update(entry.job for entry in [*pool.turn(), *pool.turn()])
+    assert served["busy"] == served["other"] == 10
+
+
+def test_what_was_served_while_nobody_waited_does_not_count() -> None:
+    pool = Threads()
+    for _ in range(100):
+        assert pool.ask(OWNER)
+        pool.turn()
+    pool.turn()
+    for _ in range(4):
+        for each in addresses(4):
+            pool.ask(Requester(f"{each}@x.org", each))
+    assert pool.ask(OWNER, "owner")
+    assert "owner" in [entry.job for entry in pool.turn()]
+
+
+def test_whoever_goes_away_is_not_served() -> None:
+    pool = Threads()
+    entry, _ = pool.queue.add(OWNER, "gone")
+    pool.queue.remove(entry)
+    pool.queue.remove(entry)
+    assert len(pool.queue) == 0
+    assert pool.turn() == []
+    assert pool.ask(OWNER, "there")
+    assert list(pool.queue.drain()) == ["there"]
+    assert pool.turn() == []

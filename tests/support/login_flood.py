@@ -1,0 +1,89 @@
+"""Clients that send requests without end, in a process of their own, so that they slow no client down by themselves.
+
+``python -m tests.support.login_flood URL FILE CONNECTIONS``: each connection sends the next of the requests in FILE (JSON) as
+soon as its last one is answered, until standard input ends; then the statuses are printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+_PAUSE_S: Final = 0.2
+"""After a refusal that does not keep the client waiting: this is a flood of hashes, and not of requests."""
+
+_HELD: Final = frozenset({200, 201, 429, 503})
+
+
+@contextmanager
+def login_flood(url: str, file: Path, requests: list[bytes], connections: int) -> Iterator[Counter[int]]:
+    """Send ``requests`` again and again until the context ends; then the counter has how often each status was answered."""
+    file.write_text(json.dumps([request.decode("latin-1") for request in requests]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, url, str(file), str(connections)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    statuses: Counter[int] = Counter()
+    try:
+        process.stdout.read(1)
+        yield statuses
+    finally:
+        process.stdin.close()
+        said = process.stdout.read()
+        process.stdout.close()
+        assert process.wait() == 0
+        statuses.update({int(status): count for status, count in json.loads(said).items()})
+
+
+async def _send(url: str, requests: Iterator[bytes], statuses: Counter[int], answered: asyncio.Event) -> None:
+    parts = urlsplit(url)
+    while True:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            while True:
+                writer.write(next(requests))
+                head = await reader.readuntil(b"\r\n\r\n")
+                status = int(head[9:12])
+                length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+                await reader.readexactly(int(length or 0))
+                statuses[status] += 1
+                answered.set()
+                if status not in _HELD:
+                    await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _main(url: str, texts: list[str], connections: int) -> None:
+    requests = itertools.cycle([text.encode("latin-1") for text in texts])
+    statuses: Counter[int] = Counter()
+    answered = asyncio.Event()
+    tasks: list[asyncio.Task[Any]] = [
+        asyncio.create_task(_send(url, requests, statuses, answered)) for _ in range(connections)
+    ]
+    await answered.wait()
+    sys.stdout.write("+")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.read)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    sys.stdout.write(json.dumps(statuses))
+
+
+if __name__ == "__main__":
+    # Those who flood a server have computers of their own.
+    os.nice(19)
+    asyncio.run(_main(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()), int(sys.argv[3])))
