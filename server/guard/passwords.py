@@ -34,6 +34,16 @@ _KNOWN_NICENESS: Final = 10
 """Linux has it for each thread: hashes get what the event loop leaves, and those of strangers what is left of that."""
 
 
+class _Begun(msgspec.Struct, eq=False):
+    """A job that a thread has, or will have next: it left the queue as ``entry``."""
+
+    entry: Entry[_Job]
+
+    @property
+    def future(self) -> asyncio.Future[Any]:
+        return self.entry.job.future
+
+
 class _Job(msgspec.Struct, eq=False):
     work: Callable[..., Any]
     arguments: tuple[object, ...]
@@ -69,7 +79,7 @@ class _Pool:
 
     def close(self) -> None:
         """Stop the threads. Nobody gets the hashes that were not begun."""
-        for job in [*self._queue.drain(), *[entry.job for entry in self._threads.take_back()]]:
+        for job in [*self._queue.drain(), *[begun.entry.job for begun in self._threads.take_back()]]:
             job.future.cancel()
         self._threads.stop()
         self._threads.join()
@@ -78,7 +88,7 @@ class _Pool:
         """Give the threads that are free what is next."""
         while self._free and (entry := self._queue.begin()) is not None:
             self._free -= 1
-            self._threads.give(entry)
+            self._threads.give(_Begun(entry))
 
     def _ended(self, entry: Entry[_Job], outcome: Any) -> None:
         self._free += 1
@@ -86,16 +96,16 @@ class _Pool:
         settle([entry.job.future], [outcome])
         self._begin()
 
-    def _compute(self, entries: list[Entry[_Job]]) -> None:
-        for entry in entries:
-            job, outcome = entry.job, None
+    def _compute(self, all_begun: list[_Begun]) -> None:
+        for begun in all_begun:
+            job, outcome = begun.entry.job, None
             # Its caller may have gone away meanwhile: a hash costs too much for nobody.
             if not job.future.cancelled():
                 try:
                     outcome = job.work(*job.arguments)
                 except Exception as error:  # noqa: BLE001  # it belongs to the caller
                     outcome = error
-            job.future.get_loop().call_soon_threadsafe(self._ended, entry, outcome)
+            job.future.get_loop().call_soon_threadsafe(self._ended, begun.entry, outcome)
 
 
 class Passwords:
