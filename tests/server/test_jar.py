@@ -66,7 +66,7 @@ class Jar(msgspec.Struct):
 
     def later(self, by_ms: int) -> None:
         clock: Any = self.services.clock
-        clock._latest_ns += by_ms * 1_000_000
+        clock._ahead_of_monotonic_ns += by_ms * 1_000_000
 
 
 @asynccontextmanager

@@ -179,7 +179,7 @@ class Browser(RuleBasedStateMachine):
     def time_passes(self) -> None:
         """More than the grace."""
         clock: Any = self.services.clock
-        clock._latest_ns += 11_000 * 1_000_000
+        clock._ahead_of_monotonic_ns += 11_000 * 1_000_000
 
     def teardown(self) -> None:
         """Whatever has happened, one logout by the cookies alone leaves nothing alive."""

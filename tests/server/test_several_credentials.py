@@ -84,7 +84,7 @@ async def house_in(folder: Path) -> AsyncIterator[House]:
         session = (await sessions.begin(subject, Authenticate(subject, "password"))).session
         expired = tokens.access_token(session)
         clock: Any = services.clock
-        clock._latest_ns += 301 * 1_000_000_000
+        clock._ahead_of_monotonic_ns += 301 * 1_000_000_000
         superseded, first = tokens.access_token(session), tokens.refresh_token(session)
         session = (await sessions.authenticate(session, subject, "password")).session
         used = tokens.refresh_token(session)
