@@ -77,6 +77,12 @@ class Session(msgspec.Struct, frozen=True):
         return self.absolute_deadline_ms - self.policy.absolute_timeout_ms
 
     @property
+    def unused(self) -> bool:
+        """Nothing shows that somebody has the tokens of the current epoch: no refresh, no connection, no activity."""
+        began_ms = self.idle_deadline_ms - self.policy.idle_timeout_ms
+        return self.rotated_at_ms is None and not self.connections and began_ms == self.authenticated_at_ms
+
+    @property
     def deadline_ms(self) -> int:
         """When the session stops being alive, should nothing happen before."""
         return min(self.idle_deadline_ms, self.absolute_deadline_ms)

@@ -217,7 +217,7 @@ def exchangeable(services: Services, session: Session, rotation: int) -> bool:
 
 
 async def prove_held(services: Services, token: str) -> Session:
-    """The living session that ``token`` is or was a refresh token of, also before a login. Good for ending it, and no more.
+    """The living session that ``token`` is or was a refresh token of, also before a login. By itself it opens nothing.
 
     Raises:
         CredentialInvalid, SessionEnded, SessionNotFound: there is none.

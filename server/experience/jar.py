@@ -43,37 +43,43 @@ from server.runtime.sessions import Outcome, ensure_alive
 from server.services import Services
 
 _STUB: Final = re.compile(
-    rb"(?:^|;)[ \t]*" + COOKIE_NAME.encode() + rb"-([0-9a-v]{36})=([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
+    rb"(?:^|;)[ \t]*"
+    + COOKIE_NAME.encode()
+    + rb"-([0-9a-v]{36})=(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
 )
 _STUBS: Final = 16
 """So many are looked at: each costs a read of its session."""
 
 
 class Shown(msgspec.Struct):
-    """The living sessions that a request shows a credential or stub of, the stubs it has, and what was refused."""
+    """The living sessions that a request is good for ending, the epochs of its stubs, and what was refused.
+
+    ``others``: living sessions that it has an old stub of, which is good for nothing.
+    """
 
     sessions: dict[str, Session]
-    stubs: list[str]
+    others: dict[str, Session]
+    stubs: dict[str, int]
     refused: list[InterlockError]
 
 
 async def shown(services: Services, scope: Any, *tokens: str | None) -> Shown:
     """What the request shows: by its bearer token, the refresh ``tokens`` of its body, its cookie and its stubs."""
-    found = Shown({}, [], [])
+    found = Shown({}, {}, {}, [])
     with _noted(found):
         session = (await prove_bearer(services, scope)).session
         found.sessions[session.session_id] = session
     for token in (*tokens, cookie(scope)):
         if token is not None:
             with _noted(found):
-                session = await prove_held(services, token)
+                session, _ = await prove_refresh_token(services, token)
                 found.sessions[session.session_id] = session
-    for session_id in _stubs(services, scope):
-        found.stubs.append(session_id)
+    found.stubs = _stubs(services, scope)
+    for session_id, epoch in found.stubs.items():
         with suppress(SessionEnded, SessionNotFound):
             session = await services.sessions.load(session_id)
             ensure_alive(session, services.clock.now_ms())
-            found.sessions[session_id] = session
+            (found.sessions if _may_end(session, epoch) else found.others)[session_id] = session
     return found
 
 
@@ -85,18 +91,19 @@ async def hand_out(
     if not from_browser(scope):
         return answer
     found = await shown(services, scope)
-    alive = {session.session_id}
+    alive = {session.session_id: session}
     for other in found.sessions.values():
         if other.session_id not in alive:
             try:
                 await services.sessions.end(other, "replaced", session.subject or "anonymous")
             except Overloaded:
-                alive.add(other.session_id)  # Its stub stays, and the next call ends it.
-    answer.cookies += [_stub_cookie(each, "", 0) for each in found.stubs if each not in alive]
+                alive[other.session_id] = other  # Its stub stays, and the next call ends it.
+    answer.cookies += [_stub_cookie(each, "", 0) for each in found.stubs if each not in {*alive, *found.others}]
     note_session(session.session_id)
     max_age_s = age_left_s(services, session)
-    for each in sorted(alive.difference(found.stubs)):
-        answer.cookies.append(_stub_cookie(each, services.tokens.stub(each), max_age_s))
+    for each in alive.values():
+        if found.stubs.get(each.session_id) != each.epoch:
+            answer.cookies.append(_stub_cookie(each.session_id, services.tokens.stub(each), max_age_s))
     return answer
 
 
@@ -119,9 +126,12 @@ async def resume(services: Services, scope: Any) -> Outcome | None:
     held = None
     with suppress(CredentialRefused, SessionNotFound):
         held = await prove_held(services, token)
-    if held is not None and services.clock.now_ms() < held.authenticated_at_ms + held.policy.refresh_grace_ms:
+    if held is None:
+        return None
+    if services.clock.now_ms() < held.authenticated_at_ms + held.policy.refresh_grace_ms:
         # To end it would undo the login, and to go on with it would let in whoever planted the cookie.
         raise TokenExpired("another tab is just logging in: refresh, or ask again")
+    await _end_lost(services, held)
     return None
 
 
@@ -144,6 +154,7 @@ async def log_in(services: Services, scope: Any, subject: str, method: str, *, p
             session = await prove_held(services, token)
             if session.subject in {None, subject}:
                 return await authenticate(session, subject, method, proof_age_ms=proof_age_ms)
+            await _end_lost(services, session)
     return await authenticate(None, subject, method, proof_age_ms=proof_age_ms)
 
 
@@ -160,12 +171,27 @@ def _noted(found: Shown) -> Iterator[None]:
         found.refused.append(refused)
 
 
-def _stubs(services: Services, scope: Any) -> list[str]:
-    """The ids of the sessions of which the request has a stub."""
+def _may_end(session: Session, epoch: int) -> bool:
+    """Whether what a browser was given at ``epoch`` is good for ending ``session``.
+
+    After a login it is not: whoever has planted an anonymous session in a browser could throw out who logs in there. Unless
+    nothing has been done with the login's tokens: then its answer may have been lost, and nobody else can end the session.
+    """
+    return epoch == session.epoch or session.unused
+
+
+async def _end_lost(services: Services, session: Session) -> None:
+    """End a session whose cookie is of before its login, if the answer to the login may have been lost."""
+    if session.unused:
+        await services.sessions.end(session, "replaced", session.subject or "anonymous")
+
+
+def _stubs(services: Services, scope: Any) -> dict[str, int]:
+    """Of each session that the request has a stub of, the epoch at which it was given."""
     held = b";".join(value for key, value in scope["headers"] if key == b"cookie")
     pairs = itertools.islice(_STUB.finditer(held), _STUBS)
-    named = [(match[1].decode(), match[2].decode()) for match in pairs]
-    return list(dict.fromkeys(each for each, stub in named if services.tokens.check_stub(each, stub)))
+    named = [(match[1].decode(), int(match[2]), match[3].decode()) for match in pairs]
+    return {each: epoch for each, epoch, mac in named if services.tokens.check_stub(each, epoch, mac)}
 
 
 def _stub_cookie(session_id: str, value: str, max_age_s: int) -> Cookie:

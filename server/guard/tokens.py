@@ -173,13 +173,13 @@ class Tokens:
             raise CredentialInvalid("not a refresh token of this server")
         return parsed
 
-    def stub(self, session_id: str) -> str:
-        """The value of the cookie that shows that a browser was given the session. It opens nothing."""
-        return _stub(self._keys.refresh_mac, session_id)
+    def stub(self, session: Session) -> str:
+        """The value of the cookie that shows that a browser was given ``session`` at its epoch. It opens nothing."""
+        return f"{session.epoch}.{_stub(self._keys.refresh_mac, session.session_id, session.epoch)}"
 
-    def check_stub(self, session_id: str, stub: str) -> bool:
-        """Whether ``stub`` is one of the session's."""
-        return any(hmac.compare_digest(_stub(key, session_id), stub) for key in self._keys.refresh_macs)
+    def check_stub(self, session_id: str, epoch: int, mac: str) -> bool:
+        """Whether ``mac`` is that of the session's stub of ``epoch``."""
+        return any(hmac.compare_digest(_stub(key, session_id, epoch), mac) for key in self._keys.refresh_macs)
 
     def _verify(self, token: str) -> Claims:
         try:
@@ -227,5 +227,5 @@ def _mac(key: bytes, session_id: str, epoch: int, rotation: int) -> str:
     return base64url(hmac.digest(key, message, hashlib.sha256))
 
 
-def _stub(key: bytes, session_id: str) -> str:
-    return base64url(hmac.digest(key, f"interlock stub v1\n{session_id}".encode(), hashlib.sha256))
+def _stub(key: bytes, session_id: str, epoch: int) -> str:
+    return base64url(hmac.digest(key, f"interlock stub v1\n{session_id}\n{epoch}".encode(), hashlib.sha256))

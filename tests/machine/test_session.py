@@ -150,3 +150,20 @@ def test_a_login_ends_the_grace_of_the_token_before() -> None:
     assert rotation_standing(session, 0, 1, 21) is Standing.SUPERSEDED
     assert rotation_standing(session, 1, 1, 21) is Standing.CURRENT
     assert rotation_standing(session, 1, 0, 21) is Standing.REUSED
+
+
+@pytest.mark.parametrize(
+    ("after_the_login", "unused"),
+    [
+        ([], True),
+        ([(Refresh(1, 1), 30)], False),
+        ([(OPEN, 30)], False),
+        ([(Touch(), 30)], False),
+        ([(OPEN, 30), (Disconnect("tab", 1000), 40)], True),
+        ([(OPEN, 30), (Touch(), 40), (Reauthenticate("alice", "password"), 50), (Disconnect("tab", 4408), 60)], True),
+    ],
+)
+def test_what_shows_that_somebody_has_the_tokens_of_a_login(after_the_login: list[Step], *, unused: bool) -> None:
+    """A socket of before the login that closes is none of it."""
+    session = session_after((CREATE, 0), (Refresh(0, 0), 10), (LOGIN, 20), *after_the_login)
+    assert session.unused is unused

@@ -126,7 +126,7 @@ async def test_begin_with_a_cookie_that_opens_nothing_begins_anew(tmp_path: Path
     async with jar_in(tmp_path) as jar:
         ended = await jar.ask("/api/session")
         await jar.services.sessions.end(await jar.session(ended["session_id"]), "revoked", "admin:bob")
-        for cookies in (jar.cookies, {NAME: "x"}, {NAME: ""}, {NAME: f"{'0' * 36}.0.{'A' * 43}"}):
+        for cookies in (jar.cookies, {NAME: "x"}, {NAME: ""}, {NAME: f"{'0' * 36}.0.0.{'A' * 43}"}):
             jar.cookies = dict(cookies)
             answer = await jar.post("/api/session")
             assert answer.status_code == 201
@@ -135,18 +135,22 @@ async def test_begin_with_a_cookie_that_opens_nothing_begins_anew(tmp_path: Path
 
 
 @pytest.mark.asvs("7.2.4")
+@pytest.mark.parametrize("arrives", [True, False])
 @asynchronous
-async def test_begin_while_another_tab_logs_in_waits_and_never_gets_its_session(tmp_path: Path) -> None:
+async def test_begin_while_another_tab_logs_in_waits_and_never_gets_its_session(
+    tmp_path: Path, *, arrives: bool
+) -> None:
     async with jar_in(tmp_path) as jar:
         first = await jar.ask("/api/session")
         login = await jar.post("/api/auth/login", ADA)
         after = await jar.session(first["session_id"])
         assert problem(await jar.post("/api/session")) == (401, "token-expired")
         assert await jar.session(first["session_id"]) == after, "the login is not undone"
-        arrived = Jar(jar.services, jar.http, dict(jar.cookies))
-        arrived.take(login)
-        assert (await arrived.ask("/api/session"))["session_id"] == first["session_id"]
-        # It never arrives: after the grace the session ends, for nobody can reach it.
+        if arrives:
+            jar.take(login)
+            assert (await jar.ask("/api/session"))["session_id"] == first["session_id"]
+            return
+        # After the grace the session ends, for nobody can reach it.
         jar.later(11_000)
         answer = await jar.post("/api/session")
         assert (answer.status_code, answer.json()["state"]) == (201, "created")
@@ -244,15 +248,15 @@ async def test_a_tab_of_a_session_that_gave_way_is_told_so(tmp_path: Path) -> No
 @asynchronous
 async def test_a_made_up_or_foreign_stub_ends_nothing(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
-        theirs = (await jar.services.sessions.begin("anonymous")).session.session_id
-        other = (await jar.services.sessions.begin("anonymous")).session.session_id
-        good = jar.services.tokens.stub(other)
+        session, another = [(await jar.services.sessions.begin("anonymous")).session for _ in range(2)]
+        theirs, own = session.session_id, jar.services.tokens.stub(session)
         for name, value in (
-            (f"{NAME}-{theirs}", "A" * 43),
-            (f"{NAME}-{theirs}", good),
+            (f"{NAME}-{theirs}", f"0.{'A' * 43}"),
+            (f"{NAME}-{theirs}", jar.services.tokens.stub(another)),
+            (f"{NAME}-{theirs}", f"1{own[1:]}"),
             (f"{NAME}-{theirs}", ""),
-            (f"x{NAME}-{theirs}", jar.services.tokens.stub(theirs)),
-            (f"\xa0{NAME}-{theirs}", jar.services.tokens.stub(theirs)),
+            (f"x{NAME}-{theirs}", own),
+            (f"\xa0{NAME}-{theirs}", own),
         ):
             headers = [(k.encode(), v.encode()) for k, v in PAGE.items()] + [
                 (b"cookie", f"{name}={value}".encode("latin-1"))
@@ -260,9 +264,25 @@ async def test_a_made_up_or_foreign_stub_ends_nothing(tmp_path: Path) -> None:
             for path in ("/api/session", "/api/auth/logout"):
                 await jar.http.post(path, headers=headers)
             assert not (await jar.session(theirs)).ended, name
-        jar.cookies = {f"{NAME}-{theirs}": jar.services.tokens.stub(theirs)}
+        jar.cookies = {f"{NAME}-{theirs}": own}
         assert problem(await jar.post("/api/auth/refresh")) == (401, "credential-missing"), "it opens nothing"
         assert not (await jar.session(theirs)).ended
+
+
+@pytest.mark.asvs("7.2.4")
+@asynchronous
+async def test_who_planted_a_session_does_not_throw_out_who_logs_in_there(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        first = await jar.ask("/api/session")
+        planted = Jar(jar.services, jar.http, dict(jar.cookies))
+        await jar.ask("/api/auth/login", ADA)
+        await jar.ask("/api/auth/refresh")
+        for path, body in (("/api/auth/logout", None), ("/api/auth/refresh", None), ("/api/auth/login", BOB)):
+            await planted.post(path, body)
+        jar.later(11_000)
+        await planted.post("/api/session")
+        assert not (await jar.session(first["session_id"])).ended
+        assert (await jar.ask("/api/auth/refresh"))["session_id"] == first["session_id"]
 
 
 @asynchronous
