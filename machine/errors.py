@@ -203,6 +203,14 @@ class Overloaded(InterlockError):
         super().__init__("too much work is waiting; try again later")
 
 
+class StorageLow(Overloaded):
+    """The disk is nearly full: only what ends is recorded."""
+
+    def __init__(self) -> None:
+        self.retry_after_s = 60
+        InterlockError.__init__(self, "the disk is nearly full; sessions can only be ended")
+
+
 class RateLimited(InterlockError):
     """One address or account has asked too often. ``retry_after_s`` is when one more is free, in whole seconds."""
 

@@ -52,6 +52,7 @@ FIELDS: Final[dict[str, str]] = {
     "ended_of_disabled": "Sessions of disabled accounts that a dead server left.",
     "error": "What the operating system or the library said, or the kind of error.",
     "failure": "What stopped the log.",
+    "free_mib": "Free space of the disk, in MiB.",
     "guard": "The guard that failed; null if the lifecycle has no such transition.",
     "keys": "Their names.",
     "kind": "What was limited.",
@@ -267,6 +268,14 @@ _ROWS: Final = (
         "The machine's clock was set back while the server ran; the server's time goes on from before.",
         ("ahead_ms", "now"),
     ),
+    Event(
+        "disk.low",
+        "error",
+        "fault",
+        "The disk has less free space than `disk_reserve_mib`: only ends and disconnects are recorded.",
+        ("path", "free_mib"),
+    ),
+    Event("disk.enough", "info", "life", "The disk has enough free space again.", ("path", "free_mib")),
     Event("clock.caught_up", "info", "life", "The machine's clock is where the server's time is again."),
     Event(
         "passwords.unprotected",

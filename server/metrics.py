@@ -82,6 +82,11 @@ ROWS: Final = (
     Row(Gauge, "interlock_background_failing", "How much background work has failed in the last half minute."),
     Row(
         Gauge,
+        "interlock_disk_low",
+        "1 while the disk has less free space than `disk_reserve_mib`: only ends and disconnects are recorded.",
+    ),
+    Row(
+        Gauge,
         "interlock_clock_ahead_seconds",
         "How far the server's time is ahead of the machine's clock: more than a moment, and the clock was set back.",
     ),

@@ -140,7 +140,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
-        host = Host(clock)
+        host = Host(clock, Path(settings.data), settings.disk_reserve_mib << 20, surface.refuse_growth)
+        await host.look()
         core = _Core(clock, host, ring, sessions, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
 
@@ -207,6 +208,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
             "interlock_connections": lambda: len(connections),
             "interlock_log_queue_depth": surface.waiting,
             "interlock_read_queue_depth": surface.reading,
+            "interlock_disk_low": lambda: core.host.disk_low,
             "interlock_clock_ahead_seconds": lambda: clock.ahead_ms() / 1000,
             "interlock_log_failed": lambda: sessions.failure is not None,
             "interlock_background_failing": lambda: len(storage.supervisor.failing),

@@ -207,6 +207,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         RateText, _doc("Of one account: logins, refreshes, tickets and WebSocket handshakes, each.")
     ] = "120/1m"
     limit_begin: Annotated[RateText, _doc("Of one address: anonymous sessions begun.")] = "600/1m"
+    limit_begin_total: Annotated[
+        RateText,
+        _doc("Of all clients together: anonymous sessions begun. Each is about 1 KiB in the log, which never shrinks."),
+    ] = "6000/1m"
     limit_register: Annotated[RateText, _doc("Of one address: tries to register.")] = "60/1h"
     limit_login_address: Annotated[RateText, _doc("Of one address: failed logins, over all accounts.")] = "100/10m"
     limit_login_client: Annotated[
@@ -245,6 +249,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     cached_sessions: Annotated[Count, _doc("Sessions kept in memory; the others are one read away.")] = 200_000
     log_queue: Annotated[Count, _doc("Writes that may wait for the disk before callers get 503.")] = 20_000
+    disk_reserve_mib: Annotated[
+        int,
+        Meta(ge=0, le=2**40),
+        _doc(
+            "Free space of the data folder's disk, in MiB, below which only ends and disconnects are recorded; 0: none."
+        ),
+    ] = 256
     clock_behind_s: Annotated[
         Seconds,
         _doc(

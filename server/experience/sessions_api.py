@@ -75,6 +75,7 @@ async def begin_session(
     if resumed is not None:
         return await hand_out(services, request.scope, resumed.session, resumed.receipt, 200)
     admit(services, request.scope, "begin")
+    services.limits.begin_total()
     outcome = await services.sessions.begin("anonymous")
     return await hand_out(services, request.scope, outcome.session, outcome.receipt, 201)
 

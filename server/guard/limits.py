@@ -77,6 +77,7 @@ class Limits:
             "password": by_address("password"),
             "exchange": by_address("exchange"),
         }
+        self._begin_total = Gate("begin", "total", settings.limit_begin_total, clock, salt)
         self._by_account: dict[Kind, Gate] = {
             "login": by_account("login"),
             "refresh": by_account("refresh"),
@@ -100,6 +101,14 @@ class Limits:
             RateLimited: there were too many.
         """
         self._by_account[kind].take(subject)
+
+    def begin_total(self) -> None:
+        """Count the beginning of an anonymous session, whoever asks: rows of the log are for ever.
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        self._begin_total.take("")
 
     @contextmanager
     def wrong_passwords(self, session_id: str, wrong: type[InterlockError]) -> Iterator[None]:

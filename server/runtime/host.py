@@ -1,8 +1,11 @@
-"""Watches what the machine gives the server: the time."""
+"""Watches what the machine gives the server: the time, and space on the disk."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -21,26 +24,57 @@ CLOCK_TOLERANCE_MS: Final = 5_000
 class Host:
     """Looks at the machine once a second, and says in the log and in ``warnings`` what is wrong with it.
 
-    ``clock`` is the server's. Whether it is behind at the start is said by the caller.
+    ``clock`` is the server's. Whether the machine's is behind it at the start is said by the caller. ``refuse_growth`` is
+    called with True while the disk of folder ``data`` has less than ``reserve`` bytes free, and with False once it has an
+    eighth more. 0 asks for nothing.
     """
 
-    def __init__(self, clock: SystemClock) -> None:
+    def __init__(self, clock: SystemClock, data: Path, reserve: int, refuse_growth: Callable[[bool], None]) -> None:
         self._clock = clock
+        self._data = data
+        self._reserve = reserve
+        self._refuse_growth = refuse_growth
+        self.disk_low = False
         self._clock_behind = clock.ahead_ms() > CLOCK_TOLERANCE_MS
 
     @property
     def warnings(self) -> list[str]:
         """What is wrong with the machine now, in words; the server goes on."""
-        return ["the machine's clock was set back; the server's time goes on from before"] if self._clock_behind else []
+        found = {
+            "the machine's clock was set back; the server's time goes on from before": self._clock_behind,
+            "the disk is nearly full; sessions can only be ended": self.disk_low,
+        }
+        return [warning for warning, holds in found.items() if holds]
 
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            self.look()
+            await self.look()
             await asyncio.sleep(_LOOK_S)
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Look once."""
+        self._look_at_clock()
+        try:
+            # In a thread: a disk may hang.
+            space = await asyncio.to_thread(os.statvfs, self._data)
+        except (OSError, RuntimeError):
+            # What is wrong with the folder, a write finds out. A RuntimeError says that no thread can be started.
+            return
+        self._look_at_disk(space.f_bavail * space.f_frsize)
+
+    def _look_at_disk(self, free: int) -> None:
+        low = free < self._reserve + (self._reserve // 8 if self.disk_low else 0)
+        if low == self.disk_low:
+            return
+        self.disk_low = low
+        self._refuse_growth(low)
+        if low:
+            _log.error("disk.low", path=str(self._data), free_mib=free >> 20)
+        else:
+            _log.info("disk.enough", path=str(self._data), free_mib=free >> 20)
+
+    def _look_at_clock(self) -> None:
         ahead_ms = self._clock.ahead_ms()
         if (ahead_ms > CLOCK_TOLERANCE_MS) == self._clock_behind:
             return

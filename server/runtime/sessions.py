@@ -26,6 +26,7 @@ from machine.errors import (
     Overloaded,
     SessionEnded,
     SessionNotFound,
+    StorageLow,
     SurfaceFailed,
     TransitionRefused,
     VersionConflict,
@@ -229,6 +230,9 @@ class Sessions:
         self._touching.add(session_id)
         try:
             return (await self._submit_alive(session_id, session.subject or "anonymous", Touch())).session
+        except StorageLow:
+            # The session goes on, and ends when it would have without this activity.
+            return session
         finally:
             self._touching.discard(session_id)
 

@@ -113,7 +113,7 @@ class SqliteAccounts:
         def diagnose(_connection: Connection, _error: Exception) -> None:
             raise AccountExists("an account with this email address exists")
 
-        await self._writer.submit(run, diagnose)
+        await self._writer.submit(run, diagnose, grows=True)
 
     async def by_email(self, email: str) -> Account | None:
         """See :meth:`AccountStore.by_email`."""

@@ -60,6 +60,8 @@ def open_writer(path: Path) -> sqlite_utils.Database:
         "foreign_keys=ON",
         "cache_size=-65536",
         "wal_autocheckpoint=4000",
+        # After a reader kept the write-ahead log from being reset, it shrinks again.
+        "journal_size_limit=67108864",
         "busy_timeout=5000",
     ):
         connection.execute(f"PRAGMA {pragma}")

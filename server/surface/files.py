@@ -45,6 +45,8 @@ class Surface(msgspec.Struct, frozen=True):
     audit: AuditStore
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
+    refuse_growth: Callable[[bool], None]
+    """While it was last called with True, only what ends is written, and other callers are told StorageLow."""
     head_lag: HeadLag
     """To be told of each signed head that is on disk."""
     last: Callable[[], Receipt | None]
@@ -115,6 +117,7 @@ async def open_surface(
                         SqliteDirectory(reader),
                         SqliteAudit(reader),
                         afterwards,
+                        lambda low: setattr(writer, "storage_low", low),
                         lag,
                         lambda: head.receipt,
                         lambda: writer.waiting,

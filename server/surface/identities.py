@@ -58,7 +58,7 @@ class SqliteIdentities:
         """See :meth:`IdentityStore.admit`. A token that is sent again and again never reaches the writer."""
         if await self._reader.rows("SELECT 1 FROM exchanged_tokens WHERE token_hash = ?", arrival.token_hash):
             raise CredentialInvalid(_USED)
-        return await self._writer.submit(lambda c: _admit(c, arrival, new_account, now_ms), _refuse_used)
+        return await self._writer.submit(lambda c: _admit(c, arrival, new_account, now_ms), _refuse_used, grows=True)
 
 
 def _refuse_used(_connection: Connection, _error: Exception) -> NoReturn:

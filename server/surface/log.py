@@ -34,6 +34,7 @@ class TransitionLog(Protocol):
             VersionConflict: the session is not at the version the first step follows.
             RecordRefused: the database's own rules refuse a step.
             SurfaceFailed: an I/O error; whether the steps are on disk is unknown until a restart.
+            StorageLow: the disk is nearly full, and a step is neither an end nor a disconnect; nothing was queued.
             Overloaded: too many appends are waiting; nothing was queued.
         """
         ...

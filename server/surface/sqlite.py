@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
+from machine.commands import Disconnect
 from machine.errors import Overloaded, RecordRefused, VersionConflict
 from machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
 from machine.session import Session
@@ -121,7 +122,10 @@ class SqliteLog:
     def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
         """See :meth:`server.surface.log.TransitionLog.append`."""
         return self._writer.submit_with_others(
-            self._write, steps, lambda connection, error: self._explain(connection, error, steps)
+            self._write,
+            steps,
+            lambda connection, error: self._explain(connection, error, steps),
+            grows=not all(step.session.ended or isinstance(step.transition.data, Disconnect) for step in steps),
         )
 
     async def load(self, session_id: str) -> Session | None:

@@ -51,7 +51,7 @@ class SqliteTickets:
             connection.execute("DELETE FROM tickets WHERE expires_at_ms <= ?", (now_ms,))
             connection.execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(ticket))
 
-        await self._writer.submit(run, raise_again)
+        await self._writer.submit(run, raise_again, grows=True)
 
     async def take(self, ticket_hash: bytes, now_ms: int) -> Ticket | None:
         """See :meth:`TicketStore.take`. A made-up ticket costs a read and never reaches the writer."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 import msgspec
 import sqlite_utils
 
-from machine.errors import Overloaded, RecordRefused, SurfaceFailed
+from machine.errors import Overloaded, RecordRefused, StorageLow, SurfaceFailed
 from server.surface.engine import Connection, Error, IntegrityError, is_busy
 from server.workers import Workers, settle
 
@@ -73,6 +73,8 @@ class Writer:
     commit is not knowable (a failed fsync may have dropped pages that SQLite believes are written), so everything is
     refused until a restart reads the file again.
 
+    While ``storage_low`` is set, what grows is refused, so that what ends can still be written.
+
     ``on_undo`` is called in the writer's thread after anything was rolled back, to drop what memory held of it;
     ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves. ``on_batch``, if it
     is set before the start, is called on the event loop after they have.
@@ -89,6 +91,7 @@ class Writer:
         on_failure: Callable[[str], None],
     ) -> None:
         self.failure: str | None = None
+        self.storage_low = False
         self._connection: Final[Connection] = database.conn
         self._max_waiting = max_waiting
         self._on_undo = on_undo
@@ -108,19 +111,25 @@ class Writer:
         """Begin to work; call once."""
         self._workers.start()
 
-    def submit(self, run: Callable[[Connection], T], diagnose: Diagnosis[T]) -> asyncio.Future[T]:
+    def submit(
+        self, run: Callable[[Connection], T], diagnose: Diagnosis[T], *, grows: bool = False
+    ) -> asyncio.Future[T]:
         """Queue a unit that is run by itself. See :meth:`submit_with_others`."""
-        return self.submit_with_others(lambda connection, _: [run(connection)], None, diagnose)
+        return self.submit_with_others(lambda connection, _: [run(connection)], None, diagnose, grows=grows)
 
-    def submit_with_others(self, run: Run[A, T], argument: A, diagnose: Diagnosis[T]) -> asyncio.Future[T]:
+    def submit_with_others(
+        self, run: Run[A, T], argument: A, diagnose: Diagnosis[T], *, grows: bool
+    ) -> asyncio.Future[T]:
         """Queue a unit. Those next to each other with the same ``run`` are run in one call.
 
-        The future resolves after the commit is on disk. It raises whatever ``run`` or ``diagnose`` raises, SurfaceFailed, or
-        Overloaded when too many wait.
+        ``grows``: it adds rows, and ends nothing. The future resolves after the commit is on disk. It raises whatever ``run``
+        or ``diagnose`` raises, SurfaceFailed, StorageLow, or Overloaded when too many wait.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         if self.failure is not None:
             future.set_exception(SurfaceFailed(self.failure))
+        elif grows and self.storage_low:
+            future.set_exception(StorageLow())
         elif self._waiting >= self._max_waiting:
             future.set_exception(Overloaded())
         else:
