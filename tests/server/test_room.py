@@ -22,7 +22,7 @@ from tests.support.wire import Wire, events, log_in, services_in
 
 
 async def history(client: Client) -> list[dict[str, Any]]:
-    answer = await client.request("GET", "/api/session/transitions?limit=1000")
+    answer = await client.request("GET", "/api/session/transitions")
     rows: list[dict[str, Any]] = answer.raise_for_status().json()
     return rows
 
