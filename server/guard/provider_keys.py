@@ -139,8 +139,10 @@ class ProviderKeys:
             try:
                 async with asyncio.timeout(_FETCH_S):
                     uri = self._jwks_uri or await self._discover()
-                    keys = usable_keys(await self._get(uri), self._algorithms)
-            except (_Unusable, httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+                    document = await self._get(uri)
+                    # In a thread: a set of thousands of keys takes a while. A RuntimeError says that none can be started.
+                    keys = await asyncio.to_thread(usable_keys, document, self._algorithms)
+            except (_Unusable, httpx.HTTPError, httpx.InvalidURL, TimeoutError, RuntimeError) as error:
                 _log.warning("upstream.keys_unavailable", because=str(error) or type(error).__name__)
                 return
             self._keys, self._fetched_at_ms, self._failed = keys, now_ms, False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -293,3 +294,20 @@ def test_keys_come_over_https_or_from_this_machine(issuer: str) -> None:
             algorithms=["RS256"],
             freshness=FRESHNESS,
         )
+
+
+@asynchronous
+async def test_others_are_answered_while_a_large_key_set_is_read(
+    provider: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others_go_on = threading.Event()
+
+    def slow(document: dict[str, Any], algorithms: Iterable[str]) -> list[ProviderKey]:
+        loop.call_soon_threadsafe(others_go_on.set)
+        assert others_go_on.wait(30), "the event loop reads the key set itself"
+        return usable_keys(document, algorithms)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(provider_keys, "usable_keys", slow)
+    async with keys_of(provider, HandClock()) as keys:
+        assert await keys.find("rsa", "RS256") is not None
