@@ -50,6 +50,7 @@ FIELDS: Final[dict[str, str]] = {
     "dropped": "How many lines.",
     "duration_ms": "From the request's arrival to the beginning of its answer.",
     "ended_of_disabled": "Sessions of disabled accounts that a dead server left.",
+    "ended_of_old_passwords": "Sessions of replaced passwords that a dead server left.",
     "error": "What the operating system or the library said, or the kind of error.",
     "failure": "What stopped the log.",
     "free_mib": "Free space of the disk, in MiB.",
@@ -296,7 +297,13 @@ _ROWS: Final = (
     Event(
         "trace.ended", "error", "fault", "The trace can't be written any more; the server goes on.", ("path", "error")
     ),
-    Event("server.ready", "info", "life", "The server takes requests.", ("orphans_disconnected", "ended_of_disabled")),
+    Event(
+        "server.ready",
+        "info",
+        "life",
+        "The server takes requests.",
+        ("orphans_disconnected", "ended_of_disabled", "ended_of_old_passwords"),
+    ),
     Event("server.stopped", "info", "life", "The server has stopped in order."),
     Event("keys.changed", "info", "life", "Keys were added or have gone.", ("signing", "verifying", "retired_early")),
     Event("upstream.keys_fetched", "info", "life", "The identity provider's keys were fetched.", ("keys",)),

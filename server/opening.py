@@ -41,7 +41,7 @@ from server.guard.upstream import IdTokens, Upstream
 from server.measures import Unmeasured
 from server.runtime import watch
 from server.runtime.account_sessions import AccountSessions
-from server.runtime.administration import Administration, end_of_disabled
+from server.runtime.administration import Administration, end_of_disabled, end_of_old_passwords
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
 from server.runtime.host import CLOCK_TOLERANCE_MS, Host
@@ -136,7 +136,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         orphans = await _reap(settings, sessions, surface)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
-        ended = await end_of_disabled(account_sessions, surface.accounts)
+        of_disabled = await end_of_disabled(account_sessions, surface.accounts)
+        of_old_passwords = await end_of_old_passwords(sessions, surface.accounts)
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
@@ -160,7 +161,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.callback(supervisor.close)
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
-        _log.info("server.ready", orphans_disconnected=orphans, ended_of_disabled=ended)
+        _log.info(
+            "server.ready",
+            orphans_disconnected=orphans,
+            ended_of_disabled=of_disabled,
+            ended_of_old_passwords=of_old_passwords,
+        )
         yield services
 
 

@@ -130,13 +130,8 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
         admit_account(services, request.scope, "login", f"{requester.known}\n{requester.account}")
         account = await services.accounts.prove(requester, data.password)
     services.logins.remember(account, client.address)
-    outcome = await jar.log_in(services, request.scope, account.account_id, "password")
-    overtaken = await services.accounts.overtaken(account)
-    if overtaken is not None:
-        await services.sessions.end(outcome.session, overtaken, account.account_id)
-        if overtaken == "account_disabled":
-            raise AccountDisabled("an administrator has disabled this account")
-        raise CredentialInvalid("email or password is wrong")
+    still = services.accounts.still(account)
+    outcome = await jar.log_in(services, request.scope, account.account_id, "password", along=still)
     answer = await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)
     if from_browser(request.scope):
         answer.cookies.append(device_cookie(services.devices.issue(account)))
@@ -230,20 +225,20 @@ async def change_password(
     except PasswordWrong:
         _log.warning("password.wrong", subject=session.subject)
         raise
-    # First the own session, through the door: hashing took a while, and if it was revoked meanwhile nothing may happen.
-    outcome = await services.sessions.authenticate(session, session.subject, "password_change")
+    # The own session is renewed, and the password replaced, in one transaction: if the session was revoked while the
+    # passwords were hashed, or the log is overloaded, nothing has happened.
+    renewing = services.sessions.authenticate(session, session.subject, "password_change", along=change.along)
+    outcome = await services.known_accounts.change(renewing, lambda outcome: outcome.session.subject or "")
     session = outcome.session
-    # Before, so that a crash in between leaves nobody in who should be out; after, for whoever came in meanwhile.
-    before = await end_others(services, session, "password_changed")
-    account = await services.accounts.replace_password(change, session)
-    services.logins.remember(account, address_of(services, request.scope))
+    services.logins.remember(change.account, address_of(services, request.scope))
     _log.info("password.changed", subject=session.subject, session_id=session.session_id)
-    after = await end_others(services, session, "password_changed")
-    receipt = max(filter(None, [outcome.receipt, *before, *after]))
+    # Nobody comes in by the old password any more. Should the server die before all who did are out, its next start ends them.
+    ended = await end_others(services, session, "password_changed")
+    receipt = max(filter(None, [outcome.receipt, *ended]))
     answer = await jar.hand_out(services, request.scope, session, receipt, 200)
     if from_browser(request.scope):
         # The one that it has is of the old password, and counts no more.
-        answer.cookies.append(device_cookie(services.devices.issue(account)))
+        answer.cookies.append(device_cookie(services.devices.issue(change.account)))
     return answer
 
 

@@ -41,6 +41,7 @@ from server.experience.credentials import (
 from server.experience.traffic import admit, admit_account
 from server.runtime.sessions import Outcome, ensure_alive
 from server.services import Services
+from server.surface.log import Along
 
 _STUB: Final = re.compile(
     rb"(?:^|;)[ \t]*"
@@ -135,10 +136,19 @@ async def resume(services: Services, scope: Any) -> Outcome | None:
     return None
 
 
-async def log_in(services: Services, scope: Any, subject: str, method: str, *, proof_age_ms: int | None = 0) -> Outcome:
+async def log_in(
+    services: Services,
+    scope: Any,
+    subject: str,
+    method: str,
+    *,
+    proof_age_ms: int | None = 0,
+    along: Along | None = None,
+) -> Outcome:
     """``subject`` has proved who they are: upgrade the session of the bearer token, or of the browser's cookie, or begin one.
 
-    A stale credential is no reason to refuse a login, nor is a browser in which somebody else was logged in.
+    ``proof_age_ms``, ``along``: see :meth:`server.runtime.sessions.Sessions.authenticate`. A stale credential is no
+    reason to refuse a login, nor is a browser in which somebody else was logged in.
 
     Raises:
         TransitionRefused: the bearer token is of another subject's living session.
@@ -146,16 +156,16 @@ async def log_in(services: Services, scope: Any, subject: str, method: str, *, p
     authenticate = services.sessions.authenticate
     with suppress(CredentialRefused, SessionNotFound):
         session = (await prove_bearer(services, scope)).session
-        return await authenticate(session, subject, method, proof_age_ms=proof_age_ms)
+        return await authenticate(session, subject, method, proof_age_ms=proof_age_ms, along=along)
     token = cookie(scope)
     if token is not None and from_browser(scope):
         with suppress(CredentialRefused, SessionNotFound, TransitionRefused):
             # Also by a token of before a login, whose answer may have been lost: here its subject proves who they are again.
             session = await prove_held(services, token)
             if session.subject in {None, subject}:
-                return await authenticate(session, subject, method, proof_age_ms=proof_age_ms)
+                return await authenticate(session, subject, method, proof_age_ms=proof_age_ms, along=along)
             await _end_lost(services, session)
-    return await authenticate(None, subject, method, proof_age_ms=proof_age_ms)
+    return await authenticate(None, subject, method, proof_age_ms=proof_age_ms, along=along)
 
 
 def cleared(found: Shown) -> list[Cookie]:

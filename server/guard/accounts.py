@@ -8,25 +8,27 @@ from typing import Final
 
 import msgspec
 
-from machine.commands import RevocationReason
 from machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
-from machine.session import Session
 from server.clock import Clock
 from server.guard.hash_queue import Requester
 from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
 from server.ids import new_id
 from server.surface.accounts import Account
+from server.surface.log import Along
 
 _MAX_EMAIL_LENGTH: Final = 254
 """RFC 5321, 4.5.3.1.3, less the angle brackets."""
 
 
 class PasswordChange(msgspec.Struct, frozen=True):
-    """A change that was found allowed: of the account as it was when the current password was looked at, to which hash."""
+    """A change that was found allowed. ``along``: makes it, with the step that renews the session which asks.
+
+    ``account``: the account with the new password.
+    """
 
     account: Account
-    new_hash: str
+    along: Along
 
 
 class Accounts:
@@ -70,20 +72,16 @@ class Accounts:
             await self._rehash(account, stored, password, requester)
         return account
 
-    async def overtaken(self, account: Account) -> RevocationReason | None:
-        """Why a session that the owner of ``account``, proved before, has just been given must end; None when it may stay.
+    def still(self, account: Account) -> Along:
+        """Record a session of ``account``, which was proved before, only with this: a check in the same transaction.
 
-        A session must not outlive the password it was opened with, nor the closing of its account. Ask after the session is
-        recorded: a change of password and a disable are recorded, and forgotten by memory, before they end the sessions that
-        they find, so one of the two sees the other.
+        So no session outlives the password it was opened with, nor the closing of its account: either the check fails, or
+        the session is recorded before the change, which then ends it.
         """
-        now = await self._store.load(account.account_id)
-        if now.closed or now.password_changed_at_ms is None:
-            return "account_disabled"
-        return None if now.password_changed_at_ms == account.password_changed_at_ms else "password_changed"
+        return self._store.still(account)
 
     async def prepare_password(self, account_id: str, current: str, new: str, place: str) -> PasswordChange:
-        """Check ``current`` and hash ``new``; nothing changes before :meth:`replace_password`.
+        """Check ``current`` and hash ``new``; nothing is changed yet.
 
         ``place`` is the key by which the client's address is limited.
 
@@ -98,23 +96,12 @@ class Accounts:
         if not await self._passwords.verify(stored, current, requester) or account is None:
             raise PasswordWrong("the current password is wrong")
         await self._passwords.check_new(new, [email] if email else [], requester)
-        return PasswordChange(account, await self._passwords.hash(new, requester))
-
-    async def replace_password(self, change: PasswordChange, session: Session) -> Account:
-        """Make the new password the account's, durably, unless ``session``, which asks, has been revoked by then.
-
-        The account with the new password.
-
-        Raises:
-            PasswordWrong: the password was changed by somebody else, or the session ended, in the meantime; nothing changed.
-        """
-        account, before_ms = change.account, change.account.password_changed_at_ms
-        at_ms = max(self._clock.now_ms(), before_ms + 1)
-        if not await self._store.set_password(
-            account.account_id, before_ms, change.new_hash, at_ms, session.session_id
-        ):
-            raise PasswordWrong("the current password is wrong")
-        return msgspec.structs.replace(account, password_hash=change.new_hash, password_changed_at_ms=at_ms)
+        changed = msgspec.structs.replace(
+            account,
+            password_hash=await self._passwords.hash(new, requester),
+            password_changed_at_ms=max(self._clock.now_ms(), account.password_changed_at_ms + 1),
+        )
+        return PasswordChange(changed, self._store.new_password(account, changed))
 
     async def _rehash(self, account: Account, stored: str, password: str, requester: Requester) -> None:
         """Store ``password`` under today's parameters, unless somebody else has changed or rehashed it meanwhile."""

@@ -10,6 +10,7 @@ import msgspec
 
 from server.surface.accounts import Account, AccountStore
 from server.surface.audit import Act
+from server.surface.log import Along
 
 T = TypeVar("T")
 
@@ -75,12 +76,17 @@ class KnownAccounts(AccountStore):
         """See :meth:`AccountStore.by_id`."""
         return await self._store.by_id(account_id)
 
-    async def set_password(
-        self, account_id: str, old_changed_at_ms: int, new_hash: str, at_ms: int, session_id: str
-    ) -> bool:
-        """See :meth:`AccountStore.set_password`."""
-        change = self._store.set_password(account_id, old_changed_at_ms, new_hash, at_ms, session_id)
-        return await self.change(change, lambda _: account_id)
+    def still(self, account: Account) -> Along:
+        """See :meth:`AccountStore.still`."""
+        return self._store.still(account)
+
+    def new_password(self, account: Account, changed: Account) -> Along:
+        """See :meth:`AccountStore.new_password`. What appends it goes through :meth:`change`."""
+        return self._store.new_password(account, changed)
+
+    async def sessions_of_old_passwords(self) -> list[str]:
+        """See :meth:`AccountStore.sessions_of_old_passwords`."""
+        return await self._store.sessions_of_old_passwords()
 
     async def rehash(self, account_id: str, old_hash: str, new_hash: str) -> bool:
         """See :meth:`AccountStore.rehash`."""

@@ -6,10 +6,13 @@ before it is answered.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from machine.commands import Revoke
+from machine.errors import TransitionRefused
 from machine.ledger import Receipt
 from machine.session import Session
 from server.clock import Clock
@@ -27,6 +30,7 @@ __all__ = [
     "Place",
     "Wanted",
     "end_of_disabled",
+    "end_of_old_passwords",
 ]
 """Those of the surface as well: the experience shows them, and knows no surface."""
 
@@ -97,9 +101,8 @@ class Administration:
     async def disable(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt]] | None:
         """Close the account, then end all of its sessions; None when there is no such account.
 
-        First the account, durably: whoever logs in afterwards is refused, and a login that was already under way looks at
-        the account again after it has recorded its session (:meth:`server.guard.accounts.Accounts.overtaken`). So each such
-        session is found by one of the two. Should the server die in between, its next start ends them.
+        First the account, durably: no session is recorded for it afterwards, also by a login that is under way
+        (:meth:`server.guard.accounts.Accounts.still`). Should the server die in between, its next start ends the rest.
         """
         now_ms = self._clock.now_ms()
         account = await self._accounts.set_disabled(
@@ -129,3 +132,15 @@ async def end_of_disabled(account_sessions: AccountSessions, accounts: AccountSt
     """
     subjects = await accounts.disabled_with_sessions()
     return sum([len(await account_sessions.end_all(each, "account_disabled", "server")) for each in subjects])
+
+
+async def end_of_old_passwords(sessions: Sessions, accounts: AccountStore) -> int:
+    """End the sessions that a change of password should have ended, before this process takes work; how many there were.
+
+    A new password is on disk before the ends of the account's other sessions: a server that died in between has left some.
+    """
+    session_ids = await accounts.sessions_of_old_passwords()
+    for session_id in session_ids:
+        with suppress(TransitionRefused):
+            await sessions.insist(session_id, "server", Revoke("password_changed"))
+    return len(session_ids)

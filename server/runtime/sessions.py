@@ -47,7 +47,7 @@ from server.clock import Clock
 from server.ids import new_session_id, next_id
 from server.runtime.guarded import guarded
 from server.runtime.turns import Turns
-from server.surface.log import Step, TransitionLog
+from server.surface.log import Along, Step, TransitionLog
 from server.trace import Untraced
 from server.workers import settle
 
@@ -152,13 +152,15 @@ class Sessions:
         self.check_alive()
         return await self._log.after(after, limit)
 
-    async def begin(self, actor: str, *more: Data) -> Outcome:
+    async def begin(self, actor: str, *more: Data, along: Along | None = None) -> Outcome:
         """Create a session under the server's policy and submit ``more`` to it, all in one durable batch."""
         session_id = new_session_id(self._clock.now_ms())
-        return await self.submit(session_id, *commands(actor, Create(self._policy), *more))
+        return await self.submit(session_id, *commands(actor, Create(self._policy), *more), along=along)
 
-    async def submit(self, session_id: str, *asked: Command) -> Outcome:
+    async def submit(self, session_id: str, *asked: Command, along: Along | None = None) -> Outcome:
         """Decide ``asked`` in order, record them durably as one batch, then tell the listeners. All happen, or none.
+
+        ``along`` is checked or written in the same transaction; what it raises is raised here, and nothing happened.
 
         A command id that is already recorded for the session appends nothing: the session as it stands is returned, and what
         was recorded then. Cancelling the caller does not undo what was handed to the log, and the listeners are told of it
@@ -171,7 +173,7 @@ class Sessions:
         """
         for attempt in range(_CONFLICT_RETRIES):
             try:
-                outcome = await self._submit_once(session_id, asked, first_try=attempt == 0)
+                outcome = await self._submit_once(session_id, asked, along, first_try=attempt == 0)
             except VersionConflict:
                 self._cache.pop(session_id, None)
             else:
@@ -237,11 +239,17 @@ class Sessions:
             self._touching.discard(session_id)
 
     async def authenticate(
-        self, session: Session | None, subject: str, method: str, *, proof_age_ms: int | None = 0
+        self,
+        session: Session | None,
+        subject: str,
+        method: str,
+        *,
+        proof_age_ms: int | None = 0,
+        along: Along | None = None,
     ) -> Outcome:
         """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
 
-        ``proof_age_ms``: how long ago they proved it, or None when nobody knows.
+        ``proof_age_ms``: how long ago they proved it, or None when nobody knows. ``along``: as for :meth:`submit`.
 
         Raises:
             SessionEnded: the session ended since the caller looked.
@@ -249,13 +257,14 @@ class Sessions:
         """
         login = Authenticate(subject, method, proof_age_ms)
         if session is None:
-            return await self.begin(subject, login)
+            return await self.begin(subject, login, along=along)
         if session.subject is None:
             with suppress(TransitionRefused):
-                return await self.submit(session.session_id, *commands(subject, login))
+                return await self.submit(session.session_id, *commands(subject, login), along=along)
             # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
             # a refusal with a better reason.
-        return await self._submit_alive(session.session_id, subject, Reauthenticate(subject, method, proof_age_ms))
+        again = Reauthenticate(subject, method, proof_age_ms)
+        return await self._submit_alive(session.session_id, subject, again, along)
 
     async def end(self, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
         """Revoke ``session``; None when it had ended already."""
@@ -264,19 +273,22 @@ class Sessions:
         except TransitionRefused:
             return None
 
-    async def _submit_alive(self, session_id: str, actor: str, data: Data) -> Outcome:
+    async def _submit_alive(self, session_id: str, actor: str, data: Data, along: Along | None = None) -> Outcome:
         """What becomes of ``data``; when the session has just ended, the caller hears that, not that it is refused."""
         try:
-            return await self.submit(session_id, *commands(actor, data))
+            return await self.submit(session_id, *commands(actor, data), along=along)
         except TransitionRefused:
             ensure_alive(await self.load(session_id), self._clock.now_ms())
             raise
 
-    async def _submit_once(self, session_id: str, asked: tuple[Command, ...], *, first_try: bool) -> Outcome:
+    async def _submit_once(
+        self, session_id: str, asked: tuple[Command, ...], along: Along | None, *, first_try: bool
+    ) -> Outcome:
         await self._turns.take(session_id)
         try:
             before = await self._read_for(session_id, asked[0], first_try=first_try)
-            steps = self._decide(before, asked)
+            first, *rest = self._decide(before, asked)
+            steps = [Step(first.transition, first.session, along), *rest]
             appended = self._log.append(steps)
         except BaseException as error:
             self._turns.give(session_id)

@@ -7,9 +7,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from machine.errors import AccountExists
+from machine.errors import AccountDisabled, AccountExists, CredentialInvalid, PasswordWrong
 from server.surface.audit import Act, write_act
 from server.surface.engine import Connection
+from server.surface.log import Along
 from server.surface.reader import Lookup, Reader
 from server.surface.writer import Writer, raise_again
 
@@ -20,6 +21,13 @@ _DISABLED_WITH_SESSIONS: Final = (
     "SELECT account_id FROM accounts WHERE disabled_at_ms IS NOT NULL"
     " AND EXISTS (SELECT 1 FROM sessions WHERE subject = account_id AND reason IS NULL)"
 )
+_OF_OLD_PASSWORDS: Final = (
+    "SELECT session_id FROM sessions CROSS JOIN accounts ON account_id = subject"
+    # A login sets the absolute deadline. An account that still has its first password has no session of another.
+    " WHERE reason IS NULL AND password_changed_at_ms > accounts.created_at_ms"
+    " AND absolute_deadline_ms - absolute_timeout_ms < password_changed_at_ms"
+)
+_STANDING: Final = "SELECT password_changed_at_ms, disabled_at_ms FROM accounts WHERE account_id = ?"
 
 _groups_decoder: Final = msgspec.json.Decoder(tuple[str, ...])
 
@@ -59,15 +67,27 @@ class AccountStore(Protocol):
         """The account with this id, or None."""
         ...
 
-    async def set_password(
-        self, account_id: str, old_changed_at_ms: int, new_hash: str, at_ms: int, session_id: str
-    ) -> bool:
-        """Replace the password that was set at ``old_changed_at_ms`` durably by one set at ``at_ms``.
+    def still(self, account: Account) -> Along:
+        """Check, with a step, that the account is open and has the password that ``account`` has.
 
-        Each password has a time of its own: at least a millisecond after the one before. False, and nothing changed, when it
-        was replaced already, or when session ``session_id``, on whose behalf it is done, has ended: that is checked in the
-        order of the log, after every acknowledged revocation. Nor when the account is disabled.
+        Raises (with the step):
+            AccountDisabled: an administrator has closed it.
+            CredentialInvalid: the password was changed, or the account is gone.
         """
+        ...
+
+    def new_password(self, account: Account, changed: Account) -> Along:
+        """Replace, with a step, the password that ``account`` has by the one that ``changed`` has.
+
+        Each password has a time of its own: at least a millisecond after the one before.
+
+        Raises (with the step):
+            PasswordWrong: the password was replaced already, or the account is disabled.
+        """
+        ...
+
+    async def sessions_of_old_passwords(self) -> list[str]:
+        """The ids of the sessions that have not ended and whose last login was before the account's password was set."""
         ...
 
     async def rehash(self, account_id: str, old_hash: str, new_hash: str) -> bool:
@@ -123,22 +143,40 @@ class SqliteAccounts:
         """See :meth:`AccountStore.by_id`."""
         return await self._reader.find(_BY_ID, account_id)
 
-    async def set_password(
-        self, account_id: str, old_changed_at_ms: int, new_hash: str, at_ms: int, session_id: str
-    ) -> bool:
-        """See :meth:`AccountStore.set_password`."""
+    def still(self, account: Account) -> Along:
+        """See :meth:`AccountStore.still`."""
 
-        def run(connection: Connection) -> bool:
-            changed = connection.execute(
-                "UPDATE accounts SET password_hash = ?, password_changed_at_ms = max(?, password_changed_at_ms + 1)"
-                " WHERE account_id = ? AND password_hash IS NOT NULL AND password_changed_at_ms = ?"
-                " AND disabled_at_ms IS NULL"
-                " AND EXISTS (SELECT 1 FROM sessions WHERE session_id = ? AND reason IS NULL)",
-                (new_hash, at_ms, account_id, old_changed_at_ms, session_id),
+        def run(connection: Connection) -> None:
+            row = connection.execute(_STANDING, (account.account_id,)).fetchone()
+            if row is not None and row[1] is not None:
+                raise AccountDisabled("an administrator has disabled this account")
+            if row is None or row[0] != account.password_changed_at_ms:
+                raise CredentialInvalid("email or password is wrong")
+
+        return run
+
+    def new_password(self, account: Account, changed: Account) -> Along:
+        """See :meth:`AccountStore.new_password`."""
+
+        def run(connection: Connection) -> None:
+            done = connection.execute(
+                "UPDATE accounts SET password_hash = ?, password_changed_at_ms = ? WHERE account_id = ?"
+                " AND password_hash IS NOT NULL AND password_changed_at_ms = ? AND disabled_at_ms IS NULL",
+                (
+                    changed.password_hash,
+                    changed.password_changed_at_ms,
+                    account.account_id,
+                    account.password_changed_at_ms,
+                ),
             )
-            return bool(changed.rowcount)
+            if not done.rowcount:
+                raise PasswordWrong("the current password is wrong")
 
-        return await self._writer.submit(run, raise_again)
+        return run
+
+    async def sessions_of_old_passwords(self) -> list[str]:
+        """See :meth:`AccountStore.sessions_of_old_passwords`."""
+        return [session_id for (session_id,) in await self._reader.rows(_OF_OLD_PASSWORDS)]
 
     async def rehash(self, account_id: str, old_hash: str, new_hash: str) -> bool:
         """See :meth:`AccountStore.rehash`."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 from machine.ledger import Record
 from machine.session import Session, Transition
+
+Along = Callable[[Any], None]
+"""What is checked or written in the same transaction as a step, just before it: of the account that the step is about, say.
+
+If it raises, nothing of the append is written, and whoever appends gets the error.
+"""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -17,6 +23,7 @@ class Step(msgspec.Struct, frozen=True):
 
     transition: Transition
     session: Session
+    along: Along | None = None
 
 
 class TransitionLog(Protocol):
@@ -36,6 +43,7 @@ class TransitionLog(Protocol):
             SurfaceFailed: an I/O error; whether the steps are on disk is unknown until a restart.
             StorageLow: the disk is nearly full, and a step is neither an end nor a disconnect; nothing was queued.
             Overloaded: too many appends are waiting; nothing was queued.
+            What a step's ``along`` raises.
         """
         ...
 

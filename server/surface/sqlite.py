@@ -176,6 +176,8 @@ class SqliteLog:
         for steps in appends:
             records = []
             for step in steps:
+                if step.along is not None:
+                    step.along(connection)
                 row = chain(digest, position + 1, step.transition)
                 position, digest = row.position, row.digest
                 values += step_values(row, step.session)

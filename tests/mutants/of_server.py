@@ -149,8 +149,11 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "await door.sessions.load(two.session_id) == two",
         (
             (
-                "            steps = self._decide(before, asked)\n",
-                "            steps = self._decide(before, asked)\n            self._remember(steps[-1].session)\n",
+                "            steps = [Step(first.transition, first.session, along), *rest]\n",
+                (
+                    "            steps = [Step(first.transition, first.session, along), *rest]\n"
+                    "            self._remember(steps[-1].session)\n"
+                ),
             ),
         ),
     ),

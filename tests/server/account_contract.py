@@ -8,13 +8,19 @@ from pathlib import Path
 
 import msgspec
 
-from machine.errors import AccountExists
+from machine.errors import AccountDisabled, AccountExists, CredentialInvalid, PasswordWrong
 from server.surface.accounts import Account, AccountStore
+from server.surface.audit import Act
+from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 
 
+def with_password(account: Account, password_hash: str, at_ms: int) -> Account:
+    return msgspec.structs.replace(account, password_hash=password_hash, password_changed_at_ms=at_ms)
+
+
 class AccountStoreContract:
-    """:class:`server.surface.accounts.AccountStore`, beside a log with the sessions ``living`` and ``ended``."""
+    """:class:`server.surface.accounts.AccountStore`."""
 
     ADA = Account("acc_1", "ada@example.org", "hash-1", 1, 1)
 
@@ -53,17 +59,26 @@ class AccountStoreContract:
     async def test_a_password_is_replaced_if_it_still_is_the_one_that_was_checked(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as store:
             await store.add(self.ADA)
-            for session_id in ("ended", "no-such-session"):
-                assert not await store.set_password("acc_1", 1, "new", 9, session_id)
-            assert await store.by_id("acc_1") == self.ADA
-            changed = await asyncio.gather(*(store.set_password("acc_1", 1, f"new-{n}", n, "living") for n in range(5)))
-            assert changed.count(True) == 1
-            winner = changed.index(True)
-            account = await store.by_id("acc_1")
-            assert account is not None
-            # Each password has a time of its own, even if the clock says that of the one before.
-            assert (account.password_hash, account.password_changed_at_ms) == (f"new-{winner}", max(2, winner))
-            assert not await store.set_password("nobody", 1, "new", 9, "living")
+            new = [with_password(self.ADA, f"new-{number}", number + 2) for number in range(5)]
+            changed = await asyncio.gather(*(along(store, store.new_password(self.ADA, each)) for each in new))
+            assert changed == [None, *[PasswordWrong] * 4]
+            assert await store.by_id("acc_1") == new[0]
+            nobody = msgspec.structs.replace(self.ADA, account_id="nobody")
+            assert await along(store, store.new_password(nobody, nobody)) is PasswordWrong
+
+    @asynchronous
+    async def test_an_account_still_is_as_it_was_proved_or_not(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as store:
+            assert await along(store, store.still(self.ADA)) is CredentialInvalid
+            await store.add(self.ADA)
+            assert await along(store, store.still(self.ADA)) is None
+            changed = with_password(self.ADA, "new", 2)
+            await along(store, store.new_password(self.ADA, changed))
+            assert await along(store, store.still(self.ADA)) is CredentialInvalid
+            assert await along(store, store.still(changed)) is None
+            await store.set_disabled("acc_1", 9, Act(9, "admin:eve", "account.disable", "acc_1", {}, None))
+            assert await along(store, store.still(changed)) is AccountDisabled
+            assert await along(store, store.new_password(changed, changed)) is PasswordWrong
 
     @asynchronous
     async def test_a_hash_is_replaced_by_another_of_the_same_password_once(self, tmp_path: Path) -> None:
@@ -75,7 +90,8 @@ class AccountStoreContract:
             assert await store.by_id("acc_1") == kept
             assert not await store.rehash("nobody", "hash-1", "again")
             # Who checked the password before it was hashed anew has still checked this password.
-            assert await store.set_password("acc_1", 1, "new", 9, "living")
+            changed = with_password(self.ADA, "new", 9)
+            assert await along(store, store.new_password(self.ADA, changed)) is None
             assert not await store.rehash("acc_1", kept.password_hash or "", "again")
             account = await store.by_id("acc_1")
             assert account is not None
@@ -84,5 +100,7 @@ class AccountStoreContract:
     @asynchronous
     async def test_an_account_without_a_password_gets_none(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as store:
-            await store.add(Account("acc_2", None, None, 1, 1))
-            assert not await store.set_password("acc_2", 1, "new", 9, "living")
+            eve = Account("acc_2", None, None, 1, 1)
+            await store.add(eve)
+            changed = with_password(eve, "new", 9)
+            assert await along(store, store.new_password(eve, changed)) is PasswordWrong

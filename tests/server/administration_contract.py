@@ -5,12 +5,16 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import msgspec
+
 from machine.commands import Revoke
+from machine.errors import PasswordWrong
 from machine.session import Session
 from server.surface.accounts import Account
 from server.surface.audit import Act
 from server.surface.directory import Place, Wanted
 from server.surface.files import Surface
+from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS, POLICY, Story
 
@@ -71,13 +75,13 @@ class AccountStandingContract:
     @asynchronous
     async def test_no_password_is_changed_of_a_disabled_account(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
-            living = Story("living")
-            await surface.log.append(living.begin("acc_1"))
-            await surface.accounts.add(Account("acc_1", "ada@example.org", "old", 1, 1))
+            ada = Account("acc_1", "ada@example.org", "old", 1, 1)
+            changed = msgspec.structs.replace(ada, password_hash="new", password_changed_at_ms=2)
+            await surface.accounts.add(ada)
             await surface.accounts.set_disabled("acc_1", 1, DISABLE)
-            assert not await surface.accounts.set_password("acc_1", 1, "new", 2, "living")
+            assert await along(surface.accounts, surface.accounts.new_password(ada, changed)) is PasswordWrong
             await surface.accounts.set_disabled("acc_1", None, DISABLE)
-            assert await surface.accounts.set_password("acc_1", 1, "new", 2, "living")
+            assert await along(surface.accounts, surface.accounts.new_password(ada, changed)) is None
 
     @asynchronous
     async def test_accounts_page_by_id(self, tmp_path: Path) -> None:

@@ -15,15 +15,14 @@ import pytest
 import sqlite_utils
 
 from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
-from machine.session import absent
 from server.guard.accounts import Accounts, fold_email, normalise_email
 from server.guard.hash_queue import Requester
 from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
 from server.surface.files import open_surface
+from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
-from tests.support.steps import Story
 from tests.support.wire import services_in
 
 PASSWORD = "correct horse battery staple"
@@ -31,9 +30,6 @@ PASSWORD = "correct horse battery staple"
 
 PLACE = "192.0.2.1"
 ANYBODY = Requester("ada@example.org", PLACE)
-
-LIVING = absent("living")
-"""The session that asks; the store looks up whether it lives."""
 
 
 def asks(email: str) -> Requester:
@@ -48,8 +44,6 @@ def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
 async def accounts_in(folder: Path, passwords: Passwords | None = None) -> AsyncIterator[Accounts]:
     passwords = passwords or cheap()
     async with open_surface(folder, max_waiting=100, on_failure=pytest.fail) as surface:
-        if await surface.log.load(LIVING.session_id) is None:
-            await surface.log.append(Story(LIVING.session_id).begin())
         yield Accounts(KnownAccounts(surface.accounts), passwords, HandClock())
     passwords.close()
 
@@ -250,10 +244,10 @@ async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
             await accounts.prepare_password(account.account_id, PASSWORD, "short", PLACE)
         change = await accounts.prepare_password(account.account_id, PASSWORD, "another long password", PLACE)
         await accounts.prove(asks("ada@example.org"), PASSWORD)
-        assert await accounts.overtaken(account) is None
-        changed = await accounts.replace_password(change, LIVING)
-        assert await accounts.overtaken(account) == "password_changed"
-        assert await accounts.prove(asks("ada@example.org"), "another long password") == changed
+        assert await along(accounts._store, accounts.still(account)) is None
+        assert await along(accounts._store, change.along) is None
+        assert await along(accounts._store, accounts.still(account)) is CredentialInvalid
+        assert await accounts.prove(asks("ada@example.org"), "another long password") == change.account
         with pytest.raises(CredentialInvalid):
             await accounts.prove(asks("ada@example.org"), PASSWORD)
 
@@ -264,11 +258,9 @@ async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
         account = await accounts.register("ada@example.org", PASSWORD, PLACE)
         new = ["the first new password", "the second new password"]
         changes = [await accounts.prepare_password(account.account_id, PASSWORD, each, PLACE) for each in new]
-        outcomes = await asyncio.gather(
-            *(accounts.replace_password(change, LIVING) for change in changes), return_exceptions=True
-        )
-        (winner,) = [place for place, outcome in enumerate(outcomes) if not isinstance(outcome, PasswordWrong)]
-        assert await accounts.prove(asks("ada@example.org"), new[winner]) == outcomes[winner]
+        outcomes = await asyncio.gather(*(along(accounts._store, change.along) for change in changes))
+        assert outcomes == [None, PasswordWrong]
+        assert await accounts.prove(asks("ada@example.org"), new[0]) == changes[0].account
 
 
 @pytest.mark.parametrize("email", ["a@b", "ADA@EXAMPLE.ORG", "\u00fcmit@example.org", "a@b@c", "x" * 248 + "@b.org"])
@@ -315,7 +307,6 @@ async def test_a_password_is_verified_as_typed(tmp_path: Path) -> None:
 async def test_a_login_replaces_a_hash_of_older_parameters(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as accounts:
         before = await accounts.register("ada@example.org", PASSWORD, PLACE)
-        change = await accounts.prepare_password(before.account_id, PASSWORD, "another long password", PLACE)
     stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
     async with accounts_in(tmp_path, stronger) as accounts:
         with pytest.raises(CredentialInvalid):
@@ -326,9 +317,11 @@ async def test_a_login_replaces_a_hash_of_older_parameters(tmp_path: Path) -> No
         assert after is not None
         assert argon2.extract_parameters(after.password_hash or "").memory_cost == 16
         assert after.password_changed_at_ms == before.password_changed_at_ms
-        assert [await accounts.overtaken(proof) for proof in proofs] == [None] * 8, "it is the same password"
+        for proof in proofs:
+            assert await along(accounts._store, accounts.still(proof)) is None, "it is the same password"
         assert await accounts.prove(asks("ada@example.org"), PASSWORD) == after
-        await accounts.replace_password(change, LIVING)
+        changed = await accounts.prepare_password(before.account_id, PASSWORD, "another long password", PLACE)
+        assert await along(accounts._store, changed.along) is None
         await accounts.prove(asks("ada@example.org"), "another long password")
 
 

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from machine.commands import Authenticate, Connect
-from machine.session import Session
 from server.app import app_over
 from server.opening import open_services
 from server.runtime.sessions import Outcome
 from server.services import Services
 from server.settings import Settings
+from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import client_of
@@ -70,23 +70,20 @@ async def test_no_variable_of_the_environment_brings_a_debugger(
 async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The login was proved before the change and recorded after it: its session does not outlive the old password."""
+    """The login was proved before the change and comes to the log after it: no session is recorded."""
     async with served(tmp_path) as (services, http):
         subject = (await http.post("/api/auth/register", json=ADA)).raise_for_status().json()["subject"]
         authenticate = services.sessions.authenticate
-        begun: list[Session] = []
 
-        async def late(*arguments: Any, **keywords: Any) -> Outcome:
+        async def late(*arguments: Any, **named: Any) -> Outcome:
             change = await services.accounts.prepare_password(subject, PASSWORD, "another long password", "192.0.2.1")
-            await services.accounts.replace_password(change, (await services.sessions.begin("anonymous")).session)
-            outcome = await authenticate(*arguments, **keywords)
-            begun.append(outcome.session)
-            return outcome
+            assert await along(services.known_accounts, change.along) is None
+            return await authenticate(*arguments, **named)
 
         monkeypatch.setattr(services.sessions, "authenticate", late)
         answer = await http.post("/api/auth/login", json=ADA)
         assert (answer.status_code, answer.json()["type"]) == (401, "urn:interlock:problem:credential-invalid")
-        assert (await services.sessions.load(begun[0].session_id)).reason == "password_changed"
+        assert await services.account_sessions.page(subject, None, 10) == [], "there never was a session"
 
 
 @asynchronous

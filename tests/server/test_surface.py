@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from machine.commands import Revoke
-from machine.errors import Overloaded, RecordRefused, SurfaceFailed
+from machine.commands import Data, Reauthenticate
+from machine.errors import CredentialInvalid, Overloaded, PasswordWrong, RecordRefused, SurfaceFailed
 from machine.ledger import Record
 from server.surface.accounts import Account, AccountStore
 from server.surface.archive import open_archive
 from server.surface.engine import Error, IntegrityError
 from server.surface.files import Surface, open_surface
-from server.surface.log import Step, TransitionLog
+from server.surface.log import Along, Step, TransitionLog
 from server.surface.sqlite import SqliteLog
 from server.surface.tickets import TicketStore
 from server.surface.writer import Writer, raise_again
@@ -53,9 +53,6 @@ class TestSqliteAccounts(AccountStoreContract):
     @asynccontextmanager
     async def open(self, folder: Path) -> AsyncIterator[AccountStore]:
         async with opened(folder) as surface:
-            await surface.log.append(Story("living").begin())
-            await surface.log.append((ended := Story("ended")).begin())
-            await surface.log.append(ended.tell(Revoke("logout")))
             yield surface.accounts
 
 
@@ -81,30 +78,43 @@ async def test_closing_commits_what_waits_and_reopening_finds_it(tmp_path: Path)
 
 @asynchronous
 async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for(tmp_path: Path) -> None:
-    """All of them wait together. What changes a password asks whether the session has ended."""
+    """All of them wait together. A step that goes along with an account asks how the account stands."""
     async with opened(tmp_path) as surface:
-        await surface.accounts.add(Account("ada", "ada@example.org", "hash", 1, 1))
-        story, others = Story(), [Story() for _ in range(200)]
-        await surface.log.append(story.begin("ada"))
+        ada = Account("ada", "ada@example.org", "hash", 1, 1)
+        before, after = [
+            msgspec.structs.replace(ada, password_hash=name, password_changed_at_ms=at_ms)
+            for at_ms, name in ((2, "before"), (3, "after"))
+        ]
+        await surface.accounts.add(ada)
+        stories, others = [Story() for _ in range(3)], [Story() for _ in range(200)]
+        story, late, refused = stories
+        for each in stories:
+            await surface.log.append(each.begin("ada"))
+        at_first = late.session
+
+        def step(told: Story, data: Data, along: Along) -> list[Step]:
+            (first,) = told.tell(data)
+            return [Step(first.transition, first.session, along)]
 
         async def append(steps: list[Step]) -> list[Record]:
             return await surface.log.append(steps)
 
+        again = Reauthenticate("ada", "password")
         outcomes = await asyncio.gather(
             *(append(other.begin("bob")) for other in others[:100]),
-            surface.accounts.set_password("ada", 1, "before", 2, story.session_id),
-            append(story.tell(Revoke("revoked"))),
-            surface.accounts.set_password("ada", 2, "after", 3, story.session_id),
+            append(step(story, again, surface.accounts.new_password(ada, before))),
+            append(step(late, again, surface.accounts.still(ada))),
+            append(step(refused, again, surface.accounts.new_password(ada, after))),
             *(append(other.begin("bob")) for other in others[100:]),
+            return_exceptions=True,
         )
-        assert [outcomes[100], outcomes[102]] == [True, False]
-        account = await surface.accounts.by_id("ada")
-        assert account is not None
-        assert account.password_hash == "before"
+        assert [type(outcome) for outcome in outcomes[100:103]] == [list, CredentialInvalid, PasswordWrong]
+        assert await surface.accounts.by_id("ada") == before
         records = [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
-        assert sorted(record.position for record in records) == list(range(3, 404))
+        assert sorted(record.position for record in records) == list(range(7, 408))
         for told in (story, *others):
             assert await surface.log.load(told.session_id) == told.session
+        assert await surface.log.load(late.session_id) == at_first, "a step that may not go along is not there"
 
 
 @asynchronous

@@ -76,8 +76,8 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "the MAC key, decoded, hex in ",
         (
             (
-                '_log.info("server.ready", orphans_disconnected=orphans,',
-                '_log.info("server.ready", by=ring.keys.refresh_mac.hex(), orphans_disconnected=orphans,',
+                '            "server.ready",\n',
+                '            "server.ready",\n            by=ring.keys.refresh_mac.hex(),\n',
             ),
         ),
     ),

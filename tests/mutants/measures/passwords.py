@@ -55,7 +55,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
         "6.2.2",
         _SMALL + "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
         "assert 200 == 401",
-        (("await services.accounts.replace_password(change, session)\n", "change.account\n"),),
+        (('"password_change", along=change.along)', '"password_change")'),),
     ),
     Mutant(
         "a-new-password-without-the-old-one",

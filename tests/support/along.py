@@ -1,0 +1,21 @@
+"""What is done along with a step, done by itself."""
+
+from __future__ import annotations
+
+from machine.errors import InterlockError
+from server.guard.known_accounts import KnownAccounts
+from server.surface.accounts import AccountStore, SqliteAccounts
+from server.surface.log import Along
+from server.surface.writer import raise_again
+
+
+async def along(store: AccountStore, work: Along) -> type[Exception] | None:
+    """Do ``work`` in a transaction of its own; the kind of error that it raises."""
+    if isinstance(store, KnownAccounts):
+        store = store._store
+    assert isinstance(store, SqliteAccounts)
+    try:
+        await store._writer.submit(work, raise_again)
+    except InterlockError as error:
+        return type(error)
+    return None
