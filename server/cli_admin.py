@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from machine.wire import rfc3339
-from server.cli_errors import errors_as_messages
+from server.cli_errors import errors_as_messages, keys_folder
 
 _folder_option: Final = click.option(
     "--data",
@@ -51,7 +51,7 @@ def list_names(data: Path) -> None:
 
     with errors_as_messages():
         table = Table("name", "made")
-        for name, stored in Secrets(data / "keys", "admin").names().items():
+        for name, stored in Secrets(keys_folder(data), "admin").names().items():
             table.add_row(name, rfc3339(stored.created_at_ms))
         Console().print(table)
 
@@ -64,4 +64,4 @@ def remove(name: str, data: Path) -> None:
     from server.guard.secrets import Secrets
 
     with errors_as_messages():
-        Secrets(data / "keys", "admin").remove(name)
+        Secrets(keys_folder(data), "admin").remove(name)

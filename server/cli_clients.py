@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from machine.wire import rfc3339
-from server.cli_errors import data_option, errors_as_messages
+from server.cli_errors import data_option, errors_as_messages, keys_folder
 
 
 @click.group()
@@ -46,7 +46,7 @@ def list_clients(data: Path) -> None:
 
     with errors_as_messages():
         table = Table("client", "since")
-        for name, stored in Secrets(data / "keys", "client").names().items():
+        for name, stored in Secrets(keys_folder(data), "client").names().items():
             table.add_row(name, rfc3339(stored.created_at_ms))
         Console().print(table)
 
@@ -59,5 +59,5 @@ def remove(name: str, data: Path) -> None:
     from server.guard.secrets import Secrets
 
     with errors_as_messages():
-        Secrets(data / "keys", "client").remove(name)
+        Secrets(keys_folder(data), "client").remove(name)
         Console(highlight=False).print(f"Client [bold]{name}[/bold] is gone.")

@@ -12,7 +12,7 @@ import rich_click as click
 from rich.console import Console
 from rich.markup import escape
 
-from machine.errors import InterlockError, LedgerFault, SessionNotFound
+from machine.errors import InterlockError, LedgerFault, SessionNotFound, SettingsError
 
 EXIT_FAULT: Final = 1
 EXIT_UNUSABLE: Final = 2
@@ -25,6 +25,20 @@ data_option = click.option(
     show_default=True,
     help="Folder of the log (interlock.db), or the database file itself.",
 )
+
+
+def keys_folder(data: Path) -> Path:
+    """The folder of the keys of a server on ``data``.
+
+    Raises:
+        SettingsError: there are none: the wrong folder is named, or no server has run there yet.
+    """
+    from server.guard.keys import key_files
+
+    folder = data / "keys"
+    if not folder.is_dir() or not key_files(folder):
+        raise SettingsError(f"there are no keys in {folder}: a server makes the first ones when it starts")
+    return folder
 
 
 def _to_stderr(text: str) -> None:

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from machine.errors import HeadRefused, KeyNeeded, SurfaceLocked
 from machine.wire import rfc3339
-from server.cli_errors import data_option, errors_as_messages
+from server.cli_errors import data_option, errors_as_messages, keys_folder
 
 if TYPE_CHECKING:
     from server.clock import Clock
@@ -46,7 +46,7 @@ def list_keys(data: Path) -> None:
 
     with errors_as_messages():
         table = Table(Column("key", no_wrap=True), "of", "status", "signs from", "may be retired from")
-        for row in rows(data / "keys", _clock(data).now_ms()):
+        for row in rows(keys_folder(data), _clock(data).now_ms()):
             until = "" if row.retire_from_ms is None else rfc3339(row.retire_from_ms)
             begin = rfc3339(row.signs_from_ms) if row.signs_from_ms else ""
             table.add_row(row.name, row.kind, _STATUS[row.status], begin, until)
@@ -98,7 +98,7 @@ def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
     from server.settings import HEAD_NAME
 
     with errors_as_messages():
-        folder, now_ms = data / "keys", _clock(data).now_ms()
+        folder, now_ms = keys_folder(data), _clock(data).now_ms()
         key = rotation.find(folder, kid)
         rotation.check_retirement(folder, key, now_ms, force=force)
         _free_head(data, head or data / HEAD_NAME, key, now_ms, force=force)

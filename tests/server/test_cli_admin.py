@@ -59,12 +59,6 @@ def test_what_can_not_be_is_said_in_one_line(data: Path, arguments: tuple[str, s
     assert [file.read_bytes() for file in secret_files(data)] == before
 
 
-def test_nobody_is_listed_where_there_is_nobody(tmp_path: Path) -> None:
-    listed = interlock("admin-token", "list", "--data", tmp_path / "nowhere")
-    assert listed.returncode == 0
-    assert not (tmp_path / "nowhere").exists()
-
-
 @pytest.mark.parametrize("command", [("admin-token", "create", "ada"), ("clients", "create", "gateway")])
 def test_a_forgotten_or_wrong_folder_gets_no_secret(tmp_path: Path, command: tuple[str, ...]) -> None:
     """It would open nothing, and nobody would see why."""

@@ -66,6 +66,32 @@ def test_help_names_the_groups_and_their_commands() -> None:
         assert all(command in told for command in commands)
 
 
+LISTS = [("keys", "list"), ("clients", "list"), ("admin-token", "list")]
+
+
+@pytest.mark.parametrize("command", [*LISTS, ("clients", "remove", "x"), ("admin-token", "remove", "x")])
+@pytest.mark.parametrize("folder", ["nowhere", "empty", "a-file"])
+def test_a_folder_without_keys_is_not_shown_as_one_with_none(
+    tmp_path: Path, command: tuple[str, ...], folder: str
+) -> None:
+    """Somebody has named the wrong folder, and would believe that there is nothing to see."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a-file").touch()
+    outcome = run(*command, "--data", tmp_path / folder)
+    assert outcome.exit_code == 2
+    assert str(tmp_path / folder) in outcome.output or "is a file" in outcome.output
+    assert not (tmp_path / "nowhere").exists()
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_misspelt_variable_stops_every_command(made: Path) -> None:
+    """Else a command that was to look at another folder looks at this one."""
+    for command in (*LISTS, ("verify",), ("transitions", "x"), ("serve",)):
+        outcome = run(*command, INTERLOCK_DATE=str(made))
+        assert outcome.exit_code == 2
+        assert "INTERLOCK_DATE is not a setting; did you mean INTERLOCK_DATA?" in outcome.output
+
+
 def test_list_says_how_each_key_stands_and_leaves_nothing_of_a_name_out(made: Path) -> None:
     rows = shown(made)
     kid = load_keys(made / "keys").signing.kid
@@ -100,8 +126,8 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
         return line
 
     assert said("keys", "rotate").startswith("interlock: there are no keys in ")
-    assert said("keys", "retire", "x").startswith("interlock: there is no key of the name x")
     kid = load_keys(tmp_path / "keys").signing.kid
+    assert said("keys", "retire", "x").startswith("interlock: there is no key of the name x")
     assert said("keys", "retire", kid).startswith(f"interlock: {kid} is the key that signs; make another one first")
     (tmp_path / "keys" / "signing-x.pem").write_text("x")
     (tmp_path / "keys" / "signing-x.pem").chmod(0o600)
