@@ -23,7 +23,7 @@ test: packages $(STAMP) $(NODE_STAMP)
 	@$(MAKE) --no-print-directory lint types
 	@$(MAKE) --no-print-directory spec
 	@rm -rf $(TRACES) && mkdir $(TRACES)
-	@INTERLOCK_TEST_TRACES=$(TRACES) $(MAKE) --no-print-directory coverage scenarios
+	@TEST_TRACES=$(TRACES) $(MAKE) --no-print-directory coverage scenarios
 	@$(MAKE) --no-print-directory traces
 	@$(MAKE) --no-print-directory docs
 	@echo "all of it passed"

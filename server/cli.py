@@ -18,7 +18,7 @@ from server.cli_errors import errors_as_messages
 from server.cli_keys import keys
 from server.cli_log import export, replay, transitions, verify
 from server.cli_model import check, trace
-from server.settings_loading import SettingRow, load_settings, setting_rows
+from server.settings_loading import SettingRow, check_environment, load_settings, setting_rows
 
 click.rich_click.MAX_WIDTH = 110
 
@@ -27,6 +27,8 @@ click.rich_click.MAX_WIDTH = 110
 @click.version_option(package_name="interlock", prog_name="interlock")
 def main() -> None:
     """Interlock: a session-lifecycle server. One declared state machine, enforced on every transition, on disk first."""
+    with errors_as_messages():
+        check_environment(os.environ)
 
 
 def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,9 +43,9 @@ def _doc(text: str) -> Meta:
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration of one server."""
 
-    host: Annotated[str, _doc("Address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1), _doc("Address to listen on; 0.0.0.0 or :: for every one.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _doc("Port to listen on; 0 takes a free one.")] = 8700
-    data: Annotated[str, _doc("Folder of the log (interlock.db) and the keys (keys/).")] = "data"
+    data: Annotated[str, Meta(min_length=1), _doc("Folder of the log (interlock.db) and the keys (keys/).")] = "data"
     head: Annotated[
         str,
         _doc("File of the chain's signed head, perhaps on another disk; if empty, interlock.head in the data folder."),
@@ -68,8 +68,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " comma-separated."
         ),
     ] = ()
-    issuer: Annotated[str, Meta(min_length=1), _doc("`iss` of access tokens.")] = "interlock"
-    audience: Annotated[str, Meta(min_length=1), _doc("`aud` of access tokens.")] = "interlock"
+    issuer: Annotated[str, Meta(min_length=1, max_length=255), _doc("`iss` of access tokens.")] = "interlock"
+    audience: Annotated[str, Meta(min_length=1, max_length=255), _doc("`aud` and `client_id` of access tokens.")] = (
+        "interlock"
+    )
 
     idle_timeout_s: Annotated[Seconds, _doc("A session without activity for this long expires.")] = 1800.0
     absolute_timeout_s: Annotated[Seconds, _doc("A session expires this long after its last login.")] = 43_200.0
@@ -278,7 +280,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "Take a request's id from its `X-Request-Id` (and a span's parent from `traceparent`). Only where a proxy sets it."
         ),
     ] = False
-    metrics_host: Annotated[str, _doc("Address to serve metrics on, if `metrics_port` is set.")] = "127.0.0.1"
+    metrics_host: Annotated[str, Meta(min_length=1), _doc("Address to serve metrics on, if `metrics_port` is set.")] = (
+        "127.0.0.1"
+    )
     metrics_port: Annotated[
         Annotated[int, Meta(ge=0, le=65535)] | None,
         _doc("Port to serve Prometheus metrics on; 0 takes a free one; without it there are none."),

@@ -6,6 +6,7 @@ A setting ``x`` is the flag ``--x`` (with ``-`` for ``_``), the variable ``INTER
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 import types
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from machine.errors import SettingsError
+from server.environment import PREFIX, check_text, own_variables, suggestion
 from server.settings import Settings
 
 
@@ -36,9 +38,10 @@ class SettingRow(msgspec.Struct, frozen=True):
     @property
     def variable(self) -> str:
         """The environment variable."""
-        return f"INTERLOCK_{self.name.upper()}"
+        return f"{PREFIX}{self.name.upper()}"
 
 
+@functools.cache
 def setting_rows() -> tuple[SettingRow, ...]:
     """Every setting, in the order in which they are declared."""
     hints = get_type_hints(Settings, include_extras=True)
@@ -56,21 +59,25 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], conf
         SettingsError: the file can't be read, or a setting is unknown, of the wrong type or out of range, or can't go with
             another; the message names it as whoever set it wrote it.
     """
-    config = config or (Path(environment["INTERLOCK_CONFIG"]) if environment.get("INTERLOCK_CONFIG") else None)
+    environment = check_environment(environment)
+    config = config or (Path(environment[_CONFIG]) if environment.get(_CONFIG) else None)
     values = _from_file(config) if config is not None else {}
     written = {name: f"{config}: {name}" for name in values}
     for row in setting_rows():
         if row.variable in environment:
             values[row.name] = _from_text(row, environment[row.variable])
             written[row.name] = row.variable
-    for name in sorted(values.keys() - {row.name for row in setting_rows()}):
-        raise SettingsError(f"{written[name]} is not a setting")
-    values[_TESTS_ONLY] = environment.get(f"INTERLOCK_{_TESTS_ONLY.upper()}") == "1"
+    names = [row.name for row in setting_rows()]
+    for name in sorted(values.keys() - names):
+        raise SettingsError(f"{written[name]} is not a setting{suggestion(name, names)}")
+    values[_TESTS_ONLY] = environment.get(_TESTS_ONLY_VARIABLE) == "1"
     for row in setting_rows():
         given = flags.get(row.name)
         if given is not None:
             values[row.name] = _from_text(row, given) if isinstance(given, str) else given
             written[row.name] = row.flag
+    for name, value in values.items():
+        check_text(written.get(name, name), value)
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -80,6 +87,15 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], conf
             f"{written['metrics_port']}: {settings.metrics_port} is the port of the API; metrics need one of their own"
         )
     return settings
+
+
+def check_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables in ``environment`` that Interlock reads.
+
+    Raises:
+        SettingsError: one is misspelt.
+    """
+    return own_variables(environment, [*(row.variable for row in setting_rows()), _CONFIG, _TESTS_ONLY_VARIABLE])
 
 
 def _from_file(config: Path) -> dict[str, Any]:
@@ -119,7 +135,7 @@ def _share_a_port(settings: Settings) -> bool:
 
 
 def _from_text(row: SettingRow, text: str) -> Any:
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if row.kind is tuple else text
+    return tuple(part.strip(" ") for part in text.split(",") if part.strip(" ")) if row.kind is tuple else text
 
 
 def _kind(hint: Any) -> type:
@@ -132,6 +148,8 @@ def _description(hint: Any) -> str:
     return next(m.description for m in hint.__metadata__ if isinstance(m, Meta) and m.description)
 
 
+_CONFIG: Final = f"{PREFIX}CONFIG"
 _TESTS_ONLY: Final = "cheap_passwords_for_tests"
-_EVERY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # nothing is bound to them here
+_TESTS_ONLY_VARIABLE: Final = f"{PREFIX}{_TESTS_ONLY.upper()}"
+_EVERY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # nothing is bound to them here
 _PLACE: Final = re.compile(r"`\$\.(\w+)(?:\[(\d+)\])?`$")

@@ -16,7 +16,7 @@ from tests.support.log import projection, verify
 from tests.support.running import scenario
 from tests.support.server import running_server
 
-LOGINS = int(os.environ.get("INTERLOCK_TEST_LOGINS", "10000"))
+LOGINS = int(os.environ.get("TEST_LOGINS", "10000"))
 AT_A_TIME = 64
 
 

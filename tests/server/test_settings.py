@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from server.settings_loading import SettingRow, load_settings, setting_rows
 def test_the_flag_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
     config = tmp_path / "interlock.toml"
     config.write_text('port = 1\nnode = "from-file"\nissuer = "from-file"\norigins = ["https://a", "https://b"]\n')
-    environment = {"INTERLOCK_PORT": "2", "INTERLOCK_NODE": "from-environment", "UNRELATED": "x"}
+    environment = {"INTERLOCK_PORT": "2", "INTERLOCK_NODE": "from-environment", "UNRELATED": "x", "XINTERLOCK_PRT": "x"}
     settings = load_settings({"port": 3, "host": None}, environment, config)
     assert (settings.port, settings.node, settings.issuer) == (3, "from-environment", "from-file")
     assert settings.origins == ("https://a", "https://b")
@@ -153,3 +155,157 @@ def test_every_setting_is_described_and_has_a_flag_and_a_variable() -> None:
 def test_the_policy_of_new_sessions_is_in_milliseconds() -> None:
     settings = Settings(idle_timeout_s=0.5, absolute_timeout_s=2.0, connections_per_session=4, refresh_grace_s=0.25)
     assert settings.policy == Policy(500, 2000, 4, 250)
+
+
+def texts(row: SettingRow) -> list[Any]:
+    """A good value of ``row``, as text."""
+    good = {
+        "origins": "https://a.example",
+        "upstream_algorithms": "ES256",
+        "metrics_port": "0",
+        "trusted_proxies": "::1",
+    }
+    if row.name in good:
+        return [good[row.name]]
+    if row.kind is tuple:
+        return ["a"]
+    return [str(row.default).lower() if row.default != "" else "a"]
+
+
+ROWS = setting_rows()
+ODD = [
+    "\n",
+    " ",
+    "x\n",
+    "\tx",
+    "x\r",
+    "x\0",
+    "x\u2028",
+    "\u00a0x",
+    "x\u200b",
+    "-1",
+    "nan",
+    "inf",
+    "1e999",
+    "0x10",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_value_with_a_line_end_or_blanks_is_refused_wherever_it_stands(row: SettingRow, tmp_path: Path) -> None:
+    (good,) = texts(row)
+    assert load_settings({row.name: good}, {}) == load_settings({}, {row.variable: good})
+    for before, behind in (
+        ("", "\n"),
+        ("\n", ""),
+        ("", "\r\n"),
+        ("", "\t"),
+        (" ", ""),
+        ("", " "),
+        ("", "\0"),
+        ("", "\u00a0"),
+    ):
+        odd = before + good + behind
+        if odd.strip(" ") == good and row.kind is tuple:
+            assert load_settings({}, {row.variable: odd}) == load_settings({}, {row.variable: good}), "blanks at commas"
+            continue
+        with pytest.raises(SettingsError, match=f"^{row.flag}: |^{row.flag}, entry 1: "):
+            load_settings({row.name: odd}, {})
+        with pytest.raises(SettingsError, match=f"^{row.variable}: |^{row.variable}, entry 1: "):
+            load_settings({}, {row.variable: odd})
+        config = tmp_path / "interlock.toml"
+        quoted = json.dumps(odd)
+        config.write_text(f"{row.name} = {f'[{quoted}]' if row.kind is tuple else quoted}")
+        with pytest.raises(SettingsError, match=f"{row.name}"):
+            load_settings({}, {}, config)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_no_value_is_anything_but_a_setting_or_refused_by_name(row: SettingRow, tmp_path: Path) -> None:
+    """Whatever it is: no other error, and nothing odd in the settings."""
+    config = tmp_path / "interlock.toml"
+    for odd in ["", *ODD]:
+        settings, said = outcome({}, {row.variable: odd})
+        if settings is None:
+            assert said.startswith(row.variable)
+        else:
+            value = getattr(settings, row.name)
+            assert all(str(part).isprintable() for part in (value if isinstance(value, tuple) else [value]))
+            assert not isinstance(value, float) or math.isfinite(value)
+    for written in ("{}", "[[1]]", "2026-01-23", "nan", "inf", "-1", "1e999", "[{a = 1}]", "true", "['']", "''"):
+        config.write_text(f"{row.name} = {written}")
+        settings, said = outcome({}, {}, config)
+        assert settings is not None or said.startswith(f"{config}: {row.name}")
+
+
+def outcome(*arguments: Any) -> tuple[Settings | None, str]:
+    """The settings, or why there are none."""
+    try:
+        return load_settings(*arguments), ""
+    except SettingsError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("name", ["host", "metrics_host", "data", "node", "issuer", "audience"])
+def test_an_empty_text_that_would_mean_something_else_is_refused(name: str) -> None:
+    """An empty host would listen everywhere, and an empty folder would be the current one."""
+    with pytest.raises(SettingsError, match=f"^INTERLOCK_{name.upper()}: "):
+        load_settings({}, {f"INTERLOCK_{name.upper()}": ""})
+    with pytest.raises(SettingsError, match=f"^--{name.replace('_', '-')}: "):
+        load_settings({name: ""}, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("INTERLOCK_ORIGIN", "INTERLOCK_ORIGINS"),
+        ("INTERLOCK_TRUSTED_PROXY", "INTERLOCK_TRUSTED_PROXIES"),
+        ("INTERLOCK_IDLE_TIMEOUT", "INTERLOCK_IDLE_TIMEOUT_S"),
+        ("interlock_port", "INTERLOCK_PORT"),
+        ("Interlock_Host", "INTERLOCK_HOST"),
+        ("INTERLOCK_CONFIG_FILE", "INTERLOCK_CONFIG"),
+        ("INTERLOCK_PORT_TCP", "INTERLOCK_PORT"),
+        ("INTERLOCK_SERVICE_HOSTS", ""),
+        ("INTERLOCK_", ""),
+        ("INTERLOCK_ZZZZZZZZZZZZ", ""),
+    ],
+)
+def test_a_variable_that_is_misspelt_is_named_with_what_is_meant(variable: str, meant: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{variable} is not a setting.*{meant}") as refused:
+        load_settings({}, {variable: "secret-value"})
+    assert "secret-value" not in str(refused.value)
+    if meant:
+        assert str(refused.value).endswith(f"did you mean {meant}?")
+
+
+def test_a_misspelt_setting_in_the_file_is_named_with_what_is_meant(tmp_path: Path) -> None:
+    config = tmp_path / "interlock.toml"
+    config.write_text("trusted_proxy = []")
+    with pytest.raises(SettingsError, match=r"trusted_proxy is not a setting; did you mean trusted_proxies\?$"):
+        load_settings({}, {}, config)
+
+
+def test_what_kubernetes_sets_for_a_service_of_the_name_is_passed_over() -> None:
+    links = {
+        "INTERLOCK_PORT": "tcp://10.96.0.7:8700",
+        "INTERLOCK_SERVICE_HOST": "10.96.0.7",
+        "INTERLOCK_SERVICE_PORT": "8700",
+        "INTERLOCK_SERVICE_PORT_HTTP": "8700",
+        "INTERLOCK_PORT_8700_TCP": "tcp://10.96.0.7:8700",
+        "INTERLOCK_PORT_8700_TCP_ADDR": "10.96.0.7",
+        "INTERLOCK_PORT_8700_TCP_PORT": "8700",
+        "INTERLOCK_PORT_8700_TCP_PROTO": "tcp",
+        "INTERLOCK_PORT_53_UDP_ADDR": "10.96.0.7",
+        "INTERLOCK_METRICS_PORT": "tcp://10.96.0.8:9100",
+        "INTERLOCK_METRICS_SERVICE_HOST": "10.96.0.8",
+        "INTERLOCK_METRICS_SERVICE_PORT": "9100",
+        "INTERLOCK_METRICS_PORT_9100_TCP_ADDR": "10.96.0.8",
+        "INTERLOCK_HEADLESS_2_PORT": "tcp://10.96.0.9:1",
+    }
+    assert load_settings({}, links) == Settings()
+    assert load_settings({}, {**links, "INTERLOCK_PORT": "9000"}).port == 9000, "a number is a setting's"
+    with pytest.raises(SettingsError, match=r"^INTERLOCK_PORT: "):
+        load_settings({}, {"INTERLOCK_PORT": "http://10.96.0.7"})
+    with pytest.raises(SettingsError, match=r"^INTERLOCK_HOST: |^INTERLOCK_HOSTS_PORTS is not a setting"):
+        load_settings({}, {"INTERLOCK_HOSTS_PORTS": "tcp://10.96.0.7:1"})

@@ -46,8 +46,8 @@ UNLIMITED = {
 
 
 def new_trace(data: Path) -> Path:
-    """A file for the trace of a server over folder ``data``: in INTERLOCK_TEST_TRACES if that is set, else beside it."""
-    folder = os.environ.get("INTERLOCK_TEST_TRACES")
+    """A file for the trace of a server over folder ``data``: in TEST_TRACES if that is set, else beside it."""
+    folder = os.environ.get("TEST_TRACES")
     return (Path(folder).resolve() if folder else data.parent) / f"{data.name}-{uuid4().hex}.jsonl"
 
 

@@ -1,4 +1,4 @@
-"""``interlock`` whose wall clock is wrong, by as many ms as INTERLOCK_TEST_SHIFT_MS says. Run as a module it is the server.
+"""``interlock`` whose wall clock is wrong, by as many ms as TEST_SHIFT_MS says. Run as a module it is the server.
 
 SIGCONT sets its clock back by an hour.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from server import cli
 from tests.support.server import ServerProcess, check_trace
 
-_VARIABLE = "INTERLOCK_TEST_SHIFT_MS"
+_VARIABLE = "TEST_SHIFT_MS"
 
 
 @contextmanager

@@ -151,8 +151,8 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         'Settings().metrics_host == "127.0.0.1"',
         (
             (
-                'metrics_host: Annotated[str, _doc("Address to serve metrics on, if `metrics_port` is set.")] = "127.0.0.1"',
-                'metrics_host: Annotated[str, _doc("Address to serve metrics on, if `metrics_port` is set.")] = "0.0.0.0"',
+                '_doc("Address to serve metrics on, if `metrics_port` is set.")] = (\n        "127.0.0.1"\n',
+                '_doc("Address to serve metrics on, if `metrics_port` is set.")] = (\n        "0.0.0.0"\n',
             ),
         ),
     ),

@@ -215,8 +215,8 @@ WIRE: Final[tuple[Mutant, ...]] = (
         "DID NOT RAISE",
         (
             (
-                'host: Annotated[str, _doc("Address to listen on.")] = "127.0.0.1"',
-                'host: Annotated[str, _doc("Address to listen on.")] = "0.0.0.0"',
+                '_doc("Address to listen on; 0.0.0.0 or :: for every one.")] = "127.0.0.1"',
+                '_doc("Address to listen on; 0.0.0.0 or :: for every one.")] = "0.0.0.0"',
             ),
         ),
     ),
