@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from contextlib import suppress
 from typing import Final
 
@@ -10,6 +9,7 @@ import msgspec
 
 from machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
 from server.clock import Clock
+from server.guard.emails import fold_email
 from server.guard.hash_queue import Requester
 from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
@@ -121,7 +121,7 @@ def ensure_enabled(account: Account) -> None:
 
 
 def normalise_email(email: str) -> str:
-    """``email`` as accounts are found by it: trimmed, NFC, case folded. Only its rough form is checked.
+    """``email`` as accounts are found by it (see :func:`fold_email`). Only its rough form is checked.
 
     Raises:
         AccountError: it has no form of an email address.
@@ -133,8 +133,3 @@ def normalise_email(email: str) -> str:
     if not normalised.isprintable() or " " in normalised:
         raise AccountError("not an email address")
     return normalised
-
-
-def fold_email(email: str) -> str:
-    """``email`` as accounts are found by it, whatever its form."""
-    return unicodedata.normalize("NFC", email.strip()).casefold()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from server.clock import Clock
-from server.guard.accounts import fold_email
+from server.guard.emails import fold_email
 from server.guard.jose import base64url
 from server.guard.keys import Keys
 from server.surface.accounts import Account, AccountStore

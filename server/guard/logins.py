@@ -24,8 +24,8 @@ import structlog
 from machine.errors import CredentialInvalid, Overloaded, RateLimited
 from machine.limits import Charge
 from server.clock import Clock
-from server.guard.accounts import fold_email
 from server.guard.addresses import limit_key
+from server.guard.emails import fold_email
 from server.guard.hash_queue import Requester
 from server.guard.limits import Gate
 from server.guard.pseudonyms import Pseudonyms

@@ -1,0 +1,34 @@
+"""When two ways to write an email address are the same one.
+
+Two domains that somebody else may own must not be one account, so the domain is read as IDNA 2008 reads it: ``straße.example``
+and ``strasse.example`` are two (RFC 5891; UTS 46, non-transitional), and ``straße.example`` and its ``xn--`` form are one.
+Case folding would merge the first two.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+import idna
+
+
+def fold_email(email: str) -> str:
+    """``email`` as accounts are found by it, whatever its form: trimmed, NFC, in lower case, its domain as Unicode."""
+    local, at, domain = unicodedata.normalize("NFC", email.strip()).rpartition("@")
+    return f"{_lower(local)}{at}{_fold_domain(domain)}"
+
+
+def _fold_domain(domain: str) -> str:
+    lower = _lower(domain)
+    if lower.isascii() and "xn--" not in lower:
+        return lower
+    try:
+        return idna.decode(idna.encode(domain, uts46=True))
+    except (idna.IDNAError, UnicodeError):
+        # No domain of the internet's; perhaps one of a local network. It is compared as text.
+        return lower
+
+
+def _lower(text: str) -> str:
+    # Lower case may take NFC away again.
+    return unicodedata.normalize("NFC", text.lower())
