@@ -28,6 +28,7 @@ from jwt.algorithms import ECAlgorithm
 
 from machine.errors import SettingsError
 from server.clock import SystemClock
+from server.permissions import by_fs_group, refuse_foreign
 
 ALGORITHM: Final = "ES256"
 JWKS_MAX_AGE_S: Final = 300
@@ -280,11 +281,13 @@ def refuse_open(folder: Path) -> None:
     """Whoever may write to the folder can exchange the keys, and whoever may list it learns who has secrets.
 
     Raises:
-        SettingsError: others than its owner may.
+        SettingsError: others than its owner may, or it belongs to somebody else.
         OSError: there is no telling.
     """
-    if folder.stat().st_mode & 0o077:
-        raise SettingsError(f"{folder} is open to others; make it private: chmod 700 {folder}")
+    status = folder.stat()
+    if status.st_mode & 0o077:
+        raise SettingsError(f"{folder} is open to others; make it private: chmod 700 {folder}{by_fs_group(status)}")
+    refuse_foreign(folder, status)
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -300,11 +303,13 @@ def read_private(path: Path) -> bytes:
     """The content of ``path``.
 
     Raises:
-        SettingsError: others than its owner may read it.
+        SettingsError: others than its owner may read it, or it belongs to somebody else.
         OSError: it can't be read.
     """
-    if path.stat().st_mode & 0o077:
-        raise SettingsError(f"{path} may be read by others; make it private: chmod 600 {path}")
+    status = path.stat()
+    if status.st_mode & 0o077:
+        raise SettingsError(f"{path} may be read by others; make it private: chmod 600 {path}{by_fs_group(status)}")
+    refuse_foreign(path, status)
     return path.read_bytes()
 
 

@@ -15,6 +15,7 @@ import sqlite_utils
 
 from machine.errors import SurfaceFailed, SurfaceLocked
 from machine.ledger import Receipt
+from server.permissions import refuse_writable
 from server.supervision import Supervisor
 from server.surface.accounts import AccountStore, SqliteAccounts
 from server.surface.audit import AuditStore, SqliteAudit
@@ -81,6 +82,7 @@ async def open_surface(
     Raises:
         SurfaceLocked: another server has it open.
         SurfaceFailed: it can't be opened, is not a log, or is of a newer version.
+        SettingsError: others may write to the folder or to its files.
     """
     supervisor = supervisor or Supervisor()
     lock = _lock(data)
@@ -137,6 +139,7 @@ def alone(data: Path) -> Iterator[None]:
     Raises:
         SurfaceLocked: one has it open.
         SurfaceFailed: the folder can't be used.
+        SettingsError: others may write to it.
     """
     lock = _lock(data)
     try:
@@ -169,6 +172,9 @@ def _lock(data: Path) -> int:
     """Hold the folder's lock file; the kernel releases it when this process ends, however it ends."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in (data, *(data / name for name in (LOG_NAME, f"{LOG_NAME}-wal", f"{LOG_NAME}-shm", _LOCK_NAME))):
+            with suppress(FileNotFoundError):
+                refuse_writable(path)
         descriptor = os.open(data / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SurfaceFailed(f"{data} can't be used: {error.strerror}") from error

@@ -24,7 +24,10 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
                 "os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)",
                 "os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)",
             ),
-            ("    if path.stat().st_mode & 0o077:\n", "    if path.stat().st_mode & 0o022:\n"),
+            (
+                '    if status.st_mode & 0o077:\n        raise SettingsError(f"{path} may',
+                '    if status.st_mode & 0o022:\n        raise SettingsError(f"{path} may',
+            ),
         ),
     ),
     Mutant(
@@ -37,8 +40,9 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         (
             (
                 (
-                    "    if path.stat().st_mode & 0o077:\n"
-                    '        raise SettingsError(f"{path} may be read by others; make it private: chmod 600 {path}")\n'
+                    "    if status.st_mode & 0o077:\n"
+                    '        raise SettingsError(f"{path} may be read by others; make it private: chmod 600 {path}'
+                    '{by_fs_group(status)}")\n'
                 ),
                 "",
             ),

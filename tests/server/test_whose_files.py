@@ -1,0 +1,144 @@
+"""Whose files they are: a server starts on nothing that somebody else may have written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from machine.errors import SettingsError
+from server.guard.keys import load_keys
+from server.guard.secrets import Secrets
+from server.opening import open_services
+from server.settings import Settings
+from server.surface.files import alone
+from tests.support.running import run
+
+SOMEBODY = 54_321
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The folder of a server that has run and stopped."""
+    load_keys(tmp_path / "data" / "keys")
+    Secrets(tmp_path / "data" / "keys", "client").create("gateway", 1)
+    Secrets(tmp_path / "data" / "keys", "admin").create("ada", 1)
+    return tmp_path / "data"
+
+
+def start(data: Path) -> None:
+    async def open_and_close() -> None:
+        async with open_services(Settings(data=str(data), cheap_passwords_for_tests=True)):
+            pass
+
+    run(open_and_close())
+
+
+def given_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``path`` belongs to somebody else from now on, whoever runs the tests."""
+    if os.geteuid() == 0:
+        os.chown(path, SOMEBODY, -1)
+        return
+    real = Path.stat
+
+    def stat(self: Path, **options: bool) -> os.stat_result:
+        found = real(self, **options)
+        return os.stat_result((*found[:4], SOMEBODY, *found[5:])) if self == path else found
+
+    monkeypatch.setattr(Path, "stat", stat)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o755, 0o2755])
+def test_a_data_folder_that_others_may_only_read_is_used(data: Path, mode: int) -> None:
+    data.chmod(mode)
+    start(data)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702, 0o1777, 0o2775])
+def test_a_data_folder_that_others_may_write_is_refused(data: Path, mode: int) -> None:
+    data.chmod(mode)
+    before = sorted(data.iterdir())
+    with pytest.raises(SettingsError, match=f"{data} may be written by others; forbid it: chmod go-w") as refused:
+        start(data)
+    assert ("fsGroupChangePolicy" in str(refused.value)) is (not mode & 0o002), "a group alone is what fsGroup lets in"
+    with pytest.raises(SettingsError, match="may be written by others"), alone(data):
+        pass
+    assert sorted(data.iterdir()) == before, "and nothing is made in it"
+
+
+FILES = ["interlock.db", "interlock.db-wal", "interlock.lock"]
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o606, 0o620])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_others_may_write_is_refused(data: Path, name: str, mode: int) -> None:
+    start(data)
+    (data / name).touch()
+    (data / name).chmod(mode)
+    with pytest.raises(SettingsError, match=f"{name} may be written by others"):
+        start(data)
+    (data / name).chmod(0o600)
+    start(data)
+
+
+KEYS: dict[str, Callable[[Path], Path]] = {
+    "the first refresh key": lambda keys: keys / "refresh.key",
+    "a signing key": lambda keys: next(keys.glob("signing-*.pem")),
+    "an administrator's secret": lambda keys: keys / "admin-ada.secret",
+}
+
+
+@pytest.mark.asvs("13.3.1")
+@pytest.mark.parametrize("mode", [0o660, 0o640, 0o604, 0o666])
+@pytest.mark.parametrize("which", KEYS)
+def test_a_key_that_a_group_or_others_may_use_is_refused_with_what_to_do(data: Path, which: str, mode: int) -> None:
+    path = KEYS[which](data / "keys")
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match=f"{path.name} may be read by others; make it private: chmod 600") as said:
+        start(data)
+    assert ("fsGroupChangePolicy: OnRootMismatch" in str(said.value)) is (mode in {0o660, 0o640})
+    path.chmod(0o400)
+    start(data)
+
+
+@pytest.mark.parametrize("which", KEYS)
+def test_a_key_of_another_owner_is_refused(data: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = KEYS[which](data / "keys")
+    given_away(path, monkeypatch)
+    with pytest.raises(SettingsError, match=f"{path.name} belongs to user {SOMEBODY}, who may change it"):
+        start(data)
+
+
+def test_the_folder_of_keys_of_another_owner_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_away(data / "keys", monkeypatch)
+    with pytest.raises(SettingsError, match=f"belongs to user {SOMEBODY}"):
+        start(data)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_owner_is_refused(data: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(data)
+    (data / name).touch(mode=0o600)
+    given_away(data / name, monkeypatch)
+    with pytest.raises(SettingsError, match=f"{name} belongs to user {SOMEBODY}"):
+        start(data)
+
+
+def test_a_link_is_judged_by_what_it_leads_to(data: Path, tmp_path: Path) -> None:
+    """As Kubernetes mounts secrets: each a link to a file somewhere else."""
+    key = KEYS["a signing key"](data / "keys")
+    shutil.move(key, tmp_path / "elsewhere.pem")
+    key.symlink_to(tmp_path / "elsewhere.pem")
+    linked = tmp_path / "linked"
+    linked.symlink_to(data)
+    start(linked)
+    (tmp_path / "elsewhere.pem").chmod(0o640)
+    with pytest.raises(SettingsError, match="may be read by others"):
+        start(linked)
+    (tmp_path / "elsewhere.pem").chmod(0o600)
+    data.chmod(0o777)
+    with pytest.raises(SettingsError, match="may be written by others"):
+        start(linked)
