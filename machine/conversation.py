@@ -18,7 +18,7 @@ from machine.closing import Close
 from machine.errors import MessageRefused
 from machine.ledger import Receipt, Record
 from machine.session import Session
-from machine.wire import TransitionView, rfc3339, transition_view
+from machine.wire import TransitionView, own_transition_view, rfc3339
 
 SUBPROTOCOL: Final = "interlock.v1"
 
@@ -170,7 +170,7 @@ class Conversation:
         What comes before the greeting is part of the state the greeting tells, so only an end matters then.
         """
         if self._greeted:
-            self._say(TransitionMessage(*msgspec.structs.astuple(transition_view(record))))
+            self._say(TransitionMessage(*msgspec.structs.astuple(own_transition_view(record))))
         if session.ended:
             self.close(Close("session_ended", session.reason or ""))
         elif session.epoch > self._epoch:

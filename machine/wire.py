@@ -67,8 +67,14 @@ def session_view(session: Session) -> SessionView:
     )
 
 
+def own_transition_view(record: Record) -> TransitionView:
+    """``record`` as the session's holder sees it: ``admin`` or ``client`` did it, and not which of them by name."""
+    view = transition_view(record)
+    return msgspec.structs.replace(view, actor=view.actor.partition(":")[0])
+
+
 def transition_view(record: Record) -> TransitionView:
-    """``record`` as it is shown and pushed."""
+    """``record`` as administrators see it."""
     step = record.transition
     return TransitionView(
         position=record.position,

@@ -55,6 +55,8 @@ FIELDS: Final[dict[str, str]] = {
     "failure": "What stopped the log.",
     "free_mib": "Free space of the disk, in MiB.",
     "guard": "The guard that failed; null if the lifecycle has no such transition.",
+    "header": "Name of a header of the request.",
+    "host": "The setting `host`.",
     "keys": "Their names.",
     "kind": "What was limited.",
     "known": "The account has logged in from this browser or address before.",
@@ -242,6 +244,21 @@ _ROWS: Final = (
         "fault",
         "The limit of open files is too low for the setting `tcp_total`, so fewer connections are taken.",
         ("tcp_total", "open_files"),
+    ),
+    Event(
+        "proxy.untrusted",
+        "warning",
+        "fault",
+        "A request came with the header of `forwarded_header` from an address that is not in `trusted_proxies`. If that is your"
+        " proxy, all its clients count as one address; if not, put one in front. Said once.",
+        ("address", "header"),
+    ),
+    Event(
+        "server.exposed",
+        "warning",
+        "fault",
+        "The server listens for other machines, in plain HTTP, and `trusted_proxies` names no proxy that ends TLS.",
+        ("host",),
     ),
     Event("upstream.keys_unavailable", "warning", "fault", "The identity provider's keys can't be had.", ("because",)),
     Event(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import signal
 import socket
 from collections.abc import Callable
@@ -58,6 +59,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         server = HttpServer(app, _limits(settings, services), fast_path=app.fast_path)
         begin_collecting()
         await _begin(server, listener)
+        if not settings.trusted_proxies and not _on_loopback(listener):
+            _log.warning("server.exposed", host=settings.host)
         on_ready(_url(listener))
         await stopping.wait()
         await _drain(server, services, settings.drain_s)
@@ -120,6 +123,10 @@ async def _drain(server: HttpServer, services: Services, grace_s: float) -> None
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _on_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def _listen(host: str, port: int) -> socket.socket:

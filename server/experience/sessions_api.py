@@ -23,7 +23,7 @@ from machine.errors import (
 )
 from machine.ledger import Receipt
 from machine.session import Session
-from machine.wire import SessionView, TransitionView, session_view, transition_view
+from machine.wire import SessionView, TransitionView, own_transition_view, session_view
 from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
 from server.experience.calls import (
     CREDENTIALS,
@@ -108,7 +108,7 @@ async def show_transitions(
     if len(records) == limit:
         after = {"after_version": records[-1].transition.version, "limit": limit}
         headers = next_page("/api/session/transitions", after)
-    return Response([transition_view(record) for record in records], headers=headers)
+    return Response([own_transition_view(record) for record in records], headers=headers)
 
 
 @post(

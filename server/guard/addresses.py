@@ -8,7 +8,11 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
+import structlog
+
 from machine.errors import SettingsError
+
+_log = structlog.get_logger("interlock.security")
 
 UNKNOWN: Final = "unknown"
 """The address of a peer that has none, such as one on a Unix socket."""
@@ -40,6 +44,7 @@ class Addresses:
 
     def __init__(self, trusted: Sequence[str], header: str, uncounted: Sequence[str] = ()) -> None:
         self._header = header.encode()
+        self._warned = False
         self._trusted = _networks("trusted_proxies", trusted)
         self._uncounted = _networks("uncounted", uncounted)
 
@@ -51,6 +56,8 @@ class Addresses:
         """
         client = _canonical(peer or "") or UNKNOWN
         if not self._trusted or not self.trusts(client):
+            if not self._warned:
+                self._warn(client, headers)
             return client
         line = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
         for hop in reversed(line.rsplit(",", _HOPS)[-_HOPS:] if line else []):
@@ -61,6 +68,12 @@ class Addresses:
             if not self.trusts(client):
                 break
         return client
+
+    def _warn(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Say once that ``peer`` speaks for others and is not believed: behind a proxy all clients are one address then."""
+        if any(name == self._header for name, _ in headers):
+            self._warned = True
+            _log.warning("proxy.untrusted", address=peer, header=self._header.decode())
 
     def trusts(self, address: str) -> bool:
         """Whether ``address`` is a trusted proxy's."""

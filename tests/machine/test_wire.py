@@ -3,11 +3,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from machine.ledger import parse
-from machine.wire import SessionView, TransitionView, rfc3339, session_view, transition_view
+from machine.wire import SessionView, TransitionView, own_transition_view, rfc3339, session_view, transition_view
 from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, history, rows_of, session_after
 
 _AT_MS = 1_769_160_600_123
@@ -36,6 +37,23 @@ def test_a_session_as_its_owner_sees_it() -> None:
         expires_at="2026-01-23T09:30:05.123Z",
         reason=None,
     )
+
+
+@pytest.mark.parametrize(
+    ("actor", "shown"),
+    [
+        ("admin:ada", "admin"),
+        ("client:gateway", "client"),
+        ("server", "server"),
+        ("anonymous", "anonymous"),
+        ("acc_1", "acc_1"),
+    ],
+)
+def test_the_holder_of_a_session_is_not_told_which_administrator_it_was(actor: str, shown: str) -> None:
+    record = parse(rows_of(history("s", [(CREATE, _AT_MS)]))[0])
+    by = msgspec.structs.replace(record, transition=msgspec.structs.replace(record.transition, actor=actor))
+    assert own_transition_view(by) == msgspec.structs.replace(transition_view(by), actor=shown)
+    assert transition_view(by).actor == actor
 
 
 def test_a_record_as_it_is_shown() -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.admin import Admin, admin_token
-from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
+from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email, rest_of
 from tests.support.log import records, verify
 from tests.support.running import scenario
 from tests.support.server import ServerProcess, running_server
@@ -93,6 +93,20 @@ async def test_a_session_is_shown_with_its_history(server: ServerProcess, secret
         history = await admin.every(f"{path}/transitions", limit=1)
         assert history == (await client.request("GET", "/api/session/transitions")).json()
         assert len(await admin.pages(f"{path}/transitions", limit=1)) == 3
+
+
+@scenario()
+async def test_who_holds_a_session_is_not_told_which_administrator_ended_it(server: ServerProcess, secret: str) -> None:
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        socket = await client.connect()
+        await hello(socket)
+        assert (await admin.http.delete(f"/sessions/{client.session_id}")).status_code == 204
+        pushed = await rest_of(socket)
+        assert [(row["event"], row["actor"]) for row in pushed if row["type"] == "transition"][-1] == (
+            "revoke",
+            "admin",
+        )
+        assert "ada" not in str(pushed)
 
 
 @pytest.mark.asvs("7.4.5")

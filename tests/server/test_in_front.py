@@ -1,0 +1,61 @@
+"""What the log says when nothing stands in front of the server, or something that it does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.metrics import log_rows
+from tests.support.running import until
+from tests.support.server import running_server
+
+TRUSTED = {"trusted_proxies": "127.0.0.1"}
+
+
+def said(tmp_path: Path, event: str, header: str | None = None, **settings: Any) -> list[dict[str, Any]]:
+    """The lines of ``event`` after some requests, perhaps with a proxy's header, to a server with ``settings``."""
+    with running_server(tmp_path / "data", log_json=True, **settings) as server:
+        for _ in range(3):
+            headers = {header: "198.51.100.7"} if header else {}
+            httpx.get(f"{server.url}/api/session", headers=headers, timeout=60)
+        server.stop()
+        until(lambda: any(row["event"] == "server.stopped" for row in log_rows(server)))
+        return [row for row in log_rows(server) if row["event"] == event]
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_a_proxy_that_is_not_trusted_is_told_of_once(tmp_path: Path, header: str) -> None:
+    (line,) = said(tmp_path, "proxy.untrusted", header, forwarded_header=header.lower())
+    assert (line["level"], line["address"], line["header"]) == ("warning", "127.0.0.1", header.lower())
+    assert "198.51.100.7" not in str(line), "what it says is not repeated"
+
+
+@pytest.mark.parametrize(
+    ("header", "settings"),
+    [
+        (None, {}),
+        ("X-Forwarded-For", TRUSTED),
+        ("Forwarded", {}),
+        ("X-Forwarded-For", {"forwarded_header": "forwarded"}),
+    ],
+)
+def test_nothing_is_said_without_one_or_of_a_trusted_one_or_of_the_other_header(
+    tmp_path: Path, header: str | None, settings: dict[str, Any]
+) -> None:
+    assert said(tmp_path, "proxy.untrusted", header, **settings) == []
+
+
+def test_a_server_for_other_machines_without_a_proxy_in_front_says_so_at_its_start(tmp_path: Path) -> None:
+    (line,) = said(tmp_path, "server.exposed", host="0.0.0.0")  # noqa: S104  # that is what is told of
+    assert (line["level"], line["host"]) == ("warning", "0.0.0.0")  # noqa: S104  # see above
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"host": "127.0.0.1"}, {"host": "127.0.0.2"}, {"host": "0.0.0.0", **TRUSTED}],  # noqa: S104  # see above
+)
+def test_nothing_is_said_on_this_machine_alone_or_behind_a_proxy(tmp_path: Path, settings: dict[str, Any]) -> None:
+    assert said(tmp_path, "server.exposed", **settings) == []
