@@ -54,10 +54,10 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "assert [401, ",
         (
             (
-                "    answer = token_answer(services, request.scope, outcome.session, outcome.receipt, 200)\n    if",
+                "    answer = await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)\n    if",
                 (
                     '    await end_others(services, outcome.session, "revoked")\n'
-                    "    answer = token_answer(services, request.scope, outcome.session, outcome.receipt, 200)\n    if"
+                    "    answer = await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)\n    if"
                 ),
             ),
         ),
