@@ -15,7 +15,8 @@ import pytest
 import sqlite_utils
 
 from machine.errors import AccountError, AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
-from server.guard.accounts import Accounts, fold_email, normalise_email
+from server.guard.accounts import Accounts, normalise_email
+from server.guard.emails import fold_email
 from server.guard.hash_queue import Requester
 from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
