@@ -13,6 +13,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from machine.conversation import Conversation
 from server import supervision
 from server.experience.transport import heartbeat
 from server.experience.transport.heartbeat import Heartbeat
@@ -23,6 +24,7 @@ from tests.support.client import closed, hello, logged_in
 from tests.support.metrics import log_rows, scrape
 from tests.support.running import eventually, run, until
 from tests.support.server import ServerProcess
+from tests.support.wire import Wire, events, log_in, services_in
 
 
 @pytest.fixture(params=["expiry", "keys", "head", "files"])
@@ -133,6 +135,23 @@ def test_a_socket_closes_although_another_listener_fails(tmp_path: Path, monkeyp
         assert rows[0]["listener"] == "Metrics.observe"
     finally:
         server.stop()
+
+
+@asynchronous
+async def test_a_socket_whose_timer_fails_does_not_outlive_its_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Conversation, "tick", fail)
+    async with services_in(tmp_path, access_token_s=2) as services:
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await running
+        assert wire.said[-1] == "aborted"
+        assert (await events(services, session))[-1] == "disconnect"
 
 
 class Job:

@@ -96,6 +96,10 @@ class Wire:
             self._code = closing.code
             asyncio.get_running_loop().call_soon(self.leave, closing.code)
 
+    def abort(self) -> None:
+        self.said.append("aborted")
+        self.leave(1006)
+
     def pause_reading(self) -> None:
         self.reading = False
 
