@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -149,7 +148,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ("kind", "address", "logins"),
     [
         ("own account, sixty device cookies", ELSEWHERE, 20),
-        ("own account, sixty device cookies", SAME, 20),
+        ("own account, sixty device cookies", SAME, FEW),
         ("own account, many addresses", SAME, FEW),
         ("many accounts, one address", ELSEWHERE, FEW),
         ("many accounts, several addresses each", ELSEWHERE, FEW),
@@ -164,7 +163,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_an_owner_logs_in_during_a_flood(site: Site, tmp_path: Path, kind: str, address: str, logins: int) -> None:
     requests = site.floods()[kind]()
     ratios: list[float] = []
-    while min(ratios, default=math.inf) > BAR and len(ratios) < TURNS:
+    end = time.monotonic() + 60
+    while not ratios or (min(ratios) > BAR and len(ratios) < TURNS and time.monotonic() < end):
         quiet_s = site.owner_logs_in(address, logins)
         with login_flood(site.server.url, tmp_path / "flood.json", requests, CONNECTIONS) as statuses:
             ratios.append(site.owner_logs_in(address, logins) / quiet_s)
