@@ -104,6 +104,7 @@ async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_n
         assert {(c["name"], c["secure"], c["httpOnly"], c["sameSite"]) for c in cookies} == {
             ("__Host-interlock", True, True, "Strict"),
             ("__Host-interlock-device", True, True, "Strict"),
+            (f"__Host-interlock-{victim.login['session_id']}", True, True, "Strict"),
         }
         seen = await tab.run("return [document.cookie, (await cookieStore.getAll()).length]")
         assert seen == ["", 0]
