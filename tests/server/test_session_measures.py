@@ -55,7 +55,7 @@ async def test_no_login_ends_another_session_of_the_account(server: ServerProces
         answers = [await each.request("GET", "/api/session") for each in clients]
         assert [answer.status_code for answer in answers] == [200] * len(clients)
         listed = (await client.request("GET", "/api/sessions")).json()
-        assert [view["session_id"] for view in listed] == [each.session_id for each in clients]
+        assert [view["session_id"] for view in listed] == [each.session_id for each in reversed(clients)]
 
 
 @pytest.mark.asvs("7.2.2")
