@@ -129,9 +129,10 @@ def _connection(session: Session, data: Any) -> str:
 
 
 def _rotation(session: Session, data: Any) -> str:
+    honoured = ", ".join(str(token.rotation) for token in session.refresh_tokens) or "none"
     return (
-        f"the session is at epoch {session.epoch}, rotation {session.rotation}, and this is epoch {data.epoch}, rotation"
-        f" {data.rotation}"
+        f"the session is at epoch {session.epoch} and may honour rotation {honoured}, and this is epoch {data.epoch},"
+        f" rotation {data.rotation}"
     )
 
 
@@ -142,5 +143,5 @@ _FACTS: Final[dict[str, Callable[[Session, Any], str]]] = {
     "below_connection_limit": _connections,
     "known_connection": _connection,
     "last_connection": _connections,
-    "rotation_current": _rotation,
+    "rotation_honoured": _rotation,
 }

@@ -10,7 +10,6 @@ neither: a forgotten tab that renews its tokens for ever must still run into the
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from machine.commands import (
     Policy,
     Refresh,
 )
+from machine.refresh_tokens import IssuedToken, exchange, honoured
 from machine.table import Table
 from spec.lifecycles import SESSION
 
@@ -43,9 +43,9 @@ class Session(msgspec.Struct, frozen=True):
     """The state of one session after ``version`` transitions. Times are integer milliseconds since the Unix epoch.
 
     ``state`` is None at version 0, before ``create``. ``epoch`` rises with every (re)authentication; ``rotation`` with
-    every refresh. ``rotated_at_ms`` is when the current rotation began by a refresh, or None when a (re)authentication
-    began it: then the token before belongs to an older epoch and gets no grace. ``proof_age_ms`` is how long before the last
-    (re)authentication its subject had proved who they are, or None when nobody knows.
+    every refresh: it is the number of the newest refresh token. ``refresh_tokens`` are those of this epoch that are
+    honoured, oldest first. ``proof_age_ms`` is how long before the last (re)authentication its subject had proved who they
+    are, or None when nobody knows.
     """
 
     session_id: str
@@ -54,7 +54,7 @@ class Session(msgspec.Struct, frozen=True):
     subject: str | None = None
     epoch: int = 0
     rotation: int = 0
-    rotated_at_ms: int | None = None
+    refresh_tokens: tuple[IssuedToken, ...] = ()
     connections: tuple[Connection, ...] = ()
     created_at_ms: int = 0
     updated_at_ms: int = 0
@@ -80,7 +80,8 @@ class Session(msgspec.Struct, frozen=True):
     def unused(self) -> bool:
         """Nothing shows that somebody has the tokens of the current epoch: no refresh, no connection, no activity."""
         began_ms = self.idle_deadline_ms - self.policy.idle_timeout_ms
-        return self.rotated_at_ms is None and not self.connections and began_ms == self.authenticated_at_ms
+        never_refreshed = len(self.refresh_tokens) == 1
+        return never_refreshed and not self.connections and began_ms == self.authenticated_at_ms
 
     @property
     def deadline_ms(self) -> int:
@@ -136,8 +137,8 @@ def _last_connection(session: Session, _data: Any, _now_ms: int) -> bool:
     return len(session.connections) == 1
 
 
-def _rotation_current(session: Session, data: Any, _now_ms: int) -> bool:
-    return bool(data.epoch == session.epoch and data.rotation == session.rotation)
+def _rotation_honoured(session: Session, data: Any, now_ms: int) -> bool:
+    return bool(data.epoch == session.epoch and honoured(session.refresh_tokens, data.rotation, now_ms) is not None)
 
 
 GUARDS: Final[dict[str, Callable[[Session, Any, int], bool]]] = {
@@ -146,7 +147,7 @@ GUARDS: Final[dict[str, Callable[[Session, Any, int], bool]]] = {
     "below_connection_limit": _below_connection_limit,
     "known_connection": _known_connection,
     "last_connection": _last_connection,
-    "rotation_current": _rotation_current,
+    "rotation_honoured": _rotation_honoured,
 }
 
 TABLE: Final[Table[Session, Any]] = Table(SESSION, GUARDS)
@@ -196,6 +197,7 @@ def _created(session: Session, step: Transition, data: Create) -> Session:
         state=step.target,
         version=step.version,
         updated_at_ms=step.at_ms,
+        refresh_tokens=(IssuedToken(session.rotation, step.at_ms),),
         policy=data.policy,
         created_at_ms=step.at_ms,
         idle_deadline_ms=step.at_ms + data.policy.idle_timeout_ms,
@@ -211,7 +213,7 @@ def _authenticated(session: Session, step: Transition, data: Authenticate) -> Se
         updated_at_ms=step.at_ms,
         subject=data.subject,
         epoch=session.epoch + 1,
-        rotated_at_ms=None,
+        refresh_tokens=(IssuedToken(session.rotation, step.at_ms),),
         idle_deadline_ms=step.at_ms + session.policy.idle_timeout_ms,
         absolute_deadline_ms=step.at_ms + session.policy.absolute_timeout_ms,
         proof_age_ms=data.proof_age_ms,
@@ -232,14 +234,14 @@ def _others(session: Session, connection_id: str) -> tuple[Connection, ...]:
     return tuple([c for c in session.connections if c.connection_id != connection_id])
 
 
-def _refreshed(session: Session, step: Transition, _data: Refresh) -> Session:
+def _refreshed(session: Session, step: Transition, data: Refresh) -> Session:
     return _replace(
         session,
         state=step.target,
         version=step.version,
         updated_at_ms=step.at_ms,
         rotation=session.rotation + 1,
-        rotated_at_ms=step.at_ms,
+        refresh_tokens=exchange(session.refresh_tokens, data.rotation, step.at_ms, session.policy.refresh_grace_ms),
     )
 
 
@@ -292,29 +294,17 @@ def touch_due(session: Session, now_ms: int) -> bool:
     return now_ms >= touch_due_at_ms(session)
 
 
-class Standing(enum.Enum):
-    """What presenting a refresh token that really was issued means now."""
+def opens_until_ms(session: Session, rotation: int, now_ms: int) -> int:
+    """Until when the refresh token of ``rotation`` opens something without being exchanged; 0 if it opens nothing.
 
-    CURRENT = "current"
-    """Exchange it."""
-    REPEATED = "repeated"
-    """It was just exchanged, by another tab or in a lost reply: answer with the current one and write nothing."""
-    REUSED = "reused"
-    """It was exchanged longer ago: two parties hold it, so the session is revoked (RFC 9700, 4.14.2)."""
-    SUPERSEDED = "superseded"
-    """It is of an older epoch, from before a login: it opens nothing, and is no sign of theft."""
-
-
-def rotation_standing(session: Session, epoch: int, rotation: int, now_ms: int) -> Standing:
-    """How the refresh token of ``epoch`` and ``rotation`` stands with ``session`` at ``now_ms``."""
-    if epoch != session.epoch or rotation > session.rotation:
-        return Standing.SUPERSEDED
-    if rotation == session.rotation:
-        return Standing.CURRENT
-    if (
-        rotation == session.rotation - 1
-        and session.rotated_at_ms is not None
-        and now_ms < session.rotated_at_ms + session.policy.refresh_grace_ms
-    ):
-        return Standing.REPEATED
-    return Standing.REUSED
+    Once it was exchanged its holder has a newer one: it opens something for a grace more, for what was asked meanwhile.
+    """
+    token = honoured(session.refresh_tokens, rotation, now_ms)
+    if token is None:
+        return 0
+    ends = [session.deadline_ms]
+    if token.until_ms is not None:
+        ends.append(token.until_ms)
+    if token.used_at_ms is not None:
+        ends.append(token.used_at_ms + session.policy.refresh_grace_ms)
+    return min(ends)

@@ -151,8 +151,9 @@ def _closed(data: Disconnect, before: Session) -> str:
     return f"{data.connection_id} on {node}, close code {code}: {_count(len(before.connections) - 1)}"
 
 
-def _exchanged(data: Refresh, _before: Session) -> str:
-    return f"epoch {data.epoch}, rotation {data.rotation} becomes {data.rotation + 1}"
+def _exchanged(data: Refresh, before: Session) -> str:
+    again = ", presented again" if data.rotation != before.rotation else ""
+    return f"epoch {data.epoch}, rotation {data.rotation}{again}: rotation {before.rotation + 1} is issued"
 
 
 def _ended(data: Revoke | Expire, before: Session) -> str:

@@ -153,8 +153,17 @@ _ROWS: Final = (
         "token.reused",
         "warning",
         "refusal",
-        "A refresh token came back after it was exchanged: it is in two hands. The session was ended.",
+        "A refresh token came back that the one it was issued to can't hold any more: it is in two hands. The session was"
+        " ended.",
         ("session_id", "subject"),
+    ),
+    Event(
+        "token.repeated",
+        "info",
+        "refusal",
+        "A refresh token was answered that was not the newest one: another tab, a lost answer, or a copy.",
+        ("session_id", "subject"),
+        repeats=("session_id",),
     ),
     Event(
         "http.failed",

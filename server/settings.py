@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     refresh_grace_s: Annotated[
         float,
         Meta(ge=0, le=300),
-        _doc("How long the refresh token before the current one is still answered (two tabs, a lost reply)."),
+        _doc("How long a refresh token that was exchanged is still answered, and an answer may be under way (tabs)."),
     ] = 10.0
     ticket_s: Annotated[Seconds, _doc("Life of a WebSocket ticket.")] = 30.0
 

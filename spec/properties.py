@@ -140,12 +140,13 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     ),
     Property(
         "rotation",
-        "A refresh is recorded for the current refresh token alone. The one before it is a repetition within the grace;"
-        " any older one of the same epoch counts as reuse, and revokes.",
+        "A refresh is recorded for every answer to a refresh token, each of which is a new one. No token that an honest"
+        " browser may hold is taken for stolen. A copy opens nothing, or the session has ended, once the owner has exchanged"
+        " two tokens, each after all graces.",
         (
             *_WALKS,
             _TRACED + "test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session",
-            _ENDING + "test_n15_two_tabs_that_refresh_at_once_stay_logged_in_on_one_chain",
+            _ENDING + "test_n15_two_tabs_that_refresh_at_once_stay_logged_in",
             _TRACE_RULES,
         ),
     ),

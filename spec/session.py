@@ -38,8 +38,8 @@ class SessionGuards(Protocol):
         """The session holds exactly one live connection."""
         ...
 
-    def rotation_current(self) -> bool:
-        """The presented refresh token carries the session's current epoch and rotation."""
+    def rotation_honoured(self) -> bool:
+        """The presented refresh token is of the current epoch, and the one it was issued to may still hold it."""
         ...
 
 
@@ -73,10 +73,10 @@ class SessionLifecycle(StateMachine):
         name="A WebSocket is gone: closed, dropped, or left behind by a dead process.",
     )
     refresh = Event(
-        created.to(created, internal=True, cond=["alive", "rotation_current"])
-        | authenticated.to(authenticated, internal=True, cond=["alive", "rotation_current"])
-        | connected.to(connected, internal=True, cond=["alive", "rotation_current"]),
-        name="The current refresh token is exchanged for its successor.",
+        created.to(created, internal=True, cond=["alive", "rotation_honoured"])
+        | authenticated.to(authenticated, internal=True, cond=["alive", "rotation_honoured"])
+        | connected.to(connected, internal=True, cond=["alive", "rotation_honoured"]),
+        name="A refresh token is exchanged for a new one.",
     )
     touch = Event(
         created.to(created, internal=True, cond="alive")

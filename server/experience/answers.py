@@ -29,10 +29,7 @@ _KEYS: Final = [
 
 
 class TokenAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A session and its tokens. A browser finds the refresh token in its cookie instead of ``refresh_token``.
-
-    Without ``receipt`` nothing was recorded: a refresh was repeated within its grace.
-    """
+    """A session and its tokens. A browser finds the refresh token in its cookie instead of ``refresh_token``."""
 
     session_id: Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])]
     state: Annotated[str, Meta(examples=["authenticated"])]

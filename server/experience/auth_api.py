@@ -148,10 +148,10 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     security=[{}, {"cookie": []}],
 )
 async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[TokenAnswer]:
-    """Exchange the current refresh token (body or cookie) for its successor and a new access token.
+    """Exchange the refresh token (body or cookie) for a new one and an access token. Every answer is a token of its own.
 
-    The token before the current one is answered once more for a few seconds (two tabs, a lost reply). An older one ends the
-    session: somebody copied it.
+    A token that was exchanged is answered again for a few seconds (tabs that ask at once), and for as long as no answer to
+    it was used (a lost reply). Any other ends the session: somebody copied it.
     """
     services = services_for_page(request)
     admit(services, request.scope, "refresh")

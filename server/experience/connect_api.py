@@ -14,15 +14,12 @@ from litestar.types import Receive, Scope, Send
 
 from machine.closing import Close
 from machine.conversation import SUBPROTOCOL
-from machine.errors import CredentialMissing, InterlockError, Overloaded, RateLimited
+from machine.errors import InterlockError, Overloaded, RateLimited
 from machine.ledger import Receipt
 from server.experience.credentials import (
     Proof,
-    cookie,
     first_good,
-    from_browser,
     prove_bearer,
-    prove_cookie,
     prove_ticket,
     refuse_foreign,
     refuse_replaced,
@@ -172,22 +169,18 @@ def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
 
 
 async def _prove(services: Services, scope: Any, offered: list[str]) -> Proof:
-    """The session of the handshake's credential: bearer header, else ticket, else cookie. A bad one does not hide the next.
+    """The session of the handshake's credential: bearer header, else ticket. A bad one does not hide the next.
+
+    The cookie is none: a socket that it opened would be a use of the refresh token that exchanges nothing, so a copy could
+    keep one open without a trace.
 
     Raises:
         CredentialRefused, SessionNotFound: none of them opens one.
     """
     services.tokens.ensure_usable()
     tickets = [each.removeprefix(_TICKET_PREFIX) for each in offered if each.startswith(_TICKET_PREFIX)]
-
-    async def prove_held_cookie() -> Proof:
-        held = cookie(scope)
-        if held is None or not from_browser(scope):
-            raise CredentialMissing("no credential")
-        return await prove_cookie(services, held)
-
     by_ticket = [partial(prove_ticket, services, ticket) for ticket in tickets[:1]]
-    proof = await first_good(partial(prove_bearer, services, scope), *by_ticket, prove_held_cookie)
+    proof = await first_good(partial(prove_bearer, services, scope), *by_ticket)
     await refuse_replaced(services, scope, proof.session)
     return proof
 

@@ -17,11 +17,12 @@ from machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
-from machine.session import Session, Standing, rotation_standing
+from machine.refresh_tokens import honoured
+from machine.session import Session, opens_until_ms
 from server.context import note_session
 from server.experience.origins import Use, parse_origins, why_refused
 from server.experience.problems import RequestRefused
-from server.guard.tokens import subject_of
+from server.guard.tokens import kid_of, subject_of
 from server.runtime.sessions import ensure_alive
 from server.services import Services
 
@@ -30,16 +31,19 @@ COOKIE_NAME: Final = "__Host-interlock"
 
 T = TypeVar("T")
 
-_GOOD: Final = frozenset({Standing.CURRENT, Standing.REPEATED})
 _BEARER: Final = b"bearer "
 _COOKIE: Final = COOKIE_NAME.encode() + b"="
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """A session somebody has a valid credential for, and when that credential expires."""
+    """A session somebody has a valid access token for, or a ticket that one bought.
+
+    ``authorised_until_ms``: when the token expires. ``kid``: the key that signed it.
+    """
 
     session: Session
     authorised_until_ms: int
+    kid: str
 
 
 def header(scope: Any, name: bytes) -> str | None:
@@ -193,7 +197,7 @@ async def prove_access_token(services: Services, token: str) -> Proof:
         raise TokenExpired("the access token was superseded by a later login")
     if claims.sub != subject_of(session):
         raise CredentialInvalid("the access token is of another subject than its session")
-    return Proof(session, claims.exp * 1000)
+    return Proof(session, claims.exp * 1000, kid_of(token.partition(".")[0]))
 
 
 async def prove_refresh_token(services: Services, token: str) -> tuple[Session, int]:
@@ -212,8 +216,8 @@ async def prove_refresh_token(services: Services, token: str) -> tuple[Session, 
 
 
 def exchangeable(services: Services, session: Session, rotation: int) -> bool:
-    """Whether the refresh token of ``rotation`` is the current one, or the one before within its grace."""
-    return rotation_standing(session, session.epoch, rotation, services.clock.now_ms()) in _GOOD
+    """Whether the refresh token of ``rotation`` would be exchanged."""
+    return honoured(session.refresh_tokens, rotation, services.clock.now_ms()) is not None
 
 
 async def prove_held(services: Services, token: str) -> Session:
@@ -228,16 +232,16 @@ async def prove_held(services: Services, token: str) -> Session:
     return session
 
 
-async def prove_cookie(services: Services, token: str) -> Proof:
-    """The living session whose *current* refresh token a browser holds in its cookie; nothing is exchanged.
+def ensure_opens(session: Session, rotation: int, now_ms: int) -> None:
+    """Check that the refresh token of ``rotation``, whose MAC holds, opens something without being exchanged.
+
+    To show an old one is no attempt to exchange it, so no sign of theft.
 
     Raises:
-        CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: it is not current.
+        TokenExpired: it was exchanged longer than a grace ago, or is in a second hand.
     """
-    session, rotation = await prove_refresh_token(services, token)
-    if rotation != session.rotation:
-        raise TokenExpired("the cookie's token was already exchanged")
-    return Proof(session, services.clock.now_ms() + services.tokens.lifetime_s * 1000)
+    if now_ms >= opens_until_ms(session, rotation, now_ms):
+        raise TokenExpired("the refresh token was already exchanged")
 
 
 async def prove_ticket(services: Services, ticket: str) -> Proof:
@@ -247,9 +251,10 @@ async def prove_ticket(services: Services, ticket: str) -> Proof:
         CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: it opens none.
     """
     taken = await services.tickets.redeem(ticket)
+    services.tokens.ensure_verifies(taken.kid)
     session = await services.sessions.load(taken.session_id)
     note_session(session.session_id)
     ensure_alive(session, services.clock.now_ms())
     if taken.epoch != session.epoch:
         raise TokenExpired("the ticket was superseded by a later login")
-    return Proof(session, taken.authorised_until_ms)
+    return Proof(session, taken.authorised_until_ms, taken.kid)

@@ -18,13 +18,12 @@ from machine.errors import (
     GroupsRefused,
     NotAuthenticated,
     SurfaceFailed,
-    TokenExpired,
 )
-from machine.session import Session, touch_due_at_ms
+from machine.session import Session, opens_until_ms, touch_due_at_ms
 from server.experience.credentials import (
     bearer,
     cookie,
-    exchangeable,
+    ensure_opens,
     first_good,
     prove_bearer,
     prove_refresh_token,
@@ -134,10 +133,13 @@ class ForwardAuth:
 
         async def by_cookie() -> Pass:
             held = self._cookie(scope)
-            renewed = await self._renew(await _prove_cookie(services, held))
-            if held == services.tokens.refresh_token(renewed.session):
-                # Not the one before it, whose grace ends earlier than the answer's time.
-                _keep(self._by_cookie, held, renewed)
+            session, rotation = await prove_refresh_token(services, held)
+            ensure_opens(session, rotation, services.clock.now_ms())
+            renewed = await self._renew(session)
+            if renewed.session.epoch == session.epoch:
+                # The cookie may open something for a shorter time than an access token.
+                until_ms = min(renewed.until_ms, opens_until_ms(renewed.session, rotation, services.clock.now_ms()))
+                _keep(self._by_cookie, held, msgspec.structs.replace(renewed, until_ms=until_ms))
             return renewed
 
         return (await first_good(by_bearer, by_cookie)).headers
@@ -191,21 +193,6 @@ def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
     passes[key] = renewed
     if len(passes) > _LIMIT:
         del passes[next(iter(passes))]
-
-
-async def _prove_cookie(services: Services, token: str) -> Session:
-    """The living session whose refresh token is ``token``: the current one, or the one before within its grace.
-
-    Nothing is exchanged. What a page asked for just before its cookie was exchanged has the token before.
-
-    Raises:
-        CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: it is of no living session, or older.
-    """
-    session, rotation = await prove_refresh_token(services, token)
-    if not exchangeable(services, session, rotation):
-        # Not an attempt to exchange it, so no sign of theft: whoever tries that with an old token ends the session.
-        raise TokenExpired("the cookie's token was already exchanged")
-    return session
 
 
 def _headers(session: Session, identity: Identity) -> RawHeaders:

@@ -21,6 +21,7 @@ from litestar.utils.scope.state import ScopeState
 from msgspec import UNSET, Meta, UnsetType
 
 from machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
+from machine.refresh_tokens import honoured
 from machine.session import Session
 from server.experience.answers import EndedAnswer
 from server.experience.calls import services_of
@@ -243,7 +244,8 @@ async def _access_token(services: Services, token: str) -> IntrospectionAnswer:
 
 async def _refresh_token(services: Services, token: str) -> IntrospectionAnswer:
     session, rotation = await prove_refresh_token(services, token)
-    if rotation != session.rotation:
+    issued = honoured(session.refresh_tokens, rotation, services.clock.now_ms())
+    if issued is None or issued.used_at_ms is not None:
         return IntrospectionAnswer(active=False)
     return IntrospectionAnswer(
         active=True,

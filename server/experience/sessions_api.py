@@ -131,7 +131,7 @@ async def buy_ticket(
         raise NotAuthenticated("log in first: an anonymous session never connects")
     admit_account(services, request.scope, "ticket", session.subject)
     proof = await prove_access_token(services, token)
-    ticket = await services.tickets.issue(session, proof.authorised_until_ms)
+    ticket = await services.tickets.issue(session, proof.authorised_until_ms, proof.kid)
     return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)
 
 

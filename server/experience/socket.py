@@ -49,6 +49,7 @@ class Socket:
         "_conversation",
         "_ended_at_ms",
         "_epoch",
+        "_kid",
         "_open",
         "_queued_texts",
         "_seen",
@@ -63,6 +64,7 @@ class Socket:
         # What lines in the log say of the handshake's request, they say of the connection until it is gone.
         self._context = copy_context()
         self._epoch = proof.session.epoch
+        self._kid = proof.kid
         self._subject = proof.session.subject or ""
         self._conversation = Conversation(
             connection_id, proof.session, authorised_until_ms=proof.authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
@@ -184,6 +186,11 @@ class Socket:
             return
         if self._conversation.connection_id not in [held.connection_id for held in session.connections]:
             self._conversation.close(Close("displaced"))
+            return
+        try:
+            self._services.tokens.ensure_verifies(self._kid)
+        except InterlockError as error:
+            self._conversation.close(closing_for(error))
             return
         if self._services.draining:
             self._conversation.close(Close("draining"))

@@ -18,6 +18,7 @@ from server.guard.keys import (
     Key,
     Keys,
     Kind,
+    SigningKey,
     Stamp,
     assemble,
     key_files,
@@ -209,8 +210,8 @@ class KeyRing:
         if changed:
             self.keys = keys
             held = [key for _, key in before.keys.values()]
-            left = {key.name for _, key in found.keys.values()}
-            gone = [key for key in held if key.name not in left]
+            left = {_identity(key) for _, key in found.keys.values()}
+            gone = [key for key in held if _identity(key) not in left]
             early = any(may_have_tokens(key, held, self._lives, now_ms) for key in gone)
             _log.info("keys.changed", signing=keys.signing.kid, verifying=list(keys.verifying), retired_early=early)
         self._untold |= changed or bool(found.unusable) != bool(before.unusable)
@@ -223,6 +224,11 @@ class KeyRing:
 
 def _in_words(path: Path, error: Exception) -> str:
     return f"{path} can't be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+
+
+def _identity(key: Key) -> tuple[str, bytes]:
+    """What tells ``key`` from another in a file of the same name: a signing key is named after itself."""
+    return key.name, b"" if isinstance(key, SigningKey) else key.secret
 
 
 def _names(keys: Keys) -> tuple[object, ...]:

@@ -22,12 +22,17 @@ class Tickets:
         self._store = store
         self._clock = clock
 
-    async def issue(self, session: Session, authorised_until_ms: int) -> str:
-        """A ticket for one connection of ``session``, which may stay open until ``authorised_until_ms``."""
+    async def issue(self, session: Session, authorised_until_ms: int, kid: str) -> str:
+        """A ticket for one connection of ``session``, which may stay open until ``authorised_until_ms``.
+
+        ``kid`` names the key of the access token that buys it: the ticket is worthless once that key is gone.
+        """
         ticket = secrets.token_urlsafe(32)
         now_ms = self._clock.now_ms()
         await self._store.add(
-            Ticket(_hash(ticket), session.session_id, session.epoch, authorised_until_ms, now_ms + self.lifetime_ms),
+            Ticket(
+                _hash(ticket), session.session_id, session.epoch, authorised_until_ms, now_ms + self.lifetime_ms, kid
+            ),
             now_ms,
         )
         return ticket

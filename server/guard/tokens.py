@@ -151,8 +151,17 @@ class Tokens:
             raise TokenExpired("the access token has expired")
         return claims
 
+    def ensure_verifies(self, kid: str) -> None:
+        """Refuse what was opened or bought with an access token of the key ``kid`` once that key is gone.
+
+        Raises:
+            TokenExpired: it is gone.
+        """
+        if kid not in self._keys.verifying:
+            raise TokenExpired("the key of the access token was retired")
+
     def refresh_token(self, session: Session) -> str:
-        """The session's current refresh token."""
+        """The session's newest refresh token. Hand it out once only: after it was made by a login or a refresh."""
         mac = _mac(self._keys.refresh_mac, session.session_id, session.epoch, session.rotation)
         return f"{session.session_id}.{session.epoch}.{session.rotation}.{mac}"
 
@@ -210,6 +219,12 @@ class Tokens:
             raise CredentialInvalid("the access token's time has not come")
         if claims.exp - claims.iat > self.lifetime_s:
             raise TokenExpired("the access token would live longer than this server's may")
+
+
+@functools.lru_cache(maxsize=64)
+def kid_of(header_part: str) -> str:
+    """The name of the key in the first part of an access token that was checked."""
+    return msgspec.json.decode(canonical_bytes(header_part), type=Header).kid
 
 
 @functools.cache

@@ -32,17 +32,7 @@ from machine.errors import (
     VersionConflict,
 )
 from machine.ledger import Receipt, Record
-from machine.session import (
-    TABLE,
-    Session,
-    Standing,
-    absent,
-    decide,
-    evolve,
-    overdue_reason,
-    rotation_standing,
-    touch_due,
-)
+from machine.session import TABLE, Session, absent, decide, evolve, overdue_reason, touch_due
 from server.clock import Clock
 from server.ids import new_session_id, next_id
 from server.runtime.guarded import guarded
@@ -197,8 +187,9 @@ class Sessions:
     async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Outcome:
         """Answer the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
 
-        The current one is exchanged. The one before it, within its grace, is answered with the current one again and
-        nothing is written. An older one is in two hands, so the session is revoked (RFC 9700, 4.14.2).
+        One that a single browser or program may still hold is exchanged: the newest, one whose answer was lost, one that
+        was exchanged within the grace. Every answer is a new token and a record. Any other is in two hands, so the session
+        is revoked (RFC 9700, 4.14.2).
 
         Raises:
             SessionEnded: the session is not alive, or has just been revoked because the token was reused.
@@ -208,16 +199,12 @@ class Sessions:
             return await self.submit(session_id, *commands(actor, Refresh(epoch, rotation)))
         except TransitionRefused:
             session = await self.load(session_id)
-            now_ms = self._clock.now_ms()
-            ensure_alive(session, now_ms)
-            standing = rotation_standing(session, epoch, rotation, now_ms)
-            if standing is Standing.REPEATED:
-                return Outcome(session, [])
-            if standing is Standing.REUSED:
-                await self.end(session, "token_reuse", "server")
-                # Somebody else may have ended it first, for a reason of their own.
-                raise SessionEnded((await self.load(session_id)).reason or "") from None
-            raise CredentialInvalid("the refresh token was superseded by a later login") from None
+            ensure_alive(session, self._clock.now_ms())
+            if epoch != session.epoch:
+                raise CredentialInvalid("the refresh token was superseded by a later login") from None
+            await self.end(session, "token_reuse", "server")
+            # Somebody else may have ended it first, for a reason of their own.
+            raise SessionEnded((await self.load(session_id)).reason or "") from None
 
     async def touch(self, session: Session) -> Session:
         """Note activity in ``session``: recorded at most once per tenth of the idle timeout, otherwise free.

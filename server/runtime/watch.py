@@ -9,14 +9,14 @@ from typing import Final
 
 import structlog
 
-from machine.commands import Authenticate, Reauthenticate, Revoke
+from machine.commands import Authenticate, Reauthenticate, Refresh, Revoke
 from machine.errors import TransitionRefused
 from machine.ledger import Record
 from machine.session import Session
 
 _log = structlog.get_logger("interlock.security")
 
-_TOLD: Final = frozenset({Authenticate.event, Reauthenticate.event, Revoke.event})
+_TOLD: Final = frozenset({Authenticate.event, Reauthenticate.event, Refresh.event, Revoke.event})
 _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a method, not a password
 
 
@@ -30,6 +30,9 @@ def tell_transition(record: Record, session: Session) -> None:
             if method == _PASSWORD_CHANGE:
                 return  # decided, and not done yet: the endpoint says so when it is
             _log.info("login.succeeded", method=method, subject=subject, session_id=move.session_id)
+        case Refresh(rotation=rotation):
+            if rotation != session.rotation - 1:
+                _log.info("token.repeated", session_id=move.session_id, subject=session.subject)
         case Revoke(reason="token_reuse"):
             _log.warning("token.reused", session_id=move.session_id, subject=session.subject)
         case Revoke(reason=reason):

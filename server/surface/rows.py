@@ -11,9 +11,11 @@ import msgspec
 from machine.commands import Policy
 from machine.errors import SurfaceFailed
 from machine.ledger import StoredRow, fields_of
+from machine.refresh_tokens import IssuedToken
 from machine.session import Connection, Session
 
-_connections_encoder: Final = msgspec.json.Encoder()
+_encoder: Final = msgspec.json.Encoder()
+_tokens_decoder: Final = msgspec.json.Decoder(tuple[IssuedToken, ...])
 _connections_decoder: Final = msgspec.json.Decoder(tuple[Connection, ...])
 
 TRANSITION_COLUMNS: Final = (
@@ -26,7 +28,7 @@ _CHANGING: Final = (
     "subject",
     "epoch",
     "rotation",
-    "rotated_at_ms",
+    "refresh_tokens",
     "connections",
     "idle_deadline_ms",
     "absolute_deadline_ms",
@@ -81,8 +83,8 @@ def step_values(row: StoredRow, session: Session) -> tuple[Any, ...]:
         session.subject,
         session.epoch,
         session.rotation,
-        session.rotated_at_ms,
-        _connections_encoder.encode(session.connections).decode() if session.connections else "[]",
+        _encoder.encode(session.refresh_tokens).decode(),
+        _encoder.encode(session.connections).decode() if session.connections else "[]",
         session.idle_deadline_ms,
         session.absolute_deadline_ms,
         session.proof_age_ms,
@@ -108,7 +110,7 @@ def session_from(row: Sequence[Any]) -> Session:
         subject,
         epoch,
         rotation,
-        rotated_at_ms,
+        refresh_tokens,
         connections,
         idle_deadline_ms,
         absolute_deadline_ms,
@@ -128,7 +130,7 @@ def session_from(row: Sequence[Any]) -> Session:
         subject=subject,
         epoch=epoch,
         rotation=rotation,
-        rotated_at_ms=rotated_at_ms,
+        refresh_tokens=_tokens(session_id, refresh_tokens),
         connections=_connections(session_id, connections),
         created_at_ms=created_at_ms,
         updated_at_ms=updated_at_ms,
@@ -138,6 +140,13 @@ def session_from(row: Sequence[Any]) -> Session:
         policy=Policy(idle_timeout_ms, absolute_timeout_ms, connection_limit, refresh_grace_ms),
         reason=reason,
     )
+
+
+def _tokens(session_id: str, text: str) -> tuple[IssuedToken, ...]:
+    try:
+        return _tokens_decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise SurfaceFailed(f"the projection of session {session_id} can't be read: {error}") from None
 
 
 def _connections(session_id: str, text: str) -> tuple[Connection, ...]:

@@ -234,6 +234,28 @@ def m060_proofs(database: sqlite_utils.Database) -> None:
     database.execute("ALTER TABLE sessions ADD COLUMN proof_age_ms INTEGER DEFAULT 0")
 
 
+@_migrations()
+def m070_refresh_tokens(database: sqlite_utils.Database) -> None:
+    """Each session knows which of its refresh tokens are honoured, and each ticket the key of the token that bought it."""
+    for statement in (
+        "DROP TRIGGER IF EXISTS sessions_follow_update",
+        "ALTER TABLE sessions ADD COLUMN refresh_tokens TEXT NOT NULL DEFAULT '[]'",
+        # The newest, and the one before it: what a later exchange leaves of them depends on the newest alone.
+        """
+        UPDATE sessions SET refresh_tokens = iif(
+            rotated_at_ms IS NULL,
+            json_array(json_array(rotation, updated_at_ms, NULL, NULL)),
+            json_array(
+                json_array(rotation - 1, 0, rotated_at_ms, NULL), json_array(rotation, rotated_at_ms, NULL, NULL)
+            )
+        )
+        """,
+        "ALTER TABLE sessions DROP COLUMN rotated_at_ms",
+        "ALTER TABLE tickets ADD COLUMN kid TEXT NOT NULL DEFAULT ''",
+    ):
+        database.execute(statement)
+
+
 _UNLIKE_ITS_LOG: Final = f"""
     SELECT session_id FROM sessions AS projected
     WHERE reason IS NULL AND (version, state, updated_at_ms, subject, epoch, rotation) IS NOT (

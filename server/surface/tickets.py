@@ -15,7 +15,8 @@ class Ticket(msgspec.Struct, frozen=True):
     """The right to open one WebSocket for ``session_id`` at ``epoch``.
 
     ``ticket_hash`` is the SHA-256 of the ticket, 32 bytes; the ticket itself is never stored. ``authorised_until_ms`` is
-    when the credential it was bought with expires, and with it the connection.
+    when the access token it was bought with expires, and with it the connection. ``kid`` names the key that signed that
+    token.
     """
 
     ticket_hash: bytes
@@ -23,6 +24,7 @@ class Ticket(msgspec.Struct, frozen=True):
     epoch: int
     authorised_until_ms: int
     expires_at_ms: int
+    kid: str
 
 
 class TicketStore(Protocol):
@@ -49,7 +51,7 @@ class SqliteTickets:
 
         def run(connection: Connection) -> None:
             connection.execute("DELETE FROM tickets WHERE expires_at_ms <= ?", (now_ms,))
-            connection.execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?)", msgspec.structs.astuple(ticket))
+            connection.execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(ticket))
 
         await self._writer.submit(run, raise_again, grows=True)
 

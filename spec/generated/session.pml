@@ -17,7 +17,7 @@
 #define EVENT_expire 9
 #define EVENTS(each) each(create) each(authenticate) each(reauthenticate) each(connect) each(disconnect) each(refresh) each(touch) each(revoke) each(expire)
 
-#define NEXT(state, event, alive, same_subject, below_connection_limit, known_connection, last_connection, rotation_current) ( \
+#define NEXT(state, event, alive, same_subject, below_connection_limit, known_connection, last_connection, rotation_honoured) ( \
   ((state) == STATE_none && (event) == EVENT_create) -> STATE_created : ( \
   ((state) == STATE_created && (event) == EVENT_authenticate && (alive)) -> STATE_authenticated : ( \
   ((state) == STATE_authenticated && (event) == EVENT_reauthenticate && (alive) && (same_subject)) -> STATE_authenticated : ( \
@@ -26,9 +26,9 @@
   ((state) == STATE_connected && (event) == EVENT_connect && (alive) && (below_connection_limit)) -> STATE_connected : ( \
   ((state) == STATE_connected && (event) == EVENT_disconnect && (known_connection) && !(last_connection)) -> STATE_connected : ( \
   ((state) == STATE_connected && (event) == EVENT_disconnect && (known_connection) && (last_connection)) -> STATE_authenticated : ( \
-  ((state) == STATE_created && (event) == EVENT_refresh && (alive) && (rotation_current)) -> STATE_created : ( \
-  ((state) == STATE_authenticated && (event) == EVENT_refresh && (alive) && (rotation_current)) -> STATE_authenticated : ( \
-  ((state) == STATE_connected && (event) == EVENT_refresh && (alive) && (rotation_current)) -> STATE_connected : ( \
+  ((state) == STATE_created && (event) == EVENT_refresh && (alive) && (rotation_honoured)) -> STATE_created : ( \
+  ((state) == STATE_authenticated && (event) == EVENT_refresh && (alive) && (rotation_honoured)) -> STATE_authenticated : ( \
+  ((state) == STATE_connected && (event) == EVENT_refresh && (alive) && (rotation_honoured)) -> STATE_connected : ( \
   ((state) == STATE_created && (event) == EVENT_touch && (alive)) -> STATE_created : ( \
   ((state) == STATE_authenticated && (event) == EVENT_touch && (alive)) -> STATE_authenticated : ( \
   ((state) == STATE_connected && (event) == EVENT_touch && (alive)) -> STATE_connected : ( \
@@ -40,7 +40,7 @@
   ((state) == STATE_connected && (event) == EVENT_expire && !(alive)) -> STATE_expired : ( \
   STATE_none )))))))))))))))))))))
 
-#define ROW(state, event, alive, same_subject, below_connection_limit, known_connection, last_connection, rotation_current) ( \
+#define ROW(state, event, alive, same_subject, below_connection_limit, known_connection, last_connection, rotation_honoured) ( \
   ((state) == STATE_none && (event) == EVENT_create) -> 1 : ( \
   ((state) == STATE_created && (event) == EVENT_authenticate && (alive)) -> 2 : ( \
   ((state) == STATE_authenticated && (event) == EVENT_reauthenticate && (alive) && (same_subject)) -> 3 : ( \
@@ -49,9 +49,9 @@
   ((state) == STATE_connected && (event) == EVENT_connect && (alive) && (below_connection_limit)) -> 6 : ( \
   ((state) == STATE_connected && (event) == EVENT_disconnect && (known_connection) && !(last_connection)) -> 7 : ( \
   ((state) == STATE_connected && (event) == EVENT_disconnect && (known_connection) && (last_connection)) -> 8 : ( \
-  ((state) == STATE_created && (event) == EVENT_refresh && (alive) && (rotation_current)) -> 9 : ( \
-  ((state) == STATE_authenticated && (event) == EVENT_refresh && (alive) && (rotation_current)) -> 10 : ( \
-  ((state) == STATE_connected && (event) == EVENT_refresh && (alive) && (rotation_current)) -> 11 : ( \
+  ((state) == STATE_created && (event) == EVENT_refresh && (alive) && (rotation_honoured)) -> 9 : ( \
+  ((state) == STATE_authenticated && (event) == EVENT_refresh && (alive) && (rotation_honoured)) -> 10 : ( \
+  ((state) == STATE_connected && (event) == EVENT_refresh && (alive) && (rotation_honoured)) -> 11 : ( \
   ((state) == STATE_created && (event) == EVENT_touch && (alive)) -> 12 : ( \
   ((state) == STATE_authenticated && (event) == EVENT_touch && (alive)) -> 13 : ( \
   ((state) == STATE_connected && (event) == EVENT_touch && (alive)) -> 14 : ( \
@@ -64,4 +64,4 @@
   0 )))))))))))))))))))))
 #define ROWS 20
 
-#define ASK(relation, fold, event, tab, claim, is_alive) relation(fold.state, event, GUARD_alive(fold, tab, claim, is_alive), GUARD_same_subject(fold, tab, claim, is_alive), GUARD_below_connection_limit(fold, tab, claim, is_alive), GUARD_known_connection(fold, tab, claim, is_alive), GUARD_last_connection(fold, tab, claim, is_alive), GUARD_rotation_current(fold, tab, claim, is_alive))
+#define ASK(relation, fold, event, tab, claim, is_alive) relation(fold.state, event, GUARD_alive(fold, tab, claim, is_alive), GUARD_same_subject(fold, tab, claim, is_alive), GUARD_below_connection_limit(fold, tab, claim, is_alive), GUARD_known_connection(fold, tab, claim, is_alive), GUARD_last_connection(fold, tab, claim, is_alive), GUARD_rotation_honoured(fold, tab, claim, is_alive))

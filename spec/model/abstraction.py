@@ -123,7 +123,7 @@ class _Facts:
         self.given_up: set[str] = set()
 
 
-_CLAIMS: Final = {"reauthenticate": "same_subject", "refresh": "rotation_current"}
+_CLAIMS: Final = {"reauthenticate": "same_subject", "refresh": "rotation_honoured"}
 
 
 def _facts(records: list[Append]) -> _Facts:

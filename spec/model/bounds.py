@@ -56,8 +56,15 @@ RESTING: Final = (
 )
 
 ROTATION: Final = (
-    Bound("ROTATIONS", 4, 6, "Current, the one before, and two that are older than any grace."),
-    Bound("EPOCHS", 2, 3, "A login, and a second one after tokens of the first have gone round."),
+    Bound("TABS", 3, 3, "One that exchanges, one that repeats, and one that was loaded in between."),
+    Bound("ROTATIONS", 5, 6, "Each answer takes one; four set the cookie back to a token that was used before."),
+    Bound("EPOCHS", 0, 0, "No login: it makes what was issued before worthless, and the check `theft` has one."),
+)
+
+THEFT: Final = (
+    Bound("TABS", 2, 2, "The owner's tabs; more than one, so that the copy may pass for one of them."),
+    Bound("ROTATIONS", 4, 4, "Two exchanges of the owner and two of the copy."),
+    Bound("EPOCHS", 1, 2, "A login, and a second one after tokens of the first have gone round."),
 )
 
 DURABILITY: Final = (
@@ -73,6 +80,7 @@ GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
     "liveness": LIVENESS,
     "views_catch_up": RESTING,
     "rotation": ROTATION,
+    "theft": THEFT,
     "durability": DURABILITY,
 }
 """Which bounds hold where."""

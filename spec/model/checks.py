@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from spec.model.bounds import DURABILITY, LIVENESS, REPLAY, RESTING, ROTATION, SAFETY, Bound
+from spec.model.bounds import DURABILITY, LIVENESS, REPLAY, RESTING, ROTATION, SAFETY, THEFT, Bound
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -80,8 +80,18 @@ CHECKS: Final[tuple[Check, ...]] = (
         "rotation.pml",
         ("rotation",),
         ROTATION,
-        "Honest browsers come back within the grace, and neither request nor answer is under way for as long as an access"
-        " token lives.",
+        "An answer and a request that was sent before it came are under way for no longer than the grace; whoever holds a"
+        " token may come back at any time.",
+        untold=frozenset({"steal", "login", "turn_down", "reuse"}),
+    ),
+    Check(
+        "theft",
+        "rotation.pml",
+        ("rotation",),
+        THEFT,
+        "As for rotation, of the owner's browser; the thief knows of every step. The owner is out of reach of it when two"
+        " tokens were exchanged, each after all graces.",
+        ("WITH_THIEF",),
     ),
     Check(
         "durability",

@@ -75,7 +75,7 @@ bool answered;          /* command 1 has been acknowledged or refused */
 #define GUARD_below_connection_limit(fold, tab, claim, is_alive) (COUNT(OWNED(fold)) < CONNECTION_LIMIT)
 #define GUARD_known_connection(fold, tab, claim, is_alive) HAS(OWNED(fold), tab)
 #define GUARD_last_connection(fold, tab, claim, is_alive) (COUNT(OWNED(fold)) == 1)
-#define GUARD_rotation_current(fold, tab, claim, is_alive) claim
+#define GUARD_rotation_honoured(fold, tab, claim, is_alive) claim
 #define TARGET(fold, event, tab, claim, is_alive) ASK(NEXT, fold, event, tab, claim, is_alive)
 
 #include "log.pml"

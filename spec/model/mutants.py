@@ -19,6 +19,8 @@ from spec.transitions import Lifecycle, read
 
 _QUIET: Final = {"DECISIONS": 4, "CRASHES": 0, "DROPS": 0}
 _ONE_DROP: Final = {"DROPS": 1}
+_FEW: Final = {"ROTATIONS": 4}
+_NO_LOGIN: Final = {"EPOCHS": 0}
 _DECLARATION: Final = Path(__file__).parents[1] / "session.py"
 
 
@@ -121,12 +123,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "old_token_refreshes",
-        "Any refresh token is exchanged, not the current one alone.",
-        "rotation",
+        "Any refresh token is exchanged.",
+        "theft",
         "rotation",
         (
             (
-                '| authenticated.to(authenticated, internal=True, cond=["alive", "rotation_current"])',
+                '| authenticated.to(authenticated, internal=True, cond=["alive", "rotation_honoured"])',
                 '| authenticated.to(authenticated, internal=True, cond=["alive"])',
             ),
         ),
@@ -138,7 +140,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "rotation",
         (
             (
-                'created.to(created, internal=True, cond=["alive", "rotation_current"])',
+                'created.to(created, internal=True, cond=["alive", "rotation_honoured"])',
                 'created.to(created, internal=True, cond="alive")',
             ),
         ),
@@ -191,10 +193,33 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant("no_follow", "A node does not hear of the others' records.", "views_catch_up", "views_catch_up"),
     Mutant("no_recovery", "A crashed node stays away.", "crashed_recovers", "crashed_recovers"),
     Mutant("repeat_unanswered", "A repeated command gets no answer.", "command_answered", "command_answered"),
-    Mutant("epoch_ignored", "A refresh token survives a login.", "rotation", "rotation"),
-    Mutant("no_grace", "The token before the current one is taken for stolen at once.", "rotation", "rotation"),
-    Mutant("old_rotation_accepted", "Any older token is answered as a repetition.", "rotation", "rotation"),
-    Mutant("repeat_rotates", "A repetition advances the rotation once more.", "rotation", "rotation"),
+    Mutant("epoch_ignored", "A refresh token survives a login.", "theft", "rotation"),
+    Mutant("no_grace", "A token that was exchanged is taken for stolen at once.", "rotation", "rotation", bounds=_FEW),
+    Mutant("one_before", "The grace is the token's before the newest one alone.", "rotation", "rotation", bounds=_FEW),
+    Mutant(
+        "lost_answer_is_theft",
+        "After the grace a token is taken for stolen, though no answer to it was used.",
+        "rotation",
+        "rotation",
+        bounds=_FEW,
+    ),
+    Mutant(
+        "late_answer_is_theft",
+        "A token whose answer comes after a newer one was used is taken for stolen.",
+        "rotation",
+        "rotation",
+        bounds=_FEW,
+    ),
+    Mutant(
+        "used_is_gone",
+        "A token that was used is taken for gone from the jar when a newer one is, though it may have come later.",
+        "rotation",
+        "rotation",
+        bounds=_FEW,
+    ),
+    Mutant("old_rotation_accepted", "Any older token is answered.", "theft", "rotation", bounds=_NO_LOGIN),
+    Mutant("copy_kept", "A newer token stays when an older one is used.", "theft", "rotation", bounds=_NO_LOGIN),
+    Mutant("same_answer_again", "A repeat is given the newest token once more.", "theft", "rotation", bounds=_NO_LOGIN),
     Mutant(
         "ack_before_sync",
         "A command is acknowledged when it is written, not when it is synced.",

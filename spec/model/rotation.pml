@@ -1,67 +1,125 @@
-/* Refresh tokens of one session: two tabs that share a cookie jar, a thief who copied a token, a network that loses and repeats.
+/* Refresh tokens of one session: tabs that share a cookie jar, a thief who copied a token, a network that loses, repeats and is
+ * late.
  *
- * One server step decides and records, as lifecycle.pml shows that the door does. The rules are machine.session's
- * `rotation_current` and `rotation_standing`, and server.runtime.sessions.Sessions.refresh.
+ * One server step decides and records, as lifecycle.pml shows that the door does. The rules are machine.refresh_tokens',
+ * and server.runtime.sessions.Sessions.refresh. Time is the order in which the graces of issued tokens end.
  */
 #include "session.pml"
 #include "promises.pml"
 
-#define TABS 2
-#define THIEF 2
+#define THIEF 3
+#define NEVER 254
+#define GONE 255
 
-/* The session as recorded. `recent`: the grace of the rotation before the current one still runs. */
+/* The session as recorded: the newest token, and of each one issued whether its own grace still runs, the first token that was
+ * given for it (NEVER: it was not presented), and the token with whose grace it goes (NEVER: with none; GONE: it is gone, or
+ * was not issued). */
 byte epoch, current;
-bool recent, revoked;
+bool revoked;
+bool fresh[ROTATIONS + 1];
+byte answer[ROTATIONS + 1], until[ROTATIONS + 1];
+byte running;            /* how many graces run */
 
-typedef Token { bool there; byte epoch; byte nth };
+/* `since`: the oldest token whose answer had not come when this was sent. */
+typedef Token { bool there; byte epoch; byte nth; byte since };
 Token jar;               /* what the browser holds */
-Token request[3];        /* under way to the server, from each tab and the thief */
-Token reply[3];          /* under way back */
+Token request[4];        /* under way to the server, from each tab and the thief */
+Token reply[4];          /* under way back */
 Token stolen;
 
 bool thief_acted;        /* a stolen token has reached the server */
+byte quiet;              /* exchanges of the owner since the theft, each of another token and while no grace ran */
 
-#define SAME(token) (token.epoch == epoch && token.nth == current)
-#define BEFORE(token) (token.epoch == epoch && token.nth + 1 == current)
-
-inline set(to, epoch_, rotation_) { to.there = true; to.epoch = epoch_; to.nth = rotation_ }
-inline unset(token) { token.there = false; token.epoch = 0; token.nth = 0 }
+#define OF_NOW(token) (token.epoch == epoch && token.nth <= current)
+#define HONOURED(token) (OF_NOW(token) && until[token.nth] != GONE)
 
 #ifdef MUTANT_epoch_ignored
-#define CURRENT(token) (token.nth == current)
+#define CLAIM(token) (token.nth <= current && until[token.nth] != GONE)
 #else
-#define CURRENT(token) SAME(token)
-#endif
-#ifdef MUTANT_no_grace
-#define REPEATED(token) false
+#ifdef MUTANT_one_before
+#define CLAIM(token) (HONOURED(token) && token.nth + 1 >= current)
+#else
+#ifdef MUTANT_lost_answer_is_theft
+#define CLAIM(token) (HONOURED(token) && (answer[token.nth] == NEVER || fresh[answer[token.nth]]))
 #else
 #ifdef MUTANT_old_rotation_accepted
-#define REPEATED(token) (token.epoch == epoch && token.nth < current)
+#define CLAIM(token) OF_NOW(token)
 #else
-#define REPEATED(token) (BEFORE(token) && recent)
+#define CLAIM(token) HONOURED(token)
 #endif
 #endif
-byte living;              /* whichever state the session is in while it lives */
-#define STATE (revoked -> STATE_expired : living)
-#define ACCEPTED(token) (NEXT(STATE, EVENT_refresh, true, true, true, true, true, CURRENT(token)) != STATE_none)
+#endif
+#endif
+/* Whichever state the session is in while it lives. */
+#define ACCEPTED_IN(state, token) (NEXT(state, EVENT_refresh, true, true, true, true, true, CLAIM(token)) != STATE_none)
+#define ACCEPTED(token) \
+  (revoked -> ACCEPTED_IN(STATE_expired, token) : \
+   (ACCEPTED_IN(STATE_created, token) || ACCEPTED_IN(STATE_authenticated, token) || ACCEPTED_IN(STATE_connected, token)))
+
+inline set(to, epoch_, rotation_) { to.there = true; to.epoch = epoch_; to.nth = rotation_ }
+inline unset(token) { token.there = false; token.epoch = 0; token.nth = 0; token.since = 0 }
+
+inline issue() { fresh[current] = true; running++; answer[current] = NEVER; until[current] = NEVER }
+
+/* Token `k` was presented and is exchanged: what the jar can't hold any more goes. */
+#ifdef MUTANT_late_answer_is_theft
+#define UNDER_WAY(j, k) (fresh[j] && j > k)
+#else
+#ifdef MUTANT_used_is_gone
+#define UNDER_WAY(j, k) (fresh[j] && (j > k || answer[j] == NEVER))
+#else
+#define UNDER_WAY(j, k) (fresh[j] && answer[j] > k)
+#endif
+#endif
+inline exchange_(k) {
+  for (j : 0 .. ROTATIONS) {
+    if
+    :: j > current || j == k || until[j] == GONE || UNDER_WAY(j, k)
+#ifdef MUTANT_copy_kept
+    :: j > k && j <= current
+#endif
+    :: else ->
+#ifdef MUTANT_no_grace
+         until[j] = GONE
+#else
+         if
+         :: fresh[k] -> if :: until[j] > k -> until[j] = k :: else fi
+         :: else -> until[j] = GONE
+         fi
+#endif
+    fi
+  }
+  current++;
+  if :: answer[k] == NEVER -> answer[k] = current :: else fi;
+  issue()
+}
 
 /* The server answers the token that party `who` presents. */
 inline serve(who) {
   thief_acted = thief_acted || who == THIEF;
   if
-  :: ACCEPTED(request[who]) ->
-       TELL4(exchange, who, request[who].epoch, request[who].nth, current);
-       PROMISE(rotation, SAME(request[who]) && !revoked);
-       current++; recent = true;
-       set(reply[who], epoch, current)
-  :: !ACCEPTED(request[who]) && !revoked && REPEATED(request[who]) ->
+#ifdef MUTANT_same_answer_again
+  :: ACCEPTED(request[who]) && request[who].nth != current ->
        TELL4(answer_again, who, request[who].epoch, request[who].nth, current);
-       PROMISE(rotation, BEFORE(request[who]) && recent);
-#ifdef MUTANT_repeat_rotates
-       current++;
-#endif
        set(reply[who], epoch, current)
-  :: !ACCEPTED(request[who]) && !revoked && !REPEATED(request[who]) && request[who].epoch == epoch && request[who].nth < current ->
+  :: ACCEPTED(request[who]) && request[who].nth == current ->
+#else
+  :: ACCEPTED(request[who]) ->
+#endif
+       if
+       :: request[who].nth == current -> TELL4(exchange, who, request[who].epoch, request[who].nth, current)
+       :: else -> TELL4(answer_again, who, request[who].epoch, request[who].nth, current)
+       fi;
+       PROMISE(rotation, OF_NOW(request[who]) && !revoked);
+       if
+       :: who != THIEF && stolen.there && quiet < 2 && running == 0 && answer[request[who].nth] == NEVER -> quiet++
+       :: else
+       fi;
+       exchange_(request[who].nth);
+       set(reply[who], epoch, current);
+       /* Two exchanges of the owner, and the copy opens nothing. */
+       PROMISE(rotation, quiet < 2 || !ACCEPTED(stolen))
+  :: !ACCEPTED(request[who]) && !revoked && OF_NOW(request[who]) ->
        TELL4(reuse, who, request[who].epoch, request[who].nth, current);
        /* An honest browser alone never gets here. */
        PROMISE(rotation, thief_acted);
@@ -70,16 +128,24 @@ inline serve(who) {
        TELL4(turn_down, who, request[who].epoch, request[who].nth, current)
   fi
 }
+#define ROOM(who) (current < ROTATIONS || !ACCEPTED(request[who]))
 
-/* A tab sends what the jar holds; its request may arrive, arrive twice, or be lost; so may the answer. Assumed: neither
- * request nor answer is under way for as long as an access token lives, so that none is overtaken by two exchanges. */
-#define OUTDATED(token) (token.there && (token.epoch < jar.epoch || token.nth < jar.nth))
+inline waits_for(token, nth_) { if :: token.there && token.epoch == epoch && token.nth < nth_ -> nth_ = token.nth :: else fi }
+
+/* A tab sends what the jar holds, whatever else is under way; the request may arrive or be lost, and so may the answer. What a network
+ * repeats is as if another tab had sent it. Tabs that wait are alike, so the first of them is the one that sends. */
+#define BUSY(who) (request[who].there || reply[who].there)
+#define NEXT_TO_SEND(who) (!BUSY(who) && (who == 0 || BUSY(0)) && (who < 2 || BUSY(1)))
 proctype Tab(byte who) {
+  byte j;
   do
-  :: atomic { !revoked && jar.there && !request[who].there && !reply[who].there && current < ROTATIONS &&
-             !OUTDATED(request[1 - who]) && !OUTDATED(reply[1 - who]) ->
-       set(request[who], jar.epoch, jar.nth); TELL2(send, who, jar.nth) }
-  :: atomic { request[who].there -> serve(who); if :: unset(request[who]) :: true fi }
+  :: atomic { !revoked && jar.there && NEXT_TO_SEND(who) && current < ROTATIONS ->
+       set(request[who], jar.epoch, jar.nth);
+       j = current + 1;
+       waits_for(reply[0], j); waits_for(reply[1], j); waits_for(reply[2], j);
+       request[who].since = j; j = 0;
+       TELL2(send, who, jar.nth) }
+  :: atomic { request[who].there && ROOM(who) -> serve(who); j = 0; unset(request[who]) }
   :: atomic { request[who].there -> TELL2(lose, who, 0); unset(request[who]) }
   :: atomic { reply[who].there ->
        /* A cookie is simply set: the last answer to arrive is what the jar holds. */
@@ -90,40 +156,74 @@ proctype Tab(byte who) {
   od
 }
 
-/* The thief copies the jar at any time, once, and sends the copy at any time, as often as they like; then what they get for it. */
+/* The thief copies the jar at any time, once, and sends the copy at any time, as often as they like; then the one or the other
+ * token that they got for it. They know of every step of the owner's. */
 proctype Thief() {
+  byte j;
   do
   :: atomic { jar.there && !stolen.there -> set(stolen, jar.epoch, jar.nth); TELL2(steal, THIEF, jar.nth) }
-  :: atomic { stolen.there && !request[THIEF].there && current < ROTATIONS -> set(request[THIEF], stolen.epoch, stolen.nth) }
-  :: atomic { request[THIEF].there -> serve(THIEF); unset(request[THIEF]) }
+  :: atomic { stolen.there && !revoked && !request[THIEF].there && current < ROTATIONS ->
+       set(request[THIEF], stolen.epoch, stolen.nth) }
+  :: atomic { request[THIEF].there && ROOM(THIEF) -> serve(THIEF); j = 0; unset(request[THIEF]) }
   :: atomic { reply[THIEF].there ->
        set(stolen, reply[THIEF].epoch, reply[THIEF].nth); TELL2(receive, THIEF, stolen.nth); unset(reply[THIEF]) }
+  :: atomic { reply[THIEF].there -> unset(reply[THIEF]) }
   od
 }
 
 /* Somebody logs in, again: the epoch rises, and what was issued before opens nothing. */
 proctype Login() {
+  byte j;
   do
-  :: atomic { !revoked && epoch < EPOCHS -> epoch++; recent = false; set(jar, epoch, current); TELL2(login, epoch, current) }
+  :: atomic { !revoked && epoch < EPOCHS ->
+       epoch++;
+       for (j : 0 .. ROTATIONS) { fresh[j] = false; answer[j] = NEVER; until[j] = GONE }
+       j = 0; running = 0;
+       issue();
+       set(jar, epoch, current); TELL2(login, epoch, current) }
   :: break
   od
 }
 
-/* The grace passes. Assumed of honest browsers: not while one still holds, or has under way, the token before. */
-#define BEHIND(token) (token.there && BEFORE(token))
-#define HONEST_BEHIND (BEHIND(jar) || BEHIND(request[0]) || BEHIND(request[1]) || BEHIND(reply[0]) || BEHIND(reply[1]))
+/* The grace of a token ends, in the order in which they were issued. Assumed of honest browsers and their network: not while
+ * the answer with it is under way, nor a request that was sent before that answer came. */
+#define ANSWERING(token, nth_) (token.there && token.epoch == epoch && token.nth <= nth_)
+#define ASKING(token, nth_) (token.there && token.epoch == epoch && token.since <= nth_)
+#define HONEST_UNDER_WAY(nth_) \
+  (ANSWERING(reply[0], nth_) || ANSWERING(reply[1], nth_) || ANSWERING(reply[2], nth_) || \
+   ASKING(request[0], nth_) || ASKING(request[1], nth_) || ASKING(request[2], nth_))
 proctype Grace() {
+  byte f, j;
   do
-  :: atomic { recent && (thief_acted || !HONEST_BEHIND) -> recent = false; TELL2(grace_ends, current, 0) }
+  :: atomic { !revoked ->
+       f = 0;
+       do
+       :: f < current && !fresh[f] -> f++
+       :: else -> break
+       od;
+       if
+       :: fresh[f] && !HONEST_UNDER_WAY(f) ->
+            fresh[f] = false; running--;
+            for (j : 0 .. ROTATIONS) { if :: until[j] == f -> until[j] = GONE :: else fi }
+            TELL2(grace_ends, f, 0)
+       :: else
+       fi;
+       f = 0; j = 0 }
   od
 }
 
 init {
+  byte j;
   atomic {
-    if :: living = STATE_created :: living = STATE_authenticated :: living = STATE_connected fi;
+    for (j : 0 .. ROTATIONS) { answer[j] = NEVER; until[j] = GONE }
+    j = 0;
+    issue();
     set(jar, 0, 0);
     run Tab(0); run Tab(1); run Login(); run Grace();
-#ifndef WITHOUT_THIEF
+#if TABS > 2
+    run Tab(2);
+#endif
+#ifdef WITH_THIEF
     run Thief()
 #endif
   }

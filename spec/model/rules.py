@@ -64,6 +64,8 @@ class Fold:
     """One session as its durable records amount to it, and what each process has said of it.
 
     ``past`` holds (state, owners) after version ``first`` and each one since, as far back as a process may still speak of.
+    ``issued``: when each refresh token of the epoch was issued; ``presented``: which were presented, when, and which one was
+    the newest then.
     ``owners`` says which node each connection belongs to; it is replaced, never changed. ``known`` has every connection there
     ever was, and whether it was ever open. ``sockets`` says which process holds each open one. ``bounds[n]``: process n has
     told version so and so and may tell none before it; -1: it has told nothing.
@@ -77,10 +79,12 @@ class Fold:
         "epoch",
         "first",
         "idle_deadline_ms",
+        "issued",
         "known",
         "owners",
         "past",
         "policy",
+        "presented",
         "rotation",
         "session_id",
         "sockets",
@@ -97,6 +101,8 @@ class Fold:
         self.subject: str | None = None
         self.epoch: int = 0
         self.rotation: int = 0
+        self.issued: dict[int, int] = {}
+        self.presented: list[tuple[int, int, int]] = []
         self.idle_deadline_ms: int = 0
         self.absolute_deadline_ms: int = 0
         self.policy: dict[str, int] = {}
@@ -283,7 +289,7 @@ class Fold:
             self.first = oldest
 
 
-_PROMISE_OF: Final = {("alive", "expire"): "no_early_expiry", ("rotation_current", "refresh"): "rotation"}
+_PROMISE_OF: Final = {("alive", "expire"): "no_early_expiry", ("rotation_honoured", "refresh"): "rotation"}
 
 
 def _follows(line: Append, durable: int) -> None:

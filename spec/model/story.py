@@ -11,7 +11,7 @@ from spec.properties import PROPERTIES
 
 _STATES: Final = ("no session", *(state.name for state in SESSION.states))
 _EVENTS: Final = ("", *(event.name for event in SESSION.events))
-_PARTIES: Final = ("tab 1", "tab 2", "the thief")
+_PARTIES: Final = ("tab 1", "tab 2", "tab 3", "the thief")
 
 
 def tell(steps: Iterable[str], claim: str | None = None) -> list[str]:
@@ -83,7 +83,7 @@ def _tabs(mask: int) -> str:
 
 
 def _standing(given: int, rotation: int, epoch: int) -> str:
-    return f"rotation {rotation} of epoch {epoch}, while {given} is current"
+    return f"rotation {rotation} of epoch {epoch}, while {given} is the newest"
 
 
 _SENTENCES: Final[dict[str, Callable[..., str]]] = {
@@ -109,7 +109,7 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
         f"The server exchanges the token of {_PARTIES[who]}: {_standing(current, rotation, epoch)}."
     ),
     "answer_again": lambda who, epoch, rotation, current: (
-        f"The server answers {_PARTIES[who]} with the current token once more: {_standing(current, rotation, epoch)}."
+        f"The server answers {_PARTIES[who]} with a new token: {_standing(current, rotation, epoch)}."
     ),
     "reuse": lambda who, epoch, rotation, current: (
         f"The server takes the token of {_PARTIES[who]} for stolen and revokes: {_standing(current, rotation, epoch)}."
@@ -122,7 +122,7 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
     "receive": lambda who, rotation: f"{_PARTIES[who].capitalize()} receives rotation {rotation}.",
     "steal": lambda _, rotation: f"The thief copies the token of rotation {rotation}.",
     "login": lambda epoch, _: f"The user logs in; epoch {epoch} begins.",
-    "grace_ends": lambda current, _: f"The grace of the token before rotation {current} ends.",
+    "grace_ends": lambda current, _: f"The grace of rotation {current} ends.",
     "write_": lambda first, last: f"The writer hands records {first} to {last} to the kernel.",
     "sync_": lambda committed, _: f"fsync: everything up to record {committed} is on disk.",
     "sync_fails": lambda last, _: f"fsync fails for the batch that ends with record {last}.",

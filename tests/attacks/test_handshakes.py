@@ -161,7 +161,7 @@ def test_an_honest_handshake_with_a_large_head_is_taken(
             assert raw.frame()[1].startswith(b'{"type":"hello"')
 
 
-def test_a_browser_is_known_by_its_cookie_among_many(server: ServerProcess) -> None:
+def test_a_browsers_handshake_with_many_cookies_is_answered(server: ServerProcess) -> None:
     tokens = log_in(server)
     crowd = [f"cookie{number:03}={'x' * 90}" for number in range(100)]
     cookies = "; ".join([*crowd[:50], f"__Host-interlock={tokens['refresh_token']}", *crowd[50:]])
@@ -172,6 +172,7 @@ def test_a_browser_is_known_by_its_cookie_among_many(server: ServerProcess) -> N
         "Accept-Language": "en-GB,en;q=0.5",
         "Accept-Encoding": "gzip, deflate, br, zstd",
         "Origin": server.url,
+        **bearer(tokens),
         "Sec-WebSocket-Extensions": "permessage-deflate",
         "Connection": "keep-alive, Upgrade",
         "Sec-Fetch-Dest": "empty",

@@ -25,12 +25,17 @@ from machine.commands import (
     Touch,
 )
 from machine.errors import TransitionRefused
-from machine.session import Session, Standing, Transition, decide, evolve, replay, rotation_standing, touch_due
+from machine.refresh_tokens import honoured
+from machine.session import Session, Transition, decide, evolve, opens_until_ms, replay, touch_due
 from spec.lifecycles import SESSION
 
 
 class Opinion:
-    """What the log of one session amounts to. ``tokens``: each refresh token issued, and when a refresh replaced it."""
+    """What the log of one session amounts to.
+
+    ``tokens``: each refresh token of its epoch, and when it was issued; ``presented``: which were exchanged, when, and which
+    one was the newest then.
+    """
 
     def __init__(self, log: Sequence[Transition]) -> None:
         self.policy: Policy | None = None
@@ -38,8 +43,9 @@ class Opinion:
         self.open: set[str] = set()
         self.ended = False
         self.last_ms = self.idle_from_ms = self.absolute_from_ms = 0
-        self.tokens: list[tuple[int, int]] = []
-        self.replaced_ms: dict[tuple[int, int], int] = {}
+        self.epoch = self.newest = 0
+        self.tokens: dict[int, int] = {}
+        self.presented: list[tuple[int, int, int]] = []
         for transition in log:
             self.read(transition.data, transition.at_ms)
 
@@ -48,19 +54,19 @@ class Opinion:
         match data:
             case Create():
                 self.policy = data.policy
-                self.tokens.append((0, 0))
+                self.tokens = {0: at_ms}
             case Authenticate() | Reauthenticate():
                 self.subject = data.subject
-                epoch, rotation = self.tokens[-1]
-                self.tokens.append((epoch + 1, rotation))
+                self.epoch += 1
+                self.tokens, self.presented = {self.newest: at_ms}, []
             case Connect():
                 self.open.add(data.connection_id)
             case Disconnect():
                 self.open.remove(data.connection_id)
             case Refresh():
-                epoch, rotation = self.tokens[-1]
-                self.replaced_ms[epoch, rotation] = at_ms
-                self.tokens.append((epoch, rotation + 1))
+                self.presented.append((data.rotation, at_ms, self.newest))
+                self.newest += 1
+                self.tokens[self.newest] = at_ms
             case Touch():
                 self.idle_from_ms = at_ms
             case Revoke() | Expire():
@@ -108,19 +114,32 @@ class Opinion:
             case Connect():
                 target = "connected" if self.subject and len(self.open) < self.policy.connection_limit else None
             case Refresh():
-                target = self.state if (data.epoch, data.rotation) == self.tokens[-1] else None
+                target = self.state if data.epoch == self.epoch and self.held(data.rotation, now_ms) else None
             case Touch():
                 target = self.state
         return None if overdue else target
 
-    def standing(self, token: tuple[int, int], now_ms: int) -> Standing:
-        if token == self.tokens[-1]:
-            return Standing.CURRENT
-        if token[0] != self.tokens[-1][0] or token not in self.tokens:
-            return Standing.SUPERSEDED
-        assert self.policy is not None
-        recent = now_ms - self.replaced_ms[token] < self.policy.refresh_grace_ms
-        return Standing.REPEATED if token == self.tokens[-2] and recent else Standing.REUSED
+    def held(self, rotation: int, now_ms: int) -> bool:
+        """Whether one cookie jar may hold the token of ``rotation``, or have it under way."""
+        if rotation not in self.tokens or self.policy is None:
+            return False
+        grace_ms = self.policy.refresh_grace_ms
+        used_ms: list[int] = []
+        for other, at_ms, newest in self.presented:
+            if other == rotation:
+                used_ms.append(at_ms)
+            elif rotation <= newest:
+                came_before = used_ms and used_ms[0] <= self.tokens[other]
+                may_come = at_ms - self.tokens[rotation] < grace_ms and not came_before
+                if not may_come and now_ms - self.tokens[other] >= grace_ms:
+                    return False
+        return True
+
+    def opens(self, rotation: int, now_ms: int) -> bool:
+        """Whether it opens something without being exchanged: it was not, or that was less than a grace ago."""
+        used_ms = [at_ms for other, at_ms, _ in self.presented if other == rotation]
+        recent = self.policy is not None and used_ms != [] and now_ms - used_ms[0] < self.policy.refresh_grace_ms
+        return self.held(rotation, now_ms) and (not used_ms or recent)
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -208,14 +227,18 @@ def no_early_expiry(step: Step) -> None:
 def rotation(step: Step) -> None:
     data = step.command.data
     if step.transition and isinstance(data, Refresh):
-        assert (data.epoch, data.rotation) == step.opinion.tokens[-1] == (step.before.epoch, step.before.rotation)
+        assert data.epoch == step.opinion.epoch
+        assert step.opinion.held(data.rotation, step.now_ms)
+        assert step.after.rotation == step.before.rotation + 1
     opinion = Opinion(step.log_after)
-    for token in opinion.tokens:
-        assert rotation_standing(step.after, *token, step.now_ms) is opinion.standing(token, step.now_ms)
-    never_issued = (step.after.epoch, step.after.rotation + 1)
-    assert rotation_standing(step.after, *never_issued, step.now_ms) is Standing.SUPERSEDED
-    if opinion.tokens:
-        assert (step.after.epoch, step.after.rotation) == opinion.tokens[-1]
+    assert (step.after.epoch, step.after.rotation) == (opinion.epoch, opinion.newest)
+    never_issued = step.after.rotation + 1
+    for rotation in (*opinion.tokens, never_issued):
+        held = honoured(step.after.refresh_tokens, rotation, step.now_ms) is not None
+        assert held == opinion.held(rotation, step.now_ms), (rotation, step.after.refresh_tokens)
+        if not opinion.overdue(step.now_ms):
+            opens = step.now_ms < opens_until_ms(step.after, rotation, step.now_ms)
+            assert opens == opinion.opens(rotation, step.now_ms), (rotation, step.after.refresh_tokens)
 
 
 def refusal_changes_nothing(step: Step) -> None:

@@ -29,6 +29,7 @@ from spec.lifecycles import SESSION
 from tests.machine.promises import Opinion, check_all, take
 
 _POLICY: Final = Policy(idle_timeout_ms=4, absolute_timeout_ms=8, connection_limit=2, refresh_grace_ms=1)
+_TOKENS: Final = 3
 _TABS: Final = ("x", "y", "z")
 _SUBJECTS: Final = ("alice", "bob")
 # Fewer than these would mean that the walk no longer goes where it should.
@@ -46,7 +47,9 @@ def _commands(session: Session) -> list[Data]:
         *(Disconnect(tab, 1000) for tab in _TABS),
         *(
             Refresh(e, r)
-            for e, r in ((epoch, rotation), (epoch, rotation - 1), (epoch, rotation + 1), (epoch - 1, rotation))
+            for e, r in (*((epoch, rotation + step) for step in (-2, -1, 0, 1)), (epoch - 1, rotation))
+            # Within one grace there is no end of tokens.
+            if len(session.refresh_tokens) < _TOKENS
         ),
         Touch(),
         Revoke("logout"),
@@ -58,7 +61,15 @@ def _shape(session: Session, opinion: Opinion, now_ms: int) -> tuple[object, ...
     """What of ``session`` can matter to any later command."""
     if session.state is None or session.ended:
         return (session.state, session.reason)
-    rotated = None if session.rotated_at_ms is None else min(now_ms - session.rotated_at_ms, 2)
+    tokens = tuple(
+        (
+            session.rotation - token.rotation,
+            min(now_ms - token.issued_at_ms, 2),
+            token.used_at_ms if token.used_at_ms is None else min(now_ms - token.used_at_ms, 2),
+            token.until_ms if token.until_ms is None else max(token.until_ms - now_ms, 0),
+        )
+        for token in session.refresh_tokens
+    )
     return (
         session.state,
         session.subject,
@@ -68,8 +79,8 @@ def _shape(session: Session, opinion: Opinion, now_ms: int) -> tuple[object, ...
         # Where the second opinion differs the two are not the same, or a wrong clock would hide behind a right one.
         max(opinion.deadline_ms - now_ms, 0),
         max(opinion.absolute_from_ms + _POLICY.absolute_timeout_ms - now_ms, 0),
-        rotated,
-        min(sum(epoch == session.epoch for epoch, _ in opinion.tokens), 3),
+        tokens,
+        min(session.epoch, 1),
     )
 
 

@@ -91,9 +91,9 @@ def _refused(session: Session, data: Data, now_ms: int) -> str:
             Refresh(0, 4),
             1,
             (
-                "refresh from created: guard `rotation_current` fails: the session is at epoch 0, rotation 0, and this is"
-                " epoch 0, rotation 4. `rotation_current`: The presented refresh token carries the session's current epoch"
-                " and rotation."
+                "refresh from created: guard `rotation_honoured` fails: the session is at epoch 0 and may honour rotation 0,"
+                " and this is epoch 0, rotation 4. `rotation_honoured`: The presented refresh token is of the current epoch,"
+                " and the one it was issued to may still hold it."
             ),
         ),
         (

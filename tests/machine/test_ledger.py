@@ -202,7 +202,7 @@ def test_swapped_records_are_found(at: int) -> None:
             "The declaration has authenticate from created only.",
         ),
         ("create", {"event": "touch", "data": "{}"}, "refused: touch before create."),
-        ("refresh", {"data": '{"epoch":1,"rotation":1}'}, "guard `rotation_current` fails: "),
+        ("refresh", {"data": '{"epoch":1,"rotation":1}'}, "guard `rotation_honoured` fails: "),
         ("refresh", {"at_ms": 99_999}, "guard `alive` fails: "),
         ("disconnect", {"data": '{"connection_id":"tab 3","code":1000}'}, "guard `known_connection` fails: "),
         ("reauthenticate", {"data": '{"subject":"bob","method":"password"}'}, "guard `same_subject` fails: "),

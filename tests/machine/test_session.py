@@ -19,7 +19,8 @@ from machine.commands import (
     Touch,
 )
 from machine.errors import TransitionRefused
-from machine.session import Connection, Session, Standing, absent, decide, overdue_reason, rotation_standing, touch_due
+from machine.refresh_tokens import IssuedToken
+from machine.session import GUARDS, Connection, Session, absent, decide, opens_until_ms, overdue_reason, touch_due
 from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, Step, session_after
 
 
@@ -39,7 +40,7 @@ def test_a_whole_life() -> None:
         subject="alice",
         epoch=1,
         rotation=1,
-        rotated_at_ms=40,
+        refresh_tokens=(IssuedToken(0, 20, used_at_ms=40), IssuedToken(1, 40)),
         connections=(Connection("tab", "node"),),
         created_at_ms=10,
         updated_at_ms=60,
@@ -133,23 +134,80 @@ def test_activity_is_worth_a_record_once_per_tenth_of_the_idle_timeout() -> None
     assert [touch_due(session, at_ms) for at_ms in (400, 499, 500, 900)] == [False, False, True, True]
 
 
-def test_two_tabs_refresh_at_once() -> None:
-    session = session_after((CREATE, 0), (LOGIN, 0), (Refresh(1, 0), 300), (Refresh(1, 1), 350))
-    assert rotation_standing(session, 1, 2, 350) is Standing.CURRENT
-    assert rotation_standing(session, 1, 1, 449) is Standing.REPEATED
-    assert rotation_standing(session, 1, 1, 450) is Standing.REUSED
-    assert rotation_standing(session, 1, 0, 351) is Standing.REUSED
-    assert rotation_standing(session, 0, 0, 351) is Standing.SUPERSEDED
-    assert rotation_standing(session, 1, 3, 351) is Standing.SUPERSEDED
-    assert _refused(session, Refresh(1, 1), 360) == "rotation_current"
+def _honoured(session: Session, now_ms: int, epoch: int = 1) -> list[int]:
+    """The rotations of ``epoch`` that are exchanged at ``now_ms``."""
+    guard = GUARDS["rotation_honoured"]
+    return [rotation for rotation in range(session.rotation + 2) if guard(session, Refresh(epoch, rotation), now_ms)]
 
 
-def test_a_login_ends_the_grace_of_the_token_before() -> None:
+def _refreshed(*presented: tuple[int, int]) -> Session:
+    """A session whose refresh tokens were presented: (rotation, when). The first is issued at 0; the grace is 100."""
+    return session_after((CREATE, 0), (LOGIN, 0), *((Refresh(1, rotation), at_ms) for rotation, at_ms in presented))
+
+
+def test_a_token_that_was_exchanged_is_honoured_within_the_grace() -> None:
+    session = _refreshed((0, 300), (1, 350))
+    assert _honoured(session, 399) == [0, 1, 2]
+    assert _honoured(session, 400) == [1, 2], "the answer with 1 has come, or 1 would not have been used"
+    assert _refused(session, Refresh(1, 0), 400) == "rotation_honoured"
+
+
+def test_a_token_whose_successor_was_never_used_is_honoured_after_the_grace() -> None:
+    assert _honoured(_refreshed((0, 300)), 999) == [0, 1]
+    assert _honoured(_refreshed((0, 300), (1, 600)), 999) == [1, 2]
+
+
+def test_an_answer_that_was_given_up_is_not_honoured() -> None:
+    assert _honoured(_refreshed((0, 300), (0, 399)), 400) == [0, 1, 2], "it may still be under way"
+    assert _honoured(_refreshed((0, 300), (0, 400)), 400) == [0, 2]
+
+
+def test_three_tabs_and_a_late_request_keep_every_token_that_a_jar_may_hold() -> None:
+    # Tabs 1 and 2 send 0; tab 3 has got 1 and exchanges it; then the 0 of tab 2 arrives.
+    session = _refreshed((0, 300), (1, 310), (0, 320))
+    assert _honoured(session, 330) == [0, 1, 2, 3]
+    # The answer with 3 came last, or that with 2.
+    assert _honoured(_refreshed((0, 300), (1, 310), (0, 320), (3, 600)), 600) == [3, 4]
+    assert _honoured(_refreshed((0, 300), (1, 310), (0, 320), (2, 600)), 600) == [2, 4]
+
+
+def test_a_late_answer_that_sets_the_cookie_back_is_honoured() -> None:
+    # 1 is on its way while 2 comes and is exchanged for 3; then 1 comes, and is what the jar holds.
+    session = _refreshed((0, 300), (0, 310), (2, 350))
+    assert _honoured(session, 999) == [1, 2, 3]
+    assert _honoured(_refreshed((0, 300), (0, 310), (2, 350), (1, 600)), 600) == [1, 4]
+
+
+def test_a_copy_that_kept_in_step_is_found_out_at_the_next_exchange() -> None:
+    # The owner exchanges 0 for 1; the copy, within the grace, for 2. Then the owner goes on, long after.
+    assert _honoured(_refreshed((0, 300), (0, 310), (1, 600)), 600) == [1, 3]
+    # Or the copy goes on first: then the owner's next exchange ends the session.
+    assert _honoured(_refreshed((0, 300), (0, 310), (2, 600)), 600) == [2, 3]
+
+
+def test_the_end_of_what_is_under_way_is_not_put_off_by_repeats() -> None:
+    assert _honoured(_refreshed((0, 300), (1, 310), (0, 390)), 399)[0] == 0
+    assert 0 not in _honoured(_refreshed((0, 300), (1, 310), (0, 390)), 400)
+
+
+def test_without_a_grace_a_token_is_used_once_unless_its_answer_was_lost() -> None:
+    strict = msgspec.structs.replace(CREATE, policy=msgspec.structs.replace(POLICY, refresh_grace_ms=0))
+    session = session_after((strict, 0), (LOGIN, 0), (Refresh(1, 0), 10), (Refresh(1, 0), 10))
+    assert _honoured(session, 10) == [0, 2]
+    session = session_after((strict, 0), (LOGIN, 0), (Refresh(1, 0), 10), (Refresh(1, 1), 10))
+    assert _honoured(session, 10) == [1, 2]
+
+
+def test_what_a_login_superseded_is_not_honoured() -> None:
     session = session_after((CREATE, 0), (Refresh(0, 0), 10), (LOGIN, 20))
-    assert rotation_standing(session, 0, 0, 21) is Standing.SUPERSEDED
-    assert rotation_standing(session, 0, 1, 21) is Standing.SUPERSEDED
-    assert rotation_standing(session, 1, 1, 21) is Standing.CURRENT
-    assert rotation_standing(session, 1, 0, 21) is Standing.REUSED
+    assert _honoured(session, 21, epoch=0) == []
+    assert _honoured(session, 21, epoch=1) == [1]
+
+
+def test_a_token_that_was_exchanged_opens_things_within_its_grace_only() -> None:
+    session = _refreshed((0, 300))
+    assert [opens_until_ms(session, rotation, 310) for rotation in (0, 1, 2)] == [400, session.deadline_ms, 0]
+    assert opens_until_ms(_refreshed((0, 300), (1, 310)), 0, 320) == 400
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class SessionMachine(RuleBasedStateMachine):
     def refresh(self) -> None:
         self.put(Refresh(self.session.epoch, self.session.rotation))
 
-    @rule(epochs=st.integers(-1, 1), rotations=st.integers(-2, 1))
+    @rule(epochs=st.integers(-1, 1), rotations=st.integers(-4, 1))
     def refresh_with_another(self, epochs: int, rotations: int) -> None:
         self.put(Refresh(self.session.epoch + epochs, self.session.rotation + rotations))
 

@@ -69,7 +69,7 @@ def test_the_particulars() -> None:
         "authenticate: alice by password: epoch 1",
         "connect: tab on node: 1 connection open",
         "connect: tab 2 on other node: 2 connections open",
-        "refresh: epoch 1, rotation 0 becomes 1",
+        "refresh: epoch 1, rotation 0: rotation 1 is issued",
         "disconnect: tab on node, close code 1006 (nobody saw it close): 1 connection open",
         "touch: ",
         "reauthenticate: alice by password: epoch 2",

@@ -124,7 +124,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "replay_equals_state",
         _LOG + "test_what_was_appended_is_loaded_and_read_back",
         "await log.load(story.session_id) == story.session",
-        (("_connections_encoder.encode(session.connections)", "_connections_encoder.encode(session.connections[1:])"),),
+        (("_encoder.encode(session.connections)", "_encoder.encode(session.connections[1:])"),),
     ),
     Mutant(
         "memory-believes-a-repeat",

@@ -268,7 +268,7 @@ class TransitionLogContract:
 class TicketStoreContract:
     """:class:`server.surface.tickets.TicketStore`."""
 
-    TICKET = Ticket(bytes(range(32)), "session", 3, 9_000, 1_000)
+    TICKET = Ticket(bytes(range(32)), "session", 3, 9_000, 1_000, "kid")
 
     def open(self, folder: Path) -> AbstractAsyncContextManager[TicketStore]:
         raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -370,12 +371,23 @@ async def test_accounts_of_an_older_log_are_kept(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_sessions_of_an_older_log_are_kept_and_their_logins_were_proofs(path: Path) -> None:
+    kept = "session_id, state, version, subject, epoch, rotation, connections, absolute_deadline_ms, reason"
     with closing(pysqlite3.connect(path)) as older:
-        sessions = older.execute("SELECT * FROM sessions").fetchall()
-        older.execute("ALTER TABLE sessions DROP COLUMN proof_age_ms")
-        older.execute("DELETE FROM _sqlite_migrations WHERE name = 'm060_proofs'")
+        sessions = older.execute(f"SELECT {kept} FROM sessions").fetchall()  # noqa: S608  # columns of ours
+        for statement in (
+            "ALTER TABLE sessions DROP COLUMN proof_age_ms",
+            "ALTER TABLE sessions DROP COLUMN refresh_tokens",
+            "ALTER TABLE sessions ADD COLUMN rotated_at_ms INTEGER",
+            "ALTER TABLE tickets DROP COLUMN kid",
+            "DELETE FROM _sqlite_migrations WHERE name IN ('m060_proofs', 'm070_refresh_tokens')",
+        ):
+            older.execute(statement)
         older.commit()
     await open_and_close(path.parent)
     with closing(pysqlite3.connect(path)) as newer:
-        assert newer.execute("SELECT * FROM sessions").fetchall() == sessions
+        assert newer.execute(f"SELECT {kept} FROM sessions").fetchall() == sessions  # noqa: S608  # columns of ours
+        for proof_age_ms, tokens, rotation, updated_at_ms in newer.execute(
+            "SELECT proof_age_ms, refresh_tokens, rotation, updated_at_ms FROM sessions"
+        ):
+            assert (proof_age_ms, json.loads(tokens)) == (0, [[rotation, updated_at_ms, None, None]])
     verify(path.parent)

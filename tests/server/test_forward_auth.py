@@ -220,7 +220,9 @@ async def test_the_cookie_before_passes_within_its_grace_and_nothing_is_exchange
         older = gate.cookie
         await gate.refresh()
         await gate.refresh()
-        assert problem(await gate.ask(older)) == (401, "token-expired"), "the one before the one before"
+        assert (await gate.ask(older)).status_code == 200, "the one before the one before"
+        gate.later(10_000)
+        assert problem(await gate.ask(older)) == (401, "token-expired")
 
 
 @asynchronous

@@ -233,7 +233,9 @@ async def test_a_tab_of_a_session_that_gave_way_is_told_so(tmp_path: Path) -> No
         jar.cookies.clear()
         await jar.ask("/api/auth/login", ADA)
         session = await jar.session(lost["session_id"])
-        ticket = await jar.services.tickets.issue(session, jar.services.clock.now_ms() + 60_000)
+        ticket = await jar.services.tickets.issue(
+            session, jar.services.clock.now_ms() + 60_000, jar.services.keys.signing.kid
+        )
         address = str(jar.http.base_url).replace("http", "ws").rstrip("/") + "/api/connect"
         protocols: Any = ["interlock.v1", f"ticket.{ticket}"]
         headers = {"Origin": str(jar.http.base_url).rstrip("/"), "Cookie": f"{NAME}={jar.cookies[NAME]}"}

@@ -56,7 +56,7 @@ def _id(_folder: Path) -> bytes:
 
 def _ticket(_folder: Path) -> bytes:
     tickets = Tickets(_Forgetful(), SystemClock(), lifetime_ms=30_000)
-    return _base64url(asyncio.run(tickets.issue(_session(), NOW_MS)))
+    return _base64url(asyncio.run(tickets.issue(_session(), NOW_MS, "kid")))
 
 
 def _secret(folder: Path) -> bytes:

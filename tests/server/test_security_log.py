@@ -99,10 +99,16 @@ def test_refusals_say_what_was_refused_and_to_whom(logged: ServerProcess) -> Non
         used = client.refresh_token
         session_id = client.session_id
         assert (await client.refresh()).status_code == 200
+        repeated = await client.refresh(used)
+        assert repeated.status_code == 200, "no answer to it was used"
+        row = one(logged, repeated, "token.repeated")
+        assert (row["level"], row["session_id"]) == ("info", session_id)
+        client.tokens = repeated.json()
+        assert (await client.refresh()).status_code == 200
         reused = await client.refresh(used)
         row = one(logged, reused, "token.reused")
         assert (row["level"], row["session_id"]) == ("warning", session_id)
-        assert one(logged, reused, "transition.refused")["guard"] == "rotation_current"
+        assert one(logged, reused, "transition.refused")["guard"] == "rotation_honoured"
         # From another address: what one client repeats has no line of its own.
         dead = await client.request("GET", "/api/session", headers={"X-Forwarded-For": "192.0.2.2"})
         row = one(logged, dead, "request.refused", "192.0.2.2")

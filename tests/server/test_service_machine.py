@@ -195,7 +195,7 @@ class Service(RuleBasedStateMachine):
         self.run_async(race())
 
     @precondition(lambda self: self.known)
-    @rule(number=NUMBERS, epoch=st.integers(0, 2), rotation=st.integers(0, 2))
+    @rule(number=NUMBERS, epoch=st.integers(0, 2), rotation=st.integers(0, 4))
     def refresh(self, number: int, epoch: int, rotation: int) -> None:
         async def work() -> None:
             session_id = self.pick(number)

@@ -277,7 +277,7 @@ async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() 
 
 @pytest.mark.asvs("10.4.5")
 @asynchronous
-async def test_a_refresh_token_current_repeated_and_reused() -> None:
+async def test_a_refresh_token_new_repeated_and_reused() -> None:
     door = Door()
     session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
     exchanged = await door.sessions.refresh(session_id, 1, 0, "ada")
@@ -287,12 +287,27 @@ async def test_a_refresh_token_current_repeated_and_reused() -> None:
     assert exchanged.receipt.position == 3
     door.clock.time_ms += POLICY.refresh_grace_ms - 1
     repeated = await door.sessions.refresh(session_id, 1, 0, "ada")
-    assert (repeated.session.rotation, repeated.receipt) == (1, None)
-    assert [event for event, _ in door.heard] == ["create", "authenticate", "refresh"], "a repeat writes nothing"
+    assert repeated.session.rotation == 2
+    assert repeated.receipt is not None, "every answer is recorded"
+    await door.sessions.refresh(session_id, 1, 1, "ada")
+    assert [event for event, _ in door.heard] == ["create", "authenticate", "refresh", "refresh", "refresh"]
     door.clock.time_ms += 1
     with pytest.raises(SessionEnded, match="token_reuse"):
         await door.sessions.refresh(session_id, 1, 0, "ada")
     assert (await door.sessions.load(session_id)).reason == "token_reuse"
+    with pytest.raises(SessionEnded, match="token_reuse"):
+        await door.sessions.refresh(session_id, 1, 3, "ada")
+
+
+@asynchronous
+async def test_a_lost_answer_is_given_again_however_late() -> None:
+    door = Door()
+    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
+    for _ in range(3):
+        await door.sessions.refresh(session_id, 1, 0, "ada")
+        door.clock.time_ms += 3 * POLICY.refresh_grace_ms
+    found = await door.sessions.refresh(session_id, 1, 0, "ada")
+    assert (await door.sessions.refresh(session_id, 1, found.session.rotation, "ada")).session.state == "authenticated"
     with pytest.raises(SessionEnded, match="token_reuse"):
         await door.sessions.refresh(session_id, 1, 1, "ada")
 
@@ -309,13 +324,18 @@ async def test_a_refresh_token_from_before_a_login_opens_nothing_and_ends_nothin
 
 
 @asynchronous
-async def test_two_tabs_refresh_at_once_and_there_is_one_chain() -> None:
+async def test_tabs_that_refresh_at_once_each_get_a_token_of_their_own() -> None:
     door = Door()
     session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
     after = await asyncio.gather(*(door.sessions.refresh(session_id, 1, 0, "ada") for _ in range(4)))
-    assert {outcome.session.rotation for outcome in after} == {1}
-    assert [outcome.receipt is None for outcome in after].count(False) == 1
-    assert [event for event, _ in door.heard].count("refresh") == 1
+    assert sorted(outcome.session.rotation for outcome in after) == [1, 2, 3, 4]
+    assert all(outcome.receipt is not None for outcome in after)
+    assert [event for event, _ in door.heard].count("refresh") == 4
+    door.clock.time_ms += 2 * POLICY.refresh_grace_ms
+    # The jar holds whichever came last; the others are nobody's.
+    assert (await door.sessions.refresh(session_id, 1, 2, "ada")).session.rotation == 5
+    with pytest.raises(SessionEnded, match="token_reuse"):
+        await door.sessions.refresh(session_id, 1, 4, "ada")
 
 
 @asynchronous

@@ -244,7 +244,9 @@ async def test_a_handshake_takes_the_credential_that_is_good(tmp_path: Path) -> 
     async with house_in(tmp_path) as house:
 
         async def ticket() -> str:
-            return await house.services.tickets.issue(house.session, house.services.clock.now_ms() + 60_000)
+            return await house.services.tickets.issue(
+                house.session, house.services.clock.now_ms() + 60_000, house.services.keys.signing.kid
+            )
 
         async def hello(headers: dict[str, str], *offered: str) -> str:
             protocols: Any = ["interlock.v1", *offered]

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import websockets
 
+from server.guard.keys import load_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.canary import content
 from tests.support.client import Client, closed, hello, logged_in
+from tests.support.log import interlock
 from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
 
@@ -99,3 +101,29 @@ async def test_only_the_access_token_of_somebody_who_is_logged_in_buys_a_ticket(
             assert answer.status_code == status, headers
         assert stored(server.data) == before
         assert (await bought(client))["ticket"]
+
+
+@pytest.mark.asvs("11.2.2")
+@pytest.mark.parametrize("restarted", [False, True])
+@asynchronous
+async def test_a_ticket_goes_with_the_key_of_the_token_that_bought_it(tmp_path: Path, *, restarted: bool) -> None:
+    """Whoever had a stolen key may have bought tickets with tokens of their own making."""
+    with running_server(tmp_path / "data", ticket_s=600) as server:
+        async with await logged_in(server.url) as client:
+            old = load_keys(server.data / "keys").signing.kid
+            tickets = [(await bought(client))["ticket"] for _ in range(2)]
+            assert interlock("keys", "rotate", "--now", "--data", server.data).returncode == 0
+            async with client.connect(**with_ticket(tickets[0])) as socket:
+                await hello(socket)
+                # A key that is only replaced still verifies.
+                if restarted:
+                    server.stop()
+                assert interlock("keys", "retire", old, "--force", "--data", server.data).returncode == 0
+                if restarted:
+                    server.start()
+                else:
+                    assert (await closed(socket))[0] == 4408
+            assert (await refusal(client, tickets[1]))[0] == 4408, "refresh, then buy another"
+            assert (await client.refresh()).status_code == 200
+            async with client.connect(**with_ticket((await bought(client))["ticket"])) as socket:
+                await hello(socket)

@@ -84,8 +84,8 @@ def test_every_bound_has_a_reason_and_the_deeper_is_deeper() -> None:
     bounds = [bound for group in GROUPS.values() for bound in group]
     assert all(bound.reason.endswith(".") and bound.deep >= bound.quick for bound in bounds)
     assert all(check.bounds in GROUPS.values() for check in CHECKS)
-    assert "rotation: ROTATIONS 4, EPOCHS 2\n" in described(deep=False)
-    assert "rotation: ROTATIONS 6, EPOCHS 3\n" in described(deep=True)
+    assert "rotation: TABS 3, ROTATIONS 5, EPOCHS 0\n" in described(deep=False)
+    assert "rotation: TABS 3, ROTATIONS 6, EPOCHS 0\n" in described(deep=True)
 
 
 def test_every_step_that_the_model_tells_has_a_sentence() -> None:

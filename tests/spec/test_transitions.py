@@ -71,7 +71,7 @@ def test_the_last_connection_to_go_disconnects_the_session() -> None:
 
 @pytest.mark.parametrize("state", _LIVING)
 def test_what_any_living_session_does(state: str) -> None:
-    assert _asked("refresh", state) == [(state, ["alive", "rotation_current"])]
+    assert _asked("refresh", state) == [(state, ["alive", "rotation_honoured"])]
     assert _asked("touch", state) == [(state, ["alive"])]
     assert _asked("revoke", state) == [("expired", [])]
     assert _asked("expire", state) == [("expired", ["not alive"])]

@@ -11,7 +11,7 @@ _REPLAY: Final = "tests/attacks/test_revocation_replay.py::"
 _CLAIM: Final = "tests/server/test_exchange_attacks.py::test_a_claim_that_does_not_hold_is_refused"
 _CLAIMS_COUNT: Final = _ATTACKS + "test_claims_that_are_not_the_sessions_as_it_stands"
 _NO_TOKEN: Final = "tests/attacks/test_fronts.py::test_the_application_gets_no_token_and_its_own_cookies"
-_REFRESH: Final = "tests/server/test_sessions.py::test_a_refresh_token_current_repeated_and_reused"
+_REFRESH: Final = "tests/server/test_sessions.py::test_a_refresh_token_new_repeated_and_reused"
 _CLIENT: Final = "tests/server/test_oauth.py::test_nobody_else_is_answered_and_nothing_happens"
 
 OAUTH: Final[tuple[Mutant, ...]] = (
@@ -190,21 +190,21 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-old-refresh-token-is-no-sign-of-theft",
-        "machine/session.py",
+        "server/runtime/sessions.py",
         "A refresh token that was exchanged before is refused, and the session goes on.",
         "10.4.5",
         _REFRESH,
         "CredentialInvalid: the refresh token was superseded",
-        (("    return Standing.REUSED\n", "    return Standing.SUPERSEDED\n"),),
+        (("            if epoch != session.epoch:\n", "            if session.subject:\n"),),
     ),
     Mutant(
         "a-grace-without-end",
-        "machine/session.py",
-        "The refresh token before the current one is answered for as long as it is the one before.",
+        "machine/refresh_tokens.py",
+        "A refresh token that was exchanged is answered for ever.",
         "10.4.5",
         _REFRESH,
         "DID NOT RAISE",
-        (("        and now_ms < session.rotated_at_ms + session.policy.refresh_grace_ms\n", ""),),
+        (("        return self.until_ms is None or now_ms < self.until_ms\n", "        return True\n"),),
     ),
     Mutant(
         "each-refresh-gives-more-time",
@@ -215,9 +215,9 @@ OAUTH: Final[tuple[Mutant, ...]] = (
         "DID NOT RAISE",
         (
             (
-                "        rotated_at_ms=step.at_ms,\n",
+                "        rotation=session.rotation + 1,\n",
                 (
-                    "        rotated_at_ms=step.at_ms,\n"
+                    "        rotation=session.rotation + 1,\n"
                     "        absolute_deadline_ms=step.at_ms + session.policy.absolute_timeout_ms,\n"
                 ),
             ),

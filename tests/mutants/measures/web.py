@@ -324,12 +324,12 @@ WEB: Final[tuple[Mutant, ...]] = (
         (
             ("    check_query(scope)\n", ""),
             (
-                "        held = cookie(scope)\n",
+                "    proof = await first_good(",
                 (
-                    '        query = scope["query_string"].decode("latin-1")\n'
-                    '        if "ticket=" in query:\n'
-                    '            return await prove_ticket(services, query.partition("ticket=")[2])\n'
-                    "        held = cookie(scope)\n"
+                    '    query = scope["query_string"].decode("latin-1")\n'
+                    '    if "ticket=" in query:\n'
+                    '        return await prove_ticket(services, query.partition("ticket=")[2])\n'
+                    "    proof = await first_good("
                 ),
             ),
         ),

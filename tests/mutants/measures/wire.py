@@ -354,7 +354,7 @@ WIRE: Final[tuple[Mutant, ...]] = (
         (
             (
                 "from server.experience.credentials import bearer, caller, prove_access_token\n",
-                "from server.experience.credentials import bearer, caller, cookie, prove_access_token, prove_cookie\n",
+                "from server.experience.credentials import bearer, caller, cookie, prove_access_token, prove_refresh_token\n",
             ),
             (
                 "    token = bearer(request.scope)\n",
@@ -362,8 +362,8 @@ WIRE: Final[tuple[Mutant, ...]] = (
                     "    token = bearer(request.scope)\n"
                     "    held = cookie(request.scope)\n"
                     "    if token is None and held is not None:\n"
-                    "        proof = await prove_cookie(services, held)\n"
-                    "        ticket = await services.tickets.issue(proof.session, proof.authorised_until_ms)\n"
+                    "        session, _ = await prove_refresh_token(services, held)\n"
+                    "        ticket = await services.tickets.issue(session, session.deadline_ms, services.keys.signing.kid)\n"
                     "        return Response(TicketAnswer(ticket, 30), status_code=201)\n"
                 ),
             ),
