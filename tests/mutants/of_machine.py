@@ -204,7 +204,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         "Only the token before the newest has a grace.",
         "rotation",
         _SESSION + "test_three_tabs_and_a_late_request_keep_every_token_that_a_jar_may_hold",
-        "== [0, 1, 2, 3]",
+        "refresh refused in state authenticated: guard rotation_honoured failed",
         (
             (
                 "            if now_ms < until_ms:\n",

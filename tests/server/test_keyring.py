@@ -99,6 +99,13 @@ def test_the_key_that_signs_cannot_be_retired_not_even_by_force(server: KeyServe
         server.retire("x")
 
 
+def test_a_key_whose_file_holds_another_is_gone(server: KeyServer) -> None:
+    """So somebody replaces a stolen key by hand."""
+    file = server.folder / "refresh.key"
+    file.write_bytes(bytes(32))
+    assert server.look() == [True], "sockets close, since tokens of the one before may be alive"
+
+
 def test_a_key_that_waits_can_be_taken_back(server: KeyServer) -> None:
     new = rotate(server.folder, server.now_ms, refresh=False, at_once=False).name
     server.look()
