@@ -90,6 +90,8 @@ async def house_in(folder: Path) -> AsyncIterator[House]:
         used = tokens.refresh_token(session)
         for _ in range(2):
             session = (await sessions.refresh(session.session_id, session.epoch, session.rotation, subject)).session
+        # Beyond the grace of the first.
+        clock._ahead_of_monotonic_ns += 11 * 1_000_000_000
         gone = (await sessions.begin(subject, Authenticate(subject, "password"))).session
         await sessions.end(gone, "logout", subject)
         absent = msgspec.structs.replace(session, session_id="0" * 36)
@@ -261,9 +263,8 @@ async def test_a_handshake_takes_the_credential_that_is_good(tmp_path: Path) -> 
         own = house.session.session_id
         for name, bearer in house.bad_bearers.items():
             assert await hello({"Authorization": bearer}, f"ticket.{await ticket()}") == own, name
-            assert await hello({"Authorization": bearer, **house.cookie}) == own, name
-            assert await hello({"Authorization": bearer, **house.cookie}, "ticket.x") == own, name
-        assert await hello(house.cookie, "ticket.x") == own
+        # The cookie opens none, good as it is.
+        assert await hello(house.cookie, "ticket.x") == "4401"
         assert await hello({"Authorization": house.bearer}, "ticket.x") == own
         for name, token in house.bad_refresh_tokens.items():
             cookie = {"cookie": f"{NAME}={token}"}
