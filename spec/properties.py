@@ -142,7 +142,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "rotation",
         "A refresh is recorded for every answer to a refresh token, each of which is a new one. No token that an honest"
         " browser may hold is taken for stolen. A copy opens nothing, or the session has ended, once the owner has exchanged"
-        " two tokens, each after all graces.",
+        " two tokens, each two graces after the last exchange.",
         (
             *_WALKS,
             _TRACED + "test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session",
