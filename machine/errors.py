@@ -30,6 +30,7 @@ InterlockError
 ├── LoginTooOld             the call needs a login that is more recent
 ├── UpstreamUnavailable     the identity provider's keys can't be had now
 ├── Overloaded              too much work waiting; try again later
+│   └── StorageLow          the disk is nearly full: only what ends is recorded
 ├── RateLimited             this client or account asked too often; try again later
 ├── TooManyConnections      the account holds as many connections as it may
 ├── MessageRefused          a WebSocket message that is not part of the protocol

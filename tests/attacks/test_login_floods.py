@@ -137,7 +137,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server.cheap_passwords = False
     server.start()
     try:
-        yield Site(server)
+        site = Site(server)
+        with site.http:
+            yield site
         assert "Traceback" not in server.log_path.read_text()
     finally:
         server.stop()

@@ -33,6 +33,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield process
 
 
+def device_of(answer: httpx.Response) -> str:
+    """The device's cookie that ``answer`` sets, as it is sent."""
+    pairs = [line.partition(";")[0] for line in answer.headers.get_list("set-cookie")]
+    return next(pair for pair in pairs if pair.startswith("__Host-interlock-device="))
+
+
 class Attack:
     """Whoever sends what they like, each request from the address it says."""
 
@@ -122,7 +128,7 @@ async def test_from_the_owners_own_address(server: ServerProcess) -> None:
         victim = await attack.account()
         house = "192.0.2.30"
         answer = await attack.log_in(victim, PASSWORD, house, {"Origin": server.url})
-        device = answer.headers.get_list("set-cookie")[1].partition(";")[0]
+        device = device_of(answer)
         statuses = await attack.flood((victim, leaked(number), house) for number in range(100))
         assert statuses == {401: PER_CLIENT, 429: 100 - PER_CLIENT}
         assert (await attack.log_in(victim, PASSWORD, house)).status_code == 429
@@ -139,13 +145,12 @@ async def test_by_whoever_has_known_the_password_before(server: ServerProcess) -
         page, hoard = {"Origin": server.url}, []
         for number in range(20):
             answer = await attack.log_in(victim, PASSWORD, f"192.0.2.{100 + number % 8}", page)
-            hoard.append(answer.headers.get_list("set-cookie")[1].partition(";")[0])
+            hoard.append(device_of(answer))
         tokens = (await attack.log_in(victim, PASSWORD, "203.0.113.60")).json()
         body = {"current_password": PASSWORD, "new_password": "quite another password"}
         headers = {**page, "X-Forwarded-For": "203.0.113.61", "Authorization": f"Bearer {tokens['access_token']}"}
         changed = await attack.http.post("/api/auth/password", json=body, headers=headers)
-        device = changed.raise_for_status().headers.get_list("set-cookie")[1].partition(";")[0]
-        assert device.startswith("__Host-interlock-device=")
+        device = device_of(changed.raise_for_status())
 
         places = [f"192.0.2.{100 + number}" for number in range(8)]
         statuses = Counter(

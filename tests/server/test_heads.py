@@ -57,6 +57,7 @@ def test_anybody_with_the_jwks_can_check_it(keys: Keys) -> None:
         "position": 812,
         "digest": "ab" * 32,
         "iat": NOW_MS // 1000,
+        "final": False,
     }
 
 
