@@ -8,12 +8,14 @@ declaration has changed.
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from machine.errors import SurfaceFailed
+from machine.session import FINAL_STATES
 from server.surface.engine import Error
 from server.surface.rows import APPEND_STEPS
 from spec.export import sql_rows, sql_table
@@ -85,6 +87,8 @@ _TABLES: Final = (
 )
 
 _IS_LOGIN: Final = "event IN ('authenticate', 'reauthenticate')"
+_FINAL: Final = sorted(FINAL_STATES)
+_ENDED: Final = f"IN ({', '.join(repr(state) for state in _FINAL)})"
 
 _TRIGGERS: Final = {
     "transitions_legal": """
@@ -106,17 +110,19 @@ _TRIGGERS: Final = {
         BEFORE UPDATE ON transitions BEGIN SELECT RAISE(ABORT, 'transitions: records are never changed'); END""",
     "transitions_no_delete": """
         BEFORE DELETE ON transitions BEGIN SELECT RAISE(ABORT, 'transitions: records are never removed'); END""",
-    "sessions_follow_insert": """
+    "sessions_follow_insert": f"""
         BEFORE INSERT ON sessions BEGIN
             SELECT RAISE(ABORT, 'sessions: a projection begins with its first record') WHERE NEW.version <> 1
                 OR (NEW.subject, NEW.epoch, NEW.rotation) IS NOT (NULL, 0, 0)
+                OR (NEW.reason IS NOT NULL) <> (NEW.state {_ENDED})
                 OR EXISTS (SELECT 1 FROM sessions WHERE session_id = NEW.session_id) OR NOT EXISTS (
                 SELECT 1 FROM transitions
                 WHERE session_id = NEW.session_id AND version = 1 AND (target, at_ms) = (NEW.state, NEW.updated_at_ms));
-        END""",
+        END""",  # noqa: S608  # states of ours
     "sessions_follow_update": f"""
         BEFORE UPDATE ON sessions BEGIN
             SELECT RAISE(ABORT, 'sessions: the projection only follows the log') WHERE NEW.session_id <> OLD.session_id
+                OR (NEW.reason IS NOT NULL) <> (NEW.state {_ENDED})
                 OR NEW.version <> OLD.version + 1 OR NOT EXISTS (
                 SELECT 1 FROM transitions
                 WHERE session_id = NEW.session_id AND version = NEW.version AND (target, at_ms) = (NEW.state, NEW.updated_at_ms)
@@ -256,28 +262,68 @@ def m070_refresh_tokens(database: sqlite_utils.Database) -> None:
         database.execute(statement)
 
 
-_UNLIKE_ITS_LOG: Final = f"""
+_NOT_ENDED: Final = " OR ".join(
+    (
+        f"state < '{_FINAL[0]}'",
+        *(f"state > '{before}' AND state < '{after}'" for before, after in itertools.pairwise(_FINAL)),
+        f"state > '{_FINAL[-1]}'",
+    )
+)
+"""Every state but the final ones, those included that nobody declared. As ranges, so that SQLite takes an index."""
+
+LIVE_UNLIKE_LOG: Final = f"""
     SELECT session_id FROM sessions AS projected
-    WHERE reason IS NULL AND (version, state, updated_at_ms, subject, epoch, rotation) IS NOT (
-        SELECT max(version), target, at_ms,
-            group_concat(DISTINCT CASE WHEN {_IS_LOGIN} THEN json_extract(data, '$.subject') END),
-            count(*) FILTER (WHERE {_IS_LOGIN}), count(*) FILTER (WHERE event = 'refresh')
-        FROM transitions WHERE session_id = projected.session_id)
+    WHERE session_id IN (
+        SELECT session_id FROM sessions WHERE {_NOT_ENDED} UNION ALL SELECT session_id FROM sessions WHERE reason IS NULL)
+    AND NOT EXISTS (
+        SELECT 1 FROM (
+            SELECT max(version) AS newest,
+                max(version) FILTER (WHERE event = 'create' OR {_IS_LOGIN}) AS login,
+                max(at_ms) FILTER (WHERE event IN ('create', 'touch') OR {_IS_LOGIN}) AS active_at_ms,
+                count(*) FILTER (WHERE {_IS_LOGIN}) AS epoch,
+                count(*) FILTER (WHERE event = 'refresh') AS rotation
+            FROM transitions WHERE session_id = projected.session_id) AS folded
+        JOIN transitions AS first ON (first.session_id, first.version) = (projected.session_id, 1)
+        JOIN transitions AS login ON (login.session_id, login.version) = (projected.session_id, folded.login)
+        JOIN transitions AS newest ON (newest.session_id, newest.version) = (projected.session_id, folded.newest)
+        WHERE newest.target NOT {_ENDED} AND (
+            projected.reason, projected.state, projected.version, projected.updated_at_ms,
+            projected.subject, projected.epoch, projected.rotation, json_extract(projected.refresh_tokens, '$[#-1][0]'),
+            projected.idle_deadline_ms,
+            projected.absolute_deadline_ms,
+            projected.proof_age_ms,
+            projected.created_at_ms
+        ) IS (
+            NULL, newest.target, newest.version, newest.at_ms,
+            json_extract(login.data, '$.subject'), folded.epoch, folded.rotation, folded.rotation,
+            folded.active_at_ms + projected.idle_timeout_ms,
+            login.at_ms + projected.absolute_timeout_ms,
+            iif(json_type(login.data, '$.proof_age_ms') IS NULL, 0, json_extract(login.data, '$.proof_age_ms')),
+            first.at_ms
+        ) AND (
+            projected.idle_timeout_ms, projected.absolute_timeout_ms, projected.connection_limit, projected.refresh_grace_ms
+        ) IS (
+            json_extract(first.data, '$.policy.idle_timeout_ms'), json_extract(first.data, '$.policy.absolute_timeout_ms'),
+            json_extract(first.data, '$.policy.connection_limit'), json_extract(first.data, '$.policy.refresh_grace_ms')
+        ))
     LIMIT 1
-"""  # noqa: S608  # event names of ours
-"""Where an aggregate is max(), SQLite takes the other columns of the row that has the maximum."""
+"""  # noqa: S608  # event names and states of ours
+"""A session that is alive by its state or by its reason, and not by its records, or not like them.
+
+It is the fold of :mod:`machine.session` in SQL. Connections are left out: they give no rights, and a start ends them all. Which
+refresh tokens before the newest are honoured is left to ``interlock verify``.
+"""
 
 
 def check_projection(database: sqlite_utils.Database) -> None:
-    """Compare who each live session belongs to, and which tokens open it, with its records.
+    """Compare each live session with its records: who it belongs to, what opens it, and when it ends.
 
-    Everything else about a session, and the sessions that have ended, are left to ``interlock verify``: a start shall cost
-    as much as there are live sessions.
+    Sessions that have ended are left to ``interlock verify``: a start shall cost as much as there are live sessions.
 
     Raises:
         SurfaceFailed: one differs.
     """
-    found = database.execute(_UNLIKE_ITS_LOG).fetchone()
+    found = database.execute(LIVE_UNLIKE_LOG).fetchone()
     if found:
         raise SurfaceFailed(
             f"the projection of session {found[0]} differs from its log: something other than the server has changed it. Keep"

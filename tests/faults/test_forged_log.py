@@ -159,19 +159,47 @@ def test_a_projection_is_changed_in_any_column(data: Path, ended: bool, tmp_path
         assert "projection" in outcome.stderr, name
 
 
-DECIDES = ("state", "version", "updated_at_ms", "subject", "epoch", "rotation")
-"""Who a live session belongs to, and which tokens open it."""
-
-
-@pytest.mark.parametrize("column", DECIDES)
-@asynchronous
-async def test_a_start_looks_at_whose_a_session_is(data: Path, column: str) -> None:
+async def start_refuses(data: Path, change: str, *values: object) -> None:
+    """Make a ``change`` that the log knows nothing of, and open the log as a start does."""
     with shell(data) as log:
-        value = "authenticated" if column == "state" else "mallory" if column == "subject" else 7
-        log.execute(f"UPDATE sessions SET {column} = ? WHERE reason IS NULL", (value,))  # noqa: S608  # column names of ours
+        assert log.execute(change, values).rowcount == 1
     with pytest.raises(SurfaceFailed, match=r"differs from its log.*interlock verify"):
         async with open_surface(data, max_waiting=10, on_failure=pytest.fail):
             pass
+
+
+LIVE = "SELECT min(session_id) FROM sessions WHERE reason IS NULL"
+ENDED = "SELECT min(session_id) FROM sessions WHERE reason IS NOT NULL"
+UNHEARD_OF = {"INTEGER": (77,), "TEXT": ("mallory",)}
+"""Values that no column of the log has; of a state also one that is declared."""
+
+
+@pytest.mark.parametrize("along", ["", ", reason = 'revoked'", ", reason = ''"], ids=["alone", "ended", "empty"])
+@asynchronous
+async def test_a_start_compares_live_sessions_with_the_log(data: Path, along: str, tmp_path: Path) -> None:
+    """Each column alone, and with a reason, by which queries tell that a session has ended."""
+    compared = [(name, kind) for name, kind in _columns_of_a_session(data) if name != "connections"]
+    assert len(compared) > 15
+    for name, kind in compared:
+        for value in (*UNHEARD_OF[kind], *(("authenticated",) if name == "state" else ())):
+            if name != "reason" or not along:
+                shutil.copytree(data, tmp_path / name / str(value))
+                change = f"UPDATE sessions SET {name} = ?{along} WHERE session_id = ({LIVE})"  # noqa: S608  # column names of ours
+                await start_refuses(tmp_path / name / str(value), change, value)
+
+
+@pytest.mark.parametrize("change", ["state = 'authenticated'", "reason = NULL", "state = 'created', reason = NULL"])
+@asynchronous
+async def test_a_start_revives_no_session(data: Path, change: str) -> None:
+    await start_refuses(data, f"UPDATE sessions SET {change} WHERE session_id = ({ENDED})")  # noqa: S608  # column names of ours
+
+
+def test_a_session_given_to_another_account_stops_the_start(data: Path) -> None:
+    with shell(data) as log:
+        log.execute(f"UPDATE sessions SET subject = 'the-victim', reason = 'x' WHERE session_id = ({LIVE})")  # noqa: S608  # column names of ours
+    refused = start(data)
+    assert refused.returncode == 2
+    assert "differs from its log" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -174,20 +174,32 @@ FOLLOWS = {"version": 2, "state": "authenticated", "updated_at_ms": LOGIN["at_ms
 
 
 @pytest.mark.parametrize(
-    "change", [{"subject": "mallory"}, {"epoch": 2}, {"rotation": 1}, {"updated_at_ms": 1}], ids=str
+    "change", [{"subject": "mallory"}, {"epoch": 2}, {"rotation": 1}, {"updated_at_ms": 1}, {"reason": "x"}], ids=str
 )
 def test_a_projection_that_its_record_does_not_make_is_refused(shell: Any, change: dict[str, Any]) -> None:
     shell.execute(INSERT, list(LOGIN.values()))
-    values = {**FOLLOWS, **change}
-    update = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in values)} WHERE session_id = ?"  # noqa: S608  # column names of ours
     with pytest.raises(pysqlite3.IntegrityError, match="the projection only follows the log"):
-        shell.execute(update, [*values.values(), CREATED])
-    values = FOLLOWS
-    shell.execute(update.replace(", rotation = ?", ""), [*values.values(), CREATED])
+        _project(shell, CREATED, {**FOLLOWS, **change})
+    _project(shell, CREATED, FOLLOWS)
+
+
+def test_an_end_without_its_reason_is_refused(shell: Any) -> None:
+    """Queries tell by the reason which sessions have ended."""
+    end = {**NEXT, "event": "revoke", "target": "expired", "data": '{"reason":"revoked"}'}
+    shell.execute(INSERT, list(end.values()))
+    ended = {"version": 4, "state": "expired", "updated_at_ms": end["at_ms"], "connections": "[]"}
+    with pytest.raises(pysqlite3.IntegrityError, match="the projection only follows the log"):
+        _project(shell, CONNECTED, ended)
+    _project(shell, CONNECTED, {**ended, "reason": "revoked"})
+
+
+def _project(shell: Any, session_id: str, values: dict[str, Any]) -> None:
+    update = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in values)} WHERE session_id = ?"  # noqa: S608  # column names of ours
+    shell.execute(update, [*values.values(), session_id])
 
 
 @pytest.mark.parametrize(
-    "change", [{"subject": "mallory"}, {"epoch": 1}, {"rotation": 1}, {"updated_at_ms": 1}], ids=str
+    "change", [{"subject": "mallory"}, {"epoch": 1}, {"rotation": 1}, {"updated_at_ms": 1}, {"reason": "x"}], ids=str
 )
 def test_a_projection_begins_as_its_first_record_makes_it(shell: Any, change: dict[str, Any]) -> None:
     first = {**NEXT, "session_id": "new", "version": 1, "event": "create", "source": None, "target": "created"}

@@ -1,0 +1,71 @@
+"""What a start compares of the sessions that are alive. Edits that it refuses: tests/faults/test_forged_log.py."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pysqlite3
+import pytest
+
+from machine.commands import (
+    DATA_TYPES,
+    Authenticate,
+    Connect,
+    Create,
+    Data,
+    Disconnect,
+    Reauthenticate,
+    Refresh,
+    Revoke,
+    Touch,
+)
+from server.surface.files import LOG_NAME, open_surface
+from server.surface.schema import LIVE_UNLIKE_LOG
+from tests.support.asynchronous import asynchronous
+from tests.support.steps import POLICY, Story
+
+LOGIN_AGAIN = Reauthenticate("ada", "password")
+LIVES: dict[str, list[Data]] = {
+    "created": [],
+    "created and refreshed": [Touch(), Refresh(0, 0), Refresh(0, 1)],
+    "logged in": [Authenticate("ada", "password")],
+    "logged in elsewhere, at some time": [Authenticate("ada", "exchange", None)],
+    "logged in elsewhere, a while ago": [Authenticate("ada", "exchange", 7_000)],
+    "refreshed before a login": [Refresh(0, 0), Authenticate("ada", "exchange", 7_000)],
+    "refreshed after a login": [Refresh(0, 0), Authenticate("ada", "password"), Refresh(1, 1)],
+    "logged in again": [Authenticate("ada", "exchange", 7_000), Refresh(1, 0), Touch(), LOGIN_AGAIN],
+    "active after a login": [Authenticate("ada", "password"), LOGIN_AGAIN, Touch(), Refresh(2, 0)],
+    "connected": [Authenticate("ada", "password"), Connect("con-1", "node-1"), Touch(), Connect("con-2", "node-1")],
+    "disconnected": [Authenticate("ada", "password"), Connect("con-1", "node-1"), Disconnect("con-1", 1000)],
+    "expired": [Authenticate("ada", "password"), Revoke("logout")],
+}
+
+
+@asynchronous
+async def test_a_start_takes_what_a_server_has_written(tmp_path: Path) -> None:
+    """The start's comparison is the fold of the log once more, in SQL: each event, alone and after others."""
+    stories = []
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+        for told in LIVES.values():
+            story = Story()
+            for data in (Create(POLICY), *told):
+                await surface.log.append(story.tell(data))
+                story.at_ms += 1_000
+            stories.append(story)
+    assert {data.event for told in LIVES.values() for data in told} == {*DATA_TYPES} - {"create", "expire"}
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+        assert [await surface.log.load(story.session_id) for story in stories] == [each.session for each in stories]
+
+
+@asynchronous
+async def test_a_start_reads_no_session_that_has_ended(tmp_path: Path) -> None:
+    """Or it would take longer each day."""
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail):
+        pass
+    with closing(pysqlite3.connect(str(tmp_path / LOG_NAME))) as shell:
+        plan = [step for *_, step in shell.execute(f"EXPLAIN QUERY PLAN {LIVE_UNLIKE_LOG}").fetchall()]
+    assert [step for step in plan if step.startswith("SCAN")] == [
+        "SCAN sessions USING INDEX sessions_live",
+        "SCAN folded",
+    ]
