@@ -245,8 +245,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Count, _doc("Password hashes computed at a time: of known devices, and of strangers, each as many.")
     ] = 2
     argon2_queue: Annotated[
-        Count,
-        _doc("Password hashes that may wait before logins get 503: of known devices, and of strangers, each as many."),
+        int,
+        Meta(ge=1, le=1024),
+        _doc(
+            "Password hashes that may wait before logins get 503: of known devices, and of strangers, each as many."
+            " A login that finds the queue full costs the event loop time in proportion."
+        ),
     ] = 128
 
     cached_sessions: Annotated[Count, _doc("Sessions kept in memory; the others are one read away.")] = 200_000

@@ -54,7 +54,7 @@ class _Pool:
     """``threads`` threads of the priority ``niceness``, and who waits for them."""
 
     def __init__(self, *, threads: int, max_waiting: int, niceness: int) -> None:
-        self._queue: HashQueue[_Job] = HashQueue(max_waiting=max_waiting, threads=threads)
+        self._queue: HashQueue[_Job] = HashQueue(max_waiting=max_waiting)
         self._free = threads
         self._threads = Workers(
             "interlock-argon2", self._compute, threads=threads, on_start=functools.partial(_step_back, niceness)
@@ -113,8 +113,8 @@ class Passwords:
 
     ``memory_kib``, ``iterations`` and ``threads`` are argon2id's cost. ``workers`` is how many hashes are computed at a time,
     and ``max_waiting`` how many may wait for that before callers get Overloaded: of known devices, and of strangers, each as
-    many. The threads of strangers have the lowest priority, so a flood of them hardly delays an owner. ``blocklist``: which
-    new passwords are too easy to guess.
+    many. Of one account each computes one at a time, so both together two. The threads of strangers have the lowest
+    priority, so a flood of them hardly delays an owner. ``blocklist``: which new passwords are too easy to guess.
     """
 
     def __init__(

@@ -157,6 +157,30 @@ async def test_hashing_leaves_the_event_loop_free_and_too_many_are_refused() -> 
 
 
 @asynchronous
+async def test_at_most_two_hashes_of_an_account_at_a_time() -> None:
+    """One for the devices that it knows and one for strangers, however many threads there are."""
+    passwords = cheap(workers=8)
+    gate = threading.Event()
+    computing: list[Requester] = []
+
+    def slow(requester: Requester) -> None:
+        computing.append(requester)
+        assert gate.wait(10)
+
+    asked = [Requester(ANYBODY.account, PLACE, known=known) for known in (True, False)] * 4
+    waiting = [asyncio.create_task(passwords._run(each, slow, each)) for each in asked]
+    for known in (True, False):
+        # The other threads are free.
+        await passwords._run(Requester("bob@example.org", PLACE, known=known), str)
+    at_once = [each.known for each in computing]
+    gate.set()
+    await asyncio.gather(*waiting)
+    assert sorted(at_once) == [False, True]
+    assert len(computing) == len(asked)
+    passwords.close()
+
+
+@asynchronous
 async def test_a_hash_that_nobody_waits_for_is_not_computed() -> None:
     passwords = cheap(workers=1, max_waiting=10)
     gate, started = threading.Event(), threading.Event()

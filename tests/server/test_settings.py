@@ -61,6 +61,7 @@ def test_the_environment_is_text(variable: str, text: str, name: str, value: Any
         ({"INTERLOCK_NODE": ""}, "length >= 1"),
         ({"INTERLOCK_ARGON2_MEMORY_KIB": "8"}, ">= 19456"),
         ({"INTERLOCK_ARGON2_ITERATIONS": "1"}, ">= 2"),
+        ({"INTERLOCK_ARGON2_QUEUE": "1025"}, "<= 1024"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(environment: dict[str, str], message: str) -> None:
