@@ -16,6 +16,10 @@ class Clock(Protocol):
         """The time now. It never goes backwards within a process."""
         ...
 
+    def reach(self, at_ms: int) -> None:
+        """Return no time before ``at_ms`` from now on: it is about to be recorded as the present."""
+        ...
+
 
 class SystemClock:
     """The wall clock, which never goes backwards and never stands still. Any thread may ask it.
@@ -37,6 +41,10 @@ class SystemClock:
         if wall_ns - monotonic_ns > self._ahead_of_monotonic_ns:
             self._raise(wall_ns - monotonic_ns)
         return (monotonic_ns + self._ahead_of_monotonic_ns) // _NS_PER_MS
+
+    def reach(self, at_ms: int) -> None:
+        """See :meth:`Clock.reach`."""
+        self._raise(at_ms * _NS_PER_MS - time.monotonic_ns())
 
     def ahead_ms(self) -> int:
         """How far this clock is ahead of the wall clock, which was set back, or was behind the newest record at start."""

@@ -96,11 +96,11 @@ class Accounts:
         if not await self._passwords.verify(stored, current, requester) or account is None:
             raise PasswordWrong("the current password is wrong")
         await self._passwords.check_new(new, [email] if email else [], requester)
-        changed = msgspec.structs.replace(
-            account,
-            password_hash=await self._passwords.hash(new, requester),
-            password_changed_at_ms=max(self._clock.now_ms(), account.password_changed_at_ms + 1),
-        )
+        password_hash = await self._passwords.hash(new, requester)
+        changed_at_ms = max(self._clock.now_ms(), account.password_changed_at_ms + 1)
+        # A session whose last login was before this time is one of the old password.
+        self._clock.reach(changed_at_ms)
+        changed = msgspec.structs.replace(account, password_hash=password_hash, password_changed_at_ms=changed_at_ms)
         return PasswordChange(changed, self._store.new_password(account, changed))
 
     async def _rehash(self, account: Account, stored: str, password: str, requester: Requester) -> None:

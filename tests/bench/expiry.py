@@ -37,6 +37,10 @@ class _ShiftedClock:
         """See :class:`server.clock.Clock`."""
         return time.time_ns() // 1_000_000 + self.shift_ms
 
+    def reach(self, at_ms: int) -> None:
+        """See :class:`server.clock.Clock`."""
+        self.shift_ms += max(0, at_ms - self.now_ms())
+
 
 async def measure(bench: Bench) -> list[Figure]:
     """A thousand deadlines a second, evenly; then many in the same millisecond."""

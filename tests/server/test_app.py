@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -111,6 +114,25 @@ async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile
         assert (await http.post("/api/auth/login", json=ADA)).status_code == 200
         bearer = {"Authorization": f"Bearer {owner['access_token']}"}
         assert (await http.get("/api/session", headers=bearer)).status_code == 200
+
+
+@asynchronous
+async def test_two_new_passwords_in_one_millisecond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session that changed them, and one that logs in afterwards, outlive the next start."""
+    now_ns = time.time_ns()
+    monkeypatch.setattr("server.clock.time", SimpleNamespace(time_ns=lambda: now_ns, monotonic_ns=lambda: now_ns))
+    passwords = [PASSWORD, "the first new password", "the second new password"]
+    async with served(tmp_path) as (_, http):
+        (await http.post("/api/auth/register", json=ADA)).raise_for_status()
+        own = (await http.post("/api/auth/login", json=ADA)).raise_for_status().json()
+        for current, new in pairwise(passwords):
+            headers = {"Authorization": f"Bearer {own['access_token']}"}
+            body = {"current_password": current, "new_password": new}
+            own = (await http.post("/api/auth/password", json=body, headers=headers)).raise_for_status().json()
+        later = (await http.post("/api/auth/login", json={**ADA, "password": passwords[-1]})).raise_for_status().json()
+    async with served(tmp_path) as (services, _):
+        for each in (own, later):
+            assert not (await services.sessions.load(each["session_id"])).ended
 
 
 @asynchronous

@@ -16,3 +16,6 @@ class HandClock:
 
     def now_ms(self) -> int:
         return self.time_ms
+
+    def reach(self, at_ms: int) -> None:
+        self.time_ms = max(self.time_ms, at_ms)
