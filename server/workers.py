@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
+
+from machine.errors import Overloaded
 
 _log = structlog.get_logger("interlock.server")
 
@@ -28,14 +30,15 @@ J = TypeVar("J", bound=Job)
 
 
 class Workers(Generic[J]):
-    """``threads`` threads that take jobs from one queue.
+    """``threads`` threads that take jobs from one queue, of which at most ``max_waiting`` are queued or under way.
 
     The jobs of one turn of the event loop are queued together, when it ends. A thread that is woken by the first of them
     competes with the loop for the interpreter's lock, and finds one job where it would have found many.
 
-    ``serve`` is called in a thread with at most ``at_once`` jobs, in the order in which they were given. Should it raise, the
-    futures of these jobs get the exception, and the thread goes on. ``on_start`` is called once in each thread, which works
-    also if that fails.
+    ``serve`` is called in a thread with at most ``at_once`` jobs, in the order in which they were given, and has the event loop
+    call :meth:`settle` with them. Should it raise, the futures of these jobs get a RuntimeError, and the thread goes on. A job
+    counts until it is settled, also when its caller has gone away. ``on_start`` is called once in each thread, which works also
+    if that fails.
     """
 
     def __init__(
@@ -43,17 +46,25 @@ class Workers(Generic[J]):
         name: str,
         serve: Callable[[list[J]], None],
         *,
+        max_waiting: int,
         at_once: int = 1,
         threads: int = 1,
         on_start: Callable[[], None] | None = None,
     ) -> None:
         self._name = name
         self._serve = serve
+        self._max_waiting = max_waiting
         self._at_once = at_once
         self._on_start = on_start
+        self._unsettled: set[J] = set()
         self._given: list[J] = []
         self._queue: queue.SimpleQueue[J | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)]
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are queued or under way."""
+        return len(self._unsettled)
 
     def start(self) -> None:
         """Begin to work; call once."""
@@ -61,10 +72,19 @@ class Workers(Generic[J]):
             thread.start()
 
     def give(self, job: J) -> None:
-        """Queue ``job``. Call it on the event loop."""
+        """Queue ``job``; if too many wait, its future gets Overloaded. Call it on the event loop."""
+        if len(self._unsettled) >= self._max_waiting:
+            job.future.set_exception(Overloaded())
+            return
+        self._unsettled.add(job)
         if not self._given:
             asyncio.get_running_loop().call_soon(self._hand_over)
         self._given.append(job)
+
+    def settle(self, jobs: Sequence[J], outcomes: Sequence[Any]) -> None:
+        """Resolve the future of each job with its result or its exception. Call it on the event loop."""
+        self._unsettled.difference_update(jobs)
+        settle([job.future for job in jobs], outcomes)
 
     def take_back(self) -> list[J]:
         """Remove and return the jobs that no thread has begun."""
@@ -102,8 +122,8 @@ class Workers(Generic[J]):
             jobs = [job, *islice(self._rest(), self._at_once - 1)]
             error = self._guarded(self._serve, jobs)
             if error is not None:
-                futures = [each.future for each in jobs]
-                self._guarded(job.future.get_loop().call_soon_threadsafe, settle, futures, [error] * len(jobs))
+                outcomes = [_failed(self._name, error) for _ in jobs]
+                self._guarded(job.future.get_loop().call_soon_threadsafe, self.settle, jobs, outcomes)
 
     def _guarded(self, call: Callable[..., object], *arguments: object) -> Exception | None:
         """Call ``call`` and return its exception, which is logged: a dead thread would leave every later caller waiting."""
@@ -113,6 +133,13 @@ class Workers(Generic[J]):
             _log.critical("background.failed", work=self._name, exc_info=error)
             return error
         return None
+
+
+def _failed(name: str, error: Exception) -> RuntimeError:
+    """Return what one caller gets for ``error``: an exception takes on the traceback of each caller that raises it."""
+    failed = RuntimeError(f"{name} failed")
+    failed.__cause__ = error
+    return failed
 
 
 def settle(futures: Iterable[asyncio.Future[Any]], outcomes: Iterable[Any]) -> None:

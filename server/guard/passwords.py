@@ -55,11 +55,20 @@ class _Pool:
 
     def __init__(self, *, threads: int, max_waiting: int, niceness: int) -> None:
         self._queue: HashQueue[_Job] = HashQueue(max_waiting=max_waiting)
-        self._free = threads
         self._threads = Workers(
-            "interlock-argon2", self._compute, threads=threads, on_start=functools.partial(_step_back, niceness)
+            "interlock-argon2",
+            self._compute,
+            max_waiting=threads,
+            threads=threads,
+            on_start=functools.partial(_step_back, niceness),
         )
+        self._count = threads
         self._threads.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many hashes wait or are being computed."""
+        return len(self._queue) + self._threads.waiting
 
     async def run(self, requester: Requester, work: Callable[..., T], *arguments: object) -> T:
         """What ``work`` returns.
@@ -86,14 +95,12 @@ class _Pool:
 
     def _begin(self) -> None:
         """Give the threads that are free what is next."""
-        while self._free and (entry := self._queue.begin()) is not None:
-            self._free -= 1
+        while self._threads.waiting < self._count and (entry := self._queue.begin()) is not None:
             self._threads.give(_Begun(entry))
 
-    def _ended(self, entry: Entry[_Job], outcome: Any) -> None:
-        self._free += 1
-        self._queue.end(entry)
-        settle([entry.job.future], [outcome])
+    def _ended(self, begun: _Begun, outcome: Any) -> None:
+        self._queue.end(begun.entry)
+        self._threads.settle([begun], [outcome])
         self._begin()
 
     def _compute(self, all_begun: list[_Begun]) -> None:
@@ -105,7 +112,7 @@ class _Pool:
                     outcome = job.work(*job.arguments)
                 except Exception as error:  # noqa: BLE001  # it belongs to the caller
                     outcome = error
-            job.future.get_loop().call_soon_threadsafe(self._ended, begun.entry, outcome)
+            job.future.get_loop().call_soon_threadsafe(self._ended, begun, outcome)
 
 
 class Passwords:
@@ -124,14 +131,13 @@ class Passwords:
         self._known = _Pool(threads=workers, max_waiting=max_waiting, niceness=_KNOWN_NICENESS)
         self._strangers = _Pool(threads=workers, max_waiting=max_waiting, niceness=_STRANGERS_NICENESS)
         self._blocklist = blocklist or Blocklist("interlock", ())
-        self._waiting = 0
         # What a login to no account is checked against, so that it costs the same as one to an account.
         self._decoy = self._hasher.hash(secrets.token_urlsafe())
 
     @property
     def waiting(self) -> int:
         """How many hashes wait or are being computed."""
-        return self._waiting
+        return self._known.waiting + self._strangers.waiting
 
     @staticmethod
     def check_rules(password: str) -> None:
@@ -197,12 +203,8 @@ class Passwords:
         return password_hash is not None
 
     async def _run(self, requester: Requester, work: Callable[..., T], *arguments: object) -> T:
-        self._waiting += 1
-        try:
-            pool = self._known if requester.known else self._strangers
-            return await pool.run(requester, work, *arguments)
-        finally:
-            self._waiting -= 1
+        pool = self._known if requester.known else self._strangers
+        return await pool.run(requester, work, *arguments)
 
 
 def _step_back(niceness: int) -> None:

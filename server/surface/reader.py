@@ -10,9 +10,9 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 import sqlite_utils
 
-from machine.errors import Overloaded, SurfaceFailed
+from machine.errors import SurfaceFailed
 from server.surface.engine import Connection, Error
-from server.workers import Workers, settle
+from server.workers import Workers
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -68,14 +68,13 @@ class Reader:
     def __init__(self, database: sqlite_utils.Database) -> None:
         self._connection: Final[Connection] = database.conn
         self._loop = asyncio.get_running_loop()
-        self._workers = Workers("interlock-reader", self._serve, at_once=_AT_ONCE)
+        self._workers = Workers("interlock-reader", self._serve, max_waiting=_MAX_WAITING, at_once=_AT_ONCE)
         self._workers.start()
-        self._waiting = 0
 
     @property
     def waiting(self) -> int:
         """How many reads are queued or under way."""
-        return self._waiting
+        return self._workers.waiting
 
     def find(self, lookup: Lookup[T], key: str) -> asyncio.Future[T | None]:
         """What ``lookup`` finds by ``key``, or None."""
@@ -97,25 +96,18 @@ class Reader:
 
     def _read(self, run: Run[A, T], argument: A) -> asyncio.Future[T]:
         future: asyncio.Future[T] = self._loop.create_future()
-        if self._waiting >= _MAX_WAITING:
-            future.set_exception(Overloaded())
-        else:
-            self._waiting += 1
-            future.add_done_callback(self._done)
-            self._workers.give(_Read(run, argument, future))
+        self._workers.give(_Read(run, argument, future))
         return future
 
     def _serve(self, reads: list[_Read[Any, Any]]) -> None:
-        together: dict[Run[Any, Any], list[_Read[Any, Any]]] = {}
+        together: dict[Run[Any, Any] | None, list[_Read[Any, Any]]] = {}
         for read in reads:
-            together.setdefault(read.run, []).append(read)
+            # A read whose caller has gone away costs nothing.
+            together.setdefault(None if read.future.cancelled() else read.run, []).append(read)
         for run, same in together.items():
-            outcomes = self._outcomes(run, [read.argument for read in same])
-            futures = [read.future for read in same]
-            self._loop.call_soon_threadsafe(settle, futures, outcomes)
-
-    def _done(self, _future: asyncio.Future[Any]) -> None:
-        self._waiting -= 1
+            arguments = [read.argument for read in same]
+            outcomes = [None] * len(same) if run is None else self._outcomes(run, arguments)
+            self._loop.call_soon_threadsafe(self._workers.settle, same, outcomes)
 
     def _outcomes(self, run: Run[Any, Any], arguments: list[Any]) -> Sequence[Any]:
         """The result or the exception for each of ``arguments``."""

@@ -15,7 +15,7 @@ import sqlite_utils
 
 from machine.errors import Overloaded, RecordRefused, StorageLow, SurfaceFailed
 from server.surface.engine import Connection, Error, IntegrityError, is_busy
-from server.workers import Workers, settle
+from server.workers import Workers
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -93,19 +93,17 @@ class Writer:
         self.failure: str | None = None
         self.storage_low = False
         self._connection: Final[Connection] = database.conn
-        self._max_waiting = max_waiting
         self._on_undo = on_undo
         self._on_commit = on_commit
         self._on_failure = on_failure
         self.on_batch: Callable[[Batch], None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._waiting = 0
-        self._workers = Workers("interlock-writer", self._serve, at_once=max_batch)
+        self._workers = Workers("interlock-writer", self._serve, max_waiting=max_waiting, at_once=max_batch)
 
     @property
     def waiting(self) -> int:
         """How many units are queued or being committed."""
-        return self._waiting
+        return self._workers.waiting
 
     def start(self) -> None:
         """Begin to work; call once."""
@@ -130,10 +128,7 @@ class Writer:
             future.set_exception(SurfaceFailed(self.failure))
         elif grows and self.storage_low:
             future.set_exception(StorageLow())
-        elif self._waiting >= self._max_waiting:
-            future.set_exception(Overloaded())
         else:
-            self._waiting += 1
             self._workers.give(Unit(run, argument, diagnose, future))
         return future
 
@@ -236,7 +231,6 @@ class Writer:
         return [SurfaceFailed(self.failure) for _ in units]
 
     def _resolve(self, units: list[Unit[Any, Any]], outcomes: list[Any], times: tuple[int, int]) -> None:
-        self._waiting -= len(units)
-        settle([unit.future for unit in units], outcomes)
+        self._workers.settle(units, outcomes)
         if self.on_batch is not None:
             self.on_batch(Batch(units, outcomes, *times, time.monotonic_ns()))

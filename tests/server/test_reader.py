@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
 from machine.errors import Overloaded, SurfaceFailed
 from server.surface.accounts import Account
+from server.surface.engine import Connection
 from server.surface.files import open_surface
 from server.surface.sqlite import SqliteLog
 from tests.support.asynchronous import asynchronous
+from tests.support.running import eventually
 from tests.support.steps import Story
 from tests.support.tampering import shell
 
@@ -72,3 +75,36 @@ async def test_only_so_many_reads_wait_and_the_others_are_told_at_once(
             asked = await asyncio.gather(*(surface.log.load(f"s{n}") for n in range(30)), return_exceptions=True)
             assert asked[:10] == [None] * 10
             assert [type(each) for each in asked[10:]] == [Overloaded] * 20
+
+
+@asynchronous
+async def test_a_read_counts_until_it_is_done_also_if_its_caller_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers who go away, such as handshakes that took too long, must not queue more than may wait; nor is their work done."""
+    monkeypatch.setattr("server.surface.reader._MAX_WAITING", 3)
+    gate, started = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def slow(_connection: Connection) -> None:
+        started.set()
+        assert gate.wait(10)
+
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+        assert isinstance(surface.log, SqliteLog)
+        reader = surface.log._reader
+        under_way = reader.run(slow)
+        assert await asyncio.to_thread(started.wait, 10)
+        gone = [reader.run(lambda _: ran.append(1)) for _ in range(2)]
+        for each in gone:
+            each.cancel()
+        await asyncio.sleep(0)
+        more = reader.run(lambda _: ran.append(2))
+        waiting = surface.reading()
+        gate.set()
+        with pytest.raises(Overloaded):
+            await more
+        await under_way
+        await eventually(lambda: surface.reading() == 0)
+    assert waiting == 3
+    assert ran == []

@@ -172,7 +172,7 @@ async def test_a_thread_outlives_what_fails_in_it_and_nobody_waits_for_ever() ->
             job.future.get_loop().call_soon_threadsafe(job.future.set_result, threading.current_thread().name)
 
     with capture_logs() as logs:
-        workers: Workers[Job] = Workers("interlock-test", serve, on_start=fail_to_start)
+        workers: Workers[Job] = Workers("interlock-test", serve, max_waiting=10, on_start=fail_to_start)
         workers.start()
         jobs = [Job(name) for name in ("good", "bad", "good")]
         for job in jobs:
@@ -180,9 +180,29 @@ async def test_a_thread_outlives_what_fails_in_it_and_nobody_waits_for_ever() ->
         outcomes = await asyncio.gather(*(job.future for job in jobs), return_exceptions=True)
         workers.stop()
         workers.join()
-    assert isinstance(outcomes[1], ZeroDivisionError)
-    assert [str(outcome) for outcome in outcomes] == ["interlock-test", "", "interlock-test"]
+    assert isinstance(outcomes[1], RuntimeError)
+    assert isinstance(outcomes[1].__cause__, ZeroDivisionError)
+    assert [str(outcome) for outcome in outcomes] == ["interlock-test", "interlock-test failed", "interlock-test"]
     assert [log["work"] for log in logs if log["event"] == "background.failed"] == ["interlock-test"] * 2
+
+
+@asynchronous
+async def test_each_caller_of_a_failed_thread_gets_an_exception_of_its_own() -> None:
+    """Raising an exception changes it: it takes on the traceback of the caller."""
+
+    def serve(_jobs: list[Job]) -> None:
+        raise ZeroDivisionError
+
+    workers: Workers[Job] = Workers("interlock-test", serve, max_waiting=10, at_once=10)
+    jobs = [Job("bad") for _ in range(3)]
+    for job in jobs:
+        workers.give(job)
+    workers.start()
+    outcomes = await asyncio.gather(*(job.future for job in jobs), return_exceptions=True)
+    assert len(set(map(id, outcomes))) == len(jobs)
+    assert workers.waiting == 0, "none is counted any more"
+    workers.stop()
+    workers.join()
 
 
 class Member:

@@ -198,14 +198,18 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-queue-of-the-disk-has-no-end",
-        "server/surface/writer.py",
+        "server/workers.py",
         "As many as like may wait for the disk.",
         "2.4.1",
         _LOG + "test_too_many_waiting_are_refused_and_nothing_is_queued",
         "== [False, False, False, True, True]",
         (
             (
-                "        elif self._waiting >= self._max_waiting:\n            future.set_exception(Overloaded())\n",
+                (
+                    "        if len(self._unsettled) >= self._max_waiting:\n"
+                    "            job.future.set_exception(Overloaded())\n"
+                    "            return\n"
+                ),
                 "",
             ),
         ),
