@@ -43,7 +43,6 @@ from server.experience.credentials import (
 )
 from server.experience.problems import RequestRefused, handle, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
-from server.experience.sessions_api import end_others
 from server.experience.traffic import address_of, admit, admit_account, client_of, device_cookie, place_of
 from server.services import Services
 
@@ -209,7 +208,10 @@ async def log_out(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
 async def change_password(
     request: Request[Any, Any, Any], data: JSONBody[PasswordChange | None] = None
 ) -> Response[TokenAnswer]:
-    """Change the password. Every other session of the account ends, and this one's older tokens stop working."""
+    """Change the password. Every other session of the account ends, and this one's older tokens stop working.
+
+    While the storage is overloaded, the other sessions may end a little after the answer.
+    """
     services = services_for_page(request)
     admit(services, request.scope, "password")
     session = await caller(services, request.scope)
@@ -233,7 +235,9 @@ async def change_password(
     services.logins.remember(change.account, address_of(services, request.scope))
     _log.info("password.changed", subject=session.subject, session_id=session.session_id)
     # Nobody comes in by the old password any more. Should the server die before all who did are out, its next start ends them.
-    ended = await end_others(services, session, "password_changed")
+    end_all = services.account_sessions.end_all_at_last
+    subject = change.account.account_id
+    ended = await end_all(subject, "password_changed", subject, but=session.session_id)
     receipt = max(filter(None, [outcome.receipt, *ended]))
     answer = await jar.hand_out(services, request.scope, session, receipt, 200)
     if from_browser(request.scope):

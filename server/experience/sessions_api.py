@@ -11,7 +11,6 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET
 
-from machine.commands import RevocationReason
 from machine.errors import (
     LoginTooOld,
     NotAuthenticated,
@@ -196,16 +195,12 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedA
     services = services_of(request)
     own = await caller(services, request.scope)
     _ensure_recent_login(services, own)
-    receipts = await end_others(services, own, "revoked")
+    receipts: list[Receipt] = []
+    if own.subject is not None:
+        end_all = services.account_sessions.end_all
+        receipts = await end_all(own.subject, "revoked", own.subject, but=own.session_id)
     last = max(receipts, default=None)
     return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
-
-
-async def end_others(services: Services, own: Session, reason: RevocationReason) -> list[Receipt]:
-    """End every session of ``own``'s subject but ``own``; the receipt of each end."""
-    if own.subject is None:
-        return []
-    return await services.account_sessions.end_all(own.subject, reason, own.subject, but=own.session_id)
 
 
 def _ensure_recent_login(services: Services, session: Session) -> None:

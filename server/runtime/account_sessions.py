@@ -11,11 +11,14 @@ from machine.errors import TransitionRefused
 from machine.ledger import Receipt
 from machine.session import Session
 from server.clock import Clock
-from server.runtime.sessions import Sessions, patiently
+from server.runtime.sessions import Sessions, commands, patiently
 from server.surface.directory import Place, SessionDirectory, Wanted
 
 _PAGE: Final = 64
 """How many sessions are read, and handed to the log, together. It keeps the event loop for a few milliseconds."""
+
+_PATIENCE_S: Final = 15.0
+"""How long a request waits for a page, or for one end, while the storage is overloaded."""
 
 
 class AccountSessions:
@@ -25,6 +28,8 @@ class AccountSessions:
         self._sessions = sessions
         self._directory = directory
         self._clock = clock
+        self._ends = asyncio.Semaphore(_PAGE)
+        self._going_on: set[asyncio.Task[list[Receipt]]] = set()
 
     async def page(self, subject: str, before: Place | None, limit: int) -> list[Session]:
         """Return at most ``limit`` sessions of ``subject`` that are alive now, newest first, after the place ``before``."""
@@ -32,22 +37,53 @@ class AccountSessions:
         return await self._directory.page(Wanted(subject=subject, alive_at_ms=self._clock.now_ms()), before, limit)
 
     async def end_all(
-        self, subject: str, reason: RevocationReason, actor: str, *, but: str | None = None
+        self,
+        subject: str,
+        reason: RevocationReason,
+        actor: str,
+        *,
+        but: str | None = None,
+        within_s: float | None = _PATIENCE_S,
     ) -> list[Receipt]:
         """Revoke every session of ``subject`` that is alive now, except ``but``. Return the receipt of each end.
 
         While the storage is overloaded it waits: what is called to end everything must not leave a rest.
+
+        Raises:
+            Overloaded: it still was after ``within_s`` seconds (None: wait without end). Some sessions may have ended.
         """
         receipts: list[Receipt] = []
         before: Place | None = None
-        while page := await patiently(functools.partial(self.page, subject, before, _PAGE)):
+        while page := await patiently(functools.partial(self.page, subject, before, _PAGE), within_s):
             before = Place.of(page[-1])
-            ends = (self._end(session, reason, actor) for session in page if session.session_id != but)
+            ends = (self._end(session, reason, actor, within_s) for session in page if session.session_id != but)
             receipts += filter(None, await asyncio.gather(*ends))
         return receipts
 
-    async def _end(self, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
+    async def end_all_at_last(
+        self, subject: str, reason: RevocationReason, actor: str, *, but: str | None = None
+    ) -> list[Receipt]:
+        """Revoke as :meth:`end_all`, for a caller that can't be called again: what made the sessions end is on disk.
+
+        When the storage has been overloaded for too long, the caller has an empty list and the ends go on. The next start
+        makes those that this process does not live to make.
+        """
+        ends = asyncio.create_task(self.end_all(subject, reason, actor, but=but, within_s=None))
+        self._going_on.add(ends)
+        ends.add_done_callback(self._going_on.discard)
+        done, _ = await asyncio.wait([ends], timeout=_PATIENCE_S)
+        return ends.result() if done else []
+
+    async def _end(
+        self, session: Session, reason: RevocationReason, actor: str, within_s: float | None
+    ) -> Receipt | None:
+        asked = commands(actor, Revoke(reason))
+
+        async def in_turn() -> Receipt | None:
+            async with self._ends:
+                return (await self._sessions.submit(session.session_id, *asked)).receipt
+
         try:
-            return (await self._sessions.insist(session.session_id, actor, Revoke(reason))).receipt
+            return await patiently(in_turn, within_s)
         except TransitionRefused:
             return None

@@ -131,7 +131,8 @@ async def end_of_disabled(account_sessions: AccountSessions, accounts: AccountSt
     A disable is on disk before the sessions that it ends: a server that died in between has left some.
     """
     subjects = await accounts.disabled_with_sessions()
-    return sum([len(await account_sessions.end_all(each, "account_disabled", "server")) for each in subjects])
+    end_all = account_sessions.end_all
+    return sum([len(await end_all(each, "account_disabled", "server", within_s=None)) for each in subjects])
 
 
 async def end_of_old_passwords(sessions: Sessions, accounts: AccountStore) -> int:

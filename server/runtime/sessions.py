@@ -175,7 +175,8 @@ class Sessions:
         """Submit what has to be written in the end; while the storage is overloaded, wait and try again.
 
         Only a few callers try at a time, the others wait for them. So the server's own work, of which there may be as much as
-        there are sessions, neither adds to an overload nor keeps the event loop.
+        there are sessions, neither adds to an overload nor keeps the event loop. Not for requests: they need an answer in
+        time, and would keep the server's own work waiting.
 
         Raises:
             TransitionRefused, SessionNotFound, RecordRefused, SurfaceFailed: as :meth:`submit`.
@@ -367,13 +368,21 @@ def ensure_alive(session: Session, now_ms: int) -> None:
         raise TransitionRefused("touch", session.state)
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Return what ``call`` gives; while the storage is overloaded, wait and call again."""
-    while True:
-        try:
-            return await call()
-        except Overloaded as overloaded:
-            await asyncio.sleep(overloaded.retry_after_s)
+async def patiently(call: Callable[[], Awaitable[T]], within_s: float | None = None) -> T:
+    """Return what ``call`` gives; while the storage is overloaded, wait and call again.
+
+    Raises:
+        Overloaded: it still was after ``within_s`` seconds. None, for the server's own work, waits without end.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                try:
+                    return await call()
+                except Overloaded as overloaded:
+                    await asyncio.sleep(overloaded.retry_after_s)
+    except TimeoutError:
+        raise Overloaded from None
 
 
 def commands(actor: str, *asked: Data) -> tuple[Command, ...]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from machine.commands import Authenticate
+from machine.commands import Authenticate, Revoke
 from machine.errors import Overloaded, SurfaceFailed
+from machine.ledger import Record
 from machine.session import Session
 from server.app import app_over
 from server.runtime.account_sessions import AccountSessions
@@ -18,9 +20,11 @@ from server.runtime.sessions import Sessions
 from server.services import Services
 from server.surface.directory import Place, Wanted
 from server.surface.files import open_surface
+from server.surface.log import Step
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.inside import client_of
+from tests.support.running import eventually
 from tests.support.steps import POLICY
 from tests.support.wire import services_in
 
@@ -51,7 +55,7 @@ async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
 
             async def page(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
                 if self.refused < busy:
-                    self.refused += 1
+                    self.asked += 1
                     raise Overloaded(0)
                 return await directory.page(wanted, before, limit)
 
@@ -87,6 +91,57 @@ async def test_every_session_of_an_account_ends_although_the_storage_is_overload
         assert await ada.own.page("bob", None, 1000) == [others]
         assert len(await ada.own.end_all("ada", "password_changed", "ada")) == 1
         assert await ada.own.end_all("ada", "password_changed", "ada") == []
+
+
+class Stuck:
+    """Refuses every end of the ``living`` sessions, or does not answer if it ``hangs``: a log whose head can't be written."""
+
+    def __init__(self, account: Account, living: list[Session], *, hangs: bool = False) -> None:
+        self.holds = True
+        self.asked = 0
+        self._hangs = hangs
+        self._of = {session.session_id for session in living}
+        self._append = account.sessions._log.append
+        account.sessions._log.append = self.append  # type: ignore[method-assign]  # a log in its place
+
+    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        if not self.holds or steps[0].transition.session_id not in self._of:
+            return self._append(steps)
+        self.asked += 1
+        future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+        if not self._hangs:
+            future.set_exception(Overloaded(0))
+        return future
+
+
+@asynchronous
+async def test_a_request_to_end_all_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with account(tmp_path) as ada:
+        living = [await ada.log_in() for _ in range(100)]
+        stuck = Stuck(ada, living)
+        monkeypatch.setattr("server.runtime.account_sessions._PATIENCE_S", 0.1)
+        with pytest.raises(Overloaded):
+            await ada.own.end_all("ada", "revoked", "ada", within_s=0.1)
+        assert await ada.own.end_all_at_last("ada", "password_changed", "ada") == []
+        stuck.holds = False
+
+        async def all_ended() -> bool:
+            return await ada.own.page("ada", None, 1) == []
+
+        await eventually(all_ended)
+
+
+@asynchronous
+async def test_requests_to_end_all_keep_the_servers_own_work_waiting_for_nothing(tmp_path: Path) -> None:
+    async with account(tmp_path) as ada:
+        stuck = Stuck(ada, [await ada.log_in() for _ in range(100)], hangs=True)
+        other = await ada.log_in("bob")
+        ends = asyncio.create_task(ada.own.end_all("ada", "revoked", "ada"))
+        await eventually(lambda: stuck.asked == 64)
+        async with asyncio.timeout(30):
+            await ada.sessions.insist(other.session_id, "server", Revoke("revoked"))
+        ends.cancel()
+        await asyncio.wait([ends])
 
 
 @asynchronous

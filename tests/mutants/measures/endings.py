@@ -150,7 +150,12 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "7.4.3",
         _CHANGE,
         "== (401, 'password_changed')",
-        (('    ended = await end_others(services, session, "password_changed")\n', "    ended = []\n"),),
+        (
+            (
+                '    ended = await end_all(subject, "password_changed", subject, but=session.session_id)\n',
+                "    ended = []\n",
+            ),
+        ),
     ),
     Mutant(
         "nobody-knows-who-ended-it",
