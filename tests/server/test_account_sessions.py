@@ -55,7 +55,7 @@ async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
 
             async def page(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
                 if self.refused < busy:
-                    self.asked += 1
+                    self.refused += 1
                     raise Overloaded(0)
                 return await directory.page(wanted, before, limit)
 
