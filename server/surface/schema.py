@@ -288,7 +288,8 @@ LIVE_UNLIKE_LOG: Final = f"""
         JOIN transitions AS newest ON (newest.session_id, newest.version) = (projected.session_id, folded.newest)
         WHERE newest.target NOT {_ENDED} AND (
             projected.reason, projected.state, projected.version, projected.updated_at_ms,
-            projected.subject, projected.epoch, projected.rotation, iif(json_valid(projected.refresh_tokens), json_extract(projected.refresh_tokens, '$[#-1][0]'), NULL),
+            projected.subject, projected.epoch, projected.rotation,
+            iif(json_valid(projected.refresh_tokens), json_extract(projected.refresh_tokens, '$[#-1][0]'), NULL),
             projected.idle_deadline_ms,
             projected.absolute_deadline_ms,
             projected.proof_age_ms,

@@ -168,6 +168,7 @@ async def test_my_sessions_page_by_the_link_header(tmp_path: Path) -> None:
         newest, credential = await logged_in(services, "ada", 250)
         await logged_in(services, "bob", 3)
         seen: list[str] = []
+        began: list[str] = []
         pages = 0
         link: str | None = "/api/sessions"
         while link is not None:
@@ -177,8 +178,10 @@ async def test_my_sessions_page_by_the_link_header(tmp_path: Path) -> None:
             assert len(page) <= 100
             pages += 1
             seen += page
+            began += [row["created_at"] for row in answer.json()]
             link = answer.links.get("next", {}).get("url")
-        assert seen[0] == newest.session_id
+        assert began == sorted(began, reverse=True)
+        assert newest.session_id in seen
         assert len(seen) == len(set(seen)) == 250
         assert pages == 3
         two = await http.get("/api/sessions?limit=2", headers=credential)
