@@ -362,9 +362,9 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "server/runtime/expiry.py",
         "Sessions from before a start never expire.",
         "expires_or_renewed",
-        _EXPIRY + "test_the_heap_is_rebuilt_from_those_that_live",
-        "in test_the_heap_is_rebuilt_from_those_that_live",
-        (("        self._heap = deadlines\n", "        self._heap = deadlines[:0]\n"),),
+        _EXPIRY + "test_a_start_restores_the_deadlines_of_those_that_live",
+        "in test_a_start_restores_the_deadlines_of_those_that_live",
+        (("        self._deadlines.restore(deadlines)\n", "        self._deadlines.restore(deadlines[:0])\n"),),
     ),
     Mutant(
         "a-refusal-keeps-the-turn",
