@@ -18,7 +18,7 @@ from server.experience.observed import ObservedApp
 from server.experience.openapi import complete
 from server.experience.openapi_config import openapi_config
 from server.experience.problems import handle
-from server.experience.queries import queries_of, refuse_query
+from server.experience.queries import queries_of, refuse_queries
 from server.experience.requests import JsonRequest
 from server.services import Services
 from server.settings import Settings
@@ -48,7 +48,7 @@ def build_app(settings: Settings) -> ObservedApp:
         ],
         exception_handlers={Exception: handle},
         request_class=JsonRequest,
-        before_request=refuse_query,
+        middleware=[refuse_queries],
         # The connection bounds bodies before the application hears of a request.
         request_max_body_size=None,
         openapi_config=openapi_config(),

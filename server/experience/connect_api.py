@@ -26,7 +26,6 @@ from server.experience.credentials import (
 )
 from server.experience.origins import Use
 from server.experience.problems import RequestRefused, send_problem
-from server.experience.queries import check_query
 from server.experience.room import make_room, record_connect
 from server.experience.socket import Socket, closing_told
 from server.experience.traffic import admit, admit_account
@@ -61,7 +60,6 @@ async def _connect(scope: Any, send: Any) -> None:
     services: Services = scope["litestar_app"].state.services
     if scope["method"] != "GET":
         raise MethodNotAllowedException(headers={"Allow": "GET"})
-    check_query(scope)
     exchange: Exchange = scope["extensions"][EXTENSION]
     upgrade: dict[str, Any] = {"type": UPGRADE, "key": handshake_key(exchange.request), "headers": []}
     exchange.refuse_early_data()

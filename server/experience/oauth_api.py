@@ -27,7 +27,6 @@ from server.experience.answers import EndedAnswer
 from server.experience.calls import services_of
 from server.experience.credentials import header, prove_access_token, prove_refresh_token
 from server.experience.problems import MEDIA_TYPE, Problem, RequestRefused, logged_problem, responses
-from server.experience.queries import check_query
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.guard.tokens import subject_of
 from server.services import Services
@@ -112,7 +111,6 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
         ClientRefused: the caller is no client.
         RequestRefused: the body is not a form (RFC 6749, 3.2: each field at most once).
     """
-    check_query(request.scope)  # this hook stands instead of the application's
     body = await request.body()
     if body and request.content_type[0] != _FORM:
         raise RequestRefused(415, f"send Content-Type: {_FORM}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from litestar import Request
 from litestar.openapi.spec import OpenAPI, Parameter
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from server.experience.problems import RequestRefused
 
@@ -31,12 +31,17 @@ def queries_of(document: OpenAPI) -> Queries:
     return queries
 
 
-async def refuse_query(request: Request[Any, Any, Any]) -> None:
-    """Litestar's hook before a request: see :func:`check_query`."""
-    check_query(request.scope)
+def refuse_queries(app: ASGIApp) -> ASGIApp:
+    """Litestar middleware: check the query of every routed request before its handler and that handler's own hooks."""
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        _check_query(scope)
+        await app(scope, receive, send)
+
+    return checked
 
 
-def check_query(scope: Any) -> None:
+def _check_query(scope: Any) -> None:
     """Check that a routed request has only query parameters that its call takes, and each once.
 
     A preflight is let through, so that the page is told what is wrong with the request itself.

@@ -10,16 +10,19 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from litestar import Request, get
 from litestar.routes import ASGIRoute, HTTPRoute
 
-from server.app import build_app
+from server.app import app_over, build_app
 from server.settings import Settings
 from tests.support.admin import admin_token
 from tests.support.asynchronous import asynchronous
 from tests.support.client import logged_in
+from tests.support.inside import client_of
 from tests.support.ports import KeptPort
 from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
+from tests.support.wire import services_in
 
 
 def routes() -> list[tuple[str, str]]:
@@ -31,8 +34,7 @@ def routes() -> list[tuple[str, str]]:
         assert isinstance(route, HTTPRoute | ASGIRoute)
         found += [(method, path) for method in sorted(methods - {"OPTIONS"})]
         found += [("HEAD", path)] if "GET" in methods and isinstance(route, HTTPRoute) else []
-    # Some of Litestar's own come in an order of their own each time.
-    return sorted(found)
+    return sorted(found)  # Litestar has no order of its own: each worker of a run has to find the same
 
 
 def ask(server: ServerProcess, method: str, target: str, **headers: str) -> tuple[int, bytes]:
@@ -116,6 +118,27 @@ async def test_the_query_of_an_applications_request_is_the_applications(server: 
     async with await logged_in(server.url) as client:
         for query in ("?foo=1", "?foo=1&foo=2", "?"):
             assert (await client.request("GET", f"/api/forward-auth{query}")).status_code == 200
+
+
+@asynchronous
+async def test_a_route_with_a_hook_of_its_own_is_no_exception(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def hook(_request: Request[Any, Any, Any]) -> None:
+        asked.append("hook")
+
+    @get("/hooked", before_request=hook)
+    async def hooked() -> None:
+        asked.append("handler")
+
+    async with services_in(tmp_path) as services:
+        app = app_over(services)
+        app.register(hooked)
+        async with client_of(app) as http:
+            assert (await http.get("/hooked?foo=1")).status_code == 400
+            assert asked == [], "nothing was done for it"
+            assert (await http.get("/hooked")).status_code == 200
+    assert asked == ["hook", "handler"]
 
 
 @pytest.fixture
