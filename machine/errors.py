@@ -18,7 +18,8 @@ InterlockError
 │   ├── CredentialInvalid   malformed, foreign, made up, or superseded
 │   │   └── AdminCredentialInvalid
 │   ├── TokenExpired        was good; refresh it
-│   └── SessionEnded        was good; its session has ended
+│   ├── SessionEnded        was good; its session has ended
+│   └── SessionUnusable     is good; its session is in a state in which nobody acts under it
 ├── AccountError
 │   ├── AccountDisabled     an administrator has closed it
 │   ├── AccountExists
@@ -44,7 +45,12 @@ from __future__ import annotations
 
 
 class InterlockError(Exception):
-    """Base of everything raised on purpose. ``str()`` of it holds no secret and may be shown to the caller."""
+    """Base of everything raised on purpose. ``str()`` of it holds no secret and may be shown to the caller.
+
+    ``session_id``: the session that a refused credential names, if its signature or MAC holds.
+    """
+
+    session_id: str | None = None
 
 
 class TransitionRefused(InterlockError):
@@ -146,6 +152,15 @@ class SessionEnded(CredentialRefused):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"session ended: {reason}")
+
+
+class SessionUnusable(CredentialRefused):
+    """The session that the credential belongs to lives, and nobody acts under it in its ``state``."""
+
+    def __init__(self, session_id: str, state: str | None) -> None:
+        self.session_id = session_id
+        self.state = state
+        super().__init__(f"the session can't be used while it is {state}")
 
 
 class AccountError(InterlockError):

@@ -27,6 +27,7 @@ from machine.commands import (
     Policy,
     Refresh,
 )
+from machine.errors import SessionEnded, SessionUnusable
 from machine.refresh_tokens import IssuedToken, exchange, honoured
 from machine.table import Table
 from spec.lifecycles import SESSION
@@ -281,6 +282,30 @@ _EVOLVE: Final[dict[str, Callable[[Session, Transition, Any], Session]]] = {
 def overdue_reason(session: Session, now_ms: int) -> ExpiryReason:
     """Which deadline ends ``session`` at ``now_ms``; the caller has found it not alive."""
     return "absolute" if now_ms >= session.absolute_deadline_ms else "idle"
+
+
+def ensure_alive(session: Session, now_ms: int) -> None:
+    """Check that ``session`` lives at ``now_ms``, whether or not its end is recorded.
+
+    Raises:
+        SessionEnded: it does not live, and why.
+    """
+    if session.ended:
+        raise SessionEnded(session.reason or "")
+    if now_ms >= session.deadline_ms:
+        raise SessionEnded(overdue_reason(session, now_ms))
+
+
+def ensure_usable(session: Session, now_ms: int) -> None:
+    """Check that ``session`` lives at ``now_ms`` and is in a state from which the declaration has ``touch``.
+
+    Raises:
+        SessionEnded: it does not live.
+        SessionUnusable: it lives, and can only be ended in its state.
+    """
+    ensure_alive(session, now_ms)
+    if not TABLE.declares(session.state, "touch"):
+        raise SessionUnusable(session.session_id, session.state)
 
 
 def touch_due_at_ms(session: Session) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
+from operator import itemgetter
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -27,6 +29,7 @@ from machine.errors import (
     SessionNotFound,
     TransitionRefused,
 )
+from machine.ledger import Receipt
 from machine.session import Session
 from machine.wire import rfc3339
 from server.experience import jar
@@ -38,8 +41,8 @@ from server.experience.credentials import (
     exchangeable,
     first_good,
     from_browser,
+    most_helpful,
     prove_refresh_token,
-    told,
 )
 from server.experience.problems import RequestRefused, handle, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
@@ -130,8 +133,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
         account = await services.accounts.prove(requester, data.password)
     services.logins.remember(account, client.address)
     still = services.accounts.still(account)
-    outcome = await jar.log_in(services, request.scope, account.account_id, "password", along=still)
-    answer = await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)
+    answer = await jar.log_in(services, request.scope, account.account_id, "password", along=still)
     if from_browser(request.scope):
         answer.cookies.append(device_cookie(services.devices.issue(account)))
     return answer
@@ -159,7 +161,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     outcome = await services.sessions.refresh(
         session.session_id, session.epoch, rotation, session.subject or "anonymous"
     )
-    return await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)
+    return await jar.issue_tokens(services, request.scope, outcome.session, outcome.receipt, 200)
 
 
 @post(
@@ -174,23 +176,21 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
 async def log_out(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[None]:
     """End the session and close its sockets: that of the access token, the refresh token (body or cookie), or all of them.
 
-    A browser forgets its cookie whatever the answer is, and every session that it was given has ended.
+    A browser forgets its cookies, and every session that it was given has ended, unless the answer is 503: then some are
+    alive, the cookies stay, and so a retry ends the rest.
     """
     services = services_for_page(request)
-    found = await jar.shown(services, request.scope, data.refresh_token if data is not None else None)
-    ends = [
-        await services.sessions.end(session, "logout", session.subject or "anonymous")
-        for session in found.sessions.values()
-    ]
-    receipt = max(filter(None, ends), default=None)
+    body_token = data.refresh_token if data is not None else None
+    found = await jar.presented_sessions(services, request.scope, body_token)
+    receipt = max(filter(None, await _log_out_all(services, found.sessions.values())), default=None)
     answer: Response[Any] = Response(None, status_code=204, headers=receipt_header(receipt))
     if not found.sessions:
-        answer = handle(request, told(found.refused))
+        answer = handle(request, most_helpful(found.refused))
     if from_browser(request.scope):
         # What pages of this origin kept about the one who leaves. Not "cookies": that takes those of sibling hosts, too.
         answer.headers["clear-site-data"] = '"cache", "storage"'
     if from_browser(request.scope) or cookie(request.scope) is not None:
-        answer.cookies += jar.cleared(found)
+        answer.cookies += jar.clearing_cookies(found)
     return answer
 
 
@@ -239,37 +239,60 @@ async def change_password(
     subject = change.account.account_id
     ended = await end_all(subject, "password_changed", subject, but=session.session_id)
     receipt = max(filter(None, [outcome.receipt, *ended]))
-    answer = await jar.hand_out(services, request.scope, session, receipt, 200)
+    answer = await jar.issue_tokens(services, request.scope, session, receipt, 200)
     if from_browser(request.scope):
         # The one that it has is of the old password, and counts no more.
         answer.cookies.append(device_cookie(services.devices.issue(change.account)))
     return answer
 
 
-async def _refresh_token(services: Services, scope: Any, data: RefreshBody | None) -> tuple[Session, int]:
-    """The session and rotation of the token to exchange. One that ends its session, since it was used, hides no good one.
+async def _log_out_all(services: Services, sessions: Iterable[Session]) -> list[Receipt | None]:
+    """End all of ``sessions``, or as many as can be: what goes wrong with one does not keep the next alive.
 
     Raises:
-        CredentialRefused, SessionNotFound: there is no refresh token, or none of a living session.
+        Overloaded: some are alive.
+    """
+    receipts, overloaded = [], None
+    for session in sessions:
+        try:
+            receipts.append(await services.sessions.end(session, "logout", session.subject or "anonymous"))
+        except Overloaded as error:
+            overloaded = error
+    if overloaded is not None:
+        raise overloaded
+    return receipts
+
+
+async def _refresh_token(services: Services, scope: Any, data: RefreshBody | None) -> tuple[Session, int]:
+    """The session and rotation of the token to exchange.
+
+    A token that ends its session, since it was used, does not hide a good one of the same session.
+
+    Raises:
+        CredentialRefused, SessionNotFound: there is no refresh token, none of a living session, or the body's names another
+            session than the cookie and opens it no more.
     """
     sent = filter(None, [data.refresh_token if data is not None else None, cookie(scope)])
-    proved: list[tuple[Session, int]] = []
+    used: list[tuple[Session, int]] = []
 
     async def prove(token: str) -> tuple[Session, int]:
-        proved.append(await prove_refresh_token(services, token))
-        if not exchangeable(services, *proved[-1]):
-            raise CredentialInvalid("the refresh token was already exchanged")
-        return proved[-1]
+        session, rotation = await prove_refresh_token(services, token)
+        if not exchangeable(services, session, rotation):
+            used.append((session, rotation))
+            refused = CredentialInvalid("the refresh token was already exchanged")
+            refused.session_id = session.session_id
+            raise refused
+        return session, rotation
 
     async def none() -> tuple[Session, int]:
         raise CredentialMissing("send refresh_token, or the cookie")
 
     try:
-        return await first_good(*[partial(prove, token) for token in sent], none)
+        return await first_good(itemgetter(0), *[partial(prove, token) for token in sent], none)
     except (CredentialRefused, SessionNotFound):
-        if not proved:
+        if not used:
             raise
-        return proved[0]
+        return used[0]
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [register, log_in, refresh, log_out, change_password]

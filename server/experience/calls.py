@@ -11,13 +11,29 @@ import msgspec
 from litestar import Request
 from litestar.params import QueryParameter
 
-from machine.errors import CredentialInvalid, CredentialMissing, Overloaded, SessionEnded, SessionNotFound, TokenExpired
+from machine.errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    Overloaded,
+    SessionEnded,
+    SessionNotFound,
+    SessionUnusable,
+    TokenExpired,
+)
 from server.experience.credentials import refuse_foreign
 from server.experience.origins import Use
 from server.runtime.administration import Place
 from server.services import Services
 
-CREDENTIALS: Final = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound, Overloaded)
+CREDENTIALS: Final = (
+    CredentialMissing,
+    CredentialInvalid,
+    TokenExpired,
+    SessionEnded,
+    SessionNotFound,
+    SessionUnusable,
+    Overloaded,
+)
 """What any call with a credential may be refused for."""
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]

@@ -16,6 +16,7 @@ from machine.closing import Close
 from machine.conversation import SUBPROTOCOL
 from machine.errors import InterlockError, Overloaded, RateLimited
 from machine.ledger import Receipt
+from machine.session import Session
 from server.experience.credentials import (
     Proof,
     first_good,
@@ -167,10 +168,10 @@ def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
 
 
 async def _prove(services: Services, scope: Any, offered: list[str]) -> Proof:
-    """The session of the handshake's credential: bearer header, else ticket. A bad one does not hide the next.
+    """The session of the handshake's credential: bearer header, else ticket.
 
-    The cookie is none: a socket that it opened would be a use of the refresh token that exchanges nothing, so a copy could
-    keep one open without a trace.
+    A bad one does not hide the next, unless that is of another session. The cookie is none: a socket that it opened would be a
+    use of the refresh token that exchanges nothing, so a copy could keep one open without a trace.
 
     Raises:
         CredentialRefused, SessionNotFound: none of them opens one.
@@ -178,9 +179,13 @@ async def _prove(services: Services, scope: Any, offered: list[str]) -> Proof:
     services.tokens.ensure_usable()
     tickets = [each.removeprefix(_TICKET_PREFIX) for each in offered if each.startswith(_TICKET_PREFIX)]
     by_ticket = [partial(prove_ticket, services, ticket) for ticket in tickets[:1]]
-    proof = await first_good(partial(prove_bearer, services, scope), *by_ticket)
+    proof = await first_good(_session_of, partial(prove_bearer, services, scope), *by_ticket)
     await refuse_replaced(services, scope, proof.session)
     return proof
+
+
+def _session_of(proof: Proof) -> Session:
+    return proof.session
 
 
 async def _refuse(send: Any, upgrade: dict[str, Any], closing: Close) -> None:

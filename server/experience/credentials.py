@@ -18,18 +18,20 @@ from machine.errors import (
     TokenExpired,
 )
 from machine.refresh_tokens import honoured
-from machine.session import Session, opens_until_ms
+from machine.session import Session, ensure_usable, opens_until_ms
 from server.context import note_session
 from server.experience.origins import Use, parse_origins, why_refused
 from server.experience.problems import RequestRefused
 from server.guard.tokens import kid_of, subject_of
-from server.runtime.sessions import ensure_alive
 from server.services import Services
 
 COOKIE_NAME: Final = "__Host-interlock"
 """RFC 6265bis, 4.1.3.2: a ``__Host-`` cookie is Secure, has Path=/ and no Domain, so no sibling host can plant one."""
 
 T = TypeVar("T")
+
+Check = Callable[[Session, int], None]
+"""What a session has to be at a time in ms for a credential of it to count: usable, or, to be ended, only alive."""
 
 _BEARER: Final = b"bearer "
 _COOKIE: Final = COOKIE_NAME.encode() + b"="
@@ -121,7 +123,7 @@ async def caller(services: Services, scope: Any) -> Session:
 
 
 async def refuse_replaced(services: Services, scope: Any, session: Session) -> None:
-    """End ``session`` if the cookie of the browser that calls on it is of another living one.
+    """End ``session`` if the cookie of the browser that calls on it could be exchanged, and is of another session.
 
     Two tabs that began a session each share one cookie: the later answer's. The other session is nobody's then.
 
@@ -132,29 +134,45 @@ async def refuse_replaced(services: Services, scope: Any, session: Session) -> N
     if held is None or held.startswith(f"{session.session_id}.") or not from_browser(scope):
         return
     try:
-        await prove_refresh_token(services, held)
+        kept, rotation = await prove_refresh_token(services, held)
+        if not exchangeable(services, kept, rotation):
+            return
+        await services.sessions.end(session, "replaced", "server", kept=kept)
     except (CredentialRefused, SessionNotFound):
         return
-    await services.sessions.end(session, "replaced", session.subject or "anonymous")
     raise SessionEnded("replaced")
 
 
-async def first_good(*attempts: Callable[[], Awaitable[T]]) -> T:
-    """What the first of ``attempts`` returns that is not refused: a bad credential does not hide a good one.
+async def first_good(session_of: Callable[[T], Session], *attempts: Callable[[], Awaitable[T]]) -> T:
+    """Return what the first of ``attempts`` returns that is not refused: a bad credential does not hide a good one.
+
+    A bad credential that names a session is not passed over for a credential of another session, which may be another
+    person's. ``session_of`` says which session was opened.
 
     Raises:
-        InterlockError: all are refused.
+        SessionEnded: an expired or superseded credential names another session than the good one beside it.
+        InterlockError: all are refused, or one that names another session is.
     """
     refusals: list[InterlockError] = []
     for attempt in attempts:
         try:
-            return await attempt()
+            good = await attempt()
         except (CredentialRefused, SessionNotFound, NotAuthenticated, RequestRefused) as refused:
             refusals.append(refused)
-    raise told(refusals)
+        else:
+            _refuse_another(refusals, session_of(good).session_id)
+            return good
+    raise most_helpful(refusals)
 
 
-def told(refusals: Sequence[InterlockError]) -> InterlockError:
+def _refuse_another(refusals: Sequence[InterlockError], session_id: str) -> None:
+    for refusal in refusals:
+        if refusal.session_id not in {None, session_id}:
+            # To refresh would hand over the other session's tokens.
+            raise SessionEnded("replaced") if isinstance(refusal, TokenExpired) else refusal
+
+
+def most_helpful(refusals: Sequence[InterlockError]) -> InterlockError:
     """Of several refusals, the one that says most about what to do next; of those alike the last one."""
     return min(reversed(refusals), key=_rank)
 
@@ -171,7 +189,7 @@ def _rank(refusal: InterlockError) -> int:
     return 1
 
 
-async def prove_bearer(services: Services, scope: Any) -> Proof:
+async def prove_bearer(services: Services, scope: Any, check: Check = ensure_usable) -> Proof:
     """The living session that a request's bearer token opens.
 
     Raises:
@@ -180,38 +198,48 @@ async def prove_bearer(services: Services, scope: Any) -> Proof:
     token = bearer(scope)
     if token is None:
         raise CredentialMissing("send Authorization: Bearer <access token>")
-    return await prove_access_token(services, token)
+    return await prove_access_token(services, token, check)
 
 
-async def prove_access_token(services: Services, token: str) -> Proof:
+async def prove_access_token(services: Services, token: str, check: Check = ensure_usable) -> Proof:
     """The living session that ``token`` opens.
 
     Raises:
         CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound: it opens none.
+        SessionUnusable: ``check`` asks for more than a living session.
     """
     claims = services.tokens.check_access_token(token)
     note_session(claims.sid)
     session = services.sessions.cached(claims.sid) or await services.sessions.load(claims.sid)
-    ensure_alive(session, services.clock.now_ms())
-    if claims.epoch != session.epoch:
-        raise TokenExpired("the access token was superseded by a later login")
-    if claims.sub != subject_of(session):
-        raise CredentialInvalid("the access token is of another subject than its session")
+    try:
+        check(session, services.clock.now_ms())
+        if claims.epoch != session.epoch:
+            raise TokenExpired("the access token was superseded by a later login")
+        if claims.sub != subject_of(session):
+            raise CredentialInvalid("the access token is of another subject than its session")
+    except CredentialRefused as refused:
+        refused.session_id = claims.sid
+        raise
     return Proof(session, claims.exp * 1000, kid_of(token.partition(".")[0]))
 
 
-async def prove_refresh_token(services: Services, token: str) -> tuple[Session, int]:
+async def prove_refresh_token(services: Services, token: str, check: Check = ensure_usable) -> tuple[Session, int]:
     """The living session and the rotation of ``token``, whose MAC holds; what the rotation means, the runtime judges.
 
     Raises:
         CredentialInvalid, SessionEnded, SessionNotFound: it is no refresh token of a living session's epoch.
+        SessionUnusable: ``check`` asks for more than a living session.
     """
     parsed = services.tokens.check_refresh_token(token)
     session = await services.sessions.load(parsed.session_id)
-    if parsed.epoch != session.epoch:
-        raise CredentialInvalid("the refresh token was superseded by a later login")
-    note_session(session.session_id)
-    ensure_alive(session, services.clock.now_ms())
+    try:
+        if parsed.epoch != session.epoch:
+            raise CredentialInvalid("the refresh token was superseded by a later login")
+        note_session(session.session_id)
+        check(session, services.clock.now_ms())
+    except CredentialRefused as refused:
+        refused.session_id = session.session_id
+        raise
     return session, parsed.rotation
 
 
@@ -228,7 +256,7 @@ async def prove_held(services: Services, token: str) -> Session:
     """
     session = await services.sessions.load(services.tokens.check_refresh_token(token).session_id)
     note_session(session.session_id)
-    ensure_alive(session, services.clock.now_ms())
+    ensure_usable(session, services.clock.now_ms())
     return session
 
 
@@ -254,7 +282,11 @@ async def prove_ticket(services: Services, ticket: str) -> Proof:
     services.tokens.ensure_verifies(taken.kid)
     session = await services.sessions.load(taken.session_id)
     note_session(session.session_id)
-    ensure_alive(session, services.clock.now_ms())
-    if taken.epoch != session.epoch:
-        raise TokenExpired("the ticket was superseded by a later login")
+    try:
+        ensure_usable(session, services.clock.now_ms())
+        if taken.epoch != session.epoch:
+            raise TokenExpired("the ticket was superseded by a later login")
+    except CredentialRefused as refused:
+        refused.session_id = session.session_id
+        raise
     return Proof(session, taken.authorised_until_ms, taken.kid)

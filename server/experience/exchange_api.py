@@ -11,6 +11,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
 from machine.errors import (
+    AccountDisabled,
     CredentialMissing,
     IdentityRefused,
     Overloaded,
@@ -20,11 +21,10 @@ from machine.errors import (
 )
 from server.experience.answers import TokenAnswer
 from server.experience.calls import CREDENTIALS, services_for_page
-from server.experience.jar import hand_out, log_in
+from server.experience.jar import log_in
 from server.experience.problems import responses
 from server.experience.receipts import RECEIPT_HEADERS
 from server.experience.traffic import admit
-from server.guard.upstream import refused
 
 METHOD: Final = "oidc"
 """What the log calls this way to log in."""
@@ -84,12 +84,17 @@ async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | No
     if data is None:
         raise CredentialMissing("send id_token")
     admitted = await services.upstream.admit(data.id_token, data.nonce)
-    account_id = admitted.account_id
-    outcome = await log_in(services, request.scope, account_id, METHOD, proof_age_ms=admitted.proof_age_ms)
-    if not await services.upstream.still_admitted(account_id):
-        await services.sessions.end(outcome.session, "account_disabled", "server")
-        raise refused()
-    return await hand_out(services, request.scope, outcome.session, outcome.receipt, 200)
+    try:
+        return await log_in(
+            services,
+            request.scope,
+            admitted.account_id,
+            METHOD,
+            along=admitted.still,
+            proof_age_ms=admitted.proof_age_ms,
+        )
+    except AccountDisabled as disabled:
+        raise IdentityRefused(str(disabled)) from None
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [exchange]

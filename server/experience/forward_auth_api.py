@@ -19,7 +19,7 @@ from machine.errors import (
     NotAuthenticated,
     SurfaceFailed,
 )
-from machine.session import Session, opens_until_ms, touch_due_at_ms
+from machine.session import Session, ensure_usable, opens_until_ms, touch_due_at_ms
 from server.experience.credentials import (
     bearer,
     cookie,
@@ -36,7 +36,6 @@ from server.guard.groups import header_of
 from server.guard.keys import Keys
 from server.guard.known_accounts import Identity
 from server.guard.tokens import subject_of
-from server.runtime.sessions import ensure_alive
 from server.services import Services
 
 REMEMBERED: Final = "interlock.remembered"
@@ -142,7 +141,7 @@ class ForwardAuth:
                 _keep(self._by_cookie, held, msgspec.structs.replace(renewed, until_ms=until_ms))
             return renewed
 
-        return (await first_good(by_bearer, by_cookie)).headers
+        return (await first_good(_session_of, by_bearer, by_cookie)).headers
 
     def _cookie(self, scope: Any) -> str:
         """The refresh token in the cookie of a request that no other site's page has sent.
@@ -171,21 +170,31 @@ class ForwardAuth:
     async def _renew(self, session: Session) -> Pass:
         """Look at everything anew, note the activity, and remember the answer."""
         services = self._services
-        ensure_alive(session, services.clock.now_ms())
+        ensure_usable(session, services.clock.now_ms())
         if session.subject is None:
-            raise NotAuthenticated("the session is anonymous; log in first")
+            anonymous = NotAuthenticated("the session is anonymous; log in first")
+            anonymous.session_id = session.session_id
+            raise anonymous
         await services.sessions.touch(session)
         identity = await services.known_accounts.load(session.subject)
         # Meanwhile it may have ended.
         session = await services.sessions.load(session.session_id)
-        ensure_alive(session, services.clock.now_ms())
-        if identity.closed:
-            raise CredentialInvalid("the account is disabled")
+        try:
+            ensure_usable(session, services.clock.now_ms())
+            if identity.closed:
+                raise CredentialInvalid("the account is disabled")
+        except CredentialRefused as refused:
+            refused.session_id = session.session_id
+            raise
         # Activity is to be noted again then, and what is overdue ends.
         until_ms = min(session.deadline_ms, touch_due_at_ms(session))
         renewed = Pass(services.keys, session, identity, until_ms, _headers(session, identity))
         _keep(self._by_session, session.session_id, renewed)
         return renewed
+
+
+def _session_of(passed: Pass) -> Session:
+    return passed.session
 
 
 def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:

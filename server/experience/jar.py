@@ -1,15 +1,16 @@
-"""One browser has one session. Its tabs share a cookie jar, and what they do at the same time must not leave two alive.
+"""One browser has one session. Its tabs share a cookie jar, and what they do at the same time must leave one alive.
 
 The cookie holds the refresh token of the jar's session. A second answer overwrites it, and nobody can tell from the cookie
-alone that there was a first. So each session that a jar is given also leaves a *stub*: a cookie of its own name, which opens
-nothing and shows that this browser had the session. Whichever session a call goes on with, the others that it shows end.
+alone that there was a first. So each session that a jar is given also leaves a *session marker*: a cookie of its own name,
+which opens nothing and shows that this browser had the session. Whichever session a call goes on with, the others that it
+presents end.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from litestar import Response
 from litestar.datastructures import Cookie
 
 from machine.errors import (
+    CredentialInvalid,
     CredentialRefused,
     InterlockError,
     Overloaded,
@@ -27,7 +29,7 @@ from machine.errors import (
     TransitionRefused,
 )
 from machine.ledger import Receipt
-from machine.session import Session
+from machine.session import Session, ensure_alive
 from server.context import note_session
 from server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
 from server.experience.credentials import (
@@ -39,100 +41,144 @@ from server.experience.credentials import (
     prove_refresh_token,
 )
 from server.experience.traffic import admit, admit_account
-from server.runtime.sessions import Outcome, ensure_alive
+from server.runtime.sessions import Outcome
 from server.services import Services
 from server.surface.log import Along
 
-_STUB: Final = re.compile(
+_MARKER: Final = re.compile(
     rb"(?:^|;)[ \t]*"
     + COOKIE_NAME.encode()
     + rb"-([0-9a-v]{36})=(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
 )
-_STUBS: Final = 16
+_MARKERS: Final = 16
 """So many are looked at: each costs a read of its session."""
 
+_TRIES: Final = 3
+"""Each try but the last has lost its session to another call of the same browser, and there are few at a time."""
 
-class Shown(msgspec.Struct):
-    """The living sessions that a request is good for ending, the epochs of its stubs, and what was refused.
 
-    ``others``: living sessions that it has an old stub of, which is good for nothing.
+class Presented(msgspec.Struct):
+    """The living sessions that a request presents credentials or markers of, the markers' epochs, and what was refused.
+
+    ``sessions``: those that the request may end, also where they can't be used in their state. ``logins``: those of them
+    that somebody has logged in to since, with an answer that may be lost or under way. ``others``: those that an old marker
+    may not end.
     """
 
     sessions: dict[str, Session]
+    logins: list[Session]
     others: dict[str, Session]
-    stubs: dict[str, int]
+    markers: dict[str, int]
     refused: list[InterlockError]
 
+    def add(self, session: Session, epoch: int) -> bool:
+        """Add a session that the browser was given at ``epoch``; return whether the request may end it.
 
-async def shown(services: Services, scope: Any, *tokens: str | None) -> Shown:
-    """What the request shows: by its bearer token, the refresh ``tokens`` of its body, its cookie and its stubs."""
-    found = Shown({}, {}, {}, [])
+        After a login it may not: whoever has planted an anonymous session in a browser could throw out who logs in there.
+        Unless nothing has been done with the login's tokens: then its answer may have been lost, and nobody else can end
+        the session.
+        """
+        if epoch != session.epoch and not session.unused:
+            self.others[session.session_id] = session
+            return False
+        self.sessions[session.session_id] = session
+        if epoch != session.epoch:
+            self.logins.append(session)
+        return True
+
+
+async def presented_sessions(services: Services, scope: Any, *tokens: str | None) -> Presented:
+    """Collect the sessions of the bearer token, the refresh ``tokens`` of the body, the cookie and the session markers."""
+    found = Presented({}, [], {}, _markers(services, scope), [])
     with _noted(found):
-        session = (await prove_bearer(services, scope)).session
-        found.sessions[session.session_id] = session
+        session = (await prove_bearer(services, scope, ensure_alive)).session
+        found.add(session, session.epoch)
     for token in (*tokens, cookie(scope)):
         if token is not None:
             with _noted(found):
-                session, _ = await prove_refresh_token(services, token)
-                found.sessions[session.session_id] = session
-    found.stubs = _stubs(services, scope)
-    for session_id, epoch in found.stubs.items():
+                parsed = services.tokens.check_refresh_token(token)
+                if not found.add(await _living(services, parsed.session_id), parsed.epoch):
+                    raise CredentialInvalid("the refresh token was superseded by a later login")
+    for session_id, epoch in found.markers.items():
         with suppress(SessionEnded, SessionNotFound):
-            session = await services.sessions.load(session_id)
-            ensure_alive(session, services.clock.now_ms())
-            (found.sessions if _may_end(session, epoch) else found.others)[session_id] = session
+            found.add(await _living(services, session_id), epoch)
     return found
 
 
-async def hand_out(
+async def issue_tokens(
     services: Services, scope: Any, session: Session, receipt: Receipt | None, status: int
 ) -> Response[TokenAnswer]:
-    """Answer with ``session``'s tokens. To a browser: it is the jar's session from now on, and the jar's others end."""
-    answer = token_answer(services, scope, session, receipt, status)
+    """Answer with ``session``'s tokens. To a browser: it is the jar's session from now on, and the jar's others end.
+
+    Raises:
+        SessionEnded: another call of the browser has gone on with another session meanwhile, or has logged out.
+        TokenExpired: another call has logged in on this session meanwhile.
+    """
     if not from_browser(scope):
-        return answer
-    found = await shown(services, scope)
+        return token_answer(services, scope, session, receipt, status)
+    found = await presented_sessions(services, scope)
     alive = {session.session_id: session}
     for other in found.sessions.values():
-        if other.session_id not in alive:
+        if other.session_id != session.session_id:
             try:
-                await services.sessions.end(other, "replaced", session.subject or "anonymous")
+                await services.sessions.end(other, "replaced", "server", kept=session)
             except Overloaded:
-                alive[other.session_id] = other  # Its stub stays, and the next call ends it.
-    answer.cookies += [_stub_cookie(each, "", 0) for each in found.stubs if each not in {*alive, *found.others}]
+                alive[other.session_id] = other  # Its marker stays, and the next call ends it.
+    now = await _living(services, session.session_id)
+    if now.epoch != session.epoch:
+        raise TokenExpired("another tab has just logged in: refresh, or ask again")
+    answer = token_answer(services, scope, session, receipt, status)
+    answer.cookies += [_marker_cookie(each, "", 0) for each in found.markers if each not in {*alive, *found.others}]
     note_session(session.session_id)
     max_age_s = age_left_s(services, session)
     for each in alive.values():
-        if found.stubs.get(each.session_id) != each.epoch:
-            answer.cookies.append(_stub_cookie(each.session_id, services.tokens.stub(each), max_age_s))
+        if found.markers.get(each.session_id) != each.epoch:
+            answer.cookies.append(_marker_cookie(each.session_id, services.tokens.marker(each), max_age_s))
     return answer
+
+
+async def answer_with(
+    services: Services, scope: Any, choose: Callable[[], Awaitable[tuple[Outcome, int]]]
+) -> Response[TokenAnswer]:
+    """Issue the tokens of the session that ``choose`` goes on with, and answer with the status that it says.
+
+    If another call of the browser has ended that session meanwhile, ``choose`` looks again.
+
+    Raises:
+        SessionEnded, TokenExpired: as :func:`issue_tokens`, each time.
+    """
+    for left in reversed(range(_TRIES)):
+        outcome, status = await choose()
+        try:
+            return await issue_tokens(services, scope, outcome.session, outcome.receipt, status)
+        except (SessionEnded, TokenExpired):
+            if not left:
+                raise
+    raise AssertionError  # pragma: no cover  # the last try returns or raises
 
 
 async def resume(services: Services, scope: Any) -> Outcome | None:
     """Go on with the session of a browser's cookie, whose refresh token is exchanged by that. None if it opens none.
 
     Raises:
-        TokenExpired: a login was recorded just now, whose answer the cookie is older than.
+        TokenExpired: a login was recorded just now, whose answer the cookie or a session marker is older than.
         RateLimited: there were too many.
     """
+    if not from_browser(scope):
+        return None
     token = cookie(scope)
-    if token is None or not from_browser(scope):
-        return None
-    admit(services, scope, "refresh")
-    with suppress(CredentialRefused, SessionNotFound):
-        session, rotation = await prove_refresh_token(services, token)
-        subject = session.subject or "anonymous"
-        admit_account(services, scope, "refresh", session.subject or session.session_id)
-        return await services.sessions.refresh(session.session_id, session.epoch, rotation, subject)
-    held = None
-    with suppress(CredentialRefused, SessionNotFound):
-        held = await prove_held(services, token)
-    if held is None:
-        return None
-    if services.clock.now_ms() < held.authenticated_at_ms + held.policy.refresh_grace_ms:
-        # To end it would undo the login, and to go on with it would let in whoever planted the cookie.
-        raise TokenExpired("another tab is just logging in: refresh, or ask again")
-    await _end_lost(services, held)
+    if token is not None:
+        admit(services, scope, "refresh")
+        with suppress(CredentialRefused, SessionNotFound):
+            session, rotation = await prove_refresh_token(services, token)
+            subject = session.subject or "anonymous"
+            admit_account(services, scope, "refresh", session.subject or session.session_id)
+            return await services.sessions.refresh(session.session_id, session.epoch, rotation, subject)
+    now_ms = services.clock.now_ms()
+    for session in (await presented_sessions(services, scope)).logins:
+        if now_ms < session.authenticated_at_ms + session.policy.refresh_grace_ms:
+            # To end it would undo the login, and to go on with it would let in whoever planted the cookie.
+            raise TokenExpired("another tab is just logging in: refresh, or ask again")
     return None
 
 
@@ -142,67 +188,79 @@ async def log_in(
     subject: str,
     method: str,
     *,
+    along: Along,
     proof_age_ms: int | None = 0,
-    along: Along | None = None,
-) -> Outcome:
-    """``subject`` has proved who they are: upgrade the session of the bearer token, or of the browser's cookie, or begin one.
+) -> Response[TokenAnswer]:
+    """Log ``subject`` in, who has proved who they are, and answer with the tokens.
 
-    ``proof_age_ms``, ``along``: see :meth:`server.runtime.sessions.Sessions.authenticate`. A stale credential is no
-    reason to refuse a login, nor is a browser in which somebody else was logged in.
+    Upgrades the session of the bearer token, or of the browser's cookie, or the subject's own that a session marker names,
+    or begins one. ``along``, ``proof_age_ms``: see :meth:`server.runtime.sessions.Sessions.authenticate`. A stale credential
+    is no reason to refuse a login, nor is a browser in which somebody else was logged in.
 
     Raises:
         TransitionRefused: the bearer token is of another subject's living session.
     """
-    authenticate = services.sessions.authenticate
-    with suppress(CredentialRefused, SessionNotFound):
-        session = (await prove_bearer(services, scope)).session
-        return await authenticate(session, subject, method, proof_age_ms=proof_age_ms, along=along)
+
+    async def authenticate(session: Session | None) -> tuple[Outcome, int]:
+        sessions = services.sessions
+        return await sessions.authenticate(session, subject, method, proof_age_ms=proof_age_ms, along=along), 200
+
+    async def choose() -> tuple[Outcome, int]:
+        with suppress(CredentialRefused, SessionNotFound):
+            return await authenticate((await prove_bearer(services, scope)).session)
+        for session in await _held(services, scope, subject):
+            with suppress(CredentialRefused, SessionNotFound, TransitionRefused):
+                return await authenticate(session)
+        return await authenticate(None)
+
+    return await answer_with(services, scope, choose)
+
+
+def clearing_cookies(found: Presented) -> list[Cookie]:
+    """Remove everything of Interlock's from a jar but the device's cookie."""
+    return [session_cookie("", 0), *[_marker_cookie(each, "", 0) for each in found.markers]]
+
+
+async def _held(services: Services, scope: Any, subject: str) -> list[Session]:
+    """The usable sessions of a browser that ``subject`` may upgrade by a login: the cookie's, then the markers'.
+
+    Also by a token of before a login, whose answer may have been lost or under way: its subject proves who they are again.
+    """
+    if not from_browser(scope):
+        return []
+    held = []
     token = cookie(scope)
-    if token is not None and from_browser(scope):
-        with suppress(CredentialRefused, SessionNotFound, TransitionRefused):
-            # Also by a token of before a login, whose answer may have been lost: here its subject proves who they are again.
+    if token is not None:
+        with suppress(CredentialRefused, SessionNotFound):
             session = await prove_held(services, token)
             if session.subject in {None, subject}:
-                return await authenticate(session, subject, method, proof_age_ms=proof_age_ms, along=along)
-            await _end_lost(services, session)
-    return await authenticate(None, subject, method, proof_age_ms=proof_age_ms, along=along)
-
-
-def cleared(found: Shown) -> list[Cookie]:
-    """What removes everything of Interlock's from a jar but the device's cookie."""
-    return [session_cookie("", 0), *[_stub_cookie(each, "", 0) for each in found.stubs]]
+                held.append(session)
+    found = await presented_sessions(services, scope)
+    marked = [*found.sessions.values(), *found.others.values()]
+    return held + [session for session in marked if session.session_id in found.markers and session.subject == subject]
 
 
 @contextmanager
-def _noted(found: Shown) -> Iterator[None]:
+def _noted(found: Presented) -> Iterator[None]:
     try:
         yield
     except (CredentialRefused, SessionNotFound) as refused:
         found.refused.append(refused)
 
 
-def _may_end(session: Session, epoch: int) -> bool:
-    """Whether what a browser was given at ``epoch`` is good for ending ``session``.
-
-    After a login it is not: whoever has planted an anonymous session in a browser could throw out who logs in there. Unless
-    nothing has been done with the login's tokens: then its answer may have been lost, and nobody else can end the session.
-    """
-    return epoch == session.epoch or session.unused
+async def _living(services: Services, session_id: str) -> Session:
+    session = await services.sessions.load(session_id)
+    ensure_alive(session, services.clock.now_ms())
+    return session
 
 
-async def _end_lost(services: Services, session: Session) -> None:
-    """End a session whose cookie is of before its login, if the answer to the login may have been lost."""
-    if session.unused:
-        await services.sessions.end(session, "replaced", session.subject or "anonymous")
-
-
-def _stubs(services: Services, scope: Any) -> dict[str, int]:
-    """Of each session that the request has a stub of, the epoch at which it was given."""
+def _markers(services: Services, scope: Any) -> dict[str, int]:
+    """Of each session that the request has a marker of, the epoch at which it was given."""
     held = b";".join(value for key, value in scope["headers"] if key == b"cookie")
-    pairs = itertools.islice(_STUB.finditer(held), _STUBS)
+    pairs = itertools.islice(_MARKER.finditer(held), _MARKERS)
     named = [(match[1].decode(), int(match[2]), match[3].decode()) for match in pairs]
-    return {each: epoch for each, epoch, mac in named if services.tokens.check_stub(each, epoch, mac)}
+    return {each: epoch for each, epoch, mac in named if services.tokens.check_marker(each, epoch, mac)}
 
 
-def _stub_cookie(session_id: str, value: str, max_age_s: int) -> Cookie:
+def _marker_cookie(session_id: str, value: str, max_age_s: int) -> Cookie:
     return session_cookie(value, max_age_s, f"{COOKIE_NAME}-{session_id}")

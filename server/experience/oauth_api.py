@@ -22,7 +22,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
 from machine.refresh_tokens import honoured
-from machine.session import Session
+from machine.session import Session, ensure_alive
 from server.experience.answers import EndedAnswer
 from server.experience.calls import services_of
 from server.experience.credentials import header, prove_access_token, prove_refresh_token
@@ -260,11 +260,11 @@ async def _refresh_token(services: Services, token: str) -> IntrospectionAnswer:
 async def _session_of(services: Services, token: str) -> Session | None:
     """The living session that ``token`` is of; a refresh token may have been exchanged already."""
     try:
-        return (await prove_access_token(services, token)).session
+        return (await prove_access_token(services, token, ensure_alive)).session
     except (CredentialRefused, SessionNotFound):
         pass
     try:
-        return (await prove_refresh_token(services, token))[0]
+        return (await prove_refresh_token(services, token, ensure_alive))[0]
     except (CredentialRefused, SessionNotFound):
         return None
 

@@ -61,6 +61,9 @@ _KINDS: Final[dict[type[Exception], Kind]] = {
         401, "token-expired", "The access token is no longer current", "POST /api/auth/refresh, then retry once."
     ),
     errors.SessionEnded: Kind(401, "session-ended", "The session has ended", "Start a new session; do not retry."),
+    errors.SessionUnusable: Kind(
+        403, "session-unusable", "The session can't be used now", "Wait until its state has changed, or log out."
+    ),
     errors.NotAuthenticated: Kind(
         403, "login-required", "The session is anonymous", "POST /api/auth/login on this session."
     ),

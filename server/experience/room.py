@@ -12,8 +12,8 @@ from machine.closing import Close
 from machine.commands import Connect, Disconnect
 from machine.errors import TooManyConnections, TransitionRefused
 from machine.ledger import Receipt
-from machine.session import Session
-from server.runtime.sessions import commands, ensure_alive
+from machine.session import Session, ensure_alive
+from server.runtime.sessions import commands
 from server.services import Services
 
 _DISPLACED: Final = Close("displaced").code

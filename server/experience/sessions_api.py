@@ -21,7 +21,7 @@ from machine.errors import (
     TokenExpired,
 )
 from machine.ledger import Receipt
-from machine.session import Session
+from machine.session import Session, ensure_alive
 from machine.wire import SessionView, TransitionView, own_transition_view, session_view
 from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
 from server.experience.calls import (
@@ -36,12 +36,12 @@ from server.experience.calls import (
     services_of,
 )
 from server.experience.credentials import bearer, caller, prove_access_token
-from server.experience.jar import hand_out, resume
+from server.experience.jar import answer_with, resume
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.traffic import admit, admit_account
 from server.runtime.administration import Place
-from server.runtime.sessions import ensure_alive
+from server.runtime.sessions import Outcome
 from server.services import Services
 
 _MAX_PAGE: Final = 100
@@ -70,13 +70,16 @@ async def begin_session(
     A browser whose cookie is good goes on with its session instead (200), as a refresh would.
     """
     services = services_for_page(request)
-    resumed = await resume(services, request.scope)
-    if resumed is not None:
-        return await hand_out(services, request.scope, resumed.session, resumed.receipt, 200)
-    admit(services, request.scope, "begin")
-    services.limits.begin_total()
-    outcome = await services.sessions.begin("anonymous")
-    return await hand_out(services, request.scope, outcome.session, outcome.receipt, 201)
+
+    async def choose() -> tuple[Outcome, int]:
+        resumed = await resume(services, request.scope)
+        if resumed is not None:
+            return resumed, 200
+        admit(services, request.scope, "begin")
+        services.limits.begin_total()
+        return await services.sessions.begin("anonymous"), 201
+
+    return await answer_with(services, request.scope, choose)
 
 
 @get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)

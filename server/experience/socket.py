@@ -25,10 +25,9 @@ from machine.errors import (
     TransitionRefused,
 )
 from machine.ledger import Receipt, Record
-from machine.session import Session
+from machine.session import Session, ensure_usable
 from server.experience.credentials import Proof, prove_access_token
 from server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
-from server.runtime.sessions import ensure_alive
 from server.services import Services
 
 _log = structlog.get_logger("interlock.http")
@@ -177,7 +176,7 @@ class Socket:
     def _look_again(self, session: Session, receipt: Receipt) -> None:
         """Registering came after proof and connect: what came in between, such as a revocation, has missed the port."""
         try:
-            ensure_alive(session, self._services.clock.now_ms())
+            ensure_usable(session, self._services.clock.now_ms())
         except SessionEnded as ended:
             self._conversation.close(closing_for(ended))
             return

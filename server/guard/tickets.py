@@ -43,10 +43,12 @@ class Tickets:
         Raises:
             CredentialInvalid: it is unknown, used up or expired.
         """
-        taken = await self._store.take(_hash(ticket), self._clock.now_ms())
-        if taken is None:
-            raise CredentialInvalid("the ticket is unknown, used up or expired")
-        return taken
+        taken = await self._store.take(_hash(ticket))
+        if taken is not None and self._clock.now_ms() < taken.expires_at_ms:
+            return taken
+        refused = CredentialInvalid("the ticket is unknown, used up or expired")
+        refused.session_id = taken.session_id if taken is not None else None
+        raise refused
 
 
 def _hash(ticket: str) -> bytes:

@@ -148,7 +148,9 @@ class Tokens:
             self._verified[token] = claims
         if self._clock.now_ms() >= claims.exp * 1000:
             self._verified.pop(token, None)
-            raise TokenExpired("the access token has expired")
+            expired = TokenExpired("the access token has expired")
+            expired.session_id = claims.sid
+            raise expired
         return claims
 
     def ensure_verifies(self, kid: str) -> None:
@@ -182,13 +184,13 @@ class Tokens:
             raise CredentialInvalid("not a refresh token of this server")
         return parsed
 
-    def stub(self, session: Session) -> str:
+    def marker(self, session: Session) -> str:
         """The value of the cookie that shows that a browser was given ``session`` at its epoch. It opens nothing."""
-        return f"{session.epoch}.{_stub(self._keys.refresh_mac, session.session_id, session.epoch)}"
+        return f"{session.epoch}.{_marker(self._keys.refresh_mac, session.session_id, session.epoch)}"
 
-    def check_stub(self, session_id: str, epoch: int, mac: str) -> bool:
-        """Whether ``mac`` is that of the session's stub of ``epoch``."""
-        return any(hmac.compare_digest(_stub(key, session_id, epoch), mac) for key in self._keys.refresh_macs)
+    def check_marker(self, session_id: str, epoch: int, mac: str) -> bool:
+        """Whether ``mac`` is that of the session's marker of ``epoch``."""
+        return any(hmac.compare_digest(_marker(key, session_id, epoch), mac) for key in self._keys.refresh_macs)
 
     def _verify(self, token: str) -> Claims:
         try:
@@ -242,5 +244,5 @@ def _mac(key: bytes, session_id: str, epoch: int, rotation: int) -> str:
     return base64url(hmac.digest(key, message, hashlib.sha256))
 
 
-def _stub(key: bytes, session_id: str, epoch: int) -> str:
-    return base64url(hmac.digest(key, f"interlock stub v1\n{session_id}\n{epoch}".encode(), hashlib.sha256))
+def _marker(key: bytes, session_id: str, epoch: int) -> str:
+    return base64url(hmac.digest(key, f"interlock marker v1\n{session_id}\n{epoch}".encode(), hashlib.sha256))

@@ -27,6 +27,7 @@ from server.guard.provider_keys import Freshness, ProviderKeys
 from server.ids import new_id
 from server.settings import Settings
 from server.surface.identities import Arrival, IdentityStore
+from server.surface.log import Along
 
 _log = structlog.get_logger("interlock.upstream")
 
@@ -221,10 +222,14 @@ class IdTokens:
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """An account, and how long ago its owner proved to the provider who they are, in ms; None if it does not say."""
+    """An account, and how long ago its owner proved to the provider who they are, in ms; None if it does not say.
+
+    ``still``: record a session of the account only with this, as of :meth:`server.guard.accounts.Accounts.still`.
+    """
 
     account_id: str
     proof_age_ms: int | None
+    still: Along
 
 
 class Upstream:
@@ -251,23 +256,14 @@ class Upstream:
         new_account = new_id("acc") if self._register else None
         admitting = self._identities.admit(arrival, new_account, self._clock.now_ms())
         account_id = await self._accounts.change(admitting, lambda account_id: account_id)
-        if arrival.proved_at_ms is None:
-            return Admitted(account_id, None)
-        # Not in the future, for which clock skew is granted: it would be recent for longer.
-        return Admitted(account_id, max(0, self._clock.now_ms() - arrival.proved_at_ms))
-
-    async def still_admitted(self, account_id: str) -> bool:
-        """Whether the account may still be used. Ask after the session is recorded.
-
-        Disabling is recorded before it ends the sessions that it finds, so one of the two sees the other.
-        """
-        now = await self._accounts.by_id(account_id)
-        return now is not None and now.disabled_at_ms is None
-
-
-def refused() -> IdentityRefused:
-    """What somebody is told whose account was disabled while they came in."""
-    return IdentityRefused("the account is disabled")
+        account = await self._accounts.by_id(account_id)
+        if account is None:
+            raise IdentityRefused("there is no account for this identity any more")
+        proof_age_ms = None
+        if arrival.proved_at_ms is not None:
+            # Not in the future, for which clock skew is granted: it would be recent for longer.
+            proof_age_ms = max(0, self._clock.now_ms() - arrival.proved_at_ms)
+        return Admitted(account_id, proof_age_ms, self._accounts.still(account))
 
 
 def _kept_elsewhere(members: dict[str, Any], name: str) -> bool:

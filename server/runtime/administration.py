@@ -6,13 +6,10 @@ before it is answered.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from machine.commands import Revoke
-from machine.errors import TransitionRefused
 from machine.ledger import Receipt
 from machine.session import Session
 from server.clock import Clock
@@ -142,6 +139,5 @@ async def end_of_old_passwords(sessions: Sessions, accounts: AccountStore) -> in
     """
     session_ids = await accounts.sessions_of_old_passwords()
     for session_id in session_ids:
-        with suppress(TransitionRefused):
-            await sessions.insist(session_id, "server", Revoke("password_changed"))
+        await sessions.end(await sessions.load(session_id), "password_changed", "server", insist=True)
     return len(session_ids)

@@ -32,7 +32,7 @@ from machine.errors import (
     VersionConflict,
 )
 from machine.ledger import Receipt, Record
-from machine.session import TABLE, Session, absent, decide, evolve, overdue_reason, touch_due
+from machine.session import Session, absent, decide, ensure_alive, evolve, touch_due
 from server.clock import Clock
 from server.ids import new_session_id, next_id
 from server.runtime.guarded import guarded
@@ -254,12 +254,29 @@ class Sessions:
         again = Reauthenticate(subject, method, proof_age_ms)
         return await self._submit_alive(session.session_id, subject, again, along)
 
-    async def end(self, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
-        """Revoke ``session``; None when it had ended already."""
-        try:
-            return (await self.submit(session.session_id, *commands(actor, Revoke(reason)))).receipt
-        except TransitionRefused:
-            return None
+    async def end(
+        self,
+        session: Session,
+        reason: RevocationReason,
+        actor: str,
+        *,
+        kept: Session | None = None,
+        insist: bool = False,
+    ) -> Receipt | None:
+        """Revoke ``session``; None when it had ended already.
+
+        ``kept``: revoke only if this session has not ended, checked in the same transaction. Of two calls that each end the
+        other's session, one fails. ``insist``: while the storage is overloaded, wait and try again.
+
+        Raises:
+            SessionEnded: ``kept`` has ended.
+        """
+        along = self._log.lives(kept.session_id) if kept is not None else None
+        with suppress(TransitionRefused):
+            if insist:
+                return (await self.insist(session.session_id, actor, Revoke(reason))).receipt
+            return (await self.submit(session.session_id, *commands(actor, Revoke(reason)), along=along)).receipt
+        return None
 
     async def _submit_alive(self, session_id: str, actor: str, data: Data, along: Along | None = None) -> Outcome:
         """What becomes of ``data``; when the session has just ended, the caller hears that, not that it is refused."""
@@ -349,23 +366,6 @@ class Sessions:
         if len(self._cache) > self._cache_limit:
             del self._cache[next(iter(self._cache))]
         return session
-
-
-def ensure_alive(session: Session, now_ms: int) -> None:
-    """Check that ``session`` lives at ``now_ms``, whether or not its end is written down, and that it may be used.
-
-    It may in each state in which the declaration takes note of activity.
-
-    Raises:
-        SessionEnded: it does not live, and why.
-        TransitionRefused: the declaration has no ``touch`` from its state.
-    """
-    if session.ended:
-        raise SessionEnded(session.reason or "")
-    if now_ms >= session.deadline_ms:
-        raise SessionEnded(overdue_reason(session, now_ms))
-    if not TABLE.declares(session.state, "touch"):
-        raise TransitionRefused("touch", session.state)
 
 
 async def patiently(call: Callable[[], Awaitable[T]], within_s: float | None = None) -> T:

@@ -47,6 +47,14 @@ class TransitionLog(Protocol):
         """
         ...
 
+    def lives(self, session_id: str) -> Along:
+        """Check, with a step of another session, that ``session_id`` has not ended. Steps that were appended before count.
+
+        Raises (with the step):
+            SessionEnded: it has ended, or was never begun.
+        """
+        ...
+
     async def load(self, session_id: str) -> Session | None:
         """The session as its last recorded transition left it, or None."""
         ...

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from machine.commands import Disconnect
-from machine.errors import Overloaded, RecordRefused, VersionConflict
+from machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
 from machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
 from machine.session import Session
 from server.surface.engine import Connection
-from server.surface.log import Step
+from server.surface.log import Along, Step
 from server.surface.reader import Lookup, Reader
 from server.surface.rows import (
     SESSION_COLUMNS,
@@ -128,6 +128,16 @@ class SqliteLog:
             grows=not all(step.session.ended or isinstance(step.transition.data, Disconnect) for step in steps),
         )
 
+    def lives(self, session_id: str) -> Along:
+        """See :meth:`server.surface.log.TransitionLog.lives`."""
+
+        def run(connection: Connection) -> None:
+            row = connection.execute("SELECT reason FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
+            if row is None or row[0] is not None:
+                raise SessionEnded(row[0] if row else "")
+
+        return run
+
     async def load(self, session_id: str) -> Session | None:
         """See :meth:`server.surface.log.TransitionLog.load`."""
         return await self._reader.find(_SESSIONS, session_id)
@@ -177,6 +187,9 @@ class SqliteLog:
             records = []
             for step in steps:
                 if step.along is not None:
+                    # It may ask what the appends before it have changed.
+                    _insert(connection, values)
+                    values.clear()
                     step.along(connection)
                 row = chain(digest, position + 1, step.transition)
                 position, digest = row.position, row.digest
@@ -184,9 +197,7 @@ class SqliteLog:
                 records.append(Record(position, step.transition, digest))
             outcomes.append(records)
         self._lag.check(position)
-        for first in range(0, len(values), _STEPS_AT_ONCE * STEP_WIDTH):
-            part = values[first : first + _STEPS_AT_ONCE * STEP_WIDTH]
-            connection.execute(insert_steps(len(part) // STEP_WIDTH), part)
+        _insert(connection, values)
         self._head.position, self._head.digest = position, digest
         return outcomes
 
@@ -199,3 +210,9 @@ class SqliteLog:
         if (row[0] if row else 0) != first.version - 1:
             raise VersionConflict(first.session_id, first.version)
         raise RecordRefused(str(error))
+
+
+def _insert(connection: Connection, values: Sequence[Any]) -> None:
+    for first in range(0, len(values), _STEPS_AT_ONCE * STEP_WIDTH):
+        part = values[first : first + _STEPS_AT_ONCE * STEP_WIDTH]
+        connection.execute(insert_steps(len(part) // STEP_WIDTH), part)

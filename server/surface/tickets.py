@@ -34,8 +34,8 @@ class TicketStore(Protocol):
         """Store a ticket durably, and forget those that expired before ``now_ms``."""
         ...
 
-    async def take(self, ticket_hash: bytes, now_ms: int) -> Ticket | None:
-        """Remove and return the ticket; None when there is none, it was taken, or it has expired."""
+    async def take(self, ticket_hash: bytes) -> Ticket | None:
+        """Remove and return the ticket, also an expired one; None when there is none, or it was taken."""
         ...
 
 
@@ -55,7 +55,7 @@ class SqliteTickets:
 
         await self._writer.submit(run, raise_again, grows=True)
 
-    async def take(self, ticket_hash: bytes, now_ms: int) -> Ticket | None:
+    async def take(self, ticket_hash: bytes) -> Ticket | None:
         """See :meth:`TicketStore.take`. A made-up ticket costs a read and never reaches the writer."""
         if not await self._reader.rows("SELECT 1 FROM tickets WHERE ticket_hash = ?", ticket_hash):
             return None
@@ -66,5 +66,4 @@ class SqliteTickets:
             ).fetchall()
             return Ticket(*rows[0]) if rows else None
 
-        ticket = await self._writer.submit(run, raise_again)
-        return ticket if ticket is not None and now_ms < ticket.expires_at_ms else None
+        return await self._writer.submit(run, raise_again)

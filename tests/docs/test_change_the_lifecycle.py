@@ -22,9 +22,68 @@ _LIFE: Final = """
 import asyncio, sys
 from pathlib import Path
 from machine.commands import Connect, Resume, Suspend
-from machine.errors import TransitionRefused
-from server.runtime.sessions import commands, ensure_alive
+from machine.errors import SessionUnusable, TransitionRefused
+from machine.session import ensure_alive, ensure_usable
+from server.app import app_over
+from server.runtime.sessions import commands
+from tests.support.inside import HOST, client_of
 from tests.support.wire import log_in, services_in
+
+PAGE = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin"}
+ADA = {"email": "somebody.new@example.org", "password": "correct horse battery staple"}
+
+async def page(services):
+    # A browser's calls are answered, nobody acts under the paused session, and it can be ended.
+    async with client_of(app_over(services)) as http:
+        (await http.post("/api/auth/register", json=ADA)).raise_for_status()
+
+        async def ask(method, path, cookies, bearer=None, body=None):
+            headers = PAGE | {"cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+            if bearer is not None:
+                headers["authorization"] = f"Bearer {bearer}"
+            http.cookies.clear()
+            answer = await http.request(method, path, headers=headers, json=body)
+            return answer, {cookie.name: cookie.value for cookie in answer.cookies.jar}
+
+        async def paused():
+            answer, cookies = await ask("POST", "/api/auth/login", {}, body=ADA)
+            held = answer.json()
+            await services.sessions.submit(held["session_id"], *commands("admin:somebody", Suspend()))
+            return held["session_id"], held["access_token"], cookies
+
+        async def reason(session_id):
+            return (await services.sessions.load(session_id)).reason
+
+        session_id, token, cookies = await paused()
+        main = "__Host-interlock"
+        for path in ("/api/session", "/api/forward-auth", "/api/sessions"):
+            answer, _ = await ask("GET", path, cookies, token)
+            assert (answer.status_code, answer.json()["type"]) == (403, "urn:interlock:problem:session-unusable"), path
+        answer, _ = await ask("GET", "/api/forward-auth", cookies)
+        assert answer.status_code == 403, answer
+        answer, _ = await ask("POST", "/api/auth/refresh", cookies)
+        assert answer.status_code == 403, answer
+        assert await reason(session_id) is None
+        # What shows a paused session: a bearer token, a cookie, or a marker alone.
+        for path, body, status in (("/api/auth/login", ADA, 200), ("/api/session", None, 201), ("/api/auth/logout", None, 204)):
+            for shown in ("bearer", "cookie", "marker"):
+                session_id, token, cookies = await paused()
+                marker = {name: value for name, value in cookies.items() if name.startswith(f"{main}-0")}
+                sent = {"bearer": {}, "cookie": {main: cookies[main]}, "marker": marker}[shown]
+                answer, _ = await ask("POST", path, sent, token if shown == "bearer" else None, body)
+                assert answer.status_code == status, (path, shown, answer.text)
+                assert await reason(session_id) == ("logout" if status == 204 else "replaced"), (path, shown)
+        # Another session of the account ends it, as all others.
+        session_id, _, _ = await paused()
+        answer, cookies = await ask("POST", "/api/auth/login", {}, body=ADA)
+        answer, _ = await ask("DELETE", f"/api/sessions/{session_id}", cookies, answer.json()["access_token"])
+        assert (answer.status_code, await reason(session_id)) == (204, "revoked")
+        # A page that looks at its session beside the cookie of a paused one is not hindered by it.
+        session_id, _, cookies = await paused()
+        answer, _ = await ask("POST", "/api/auth/login", {}, body=ADA)
+        answer, _ = await ask("GET", "/api/session", cookies, answer.json()["access_token"])
+        assert answer.status_code == 200, answer.text
+
 
 async def main():
     async with services_in(Path(sys.argv[1])) as services:
@@ -40,16 +99,18 @@ async def main():
                 assert error.state == "suspended"
             else:
                 raise AssertionError(refused)
+        ensure_alive(paused, services.clock.now_ms())
         try:
-            ensure_alive(paused, services.clock.now_ms())
-        except TransitionRefused:
-            pass
+            ensure_usable(paused, services.clock.now_ms())
+        except SessionUnusable as error:
+            assert error.state == "suspended"
         else:
             raise AssertionError("a paused session can be used")
         resumed = (await ask(Resume())).session
         assert resumed.state == "authenticated"
-        ensure_alive(resumed, services.clock.now_ms())
+        ensure_usable(resumed, services.clock.now_ms())
         await ask(Suspend())
+        await page(services)
         print(session.session_id)
 
 asyncio.run(main())

@@ -238,7 +238,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "open_guard: ",
         (
             (
-                "            ensure_alive(session, self._services.clock.now_ms())\n        except SessionEnded as ended:\n",
+                "            ensure_usable(session, self._services.clock.now_ms())\n        except SessionEnded as ended:\n",
                 "            pass\n        except SessionEnded as ended:\n",
             ),
             # Nor that it has lost its connections.

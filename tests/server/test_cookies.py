@@ -81,9 +81,9 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 def test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_site(page: Page) -> None:
     answers = [page.post("/api/session"), page.log_in(), page.post("/api/auth/refresh"), page.post("/api/auth/logout")]
     cookies = [set_cookies(answer.raise_for_status()) for answer in answers]
-    stub = f"{NAME}-{answers[0].json()['session_id']}"
-    # A stub is set where a session is new to the browser; this page's does not keep it, so each answer sets it again.
-    assert [set(each) for each in cookies] == [{NAME, stub}, {NAME, DEVICE, stub}, {NAME, stub}, {NAME}]
+    marker = f"{NAME}-{answers[0].json()['session_id']}"
+    # A marker is set where a session is new to the browser; this page's does not keep it, so each answer sets it again.
+    assert [set(each) for each in cookies] == [{NAME, marker}, {NAME, DEVICE, marker}, {NAME, marker}, {NAME}]
     for morsel in (morsel for each in cookies for morsel in each.values()):
         assert morsel["secure"], morsel.key
         assert morsel["httponly"], morsel.key

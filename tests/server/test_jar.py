@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from machine.commands import Revoke
 from machine.errors import Overloaded
 from machine.session import Session
 from server.app import app_over
@@ -190,7 +191,7 @@ async def test_of_two_first_calls_at_once_the_next_one_leaves_one_session(
 
 
 @asynchronous
-async def test_without_the_stub_the_bearer_token_tells_of_the_other_session(tmp_path: Path) -> None:
+async def test_without_the_marker_the_bearer_token_tells_of_the_other_session(tmp_path: Path) -> None:
     for following in ("/api/session", "/api/auth/refresh", "/api/auth/logout"):
         async with jar_in(tmp_path / following.rpartition("/")[2]) as jar:
             lost = await jar.ask("/api/session")
@@ -249,13 +250,13 @@ async def test_a_tab_of_a_session_that_gave_way_is_told_so(tmp_path: Path) -> No
 
 
 @asynchronous
-async def test_a_made_up_or_foreign_stub_ends_nothing(tmp_path: Path) -> None:
+async def test_a_made_up_or_foreign_marker_ends_nothing(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         session, another = [(await jar.services.sessions.begin("anonymous")).session for _ in range(2)]
-        theirs, own = session.session_id, jar.services.tokens.stub(session)
+        theirs, own = session.session_id, jar.services.tokens.marker(session)
         for name, value in (
             (f"{NAME}-{theirs}", f"0.{'A' * 43}"),
-            (f"{NAME}-{theirs}", jar.services.tokens.stub(another)),
+            (f"{NAME}-{theirs}", jar.services.tokens.marker(another)),
             (f"{NAME}-{theirs}", f"1{own[1:]}"),
             (f"{NAME}-{theirs}", ""),
             (f"x{NAME}-{theirs}", own),
@@ -296,7 +297,7 @@ async def test_an_end_that_the_log_has_no_room_for_is_made_up_for_by_the_next_ca
         lost = await jar.ask("/api/session")
         jar.cookies = {NAME: "x"}
 
-        async def full(*_arguments: Any) -> None:
+        async def full(*_arguments: Any, **_named: Any) -> None:
             raise Overloaded
 
         with monkeypatch.context() as patch:
@@ -306,6 +307,142 @@ async def test_an_end_that_the_log_has_no_room_for_is_made_up_for_by_the_next_ca
         await jar.ask("/api/auth/refresh")
         assert await jar.reason(lost["session_id"]) == "replaced"
         assert not (await jar.session(kept["session_id"])).ended
+
+
+async def two_tabs(jar: Jar) -> tuple[str, str]:
+    """Two first visits at once: one cookie, of the second session, and an access token of each."""
+    first = await jar.ask("/api/session")
+    held, jar.cookies = jar.cookies, {}
+    second = await jar.ask("/api/session")
+    jar.cookies = held | jar.cookies
+    return first["access_token"], second["access_token"]
+
+
+async def at_once(jar: Jar, *calls: tuple[str, Any, str | None]) -> dict[int, httpx.Response]:
+    """The answer to each call. All were sent with the same cookies, and arrive in the order in which they are given."""
+    answers: dict[int, httpx.Response] = {}
+
+    async def call(number: int, path: str, body: Any, bearer: str | None) -> None:
+        answers[number] = await Jar(jar.services, jar.http, dict(jar.cookies)).post(path, body, bearer=bearer)
+
+    await asyncio.gather(*(call(number, *each) for number, each in enumerate(calls)))
+    for answer in answers.values():
+        jar.take(answer)
+    return answers
+
+
+@pytest.mark.parametrize("other", ["login", "refresh", "begin", "begin with the bearer token", "another person"])
+@asynchronous
+async def test_a_login_at_the_same_time_as_another_call_leaves_one_session(tmp_path: Path, other: str) -> None:
+    async with jar_in(tmp_path) as jar:
+        for _ in range(10):
+            jar.cookies.clear()
+            mine, theirs = await two_tabs(jar)
+            second = {
+                "login": ("/api/auth/login", ADA, theirs),
+                "another person": ("/api/auth/login", BOB, theirs),
+                "refresh": ("/api/auth/refresh", None, None),
+                "begin": ("/api/session", None, None),
+                "begin with the bearer token": ("/api/session", None, theirs),
+            }[other]
+            given = {each.removeprefix(f"{NAME}-") for each in jar.cookies if each != NAME}
+            answers = await at_once(jar, ("/api/auth/login", ADA, mine), second)
+            assert answers[0].status_code == 200
+            assert answers[1].status_code in ({200} if second[1] else {200, 201, 401})
+            given |= {answer.json()["session_id"] for answer in answers.values() if answer.is_success}
+            alive = {each for each in given if not (await jar.session(each)).ended}
+            if other == "another person":
+                assert len(alive) <= 2, "each person's own, of which the next call ends one"
+            else:
+                assert alive == {answers[0].json()["session_id"]}
+            final = await jar.ask("/api/auth/refresh")
+            assert final["state"] == "authenticated"
+            assert {each for each in given if not (await jar.session(each)).ended} == {final["session_id"]}
+
+
+@asynchronous
+async def test_a_look_at_a_session_at_the_same_time_as_a_login_on_it_leaves_one(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        for _ in range(10):
+            jar.cookies.clear()
+            mine, _theirs = await two_tabs(jar)
+            cookies = "; ".join(f"{name}={value}" for name, value in jar.cookies.items())
+            headers = {**PAGE, "cookie": cookies, "authorization": f"Bearer {mine}"}
+            looking = jar.http.get("/api/session", headers=headers)
+            answers, _ = await asyncio.gather(at_once(jar, ("/api/auth/login", ADA, mine)), looking)
+            assert not (await jar.session(answers[0].json()["session_id"])).ended
+            assert (await jar.ask("/api/auth/refresh"))["state"] == "authenticated"
+
+
+@asynchronous
+async def test_a_begin_waits_for_a_login_on_a_session_that_only_its_marker_shows(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        mine, _ = await two_tabs(jar)
+        before = dict(jar.cookies)
+        login = await jar.post("/api/auth/login", ADA, bearer=mine)
+        assert problem(await jar.post("/api/session")) == (401, "token-expired")
+        jar.cookies = before
+        jar.take(login)
+        assert (await jar.ask("/api/session"))["session_id"] == login.json()["session_id"]
+
+
+@asynchronous
+async def test_an_answer_of_before_a_login_does_not_overwrite_its_cookie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with jar_in(tmp_path) as jar:
+        await jar.ask("/api/session")
+        refresh = jar.services.sessions.refresh
+
+        async def slowly(*arguments: Any) -> Any:
+            outcome = await refresh(*arguments)
+            await jar.ask("/api/auth/login", ADA)
+            return outcome
+
+        monkeypatch.setattr(jar.services.sessions, "refresh", slowly)
+        answer = await jar.post("/api/auth/refresh")
+        assert problem(answer) == (401, "token-expired")
+        jar.take(answer)
+        monkeypatch.undo()
+        assert (await jar.ask("/api/auth/refresh"))["state"] == "authenticated"
+
+
+@asynchronous
+async def test_a_session_that_gives_way_is_ended_by_the_server(tmp_path: Path) -> None:
+    """Not by whoever logs in: the one before them would be told who that is."""
+    async with jar_in(tmp_path) as jar:
+        mine, _ = await two_tabs(jar)
+        lost = await jar.ask("/api/auth/login", BOB)
+        await jar.ask("/api/auth/login", ADA, bearer=mine)
+        (record,) = (await jar.services.sessions.history(lost["session_id"], 0, 100))[-1:]
+        assert (record.transition.data, record.transition.actor) == (Revoke("replaced"), "server")
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+@asynchronous
+async def test_a_logout_that_the_log_has_no_room_for_ends_what_it_can_and_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    async with jar_in(tmp_path) as jar:
+        await two_tabs(jar)
+        given = [each.removeprefix(f"{NAME}-") for each in jar.cookies if each != NAME]
+        end, ends = jar.services.sessions.end, []
+
+        async def full(session: Session, *arguments: Any) -> Any:
+            ends.append(session.session_id)
+            if len(ends) <= refused:
+                raise Overloaded
+            return await end(session, *arguments)
+
+        monkeypatch.setattr(jar.services.sessions, "end", full)
+        answer = await jar.post("/api/auth/logout")
+        assert (problem(answer), set(ends)) == ((503, "overloaded"), set(given))
+        jar.take(answer)
+        assert NAME in jar.cookies, "so that it can be repeated"
+        monkeypatch.undo()
+        await jar.ask("/api/auth/logout")
+        assert [await jar.reason(each) for each in given] == ["logout", "logout"]
+        assert jar.cookies == {}
 
 
 @asynchronous

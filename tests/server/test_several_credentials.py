@@ -1,4 +1,7 @@
-"""Where a call takes several credentials, a bad one does not hide a good one, and never ends what the good one opens."""
+"""Where a call takes several credentials, a bad one does not hide a good one, and never ends what the good one opens.
+
+Unless the bad one is of another session: then the good one may be another person's.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,8 @@ from tests.support.inside import HOST, client_of
 NAME: Final = "__Host-interlock"
 PAGE: Final = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin"}
 ADA: Final = {"email": "ada@example.org", "password": PASSWORD}
+ELSEWHERE: Final = {"of an ended session", "of no session"}
+"""The bad credentials that name another session than the good ones."""
 
 
 class House(msgspec.Struct):
@@ -65,8 +70,20 @@ class House(msgspec.Struct):
         self.session = await self.services.sessions.load(self.session.session_id)
         return self.session
 
-    async def begin(self) -> Session:
-        return (await self.services.sessions.begin(self.subject, Authenticate(self.subject, "password"))).session
+    async def hello(self, headers: dict[str, str], *offered: str) -> str:
+        """The session that a socket opens, or the code that closes it."""
+        protocols: Any = ["interlock.v1", *offered]
+        page = {"Origin": self.url, "Sec-Fetch-Site": "same-origin"}
+        address = self.url.replace("http", "ws") + "/api/connect"
+        async with connect(address, subprotocols=protocols, additional_headers=page | headers) as socket:
+            try:
+                return str(json.loads(await socket.recv())["session_id"])
+            except ConnectionClosed as closed:
+                return str(closed.rcvd.code if closed.rcvd else None)
+
+    async def begin(self, subject: str | None = None) -> Session:
+        subject = subject or self.subject
+        return (await self.services.sessions.begin(subject, Authenticate(subject, "password"))).session
 
 
 @asynccontextmanager
@@ -191,6 +208,9 @@ async def test_a_refresh_takes_the_token_that_is_good(tmp_path: Path) -> None:
     async with house_in(tmp_path) as house:
         for name, token in house.bad_refresh_tokens.items():
             answer = await house.post("/api/auth/refresh", PAGE | house.cookie, {"refresh_token": token})
+            if name in ELSEWHERE:
+                assert problem(answer)[0] == 401, name
+                continue
             assert answer.status_code == 200, name
             assert answer.json()["session_id"] == house.session.session_id
             await house.reload()
@@ -229,7 +249,8 @@ async def test_forward_auth_lets_a_good_cookie_pass_beside_a_bad_bearer_token(tm
             for _ in range(2):
                 headers = house.cookie | {"authorization": bearer, "sec-fetch-site": "same-origin"}
                 answer = await house.http.get("/api/forward-auth", headers=headers)
-                assert (answer.status_code, answer.headers.get("remote-user")) == (200, house.subject), name
+                passes = name not in {*ELSEWHERE, "anonymous"}
+                assert (answer.status_code == 200, "remote-user" in answer.headers) == (passes, passes), name
                 foreign = headers | {"origin": "https://evil.example"}
                 refused = await house.http.get("/api/forward-auth", headers=foreign)
                 assert refused.status_code in {401, 403}, name
@@ -250,25 +271,74 @@ async def test_a_handshake_takes_the_credential_that_is_good(tmp_path: Path) -> 
                 house.session, house.services.clock.now_ms() + 60_000, house.services.keys.signing.kid
             )
 
-        async def hello(headers: dict[str, str], *offered: str) -> str:
-            protocols: Any = ["interlock.v1", *offered]
-            page = {"Origin": house.url, "Sec-Fetch-Site": "same-origin"}
-            address = house.url.replace("http", "ws") + "/api/connect"
-            async with connect(address, subprotocols=protocols, additional_headers=page | headers) as socket:
-                try:
-                    return str(json.loads(await socket.recv())["session_id"])
-                except ConnectionClosed as closed:
-                    return str(closed.rcvd.code if closed.rcvd else None)
-
         own = house.session.session_id
         for name, bearer in house.bad_bearers.items():
-            assert await hello({"Authorization": bearer}, f"ticket.{await ticket()}") == own, name
+            told = {"of an ended session": "4403", "of no session": "1008"}.get(name, own)
+            assert await house.hello({"Authorization": bearer}, f"ticket.{await ticket()}") == told, name
         # The cookie opens none, good as it is.
-        assert await hello(house.cookie, "ticket.x") == "4401"
-        assert await hello({"Authorization": house.bearer}, "ticket.x") == own
+        assert await house.hello(house.cookie, "ticket.x") == "4401"
+        assert await house.hello({"Authorization": house.bearer}, "ticket.x") == own
         for name, token in house.bad_refresh_tokens.items():
             cookie = {"cookie": f"{NAME}={token}"}
-            assert await hello(cookie, f"ticket.{await ticket()}") == own, name
-            assert await hello({**cookie, "Authorization": house.bearer}) == own, name
-        assert await hello({"Authorization": house.bad_bearers["expired"], "cookie": f"{NAME}=x"}, "ticket.x") == "4408"
-        assert await hello({"cookie": f"{NAME}=x"}, "ticket.x") == "4401"
+            assert await house.hello(cookie, f"ticket.{await ticket()}") == own, name
+            assert await house.hello({**cookie, "Authorization": house.bearer}) == own, name
+        assert (
+            await house.hello({"Authorization": house.bad_bearers["expired"], "cookie": f"{NAME}=x"}, "ticket.x")
+            == "4408"
+        )
+        assert await house.hello({"cookie": f"{NAME}=x"}, "ticket.x") == "4401"
+
+
+@pytest.mark.asvs("7.2.1")
+@asynchronous
+async def test_a_bad_credential_does_not_let_in_as_somebody_else(tmp_path: Path) -> None:
+    """Ada's credential is no good any more, and beside it is Bob's good cookie or ticket."""
+    async with house_in(tmp_path) as house:
+        bob = await house.begin("acc_bob")
+        tokens, tickets = house.services.tokens, house.services.tickets
+        cookie = {"cookie": f"{NAME}={tokens.refresh_token(bob)}", "sec-fetch-site": "same-origin"}
+        anonymous = (await house.services.sessions.begin("anonymous")).session
+        ours = {name: house.bad_bearers[name] for name in ("expired", "superseded", *sorted(ELSEWHERE))}
+        for name, bearer in (ours | {"anonymous": f"Bearer {tokens.access_token(anonymous)}"}).items():
+            answer = await house.http.get("/api/forward-auth", headers=cookie | {"authorization": bearer})
+            assert answer.status_code == (403 if name == "anonymous" else 401), name
+            assert "remote-user" not in answer.headers
+        now_ms = house.services.clock.now_ms()
+        kid = house.services.keys.signing.kid
+        expired = await tickets.issue(house.session, now_ms + 60_000, kid)
+        clock: Any = house.services.clock
+        clock._ahead_of_monotonic_ns += 31 * 1_000_000_000
+        assert await house.hello(cookie, f"ticket.{expired}") == "4401"
+        good = await tickets.issue(bob, now_ms + 600_000, kid)
+        for name, bearer in ours.items():
+            code = await house.hello({"Authorization": bearer}, f"ticket.{good}")
+            assert code == ("1008" if name == "of no session" else "4403"), name
+            good = await tickets.issue(bob, now_ms + 600_000, kid)
+        for name in ("used", "superseded", *sorted(ELSEWHERE)):
+            body = {"refresh_token": house.bad_refresh_tokens[name]}
+            for headers in (cookie, {"cookie": cookie["cookie"]}):
+                answer = await house.post("/api/auth/refresh", headers, body)
+                assert answer.status_code == 401, name
+        assert (await house.reload()).reason == "token_reuse", "what the used token opened"
+        after = await house.services.sessions.load(bob.session_id)
+        assert not after.ended
+        assert after.rotation == bob.rotation, "nothing of Bob's was exchanged"
+        answer = await house.post("/api/auth/refresh", cookie)
+        assert answer.json()["session_id"] == bob.session_id
+
+
+@asynchronous
+async def test_a_cookie_that_could_not_be_exchanged_ends_no_session(tmp_path: Path) -> None:
+    async with house_in(tmp_path) as house:
+        other = await house.begin()
+        bearer = f"Bearer {house.services.tokens.access_token(other)}"
+        used = {"cookie": f"{NAME}={house.bad_refresh_tokens['used']}"}
+        for _ in range(2):
+            answer = await house.http.get("/api/session", headers=PAGE | used | {"authorization": bearer})
+            assert (answer.status_code, answer.json().get("session_id")) == (200, other.session_id)
+        assert await house.hello({**used, "Authorization": bearer}) == other.session_id
+        assert not (await house.reload()).ended
+        answer = await house.http.get("/api/session", headers=PAGE | house.cookie | {"authorization": bearer})
+        assert (problem(answer), answer.json()["reason"]) == ((401, "session-ended"), "replaced")
+        (record,) = (await house.services.sessions.history(other.session_id, 0, 100))[-1:]
+        assert (record.transition.event, record.transition.actor) == ("revoke", "server")

@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from machine.errors import Overloaded, RecordRefused, VersionConflict
+from machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
 from machine.ledger import GENESIS, Record, chain
 from machine.session import Session
-from server.surface.log import Step
+from server.surface.log import Along, Step
 from spec.export import sql_rows
 from spec.lifecycles import SESSION
 
@@ -41,10 +41,18 @@ class MemoryLog:
         outcome: list[Record] | Exception
         try:
             outcome = self._write(steps)
-        except (VersionConflict, RecordRefused) as error:
+        except (VersionConflict, RecordRefused, SessionEnded) as error:
             outcome = error
         loop.call_soon(self._resolve, future, outcome)
         return future
+
+    def lives(self, session_id: str) -> Along:
+        def run(_log: object) -> None:
+            session = self._sessions.get(session_id)
+            if session is None or session.ended:
+                raise SessionEnded((session and session.reason) or "")
+
+        return run
 
     async def load(self, session_id: str) -> Session | None:
         return self._sessions.get(session_id)
@@ -85,6 +93,9 @@ class MemoryLog:
         if (before.version if before else 0) != first.version - 1:
             raise VersionConflict(session_id, first.version)
         self._check(before, steps)
+        for step in steps:
+            if step.along is not None:
+                step.along(self)
         records = []
         for step in steps:
             row = chain(self._head, self._position + 1, step.transition)

@@ -232,8 +232,8 @@ OAUTH: Final[tuple[Mutant, ...]] = (
         "== (401, problem)",
         (
             (
-                "    ensure_alive(session, services.clock.now_ms())\n    if claims.epoch",
-                "    if claims.epoch",
+                "        check(session, services.clock.now_ms())\n        if claims.epoch",
+                "        if claims.epoch",
             ),
         ),
     ),

@@ -54,10 +54,11 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "assert [401, ",
         (
             (
-                "    answer = await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)\n    if",
+                'account.account_id, "password", along=still)\n',
                 (
-                    '    await end_others(services, outcome.session, "revoked")\n'
-                    "    answer = await jar.hand_out(services, request.scope, outcome.session, outcome.receipt, 200)\n    if"
+                    'account.account_id, "password", along=still)\n'
+                    "    own, subject = answer.content.session_id, account.account_id\n"
+                    '    await services.account_sessions.end_all(subject, "revoked", subject, but=own)\n'
                 ),
             ),
         ),
@@ -106,8 +107,8 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "assert (200, '') == (401, 'session-ended')",
         (
             (
-                "await services.sessions.load(claims.sid)\n    ensure_alive(session, services.clock.now_ms())\n",
-                "await services.sessions.load(claims.sid)\n",
+                "    try:\n        check(session, services.clock.now_ms())\n        if claims",
+                "    try:\n        if claims",
             ),
         ),
     ),
@@ -217,7 +218,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "idle-sessions-open-until-somebody-tidies-up",
-        "server/runtime/sessions.py",
+        "machine/session.py",
         "A session whose deadline has passed is good until its end is written down.",
         "7.3.1",
         "tests/server/test_forward_auth.py::test_it_counts_as_activity_and_ends_at_the_deadlines",

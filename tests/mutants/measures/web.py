@@ -344,7 +344,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "14.3.1",
         _COOKIES + "test_logout_by_cookie_ends_the_session_and_clears_the_cookie",
         "KeyError: '__Host-interlock'",
-        (("        answer.cookies += jar.cleared(found)\n", "        pass\n"),),
+        (("        answer.cookies += jar.clearing_cookies(found)\n", "        pass\n"),),
     ),
     Mutant(
         "a-logout-leaves-what-pages-kept",

@@ -290,12 +290,17 @@ WIRE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-ticket-that-never-expires",
-        "server/surface/tickets.py",
+        "server/guard/tickets.py",
         "Nobody looks at when a ticket expires.",
         "4.4.3",
         _TICKETS + "test_a_ticket_that_has_waited_too_long_opens_nothing",
         "DID NOT RAISE",
-        (("return ticket if ticket is not None and now_ms < ticket.expires_at_ms else None", "return ticket"),),
+        (
+            (
+                "        if taken is not None and self._clock.now_ms() < taken.expires_at_ms:\n",
+                "        if taken is not None:\n",
+            ),
+        ),
     ),
     Mutant(
         "tickets-lie-on-disk",
@@ -322,8 +327,8 @@ WIRE: Final[tuple[Mutant, ...]] = (
         (
             (
                 (
-                    "    if taken.epoch != session.epoch:\n"
-                    '        raise TokenExpired("the ticket was superseded by a later login")\n'
+                    "        if taken.epoch != session.epoch:\n"
+                    '            raise TokenExpired("the ticket was superseded by a later login")\n'
                 ),
                 "",
             ),
