@@ -80,6 +80,7 @@ FIELDS: Final[dict[str, str]] = {
     "session_id": "The session. It opens nothing.",
     "signed": "Position of the record that the signed head names.",
     "signing": "Name of the key that signs.",
+    "silent_s": "Seconds since it last made progress.",
     "state": "The session's state.",
     "status": "HTTP status.",
     "subject": "The account's id.",
@@ -186,9 +187,17 @@ _ROWS: Final = (
         "background.failed",
         "critical",
         "fault",
-        "Background work failed. It is begun again; `/health/ready` answers 503 until half a minute after the last failure.",
+        "Background work failed, or ended. It is begun again; `/health/ready` answers 503 until half a minute after the last"
+        " failure.",
         ("work", "traceback"),
         repeats=("work",),
+    ),
+    Event(
+        "background.stuck",
+        "critical",
+        "fault",
+        "Background work has made no progress for half a minute; `/health/ready` answers 503 until it goes on.",
+        ("work", "silent_s"),
     ),
     Event(
         "listener.failed",

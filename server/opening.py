@@ -114,6 +114,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
     head = _check_head(settings)
     async with _open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:
+        stack.callback(supervisor.close)
         surface = storage.surface
         clock = SystemClock(floor_ms=await _newest_time(surface, settings))
         ring = _open_keys(settings, clock)
@@ -142,7 +143,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
         host = Host(clock, Path(settings.data), settings.disk_reserve_mib << 20, surface.refuse_growth)
-        await host.look()
+        await host.begin()
         core = _Core(clock, host, ring, sessions, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
 
@@ -158,7 +159,6 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
         await stack.enter_async_context(supervisor.running("keys", partial(ring.watch, use)))
         await stack.enter_async_context(supervisor.running("host", host.run))
-        stack.callback(supervisor.close)
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
         _log.info(

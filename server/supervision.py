@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from time import monotonic
 from typing import Final
 
+import msgspec
 import structlog
 
 _log = structlog.get_logger("interlock.server")
@@ -15,33 +17,59 @@ _log = structlog.get_logger("interlock.server")
 Work = Callable[[], Awaitable[None]]
 
 _PAUSE_S: Final = 1.0
-"""How long after a failure the work is begun again."""
+"""How long after a failure the work is begun again, and how often its progress is looked at."""
 
 _FAILING_S: Final = 30.0
-"""How long after its last failure work counts as failing: longer than the interval of most readiness probes."""
+"""How long after its last failure work counts as failing: longer than the interval of most readiness probes.
+
+Also how long work may go on without progress.
+"""
+
+
+class WorkEnded(Exception):
+    """Background work returned, or was cancelled by nobody who may, before the server stops."""
+
+
+class _State(msgspec.Struct):
+    progressed_at: float
+    failed_at: float | None = None
+    stuck: bool = False
+
+
+_own_state: ContextVar[_State | None] = ContextVar("supervised", default=None)
+
+
+def progressed() -> None:
+    """Note that the background work that calls this goes on. Each round of supervised work calls it once."""
+    state = _own_state.get()
+    if state is not None:
+        state.progressed_at = monotonic()
 
 
 class Supervisor:
-    """Runs background work. Work that raises is logged and begun again; meanwhile the server is not ready."""
+    """Runs background work. Work that ends is logged and begun again; meanwhile the server is not ready.
+
+    Nor is it while work makes no progress. Such work is logged and left alone: what it waits for may be half done.
+    """
 
     def __init__(self) -> None:
-        self._failed_at: dict[str, float] = {}
+        self._states: dict[str, _State] = {}
         self._closing = False
 
     @property
     def failing(self) -> list[str]:
-        """Names of the work that has raised in the last half minute."""
+        """Names of the work that has ended in the last half minute, or makes no progress."""
         now = monotonic()
-        return sorted(name for name, at in self._failed_at.items() if now < at + _FAILING_S)
+        return sorted(name for name, state in self._states.items() if state.stuck or _is_recent(state.failed_at, now))
 
     def start(self, name: str, work: Work) -> asyncio.Task[None]:
         """Call ``work`` until it returns, in a task, which it returns. ``work`` can be called again after it raised."""
-        return asyncio.create_task(self._keep(name, work), name=f"interlock-{name}")
+        return asyncio.create_task(self._keep(name, work, may_return=True), name=f"interlock-{name}")
 
     @asynccontextmanager
     async def running(self, name: str, work: Work) -> AsyncIterator[None]:
-        """As :meth:`start`, and cancel it when the context ends."""
-        task = self.start(name, work)
+        """Call ``work``, which never returns, until the context ends. ``work`` can be called again after it ended."""
+        task = asyncio.create_task(self._keep(name, work, may_return=False), name=f"interlock-{name}")
         try:
             yield
         finally:
@@ -50,18 +78,56 @@ class Supervisor:
                 await task
 
     def close(self) -> None:
-        """The server stops: work that fails from now on is not begun again."""
+        """The server stops: work that ends from now on is not begun again."""
         self._closing = True
 
-    async def _keep(self, name: str, work: Work) -> None:
+    async def _keep(self, name: str, work: Work, *, may_return: bool) -> None:
+        state = self._states[name] = _State(monotonic())
+        _own_state.set(state)
         while True:
-            try:
-                await work()
-            except Exception as error:  # noqa: BLE001  # whatever it is, the work has to go on
-                self._failed_at[name] = monotonic()
-                _log.critical("background.failed", work=name, exc_info=error)
-            else:
+            error = await self._run(name, work, state)
+            if error is None and may_return:
                 return
+            state.failed_at = monotonic()
+            _log.critical("background.failed", work=name, exc_info=error or WorkEnded("it returned"))
             if self._closing:
                 return
             await asyncio.sleep(_PAUSE_S)
+
+    async def _run(self, name: str, work: Work, state: _State) -> Exception | None:
+        """Call ``work`` once and watch its progress; return how it failed, or None if it returned."""
+
+        async def call() -> None:
+            await work()
+
+        state.progressed_at = monotonic()
+        # A task of its own: else a cancellation that is not the supervisor's could not be told from one that is.
+        task = asyncio.create_task(call(), name=f"interlock-{name}-work")
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=_PAUSE_S)
+                _look(name, state)
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+        if task.cancelled():
+            return WorkEnded("it was cancelled")
+        error = task.exception()
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return error
+
+
+def _is_recent(failed_at: float | None, now: float) -> bool:
+    return failed_at is not None and now < failed_at + _FAILING_S
+
+
+def _look(name: str, state: _State) -> None:
+    """Log it once when work ``name`` has made no progress for too long."""
+    silent_s = monotonic() - state.progressed_at
+    if (silent_s >= _FAILING_S) == state.stuck:
+        return
+    state.stuck = not state.stuck
+    if state.stuck:
+        _log.critical("background.stuck", work=name, silent_s=round(silent_s))

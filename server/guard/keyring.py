@@ -28,6 +28,7 @@ from server.guard.keys import (
     stamp_of,
 )
 from server.guard.rotation import Lives, may_have_tokens
+from server.supervision import progressed
 from server.transient import Checks, is_transient
 
 _LOOK_EVERY_S: Final = 1.0
@@ -102,6 +103,7 @@ class KeyRing:
         thread = ThreadPoolExecutor(1, thread_name_prefix="interlock-keys")
         try:
             while True:
+                progressed()
                 await asyncio.sleep(_LOOK_EVERY_S)
                 try:
                     found = await asyncio.get_running_loop().run_in_executor(thread, self.look)

@@ -20,6 +20,7 @@ from machine.session import Session, overdue_reason
 from server.clock import Clock
 from server.runtime.deadlines import Deadlines
 from server.runtime.sessions import Sessions, patiently
+from server.supervision import progressed
 
 _log = structlog.get_logger("interlock.expiry")
 
@@ -57,6 +58,7 @@ class Expiry:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
+            progressed()
             await self._expire_due()
             self._earlier.clear()
             now_ms = self._clock.now_ms()
@@ -71,6 +73,7 @@ class Expiry:
 
     async def _expire_due(self) -> None:
         while due := self._deadlines.pop_due(self._clock.now_ms(), _AT_ONCE):
+            progressed()
             self._in_hand.update(due)
             await asyncio.gather(*map(self._expire, due))
 

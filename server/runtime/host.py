@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +13,12 @@ import structlog
 
 from machine.wire import rfc3339
 from server.clock import SystemClock
+from server.supervision import progressed
 
 _log = structlog.get_logger("interlock.host")
 
 _LOOK_S: Final = 1.0
+_BEGIN_S: Final = 5.0
 
 CLOCK_TOLERANCE_MS: Final = 5_000
 """A wall clock that is behind by less is not worth a word."""
@@ -49,8 +52,15 @@ class Host:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
+            progressed()
             await self.look()
             await asyncio.sleep(_LOOK_S)
+
+    async def begin(self) -> None:
+        """Look for the first time, for a moment at most: a disk that hangs does not keep the server from its start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BEGIN_S):
+                await self.look()
 
     async def look(self) -> None:
         """Look once."""

@@ -19,12 +19,14 @@ from machine.errors import HeadRefused, SurfaceFailed
 from machine.explain import beyond_head, broken_head, short_of
 from machine.ledger import Receipt, Record
 from machine.session import Session
-from server.supervision import Supervisor
+from server.supervision import Supervisor, progressed
 from server.surface.archive import open_archive
 from server.surface.files import LOG_NAME
 from server.surface.sqlite import HeadLag
 
 _PAUSE_S: Final = 0.05
+_LOOK_S: Final = 1.0
+"""How often the keeper shows, while nothing is recorded, that it goes on."""
 _MAX_BYTES: Final = 4096
 
 _log = structlog.get_logger("interlock.head")
@@ -174,7 +176,10 @@ class HeadKeeper:
         # Also when the supervisor calls this again.
         self._grown.set()
         while not last:
-            await self._grown.wait()
+            progressed()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._grown.wait()
             self._grown.clear()
             last = self._closing.is_set()
             await self._write()

@@ -14,6 +14,7 @@ from time import sleep
 from typing import Final
 
 from machine.errors import Overloaded, SurfaceFailed
+from server.supervision import progressed
 from server.surface.writer import Writer, raise_again
 from server.transient import Checks
 
@@ -51,7 +52,8 @@ class Presence:
 
 async def keep_looking(writer: Writer) -> None:
     """Commit an empty batch every second, so that a missing file is noticed while the server is idle."""
-    while writer.failure is None:
+    while True:
+        progressed()
         await asyncio.sleep(_LOOK_S)
         with suppress(SurfaceFailed, Overloaded):
             await writer.submit(lambda _connection: None, raise_again)

@@ -17,7 +17,7 @@ from machine.conversation import Conversation
 from server import supervision
 from server.experience.transport import heartbeat
 from server.experience.transport.heartbeat import Heartbeat
-from server.supervision import Supervisor
+from server.supervision import Supervisor, progressed
 from server.workers import Workers
 from tests.support.asynchronous import asynchronous
 from tests.support.client import closed, hello, logged_in
@@ -114,6 +114,77 @@ def test_ready_again_half_a_minute_after_the_last_failure(monkeypatch: pytest.Mo
         assert supervisor.failing == []
 
     run(main())
+
+
+@pytest.mark.parametrize("way", ["returns", "cancelled"])
+@asynchronous
+async def test_work_that_just_ends_has_failed_and_is_begun_again(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "_PAUSE_S", 0.01)
+    supervisor = Supervisor()
+    calls = 0
+
+    async def work() -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            await asyncio.Event().wait()
+        if way == "cancelled":
+            # As from a library whose own task was cancelled.
+            raise asyncio.CancelledError
+
+    with capture_logs() as logs:
+        async with supervisor.running("it", work):
+            await eventually(lambda: calls == 3)
+            assert supervisor.failing == ["it"]
+    assert [(log["event"], log["work"]) for log in logs] == [("background.failed", "it")] * 2
+
+
+@asynchronous
+async def test_work_that_makes_no_progress_is_noticed_and_so_is_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(supervision, "monotonic", lambda: now)
+    monkeypatch.setattr(supervision, "_PAUSE_S", 0.01)
+    supervisor = Supervisor()
+    goes_on, rounds = asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal rounds
+        while True:
+            progressed()
+            rounds += 1
+            await goes_on.wait()
+            goes_on.clear()
+
+    with capture_logs() as logs:
+        async with supervisor.running("it", work):
+            await eventually(lambda: rounds == 1)
+            now += 29
+            goes_on.set()
+            await eventually(lambda: rounds == 2)
+            now += 29
+            await asyncio.sleep(0.1)
+            assert supervisor.failing == [], "it went on in between"
+            now += 1
+            await eventually(lambda: supervisor.failing == ["it"])
+            goes_on.set()
+            await eventually(lambda: supervisor.failing == [])
+    assert [(log["event"], log["work"], log["silent_s"]) for log in logs] == [("background.stuck", "it", 30)]
+
+
+@asynchronous
+async def test_a_disk_that_hangs_shows_and_does_not_keep_the_server_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr("server.runtime.host.os.statvfs", lambda _path: hangs.wait(60))
+    monkeypatch.setattr("server.runtime.host._BEGIN_S", 0.1)
+    monkeypatch.setattr(supervision, "_PAUSE_S", 0.1)
+    monkeypatch.setattr(supervision, "_FAILING_S", 3.0)
+    try:
+        async with services_in(tmp_path) as services:
+            await eventually(lambda: services.supervisor.failing == ["host"])
+    finally:
+        hangs.set()
 
 
 def test_a_socket_closes_although_another_listener_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
