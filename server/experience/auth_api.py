@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from functools import partial
 from operator import itemgetter
@@ -46,7 +47,7 @@ from server.experience.credentials import (
 )
 from server.experience.problems import RequestRefused, handle, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
-from server.experience.traffic import address_of, admit, admit_account, client_of, device_cookie, place_of
+from server.experience.traffic import address_of, admit, admit_account, client_of, device_cookie, hidden_for_s, place_of
 from server.services import Services
 
 _log = structlog.get_logger("interlock.security")
@@ -130,7 +131,8 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
         # Before the hash: what is counted after it costs the server as much as what is allowed.
         admit(services, request.scope, "login")
         admit_account(services, request.scope, "login", f"{requester.known}\n{requester.account}")
-        account = await services.accounts.prove(requester, data.password)
+        async with asyncio.timeout(hidden_for_s(services, request.scope) if requester.hidden else None):
+            account = await services.accounts.prove(requester, data.password)
     services.logins.remember(account, client.address)
     still = services.accounts.still(account)
     answer = await jar.log_in(services, request.scope, account.account_id, "password", along=still)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -18,6 +19,13 @@ from server.services import Services
 
 DEVICE_COOKIE: Final = "__Host-interlock-device"
 """Says that this browser has known the account's password, so that strangers can't use its tries up. It opens nothing."""
+
+ARRIVED: Final = "arrived_ns"
+"""Name in a request's state: when it came, in ns by the monotonic clock."""
+
+_SHORTEST: Final = 0.5
+_LONGEST: Final = 1.5
+"""A refusal is delayed by ``refusal_delay_s`` times something between these."""
 
 _DEVICE: Final = DEVICE_COOKIE.encode() + b"="
 
@@ -54,6 +62,15 @@ def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> N
         services.limits.of_account(kind, subject)
 
 
+def hidden_for_s(services: Services, scope: Any) -> float | None:
+    """Return for how many more seconds the delay of every refusal hides what is done before; None without a delay."""
+    delay_s = services.settings.refusal_delay_s
+    if not delay_s:
+        return None
+    arrived_ns: int = scope["state"][ARRIVED]
+    return max(0.0, _SHORTEST * delay_s - (time.monotonic_ns() - arrived_ns) / 1e9)
+
+
 async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]], took_s: float) -> None:
     """Keep a client waiting that is told to wait (``headers`` hold Retry-After), so that asking again pays less.
 
@@ -61,7 +78,7 @@ async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]
     """
     if any(name == b"retry-after" for name, _ in headers):
         # Spread, or those who were refused together would all come back together.
-        delay_s = services.settings.refusal_delay_s * random.uniform(0.5, 1.5)  # noqa: S311  # no secret
+        delay_s = services.settings.refusal_delay_s * random.uniform(_SHORTEST, _LONGEST)  # noqa: S311  # no secret
         await asyncio.sleep(max(0.0, delay_s - took_s))
 
 

@@ -32,12 +32,14 @@ _RECENT: Final = 256
 class Requester(msgspec.Struct, frozen=True):
     """For whom a hash is computed: the folded email address, and the key by which the client's address is limited.
 
-    ``known``: the client showed a device that the account knows, or a session of the account.
+    ``known``: the client showed a device that the account knows, or a session of the account. ``hidden``: a wrong password is
+    answered like a try that is refused unseen, so the time that the hash takes must not show.
     """
 
     account: str
     address: str
     known: bool = False
+    hidden: bool = False
 
 
 class _Share(msgspec.Struct, eq=False):

@@ -7,7 +7,8 @@ So strangers use up what strangers have, and nothing of the owner's.
 
 An account that does not exist is counted alike. And it is answered alike: where the address or the account has used its
 counter up, the password is looked at all the same if this account has logged in at this address since the start, with the
-password it has now; but only the right one makes a difference. A wrong one gets the refusal that everybody else gets.
+password it has now; but only the right one makes a difference. A wrong one gets the refusal that everybody else gets, and no
+later: a hash that takes longer than the shortest delay of a refusal is not waited for.
 Otherwise somebody at a shared address could tell by the answers who else has an account and logs in there.
 """
 
@@ -69,7 +70,7 @@ class Logins:
     def trial(self, email: str, client: Client) -> Iterator[Requester]:
         """Count a try at the account of ``email``; the body raises CredentialInvalid when it failed.
 
-        Gives for whom the password is hashed.
+        Gives for whom the password is hashed. Where that is ``hidden``, the body raises TimeoutError before the time shows.
 
         Raises:
             RateLimited: there were too many; the body was not run, or failed.
@@ -81,6 +82,7 @@ class Logins:
             requester = msgspec.structs.replace(requester, known=True)
         else:
             charges, refusal = self._charge_stranger(requester.account, requester.address, is_place=is_place)
+            requester = msgspec.structs.replace(requester, hidden=refusal is not None)
         try:
             yield requester
         except CredentialInvalid:
@@ -93,7 +95,7 @@ class Logins:
             raise
         except BaseException as error:
             self._give_back(charges)
-            if refusal is not None and isinstance(error, Overloaded | RateLimited):
+            if refusal is not None and isinstance(error, Overloaded | RateLimited | TimeoutError):
                 raise refusal() from None
             raise
         self._give_back(charges)

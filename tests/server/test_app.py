@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import client_of
+from tests.support.wire import services_in
 
 ADA = {"email": "ada@example.org", "password": PASSWORD}
 
@@ -114,6 +116,36 @@ async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile
         assert (await http.post("/api/auth/login", json=ADA)).status_code == 200
         bearer = {"Authorization": f"Bearer {owner['access_token']}"}
         assert (await http.get("/api/session", headers=bearer)).status_code == 200
+
+
+@asynchronous
+async def test_behind_a_refusal_a_slow_hash_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who fills the queue for hashes could else tell by the time who has logged in at a shared address."""
+    gate = threading.Event()
+    limits = {"limit_login_account": "2/1h", "refusal_delay_s": 0.4, "trusted_proxies": ("127.0.0.1",)}
+    async with services_in(tmp_path, **limits) as services, client_of(app_over(services)) as http:
+
+        async def log_in(address: str, password: str = PASSWORD) -> httpx.Response:
+            body = {**ADA, "password": password}
+            return await http.post("/api/auth/login", json=body, headers={"X-Forwarded-For": address})
+
+        (await http.post("/api/auth/register", json=ADA)).raise_for_status()
+        (await log_in("192.0.2.1")).raise_for_status()
+        for number in (1, 2):
+            assert (await log_in(f"198.51.100.{number}", "wrong")).status_code == 401
+        verify = services.accounts._passwords._verify
+
+        def slow(*arguments: Any) -> bool:
+            assert gate.wait(60)
+            return verify(*arguments)
+
+        monkeypatch.setattr(services.accounts._passwords, "_verify", slow)
+        try:
+            unseen, looked_at = [await log_in(each, "wrong") for each in ("198.51.100.3", "192.0.2.1")]
+        finally:
+            gate.set()
+        assert (looked_at.status_code, looked_at.json()["type"]) == (429, unseen.json()["type"])
+        monkeypatch.undo()
 
 
 @asynchronous

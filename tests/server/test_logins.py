@@ -236,7 +236,7 @@ def test_behind_a_refusal_a_known_address_has_few_tries() -> None:
     assert not succeeds(guard, HOME), "not even the right one is looked at"
 
 
-@pytest.mark.parametrize("error", [Overloaded(), RateLimited(7)])
+@pytest.mark.parametrize("error", [Overloaded(), RateLimited(7), TimeoutError()])
 def test_behind_a_refusal_what_was_not_looked_at_is_refused_alike(error: Exception) -> None:
     guard = logins()
     assert succeeds(guard, HOME)
