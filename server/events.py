@@ -268,7 +268,7 @@ _ROWS: Final = (
         "warning",
         "fault",
         "A request came with the header of `forwarded_header` from an address that is not in `trusted_proxies`. If that is your"
-        " proxy, all its clients count as one address; if not, put one in front. Said once.",
+        " proxy, all its clients count as one address; if not, put one in front. Said once for each address.",
         ("address", "header"),
     ),
     Event(

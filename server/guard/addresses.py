@@ -26,6 +26,9 @@ _HOPS: Final = 32
 _LONGEST: Final = 100
 """Characters of an address with everything around it. What is longer is none, and need not be remembered."""
 
+_UNTRUSTED: Final = 1024
+"""So many peers that write the header without being trusted are remembered. Any other gets its line again."""
+
 _REMEMBERED: Final = 4096
 """Texts of addresses whose canonical form is remembered: behind a proxy each request has the same two or three."""
 
@@ -44,7 +47,8 @@ class Addresses:
 
     def __init__(self, trusted: Sequence[str], header: str, uncounted: Sequence[str] = ()) -> None:
         self._header = header.encode()
-        self._warned = False
+        # Peers that were told of, the latest last.
+        self._untrusted: dict[str, None] = {}
         self._trusted = _networks("trusted_proxies", trusted)
         self._uncounted = _networks("uncounted", uncounted)
 
@@ -56,7 +60,7 @@ class Addresses:
         """
         client = _canonical(peer or "") or UNKNOWN
         if not self._trusted or not self.trusts(client):
-            if not self._warned:
+            if client not in self._untrusted:
                 self._warn(client, headers)
             return client
         line = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
@@ -70,9 +74,14 @@ class Addresses:
         return client
 
     def _warn(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Say once that ``peer`` speaks for others and is not believed: behind a proxy all clients are one address then."""
+        """Log it if ``peer`` speaks for others and is not believed: behind a proxy all clients are one address then.
+
+        Each peer has a line of its own, or a stranger could use up the proxy's.
+        """
         if any(name == self._header for name, _ in headers):
-            self._warned = True
+            self._untrusted[peer] = None
+            if len(self._untrusted) > _UNTRUSTED:
+                del self._untrusted[next(iter(self._untrusted))]
             _log.warning("proxy.untrusted", address=peer, header=self._header.decode())
 
     def trusts(self, address: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from machine.errors import SettingsError
 from server.guard.addresses import Addresses, limit_key
@@ -79,3 +80,24 @@ def test_an_ipv6_client_is_limited_by_its_64() -> None:
     assert limit_key("2001:db8:1:3::") != limit_key("2001:db8:1:2::")
     assert limit_key("192.0.2.7") == "192.0.2.7"
     assert limit_key("unknown") == "unknown"
+
+
+def test_each_untrusted_peer_that_speaks_for_others_is_told_of_once() -> None:
+    """A stranger who writes the header first does not hide the proxy that nobody trusts."""
+    addresses = Addresses((), "x-forwarded-for")
+    peers = ["192.0.2.66", "10.0.0.1"]
+    with capture_logs() as logs:
+        for peer in peers * 3:
+            addresses.client(peer, headers("198.51.100.1"))
+        addresses.client("10.0.0.2", headers())
+    assert [(line["event"], line["address"]) for line in logs] == [("proxy.untrusted", peer) for peer in peers]
+
+
+def test_a_flood_of_untrusted_peers_takes_no_more_memory_and_hides_no_other() -> None:
+    addresses = Addresses((), "x-forwarded-for")
+    with capture_logs() as logs:
+        for number in range(5000):
+            addresses.client(f"2001:db8::{number:x}", headers("198.51.100.1"))
+        addresses.client("10.0.0.1", headers("198.51.100.1"))
+    assert logs[-1]["address"] == "10.0.0.1"
+    assert len(addresses._untrusted) == 1024
