@@ -101,7 +101,7 @@ async def open_surface(
             database,
             max_waiting=max_waiting,
             max_batch=_MAX_BATCH,
-            on_undo=head.reread,
+            memory=head,
             on_commit=committed,
             on_failure=on_failure,
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from machine.commands import Disconnect
-from machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
+from machine.errors import Overloaded, RecordRefused, SessionEnded, SurfaceFailed, VersionConflict
 from machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
 from machine.session import Session
 from server.surface.engine import Connection
@@ -48,19 +48,34 @@ _STATES: Final = "SELECT state, count(*) FROM sessions WHERE reason IS NULL GROU
 
 
 class ChainHead:
-    """Position and digest of the last record, as the writer's thread knows it; read again after anything is undone."""
+    """Position and digest of the last record, as the writer's thread knows it: nobody else writes records."""
 
-    __slots__ = ("_connection", "digest", "position")
+    __slots__ = ("_before", "_connection", "digest", "position")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.position = 0
-        self.digest = GENESIS
-        self.reread()
+        self.position, self.digest = self._before = self._last()
 
-    def reread(self) -> None:
-        """Take the last record of the database, as the open transaction sees it."""
-        self.position, self.digest = self._connection.execute(_LAST).fetchone() or (0, GENESIS)
+    def begun(self) -> None:
+        """Compare the last record of the database with the one that was written last. Call it as a transaction begins.
+
+        Raises:
+            SurfaceFailed: another program has written to the log. What went on from there would sign it.
+        """
+        self._before = self.position, self.digest
+        last = self._last()
+        if last != self._before:
+            raise SurfaceFailed(
+                f"the log ends at record {last[0]}, and the last that this server wrote is {self.position}: something"
+                " other than the server has changed it"
+            )
+
+    def undone(self) -> None:
+        """Take back what was undone: of the open transaction a part, or all of the one before."""
+        self.position, self.digest = self._last() if self._connection.in_transaction else self._before
+
+    def _last(self) -> tuple[int, bytes]:
+        return self._connection.execute(_LAST).fetchone() or (0, GENESIS)
 
     @property
     def receipt(self) -> Receipt | None:

@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
 
 import msgspec
 import sqlite_utils
@@ -27,6 +27,18 @@ Diagnosis = Callable[[Connection, Exception], T]
 def raise_again(_connection: Connection, error: Exception) -> NoReturn:
     """The diagnosis of a unit that no constraint can refuse."""
     raise RecordRefused(str(error)) from error
+
+
+class Memory(Protocol):
+    """What memory holds of the database besides the reader."""
+
+    def begun(self) -> None:
+        """Compare it: the transaction that begins keeps other programs from writing. What this raises is fail-stop."""
+        ...
+
+    def undone(self) -> None:
+        """Drop what was rolled back."""
+        ...
 
 
 class _Busy(Exception):
@@ -75,7 +87,7 @@ class Writer:
 
     While ``storage_low`` is set, what grows is refused, so that what ends can still be written.
 
-    ``on_undo`` is called in the writer's thread after anything was rolled back, to drop what memory held of it;
+    ``memory`` is told, in the writer's thread, of each transaction that begins and of everything that is rolled back;
     ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves. ``on_batch``, if it
     is set before the start, is called on the event loop after they have.
     """
@@ -86,14 +98,14 @@ class Writer:
         *,
         max_waiting: int,
         max_batch: int,
-        on_undo: Callable[[], None],
+        memory: Memory,
         on_commit: Callable[[Sequence[object]], None],
         on_failure: Callable[[str], None],
     ) -> None:
         self.failure: str | None = None
         self.storage_low = False
         self._connection: Final[Connection] = database.conn
-        self._on_undo = on_undo
+        self._memory = memory
         self._on_commit = on_commit
         self._on_failure = on_failure
         self.on_batch: Callable[[Batch], None] | None = None
@@ -197,6 +209,7 @@ class Writer:
             if is_busy(error):
                 raise _Busy from error
             raise
+        self._memory.begun()
 
     def _run_alone(self, unit: Unit[Any, Any]) -> Any:
         try:
@@ -217,7 +230,7 @@ class Writer:
 
     def _undo(self, statement: str) -> None:
         self._connection.execute(statement)
-        self._on_undo()
+        self._memory.undone()
 
     def _fail(self, error: Exception, units: list[Unit[Any, Any]]) -> list[Any]:
         self.failure = f"the log stopped at an I/O error: {error}"

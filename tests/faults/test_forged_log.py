@@ -15,6 +15,7 @@ import pytest
 
 from machine.errors import Overloaded, SurfaceFailed
 from machine.ledger import HEAD_LAG
+from server.settings import HEAD_NAME
 from server.surface import sqlite
 from server.surface.engine import open_writer
 from server.surface.files import LOG_NAME, open_surface
@@ -23,6 +24,7 @@ from server.surface.sqlite import ChainHead, HeadLag, SqliteLog
 from tests.faults.test_head import head_of, lagging_head, start
 from tests.support.asynchronous import asynchronous
 from tests.support.log import record_count
+from tests.support.running import eventually
 from tests.support.server import ServerProcess, running_server
 from tests.support.steps import Story
 from tests.support.tampering import rechain, shell
@@ -94,6 +96,28 @@ def test_verify_beside_a_running_server_finds_no_fault_in_its_end(tmp_path: Path
         asyncio.run(live(server))
         for _ in range(3):
             assert verify(server.data).exit_code == 0
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["idle", "at work"])
+@asynchronous
+async def test_a_running_server_stops_at_a_record_that_it_did_not_write(tmp_path: Path, idle: bool) -> None:  # noqa: FBT001  # a parameter of the test
+    """It would go on from there, and sign it."""
+    server = ServerProcess(tmp_path / "data", {})
+    server.start()
+    try:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            (await client.post("/api/session")).raise_for_status()
+            await eventually(lambda: (server.data / HEAD_NAME).exists() and head_of(server.data).position == 1)
+            forge(server.data)
+            end = record_count(server.data)
+            if not idle:
+                assert (await client.post("/api/session")).status_code == 503
+            await eventually(lambda: f"the log ends at record {end}" in server.log_path.read_text())
+            assert (await client.get("/health/ready")).status_code == 503
+    finally:
+        server.stop()
+    assert head_of(server.data).position == 1, "nothing of it was signed"
+    assert record_count(server.data) == end, "nothing followed it"
 
 
 COLUMNS: dict[str, tuple[object, object]] = {

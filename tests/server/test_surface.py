@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -211,7 +212,7 @@ async def test_a_file_that_another_program_locks_stops_nothing(number: int) -> N
         SimpleNamespace(conn=BusyFile(number)),  # type: ignore[arg-type]  # of a database it uses the connection
         max_waiting=10,
         max_batch=3,
-        on_undo=lambda: None,
+        memory=Mock(),
         on_commit=lambda _outcomes: None,
         on_failure=pytest.fail,
     )
@@ -245,7 +246,7 @@ def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, 
             SimpleNamespace(conn=connection),  # type: ignore[arg-type]  # of a database it uses the connection
             max_waiting=10,
             max_batch=2,
-            on_undo=lambda: None,
+            memory=Mock(),
             on_commit=lambda _outcomes: None,
             on_failure=stops.append,
         )
@@ -289,7 +290,7 @@ async def test_what_is_not_to_be_acknowledged_stops_the_log_once() -> None:
         SimpleNamespace(conn=connection),  # type: ignore[arg-type]  # of a database it uses the connection
         max_waiting=10,
         max_batch=1,
-        on_undo=lambda: None,
+        memory=Mock(),
         on_commit=gone,
         on_failure=stops.append,
     )
@@ -311,7 +312,7 @@ async def test_a_fault_in_the_writer_itself_stops_the_log_and_leaves_nobody_wait
             raise ZeroDivisionError
 
         writer = surface.log._writer
-        writer._on_undo = forget
+        writer._memory = Mock(undone=forget)
         writer._on_failure = lambda _failure: None
         waiting = [writer.submit(lambda _connection: 1 // 0, raise_again) for _ in range(3)]
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
