@@ -37,7 +37,9 @@ _SENT_KEYS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
 """Header parameters that bring a key of their own, or change what the signature means (RFC 7515, 4.1; RFC 7797)."""
 
 
-NumericDate: TypeAlias = Annotated[float, Meta(ge=0, le=2**53)]
+_LATEST_S: Final = 2**53
+
+NumericDate: TypeAlias = Annotated[float, Meta(ge=0, le=_LATEST_S)]
 """Seconds since the Unix epoch, perhaps with a fraction (RFC 7519, 2)."""
 
 
@@ -79,8 +81,9 @@ class Claims(msgspec.Struct, frozen=True):
     def auth_time_s(self) -> float | None:
         """When the login was, in seconds since the Unix epoch; None if the provider does not say it as a number."""
         said = self.auth_time
-        known = isinstance(said, int | float) and not isinstance(said, bool) and math.isfinite(said)
-        return max(float(said), 0.0) if known else None
+        # Compared and not asked whether it is finite: a whole number may be too large for a float.
+        known = isinstance(said, int | float) and not isinstance(said, bool) and -math.inf < said < math.inf
+        return float(min(max(said, 0), _LATEST_S)) if known else None
 
 
 class IdTokens:

@@ -233,6 +233,8 @@ async def test_a_key_without_a_name_that_was_rotated_is_asked_for(provider: Host
         ({"upstream_auth_age_s": 600}, {"auth_time": "now"}, "does not say when"),
         ({"upstream_auth_age_s": 600}, {"auth_time": -62135596800}, "too long ago"),
         ({"upstream_auth_age_s": 600}, {"auth_time": True}, "does not say when"),
+        ({}, {"auth_time": 10**400}, "not valid yet"),
+        ({"upstream_auth_age_s": 600}, {"auth_time": -(10**400)}, "too long ago"),
         ({"upstream_acr": ("1",)}, {"acr": 1}, "not as strong"),
         ({"upstream_acr": ("1",)}, {"acr": ["1"]}, "not as strong"),
         ({}, {"nonce": 7}, "nonce"),
