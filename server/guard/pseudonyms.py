@@ -7,6 +7,8 @@ import hmac
 from collections.abc import Callable
 from typing import Final
 
+from server.guard.emails import fold_email
+
 _BYTES: Final = 8
 
 
@@ -22,6 +24,6 @@ class Pseudonyms:
         self._key = key
 
     def of_email(self, email: str) -> str:
-        """16 hexadecimal digits for the address, in capitals or not."""
-        text = f"interlock log name v1\n{email.strip().casefold()}".encode("utf-8", "surrogatepass")
+        """16 hexadecimal digits for the account's address, in whichever form it is written."""
+        text = f"interlock log name v1\n{fold_email(email)}".encode("utf-8", "surrogatepass")
         return hmac.digest(self._key(), text, hashlib.sha256)[:_BYTES].hex()

@@ -178,6 +178,12 @@ def test_an_account_remembers_some_addresses_and_the_server_some_accounts(monkey
     assert not succeeds(guard, stranger(2)), "one account too many"
 
 
+def test_two_accounts_have_two_names_in_the_log_and_one_has_one() -> None:
+    assert NAMES.of_email("ada@straße.example") != NAMES.of_email("ada@strasse.example")
+    assert len({NAMES.of_email(each) for each in (" Ada@Straße.example", "ada@xn--strae-oqa.example")}) == 1
+    assert len({NAMES.of_email(each) for each in ("zo\u00eb@x.example", "zoe\u0308@x.example")}) == 1
+
+
 @pytest.mark.asvs("16.3.1", "16.3.3", "16.2.5")
 def test_failures_are_logged_by_a_name_that_is_no_address() -> None:
     guard = logins(HandClock())
