@@ -6,12 +6,11 @@ import asyncio
 import functools
 from typing import Final
 
-from machine.commands import RevocationReason, Revoke
-from machine.errors import TransitionRefused
+from machine.commands import RevocationReason
 from machine.ledger import Receipt
 from machine.session import Session
 from server.clock import Clock
-from server.runtime.sessions import Sessions, commands, patiently
+from server.runtime.sessions import Sessions, patiently
 from server.surface.directory import Place, SessionDirectory, Wanted
 
 _PAGE: Final = 64
@@ -56,8 +55,8 @@ class AccountSessions:
         before: Place | None = None
         while page := await patiently(functools.partial(self.page, subject, before, _PAGE), within_s):
             before = Place.of(page[-1])
-            ends = (self._end(session, reason, actor, within_s) for session in page if session.session_id != but)
-            receipts += filter(None, await asyncio.gather(*ends))
+            ends = [functools.partial(self._end, each, reason, actor) for each in page if each.session_id != but]
+            receipts += filter(None, await asyncio.gather(*(patiently(end, within_s) for end in ends)))
         return receipts
 
     async def end_all_at_last(
@@ -74,16 +73,6 @@ class AccountSessions:
         done, _ = await asyncio.wait([ends], timeout=_PATIENCE_S)
         return ends.result() if done else []
 
-    async def _end(
-        self, session: Session, reason: RevocationReason, actor: str, within_s: float | None
-    ) -> Receipt | None:
-        asked = commands(actor, Revoke(reason))
-
-        async def in_turn() -> Receipt | None:
-            async with self._ends:
-                return (await self._sessions.submit(session.session_id, *asked)).receipt
-
-        try:
-            return await patiently(in_turn, within_s)
-        except TransitionRefused:
-            return None
+    async def _end(self, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
+        async with self._ends:
+            return await self._sessions.end(session, reason, actor)

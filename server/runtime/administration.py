@@ -6,6 +6,7 @@ before it is answered.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from machine.ledger import Receipt
 from machine.session import Session
 from server.clock import Clock
 from server.runtime.account_sessions import AccountSessions
-from server.runtime.sessions import Sessions
+from server.runtime.sessions import Sessions, patiently
 from server.surface.accounts import Account, AccountStore
 from server.surface.audit import Act, AuditRecord, AuditStore
 from server.surface.directory import Place, SessionDirectory, Wanted
@@ -139,5 +140,6 @@ async def end_of_old_passwords(sessions: Sessions, accounts: AccountStore) -> in
     """
     session_ids = await accounts.sessions_of_old_passwords()
     for session_id in session_ids:
-        await sessions.end(await sessions.load(session_id), "password_changed", "server", insist=True)
+        session = await sessions.load(session_id)
+        await patiently(functools.partial(sessions.end, session, "password_changed", "server"))
     return len(session_ids)

@@ -255,26 +255,18 @@ class Sessions:
         return await self._submit_alive(session.session_id, subject, again, along)
 
     async def end(
-        self,
-        session: Session,
-        reason: RevocationReason,
-        actor: str,
-        *,
-        kept: Session | None = None,
-        insist: bool = False,
+        self, session: Session, reason: RevocationReason, actor: str, *, kept: Session | None = None
     ) -> Receipt | None:
         """Revoke ``session``; None when it had ended already.
 
         ``kept``: revoke only if this session has not ended, checked in the same transaction. Of two calls that each end the
-        other's session, one fails. ``insist``: while the storage is overloaded, wait and try again.
+        other's session, one fails.
 
         Raises:
             SessionEnded: ``kept`` has ended.
         """
         along = self._log.lives(kept.session_id) if kept is not None else None
         with suppress(TransitionRefused):
-            if insist:
-                return (await self.insist(session.session_id, actor, Revoke(reason))).receipt
             return (await self.submit(session.session_id, *commands(actor, Revoke(reason)), along=along)).receipt
         return None
 

@@ -180,8 +180,8 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "assert 1 == 2",
         (
             (
-                "for session in page if session.session_id != but)\n",
-                "for session in page[1:] if session.session_id != but)\n",
+                "for each in page if each.session_id != but]\n",
+                "for each in page[1:] if each.session_id != but]\n",
             ),
         ),
     ),
