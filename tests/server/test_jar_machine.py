@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from http.cookies import SimpleCookie
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import httpx
 import msgspec
@@ -30,6 +30,14 @@ T = TypeVar("T")
 NAME: Final = "__Host-interlock"
 PAGE: Final = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin"}
 PEOPLE: Final = ("ada@example.org", "bob@example.org")
+Call: TypeAlias = tuple[str, str | None]
+"""A path, and who logs in there."""
+CALLS: Final[list[Call]] = [
+    *(("/api/auth/login", email) for email in PEOPLE),
+    ("/api/session", None),
+    ("/api/auth/refresh", None),
+    ("/api/auth/logout", None),
+]
 TABS: Final = st.integers(0, 2)
 WHEN: Final = st.sampled_from(["now", "now", "late", "lost"])
 
@@ -71,13 +79,16 @@ class Browser(RuleBasedStateMachine):
             (await self.http.post("/api/auth/register", json={"email": email, "password": PASSWORD})).raise_for_status()
 
     def ask(self, tab: int, method: str, path: str, body: Any = None, *, bearer: bool) -> httpx.Response:
+        return self.run_async(self.send(tab, method, path, body, bearer=bearer))
+
+    async def send(self, tab: int, method: str, path: str, body: Any = None, *, bearer: bool) -> httpx.Response:
         headers = dict(PAGE)
         if self.jar:
             headers["cookie"] = "; ".join(f"{name}={value}" for name, value in self.jar.items())
         if bearer and self.tabs[tab] is not None:
             headers["authorization"] = f"Bearer {self.tabs[tab]}"
         self.http.cookies.clear()
-        return self.run_async(self.http.request(method, path, json=body, headers=headers))
+        return await self.http.request(method, path, json=body, headers=headers)
 
     def take(self, tab: int, answer: httpx.Response) -> None:
         """The answer arrives."""
@@ -154,6 +165,28 @@ class Browser(RuleBasedStateMachine):
         if self.arrive(tab, answer, when):
             assert NAME not in self.jar
             assert self.alive() == set()
+
+    @rule(calls=st.lists(st.tuples(TABS, st.sampled_from(CALLS), st.booleans()), min_size=2, max_size=3))
+    def at_once(self, calls: list[tuple[int, Call, bool]]) -> None:
+        """All are sent with the same cookies, and each answer arrives when it is given."""
+        arrived: list[tuple[int, httpx.Response]] = []
+
+        async def call(tab: int, path: str, email: str | None, *, bearer: bool) -> None:
+            body = None if email is None else {"email": email, "password": PASSWORD}
+            arrived.append((tab, await self.send(tab, "POST", path, body, bearer=bearer)))
+
+        async def all_calls() -> None:
+            await asyncio.gather(*(call(tab, *wanted, bearer=bearer) for tab, wanted, bearer in calls))
+
+        self.run_async(all_calls())
+        for tab, answer in arrived:
+            assert answer.status_code in {200, 201, 204, 401, 409}
+            self.take(tab, answer)
+            if answer.is_success and answer.content:
+                self.given.add(answer.json()["session_id"])
+        handed_out = any(answer.is_success and answer.content for _, answer in arrived)
+        if handed_out and not any(path.endswith("logout") for _, (path, _), _ in calls):
+            assert self.jar[NAME].partition(".")[0] in self.alive(), "the calls have ended each other's sessions"
 
     @rule(tab=TABS)
     def look(self, tab: int) -> None:
