@@ -68,6 +68,10 @@ class Receipt(msgspec.Struct, frozen=True, order=True):
         return cls(int(match[1]), match[2])
 
 
+EMPTY: Final = Receipt(0, GENESIS.hex())
+"""Where the chain of a log without records ends. No client is given it, and no text is parsed into it."""
+
+
 class StoredRow(msgspec.Struct, frozen=True, array_like=True):
     """A record as it is stored: flat, with ``data`` as JSON text. Nothing in it has been checked yet."""
 

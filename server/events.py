@@ -287,7 +287,13 @@ _ROWS: Final = (
         ("claim",),
         repeats=("claim",),
     ),
-    Event("head.missing", "warning", "fault", "The log has records and no signed head.", ("path", "newest_record")),
+    Event(
+        "head.replaced",
+        "warning",
+        "fault",
+        "The setting `new_head` is on: the log was compared with no head, and gets a new one.",
+        ("path", "records"),
+    ),
     Event(
         "head.behind",
         "warning",

@@ -6,7 +6,7 @@ Opening a server also puts right what a crash left; closing it leaves nothing ha
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,18 +16,17 @@ import msgspec
 import structlog
 
 from machine.closing import Close
-from machine.errors import ClockBehind, HeadRefused
-from machine.ledger import Receipt
+from machine.errors import ClockBehind
 from machine.wire import rfc3339
+from server import signed_head
 from server.clock import Clock, SystemClock
 from server.guard.accounts import Accounts
 from server.guard.addresses import Addresses
 from server.guard.admins import Admins
 from server.guard.blocklist import Blocklist
 from server.guard.devices import Devices
-from server.guard.heads import Head, check_head, sign_head
 from server.guard.keyring import KeyRing
-from server.guard.keys import Keys, load_public_keys
+from server.guard.keys import Keys
 from server.guard.known_accounts import KnownAccounts
 from server.guard.limits import Limits
 from server.guard.logins import Logins
@@ -52,7 +51,6 @@ from server.services import Services
 from server.settings import Settings
 from server.supervision import Supervisor
 from server.surface.files import Surface, open_surface
-from server.surface.head import HeadKeeper, check_length, check_log, read_text
 from server.surface.writer import Batch
 from server.trace import Untraced, open_trace
 
@@ -107,15 +105,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     Raises:
         SurfaceLocked, SurfaceFailed: the log can't be opened.
         SettingsError: the keys can't be used.
-        HeadRefused: the log is not the one that its signed head speaks of.
+        HeadRefused: the log is not the one that its signed head speaks of, or has none.
         ClockBehind: the log's newest record is further ahead of the machine's clock than it may be.
     """
     connections, supervisor = Connections(), Supervisor()
-    # Before anything is opened for writing: a folder that somebody tampered with is left as it is found.
-    head = _check_head(settings)
+    # Before anything is opened for writing.
+    head = signed_head.read_checked(settings)
     async with _open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:
         stack.callback(supervisor.close)
         surface = storage.surface
+        signed_head.require(settings, head, surface.last())
         clock = SystemClock(floor_ms=await _newest_time(surface, settings))
         ring = _open_keys(settings, clock)
         sessions = Sessions(
@@ -125,13 +124,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions.subscribe(connections.observe)
         storage.watchers.measures = await _watch(sessions, settings, clock, surface)
         await trace_missed(surface.log, storage.trace)
+        keeper = await signed_head.keep(
+            settings, surface, supervisor, head, lambda: (ring.keys.signing, clock.now_ms())
+        )
+        sessions.subscribe(keeper.observe)
         newest = await surface.log.newest()
-        if newest is not None and head is None:
-            _log.warning("head.missing", path=str(settings.head_path), newest_record=newest.receipt.position)
-        if head is not None:
-            surface.head_lag.signed(head.position)
-        keeper = _keep_head(settings, sessions, storage, lambda: ring.keys, clock)
-        await keeper.start(newest, required=head is not None and head.final)
         tail = Tail(sessions.records, newest.position if newest is not None else 0)
         sessions.subscribe(tail.observe)
         orphans = await _reap(settings, sessions, surface)
@@ -274,28 +271,6 @@ def _passwords(settings: Settings) -> Passwords:
     )
 
 
-def _keep_head(
-    settings: Settings,
-    sessions: Sessions,
-    storage: _Storage,
-    keys: Callable[[], Keys],
-    clock: Clock,
-) -> HeadKeeper:
-    """Sign the head of the log from now on, until the log is closed."""
-    surface = storage.surface
-
-    def sign(receipt: Receipt, final: bool) -> str:  # noqa: FBT001  # HeadKeeper says what it means
-        return sign_head(receipt, keys().signing, clock.now_ms(), final=final)
-
-    async def close() -> None:
-        await keeper.close(surface.last() if surface.log.failure is None else None)
-
-    keeper = HeadKeeper(settings.head_path, sign, surface.head_lag, storage.supervisor)
-    surface.afterwards.push_async_callback(close)
-    sessions.subscribe(keeper.observe)
-    return keeper
-
-
 async def _newest_time(surface: Surface, settings: Settings) -> int:
     """The time of the newest record, before which no time is said again.
 
@@ -371,29 +346,3 @@ async def _open_spans(settings: Settings) -> AsyncIterator[Spans | None]:
         yield spans
     finally:
         await spans.close()
-
-
-def _check_head(settings: Settings) -> Head | None:
-    """Begin only on the log that the last head was signed for; return that head. Without one, nothing is compared with it.
-
-    Raises:
-        HeadRefused: the head is not good, or the log is another; the message says what to do.
-        SurfaceFailed: the log is shorter than it must be.
-    """
-    data = Path(settings.data)
-    check_length(data, settings.at_least)
-    try:
-        text = read_text(settings.head_path)
-        if text is None:
-            return None
-        head = check_head(text, load_public_keys(data / "keys"))
-        more = check_log(data, head.receipt, final=head.final)
-    except HeadRefused as refused:
-        raise HeadRefused(
-            f"{settings.head_path}: {refused}. If the log or the keys were exchanged on purpose (an older copy was restored,"
-            " say), remove this file and start again. If not, somebody changed them: keep everything as it is, and look at"
-            " it with `interlock verify`"
-        ) from None
-    if more:
-        _log.warning("head.behind", path=str(settings.head_path), records=more, signed=head.position)
-    return head

@@ -57,6 +57,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "Position that the log must have reached, else the start is refused: it shows a log and head rolled back together."
         ),
     ] = 0
+    new_head: Annotated[
+        bool,
+        _doc(
+            "Sign the log as it is, whatever its head says, or without one: for one start, after log, head or keys were"
+            " exchanged on purpose."
+        ),
+    ] = False
     node: Annotated[str, Meta(min_length=1, max_length=64), _doc("Name of this server in the log's connections.")] = (
         "node-1"
     )

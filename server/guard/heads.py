@@ -14,7 +14,7 @@ import jwt
 import msgspec
 
 from machine.errors import HeadRefused, InterlockError
-from machine.ledger import Receipt
+from machine.ledger import EMPTY, Receipt
 from server.guard.jose import Header, Malformed, take_apart
 from server.guard.keys import ALGORITHM, SigningKey
 
@@ -24,6 +24,8 @@ _MAX_LENGTH: Final = 1024
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a head says: the newest record's place and digest, and when (seconds since the Unix epoch) it was signed.
+
+    Of a log without records, 0 and 32 zero bytes.
 
     ``final``: the server stopped cleanly after this record, so the log ends there. Heads of older versions don't say.
     """
@@ -87,7 +89,8 @@ def check_head(text: str, public_keys: Mapping[str, Any]) -> Head:
 def _take_apart(text: str) -> tuple[Header, Head]:
     try:
         header, head = take_apart(text, _head_decoder, typ=_TYPE, max_length=_MAX_LENGTH)
-        Receipt.parse(str(head.receipt))
+        if head.receipt != EMPTY:
+            Receipt.parse(str(head.receipt))
     except (Malformed, InterlockError):
         raise HeadRefused("it is no signed head") from None
     return header, head

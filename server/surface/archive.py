@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlite_utils
 
 from machine.errors import InterlockError, LedgerFault, SurfaceFailed
-from machine.ledger import Receipt, Record, StoredRow, parse
+from machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
 from machine.session import FINAL_STATES, Session
 from machine.verifier import Verifier
 from server.surface.engine import Error, open_reader
@@ -76,11 +76,13 @@ class Archive:
         return stored_row(row) if row else None
 
     def receipt_at(self, position: int) -> Receipt | None:
-        """What the log, unchecked, has in the place of a receipt of ``position``; None when there is nothing.
+        """What the log, unchecked, has in the place of a receipt of ``position``, EMPTY at 0; None when there is nothing.
 
         Raises:
             FileDamaged: it can't be read.
         """
+        if position == EMPTY.position:
+            return EMPTY
         with _damage_in_words():
             row = self._database.execute(_RECEIPT_AT, (position,)).fetchone()
         return Receipt(*row) if row else None

@@ -50,8 +50,8 @@ class Surface(msgspec.Struct, frozen=True):
     """While it was last called with True, only what ends is written, and other callers are told StorageLow."""
     head_lag: HeadLag
     """To be told of each signed head that is on disk."""
-    last: Callable[[], Receipt | None]
-    """The last record, once nothing more is written; None in an empty log."""
+    last: Callable[[], Receipt]
+    """Where the log ends. Ask before the first or after the last write."""
     waiting: Callable[[], int]
     """How many writes are queued or being committed."""
     reading: Callable[[], int]

@@ -17,7 +17,7 @@ import structlog
 
 from machine.errors import HeadRefused, SurfaceFailed
 from machine.explain import beyond_head, broken_head, short_of
-from machine.ledger import Receipt, Record
+from machine.ledger import EMPTY, Receipt, Record
 from machine.session import Session
 from server.supervision import Supervisor, progressed
 from server.surface.archive import open_archive
@@ -122,7 +122,7 @@ class HeadKeeper:
         self._sign = sign
         self._lag = lag
         self._supervisor = supervisor
-        self._newest: Receipt | None = None
+        self._newest = EMPTY
         self._renewals = 0
         self._written: tuple[Receipt, int] | None = None
         self._failing = False
@@ -130,21 +130,21 @@ class HeadKeeper:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, newest: Record | None, *, required: bool) -> None:
+    async def start(self, newest: Receipt, *, required: bool) -> None:
         """Write the head for ``newest``, the last record of the log as it is opened, and keep it up from then on.
 
-        ``required``: the head on disk says that the log ends at ``newest``. It must be replaced before anything is
-        recorded, or the next start would take what follows for forged.
+        ``required``: there is no head on disk, or it says that the log ends at ``newest``. It must be replaced before anything
+        is recorded, or the next start would take what follows for forged.
 
         Raises:
             HeadRefused: it can't be written, and is required.
         """
-        self._newest = newest.receipt if newest is not None else None
+        self._newest = newest
         await self._write()
         if self._failing and required:
             raise HeadRefused(
-                f"{self._path} can't be written, and says that the log ends where it ends now: nothing may be recorded until"
-                " another head is on disk. The line `head.failed` says what is in the way"
+                f"{self._path} can't be written: without a new head, the next start would refuse what is recorded from now on."
+                " The line `head.failed` says what is in the way"
             )
         self._task = self._supervisor.start("head", self._run)
 
@@ -189,7 +189,7 @@ class HeadKeeper:
 
     async def _write(self) -> None:
         newest, renewals = self._newest, self._renewals
-        if newest is None or (newest, renewals) == self._written:
+        if (newest, renewals) == self._written:
             return
         if await self._put(newest, final=False):
             self._written = (newest, renewals)

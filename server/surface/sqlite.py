@@ -78,9 +78,9 @@ class ChainHead:
         return self._connection.execute(_LAST).fetchone() or (0, GENESIS)
 
     @property
-    def receipt(self) -> Receipt | None:
-        """That of the last record; None in an empty log."""
-        return Receipt(self.position, self.digest.hex()) if self.position else None
+    def receipt(self) -> Receipt:
+        """That of the last record; EMPTY in an empty log."""
+        return Receipt(self.position, self.digest.hex())
 
 
 _HEAD_WAIT_S: Final = 5.0

@@ -61,7 +61,8 @@ def _start(bench: Bench, folder: Path, *, cold: bool = False) -> float:
             os.fsync(descriptor)
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(descriptor)
-    with interlock(bench, folder, pinned=False) as server:
+    # The log was written without a server, so it has no signed head.
+    with interlock(bench, folder, "--new-head", pinned=False) as server:
         return server.ready_s
 
 

@@ -79,6 +79,27 @@ def test_what_follows_the_head_of_a_clean_stop_is_a_fault(data: Path) -> None:
     assert head_of(data).position == end, "nothing was signed"
 
 
+def test_a_forged_tail_is_not_signed_when_the_head_is_removed(data: Path) -> None:
+    end = record_count(data)
+    forge(data)
+    (data / "interlock.head").unlink()
+    refused = start(data)
+    assert refused.returncode == 2
+    assert f"there is none, and the log holds {record_count(data)} records" in refused.stderr
+    assert record_count(data) > end
+    assert not (data / "interlock.head").exists(), "nothing was signed"
+    assert verify(data, "--require-head").exit_code == 1
+
+
+def test_nothing_follows_the_head_of_a_log_that_stopped_empty(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        pass
+    assert (head_of(server.data).position, head_of(server.data).final) == (0, True)
+    forge(server.data)
+    assert "its signed head says the server stopped at 0" in start(server.data).stderr
+    assert verify(server.data).exit_code == 1
+
+
 def test_after_a_crash_no_more_may_follow_than_the_head_can_lag(data: Path) -> None:
     with lagging_head(data, 1):
         pass
@@ -272,7 +293,10 @@ def test_a_start_that_cannot_lift_a_final_head_is_refused(data: Path) -> None:
     draft.mkdir()
     refused = start(data)
     assert refused.returncode == 2
-    assert "can't be written, and says that the log ends where it ends now" in refused.stderr
+    assert (
+        "can't be written: without a new head, the next start would refuse what is recorded from now on"
+        in refused.stderr
+    )
     draft.rmdir()
     with running_server(data):
         assert not head_of(data).final

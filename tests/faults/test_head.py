@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from machine.ledger import Receipt
+from machine.ledger import EMPTY, Receipt
 from server.guard.heads import Head, check_head
 from server.guard.keys import load_public_keys
 from tests.support.log import interlock, record_count, records, verify
@@ -89,7 +89,7 @@ def test_a_clean_stop_signs_the_last_record(data: Path) -> None:
 
 def test_it_follows_the_log_while_the_server_runs(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
-        assert not (server.data / "interlock.head").exists(), "an empty log has no head"
+        assert head_of(server.data).receipt == EMPTY, "there is one before the first record"
         for _ in range(3):
             last = begin(server, 4)[-1]
             until((server.data / "interlock.head").exists)
@@ -189,6 +189,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a head that is garbage": (lambda data: (data / "interlock.head").write_text("garbage"), "it is no signed head"),
     "a head that is empty": (lambda data: (data / "interlock.head").write_text(""), "it is no signed head"),
     "a head that can't be read": (_unreadable, "it can't be read: Is a directory"),
+    "no head": (
+        lambda data: (data / "interlock.head").unlink(),
+        f"there is none, and the log holds {SESSIONS} records",
+    ),
     "a head of other keys": (_of_other_keys, "it is signed by a key that is not among ours"),
 }
 
@@ -196,40 +200,80 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize(("spoil", "says"), REFUSED.values(), ids=REFUSED)
 def test_a_start_refuses_and_says_what_to_do(data: Path, spoil: Callable[[Path], object], says: str) -> None:
     spoil(data)
-    before = {path: path.read_bytes() for path in data.glob("interlock.*") if path.is_file()}
+    before = {
+        path: path.read_bytes()
+        for path in data.glob("interlock.*")
+        if path.suffix in {".db", ".head"} and path.is_file()
+    }
     outcome = start(data)
     assert (outcome.returncode, outcome.stdout) == (2, "")
     line = outcome.stderr.splitlines()[-1]
     assert line.startswith(f"interlock: {data}/interlock.head: {says}")
-    assert "remove this file and start again" in line
+    assert "start once with --new-head" in line
     assert "look at it with `interlock verify`" in line
     assert {path: path.read_bytes() for path in before} == before, "everything is left as it was found"
-    # Somebody who knows why says so by removing the head.
-    shutil.rmtree(data / "interlock.head", ignore_errors=True)
-    (data / "interlock.head").unlink(missing_ok=True)
+    if (data / "interlock.head").is_dir():
+        (data / "interlock.head").rmdir()
+    # Somebody who knows why says so.
+    with running_server(data, new_head=True) as server:
+        begin(server)
     with running_server(data) as server:
         begin(server)
     assert head_of(data).position == record_count(data)
 
 
-def test_data_of_an_older_version_has_no_head_and_gets_one(data: Path) -> None:
+def test_a_signed_log_may_be_signed_anew(data: Path) -> None:
+    with running_server(data, new_head=True, log_json=True) as server:
+        until(lambda: bool(told(server, "head.replaced")))
+    (replaced,) = told(server, "head.replaced")
+    path = str(data / "interlock.head")
+    assert (replaced["level"], replaced["path"], replaced["records"]) == ("warning", path, SESSIONS)
+
+
+def test_after_a_kill_a_log_without_its_head_is_refused_too(data: Path) -> None:
+    server = ServerProcess(data, {})
+    server.start()
+    begin(server)
+    server.kill()
     (data / "interlock.head").unlink()
-    with running_server(data, log_json=True) as server:
-        until((data / "interlock.head").exists)
-    assert head_of(data).position == SESSIONS
-    (missing,) = told(server, "head.missing")
-    assert (missing["level"], missing["path"], missing["newest_record"]) == (
-        "warning",
-        str(data / "interlock.head"),
-        SESSIONS,
-    )
+    refused = start(data)
+    assert refused.returncode == 2
+    assert f"there is none, and the log holds {SESSIONS + 1} records" in refused.stderr
+    assert not (data / "interlock.head").exists(), "nothing was signed"
 
 
-def test_neither_an_empty_log_nor_one_with_its_head_misses_a_head(tmp_path: Path) -> None:
-    for _ in range(2):
+def test_a_log_has_a_head_before_its_first_record(tmp_path: Path) -> None:
+    """A server that is killed before it has signed its first record starts again."""
+    server = ServerProcess(tmp_path / "data", {"log_json": True})
+    server.start()
+    of_nothing = (server.data / "interlock.head").read_text()
+    begin(server, 2)
+    server.kill()
+    (server.data / "interlock.head").write_text(of_nothing)
+    assert "; 2 more are in its lag" in interlock("verify", server.data, "--require-head").stdout
+    server.start()
+    begin(server)
+    server.stop()
+    (behind,) = told(server, "head.behind")
+    assert (behind["records"], behind["signed"]) == (2, 0)
+    assert head_of(server.data).position == 3
+
+
+def test_neither_an_empty_log_nor_one_with_its_head_needs_a_new_one(tmp_path: Path) -> None:
+    for count in (0, 1, 1):
         with running_server(tmp_path / "data", log_json=True) as server:
-            begin(server)
-        assert not told(server, "head.missing")
+            begin(server, count)
+        assert not told(server, "head.replaced")
+        assert not told(server, "head.behind")
+
+
+def test_an_empty_log_may_lose_its_head(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data"):
+        pass
+    (tmp_path / "data" / "interlock.head").unlink()
+    with running_server(tmp_path / "data") as server:
+        begin(server)
+    assert head_of(server.data).position == 1
 
 
 def test_a_head_that_lags_is_what_a_crash_leaves(data: Path) -> None:
@@ -253,13 +297,23 @@ def test_it_can_lie_on_another_disk(tmp_path: Path) -> None:
     assert head_of(server.data, elsewhere / "the.head").position == 2
 
 
+def test_a_first_start_needs_a_place_for_the_head(tmp_path: Path) -> None:
+    """Without its first head, the second start would refuse the log."""
+    refused = start(tmp_path / "data", "--head", str(tmp_path / "elsewhere" / "the.head"))
+    assert refused.returncode == 2
+    assert "the.head can't be written: without a new head, the next start would refuse" in refused.stderr
+    (tmp_path / "elsewhere").mkdir()
+    with running_server(tmp_path / "data", head=tmp_path / "elsewhere" / "the.head") as server:
+        begin(server)
+
+
 def test_a_head_that_cannot_be_written_stops_nothing_and_is_told_once(tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    with running_server(tmp_path / "data", head=elsewhere / "the.head", log_json=True) as server:
+    with running_server(tmp_path / "data", log_json=True) as server:
+        draft = server.data / "interlock.head.new"
+        draft.mkdir()
         begin(server, 5)
         until(lambda: bool(told(server, "head.failed")))
-        elsewhere.mkdir()
-        until((elsewhere / "the.head").exists)
-        assert head_of(server.data, elsewhere / "the.head").position == 5
+        draft.rmdir()
+        until(lambda: head_of(server.data).position == 5)
     (failed,) = told(server, "head.failed")
-    assert (failed["level"], "No such file" in failed["error"]) == ("error", True)
+    assert (failed["level"], "Is a directory" in failed["error"]) == ("error", True)

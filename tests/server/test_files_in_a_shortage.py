@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from machine.errors import SettingsError, SurfaceFailed
-from machine.ledger import Receipt, Record
+from machine.ledger import Receipt
 from server.guard.keys import load_keys
 from server.guard.secrets import Secrets
 from server.supervision import Supervisor
@@ -219,7 +219,6 @@ def test_any_other_error_of_the_database_stops_the_log_at_once(
 @asynchronous
 async def test_the_head_is_written_once_it_can_be(tmp_path: Path, error: Exception) -> None:
     path, tries = tmp_path / "interlock.head", 0
-    (record,) = Story().begin()
 
     async def fail(_call: Callable[[], None]) -> None:
         nonlocal tries
@@ -229,7 +228,7 @@ async def test_the_head_is_written_once_it_can_be(tmp_path: Path, error: Excepti
     with pytest.MonkeyPatch.context() as monkeypatch, capture_logs() as logs:
         monkeypatch.setattr(asyncio, "to_thread", fail)
         keeper = HeadKeeper(path, lambda receipt, final: f"{receipt} {final}", HeadLag(), Supervisor())
-        await keeper.start(Record(1, record.transition, b"\0" * 32), required=False)
+        await keeper.start(Receipt(1, "0" * 64), required=False)
         await eventually(lambda: tries > 2)
         assert not path.exists()
         monkeypatch.undo()

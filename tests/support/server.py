@@ -97,8 +97,11 @@ class ServerProcess:
         assert self.process is not None
         return self.process.pid
 
-    def start(self) -> None:
-        """Start and wait until it answers; a second start is a restart on the same data and port."""
+    def start(self, *once: str) -> None:
+        """Start and wait until it answers; a second start is a restart on the same data and port.
+
+        ``once``: flags for this start alone.
+        """
         flags = [
             part
             for name, value in self._settings.items()
@@ -109,7 +112,7 @@ class ServerProcess:
             )
         ]
         began = time.monotonic()
-        arguments = ["serve", "--data", str(self.data), *flags]
+        arguments = ["serve", "--data", str(self.data), *flags, *once]
         environment = {**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1" if self.cheap_passwords else "0"}
         if self.forked and self.entry == ServerProcess.entry:
             self.process = Forked(arguments, environment, self.log_path)

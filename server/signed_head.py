@@ -1,0 +1,102 @@
+"""The signed head at a start: what it must say of the log, and who signs it from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from machine.errors import HeadRefused
+from machine.ledger import EMPTY, Receipt
+from server.guard.heads import Head, check_head, sign_head
+from server.guard.keys import SigningKey, load_public_keys
+from server.settings import Settings
+from server.supervision import Supervisor
+from server.surface.files import Surface, alone
+from server.surface.head import HeadKeeper, check_length, check_log, read_text
+
+_log = structlog.get_logger("interlock.server")
+
+
+def read_checked(settings: Settings) -> Head | None:
+    """Return the head of the log, compared with it; None if there is none, or the setting ``new_head`` leaves it aside.
+
+    Nothing is written: a folder that somebody tampered with is left as it is found.
+
+    Raises:
+        HeadRefused: the head is not good, or the log is another; the message says what to do.
+        SurfaceFailed: the log is shorter than it must be.
+        SurfaceLocked, SettingsError: the folder is in use, or others may write to it.
+    """
+    data = Path(settings.data)
+    check_length(data, settings.at_least)
+    if settings.new_head:
+        return None
+    try:
+        text = read_text(settings.head_path)
+        if text is None:
+            return None
+        head = check_head(text, load_public_keys(data / "keys"))
+        # SQLite makes files of its own as it reads: first look whose the folder and its files are.
+        with alone(data):
+            more = check_log(data, head.receipt, final=head.final)
+    except HeadRefused as refused:
+        raise _with_advice(settings, str(refused)) from None
+    if more:
+        _log.warning("head.behind", path=str(settings.head_path), records=more, signed=head.position)
+    return head
+
+
+def require(settings: Settings, head: Head | None, last: Receipt) -> None:
+    """Refuse a log with records and no head, unless the setting ``new_head`` asks for one.
+
+    A server signs a head before its first record, so one that is missing was removed: by whoever cut records off, or added
+    some.
+
+    Raises:
+        HeadRefused: there is none.
+    """
+    if head is not None or last == EMPTY:
+        return
+    if not settings.new_head:
+        raise _with_advice(settings, f"there is none, and the log holds {last.position} records")
+    _log.warning("head.replaced", path=str(settings.head_path), records=last.position)
+
+
+async def keep(
+    settings: Settings,
+    surface: Surface,
+    supervisor: Supervisor,
+    head: Head | None,
+    signer: Callable[[], tuple[SigningKey, int]],
+) -> HeadKeeper:
+    """Sign a head for the last record, and from then on, until the log is closed. ``head`` is the one so far.
+
+    ``signer``: the key that signs now, and the time.
+
+    Raises:
+        HeadRefused: it can't be written, and the next start would refuse what is recorded without.
+    """
+
+    def sign(receipt: Receipt, final: bool) -> str:  # noqa: FBT001  # HeadKeeper says what it means
+        key, now_ms = signer()
+        return sign_head(receipt, key, now_ms, final=final)
+
+    async def close() -> None:
+        await keeper.close(surface.last() if surface.log.failure is None else None)
+
+    if head is not None:
+        surface.head_lag.signed(head.position)
+    keeper = HeadKeeper(settings.head_path, sign, surface.head_lag, supervisor)
+    surface.afterwards.push_async_callback(close)
+    await keeper.start(surface.last(), required=head is None or head.final)
+    return keeper
+
+
+def _with_advice(settings: Settings, fault: str) -> HeadRefused:
+    return HeadRefused(
+        f"{settings.head_path}: {fault}. If the log, the head or the keys were exchanged on purpose (an older copy was"
+        " restored, say), start once with --new-head, which signs the log as it is. If not, somebody changed them: keep"
+        " everything as it is, and look at it with `interlock verify`"
+    )
