@@ -216,9 +216,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         RateText, _doc("Of one account: logins, refreshes, tickets and WebSocket handshakes, each.")
     ] = "120/1m"
     limit_begin: Annotated[RateText, _doc("Of one address: anonymous sessions begun.")] = "600/1m"
-    limit_begin_total: Annotated[
+    limit_anonymous: Annotated[
         RateText,
-        _doc("Of all clients together: anonymous sessions begun. Each is about 1 KiB in the log, which never shrinks."),
+        _doc(
+            "Of all clients together: what is written for those who have not logged in (a session begun, its refreshes and"
+            " activity, an account registered). Each is up to 1 KiB that is never removed."
+        ),
     ] = "6000/1m"
     limit_register: Annotated[RateText, _doc("Of one address: tries to register.")] = "60/1h"
     limit_login_address: Annotated[RateText, _doc("Of one address: failed logins, over all accounts.")] = "100/10m"

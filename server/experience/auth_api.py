@@ -103,7 +103,8 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     admit(services, request.scope, "register")
     if data is None:
         raise CredentialMissing("send email and password")
-    account = await services.accounts.register(data.email, data.password, place_of(services, request.scope))
+    with services.limits.anonymous():
+        account = await services.accounts.register(data.email, data.password, place_of(services, request.scope))
     _log.info("account.registered", subject=account.account_id)
     return AccountAnswer(account.account_id, account.email or "", rfc3339(account.created_at_ms))
 
@@ -159,10 +160,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     services = services_for_page(request)
     admit(services, request.scope, "refresh")
     session, rotation = await _refresh_token(services, request.scope, data)
-    admit_account(services, request.scope, "refresh", session.subject or session.session_id)
-    outcome = await services.sessions.refresh(
-        session.session_id, session.epoch, rotation, session.subject or "anonymous"
-    )
+    outcome = await jar.refresh(services, request.scope, session, rotation)
     return await jar.issue_tokens(services, request.scope, outcome.session, outcome.receipt, 200)
 
 

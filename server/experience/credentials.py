@@ -13,12 +13,13 @@ from machine.errors import (
     CredentialRefused,
     InterlockError,
     NotAuthenticated,
+    RateLimited,
     SessionEnded,
     SessionNotFound,
     TokenExpired,
 )
 from machine.refresh_tokens import honoured
-from machine.session import Session, ensure_usable, opens_until_ms
+from machine.session import Session, ensure_usable, opens_until_ms, touch_due
 from server.context import note_session
 from server.experience.origins import Use, parse_origins, why_refused
 from server.experience.problems import RequestRefused
@@ -119,7 +120,21 @@ async def caller(services: Services, scope: Any) -> Session:
     """
     session = (await prove_bearer(services, scope)).session
     await refuse_replaced(services, scope, session)
-    return await services.sessions.touch(session)
+    return await _note_activity(services, session)
+
+
+async def _note_activity(services: Services, session: Session) -> Session:
+    """Note activity in ``session``, unless it is anonymous and too much is written for those who have not logged in.
+
+    Then it goes on, and ends when it would have without this activity.
+    """
+    if session.subject is not None or not touch_due(session, services.clock.now_ms()):
+        return await services.sessions.touch(session)
+    try:
+        with services.limits.anonymous():
+            return await services.sessions.touch(session)
+    except RateLimited:
+        return session
 
 
 async def refuse_replaced(services: Services, scope: Any, session: Session) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 import msgspec
@@ -157,6 +157,20 @@ async def answer_with(
     raise AssertionError  # pragma: no cover  # the last try returns or raises
 
 
+async def refresh(services: Services, scope: Any, session: Session, rotation: int) -> Outcome:
+    """Exchange the refresh token of ``session`` and ``rotation``, counted by account, and among all that have none.
+
+    Raises:
+        CredentialInvalid, SessionEnded: it was exchanged before, or the session has ended.
+        RateLimited: there were too many.
+    """
+    admit_account(services, scope, "refresh", session.subject or session.session_id)
+    with services.limits.anonymous() if session.subject is None else nullcontext():
+        return await services.sessions.refresh(
+            session.session_id, session.epoch, rotation, session.subject or "anonymous"
+        )
+
+
 async def resume(services: Services, scope: Any) -> Outcome | None:
     """Go on with the session of a browser's cookie, whose refresh token is exchanged by that. None if it opens none.
 
@@ -171,9 +185,7 @@ async def resume(services: Services, scope: Any) -> Outcome | None:
         admit(services, scope, "refresh")
         with suppress(CredentialRefused, SessionNotFound):
             session, rotation = await prove_refresh_token(services, token)
-            subject = session.subject or "anonymous"
-            admit_account(services, scope, "refresh", session.subject or session.session_id)
-            return await services.sessions.refresh(session.session_id, session.epoch, rotation, subject)
+            return await refresh(services, scope, session, rotation)
     now_ms = services.clock.now_ms()
     for session in (await presented_sessions(services, scope)).logins:
         if now_ms < session.authenticated_at_ms + session.policy.refresh_grace_ms:

@@ -76,8 +76,8 @@ async def begin_session(
         if resumed is not None:
             return resumed, 200
         admit(services, request.scope, "begin")
-        services.limits.begin_total()
-        return await services.sessions.begin("anonymous"), 201
+        with services.limits.anonymous():
+            return await services.sessions.begin("anonymous"), 201
 
     return await answer_with(services, request.scope, choose)
 

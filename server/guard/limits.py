@@ -77,7 +77,7 @@ class Limits:
             "password": by_address("password"),
             "exchange": by_address("exchange"),
         }
-        self._begin_total = Gate("begin", "total", settings.limit_begin_total, clock, salt)
+        self._anonymous = Gate("anonymous", "total", settings.limit_anonymous, clock, salt)
         self._by_account: dict[Kind, Gate] = {
             "login": by_account("login"),
             "refresh": by_account("refresh"),
@@ -102,13 +102,19 @@ class Limits:
         """
         self._by_account[kind].take(subject)
 
-    def begin_total(self) -> None:
-        """Count the beginning of an anonymous session, whoever asks: rows of the log are for ever.
+    @contextmanager
+    def anonymous(self) -> Iterator[None]:
+        """Count a row that stays on the disk for ever, and is written for somebody who has not logged in. No row: no count.
 
         Raises:
-            RateLimited: there were too many.
+            RateLimited: there were too many, of all clients together.
         """
-        self._begin_total.take("")
+        charge = self._anonymous.take("")
+        try:
+            yield
+        except BaseException:
+            self._anonymous.give_back(charge)
+            raise
 
     @contextmanager
     def wrong_passwords(self, session_id: str, wrong: type[InterlockError]) -> Iterator[None]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
 from server.clock import SystemClock
+from server.experience.credentials import COOKIE_NAME
 from server.runtime.host import Host
 from tests.faults.test_fail_closed import problem
 from tests.support.asynchronous import asynchronous
-from tests.support.client import Client, logged_in
+from tests.support.client import PASSWORD, Client, logged_in, new_email
 from tests.support.log import record_count, verify
 from tests.support.metrics import log_rows, scrape
 from tests.support.running import eventually, scenario
@@ -77,20 +81,72 @@ async def test_with_space_again_everything_is_written_again(tmp_path: Path, monk
 
 
 @scenario()
-async def test_anonymous_sessions_of_all_addresses_together_are_bounded(tmp_path: Path) -> None:
-    """Also of those that are not counted by themselves: each is rows for ever."""
+async def test_what_is_written_without_a_login_is_bounded_in_all(tmp_path: Path) -> None:
+    """Of all addresses together, those included that are not counted by themselves: each is rows for ever."""
     settings: dict[str, Any] = {
         "trusted_proxies": "127.0.0.0/8",
-        "limit_begin_total": "3/1h",
+        "limit_anonymous": "5/1h",
         "uncounted": "192.0.2.0/24",
+        "refresh_grace_s": 300,
     }
     with running_server(tmp_path / "data", **settings) as server:
-        async with Client(server.url) as client:
-            answers = [
-                await client.http.post("/api/session", headers={"X-Forwarded-For": address})
-                for address in ("192.0.2.1", "192.0.2.2", "198.51.100.1", "203.0.113.1", "192.0.2.9")
+        async with await logged_in(server.url) as owner, Client(server.url) as stranger:
+            assert (await stranger.register("not an address")).status_code == 422, "this wrote nothing"
+            asks = _without_a_login(stranger)
+            assert [(await ask(f"192.0.2.{number}")).status_code for number, ask in enumerate(asks)] == [
+                201,
+                200,
+                200,
+                201,
             ]
-            assert [answer.status_code for answer in answers] == [201, 201, 201, 429, 429]
-            assert int(answers[-1].headers["retry-after"]) > 60
-        async with await logged_in(server.url) as owner:
-            assert (await owner.request("GET", "/api/session")).status_code == 200, "logins are not counted there"
+            before = record_count(server.data)
+            for ask in asks:
+                for address in ("192.0.2.9", "198.51.100.1"):
+                    problem(refused := await ask(address), 429, "rate-limited")
+                    assert int(refused.headers["retry-after"]) > 60
+            assert record_count(server.data) == before
+            for answer in (
+                await owner.request("GET", "/api/session"),
+                await owner.refresh(),
+                await owner.log_in(owner.email),
+                await stranger.request("GET", "/api/session"),
+            ):
+                assert answer.status_code == 200, "who is in stays in"
+
+
+def _without_a_login(stranger: Client) -> list[Callable[[str], Awaitable[httpx.Response]]]:
+    """Everything that has rows written for somebody who is nobody, from an address: begin, refresh, go on, register."""
+
+    def sent(path: str, body: Callable[[], dict[str, str]] | None = None) -> Callable[[str], Awaitable[httpx.Response]]:
+        async def ask(address: str) -> httpx.Response:
+            json = body() if body is not None else None
+            answer = await stranger.http.post(path, json=json, headers={"X-Forwarded-For": address})
+            if "access_token" in answer.text:
+                stranger.tokens = answer.json()
+            return answer
+
+        return ask
+
+    async def go_on(address: str) -> httpx.Response:
+        page = {"Origin": str(stranger.http.base_url).rstrip("/"), "Cookie": f"{COOKIE_NAME}={stranger.refresh_token}"}
+        return await stranger.http.post("/api/session", headers={"X-Forwarded-For": address, **page})
+
+    return [
+        sent("/api/session"),
+        sent("/api/auth/refresh", lambda: {"refresh_token": stranger.refresh_token}),
+        go_on,
+        sent("/api/auth/register", lambda: {"email": new_email(), "password": PASSWORD}),
+    ]
+
+
+@pytest.mark.parametrize(("limit", "records"), [("1/1h", 1), ("2/1h", 2)])
+@scenario()
+async def test_activity_without_a_login_counts_too(tmp_path: Path, limit: str, records: int) -> None:
+    """It is recorded while there is room for it, and refused in no case."""
+    with running_server(tmp_path / "data", limit_anonymous=limit, idle_timeout_s=30) as server:
+        async with Client(server.url) as stranger:
+            await stranger.begin()
+            await asyncio.sleep(3.5)  # a tenth of the idle timeout: from then on activity is worth a record
+            for _ in range(3):
+                assert (await stranger.request("GET", "/api/session")).status_code == 200
+            assert record_count(server.data) == records

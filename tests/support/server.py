@@ -31,7 +31,7 @@ UNLIMITED = {
     "limit_address": "off",
     "limit_account": "off",
     "limit_begin": "off",
-    "limit_begin_total": "off",
+    "limit_anonymous": "off",
     "limit_register": "off",
     "limit_login_address": "off",
     "limit_login_client": "off",
