@@ -39,6 +39,20 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         (("{}, _markers(services, scope), [])", "{}, {}, [])"),),
     ),
     Mutant(
+        "two-calls-of-a-browser-end-each-other",
+        "server/experience/jar.py",
+        "A call ends the other sessions of its browser, though another call has ended its own meanwhile.",
+        "7.4.1",
+        "tests/server/test_jar.py::test_a_login_at_the_same_time_as_another_call_leaves_one_session[login]",
+        "Extra items in the left set",
+        (
+            (
+                'await services.sessions.end(other, "replaced", "server", kept=session)',
+                'await services.sessions.end(other, "replaced", "server")',
+            ),
+        ),
+    ),
+    Mutant(
         "an-expired-token-hides-the-cookie-at-logout",
         "server/experience/jar.py",
         "A logout with a bearer token that opens nothing does not look at the cookie.",

@@ -113,6 +113,15 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "a-bad-token-is-passed-over-for-somebody-elses",
+        "server/experience/credentials.py",
+        "Beside a token that is no good any more, a good credential of another session lets in as its owner.",
+        "7.2.1",
+        "tests/server/test_several_credentials.py::test_a_bad_credential_does_not_let_in_as_somebody_else",
+        "assert 200 == 401",
+        (("            _refuse_another(refusals, session_of(good).session_id)\n", ""),),
+    ),
+    Mutant(
         "a-session-has-one-access-token",
         "server/guard/tokens.py",
         "A session's access token is made once and handed out at each login and refresh.",
