@@ -214,17 +214,16 @@ class LoginTooOld(InterlockError):
 class Overloaded(InterlockError):
     """Too much work is waiting. ``retry_after_s`` is a hint in whole seconds."""
 
-    def __init__(self, retry_after_s: int = 1) -> None:
+    def __init__(self, retry_after_s: int = 1, message: str = "too much work is waiting; try again later") -> None:
         self.retry_after_s = retry_after_s
-        super().__init__("too much work is waiting; try again later")
+        super().__init__(message)
 
 
 class StorageLow(Overloaded):
     """The disk is nearly full: only what ends is recorded."""
 
     def __init__(self) -> None:
-        self.retry_after_s = 60
-        InterlockError.__init__(self, "the disk is nearly full; sessions can only be ended")
+        super().__init__(60, "the disk is nearly full; sessions can only be ended")
 
 
 class RateLimited(InterlockError):

@@ -68,9 +68,9 @@ async def open_surface(
     *,
     max_waiting: int,
     on_failure: Callable[[str], None],
+    supervisor: Supervisor,
     on_commit: Callable[[Sequence[object]], None] = _nobody_cares,
     on_batch: Callable[[Batch], None] | None = None,
-    supervisor: Supervisor | None = None,
 ) -> AsyncIterator[Surface]:
     """Open (or make) the log in folder ``data`` for this process alone, until the context ends.
 
@@ -84,7 +84,6 @@ async def open_surface(
         SurfaceFailed: it can't be opened, is not a log, or is of a newer version.
         SettingsError: others may write to the folder or to its files.
     """
-    supervisor = supervisor or Supervisor()
     lock = _lock(data)
     try:
         database = _prepare(data / LOG_NAME)
@@ -119,7 +118,7 @@ async def open_surface(
                         SqliteDirectory(reader),
                         SqliteAudit(reader),
                         afterwards,
-                        lambda low: setattr(writer, "storage_low", low),
+                        writer.refuse_growth,
                         lag,
                         lambda: head.receipt,
                         lambda: writer.waiting,

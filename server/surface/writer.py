@@ -85,8 +85,6 @@ class Writer:
     commit is not knowable (a failed fsync may have dropped pages that SQLite believes are written), so everything is
     refused until a restart reads the file again.
 
-    While ``storage_low`` is set, what grows is refused, so that what ends can still be written.
-
     ``memory`` is told, in the writer's thread, of each transaction that begins and of everything that is rolled back;
     ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves. ``on_batch``, if it
     is set before the start, is called on the event loop after they have.
@@ -103,7 +101,7 @@ class Writer:
         on_failure: Callable[[str], None],
     ) -> None:
         self.failure: str | None = None
-        self.storage_low = False
+        self._storage_low = False
         self._connection: Final[Connection] = database.conn
         self._memory = memory
         self._on_commit = on_commit
@@ -116,6 +114,10 @@ class Writer:
     def waiting(self) -> int:
         """How many units are queued or being committed."""
         return self._workers.waiting
+
+    def refuse_growth(self, low: bool) -> None:  # noqa: FBT001  # Surface says what it means
+        """While it was last called with True, refuse what grows, so that what ends can still be written."""
+        self._storage_low = low
 
     def start(self) -> None:
         """Begin to work; call once."""
@@ -138,7 +140,7 @@ class Writer:
         future: asyncio.Future[T] = self._loop.create_future()
         if self.failure is not None:
             future.set_exception(SurfaceFailed(self.failure))
-        elif grows and self.storage_low:
+        elif grows and self._storage_low:
             future.set_exception(StorageLow())
         else:
             self._workers.give(Unit(run, argument, diagnose, future))

@@ -9,6 +9,7 @@ from machine.commands import Authenticate, Create
 from machine.session import Session, absent
 from server.clock import SystemClock
 from server.runtime.sessions import Sessions, commands
+from server.supervision import Supervisor
 from server.surface.files import open_surface
 from tests.bench.figure import Bench, Figure, in_turns, now_ms
 from tests.bench.population import POLICY, RawWriter, next_data, step_of
@@ -20,7 +21,9 @@ async def measure(bench: Bench) -> list[Figure]:
     """Transitions a second on two files of the same disk."""
     seconds = 1.0 if not bench.quick else 0.3
     raw = _Raw(RawWriter(bench.path("raw")))
-    async with open_surface(bench.path("door"), max_waiting=20_000, on_failure=bench.say) as surface:
+    async with open_surface(
+        bench.path("door"), max_waiting=20_000, on_failure=bench.say, supervisor=Supervisor()
+    ) as surface:
         door = Sessions(surface.log, SystemClock(), policy=POLICY, cache_limit=200_000)
         held = [(await door.begin("acc_1", Authenticate("acc_1", "password"))).session for _ in range(CALLERS)]
 

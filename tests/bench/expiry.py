@@ -16,6 +16,7 @@ from machine.session import Session, absent
 from server.ids import new_session_id
 from server.runtime.expiry import Expiry
 from server.runtime.sessions import Sessions
+from server.supervision import Supervisor
 from server.surface.files import open_surface
 from server.surface.log import Step
 from tests.bench.figure import Bench, Figure, at_most, now_ms, percentile
@@ -80,7 +81,7 @@ async def _lateness(bench: Bench, name: str, total: int, offsets_ms: list[int]) 
             if len(late) == len(offsets_ms):
                 done.set()
 
-    async with open_surface(folder, max_waiting=20_000, on_failure=bench.say) as surface:
+    async with open_surface(folder, max_waiting=20_000, on_failure=bench.say, supervisor=Supervisor()) as surface:
         sessions = Sessions(surface.log, clock, policy=POLICY, cache_limit=200_000)
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())

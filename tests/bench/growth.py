@@ -13,6 +13,7 @@ from pathlib import Path
 from machine.commands import Touch
 from server.clock import SystemClock
 from server.runtime.sessions import Sessions, commands
+from server.supervision import Supervisor
 from server.surface.files import open_surface
 from tests.bench.figure import Bench, Figure, Pairs, in_turns, number
 from tests.bench.population import POLICY, Population, write
@@ -67,7 +68,7 @@ async def measure(bench: Bench) -> list[Figure]:
 async def _opened(bench: Bench, name: str, count: int) -> AsyncIterator[_File]:
     folder: Path = bench.path(f"growth-{name}")
     ids = write(bench, folder, Population(count, transitions=1))
-    async with open_surface(folder, max_waiting=20_000, on_failure=bench.say) as surface:
+    async with open_surface(folder, max_waiting=20_000, on_failure=bench.say, supervisor=Supervisor()) as surface:
         clock = SystemClock(floor_ms=await surface.log.latest_at_ms())
         yield _File(Sessions(surface.log, clock, policy=POLICY, cache_limit=200_000), ids)
 

@@ -16,6 +16,7 @@ import msgspec
 import server.opening
 from machine.ledger import GENESIS, Record
 from server.cli import main
+from server.supervision import Supervisor
 from server.surface.files import Surface, open_surface
 from server.surface.log import Step
 from server.surface.writer import Batch
@@ -42,9 +43,15 @@ async def _in_memory(
     on_failure: Callable[[str], None],
     on_commit: Callable[[Sequence[object]], None],
     on_batch: Callable[[Batch], None],
+    supervisor: Supervisor,
 ) -> AsyncIterator[Surface]:
     async with open_surface(
-        data, max_waiting=max_waiting, on_failure=on_failure, on_commit=on_commit, on_batch=on_batch
+        data,
+        max_waiting=max_waiting,
+        on_failure=on_failure,
+        on_commit=on_commit,
+        on_batch=on_batch,
+        supervisor=supervisor,
     ) as surface:
         yield msgspec.structs.replace(surface, log=_NoLog())
 

@@ -16,6 +16,7 @@ import pytest
 from machine.errors import Overloaded, SurfaceFailed
 from machine.ledger import HEAD_LAG
 from server.settings import HEAD_NAME
+from server.supervision import Supervisor
 from server.surface import sqlite
 from server.surface.engine import open_writer
 from server.surface.files import LOG_NAME, open_surface
@@ -209,7 +210,7 @@ async def start_refuses(data: Path, change: str, *values: object) -> None:
     with shell(data) as log:
         assert log.execute(change, values).rowcount == 1
     with pytest.raises(SurfaceFailed, match=r"differs from its log.*interlock verify"):
-        async with open_surface(data, max_waiting=10, on_failure=pytest.fail):
+        async with open_surface(data, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
             pass
 
 
@@ -382,7 +383,7 @@ def _crashed_at(data: Path, step: int) -> bool:
 async def test_the_log_waits_for_a_head_that_lags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "HEAD_LAG", 4)
     monkeypatch.setattr(sqlite, "_HEAD_WAIT_S", 0.05)
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         await surface.log.append(Story("a").begin())
         await surface.log.append(Story("b").begin())
         await surface.log.append(Story("c").begin())

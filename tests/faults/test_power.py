@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from machine.commands import Authenticate, Touch
+from server.supervision import Supervisor
 from server.surface.files import LOG_NAME, open_surface
 from tests.support.asynchronous import asynchronous
 from tests.support.power import synced_files
@@ -20,7 +21,9 @@ async def test_what_was_acknowledged_is_there_after_a_power_cut(tmp_path: Path) 
     after.mkdir()
     story = Story()
     with synced_files() as synced:
-        async with open_surface(tmp_path / "before", max_waiting=10, on_failure=pytest.fail) as surface:
+        async with open_surface(
+            tmp_path / "before", max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()
+        ) as surface:
             acknowledged = await surface.log.append(story.begin())
             acknowledged += await surface.log.append(story.tell(Authenticate("ada", "password"), Touch()))
             for path, content in synced.items():
@@ -28,6 +31,6 @@ async def test_what_was_acknowledged_is_there_after_a_power_cut(tmp_path: Path) 
                 if path.exists():
                     (after / path.name).write_bytes(content)
     assert {path.name for path in synced} >= {LOG_NAME}, "SQLite was listened to"
-    async with open_surface(after, max_waiting=10, on_failure=pytest.fail) as surface:
+    async with open_surface(after, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         assert await surface.log.history(story.session_id, 0, 100) == acknowledged
         assert await surface.log.load(story.session_id) == story.session

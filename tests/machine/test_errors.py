@@ -12,6 +12,7 @@ from machine.errors import (
     Overloaded,
     SessionEnded,
     SessionNotFound,
+    StorageLow,
     TransitionRefused,
     VersionConflict,
 )
@@ -46,6 +47,7 @@ def test_the_tree_drawn_is_the_tree_there_is() -> None:
         (VersionConflict("s", 3), "version 3 of this session is already taken"),
         (SessionEnded("logout"), "session ended: logout"),
         (Overloaded(), "too much work is waiting; try again later"),
+        (StorageLow(), "the disk is nearly full; sessions can only be ended"),
         (CredentialInvalid("malformed"), "malformed"),
     ],
 )
@@ -59,3 +61,4 @@ def test_what_an_error_carries() -> None:
     assert (VersionConflict("s", 3).session_id, VersionConflict("s", 3).version) == ("s", 3)
     assert SessionEnded("logout").reason == "logout"
     assert Overloaded(5).retry_after_s == 5
+    assert StorageLow().retry_after_s == 60

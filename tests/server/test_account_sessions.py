@@ -18,6 +18,7 @@ from server.app import app_over
 from server.runtime.account_sessions import AccountSessions
 from server.runtime.sessions import Sessions
 from server.services import Services
+from server.supervision import Supervisor
 from server.surface.directory import Place, Wanted
 from server.surface.files import open_surface
 from server.surface.log import Step
@@ -45,7 +46,7 @@ class Account:
 @asynccontextmanager
 async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
     """``busy``: so many reads of a page are refused before the first succeeds."""
-    async with open_surface(folder, max_waiting=20, on_failure=pytest.fail) as surface:
+    async with open_surface(folder, max_waiting=20, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         clock = HandClock()
         sessions = Sessions(surface.log, clock, policy=POLICY, cache_limit=10)
         directory = surface.directory
@@ -136,7 +137,7 @@ async def test_requests_to_end_all_keep_the_servers_own_work_waiting_for_nothing
     async with account(tmp_path) as ada:
         stuck = Stuck(ada, [await ada.log_in() for _ in range(100)], hangs=True)
         other = await ada.log_in("bob")
-        ends = asyncio.create_task(ada.own.end_all("ada", "revoked", "ada"))
+        ends = asyncio.create_task(ada.own.end_all("ada", "revoked", "ada", within_s=None))
         await eventually(lambda: stuck.asked == 64)
         async with asyncio.timeout(30):
             await ada.sessions.insist(other.session_id, "server", Revoke("revoked"))

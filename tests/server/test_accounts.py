@@ -20,6 +20,7 @@ from server.guard.emails import fold_email
 from server.guard.hash_queue import Requester
 from server.guard.known_accounts import KnownAccounts
 from server.guard.passwords import Passwords
+from server.supervision import Supervisor
 from server.surface.files import open_surface
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
@@ -44,7 +45,7 @@ def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
 @asynccontextmanager
 async def accounts_in(folder: Path, passwords: Passwords | None = None) -> AsyncIterator[Accounts]:
     passwords = passwords or cheap()
-    async with open_surface(folder, max_waiting=100, on_failure=pytest.fail) as surface:
+    async with open_surface(folder, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         yield Accounts(KnownAccounts(surface.accounts), passwords, HandClock())
     passwords.close()
 
@@ -387,7 +388,7 @@ async def test_a_flood_of_strangers_leaves_places_for_who_is_known() -> None:
 @asynchronous
 async def test_a_password_does_not_grow_old(tmp_path: Path) -> None:
     clock, passwords = HandClock(), cheap()
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         accounts = Accounts(KnownAccounts(surface.accounts), passwords, clock)
         account = await accounts.register("ada@example.org", PASSWORD, PLACE)
         clock.advance(50 * 366 * 86_400_000)

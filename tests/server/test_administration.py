@@ -13,6 +13,7 @@ from machine.errors import SurfaceFailed
 from machine.ledger import Record
 from server.runtime import tail as tail_module
 from server.runtime.tail import Tail
+from server.supervision import Supervisor
 from server.surface.files import open_surface
 from server.surface.presence import Presence
 from tests.support.asynchronous import asynchronous
@@ -105,7 +106,7 @@ async def test_nothing_is_acknowledged_once_a_file_is_gone(
     tmp_path: Path, name: str, how: Callable[[Path], object]
 ) -> None:
     failures: list[str] = []
-    async with open_surface(tmp_path, max_waiting=10, on_failure=failures.append) as surface:
+    async with open_surface(tmp_path, max_waiting=10, on_failure=failures.append, supervisor=Supervisor()) as surface:
         await surface.log.append(Story().begin())
         presence = Presence(tmp_path / "interlock.db")
         presence.check()

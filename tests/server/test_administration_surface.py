@@ -12,6 +12,7 @@ from typing import Any
 import pysqlite3
 import pytest
 
+from server.supervision import Supervisor
 from server.surface.accounts import _DISABLED_WITH_SESSIONS, _PAGE, Account
 from server.surface.archive import open_archive
 from server.surface.audit import _AFTER
@@ -28,7 +29,7 @@ from tests.support.steps import NOW_MS, Story
 
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Surface]:
-    async with open_surface(folder, max_waiting=100, on_failure=pytest.fail) as surface:
+    async with open_surface(folder, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         yield surface
     with open_archive(folder) as archive:
         assert list(archive.verify()) or not archive.record_count()
@@ -47,7 +48,7 @@ def shell(tmp_path: Path) -> Iterator[Any]:
     """The file with one session and one act in it, opened by somebody with a shell."""
 
     async def make() -> None:
-        async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail) as surface:
+        async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
             await surface.log.append(Story().begin("acc_1"))
             await surface.accounts.add(Account("acc_1", None, None, 1, 1))
             await surface.accounts.set_disabled("acc_1", 1, DISABLE)

@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 from machine.commands import Revoke
 from server.cli import main
 from server.settings_loading import setting_rows
+from server.supervision import Supervisor
 from server.surface.files import open_surface
 from spec.export import artefacts
 from tests.support.client import closed, logged_in
@@ -37,7 +38,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("log")
 
     async def write() -> None:
-        async with open_surface(folder, max_waiting=10_000, on_failure=pytest.fail) as surface:
+        async with open_surface(folder, max_waiting=10_000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
             story = Story(SESSION)
             await surface.log.append(story.begin("ada", "node-1"))
             await surface.log.append(story.tell(Revoke("logout")))

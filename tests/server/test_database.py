@@ -17,6 +17,7 @@ import sqlite_utils
 
 from machine.commands import Connect
 from machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
+from server.supervision import Supervisor
 from server.surface.accounts import Account
 from server.surface.archive import open_archive
 from server.surface.engine import check_version
@@ -50,7 +51,7 @@ NEXT = {
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     async def make() -> None:
-        async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail) as surface:
+        async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
             connected = Story(CONNECTED)
             await surface.log.append(
                 [*connected.begin("ada"), *connected.tell(Connect("con-1", "node-1"), command_id="known")]
@@ -230,7 +231,7 @@ async def test_an_older_declaration_in_the_file_is_brought_up_to_date_at_open(pa
         shell.execute("DELETE FROM lifecycle WHERE event = 'revoke'")
         shell.execute("INSERT INTO lifecycle VALUES ('revive', 'expired', 'authenticated', '')")
         shell.execute("CREATE TRIGGER lifecycle_no_update BEFORE UPDATE ON lifecycle BEGIN SELECT 1; END")
-    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail):
+    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
         pass
     assert dump(path) == before
     with closing(pysqlite3.connect(str(path))) as shell:
@@ -240,7 +241,7 @@ async def test_an_older_declaration_in_the_file_is_brought_up_to_date_at_open(pa
 @asynchronous
 async def test_a_file_that_is_current_is_not_written_at_open(path: Path) -> None:
     before = content(path)
-    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail):
+    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
         pass
     assert content(path) == before
 
@@ -249,14 +250,14 @@ async def test_a_file_that_is_current_is_not_written_at_open(path: Path) -> None
 @asynchronous
 async def test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log(path: Path, tmp_path: Path) -> None:
     """The log may have read well from the kernel's memory alone, after a failed fsync: what counts is in the database."""
-    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail) as surface:
+    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         await surface.log.append(Story().begin())
         killed = tmp_path / "killed"
         killed.mkdir()
         for name in ("interlock.db", "interlock.db-wal"):
             shutil.copy(path.with_name(name), killed)
     assert record_count_without_wal(killed, tmp_path / "before") == 4
-    async with open_surface(killed, max_waiting=10, on_failure=pytest.fail):
+    async with open_surface(killed, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
         assert record_count_without_wal(killed, tmp_path / "after") == 5
 
 
@@ -272,7 +273,7 @@ async def test_a_first_start_that_died_half_way_does_not_hinder_the_next(tmp_pat
         first.executemany("INSERT INTO half_way VALUES (?)", [("x" * 4000,)] * 100)  # more than the cache takes
         for name in ("interlock.db", "interlock.db-journal"):
             shutil.copy(tmp_path / name, died)
-    async with open_surface(died, max_waiting=10, on_failure=pytest.fail) as surface:
+    async with open_surface(died, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         await surface.log.append(Story().begin())
         newest = await surface.log.newest()
         assert newest is not None
@@ -291,7 +292,7 @@ def content(path: Path) -> bytes:
 
 
 async def open_and_close(folder: Path) -> None:
-    async with open_surface(folder, max_waiting=10, on_failure=pytest.fail):
+    async with open_surface(folder, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
         pass
 
 
@@ -354,7 +355,7 @@ async def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_second_server_on_the_same_log_is_refused_and_told_who_has_it(path: Path) -> None:
-    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail):
+    async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
         with pytest.raises(SurfaceLocked, match=rf"process {os.getpid()}\) has .*interlock.db open"):
             await open_and_close(path.parent)
     await open_and_close(path.parent)
@@ -377,7 +378,7 @@ async def test_accounts_of_an_older_log_are_kept(tmp_path: Path) -> None:
         _migrations.apply(sqlite_utils.Database(older), stop_before="m002_account_standing")
         older.execute("INSERT INTO accounts VALUES ('acc_1', 'ada@example.org', 'hash', 1, 2)")
         older.commit()
-    async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         assert await surface.accounts.by_email("ada@example.org") == Account("acc_1", "ada@example.org", "hash", 1, 2)
 
 

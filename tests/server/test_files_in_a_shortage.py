@@ -136,7 +136,7 @@ def test_a_secret_that_was_changed_and_cannot_be_read_is_not_relied_on(admins: S
 @asynchronous
 async def test_nothing_is_acknowledged_before_the_database_could_be_looked_up(tmp_path: Path, code: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail) as surface:
+        async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
             failing = Failing(monkeypatch, "stat")
             failing.concerns, pauses = named("interlock.db"), Pauses(monkeypatch)
             failing.code = code

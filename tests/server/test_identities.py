@@ -14,6 +14,7 @@ from server.app import app_over
 from server.opening import open_services
 from server.runtime.sessions import Outcome
 from server.settings import Settings
+from server.supervision import Supervisor
 from server.surface.accounts import AccountStore, SqliteAccounts
 from server.surface.files import open_surface
 from server.surface.identities import IdentityStore, SqliteIdentities
@@ -32,7 +33,7 @@ async def disable(writer: Writer, account_id: str, at_ms: int) -> None:
 class TestSqliteIdentities(IdentityStoreContract):
     @asynccontextmanager
     async def open(self, folder: Path) -> AsyncIterator[tuple[IdentityStore, AccountStore]]:
-        async with open_surface(folder, max_waiting=1000, on_failure=pytest.fail) as surface:
+        async with open_surface(folder, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
             self.store = surface.identities
             yield surface.identities, surface.accounts
 

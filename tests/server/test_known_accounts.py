@@ -13,6 +13,7 @@ import pytest
 
 from machine.errors import AccountExists
 from server.guard.known_accounts import Identity, KnownAccounts
+from server.supervision import Supervisor
 from server.surface.accounts import Account, AccountStore
 from server.surface.files import open_surface
 from tests.server.test_surface import TestSqliteAccounts as SqliteAccountsContract
@@ -33,7 +34,7 @@ class TestKnownAccounts(SqliteAccountsContract):
 
 @asynchronous
 async def test_known_accounts_are_bounded_and_exact(tmp_path: Path) -> None:
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         accounts = KnownAccounts(surface.accounts, limit=2)
         for name in ("a", "b", "c"):
             assert await accounts.load(name) == Identity(name)

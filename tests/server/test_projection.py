@@ -20,6 +20,7 @@ from machine.commands import (
     Revoke,
     Touch,
 )
+from server.supervision import Supervisor
 from server.surface.files import LOG_NAME, open_surface
 from server.surface.schema import LIVE_UNLIKE_LOG
 from tests.support.asynchronous import asynchronous
@@ -46,7 +47,7 @@ LIVES: dict[str, list[Data]] = {
 async def test_a_start_takes_what_a_server_has_written(tmp_path: Path) -> None:
     """The start's comparison is the fold of the log once more, in SQL: each event, alone and after others."""
     stories = []
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         for told in LIVES.values():
             story = Story()
             for data in (Create(POLICY), *told):
@@ -54,14 +55,14 @@ async def test_a_start_takes_what_a_server_has_written(tmp_path: Path) -> None:
                 story.at_ms += 1_000
             stories.append(story)
     assert {data.event for told in LIVES.values() for data in told} == {*DATA_TYPES} - {"create", "expire"}
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         assert [await surface.log.load(story.session_id) for story in stories] == [each.session for each in stories]
 
 
 @asynchronous
 async def test_a_start_reads_no_session_that_has_ended(tmp_path: Path) -> None:
     """Or it would take longer each day."""
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail):
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()):
         pass
     with closing(pysqlite3.connect(str(tmp_path / LOG_NAME))) as shell:
         plan = [step for *_, step in shell.execute(f"EXPLAIN QUERY PLAN {LIVE_UNLIKE_LOG}").fetchall()]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from machine.errors import Overloaded, SurfaceFailed
+from server.supervision import Supervisor
 from server.surface.accounts import Account
 from server.surface.engine import Connection
 from server.surface.files import open_surface
@@ -21,7 +22,7 @@ from tests.support.tampering import shell
 
 @asynchronous
 async def test_sessions_asked_for_at_once_are_read_together(tmp_path: Path) -> None:
-    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         assert isinstance(surface.log, SqliteLog)
         stories = [Story() for _ in range(300)]
         for story in stories:
@@ -37,7 +38,7 @@ async def test_sessions_asked_for_at_once_are_read_together(tmp_path: Path) -> N
 @asynchronous
 async def test_an_email_address_is_compared_to_its_last_character(tmp_path: Path) -> None:
     """Also with what a text in C or JSON would end at; what is no text at all fails alone."""
-    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         await surface.accounts.add(Account("acc_1", "ada@example.org", None, 1, 1))
         asked = ("ada@example.org", "ada@example.org\0x", "ada@example.org\ud800", "ada@example.org ", "")
         found = await asyncio.gather(*map(surface.accounts.by_email, asked), return_exceptions=True)
@@ -49,7 +50,7 @@ async def test_an_email_address_is_compared_to_its_last_character(tmp_path: Path
 @asynchronous
 async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
     stories = [Story() for _ in range(20)]
-    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         for story in stories:
             await surface.log.append(story.begin("ada"))
     with shell(tmp_path) as connection:
@@ -58,7 +59,7 @@ async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None
             connection.execute(
                 "UPDATE sessions SET connections = CAST(? AS TEXT) WHERE session_id = ?", (connections, told)
             )
-    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         found = await asyncio.gather(*(surface.log.load(s.session_id) for s in stories), return_exceptions=True)
         assert [number for number, each in enumerate(found) if isinstance(each, SurfaceFailed)] == [3, 7]
         good = [each for number, each in enumerate(found) if number not in {3, 7}]
@@ -70,7 +71,7 @@ async def test_only_so_many_reads_wait_and_the_others_are_told_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("server.surface.reader._MAX_WAITING", 10)
-    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         for _ in range(3):
             asked = await asyncio.gather(*(surface.log.load(f"s{n}") for n in range(30)), return_exceptions=True)
             assert asked[:10] == [None] * 10
@@ -90,7 +91,7 @@ async def test_a_read_counts_until_it_is_done_also_if_its_caller_is_gone(
         started.set()
         assert gate.wait(10)
 
-    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         assert isinstance(surface.log, SqliteLog)
         reader = surface.log._reader
         under_way = reader.run(slow)

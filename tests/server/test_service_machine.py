@@ -37,6 +37,7 @@ from machine.ledger import Record
 from machine.session import Session, replay
 from server.runtime.recovery import disconnect_orphans
 from server.runtime.sessions import Outcome, Sessions
+from server.supervision import Supervisor
 from server.surface.archive import open_archive
 from server.surface.files import open_surface
 from server.surface.log import TransitionLog
@@ -90,7 +91,7 @@ class Service(RuleBasedStateMachine):
     async def open(self) -> None:
         self.stack = AsyncExitStack()
         surface = await self.stack.enter_async_context(
-            open_surface(self.folder, max_waiting=100, on_failure=self.failed)
+            open_surface(self.folder, max_waiting=100, on_failure=self.failed, supervisor=Supervisor())
         )
         self.log = surface.log
         self.sessions = Sessions(self.log, self.clock, policy=POLICY, cache_limit=2)

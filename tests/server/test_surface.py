@@ -16,6 +16,7 @@ import pytest
 from machine.commands import Data, Reauthenticate
 from machine.errors import CredentialInvalid, Overloaded, PasswordWrong, RecordRefused, SurfaceFailed
 from machine.ledger import Record
+from server.supervision import Supervisor
 from server.surface.accounts import Account, AccountStore
 from server.surface.archive import open_archive
 from server.surface.engine import Error, IntegrityError
@@ -32,7 +33,7 @@ from tests.support.steps import Story
 
 
 def opened(folder: Path, max_waiting: int = 1000) -> AbstractAsyncContextManager[Surface]:
-    return open_surface(folder, max_waiting=max_waiting, on_failure=pytest.fail)
+    return open_surface(folder, max_waiting=max_waiting, on_failure=pytest.fail, supervisor=Supervisor())
 
 
 class TestMemoryLog(TransitionLogContract):
