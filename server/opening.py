@@ -43,7 +43,7 @@ from server.runtime.account_sessions import AccountSessions
 from server.runtime.administration import Administration, end_of_disabled, end_of_old_passwords
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
-from server.runtime.host import CLOCK_TOLERANCE_MS, Host
+from server.runtime.host import CLOCK_TOLERANCE_MS, MachineMonitor
 from server.runtime.recovery import disconnect_orphans, trace_missed
 from server.runtime.sessions import Sessions
 from server.runtime.tail import Tail
@@ -77,7 +77,7 @@ class _Core(msgspec.Struct):
     """What decides, and what it needs for that."""
 
     clock: SystemClock
-    host: Host
+    host: MachineMonitor
     ring: KeyRing
     sessions: Sessions
     account_sessions: AccountSessions
@@ -139,7 +139,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
-        host = Host(clock, Path(settings.data), settings.disk_reserve_mib << 20, surface.refuse_growth)
+        host = MachineMonitor(clock, Path(settings.data), settings.disk_reserve_mib << 20, surface.refuse_growth)
         await host.begin()
         core = _Core(clock, host, ring, sessions, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)

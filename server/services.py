@@ -25,7 +25,7 @@ from server.measures import Unmeasured
 from server.runtime.account_sessions import AccountSessions
 from server.runtime.administration import Administration
 from server.runtime.connections import Connections
-from server.runtime.host import Host
+from server.runtime.host import MachineMonitor
 from server.runtime.sessions import Sessions
 from server.runtime.tail import Tail
 from server.settings import Settings
@@ -66,7 +66,7 @@ class Services(msgspec.Struct):
     tail: Tail
     supervisor: Supervisor
     metrics: Unmeasured
-    host: Host
+    host: MachineMonitor
     spans: Spans | None = None
     draining: bool = False
     tasks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)

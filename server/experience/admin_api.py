@@ -24,7 +24,7 @@ from server.experience.admin_answers import (
 )
 from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, MAX_PAGE, acting, administrator
 from server.experience.answers import EndedAnswer
-from server.experience.calls import After, NoFields, cursor_of, next_page, place_of
+from server.experience.calls import After, NoFields, format_cursor, next_page, parse_cursor
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.guard.accounts import normalise_email
@@ -107,10 +107,10 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
         raise RequestRefused(400, f"state is one of {', '.join(_STATES)}")
     if wanted.of_creation and wanted.by_update:
         raise RequestRefused(422, "ranges of created and of updated go together only with a subject")
-    found = await services.administration.sessions(wanted, place_of(after), limit)
+    found = await services.administration.sessions(wanted, parse_cursor(after), limit)
     headers = {}
     if len(found) == limit:
-        last = cursor_of(wanted.place_of(found[-1]))
+        last = format_cursor(wanted.place_of(found[-1]))
         query = dict(request.query_params.items()) | {"after": last, "limit": limit}
         headers = next_page("/api/admin/sessions", query)
     return Response([admin_session(session) for session in found], headers=headers)

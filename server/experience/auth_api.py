@@ -47,7 +47,15 @@ from server.experience.credentials import (
 )
 from server.experience.problems import RequestRefused, handle, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
-from server.experience.traffic import address_of, admit, admit_account, client_of, device_cookie, hidden_for_s, place_of
+from server.experience.traffic import (
+    address_of,
+    admit,
+    admit_account,
+    client_of,
+    device_cookie,
+    hidden_for_s,
+    limit_key_of,
+)
 from server.services import Services
 
 _log = structlog.get_logger("interlock.security")
@@ -104,7 +112,8 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     if data is None:
         raise CredentialMissing("send email and password")
     with services.limits.anonymous():
-        account = await services.accounts.register(data.email, data.password, place_of(services, request.scope))
+        key = limit_key_of(services, request.scope)
+        account = await services.accounts.register(data.email, data.password, key)
     _log.info("account.registered", subject=account.account_id)
     return AccountAnswer(account.account_id, account.email or "", rfc3339(account.created_at_ms))
 
@@ -222,7 +231,7 @@ async def change_password(
     try:
         with services.limits.wrong_passwords(session.session_id, PasswordWrong):
             change = await services.accounts.prepare_password(
-                session.subject, data.current_password, data.new_password, place_of(services, request.scope)
+                session.subject, data.current_password, data.new_password, limit_key_of(services, request.scope)
             )
     except PasswordWrong:
         _log.warning("password.wrong", subject=session.subject)

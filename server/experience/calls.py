@@ -86,12 +86,12 @@ def next_page(path: str, query: Mapping[str, Any]) -> dict[str, str]:
     return {"link": f'<{path}?{asked}>; rel="next"'}
 
 
-def place_of(cursor: str | None) -> Place | None:
+def parse_cursor(cursor: str | None) -> Place | None:
     """The place in a list of sessions that ``cursor``, an :data:`After`, names."""
     match = re.match(_CURSOR, cursor or "")
     return Place(int(match[1]), match[2]) if match else None
 
 
-def cursor_of(place: Place) -> str:
-    """The text that :func:`place_of` reads."""
+def format_cursor(place: Place) -> str:
+    """The text that :func:`parse_cursor` reads."""
     return f"{place.at_ms}.{place.session_id}"

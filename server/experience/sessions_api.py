@@ -29,9 +29,9 @@ from server.experience.calls import (
     SECURITY,
     After,
     NoFields,
-    cursor_of,
+    format_cursor,
     next_page,
-    place_of,
+    parse_cursor,
     services_for_page,
     services_of,
 )
@@ -155,10 +155,10 @@ async def list_sessions(
     own = await caller(services, request.scope)
     if own.subject is None:
         return Response([session_view(own)])
-    found = await services.account_sessions.page(own.subject, place_of(after), limit)
+    found = await services.account_sessions.page(own.subject, parse_cursor(after), limit)
     headers = {}
     if len(found) == limit:
-        headers = next_page("/api/sessions", {"after": cursor_of(Place.of(found[-1])), "limit": limit})
+        headers = next_page("/api/sessions", {"after": format_cursor(Place.of(found[-1])), "limit": limit})
     return Response([session_view(session) for session in found], headers=headers)
 
 

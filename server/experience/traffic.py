@@ -36,7 +36,7 @@ def address_of(services: Services, scope: Any) -> str:
     return services.addresses.client(peer[0] if peer else None, scope["headers"])
 
 
-def place_of(services: Services, scope: Any) -> str:
+def limit_key_of(services: Services, scope: Any) -> str:
     """The key by which the client's address is limited."""
     return limit_key(address_of(services, scope))
 

@@ -35,7 +35,7 @@ _LOOK_EVERY_S: Final = 1.0
 
 _log = structlog.get_logger("interlock.keys")
 
-Use: TypeAlias = Callable[[Keys | None, bool], None]
+OnKeysChanged: TypeAlias = Callable[[Keys | None, bool], None]
 """Told of every change: the keys that count from now on, or None while their files can't be used; and whether a key is gone
 whose tokens may still be alive, so that it was retired because it is compromised."""
 
@@ -97,7 +97,7 @@ class KeyRing:
         for problem in sorted(self._found.unusable):
             raise SettingsError(problem)
 
-    async def watch(self, use: Use) -> None:
+    async def watch(self, use: OnKeysChanged) -> None:
         """Look again and again. ``use`` is called, on the event loop, when the keys have changed."""
         # A thread of its own, started once: a machine that is short of memory may start no other.
         thread = ThreadPoolExecutor(1, thread_name_prefix="interlock-keys")
@@ -197,7 +197,7 @@ class KeyRing:
         """Whether the keys that the last look found still count, if it found nothing wrong."""
         return bool(self._found.keys) and not self._found.unusable and checks.excuse(error)
 
-    def take(self, found: Found, use: Use) -> None:
+    def take(self, found: Found, use: OnKeysChanged) -> None:
         """Let ``found`` count from now on. Also without a change of files another key may be the one to sign by now."""
         before, now_ms = self._found, self._clock.now_ms()
         self._found = found

@@ -24,7 +24,7 @@ CLOCK_TOLERANCE_MS: Final = 5_000
 """A wall clock that is behind by less is not worth a word."""
 
 
-class Host:
+class MachineMonitor:
     """Looks at the machine once a second, and says in the log and in ``warnings`` what is wrong with it.
 
     ``clock`` is the server's. Whether the machine's is behind it at the start is said by the caller. ``refuse_growth`` is

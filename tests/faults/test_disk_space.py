@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from server.clock import SystemClock
 from server.experience.credentials import COOKIE_NAME
-from server.runtime.host import Host
+from server.runtime.host import MachineMonitor
 from tests.faults.test_fail_closed import problem
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, logged_in, new_email
@@ -71,7 +71,7 @@ async def test_with_space_again_everything_is_written_again(tmp_path: Path, monk
     free = 1000
     said: list[bool] = []
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=free, f_frsize=1))
-    host = Host(SystemClock(), tmp_path, 800, said.append)
+    host = MachineMonitor(SystemClock(), tmp_path, 800, said.append)
     with capture_logs() as logs:
         for now in (1000, 799, 799, 850, 899, 901, 850):
             free = now

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from server.clock import SystemClock
-from server.runtime.host import Host
+from server.runtime.host import MachineMonitor
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS
 
@@ -82,7 +82,7 @@ async def test_how_far_a_clock_that_was_set_back_is_behind() -> None:
     machine = Machine(monotonic_ms=100)
     with machine.read(), capture_logs() as logs:
         clock = SystemClock()
-        host = Host(clock, Path("/"), 0, lambda _low: None)
+        host = MachineMonitor(clock, Path("/"), 0, lambda _low: None)
         clock.now_ms()
         await host.look()
         assert (host.warnings, logs) == ([], [])

@@ -268,7 +268,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "nothing has ended",
         (
             (
-                "    found = await services.account_sessions.page(own.subject, place_of(after), limit)\n",
+                "    found = await services.account_sessions.page(own.subject, parse_cursor(after), limit)\n",
                 "    found = [own]\n",
             ),
         ),
