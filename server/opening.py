@@ -25,14 +25,14 @@ from server.guard.addresses import Addresses
 from server.guard.admins import Admins
 from server.guard.blocklist import Blocklist
 from server.guard.devices import Devices
-from server.guard.keyring import KeyRing
+from server.guard.keyring import KeyRing, open_keyring
 from server.guard.keys import Keys
 from server.guard.known_accounts import KnownAccounts
 from server.guard.limits import Limits
 from server.guard.logins import Logins
 from server.guard.passwords import Passwords
 from server.guard.pseudonyms import Pseudonyms
-from server.guard.rotation import Lives, note_lives
+from server.guard.rotation import Lives
 from server.guard.secrets import Secrets
 from server.guard.tickets import Tickets
 from server.guard.tokens import Tokens
@@ -44,7 +44,7 @@ from server.runtime.administration import Administration, end_of_disabled, end_o
 from server.runtime.connections import Connections
 from server.runtime.expiry import Expiry
 from server.runtime.host import CLOCK_TOLERANCE_MS, MachineMonitor
-from server.runtime.recovery import disconnect_orphans, trace_missed
+from server.runtime.recovery import disconnect_all_orphans, trace_missed
 from server.runtime.sessions import Sessions
 from server.runtime.tail import Tail
 from server.services import Services
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("interlock.server")
 
-_ORPHANS_AT_ONCE: Final = 1024
 _SALT_BYTES: Final = 16
 
 
@@ -116,7 +115,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         surface = storage.surface
         signed_head.require(settings, head, surface.last())
         clock = SystemClock(floor_ms=await _newest_time(surface, settings))
-        ring = _open_keys(settings, clock)
+        lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
+        ring = open_keyring(Path(settings.data) / "keys", clock, lives)
         sessions = Sessions(
             surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
         )
@@ -131,7 +131,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         newest = await surface.log.newest()
         tail = Tail(sessions.records, newest.position if newest is not None else 0)
         sessions.subscribe(tail.observe)
-        orphans = await _reap(settings, sessions, surface)
+        orphans = await disconnect_all_orphans(surface.log, sessions, at_once=settings.log_queue)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
         of_disabled = await end_of_disabled(account_sessions, surface.accounts)
@@ -287,32 +287,6 @@ async def _newest_time(surface: Surface, settings: Settings) -> int:
     if latest_ms > now_ms + CLOCK_TOLERANCE_MS:
         _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(now_ms))
     return latest_ms
-
-
-async def _reap(settings: Settings, sessions: Sessions, surface: Surface) -> int:
-    """Disconnect what a dead process left; how many connections that were.
-
-    This process alone has the log open, so whatever a node is called that opened a connection, it is dead.
-    """
-    at_once = min(_ORPHANS_AT_ONCE, settings.log_queue)
-    nodes = await surface.log.nodes()
-    return sum([await disconnect_orphans(surface.log, sessions, node, at_once=at_once) for node in nodes])
-
-
-def _open_keys(settings: Settings, clock: SystemClock) -> KeyRing:
-    """The keys, and word for the command line of how long what they sign may live.
-
-    Raises:
-        SettingsError: a key can't be used.
-    """
-    folder = Path(settings.data) / "keys"
-    lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lives = note_lives(folder, lives)
-    except OSError as error:
-        _log.warning("keys.lives_not_written", path=str(folder), error=str(error))
-    return KeyRing(folder, clock, lives)
 
 
 async def _watch(sessions: Sessions, settings: Settings, clock: Clock, surface: Surface) -> Unmeasured:

@@ -27,7 +27,7 @@ from server.guard.keys import (
     refuse_open,
     stamp_of,
 )
-from server.guard.rotation import Lives, may_have_tokens
+from server.guard.rotation import Lives, may_have_tokens, note_lives
 from server.supervision import progressed
 from server.transient import Checks, is_transient
 
@@ -222,6 +222,20 @@ class KeyRing:
             # Should it fail, it is called again at the next look: a key that is gone must not count for ever.
             use(None if found.unusable else self.keys, self._untold_early)
             self._untold = self._untold_early = False
+
+
+def open_keyring(folder: Path, clock: Clock, lives: Lives) -> KeyRing:
+    """Return the keys in ``folder``, and tell the command line, by a file there, how long what they sign may live.
+
+    Raises:
+        SettingsError: a key can't be used.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lives = note_lives(folder, lives)
+    except OSError as error:
+        _log.warning("keys.lives_not_written", path=str(folder), error=str(error))
+    return KeyRing(folder, clock, lives)
 
 
 def _in_words(path: Path, error: Exception) -> str:

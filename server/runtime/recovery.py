@@ -39,6 +39,16 @@ async def trace_missed(log: TransitionLog, trace: Untraced) -> None:
         trace.missed([r for r in records if of_all or r.transition.session_id in living], position)
 
 
+async def disconnect_all_orphans(log: TransitionLog, sessions: Sessions, *, at_once: int) -> int:
+    """Disconnect what a dead process left; return how many connections that were.
+
+    This process alone has the log open, so whatever a node is called that opened a connection, it is dead. ``at_once``: how
+    many writes the log takes.
+    """
+    at_once = min(_PAGE, at_once)
+    return sum([await disconnect_orphans(log, sessions, node, at_once=at_once) for node in await log.nodes()])
+
+
 async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, *, at_once: int = 1024) -> int:
     """Record the disconnect of every connection that ``node`` opened and no longer holds; return how many.
 

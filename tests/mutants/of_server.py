@@ -268,12 +268,12 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-start-leaves-orphans",
-        "server/opening.py",
+        "server/runtime/recovery.py",
         "A start leaves the connections of the process that died in the log.",
         "orphan_reaped",
         _TRACE + "test_a_start_disconnects_what_a_dead_process_left",
         "orphan_reaped: ",
-        (("await disconnect_orphans(surface.log, sessions, node, at_once=at_once) for", "0 for"),),
+        (("await disconnect_orphans(log, sessions, node, at_once=at_once) for", "0 for"),),
     ),
     Mutant(
         "a-socket-that-left-stays-recorded",
