@@ -26,7 +26,6 @@ from machine.errors import (
     Overloaded,
     SessionEnded,
     SessionNotFound,
-    StorageLow,
     SurfaceFailed,
     TransitionRefused,
     VersionConflict,
@@ -220,8 +219,8 @@ class Sessions:
         self._touching.add(session_id)
         try:
             return (await self._submit_alive(session_id, session.subject or "anonymous", Touch())).session
-        except StorageLow:
-            # The session goes on, and ends when it would have without this activity.
+        except Overloaded:
+            # Whoever only reads is answered. The session ends when it would have without this activity, unless there is more.
             return session
         finally:
             self._touching.discard(session_id)

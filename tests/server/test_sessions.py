@@ -14,6 +14,7 @@ from machine.errors import (
     Overloaded,
     SessionEnded,
     SessionNotFound,
+    StorageLow,
     SurfaceFailed,
     TransitionRefused,
     VersionConflict,
@@ -348,6 +349,28 @@ async def test_activity_is_written_once_per_tenth_of_the_idle_timeout() -> None:
     touched = await door.sessions.touch(session)
     assert touched.idle_deadline_ms == door.clock.time_ms + POLICY.idle_timeout_ms
     assert await door.sessions.touch(touched) == touched
+
+
+@pytest.mark.parametrize("refusal", [Overloaded(), StorageLow()], ids=["overloaded", "little space"])
+@asynchronous
+async def test_activity_that_can_not_be_written_now_is_no_reason_to_refuse_its_request(refusal: Overloaded) -> None:
+    class FullLog(MemoryLog):
+        full = True
+
+        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+            if not self.full or isinstance(steps[0].transition.data, Create):
+                return super().append(steps)
+            refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(refusal)
+            return refused
+
+    log = FullLog()
+    door = Door(log)
+    session = (await door.sessions.begin("anonymous")).session
+    door.clock.time_ms += POLICY.idle_timeout_ms // 2
+    assert await door.sessions.touch(session) == session
+    log.full = False
+    assert (await door.sessions.touch(session)).idle_deadline_ms == door.clock.time_ms + POLICY.idle_timeout_ms
 
 
 @asynchronous
