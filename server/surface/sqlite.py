@@ -90,7 +90,8 @@ class HeadLag:
     """Keeps the log from running further ahead of its signed head than ``HEAD_LAG`` records.
 
     A start takes more than that for records that somebody else added, so the writer must never cause it, even when the disk
-    with the head is slow. Without a head on disk nothing is held back.
+    with the head is slow. The last quarter is kept for what ends: nobody has to stay logged in because a head can't be
+    written. Without a head on disk nothing is held back.
     """
 
     def __init__(self) -> None:
@@ -104,15 +105,16 @@ class HeadLag:
             self._signed, self._stuck = position, False
             self._moved.notify_all()
 
-    def check(self, position: int) -> None:
-        """Wait until the log may grow up to ``position``. Call it in the writer's thread.
+    def check(self, position: int, *, grows: bool) -> None:
+        """Wait until the log may go on up to ``position``; ``grows`` as for the writer. Call it in the writer's thread.
 
         Raises:
             Overloaded: the head did not follow.
         """
         with self._moved:
-            within = self._moved.wait_for(lambda: self._lag(position) <= HEAD_LAG, 0 if self._stuck else _HEAD_WAIT_S)
-            self._stuck = not within
+            most = HEAD_LAG * 3 // 4 if grows else HEAD_LAG
+            within = self._moved.wait_for(lambda: self._lag(position) <= most, 0 if self._stuck else _HEAD_WAIT_S)
+            self._stuck = self._stuck or not within
         if not within:
             raise Overloaded
 
@@ -140,7 +142,7 @@ class SqliteLog:
             self._write,
             steps,
             lambda connection, error: self._explain(connection, error, steps),
-            grows=not all(step.session.ended or isinstance(step.transition.data, Disconnect) for step in steps),
+            grows=_grows(steps),
         )
 
     def lives(self, session_id: str) -> Along:
@@ -211,7 +213,7 @@ class SqliteLog:
                 values += step_values(row, step.session)
                 records.append(Record(position, step.transition, digest))
             outcomes.append(records)
-        self._lag.check(position)
+        self._lag.check(position, grows=any(map(_grows, appends)))
         _insert(connection, values)
         self._head.position, self._head.digest = position, digest
         return outcomes
@@ -231,3 +233,8 @@ def _insert(connection: Connection, values: Sequence[Any]) -> None:
     for first in range(0, len(values), _STEPS_AT_ONCE * STEP_WIDTH):
         part = values[first : first + _STEPS_AT_ONCE * STEP_WIDTH]
         connection.execute(insert_steps(len(part) // STEP_WIDTH), part)
+
+
+def _grows(steps: Sequence[Step]) -> bool:
+    """Whether some of ``steps`` is neither an end nor a disconnect."""
+    return not all(step.session.ended or isinstance(step.transition.data, Disconnect) for step in steps)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from machine.commands import Revoke
 from machine.errors import Overloaded, SurfaceFailed
 from machine.ledger import HEAD_LAG
 from server.settings import HEAD_NAME
@@ -392,10 +393,28 @@ async def test_the_log_waits_for_a_head_that_lags(tmp_path: Path, monkeypatch: p
             *(surface.log.append(Story(f"session-{n}").begin()) for n in range(5)), return_exceptions=True
         )
         refused = [each for each in appended if isinstance(each, Overloaded)]
-        assert len(refused) == 3
+        assert len(refused) == 4
         newest = await surface.log.newest()
         assert newest is not None
-        assert newest.position == 5
-        surface.head_lag.signed(5)
+        assert newest.position == 4
+        surface.head_lag.signed(4)
         await surface.log.append(Story("later").begin())
         assert surface.log.failure is None
+
+
+@asynchronous
+async def test_sessions_end_also_while_the_head_can_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "HEAD_LAG", 8)
+    monkeypatch.setattr(sqlite, "_HEAD_WAIT_S", 0.05)
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+        surface.head_lag.signed(0)
+        stories = [Story(f"session-{number}") for number in range(10)]
+        begun = [surface.log.append(story.begin()) for story in stories]
+        outcomes = await asyncio.gather(*begun, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [list] * 6 + [Overloaded] * 4
+        for story in stories[:2]:
+            await surface.log.append(story.tell(Revoke("revoked")))
+        with pytest.raises(Overloaded):
+            await surface.log.append(stories[2].tell(Revoke("revoked")))
