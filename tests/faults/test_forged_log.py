@@ -408,7 +408,7 @@ async def test_sessions_end_also_while_the_head_can_not_be_written(
 ) -> None:
     monkeypatch.setattr(sqlite, "HEAD_LAG", 8)
     monkeypatch.setattr(sqlite, "_HEAD_WAIT_S", 0.05)
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail) as surface:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         surface.head_lag.signed(0)
         stories = [Story(f"session-{number}") for number in range(10)]
         begun = [surface.log.append(story.begin()) for story in stories]
