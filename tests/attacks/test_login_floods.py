@@ -20,8 +20,8 @@ from tests.support.server import ServerProcess
 
 FEW: Final = 8
 BAR: Final = 3
-TURNS: Final = 5
-"""The best of some turns: the machine may be busy with other things in one of them."""
+TURNS: Final = 3
+"""The medians of all turns together count: the machine may be busy with other things in one of them."""
 
 CONNECTIONS: Final = 500
 SAME: Final = "198.51.100.1"
@@ -116,8 +116,8 @@ class Site:
             ],
         }
 
-    def owner_logs_in(self, address: str, logins: int) -> float:
-        """The median of how long it takes her, in seconds. Every try succeeds."""
+    def owner_logs_in(self, address: str, logins: int) -> list[float]:
+        """How long each login takes her, in seconds. Every try succeeds."""
         took = []
         for _ in range(logins):
             with Raw(self.server.url) as raw:
@@ -125,7 +125,7 @@ class Site:
                 raw.send(login(self.owner, address, Cookie=self.owners_cookie))
                 assert raw.response().status == 200
                 took.append(time.perf_counter() - sent)
-        return statistics.median(took)
+        return took
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +138,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server.start()
     try:
         site = Site(server)
-        with site.http:
-            yield site
+        yield site
+        site.http.close()
         assert "Traceback" not in server.log_path.read_text()
     finally:
         server.stop()
@@ -164,11 +164,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 )
 def test_an_owner_logs_in_during_a_flood(site: Site, tmp_path: Path, kind: str, address: str, logins: int) -> None:
     requests = site.floods()[kind]()
-    ratios: list[float] = []
-    end = time.monotonic() + 60
-    while not ratios or (min(ratios) > BAR and len(ratios) < TURNS and time.monotonic() < end):
-        quiet_s = site.owner_logs_in(address, logins)
+    quiet_s: list[float] = []
+    flooded_s: list[float] = []
+    for _ in range(TURNS):
+        quiet_s += site.owner_logs_in(address, logins)
         with login_flood(site.server.url, tmp_path / "flood.json", requests, CONNECTIONS) as statuses:
-            ratios.append(site.owner_logs_in(address, logins) / quiet_s)
-    assert min(ratios) <= BAR, (ratios, statuses)
-    assert statuses[503], "the flood was more than could be hashed"
+            flooded_s += site.owner_logs_in(address, logins)
+        assert statuses[503], "the flood was more than could be hashed"
+    assert statistics.median(flooded_s) <= BAR * statistics.median(quiet_s), (flooded_s, quiet_s)
