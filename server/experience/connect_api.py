@@ -14,7 +14,7 @@ from litestar.types import Receive, Scope, Send
 
 from machine.closing import Close
 from machine.conversation import SUBPROTOCOL
-from machine.errors import InterlockError, Overloaded, RateLimited
+from machine.errors import CredentialMissing, InterlockError, Overloaded, RateLimited
 from machine.ledger import Receipt
 from machine.session import Session
 from server.experience.credentials import (
@@ -179,9 +179,13 @@ async def _prove(services: Services, scope: Any, offered: list[str]) -> Proof:
     services.tokens.ensure_usable()
     tickets = [each.removeprefix(_TICKET_PREFIX) for each in offered if each.startswith(_TICKET_PREFIX)]
     by_ticket = [partial(prove_ticket, services, ticket) for ticket in tickets[:1]]
-    proof = await first_good(_session_of, partial(prove_bearer, services, scope), *by_ticket)
+    proof = await first_good(_session_of, partial(prove_bearer, services, scope), *by_ticket, _no_credential)
     await refuse_replaced(services, scope, proof.session)
     return proof
+
+
+async def _no_credential() -> Proof:
+    raise CredentialMissing("no credential")
 
 
 def _session_of(proof: Proof) -> Session:

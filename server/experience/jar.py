@@ -43,7 +43,6 @@ from server.experience.credentials import (
 from server.experience.traffic import admit, admit_account
 from server.runtime.sessions import Outcome
 from server.services import Services
-from server.surface.log import Along
 
 _MARKER: Final = re.compile(
     rb"(?:^|;)[ \t]*"
@@ -200,7 +199,7 @@ async def log_in(
     subject: str,
     method: str,
     *,
-    along: Along,
+    along: Callable[[Any], None],
     proof_age_ms: int | None = 0,
 ) -> Response[TokenAnswer]:
     """Log ``subject`` in, who has proved who they are, and answer with the tokens.

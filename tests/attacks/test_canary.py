@@ -228,9 +228,10 @@ async def good_use(this: Run, email: str, first: str, second: str) -> None:
     this.http.cookies.clear()
     held = {**BROWSER, "cookie": f"{COOKIE}={cookie}"}
     await this.socket(additional_headers={**held, "origin": this.server.url})
-    this.took(await this.http.post("/api/auth/refresh", headers=held))
+    next_one = this.took(await this.http.post("/api/auth/refresh", headers=held)).cookies[COOKIE]
+    this.took(await this.http.post("/api/auth/refresh", headers={**BROWSER, "cookie": f"{COOKIE}={next_one}"}))
     this.http.cookies.clear()
-    # The cookie's token was exchanged: after its grace it is reuse, which ends the session.
+    # The answer to the cookie's token was used: after the grace it is reuse, which ends the session.
     await asyncio.sleep(1.1)
     this.took(await this.http.post("/api/auth/refresh", headers=held))
     client = ("canary", this.made["client"])

@@ -119,7 +119,10 @@ async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_n
             localStorage.setItem("draft", "a secret of mine");
             const before = await ask("GET", "/mine");
             const posted = await ask("POST", "/mine", {{}});
-            const own = await open(`wss://${{location.host}}/api/connect`, "interlock.v1");
+            const {{access_token}} = (await ask("POST", "/api/auth/refresh")).body;
+            const bought = await ask("POST", "/api/session/ticket", {{}}, {{authorization: `Bearer ${{access_token}}`}});
+            const protocols = ["interlock.v1", `ticket.${{bought.body.ticket}}`];
+            const own = await open(`wss://${{location.host}}/api/connect`, ...protocols);
             const apps = await open(`wss://${{location.host}}/live`);
             const closed = new Promise(resolve => own.socket.onclose = event => resolve([event.code, event.reason]));
             const logout = await ask("POST", "/api/auth/logout");

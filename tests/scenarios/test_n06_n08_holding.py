@@ -53,9 +53,10 @@ async def test_n6_an_id_the_client_made_up_is_not_adopted(server: ServerProcess)
         planted: list[dict[str, Any]] = [
             {"headers": {"X-Session-Id": made_up, "Session-Id": made_up}},
             {"headers": {"Cookie": f"session_id={made_up}; __Host-interlock={made_up}", "Origin": server.url}},
-            {"headers": {"Cookie": f"__Host-interlock={made_up}.0.{'A' * 43}", "Origin": server.url}},
-            {"params": {"session_id": made_up, "sid": made_up}},
+            {"headers": {"Cookie": f"__Host-interlock={made_up}.0.0.{'A' * 43}", "Origin": server.url}},
         ]
+        for name in ("session_id", "sid"):
+            assert (await client.http.post("/api/session", params={name: made_up})).status_code == 400
         for arguments in planted:
             begun = await client.http.post("/api/session", **arguments)
             assert (begun.status_code, begun.json()["session_id"] == made_up) == (201, False)
@@ -63,7 +64,7 @@ async def test_n6_an_id_the_client_made_up_is_not_adopted(server: ServerProcess)
             assert (answer.status_code, answer.json()["session_id"] == made_up) == (200, False)
             assert answer.json()["session_id"] != begun.json()["session_id"]
         assert (await client.request("DELETE", f"/api/sessions/{made_up}")).status_code == 404
-        refused = await client.sibling().refresh(f"{made_up}.0.{'A' * 43}")
+        refused = await client.sibling().refresh(f"{made_up}.0.0.{'A' * 43}")
         assert refused.status_code == 401
     assert made_up not in projection(server.data)
     assert before <= set(projection(server.data))

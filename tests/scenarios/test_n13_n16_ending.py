@@ -261,8 +261,9 @@ async def test_n15_two_tabs_that_refresh_at_once_stay_logged_in(data: Path) -> N
             assert [record["event"] for record in history].count("refresh") == 1010
 
             # A made-up successor is nobody's, and no sign of theft.
-            session_id, rotation, mac = one.refresh_token.split(".")
-            assert (await one.sibling().refresh(f"{session_id}.{int(rotation) + 9}.{mac}")).status_code == 401
+            session_id, epoch, rotation, mac = one.refresh_token.split(".")
+            made_up = f"{session_id}.{epoch}.{int(rotation) + 9}.{mac}"
+            assert (await one.sibling().refresh(made_up)).status_code == 401
             for socket in sockets:
                 await socket.close()
         verify(data)
