@@ -140,7 +140,7 @@ async def test_n3_only_an_authenticated_session_opens_a_websocket(data: Path) ->
                 (client.bearer, ["interlock.v1"], anonymous),
                 ({"Authorization": f"Bearer {client.refresh_token}"}, ["interlock.v1"], "not an access token"),
                 ({"Authorization": f"Bearer {client.session_id}"}, ["interlock.v1"], invalid),
-                (cookie, ["interlock.v1"], anonymous),
+                (cookie, ["interlock.v1"], missing),
                 ({"Cookie": cookie["Cookie"]}, ["interlock.v1"], missing),
             ):
                 async with client.connect(additional_headers=headers, subprotocols=subprotocols) as socket:

@@ -148,8 +148,8 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             assert (await home.begin()).status_code == 201
             expect(await half_a_request(server.url), "request-timeout")
     # What a failing disk and a fault of the program answer is shown where those are made to happen; what an identity
-    # provider does to a login in test_n12_upstream.py, and an old login in tests/server/test_recent_login.py. Each state that is declared
-    # and not final may be used.
+    # provider does to a login in test_n12_upstream.py, and an old login in tests/server/test_recent_login.py. A session in
+    # any declared state that is not final may be used.
     assert seen == {kind.name for kind in problem_kinds()} - {
         "unavailable",
         "internal-error",

@@ -127,11 +127,16 @@ async def test_n17_the_socket_of_the_tab_that_lost_its_session_says_so(tmp_path:
     async with first_visit(tmp_path) as visit:
         tabs = await visit.tabs(2)
         first = await ask(tabs[0], "POST", "/api/auth/login", visit.account)
-        await tabs[0].run("""
-            const socket = new WebSocket(`ws://${location.host}/api/connect`, "interlock.v1");
+        await tabs[0].run(
+            """
+            const headers = {authorization: `Bearer ${token}`, "content-type": "application/json"};
+            const bought = await (await fetch("/api/session/ticket", {method: "POST", body: "{}", headers})).json();
+            const socket = new WebSocket(`ws://${location.host}/api/connect`, ["interlock.v1", `ticket.${bought.ticket}`]);
             window.ended = new Promise(resolve => socket.onclose = event => resolve([event.code, event.reason]));
             await new Promise(resolve => socket.onmessage = resolve);
-            return true;""")
+            return true;""",
+            token=first["body"]["access_token"],
+        )
         # An answer to tab B that was on its way while nobody had a cookie.
         kept = (await tabs[0].command("Network.getCookies"))["cookies"]
         await visit.forget(tabs[0])

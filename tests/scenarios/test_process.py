@@ -336,7 +336,10 @@ async def test_a_request_that_races_the_end_of_its_session_hears_that_it_ended(d
                         asyncio.create_task(tab.refresh()),
                     ]
                     await asyncio.wait(asked, timeout=0.3)
-                first, *others = await asyncio.gather(*asked)
+                ended = tab.session_id
+                first, login, *others = await asyncio.gather(*asked)
                 assert first.status_code == 204
+                # The password is proof enough: only the bearer token was of a session that has ended.
+                assert (login.status_code, login.json()["session_id"] == ended) == (200, False)
                 for answer in others:
                     assert (answer.status_code, answer.json().get("reason")) == (401, "logout"), answer.text
