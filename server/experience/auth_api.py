@@ -50,11 +50,11 @@ from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.experience.traffic import (
     address_of,
     admit,
-    admit_account,
     client_of,
     device_cookie,
     hidden_for_s,
     limit_key_of,
+    login_of_account,
 )
 from server.services import Services
 
@@ -140,9 +140,9 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     with services.logins.trial(data.email, client) as requester:
         # Before the hash: what is counted after it costs the server as much as what is allowed.
         admit(services, request.scope, "login")
-        admit_account(services, request.scope, "login", f"{requester.known}\n{requester.account}")
-        async with asyncio.timeout(hidden_for_s(services, request.scope) if requester.hidden else None):
-            account = await services.accounts.prove(requester, data.password)
+        with login_of_account(services, request.scope, f"{requester.known}\n{requester.account}"):
+            async with asyncio.timeout(hidden_for_s(services, request.scope) if requester.hidden else None):
+                account = await services.accounts.prove(requester, data.password)
     services.logins.remember(account, client.address)
     still = services.accounts.still(account)
     answer = await jar.log_in(services, request.scope, account.account_id, "password", along=still)

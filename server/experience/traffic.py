@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from litestar.datastructures import Cookie
@@ -60,6 +61,12 @@ def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> N
     """
     if services.addresses.counts(address_of(services, scope)):
         services.limits.of_account(kind, subject)
+
+
+def login_of_account(services: Services, scope: Any, subject: str) -> AbstractContextManager[None]:
+    """See :meth:`server.guard.limits.Limits.login_of_account`."""
+    counts = services.addresses.counts(address_of(services, scope))
+    return services.limits.login_of_account(subject) if counts else nullcontext()
 
 
 def hidden_for_s(services: Services, scope: Any) -> float | None:

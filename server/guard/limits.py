@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import structlog
 
-from machine.errors import InterlockError, RateLimited
+from machine.errors import InterlockError, Overloaded, RateLimited
 from machine.limits import Charge, Limiter, parse_rate
 from server.clock import Clock
 from server.guard.addresses import limit_key
@@ -101,6 +101,21 @@ class Limits:
             RateLimited: there were too many.
         """
         self._by_account[kind].take(subject)
+
+    @contextmanager
+    def login_of_account(self, subject: str) -> Iterator[None]:
+        """Count a login of ``subject``. One that the server is too busy for is not counted: a flood of those locks nobody out.
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        gate = self._by_account["login"]
+        charge = gate.take(subject)
+        try:
+            yield
+        except Overloaded:
+            gate.give_back(charge)
+            raise
 
     @contextmanager
     def anonymous(self) -> Iterator[None]:

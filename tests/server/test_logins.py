@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from machine.errors import CredentialInvalid, Overloaded, RateLimited
+from server.guard.limits import Limits
 from server.guard.logins import Client, Logins
 from server.guard.pseudonyms import Pseudonyms
 from server.settings import Settings
@@ -264,3 +265,16 @@ def test_only_a_known_device_has_the_places_that_are_kept_for_owners() -> None:
         assert not requester.known
     with guard.trial(EMAIL, Client(HOME.address, "its nonce")) as requester:
         assert requester.known
+
+
+def test_logins_that_the_server_is_too_busy_for_are_not_counted() -> None:
+    """Strangers who are turned away while others' hashes are computed use nothing up of the account that they name."""
+    limits = Limits(Settings(limit_account="2/1h"), HandClock(), b"salt")
+    for _ in range(10):
+        with pytest.raises(Overloaded), limits.login_of_account(EMAIL):
+            raise Overloaded
+    for _ in range(2):
+        with limits.login_of_account(EMAIL):
+            pass
+    with pytest.raises(RateLimited), limits.login_of_account(EMAIL):
+        pytest.fail("the third was not refused")
