@@ -89,7 +89,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     refresh_grace_s: Annotated[
         float,
         Meta(ge=0, le=300),
-        _doc("How long a refresh token that was exchanged is still answered, and an answer may be under way (tabs)."),
+        _doc(
+            "How long a refresh token that was exchanged is still answered, and an answer may be under way (tabs). A copy is"
+            " found out where its owner refreshes less often than every two graces: keep it below half of `access_token_s`."
+        ),
     ] = 10.0
     ticket_s: Annotated[Seconds, _doc("Life of a WebSocket ticket.")] = 30.0
 
