@@ -33,6 +33,8 @@ CONNECTIONS: Final = 20
 REQUESTS: Final = 1_000
 KIB: Final = 64
 """A connection with a pipeline may take so much more than an idle one."""
+OWN_KIB: Final = 512
+"""What the process may grow by meanwhile, whoever is connected."""
 
 PATIENT: Final[dict[str, Any]] = {
     "trust_ids": True,
@@ -109,7 +111,7 @@ def test_pipelines_take_no_memory_and_are_answered_once_they_are_read(tmp_path: 
             thread.start()
         until(lambda: all(map(unread, raws)))
         grown_kib = settled_kib(server, raws, other) - idle_kib
-        assert grown_kib <= CONNECTIONS * KIB
+        assert grown_kib <= CONNECTIONS * KIB + OWN_KIB
         for raw in raws[:5]:
             assert names(raw, REQUESTS) == [f"r{number}" for number in range(REQUESTS)]
 

@@ -184,6 +184,8 @@ async def test_session_fixation(tmp_path: Path) -> None:
             # Nor does a second login, of the same person, leave the tokens of the first alive.
             again = await Loot.of(victim, secret)
             assert (await victim.log_in(email)).status_code == 200
+            # Its answer was not lost: until that shows, what is of before may still end the session.
+            assert (await victim.refresh()).status_code == 200
             await again.is_worthless("token-expired", 4408, refresh="credential-invalid")
 
 

@@ -131,7 +131,7 @@ async def test_while_the_keys_cannot_be_used_nothing_is_opened(
             assert await passes(server, client) == [503, 503]
             assert await ready(client) == (503, "the key files can't be used; the server's log says why")
             assert await metric(server) == 1
-            await all_is_refused(server, client, admin, gateway, harmless=[*HARMLESS, _ALIVE])
+            await all_is_refused(client, admin, gateway, harmless=[*HARMLESS, _ALIVE])
             answer = await client.http.get("/api/forward-auth", headers=client.bearer)
             problem(answer, 503, "secrets-unavailable")
             assert answer.headers["retry-after"] == "1"

@@ -226,19 +226,21 @@ def no_early_expiry(step: Step) -> None:
 
 def rotation(step: Step) -> None:
     data = step.command.data
+    opinion = Opinion(step.log_after)
+    # Within a session time never runs backwards.
+    now_ms = max(step.now_ms, opinion.last_ms)
     if step.transition and isinstance(data, Refresh):
         assert data.epoch == step.opinion.epoch
-        assert step.opinion.held(data.rotation, step.now_ms)
+        assert step.opinion.held(data.rotation, now_ms)
         assert step.after.rotation == step.before.rotation + 1
-    opinion = Opinion(step.log_after)
     assert (step.after.epoch, step.after.rotation) == (opinion.epoch, opinion.newest)
     never_issued = step.after.rotation + 1
     for rotation in (*opinion.tokens, never_issued):
-        held = honoured(step.after.refresh_tokens, rotation, step.now_ms) is not None
-        assert held == opinion.held(rotation, step.now_ms), (rotation, step.after.refresh_tokens)
-        if not opinion.overdue(step.now_ms):
-            opens = step.now_ms < opens_until_ms(step.after, rotation, step.now_ms)
-            assert opens == opinion.opens(rotation, step.now_ms), (rotation, step.after.refresh_tokens)
+        held = honoured(step.after.refresh_tokens, rotation, now_ms) is not None
+        assert held == opinion.held(rotation, now_ms), (rotation, step.after.refresh_tokens)
+        if not opinion.overdue(now_ms):
+            opens = now_ms < opens_until_ms(step.after, rotation, now_ms)
+            assert opens == opinion.opens(rotation, now_ms), (rotation, step.after.refresh_tokens)
 
 
 def refusal_changes_nothing(step: Step) -> None:

@@ -331,6 +331,7 @@ async def at_once(jar: Jar, *calls: tuple[str, Any, str | None]) -> dict[int, ht
     return answers
 
 
+@pytest.mark.asvs("7.4.1")
 @pytest.mark.parametrize("other", ["login", "refresh", "begin", "begin with the bearer token", "another person"])
 @asynchronous
 async def test_a_login_at_the_same_time_as_another_call_leaves_one_session(tmp_path: Path, other: str) -> None:
