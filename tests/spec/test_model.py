@@ -16,7 +16,7 @@ from spec.model import spin
 from spec.model.bounds import GROUPS, described
 from spec.model.checks import CHECKS
 from spec.model.mutants import MUTANTS, Mutant, mutated, program
-from spec.model.spin import MODEL, Program, SearchFailed, SpinMissing, require, verify
+from spec.model.spin import MODEL, Outcome, Program, SearchFailed, SpinMissing, require, verify
 from spec.model.story import tell
 from spec.model.workbench import catch_all, check_all
 from spec.promela import promela
@@ -191,6 +191,15 @@ def test_a_check_that_never_tries_something_is_not_good(monkeypatch: pytest.Monk
     assert not result.good
     assert "never reached: " in result.trouble
     assert "crash_" in result.trouble
+
+
+def test_a_check_that_never_records_a_declared_transition_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = frozenset(range(1, len(SESSION.transitions) + 1))
+    for missing, trouble in ((frozenset({1}), "never recorded: create (none → created); "), (frozenset(), "")):
+        outcome = Outcome(1, 1, 1, 0.1, 1.0, (), frozenset(), numbers - missing)
+        monkeypatch.setattr("spec.model.workbench.verify", lambda *_, result=outcome, **__: result)
+        (result,) = check_all(deep=False, jobs=1, only=["lifecycle"])
+        assert (result.good, result.trouble.startswith(trouble)) == (not missing, True)
 
 
 def test_a_check_that_could_not_be_run_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
