@@ -18,9 +18,20 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import TransitionRefused
+from machine.errors import SessionEnded, SessionUnusable, TransitionRefused
 from machine.refresh_tokens import IssuedToken
-from machine.session import GUARDS, Connection, Session, absent, decide, opens_until_ms, overdue_reason, touch_due
+from machine.session import (
+    GUARDS,
+    Connection,
+    Session,
+    absent,
+    decide,
+    ensure_alive,
+    ensure_usable,
+    opens_until_ms,
+    overdue_reason,
+    touch_due,
+)
 from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, Step, session_after
 
 
@@ -225,3 +236,14 @@ def test_what_shows_that_somebody_has_the_tokens_of_a_login(after_the_login: lis
     """A socket of before the login that closes is none of it."""
     session = session_after((CREATE, 0), (Refresh(0, 0), 10), (LOGIN, 20), *after_the_login)
     assert session.unused is unused
+
+
+def test_a_session_in_a_state_without_touch_lives_and_can_not_be_used() -> None:
+    session = session_after((CREATE, 0), (LOGIN, 10))
+    ensure_usable(session, 11)
+    suspended = msgspec.structs.replace(session, state="suspended")
+    ensure_alive(suspended, 11)
+    with pytest.raises(SessionUnusable, match="can't be used while it is suspended"):
+        ensure_usable(suspended, 11)
+    with pytest.raises(SessionEnded, match="idle"):
+        ensure_usable(suspended, session.idle_deadline_ms)
