@@ -145,7 +145,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "server/runtime/sessions.py",
         "Memory changes when the log is asked, and does not change back when it refuses.",
         "cache_is_fold",
-        _DOOR + "test_an_overloaded_log_leaves_memory_exact",
+        "tests/server/test_sessions_overload.py::test_an_overloaded_log_leaves_memory_exact",
         "await door.sessions.load(two.session_id) == two",
         (
             (

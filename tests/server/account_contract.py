@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -19,13 +20,14 @@ def with_password(account: Account, password_hash: str, at_ms: int) -> Account:
     return msgspec.structs.replace(account, password_hash=password_hash, password_changed_at_ms=at_ms)
 
 
-class AccountStoreContract:
+class AccountStoreContract(ABC):
     """:class:`server.surface.accounts.AccountStore`."""
 
     ADA = Account("acc_1", "ada@example.org", "hash-1", 1, 1)
 
+    @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[AccountStore]:
-        raise NotImplementedError
+        """The store of the implementation under test, over ``folder``."""
 
     @asynchronous
     async def test_an_account_is_found_by_email_and_by_id(self, tmp_path: Path) -> None:

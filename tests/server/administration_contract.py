@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -22,11 +23,12 @@ DISABLE = Act(NOW_MS, "admin:ada", "account.disable", "acc_1", {}, "192.0.2.7")
 GROUPS = Act(NOW_MS + 1, "admin:bob", "account.groups", "acc_1", {"groups": ["staff"]}, None)
 
 
-class AccountStandingContract:
+class AccountStandingContract(ABC):
     """What administrators do to accounts, and the audit trail of it."""
 
+    @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:
-        raise NotImplementedError
+        """The store of the implementation under test, over ``folder``."""
 
     @asynchronous
     async def test_an_account_is_disabled_and_enabled_and_each_act_is_written(self, tmp_path: Path) -> None:
@@ -108,11 +110,12 @@ class AccountStandingContract:
             assert await surface.accounts.disabled_with_sessions() == ["acc_1"]
 
 
-class SessionDirectoryContract:
+class SessionDirectoryContract(ABC):
     """:class:`server.surface.directory.SessionDirectory`."""
 
+    @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:
-        raise NotImplementedError
+        """The store of the implementation under test, over ``folder``."""
 
     @asynchronous
     async def test_any_filters_give_what_they_say_newest_first_page_by_page(self, tmp_path: Path) -> None:

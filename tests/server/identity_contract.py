@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 from itertools import count
 from pathlib import Path
@@ -25,15 +26,16 @@ def arrival(
     return Arrival(issuer, subject, groups, next(_numbers).to_bytes(32, "big"), 10_000)
 
 
-class IdentityStoreContract:
+class IdentityStoreContract(ABC):
     """:class:`server.surface.identities.IdentityStore`, and the accounts that it makes."""
 
+    @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[tuple[IdentityStore, AccountStore]]:
-        raise NotImplementedError
+        """The store of the implementation under test, over ``folder``."""
 
+    @abstractmethod
     async def disable(self, account_id: str, at_ms: int) -> None:
         """Disable an account in the store that is open."""
-        raise NotImplementedError
 
     @asynchronous
     async def test_the_first_arrival_makes_the_account_and_the_next_ones_find_it(self, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS, POLICY, Story
 
 
-class TransitionLogContract:
+class TransitionLogContract(ABC):
     """:class:`server.surface.log.TransitionLog`."""
 
+    @abstractmethod
     def open(self, folder: Path, *, max_waiting: int = 1000) -> AbstractAsyncContextManager[TransitionLog]:
-        raise NotImplementedError
+        """The store of the implementation under test, over ``folder``."""
 
     @asynchronous
     async def test_what_was_appended_is_loaded_and_read_back(self, tmp_path: Path) -> None:
@@ -291,13 +293,14 @@ class TransitionLogContract:
                 previous = record.digest
 
 
-class TicketStoreContract:
+class TicketStoreContract(ABC):
     """:class:`server.surface.tickets.TicketStore`."""
 
     TICKET = Ticket(bytes(range(32)), "session", 3, 9_000, 1_000, "kid")
 
+    @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[TicketStore]:
-        raise NotImplementedError
+        """The store of the implementation under test, over ``folder``."""
 
     @asynchronous
     async def test_a_ticket_is_taken_once(self, tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
 from server.supervision import Supervisor
 from server.surface.accounts import Account
 from server.surface.archive import open_archive
-from server.surface.engine import check_version
 from server.surface.files import open_surface
 from server.surface.rows import TRANSITION_COLUMNS
 from server.surface.schema import _migrations
@@ -359,17 +358,6 @@ async def test_a_second_server_on_the_same_log_is_refused_and_told_who_has_it(pa
         with pytest.raises(SurfaceLocked, match=rf"process {os.getpid()}\) has .*interlock.db open"):
             await open_and_close(path.parent)
     await open_and_close(path.parent)
-
-
-@pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2)])
-def test_an_sqlite_that_may_corrupt_the_log_is_refused(version: tuple[int, ...]) -> None:
-    with pytest.raises(SurfaceFailed, match=r"SQLite 3\.\d+\.\d has the WAL-reset bug.* needs 3\.51\.3"):
-        check_version(version)
-
-
-def test_the_sqlite_in_use_is_new_enough() -> None:
-    check_version()
-    check_version((3, 51, 3))
 
 
 @asynchronous

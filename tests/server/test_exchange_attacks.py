@@ -387,15 +387,3 @@ async def test_a_token_that_could_never_be_good_is_refused_before_the_provider_i
         assert provider.asked == []
         assert (await tokens.check(signed(provider, good(provider)), None)).issuer == provider.issuer
         await tokens.close()
-
-
-@pytest.mark.parametrize(("claim", "groups"), [("groups", ("a", "b")), ("roles", ("c",)), ("nothing", ()), ("", None)])
-@asynchronous
-async def test_groups_come_from_the_claim_that_is_set(
-    provider: Hostile, claim: str, groups: tuple[str, ...] | None
-) -> None:
-    settings = Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,), upstream_groups_claim=claim)
-    tokens = IdTokens(settings, SystemClock())
-    arrival = await tokens.check(signed(provider, good(provider, groups=["b", "a", "b"], roles=["c"])), None)
-    assert (arrival.issuer, arrival.groups) == (provider.issuer, groups)
-    await tokens.close()

@@ -8,7 +8,12 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from server.clock import SystemClock
+from server.guard.upstream import IdTokens
+from server.settings import Settings
+from tests.server.test_exchange_attacks import good, signed
 from tests.support.admin import admin_token
+from tests.support.asynchronous import asynchronous
 from tests.support.hostile import AUDIENCE, Hostile
 from tests.support.server import ServerProcess, running_server
 
@@ -123,3 +128,15 @@ def test_the_answer_with_the_most_groups_fits_into_a_proxys_buffer(person: Perso
     head = b"".join(b"%b: %b\r\n" % header for header in answer.headers.raw)
     assert len(answer.headers["remote-groups"]) >= 2000
     assert len(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n") < 4096 - 512, "with something to spare"
+
+
+@pytest.mark.parametrize(("claim", "groups"), [("groups", ("a", "b")), ("roles", ("c",)), ("nothing", ()), ("", None)])
+@asynchronous
+async def test_groups_come_from_the_claim_that_is_set(
+    provider: Hostile, claim: str, groups: tuple[str, ...] | None
+) -> None:
+    settings = Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,), upstream_groups_claim=claim)
+    tokens = IdTokens(settings, SystemClock())
+    arrival = await tokens.check(signed(provider, good(provider, groups=["b", "a", "b"], roles=["c"])), None)
+    assert (arrival.issuer, arrival.groups) == (provider.issuer, groups)
+    await tokens.close()

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from http.cookies import SimpleCookie
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import httpx
-import msgspec
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -18,70 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from machine.commands import Revoke
 from machine.errors import Overloaded
 from machine.session import Session
-from server.app import app_over
-from server.opening import open_services
-from server.services import Services
-from server.settings import Settings
 from tests.support.asynchronous import asynchronous
-from tests.support.client import PASSWORD
-from tests.support.inside import HOST, client_of
-
-NAME: Final = "__Host-interlock"
-PAGE: Final = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin"}
-ADA: Final = {"email": "ada@example.org", "password": PASSWORD}
-BOB: Final = {"email": "bob@example.org", "password": PASSWORD}
-
-
-class Jar(msgspec.Struct):
-    """A browser's cookies."""
-
-    services: Services
-    http: httpx.AsyncClient
-    cookies: dict[str, str] = msgspec.field(default_factory=dict)
-
-    async def post(self, path: str, body: Any = None, *, bearer: str | None = None) -> httpx.Response:
-        """What is answered; it has not arrived."""
-        headers = {**PAGE, "cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
-        if bearer is not None:
-            headers["authorization"] = f"Bearer {bearer}"
-        self.http.cookies.clear()
-        return await self.http.post(path, json=body, headers=headers)
-
-    def take(self, answer: httpx.Response) -> dict[str, Any]:
-        """The answer arrives."""
-        for line in answer.headers.get_list("set-cookie"):
-            for name, morsel in SimpleCookie(line).items():
-                self.cookies[name] = morsel.value
-                if morsel["max-age"] == "0":
-                    del self.cookies[name]
-        return dict(answer.json()) if answer.content else {}
-
-    async def ask(self, path: str, body: Any = None, *, bearer: str | None = None) -> dict[str, Any]:
-        return self.take((await self.post(path, body, bearer=bearer)).raise_for_status())
-
-    async def session(self, session_id: str) -> Session:
-        return await self.services.sessions.load(session_id)
-
-    async def reason(self, session_id: str) -> str | None:
-        return (await self.session(session_id)).reason
-
-    def later(self, by_ms: int) -> None:
-        clock: Any = self.services.clock
-        clock._ahead_of_monotonic_ns += by_ms * 1_000_000
-
-
-@asynccontextmanager
-async def jar_in(folder: Path, **settings: Any) -> AsyncIterator[Jar]:
-    settings = {"uncounted": ("127.0.0.1",), **settings}
-    wanted = Settings(data=str(folder), cheap_passwords_for_tests=True, **settings)
-    async with open_services(wanted) as services, client_of(app_over(services)) as http:
-        for account in (ADA, BOB):
-            (await http.post("/api/auth/register", json=account)).raise_for_status()
-        yield Jar(services, http)
-
-
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+from tests.support.jar import ADA, BOB, NAME, PAGE, Jar, jar_in, problem, two_tabs
 
 
 @pytest.mark.parametrize("logged_in", [False, True])
@@ -307,105 +240,6 @@ async def test_an_end_that_the_log_has_no_room_for_is_made_up_for_by_the_next_ca
         await jar.ask("/api/auth/refresh")
         assert await jar.reason(lost["session_id"]) == "replaced"
         assert not (await jar.session(kept["session_id"])).ended
-
-
-async def two_tabs(jar: Jar) -> tuple[str, str]:
-    """Two first visits at once: one cookie, of the second session, and an access token of each."""
-    first = await jar.ask("/api/session")
-    held, jar.cookies = jar.cookies, {}
-    second = await jar.ask("/api/session")
-    jar.cookies = held | jar.cookies
-    return first["access_token"], second["access_token"]
-
-
-async def at_once(jar: Jar, *calls: tuple[str, Any, str | None]) -> dict[int, httpx.Response]:
-    """The answer to each call. All were sent with the same cookies, and arrive in the order in which they are given."""
-    answers: dict[int, httpx.Response] = {}
-
-    async def call(number: int, path: str, body: Any, bearer: str | None) -> None:
-        answers[number] = await Jar(jar.services, jar.http, dict(jar.cookies)).post(path, body, bearer=bearer)
-
-    await asyncio.gather(*(call(number, *each) for number, each in enumerate(calls)))
-    for answer in answers.values():
-        jar.take(answer)
-    return answers
-
-
-@pytest.mark.asvs("7.4.1")
-@pytest.mark.parametrize("other", ["login", "refresh", "begin", "begin with the bearer token", "another person"])
-@asynchronous
-async def test_a_login_at_the_same_time_as_another_call_leaves_one_session(tmp_path: Path, other: str) -> None:
-    async with jar_in(tmp_path) as jar:
-        for _ in range(10):
-            jar.cookies.clear()
-            mine, theirs = await two_tabs(jar)
-            second = {
-                "login": ("/api/auth/login", ADA, theirs),
-                "another person": ("/api/auth/login", BOB, theirs),
-                "refresh": ("/api/auth/refresh", None, None),
-                "begin": ("/api/session", None, None),
-                "begin with the bearer token": ("/api/session", None, theirs),
-            }[other]
-            given = {each.removeprefix(f"{NAME}-") for each in jar.cookies if each != NAME}
-            answers = await at_once(jar, ("/api/auth/login", ADA, mine), second)
-            assert answers[0].status_code == 200
-            assert answers[1].status_code in ({200} if second[1] else {200, 201, 401})
-            given |= {answer.json()["session_id"] for answer in answers.values() if answer.is_success}
-            alive = {each for each in given if not (await jar.session(each)).ended}
-            if other == "another person":
-                assert len(alive) <= 2, "each person's own, of which the next call ends one"
-            else:
-                assert alive == {answers[0].json()["session_id"]}
-            final = await jar.ask("/api/auth/refresh")
-            assert final["state"] == "authenticated"
-            assert {each for each in given if not (await jar.session(each)).ended} == {final["session_id"]}
-
-
-@asynchronous
-async def test_a_look_at_a_session_at_the_same_time_as_a_login_on_it_leaves_one(tmp_path: Path) -> None:
-    async with jar_in(tmp_path) as jar:
-        for _ in range(10):
-            jar.cookies.clear()
-            mine, _theirs = await two_tabs(jar)
-            cookies = "; ".join(f"{name}={value}" for name, value in jar.cookies.items())
-            headers = {**PAGE, "cookie": cookies, "authorization": f"Bearer {mine}"}
-            looking = jar.http.get("/api/session", headers=headers)
-            answers, _ = await asyncio.gather(at_once(jar, ("/api/auth/login", ADA, mine)), looking)
-            assert not (await jar.session(answers[0].json()["session_id"])).ended
-            assert (await jar.ask("/api/auth/refresh"))["state"] == "authenticated"
-
-
-@asynchronous
-async def test_a_begin_waits_for_a_login_on_a_session_that_only_its_marker_shows(tmp_path: Path) -> None:
-    async with jar_in(tmp_path) as jar:
-        mine, _ = await two_tabs(jar)
-        before = dict(jar.cookies)
-        login = await jar.post("/api/auth/login", ADA, bearer=mine)
-        assert problem(await jar.post("/api/session")) == (401, "token-expired")
-        jar.cookies = before
-        jar.take(login)
-        assert (await jar.ask("/api/session"))["session_id"] == login.json()["session_id"]
-
-
-@asynchronous
-async def test_an_answer_of_before_a_login_does_not_overwrite_its_cookie(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with jar_in(tmp_path) as jar:
-        await jar.ask("/api/session")
-        refresh = jar.services.sessions.refresh
-
-        async def slowly(*arguments: Any) -> Any:
-            outcome = await refresh(*arguments)
-            await jar.ask("/api/auth/login", ADA)
-            return outcome
-
-        monkeypatch.setattr(jar.services.sessions, "refresh", slowly)
-        answer = await jar.post("/api/auth/refresh")
-        assert problem(answer) == (401, "token-expired")
-        jar.take(answer)
-        monkeypatch.undo()
-        assert (await jar.ask("/api/auth/refresh"))["state"] == "authenticated"
 
 
 @asynchronous

@@ -322,7 +322,7 @@ async def test_a_stopped_log_and_waiting_passwords_show(tmp_path: Path) -> None:
         slow.set()
         await asyncio.gather(*proving)
         assert reading(services.metrics).value("interlock_password_queue_depth") == 0
-        services.sessions._log._writer.failure = "it broke"  # type: ignore[attr-defined]
+        services.sessions._log._writer.failure = "it broke"  # type: ignore[attr-defined]  # nothing public breaks it
         assert reading(services.metrics).value("interlock_log_failed") == 1
 
 

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from machine.commands import Authenticate, Command, Connect, Create, Disconnect, Revoke, Touch
+from machine.commands import Authenticate, Command, Connect, Create, Disconnect, Touch
 from machine.errors import (
     CredentialInvalid,
-    Overloaded,
     SessionEnded,
     SessionNotFound,
-    StorageLow,
     SurfaceFailed,
     TransitionRefused,
     VersionConflict,
@@ -22,46 +20,12 @@ from machine.errors import (
 from machine.ledger import Record
 from machine.session import Session
 from server.runtime.recovery import disconnect_orphans
-from server.runtime.sessions import Outcome, Sessions, commands
+from server.runtime.sessions import Outcome, commands
 from server.surface.log import Step
 from tests.support.asynchronous import asynchronous
-from tests.support.clock import HandClock
+from tests.support.door import Door, HeldLog
 from tests.support.memory_log import MemoryLog
 from tests.support.steps import POLICY, Story
-
-
-class HeldLog(MemoryLog):
-    """A log whose answers wait until they are let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: asyncio.Event | None = None
-
-    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-        appended = super().append(steps)
-        if self.held is None:
-            return appended
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Record]] = loop.create_future()
-        held = self.held
-
-        async def let_go() -> None:
-            await held.wait()
-            answer.set_result(await appended)
-
-        self.task = loop.create_task(let_go())
-        return answer
-
-
-class Door:
-    """Sessions over a log in memory, and what its listener heard."""
-
-    def __init__(self, log: MemoryLog | None = None, cache_limit: int = 100) -> None:
-        self.log = log or MemoryLog()
-        self.clock = HandClock()
-        self.sessions = Sessions(self.log, self.clock, policy=POLICY, cache_limit=cache_limit)
-        self.heard: list[tuple[str, int]] = []
-        self.sessions.subscribe(lambda record, _after: self.heard.append((record.transition.event, record.position)))
 
 
 @asynchronous
@@ -351,28 +315,6 @@ async def test_activity_is_written_once_per_tenth_of_the_idle_timeout() -> None:
     assert await door.sessions.touch(touched) == touched
 
 
-@pytest.mark.parametrize("refusal", [Overloaded(), StorageLow()], ids=["overloaded", "little space"])
-@asynchronous
-async def test_activity_that_can_not_be_written_now_is_no_reason_to_refuse_its_request(refusal: Overloaded) -> None:
-    class FullLog(MemoryLog):
-        full = True
-
-        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-            if not self.full or isinstance(steps[0].transition.data, Create):
-                return super().append(steps)
-            refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
-            refused.set_exception(refusal)
-            return refused
-
-    log = FullLog()
-    door = Door(log)
-    session = (await door.sessions.begin("anonymous")).session
-    door.clock.time_ms += POLICY.idle_timeout_ms // 2
-    assert await door.sessions.touch(session) == session
-    log.full = False
-    assert (await door.sessions.touch(session)).idle_deadline_ms == door.clock.time_ms + POLICY.idle_timeout_ms
-
-
 @asynchronous
 async def test_activity_of_many_requests_at_once_is_written_once() -> None:
     door = Door()
@@ -391,108 +333,6 @@ async def test_ending_twice_is_told_apart() -> None:
     assert ended is not None
     assert ended == (await door.sessions.history(session.session_id, 1, 1))[0].receipt
     assert await door.sessions.end(session, "logout", "anonymous") is None
-
-
-@asynchronous
-async def test_once_the_log_has_stopped_memory_answers_nothing() -> None:
-    door = Door()
-    session = (await door.sessions.begin("anonymous")).session
-    door.log.failure = "the disk is gone"
-    with pytest.raises(SurfaceFailed, match="the disk is gone"):
-        door.sessions.cached(session.session_id)
-    with pytest.raises(SurfaceFailed):
-        await door.sessions.load(session.session_id)
-    with pytest.raises(SurfaceFailed):
-        await door.sessions.history(session.session_id, 0, 1)
-    with pytest.raises(SurfaceFailed):
-        await door.sessions.begin("anonymous")
-
-
-@asynchronous
-async def test_an_overloaded_log_leaves_memory_exact() -> None:
-    door = Door(MemoryLog(max_waiting=1))
-    one = (await door.sessions.begin("anonymous")).session
-    two = (await door.sessions.begin("anonymous")).session
-    outcomes = await asyncio.gather(
-        *(door.sessions.submit(session.session_id, *commands("ada", Touch())) for session in (one, two)),
-        return_exceptions=True,
-    )
-    assert [type(outcome) for outcome in outcomes] == [Outcome, Overloaded]
-    assert await door.sessions.load(two.session_id) == two
-    assert await door.log.load(two.session_id) == two
-
-
-class CountedLog(MemoryLog):
-    """A log that counts what is read from it."""
-
-    def __init__(self, **limits: int) -> None:
-        super().__init__(**limits)
-        self.reads = 0
-
-    async def load(self, session_id: str) -> Session | None:
-        self.reads += 1
-        return await super().load(session_id)
-
-    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
-        self.reads += 1
-        return await super().history(session_id, after_version, limit)
-
-
-@asynchronous
-async def test_a_write_that_an_overloaded_log_refuses_costs_no_read() -> None:
-    log = CountedLog(max_waiting=1)
-    door = Door(log)
-    session = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
-    other = (await door.sessions.begin("anonymous")).session
-    for _ in range(10):
-        outcomes = await asyncio.gather(
-            door.sessions.submit(other.session_id, *commands("ada", Touch())),
-            *(door.sessions.submit(session.session_id, *commands("ada", Touch())) for _ in range(3)),
-            return_exceptions=True,
-        )
-        assert Overloaded in map(type, outcomes)
-        assert door.sessions.cached(session.session_id) is not None
-    assert log.reads == 0
-
-
-@asynchronous
-async def test_a_command_that_the_lifecycle_refuses_costs_no_read() -> None:
-    log = CountedLog()
-    door = Door(log)
-    session = (await door.sessions.begin("anonymous")).session
-    refusals: list[str] = []
-    door.sessions.subscribe_refusals(lambda _session_id, refused: refusals.append(refused.event))
-    for _ in range(10):
-        with pytest.raises(TransitionRefused):
-            await door.sessions.submit(session.session_id, *commands("ada", Connect("con", "node-1")))
-    assert (log.reads, refusals) == (0, ["connect"] * 10)
-
-
-@asynchronous
-async def test_the_servers_own_writes_wait_for_an_overloaded_log_and_few_try() -> None:
-    class BusyLog(MemoryLog):
-        tries = 0
-        busy = True
-
-        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-            if not self.busy or isinstance(steps[0].transition.data, Create):
-                return super().append(steps)
-            self.tries += 1
-            refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
-            refused.set_exception(Overloaded(0))
-            return refused
-
-    log = BusyLog()
-    door = Door(log, cache_limit=1000)
-    ids = [(await door.sessions.begin("anonymous")).session.session_id for _ in range(500)]
-    turns = 0
-    ends = asyncio.gather(*(door.sessions.insist(each, "server", Revoke("revoked")) for each in ids))
-    while log.tries < 1000:
-        tries, turns = log.tries, turns + 1
-        await asyncio.sleep(0)
-        assert log.tries - tries <= 64
-    log.busy = False
-    assert all(outcome.session.ended for outcome in await ends)
 
 
 @asynchronous

@@ -101,7 +101,7 @@ def test_the_form_of_a_value_is_said_in_words_under_the_name_that_was_typed(row:
         load_settings({}, {}, config)
 
 
-@pytest.mark.parametrize("hosts", [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("10.0.0.1", "::")])  # noqa: S104
+@pytest.mark.parametrize("hosts", [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("10.0.0.1", "::")])  # noqa: S104  # none of them is listened on
 def test_metrics_need_a_port_of_their_own(hosts: tuple[str, str]) -> None:
     flags = {"host": hosts[0], "metrics_host": hosts[1], "port": 9000}
     with pytest.raises(SettingsError, match=r"^INTERLOCK_METRICS_PORT: 9000 is the port of the API; metrics need one"):

@@ -63,7 +63,7 @@ def flooding(url: str, token: str, kind: str, peers: int, *, early: bool = False
         print(f"{peers} peers with {kind} were cut {cut.decode()} times")  # noqa: T201  # pytest shows it with a failure
 
 
-def _flood(url: str, token: str, kind: str, over: threading.Event, early: bool) -> int:  # noqa: FBT001
+def _flood(url: str, token: str, kind: str, over: threading.Event, *, early: bool) -> int:
     first, again = {**FLOODS, **BAD}[kind]
     chunk = again * (_BYTES // len(again))
     upgrade = handshake(bearer({"access_token": token}) if token else {})
@@ -102,11 +102,11 @@ def _push(raw: Raw, data: bytes) -> bytes:
     return data
 
 
-def _main(url: str, token: str, kind: str, peers: int, early: bool) -> None:  # noqa: FBT001
+def _main(url: str, token: str, kind: str, peers: int, *, early: bool) -> None:
     over = threading.Event()
     counts: list[int] = []
     threads = [
-        threading.Thread(target=lambda: counts.append(_flood(url, token, kind, over, early)), daemon=True)
+        threading.Thread(target=lambda: counts.append(_flood(url, token, kind, over, early=early)), daemon=True)
         for _ in range(peers)
     ]
     for thread in threads:

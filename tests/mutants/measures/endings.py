@@ -43,7 +43,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "server/experience/jar.py",
         "A call ends the other sessions of its browser, though another call has ended its own meanwhile.",
         "7.4.1",
-        "tests/server/test_jar.py::test_a_login_at_the_same_time_as_another_call_leaves_one_session[login]",
+        "tests/server/test_jar_at_once.py::test_a_login_at_the_same_time_as_another_call_leaves_one_session[login]",
         "Extra items in the left set",
         (
             (

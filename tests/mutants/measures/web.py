@@ -303,13 +303,11 @@ WEB: Final[tuple[Mutant, ...]] = (
                 "from typing import Any, Final, TypeVar\nfrom urllib.parse import parse_qs\n",
             ),
             (
+                '    for key, value in scope["headers"]:\n        if key == b"authorization":\n',
                 (
-                    '            return value[7:].strip().decode("latin-1")  # type: ignore[no-any-return]'
-                    "  # ASGI header values are bytes\n    return None\n"
-                ),
-                (
-                    '            return value[7:].strip().decode("latin-1")\n'
-                    '    return parse_qs(scope["query_string"].decode("latin-1")).get("access_token", [None])[0]\n'
+                    '    if named := parse_qs(scope["query_string"].decode("latin-1")).get("access_token"):\n'
+                    "        return named[0]\n"
+                    '    for key, value in scope["headers"]:\n        if key == b"authorization":\n'
                 ),
             ),
         ),

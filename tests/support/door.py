@@ -1,0 +1,47 @@
+"""Sessions over a log in memory, for tests of the one door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from machine.ledger import Record
+from server.runtime.sessions import Sessions
+from server.surface.log import Step
+from tests.support.clock import HandClock
+from tests.support.memory_log import MemoryLog
+from tests.support.steps import POLICY
+
+
+class HeldLog(MemoryLog):
+    """A log whose answers wait until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: asyncio.Event | None = None
+
+    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        appended = super().append(steps)
+        if self.held is None:
+            return appended
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Record]] = loop.create_future()
+        held = self.held
+
+        async def let_go() -> None:
+            await held.wait()
+            answer.set_result(await appended)
+
+        self.task = loop.create_task(let_go())
+        return answer
+
+
+class Door:
+    """Sessions over a log in memory, and what its listener heard."""
+
+    def __init__(self, log: MemoryLog | None = None, cache_limit: int = 100) -> None:
+        self.log = log or MemoryLog()
+        self.clock = HandClock()
+        self.sessions = Sessions(self.log, self.clock, policy=POLICY, cache_limit=cache_limit)
+        self.heard: list[tuple[str, int]] = []
+        self.sessions.subscribe(lambda record, _after: self.heard.append((record.transition.event, record.position)))
