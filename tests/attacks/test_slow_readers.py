@@ -57,6 +57,7 @@ def deaf(server: ServerProcess, tokens: dict[str, Any]) -> Iterator[Raw]:
         raw.send(handshake(bearer(tokens)))
         assert raw.response().status == 101
         assert raw.frame()[1].startswith(b'{"type":"hello"')
+        assert held(server.url, raw), "or that it is gone would say nothing"
         yield raw
 
 

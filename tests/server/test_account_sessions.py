@@ -213,6 +213,8 @@ async def test_one_session_of_many_is_ended_by_reading_no_other(tmp_path: Path) 
         assert (await http.delete(f"/api/sessions/{target.session_id}", headers=credential)).status_code == 204
         assert kind(await http.delete(f"/api/sessions/{target.session_id}", headers=credential)) == (404, "not-found")
         assert lists == 0
+        assert (await http.get("/api/sessions", headers=credential)).status_code == 200
+        assert lists == 1, "a list would have been counted"
         assert not (await services.sessions.load(theirs.session_id)).ended
         assert (await services.sessions.load(target.session_id)).ended
 

@@ -96,6 +96,7 @@ def test_the_end_does_not_wait_for_a_reader() -> None:
         log.close()
         logger().info("server.stopped")
         log.flush()
+        assert threads
         assert all(thread.daemon for thread in threads)
 
 

@@ -17,6 +17,8 @@ from machine.conversation import Conversation
 from server import supervision
 from server.experience.transport import heartbeat
 from server.experience.transport.heartbeat import Heartbeat
+from server.guard.heads import read_head
+from server.settings import HEAD_NAME
 from server.supervision import Supervisor, progressed
 from server.workers import Workers
 from tests.support.asynchronous import asynchronous
@@ -72,13 +74,14 @@ def test_work_that_fails_again_and_again_is_noticed(
 def test_work_that_failed_once_goes_on(server: ServerProcess, work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAILURES", "1")
     server.start()
-
-    httpx.post(f"{server.url}/api/session")
+    until(lambda: any(row["event"] == "background.failed" and row["work"] == work for row in log_rows(server)))
+    httpx.post(f"{server.url}/api/session").raise_for_status()
     match work:
         case "expiry":
             until(lambda: scrape(server).value("interlock_transitions_total", event="expire"))
         case "head":
-            until((server.data / "interlock.head").exists)
+            # There is one before the first record.
+            until(lambda: read_head((server.data / HEAD_NAME).read_text().strip()).position)
         case "keys":
             for key in (server.data / "keys").iterdir():
                 key.unlink()
