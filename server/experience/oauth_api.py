@@ -74,7 +74,7 @@ class IntrospectionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     ``jti`` and ``iat`` come with an access token alone.
     """
 
-    active: Annotated[bool, Meta(description="The session lives, and the token is its current one.", examples=[True])]
+    active: Annotated[bool, Meta(description="The session lives, and the token is good.", examples=[True])]
     sub: Annotated[str, Meta(examples=["acc_3q2-7wAAQGmJw0m5bW9uZQ"])] | UnsetType = UNSET
     sid: Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])] | UnsetType = UNSET
     session_state: Annotated[str, Meta(examples=["authenticated"])] | UnsetType = UNSET
@@ -144,8 +144,8 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
 async def introspect(request: Request[Any, Any, Any], data: Form) -> IntrospectionAnswer:
     """Token introspection (RFC 7662), for registered clients. Asking is no activity of the session, and changes nothing.
 
-    An access token is active while its session lives and no later login superseded it; a refresh token while it is the
-    session's current one.
+    An access token is active while its session lives and no later login superseded it; a refresh token while it would
+    be exchanged and was not yet.
     """
     services = services_of(request)
     try:

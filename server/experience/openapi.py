@@ -135,8 +135,8 @@ def _forward_auth() -> PathItem:
             description=(
                 "For a proxy in front of applications: nginx `auth_request`, Caddy `forward_auth`, Traefik ForwardAuth. It "
                 "sends the headers of each request here, and lets the request pass when the answer is 200. The credential "
-                "is the access token, or a page's cookie: the current one, or the one before within its grace; nothing is "
-                "exchanged. With the cookie, what another site's page asks for is refused, by `Origin`, `Sec-Fetch-Site`, "
+                "is the access token, or a page's cookie, until a grace after its refresh token was exchanged; nothing is "
+                "exchanged here. With the cookie, what another site's page asks for is refused, by `Origin`, `Sec-Fetch-Site`, "
                 "`X-Forwarded-Method`, `X-Forwarded-Host` and `X-Forwarded-Proto`. It counts as activity."
             ),
             security=[{"bearer": []}, {"cookie": []}],

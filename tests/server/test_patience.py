@@ -109,7 +109,7 @@ def test_half_a_second_head_is_not_waited_for(server: ServerProcess) -> None:
 
 
 def test_empty_lines_keep_no_connection_open(server: ServerProcess) -> None:
-    """uvicorn's own timer of idle connections stops at the first byte, and an empty line begins no request."""
+    """An empty line begins no request, and yet it is a first byte, at which a timer of idle connections may stop."""
     with wire(server) as raw:
         answered(raw)
         raw.sendall(b"\r\n")

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 PASSWORD = "correct horse battery staple"
 
-# A connection is given up before the server (uvicorn: after 5 idle seconds) may close it under a request.
+# A connection is given up before a server may close it under a request (`keep_alive_s`, 75 seconds if a test sets no other).
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=2)
 
 _numbers = itertools.count(1)
