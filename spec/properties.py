@@ -73,7 +73,8 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     ),
     Property(
         "command_once",
-        "A command is recorded at most once; a repeat is answered with what was recorded.",
+        "A command is recorded at most once; a repeat is answered with what was recorded, or refused as any"
+        " other command is.",
         (
             _LEDGER + "test_a_repeated_command_is_found",
             _TRACED + "test_a_repeat_is_acknowledged_again_and_appended_once",

@@ -15,10 +15,11 @@ inline decide(n, event_, tab_, command_, claim) {
 #else
        skip
 #endif
-  :: node[n].target == STATE_none && command_ != 0 && recorded[command_] != 0 -> repeat(n, command_)
   :: else ->
        TELL6(refuse, n, event_, tab_, node[n].cache.state, node[n].view, command_);
+#ifndef MUTANT_refusal_unanswered
        answered = answered || command_ == 1
+#endif
   fi
 }
 
@@ -90,12 +91,10 @@ inline promises_of_ack(n, version_, command_) {
 /* The log holds the command already: the answer is what was recorded, and the session as it stands now. */
 inline repeat(n, command_) {
   read_log(n);
-#ifndef MUTANT_repeat_unanswered
   TELL4(repeat_, n, recorded[command_], version, command_);
   promises_of_ack(n, recorded[command_], command_);
   answered = answered || command_ == 1;
   end_acknowledged = end_acknowledged || node[n].cache.state == STATE_expired;
-#endif
   forget(n)
 }
 

@@ -192,7 +192,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant("no_expirer", "Nobody writes down that a deadline has passed.", "expires_or_renewed", "expires_or_renewed"),
     Mutant("no_follow", "A node does not hear of the others' records.", "views_catch_up", "views_catch_up"),
     Mutant("no_recovery", "A crashed node stays away.", "crashed_recovers", "crashed_recovers"),
-    Mutant("repeat_unanswered", "A repeated command gets no answer.", "command_answered", "command_answered"),
+    Mutant("refusal_unanswered", "A refused command gets no answer.", "command_answered", "command_answered"),
     Mutant("epoch_ignored", "A refresh token survives a login.", "theft", "rotation"),
     Mutant("no_grace", "A token that was exchanged is taken for stolen at once.", "rotation", "rotation", bounds=_FEW),
     Mutant("one_before", "The grace is the token's before the newest one alone.", "rotation", "rotation", bounds=_FEW),
