@@ -24,7 +24,7 @@ from server.experience.admin_answers import (
 )
 from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, MAX_PAGE, acting, administrator
 from server.experience.answers import EndedAnswer
-from server.experience.calls import After, NoFields, format_cursor, next_page, parse_cursor
+from server.experience.calls import After, NoFields, format_cursor, page, parse_cursor
 from server.experience.problems import RequestRefused, responses
 from server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from server.guard.accounts import normalise_email
@@ -108,12 +108,14 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
     if wanted.of_creation and wanted.by_update:
         raise RequestRefused(422, "ranges of created and of updated go together only with a subject")
     found = await services.administration.sessions(wanted, parse_cursor(after), limit)
-    headers = {}
-    if len(found) == limit:
-        last = format_cursor(wanted.place_of(found[-1]))
-        query = dict(request.query_params.items()) | {"after": last, "limit": limit}
-        headers = next_page("/api/admin/sessions", query)
-    return Response([admin_session(session) for session in found], headers=headers)
+    filters = dict(request.query_params.items())
+    return page(
+        "/api/admin/sessions",
+        found,
+        limit,
+        admin_session,
+        lambda last: filters | {"after": format_cursor(wanted.place_of(last))},
+    )
 
 
 @get(
@@ -148,11 +150,13 @@ async def show_history(
     services, _ = administrator(request)
     await _session(services, session_id)
     records = await services.sessions.history(session_id, after_version, limit)
-    headers = {}
-    if len(records) == limit:
-        after = {"after_version": records[-1].transition.version, "limit": limit}
-        headers = next_page(f"/api/admin/sessions/{session_id}/transitions", after)
-    return Response([transition_view(record) for record in records], headers=headers)
+    return page(
+        f"/api/admin/sessions/{session_id}/transitions",
+        records,
+        limit,
+        transition_view,
+        lambda last: {"after_version": last.transition.version},
+    )
 
 
 @delete(
@@ -193,10 +197,7 @@ async def list_accounts(
         account = await services.administration.account_of(normalise_email(email))
         return Response([] if account is None else [admin_account(account)])
     found = await services.administration.accounts(after, limit)
-    headers = {}
-    if len(found) == limit:
-        headers = next_page("/api/admin/accounts", {"after": found[-1].account_id, "limit": limit})
-    return Response([admin_account(account) for account in found], headers=headers)
+    return page("/api/admin/accounts", found, limit, admin_account, lambda last: {"after": last.account_id})
 
 
 @get(

@@ -22,7 +22,7 @@ from machine.wire import TransitionView, transition_view
 from server.experience.admin_answers import ActView, act_view
 from server.experience.admin_api import Limit
 from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, administrator
-from server.experience.calls import next_page
+from server.experience.calls import page
 from server.experience.problems import RequestRefused, responses
 from server.experience.transport.exchange import EXTENSION
 from server.guard.admins import Administrator
@@ -73,10 +73,7 @@ async def list_transitions(
     """The records of all sessions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
     services, _ = administrator(request)
     records = await services.sessions.records(after, limit)
-    headers = {}
-    if len(records) == limit:
-        headers = next_page("/api/admin/transitions", {"after": records[-1].position, "limit": limit})
-    return Response([transition_view(record) for record in records], headers=headers)
+    return page("/api/admin/transitions", records, limit, transition_view, lambda last: {"after": last.position})
 
 
 @get(
@@ -147,10 +144,7 @@ async def list_acts(
     """
     services, _ = administrator(request)
     acts = await services.administration.acts(after, limit)
-    headers = {}
-    if len(acts) == limit:
-        headers = next_page("/api/admin/audit", {"after": acts[-1].position, "limit": limit})
-    return Response([act_view(act) for act in acts], headers=headers)
+    return page("/api/admin/audit", acts, limit, act_view, lambda last: {"after": last.position})
 
 
 class Follower:

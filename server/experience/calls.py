@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
-from litestar import Request
+from litestar import Request, Response
 from litestar.params import QueryParameter
 
 from machine.errors import (
@@ -25,6 +25,9 @@ from server.experience.origins import Use
 from server.runtime.administration import Place
 from server.services import Services
 
+T = TypeVar("T")
+V = TypeVar("V")
+
 CREDENTIALS: Final = (
     CredentialMissing,
     CredentialInvalid,
@@ -37,7 +40,6 @@ CREDENTIALS: Final = (
 """What any call with a credential may be refused for."""
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
-
 
 _CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z-]{1,64})$"
 
@@ -80,10 +82,18 @@ def services_for_page(request: Request[Any, Any, Any]) -> Services:
     return services
 
 
-def next_page(path: str, query: Mapping[str, Any]) -> dict[str, str]:
-    """The header that says where the list goes on (RFC 8288); what is None was not asked for."""
-    asked = urlencode({name: value for name, value in query.items() if value is not None})
-    return {"link": f'<{path}?{asked}>; rel="next"'}
+def page(
+    path: str, found: Sequence[T], limit: int, view: Callable[[T], V], after: Callable[[T], Mapping[str, Any]]
+) -> Response[list[V]]:
+    """Answer with ``found``, at most ``limit`` entries of the list at ``path``, each as ``view`` shows it.
+
+    While more may follow, a ``Link`` header says where the list goes on (RFC 8288). ``after`` returns the query parameters for
+    what comes after an entry.
+    """
+    headers = {}
+    if len(found) == limit:
+        headers["link"] = f'<{path}?{urlencode({**after(found[-1]), "limit": limit})}>; rel="next"'
+    return Response([view(each) for each in found], headers=headers)
 
 
 def parse_cursor(cursor: str | None) -> Place | None:

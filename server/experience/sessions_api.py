@@ -30,7 +30,7 @@ from server.experience.calls import (
     After,
     NoFields,
     format_cursor,
-    next_page,
+    page,
     parse_cursor,
     services_for_page,
     services_of,
@@ -106,11 +106,13 @@ async def show_transitions(
     services = services_of(request)
     session = await caller(services, request.scope)
     records = await services.sessions.history(session.session_id, after_version, limit)
-    headers = {}
-    if len(records) == limit:
-        after = {"after_version": records[-1].transition.version, "limit": limit}
-        headers = next_page("/api/session/transitions", after)
-    return Response([own_transition_view(record) for record in records], headers=headers)
+    return page(
+        "/api/session/transitions",
+        records,
+        limit,
+        own_transition_view,
+        lambda last: {"after_version": last.transition.version},
+    )
 
 
 @post(
@@ -156,10 +158,7 @@ async def list_sessions(
     if own.subject is None:
         return Response([session_view(own)])
     found = await services.account_sessions.page(own.subject, parse_cursor(after), limit)
-    headers = {}
-    if len(found) == limit:
-        headers = next_page("/api/sessions", {"after": format_cursor(Place.of(found[-1])), "limit": limit})
-    return Response([session_view(session) for session in found], headers=headers)
+    return page("/api/sessions", found, limit, session_view, lambda last: {"after": format_cursor(Place.of(last))})
 
 
 @delete(
