@@ -24,10 +24,10 @@ from server.guard.keys import (
     key_files,
     load_keys,
     read_key,
-    refuse_open,
     stamp_of,
 )
 from server.guard.rotation import Lives, may_have_tokens, note_lives
+from server.permissions import refuse_open
 from server.supervision import progressed
 from server.transient import Checks, is_transient
 

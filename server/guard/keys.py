@@ -28,7 +28,7 @@ from jwt.algorithms import ECAlgorithm
 
 from machine.errors import SettingsError
 from server.clock import SystemClock
-from server.permissions import by_fs_group, refuse_foreign
+from server.permissions import read_private, refuse_open, write_private
 
 ALGORITHM: Final = "ES256"
 JWKS_MAX_AGE_S: Final = 300
@@ -150,7 +150,7 @@ def read_keys(folder: Path, *, create: bool = False) -> list[Key]:
             if not of_kind(keys, SigningKey):
                 keys.append(create_signing_key(folder, now_ms))
             if not of_kind(keys, RefreshKey):
-                write_once(folder / _FIRST_REFRESH_FILE, secrets.token_bytes(_REFRESH_KEY_BYTES))
+                write_private(folder / _FIRST_REFRESH_FILE, secrets.token_bytes(_REFRESH_KEY_BYTES))
                 keys.append(read_key(folder / _FIRST_REFRESH_FILE))
     except OSError as error:
         raise SettingsError(f"the keys in {folder} can't be used: {error.strerror}") from error
@@ -233,7 +233,7 @@ def create_signing_key(folder: Path, signs_from_ms: int) -> SigningKey:
     pem = key.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write_once(key_file(folder, key), b"Signs-From: %d\n" % signs_from_ms + pem)
+    write_private(key_file(folder, key), b"Signs-From: %d\n" % signs_from_ms + pem)
     return key
 
 
@@ -245,7 +245,7 @@ def create_refresh_key(folder: Path, signs_from_ms: int) -> RefreshKey:
     """
     name = f"refresh-{secrets.token_hex(_NAME_BYTES)}"
     key = RefreshKey(name, secrets.token_bytes(_REFRESH_KEY_BYTES), signs_from_ms)
-    write_once(key_file(folder, key), msgspec.json.encode(_StoredRefreshKey(signs_from_ms, key.secret)))
+    write_private(key_file(folder, key), msgspec.json.encode(_StoredRefreshKey(signs_from_ms, key.secret)))
     return key
 
 
@@ -277,19 +277,6 @@ def _jwk(public: ec.EllipticCurvePublicKey) -> dict[str, Any]:
     return ECAlgorithm.to_jwk(public, as_dict=True)
 
 
-def refuse_open(folder: Path) -> None:
-    """Whoever may write to the folder can exchange the keys, and whoever may list it learns who has secrets.
-
-    Raises:
-        SettingsError: others than its owner may, or it belongs to somebody else.
-        OSError: there is no telling.
-    """
-    status = folder.stat()
-    if status.st_mode & 0o077:
-        raise SettingsError(f"{folder} is open to others; make it private: chmod 700 {folder}{by_fs_group(status)}")
-    refuse_foreign(folder, status)
-
-
 def stamp_of(status: os.stat_result) -> Stamp:
     """What tells that a file is another, was written, or may be read by others than before.
 
@@ -297,45 +284,3 @@ def stamp_of(status: os.stat_result) -> Stamp:
     """
     who = (status.st_mode, status.st_uid, status.st_gid)
     return status.st_ino, *who, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def read_private(path: Path) -> bytes:
-    """The content of ``path``.
-
-    Raises:
-        SettingsError: others than its owner may read it, or it belongs to somebody else.
-        OSError: it can't be read.
-    """
-    status = path.stat()
-    if status.st_mode & 0o077:
-        raise SettingsError(f"{path} may be read by others; make it private: chmod 600 {path}{by_fs_group(status)}")
-    refuse_foreign(path, status)
-    return path.read_bytes()
-
-
-def write_once(path: Path, content: bytes) -> None:
-    """Create ``path`` with mode 0600, complete or not at all, and on disk before it is used.
-
-    It belongs to whom the folder belongs to: what root adds by the command line, the server must be able to read.
-    """
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        owner = path.parent.stat()
-        if os.geteuid() == 0:
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have it on disk which files ``folder`` holds."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,10 +27,8 @@ from server.guard.keys import (
     of_kind,
     place_of_current,
     read_keys,
-    read_private,
-    sync_folder,
-    write_once,
 )
+from server.permissions import read_private, sync_folder, write_private
 
 ANNOUNCED_MS: Final = 2 * JWKS_MAX_AGE_S * 1000
 """How long a new key is published before it signs."""
@@ -80,7 +78,7 @@ def note_lives(folder: Path, lives: Lives) -> Lives:
     )
     longest = longest or lives
     if longest != known:
-        write_once(folder / _LIVES_FILE, msgspec.json.encode(longest))
+        write_private(folder / _LIVES_FILE, msgspec.json.encode(longest))
     return longest
 
 

@@ -18,7 +18,8 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from machine.errors import SettingsError
-from server.guard.keys import Stamp, key_files, read_private, stamp_of, write_once
+from server.guard.keys import Stamp, key_files, stamp_of
+from server.permissions import read_private, write_private
 from server.transient import Checks
 
 Kind: TypeAlias = Literal["admin", "client"]
@@ -107,7 +108,7 @@ class Secrets:
                 raise SettingsError(
                     f"there are no keys in {self._folder}: a server makes the first ones when it starts"
                 )
-            write_once(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
+            write_private(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
         except OSError as error:
             raise SettingsError(f"the secret can't be written to {self._folder}: {error.strerror}") from error
         return secret

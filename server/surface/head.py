@@ -7,7 +7,6 @@ it speaks of are on disk.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from machine.errors import HeadRefused, SurfaceFailed
 from machine.explain import beyond_head, broken_head, short_of
 from machine.ledger import EMPTY, Receipt, Record
 from machine.session import Session
+from server.permissions import write_private
 from server.supervision import Supervisor, progressed
 from server.surface.archive import open_archive
 from server.surface.files import LOG_NAME
@@ -50,29 +50,12 @@ def read_text(path: Path) -> str | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put a new head in the place of the one at ``path``, if there is one: a crash leaves the one or the other.
-
-    When this returns, the new one is on disk, its name included: a power cut doesn't bring the old one back.
-    It belongs to whom the folder belongs to: what root writes by the command line, the server must be able to read.
+    """Put a new head in the place of the one at ``path``, if there is one.
 
     Raises:
         OSError: it can't be written.
     """
-    draft = path.with_name(f"{path.name}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        owner = path.parent.stat()
-        if os.geteuid() == 0:
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        file.write(text.encode("ascii") + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_private(path, text.encode("ascii") + b"\n")
 
 
 def check_log(data: Path, head: Receipt, *, final: bool) -> int:

@@ -311,8 +311,8 @@ def test_a_key_folder_that_cannot_be_written_to_still_serves(tmp_path: Path, mad
             (data / "keys" / path.name).write_bytes(path.read_bytes())
             (data / "keys" / path.name).chmod(0o600)
     # Something in the way of the draft: a folder can't be opened as a file, not even by root.
-    (data / "keys" / "lives.new").mkdir()
-    (data / "keys" / "lives.new" / "x").touch()
+    (data / "keys" / "lives.json.new").mkdir()
+    (data / "keys" / "lives.json.new" / "x").touch()
     with running_server(data, log_json=True) as server:
         assert httpx.post(f"{server.url}/api/session").status_code == 201
     assert "keys.lives_not_written" in server.log_path.read_text()

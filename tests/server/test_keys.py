@@ -141,7 +141,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_half_written_is_no_key(tmp_path: Path) -> None:
-    (tmp_path / "refresh.new").write_bytes(b"half")
+    (tmp_path / "refresh.key.new").write_bytes(b"half")
     assert len(load_keys(tmp_path).refresh_mac) == 32
 
 

@@ -14,7 +14,7 @@ _CLOSED: Final = "tests/faults/test_fail_closed.py::"
 OPERATIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "keys-anybody-may-read",
-        "server/guard/keys.py",
+        "server/permissions.py",
         "Key files are made with the mode that files usually have, and nobody looks at it later.",
         "13.3.1",
         _KEYS + "test_keys_are_made_once_and_for_the_owner_only",
@@ -32,7 +32,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "keys-that-were-laid-open-are-used",
-        "server/guard/keys.py",
+        "server/permissions.py",
         "A key is used whoever may read its file.",
         "13.3.1",
         _KEYS + "test_a_key_that_others_may_read_is_refused",
@@ -42,7 +42,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
                 (
                     "    if status.st_mode & 0o077:\n"
                     '        raise SettingsError(f"{path} may be read by others; make it private: chmod 600 {path}'
-                    '{by_fs_group(status)}")\n'
+                    '{_by_fs_group(status)}")\n'
                 ),
                 "",
             ),
@@ -57,8 +57,8 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         'load_keys(tmp_path / "others").refresh_mac != first.refresh_mac',
         (
             (
-                "write_once(folder / _FIRST_REFRESH_FILE, secrets.token_bytes(_REFRESH_KEY_BYTES))",
-                'write_once(folder / _FIRST_REFRESH_FILE, b"interlock".ljust(_REFRESH_KEY_BYTES))',
+                "write_private(folder / _FIRST_REFRESH_FILE, secrets.token_bytes(_REFRESH_KEY_BYTES))",
+                'write_private(folder / _FIRST_REFRESH_FILE, b"interlock".ljust(_REFRESH_KEY_BYTES))',
             ),
         ),
     ),
