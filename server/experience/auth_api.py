@@ -43,6 +43,7 @@ from server.experience.credentials import (
     first_good,
     from_browser,
     most_helpful,
+    naming,
     prove_refresh_token,
 )
 from server.experience.problems import RequestRefused, handle, responses
@@ -286,11 +287,10 @@ async def _refresh_token(services: Services, scope: Any, data: RefreshBody | Non
 
     async def prove(token: str) -> tuple[Session, int]:
         session, rotation = await prove_refresh_token(services, token)
-        if not exchangeable(services, session, rotation):
-            used.append((session, rotation))
-            refused = CredentialInvalid("the refresh token was already exchanged")
-            refused.session_id = session.session_id
-            raise refused
+        with naming(session.session_id):
+            if not exchangeable(services, session, rotation):
+                used.append((session, rotation))
+                raise CredentialInvalid("the refresh token was already exchanged")
         return session, rotation
 
     async def none() -> tuple[Session, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -204,6 +205,16 @@ def _rank(refusal: InterlockError) -> int:
     return 1
 
 
+@contextmanager
+def naming(session_id: str) -> Iterator[None]:
+    """Note in every refusal from within that the credential names this session: see :func:`first_good`."""
+    try:
+        yield
+    except (CredentialRefused, NotAuthenticated) as refused:
+        refused.session_id = session_id
+        raise
+
+
 async def prove_bearer(services: Services, scope: Any, check: Check = ensure_usable) -> Proof:
     """The living session that a request's bearer token opens.
 
@@ -226,15 +237,12 @@ async def prove_access_token(services: Services, token: str, check: Check = ensu
     claims = services.tokens.check_access_token(token)
     note_session(claims.sid)
     session = services.sessions.cached(claims.sid) or await services.sessions.load(claims.sid)
-    try:
+    with naming(claims.sid):
         check(session, services.clock.now_ms())
         if claims.epoch != session.epoch:
             raise TokenExpired("the access token was superseded by a later login")
         if claims.sub != subject_of(session):
             raise CredentialInvalid("the access token is of another subject than its session")
-    except CredentialRefused as refused:
-        refused.session_id = claims.sid
-        raise
     return Proof(session, claims.exp * 1000, kid_of(token.partition(".")[0]))
 
 
@@ -247,14 +255,11 @@ async def prove_refresh_token(services: Services, token: str, check: Check = ens
     """
     parsed = services.tokens.check_refresh_token(token)
     session = await services.sessions.load(parsed.session_id)
-    try:
+    with naming(session.session_id):
         if parsed.epoch != session.epoch:
             raise CredentialInvalid("the refresh token was superseded by a later login")
         note_session(session.session_id)
         check(session, services.clock.now_ms())
-    except CredentialRefused as refused:
-        refused.session_id = session.session_id
-        raise
     return session, parsed.rotation
 
 
@@ -297,11 +302,8 @@ async def prove_ticket(services: Services, ticket: str) -> Proof:
     services.tokens.ensure_verifies(taken.kid)
     session = await services.sessions.load(taken.session_id)
     note_session(session.session_id)
-    try:
+    with naming(session.session_id):
         ensure_usable(session, services.clock.now_ms())
         if taken.epoch != session.epoch:
             raise TokenExpired("the ticket was superseded by a later login")
-    except CredentialRefused as refused:
-        refused.session_id = session.session_id
-        raise
     return Proof(session, taken.authorised_until_ms, taken.kid)

@@ -25,6 +25,7 @@ from server.experience.credentials import (
     cookie,
     ensure_opens,
     first_good,
+    naming,
     prove_bearer,
     prove_refresh_token,
     refuse_foreign,
@@ -168,24 +169,18 @@ class ForwardAuth:
         )
 
     async def _renew(self, session: Session) -> Pass:
-        """Look at everything anew, note the activity, and remember the answer."""
+        """Look at everything behind ``session``, which was just found usable; note the activity, and remember the answer."""
         services = self._services
-        ensure_usable(session, services.clock.now_ms())
-        if session.subject is None:
-            anonymous = NotAuthenticated("the session is anonymous; log in first")
-            anonymous.session_id = session.session_id
-            raise anonymous
-        await services.sessions.touch(session)
-        identity = await services.known_accounts.load(session.subject)
-        # Meanwhile it may have ended.
-        session = await services.sessions.load(session.session_id)
-        try:
+        with naming(session.session_id):
+            if session.subject is None:
+                raise NotAuthenticated("the session is anonymous; log in first")
+            await services.sessions.touch(session)
+            identity = await services.known_accounts.load(session.subject)
+            # Meanwhile it may have ended.
+            session = await services.sessions.load(session.session_id)
             ensure_usable(session, services.clock.now_ms())
             if identity.closed:
                 raise CredentialInvalid("the account is disabled")
-        except CredentialRefused as refused:
-            refused.session_id = session.session_id
-            raise
         # Activity is to be noted again then, and what is overdue ends.
         until_ms = min(session.deadline_ms, touch_due_at_ms(session))
         renewed = Pass(services.keys, session, identity, until_ms, _headers(session, identity))

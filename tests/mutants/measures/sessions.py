@@ -107,8 +107,8 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "assert (200, '') == (401, 'session-ended')",
         (
             (
-                "    try:\n        check(session, services.clock.now_ms())\n        if claims",
-                "    try:\n        if claims",
+                "    with naming(claims.sid):\n        check(session, services.clock.now_ms())\n        if claims",
+                "    with naming(claims.sid):\n        if claims",
             ),
         ),
     ),
