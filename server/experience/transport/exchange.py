@@ -10,9 +10,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
-from server.experience.headers import NO_STORE, SECURITY
+from server.experience.headers import NO_STORE, SECURITY, RawHeaders
 from server.experience.problems import RequestRefused
-from server.experience.transport.reader import Headers, Request
+from server.experience.transport.reader import Request
 
 if TYPE_CHECKING:
     from server.experience.transport.websocket import WebSocketHandler
@@ -36,7 +36,7 @@ _WRITTEN_APART: Final = 8 * 1024
 _NO_CONTENT: Final = frozenset({204, 304})
 
 
-def _block(headers: Headers) -> bytes:
+def _block(headers: RawHeaders) -> bytes:
     return b"".join(b"%b: %b\r\n" % header for header in headers)
 
 
@@ -74,7 +74,7 @@ class Connection(Protocol):
         """Whether the client has sent more behind its request, or its end."""
         ...
 
-    def upgrade(self, handler: WebSocketHandler, headers: Headers, key: bytes) -> None:
+    def upgrade(self, handler: WebSocketHandler, headers: RawHeaders, key: bytes) -> None:
         """Make it a WebSocket; see :data:`UPGRADE`."""
         ...
 
@@ -168,7 +168,7 @@ class Exchange:
             self._head = self._begin(message["status"], message.get("headers", ()))
             self.started = True
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+    def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
         """Send a whole response, without the application."""
         self._head = self._begin(status, headers)
         self.started = True

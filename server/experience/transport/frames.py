@@ -15,7 +15,7 @@ from picows import WSAutoPingStrategy, WSProtocolError, WSUpgradeResponse, WSUpg
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # what it does not document
 
 from machine.closing import CLOSE_CODES
-from server.experience.transport.reader import Headers
+from server.experience.headers import RawHeaders
 from server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
 
 _log = structlog.get_logger("interlock.http")
@@ -40,7 +40,7 @@ _shared: Final = memoryview(bytearray(_READ_BYTES))
 class FrameReader(asyncio.BufferedProtocol):
     """The protocol of a connection that is a WebSocket. ``socket`` is told of its frames, its pauses and its end."""
 
-    def __init__(self, transport: Any, socket: WebSocket, headers: Headers, key: bytes) -> None:
+    def __init__(self, transport: Any, socket: WebSocket, headers: RawHeaders, key: bytes) -> None:
         self._transport = transport
         self._socket = socket
         self._line = _Line(transport)

@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import structlog
 
+from server.experience.headers import RawHeaders
 from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
 from server.experience.transport.exchange import Exchange
 from server.experience.transport.frames import FrameReader
 from server.experience.transport.heartbeat import Heartbeat
 from server.experience.transport.limits import BODY_BYTES, ConnectionLimits
 from server.experience.transport.lingering_close import LINGER_S, LingeringClose
-from server.experience.transport.reader import Headers, Request, RequestReader
+from server.experience.transport.reader import Request, RequestReader
 from server.experience.transport.stall import StallWatch
 from server.experience.transport.turns import Turns
 from server.experience.transport.websocket import WebSocket, WebSocketHandler
@@ -36,7 +37,7 @@ _buffer: Final = memoryview(bytearray(READ_BYTES))
 
 _log = structlog.get_logger("interlock.traffic")
 
-FastPath = Callable[[dict[str, Any]], tuple[int, Headers] | None]
+FastPath = Callable[[dict[str, Any]], tuple[int, RawHeaders] | None]
 
 
 class PortState(NamedTuple):
@@ -198,7 +199,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Whether the client has sent more behind its request, or its end."""
         return bool(self._pending) or self._ended
 
-    def upgrade(self, handler: WebSocketHandler, headers: Headers, key: bytes) -> None:
+    def upgrade(self, handler: WebSocketHandler, headers: RawHeaders, key: bytes) -> None:
         """Make the connection a WebSocket; see :data:`server.experience.transport.exchange.UPGRADE`."""
         self._forget()
         port = self._port

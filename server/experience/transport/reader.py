@@ -11,9 +11,8 @@ from typing import Final
 import httptools
 import msgspec
 
+from server.experience.headers import RawHeaders
 from server.experience.problems import RequestRefused
-
-Headers = list[tuple[bytes, bytes]]
 
 MAX_HEADERS: Final = 128
 """Headers of one request: browsers and proxies send about thirty."""
@@ -36,7 +35,7 @@ class Request(msgspec.Struct):
     method: str
     target: bytes
     http_version: str
-    headers: Headers
+    headers: RawHeaders
     keep_alive: bool
     offers_upgrade: bool
     has_body: bool
@@ -85,7 +84,7 @@ class RequestReader:
         self.complete = False
         self._expects = False
         self._body_begun = False
-        self._headers: Headers = []
+        self._headers: RawHeaders = []
         self._target = b""
         self._method = ""
         self._version = "1.1"
