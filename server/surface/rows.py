@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from machine.errors import SurfaceFailed
 from machine.ledger import StoredRow, fields_of
 from machine.refresh_tokens import IssuedToken
 from machine.session import Connection, Session
+
+T = TypeVar("T")
 
 _encoder: Final = msgspec.json.Encoder()
 _tokens_decoder: Final = msgspec.json.Decoder(tuple[IssuedToken, ...])
@@ -130,8 +132,8 @@ def session_from(row: Sequence[Any]) -> Session:
         subject=subject,
         epoch=epoch,
         rotation=rotation,
-        refresh_tokens=_tokens(session_id, refresh_tokens),
-        connections=_connections(session_id, connections),
+        refresh_tokens=_decoded(_tokens_decoder, session_id, refresh_tokens),
+        connections=_decoded(_connections_decoder, session_id, connections),
         created_at_ms=created_at_ms,
         updated_at_ms=updated_at_ms,
         idle_deadline_ms=idle_deadline_ms,
@@ -142,15 +144,8 @@ def session_from(row: Sequence[Any]) -> Session:
     )
 
 
-def _tokens(session_id: str, text: str) -> tuple[IssuedToken, ...]:
+def _decoded(decoder: msgspec.json.Decoder[T], session_id: str, text: str) -> T:
     try:
-        return _tokens_decoder.decode(text)
-    except msgspec.MsgspecError as error:
-        raise SurfaceFailed(f"the projection of session {session_id} can't be read: {error}") from None
-
-
-def _connections(session_id: str, text: str) -> tuple[Connection, ...]:
-    try:
-        return _connections_decoder.decode(text)
+        return decoder.decode(text)
     except msgspec.MsgspecError as error:
         raise SurfaceFailed(f"the projection of session {session_id} can't be read: {error}") from None
