@@ -194,6 +194,11 @@ def key_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _FILE.match(path.name))
 
 
+def no_keys(folder: Path) -> SettingsError:
+    """The error for a folder without keys: the wrong one is named, or no server has run there yet."""
+    return SettingsError(f"there are no keys in {folder}: a server makes the first ones when it starts")
+
+
 def key_file(folder: Path, key: Key) -> Path:
     """Where ``key`` lies."""
     return folder / (f"signing-{key.kid}.pem" if isinstance(key, SigningKey) else f"{key.name}.key")

@@ -24,6 +24,7 @@ from server.guard.keys import (
     create_refresh_key,
     create_signing_key,
     key_file,
+    no_keys,
     of_kind,
     place_of_current,
     read_keys,
@@ -110,7 +111,7 @@ def rotate(folder: Path, now_ms: int, *, refresh: bool, at_once: bool) -> Key:
     """
     keys = read_keys(folder)
     if not keys:
-        raise SettingsError(f"there are no keys in {folder}: a server makes the first ones when it starts")
+        raise no_keys(folder)
     older_ms = sorted(key.signs_from_ms for key in keys if isinstance(key, RefreshKey) == refresh)
     if at_once:
         # Before all of them, the first signs, though its time has not come.

@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from machine.errors import SettingsError
-from server.guard.keys import Stamp, key_files, stamp_of
+from server.guard.keys import Stamp, key_files, no_keys, stamp_of
 from server.permissions import read_private, write_private
 from server.transient import Checks
 
@@ -105,9 +105,7 @@ class Secrets:
         try:
             # A secret beside no keys opens nothing: somebody has named the wrong folder.
             if not self._folder.exists() or not key_files(self._folder):
-                raise SettingsError(
-                    f"there are no keys in {self._folder}: a server makes the first ones when it starts"
-                )
+                raise no_keys(self._folder)
             write_private(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
         except OSError as error:
             raise SettingsError(f"the secret can't be written to {self._folder}: {error.strerror}") from error
