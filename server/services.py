@@ -1,4 +1,4 @@
-"""What the endpoints work with. :mod:`server.app` makes one of these; nothing else wires."""
+"""What the endpoints work with. :mod:`server.opening` makes one of these; nothing else wires."""
 
 from __future__ import annotations
 

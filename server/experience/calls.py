@@ -55,7 +55,7 @@ class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def wired_services(request: Request[Any, Any, Any]) -> Services:
-    """The services that :mod:`server.app` wired, for a call that opens nothing to anybody."""
+    """The services that :mod:`server.opening` wired, for endpoints that need no credential."""
     return request.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
 
 

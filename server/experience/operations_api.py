@@ -27,7 +27,7 @@ _NOT_WELL: Final = {
 }
 
 
-@get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens", cache_control=None)
+@get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens")
 async def show_keys(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
     """A JWK Set (RFC 7517). Whoever only checks signatures still has to ask here whether the session lives."""
     return Response(KeySetAnswer(**wired_services(request).keys.jwks()), headers=_CACHED)

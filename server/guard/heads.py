@@ -1,8 +1,8 @@
 """The signed head of the chain: a statement of where the log ended, which anybody with the public keys can check.
 
 A compact JWS (RFC 7515) with ES256 and ``typ: interlock-head+jwt``. Its payload is ``position`` and ``digest`` (hex) of the
-newest record, ``iat``, and ``final``: whether the server stopped after that record. A signature
-for access tokens can't be passed off as one, nor the other way: the type differs.
+newest record, ``iat``, and ``final``: whether the server stopped after that record. A signature for access tokens can't be
+passed off as one, nor the other way: the type differs.
 """
 
 from __future__ import annotations
