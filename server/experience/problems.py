@@ -18,7 +18,7 @@ from litestar.openapi.spec import Example
 from msgspec import UNSET, Meta, UnsetType
 
 from machine import errors
-from server.experience.headers import allowed
+from server.experience.headers import RawHeaders, allowed
 
 _log = structlog.get_logger("interlock.http")
 
@@ -242,11 +242,16 @@ async def send_problem(scope: Any, send: Any, error: Exception, more: Iterable[t
     """Answer ``error`` over ASGI itself, with ``more`` headers."""
     problem, headers = problem_for(error)
     tell_problem(scope, problem, error)
-    body = msgspec.json.encode(problem)
-    raw_headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode()), *more]
-    raw_headers += [(name.encode(), value.encode()) for name, value in headers.items()]
+    raw_headers, body = problem_content(problem)
+    raw_headers += [*more, *((name.encode(), value.encode()) for name, value in headers.items())]
     await send({"type": "http.response.start", "status": problem.status, "headers": raw_headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def problem_content(problem: Problem) -> tuple[RawHeaders, bytes]:
+    """Return the headers that describe the content of an answer with ``problem``, and that content."""
+    body = msgspec.json.encode(problem)
+    return [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))], body
 
 
 def tell_problem(scope: Any, problem: Problem, error: Exception) -> None:

@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import structlog
 
 from server.experience.headers import RawHeaders
-from server.experience.problems import MEDIA_TYPE, RequestRefused, problem_for
+from server.experience.problems import RequestRefused, problem_content, problem_for
 from server.experience.transport.exchange import Exchange
 from server.experience.transport.frames import FrameReader
 from server.experience.transport.heartbeat import Heartbeat
@@ -372,6 +371,4 @@ UNREADABLE: Final = Request("GET", b"/", "1.1", [], keep_alive=False, offers_upg
 
 def _respond(exchange: Exchange, refused: RequestRefused) -> None:
     problem, _ = problem_for(refused)
-    body = msgspec.json.encode(problem)
-    length = (b"content-length", b"%d" % len(body))
-    exchange.respond(problem.status, [(b"content-type", MEDIA_TYPE.encode()), length], body)
+    exchange.respond(problem.status, *problem_content(problem))

@@ -37,7 +37,12 @@ WIRE: Final[tuple[Mutant, ...]] = (
         "4.1.1",
         _HEADERS + "test_a_body_says_what_it_is_and_text_in_which_encoding",
         "KeyError: 'content-type'",
-        (('[(b"content-type", MEDIA_TYPE.encode()), length]', "[length]"),),
+        (
+            (
+                "    exchange.respond(problem.status, *problem_content(problem))\n",
+                "    headers, body = problem_content(problem)\n    exchange.respond(problem.status, headers[1:], body)\n",
+            ),
+        ),
     ),
     Mutant(
         "programs-are-redirected-to-https",
