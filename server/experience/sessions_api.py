@@ -134,6 +134,7 @@ async def buy_ticket(
     if session.subject is None or token is None:
         raise NotAuthenticated("log in first: an anonymous session never connects")
     admit_account(services, request.scope, "ticket", session.subject)
+    # Proved again: while the activity was recorded a login may have superseded the token, and the session is of its epoch.
     proof = await prove_access_token(services, token)
     ticket = await services.tickets.issue(session, proof.authorised_until_ms, proof.kid)
     return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)
