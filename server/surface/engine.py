@@ -87,10 +87,10 @@ def open_reader(path: Path) -> sqlite_utils.Database:
     check_version()
     if not path.is_file():
         raise SurfaceFailed(f"no log at {path}")
+    # Quoted: of a folder named a#1 or a%20b another file would be read, or made, than is written.
+    uri = f"{path.absolute().as_uri()}?mode=ro"
     try:
-        connection = sqlite.connect(
-            f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
+        connection = sqlite.connect(uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256)
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA cache_size=-32768")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

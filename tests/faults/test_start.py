@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.server import running_server
@@ -146,3 +147,16 @@ def test_it_starts_again_once_it_is_mended(data: Path) -> None:
     signing_key(data).chmod(0o600)
     with running_server(data):
         pass
+
+
+@pytest.mark.parametrize("name", ["a#1", "a?mode=rwc", "b%2fc", "%61", "a b", "ä"])
+def test_a_folder_of_any_name_holds_the_log_that_is_read(tmp_path: Path, name: str) -> None:
+    """SQLite opens a file to read by its URI, in which these mean something else: another file would be read, or made."""
+    folder = tmp_path / "in" / name
+    folder.parent.mkdir()
+    with running_server(folder) as server:
+        token = httpx.post(f"{server.url}/api/session").json()["access_token"]
+        history = httpx.get(f"{server.url}/api/session/transitions", headers={"Authorization": f"Bearer {token}"})
+        assert [record["event"] for record in history.json()] == ["create"]
+    with running_server(folder):
+        assert [path for path in folder.parent.iterdir() if path.is_dir()] == [folder]
