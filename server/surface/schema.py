@@ -354,8 +354,10 @@ def migrate(database: sqlite_utils.Database) -> None:
         newer = {m.name for m in _migrations.applied(database)} - {m.name for m in _migrations._migrations}  # noqa: SLF001  # the library offers no public list of its own names
         if newer:
             raise SurfaceFailed(f"this log was written by a newer Interlock (it has {', '.join(sorted(newer))})")
-        _migrations.apply(database)
-        _install_legality(database)
+        # All or nothing: the library's own table alone would make a file that was killed at its first start another program's.
+        with database.atomic():
+            _migrations.apply(database)
+            _install_legality(database)
         for statement in APPEND_STEPS:
             database.execute(statement)
     except Error as error:

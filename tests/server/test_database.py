@@ -20,9 +20,10 @@ from machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
 from server.supervision import Supervisor
 from server.surface.accounts import Account
 from server.surface.archive import open_archive
+from server.surface.engine import open_writer
 from server.surface.files import open_surface
 from server.surface.rows import TRANSITION_COLUMNS
-from server.surface.schema import _migrations
+from server.surface.schema import _migrations, migrate
 from spec.export import sql_rows
 from spec.lifecycles import SESSION
 from tests.support.asynchronous import asynchronous
@@ -316,6 +317,29 @@ async def test_another_programs_file_with_the_same_migration_library_is_refused(
         other.commit()
     with pytest.raises(SurfaceFailed, match="tables that are not Interlock's"):
         await open_and_close(tmp_path)
+
+
+@asynchronous
+async def test_a_first_start_that_is_killed_anywhere_leaves_a_folder_that_starts(tmp_path: Path) -> None:
+    database = open_writer(tmp_path / "interlock.db")
+    left: dict[tuple[bytes, bytes], Path] = {}
+
+    def look(_statement: str) -> None:
+        files = [tmp_path / name for name in ("interlock.db", "interlock.db-wal")]
+        contents = (files[0].read_bytes(), files[1].read_bytes() if files[1].exists() else b"")
+        if contents not in left:
+            left[contents] = folder = tmp_path / f"{len(left)}"
+            folder.mkdir(mode=0o700)
+            for file, content in zip(files, contents, strict=True):
+                (folder / file.name).write_bytes(content)
+
+    database.conn.set_trace_callback(look)
+    migrate(database)
+    look("")
+    database.conn.close()
+    assert len(left) > 1
+    for folder in left.values():
+        await open_and_close(folder)
 
 
 @asynchronous
