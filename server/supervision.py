@@ -22,7 +22,8 @@ _PAUSE_S: Final = 1.0
 _FAILING_S: Final = 30.0
 """How long after its last failure work counts as failing: longer than the interval of most readiness probes.
 
-Also how long work may go on without progress.
+Also how long work may go on without progress, counted in looks: while the process is stopped (a paused machine, SIGSTOP)
+nothing can go on, and that is no fault of the work.
 """
 
 
@@ -31,7 +32,7 @@ class WorkEnded(Exception):
 
 
 class _State(msgspec.Struct):
-    progressed_at: float
+    silent_looks: int = 0
     failed_at: float | None = None
     stuck: bool = False
 
@@ -43,7 +44,7 @@ def progressed() -> None:
     """Note that the background work that calls this goes on. Each round of supervised work calls it once."""
     state = _own_state.get()
     if state is not None:
-        state.progressed_at = monotonic()
+        state.silent_looks = 0
 
 
 class Supervisor:
@@ -82,7 +83,7 @@ class Supervisor:
         self._closing = True
 
     async def _keep(self, name: str, work: Work, *, may_return: bool) -> None:
-        state = self._states[name] = _State(monotonic())
+        state = self._states[name] = _State()
         _own_state.set(state)
         while True:
             error = await self._run(name, work, state)
@@ -100,7 +101,7 @@ class Supervisor:
         async def call() -> None:
             await work()
 
-        state.progressed_at = monotonic()
+        state.silent_looks = 0
         # A task of its own: else a cancellation that is not the supervisor's could not be told from one that is.
         task = asyncio.create_task(call(), name=f"interlock-{name}-work")
         try:
@@ -124,8 +125,9 @@ def _is_recent(failed_at: float | None, now: float) -> bool:
 
 
 def _look(name: str, state: _State) -> None:
-    """Log it once when work ``name`` has made no progress for too long."""
-    silent_s = monotonic() - state.progressed_at
+    """Log it once when work ``name`` has made no progress for too long. Call it every ``_PAUSE_S`` seconds."""
+    state.silent_looks += 1
+    silent_s = state.silent_looks * _PAUSE_S
     if (silent_s >= _FAILING_S) == state.stuck:
         return
     state.stuck = not state.stuck

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,34 +145,47 @@ async def test_work_that_just_ends_has_failed_and_is_begun_again(way: str, monke
 
 @asynchronous
 async def test_work_that_makes_no_progress_is_noticed_and_so_is_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr(supervision, "monotonic", lambda: now)
     monkeypatch.setattr(supervision, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervision, "_FAILING_S", 1)
     supervisor = Supervisor()
-    goes_on, rounds = asyncio.Event(), 0
+    goes_on = asyncio.Event()
 
     async def work() -> None:
-        nonlocal rounds
         while True:
             progressed()
-            rounds += 1
             await goes_on.wait()
             goes_on.clear()
 
     with capture_logs() as logs:
         async with supervisor.running("it", work):
-            await eventually(lambda: rounds == 1)
-            now += 29
-            goes_on.set()
-            await eventually(lambda: rounds == 2)
-            now += 29
-            await asyncio.sleep(0.1)
-            assert supervisor.failing == [], "it went on in between"
-            now += 1
+            for _ in range(200):
+                goes_on.set()
+                await asyncio.sleep(0.01)
+                assert supervisor.failing == [], "it goes on"
             await eventually(lambda: supervisor.failing == ["it"])
             goes_on.set()
             await eventually(lambda: supervisor.failing == [])
-    assert [(log["event"], log["work"], log["silent_s"]) for log in logs] == [("background.stuck", "it", 30)]
+    assert [(log["event"], log["work"], log["silent_s"]) for log in logs] == [("background.stuck", "it", 1)]
+
+
+@asynchronous
+async def test_a_process_that_was_stopped_for_a_while_has_no_stuck_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(supervision, "_FAILING_S", 1)
+    supervisor = Supervisor()
+
+    async def work() -> None:
+        progressed()
+        await asyncio.Event().wait()
+
+    with capture_logs() as logs:
+        async with supervisor.running("it", work):
+            await asyncio.sleep(0.01)
+            time.sleep(1.5)  # noqa: ASYNC251  # nothing goes on meanwhile, as after SIGSTOP
+            for _ in range(10):
+                await asyncio.sleep(0)
+                assert supervisor.failing == []
+    assert logs == []
 
 
 @asynchronous
