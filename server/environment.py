@@ -19,12 +19,15 @@ _KUBERNETES: Final = re.compile(
 )
 """What Kubernetes puts into every container of a namespace with a Service ``interlock`` or ``interlock-…`` (service links)."""
 
+_BENCHMARKS: Final = f"{PREFIX}BENCH_"
+"""How the variables begin that a benchmark reads which starts the server, and with it the server's environment."""
+
 _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 """How the value of its ``INTERLOCK_PORT`` and ``INTERLOCK_…_PORT`` begins. No setting's value does."""
 
 
 def own_variables(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
-    """The variables of Interlock in ``environment``. Those that Kubernetes has set are left out.
+    """The variables of Interlock in ``environment``. Those that are not for the server are left out.
 
     Raises:
         SettingsError: the name of another begins like ours, in whichever case, and is not in ``known``.
@@ -32,7 +35,7 @@ def own_variables(environment: Mapping[str, str], known: Collection[str]) -> dic
     own = {
         name: value
         for name, value in environment.items()
-        if name.upper().startswith(PREFIX) and not _set_by_kubernetes(name, value)
+        if name.upper().startswith(PREFIX) and not _is_for_others(name, value)
     }
     for name in sorted(own.keys() - known):
         raise SettingsError(f"{name} is not a setting{suggestion(name.upper(), known)}")
@@ -58,5 +61,6 @@ def check_text(written: str, value: Any) -> None:
             raise SettingsError(f"{written}: the value begins or ends with a blank")
 
 
-def _set_by_kubernetes(name: str, value: str) -> bool:
-    return bool(_KUBERNETES.match(name) or (name.endswith("_PORT") and _SERVICE_ADDRESS.match(value)))
+def _is_for_others(name: str, value: str) -> bool:
+    set_by_kubernetes = _KUBERNETES.match(name) or (name.endswith("_PORT") and _SERVICE_ADDRESS.match(value))
+    return bool(set_by_kubernetes) or name.startswith(_BENCHMARKS)

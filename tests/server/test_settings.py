@@ -310,3 +310,9 @@ def test_what_kubernetes_sets_for_a_service_of_the_name_is_passed_over() -> None
         load_settings({}, {"INTERLOCK_PORT": "http://10.96.0.7"})
     with pytest.raises(SettingsError, match=r"^INTERLOCK_HOST: |^INTERLOCK_HOSTS_PORTS is not a setting"):
         load_settings({}, {"INTERLOCK_HOSTS_PORTS": "tcp://10.96.0.7:1"})
+
+
+def test_what_a_benchmark_reads_that_starts_the_server_is_passed_over() -> None:
+    assert load_settings({}, {"INTERLOCK_BENCH_COMMAND": "interlock serve"}) == Settings()
+    with pytest.raises(SettingsError, match=r"^INTERLOCK_BENCHMARK is not a setting"):
+        load_settings({}, {"INTERLOCK_BENCHMARK": "interlock serve"})
