@@ -3,8 +3,9 @@
 A hash takes a thread for tens of milliseconds, so whoever asks for many decides how long everybody else waits. Three rules
 bound that:
 
-* The request goes first whose account and address have asked for least: of the requests that wait, and of the latest that
-  were served since the queue was last empty.
+* The request goes first whose account and address have had least: of the latest hashes that were begun since the queue was
+  last empty. What waits does not count here: an account that has more waiting than others would be served less than them, and
+  so have even more waiting.
 * A full queue turns away a request of the account or address that has most waiting. So a flood displaces itself and not a
   newcomer.
 * Of one account, one hash is computed at a time, over all devices and addresses.
@@ -43,13 +44,10 @@ class Requester(msgspec.Struct, frozen=True):
 
 
 class _Share(msgspec.Struct, eq=False):
-    """What one account, or one address, has of the queue.
-
-    ``waiting`` counts its requests that wait; ``asked`` those together with the latest that were begun.
-    """
+    """What one account, or one address, has of the queue: how many requests that wait, and of the latest that were begun."""
 
     waiting: int = 0
-    asked: int = 0
+    begun: int = 0
 
 
 class Entry(msgspec.Struct, Generic[J], eq=False):
@@ -81,14 +79,13 @@ class HashQueue(Generic[J]):
         """Queue ``job``. Return its entry, and the entry that it displaced, which the caller has to refuse.
 
         Raises:
-            Overloaded: too many wait, and none of them has asked for more than this one.
+            Overloaded: too many wait, and nobody has more waiting than this one.
         """
         self._number += 1
         account = self._accounts.setdefault(requester.account, _Share())
         address = self._addresses.setdefault(requester.address, _Share())
         for share in (account, address):
             share.waiting += 1
-            share.asked += 1
         entry = Entry(self._number, requester, job, account, address)
         self._waiting[entry.number] = entry
         if len(self._waiting) <= self._max_waiting:
@@ -102,13 +99,11 @@ class HashQueue(Generic[J]):
     def begin(self) -> Entry[J] | None:
         """Return the next request, or None. The caller reports its end with :meth:`end`."""
         free = [entry for entry in self._waiting.values() if entry.requester.account not in self._busy]
-        entry = min(free, key=_asked_and_number, default=None)
+        entry = min(free, key=_begun_and_number, default=None)
         if entry is not None:
             self._take_out(entry)
             self._busy.add(entry.requester.account)
-            self._begun.append(entry.requester)
-            if len(self._begun) > _RECENT:
-                self._forget(self._begun.popleft())
+            self._count_begun(entry)
         return entry
 
     def end(self, entry: Entry[J]) -> None:
@@ -124,7 +119,7 @@ class HashQueue(Generic[J]):
         """Take ``entry`` out if it still waits, as if it had never come."""
         if entry.number in self._waiting:
             self._take_out(entry)
-            self._forget(entry.requester)
+            self._forget_idle(entry.requester)
 
     def drain(self) -> Iterator[J]:
         """Take out every job that waits."""
@@ -136,21 +131,30 @@ class HashQueue(Generic[J]):
         entry.account.waiting -= 1
         entry.address.waiting -= 1
 
-    def _forget(self, requester: Requester) -> None:
+    def _count_begun(self, entry: Entry[J]) -> None:
+        entry.account.begun += 1
+        entry.address.begun += 1
+        self._begun.append(entry.requester)
+        if len(self._begun) > _RECENT:
+            oldest = self._begun.popleft()
+            self._accounts[oldest.account].begun -= 1
+            self._addresses[oldest.address].begun -= 1
+            self._forget_idle(oldest)
+
+    def _forget_idle(self, requester: Requester) -> None:
         for shares, name in ((self._accounts, requester.account), (self._addresses, requester.address)):
-            shares[name].asked -= 1
-            if not shares[name].asked:
+            if not shares[name].waiting and not shares[name].begun:
                 del shares[name]
 
 
 # The account decides among the requests of one address: its other users are not the flood.
 
 
-def _asked_and_number(entry: Entry[Any]) -> tuple[int, int, int]:
-    account, address = entry.account.asked, entry.address.asked
+def _begun_and_number(entry: Entry[Any]) -> tuple[int, int, int]:
+    account, address = entry.account.begun, entry.address.begun
     return (account if account > address else address), account, entry.number  # noqa: FURB136  # max() takes twice as long
 
 
 def _claims_and_number(entry: Entry[Any]) -> tuple[int, int, int, int, int]:
     account, address = entry.account.waiting, entry.address.waiting
-    return (account if account > address else address), account, *_asked_and_number(entry)  # noqa: FURB136  # as above
+    return (account if account > address else address), account, *_begun_and_number(entry)  # noqa: FURB136  # as above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable
 
@@ -132,7 +133,24 @@ def test_what_was_served_while_nobody_waited_does_not_count() -> None:
         for each in addresses(4):
             pool.ask(Requester(f"{each}@x.org", each))
     assert pool.ask(OWNER, "owner")
-    assert "owner" in [entry.job for entry in pool.turn()]
+    begun = [entry for _ in range(3) for entry in pool.turn()]
+    assert "owner" in [entry.job for entry in begun], (
+        "after one of each who was there before, and no second one of them"
+    )
+
+
+def test_no_account_falls_behind_the_others() -> None:
+    """Each client asks again when it is answered. What an account has waiting must not keep it from being served."""
+    pool, chance = Threads(threads=1), random.Random(1)  # noqa: S311  # which account asks next is no secret
+    pool.queue = HashQueue(max_waiting=64)
+    for _ in range(64):
+        pool.ask(Requester(f"{chance.randrange(64)}@x.org", "198.51.100.1"))
+    most = []
+    for _ in range(5000):
+        assert pool.turn()
+        pool.ask(Requester(f"{chance.randrange(64)}@x.org", "198.51.100.1"))
+        most.append(max(Counter(entry.requester.account for entry in pool.queue._waiting.values()).values()))
+    assert sorted(most)[2500] < 16, "a quarter of all"
 
 
 def test_whoever_goes_away_is_not_served() -> None:
