@@ -243,7 +243,7 @@ async def prove_access_token(services: Services, token: str, check: Check = ensu
             raise TokenExpired("the access token was superseded by a later login")
         if claims.sub != subject_of(session):
             raise CredentialInvalid("the access token is of another subject than its session")
-    return Proof(session, claims.exp * 1000, kid_of(token.partition(".")[0]))
+    return Proof(session, claims.exp * 1000, kid_of(token))
 
 
 async def prove_refresh_token(services: Services, token: str, check: Check = ensure_usable) -> tuple[Session, int]:

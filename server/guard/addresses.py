@@ -30,7 +30,7 @@ _UNTRUSTED: Final = 1024
 """So many peers that write the header without being trusted are remembered. Any other gets its line again."""
 
 _REMEMBERED: Final = 4096
-"""Texts of addresses whose canonical form is remembered: behind a proxy each request has the same two or three."""
+"""So many addresses are remembered as parsed: behind a proxy each request has the same two or three."""
 
 
 class Addresses:
@@ -50,7 +50,8 @@ class Addresses:
         # Peers that were told of, the latest last.
         self._untrusted: dict[str, None] = {}
         self._trusted = _networks("trusted_proxies", trusted)
-        self._uncounted = _networks("uncounted", uncounted)
+        uncounted_networks = _networks("uncounted", uncounted)
+        self._is_uncounted = lru_cache(maxsize=_REMEMBERED)(lambda address: _among(address, uncounted_networks))
 
     def client(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """The client's address: that of ``peer``, or, behind trusted proxies, the last one that is not a trusted proxy's.
@@ -78,7 +79,7 @@ class Addresses:
 
         Each peer has a line of its own, or a stranger could use up the proxy's.
         """
-        if any(name == self._header for name, _ in headers):
+        if self._header in [name for name, _ in headers]:
             self._untrusted[peer] = None
             if len(self._untrusted) > _UNTRUSTED:
                 del self._untrusted[next(iter(self._untrusted))]
@@ -90,7 +91,7 @@ class Addresses:
 
     def counts(self, address: str) -> bool:
         """Whether what a client at ``address`` asks for is counted."""
-        return not _among(address, self._uncounted)
+        return not self._is_uncounted(address)
 
 
 def _networks(setting: str, texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import re
 from typing import Any, Final, TypeVar
@@ -47,10 +48,20 @@ def take_apart(text: str, payload: msgspec.json.Decoder[T], *, typ: str, max_len
         raise Malformed
     header_part, payload_part, signature_part = text.split(".")
     canonical_bytes(signature_part)
-    header = _read(header_part, _header_decoder)
+    header = read_header(header_part)
     if header.alg != ALGORITHM or header.typ != typ:
         raise Malformed
     return header, _read(payload_part, payload)
+
+
+@functools.lru_cache(maxsize=64)
+def read_header(part: str) -> Header:
+    """The header that ``part`` encodes. All tokens of a key have the same.
+
+    Raises:
+        Malformed: it is not in our form.
+    """
+    return _read(part, _header_decoder)
 
 
 def base64url(raw: bytes) -> str:
@@ -80,7 +91,7 @@ def unambiguous_json(raw: bytes) -> Any:
         ValueError: one does, or ``raw`` is not JSON; ``NaN`` and ``Infinity`` are Python's, not JSON's.
         RecursionError: it is nested too deeply.
     """
-    return json.loads(raw, object_pairs_hook=_once_each, parse_constant=_refuse_constant)
+    return _unambiguous.decode(raw.decode())
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -92,6 +103,9 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(_name: str) -> None:
     raise ValueError
+
+
+_unambiguous: Final = json.JSONDecoder(object_pairs_hook=_once_each, parse_constant=_refuse_constant)
 
 
 def _read(part: str, decoder: msgspec.json.Decoder[T]) -> T:

@@ -207,9 +207,9 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
                 ),
             ),
             (
-                '    return Proof(session, claims.exp * 1000, kid_of(token.partition(".")[0]))\n',
+                "    return Proof(session, claims.exp * 1000, kid_of(token))\n",
                 (
-                    '    proof = Proof(session, claims.exp * 1000, kid_of(token.partition(".")[0]))\n'
+                    "    proof = Proof(session, claims.exp * 1000, kid_of(token))\n"
                     "    _BELIEVED[token] = services.clock.now_ms() + 1000, proof\n"
                     "    return proof\n"
                 ),
