@@ -51,4 +51,4 @@ def administrator(request: Request[Any, Any, Any]) -> tuple[Services, Administra
 def acting(request: Request[Any, Any, Any]) -> tuple[Services, Caller]:
     """As :func:`administrator`, for a call that changes something: whom and where from its record will name."""
     services, found = administrator(request)
-    return services, Caller(found.actor, address_of(services, request.scope))
+    return services, Caller(found.actor, address_of(request.scope))

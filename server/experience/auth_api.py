@@ -113,7 +113,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     if data is None:
         raise CredentialMissing("send email and password")
     with services.limits.anonymous():
-        key = limit_key_of(services, request.scope)
+        key = limit_key_of(request.scope)
         account = await services.accounts.register(data.email, data.password, key)
     _log.info("account.registered", subject=account.account_id)
     return AccountAnswer(account.account_id, account.email or "", rfc3339(account.created_at_ms))
@@ -232,7 +232,7 @@ async def change_password(
     try:
         with services.limits.wrong_passwords(session.session_id, PasswordWrong):
             change = await services.accounts.prepare_password(
-                session.subject, data.current_password, data.new_password, limit_key_of(services, request.scope)
+                session.subject, data.current_password, data.new_password, limit_key_of(request.scope)
             )
     except PasswordWrong:
         _log.warning("password.wrong", subject=session.subject)
@@ -242,7 +242,7 @@ async def change_password(
     renewing = services.sessions.authenticate(session, session.subject, "password_change", along=change.along)
     outcome = await services.known_accounts.change(renewing, lambda outcome: outcome.session.subject or "")
     session = outcome.session
-    services.logins.remember(change.account, address_of(services, request.scope))
+    services.logins.remember(change.account, address_of(request.scope))
     _log.info("password.changed", subject=session.subject, session_id=session.session_id)
     # Nobody comes in by the old password any more. Should the server die before all who did are out, its next start ends them.
     end_all = services.account_sessions.end_all_at_last

@@ -15,7 +15,7 @@ from server.experience.forward_auth_api import REMEMBERED, ForwardAuth
 from server.experience.headers import Completion, RawHeaders
 from server.experience.openapi import FORWARD_AUTH
 from server.experience.queries import Queries
-from server.experience.traffic import ARRIVED, address_of, slow_refusal
+from server.experience.traffic import ARRIVED, note_address, slow_refusal
 from server.experience.transport.exchange import UPGRADE
 from server.ids import next_id
 from server.services import Services
@@ -70,7 +70,7 @@ class ObservedApp(Litestar):
             # Where there is GET there is HEAD (RFC 9110, 9.1); the connection leaves out the content.
             scope["method"] = "GET"
         began_ns = scope["state"][ARRIVED] = time.monotonic_ns()
-        known = begin_request(request_id, address_of(services, scope))
+        known = begin_request(request_id, note_address(services, scope))
         span = services.spans.begin(scope, method, request_id) if services.spans is not None else None
 
         async def send_observed(message: Any) -> None:

@@ -24,6 +24,8 @@ DEVICE_COOKIE: Final = "__Host-interlock-device"
 ARRIVED: Final = "arrived_ns"
 """Name in a request's state: when it came, in ns by the monotonic clock."""
 
+_ADDRESS: Final = "address"
+
 _SHORTEST: Final = 0.5
 _LONGEST: Final = 1.5
 """A refusal is delayed by ``refusal_delay_s`` times something between these."""
@@ -31,15 +33,22 @@ _LONGEST: Final = 1.5
 _DEVICE: Final = DEVICE_COOKIE.encode() + b"="
 
 
-def address_of(services: Services, scope: Any) -> str:
-    """The address of the client that sent a request or a handshake."""
+def note_address(services: Services, scope: Any) -> str:
+    """Find the address of the client that sent a request or a handshake. Call it once, before anything asks for it."""
     peer = scope.get("client")
-    return services.addresses.client(peer[0] if peer else None, scope["headers"])
+    address = scope["state"][_ADDRESS] = services.addresses.client(peer[0] if peer else None, scope["headers"])
+    return address
 
 
-def limit_key_of(services: Services, scope: Any) -> str:
+def address_of(scope: Any) -> str:
+    """The address of the client that sent a request or a handshake."""
+    address: str = scope["state"][_ADDRESS]
+    return address
+
+
+def limit_key_of(scope: Any) -> str:
     """The key by which the client's address is limited."""
-    return limit_key(address_of(services, scope))
+    return limit_key(address_of(scope))
 
 
 def admit(services: Services, scope: Any, kind: Kind) -> None:
@@ -48,7 +57,7 @@ def admit(services: Services, scope: Any, kind: Kind) -> None:
     Raises:
         RateLimited: there were too many.
     """
-    address = address_of(services, scope)
+    address = address_of(scope)
     if services.addresses.counts(address):
         services.limits.of_address(kind, address)
 
@@ -59,13 +68,13 @@ def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> N
     Raises:
         RateLimited: there were too many.
     """
-    if services.addresses.counts(address_of(services, scope)):
+    if services.addresses.counts(address_of(scope)):
         services.limits.of_account(kind, subject)
 
 
 def login_of_account(services: Services, scope: Any, subject: str) -> AbstractContextManager[None]:
     """See :meth:`server.guard.limits.Limits.login_of_account`."""
-    counts = services.addresses.counts(address_of(services, scope))
+    counts = services.addresses.counts(address_of(scope))
     return services.limits.login_of_account(subject) if counts else nullcontext()
 
 
@@ -92,7 +101,7 @@ async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]
 async def client_of(services: Services, scope: Any, email: str) -> Client:
     """Who tries to log in to the account of ``email``."""
     device = await services.devices.known(email, cookie_named(scope, _DEVICE))
-    return Client(address_of(services, scope), device)
+    return Client(address_of(scope), device)
 
 
 def device_cookie(value: str) -> Cookie:

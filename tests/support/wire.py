@@ -14,6 +14,7 @@ from machine.closing import Close
 from machine.commands import Authenticate
 from machine.session import Session
 from server.experience.connect_api import connect
+from server.experience.traffic import note_address
 from server.experience.transport.exchange import EXTENSION, UPGRADE
 from server.experience.transport.reader import Request
 from server.experience.transport.websocket import WebSocketHandler
@@ -65,7 +66,9 @@ class Wire:
             "headers": headers,
             "extensions": {EXTENSION: SimpleNamespace(request=request, refuse_early_data=lambda: None)},
             "litestar_app": SimpleNamespace(state=SimpleNamespace(services=services)),
+            "state": {},
         }
+        note_address(services, self.scope)
 
     def say(self, text: str) -> None:
         """Send a text message."""

@@ -28,7 +28,12 @@ LOGS: Final[tuple[Mutant, ...]] = (
         "16.2.1",
         _ATTACKS + "test_behind_a_proxy_a_line_names_the_client_and_not_the_proxy",
         'assert (row["client"], row["request_id"]) ==',
-        (("begin_request(request_id, address_of(services, scope))", 'begin_request(request_id, scope["client"][0])'),),
+        (
+            (
+                "begin_request(request_id, note_address(services, scope))",
+                'begin_request(request_id, note_address(services, scope) and scope["client"][0])',
+            ),
+        ),
     ),
     Mutant(
         "garbage-from-nobody",
