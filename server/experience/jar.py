@@ -8,7 +8,6 @@ presents end.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -49,9 +48,6 @@ _MARKER: Final = re.compile(
     + COOKIE_NAME.encode()
     + rb"-([0-9a-v]{36})=(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
 )
-_MARKERS: Final = 16
-"""So many are looked at: each costs a read of its session."""
-
 _TRIES: Final = 3
 """Each try but the last has lost its session to another call of the same browser, and there are few at a time."""
 
@@ -266,10 +262,13 @@ async def _living(services: Services, session_id: str) -> Session:
 
 
 def _markers(services: Services, scope: Any) -> dict[str, int]:
-    """Of each session that the request has a marker of, the epoch at which it was given."""
+    """Of each session that the request has a marker of, the epoch at which it was given.
+
+    All of them, as many as a request's head holds: one that is passed over stays alive after a logout. Each costs a read of its
+    session, and has cost its holder a session.
+    """
     held = b";".join(value for key, value in scope["headers"] if key == b"cookie")
-    pairs = itertools.islice(_MARKER.finditer(held), _MARKERS)
-    named = [(match[1].decode(), int(match[2]), match[3].decode()) for match in pairs]
+    named = [(match[1].decode(), int(match[2]), match[3].decode()) for match in _MARKER.finditer(held)]
     return {each: epoch for each, epoch, mac in named if services.tokens.check_marker(each, epoch, mac)}
 
 

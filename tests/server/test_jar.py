@@ -305,3 +305,19 @@ async def test_a_begin_that_resumes_counts_as_a_refresh(tmp_path: Path) -> None:
             await jar.ask("/api/session")
         jar.cookies = {NAME: "x"}
         assert problem(await jar.post("/api/session")) == (429, "rate-limited")
+
+
+@asynchronous
+async def test_a_logout_reaches_every_session_however_many_tabs_began_one_and_whatever_is_made_up(
+    tmp_path: Path,
+) -> None:
+    async with jar_in(tmp_path) as jar:
+        begun, held = [], {f"{NAME}-{number:036d}": f"0.{'A' * 43}" for number in range(40)}
+        for _ in range(40):
+            jar.cookies = {}
+            begun.append((await jar.ask("/api/session"))["session_id"])
+            held |= jar.cookies
+        jar.cookies = held
+        await jar.ask("/api/auth/logout")
+        assert {await jar.reason(each) for each in begun} == {"logout"}
+        assert [name for name in jar.cookies if name.removeprefix(f"{NAME}-") in begun] == []
