@@ -34,6 +34,7 @@ from server.experience.answers import TokenAnswer, age_left_s, session_cookie, t
 from server.experience.credentials import (
     COOKIE_NAME,
     cookie,
+    exchangeable,
     from_browser,
     prove_bearer,
     prove_held,
@@ -155,12 +156,17 @@ async def answer_with(
 async def refresh(services: Services, scope: Any, session: Session, rotation: int) -> Outcome:
     """Exchange the refresh token of ``session`` and ``rotation``, counted by account, and among all that have none.
 
+    One that ends its session is not counted: else whoever has a copy would only have to use the limit up, and the owner's
+    exchange, which throws them out, would be refused.
+
     Raises:
         CredentialInvalid, SessionEnded: it was exchanged before, or the session has ended.
         RateLimited: there were too many.
     """
-    admit_account(services, scope, "refresh", session.subject or session.session_id)
-    with services.limits.anonymous() if session.subject is None else nullcontext():
+    counted = exchangeable(services, session, rotation)
+    if counted:
+        admit_account(services, scope, "refresh", session.subject or session.session_id)
+    with services.limits.anonymous() if counted and session.subject is None else nullcontext():
         return await services.sessions.refresh(
             session.session_id, session.epoch, rotation, session.subject or "anonymous"
         )

@@ -148,6 +148,25 @@ async def test_a_copy_is_out_within_two_exchanges_of_its_owner(tmp_path: Path, *
         verify(server.data)
 
 
+@pytest.mark.asvs("10.4.5")
+@scenario(120)
+async def test_a_copy_that_uses_the_limit_up_does_not_keep_its_owner_from_ending_it(tmp_path: Path) -> None:
+    settings = {"refresh_grace_s": GRACE_S, "limit_account": "3/1h", "limit_anonymous": "4/1h"}
+    with running_server(tmp_path / "data", **settings) as server:
+        async with await logged_in(server.url) as owner, Client(server.url) as visitor:
+            await visitor.begin()
+            for robbed in (owner, visitor):
+                thief = Thief(robbed)
+                for _ in range(2):
+                    await thief.rest()
+                    assert await thief.present(thief.tokens[-1])
+                await thief.rest()
+                while await thief.present(thief.tokens[-1]):
+                    pass
+                assert (await thief.client.refresh(thief.tokens[-1])).status_code == 429
+                assert (await robbed.refresh()).json()["reason"] == "token_reuse"
+
+
 @scenario(120)
 async def test_what_lies_within_one_grace_is_taken_for_tabs_and_recorded(tmp_path: Path) -> None:
     """The limit of it: who is quick passes for another tab, in the log, until the owner's next exchange but one."""
