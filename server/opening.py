@@ -152,6 +152,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             if keys is not None:
                 services.keys = keys
                 keeper.renew()
+                # Also of a key that had not signed yet, or was done: only a thief has anything of it.
+                connections.look_at_keys()
 
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
         await stack.enter_async_context(supervisor.running("keys", partial(ring.watch, use)))

@@ -160,6 +160,13 @@ class Socket:
         self._conversation.close(closing)
         self._flush()
 
+    def look_at_keys(self) -> None:
+        """See :class:`server.runtime.connections.Port`."""
+        try:
+            self._services.tokens.ensure_verifies(self._kid)
+        except InterlockError as error:
+            self.close(closing_for(error))
+
     def abort(self) -> None:
         """See :class:`server.runtime.connections.Port`."""
         if self._wire is not None:
@@ -212,7 +219,10 @@ class Socket:
             proof = await prove_access_token(self._services, token)
             if proof.session.session_id != conversation.session_id:
                 raise CredentialInvalid("the token is of another session")  # noqa: TRY301  # as any bad one
+            # While the session was read, the key may have gone, and this connection was not of that key yet.
+            self._services.tokens.ensure_verifies(proof.kid)
             conversation.authorise(proof.session.epoch, proof.authorised_until_ms)
+            self._kid = proof.kid
         except Exception as error:  # noqa: BLE001  # else the connection would stay, and nothing be heard on it
             closing = closing_told(error)
             _log.info("socket.refused", code=closing.code, because=closing.name)

@@ -31,6 +31,10 @@ class Port(Protocol):
         """End the connection."""
         ...
 
+    def look_at_keys(self) -> None:
+        """Keys have changed: end the connection if the one that it was opened with is gone."""
+        ...
+
     def abort(self) -> None:
         """Drop the connection without a word: the last resort, should another call fail."""
         ...
@@ -133,9 +137,17 @@ class Connections:
 
     def close_all(self, closing: Close) -> None:
         """End every connection."""
-        for ports in list(self._ports.values()):
-            for port in list(ports.values()):
-                _close(port, closing)
+        for port in self._all():
+            _close(port, closing)
+
+    def look_at_keys(self) -> None:
+        """End every connection that was opened with a key that is gone."""
+        for port in self._all():
+            if not guarded(port.look_at_keys):
+                guarded(port.abort)
+
+    def _all(self) -> list[Port]:
+        return [port for ports in self._ports.values() for port in ports.values()]
 
 
 def _close(port: Port, closing: Close) -> None:

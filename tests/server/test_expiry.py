@@ -267,6 +267,9 @@ class Port:
     def close(self, closing: Close) -> None:
         self.told.append(closing)
 
+    def look_at_keys(self) -> None:
+        self.told.append("keys")
+
     def abort(self) -> None:
         self.told.append("aborted")
 
@@ -304,6 +307,9 @@ def test_a_connection_that_fails_is_dropped_and_no_other_misses_anything() -> No
         def close(self, _closing: Close) -> None:
             raise ZeroDivisionError
 
+        def look_at_keys(self) -> None:
+            raise ZeroDivisionError
+
     connections = Connections()
     failing, good = Failing(), Port()
     connections.register("a", "1", failing, "ada")
@@ -316,6 +322,8 @@ def test_a_connection_that_fails_is_dropped_and_no_other_misses_anything() -> No
         assert (failing.told, good.told[1:]) == (["aborted"] * 2, [Close("draining")])
         connections.close("a", "1", Close("displaced"))
         assert failing.told == ["aborted"] * 3
+        connections.look_at_keys()
+        assert (failing.told, good.told[2:]) == (["aborted"] * 4, ["keys"])
     assert {log["event"] for log in logs} == {"listener.failed"}
 
 

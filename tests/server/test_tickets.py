@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import websockets
 
-from server.guard.keys import load_keys
+from server.guard.keys import SigningKey, load_keys, of_kind, read_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.canary import content
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.log import interlock
+from tests.support.running import eventually
 from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
 
@@ -28,6 +31,12 @@ async def bought(client: Client) -> dict[str, Any]:
 def with_ticket(ticket: str) -> dict[str, Any]:
     """How to connect with it."""
     return {"additional_headers": {}, "subprotocols": ["interlock.v1", f"ticket.{ticket}"]}
+
+
+def signed_by(key: SigningKey, token: str) -> str:
+    """What ``token`` says, signed by ``key``."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return jwt.encode(claims, key.private, algorithm="ES256", headers={"kid": key.kid, "typ": "at+jwt"})
 
 
 async def refusal(client: Client, ticket: str) -> tuple[int, str]:
@@ -127,3 +136,31 @@ async def test_a_ticket_goes_with_the_key_of_the_token_that_bought_it(tmp_path: 
             assert (await client.refresh()).status_code == 200
             async with client.connect(**with_ticket((await bought(client))["ticket"])) as socket:
                 await hello(socket)
+
+
+@pytest.mark.asvs("11.2.2")
+@asynchronous
+async def test_a_socket_goes_with_a_key_that_has_signed_nothing(tmp_path: Path) -> None:
+    """A key that waits for its time verifies already. Whoever has stolen it makes tokens; nobody else has one."""
+    with running_server(tmp_path / "data") as server:
+        async with await logged_in(server.url) as client:
+            assert interlock("keys", "rotate", "--data", server.data).returncode == 0
+            waiting = of_kind(read_keys(server.data / "keys"), SigningKey)[-1]
+            thief = client.sibling()
+            thief.tokens = client.tokens | {"access_token": signed_by(waiting, client.access_token)}
+
+            async def opens() -> bool:
+                return (await thief.request("GET", "/api/session")).is_success
+
+            await eventually(opens)
+            async with thief.connect() as forged, client.connect() as socket, client.connect() as renewed:
+                for each in (forged, socket, renewed):
+                    await hello(each)
+                await renewed.send(json.dumps({"type": "refresh", "access_token": thief.access_token}))
+                while json.loads(await renewed.recv())["type"] != "refreshed":
+                    pass
+                assert interlock("keys", "retire", waiting.kid, "--data", server.data).returncode == 0
+                assert (await closed(forged))[0] == 4408
+                assert (await closed(renewed))[0] == 4408, "it lives by the newest token"
+                assert not await opens()
+                await (await socket.ping())
