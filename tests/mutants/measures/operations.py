@@ -227,7 +227,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "16.5.1",
         _FAULTS + "test_a_field_that_the_client_made_up_is_not_named",
         'assert "horse" not in answer.text',
-        (("        if wanted.startswith(_UNKNOWN_FIELD):\n", "        if not wanted:\n"),),
+        (("    if wanted.startswith(_UNKNOWN_FIELD):\n", "    if not wanted:\n"),),
     ),
     Mutant(
         "old-keys-for-ever",
