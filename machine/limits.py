@@ -61,12 +61,15 @@ class Limiter:
         self._interval_us = max(1, rate.period_ms * _US_PER_MS // rate.count) if rate else 0
         self._cells = memoryview(bytearray(8 * cells if rate else 0)).cast("q")
 
-    def wait_ms(self, key: str, now_ms: int) -> int:
-        """How long ``key`` has to wait at ``now_ms`` until one more is free; 0 when it is free now."""
+    def wait_ms(self, key: str, now_ms: int, *, but: int = 0) -> int:
+        """How long ``key`` has to wait at ``now_ms`` until one more is free; 0 when it is free now.
+
+        ``but`` so many of those that were taken count as if they had been given back.
+        """
         if self._rate is None:
             return 0
         used_up_us = min([self._cells[cell] for cell in self._ways(key)])
-        wait_us = used_up_us - now_ms * _US_PER_MS - self._interval_us * (self._rate.count - 1)
+        wait_us = used_up_us - now_ms * _US_PER_MS - self._interval_us * (self._rate.count - 1 + but)
         return max(0, -(-wait_us // _US_PER_MS))
 
     def take(self, key: str, now_ms: int) -> Charge:

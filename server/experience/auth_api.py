@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from functools import partial
 from operator import itemgetter
@@ -53,7 +52,7 @@ from server.experience.traffic import (
     admit,
     client_of,
     device_cookie,
-    hidden_for_s,
+    hidden,
     limit_key_of,
     login_of_account,
 )
@@ -138,12 +137,12 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     if data is None:
         raise CredentialMissing("send email and password")
     client = await client_of(services, request.scope, data.email)
-    with services.logins.trial(data.email, client) as requester:
+    with services.logins.trial(data.email, client) as trial:
         # Before the hash: what is counted after it costs the server as much as what is allowed.
         admit(services, request.scope, "login")
-        with login_of_account(services, request.scope, f"{requester.known}\n{requester.account}"):
-            async with asyncio.timeout(hidden_for_s(services, request.scope) if requester.hidden else None):
-                account = await services.accounts.prove(requester, data.password)
+        with login_of_account(services, request.scope, f"{trial.requester.known}\n{trial.requester.account}"):
+            async with hidden(services, request.scope, trial) as count:
+                account = await services.accounts.prove(trial.requester, data.password, count)
     services.logins.remember(account, client.address)
     still = services.accounts.still(account)
     answer = await jar.log_in(services, request.scope, account.account_id, "password", along=still)
@@ -230,10 +229,10 @@ async def change_password(
     if data is None:
         raise RequestRefused(400, "send current_password and new_password")
     try:
-        with services.limits.wrong_passwords(session.session_id, PasswordWrong):
-            change = await services.accounts.prepare_password(
-                session.subject, data.current_password, data.new_password, limit_key_of(request.scope)
-            )
+        count = services.limits.wrong_passwords(session.session_id)
+        change = await services.accounts.prepare_password(
+            session.subject, data.current_password, data.new_password, limit_key_of(request.scope), count
+        )
     except PasswordWrong:
         _log.warning("password.wrong", subject=session.subject)
         raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from litestar.datastructures import Cookie
@@ -14,8 +14,9 @@ from litestar.datastructures import Cookie
 from server.experience.credentials import cookie_named
 from server.guard.addresses import limit_key
 from server.guard.devices import LIFE_S
+from server.guard.hash_queue import Count, Ended
 from server.guard.limits import Kind
-from server.guard.logins import Client
+from server.guard.logins import Client, Trial
 from server.services import Services
 
 DEVICE_COOKIE: Final = "__Host-interlock-device"
@@ -78,13 +79,34 @@ def login_of_account(services: Services, scope: Any, subject: str) -> AbstractCo
     return services.limits.login_of_account(subject) if counts else nullcontext()
 
 
-def hidden_for_s(services: Services, scope: Any) -> float | None:
-    """Return for how many more seconds the delay of every refusal hides what is done before; None without a delay."""
+@asynccontextmanager
+async def hidden(services: Services, scope: Any, trial: Trial) -> AsyncIterator[Count]:
+    """End the body by TimeoutError before the time shows that a password is looked at where ``trial`` is hidden.
+
+    Gives what counts the try. A trial that becomes hidden by that has the same time, which counts from its arrival.
+    """
+    async with asyncio.timeout(None) as patience:
+
+        def limit() -> None:
+            if trial.hidden:
+                patience.reschedule(_hidden_until_s(services, scope))
+
+        def count() -> Ended:
+            ended = trial.count()
+            limit()
+            return ended
+
+        limit()
+        yield count
+
+
+def _hidden_until_s(services: Services, scope: Any) -> float | None:
+    """Return until when, by the event loop's clock, the delay of every refusal hides what is done; None without a delay."""
     delay_s = services.settings.refusal_delay_s
     if not delay_s:
         return None
     arrived_ns: int = scope["state"][ARRIVED]
-    return max(0.0, _SHORTEST * delay_s - (time.monotonic_ns() - arrived_ns) / 1e9)
+    return asyncio.get_running_loop().time() + _SHORTEST * delay_s - (time.monotonic_ns() - arrived_ns) / 1e9
 
 
 async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]], took_s: float) -> None:

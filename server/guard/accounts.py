@@ -10,9 +10,9 @@ import msgspec
 from machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
 from server.clock import Clock
 from server.guard.emails import fold_email
-from server.guard.hash_queue import Requester
+from server.guard.hash_queue import Count, Requester
 from server.guard.known_accounts import KnownAccounts
-from server.guard.passwords import Passwords
+from server.guard.passwords import Passwords, uncounted
 from server.ids import new_id
 from server.surface.accounts import Account
 from server.surface.log import Along
@@ -53,19 +53,20 @@ class Accounts:
         await self._store.add(account)
         return account
 
-    async def prove(self, requester: Requester, password: str) -> Account:
+    async def prove(self, requester: Requester, password: str, count: Count = uncounted) -> Account:
         """The account that ``password`` opens for ``requester``. An unknown address takes as long as a wrong password.
 
-        A hash of older parameters is replaced on the way.
+        A hash of older parameters is replaced on the way. ``count`` counts the try, which no longer counts if it was right.
 
         Raises:
             CredentialInvalid: there is none; the message does not say which of the two was wrong.
             AccountDisabled: both are right, and the account is disabled: nobody else is told.
             Overloaded: too many hashes wait.
+            RateLimited: ``count`` refused it.
         """
         account = await self._store.by_email(requester.account)
         stored = account.password_hash if account else None
-        if not await self._passwords.verify(stored, password, requester) or account is None or stored is None:
+        if not await self._passwords.verify(stored, password, requester, count) or account is None or stored is None:
             raise CredentialInvalid("email or password is wrong")
         ensure_enabled(account)
         if self._passwords.is_outdated(stored):
@@ -80,20 +81,23 @@ class Accounts:
         """
         return self._store.still(account)
 
-    async def prepare_password(self, account_id: str, current: str, new: str, place: str) -> PasswordChange:
+    async def prepare_password(
+        self, account_id: str, current: str, new: str, place: str, count: Count = uncounted
+    ) -> PasswordChange:
         """Check ``current`` and hash ``new``; nothing is changed yet.
 
-        ``place`` is the key by which the client's address is limited.
+        ``place`` is the key by which the client's address is limited. ``count`` counts the try, unless ``current`` is right.
 
         Raises:
             PasswordWrong: ``current`` is wrong.
             PasswordRefused: ``new`` breaks a rule.
+            RateLimited: ``count`` refused it.
         """
         account = await self._store.by_id(account_id)
         email = account.email if account else None
         requester = Requester(email or account_id, place, known=True)
         stored = account.password_hash if account else None
-        if not await self._passwords.verify(stored, current, requester) or account is None:
+        if not await self._passwords.verify(stored, current, requester, count) or account is None:
             raise PasswordWrong("the current password is wrong")
         await self._passwords.check_new(new, [email] if email else [], requester)
         password_hash = await self._passwords.hash(new, requester)

@@ -17,14 +17,26 @@ small: the event loop does this work.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from machine.errors import Overloaded
 
 J = TypeVar("J")
+
+
+class Ended(Protocol):
+    """What is called at the end of a hash that was counted, with whether it goes on counting."""
+
+    def __call__(self, *, counts: bool) -> None:
+        """End it."""
+        ...
+
+
+Count: TypeAlias = Callable[[], Ended]
+"""Counts a try at a password when its hash begins. Raises RateLimited if there were too many."""
 
 _RECENT: Final = 256
 """So many of the hashes that were begun last count against their account and address."""
@@ -33,14 +45,12 @@ _RECENT: Final = 256
 class Requester(msgspec.Struct, frozen=True):
     """For whom a hash is computed: the folded email address, and the key by which the client's address is limited.
 
-    ``known``: the client showed a device that the account knows, or a session of the account. ``hidden``: a wrong password is
-    answered like a try that is refused unseen, so the time that the hash takes must not show.
+    ``known``: the client showed a device that the account knows, or a session of the account.
     """
 
     account: str
     address: str
     known: bool = False
-    hidden: bool = False
 
 
 class _Share(msgspec.Struct, eq=False):

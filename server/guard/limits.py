@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Literal, TypeAlias
 
 import structlog
 
-from machine.errors import InterlockError, Overloaded, RateLimited
+from machine.errors import Overloaded, RateLimited
 from machine.limits import Charge, Limiter, parse_rate
 from server.clock import Clock
 from server.guard.addresses import limit_key
+from server.guard.hash_queue import Count, Ended
 from server.settings import Settings
 
 Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "handshake", "password", "exchange"]
@@ -30,10 +33,15 @@ class Gate:
         self._by = by
         self._clock = clock
         self._limiter = Limiter(parse_rate(rate), salt=salt)
+        self._under_way: Counter[str] = Counter()
 
     def wait_ms(self, key: str) -> int:
         """How long ``key`` has to wait; 0 when it is free."""
         return self._limiter.wait_ms(key, self._clock.now_ms())
+
+    def settled_wait_ms(self, key: str) -> int:
+        """How long ``key`` would have to wait if nothing that is under way goes on counting."""
+        return self._limiter.wait_ms(key, self._clock.now_ms(), but=self._under_way[key])
 
     def take(self, key: str) -> Charge:
         """Count one of ``key``.
@@ -41,11 +49,25 @@ class Gate:
         Raises:
             RateLimited: its limit is used up; nothing was counted.
         """
-        now_ms = self._clock.now_ms()
-        wait_ms = self._limiter.wait_ms(key, now_ms)
-        if wait_ms:
+        if wait_ms := self.wait_ms(key):
             raise self.refusal(wait_ms)
-        return self._limiter.take(key, now_ms)
+        return self._limiter.take(key, self._clock.now_ms())
+
+    def begin(self, key: str) -> Ended:
+        """Count one of ``key`` that is under way. Returns what ends it, called with whether it goes on counting.
+
+        Raises:
+            RateLimited: its limit is used up; nothing was counted.
+        """
+        charge = self.take(key)
+        self._under_way[key] += 1
+
+        def end(*, counts: bool) -> None:
+            self._under_way -= Counter([key])
+            if not counts:
+                self.give_back(charge)
+
+        return end
 
     def give_back(self, charge: Charge) -> None:
         """What was taken did not count."""
@@ -131,20 +153,12 @@ class Limits:
             self._anonymous.give_back(charge)
             raise
 
-    @contextmanager
-    def wrong_passwords(self, session_id: str, wrong: type[InterlockError]) -> Iterator[None]:
-        """Count what fails as ``wrong`` for the session that asks. By session: a stolen one must not block the owner's.
+    def wrong_passwords(self, session_id: str) -> Count:
+        """What counts a try at the current password by the session that asks: a stolen one must not block the owner's.
 
         Raises:
-            RateLimited: there were too many.
+            RateLimited: there were too many wrong ones.
         """
-        charge = self._wrong_passwords.take(session_id)
-        try:
-            yield
-        except wrong:
-            raise
-        except BaseException:
-            self._wrong_passwords.give_back(charge)
-            raise
-        else:
-            self._wrong_passwords.give_back(charge)
+        if wait_ms := self._wrong_passwords.settled_wait_ms(session_id):
+            raise self._wrong_passwords.refusal(wait_ms)
+        return functools.partial(self._wrong_passwords.begin, session_id)

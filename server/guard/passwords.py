@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar, cast
 import argon2
 import msgspec
 
-from machine.errors import Overloaded, PasswordRefused
+from machine.errors import Overloaded, PasswordRefused, RateLimited
 from server.guard.blocklist import Blocklist
-from server.guard.hash_queue import Entry, HashQueue, Requester
+from server.guard.hash_queue import Count, Ended, Entry, HashQueue, Requester
 from server.workers import Workers, settle
 
 T = TypeVar("T")
@@ -34,10 +34,20 @@ _KNOWN_NICENESS: Final = 10
 """Linux has it for each thread: hashes get what the event loop leaves, and those of strangers what is left of that."""
 
 
+def _nothing(*, counts: bool) -> None:
+    pass
+
+
+def uncounted() -> Ended:
+    """Count nothing: see :data:`server.guard.hash_queue.Count`."""
+    return _nothing
+
+
 class _Begun(msgspec.Struct, eq=False):
-    """A job that a thread has, or will have next: it left the queue as ``entry``."""
+    """A job that a thread has, or will have next: it left the queue as ``entry``. ``ended``: see ``Count``."""
 
     entry: Entry[_Job]
+    ended: Ended
 
     @property
     def future(self) -> asyncio.Future[Any]:
@@ -47,6 +57,7 @@ class _Begun(msgspec.Struct, eq=False):
 class _Job(msgspec.Struct, eq=False):
     work: Callable[..., Any]
     arguments: tuple[object, ...]
+    count: Count
     future: asyncio.Future[Any]
 
 
@@ -70,13 +81,14 @@ class _Pool:
         """How many hashes wait or are being computed."""
         return len(self._queue) + self._threads.waiting
 
-    async def run(self, requester: Requester, work: Callable[..., T], *arguments: object) -> T:
-        """What ``work`` returns.
+    async def run(self, requester: Requester, count: Count, work: Callable[..., T], *arguments: object) -> T:
+        """What ``work`` returns. It goes on counting if that is False.
 
         Raises:
             Overloaded: too many wait.
+            RateLimited: ``count`` refused it.
         """
-        job = _Job(work, arguments, asyncio.get_running_loop().create_future())
+        job = _Job(work, arguments, count, asyncio.get_running_loop().create_future())
         entry, displaced = self._queue.add(requester, job)
         if displaced is not None:
             settle([displaced.job.future], [Overloaded()])
@@ -96,10 +108,22 @@ class _Pool:
     def _begin(self) -> None:
         """Give the threads that are free what is next."""
         while self._threads.waiting < self._count and (entry := self._queue.begin()) is not None:
-            self._threads.give(_Begun(entry))
+            job = entry.job
+            try:
+                # Whose caller has gone away is not to count.
+                ended = uncounted() if job.future.done() else job.count()
+            except RateLimited as refused:
+                self._queue.end(entry)
+                settle([job.future], [refused])
+                # The next one in another turn of the loop: many may be refused in a row, and each search takes time.
+                asyncio.get_running_loop().call_soon(self._begin)
+                return
+            self._threads.give(_Begun(entry, ended))
 
     def _ended(self, begun: _Begun, outcome: Any) -> None:
         self._queue.end(begun.entry)
+        # Before the account's next hash begins, which would be refused for one that did not fail.
+        begun.ended(counts=outcome is False)
         self._threads.settle([begun], [outcome])
         self._begin()
 
@@ -175,13 +199,18 @@ class Passwords:
         """
         return await self._run(requester, self._hash, password)
 
-    async def verify(self, password_hash: str | None, password: str, requester: Requester) -> bool:
+    async def verify(
+        self, password_hash: str | None, password: str, requester: Requester, count: Count = uncounted
+    ) -> bool:
         """Whether ``password`` is the one behind ``password_hash``. None (no such account) takes as long and is False.
+
+        ``count`` counts it while it is being found out, and from then on if it is False.
 
         Raises:
             Overloaded: too many wait.
+            RateLimited: ``count`` refused it.
         """
-        return await self._run(requester, self._verify, password_hash, password)
+        return await self._run(requester, self._verify, password_hash, password, count=count)
 
     def close(self) -> None:
         """Stop the threads. Nobody gets the hashes that were not begun."""
@@ -202,9 +231,11 @@ class Passwords:
             return False
         return password_hash is not None
 
-    async def _run(self, requester: Requester, work: Callable[..., T], *arguments: object) -> T:
+    async def _run(
+        self, requester: Requester, work: Callable[..., T], *arguments: object, count: Count = uncounted
+    ) -> T:
         pool = self._known if requester.known else self._strangers
-        return await pool.run(requester, work, *arguments)
+        return await pool.run(requester, count, work, *arguments)
 
 
 def _step_back(niceness: int) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 from structlog.testing import capture_logs
 
 from machine.errors import CredentialInvalid, Overloaded, RateLimited
+from server.guard.hash_queue import Ended
 from server.guard.limits import Limits
 from server.guard.logins import Client, Logins
 from server.guard.pseudonyms import Pseudonyms
@@ -29,7 +31,8 @@ def logins(clock: HandClock | None = None, **limits: str) -> Logins:
 def fails(guard: Logins, client: Client, email: str = EMAIL) -> bool:
     """Whether a wrong password was looked at (True) or refused unseen."""
     try:
-        with guard.trial(email, client):
+        with guard.trial(email, client) as trial:
+            trial.count()(counts=True)
             raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # what a wrong password does in there
     except CredentialInvalid:
         return True
@@ -40,12 +43,18 @@ def fails(guard: Logins, client: Client, email: str = EMAIL) -> bool:
 def succeeds(guard: Logins, client: Client, email: str = EMAIL, *, set_at_ms: int = 1) -> bool:
     """Whether the right password, the one that was set at ``set_at_ms``, was looked at."""
     try:
-        with guard.trial(email, client):
-            pass
+        with guard.trial(email, client) as trial:
+            trial.count()(counts=False)
     except RateLimited:
         return False
     guard.remember(Account("acc_x", email, "hash", 1, set_at_ms), client.address)
     return True
+
+
+def begin(guard: Logins) -> Ended:
+    """Begin a hash, and return what is called at its end."""
+    with guard.trial(EMAIL, HOME) as trial:
+        return trial.count()
 
 
 def count(attempt: Callable[[], bool]) -> int:
@@ -158,13 +167,33 @@ def test_what_was_not_looked_at_does_not_count() -> None:
 
 def test_parallel_tries_cannot_overtake_the_count() -> None:
     guard = logins()
-    open_trials = [guard.trial(EMAIL, HOME) for _ in range(3)]
-    for trial in open_trials:
-        trial.__enter__()
+    begun = [begin(guard) for _ in range(3)]
     assert not fails(guard, HOME)
-    for trial in open_trials:
-        trial.__exit__(None, None, None)
+    for ended in begun:
+        ended(counts=False)
     assert fails(guard, HOME), "those succeeded, and never counted"
+
+
+def test_tries_that_came_before_the_count_was_used_up_cannot_overtake_it() -> None:
+    guard = logins()
+    with ExitStack() as stack:
+        *waiting, last = [stack.enter_context(guard.trial(EMAIL, HOME)) for _ in range(10)]
+        counted = [trial.count() for trial in waiting[:3]]
+        for trial in waiting[3:]:
+            with pytest.raises(RateLimited):
+                trial.count()
+        counted[0](counts=False)
+        last.count()
+
+
+def test_what_waits_for_its_hash_keeps_nobody_out() -> None:
+    guard = logins()
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(guard.trial(EMAIL, HOME)) for _ in range(10)]
+        assert succeeds(guard, HOME)
+        for trial in waiting:
+            trial.count()(counts=False)
+        assert count(lambda: fails(guard, HOME)) == 3
 
 
 def test_an_account_remembers_some_addresses_and_the_server_some_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +233,8 @@ def test_failures_are_logged_by_a_name_that_is_no_address() -> None:
 def answer(guard: Logins, client: Client, email: str) -> tuple[str, object]:
     """What somebody with a wrong password is told."""
     try:
-        with guard.trial(email, client):
+        with guard.trial(email, client) as trial:
+            trial.count()(counts=True)
             raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # what a wrong password does in there
     except CredentialInvalid as wrong:
         return "wrong", str(wrong)
@@ -257,14 +287,32 @@ def test_behind_a_refusal_what_was_not_looked_at_is_refused_alike(error: Excepti
     assert succeeds(guard, HOME)
 
 
+@pytest.mark.parametrize("name", ["of somebody here", "made up"])
+def test_what_waited_while_strangers_used_up_what_they_have_is_refused_alike(name: str) -> None:
+    """At a known address the password is looked at behind the refusal, wherever the counters stood on arrival."""
+    guard = logins()
+    if name == "of somebody here":
+        assert succeeds(guard, HOME)
+    wrong, right = guard.trial(EMAIL, HOME), guard.trial(EMAIL, HOME)
+    with right as late:
+        with pytest.raises(RateLimited) as refused, wrong as trial:  # noqa: PT012  # what a wrong password does in there
+            numbers = iter(range(1000))
+            count(lambda: fails(guard, HOME, f"user{next(numbers)}@example.org"))
+            trial.count()(counts=True)
+            raise CredentialInvalid("email or password is wrong")
+        assert ("limited", refused.value.retry_after_s) == answer(guard, HOME, "nobody@example.org")
+        if name == "of somebody here":
+            late.count()(counts=False)
+
+
 def test_only_a_known_device_has_the_places_that_are_kept_for_owners() -> None:
     """By a place of its own in the queue somebody at a shared address could tell who has logged in there."""
     guard = logins()
     assert succeeds(guard, HOME)
-    with guard.trial(EMAIL, HOME) as requester:
-        assert not requester.known
-    with guard.trial(EMAIL, Client(HOME.address, "its nonce")) as requester:
-        assert requester.known
+    with guard.trial(EMAIL, HOME) as trial:
+        assert not trial.requester.known
+    with guard.trial(EMAIL, Client(HOME.address, "its nonce")) as trial:
+        assert trial.requester.known
 
 
 def test_logins_that_the_server_is_too_busy_for_are_not_counted() -> None:

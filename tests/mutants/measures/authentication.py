@@ -108,15 +108,8 @@ _TRIES: Final[tuple[Mutant, ...]] = (
         "Counter({401: 300})",
         (
             (
-                "from typing import Annotated, Any, Final\n",
-                (
-                    "from contextlib import nullcontext\nfrom typing import Annotated, Any, Final\n"
-                    "from server.guard.hash_queue import Requester\n"
-                ),
-            ),
-            (
-                "with services.logins.trial(data.email, client) as requester:",
-                "with nullcontext(Requester(data.email, client.address)) as requester:",
+                "prove(trial.requester, data.password, count)",
+                "prove(trial.requester, data.password)",
             ),
         ),
     ),
@@ -156,19 +149,8 @@ _TRIES: Final[tuple[Mutant, ...]] = (
         "assert [False, False, False] == [False, False, True]",
         (
             (
-                "from typing import Annotated, Any, Final\n",
-                (
-                    "from contextlib import nullcontext\nfrom typing import Annotated, Any, Final\n"
-                    "from server.guard.hash_queue import Requester\n"
-                ),
-            ),
-            (
-                "    with services.logins.trial(data.email, client) as requester:\n",
-                (
-                    "    counted = services.addresses.counts(client.address)\n"
-                    "    free = nullcontext(Requester(data.email, client.address))\n"
-                    "    with services.logins.trial(data.email, client) if counted else free as requester:\n"
-                ),
+                "prove(trial.requester, data.password, count)",
+                "prove(trial.requester, data.password, *[count][: services.addresses.counts(client.address)])",
             ),
         ),
     ),
@@ -179,15 +161,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
         "6.3.1",
         _TRAFFIC + "test_a_stolen_session_cannot_guess_the_password_for_long_nor_keep_the_owner_from_changing_it",
         "where False = limited(<Response [403 Forbidden]>)",
-        (
-            (
-                (
-                    "        with services.limits.wrong_passwords(session.session_id, PasswordWrong):\n"
-                    "            change = await"
-                ),
-                "        if session:\n            change = await",
-            ),
-        ),
+        (("limit_key_of(request.scope), count\n", "limit_key_of(request.scope)\n"),),
     ),
     Mutant(
         "handshakes-are-not-counted",

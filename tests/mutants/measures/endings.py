@@ -217,7 +217,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         "assert 200 in {400, 403}",
         (
             (
-                "        if not await self._passwords.verify(stored, current, requester) or account is None:\n",
+                "        if not await self._passwords.verify(stored, current, requester, count) or account is None:\n",
                 "        if account is None:\n",
             ),
         ),

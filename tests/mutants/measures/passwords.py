@@ -66,7 +66,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
         "assert 200 in {400, 403}",
         (
             (
-                "if not await self._passwords.verify(stored, current, requester) or account is None:",
+                "if not await self._passwords.verify(stored, current, requester, count) or account is None:",
                 "if account is None:",
             ),
         ),
@@ -154,7 +154,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
         "6.2.8",
         _RULES + "test_what_logs_in_is_what_was_typed",
         "assert 401 == 200",
-        (("prove(requester, data.password)", "prove(requester, data.password.strip())"),),
+        (("requester, data.password, count)", "requester, data.password.strip(), count)"),),
     ),
     Mutant(
         "the-keyboard-decides",
