@@ -13,13 +13,14 @@ from machine.errors import SettingsError
 
 
 def refuse_writable(path: Path) -> None:
-    """Check that nobody but its owner may write to ``path``, a folder or a file, and that it is not somebody else's.
+    """Check that nobody but its owner may write to ``path``, a folder or a regular file, and that it is not somebody else's.
 
     Raises:
-        SettingsError: others may, or it is.
+        SettingsError: others may, it is, or it is a pipe, a socket or a device.
         OSError: there is no telling.
     """
     status = path.stat()
+    _refuse_irregular(path, status)
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SettingsError(f"{path} may be written by others; forbid it: chmod go-w {path}{_by_fs_group(status)}")
     if os.geteuid() or not stat.S_ISDIR(status.st_mode):
@@ -44,14 +45,27 @@ def read_private(path: Path) -> bytes:
     """The content of ``path``.
 
     Raises:
-        SettingsError: others than its owner may read it, or it belongs to somebody else.
+        SettingsError: others than its owner may read it, it belongs to somebody else, or it is no regular file.
         OSError: it can't be read.
     """
     status = path.stat()
+    _refuse_irregular(path, status)
     if status.st_mode & 0o077:
         raise SettingsError(f"{path} may be read by others; make it private: chmod 600 {path}{_by_fs_group(status)}")
     _refuse_foreign(path, status)
     return path.read_bytes()
+
+
+def read_regular(path: Path, limit: int = -1) -> bytes:
+    """The content of ``path``, or its first ``limit`` bytes. To open a pipe would wait for a writer, perhaps for ever.
+
+    Raises:
+        SettingsError: it is no regular file.
+        OSError: it can't be read.
+    """
+    _refuse_irregular(path, path.stat())
+    with path.open("rb") as file:
+        return file.read(limit)
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -84,6 +98,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refuse_irregular(path: Path, status: os.stat_result) -> None:
+    """Check that ``path`` is a regular file. Or a folder: whoever reads that is told so at once.
+
+    Raises:
+        SettingsError: it is a pipe, a socket or a device.
+    """
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise SettingsError(f"{path} is not a regular file")
 
 
 def _refuse_foreign(path: Path, status: os.stat_result) -> None:

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from machine.errors import SettingsError
 from server.environment import PREFIX, check_text, own_variables, suggestion
+from server.permissions import read_regular
 from server.settings import Settings
 
 
@@ -100,7 +101,7 @@ def check_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _from_file(config: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(config.read_text())
+        return tomllib.loads(read_regular(config).decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{config}: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -11,6 +12,7 @@ from machine.errors import HeadRefused
 from machine.ledger import EMPTY, Receipt
 from server.guard.heads import Head, check_head, sign_head
 from server.guard.keys import SigningKey, load_public_keys
+from server.permissions import refuse_writable
 from server.settings import Settings
 from server.supervision import Supervisor
 from server.surface.files import Surface, alone
@@ -27,13 +29,16 @@ def read_checked(settings: Settings) -> Head | None:
     Raises:
         HeadRefused: the head is not good, or the log is another; the message says what to do.
         SurfaceFailed: the log is shorter than it must be.
-        SurfaceLocked, SettingsError: the folder is in use, or others may write to it.
+        SurfaceLocked, SettingsError: the folder is in use, or others may write to it or to the head.
     """
     data = Path(settings.data)
     check_length(data, settings.at_least)
     if settings.new_head:
         return None
     try:
+        # Whatever else is wrong with it, `read_text` says.
+        with suppress(OSError):
+            refuse_writable(settings.head_path)
         text = read_text(settings.head_path)
         if text is None:
             return None

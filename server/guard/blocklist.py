@@ -18,6 +18,7 @@ from typing import Final
 from zxcvbn_rs_py import zxcvbn
 
 from machine.errors import PasswordRefused, SettingsError
+from server.permissions import read_regular
 
 EASY_LOG10: Final = 10.0
 """Passwords within the first 10^10 guesses are refused: two common words are, and three joined to one; four are not."""
@@ -47,7 +48,7 @@ class Blocklist:
         self._listed: frozenset[str] = frozenset()
         if path is not None:
             try:
-                self._listed = frozenset(_fold(line) for line in path.read_text("utf-8").splitlines() if line)
+                self._listed = frozenset(_fold(line) for line in read_regular(path).decode().splitlines() if line)
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError(f"password_blocklist: {path} can't be read: {error}") from None
 

@@ -171,7 +171,9 @@ def _lock(data: Path) -> int:
     """Hold the folder's lock file; the kernel releases it when this process ends, however it ends."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for path in (data, *(data / name for name in (LOG_NAME, f"{LOG_NAME}-wal", f"{LOG_NAME}-shm", _LOCK_NAME))):
+        # A journal is read as if this server had begun to write it.
+        beside = [f"{LOG_NAME}-{suffix}" for suffix in ("wal", "shm", "journal")]
+        for path in (data, *(data / name for name in (LOG_NAME, *beside, _LOCK_NAME))):
             with suppress(FileNotFoundError):
                 refuse_writable(path)
         descriptor = os.open(data / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -14,11 +14,11 @@ from typing import Final
 
 import structlog
 
-from machine.errors import HeadRefused, SurfaceFailed
+from machine.errors import HeadRefused, SettingsError, SurfaceFailed
 from machine.explain import beyond_head, broken_head, short_of
 from machine.ledger import EMPTY, Receipt, Record
 from machine.session import Session
-from server.permissions import write_private
+from server.permissions import read_regular, write_private
 from server.supervision import Supervisor, progressed
 from server.surface.archive import open_archive
 from server.surface.files import LOG_NAME
@@ -39,12 +39,13 @@ def read_text(path: Path) -> str | None:
         HeadRefused: there is something, and it can't be read.
     """
     try:
-        with path.open("rb") as file:
-            return file.read(_MAX_BYTES).decode("ascii").strip()
+        return read_regular(path, _MAX_BYTES).decode("ascii").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:
         raise HeadRefused("it is no signed head") from None
+    except SettingsError as refused:
+        raise HeadRefused(str(refused)) from None
     except OSError as error:
         raise HeadRefused(f"it can't be read: {error.strerror}") from error
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,7 +71,14 @@ def test_a_data_folder_that_others_may_write_is_refused(data: Path, mode: int) -
     assert sorted(data.iterdir()) == before, "and nothing is made in it"
 
 
-FILES = ["interlock.db", "interlock.db-wal", "interlock.lock"]
+FILES = [
+    "interlock.db",
+    "interlock.db-wal",
+    "interlock.db-shm",
+    "interlock.db-journal",
+    "interlock.lock",
+    "interlock.head",
+]
 
 
 @pytest.mark.parametrize("mode", [0o660, 0o606, 0o620])
@@ -116,6 +125,24 @@ def test_the_folder_of_keys_of_another_owner_is_refused(data: Path, monkeypatch:
     given_away(data / "keys", monkeypatch)
     with pytest.raises(SettingsError, match=f"belongs to user {SOMEBODY}"):
         start(data)
+
+
+SETTINGS_FILES = {"more.toml": "--config", "passwords.txt": "--password-blocklist"}
+
+
+@pytest.mark.parametrize("name", [*FILES, *SETTINGS_FILES, *(f"keys/{name}" for name in KEYS)])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(data: Path, name: str) -> None:
+    start(data)
+    which = KEYS.get(name.removeprefix("keys/"))
+    path = which(data / "keys") if which is not None else data / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path, 0o600)
+    flags = [SETTINGS_FILES[name], str(path)] if name in SETTINGS_FILES else []
+    command = [sys.executable, "-m", "server.cli", "serve", "--data", str(data), "--port", "0", *flags]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert said.returncode
+    assert f"{path} is not a regular file" in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 @pytest.mark.parametrize("name", FILES)
