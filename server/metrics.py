@@ -85,6 +85,7 @@ ROWS: Final = (
         "interlock_disk_low",
         "1 while the disk has less free space than `disk_reserve_mib`: only ends and disconnects are recorded.",
     ),
+    Row(Gauge, "interlock_head_failing", "1 while the signed head can't be written: before long writes get 503."),
     Row(
         Gauge,
         "interlock_clock_ahead_seconds",

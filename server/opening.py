@@ -139,7 +139,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines())
         sessions.subscribe(expiry.observe)
-        host = MachineMonitor(clock, Path(settings.data), settings.disk_reserve_mib << 20, surface.refuse_growth)
+        reserve = settings.disk_reserve_mib << 20
+        host = MachineMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
         core = _Core(clock, host, ring, sessions, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
@@ -214,6 +215,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
             "interlock_log_queue_depth": surface.waiting,
             "interlock_read_queue_depth": surface.reading,
             "interlock_disk_low": lambda: core.host.disk_low,
+            "interlock_head_failing": core.host.head_failing,
             "interlock_clock_ahead_seconds": lambda: clock.ahead_ms() / 1000,
             "interlock_log_failed": lambda: sessions.failure is not None,
             "interlock_background_failing": lambda: len(storage.supervisor.failing),

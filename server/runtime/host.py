@@ -1,4 +1,4 @@
-"""Watches what the machine gives the server: the time, and space on the disk."""
+"""Watches what the machine gives the server: the time, space on the disk, and a file that can be written."""
 
 from __future__ import annotations
 
@@ -29,14 +29,22 @@ class MachineMonitor:
 
     ``clock`` is the server's. Whether the machine's is behind it at the start is said by the caller. ``refuse_growth`` is
     called with True while the disk of folder ``data`` has less than ``reserve`` bytes free, and with False once it has an
-    eighth more. 0 asks for nothing.
+    eighth more. 0 asks for nothing. ``head_failing`` tells whether the signed head can't be written.
     """
 
-    def __init__(self, clock: SystemClock, data: Path, reserve: int, refuse_growth: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        clock: SystemClock,
+        data: Path,
+        reserve: int,
+        refuse_growth: Callable[[bool], None],
+        head_failing: Callable[[], bool],
+    ) -> None:
         self._clock = clock
         self._data = data
         self._reserve = reserve
         self._refuse_growth = refuse_growth
+        self.head_failing = head_failing
         self.disk_low = False
         self._clock_behind = clock.ahead_ms() > CLOCK_TOLERANCE_MS
 
@@ -46,6 +54,7 @@ class MachineMonitor:
         found = {
             "the machine's clock was set back; the server's time goes on from before": self._clock_behind,
             "the disk is nearly full; sessions can only be ended": self.disk_low,
+            "the signed head can't be written; the server's log says why": self.head_failing(),
         }
         return [warning for warning, holds in found.items() if holds]
 

@@ -114,6 +114,11 @@ class HeadKeeper:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last try to write it failed."""
+        return self._failing
+
     async def start(self, newest: Receipt, *, required: bool) -> None:
         """Write the head for ``newest``, the last record of the log as it is opened, and keep it up from then on.
 

@@ -71,7 +71,7 @@ async def test_with_space_again_everything_is_written_again(tmp_path: Path, monk
     free = 1000
     said: list[bool] = []
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=free, f_frsize=1))
-    host = MachineMonitor(SystemClock(), tmp_path, 800, said.append)
+    host = MachineMonitor(SystemClock(), tmp_path, 800, said.append, lambda: False)
     with capture_logs() as logs:
         for now in (1000, 799, 799, 850, 899, 901, 850):
             free = now
@@ -150,3 +150,36 @@ async def test_activity_without_a_login_counts_too(tmp_path: Path, limit: str, r
             for _ in range(3):
                 assert (await stranger.request("GET", "/api/session")).status_code == 200
             assert record_count(server.data) == records
+
+
+@scenario()
+async def test_a_head_that_cannot_be_written_is_a_warning_until_it_can(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", metrics_port=0, log_json=True) as server:
+        head = server.data / "interlock.head"
+        async with Client(server.url) as client:
+
+            async def warnings() -> list[str]:
+                health = await client.http.get("/health/ready")
+                assert health.status_code == 200
+                return list(health.json().get("warnings", []))
+
+            assert (await warnings(), scrape(server).value("interlock_head_failing")) == ([], 0)
+            # Nothing can be put in the place of a folder, not even by root.
+            await eventually(lambda: _in_its_place(head))
+            (await client.http.post("/api/session")).raise_for_status()
+            await eventually(lambda: any(row["event"] == "head.failed" for row in log_rows(server)))
+            assert await warnings() == ["the signed head can't be written; the server's log says why"]
+            assert scrape(server).value("interlock_head_failing") == 1
+            head.rmdir()
+            await eventually(lambda: scrape(server).value("interlock_head_failing") == 0)
+            assert await warnings() == []
+
+
+def _in_its_place(head: Path) -> bool:
+    """Make a folder of the head; not done if the server writes a new one meanwhile."""
+    head.unlink(missing_ok=True)
+    try:
+        head.mkdir()
+    except FileExistsError:
+        return False
+    return True

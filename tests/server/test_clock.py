@@ -82,7 +82,7 @@ async def test_how_far_a_clock_that_was_set_back_is_behind() -> None:
     machine = Machine(monotonic_ms=100)
     with machine.read(), capture_logs() as logs:
         clock = SystemClock()
-        host = MachineMonitor(clock, Path("/"), 0, lambda _low: None)
+        host = MachineMonitor(clock, Path("/"), 0, lambda _low: None, lambda: False)
         clock.now_ms()
         await host.look()
         assert (host.warnings, logs) == ([], [])
