@@ -19,11 +19,13 @@ def _wanted(words: str, pattern: str | None = None) -> Meta:
     return Meta(pattern=pattern, extra={"wanted": words})
 
 
+_PORT: Final = "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # 1 to 65535
+
 Origin = Annotated[
     str,
     _wanted(
         "an origin as browsers write it, such as https://app.example.org: in lower case, with no path and no / at the end",
-        r"^[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?$|^[a-z]+://\[[0-9a-f:]+\](:[0-9]{1,5})?$",
+        rf"^[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:{_PORT})?$|^[a-z]+://\[[0-9a-f:]+\](:{_PORT})?$",
     ),
 ]
 """As a browser writes it (RFC 6454, 6.1): lower case, without a path. ``null`` and ``*`` are none: they would be anybody."""

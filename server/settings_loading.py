@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import re
+import socket
 import tomllib
 import types
 from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
@@ -127,12 +129,23 @@ def _words(hint: Any) -> str:
 
 
 def _share_a_port(settings: Settings) -> bool:
-    hosts = {settings.host, settings.metrics_host}
+    hosts = {_address(settings.host), _address(settings.metrics_host)}
     return (
         bool(settings.metrics_port)
         and settings.metrics_port == settings.port
         and (len(hosts) == 1 or not hosts.isdisjoint(_EVERY_ADDRESS))
     )
+
+
+def _address(host: str) -> str:
+    """``host`` in one spelling, as the system reads it when it listens there; a name as it is."""
+    try:
+        if ":" not in host:
+            return str(IPv4Address(socket.inet_aton(host)))
+        address = IPv6Address(host.partition("%")[0])
+    except (OSError, ValueError):
+        return host
+    return str(address.ipv4_mapped or address)
 
 
 def _from_text(row: SettingRow, text: str) -> Any:

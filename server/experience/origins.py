@@ -17,6 +17,7 @@ _AUTHORITY: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9
 _SECURE_OF: Final = {b"wss": b"https", b"ws": b"http"}
 """A WebSocket's page is told by the scheme of a page, though some proxies and programs write the socket's."""
 _PORTS: Final = {b"https": 443, b"http": 80}
+_MAX_PORT: Final = 65_535
 _PLAIN: Final = frozenset({b"http", b"ws", b""})
 
 _REMEMBERED: Final = 256
@@ -120,4 +121,5 @@ def _origin(scheme: bytes, authority: bytes) -> Origin | None:
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
         return None
-    return Origin(scheme, match[1].lower(), int(match[2]) if match[2] else _PORTS.get(scheme))
+    port = int(match[2]) if match[2] else _PORTS.get(scheme)
+    return None if port is not None and port > _MAX_PORT else Origin(scheme, match[1].lower(), port)

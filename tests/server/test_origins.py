@@ -47,6 +47,7 @@ FOREIGN: Final = (
     "https://app.example@evil.example",
     "https://app.example:",
     "https://app.example:x",
+    "https://app.example:65536",
     "https://[app.example",
     "https://",
     "NULL",

@@ -101,7 +101,25 @@ def test_the_form_of_a_value_is_said_in_words_under_the_name_that_was_typed(row:
         load_settings({}, {}, config)
 
 
-@pytest.mark.parametrize("hosts", [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("10.0.0.1", "::")])  # noqa: S104  # none of them is listened on
+@pytest.mark.parametrize("port", [1, 80, 9999, 10000, 59999, 60000, 64999, 65000, 65499, 65500, 65529, 65530, 65535])
+def test_an_origin_has_any_port_that_is_one(port: int) -> None:
+    origins = (f"https://a.example:{port}", f"https://[::1]:{port}")
+    assert load_settings({"origins": ",".join(origins)}, {}).origins == origins
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "127.1"),
+        ("::1", "0:0:0:0:0:0:0:1"),
+        ("127.0.0.1", "::ffff:127.0.0.1"),
+        ("localhost", "localhost"),
+        *((every, "127.0.0.1") for every in ("0.0.0.0", "0", "0x0", "0.0", "::", "::0", "0::", "::ffff:0.0.0.0")),  # noqa: S104  # none of them is listened on
+        ("10.0.0.1", "::"),
+        ("10.0.0.1", "0x0"),
+    ],
+)
 def test_metrics_need_a_port_of_their_own(hosts: tuple[str, str]) -> None:
     flags = {"host": hosts[0], "metrics_host": hosts[1], "port": 9000}
     with pytest.raises(SettingsError, match=r"^INTERLOCK_METRICS_PORT: 9000 is the port of the API; metrics need one"):
@@ -124,6 +142,11 @@ def test_metrics_need_a_port_of_their_own(hosts: tuple[str, str]) -> None:
         ("origins = ['https://a.example/']", "interlock.toml: origins, entry 1: expected an origin"),
         ("origins = ['https://A.example']", "interlock.toml: origins, entry 1: expected an origin"),
         ("origins = ['a.example']", "interlock.toml: origins, entry 1: expected an origin"),
+        *(
+            (f"origins = ['https://{host}:{port}']", "interlock.toml: origins, entry 1: expected an origin")
+            for host in ("a.example", "[::1]")
+            for port in ("0", "080", "65536", "66000", "70000", "99999", "100000")
+        ),
         ("cheap_passwords_for_tests = true", "cheap_passwords_for_tests is not a setting"),
     ],
 )
