@@ -2,7 +2,8 @@
 
 Two domains that somebody else may own must not be one account, so the domain is read as IDNA 2008 reads it: ``straße.example``
 and ``strasse.example`` are two (RFC 5891; UTS 46, non-transitional), and ``straße.example`` and its ``xn--`` form are one.
-Case folding would merge the first two.
+Case folding would merge the first two. With the dot of the root or without it is one domain, too (RFC 1034, 3.1):
+``example.org.`` is ``example.org``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import idna
 def fold_email(email: str) -> str:
     """``email`` as accounts are found by it, whatever its form: trimmed, NFC, in lower case, its domain as Unicode."""
     local, at, domain = unicodedata.normalize("NFC", email.strip()).rpartition("@")
-    return f"{_lower(local)}{at}{_fold_domain(domain)}"
+    # At last: IDNA has more dots than one. That of the root says that the name is whole, as names of the internet are anyhow.
+    return f"{_lower(local)}{at}{_fold_domain(domain).removesuffix('.')}"
 
 
 def _fold_domain(domain: str) -> str:
