@@ -277,7 +277,7 @@ def _kept_elsewhere(members: dict[str, Any], name: str) -> bool:
     """
     elsewhere = members.get("_claim_names")
     return (isinstance(elsewhere, dict) and name in elsewhere) or (
-        name == "groups" and members.get("hasgroups") is True
+        name == "groups" and (members.get("hasgroups") is True or members.get("hasgroups") == "true")
     )
 
 

@@ -265,6 +265,7 @@ OVERAGE: Final[dict[str, dict[str, Any]]] = {
     "distributed claims beside null": {"groups": None, "_claim_names": {"groups": "src1"}},
     "distributed claims beside no group": {"groups": [], "_claim_names": {"groups": "src1"}},
     "Entra ID's sign in a page's address": {"hasgroups": True},
+    "Entra ID's sign, written as text": {"hasgroups": "true"},
 }
 
 
@@ -289,4 +290,7 @@ def test_groups_too_many_for_a_token_do_not_empty_the_accounts(tmp_path: Path, p
         until(lambda: "upstream.groups_left_out" in server.log_path.read_text())
         assert groups_after(_claim_names={"address": "src1"}) == [], "of other claims it says nothing about groups"
         assert groups_after(groups=["staff"], _claim_names={"groups": "src1"}) == ["staff"], "what is listed counts"
+        for no_sign in ("false", False, "", None, 1, [True], {"true": True}):
+            assert groups_after(groups=["staff"]) == ["staff"]
+            assert groups_after(hasgroups=no_sign) == [], no_sign
         assert groups_after() == []
