@@ -25,6 +25,7 @@ from server.experience.credentials import (
     refuse_foreign,
     refuse_replaced,
 )
+from server.experience.headers import ALLOW_GET
 from server.experience.origins import Use
 from server.experience.problems import RequestRefused, send_problem
 from server.experience.room import make_room, record_connect
@@ -53,14 +54,18 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: 
 
 
 async def _connect(scope: Any, send: Any) -> None:
-    """Shake hands.
+    """Shake hands; or tell the methods that there are.
 
     Raises:
         InterlockError, HTTPException: the handshake is refused over HTTP.
     """
     services: Services = scope["litestar_app"].state.services
+    if scope["method"] == "OPTIONS":
+        await send({"type": "http.response.start", "status": 204, "headers": [ALLOW_GET]})
+        await send({"type": "http.response.body", "body": b""})
+        return
     if scope["method"] != "GET":
-        raise MethodNotAllowedException(headers={"Allow": "GET"})
+        raise MethodNotAllowedException(headers={"Allow": "GET, OPTIONS"})
     exchange: Exchange = scope["extensions"][EXTENSION]
     upgrade: dict[str, Any] = {"type": UPGRADE, "key": handshake_key(exchange.request), "headers": []}
     exchange.refuse_early_data()

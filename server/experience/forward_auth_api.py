@@ -30,7 +30,7 @@ from server.experience.credentials import (
     prove_refresh_token,
     refuse_foreign,
 )
-from server.experience.headers import RawHeaders, allowed
+from server.experience.headers import ALLOW_GET, RawHeaders
 from server.experience.origins import Use
 from server.experience.problems import RequestRefused, send_problem
 from server.guard.groups import header_of
@@ -43,7 +43,6 @@ REMEMBERED: Final = "interlock.remembered"
 """Key in a scope's ``state``: what :meth:`ForwardAuth.remembered` said of the request, None included."""
 
 _LIMIT: Final = 50_000
-_ALLOW: Final = (b"allow", allowed(("GET", "OPTIONS")))
 _READS: Final = frozenset({"GET", "HEAD"})
 
 
@@ -71,10 +70,10 @@ class ForwardAuth:
         GET is answered, OPTIONS with the methods there are, any other method with 405 (ASVS 4.1.4).
         """
         if scope["method"] == "OPTIONS":
-            await _send(send, 204, [_ALLOW])
+            await _send(send, 204, [ALLOW_GET])
             return
         if scope["method"] != "GET":
-            await send_problem(scope, send, RequestRefused(405, "ask with GET"), [_ALLOW])
+            await send_problem(scope, send, RequestRefused(405, "ask with GET"), [ALLOW_GET])
             return
         # Looked at once: a forged token costs a signature check.
         known = scope["state"][REMEMBERED] if REMEMBERED in scope["state"] else self.remembered(scope)

@@ -54,6 +54,10 @@ def allowed(methods: Iterable[str]) -> bytes:
     return ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())})).encode()
 
 
+ALLOW_GET: Final = (b"allow", allowed(("GET", "OPTIONS")))
+"""Of a path that is no route of Litestar's, or one that it does not answer OPTIONS for."""
+
+
 def _methods(scope: Any) -> bytes:
     """The methods of the path; empty if no route of Litestar's answers it. Of several handlers Litestar names the first's."""
     path, app = scope.get("path_template"), scope.get("litestar_app")

@@ -186,6 +186,7 @@ ALLOWED = {
     "/api/sessions": {"GET", "DELETE"},
     "/api/sessions/0": {"DELETE"},
     "/api/forward-auth": {"GET"},
+    "/api/connect": {"GET"},
     "/.well-known/jwks.json": {"GET"},
     "/health/live": {"GET"},
     "/health/ready": {"GET"},
@@ -218,7 +219,7 @@ def test_a_websocket_address_asked_over_http_says_to_upgrade(caller: Caller) -> 
     assert caller.http.head("/api/connect", headers=bearer(caller.user)).status_code == 426
     answer = caller.http.post("/api/connect", headers=bearer(caller.user))
     check(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
 
 
 BAD_QUERIES = [

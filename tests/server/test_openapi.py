@@ -17,7 +17,9 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
+from server.app import build_app
 from server.guard.secrets import Secrets
+from server.settings import Settings
 from tests.support.admin import admin_token
 from tests.support.server import ServerProcess
 
@@ -122,6 +124,16 @@ def test_options_lists_what_the_document_does(server: ServerProcess, document: d
         assert answer.status_code == 204
         head = ["HEAD"] if "get" in item else []
         assert answer.headers["allow"].split(", ") == sorted([*map(str.upper, item), *head, "OPTIONS"])
+
+
+def test_options_is_answered_for_every_path(server: ServerProcess) -> None:
+    """Also where no document tells of the path, and with what a wrong method is told."""
+    for route in build_app(Settings()).routes:
+        url = server.url + re.sub(r"\{.*?\}", "x", route.path_format)
+        answer, wrong = httpx.options(url), httpx.request("TRACE", url)
+        assert (answer.status_code, wrong.status_code) == (204, 405), route.path_format
+        assert answer.headers["allow"] == wrong.headers["allow"]
+        assert "OPTIONS" in answer.headers["allow"].split(", ")
 
 
 def test_there_is_yaml_too(server: ServerProcess) -> None:
