@@ -58,9 +58,10 @@ class Presented(msgspec.Struct):
 
     ``sessions``: those that the request may end, also where they can't be used in their state. ``logins``: those of them
     that somebody has logged in to since, with an answer that may be lost or under way. ``others``: those that an old marker
-    may not end.
+    may not end. ``is_unused``: see :meth:`server.runtime.sessions.Sessions.is_unused`.
     """
 
+    is_unused: Callable[[Session], bool]
     sessions: dict[str, Session]
     logins: list[Session]
     others: dict[str, Session]
@@ -74,7 +75,7 @@ class Presented(msgspec.Struct):
         Unless nothing has been done with the login's tokens: then its answer may have been lost, and nobody else can end
         the session.
         """
-        if epoch != session.epoch and not session.unused:
+        if epoch != session.epoch and not self.is_unused(session):
             self.others[session.session_id] = session
             return False
         self.sessions[session.session_id] = session
@@ -85,7 +86,7 @@ class Presented(msgspec.Struct):
 
 async def presented_sessions(services: Services, scope: Any, *tokens: str | None) -> Presented:
     """Collect the sessions of the bearer token, the refresh ``tokens`` of the body, the cookie and the session markers."""
-    found = Presented({}, [], {}, _markers(services, scope), [])
+    found = Presented(services.sessions.is_unused, {}, [], {}, _markers(services, scope), [])
     with _noted(found):
         session = (await prove_bearer(services, scope, ensure_alive)).session
         found.add(session, session.epoch)

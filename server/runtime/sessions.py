@@ -85,6 +85,8 @@ class Sessions:
         self._listeners: list[Listener] = []
         self._refusal_listeners: list[RefusalListener] = []
         self._touching: set[str] = set()
+        # Sessions whose newest login's tokens were used for what is not recorded, and the epoch of that login.
+        self._used: dict[str, int] = {}
         self._own_writes = asyncio.Semaphore(_OWN_WRITES)
 
     def subscribe(self, listener: Listener) -> None:
@@ -215,6 +217,8 @@ class Sessions:
         session_id = session.session_id
         # What is in memory may be newer than what the caller holds, and another request's touch may be under way.
         if session_id in self._touching or not touch_due(self.cached(session_id) or session, self._clock.now_ms()):
+            if session.unused:
+                keep_newest(self._used, session_id, session.epoch, self._cache_limit)
             return session
         self._touching.add(session_id)
         try:
@@ -224,6 +228,10 @@ class Sessions:
             return session
         finally:
             self._touching.discard(session_id)
+
+    def is_unused(self, session: Session) -> bool:
+        """Whether nothing shows that somebody has the tokens of the current epoch: no record, nor activity since the start."""
+        return session.unused and self._used.get(session.session_id) != session.epoch
 
     async def authenticate(
         self,
@@ -352,11 +360,16 @@ class Sessions:
             settle([answered], [appended.exception() or appended.result()])
 
     def _remember(self, session: Session) -> Session:
-        self._cache.pop(session.session_id, None)
-        self._cache[session.session_id] = session
-        if len(self._cache) > self._cache_limit:
-            del self._cache[next(iter(self._cache))]
+        keep_newest(self._cache, session.session_id, session, self._cache_limit)
         return session
+
+
+def keep_newest(memory: dict[str, T], key: str, value: T, limit: int) -> None:
+    """Put ``value`` into ``memory``; of more than ``limit`` the oldest is forgotten."""
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > limit:
+        del memory[next(iter(memory))]
 
 
 async def patiently(call: Callable[[], Awaitable[T]], within_s: float | None = None) -> T:

@@ -222,6 +222,28 @@ async def test_who_planted_a_session_does_not_throw_out_who_logs_in_there(tmp_pa
         assert (await jar.ask("/api/auth/refresh"))["session_id"] == first["session_id"]
 
 
+@pytest.mark.asvs("7.2.4")
+@pytest.mark.parametrize(("path", "by"), [("session", "token"), ("forward-auth", "token"), ("forward-auth", "cookie")])
+@asynchronous
+async def test_nor_who_only_reads_there(tmp_path: Path, path: str, by: str) -> None:
+    """A read right after the login leaves no record, and shows that somebody has the login's tokens all the same."""
+    async with jar_in(tmp_path) as jar:
+        first = await jar.ask("/api/session")
+        planted = Jar(jar.services, jar.http, dict(jar.cookies))
+        tokens = await jar.ask("/api/auth/login", ADA)
+        before = (await jar.session(first["session_id"])).version
+        shown = {"authorization": f"Bearer {tokens['access_token']}", "cookie": f"{NAME}={jar.cookies[NAME]}"}
+        header = "authorization" if by == "token" else "cookie"
+        headers = {"sec-fetch-site": "same-origin", header: shown[header]}
+        (await jar.http.get(f"/api/{path}", headers=headers)).raise_for_status()
+        assert (await jar.session(first["session_id"])).version == before
+        for call, body in (("/api/auth/logout", None), ("/api/auth/login", BOB)):
+            await planted.post(call, body)
+        jar.later(11_000)
+        await planted.post("/api/session")
+        assert not (await jar.session(first["session_id"])).ended
+
+
 @asynchronous
 async def test_an_end_that_the_log_has_no_room_for_is_made_up_for_by_the_next_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
