@@ -132,3 +132,34 @@ def test_only_a_plain_slash_separates_segments(raw: bytes, path: str) -> None:
 )
 def test_a_target_has_a_path_and_a_query(target: bytes, parts: tuple[bytes, bytes]) -> None:
     assert split_target(target) == parts
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"DESCRIBE rtsp://x/ RTSP/1.0",
+        b"SETUP rtsp://x/ RTSP/1.1",
+        b"GET / RTSP/1.0",
+        b"GET / RTSP/1.1",
+        b"OPTIONS * RTSP/1.0",
+        b"SOURCE / ICE/1.0",
+        b"SOURCE / HTTP/1.1 ICE/1.0",
+    ],
+)
+@pytest.mark.parametrize("before", [b"", b"\r\n"])
+def test_what_another_protocol_asks_is_no_request(line: bytes, before: bytes) -> None:
+    """llhttp reads some of them."""
+    stream = before + line + b"\r\nHost: x\r\nX: HTTP/1.1\r\n\r\n"
+    assert read_all([stream]) == [400]
+    assert read_all([bytes([byte]) for byte in stream]) == [400]
+    assert read_all([request() + stream])[1:] == [400], "nor behind one that is"
+
+
+@pytest.mark.parametrize("scheme", [b"http", b"https", b"HTTP", b"ws"])
+@pytest.mark.parametrize("host", [b"", b":", b":80"])
+def test_a_target_in_absolute_form_names_a_host(scheme: bytes, host: bytes) -> None:
+    """RFC 9110, 4.2.1."""
+    for path in (b"/health/live", b"", b"?a=1"):
+        for version, header in ((b"1.1", b"Host: " + host + b"\r\n"), (b"1.0", b"")):
+            stream = b"GET " + scheme + b"://" + host + path + b" HTTP/" + version + b"\r\n" + header + b"\r\n"
+            assert read_all([stream]) == [400], stream

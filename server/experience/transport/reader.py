@@ -65,6 +65,7 @@ class RequestReader:
         "_method",
         "_parser",
         "_remaining",
+        "_request_line",
         "_seam",
         "_size",
         "_target",
@@ -85,6 +86,7 @@ class RequestReader:
         self._expects = False
         self._body_begun = False
         self._headers: RawHeaders = []
+        self._request_line = b""
         self._target = b""
         self._method = ""
         self._version = "1.1"
@@ -151,6 +153,9 @@ class RequestReader:
         if self._size > self._head_bytes:
             raise RequestRefused(431, f"the head of a request has at most {self._head_bytes} bytes")
         self._seam = joined[-3:] if blank < 0 else b""
+        if not self._request_line.endswith(b"\n"):
+            line, end_of_line, _ = (self._request_line + data[:end]).lstrip(b"\r\n").partition(b"\n")
+            self._request_line = line + end_of_line
         offer = self._parse(data[:end])
         if self._method:
             self._begin_body()
@@ -206,6 +211,9 @@ class RequestReader:
         """The head is whole: find out how the content is framed, and whether it may be sent at all."""
         if self._method == "CONNECT":
             raise RequestRefused(400, "CONNECT rejected: this server is not a proxy")
+        if not self._request_line.rpartition(b" ")[2].startswith(b"HTTP/"):
+            # llhttp reads RTSP and ICE, too, and does not tell.
+            raise RequestRefused(400, "not a request of HTTP/1.1")
         if self._version not in _VERSIONS:
             raise RequestRefused(400, "unsupported HTTP version: use HTTP/1.1")
         self._check_host()
@@ -231,8 +239,13 @@ class RequestReader:
         if len(hosts) > 1 or (not hosts and self._version != "1.0") or not all(map(_HOST.match, hosts)):
             raise RequestRefused(400, "send exactly one valid Host header")
         scheme, absolute, rest = self._target.partition(b"://")
+        if not absolute or b"/" in scheme:
+            return
         named = rest.partition(b"/")[0].partition(b"?")[0].lower()
-        if absolute and b"/" not in scheme and [host.lower() for host in hosts] != [named]:
+        if not named.partition(b":")[0]:
+            # RFC 9110, 4.2.1.
+            raise RequestRefused(400, "the request target names no host")
+        if [host.lower() for host in hosts] != [named]:
             raise RequestRefused(400, "the request target and Host name different hosts")
 
     def _read_framing(self) -> None:
