@@ -15,7 +15,7 @@ from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, logged_in
 from tests.support.log import records
 from tests.support.metrics import whole_log
-from tests.support.peer import Peer
+from tests.support.peer import CLOSE, PING, PONG, Peer
 from tests.support.running import eventually
 from tests.support.server import ServerProcess, running_server
 from tests.support.small_buffers import small_buffers
@@ -277,6 +277,37 @@ async def test_a_peer_that_answers_no_ping_is_closed_with_4504(tmp_path: Path) -
         server.stop()
         (last,) = [row for row in records(server.data) if row["data"].get("code") == 4504]
         assert last["event"] == "disconnect"
+
+
+def fragment(opcode: int, payload: bytes, *, last: bool) -> bytes:
+    whole = Peer.frame(opcode, payload)
+    return whole if last else bytes([whole[0] & 0x7F]) + whole[1:]
+
+
+@asynchronous
+async def test_a_message_that_does_not_become_whole_is_not_kept_for_ever(tmp_path: Path) -> None:
+    """Though its peer answers every ping. One that finishes each message, and begins another at once, stays."""
+    message = b'{"type": "ping"}'
+    with running_server(tmp_path / "data", ping_interval_s=0.2, ping_timeout_s=20) as server:
+        async with await logged_in(server.url) as client:
+            peer = await Peer.open(server.socket_url, client.bearer)
+            peer.writer.write(fragment(1, message[:5], last=False))
+            for _ in range(5):
+                opcode, payload = await peer.read()
+                while opcode != PING:
+                    opcode, payload = await peer.read()
+                rest, first = fragment(0, message[5:], last=True), fragment(1, message[:5], last=False)
+                peer.writer.write(rest + first + Peer.frame(PONG, payload))
+            pings = 0
+            while opcode != CLOSE:
+                opcode, payload = await peer.read()
+                if opcode == PING:
+                    pings += 1
+                    peer.writer.write(fragment(0, b"", last=False) + Peer.frame(PONG, payload))
+            assert int.from_bytes(payload[:2], "big") == 4400
+            assert payload[2:] == b"bad message: the rest of it did not come in time"
+            assert pings == 1
+            peer.drop()
 
 
 @asynchronous

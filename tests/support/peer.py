@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 CLOSE = 8
 PING = 9
+PONG = 10
 
 
 class Peer:

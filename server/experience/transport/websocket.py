@@ -92,6 +92,7 @@ class WebSocket(WSListener):
         "_turn",
         "_turn_frames",
         "_turns",
+        "_unfinished",
         "_used_until",
     )
 
@@ -116,6 +117,8 @@ class WebSocket(WSListener):
         # Fragments of a message so far (5.4), and whether it is binary.
         self._parts: bytearray | None = None
         self._binary = False
+        # Whether the last ping found that message begun.
+        self._unfinished = False
         self._used_until = 0.0
         self._turn = 0.0
         self._turn_frames = 0
@@ -154,6 +157,10 @@ class WebSocket(WSListener):
 
     def ping(self) -> None:
         """See :class:`server.experience.transport.heartbeat.Pinged`."""
+        if self._unfinished and not self._holds:
+            self._handler.broken(Close("bad_message", "the rest of it did not come in time"))
+            return
+        self._unfinished = self._parts is not None
         self._ping += 1
         self._frames.send_ping(b"%d" % self._ping)
 
@@ -274,7 +281,7 @@ class WebSocket(WSListener):
         if len(self._parts) > MESSAGE_BYTES:
             self._handler.broken(Close("message_too_big"))
         elif frame.fin:
-            parts, self._parts = self._parts, None
+            parts, self._parts, self._unfinished = self._parts, None, False
             self._message(bytes(parts), binary=self._binary)
 
     def _close_frame(self, frame: WSFrame) -> None:
