@@ -20,7 +20,9 @@ from spec.transitions import Lifecycle, read
 _QUIET: Final = {"DECISIONS": 4, "CRASHES": 0, "DROPS": 0}
 _ONE_DROP: Final = {"DROPS": 1}
 _FEW: Final = {"ROTATIONS": 4}
+_TWO_TABS: Final = {"ROTATIONS": 4, "TABS": 2}
 _NO_LOGIN: Final = {"EPOCHS": 0}
+_ONE_COPY: Final = {"EPOCHS": 0, "ROTATIONS": 3}
 _DECLARATION: Final = Path(__file__).parents[1] / "session.py"
 
 
@@ -208,17 +210,17 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "A token whose answer comes after a newer one was used is taken for stolen.",
         "rotation",
         "rotation",
-        bounds=_FEW,
+        bounds=_TWO_TABS,
     ),
     Mutant(
         "used_is_gone",
         "A token that was used is taken for gone from the jar when a newer one is, though it may have come later.",
         "rotation",
         "rotation",
-        bounds=_FEW,
+        bounds=_TWO_TABS,
     ),
     Mutant("old_rotation_accepted", "Any older token is answered.", "theft", "rotation", bounds=_NO_LOGIN),
-    Mutant("copy_kept", "A newer token stays when an older one is used.", "theft", "rotation", bounds=_NO_LOGIN),
+    Mutant("copy_kept", "A newer token stays when an older one is used.", "theft", "rotation", bounds=_ONE_COPY),
     Mutant("same_answer_again", "A repeat is given the newest token once more.", "theft", "rotation", bounds=_NO_LOGIN),
     Mutant(
         "ack_before_sync",

@@ -62,7 +62,7 @@ def matcher() -> Iterator[Path]:
     require()
     program = Program("lifecycle.pml", ("TRACE", f"COMMANDS={COMMANDS}"))
     with workplace(program) as folder:
-        build(program, folder, ["-DSAFETY", "-DNOREDUCE", "-DVECTORSZ=4096"])
+        build(program, folder, ["-O2", "-DSAFETY", "-DNOREDUCE", "-DVECTORSZ=4096"])
         yield folder
 
 

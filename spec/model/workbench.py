@@ -97,6 +97,7 @@ def _catch(mutant: Mutant, progress: Progress) -> Result:
         outcome = verify(
             mutated,
             shortest=check.claim is None,
+            optimised=False,
             timeout_s=_QUICK_S,
             progress=lambda states: progress(mutant.name, states),
         )
