@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from spec.model.rules import Fold
 
+_FORGET_EVERY: Final = 64
+"""After so many exchanges, what no longer matters is looked for: after each, that would take longer than all the rest."""
+
 GUARDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], bool]]] = {
     "alive": lambda fold, _, at_ms: at_ms < fold.idle_deadline_ms and at_ms < fold.absolute_deadline_ms,
     "same_subject": lambda fold, data, _: data["subject"] == fold.subject,
@@ -66,7 +69,12 @@ def _refreshed(fold: Fold, data: dict[str, Any], at_ms: int) -> None:
     fold.presented.append((data["rotation"], at_ms, fold.rotation))
     fold.rotation += 1
     fold.issued[fold.rotation] = at_ms
-    # What nobody can hold any more is forgotten, and with it what was presented before the rest was issued.
+    if fold.rotation % _FORGET_EVERY == 0:
+        _forget(fold, at_ms)
+
+
+def _forget(fold: Fold, at_ms: int) -> None:
+    """Forget what nobody can hold any more, and with it what was presented before the rest was issued: no guard asks for it."""
     held = {rotation for rotation in fold.issued if _held(fold, rotation, at_ms)}
     fold.presented = [each for each in fold.presented if each[2] >= min(held)]
     known = held.union(rotation for rotation, *_ in fold.presented)
