@@ -181,7 +181,7 @@ def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, A
             f"--config-file={ROOT / 'tests/support/schemathesis.toml'}",
             "run",
             f"{server.url}/schema/openapi.json",
-            f"--max-examples={100 if THOROUGH else 15}",
+            f"--max-examples={40 if THOROUGH else 15}",
             "--no-color",
             *(["--seed=1"] if THOROUGH else []),
         ],
