@@ -6,8 +6,8 @@ import pytest
 
 from machine.commands import Connect, Data, Disconnect, Expire, Reauthenticate, Refresh, Touch
 from machine.errors import TransitionRefused
-from machine.explain import _FACTS, altered, broken_head, broken_receipt, out_of_place, refusal
-from machine.ledger import Receipt
+from machine.explain import _FACTS, altered, beyond_head, broken_head, broken_receipt, out_of_place, refusal, short_of
+from machine.ledger import HEAD_LAG, Receipt
 from machine.session import TABLE, Session, absent
 from spec.lifecycles import SESSION
 from tests.machine.samples import CREATE, LOGIN, OPEN, session_after
@@ -176,3 +176,16 @@ def test_a_promise_that_is_kept_needs_no_words() -> None:
 )
 def test_a_promise_that_is_broken(there: Receipt | None, end: int, head: str, receipt: str) -> None:
     assert (broken_head(_THIS, there, end), broken_receipt(_THIS, there, end)) == (head, receipt)
+
+
+def test_how_far_a_log_may_go_beyond_its_head_depends_on_how_it_stopped() -> None:
+    assert beyond_head(5, 5, final=True) is None
+    assert beyond_head(5, 5 + HEAD_LAG, final=False) is None
+    assert "stopped at 5: the record after it was not written by it" in str(beyond_head(5, 6, final=True))
+    assert "stopped at 5: the 2 records after it were not written by it" in str(beyond_head(5, 7, final=True))
+    assert f"{HEAD_LAG + 1} after its signed head" in str(beyond_head(5, 6 + HEAD_LAG, final=False))
+
+
+def test_a_log_that_is_shorter_than_is_known_is_said() -> None:
+    assert short_of(5, 5) is None
+    assert "ends at record 4, and must hold at least 5" in str(short_of(5, 4))

@@ -9,8 +9,9 @@ import pytest
 
 from machine.commands import DATA_TYPES
 from spec.lifecycles import SESSION
-from spec.model.facts import GUARDS
+from spec.model.facts import FOLDS, GUARDS
 from spec.model.lines import EVENT_DATA
+from spec.model.rules import Fold
 from spec.model.traces import Append, Recover, Summary, TraceFault, by_session, check, parse
 from spec.properties import PROPERTIES
 
@@ -195,3 +196,18 @@ def test_a_trace_is_cut_into_sessions() -> None:
     assert [type(line) for line in found["s2"][1]] == [Append, Append]
     assert not any(isinstance(line, Recover) for line in found["s3"][0]), "it had ended"
     assert {line.life for line in found["s1"][0]} == {"life-1", "life-2"}
+
+
+def test_a_token_that_nobody_can_hold_stays_refused_before_and_after_it_is_forgotten() -> None:
+    fold = Fold("s", 1)
+    policy = {"idle_timeout_ms": 1_000, "absolute_timeout_ms": 100_000, "refresh_grace_ms": 10}
+    FOLDS["create"](fold, {"policy": policy}, 0)
+    for rotation in range(200):
+        at_ms = 100 * (rotation + 1)
+        data = {"epoch": 0, "rotation": rotation}
+        assert GUARDS["rotation_honoured"](fold, data, at_ms)
+        FOLDS["refresh"](fold, data, at_ms)
+        assert not any(
+            GUARDS["rotation_honoured"](fold, {"epoch": 0, "rotation": old}, at_ms + 50) for old in range(rotation)
+        )
+    assert len(fold.issued) < 100
