@@ -8,8 +8,18 @@ NODE_STAMP := tests/javascript/node_modules/.package-lock.json
 # What every server that the tests start writes down about itself; `make traces` holds it against the model.
 TRACES := $(CURDIR)/.traces
 
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+
 # The tests wait almost half of their time: for disks, clocks and other processes.
-WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 2 )))
+WORKERS := $(shell echo $$(( $(CORES) * 2 )))
+
+# Two targets at a time, each on half of the cores: what one of them does alone on one core costs the other nothing.
+JOBS := $(CORES)
+TWO := $(MAKE) --no-print-directory --jobs=2 --output-sync=target JOBS=$(shell echo $$(( ($(CORES) + 1) / 2 )))
+
+# These run without coverage, under which a walk takes three times as long. What is to be covered the other tests cover.
+WALKS := tests/machine/test_exhaustive.py tests/machine/test_guards_matter.py
+OUTSIDE := tests/scenarios tests/attacks tests/faults
 
 .PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants measures fuzz docs generate bench lock clean help
 
@@ -20,12 +30,10 @@ run: $(STAMP)
 	@$(BIN)/interlock serve --walk
 
 test: packages $(STAMP) $(NODE_STAMP)
-	@$(MAKE) --no-print-directory lint types
-	@$(MAKE) --no-print-directory spec
+	@$(TWO) lint types $(SPEC)
 	@rm -rf $(TRACES) && mkdir $(TRACES)
 	@TEST_TRACES=$(TRACES) $(MAKE) --no-print-directory coverage scenarios
 	@$(MAKE) --no-print-directory traces
-	@$(MAKE) --no-print-directory docs
 	@echo "all of it passed"
 
 # What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
@@ -62,21 +70,22 @@ unit: $(STAMP) $(NODE_STAMP)
 
 coverage: $(STAMP) $(NODE_STAMP)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal --ignore=tests/scenarios
+	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal $(addprefix --ignore=,$(OUTSIDE) $(WALKS))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
 	$(BIN)/coverage report --include='server/*' --fail-under=95
 
 # make spec  the declaration checked: drift, the model, and every seeded bug
+SPEC := drift walk model mutants
 spec: $(STAMP)
-	@$(MAKE) --no-print-directory --keep-going drift walk model mutants
+	@$(TWO) --keep-going $(SPEC)
 
-# Every reachable session of a small world, and every command put to each: the real decide and evolve.
+# Every reachable session of a small world, and every command put to each: the real decide and evolve. And without each guard.
 walk: $(STAMP)
-	$(BIN)/python -m pytest --quiet --no-header --tb=short tests/machine/test_exhaustive.py
+	$(BIN)/python -m pytest --quiet --no-header --tb=short $(WALKS)
 
 model: $(STAMP)
-	$(BIN)/interlock check --mutants
+	$(BIN)/interlock check --mutants --jobs $(JOBS)
 
 # The same model with deeper bounds: about ten minutes, and several GiB.
 spec-deep: $(STAMP)
@@ -86,14 +95,14 @@ spec-deep: $(STAMP)
 traces: $(STAMP)
 	$(BIN)/interlock trace $(TRACES)
 
-# Load, races and crashes, without the weight of coverage on the server.
+# Load, races, crashes and attacks, without the weight of coverage on the server.
 scenarios: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/scenarios
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(OUTSIDE)
 
 # Bugs seeded into the real code: each must be caught by the test of the property that it breaks.
 mutants: $(STAMP)
-	$(BIN)/python -m tests.mutants
-	$(BIN)/python -m tests.mutants --connection
+	$(BIN)/python -m tests.mutants --jobs $(JOBS)
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) --connection
 
 # make measures  what the requirements of the OWASP ASVS rest on, taken away one by one: a test of each must notice
 measures: $(STAMP)
