@@ -52,10 +52,10 @@ packages:
 
 # The committed files in spec/generated/ are what the declaration generates.
 drift: $(STAMP)
-	$(BIN)/python -m spec.export --check
+	$(BIN)/python -m interlock.spec.export --check
 
 generate: $(STAMP)
-	$(BIN)/python -m spec.export
+	$(BIN)/python -m interlock.spec.export
 
 lint: $(STAMP)
 	$(BIN)/ruff check --quiet .
@@ -72,8 +72,8 @@ coverage: $(STAMP) $(NODE_STAMP)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal $(addprefix --ignore=,$(OUTSIDE) $(WALKS))
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
-	$(BIN)/coverage report --include='server/*' --fail-under=95
+	$(BIN)/coverage report --include='interlock/spec/*,interlock/machine/*' --fail-under=100
+	$(BIN)/coverage report --include='interlock/server/*' --fail-under=95
 
 # make spec  the declaration checked: drift, the model, and every seeded bug
 SPEC := drift walk model mutants

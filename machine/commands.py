@@ -24,7 +24,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The limits a session lives under, fixed when it is created so that its log can be checked alone.
 
     Durations in milliseconds. ``refresh_grace_ms``: how long a refresh token that was exchanged is still answered, and an
-    answer may be under way (see :mod:`machine.refresh_tokens`).
+    answer may be under way (see :mod:`interlock.machine.refresh_tokens`).
     """
 
     idle_timeout_ms: int

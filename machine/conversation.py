@@ -14,11 +14,11 @@ from typing import Final
 
 import msgspec
 
-from machine.closing import Close
-from machine.errors import MessageRefused
-from machine.ledger import Receipt, Record
-from machine.session import Session
-from machine.wire import TransitionView, own_transition_view, rfc3339
+from interlock.machine.closing import Close
+from interlock.machine.errors import MessageRefused
+from interlock.machine.ledger import Receipt, Record
+from interlock.machine.session import Session
+from interlock.machine.wire import TransitionView, own_transition_view, rfc3339
 
 SUBPROTOCOL: Final = "interlock.v1"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from machine.errors import TransitionRefused
-from machine.ledger import HEAD_LAG, Receipt
-from machine.session import Session
-from machine.wire import rfc3339
-from spec.lifecycles import SESSION
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.ledger import HEAD_LAG, Receipt
+from interlock.machine.session import Session
+from interlock.machine.wire import rfc3339
+from interlock.spec.lifecycles import SESSION
 
 _SENTENCES: Final = {guard.name: guard.description for guard in SESSION.guards}
 

@@ -13,9 +13,9 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from machine.commands import DATA_TYPES, Data
-from machine.errors import LedgerFault, ReceiptMalformed
-from machine.session import Transition
+from interlock.machine.commands import DATA_TYPES, Data
+from interlock.machine.errors import LedgerFault, ReceiptMalformed
+from interlock.machine.session import Transition
 
 GENESIS: Final[bytes] = bytes(32)
 """The digest before the first record."""

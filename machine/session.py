@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Connect,
@@ -27,10 +27,10 @@ from machine.commands import (
     Policy,
     Refresh,
 )
-from machine.errors import SessionEnded, SessionUnusable
-from machine.refresh_tokens import IssuedToken, exchange, honoured
-from machine.table import Table
-from spec.lifecycles import SESSION
+from interlock.machine.errors import SessionEnded, SessionUnusable
+from interlock.machine.refresh_tokens import IssuedToken, exchange, honoured
+from interlock.machine.table import Table
+from interlock.spec.lifecycles import SESSION
 
 
 class Connection(msgspec.Struct, frozen=True):

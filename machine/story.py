@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from machine.closing import CLOSE_CODES
-from machine.commands import (
+from interlock.machine.closing import CLOSE_CODES
+from interlock.machine.commands import (
     Authenticate,
     Connect,
     Create,
@@ -20,12 +20,12 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import TransitionRefused
-from machine.explain import refusal
-from machine.ledger import Record
-from machine.session import TABLE, Connection, Session, absent, alive, evolve, overdue_reason
-from machine.wire import rfc3339
-from spec.lifecycles import SESSION
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.explain import refusal
+from interlock.machine.ledger import Record
+from interlock.machine.session import TABLE, Connection, Session, absent, alive, evolve, overdue_reason
+from interlock.machine.wire import rfc3339
+from interlock.spec.lifecycles import SESSION
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
-from machine.errors import TransitionRefused
-from spec.transitions import Lifecycle
+from interlock.machine.errors import TransitionRefused
+from interlock.spec.transitions import Lifecycle
 
 InstanceT = TypeVar("InstanceT")
 DataT = TypeVar("DataT")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from machine.errors import LedgerFault, TransitionRefused
-from machine.explain import altered, out_of_place, refusal
-from machine.ledger import GENESIS, StoredRow, data_of, fields_of, payload_digest
-from machine.session import TABLE, Session, Transition, absent, evolve
+from interlock.machine.errors import LedgerFault, TransitionRefused
+from interlock.machine.explain import altered, out_of_place, refusal
+from interlock.machine.ledger import GENESIS, StoredRow, data_of, fields_of, payload_digest
+from interlock.machine.session import TABLE, Session, Transition, absent, evolve
 
 
 class Verifier:

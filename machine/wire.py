@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from machine.ledger import Record
-from machine.session import Session
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -1,8 +1,8 @@
-"""The ASGI application over the services that :mod:`server.opening` puts together."""
+"""The ASGI application over the services that :mod:`interlock.server.opening` puts together."""
 
 from __future__ import annotations
 
-from server.experience import (
+from interlock.server.experience import (
     admin_api,
     admin_log_api,
     auth_api,
@@ -12,16 +12,16 @@ from server.experience import (
     operations_api,
     sessions_api,
 )
-from server.experience.forward_auth_api import ForwardAuth
-from server.experience.headers import Completion
-from server.experience.observed import ObservedApp
-from server.experience.openapi import complete
-from server.experience.openapi_config import openapi_config
-from server.experience.problems import handle
-from server.experience.queries import queries_of, refuse_queries
-from server.experience.requests import JsonRequest
-from server.services import Services
-from server.settings import Settings
+from interlock.server.experience.forward_auth_api import ForwardAuth
+from interlock.server.experience.headers import Completion
+from interlock.server.experience.observed import ObservedApp
+from interlock.server.experience.openapi import complete
+from interlock.server.experience.openapi_config import openapi_config
+from interlock.server.experience.problems import handle
+from interlock.server.experience.queries import queries_of, refuse_queries
+from interlock.server.experience.requests import JsonRequest
+from interlock.server.services import Services
+from interlock.server.settings import Settings
 
 
 def app_over(services: Services) -> ObservedApp:

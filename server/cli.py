@@ -12,13 +12,13 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from server.cli_admin import admin_token
-from server.cli_clients import clients
-from server.cli_errors import errors_as_messages
-from server.cli_keys import keys
-from server.cli_log import export, replay, transitions, verify
-from server.cli_model import check, trace
-from server.settings_loading import SettingRow, check_environment, load_settings, setting_rows
+from interlock.server.cli_admin import admin_token
+from interlock.server.cli_clients import clients
+from interlock.server.cli_errors import errors_as_messages
+from interlock.server.cli_keys import keys
+from interlock.server.cli_log import export, replay, transitions, verify
+from interlock.server.cli_model import check, trace
+from interlock.server.settings_loading import SettingRow, check_environment, load_settings, setting_rows
 
 click.rich_click.MAX_WIDTH = 110
 
@@ -60,10 +60,10 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     gc.disable()
     import uvloop
 
-    from server.logs import logging_to_stderr
-    from server.process import serve as run
-    from server.streams import prepare_streams, print_in_background
-    from server.walk import print_walk
+    from interlock.server.logs import logging_to_stderr
+    from interlock.server.process import serve as run
+    from interlock.server.streams import prepare_streams, print_in_background
+    from interlock.server.walk import print_walk
 
     console = Console(highlight=False)
 
@@ -90,9 +90,9 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
 )
 def diagram(kind: str) -> None:
     """Print the declared lifecycle: as a table for the terminal, Mermaid, SVG or JSON."""
-    from spec.diagrams import mermaid, svg
-    from spec.export import as_json
-    from spec.lifecycles import SESSION
+    from interlock.spec.diagrams import mermaid, svg
+    from interlock.spec.export import as_json
+    from interlock.spec.lifecycles import SESSION
 
     if kind != "table":
         click.echo({"mermaid": mermaid, "svg": svg, "json": as_json}[kind](SESSION), nl=False)

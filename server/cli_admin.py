@@ -9,8 +9,8 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from machine.wire import rfc3339
-from server.cli_errors import errors_as_messages, keys_folder
+from interlock.machine.wire import rfc3339
+from interlock.server.cli_errors import errors_as_messages, keys_folder
 
 _folder_option: Final = click.option(
     "--data",
@@ -36,8 +36,8 @@ def create(name: str, data: Path) -> None:
     NAME has 1 to 40 of a-z, 0-9 and -. One secret for each person or program: then the log says who did what, and one
     can be removed without the others.
     """
-    from server.clock import SystemClock
-    from server.guard.secrets import Secrets
+    from interlock.server.clock import SystemClock
+    from interlock.server.guard.secrets import Secrets
 
     with errors_as_messages():
         click.echo(Secrets(data / "keys", "admin").create(name, SystemClock().now_ms()))
@@ -47,7 +47,7 @@ def create(name: str, data: Path) -> None:
 @_folder_option
 def list_names(data: Path) -> None:
     """Show whose secrets there are, and when they were made. The secrets themselves nobody can show."""
-    from server.guard.secrets import Secrets
+    from interlock.server.guard.secrets import Secrets
 
     with errors_as_messages():
         table = Table("name", "made")
@@ -61,7 +61,7 @@ def list_names(data: Path) -> None:
 @_folder_option
 def remove(name: str, data: Path) -> None:
     """Remove the secret of NAME: from now on it opens nothing, and live streams that it opened end."""
-    from server.guard.secrets import Secrets
+    from interlock.server.guard.secrets import Secrets
 
     with errors_as_messages():
         Secrets(keys_folder(data), "admin").remove(name)

@@ -8,8 +8,8 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from machine.wire import rfc3339
-from server.cli_errors import data_option, errors_as_messages, keys_folder
+from interlock.machine.wire import rfc3339
+from interlock.server.cli_errors import data_option, errors_as_messages, keys_folder
 
 
 @click.group()
@@ -25,8 +25,8 @@ def clients() -> None:
 @data_option
 def create(name: str, data: Path) -> None:
     """Make the client NAME and print its secret, which can't be shown again."""
-    from server.clock import SystemClock
-    from server.guard.secrets import Secrets
+    from interlock.server.clock import SystemClock
+    from interlock.server.guard.secrets import Secrets
 
     with errors_as_messages():
         secret = Secrets(data / "keys", "client").create(name, SystemClock().now_ms())
@@ -42,7 +42,7 @@ def create(name: str, data: Path) -> None:
 @data_option
 def list_clients(data: Path) -> None:
     """Show all clients."""
-    from server.guard.secrets import Secrets
+    from interlock.server.guard.secrets import Secrets
 
     with errors_as_messages():
         table = Table("client", "since")
@@ -56,7 +56,7 @@ def list_clients(data: Path) -> None:
 @data_option
 def remove(name: str, data: Path) -> None:
     """Forget the client NAME: its secret opens nothing any more."""
-    from server.guard.secrets import Secrets
+    from interlock.server.guard.secrets import Secrets
 
     with errors_as_messages():
         Secrets(keys_folder(data), "client").remove(name)

@@ -12,7 +12,7 @@ import rich_click as click
 from rich.console import Console
 from rich.markup import escape
 
-from machine.errors import InterlockError, LedgerFault, SessionNotFound
+from interlock.machine.errors import InterlockError, LedgerFault, SessionNotFound
 
 EXIT_FAULT: Final = 1
 EXIT_UNUSABLE: Final = 2
@@ -33,7 +33,7 @@ def keys_folder(data: Path) -> Path:
     Raises:
         SettingsError: there are none: the wrong folder is named, or no server has run there yet.
     """
-    from server.guard.keys import key_files, no_keys
+    from interlock.server.guard.keys import key_files, no_keys
 
     folder = data / "keys"
     if not folder.is_dir() or not key_files(folder):

@@ -11,13 +11,13 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Column, Table
 
-from machine.errors import HeadRefused, KeyNeeded, SurfaceLocked
-from machine.wire import rfc3339
-from server.cli_errors import data_option, errors_as_messages, keys_folder
+from interlock.machine.errors import HeadRefused, KeyNeeded, SurfaceLocked
+from interlock.machine.wire import rfc3339
+from interlock.server.cli_errors import data_option, errors_as_messages, keys_folder
 
 if TYPE_CHECKING:
-    from server.clock import Clock
-    from server.guard.keys import Key
+    from interlock.server.clock import Clock
+    from interlock.server.guard.keys import Key
 
 _HEAD_WAIT_S: Final = 10.0
 _PIPE_WIDTH: Final = 160
@@ -42,7 +42,7 @@ def keys() -> None:
 @data_option
 def list_keys(data: Path) -> None:
     """Show every key: what it is for, how it stands, and when it may be retired."""
-    from server.guard.rotation import rows
+    from interlock.server.guard.rotation import rows
 
     with errors_as_messages():
         table = Table(Column("key", no_wrap=True), "of", "status", "signs from", "may be retired from")
@@ -66,7 +66,7 @@ def rotate(data: Path, *, refresh: bool, now: bool) -> None:
     It is published at once and signs ten minutes later, when whoever caches the public keys (five minutes) has fetched
     it. The older one goes on verifying until it is retired.
     """
-    from server.guard.rotation import rotate as make
+    from interlock.server.guard.rotation import rotate as make
 
     with errors_as_messages():
         clock = _clock(data)
@@ -94,8 +94,8 @@ def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
     Refused while tokens that it signed may be alive. With --force they are worthless within a second, and a running server
     closes all sockets: clients refresh and come back.
     """
-    from server.guard import rotation
-    from server.settings import HEAD_NAME
+    from interlock.server.guard import rotation
+    from interlock.server.settings import HEAD_NAME
 
     with errors_as_messages():
         folder, now_ms = keys_folder(data), _clock(data).now_ms()
@@ -112,9 +112,9 @@ def _clock(data: Path) -> Clock:
     Raises:
         SurfaceFailed: there is a log, and it can't be read.
     """
-    from server.clock import SystemClock
-    from server.surface.archive import open_archive
-    from server.surface.files import LOG_NAME
+    from interlock.server.clock import SystemClock
+    from interlock.server.surface.archive import open_archive
+    from interlock.server.surface.files import LOG_NAME
 
     if not (data / LOG_NAME).exists():
         return SystemClock()
@@ -128,10 +128,10 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
     Raises:
         KeyNeeded: the running server has not signed it anew, and ``force`` does not say to go on.
     """
-    from server.guard.heads import check_head, sign_head
-    from server.guard.keys import load_keys, load_public_keys
-    from server.surface.files import alone
-    from server.surface.head import write_text
+    from interlock.server.guard.heads import check_head, sign_head
+    from interlock.server.guard.keys import load_keys, load_public_keys
+    from interlock.server.surface.files import alone
+    from interlock.server.surface.head import write_text
 
     text = _signed_by(path, key)
     if text is None:
@@ -155,8 +155,8 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
 
 def _signed_by(path: Path, key: Key) -> str | None:
     """The head at ``path`` if it says that ``key`` signed it."""
-    from server.guard.heads import signer_of
-    from server.surface.head import read_text
+    from interlock.server.guard.heads import signer_of
+    from interlock.server.surface.head import read_text
 
     try:
         text = read_text(path)

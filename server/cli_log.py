@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from machine.errors import SessionNotFound
-from machine.ledger import Record, parse
-from machine.wire import transition_view
-from server.cli_errors import data_option, errors_as_messages
+from interlock.machine.errors import SessionNotFound
+from interlock.machine.ledger import Record, parse
+from interlock.machine.wire import transition_view
+from interlock.server.cli_errors import data_option, errors_as_messages
 
 
 @click.command()
@@ -25,7 +25,7 @@ from server.cli_errors import data_option, errors_as_messages
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the API gives them.")
 def transitions(session: str, data: Path, *, as_json: bool) -> None:
     """Show the recorded history of SESSION."""
-    from server.surface.archive import open_archive
+    from interlock.server.surface.archive import open_archive
 
     with errors_as_messages(), open_archive(data) as archive:
         records = archive.history(session)
@@ -73,9 +73,9 @@ def replay(session: str, data: Path, at: tuple[str, int] | None, *, as_json: boo
     Each record is a numbered step. Then: how the session stood at that moment, and which events were possible and
     which would have been refused, and why. `interlock verify` shows that the log is what the server wrote.
     """
-    from machine.story import moment, tell
-    from server.clock import SystemClock
-    from server.surface.archive import open_archive
+    from interlock.machine.story import moment, tell
+    from interlock.server.clock import SystemClock
+    from interlock.server.surface.archive import open_archive
 
     with errors_as_messages():
         with open_archive(data) as archive:
@@ -88,7 +88,7 @@ def replay(session: str, data: Path, at: tuple[str, int] | None, *, as_json: boo
         if as_json:
             click.echo(msgspec.json.encode({"session_id": session, "steps": steps, "moment": stands}))
         else:
-            from server.cli_story import print_story
+            from interlock.server.cli_story import print_story
 
             print_story(Console(highlight=False), session, steps, stands)
 
@@ -135,7 +135,7 @@ def verify(
     LOG is the database file or its folder. Exit status 0: all is as the server wrote it. 1: it is not, and the first
     fault is named. 2: it can't be read.
     """
-    from server.cli_verify import run
+    from interlock.server.cli_verify import run
 
     # The variable speaks of the server's own log, and not of one that is named.
     configured = os.environ.get("INTERLOCK_HEAD") if log is None else None
@@ -152,7 +152,7 @@ def verify(
 )
 def export(log: Path | None, data: Path, output: str) -> None:
     """Write the whole log as JSON lines, one transition each, as the API gives them."""
-    from server.surface.archive import open_archive
+    from interlock.server.surface.archive import open_archive
 
     with errors_as_messages(), open_archive(log or data) as archive, click.open_file(output, "wb") as file:
         for row in archive.rows():

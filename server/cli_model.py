@@ -15,10 +15,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from server.cli_errors import EXIT_FAULT, EXIT_UNUSABLE
+from interlock.server.cli_errors import EXIT_FAULT, EXIT_UNUSABLE
 
 if TYPE_CHECKING:
-    from spec.model.workbench import Result
+    from interlock.spec.model.workbench import Result
 
 
 @click.command()
@@ -37,11 +37,11 @@ def check(*, deep: bool, mutants: bool, only: tuple[str, ...], jobs: int) -> Non
     Exit status 0: within the bounds everything holds, and every seeded bug was caught. 1: not so. 2: it could not be found
     out.
     """
-    from spec.model.bounds import described
-    from spec.model.checks import CHECKS
-    from spec.model.mutants import MUTANTS
-    from spec.model.spin import SpinMissing
-    from spec.model.workbench import catch_all, check_all
+    from interlock.spec.model.bounds import described
+    from interlock.spec.model.checks import CHECKS
+    from interlock.spec.model.mutants import MUTANTS
+    from interlock.spec.model.spin import SpinMissing
+    from interlock.spec.model.workbench import catch_all, check_all
 
     checks = [each.name for each in CHECKS if not only or each.name in only]
     bugs = [each.name for each in MUTANTS if (mutants and not only) or each.name in only]
@@ -90,8 +90,8 @@ def trace(files: tuple[Path, ...], *, one_log: bool) -> None:
     Exit status 0: every trace is an execution of the model. 1: one is not, or the two disagree, or there was none. 2: it could
     not be found out.
     """
-    from spec.model.spin import SearchFailed, SpinMissing
-    from spec.model.validation import validate
+    from interlock.spec.model.spin import SearchFailed, SpinMissing
+    from interlock.spec.model.validation import validate
 
     paths = [path for file in files for path in (sorted(file.glob("*.jsonl")) if file.is_dir() else [file])]
     console = Console(stderr=True, highlight=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from machine.story import Moment, Step
+from interlock.machine.story import Moment, Step
 
 
 def print_story(console: Console, session_id: str, steps: list[Step], stands: Moment) -> None:

@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from machine.errors import HeadRefused, LedgerFault, ReceiptMalformed, SettingsError, SurfaceFailed
-from machine.explain import beyond_head, broken_head, broken_receipt, short_of
-from machine.ledger import Receipt
-from machine.wire import rfc3339
-from server.cli_errors import EXIT_FAULT
-from server.guard.heads import check_head, read_head
-from server.guard.keys import load_public_keys
-from server.settings import HEAD_NAME
-from server.surface.archive import Archive, FileDamaged, integrity_check, open_archive
-from server.surface.head import read_text
+from interlock.machine.errors import HeadRefused, LedgerFault, ReceiptMalformed, SettingsError, SurfaceFailed
+from interlock.machine.explain import beyond_head, broken_head, broken_receipt, short_of
+from interlock.machine.ledger import Receipt
+from interlock.machine.wire import rfc3339
+from interlock.server.cli_errors import EXIT_FAULT
+from interlock.server.guard.heads import check_head, read_head
+from interlock.server.guard.keys import load_public_keys
+from interlock.server.settings import HEAD_NAME
+from interlock.server.surface.archive import Archive, FileDamaged, integrity_check, open_archive
+from interlock.server.surface.head import read_text
 
 _WAITING: Final = "records read; waiting for SQLite's check of the file and its indexes"
 _IN_MAIN: Final = "*** in database main ***\n"

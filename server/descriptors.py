@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from machine.errors import SettingsError
-from server.settings import Settings
+from interlock.machine.errors import SettingsError
+from interlock.server.settings import Settings
 
 RESERVE: Final = 128
 """Descriptors that no connection takes. Event loop, listeners, database, lock, trace and standard streams are about 25; the

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from machine.errors import SettingsError
+from interlock.machine.errors import SettingsError
 
 PREFIX: Final = "INTERLOCK_"
 

@@ -25,7 +25,7 @@ class Event(msgspec.Struct, frozen=True):
     """One row. ``fields`` are keys of FIELDS; those of CONTEXT need not be named.
 
     ``repeats``: as often as somebody likes, it may happen again with the same ``client`` (for a fault: at the same place in the
-    code) and the same values of these fields. :mod:`server.repeats` then tells a number. None: each one has its line.
+    code) and the same values of these fields. :mod:`interlock.server.repeats` then tells a number. None: each one has its line.
     """
 
     name: str

@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 import structlog
 
-from server.streams import write_some
+from interlock.server.streams import write_some
 
 _log = structlog.get_logger("interlock.log")
 

@@ -1,6 +1,7 @@
 """Structured logs on standard error: text for people, or JSON lines for machines. One event, one line.
 
-A call never waits for whoever reads the lines (:mod:`server.line_writer`), and repeats become a number (:mod:`server.repeats`).
+A call never waits for whoever reads the lines (:mod:`interlock.server.line_writer`), and repeats become a number
+(:mod:`interlock.server.repeats`).
 
 No call in this project passes a credential, a header or a body to the log. Whatever gets there all the same is made harmless:
 characters that could forge a line or steer a terminal are escaped (ASVS 16.4.1), and what has the form of one of our
@@ -25,12 +26,12 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict
 
-from machine.errors import InterlockError
-from server.context import merge_request
-from server.faults import exception_of
-from server.line_writer import LineWriter
-from server.repeats import EVERY_S, Repeats
-from server.streams import STDERR
+from interlock.machine.errors import InterlockError
+from interlock.server.context import merge_request
+from interlock.server.faults import exception_of
+from interlock.server.line_writer import LineWriter
+from interlock.server.repeats import EVERY_S, Repeats
+from interlock.server.streams import STDERR
 
 _log = structlog.get_logger("interlock.server")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from machine.errors import TransitionRefused
-from machine.ledger import Record
-from machine.session import Session
-from server.surface.writer import Batch
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
+from interlock.server.surface.writer import Batch
 
 
 class Unmeasured:
-    """Measures that nobody asked for: every call does nothing. :class:`server.metrics.Metrics` are those somebody did."""
+    """Measures that nobody asked for: every call does nothing. Compare :class:`interlock.server.metrics.Metrics`."""
 
     def watch(self, readings: Mapping[str, Callable[[], float]]) -> None:
         """Gauges, by name, that are read when somebody asks for the metrics."""

@@ -16,17 +16,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from machine.closing import CLOSE_CODES
-from machine.errors import TransitionRefused
-from machine.ledger import Record
-from machine.session import FINAL_STATES, Session
-from server.clock import Clock
-from server.events import EVENTS
-from server.logs import dropped_lines, event_counts
-from server.measures import Unmeasured
-from server.surface.engine import library_version
-from server.surface.writer import Batch
-from spec.lifecycles import SESSION
+from interlock.machine.closing import CLOSE_CODES
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.ledger import Record
+from interlock.machine.session import FINAL_STATES, Session
+from interlock.server.clock import Clock
+from interlock.server.events import EVENTS
+from interlock.server.logs import dropped_lines, event_counts
+from interlock.server.measures import Unmeasured
+from interlock.server.surface.engine import library_version
+from interlock.server.surface.writer import Batch
+from interlock.spec.lifecycles import SESSION
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -143,7 +143,7 @@ _TOLD: Final[dict[str, Callable[[], dict[tuple[str, ...], int]]]] = {
     "interlock_log_events_total": _logged_events,
     "interlock_log_dropped_total": lambda: {(): dropped_lines()},
 }
-"""What :mod:`server.logs` has counted, by labels."""
+"""What :mod:`interlock.server.logs` has counted, by labels."""
 
 
 class _Told(Collector):

@@ -15,47 +15,47 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
-from machine.closing import Close
-from machine.errors import ClockBehind
-from machine.wire import rfc3339
-from server import signed_head
-from server.clock import Clock, SystemClock
-from server.guard.accounts import Accounts
-from server.guard.addresses import Addresses
-from server.guard.admins import Admins
-from server.guard.blocklist import Blocklist
-from server.guard.devices import Devices
-from server.guard.keyring import KeyRing, open_keyring
-from server.guard.keys import Keys
-from server.guard.known_accounts import KnownAccounts
-from server.guard.limits import Limits
-from server.guard.logins import Logins
-from server.guard.passwords import Passwords
-from server.guard.pseudonyms import Pseudonyms
-from server.guard.rotation import Lives
-from server.guard.secrets import Secrets
-from server.guard.tickets import Tickets
-from server.guard.tokens import Tokens
-from server.guard.upstream import IdTokens, Upstream
-from server.measures import Unmeasured
-from server.runtime import watch
-from server.runtime.account_sessions import AccountSessions
-from server.runtime.administration import Administration, end_of_disabled, end_of_old_passwords
-from server.runtime.connections import Connections
-from server.runtime.expiry import Expiry
-from server.runtime.host import CLOCK_TOLERANCE_MS, MachineMonitor
-from server.runtime.recovery import disconnect_all_orphans, trace_missed
-from server.runtime.sessions import Sessions
-from server.runtime.tail import Tail
-from server.services import Services
-from server.settings import Settings
-from server.supervision import Supervisor
-from server.surface.files import Surface, open_surface
-from server.surface.writer import Batch
-from server.trace import Untraced, open_trace
+from interlock.machine.closing import Close
+from interlock.machine.errors import ClockBehind
+from interlock.machine.wire import rfc3339
+from interlock.server import signed_head
+from interlock.server.clock import Clock, SystemClock
+from interlock.server.guard.accounts import Accounts
+from interlock.server.guard.addresses import Addresses
+from interlock.server.guard.admins import Admins
+from interlock.server.guard.blocklist import Blocklist
+from interlock.server.guard.devices import Devices
+from interlock.server.guard.keyring import KeyRing, open_keyring
+from interlock.server.guard.keys import Keys
+from interlock.server.guard.known_accounts import KnownAccounts
+from interlock.server.guard.limits import Limits
+from interlock.server.guard.logins import Logins
+from interlock.server.guard.passwords import Passwords
+from interlock.server.guard.pseudonyms import Pseudonyms
+from interlock.server.guard.rotation import Lives
+from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.tickets import Tickets
+from interlock.server.guard.tokens import Tokens
+from interlock.server.guard.upstream import IdTokens, Upstream
+from interlock.server.measures import Unmeasured
+from interlock.server.runtime import watch
+from interlock.server.runtime.account_sessions import AccountSessions
+from interlock.server.runtime.administration import Administration, end_of_disabled, end_of_old_passwords
+from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.expiry import Expiry
+from interlock.server.runtime.host import CLOCK_TOLERANCE_MS, MachineMonitor
+from interlock.server.runtime.recovery import disconnect_all_orphans, trace_missed
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.runtime.tail import Tail
+from interlock.server.services import Services
+from interlock.server.settings import Settings
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import Surface, open_surface
+from interlock.server.surface.writer import Batch
+from interlock.server.trace import Untraced, open_trace
 
 if TYPE_CHECKING:
-    from server.spans import Spans
+    from interlock.server.spans import Spans
 
 _log = structlog.get_logger("interlock.server")
 
@@ -297,7 +297,7 @@ async def _watch(sessions: Sessions, settings: Settings, clock: Clock, surface: 
     """Have the log and, if somebody may ask for them, the metrics told of what the door does. Call it before it does any."""
     measures = Unmeasured()
     if settings.metrics_port is not None:
-        from server.metrics import Metrics
+        from interlock.server.metrics import Metrics
 
         measures = Metrics(clock, await surface.log.live_states())
     for listener in (measures.observe, watch.tell_transition):
@@ -317,7 +317,7 @@ async def _open_spans(settings: Settings) -> AsyncIterator[Spans | None]:
     if not settings.otel_endpoint:
         yield None
         return
-    from server.spans import Spans
+    from interlock.server.spans import Spans
 
     spans = Spans(settings)
     try:

@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from machine.errors import SettingsError
+from interlock.machine.errors import SettingsError
 
 
 def refuse_writable(path: Path) -> None:

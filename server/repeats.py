@@ -2,7 +2,8 @@
 
 A client can cause a refusal with every request, from as many addresses as it has. Within ten seconds, each client gets one line
 for each kind of refusal. At the end, another line tells how many more there were. Faults are told apart by their place in the
-code instead of the client. The field ``repeats`` in :mod:`server.events` declares which events are counted, and by what.
+code instead of the client. The field ``repeats`` in :mod:`interlock.server.events` declares which events are counted, and
+by what.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, Processor
 
-from server.events import EVENTS
-from server.faults import exception_of
-from server.guard.addresses import UNKNOWN, limit_key
+from interlock.server.events import EVENTS
+from interlock.server.faults import exception_of
+from interlock.server.guard.addresses import UNKNOWN, limit_key
 
 EVERY_S: Final = 10.0
 """How long repeats are counted before their number is logged."""

@@ -1,4 +1,4 @@
-"""What the endpoints work with. :mod:`server.opening` makes one of these; nothing else wires."""
+"""What the endpoints work with. :mod:`interlock.server.opening` makes one of these; nothing else wires."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from server.clock import Clock
-from server.guard.accounts import Accounts
-from server.guard.addresses import Addresses
-from server.guard.admins import Admins
-from server.guard.devices import Devices
-from server.guard.keys import Keys
-from server.guard.known_accounts import KnownAccounts
-from server.guard.limits import Limits
-from server.guard.logins import Logins
-from server.guard.secrets import Secrets
-from server.guard.tickets import Tickets
-from server.guard.tokens import Tokens
-from server.guard.upstream import Upstream
-from server.measures import Unmeasured
-from server.runtime.account_sessions import AccountSessions
-from server.runtime.administration import Administration
-from server.runtime.connections import Connections
-from server.runtime.host import MachineMonitor
-from server.runtime.sessions import Sessions
-from server.runtime.tail import Tail
-from server.settings import Settings
-from server.supervision import Supervisor
-from server.trace import Untraced
+from interlock.server.clock import Clock
+from interlock.server.guard.accounts import Accounts
+from interlock.server.guard.addresses import Addresses
+from interlock.server.guard.admins import Admins
+from interlock.server.guard.devices import Devices
+from interlock.server.guard.keys import Keys
+from interlock.server.guard.known_accounts import KnownAccounts
+from interlock.server.guard.limits import Limits
+from interlock.server.guard.logins import Logins
+from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.tickets import Tickets
+from interlock.server.guard.tokens import Tokens
+from interlock.server.guard.upstream import Upstream
+from interlock.server.measures import Unmeasured
+from interlock.server.runtime.account_sessions import AccountSessions
+from interlock.server.runtime.administration import Administration
+from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.host import MachineMonitor
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.runtime.tail import Tail
+from interlock.server.settings import Settings
+from interlock.server.supervision import Supervisor
+from interlock.server.trace import Untraced
 
 if TYPE_CHECKING:
-    from server.spans import Spans
+    from interlock.server.spans import Spans
 
 
 class Services(msgspec.Struct):

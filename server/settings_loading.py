@@ -19,10 +19,10 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from machine.errors import SettingsError
-from server.environment import PREFIX, check_text, own_variables, suggestion
-from server.permissions import read_regular
-from server.settings import Settings
+from interlock.machine.errors import SettingsError
+from interlock.server.environment import PREFIX, check_text, own_variables, suggestion
+from interlock.server.permissions import read_regular
+from interlock.server.settings import Settings
 
 
 class SettingRow(msgspec.Struct, frozen=True):

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import structlog
 
-from machine.errors import HeadRefused
-from machine.ledger import EMPTY, Receipt
-from server.guard.heads import Head, check_head, sign_head
-from server.guard.keys import SigningKey, load_public_keys
-from server.permissions import refuse_writable
-from server.settings import Settings
-from server.supervision import Supervisor
-from server.surface.files import Surface, alone
-from server.surface.head import HeadKeeper, check_length, check_log, read_text
+from interlock.machine.errors import HeadRefused
+from interlock.machine.ledger import EMPTY, Receipt
+from interlock.server.guard.heads import Head, check_head, sign_head
+from interlock.server.guard.keys import SigningKey, load_public_keys
+from interlock.server.permissions import refuse_writable
+from interlock.server.settings import Settings
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import Surface, alone
+from interlock.server.surface.head import HeadKeeper, check_length, check_log, read_text
 
 _log = structlog.get_logger("interlock.server")
 

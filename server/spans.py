@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import structlog
 
-from machine.errors import SettingsError
-from machine.ledger import Record
-from server.settings import Settings
-from server.surface.writer import Batch, Unit
+from interlock.machine.errors import SettingsError
+from interlock.machine.ledger import Record
+from interlock.server.settings import Settings
+from interlock.server.surface.writer import Batch, Unit
 
 try:
     from opentelemetry import context as otel_context

@@ -1,4 +1,4 @@
-"""The trace: what this process does, one JSON line at a time, for :mod:`spec.model.traces` to check afterwards.
+"""The trace: what this process does, one JSON line at a time, for :mod:`interlock.spec.model.traces` to check afterwards.
 
 Appended records are written by the writer's thread, everything else by the event loop. Each write is one ``write(2)`` on a
 descriptor opened with O_APPEND, so lines never mix and a killed process loses none that it wrote. Nothing is synced.
@@ -17,11 +17,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from machine.errors import SettingsError
-from machine.ledger import Record
-from server.ids import new_id
-from server.settings import Settings
-from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
+from interlock.machine.errors import SettingsError
+from interlock.machine.ledger import Record
+from interlock.server.ids import new_id
+from interlock.server.settings import Settings
+from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
 
 _log = structlog.get_logger("interlock.trace")
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
-from machine.errors import Overloaded
+from interlock.machine.errors import Overloaded
 
 _log = structlog.get_logger("interlock.server")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 from xml.sax.saxutils import escape
 
-from spec.transitions import Lifecycle, StateRow, TransitionRow
+from interlock.spec.transitions import Lifecycle, StateRow, TransitionRow
 
 _BOX_HEIGHT: Final = 56
 _MARGIN: Final = 24

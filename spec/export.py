@@ -1,4 +1,4 @@
-"""Rows to everything generated: ``python -m spec.export`` writes it, ``python -m spec.export --check`` finds drift.
+"""Rows to everything generated: ``python -m interlock.spec.export`` writes it, and ``--check`` finds drift.
 
 The files in ``spec/generated/`` are committed, so that a reviewer sees what a change of the declaration does to the
 database, to other languages and to the docs. They are the same bytes on every run.
@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 
-from spec.diagrams import mermaid, svg
-from spec.lifecycles import SESSION
-from spec.promela import promela
-from spec.transitions import Lifecycle, TransitionRow
+from interlock.spec.diagrams import mermaid, svg
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.promela import promela
+from interlock.spec.transitions import Lifecycle, TransitionRow
 
 GENERATED: Final = Path(__file__).parent / "generated"
 """Where the generated files are committed."""
@@ -27,7 +27,7 @@ LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION,)
 
 
 def as_json(lifecycle: Lifecycle) -> str:
-    """Give the rows of ``lifecycle`` as indented JSON, in the shape of :class:`spec.transitions.Lifecycle`."""
+    """Give the rows of ``lifecycle`` as indented JSON, in the shape of :class:`interlock.spec.transitions.Lifecycle`."""
     return msgspec.json.format(msgspec.json.encode(lifecycle), indent=2).decode() + "\n"
 
 
@@ -114,7 +114,9 @@ def drift(folder: Path = GENERATED) -> list[str]:
 
 def main(arguments: list[str], folder: Path = GENERATED) -> int:
     """Run the command; the exit code is 1 if ``--check`` finds drift, which is named on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m spec.export", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m interlock.spec.export", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a generated file is stale")
     if not parser.parse_args(arguments).check:
         write(folder)

@@ -6,10 +6,10 @@ from typing import Final
 
 from statemachine.exceptions import InvalidDefinition
 
-from spec.transitions import Lifecycle, UnsupportedDeclaration, read
+from interlock.spec.transitions import Lifecycle, UnsupportedDeclaration, read
 
 try:
-    from spec.session import SessionGuards, SessionLifecycle
+    from interlock.spec.session import SessionGuards, SessionLifecycle
 except InvalidDefinition as error:  # pragma: no cover  # a test runs it in a copy of the source
     # python-statemachine refuses some of it by itself: a final state that is left, a state that can't be reached.
     raise UnsupportedDeclaration(

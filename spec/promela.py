@@ -1,8 +1,8 @@
-"""Rows to Promela: the relation that the model in :mod:`spec.model` is built around."""
+"""Rows to Promela: the relation that the model in :mod:`interlock.spec.model` is built around."""
 
 from __future__ import annotations
 
-from spec.transitions import GuardTerm, Lifecycle, TransitionRow
+from interlock.spec.transitions import GuardTerm, Lifecycle, TransitionRow
 
 
 def promela(lifecycle: Lifecycle) -> str:

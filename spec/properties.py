@@ -1,8 +1,8 @@
 """Every promised property: what it says, and the tests that would fail if it were broken.
 
-Where the model checks it stands in :mod:`spec.model.checks`, which bug must break it in :mod:`spec.model.mutants` and
-``tests/mutants``; the documentation puts all of it in one table. A property names only tests that check it: tests say so
-themselves, and the two are compared.
+Where the model checks it stands in :mod:`interlock.spec.model.checks`, which bug must break it in
+:mod:`interlock.spec.model.mutants` and ``tests/mutants``; the documentation puts all of it in one table. A property names
+only tests that check it: tests say so themselves, and the two are compared.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ SQL that makes the database refuse an illegal row, the JSON other languages read
 tables all come from the class below; nothing else in the repository lists a transition.
 
 The class holds states, events and guards **by name**. It holds no actions, validators, delays or nested states: the
-reader in :mod:`spec.transitions` refuses what it can't export.
+reader in :mod:`interlock.spec.transitions` refuses what it can't export.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from litestar.routes import HTTPRoute
 from pieces import as_json, code, fenced, prose, table
 from samples import sample_fields, sample_session, sample_transition
 
-from server.app import build_app
-from server.experience.problems import TYPE_PREFIX, problem_kinds
-from server.settings import Settings
+from interlock.server.app import build_app
+from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
+from interlock.server.settings import Settings
 
 _METHODS: Final = ("get", "post", "put", "patch", "delete")
 _CREDENTIALS: Final = {

@@ -17,14 +17,14 @@ import sqlite_utils
 from pieces import as_json, code, fenced, first_paragraph, prose, table
 from samples import history, sample_messages
 
-from machine import errors
-from machine.closing import CLOSE_CODES
-from machine.commands import DATA_TYPES, ExpiryReason, Policy, RevocationReason
-from machine.conversation import ClientMessage, ServerMessage
-from server.cli import main
-from server.experience.problems import problem_for
-from server.settings_loading import setting_rows
-from server.surface.schema import migrate
+from interlock.machine import errors
+from interlock.machine.closing import CLOSE_CODES
+from interlock.machine.commands import DATA_TYPES, ExpiryReason, Policy, RevocationReason
+from interlock.machine.conversation import ClientMessage, ServerMessage
+from interlock.server.cli import main
+from interlock.server.experience.problems import problem_for
+from interlock.server.settings_loading import setting_rows
+from interlock.server.surface.schema import migrate
 
 _ROOT: Final = Path(__file__).parents[2]
 _JSON_TYPES: Final = {

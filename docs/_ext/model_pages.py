@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pieces import code, table
 
-from spec.model.bounds import GROUPS
-from spec.model.checks import CHECKS
-from spec.model.mutants import MUTANTS
-from spec.properties import PROPERTIES
+from interlock.spec.model.bounds import GROUPS
+from interlock.spec.model.checks import CHECKS
+from interlock.spec.model.mutants import MUTANTS
+from interlock.spec.properties import PROPERTIES
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pieces import code, table
 
-from server.events import CONTEXT, EVENTS, FIELDS, GROUPS, Event
-from server.metrics import ROWS
+from interlock.server.events import CONTEXT, EVENTS, FIELDS, GROUPS, Event
+from interlock.server.metrics import ROWS
 
 
 def metrics() -> str:

@@ -7,13 +7,21 @@ from typing import Any, Final
 
 import msgspec
 
-from machine.commands import Authenticate, Command, Connect, Create, Data, Policy
-from machine.conversation import Hello, Limits, PingRequest, Pong, Refreshed, RefreshRequest, TransitionMessage
-from machine.ledger import GENESIS, Record, StoredRow, chain, parse
-from machine.session import Session, absent, decide, evolve
-from machine.wire import rfc3339, session_view, transition_view
-from server.experience.transport.websocket import MESSAGE_BYTES
-from server.settings import Settings
+from interlock.machine.commands import Authenticate, Command, Connect, Create, Data, Policy
+from interlock.machine.conversation import (
+    Hello,
+    Limits,
+    PingRequest,
+    Pong,
+    Refreshed,
+    RefreshRequest,
+    TransitionMessage,
+)
+from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse
+from interlock.machine.session import Session, absent, decide, evolve
+from interlock.machine.wire import rfc3339, session_view, transition_view
+from interlock.server.experience.transport.websocket import MESSAGE_BYTES
+from interlock.server.settings import Settings
 
 SESSION_ID: Final = "06h0djg1snu4knbi8t0tdv41e12u2acjqb2g"
 SUBJECT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"

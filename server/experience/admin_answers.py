@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from machine.ledger import Receipt
-from machine.session import Session
-from machine.wire import rfc3339
-from server.runtime.administration import Account, AuditRecord
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session
+from interlock.machine.wire import rfc3339
+from interlock.server.runtime.administration import Account, AuditRecord
 
 _ACCOUNT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"
 

@@ -11,27 +11,27 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta
 
-from machine.commands import ExpiryReason, RevocationReason
-from machine.errors import AccountError, GroupsRefused, Overloaded, SessionNotFound
-from machine.session import Session
-from machine.wire import TransitionView, transition_view
-from server.experience.admin_answers import (
+from interlock.machine.commands import ExpiryReason, RevocationReason
+from interlock.machine.errors import AccountError, GroupsRefused, Overloaded, SessionNotFound
+from interlock.machine.session import Session
+from interlock.machine.wire import TransitionView, transition_view
+from interlock.server.experience.admin_answers import (
     AdminAccountView,
     AdminSessionView,
     DisabledAnswer,
     admin_account,
     admin_session,
 )
-from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, MAX_PAGE, acting, administrator
-from server.experience.answers import EndedAnswer
-from server.experience.calls import After, NoFields, format_cursor, page, parse_cursor
-from server.experience.problems import RequestRefused, responses
-from server.experience.receipts import RECEIPT_HEADERS, receipt_header
-from server.guard.accounts import normalise_email
-from server.guard.groups import MAX_LENGTH, PATTERN, named
-from server.runtime.administration import Account, Wanted
-from server.services import Services
-from spec.lifecycles import SESSION
+from interlock.server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, MAX_PAGE, acting, administrator
+from interlock.server.experience.answers import EndedAnswer
+from interlock.server.experience.calls import After, NoFields, format_cursor, page, parse_cursor
+from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.guard.accounts import normalise_email
+from interlock.server.guard.groups import MAX_LENGTH, PATTERN, named
+from interlock.server.runtime.administration import Account, Wanted
+from interlock.server.services import Services
+from interlock.spec.lifecycles import SESSION
 
 _STATES: Final = [state.name for state in SESSION.states]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

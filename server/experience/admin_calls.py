@@ -7,13 +7,13 @@ from typing import Any, Final
 import structlog
 from litestar import Request
 
-from machine.errors import AdminCredentialInvalid, AdminCredentialMissing, CredentialInvalid, Overloaded
-from server.experience.calls import services_of
-from server.experience.credentials import bearer
-from server.experience.traffic import address_of
-from server.guard.admins import Administrator
-from server.runtime.administration import Caller
-from server.services import Services
+from interlock.machine.errors import AdminCredentialInvalid, AdminCredentialMissing, CredentialInvalid, Overloaded
+from interlock.server.experience.calls import services_of
+from interlock.server.experience.credentials import bearer
+from interlock.server.experience.traffic import address_of
+from interlock.server.guard.admins import Administrator
+from interlock.server.runtime.administration import Caller
+from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.admin")
 

@@ -16,17 +16,17 @@ from litestar.response import Stream
 from litestar.response.sse import ServerSentEventMessage
 from litestar.types import ControllerRouterHandler
 
-from machine.errors import Overloaded, SettingsError, SurfaceError
-from machine.ledger import Record
-from machine.wire import TransitionView, transition_view
-from server.experience.admin_answers import ActView, act_view
-from server.experience.admin_api import Limit
-from server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, administrator
-from server.experience.calls import page
-from server.experience.problems import RequestRefused, responses
-from server.experience.transport.exchange import EXTENSION
-from server.guard.admins import Administrator
-from server.services import Services
+from interlock.machine.errors import Overloaded, SettingsError, SurfaceError
+from interlock.machine.ledger import Record
+from interlock.machine.wire import TransitionView, transition_view
+from interlock.server.experience.admin_answers import ActView, act_view
+from interlock.server.experience.admin_api import Limit
+from interlock.server.experience.admin_calls import ADMIN, ADMIN_SECURITY, LAST, administrator
+from interlock.server.experience.calls import page
+from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.transport.exchange import EXTENSION
+from interlock.server.guard.admins import Administrator
+from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.admin")
 

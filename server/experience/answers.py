@@ -9,11 +9,11 @@ from litestar import Response
 from litestar.datastructures import Cookie
 from msgspec import UNSET, Meta, UnsetType
 
-from machine.ledger import Receipt
-from machine.session import Session
-from server.experience.credentials import COOKIE_NAME, from_browser
-from server.experience.receipts import receipt_header
-from server.services import Services
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session
+from interlock.server.experience.credentials import COOKIE_NAME, from_browser
+from interlock.server.experience.receipts import receipt_header
+from interlock.server.services import Services
 
 _KEYS: Final = [
     {

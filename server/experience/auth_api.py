@@ -14,7 +14,7 @@ from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
-from machine.errors import (
+from interlock.machine.errors import (
     AccountDisabled,
     AccountError,
     AccountExists,
@@ -29,13 +29,13 @@ from machine.errors import (
     SessionNotFound,
     TransitionRefused,
 )
-from machine.ledger import Receipt
-from machine.session import Session
-from machine.wire import rfc3339
-from server.experience import jar
-from server.experience.answers import AccountAnswer, TokenAnswer
-from server.experience.calls import CREDENTIALS, SECURITY, services_for_page
-from server.experience.credentials import (
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session
+from interlock.machine.wire import rfc3339
+from interlock.server.experience import jar
+from interlock.server.experience.answers import AccountAnswer, TokenAnswer
+from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page
+from interlock.server.experience.credentials import (
     caller,
     cookie,
     exchangeable,
@@ -45,9 +45,9 @@ from server.experience.credentials import (
     naming,
     prove_refresh_token,
 )
-from server.experience.problems import RequestRefused, handle, responses
-from server.experience.receipts import RECEIPT_HEADERS, receipt_header
-from server.experience.traffic import (
+from interlock.server.experience.problems import RequestRefused, handle, responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.experience.traffic import (
     address_of,
     admit,
     client_of,
@@ -56,7 +56,7 @@ from server.experience.traffic import (
     limit_key_of,
     login_of_account,
 )
-from server.services import Services
+from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.security")
 

@@ -11,7 +11,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.params import QueryParameter
 
-from machine.errors import (
+from interlock.machine.errors import (
     CredentialInvalid,
     CredentialMissing,
     Overloaded,
@@ -20,10 +20,10 @@ from machine.errors import (
     SessionUnusable,
     TokenExpired,
 )
-from server.experience.credentials import refuse_foreign
-from server.experience.origins import Use
-from server.runtime.administration import Place
-from server.services import Services
+from interlock.server.experience.credentials import refuse_foreign
+from interlock.server.experience.origins import Use
+from interlock.server.runtime.administration import Place
+from interlock.server.services import Services
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -55,7 +55,7 @@ class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def wired_services(request: Request[Any, Any, Any]) -> Services:
-    """The services that :mod:`server.opening` wired, for endpoints that need no credential."""
+    """The services that :mod:`interlock.server.opening` wired, for endpoints that need no credential."""
     return request.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
 
 

@@ -12,12 +12,12 @@ from litestar import asgi
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.types import Receive, Scope, Send
 
-from machine.closing import Close
-from machine.conversation import SUBPROTOCOL
-from machine.errors import CredentialMissing, InterlockError, Overloaded, RateLimited
-from machine.ledger import Receipt
-from machine.session import Session
-from server.experience.credentials import (
+from interlock.machine.closing import Close
+from interlock.machine.conversation import SUBPROTOCOL
+from interlock.machine.errors import CredentialMissing, InterlockError, Overloaded, RateLimited
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session
+from interlock.server.experience.credentials import (
     Proof,
     first_good,
     prove_bearer,
@@ -25,17 +25,17 @@ from server.experience.credentials import (
     refuse_foreign,
     refuse_replaced,
 )
-from server.experience.headers import ALLOW_GET
-from server.experience.origins import Use
-from server.experience.problems import RequestRefused, send_problem
-from server.experience.room import make_room, record_connect
-from server.experience.socket import Socket, closing_told
-from server.experience.traffic import admit, admit_account
-from server.experience.transport.exchange import EXTENSION, UPGRADE, Exchange
-from server.experience.transport.handshake import handshake_key
-from server.experience.transport.websocket import ABNORMAL, WebSocket
-from server.ids import new_id
-from server.services import Services
+from interlock.server.experience.headers import ALLOW_GET
+from interlock.server.experience.origins import Use
+from interlock.server.experience.problems import RequestRefused, send_problem
+from interlock.server.experience.room import make_room, record_connect
+from interlock.server.experience.socket import Socket, closing_told
+from interlock.server.experience.traffic import admit, admit_account
+from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE, Exchange
+from interlock.server.experience.transport.handshake import handshake_key
+from interlock.server.experience.transport.websocket import ABNORMAL, WebSocket
+from interlock.server.ids import new_id
+from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.http")
 
@@ -132,7 +132,7 @@ class RefusingHandler:
         self._closing = closing
 
     def opened(self, wire: WebSocket) -> None:
-        """See :class:`server.experience.transport.websocket.WebSocketHandler`."""
+        """See :class:`interlock.server.experience.transport.websocket.WebSocketHandler`."""
         wire.close(self._closing)
 
     def text(self, text: str) -> None:

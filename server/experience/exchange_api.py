@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
-from machine.errors import (
+from interlock.machine.errors import (
     AccountDisabled,
     CredentialMissing,
     IdentityRefused,
@@ -19,12 +19,12 @@ from machine.errors import (
     TransitionRefused,
     UpstreamUnavailable,
 )
-from server.experience.answers import TokenAnswer
-from server.experience.calls import CREDENTIALS, services_for_page
-from server.experience.jar import log_in
-from server.experience.problems import responses
-from server.experience.receipts import RECEIPT_HEADERS
-from server.experience.traffic import admit
+from interlock.server.experience.answers import TokenAnswer
+from interlock.server.experience.calls import CREDENTIALS, services_for_page
+from interlock.server.experience.jar import log_in
+from interlock.server.experience.problems import responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS
+from interlock.server.experience.traffic import admit
 
 METHOD: Final = "oidc"
 """What the log calls this way to log in."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from machine.errors import (
+from interlock.machine.errors import (
     CredentialInvalid,
     CredentialMissing,
     CredentialRefused,
@@ -19,8 +19,8 @@ from machine.errors import (
     NotAuthenticated,
     SurfaceFailed,
 )
-from machine.session import Session, ensure_usable, opens_until_ms, touch_due_at_ms
-from server.experience.credentials import (
+from interlock.machine.session import Session, ensure_usable, opens_until_ms, touch_due_at_ms
+from interlock.server.experience.credentials import (
     bearer,
     cookie,
     ensure_opens,
@@ -30,14 +30,14 @@ from server.experience.credentials import (
     prove_refresh_token,
     refuse_foreign,
 )
-from server.experience.headers import ALLOW_GET, RawHeaders
-from server.experience.origins import Use
-from server.experience.problems import RequestRefused, send_problem
-from server.guard.groups import header_of
-from server.guard.keys import Keys
-from server.guard.known_accounts import Identity
-from server.guard.tokens import subject_of
-from server.services import Services
+from interlock.server.experience.headers import ALLOW_GET, RawHeaders
+from interlock.server.experience.origins import Use
+from interlock.server.experience.problems import RequestRefused, send_problem
+from interlock.server.guard.groups import header_of
+from interlock.server.guard.keys import Keys
+from interlock.server.guard.known_accounts import Identity
+from interlock.server.guard.tokens import subject_of
+from interlock.server.services import Services
 
 REMEMBERED: Final = "interlock.remembered"
 """Key in a scope's ``state``: what :meth:`ForwardAuth.remembered` said of the request, None included."""

@@ -17,7 +17,7 @@ import msgspec
 from litestar import Response
 from litestar.datastructures import Cookie
 
-from machine.errors import (
+from interlock.machine.errors import (
     CredentialInvalid,
     CredentialRefused,
     InterlockError,
@@ -27,11 +27,11 @@ from machine.errors import (
     TokenExpired,
     TransitionRefused,
 )
-from machine.ledger import Receipt
-from machine.session import Session, ensure_alive
-from server.context import note_session
-from server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
-from server.experience.credentials import (
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session, ensure_alive
+from interlock.server.context import note_session
+from interlock.server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
+from interlock.server.experience.credentials import (
     COOKIE_NAME,
     cookie,
     exchangeable,
@@ -40,9 +40,9 @@ from server.experience.credentials import (
     prove_held,
     prove_refresh_token,
 )
-from server.experience.traffic import admit, admit_account
-from server.runtime.sessions import Outcome
-from server.services import Services
+from interlock.server.experience.traffic import admit, admit_account
+from interlock.server.runtime.sessions import Outcome
+from interlock.server.services import Services
 
 _MARKER: Final = re.compile(
     rb"(?:^|;)[ \t]*"
@@ -58,7 +58,7 @@ class Presented(msgspec.Struct):
 
     ``sessions``: those that the request may end, also where they can't be used in their state. ``logins``: those of them
     that somebody has logged in to since, with an answer that may be lost or under way. ``others``: those that an old marker
-    may not end. ``is_unused``: see :meth:`server.runtime.sessions.Sessions.is_unused`.
+    may not end. ``is_unused``: see :meth:`interlock.server.runtime.sessions.Sessions.is_unused`.
     """
 
     is_unused: Callable[[Session], bool]
@@ -208,8 +208,8 @@ async def log_in(
     """Log ``subject`` in, who has proved who they are, and answer with the tokens.
 
     Upgrades the session of the bearer token, or of the browser's cookie, or the subject's own that a session marker names,
-    or begins one. ``along``, ``proof_age_ms``: see :meth:`server.runtime.sessions.Sessions.authenticate`. A stale credential
-    is no reason to refuse a login, nor is a browser in which somebody else was logged in.
+    or begins one. ``along``, ``proof_age_ms``: see :meth:`interlock.server.runtime.sessions.Sessions.authenticate`. A
+    stale credential is no reason to refuse a login, nor is a browser in which somebody else was logged in.
 
     Raises:
         TransitionRefused: the bearer token is of another subject's living session.

@@ -20,16 +20,16 @@ from litestar.types import ControllerRouterHandler
 from litestar.utils.scope.state import ScopeState
 from msgspec import UNSET, Meta, UnsetType
 
-from machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
-from machine.refresh_tokens import honoured
-from machine.session import Session, ensure_alive
-from server.experience.answers import EndedAnswer
-from server.experience.calls import services_of
-from server.experience.credentials import header, prove_access_token, prove_refresh_token
-from server.experience.problems import MEDIA_TYPE, Problem, RequestRefused, logged_problem, responses
-from server.experience.receipts import RECEIPT_HEADERS, receipt_header
-from server.guard.tokens import subject_of
-from server.services import Services
+from interlock.machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
+from interlock.machine.refresh_tokens import honoured
+from interlock.machine.session import Session, ensure_alive
+from interlock.server.experience.answers import EndedAnswer
+from interlock.server.experience.calls import services_of
+from interlock.server.experience.credentials import header, prove_access_token, prove_refresh_token
+from interlock.server.experience.problems import MEDIA_TYPE, Problem, RequestRefused, logged_problem, responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.guard.tokens import subject_of
+from interlock.server.services import Services
 
 _BASIC: Final = "basic "
 _FIELDS: Final = 16

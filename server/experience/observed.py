@@ -9,16 +9,16 @@ from typing import Any, Final
 import structlog
 from litestar import Litestar
 
-from server.context import begin_request
-from server.experience.credentials import header
-from server.experience.forward_auth_api import REMEMBERED, ForwardAuth
-from server.experience.headers import Completion, RawHeaders
-from server.experience.openapi import FORWARD_AUTH
-from server.experience.queries import Queries
-from server.experience.traffic import ARRIVED, note_address, slow_refusal
-from server.experience.transport.exchange import UPGRADE
-from server.ids import next_id
-from server.services import Services
+from interlock.server.context import begin_request
+from interlock.server.experience.credentials import header
+from interlock.server.experience.forward_auth_api import REMEMBERED, ForwardAuth
+from interlock.server.experience.headers import Completion, RawHeaders
+from interlock.server.experience.openapi import FORWARD_AUTH
+from interlock.server.experience.queries import Queries
+from interlock.server.experience.traffic import ARRIVED, note_address, slow_refusal
+from interlock.server.experience.transport.exchange import UPGRADE
+from interlock.server.ids import next_id
+from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.http")
 

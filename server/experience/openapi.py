@@ -24,7 +24,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from machine.errors import (
+from interlock.machine.errors import (
     CredentialInvalid,
     CredentialMissing,
     NotAuthenticated,
@@ -33,8 +33,8 @@ from machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
-from server.experience.problems import MEDIA_TYPE, responses
-from server.guard.groups import PATTERN
+from interlock.server.experience.problems import MEDIA_TYPE, responses
+from interlock.server.guard.groups import PATTERN
 
 FORWARD_AUTH: Final = "/api/forward-auth"
 _IDENTITY_HEADERS: Final = {

@@ -8,7 +8,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 
-from server.experience.credentials import COOKIE_NAME
+from interlock.server.experience.credentials import COOKIE_NAME
 
 
 def openapi_config() -> OpenAPIConfig:

@@ -9,10 +9,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.types import ControllerRouterHandler
 
-from server.experience.answers import HealthAnswer, KeySetAnswer
-from server.experience.calls import wired_services
-from server.guard.keys import JWKS_MAX_AGE_S
-from server.services import Services
+from interlock.server.experience.answers import HealthAnswer, KeySetAnswer
+from interlock.server.experience.calls import wired_services
+from interlock.server.guard.keys import JWKS_MAX_AGE_S
+from interlock.server.services import Services
 
 _STOPPED: Final = "the log has stopped; restart the server"
 _KEYLESS: Final = "the key files can't be used; the server's log says why"

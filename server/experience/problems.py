@@ -17,8 +17,8 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from msgspec import UNSET, Meta, UnsetType
 
-from machine import errors
-from server.experience.headers import RawHeaders, allowed
+from interlock.machine import errors
+from interlock.server.experience.headers import RawHeaders, allowed
 
 _log = structlog.get_logger("interlock.http")
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from litestar.openapi.spec import OpenAPI, Parameter
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from server.experience.problems import RequestRefused
+from interlock.server.experience.problems import RequestRefused
 
 Queries: TypeAlias = dict[tuple[str, str], frozenset[bytes]]
 """The names of each call's parameters, by method and path template; a call without any is not in it."""

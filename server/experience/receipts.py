@@ -6,7 +6,7 @@ from typing import Final
 
 from litestar.datastructures import ResponseHeader
 
-from machine.ledger import Receipt
+from interlock.machine.ledger import Receipt
 
 RECEIPT_HEADER: Final = "Interlock-Receipt"
 

@@ -10,8 +10,8 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import ValidationException
 
-from server.experience.problems import RequestRefused
-from server.guard.jose import unambiguous_json
+from interlock.server.experience.problems import RequestRefused
+from interlock.server.guard.jose import unambiguous_json
 
 _UNKNOWN_FIELD: Final = "Object contains unknown field"
 _CONTENT_TYPE: Final = 256

@@ -8,13 +8,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from machine.closing import Close
-from machine.commands import Connect, Disconnect
-from machine.errors import TooManyConnections, TransitionRefused
-from machine.ledger import Receipt
-from machine.session import Session, ensure_alive
-from server.runtime.sessions import commands
-from server.services import Services
+from interlock.machine.closing import Close
+from interlock.machine.commands import Connect, Disconnect
+from interlock.machine.errors import TooManyConnections, TransitionRefused
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session, ensure_alive
+from interlock.server.runtime.sessions import commands
+from interlock.server.services import Services
 
 _DISPLACED: Final = Close("displaced").code
 _TRIES: Final = 8

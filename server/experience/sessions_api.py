@@ -11,7 +11,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET
 
-from machine.errors import (
+from interlock.machine.errors import (
     LoginTooOld,
     NotAuthenticated,
     Overloaded,
@@ -20,11 +20,11 @@ from machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
-from machine.ledger import Receipt
-from machine.session import Session, ensure_alive
-from machine.wire import SessionView, TransitionView, own_transition_view, session_view
-from server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
-from server.experience.calls import (
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session, ensure_alive
+from interlock.machine.wire import SessionView, TransitionView, own_transition_view, session_view
+from interlock.server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
+from interlock.server.experience.calls import (
     CREDENTIALS,
     SECURITY,
     After,
@@ -35,14 +35,14 @@ from server.experience.calls import (
     services_for_page,
     services_of,
 )
-from server.experience.credentials import bearer, caller, prove_access_token
-from server.experience.jar import answer_with, resume
-from server.experience.problems import RequestRefused, responses
-from server.experience.receipts import RECEIPT_HEADERS, receipt_header
-from server.experience.traffic import admit, admit_account
-from server.runtime.administration import Place
-from server.runtime.sessions import Outcome
-from server.services import Services
+from interlock.server.experience.credentials import bearer, caller, prove_access_token
+from interlock.server.experience.jar import answer_with, resume
+from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.experience.traffic import admit, admit_account
+from interlock.server.runtime.administration import Place
+from interlock.server.runtime.sessions import Outcome
+from interlock.server.services import Services
 
 _MAX_PAGE: Final = 100
 """A page keeps the event loop for a few milliseconds, in which nobody else is answered."""

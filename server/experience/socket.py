@@ -1,4 +1,4 @@
-"""One open WebSocket. The rules are :mod:`machine.conversation`'s; this moves its messages."""
+"""One open WebSocket. The rules are :mod:`interlock.machine.conversation`'s; this moves its messages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 
 import structlog
 
-from machine.closing import CLOSE_CODES, Close, Next
-from machine.commands import Disconnect
-from machine.conversation import Conversation, Limits
-from machine.errors import (
+from interlock.machine.closing import CLOSE_CODES, Close, Next
+from interlock.machine.commands import Disconnect
+from interlock.machine.conversation import Conversation, Limits
+from interlock.machine.errors import (
     CredentialInvalid,
     CredentialRefused,
     InterlockError,
@@ -24,11 +24,11 @@ from machine.errors import (
     TooManyConnections,
     TransitionRefused,
 )
-from machine.ledger import Receipt, Record
-from machine.session import Session, ensure_usable
-from server.experience.credentials import Proof, prove_access_token
-from server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
-from server.services import Services
+from interlock.machine.ledger import Receipt, Record
+from interlock.machine.session import Session, ensure_usable
+from interlock.server.experience.credentials import Proof, prove_access_token
+from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
+from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.http")
 
@@ -89,7 +89,7 @@ class Socket:
         # From here to the greeting nothing waits: whatever is recorded later reaches the registered port.
         self._look_again(session, receipt)
 
-    # What the connection calls: see server.experience.transport.websocket.WebSocketHandler
+    # What the connection calls: see interlock.server.experience.transport.websocket.WebSocketHandler
 
     def opened(self, wire: WebSocket) -> None:
         """The handshake was answered."""
@@ -148,7 +148,7 @@ class Socket:
             _log.info("socket.closed", connection_id=self._conversation.connection_id, code=code, by=by)
 
     def observe(self, record: Record, session: Session) -> None:
-        """See :class:`server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.Port`."""
         if session.ended:
             self._ended_at_ms = record.transition.at_ms
         self._conversation.observe(record, session)
@@ -156,19 +156,19 @@ class Socket:
         self._flush()
 
     def close(self, closing: Close) -> None:
-        """See :class:`server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.Port`."""
         self._conversation.close(closing)
         self._flush()
 
     def look_at_keys(self) -> None:
-        """See :class:`server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.Port`."""
         try:
             self._services.tokens.ensure_verifies(self._kid)
         except InterlockError as error:
             self.close(closing_for(error))
 
     def abort(self) -> None:
-        """See :class:`server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.Port`."""
         if self._wire is not None:
             self._wire.abort()
 

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from litestar.datastructures import Cookie
 
-from server.experience.credentials import cookie_named
-from server.guard.addresses import limit_key
-from server.guard.devices import LIFE_S
-from server.guard.hash_queue import Count, Ended
-from server.guard.limits import Kind
-from server.guard.logins import Client, Trial
-from server.services import Services
+from interlock.server.experience.credentials import cookie_named
+from interlock.server.guard.addresses import limit_key
+from interlock.server.guard.devices import LIFE_S
+from interlock.server.guard.hash_queue import Count, Ended
+from interlock.server.guard.limits import Kind
+from interlock.server.guard.logins import Client, Trial
+from interlock.server.services import Services
 
 DEVICE_COOKIE: Final = "__Host-interlock-device"
 """Says that this browser has known the account's password, so that strangers can't use its tries up. It opens nothing."""
@@ -74,7 +74,7 @@ def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> N
 
 
 def login_of_account(services: Services, scope: Any, subject: str) -> AbstractContextManager[None]:
-    """See :meth:`server.guard.limits.Limits.login_of_account`."""
+    """See :meth:`interlock.server.guard.limits.Limits.login_of_account`."""
     counts = services.addresses.counts(address_of(scope))
     return services.limits.login_of_account(subject) if counts else nullcontext()
 

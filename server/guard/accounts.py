@@ -7,15 +7,15 @@ from typing import Final
 
 import msgspec
 
-from machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
-from server.clock import Clock
-from server.guard.emails import fold_email
-from server.guard.hash_queue import Count, Requester
-from server.guard.known_accounts import KnownAccounts
-from server.guard.passwords import Passwords, uncounted
-from server.ids import new_id
-from server.surface.accounts import Account
-from server.surface.log import Along
+from interlock.machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
+from interlock.server.clock import Clock
+from interlock.server.guard.emails import fold_email
+from interlock.server.guard.hash_queue import Count, Requester
+from interlock.server.guard.known_accounts import KnownAccounts
+from interlock.server.guard.passwords import Passwords, uncounted
+from interlock.server.ids import new_id
+from interlock.server.surface.accounts import Account
+from interlock.server.surface.log import Along
 
 _MAX_EMAIL_LENGTH: Final = 254
 """RFC 5321, 4.5.3.1.3, less the angle brackets."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from machine.errors import SettingsError
+from interlock.machine.errors import SettingsError
 
 _log = structlog.get_logger("interlock.security")
 

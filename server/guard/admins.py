@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import structlog
 
-from machine.errors import AdminCredentialInvalid
-from server.guard.secrets import Secrets, StoredSecret
+from interlock.machine.errors import AdminCredentialInvalid
+from interlock.server.guard.secrets import Secrets, StoredSecret
 
 _log = structlog.get_logger("interlock.admin")
 

@@ -17,8 +17,8 @@ from typing import Final
 
 from zxcvbn_rs_py import zxcvbn
 
-from machine.errors import PasswordRefused, SettingsError
-from server.permissions import read_regular
+from interlock.machine.errors import PasswordRefused, SettingsError
+from interlock.server.permissions import read_regular
 
 EASY_LOG10: Final = 10.0
 """Passwords within the first 10^10 guesses are refused: two common words are, and three joined to one; four are not."""

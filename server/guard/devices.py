@@ -15,11 +15,11 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from server.clock import Clock
-from server.guard.emails import fold_email
-from server.guard.jose import base64url
-from server.guard.keys import Keys
-from server.surface.accounts import Account, AccountStore
+from interlock.server.clock import Clock
+from interlock.server.guard.emails import fold_email
+from interlock.server.guard.jose import base64url
+from interlock.server.guard.keys import Keys
+from interlock.server.surface.accounts import Account, AccountStore
 
 LIFE_S: Final = 180 * 86_400
 _COOKIE: Final = re.compile(r"([0-9]{1,12})\.([0-9]{1,15})\.([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})\Z")

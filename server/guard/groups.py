@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from machine.errors import GroupsRefused
+from interlock.machine.errors import GroupsRefused
 
 PATTERN: Final = r"^[!#-+\--~]([ !#-+\--~]*[!#-+\--~])?$(?!\n)"
 """One name: printable ASCII without commas and quotation marks, and without blanks at the ends.

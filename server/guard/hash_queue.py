@@ -22,7 +22,7 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from machine.errors import Overloaded
+from interlock.machine.errors import Overloaded
 
 J = TypeVar("J")
 

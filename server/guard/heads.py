@@ -13,10 +13,10 @@ from typing import Any, Final
 import jwt
 import msgspec
 
-from machine.errors import HeadRefused, InterlockError
-from machine.ledger import EMPTY, Receipt
-from server.guard.jose import Header, Malformed, take_apart
-from server.guard.keys import ALGORITHM, SigningKey
+from interlock.machine.errors import HeadRefused, InterlockError
+from interlock.machine.ledger import EMPTY, Receipt
+from interlock.server.guard.jose import Header, Malformed, take_apart
+from interlock.server.guard.keys import ALGORITHM, SigningKey
 
 _TYPE: Final = "interlock-head+jwt"
 _MAX_LENGTH: Final = 1024

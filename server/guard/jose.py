@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from server.guard.keys import ALGORITHM
+from interlock.server.guard.keys import ALGORITHM
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from typing import Final, TypeAlias, get_args
 import msgspec
 import structlog
 
-from machine.errors import SettingsError
-from server.clock import Clock
-from server.guard.keys import (
+from interlock.machine.errors import SettingsError
+from interlock.server.clock import Clock
+from interlock.server.guard.keys import (
     Key,
     Keys,
     Kind,
@@ -26,10 +26,10 @@ from server.guard.keys import (
     read_key,
     stamp_of,
 )
-from server.guard.rotation import Lives, may_have_tokens, note_lives
-from server.permissions import refuse_open
-from server.supervision import progressed
-from server.transient import Checks, is_transient
+from interlock.server.guard.rotation import Lives, may_have_tokens, note_lives
+from interlock.server.permissions import refuse_open
+from interlock.server.supervision import progressed
+from interlock.server.transient import Checks, is_transient
 
 _LOOK_EVERY_S: Final = 1.0
 

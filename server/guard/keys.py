@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from machine.errors import SettingsError
-from server.clock import SystemClock
-from server.permissions import read_private, refuse_open, write_private
+from interlock.machine.errors import SettingsError
+from interlock.server.clock import SystemClock
+from interlock.server.permissions import read_private, refuse_open, write_private
 
 ALGORITHM: Final = "ES256"
 JWKS_MAX_AGE_S: Final = 300

@@ -8,9 +8,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from server.surface.accounts import Account, AccountStore
-from server.surface.audit import Act
-from server.surface.log import Along
+from interlock.server.surface.accounts import Account, AccountStore
+from interlock.server.surface.audit import Act
+from interlock.server.surface.log import Along
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""How much one address and one account may ask for, apart from failed logins (:mod:`server.guard.logins`)."""
+"""How much one address and one account may ask for, apart from failed logins (:mod:`interlock.server.guard.logins`)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final, Literal, TypeAlias
 
 import structlog
 
-from machine.errors import Overloaded, RateLimited
-from machine.limits import Charge, Limiter, parse_rate
-from server.clock import Clock
-from server.guard.addresses import limit_key
-from server.guard.hash_queue import Count, Ended
-from server.settings import Settings
+from interlock.machine.errors import Overloaded, RateLimited
+from interlock.machine.limits import Charge, Limiter, parse_rate
+from interlock.server.clock import Clock
+from interlock.server.guard.addresses import limit_key
+from interlock.server.guard.hash_queue import Count, Ended
+from interlock.server.settings import Settings
 
 Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "handshake", "password", "exchange"]
 """What is asked for; each kind is counted by itself."""

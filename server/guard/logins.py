@@ -1,9 +1,9 @@
 """Failed logins are slowed down, and nobody can lock the owner out by failing on purpose (ASVS 6.1.1, 6.3.1).
 
 Each try is counted when its hash begins, so that parallel tries can't overtake the count, and none is refused for others that
-still wait; one that succeeds is given back. On a device that the account knows (:mod:`server.guard.devices`) a try meets that
-device's own counter. Any other try meets three: that of the account at this address, the address's over all accounts, and the
-account's over all strangers. So strangers use up what strangers have, and nothing of the owner's.
+still wait; one that succeeds is given back. On a device that the account knows (:mod:`interlock.server.guard.devices`) a
+try meets that device's own counter. Any other try meets three: that of the account at this address, the address's over all
+accounts, and the account's over all strangers. So strangers use up what strangers have, and nothing of the owner's.
 
 An account that does not exist is counted alike. And it is answered alike: where the address or the account has used its
 counter up, the password is looked at all the same if this account has logged in at this address since the start, with the
@@ -22,15 +22,15 @@ from typing import Final, TypeAlias
 import msgspec
 import structlog
 
-from machine.errors import CredentialInvalid, Overloaded, RateLimited
-from server.clock import Clock
-from server.guard.addresses import limit_key
-from server.guard.emails import fold_email
-from server.guard.hash_queue import Ended, Requester
-from server.guard.limits import Gate
-from server.guard.pseudonyms import Pseudonyms
-from server.settings import Settings
-from server.surface.accounts import Account
+from interlock.machine.errors import CredentialInvalid, Overloaded, RateLimited
+from interlock.server.clock import Clock
+from interlock.server.guard.addresses import limit_key
+from interlock.server.guard.emails import fold_email
+from interlock.server.guard.hash_queue import Ended, Requester
+from interlock.server.guard.limits import Gate
+from interlock.server.guard.pseudonyms import Pseudonyms
+from interlock.server.settings import Settings
+from interlock.server.surface.accounts import Account
 
 _log = structlog.get_logger("interlock.security")
 
@@ -68,7 +68,7 @@ class Trial:
         return not self._look(Gate.settled_wait_ms)
 
     def count(self) -> Ended:
-        """Count the try: see :data:`server.guard.hash_queue.Count`. It may become hidden by this."""
+        """Count the try: see :data:`interlock.server.guard.hash_queue.Count`. It may become hidden by this."""
         wanted = self._look(Gate.wait_ms)
         if not wanted:
             # How long to wait is for the refusal to say: see Logins.trial.

@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar, cast
 import argon2
 import msgspec
 
-from machine.errors import Overloaded, PasswordRefused, RateLimited
-from server.guard.blocklist import Blocklist
-from server.guard.hash_queue import Count, Ended, Entry, HashQueue, Requester
-from server.workers import Workers, settle
+from interlock.machine.errors import Overloaded, PasswordRefused, RateLimited
+from interlock.server.guard.blocklist import Blocklist
+from interlock.server.guard.hash_queue import Count, Ended, Entry, HashQueue, Requester
+from interlock.server.workers import Workers, settle
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ def _nothing(*, counts: bool) -> None:
 
 
 def uncounted() -> Ended:
-    """Count nothing: see :data:`server.guard.hash_queue.Count`."""
+    """Count nothing: see :data:`interlock.server.guard.hash_queue.Count`."""
     return _nothing
 
 

@@ -20,8 +20,8 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from machine.errors import SettingsError, UpstreamUnavailable
-from server.clock import Clock
+from interlock.machine.errors import SettingsError, UpstreamUnavailable
+from interlock.server.clock import Clock
 
 _log = structlog.get_logger("interlock.upstream")
 

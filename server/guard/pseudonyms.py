@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Callable
 from typing import Final
 
-from server.guard.emails import fold_email
+from interlock.server.guard.emails import fold_email
 
 _BYTES: Final = 8
 

@@ -13,9 +13,9 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from machine.errors import KeyNeeded, SettingsError
-from machine.wire import rfc3339
-from server.guard.keys import (
+from interlock.machine.errors import KeyNeeded, SettingsError
+from interlock.machine.wire import rfc3339
+from interlock.server.guard.keys import (
     JWKS_MAX_AGE_S,
     Key,
     Kind,
@@ -29,7 +29,7 @@ from server.guard.keys import (
     place_of_current,
     read_keys,
 )
-from server.permissions import read_private, sync_folder, write_private
+from interlock.server.permissions import read_private, sync_folder, write_private
 
 ANNOUNCED_MS: Final = 2 * JWKS_MAX_AGE_S * 1000
 """How long a new key is published before it signs."""

@@ -17,10 +17,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from machine.errors import SettingsError
-from server.guard.keys import Stamp, key_files, no_keys, stamp_of
-from server.permissions import read_private, write_private
-from server.transient import Checks
+from interlock.machine.errors import SettingsError
+from interlock.server.guard.keys import Stamp, key_files, no_keys, stamp_of
+from interlock.server.permissions import read_private, write_private
+from interlock.server.transient import Checks
 
 Kind: TypeAlias = Literal["admin", "client"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from machine.errors import CredentialInvalid
-from machine.session import Session
-from server.clock import Clock
-from server.surface.tickets import Ticket, TicketStore
+from interlock.machine.errors import CredentialInvalid
+from interlock.machine.session import Session
+from interlock.server.clock import Clock
+from interlock.server.surface.tickets import Ticket, TicketStore
 
 
 class Tickets:

@@ -22,12 +22,12 @@ import msgspec
 from jwt.algorithms import ECAlgorithm
 from msgspec import UNSET, UnsetType
 
-from machine.errors import CredentialInvalid, KeysUnavailable, TokenExpired
-from machine.session import Session
-from server.clock import Clock
-from server.guard.jose import Header, Malformed, base64url, canonical_bytes, read_header, take_apart
-from server.guard.keys import ALGORITHM, Keys
-from server.ids import next_id
+from interlock.machine.errors import CredentialInvalid, KeysUnavailable, TokenExpired
+from interlock.machine.session import Session
+from interlock.server.clock import Clock
+from interlock.server.guard.jose import Header, Malformed, base64url, canonical_bytes, read_header, take_apart
+from interlock.server.guard.keys import ALGORITHM, Keys
+from interlock.server.ids import next_id
 
 _TYPE: Final = "at+jwt"
 _MAX_TOKEN_LENGTH: Final = 2048

@@ -1,8 +1,9 @@
 """Somebody else proves who is calling: an OpenID Connect provider, by an ID token.
 
 Only an ID token says that somebody has just proved who they are; an access token says what somebody may do, so it is not
-taken (ASVS 9.2.2). What is checked is OpenID Connect Core 1.0, 3.1.3.7, and of the form what :mod:`server.guard.tokens`
-checks of our own tokens. A token is exchanged once: it is a bearer token that other programs have seen.
+taken (ASVS 9.2.2). What is checked is OpenID Connect Core 1.0, 3.1.3.7, and of the form what
+:mod:`interlock.server.guard.tokens` checks of our own tokens. A token is exchanged once: it is a bearer token that other
+programs have seen.
 
 Providers write optional claims in many ways. A claim that no setting asks for refuses nobody, whatever is in it.
 """
@@ -18,16 +19,16 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from machine.errors import CredentialInvalid, GroupsRefused, IdentityRefused, SettingsError
-from server.clock import Clock
-from server.guard.groups import named
-from server.guard.jose import COMPACT, Malformed, canonical_bytes, unambiguous_json
-from server.guard.known_accounts import KnownAccounts
-from server.guard.provider_keys import Freshness, ProviderKeys
-from server.ids import new_id
-from server.settings import Settings
-from server.surface.identities import Arrival, IdentityStore
-from server.surface.log import Along
+from interlock.machine.errors import CredentialInvalid, GroupsRefused, IdentityRefused, SettingsError
+from interlock.server.clock import Clock
+from interlock.server.guard.groups import named
+from interlock.server.guard.jose import COMPACT, Malformed, canonical_bytes, unambiguous_json
+from interlock.server.guard.known_accounts import KnownAccounts
+from interlock.server.guard.provider_keys import Freshness, ProviderKeys
+from interlock.server.ids import new_id
+from interlock.server.settings import Settings
+from interlock.server.surface.identities import Arrival, IdentityStore
+from interlock.server.surface.log import Along
 
 _log = structlog.get_logger("interlock.upstream")
 
@@ -227,7 +228,7 @@ class IdTokens:
 class Admitted(msgspec.Struct, frozen=True):
     """An account, and how long ago its owner proved to the provider who they are, in ms; None if it does not say.
 
-    ``still``: record a session of the account only with this, as of :meth:`server.guard.accounts.Accounts.still`.
+    ``still``: record a session of the account only with this, as of :meth:`interlock.server.guard.accounts.Accounts.still`.
     """
 
     account_id: str

@@ -6,12 +6,12 @@ import asyncio
 import functools
 from typing import Final
 
-from machine.commands import RevocationReason
-from machine.ledger import Receipt
-from machine.session import Session
-from server.clock import Clock
-from server.runtime.sessions import Sessions, patiently
-from server.surface.directory import Place, SessionDirectory, Wanted
+from interlock.machine.commands import RevocationReason
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session
+from interlock.server.clock import Clock
+from interlock.server.runtime.sessions import Sessions, patiently
+from interlock.server.surface.directory import Place, SessionDirectory, Wanted
 
 _PAGE: Final = 64
 """How many sessions are read, and handed to the log, together. It keeps the event loop for a few milliseconds."""

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from machine.ledger import Receipt
-from machine.session import Session
-from server.clock import Clock
-from server.runtime.account_sessions import AccountSessions
-from server.runtime.sessions import Sessions, patiently
-from server.surface.accounts import Account, AccountStore
-from server.surface.audit import Act, AuditRecord, AuditStore
-from server.surface.directory import Place, SessionDirectory, Wanted
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session
+from interlock.server.clock import Clock
+from interlock.server.runtime.account_sessions import AccountSessions
+from interlock.server.runtime.sessions import Sessions, patiently
+from interlock.server.surface.accounts import Account, AccountStore
+from interlock.server.surface.audit import Act, AuditRecord, AuditStore
+from interlock.server.surface.directory import Place, SessionDirectory, Wanted
 
 __all__ = [
     "Account",
@@ -100,7 +100,8 @@ class Administration:
         """Close the account, then end all of its sessions; None when there is no such account.
 
         First the account, durably: no session is recorded for it afterwards, also by a login that is under way
-        (:meth:`server.guard.accounts.Accounts.still`). Should the server die in between, its next start ends the rest.
+        (:meth:`interlock.server.guard.accounts.Accounts.still`). Should the server die in between, its next start ends the
+        rest.
         """
         now_ms = self._clock.now_ms()
         account = await self._accounts.set_disabled(

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
-from machine.closing import Close
-from machine.commands import Disconnect
-from machine.ledger import Record
-from machine.session import Session
-from server.runtime.guarded import guarded
+from interlock.machine.closing import Close
+from interlock.machine.commands import Disconnect
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
+from interlock.server.runtime.guarded import guarded
 
 _HANDSHAKES: Final = 16
 

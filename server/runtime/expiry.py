@@ -13,14 +13,14 @@ from contextlib import suppress
 
 import structlog
 
-from machine.commands import Expire
-from machine.errors import SessionNotFound, SurfaceError, SurfaceFailed, TransitionRefused
-from machine.ledger import Record
-from machine.session import Session, overdue_reason
-from server.clock import Clock
-from server.runtime.deadlines import Deadlines
-from server.runtime.sessions import Sessions, patiently
-from server.supervision import progressed
+from interlock.machine.commands import Expire
+from interlock.machine.errors import SessionNotFound, SurfaceError, SurfaceFailed, TransitionRefused
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session, overdue_reason
+from interlock.server.clock import Clock
+from interlock.server.runtime.deadlines import Deadlines
+from interlock.server.runtime.sessions import Sessions, patiently
+from interlock.server.supervision import progressed
 
 _log = structlog.get_logger("interlock.expiry")
 

@@ -11,9 +11,9 @@ from typing import Final
 
 import structlog
 
-from machine.wire import rfc3339
-from server.clock import SystemClock
-from server.supervision import progressed
+from interlock.machine.wire import rfc3339
+from interlock.server.clock import SystemClock
+from interlock.server.supervision import progressed
 
 _log = structlog.get_logger("interlock.host")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from machine.commands import Disconnect
-from machine.errors import TransitionRefused
-from server.runtime.sessions import Sessions, commands
-from server.surface.log import TransitionLog
-from server.trace import Untraced
+from interlock.machine.commands import Disconnect
+from interlock.machine.errors import TransitionRefused
+from interlock.server.runtime.sessions import Sessions, commands
+from interlock.server.surface.log import TransitionLog
+from interlock.server.trace import Untraced
 
 _ABNORMAL = 1006
 """RFC 6455, 7.4.1: closed without a close frame."""

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Create,
@@ -21,7 +21,7 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import (
+from interlock.machine.errors import (
     CredentialInvalid,
     Overloaded,
     SessionEnded,
@@ -30,15 +30,15 @@ from machine.errors import (
     TransitionRefused,
     VersionConflict,
 )
-from machine.ledger import Receipt, Record
-from machine.session import Session, absent, decide, ensure_alive, evolve, touch_due
-from server.clock import Clock
-from server.ids import new_session_id, next_id
-from server.runtime.guarded import guarded
-from server.runtime.turns import Turns
-from server.surface.log import Along, Step, TransitionLog
-from server.trace import Untraced
-from server.workers import settle
+from interlock.machine.ledger import Receipt, Record
+from interlock.machine.session import Session, absent, decide, ensure_alive, evolve, touch_due
+from interlock.server.clock import Clock
+from interlock.server.ids import new_session_id, next_id
+from interlock.server.runtime.guarded import guarded
+from interlock.server.runtime.turns import Turns
+from interlock.server.surface.log import Along, Step, TransitionLog
+from interlock.server.trace import Untraced
+from interlock.server.workers import settle
 
 T = TypeVar("T")
 

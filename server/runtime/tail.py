@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from machine.ledger import Record
-from machine.session import Session
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
 
 _KEPT: Final = 2048
 

@@ -9,10 +9,10 @@ from typing import Final
 
 import structlog
 
-from machine.commands import Authenticate, Reauthenticate, Refresh, Revoke
-from machine.errors import TransitionRefused
-from machine.ledger import Record
-from machine.session import Session
+from interlock.machine.commands import Authenticate, Reauthenticate, Refresh, Revoke
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
 
 _log = structlog.get_logger("interlock.security")
 
@@ -21,7 +21,7 @@ _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a metho
 
 
 def tell_transition(record: Record, session: Session) -> None:
-    """A listener for :meth:`server.runtime.sessions.Sessions.subscribe`."""
+    """A listener for :meth:`interlock.server.runtime.sessions.Sessions.subscribe`."""
     move = record.transition
     if move.event not in _TOLD:
         return
@@ -46,7 +46,7 @@ def tell_transition(record: Record, session: Session) -> None:
 
 
 def tell_refusal(session_id: str, refusal: TransitionRefused) -> None:
-    """A listener for :meth:`server.runtime.sessions.Sessions.subscribe_refusals`."""
+    """A listener for :meth:`interlock.server.runtime.sessions.Sessions.subscribe_refusals`."""
     _log.info(
         "transition.refused",
         session_id=session_id,

@@ -7,12 +7,12 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from machine.errors import AccountDisabled, AccountExists, CredentialInvalid, PasswordWrong
-from server.surface.audit import Act, write_act
-from server.surface.engine import Connection
-from server.surface.log import Along
-from server.surface.reader import Lookup, Reader
-from server.surface.writer import Writer, raise_again
+from interlock.machine.errors import AccountDisabled, AccountExists, CredentialInvalid, PasswordWrong
+from interlock.server.surface.audit import Act, write_act
+from interlock.server.surface.engine import Connection
+from interlock.server.surface.log import Along
+from interlock.server.surface.reader import Lookup, Reader
+from interlock.server.surface.writer import Writer, raise_again
 
 _COLUMNS: Final = "account_id, email, password_hash, created_at_ms, password_changed_at_ms, groups, disabled_at_ms"
 

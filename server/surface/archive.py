@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from machine.errors import InterlockError, LedgerFault, SurfaceFailed
-from machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
-from machine.session import FINAL_STATES, Session
-from machine.verifier import Verifier
-from server.surface.engine import Error, open_reader
-from server.surface.files import LOG_NAME
-from server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row
-from server.surface.sqlite import HISTORY, LATEST_AT, SESSION
+from interlock.machine.errors import InterlockError, LedgerFault, SurfaceFailed
+from interlock.machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
+from interlock.machine.session import FINAL_STATES, Session
+from interlock.machine.verifier import Verifier
+from interlock.server.surface.engine import Error, open_reader
+from interlock.server.surface.files import LOG_NAME
+from interlock.server.surface.rows import TRANSITION_COLUMNS, session_from, stored_row
+from interlock.server.surface.sqlite import HISTORY, LATEST_AT, SESSION
 
 _PAGE: Final = 1000
 _ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"  # noqa: S608  # column names of ours

@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from server.surface.engine import Connection
-from server.surface.reader import Reader
+from interlock.server.surface.engine import Connection
+from interlock.server.surface.reader import Reader
 
 _COLUMNS: Final = "position, at_ms, actor, action, object, detail, address"
 _INSERT: Final = (

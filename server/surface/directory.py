@@ -11,11 +11,11 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
-from machine.session import FINAL_STATES, Session
-from server.surface.engine import Connection
-from server.surface.reader import Reader
-from server.surface.rows import SESSION_COLUMNS, session_from
-from spec.lifecycles import SESSION
+from interlock.machine.session import FINAL_STATES, Session
+from interlock.server.surface.engine import Connection
+from interlock.server.surface.reader import Reader
+from interlock.server.surface.rows import SESSION_COLUMNS, session_from
+from interlock.spec.lifecycles import SESSION
 
 _STATES: Final = tuple(state.name for state in SESSION.states)
 

@@ -13,7 +13,7 @@ from typing import Final
 import pysqlite3 as sqlite
 import sqlite_utils
 
-from machine.errors import SurfaceFailed
+from interlock.machine.errors import SurfaceFailed
 
 MINIMUM_VERSION: Final = (3, 51, 3)
 

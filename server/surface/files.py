@@ -13,22 +13,22 @@ from typing import Final
 import msgspec
 import sqlite_utils
 
-from machine.errors import SurfaceFailed, SurfaceLocked
-from machine.ledger import Receipt
-from server.permissions import refuse_writable
-from server.supervision import Supervisor
-from server.surface.accounts import AccountStore, SqliteAccounts
-from server.surface.audit import AuditStore, SqliteAudit
-from server.surface.directory import SessionDirectory, SqliteDirectory
-from server.surface.engine import Error, finish_rollback, open_reader, open_writer
-from server.surface.identities import IdentityStore, SqliteIdentities
-from server.surface.log import TransitionLog
-from server.surface.presence import Presence, keep_looking
-from server.surface.reader import Reader
-from server.surface.schema import check_projection, migrate, refuse_foreign
-from server.surface.sqlite import ChainHead, HeadLag, SqliteLog
-from server.surface.tickets import SqliteTickets, TicketStore
-from server.surface.writer import Batch, Writer
+from interlock.machine.errors import SurfaceFailed, SurfaceLocked
+from interlock.machine.ledger import Receipt
+from interlock.server.permissions import refuse_writable
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.accounts import AccountStore, SqliteAccounts
+from interlock.server.surface.audit import AuditStore, SqliteAudit
+from interlock.server.surface.directory import SessionDirectory, SqliteDirectory
+from interlock.server.surface.engine import Error, finish_rollback, open_reader, open_writer
+from interlock.server.surface.identities import IdentityStore, SqliteIdentities
+from interlock.server.surface.log import TransitionLog
+from interlock.server.surface.presence import Presence, keep_looking
+from interlock.server.surface.reader import Reader
+from interlock.server.surface.schema import check_projection, migrate, refuse_foreign
+from interlock.server.surface.sqlite import ChainHead, HeadLag, SqliteLog
+from interlock.server.surface.tickets import SqliteTickets, TicketStore
+from interlock.server.surface.writer import Batch, Writer
 
 LOG_NAME: Final = "interlock.db"
 _LOCK_NAME: Final = "interlock.lock"

@@ -6,10 +6,10 @@ from typing import Final, NoReturn, Protocol
 
 import msgspec
 
-from machine.errors import CredentialInvalid, IdentityRefused
-from server.surface.engine import Connection
-from server.surface.reader import Reader
-from server.surface.writer import Writer
+from interlock.machine.errors import CredentialInvalid, IdentityRefused
+from interlock.server.surface.engine import Connection
+from interlock.server.surface.reader import Reader
+from interlock.server.surface.writer import Writer
 
 _USED: Final = "the ID token was already exchanged"
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from machine.ledger import Record
-from machine.session import Session, Transition
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session, Transition
 
 Along = Callable[[Any], None]
 """What is checked or written in the same transaction as a step, just before it: of the account that the step is about, say.

@@ -13,10 +13,10 @@ from pathlib import Path
 from time import sleep
 from typing import Final
 
-from machine.errors import Overloaded, SurfaceFailed
-from server.supervision import progressed
-from server.surface.writer import Writer, raise_again
-from server.transient import Checks
+from interlock.machine.errors import Overloaded, SurfaceFailed
+from interlock.server.supervision import progressed
+from interlock.server.surface.writer import Writer, raise_again
+from interlock.server.transient import Checks
 
 _LOOK_S: Final = 1.0
 _PAUSE_S: Final = 0.05

@@ -10,9 +10,9 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 import sqlite_utils
 
-from machine.errors import SurfaceFailed
-from server.surface.engine import Connection, Error
-from server.workers import Workers
+from interlock.machine.errors import SurfaceFailed
+from interlock.server.surface.engine import Connection, Error
+from interlock.server.workers import Workers
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -8,11 +8,11 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from machine.commands import Policy
-from machine.errors import SurfaceFailed
-from machine.ledger import StoredRow, fields_of
-from machine.refresh_tokens import IssuedToken
-from machine.session import Connection, Session
+from interlock.machine.commands import Policy
+from interlock.machine.errors import SurfaceFailed
+from interlock.machine.ledger import StoredRow, fields_of
+from interlock.machine.refresh_tokens import IssuedToken
+from interlock.machine.session import Connection, Session
 
 T = TypeVar("T")
 

@@ -14,12 +14,12 @@ from typing import Final
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
-from machine.errors import SurfaceFailed
-from machine.session import FINAL_STATES
-from server.surface.engine import Error
-from server.surface.rows import APPEND_STEPS
-from spec.export import sql_rows, sql_table
-from spec.lifecycles import SESSION
+from interlock.machine.errors import SurfaceFailed
+from interlock.machine.session import FINAL_STATES
+from interlock.server.surface.engine import Error
+from interlock.server.surface.rows import APPEND_STEPS
+from interlock.spec.export import sql_rows, sql_table
+from interlock.spec.lifecycles import SESSION
 
 _migrations: Final = Migrations("interlock")
 
@@ -311,8 +311,8 @@ LIVE_UNLIKE_LOG: Final = f"""
 """  # noqa: S608  # event names and states of ours
 """A session that is alive by its state or by its reason, and not by its records, or not like them.
 
-It is the fold of :mod:`machine.session` in SQL. Connections are left out: they give no rights, and a start ends them all. Which
-refresh tokens before the newest are honoured is left to ``interlock verify``.
+It is the fold of :mod:`interlock.machine.session` in SQL. Connections are left out: they give no rights, and a start ends
+them all. Which refresh tokens before the newest are honoured is left to ``interlock verify``.
 """
 
 

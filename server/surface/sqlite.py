@@ -7,14 +7,14 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from machine.commands import Disconnect
-from machine.errors import Overloaded, RecordRefused, SessionEnded, SurfaceFailed, VersionConflict
-from machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
-from machine.session import Session
-from server.surface.engine import Connection
-from server.surface.log import Along, Step
-from server.surface.reader import Lookup, Reader
-from server.surface.rows import (
+from interlock.machine.commands import Disconnect
+from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, SurfaceFailed, VersionConflict
+from interlock.machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
+from interlock.machine.session import Session
+from interlock.server.surface.engine import Connection
+from interlock.server.surface.log import Along, Step
+from interlock.server.surface.reader import Lookup, Reader
+from interlock.server.surface.rows import (
     SESSION_COLUMNS,
     STEP_WIDTH,
     TRANSITION_COLUMNS,
@@ -23,7 +23,7 @@ from server.surface.rows import (
     step_values,
     stored_row,
 )
-from server.surface.writer import Writer
+from interlock.server.surface.writer import Writer
 
 _LAST: Final = "SELECT position, digest FROM transitions ORDER BY position DESC LIMIT 1"
 _BY_COMMAND: Final = (
@@ -123,7 +123,7 @@ class HeadLag:
 
 
 class SqliteLog:
-    """:class:`server.surface.log.TransitionLog` over one writer and one reader of the same file."""
+    """:class:`interlock.server.surface.log.TransitionLog` over one writer and one reader of the same file."""
 
     def __init__(self, writer: Writer, reader: Reader, head: ChainHead, lag: HeadLag) -> None:
         self._writer = writer
@@ -137,7 +137,7 @@ class SqliteLog:
         return self._writer.failure
 
     def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-        """See :meth:`server.surface.log.TransitionLog.append`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.append`."""
         return self._writer.submit_with_others(
             self._write,
             steps,
@@ -146,7 +146,7 @@ class SqliteLog:
         )
 
     def lives(self, session_id: str) -> Along:
-        """See :meth:`server.surface.log.TransitionLog.lives`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.lives`."""
 
         def run(connection: Connection) -> None:
             row = connection.execute("SELECT reason FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
@@ -156,42 +156,42 @@ class SqliteLog:
         return run
 
     async def load(self, session_id: str) -> Session | None:
-        """See :meth:`server.surface.log.TransitionLog.load`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.load`."""
         return await self._reader.find(_SESSIONS, session_id)
 
     async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
-        """See :meth:`server.surface.log.TransitionLog.history`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.history`."""
         return [parse(stored_row(row)) for row in await self._reader.rows(HISTORY, session_id, after_version, limit)]
 
     async def after(self, position: int, limit: int) -> list[Record]:
-        """See :meth:`server.surface.log.TransitionLog.after`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.after`."""
         return [parse(stored_row(row)) for row in await self._reader.rows(_AFTER, position, limit)]
 
     async def live_deadlines(self) -> list[tuple[int, str]]:
-        """See :meth:`server.surface.log.TransitionLog.live_deadlines`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.live_deadlines`."""
         return [(deadline_ms, session_id) for deadline_ms, session_id in await self._reader.rows(_LIVE)]
 
     async def live_states(self) -> dict[str, int]:
-        """See :meth:`server.surface.log.TransitionLog.live_states`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.live_states`."""
         return dict(await self._reader.rows(_STATES))
 
     async def connected_on(self, node: str) -> list[Session]:
-        """See :meth:`server.surface.log.TransitionLog.connected_on`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.connected_on`."""
         sessions = [session_from(row) for row in await self._reader.rows(_CONNECTED)]
         return [session for session in sessions if any(c.node == node for c in session.connections)]
 
     async def nodes(self) -> set[str]:
-        """See :meth:`server.surface.log.TransitionLog.nodes`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.nodes`."""
         sessions = [session_from(row) for row in await self._reader.rows(_CONNECTED)]
         return {connection.node for session in sessions for connection in session.connections}
 
     async def latest_at_ms(self) -> int:
-        """See :meth:`server.surface.log.TransitionLog.latest_at_ms`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.latest_at_ms`."""
         rows = await self._reader.rows(LATEST_AT)
         return int(rows[0][0]) if rows else 0
 
     async def newest(self) -> Record | None:
-        """See :meth:`server.surface.log.TransitionLog.newest`."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.newest`."""
         rows = await self._reader.rows(_NEWEST)
         return parse(stored_row(rows[0])) if rows else None
 

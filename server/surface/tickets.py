@@ -6,9 +6,9 @@ from typing import Protocol
 
 import msgspec
 
-from server.surface.engine import Connection
-from server.surface.reader import Reader
-from server.surface.writer import Writer, raise_again
+from interlock.server.surface.engine import Connection
+from interlock.server.surface.reader import Reader
+from interlock.server.surface.writer import Writer, raise_again
 
 
 class Ticket(msgspec.Struct, frozen=True):

@@ -13,9 +13,9 @@ from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
 import msgspec
 import sqlite_utils
 
-from machine.errors import Overloaded, RecordRefused, StorageLow, SurfaceFailed
-from server.surface.engine import Connection, Error, IntegrityError, is_busy
-from server.workers import Workers
+from interlock.machine.errors import Overloaded, RecordRefused, StorageLow, SurfaceFailed
+from interlock.server.surface.engine import Connection, Error, IntegrityError, is_busy
+from interlock.server.workers import Workers
 
 A = TypeVar("A")
 T = TypeVar("T")

@@ -2,7 +2,8 @@
 
 Ids become small numbers, given again when nothing speaks of the old bearer any more, so that sessions that did the same become
 the same numbers. Of times only what the guards ask is kept: was the session alive, was the claim (same subject, current
-refresh token) true. The fold that answers this is :mod:`spec.model.rules`'; everything else the model folds for itself.
+refresh token) true. The fold that answers this is :mod:`interlock.spec.model.rules`'; everything else the model folds for
+itself.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from spec.lifecycles import SESSION
-from spec.model.facts import FOLDS, GUARDS
-from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
-from spec.model.rules import Fold
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.model.facts import FOLDS, GUARDS
+from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
+from interlock.spec.model.rules import Fold
 
 TABS: Final = 16
 """How many connections at a time the model can tell apart."""
@@ -73,7 +74,7 @@ class Abstract(msgspec.Struct, frozen=True):
 
 
 def abstract(session: Sequence[Sequence[AnyLine]]) -> Abstract:
-    """The numbers of one session, as :func:`spec.model.traces.by_session` gives it.
+    """The numbers of one session, as :func:`interlock.spec.model.traces.by_session` gives it.
 
     Raises:
         TooWide: it does not fit.

@@ -6,15 +6,15 @@ from typing import Final
 
 import msgspec
 
-from spec.model.bounds import DURABILITY, LIVENESS, REPLAY, RESTING, ROTATION, SAFETY, THEFT, Bound
+from interlock.spec.model.bounds import DURABILITY, LIVENESS, REPLAY, RESTING, ROTATION, SAFETY, THEFT, Bound
 
 
 class Check(msgspec.Struct, frozen=True):
     """One run of the checker.
 
-    ``model`` is a file of this folder; ``properties`` are names from :mod:`spec.properties`; ``switches`` are the macros that
-    choose the variant. ``claim`` is the LTL formula of a liveness check, which bears the property's name. ``untold`` are the
-    steps that this check can't reach, for the reason in ``assumption``.
+    ``model`` is a file of this folder; ``properties`` are names from :mod:`interlock.spec.properties`; ``switches`` are
+    the macros that choose the variant. ``claim`` is the LTL formula of a liveness check, which bears the property's name.
+    ``untold`` are the steps that this check can't reach, for the reason in ``assumption``.
     """
 
     name: str

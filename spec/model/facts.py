@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from spec.model.rules import Fold
+    from interlock.spec.model.rules import Fold
 
 _FORGET_EVERY: Final = 64
 """After so many exchanges, what no longer matters is looked for: after each, that would take longer than all the rest."""

@@ -1,7 +1,7 @@
 """The lines of a trace: their shapes, and reading one.
 
 A trace is what one server process did, in order, one JSON object a line; docs/reference/trace-format.md explains the kinds.
-The server writes these very shapes. What they mean is judged in :mod:`spec.model.rules`.
+The server writes these very shapes. What they mean is judged in :mod:`interlock.spec.model.rules`.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ AnyLine: TypeAlias = Append | Ack | Open | Close | Drop | Recover
 class TraceFault(Exception):
     """The first line that the declaration does not allow.
 
-    ``line`` counts from 1 within the trace of ``node``; ``property`` is a name of :mod:`spec.properties`, or ``format`` for
-    a line that can't be read or can't be where it is; ``sentence`` says what is wrong.
+    ``line`` counts from 1 within the trace of ``node``; ``property`` is a name of :mod:`interlock.spec.properties`, or
+    ``format`` for a line that can't be read or can't be where it is; ``sentence`` says what is wrong.
     """
 
     def __init__(self, line: int, node: str, promise: str, sentence: str) -> None:

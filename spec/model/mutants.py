@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-from spec.model.checks import CHECKS, Check
-from spec.model.spin import Program
-from spec.promela import promela
-from spec.transitions import Lifecycle, read
+from interlock.spec.model.checks import CHECKS, Check
+from interlock.spec.model.spin import Program
+from interlock.spec.promela import promela
+from interlock.spec.transitions import Lifecycle, read
 
 _QUIET: Final = {"DECISIONS": 4, "CRASHES": 0, "DROPS": 0}
 _ONE_DROP: Final = {"DROPS": 1}

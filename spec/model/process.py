@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
+from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
 
 
 class Broken(Exception):

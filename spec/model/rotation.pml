@@ -1,8 +1,8 @@
 /* Refresh tokens of one session: tabs that share a cookie jar, a thief who copied a token, a network that loses, repeats and is
  * late.
  *
- * One server step decides and records, as lifecycle.pml shows that the door does. The rules are machine.refresh_tokens',
- * and server.runtime.sessions.Sessions.refresh. Time is the order in which the graces of issued tokens end.
+ * One server step decides and records, as lifecycle.pml shows that the door does. The rules are interlock.machine.refresh_tokens',
+ * and interlock.server.runtime.sessions.Sessions.refresh. Time is the order in which the graces of issued tokens end.
  */
 #include "session.pml"
 #include "promises.pml"

@@ -1,7 +1,7 @@
 """What a line of a trace may say, given the lines before it: a second opinion that shares no code with the machine.
 
-One :class:`Fold` a session, by a fold of its own over the recorded data; the declared rows come from :mod:`spec.lifecycles`,
-the guards are evaluated here. Each rule names the property it belongs to.
+One :class:`Fold` a session, by a fold of its own over the recorded data; the declared rows come from
+:mod:`interlock.spec.lifecycles`, the guards are evaluated here. Each rule names the property it belongs to.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from array import array
 from typing import Final, NoReturn
 
-from spec.lifecycles import SESSION
-from spec.model.facts import FOLDS, GUARDS
-from spec.model.lines import Ack, Append, Close, Drop, Open
-from spec.model.process import Broken, Process, socket_of
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.model.facts import FOLDS, GUARDS
+from interlock.spec.model.lines import Ack, Append, Close, Drop, Open
+from interlock.spec.model.process import Broken, Process, socket_of
 
 FINAL: Final = frozenset(state.name for state in SESSION.states if state.final)
 _ROWS: Final = {(row.event, row.source, row.target): row.guards for row in SESSION.transitions}

@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from spec.export import LIFECYCLES
-from spec.promela import promela
+from interlock.spec.export import LIFECYCLES
+from interlock.spec.promela import promela
 
 MODEL: Final = Path(__file__).parent
 """Where the model lies."""
@@ -60,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True):
     untold: frozenset[str]
     """Steps that the model can tell and that no execution reached."""
     taken: frozenset[int]
-    """The numbers of the declared transitions that some execution recorded, see :func:`spec.promela.promela`."""
+    """The numbers of the declared transitions that some execution recorded, see :func:`interlock.spec.promela.promela`."""
 
     @property
     def broken(self) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from spec.lifecycles import SESSION
-from spec.model.spin import CYCLE
-from spec.properties import PROPERTIES
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.model.spin import CYCLE
+from interlock.spec.properties import PROPERTIES
 
 _STATES: Final = ("no session", *(state.name for state in SESSION.states))
 _EVENTS: Final = ("", *(event.name for event in SESSION.events))
@@ -15,7 +15,7 @@ _PARTIES: Final = ("tab 1", "tab 2", "tab 3", "the thief")
 
 
 def tell(steps: Iterable[str], claim: str | None = None) -> list[str]:
-    """The steps of ``spec.model.spin.Outcome.story`` as sentences, ending with the property that is broken.
+    """The steps of ``interlock.spec.model.spin.Outcome.story`` as sentences, ending with the property that is broken.
 
     ``claim`` is the property of a liveness check: no step of its story breaks it, but a cycle in which it never comes true.
     """

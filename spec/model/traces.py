@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
-from spec.model.process import Broken, Process
-from spec.model.rules import FINAL, Ended, Fold
+from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
+from interlock.spec.model.process import Broken, Process
+from interlock.spec.model.rules import FINAL, Ended, Fold
 
 __all__ = [
     "Ack",

@@ -13,10 +13,10 @@ from typing import Final
 
 import msgspec
 
-from spec.model.abstraction import COMMANDS, NODES, Abstract, TooWide, abstract
-from spec.model.lines import AnyLine, TraceFault
-from spec.model.spin import Program, SearchFailed, build, require, workplace
-from spec.model.traces import by_session, check
+from interlock.spec.model.abstraction import COMMANDS, NODES, Abstract, TooWide, abstract
+from interlock.spec.model.lines import AnyLine, TraceFault
+from interlock.spec.model.spin import Program, SearchFailed, build, require, workplace
+from interlock.spec.model.traces import by_session, check
 
 _LINES_AT_ONCE: Final = 20_000
 _TIMEOUT_S: Final = 300
@@ -25,7 +25,7 @@ _STUCK: Final = "@@ stuck"
 _OF: Final = ": session "
 
 Session = Sequence[Sequence[AnyLine]]
-"""The lines of one session, a list for each node: see :func:`spec.model.traces.by_session`."""
+"""The lines of one session, a list for each node: see :func:`interlock.spec.model.traces.by_session`."""
 
 
 class Rejection(msgspec.Struct, frozen=True):

@@ -9,11 +9,11 @@ from typing import Final
 
 import msgspec
 
-from spec.lifecycles import SESSION
-from spec.model.checks import CHECKS, Check
-from spec.model.mutants import MUTANTS, Mutant, program
-from spec.model.spin import Outcome, Program, SearchFailed, verify
-from spec.model.story import tell
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.model.checks import CHECKS, Check
+from interlock.spec.model.mutants import MUTANTS, Mutant, program
+from interlock.spec.model.spin import Outcome, Program, SearchFailed, verify
+from interlock.spec.model.story import tell
 
 _QUICK_S: Final = 600
 _DEEP_S: Final = 4 * 3600

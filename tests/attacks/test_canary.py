@@ -17,7 +17,7 @@ import httpx
 import pytest
 import websockets
 
-from server.guard.secrets import Secrets
+from interlock.server.guard.secrets import Secrets
 from tests.support.canary import Canaries
 from tests.support.client import Client, new_email
 from tests.support.log import interlock

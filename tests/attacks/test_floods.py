@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from server.settings import Settings
+from interlock.server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.client import hello, logged_in
 from tests.support.flooding import BAD, FLOODS, flooding

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from server.guard.keys import load_keys
-from server.guard.secrets import Secrets
+from interlock.server.guard.keys import load_keys
+from interlock.server.guard.secrets import Secrets
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
 from tests.support.log import histories, interlock, verify
 from tests.support.running import scenario

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from machine.commands import Authenticate, Create
-from machine.session import Session, absent
-from server.clock import SystemClock
-from server.runtime.sessions import Sessions, commands
-from server.supervision import Supervisor
-from server.surface.files import open_surface
+from interlock.machine.commands import Authenticate, Create
+from interlock.machine.session import Session, absent
+from interlock.server.clock import SystemClock
+from interlock.server.runtime.sessions import Sessions, commands
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import open_surface
 from tests.bench.figure import Bench, Figure, in_turns, now_ms
 from tests.bench.population import POLICY, RawWriter, next_data, step_of
 

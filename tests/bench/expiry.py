@@ -10,15 +10,15 @@ from typing import Final
 
 import msgspec
 
-from machine.commands import Create
-from machine.ledger import Record
-from machine.session import Session, absent
-from server.ids import new_session_id
-from server.runtime.expiry import Expiry
-from server.runtime.sessions import Sessions
-from server.supervision import Supervisor
-from server.surface.files import open_surface
-from server.surface.log import Step
+from interlock.machine.commands import Create
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session, absent
+from interlock.server.ids import new_session_id
+from interlock.server.runtime.expiry import Expiry
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import open_surface
+from interlock.server.surface.log import Step
 from tests.bench.figure import Bench, Figure, at_most, now_ms, percentile
 from tests.bench.population import POLICY, RawWriter, step_of
 
@@ -35,11 +35,11 @@ class _ShiftedClock:
         self.shift_ms = 0
 
     def now_ms(self) -> int:
-        """See :class:`server.clock.Clock`."""
+        """See :class:`interlock.server.clock.Clock`."""
         return time.time_ns() // 1_000_000 + self.shift_ms
 
     def reach(self, at_ms: int) -> None:
-        """See :class:`server.clock.Clock`."""
+        """See :class:`interlock.server.clock.Clock`."""
         self.shift_ms += max(0, at_ms - self.now_ms())
 
 

@@ -30,7 +30,7 @@ async def measure(bench: Bench) -> list[Figure]:
     ):
         arguments = ["--port", "0", "--data", str(bench.path(f"flood-{flooders}-{addresses}"))]
         arguments += ["--trusted-proxies", "127.0.0.1"]
-        with running(bench, "server.cli", "serve", *arguments, pinned=False, cheap_passwords=False) as server:
+        with running(bench, "interlock.server.cli", "serve", *arguments, pinned=False, cheap_passwords=False) as server:
             figures.append(await _one(bench, server.url, title, flooders, addresses))
     return figures
 

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from machine.commands import Touch
-from server.clock import SystemClock
-from server.runtime.sessions import Sessions, commands
-from server.supervision import Supervisor
-from server.surface.files import open_surface
+from interlock.machine.commands import Touch
+from interlock.server.clock import SystemClock
+from interlock.server.runtime.sessions import Sessions, commands
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import open_surface
 from tests.bench.figure import Bench, Figure, Pairs, in_turns, number
 from tests.bench.population import POLICY, Population, write
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-import server.opening
-from machine.ledger import GENESIS, Record
-from server.cli import main
-from server.supervision import Supervisor
-from server.surface.files import Surface, open_surface
-from server.surface.log import Step
-from server.surface.writer import Batch
+from interlock.machine.ledger import GENESIS, Record
+from interlock.server import opening
+from interlock.server.cli import main
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import Surface, open_surface
+from interlock.server.surface.log import Step
+from interlock.server.surface.writer import Batch
 from tests.support.memory_log import MemoryLog
 
 
@@ -27,7 +27,7 @@ class _NoLog(MemoryLog):
     """Acknowledges at once, chains nothing and keeps nothing: what remains is the application without its log."""
 
     def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-        """See :class:`server.surface.log.TransitionLog`. Sessions that were begun are found in the door's own cache."""
+        """See :class:`interlock.server.surface.log.TransitionLog`. Sessions begun are found in the door's own cache."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Record]] = loop.create_future()
         # At the loop's next turn: a request that never waits would let one connection keep the others out.
@@ -57,5 +57,5 @@ async def _in_memory(
 
 
 if __name__ == "__main__":
-    server.opening.open_surface = _in_memory  # type: ignore[attr-defined, assignment]  # the app has no seam for it
+    opening.open_surface = _in_memory  # type: ignore[attr-defined, assignment]  # the app has no seam for it
     main()

@@ -9,14 +9,25 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from machine.commands import Authenticate, Command, Connect, Create, Data, Disconnect, Policy, Refresh, Revoke, Touch
-from machine.session import Session, absent, decide, evolve
-from server.ids import new_id, new_session_id
-from server.surface.engine import open_writer
-from server.surface.files import LOG_NAME
-from server.surface.log import Step
-from server.surface.schema import migrate
-from server.surface.sqlite import ChainHead, HeadLag, SqliteLog
+from interlock.machine.commands import (
+    Authenticate,
+    Command,
+    Connect,
+    Create,
+    Data,
+    Disconnect,
+    Policy,
+    Refresh,
+    Revoke,
+    Touch,
+)
+from interlock.machine.session import Session, absent, decide, evolve
+from interlock.server.ids import new_id, new_session_id
+from interlock.server.surface.engine import open_writer
+from interlock.server.surface.files import LOG_NAME
+from interlock.server.surface.log import Step
+from interlock.server.surface.schema import migrate
+from interlock.server.surface.sqlite import ChainHead, HeadLag, SqliteLog
 from tests.bench.figure import Bench, now_ms
 
 HOUR_MS: Final = 3_600_000

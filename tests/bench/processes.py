@@ -84,7 +84,7 @@ def running(
 def interlock(bench: Bench, data: Path, *flags: str, pinned: bool = True) -> Iterator[Process]:
     """``interlock serve`` with its defaults, on a free port, but that one address may ask as often as it likes."""
     arguments = ("--port", "0", "--data", str(data), *UNLIMITED, *flags)
-    with running(bench, "server.cli", "serve", *arguments, pinned=pinned) as process:
+    with running(bench, "interlock.server.cli", "serve", *arguments, pinned=pinned) as process:
         yield process
 
 

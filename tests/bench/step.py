@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from machine.commands import Authenticate, Connect, Create, Data, Disconnect, Reauthenticate, Refresh, Touch
-from machine.session import GUARDS, TABLE, Session, absent
-from spec.session import SessionLifecycle
+from interlock.machine.commands import Authenticate, Connect, Create, Data, Disconnect, Reauthenticate, Refresh, Touch
+from interlock.machine.session import GUARDS, TABLE, Session, absent
+from interlock.spec.session import SessionLifecycle
 from tests.bench.figure import Bench, Figure, in_turns
 from tests.bench.population import POLICY, step_of
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.settings import Settings
+from interlock.server.settings import Settings
 from tests.docs.pages import Block, blocks
 from tests.support.client import PASSWORD
 from tests.support.log import projection

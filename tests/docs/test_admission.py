@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from server.experience.traffic import DEVICE_COOKIE
-from server.guard import devices, logins
-from server.settings_loading import setting_rows
+from interlock.server.experience.traffic import DEVICE_COOKIE
+from interlock.server.guard import devices, logins
+from interlock.server.settings_loading import setting_rows
 from tests.docs.pages import DOCS
 
 PAGE = (DOCS / "explanation" / "admission.md").read_text()

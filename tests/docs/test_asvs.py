@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from server.app import build_app
-from server.guard.passwords import MINIMUM_LENGTH
-from server.settings import Settings
+from interlock.server.app import build_app
+from interlock.server.guard.passwords import MINIMUM_LENGTH
+from interlock.server.settings import Settings
 from tests.asvs import CHAPTERS, REQUIREMENTS, Requirement
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS

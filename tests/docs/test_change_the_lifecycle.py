@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.source import ROOT
+from tests.support.source import ROOT, copy_sources
 
 _GUIDE: Final = (ROOT / "docs/how-to/change-the-lifecycle.md").read_text(encoding="utf-8")
 _HUNK: Final = re.compile(r"^@@\n((?:[ +-].*\n|\+?\n)+)", re.MULTILINE)
@@ -21,11 +21,11 @@ _HUNK: Final = re.compile(r"^@@\n((?:[ +-].*\n|\+?\n)+)", re.MULTILINE)
 _LIFE: Final = """
 import asyncio, sys
 from pathlib import Path
-from machine.commands import Connect, Resume, Suspend
-from machine.errors import SessionUnusable, TransitionRefused
-from machine.session import ensure_alive, ensure_usable
-from server.app import app_over
-from server.runtime.sessions import commands
+from interlock.machine.commands import Connect, Resume, Suspend
+from interlock.machine.errors import SessionUnusable, TransitionRefused
+from interlock.machine.session import ensure_alive, ensure_usable
+from interlock.server.app import app_over
+from interlock.server.runtime.sessions import commands
 from tests.support.inside import HOST, client_of
 from tests.support.wire import log_in, services_in
 
@@ -143,19 +143,18 @@ def _run(folder: Path, *arguments: str, status: int = 0) -> str:
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("changed")
-    for name in ("spec", "machine", "server", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_sources(folder, "tests")
     shutil.copy(ROOT / "pyproject.toml", folder)
     blocks = re.findall(r"^```diff\n(.*?)^```", _GUIDE, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 3
     for block in blocks:
         _apply(folder, block)
-    _run(folder, "-m", "spec.export")
+    _run(folder, "-m", "interlock.spec.export")
     return folder
 
 
 def test_the_declaration_is_changed_in_all_that_is_derived(changed: Path) -> None:
-    _run(changed, "-m", "spec.export", "--check")
+    _run(changed, "-m", "interlock.spec.export", "--check")
     for kind in ("json", "sql", "mmd", "svg", "md", "pml"):
         text = (changed / f"spec/generated/session.{kind}").read_text(encoding="utf-8")
         assert "suspended" in text
@@ -163,13 +162,13 @@ def test_the_declaration_is_changed_in_all_that_is_derived(changed: Path) -> Non
 
 
 def test_the_model_tries_the_new_transitions(changed: Path) -> None:
-    assert "holds" in _run(changed, "-m", "server.cli", "check", "--only", "replay")
+    assert "holds" in _run(changed, "-m", "interlock.server.cli", "check", "--only", "replay")
 
 
 def test_a_transition_that_can_not_happen_is_named(changed: Path, tmp_path: Path) -> None:
     """No connection is open in the new state, so there is no last one."""
     copy = tmp_path / "copy"
-    shutil.copytree(changed, copy)
+    shutil.copytree(changed, copy, symlinks=True)
     _apply(
         copy,
         """--- spec/session.py
@@ -178,7 +177,7 @@ def test_a_transition_that_can_not_happen_is_named(changed: Path, tmp_path: Path
 +        suspended.to(authenticated, cond=["alive", "last_connection"]),
 """,
     )
-    said = _run(copy, "-m", "server.cli", "check", "--only", "replay", status=1)
+    said = _run(copy, "-m", "interlock.server.cli", "check", "--only", "replay", status=1)
     assert "replay: never recorded: resume (suspended → authenticated)" in said
 
 
@@ -193,6 +192,6 @@ def test_a_session_is_paused_refused_resumed_and_told(changed: Path, tmp_path: P
     data.mkdir(mode=0o700)
     session_id = _run(changed, "-c", _LIFE, str(data)).split()[-1]
     log = str(data / "interlock.db")
-    assert "ok: " in _run(changed, "-m", "server.cli", "verify", log)
-    told = _run(changed, "-m", "server.cli", "replay", session_id, "--data", str(data))
+    assert "ok: " in _run(changed, "-m", "interlock.server.cli", "verify", log)
+    told = _run(changed, "-m", "interlock.server.cli", "replay", session_id, "--data", str(data))
     assert "suspend (authenticated → suspended). An operator pauses the session." in " ".join(told.split())

@@ -10,10 +10,10 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner, Result
 
-from server.cli import main
-from server.guard.keys import JWKS_MAX_AGE_S, load_keys
-from server.guard.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, Status, note_lives
-from server.settings import Settings
+from interlock.server.cli import main
+from interlock.server.guard.keys import JWKS_MAX_AGE_S, load_keys
+from interlock.server.guard.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, Status, note_lives
+from interlock.server.settings import Settings
 from tests.docs.pages import DOCS, blocks
 
 _GUIDE = "how-to/rotate-keys.md"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.events import EVENTS, FIELDS
-from server.metrics import ROWS, Metrics
-from spec.lifecycles import SESSION
+from interlock.server.events import EVENTS, FIELDS
+from interlock.server.metrics import ROWS, Metrics
+from interlock.spec.lifecycles import SESSION
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS
 from tests.support.clock import HandClock

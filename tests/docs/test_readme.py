@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.settings import Settings
-from server.walk import WALK
+from interlock.server.settings import Settings
+from interlock.server.walk import WALK
 from tests.support.source import ROOT
 
 

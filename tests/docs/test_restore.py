@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from server.guard.secrets import Secrets
+from interlock.server.guard.secrets import Secrets
 from tests.docs.pages import DOCS, blocks, captioned
 from tests.support.admin import Admin, admin_token, remove_admin
 from tests.support.client import PASSWORD, Client, logged_in

@@ -10,14 +10,14 @@ from urllib.parse import unquote
 import click
 import pytest
 
-from machine.closing import CLOSE_CODES
-from machine.conversation import ClientMessage, ServerMessage
-from server.app import build_app
-from server.cli import main
-from server.experience.problems import TYPE_PREFIX, problem_kinds
-from server.settings import Settings
-from server.settings_loading import setting_rows
-from spec.lifecycles import SESSION
+from interlock.machine.closing import CLOSE_CODES
+from interlock.machine.conversation import ClientMessage, ServerMessage
+from interlock.server.app import build_app
+from interlock.server.cli import main
+from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
+from interlock.server.settings import Settings
+from interlock.server.settings_loading import setting_rows
+from interlock.spec.lifecycles import SESSION
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS, ROOT
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from spec.model.lines import AnyLine, Line
-from spec.model.traces import check
-from spec.properties import PROPERTIES
+from interlock.spec.model.lines import AnyLine, Line
+from interlock.spec.model.traces import check
+from interlock.spec.properties import PROPERTIES
 from tests.docs.pages import DOCS, ROOT, captioned
 
 PAGE = "reference/trace-format.md"

@@ -9,7 +9,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from server.settings import Settings
+from interlock.server.settings import Settings
 from tests.docs.pages import Block, blocks
 from tests.support.server import running_server
 

@@ -13,7 +13,7 @@ import httpx
 import pysqlite3
 import pytest
 
-from server.guard.secrets import Secrets
+from interlock.server.guard.secrets import Secrets
 from tests.faults.test_disk import fill_the_disk, make_room
 from tests.faults.test_start import said, start
 from tests.support.admin import Admin, admin_token

@@ -10,14 +10,14 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from machine.errors import SurfaceFailed
-from machine.ledger import HEAD_LAG
-from server.settings import HEAD_NAME
-from server.supervision import Supervisor
-from server.surface.engine import open_writer
-from server.surface.files import LOG_NAME, open_surface
-from server.surface.schema import migrate
-from server.surface.sqlite import ChainHead, HeadLag, SqliteLog
+from interlock.machine.errors import SurfaceFailed
+from interlock.machine.ledger import HEAD_LAG
+from interlock.server.settings import HEAD_NAME
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.engine import open_writer
+from interlock.server.surface.files import LOG_NAME, open_surface
+from interlock.server.surface.schema import migrate
+from interlock.server.surface.sqlite import ChainHead, HeadLag, SqliteLog
 from tests.faults.test_head import head_of, lagging_head, start
 from tests.support.asynchronous import asynchronous
 from tests.support.log import record_count

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
-from machine.ledger import EMPTY, Receipt
-from server.guard.heads import Head, check_head
-from server.guard.keys import load_public_keys
+from interlock.machine.ledger import EMPTY, Receipt
+from interlock.server.guard.heads import Head, check_head
+from interlock.server.guard.keys import load_public_keys
 from tests.support.log import interlock, record_count, records, verify
 from tests.support.metrics import log_rows
 from tests.support.server import ServerProcess, running_server
@@ -73,7 +73,7 @@ def data(made: Path, tmp_path: Path) -> Path:
 def start(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     """Try to start a server that is expected to refuse."""
     return subprocess.run(
-        [sys.executable, "-m", "server.cli", "serve", "--port", "0", "--data", str(data), *flags],
+        [sys.executable, "-m", "interlock.server.cli", "serve", "--port", "0", "--data", str(data), *flags],
         capture_output=True,
         text=True,
         timeout=60,
@@ -126,7 +126,7 @@ def test_after_a_kill_it_lags_and_never_leads(tmp_path: Path) -> None:
         verify(server.data)
     lines = "\n".join(json.dumps({"position": each.position, "digest": each.digest}) for each in told)
     outcome = subprocess.run(
-        [sys.executable, "-m", "server.cli", "verify", str(server.data), "--receipt", "-"],
+        [sys.executable, "-m", "interlock.server.cli", "verify", str(server.data), "--receipt", "-"],
         input=lines,
         capture_output=True,
         text=True,

@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from machine.commands import Revoke
-from machine.errors import Overloaded
-from server.supervision import Supervisor
-from server.surface import sqlite
-from server.surface.files import open_surface
+from interlock.machine.commands import Revoke
+from interlock.machine.errors import Overloaded
+from interlock.server.supervision import Supervisor
+from interlock.server.surface import sqlite
+from interlock.server.surface.files import open_surface
 from tests.faults.test_head import head_of
 from tests.support.asynchronous import asynchronous
 from tests.support.log import record_count
@@ -26,7 +26,7 @@ from tests.support.verifying import live, verify
 CRASHING = """
 import os, sys
 from pathlib import Path
-from server.surface import head, writer
+from interlock.server.surface import head, writer
 
 left = int(sys.argv.pop(1))
 
@@ -45,7 +45,7 @@ def counted(call):
 os.fsync = counted(os.fsync)
 Path.rename = counted(Path.rename)
 writer.Writer._commit = counted(writer.Writer._commit)
-from server.cli import main
+from interlock.server.cli import main
 main()
 """
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from server.guard.secrets import Secrets
+from interlock.server.guard.secrets import Secrets
 from tests.faults.test_fail_closed import HARMLESS, all_is_refused, page, problem
 from tests.faults.test_start import said, start
 from tests.support.admin import Admin, admin_token

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from server.guard.secrets import Secrets
+from interlock.server.guard.secrets import Secrets
 from tests.faults.test_keys_gone import ready, unusable
 from tests.support.admin import admin_token, remove_admin
 from tests.support.client import Client, closed, hello, logged_in, new_email

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from machine.commands import Authenticate, Touch
-from server.supervision import Supervisor
-from server.surface.files import LOG_NAME, open_surface
+from interlock.machine.commands import Authenticate, Touch
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import LOG_NAME, open_surface
 from tests.support.asynchronous import asynchronous
 from tests.support.power import synced_files
 from tests.support.steps import Story

@@ -18,7 +18,7 @@ from tests.support.server import running_server
 
 def start(data: Path, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "server.cli", "serve", "--port", "0", "--data", str(data), *flags],
+        [sys.executable, "-m", "interlock.server.cli", "serve", "--port", "0", "--data", str(data), *flags],
         capture_output=True,
         text=True,
         timeout=300,

@@ -10,10 +10,10 @@ from typing import Any
 
 import uvloop
 
-from server.app import app_over
-from server.opening import open_services
-from server.services import Services
-from server.settings import Settings
+from interlock.server.app import app_over
+from interlock.server.opening import open_services
+from interlock.server.services import Services
+from interlock.server.settings import Settings
 from tests.support.inside import client_of
 from tests.support.upgraded import Upgrading, upgrading
 

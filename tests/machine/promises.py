@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Connect,
@@ -24,10 +24,10 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import TransitionRefused
-from machine.refresh_tokens import honoured
-from machine.session import Session, Transition, decide, evolve, opens_until_ms, replay, touch_due
-from spec.lifecycles import SESSION
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.refresh_tokens import honoured
+from interlock.machine.session import Session, Transition, decide, evolve, opens_until_ms, replay, touch_due
+from interlock.spec.lifecycles import SESSION
 
 
 class Opinion:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from machine.commands import Authenticate, Command, Connect, Create, Data, Policy
-from machine.ledger import GENESIS, StoredRow, chain
-from machine.session import Session, Transition, absent, decide, evolve
+from interlock.machine.commands import Authenticate, Command, Connect, Create, Data, Policy
+from interlock.machine.ledger import GENESIS, StoredRow, chain
+from interlock.machine.session import Session, Transition, absent, decide, evolve
 
 POLICY: Final = Policy(idle_timeout_ms=1_000, absolute_timeout_ms=5_000, connection_limit=2, refresh_grace_ms=100)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.closing import CLOSE_CODES, Close, CloseCode, Next
+from interlock.machine.closing import CLOSE_CODES, Close, CloseCode, Next
 
 _PROMISED = {
     1000: ("bye", Next.REST),

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from machine.closing import Close
-from machine.commands import Data, Reauthenticate, Revoke, Touch
-from machine.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
-from machine.errors import MessageRefused
-from machine.ledger import Receipt
-from machine.ledger import parse as parse_row
-from machine.session import Session, replay
+from interlock.machine.closing import Close
+from interlock.machine.commands import Data, Reauthenticate, Revoke, Touch
+from interlock.machine.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
+from interlock.machine.errors import MessageRefused
+from interlock.machine.ledger import Receipt
+from interlock.machine.ledger import parse as parse_row
+from interlock.machine.session import Session, replay
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
 
 _OPENED: list[Step] = [(CREATE, 0), (LOGIN, 0), (OPEN, 0)]

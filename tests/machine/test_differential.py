@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statemachine.exceptions import TransitionNotAllowed
 
-from machine.errors import TransitionRefused
-from machine.table import Table
-from spec.lifecycles import SESSION
-from spec.session import SessionLifecycle
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.table import Table
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.session import SessionLifecycle
 
 Facts = dict[str, bool]
 

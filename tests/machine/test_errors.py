@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
-from machine import errors
-from machine.errors import (
+from interlock.machine import errors
+from interlock.machine.errors import (
     CredentialInvalid,
     InterlockError,
     LedgerFault,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Connect,
@@ -24,8 +24,8 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.session import Session, Transition, absent
-from spec.lifecycles import SESSION
+from interlock.machine.session import Session, Transition, absent
+from interlock.spec.lifecycles import SESSION
 from tests.machine.promises import Opinion, check_all, take
 
 _POLICY: Final = Policy(idle_timeout_ms=4, absolute_timeout_ms=8, connection_limit=2, refresh_grace_ms=1)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from machine.commands import Connect, Data, Disconnect, Expire, Reauthenticate, Refresh, Touch
-from machine.errors import TransitionRefused
-from machine.explain import _FACTS, altered, beyond_head, broken_head, broken_receipt, out_of_place, refusal, short_of
-from machine.ledger import HEAD_LAG, Receipt
-from machine.session import TABLE, Session, absent
-from spec.lifecycles import SESSION
+from interlock.machine.commands import Connect, Data, Disconnect, Expire, Reauthenticate, Refresh, Touch
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.explain import (
+    _FACTS,
+    altered,
+    beyond_head,
+    broken_head,
+    broken_receipt,
+    out_of_place,
+    refusal,
+    short_of,
+)
+from interlock.machine.ledger import HEAD_LAG, Receipt
+from interlock.machine.session import TABLE, Session, absent
+from interlock.spec.lifecycles import SESSION
 from tests.machine.samples import CREATE, LOGIN, OPEN, session_after
 
 _ALIVE = "`alive`: Now is before the idle deadline and before the absolute deadline."

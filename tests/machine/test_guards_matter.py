@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from machine import session as machine_session
-from machine.session import GUARDS
-from machine.table import Table
-from spec.lifecycles import SESSION
-from spec.transitions import TransitionRow
+from interlock.machine import session as machine_session
+from interlock.machine.session import GUARDS
+from interlock.machine.table import Table
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.transitions import TransitionRow
 from tests.machine.test_exhaustive import test_every_edge_keeps_every_promise as walk
 
 _OCCURRENCES = [(row, term) for row in SESSION.transitions for term in row.guards]

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.commands import Authenticate, Connect, Disconnect, Expire, Reauthenticate, Refresh, Revoke, Touch
-from machine.errors import LedgerFault
-from machine.ledger import GENESIS, Record, StoredRow, chain, parse, row_digest
-from machine.session import Transition, replay
-from machine.verifier import Verifier
+from interlock.machine.commands import Authenticate, Connect, Disconnect, Expire, Reauthenticate, Refresh, Revoke, Touch
+from interlock.machine.errors import LedgerFault
+from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse, row_digest
+from interlock.machine.session import Transition, replay
+from interlock.machine.verifier import Verifier
 from tests.machine.samples import CREATE, LOGIN, OPEN, history, rows_of
 
 _ALICE = history(

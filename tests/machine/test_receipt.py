@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.errors import ReceiptMalformed
-from machine.ledger import GENESIS, Receipt, parse
+from interlock.machine.errors import ReceiptMalformed
+from interlock.machine.ledger import GENESIS, Receipt, parse
 from tests.machine.samples import CREATE, history, rows_of
 
 _DIGEST = "0123456789abcdef" * 4

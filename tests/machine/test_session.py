@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Connect,
@@ -18,9 +18,9 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import SessionEnded, SessionUnusable, TransitionRefused
-from machine.refresh_tokens import IssuedToken
-from machine.session import (
+from interlock.machine.errors import SessionEnded, SessionUnusable, TransitionRefused
+from interlock.machine.refresh_tokens import IssuedToken
+from interlock.machine.session import (
     GUARDS,
     Connection,
     Session,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Connect,
@@ -19,10 +19,10 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.ledger import chain
-from machine.ledger import parse as parse_row
-from machine.session import Session, Transition, absent, overdue_reason
-from machine.verifier import Verifier
+from interlock.machine.ledger import chain
+from interlock.machine.ledger import parse as parse_row
+from interlock.machine.session import Session, Transition, absent, overdue_reason
+from interlock.machine.verifier import Verifier
 from tests.machine.promises import Opinion, check_all, take
 
 _TABS = st.sampled_from(["x", "y", "z"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Connect,
@@ -18,12 +18,12 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import TransitionRefused
-from machine.ledger import parse
-from machine.session import Connection, decide, replay
-from machine.story import _PARTICULARS, _SENSIBLE, moment, tell
-from machine.wire import rfc3339
-from spec.lifecycles import SESSION
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.ledger import parse
+from interlock.machine.session import Connection, decide, replay
+from interlock.machine.story import _PARTICULARS, _SENSIBLE, moment, tell
+from interlock.machine.wire import rfc3339
+from interlock.spec.lifecycles import SESSION
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
 
 _LIFE: list[Step] = [

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from machine.commands import DATA_TYPES
-from machine.errors import TransitionRefused
-from machine.session import _EVOLVE, FINAL_STATES, GUARDS
-from machine.table import Table
-from spec.lifecycles import SESSION
-from spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
+from interlock.machine.commands import DATA_TYPES
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.session import _EVOLVE, FINAL_STATES, GUARDS
+from interlock.machine.table import Table
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
 
 Facts = dict[str, bool]
 

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.ledger import parse
-from machine.wire import SessionView, TransitionView, own_transition_view, rfc3339, session_view, transition_view
+from interlock.machine.ledger import parse
+from interlock.machine.wire import (
+    SessionView,
+    TransitionView,
+    own_transition_view,
+    rfc3339,
+    session_view,
+    transition_view,
+)
 from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, history, rows_of, session_after
 
 _AT_MS = 1_769_160_600_123

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from server.settings_loading import setting_rows
-from spec.properties import PROPERTIES
+from interlock.server.settings_loading import setting_rows
+from interlock.spec.properties import PROPERTIES
 from tests.mutants.__main__ import main
 from tests.mutants.catalogue import CONNECTION, MUTANTS
 from tests.mutants.mutant import Mutant, MutantError, apply, edited

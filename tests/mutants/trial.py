@@ -26,6 +26,7 @@ CONTROL_LIMIT_S: Final = 600.0
 CAUGHT: Final = "caught"
 
 _COPIED: Final = (
+    "interlock",
     "spec",
     "machine",
     "server",
@@ -72,9 +73,8 @@ def copy_sources(folder: Path) -> Path:
     folder.mkdir()
     for name in _COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(
-                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis", "_build")
-            )
+            left = shutil.ignore_patterns("__pycache__", ".hypothesis", "_build")
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=left)
         else:
             shutil.copy2(ROOT / name, folder / name)
     return folder
@@ -172,7 +172,8 @@ def _link(tree: Path, folder: Path) -> None:
     """A copy of ``tree`` that takes no room, with the bytecode that the control run compiled."""
     if folder.exists():
         raise MutantError(f"two mutants are called {folder.name}")
-    shutil.copytree(tree, folder, copy_function=os.link, ignore=shutil.ignore_patterns(".tmp", ".hypothesis"))
+    left = shutil.ignore_patterns(".tmp", ".hypothesis")
+    shutil.copytree(tree, folder, symlinks=True, copy_function=os.link, ignore=left)
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

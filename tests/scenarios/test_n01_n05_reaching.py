@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from machine.session import Session
-from server.clock import SystemClock
-from server.guard.keys import load_keys
-from server.guard.tokens import Tokens
-from server.ids import new_session_id
+from interlock.machine.session import Session
+from interlock.server.clock import SystemClock
+from interlock.server.guard.keys import load_keys
+from interlock.server.guard.tokens import Tokens
+from interlock.server.ids import new_session_id
 from tests.support.client import Client, closed, hello, logged_in, new_email
 from tests.support.log import histories, record_count
 from tests.support.running import eventually, scenario

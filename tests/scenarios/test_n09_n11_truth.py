@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from machine.verifier import Verifier
-from machine.wire import session_view
-from server.surface.archive import open_archive
+from interlock.machine.verifier import Verifier
+from interlock.machine.wire import session_view
+from interlock.server.surface.archive import open_archive
 from tests.support.client import PASSWORD, Client, hello, logged_in, new_email
 from tests.support.log import histories, projection, records, verify
 from tests.support.running import scenario
@@ -114,7 +114,7 @@ def test_n11_the_runtime_runs_without_the_web() -> None:
     What intents do to data is shown with the realms that later work adds.
     """
     parts = ("sessions", "expiry", "connections", "recovery")
-    program = f"import sys, {', '.join(f'server.runtime.{part}' for part in parts)}; print(*sys.modules)"
+    program = f"import sys, {', '.join(f'interlock.server.runtime.{part}' for part in parts)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert not _packages(set(loaded.stdout.split())) & {"litestar", "httptools", "picows", "jwt"}
     web = {"cookie", "cookies", "header", "headers", "request", "response", "websocket", "scope", "status_code"}
@@ -126,8 +126,8 @@ def test_n11_the_experience_writes_no_data() -> None:
     """The runtime knows of cookies, headers or sockets; or the experience plane writes data: never again. Its other half."""
     for path, tree in modules("server/experience"):
         assert not any(call.endswith(("log.append", ".execute", ".write_text")) for call in calls(tree)), path
-        stored = {name for name in imports(tree) if name.startswith("server.surface")}
+        stored = {name for name in imports(tree) if name.startswith("interlock.server.surface")}
         assert not stored, path
     for path, tree in modules("server/surface"):
-        web = ("litestar", "httptools", "picows", "server.experience")
+        web = ("litestar", "httptools", "picows", "interlock.server.experience")
         assert not any(name.startswith(web) for name in imports(tree)), path

@@ -13,14 +13,14 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from machine.closing import CLOSE_CODES, Next
-from machine.session import Session
-from server.clock import SystemClock
-from server.experience.problems import problem_kinds
-from server.guard.keys import load_keys
-from server.guard.secrets import Secrets
-from server.guard.tokens import Tokens
-from server.ids import new_session_id
+from interlock.machine.closing import CLOSE_CODES, Next
+from interlock.machine.session import Session
+from interlock.server.clock import SystemClock
+from interlock.server.experience.problems import problem_kinds
+from interlock.server.guard.keys import load_keys
+from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.tokens import Tokens
+from interlock.server.ids import new_session_id
 from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
 from tests.support.log import verify, write_lock

@@ -31,7 +31,7 @@ def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: P
             [
                 sys.executable,
                 "-m",
-                "server.cli",
+                "interlock.server.cli",
                 "serve",
                 "--walk",
                 "--data",

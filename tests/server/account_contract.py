@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from machine.errors import AccountDisabled, AccountExists, CredentialInvalid, PasswordWrong
-from server.surface.accounts import Account, AccountStore
-from server.surface.audit import Act
+from interlock.machine.errors import AccountDisabled, AccountExists, CredentialInvalid, PasswordWrong
+from interlock.server.surface.accounts import Account, AccountStore
+from interlock.server.surface.audit import Act
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 
@@ -21,7 +21,7 @@ def with_password(account: Account, password_hash: str, at_ms: int) -> Account:
 
 
 class AccountStoreContract(ABC):
-    """:class:`server.surface.accounts.AccountStore`."""
+    """:class:`interlock.server.surface.accounts.AccountStore`."""
 
     ADA = Account("acc_1", "ada@example.org", "hash-1", 1, 1)
 

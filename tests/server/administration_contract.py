@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from machine.commands import Revoke
-from machine.errors import PasswordWrong
-from machine.session import Session
-from server.surface.accounts import Account
-from server.surface.audit import Act
-from server.surface.directory import Place, Wanted
-from server.surface.files import Surface
+from interlock.machine.commands import Revoke
+from interlock.machine.errors import PasswordWrong
+from interlock.machine.session import Session
+from interlock.server.surface.accounts import Account
+from interlock.server.surface.audit import Act
+from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.files import Surface
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS, POLICY, Story
@@ -111,7 +111,7 @@ class AccountStandingContract(ABC):
 
 
 class SessionDirectoryContract(ABC):
-    """:class:`server.surface.directory.SessionDirectory`."""
+    """:class:`interlock.server.surface.directory.SessionDirectory`."""
 
     @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine.errors import CredentialInvalid, IdentityRefused
-from server.surface.accounts import Account, AccountStore
-from server.surface.identities import Arrival, IdentityStore
+from interlock.machine.errors import CredentialInvalid, IdentityRefused
+from interlock.server.surface.accounts import Account, AccountStore
+from interlock.server.surface.identities import Arrival, IdentityStore
 from tests.support.asynchronous import asynchronous
 
 _numbers = count(1)
@@ -27,7 +27,7 @@ def arrival(
 
 
 class IdentityStoreContract(ABC):
-    """:class:`server.surface.identities.IdentityStore`, and the accounts that it makes."""
+    """:class:`interlock.server.surface.identities.IdentityStore`, and the accounts that it makes."""
 
     @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[tuple[IdentityStore, AccountStore]]:

@@ -10,18 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
-from machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
-from machine.ledger import GENESIS, Record, chain
-from machine.session import replay
-from server.surface.log import Step, TransitionLog
-from server.surface.tickets import Ticket, TicketStore
+from interlock.machine.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
+from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
+from interlock.machine.ledger import GENESIS, Record, chain
+from interlock.machine.session import replay
+from interlock.server.surface.log import Step, TransitionLog
+from interlock.server.surface.tickets import Ticket, TicketStore
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS, POLICY, Story
 
 
 class TransitionLogContract(ABC):
-    """:class:`server.surface.log.TransitionLog`."""
+    """:class:`interlock.server.surface.log.TransitionLog`."""
 
     @abstractmethod
     def open(self, folder: Path, *, max_waiting: int = 1000) -> AbstractAsyncContextManager[TransitionLog]:
@@ -294,7 +294,7 @@ class TransitionLogContract(ABC):
 
 
 class TicketStoreContract(ABC):
-    """:class:`server.surface.tickets.TicketStore`."""
+    """:class:`interlock.server.surface.tickets.TicketStore`."""
 
     TICKET = Ticket(bytes(range(32)), "session", 3, 9_000, 1_000, "kid")
 

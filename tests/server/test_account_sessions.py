@@ -10,18 +10,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from machine.commands import Authenticate, Revoke
-from machine.errors import Overloaded, SurfaceFailed
-from machine.ledger import Record
-from machine.session import Session
-from server.app import app_over
-from server.runtime.account_sessions import AccountSessions
-from server.runtime.sessions import Sessions
-from server.services import Services
-from server.supervision import Supervisor
-from server.surface.directory import Place, Wanted
-from server.surface.files import open_surface
-from server.surface.log import Step
+from interlock.machine.commands import Authenticate, Revoke
+from interlock.machine.errors import Overloaded, SurfaceFailed
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
+from interlock.server.app import app_over
+from interlock.server.runtime.account_sessions import AccountSessions
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.services import Services
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.files import open_surface
+from interlock.server.surface.log import Step
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.inside import client_of
@@ -120,7 +120,7 @@ async def test_a_request_to_end_all_does_not_wait_for_ever(tmp_path: Path, monke
     async with account(tmp_path) as ada:
         living = [await ada.log_in() for _ in range(100)]
         stuck = Stuck(ada, living)
-        monkeypatch.setattr("server.runtime.account_sessions._PATIENCE_S", 0.1)
+        monkeypatch.setattr("interlock.server.runtime.account_sessions._PATIENCE_S", 0.1)
         with pytest.raises(Overloaded):
             await ada.own.end_all("ada", "revoked", "ada", within_s=0.1)
         assert await ada.own.end_all_at_last("ada", "password_changed", "ada") == []

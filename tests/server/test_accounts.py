@@ -14,14 +14,14 @@ import argon2
 import pytest
 import sqlite_utils
 
-from machine.errors import AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
-from server.guard.accounts import Accounts
-from server.guard.emails import fold_email
-from server.guard.hash_queue import Requester
-from server.guard.known_accounts import KnownAccounts
-from server.guard.passwords import Passwords
-from server.supervision import Supervisor
-from server.surface.files import open_surface
+from interlock.machine.errors import AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
+from interlock.server.guard.accounts import Accounts
+from interlock.server.guard.emails import fold_email
+from interlock.server.guard.hash_queue import Requester
+from interlock.server.guard.known_accounts import KnownAccounts
+from interlock.server.guard.passwords import Passwords
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import open_surface
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from machine.errors import SettingsError
-from server.guard.addresses import Addresses, limit_key
+from interlock.machine.errors import SettingsError
+from interlock.server.guard.addresses import Addresses, limit_key
 
 TRUSTED = ("10.0.0.0/8", "2001:db8:f::1")
 PEER = "10.0.0.1"

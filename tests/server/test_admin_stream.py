@@ -13,7 +13,7 @@ import httpx
 import pytest
 from litestar.response.streaming import ASGIStreamingResponse
 
-from server.app import app_over
+from interlock.server.app import app_over
 from tests.support.admin import Admin, admin_token, remove_admin
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client

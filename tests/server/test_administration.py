@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from machine.errors import SurfaceFailed
-from machine.ledger import Record
-from server.runtime import tail as tail_module
-from server.runtime.tail import Tail
-from server.supervision import Supervisor
-from server.surface.files import open_surface
-from server.surface.presence import Presence
+from interlock.machine.errors import SurfaceFailed
+from interlock.machine.ledger import Record
+from interlock.server.runtime import tail as tail_module
+from interlock.server.runtime.tail import Tail
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import open_surface
+from interlock.server.surface.presence import Presence
 from tests.support.asynchronous import asynchronous
 from tests.support.memory_log import MemoryLog
 from tests.support.steps import Story

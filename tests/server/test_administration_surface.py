@@ -12,12 +12,12 @@ from typing import Any
 import pysqlite3
 import pytest
 
-from server.supervision import Supervisor
-from server.surface.accounts import _DISABLED_WITH_SESSIONS, _PAGE, Account
-from server.surface.archive import open_archive
-from server.surface.audit import _AFTER
-from server.surface.directory import Place, searches
-from server.surface.files import Surface, open_surface
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.accounts import _DISABLED_WITH_SESSIONS, _PAGE, Account
+from interlock.server.surface.archive import open_archive
+from interlock.server.surface.audit import _AFTER
+from interlock.server.surface.directory import Place, searches
+from interlock.server.surface.files import Surface, open_surface
 from tests.server.administration_contract import (
     DISABLE,
     AccountStandingContract,

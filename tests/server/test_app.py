@@ -15,12 +15,12 @@ import httpx
 import msgspec
 import pytest
 
-from machine.commands import Authenticate, Connect
-from server.app import app_over
-from server.opening import open_services
-from server.runtime.sessions import Outcome
-from server.services import Services
-from server.settings import Settings
+from interlock.machine.commands import Authenticate, Connect
+from interlock.server.app import app_over
+from interlock.server.opening import open_services
+from interlock.server.runtime.sessions import Outcome
+from interlock.server.services import Services
+from interlock.server.settings import Settings
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
@@ -152,7 +152,9 @@ async def test_behind_a_refusal_a_slow_hash_does_not_show(tmp_path: Path, monkey
 async def test_two_new_passwords_in_one_millisecond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The session that changed them, and one that logs in afterwards, outlive the next start."""
     now_ns = time.time_ns()
-    monkeypatch.setattr("server.clock.time", SimpleNamespace(time_ns=lambda: now_ns, monotonic_ns=lambda: now_ns))
+    monkeypatch.setattr(
+        "interlock.server.clock.time", SimpleNamespace(time_ns=lambda: now_ns, monotonic_ns=lambda: now_ns)
+    )
     passwords = [PASSWORD, "the first new password", "the second new password"]
     async with served(tmp_path) as (_, http):
         (await http.post("/api/auth/register", json=ADA)).raise_for_status()

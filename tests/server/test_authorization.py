@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from server.guard.secrets import Secrets
+from interlock.server.guard.secrets import Secrets
 from tests.support.admin import admin_token
 from tests.support.client import PASSWORD, new_email
 from tests.support.server import ServerProcess, running_server

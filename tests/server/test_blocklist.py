@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from machine.errors import PasswordRefused, SettingsError
-from server.guard.blocklist import Blocklist
+from interlock.machine.errors import PasswordRefused, SettingsError
+from interlock.server.guard.blocklist import Blocklist
 
 EASY = [
     "passwordpassword",

@@ -18,12 +18,12 @@ import pysqlite3
 import pytest
 from click.testing import CliRunner, Result
 
-from machine.commands import Revoke
-from server.cli import main
-from server.settings_loading import setting_rows
-from server.supervision import Supervisor
-from server.surface.files import open_surface
-from spec.export import artefacts
+from interlock.machine.commands import Revoke
+from interlock.server.cli import main
+from interlock.server.settings_loading import setting_rows
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import open_surface
+from interlock.spec.export import artefacts
 from tests.support.client import closed, logged_in
 from tests.support.log import records
 from tests.support.server import ServerProcess, check_trace, new_trace, running_server
@@ -247,7 +247,7 @@ def test_an_output_that_is_full(written: Path) -> None:
 
 def serve(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "server.cli", "serve", *flags],
+        [sys.executable, "-m", "interlock.server.cli", "serve", *flags],
         capture_output=True,
         text=True,
         timeout=60,
@@ -267,7 +267,7 @@ def test_the_walk_is_printed_on_demand(tmp_path: Path) -> None:
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with subprocess.Popen(
         [
-            *(sys.executable, "-m", "server.cli", "serve"),
+            *(sys.executable, "-m", "interlock.server.cli", "serve"),
             *("--walk", "--port", "0", "--data", str(data), "--trace", str(trace)),
         ],
         stdout=subprocess.PIPE,

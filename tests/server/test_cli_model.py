@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.log import interlock
-from tests.support.source import ROOT
+from tests.support.source import ROOT, copy_sources
 
 _TRACES = ROOT / "tests" / "spec" / "traces"
 
@@ -76,14 +75,13 @@ def test_a_folder_of_no_traces_is_not_good(tmp_path: Path) -> None:
 
 def test_a_declaration_that_breaks_a_promise_is_told_as_a_story(tmp_path: Path) -> None:
     """Somebody edits the declaration by hand: the command names the property and tells the shortest way there."""
-    for package in ("spec", "machine", "server"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_sources(tmp_path)
     declaration = tmp_path / "spec" / "session.py"
     text = declaration.read_text()
     assert text.count(', unless="last_connection")') == 1
     declaration.write_text(text.replace(', unless="last_connection")', ")"))
     done = subprocess.run(
-        [sys.executable, "-m", "server.cli", "check", "--only", "lifecycle"],
+        [sys.executable, "-m", "interlock.server.cli", "check", "--only", "lifecycle"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from server.clock import SystemClock
-from server.runtime.host import MachineMonitor
+from interlock.server.clock import SystemClock
+from interlock.server.runtime.host import MachineMonitor
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS
 

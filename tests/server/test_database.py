@@ -15,17 +15,17 @@ import pysqlite3
 import pytest
 import sqlite_utils
 
-from machine.commands import Connect
-from machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
-from server.supervision import Supervisor
-from server.surface.accounts import Account
-from server.surface.archive import open_archive
-from server.surface.engine import open_writer
-from server.surface.files import open_surface
-from server.surface.rows import TRANSITION_COLUMNS
-from server.surface.schema import _migrations, migrate
-from spec.export import sql_rows
-from spec.lifecycles import SESSION
+from interlock.machine.commands import Connect
+from interlock.machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.accounts import Account
+from interlock.server.surface.archive import open_archive
+from interlock.server.surface.engine import open_writer
+from interlock.server.surface.files import open_surface
+from interlock.server.surface.rows import TRANSITION_COLUMNS
+from interlock.server.surface.schema import _migrations, migrate
+from interlock.spec.export import sql_rows
+from interlock.spec.lifecycles import SESSION
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import Story
 

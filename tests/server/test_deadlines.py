@@ -6,7 +6,7 @@ import gc
 import random
 import time
 
-from server.runtime.deadlines import Deadlines
+from interlock.server.runtime.deadlines import Deadlines
 
 
 def test_what_is_due_comes_up_once_however_it_was_added() -> None:

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from server.cli import main
-from server.guard.devices import LIFE_S, Devices
-from server.guard.keys import load_keys
-from server.surface.accounts import Account
+from interlock.server.cli import main
+from interlock.server.guard.devices import LIFE_S, Devices
+from interlock.server.guard.keys import load_keys
+from interlock.server.surface.accounts import Account
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, new_email
 from tests.support.clock import HandClock

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from server.events import CONTEXT, EVENTS, FIELDS, GROUPS
+from interlock.server.events import CONTEXT, EVENTS, FIELDS, GROUPS
 from tests.support.calls_of_the_log import calls
 
 CALLS = list(calls())

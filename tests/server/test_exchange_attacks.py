@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from jwt.algorithms import RSAAlgorithm
 
-from machine.errors import CredentialInvalid, SettingsError
-from server.clock import SystemClock
-from server.guard.upstream import IdTokens
-from server.opening import open_services
-from server.settings import Settings
+from interlock.machine.errors import CredentialInvalid, SettingsError
+from interlock.server.clock import SystemClock
+from interlock.server.guard.upstream import IdTokens
+from interlock.server.opening import open_services
+from interlock.server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, new_email
 from tests.support.hostile import AUDIENCE, DISCOVERY, KEYS, Hostile, hostile_provider

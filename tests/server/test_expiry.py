@@ -9,16 +9,16 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from machine.closing import Close
-from machine.commands import Revoke
-from machine.errors import Overloaded, SessionEnded, SurfaceFailed
-from machine.ledger import Record
-from machine.session import Session
-from server.clock import Clock, SystemClock
-from server.runtime.connections import Connections
-from server.runtime.expiry import Expiry
-from server.runtime.sessions import Sessions, commands
-from server.surface.log import Step
+from interlock.machine.closing import Close
+from interlock.machine.commands import Revoke
+from interlock.machine.errors import Overloaded, SessionEnded, SurfaceFailed
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
+from interlock.server.clock import Clock, SystemClock
+from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.expiry import Expiry
+from interlock.server.runtime.sessions import Sessions, commands
+from interlock.server.surface.log import Step
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.memory_log import MemoryLog
@@ -229,7 +229,7 @@ async def test_every_deadline_is_kept_and_none_early_among_100_000_sessions() ->
 
 @asynchronous
 async def test_a_session_nearer_than_all_others_wakes_the_sleeper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.runtime.expiry._LONGEST_SLEEP_S", 3600.0)
+    monkeypatch.setattr("interlock.server.runtime.expiry._LONGEST_SLEEP_S", 3600.0)
     clock = SystemClock()
     server = Server(clock=clock)
     server.sessions._policy = msgspec.structs.replace(POLICY, idle_timeout_ms=50)

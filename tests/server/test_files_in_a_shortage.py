@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from machine.errors import SettingsError, SurfaceFailed
-from machine.ledger import Receipt
-from server.guard.keys import load_keys
-from server.guard.secrets import Secrets
-from server.supervision import Supervisor
-from server.surface import presence
-from server.surface.files import open_surface
-from server.surface.head import HeadKeeper
-from server.surface.presence import Presence
-from server.surface.sqlite import HeadLag
-from server.transient import RELIED_ON_S
+from interlock.machine.errors import SettingsError, SurfaceFailed
+from interlock.machine.ledger import Receipt
+from interlock.server.guard.keys import load_keys
+from interlock.server.guard.secrets import Secrets
+from interlock.server.supervision import Supervisor
+from interlock.server.surface import presence
+from interlock.server.surface.files import open_surface
+from interlock.server.surface.head import HeadKeeper
+from interlock.server.surface.presence import Presence
+from interlock.server.surface.sqlite import HeadLag
+from interlock.server.transient import RELIED_ON_S
 from tests.support.asynchronous import asynchronous
 from tests.support.few_files import no_descriptor
 from tests.support.running import eventually

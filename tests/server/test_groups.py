@@ -8,9 +8,9 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from server.clock import SystemClock
-from server.guard.upstream import IdTokens
-from server.settings import Settings
+from interlock.server.clock import SystemClock
+from interlock.server.guard.upstream import IdTokens
+from interlock.server.settings import Settings
 from tests.server.test_exchange_attacks import good, signed
 from tests.support.admin import admin_token
 from tests.support.asynchronous import asynchronous

@@ -8,13 +8,13 @@ from typing import Any
 import jwt
 import pytest
 
-from machine.errors import HeadRefused, SettingsError
-from machine.ledger import Receipt
-from machine.session import Session
-from server.clock import SystemClock
-from server.guard.heads import Head, check_head, read_head, sign_head
-from server.guard.keys import Keys, load_keys, load_public_keys
-from server.guard.tokens import Tokens
+from interlock.machine.errors import HeadRefused, SettingsError
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session
+from interlock.server.clock import SystemClock
+from interlock.server.guard.heads import Head, check_head, read_head, sign_head
+from interlock.server.guard.keys import Keys, load_keys, load_public_keys
+from interlock.server.guard.tokens import Tokens
 
 RECEIPT = Receipt(812, "ab" * 32)
 NOW_MS = 1_769_160_600_123

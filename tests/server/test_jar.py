@@ -10,9 +10,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from machine.commands import Revoke
-from machine.errors import Overloaded
-from machine.session import Session
+from interlock.machine.commands import Revoke
+from interlock.machine.errors import Overloaded
+from interlock.machine.session import Session
 from tests.support.asynchronous import asynchronous
 from tests.support.jar import ADA, BOB, NAME, PAGE, Jar, jar_in, problem, two_tabs
 

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from machine.errors import SessionNotFound
-from server.app import app_over
-from server.opening import open_services
-from server.services import Services
-from server.settings import Settings
+from interlock.machine.errors import SessionNotFound
+from interlock.server.app import app_over
+from interlock.server.opening import open_services
+from interlock.server.services import Services
+from interlock.server.settings import Settings
 from tests.support.client import PASSWORD
 from tests.support.inside import HOST, client_of
 

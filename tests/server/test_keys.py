@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from machine.errors import SettingsError
-from server.guard.keys import _signing_key, create_signing_key, load_keys, read_keys, stamp_of
+from interlock.machine.errors import SettingsError
+from interlock.server.guard.keys import _signing_key, create_signing_key, load_keys, read_keys, stamp_of
 
 
 def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:

@@ -11,11 +11,11 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from machine.errors import AccountExists
-from server.guard.known_accounts import Identity, KnownAccounts
-from server.supervision import Supervisor
-from server.surface.accounts import Account, AccountStore
-from server.surface.files import open_surface
+from interlock.machine.errors import AccountExists
+from interlock.server.guard.known_accounts import Identity, KnownAccounts
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.accounts import Account, AccountStore
+from interlock.server.surface.files import open_surface
 from tests.server.test_surface import TestSqliteAccounts as SqliteAccountsContract
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually

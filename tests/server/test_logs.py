@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import structlog
 
-from machine.errors import SettingsError
-from server.context import begin_request, note_session
-from server.logs import event_counts, log_unhandled
+from interlock.machine.errors import SettingsError
+from interlock.server.context import begin_request, note_session
+from interlock.server.logs import event_counts, log_unhandled
 from tests.support.asynchronous import asynchronous
 from tests.support.own_log import logging_to_file
 

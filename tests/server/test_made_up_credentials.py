@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from machine.session import Session
-from server.app import app_over
+from interlock.machine.session import Session
+from interlock.server.app import app_over
 from tests.support.asynchronous import asynchronous
 from tests.support.inside import HOST, client_of
 from tests.support.wire import services_in

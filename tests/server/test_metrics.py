@@ -18,11 +18,11 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from machine.commands import Authenticate
-from server.guard.hash_queue import Requester
-from server.metrics import Metrics
-from server.settings import Settings
-from spec.lifecycles import SESSION
+from interlock.machine.commands import Authenticate
+from interlock.server.guard.hash_queue import Requester
+from interlock.server.metrics import Metrics
+from interlock.server.settings import Settings
+from interlock.spec.lifecycles import SESSION
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.log import interlock, projection, records

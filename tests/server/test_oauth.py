@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from server.guard.secrets import Secrets
+from interlock.server.guard.secrets import Secrets
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.forging import claims_of
 from tests.support.log import histories, verify

@@ -17,9 +17,9 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
-from server.app import build_app
-from server.guard.secrets import Secrets
-from server.settings import Settings
+from interlock.server.app import build_app
+from interlock.server.guard.secrets import Secrets
+from interlock.server.settings import Settings
 from tests.support.admin import admin_token
 from tests.support.server import ServerProcess
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import pytest
 
-from machine.commands import Authenticate
-from server.app import app_over
-from server.experience.origins import Use, parse_origins, why_refused
-from server.opening import open_services
-from server.settings import Settings
+from interlock.machine.commands import Authenticate
+from interlock.server.app import app_over
+from interlock.server.experience.origins import Use, parse_origins, why_refused
+from interlock.server.opening import open_services
+from interlock.server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.inside import client_of
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from server.settings import Settings
+from interlock.server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.client import hello, logged_in, new_email
 from tests.support.server import ServerProcess, running_server

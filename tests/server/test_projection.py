@@ -8,7 +8,7 @@ from pathlib import Path
 import pysqlite3
 import pytest
 
-from machine.commands import (
+from interlock.machine.commands import (
     DATA_TYPES,
     Authenticate,
     Connect,
@@ -20,9 +20,9 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from server.supervision import Supervisor
-from server.surface.files import LOG_NAME, open_surface
-from server.surface.schema import LIVE_UNLIKE_LOG
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.files import LOG_NAME, open_surface
+from interlock.server.surface.schema import LIVE_UNLIKE_LOG
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import POLICY, Story
 

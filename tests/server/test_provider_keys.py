@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from machine.errors import SettingsError, UpstreamUnavailable
-from server.clock import SystemClock
-from server.guard import provider_keys
-from server.guard.provider_keys import Freshness, ProviderKey, ProviderKeys, usable_keys
+from interlock.machine.errors import SettingsError, UpstreamUnavailable
+from interlock.server.clock import SystemClock
+from interlock.server.guard import provider_keys
+from interlock.server.guard.provider_keys import Freshness, ProviderKey, ProviderKeys, usable_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.hostile import DISCOVERY, KEYS, Hostile, hostile_provider

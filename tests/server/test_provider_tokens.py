@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from jwt.algorithms import RSAAlgorithm
 
-from machine.errors import CredentialInvalid
-from server.clock import SystemClock
-from server.guard.jose import base64url
-from server.guard.upstream import IdTokens
-from server.settings import Settings
-from server.surface.identities import Arrival
+from interlock.machine.errors import CredentialInvalid
+from interlock.server.clock import SystemClock
+from interlock.server.guard.jose import base64url
+from interlock.server.guard.upstream import IdTokens
+from interlock.server.settings import Settings
+from interlock.server.surface.identities import Arrival
 from tests.support.admin import admin_token
 from tests.support.asynchronous import asynchronous
 from tests.support.hostile import AUDIENCE, Hostile, hostile_provider

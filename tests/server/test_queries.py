@@ -13,8 +13,8 @@ import pytest
 from litestar import Request, get
 from litestar.routes import ASGIRoute, HTTPRoute
 
-from server.app import app_over, build_app
-from server.settings import Settings
+from interlock.server.app import app_over, build_app
+from interlock.server.settings import Settings
 from tests.support.admin import admin_token
 from tests.support.asynchronous import asynchronous
 from tests.support.client import logged_in

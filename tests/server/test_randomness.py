@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from machine.session import Session
-from server.clock import SystemClock
-from server.guard.devices import Devices
-from server.guard.keys import Keys, create_refresh_key, create_signing_key, load_keys
-from server.guard.secrets import Secrets
-from server.guard.tickets import Tickets
-from server.ids import new_id, new_session_id
-from server.surface.accounts import Account
+from interlock.machine.session import Session
+from interlock.server.clock import SystemClock
+from interlock.server.guard.devices import Devices
+from interlock.server.guard.keys import Keys, create_refresh_key, create_signing_key, load_keys
+from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.tickets import Tickets
+from interlock.server.ids import new_id, new_session_id
+from interlock.server.surface.accounts import Account
 from tests.support.steps import NOW_MS, Story
 
 _MANY = 64
@@ -119,7 +119,7 @@ def test_what_must_not_be_guessed_has_128_bits_that_no_seed_gives_again(
 
 _FORKS = """
 import os
-from server.ids import next_id
+from interlock.server.ids import next_id
 
 names = {next_id("cmd") for _ in range(10)}
 reader, writer = os.pipe()

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from machine.ledger import Receipt
+from interlock.machine.ledger import Receipt
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, hello, logged_in
 from tests.support.log import records

@@ -15,8 +15,8 @@ import httpx
 import pytest
 import structlog
 
-from server import repeats
-from server.logs import event_counts
+from interlock.server import repeats
+from interlock.server.logs import event_counts
 from tests.support.metrics import log_rows, scrape
 from tests.support.own_log import logging_to_file
 from tests.support.raw_http import ask_all

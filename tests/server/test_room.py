@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from machine.commands import Disconnect
-from machine.session import Session
-from server.experience.room import make_room, record_connect
-from server.runtime.connections import Held, Port
-from server.runtime.sessions import Outcome, commands
+from interlock.machine.commands import Disconnect
+from interlock.machine.session import Session
+from interlock.server.experience.room import make_room, record_connect
+from interlock.server.runtime.connections import Held, Port
+from interlock.server.runtime.sessions import Outcome, commands
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.running import eventually

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from machine.errors import SettingsError
-from server.guard.keys import load_keys
-from server.guard.secrets import Secrets
+from interlock.machine.errors import SettingsError
+from interlock.server.guard.keys import load_keys
+from interlock.server.guard.secrets import Secrets
 
 
 @pytest.fixture

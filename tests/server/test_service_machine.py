@@ -19,7 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Connect,
@@ -32,15 +32,15 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import CredentialInvalid, InterlockError, SessionEnded, SessionNotFound, TransitionRefused
-from machine.ledger import Record
-from machine.session import Session, replay
-from server.runtime.recovery import disconnect_orphans
-from server.runtime.sessions import Outcome, Sessions
-from server.supervision import Supervisor
-from server.surface.archive import open_archive
-from server.surface.files import open_surface
-from server.surface.log import TransitionLog
+from interlock.machine.errors import CredentialInvalid, InterlockError, SessionEnded, SessionNotFound, TransitionRefused
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session, replay
+from interlock.server.runtime.recovery import disconnect_orphans
+from interlock.server.runtime.sessions import Outcome, Sessions
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.archive import open_archive
+from interlock.server.surface.files import open_surface
+from interlock.server.surface.log import TransitionLog
 from tests.support.clock import HandClock
 from tests.support.steps import POLICY
 

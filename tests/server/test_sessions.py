@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from machine.commands import Authenticate, Command, Connect, Create, Disconnect, Touch
-from machine.errors import (
+from interlock.machine.commands import Authenticate, Command, Connect, Create, Disconnect, Touch
+from interlock.machine.errors import (
     CredentialInvalid,
     SessionEnded,
     SessionNotFound,
@@ -17,11 +17,11 @@ from machine.errors import (
     TransitionRefused,
     VersionConflict,
 )
-from machine.ledger import Record
-from machine.session import Session
-from server.runtime.recovery import disconnect_orphans
-from server.runtime.sessions import Outcome, commands
-from server.surface.log import Step
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
+from interlock.server.runtime.recovery import disconnect_orphans
+from interlock.server.runtime.sessions import Outcome, commands
+from interlock.server.surface.log import Step
 from tests.support.asynchronous import asynchronous
 from tests.support.door import Door, HeldLog
 from tests.support.memory_log import MemoryLog

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from machine.commands import Authenticate, Connect, Create, Revoke, Touch
-from machine.errors import (
+from interlock.machine.commands import Authenticate, Connect, Create, Revoke, Touch
+from interlock.machine.errors import (
     Overloaded,
     StorageLow,
     SurfaceFailed,
     TransitionRefused,
 )
-from machine.ledger import Record
-from machine.session import Session
-from server.runtime.sessions import Outcome, commands
-from server.surface.log import Step
+from interlock.machine.ledger import Record
+from interlock.machine.session import Session
+from interlock.server.runtime.sessions import Outcome, commands
+from interlock.server.surface.log import Step
 from tests.support.asynchronous import asynchronous
 from tests.support.door import Door
 from tests.support.memory_log import MemoryLog

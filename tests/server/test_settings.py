@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from machine.commands import Policy
-from machine.errors import SettingsError
-from server.settings import Settings
-from server.settings_loading import SettingRow, load_settings, setting_rows
+from interlock.machine.commands import Policy
+from interlock.machine.errors import SettingsError
+from interlock.server.settings import Settings
+from interlock.server.settings_loading import SettingRow, load_settings, setting_rows
 
 
 def test_the_flag_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:

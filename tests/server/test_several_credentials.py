@@ -19,12 +19,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from machine.commands import Authenticate
-from machine.session import Session
-from server.app import app_over
-from server.opening import open_services
-from server.services import Services
-from server.settings import Settings
+from interlock.machine.commands import Authenticate
+from interlock.machine.session import Session
+from interlock.server.app import app_over
+from interlock.server.opening import open_services
+from interlock.server.services import Services
+from interlock.server.settings import Settings
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import HOST, client_of

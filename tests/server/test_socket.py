@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine.commands import Command, Data, Disconnect, Reauthenticate, Revoke, Touch
-from machine.errors import (
+from interlock.machine.commands import Command, Data, Disconnect, Reauthenticate, Revoke, Touch
+from interlock.machine.errors import (
     CredentialInvalid,
     CredentialMissing,
     NotAuthenticated,
@@ -23,11 +23,11 @@ from machine.errors import (
     TokenExpired,
     TransitionRefused,
 )
-from machine.session import Session
-from server.experience.socket import closing_for
-from server.runtime.connections import Connections
-from server.runtime.sessions import Outcome, commands
-from server.services import Services
+from interlock.machine.session import Session
+from interlock.server.experience.socket import closing_for
+from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.sessions import Outcome, commands
+from interlock.server.services import Services
 from tests.support.asynchronous import asynchronous
 from tests.support.forging import claims_of
 from tests.support.running import eventually

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from machine.errors import SurfaceFailed
-from server.surface.engine import check_version
+from interlock.machine.errors import SurfaceFailed
+from interlock.server.surface.engine import check_version
 
 
 @pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2)])

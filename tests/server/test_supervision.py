@@ -14,14 +14,14 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from machine.conversation import Conversation
-from server import supervision
-from server.experience.transport import heartbeat
-from server.experience.transport.heartbeat import Heartbeat
-from server.guard.heads import read_head
-from server.settings import HEAD_NAME
-from server.supervision import Supervisor, progressed
-from server.workers import Workers
+from interlock.machine.conversation import Conversation
+from interlock.server import supervision
+from interlock.server.experience.transport import heartbeat
+from interlock.server.experience.transport.heartbeat import Heartbeat
+from interlock.server.guard.heads import read_head
+from interlock.server.settings import HEAD_NAME
+from interlock.server.supervision import Supervisor, progressed
+from interlock.server.workers import Workers
 from tests.support.asynchronous import asynchronous
 from tests.support.client import closed, hello, logged_in
 from tests.support.metrics import log_rows, scrape
@@ -193,8 +193,8 @@ async def test_a_disk_that_hangs_shows_and_does_not_keep_the_server_from_its_sta
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs = threading.Event()
-    monkeypatch.setattr("server.runtime.host.os.statvfs", lambda _path: hangs.wait(60))
-    monkeypatch.setattr("server.runtime.host._BEGIN_S", 0.1)
+    monkeypatch.setattr("interlock.server.runtime.host.os.statvfs", lambda _path: hangs.wait(60))
+    monkeypatch.setattr("interlock.server.runtime.host._BEGIN_S", 0.1)
     monkeypatch.setattr(supervision, "_PAUSE_S", 0.1)
     monkeypatch.setattr(supervision, "_FAILING_S", 3.0)
     try:

@@ -13,18 +13,18 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 
-from machine.commands import Data, Reauthenticate
-from machine.errors import CredentialInvalid, Overloaded, PasswordWrong, RecordRefused, SurfaceFailed
-from machine.ledger import Record
-from server.supervision import Supervisor
-from server.surface.accounts import Account, AccountStore
-from server.surface.archive import open_archive
-from server.surface.engine import Error, IntegrityError
-from server.surface.files import Surface, open_surface
-from server.surface.log import Along, Step, TransitionLog
-from server.surface.sqlite import SqliteLog
-from server.surface.tickets import TicketStore
-from server.surface.writer import Writer, raise_again
+from interlock.machine.commands import Data, Reauthenticate
+from interlock.machine.errors import CredentialInvalid, Overloaded, PasswordWrong, RecordRefused, SurfaceFailed
+from interlock.machine.ledger import Record
+from interlock.server.supervision import Supervisor
+from interlock.server.surface.accounts import Account, AccountStore
+from interlock.server.surface.archive import open_archive
+from interlock.server.surface.engine import Error, IntegrityError
+from interlock.server.surface.files import Surface, open_surface
+from interlock.server.surface.log import Along, Step, TransitionLog
+from interlock.server.surface.sqlite import SqliteLog
+from interlock.server.surface.tickets import TicketStore
+from interlock.server.surface.writer import Writer, raise_again
 from tests.server.account_contract import AccountStoreContract
 from tests.server.surface_contract import TicketStoreContract, TransitionLogContract
 from tests.support.asynchronous import asynchronous

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.commands import Authenticate, Refresh
-from machine.errors import CredentialInvalid, CredentialRefused, TokenExpired
-from machine.session import Session
-from server.guard.keys import Keys, load_keys
-from server.guard.tokens import Tokens
+from interlock.machine.commands import Authenticate, Refresh
+from interlock.machine.errors import CredentialInvalid, CredentialRefused, TokenExpired
+from interlock.machine.session import Session
+from interlock.server.guard.keys import Keys, load_keys
+from interlock.server.guard.tokens import Tokens
 from tests.support.clock import HandClock
 from tests.support.steps import NOW_MS, Story
 
@@ -108,7 +108,7 @@ def test_it_expires_on_the_second_also_when_it_was_checked_before(keys: Keys) ->
 
 
 def test_many_tokens_are_remembered_only_up_to_a_limit(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.guard.tokens._CACHE_LIMIT", 3)
+    monkeypatch.setattr("interlock.server.guard.tokens._CACHE_LIMIT", 3)
     made = [tokens.access_token(session_of()) for _ in range(5)]
     for token in made * 2:
         assert tokens.check_access_token(token).sid == SID

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from machine.commands import Authenticate, Connect, Revoke, Touch
-from machine.errors import SessionEnded
-from machine.session import Session
-from server.runtime.sessions import Sessions, commands
-from spec.model.traces import Append, Close, Drop, Line, Open, Recover, parse
+from interlock.machine.commands import Authenticate, Connect, Revoke, Touch
+from interlock.machine.errors import SessionEnded
+from interlock.machine.session import Session
+from interlock.server.runtime.sessions import Sessions, commands
+from interlock.spec.model.traces import Append, Close, Drop, Line, Open, Recover, parse
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, hello, new_email
 from tests.support.clock import HandClock

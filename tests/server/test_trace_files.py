@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from machine.errors import SettingsError
-from server.opening import open_services
-from server.settings import Settings
-from server.surface.files import LOG_NAME
-from server.trace import Told, Trace
-from spec.model.traces import Append, Line, Open, parse
+from interlock.machine.errors import SettingsError
+from interlock.server.opening import open_services
+from interlock.server.settings import Settings
+from interlock.server.surface.files import LOG_NAME
+from interlock.server.trace import Told, Trace
+from interlock.spec.model.traces import Append, Line, Open, parse
 from tests.support.asynchronous import asynchronous
 from tests.support.wire import log_in, services_in
 

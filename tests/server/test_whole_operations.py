@@ -11,11 +11,11 @@ from unittest import mock
 import httpx
 import pytest
 
-from machine.errors import Overloaded, SurfaceFailed
-from server.app import app_over
-from server.services import Services
-from server.surface import presence
-from server.surface.writer import Writer
+from interlock.machine.errors import Overloaded, SurfaceFailed
+from interlock.server.app import app_over
+from interlock.server.services import Services
+from interlock.server.surface import presence
+from interlock.server.surface.writer import Writer
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import client_of

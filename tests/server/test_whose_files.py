@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from machine.errors import SettingsError
-from server.guard.keys import load_keys
-from server.guard.secrets import Secrets
-from server.opening import open_services
-from server.settings import Settings
-from server.surface.files import alone
+from interlock.machine.errors import SettingsError
+from interlock.server.guard.keys import load_keys
+from interlock.server.guard.secrets import Secrets
+from interlock.server.opening import open_services
+from interlock.server.settings import Settings
+from interlock.server.surface.files import alone
 from tests.support.running import run
 
 SOMEBODY = 54_321
@@ -138,7 +138,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(data: Path,
     path.unlink(missing_ok=True)
     os.mkfifo(path, 0o600)
     flags = [SETTINGS_FILES[name], str(path)] if name in SETTINGS_FILES else []
-    command = [sys.executable, "-m", "server.cli", "serve", "--data", str(data), "--port", "0", *flags]
+    command = [sys.executable, "-m", "interlock.server.cli", "serve", "--data", str(data), "--port", "0", *flags]
     said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert said.returncode
     assert f"{path} is not a regular file" in said.stderr

@@ -12,11 +12,22 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from spec import export
-from spec.diagrams import mermaid, svg
-from spec.export import GENERATED, artefacts, as_json, as_markdown, as_sql, drift, main, sql_rows, sql_table, write
-from spec.lifecycles import SESSION
-from spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
+from interlock.spec import export
+from interlock.spec.diagrams import mermaid, svg
+from interlock.spec.export import (
+    GENERATED,
+    artefacts,
+    as_json,
+    as_markdown,
+    as_sql,
+    drift,
+    main,
+    sql_rows,
+    sql_table,
+    write,
+)
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
 
 Shown = tuple[str, str | None, str, tuple[str, ...]]
 """A transition as any of the files shows it: event, source, target, guards."""
@@ -256,4 +267,4 @@ def test_a_changed_declaration_is_drift(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_command_make_drift_runs() -> None:
-    assert subprocess.run([sys.executable, "-m", "spec.export", "--check"], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-m", "interlock.spec.export", "--check"], check=False).returncode == 0

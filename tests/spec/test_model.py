@@ -11,16 +11,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from spec.lifecycles import SESSION
-from spec.model import spin
-from spec.model.bounds import GROUPS, described
-from spec.model.checks import CHECKS
-from spec.model.mutants import MUTANTS, Mutant, mutated, program
-from spec.model.spin import MODEL, Outcome, Program, SearchFailed, SpinMissing, require, verify
-from spec.model.story import tell
-from spec.model.workbench import catch_all, check_all
-from spec.promela import promela
-from spec.properties import PROPERTIES
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.model import spin
+from interlock.spec.model.bounds import GROUPS, described
+from interlock.spec.model.checks import CHECKS
+from interlock.spec.model.mutants import MUTANTS, Mutant, mutated, program
+from interlock.spec.model.spin import MODEL, Outcome, Program, SearchFailed, SpinMissing, require, verify
+from interlock.spec.model.story import tell
+from interlock.spec.model.workbench import catch_all, check_all
+from interlock.spec.promela import promela
+from interlock.spec.properties import PROPERTIES
 
 _TINY = {"DECISIONS": 2, "CRASHES": 0, "DROPS": 0, "RECORDS": 2, "ROTATIONS": 2, "EPOCHS": 1}
 
@@ -176,7 +176,7 @@ def test_a_check_that_breaks_tells_the_shortest_story(monkeypatch: pytest.Monkey
     def with_the_edit(program_: Program, **arguments: object) -> object:
         return real(msgspec.structs.replace(program_, files={"session.pml": changed}), **arguments)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr("spec.model.workbench.verify", with_the_edit)
+    monkeypatch.setattr("interlock.spec.model.workbench.verify", with_the_edit)
     (result,) = check_all(deep=False, jobs=1, only=["lifecycle"])
     assert not result.good
     assert result.story[-1].startswith("This breaks authentication_first: A session connects only after a login.")
@@ -186,7 +186,9 @@ def test_a_check_that_breaks_tells_the_shortest_story(monkeypatch: pytest.Monkey
 
 def test_a_check_that_never_tries_something_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
     small = [*tiny("lifecycle"), "UNUSED"]
-    monkeypatch.setattr("spec.model.checks.Check.defines", lambda _self, *, deep: small[: -1 if deep else None])
+    monkeypatch.setattr(
+        "interlock.spec.model.checks.Check.defines", lambda _self, *, deep: small[: -1 if deep else None]
+    )
     (result,) = check_all(deep=False, jobs=1, only=["lifecycle"])
     assert not result.good
     assert "never reached: " in result.trouble
@@ -197,7 +199,7 @@ def test_a_check_that_never_records_a_declared_transition_is_not_good(monkeypatc
     numbers = frozenset(range(1, len(SESSION.transitions) + 1))
     for missing, trouble in ((frozenset({1}), "never recorded: create (none → created); "), (frozenset(), "")):
         outcome = Outcome(1, 1, 1, 0.1, 1.0, (), frozenset(), numbers - missing)
-        monkeypatch.setattr("spec.model.workbench.verify", lambda *_, result=outcome, **__: result)
+        monkeypatch.setattr("interlock.spec.model.workbench.verify", lambda *_, result=outcome, **__: result)
         (result,) = check_all(deep=False, jobs=1, only=["lifecycle"])
         assert (result.good, result.trouble.startswith(trouble)) == (not missing, True)
 
@@ -206,7 +208,7 @@ def test_a_check_that_could_not_be_run_is_not_good(monkeypatch: pytest.MonkeyPat
     def fails(*_: object, **__: object) -> None:
         raise SearchFailed("max search depth too small")
 
-    monkeypatch.setattr("spec.model.workbench.verify", fails)
+    monkeypatch.setattr("interlock.spec.model.workbench.verify", fails)
     (checked,) = check_all(deep=True, jobs=1, only=["rotation"])
     (caught,) = catch_all(jobs=1, only=["no_grace"])
     assert (checked.good, checked.trouble, checked.outcome) == (False, "max search depth too small", None)
@@ -219,7 +221,9 @@ def test_a_mutant_that_its_property_does_not_catch_survives(
 ) -> None:
     outcome = verify(Program("durability.pml", tiny("durability")), timeout_s=60)
     story = (f"broken {broken}",) if broken else ()
-    monkeypatch.setattr("spec.model.workbench.verify", lambda *_, **__: msgspec.structs.replace(outcome, story=story))
+    monkeypatch.setattr(
+        "interlock.spec.model.workbench.verify", lambda *_, **__: msgspec.structs.replace(outcome, story=story)
+    )
     (result,) = catch_all(jobs=1, only=["no_fail_stop"])
     assert (result.good, result.trouble) == (False, trouble)
 
@@ -259,13 +263,13 @@ def test_every_property_is_spoken_of_by_its_published_name() -> None:
 def test_what_the_verifier_could_not_finish_is_not_a_result(
     monkeypatch: pytest.MonkeyPatch, said: str, why: str
 ) -> None:
-    monkeypatch.setattr("spec.model.spin._run", lambda *_: said)
+    monkeypatch.setattr("interlock.spec.model.spin._run", lambda *_: said)
     with pytest.raises(SearchFailed, match=why):
         verify(Program("durability.pml", tiny("durability")), timeout_s=60)
 
 
 def test_a_counterexample_that_tells_nothing_is_not_a_story(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spec.model.spin._TOLD_LINE", "no such line")
+    monkeypatch.setattr("interlock.spec.model.spin._TOLD_LINE", "no such line")
     check, broken = program(find("ack_before_sync"))
     assert check.name == "durability"
     with pytest.raises(SearchFailed, match="the trail of the counterexample tells nothing"):

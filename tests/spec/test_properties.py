@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from spec.model.checks import CHECKS
-from spec.model.mutants import MUTANTS
-from spec.model.spin import MODEL
-from spec.properties import PROPERTIES, Property
+from interlock.spec.model.checks import CHECKS
+from interlock.spec.model.mutants import MUTANTS
+from interlock.spec.model.spin import MODEL
+from interlock.spec.properties import PROPERTIES, Property
 from tests.machine.promises import PROMISES
 from tests.spec.test_traces import BAD
 from tests.support.marks import marked

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine.commands import (
+from interlock.machine.commands import (
     Authenticate,
     Command,
     Connect,
@@ -23,9 +23,9 @@ from machine.commands import (
     Revoke,
     Touch,
 )
-from machine.errors import TransitionRefused
-from machine.session import Session, absent, decide, evolve
-from spec.model.traces import Ack, Append, Close, Drop, Line, Open, Recover, TraceFault, check
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.session import Session, absent, decide, evolve
+from interlock.spec.model.traces import Ack, Append, Close, Drop, Line, Open, Recover, TraceFault, check
 
 NODES = ("node-1", "node-2")
 _POLICY = Policy(idle_timeout_ms=60, absolute_timeout_ms=200, connection_limit=3, refresh_grace_ms=10)

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine.commands import DATA_TYPES
-from spec.lifecycles import SESSION
-from spec.model.facts import FOLDS, GUARDS
-from spec.model.lines import EVENT_DATA
-from spec.model.rules import Fold
-from spec.model.traces import Append, Recover, Summary, TraceFault, by_session, check, parse
-from spec.properties import PROPERTIES
+from interlock.machine.commands import DATA_TYPES
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.model.facts import FOLDS, GUARDS
+from interlock.spec.model.lines import EVENT_DATA
+from interlock.spec.model.rules import Fold
+from interlock.spec.model.traces import Append, Recover, Summary, TraceFault, by_session, check, parse
+from interlock.spec.properties import PROPERTIES
 
 _TRACES = Path(__file__).parent / "traces"
 

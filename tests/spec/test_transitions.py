@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +13,18 @@ import pytest
 from statemachine import Event, State, StateMachine
 from statemachine.exceptions import InvalidDefinition
 
-from spec.lifecycles import SESSION
-from spec.session import SessionGuards, SessionLifecycle
-from spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow, UnsupportedDeclaration, read
-from tests.support.source import ROOT
+from interlock.spec.lifecycles import SESSION
+from interlock.spec.session import SessionGuards, SessionLifecycle
+from interlock.spec.transitions import (
+    GuardTerm,
+    Lifecycle,
+    NamedRow,
+    StateRow,
+    TransitionRow,
+    UnsupportedDeclaration,
+    read,
+)
+from tests.support.source import copy_sources
 
 
 def _asked(event: str, source: str | None) -> list[tuple[str, list[str]]]:
@@ -273,7 +280,7 @@ def test_a_guard_is_written_as_it_is_asked() -> None:
 
 def test_what_the_library_refuses_is_said_with_the_property_it_would_break(tmp_path: Path) -> None:
     """Somebody lets the final state be left: there is nothing to check then, but a name for what is wrong."""
-    shutil.copytree(ROOT / "spec", tmp_path / "spec")
+    copy_sources(tmp_path)
     declaration = tmp_path / "spec" / "session.py"
     text = declaration.read_text()
     leaves = text.replace(
@@ -282,7 +289,11 @@ def test_what_the_library_refuses_is_said_with_the_property_it_would_break(tmp_p
     assert leaves != text
     declaration.write_text(leaves)
     done = subprocess.run(
-        [sys.executable, "-m", "spec.export", "--check"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "interlock.spec.export", "--check"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "UnsupportedDeclaration: spec/session.py: Cannot declare transitions from final state" in done.stderr

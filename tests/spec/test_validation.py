@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from spec.model import validation
-from spec.model.abstraction import COMMANDS, TABS, TooWide, abstract
-from spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
-from spec.model.spin import SearchFailed
-from spec.model.traces import TraceFault, by_session, check, parse
-from spec.model.validation import judge, matcher, validate
+from interlock.spec.model import validation
+from interlock.spec.model.abstraction import COMMANDS, TABS, TooWide, abstract
+from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
+from interlock.spec.model.spin import SearchFailed
+from interlock.spec.model.traces import TraceFault, by_session, check, parse
+from interlock.spec.model.validation import judge, matcher, validate
 from tests.spec.test_traces import BAD, GOLDEN, read
 
 _POLICY = {"idle_timeout_ms": 60_000, "absolute_timeout_ms": 600_000, "connection_limit": 99, "refresh_grace_ms": 0}

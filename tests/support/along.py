@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from machine.errors import InterlockError
-from server.guard.known_accounts import KnownAccounts
-from server.surface.accounts import AccountStore, SqliteAccounts
-from server.surface.log import Along
-from server.surface.writer import raise_again
+from interlock.machine.errors import InterlockError
+from interlock.server.guard.known_accounts import KnownAccounts
+from interlock.server.surface.accounts import AccountStore, SqliteAccounts
+from interlock.server.surface.log import Along
+from interlock.server.surface.writer import raise_again
 
 
 async def along(store: AccountStore, work: Along) -> type[Exception] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-import server
+from interlock import server
 
 _LEVELS = {"debug", "info", "warning", "warn", "error", "critical", "fatal", "exception", "log", "msg"}
 _SERVER = Path(server.__file__).parent

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from machine.ledger import Record
-from server.runtime.sessions import Sessions
-from server.surface.log import Step
+from interlock.machine.ledger import Record
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.surface.log import Step
 from tests.support.clock import HandClock
 from tests.support.memory_log import MemoryLog
 from tests.support.steps import POLICY

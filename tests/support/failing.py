@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from machine.conversation import Conversation
-from server.cli import main
-from server.guard.passwords import Passwords
-from server.guard.tickets import Tickets
+from interlock.machine.conversation import Conversation
+from interlock.server.cli import main
+from interlock.server.guard.passwords import Passwords
+from interlock.server.guard.tickets import Tickets
 
 
 def _fail(secret: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from server.cli import main
-from server.guard.keyring import KeyRing
-from server.metrics import Metrics
-from server.runtime.expiry import Expiry
-from server.surface import files
-from server.surface.head import HeadKeeper
-from server.surface.presence import keep_looking
+from interlock.server.cli import main
+from interlock.server.guard.keyring import KeyRing
+from interlock.server.metrics import Metrics
+from interlock.server.runtime.expiry import Expiry
+from interlock.server.surface import files
+from interlock.server.surface.head import HeadKeeper
+from interlock.server.surface.presence import keep_looking
 
 _failures = int(os.environ["FAILURES"])
 

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import IO
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["server.cli", "server.logs", "server.process", "server.walk"])
+_CONTEXT.set_forkserver_preload(
+    ["interlock.server.cli", "interlock.server.logs", "interlock.server.process", "interlock.server.walk"]
+)
 
 
 class Forked:
@@ -76,6 +78,6 @@ def _run(
     os.close(error)
     os.environ.clear()
     os.environ.update(environment)
-    from server.cli import main
+    from interlock.server.cli import main
 
     main(arguments, prog_name="interlock")

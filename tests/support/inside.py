@@ -9,9 +9,9 @@ from typing import Final
 
 import httpx
 
-from server.experience.observed import ObservedApp
-from server.experience.transport.limits import ConnectionLimits
-from server.experience.transport.server import HttpServer
+from interlock.server.experience.observed import ObservedApp
+from interlock.server.experience.transport.limits import ConnectionLimits
+from interlock.server.experience.transport.server import HttpServer
 
 HOST: Final = "interlock.example"
 """What the client calls the server."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.guard import rotation
-from server.guard.keyring import KeyRing
-from server.guard.keys import Keys, key_file
-from server.guard.rotation import Lives, note_lives, rotate
-from server.guard.tokens import Tokens
+from interlock.server.guard import rotation
+from interlock.server.guard.keyring import KeyRing
+from interlock.server.guard.keys import Keys, key_file
+from interlock.server.guard.rotation import Lives, note_lives, rotate
+from interlock.server.guard.tokens import Tokens
 from tests.support.clock import HandClock
 from tests.support.steps import Story
 

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from server.surface.archive import open_archive
-from server.surface.engine import open_writer
-from server.surface.files import LOG_NAME
+from interlock.server.surface.archive import open_archive
+from interlock.server.surface.engine import open_writer
+from interlock.server.surface.files import LOG_NAME
 
 
 def interlock(*arguments: object, within_s: float = 300) -> subprocess.CompletedProcess[str]:
     """``interlock ARGUMENTS``, run to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "server.cli", *map(str, arguments)],
+        [sys.executable, "-m", "interlock.server.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=within_s,

@@ -6,18 +6,18 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
-from machine.ledger import GENESIS, Record, chain
-from machine.session import Session
-from server.surface.log import Along, Step
-from spec.export import sql_rows
-from spec.lifecycles import SESSION
+from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
+from interlock.machine.ledger import GENESIS, Record, chain
+from interlock.machine.session import Session
+from interlock.server.surface.log import Along, Step
+from interlock.spec.export import sql_rows
+from interlock.spec.lifecycles import SESSION
 
 _DECLARED = {(event, source, target) for event, source, target, _ in sql_rows(SESSION)}
 
 
 class MemoryLog:
-    """:class:`server.surface.log.TransitionLog` in dictionaries."""
+    """:class:`interlock.server.surface.log.TransitionLog` in dictionaries."""
 
     failure: str | None = None
 

@@ -12,9 +12,9 @@ from unittest import mock
 
 import structlog
 
-from server import line_writer, logs
-from server.line_writer import LineWriter
-from server.logs import configure_logs
+from interlock.server import line_writer, logs
+from interlock.server.line_writer import LineWriter
+from interlock.server.logs import configure_logs
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from machine.commands import Touch
-from server.opening import open_services
-from server.runtime.sessions import commands
-from server.settings import Settings
+from interlock.machine.commands import Touch
+from interlock.server.opening import open_services
+from interlock.server.runtime.sessions import commands
+from interlock.server.settings import Settings
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.running import run
 from tests.support.server import ServerProcess, running_server

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from server.experience.problems import RequestRefused
-from server.experience.transport.reader import Request, RequestReader
+from interlock.server.experience.problems import RequestRefused
+from interlock.server.experience.transport.reader import Request, RequestReader
 
 HEADER_BYTES = 4096
 BODY_BYTES = 1024

@@ -18,7 +18,7 @@ import httpx
 import httpx._transports.default
 from httpx._config import DEFAULT_TIMEOUT_CONFIG
 
-from spec.model.traces import Summary, check
+from interlock.spec.model.traces import Summary, check
 from tests.support.forked import Forked
 from tests.support.ports import KeptPort
 
@@ -70,7 +70,7 @@ class ServerProcess:
     ``cheap_passwords`` set to False before the start, it hashes as it would for a user.
     """
 
-    entry = "server.cli"
+    entry = "interlock.server.cli"
     """The module that is run; a test that needs another environment around the server has one of its own."""
 
     probe = "/health/ready"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from server import cli, process
+from interlock.server import cli, process
 from tests.support.server import ServerProcess, check_trace
 
 

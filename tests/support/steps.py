@@ -6,9 +6,9 @@ import itertools
 
 import msgspec
 
-from machine.commands import Authenticate, Command, Connect, Create, Data, Policy, Touch
-from machine.session import Session, absent, decide, evolve
-from server.surface.log import Step
+from interlock.machine.commands import Authenticate, Command, Connect, Create, Data, Policy, Touch
+from interlock.machine.session import Session, absent, decide, evolve
+from interlock.server.surface.log import Step
 
 POLICY = Policy(idle_timeout_ms=60_000, absolute_timeout_ms=600_000, connection_limit=3, refresh_grace_ms=5_000)
 NOW_MS = 1_800_000_000_000

@@ -9,8 +9,8 @@ from typing import Any
 
 import pysqlite3
 
-from machine.ledger import GENESIS, StoredRow, row_digest
-from server.surface.rows import TRANSITION_COLUMNS
+from interlock.machine.ledger import GENESIS, StoredRow, row_digest
+from interlock.server.surface.rows import TRANSITION_COLUMNS
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from machine.closing import Close
-from server.experience.transport.exchange import EXTENSION, UPGRADE
-from server.experience.transport.handshake import handshake_key
-from server.experience.transport.limits import ConnectionLimits
-from server.experience.transport.server import HttpServer
-from server.experience.transport.websocket import WebSocket
-from server.guard.addresses import Addresses
-from server.settings import Settings
+from interlock.machine.closing import Close
+from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE
+from interlock.server.experience.transport.handshake import handshake_key
+from interlock.server.experience.transport.limits import ConnectionLimits
+from interlock.server.experience.transport.server import HttpServer
+from interlock.server.experience.transport.websocket import WebSocket
+from interlock.server.guard.addresses import Addresses
+from interlock.server.settings import Settings
 from tests.support.frames import CLOSE
 
 HANDSHAKE = (

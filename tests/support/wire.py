@@ -10,17 +10,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from machine.closing import Close
-from machine.commands import Authenticate
-from machine.session import Session
-from server.experience.connect_api import connect
-from server.experience.traffic import note_address
-from server.experience.transport.exchange import EXTENSION, UPGRADE
-from server.experience.transport.reader import Request
-from server.experience.transport.websocket import WebSocketHandler
-from server.opening import open_services
-from server.services import Services
-from server.settings import Settings
+from interlock.machine.closing import Close
+from interlock.machine.commands import Authenticate
+from interlock.machine.session import Session
+from interlock.server.experience.connect_api import connect
+from interlock.server.experience.traffic import note_address
+from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE
+from interlock.server.experience.transport.reader import Request
+from interlock.server.experience.transport.websocket import WebSocketHandler
+from interlock.server.opening import open_services
+from interlock.server.services import Services
+from interlock.server.settings import Settings
 from tests.support.server import UNLIMITED, check_trace
 
 
@@ -88,7 +88,7 @@ class Wire:
         self.writable = True
         self._endpoint.writable()
 
-    # What the server's end calls: see server.experience.transport.websocket.WebSocket
+    # What the server's end calls: see interlock.server.experience.transport.websocket.WebSocket
 
     def send(self, text: bytes) -> None:
         self.said.append(str(json.loads(text)["type"]))

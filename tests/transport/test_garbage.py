@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from server.process import begin_collecting
+from interlock.server.process import begin_collecting
 from tests.support.asynchronous import on_uvloop
 from tests.support.frames import CLOSE, TEXT, Frame, encode
 from tests.support.running import eventually
 from tests.support.upgraded import Upgrading, talk, upgrading
 
 _COUNT = 20
-_PACKAGES = ("server", "httptools", "picows", "uvloop", "multidict")
+_PACKAGES = ("interlock", "httptools", "picows", "uvloop", "multidict")
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.experience.transport.exchange import path_of, split_target
-from server.experience.transport.reader import MAX_HEADERS, Request
+from interlock.server.experience.transport.exchange import path_of, split_target
+from interlock.server.experience.transport.reader import MAX_HEADERS, Request
 from tests.support.requests import (
     HEADER_BYTES,
     SMUGGLED,

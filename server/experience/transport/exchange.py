@@ -10,12 +10,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
-from server.experience.headers import NO_STORE, SECURITY, RawHeaders
-from server.experience.problems import RequestRefused
-from server.experience.transport.reader import Request
+from interlock.server.experience.headers import NO_STORE, SECURITY, RawHeaders
+from interlock.server.experience.problems import RequestRefused
+from interlock.server.experience.transport.reader import Request
 
 if TYPE_CHECKING:
-    from server.experience.transport.websocket import WebSocketHandler
+    from interlock.server.experience.transport.websocket import WebSocketHandler
 
 EXTENSION: Final = "interlock.exchange"
 """Key of the :class:`Exchange` in ``scope["extensions"]``."""
@@ -23,8 +23,8 @@ EXTENSION: Final = "interlock.exchange"
 UPGRADE: Final = "interlock.upgrade"
 """Type of the message that answers 101 and makes the connection a WebSocket.
 
-``handler`` is its :class:`server.experience.transport.websocket.WebSocketHandler`, ``headers`` are more headers of the answer,
-and ``key`` is the handshake's ``Sec-WebSocket-Key``, which was checked.
+``handler`` is its :class:`interlock.server.experience.transport.websocket.WebSocketHandler`, ``headers`` are more headers
+of the answer, and ``key`` is the handshake's ``Sec-WebSocket-Key``, which was checked.
 """
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}

@@ -14,9 +14,9 @@ import structlog
 from picows import WSAutoPingStrategy, WSProtocolError, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # what it does not document
 
-from machine.closing import CLOSE_CODES
-from server.experience.headers import RawHeaders
-from server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
+from interlock.machine.closing import CLOSE_CODES
+from interlock.server.experience.headers import RawHeaders
+from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
 
 _log = structlog.get_logger("interlock.http")
 

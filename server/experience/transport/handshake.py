@@ -6,8 +6,8 @@ import base64
 import binascii
 from typing import Final
 
-from server.experience.problems import RequestRefused
-from server.experience.transport.reader import Request
+from interlock.server.experience.problems import RequestRefused
+from interlock.server.experience.transport.reader import Request
 
 _KEY_BYTES: Final = 16
 

@@ -12,17 +12,17 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from server.experience.headers import RawHeaders
-from server.experience.problems import RequestRefused, problem_content, problem_for
-from server.experience.transport.exchange import Exchange
-from server.experience.transport.frames import FrameReader
-from server.experience.transport.heartbeat import Heartbeat
-from server.experience.transport.limits import BODY_BYTES, ConnectionLimits
-from server.experience.transport.lingering_close import LINGER_S, LingeringClose
-from server.experience.transport.reader import Request, RequestReader
-from server.experience.transport.stall import StallWatch
-from server.experience.transport.turns import Turns
-from server.experience.transport.websocket import WebSocket, WebSocketHandler
+from interlock.server.experience.headers import RawHeaders
+from interlock.server.experience.problems import RequestRefused, problem_content, problem_for
+from interlock.server.experience.transport.exchange import Exchange
+from interlock.server.experience.transport.frames import FrameReader
+from interlock.server.experience.transport.heartbeat import Heartbeat
+from interlock.server.experience.transport.limits import BODY_BYTES, ConnectionLimits
+from interlock.server.experience.transport.lingering_close import LINGER_S, LingeringClose
+from interlock.server.experience.transport.reader import Request, RequestReader
+from interlock.server.experience.transport.stall import StallWatch
+from interlock.server.experience.transport.turns import Turns
+from interlock.server.experience.transport.websocket import WebSocket, WebSocketHandler
 
 READ_BYTES: Final = 16 * 1024
 """What is read at a time, and so the most that waits in memory behind a request that is being answered."""
@@ -189,7 +189,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def mark_streaming(self) -> None:
-        """See :meth:`server.experience.transport.exchange.Exchange.mark_streaming`."""
+        """See :meth:`interlock.server.experience.transport.exchange.Exchange.mark_streaming`."""
         self._streaming = True
         self._stall.stop()
 
@@ -199,7 +199,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         return bool(self._pending) or self._ended
 
     def upgrade(self, handler: WebSocketHandler, headers: RawHeaders, key: bytes) -> None:
-        """Make the connection a WebSocket; see :data:`server.experience.transport.exchange.UPGRADE`."""
+        """Make the connection a WebSocket; see :data:`interlock.server.experience.transport.exchange.UPGRADE`."""
         self._forget()
         port = self._port
         socket = WebSocket(self._transport, handler, self._slot, port.heartbeat, port.turns)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
-from machine.limits import parse_rate
-from server.guard.addresses import UNKNOWN, Addresses, limit_key
-from server.settings import Settings
+from interlock.machine.limits import parse_rate
+from interlock.server.guard.addresses import UNKNOWN, Addresses, limit_key
+from interlock.server.settings import Settings
 
 BODY_BYTES: Final = 64 * 1024
 """Content of a request: every endpoint takes a small JSON object or a form."""

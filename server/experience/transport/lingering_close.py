@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from server.experience.transport.stall import StallWatch
+from interlock.server.experience.transport.stall import StallWatch
 
 LINGER_S: Final = 3.0
 """How long a peer may take for its end."""

@@ -11,8 +11,8 @@ from typing import Final
 import httptools
 import msgspec
 
-from server.experience.headers import RawHeaders
-from server.experience.problems import RequestRefused
+from interlock.server.experience.headers import RawHeaders
+from interlock.server.experience.problems import RequestRefused
 
 MAX_HEADERS: Final = 128
 """Headers of one request: browsers and proxies send about thirty."""

@@ -6,10 +6,10 @@ import asyncio
 import socket
 from typing import Any, Final
 
-from server.experience.transport.heartbeat import Heartbeat
-from server.experience.transport.http import FastPath, HttpConnection, PortState
-from server.experience.transport.limits import ConnectionLimits
-from server.experience.transport.turns import Turns
+from interlock.server.experience.transport.heartbeat import Heartbeat
+from interlock.server.experience.transport.http import FastPath, HttpConnection, PortState
+from interlock.server.experience.transport.limits import ConnectionLimits
+from interlock.server.experience.transport.turns import Turns
 
 _BACKLOG: Final = 2048
 _ACCEPTS: Final = 16

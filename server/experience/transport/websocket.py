@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol, cast
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from machine.closing import CLOSE_CODES, Close
-from server.experience.transport.heartbeat import Heartbeat
-from server.experience.transport.limits import ConnectionSlot
-from server.experience.transport.lingering_close import LINGER_S, LingeringClose
-from server.experience.transport.stall import StallWatch
-from server.experience.transport.turns import Turns
+from interlock.machine.closing import CLOSE_CODES, Close
+from interlock.server.experience.transport.heartbeat import Heartbeat
+from interlock.server.experience.transport.limits import ConnectionSlot
+from interlock.server.experience.transport.lingering_close import LINGER_S, LingeringClose
+from interlock.server.experience.transport.stall import StallWatch
+from interlock.server.experience.transport.turns import Turns
 
 MESSAGE_BYTES: Final = 64 * 1024
 """Size of a message, over all its fragments."""
@@ -156,7 +156,7 @@ class WebSocket(WSListener):
     # What the heartbeat calls
 
     def ping(self) -> None:
-        """See :class:`server.experience.transport.heartbeat.Pinged`."""
+        """See :class:`interlock.server.experience.transport.heartbeat.Pinged`."""
         if self._unfinished and not self._holds:
             self._handler.broken(Close("bad_message", "the rest of it did not come in time"))
             return
@@ -165,7 +165,7 @@ class WebSocket(WSListener):
         self._frames.send_ping(b"%d" % self._ping)
 
     def lost(self) -> None:
-        """See :class:`server.experience.transport.heartbeat.Pinged`."""
+        """See :class:`interlock.server.experience.transport.heartbeat.Pinged`."""
         if self._holds & _BLOCKED:
             # Its pong is not read. Whether it is still there the stall watch sees.
             self._heartbeat.add(self)

@@ -66,7 +66,7 @@ _DOCUMENTED: Final[tuple[Mutant, ...]] = (
         "A flood that fills the queue for hashes shuts those out who come from where they came before.",
         "6.1.1",
         _ACCOUNTS + "test_a_flood_of_strangers_leaves_places_for_who_is_known",
-        "machine.errors.Overloaded",
+        "interlock.machine.errors.Overloaded",
         (("pool = self._known if requester.known else self._strangers", "pool = self._strangers"),),
     ),
     Mutant(

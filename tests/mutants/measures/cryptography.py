@@ -189,8 +189,8 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
             ("import hashlib\nimport secrets\n", "import hashlib\nimport random\n"),
             ("secrets.token_urlsafe(32)", "base64url(random.randbytes(32))"),
             (
-                "from server.clock import Clock\n",
-                "from server.clock import Clock\nfrom server.guard.jose import base64url\n",
+                "from interlock.server.clock import Clock\n",
+                "from interlock.server.clock import Clock\nfrom interlock.server.guard.jose import base64url\n",
             ),
         ),
     ),

@@ -110,8 +110,8 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
             ("        debug=False,\n", "        debug=True,\n"),
             ("exception_handlers={Exception: handle}", "exception_handlers={InterlockError: handle, 404: handle}"),
             (
-                "from server.experience import (\n",
-                "from machine.errors import InterlockError\nfrom server.experience import (\n",
+                "from interlock.server.experience import (\n",
+                "from interlock.machine.errors import InterlockError\nfrom interlock.server.experience import (\n",
             ),
         ),
     ),
@@ -316,8 +316,8 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         (
             ("exception_handlers={Exception: handle}", "exception_handlers={InterlockError: handle, 404: handle}"),
             (
-                "from server.experience import (\n",
-                "from machine.errors import InterlockError\nfrom server.experience import (\n",
+                "from interlock.server.experience import (\n",
+                "from interlock.machine.errors import InterlockError\nfrom interlock.server.experience import (\n",
             ),
         ),
     ),

@@ -363,8 +363,11 @@ WIRE: Final[tuple[Mutant, ...]] = (
         "assert 201 == 401",
         (
             (
-                "from server.experience.credentials import bearer, caller, prove_access_token\n",
-                "from server.experience.credentials import bearer, caller, cookie, prove_access_token, prove_refresh_token\n",
+                "from interlock.server.experience.credentials import bearer, caller, prove_access_token\n",
+                (
+                    "from interlock.server.experience.credentials import bearer, caller, cookie, prove_access_token\n"
+                    "from interlock.server.experience.credentials import prove_refresh_token\n"
+                ),
             ),
             (
                 "    token = bearer(request.scope)\n",

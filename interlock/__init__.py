@@ -1,0 +1,5 @@
+"""Interlock, a session-lifecycle server: the one name that an installation puts beside other packages.
+
+``interlock.spec`` says what may happen, ``interlock.machine`` makes it happen in memory, ``interlock.server`` over disk and
+network. In the repository they are links to the folders at its top.
+"""
