@@ -7,6 +7,7 @@ import functools
 import os
 import secrets
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar, cast
@@ -28,6 +29,13 @@ MAXIMUM_LENGTH: Final = 1024
 
 _MAXIMUM_MARKS: Final = 30
 """Unicode's Stream-Safe Text Format (UAX #15, 13): no language writes more combining characters on one letter."""
+
+_AT_A_TIME_S: Final = 0.004
+"""A thread takes as many hashes as it needs so long for: one of any that protects a password.
+
+Of those that protect none (tests, benchmarks), one costs less than to hand it over and to wake whoever waits for it.
+"""
+_MOST_AT_A_TIME: Final = 32
 
 _STRANGERS_NICENESS: Final = 19
 _KNOWN_NICENESS: Final = 10
@@ -62,18 +70,19 @@ class _Job(msgspec.Struct, eq=False):
 
 
 class _Pool:
-    """``threads`` threads of the priority ``niceness``, and who waits for them."""
+    """``threads`` threads of the priority ``niceness``, which take ``at_a_time`` jobs each, and who waits for them."""
 
-    def __init__(self, *, threads: int, max_waiting: int, niceness: int) -> None:
+    def __init__(self, *, threads: int, at_a_time: int, max_waiting: int, niceness: int) -> None:
         self._queue: HashQueue[_Job] = HashQueue(max_waiting=max_waiting)
         self._threads = Workers(
             "interlock-argon2",
             self._compute,
-            max_waiting=threads,
+            max_waiting=threads * at_a_time,
+            at_once=at_a_time,
             threads=threads,
             on_start=functools.partial(_step_back, niceness),
         )
-        self._count = threads
+        self._places = threads * at_a_time
         self._threads.start()
 
     @property
@@ -107,7 +116,7 @@ class _Pool:
 
     def _begin(self) -> None:
         """Give the threads that are free what is next."""
-        while self._threads.waiting < self._count and (entry := self._queue.begin()) is not None:
+        while self._threads.waiting < self._places and (entry := self._queue.begin()) is not None:
             job = entry.job
             try:
                 # Whose caller has gone away is not to count.
@@ -120,23 +129,27 @@ class _Pool:
                 return
             self._threads.give(_Begun(entry, ended))
 
-    def _ended(self, begun: _Begun, outcome: Any) -> None:
-        self._queue.end(begun.entry)
-        # Before the account's next hash begins, which would be refused for one that did not fail.
-        begun.ended(counts=outcome is False)
-        self._threads.settle([begun], [outcome])
+    def _ended(self, all_begun: list[_Begun], outcomes: list[Any]) -> None:
+        for begun, outcome in zip(all_begun, outcomes, strict=True):
+            self._queue.end(begun.entry)
+            # Before the account's next hash begins, which would be refused for one that did not fail.
+            begun.ended(counts=outcome is False)
+        self._threads.settle(all_begun, outcomes)
         self._begin()
 
     def _compute(self, all_begun: list[_Begun]) -> None:
-        for begun in all_begun:
-            job, outcome = begun.entry.job, None
-            # Its caller may have gone away meanwhile: a hash costs too much for nobody.
-            if not job.future.cancelled():
-                try:
-                    outcome = job.work(*job.arguments)
-                except Exception as error:  # noqa: BLE001  # it belongs to the caller
-                    outcome = error
-            job.future.get_loop().call_soon_threadsafe(self._ended, begun, outcome)
+        outcomes = [_outcome(begun.entry.job) for begun in all_begun]
+        all_begun[0].future.get_loop().call_soon_threadsafe(self._ended, all_begun, outcomes)
+
+
+def _outcome(job: _Job) -> Any:
+    """What ``job`` comes to; None if its caller has gone away meanwhile: a hash costs too much for nobody."""
+    if job.future.cancelled():
+        return None
+    try:
+        return job.work(*job.arguments)
+    except Exception as error:  # noqa: BLE001  # it belongs to the caller
+        return error
 
 
 class Passwords:
@@ -152,11 +165,13 @@ class Passwords:
         self, *, memory_kib: int, iterations: int, workers: int, max_waiting: int, blocklist: Blocklist | None = None
     ) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=iterations, memory_cost=memory_kib, parallelism=1)
-        self._known = _Pool(threads=workers, max_waiting=max_waiting, niceness=_KNOWN_NICENESS)
-        self._strangers = _Pool(threads=workers, max_waiting=max_waiting, niceness=_STRANGERS_NICENESS)
         self._blocklist = blocklist or Blocklist("interlock", ())
         # What a login to no account is checked against, so that it costs the same as one to an account.
+        began_s = time.perf_counter()
         self._decoy = self._hasher.hash(secrets.token_urlsafe())
+        at_a_time = min(_MOST_AT_A_TIME, max(1, int(_AT_A_TIME_S / (time.perf_counter() - began_s))))
+        pool = functools.partial(_Pool, threads=workers, at_a_time=at_a_time, max_waiting=max_waiting)
+        self._known, self._strangers = pool(niceness=_KNOWN_NICENESS), pool(niceness=_STRANGERS_NICENESS)
 
     @property
     def waiting(self) -> int:
