@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 import argon2
 import pytest
 import sqlite_utils
 
 from interlock.machine.errors import AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
+from interlock.server.guard import passwords as passwords_module
 from interlock.server.guard.accounts import Accounts
 from interlock.server.guard.emails import fold_email
 from interlock.server.guard.hash_queue import Requester
@@ -39,7 +41,9 @@ def asks(email: str) -> Requester:
 
 
 def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
-    return Passwords(memory_kib=8, iterations=1, workers=workers, max_waiting=max_waiting)
+    """With hashes that cost nothing, and threads that take one at a time, as they do with those that cost something."""
+    with mock.patch.object(passwords_module, "_MOST_AT_A_TIME", 1):
+        return Passwords(memory_kib=8, iterations=1, workers=workers, max_waiting=max_waiting)
 
 
 @asynccontextmanager
