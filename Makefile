@@ -72,8 +72,8 @@ coverage: $(STAMP) $(NODE_STAMP)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal $(addprefix --ignore=,$(OUTSIDE) $(WALKS))
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --include='interlock/spec/*,interlock/machine/*' --fail-under=100
-	$(BIN)/coverage report --include='interlock/server/*' --fail-under=95
+	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
+	$(BIN)/coverage report --include='server/*' --fail-under=95
 
 # make spec  the declaration checked: drift, the model, and every seeded bug
 SPEC := drift walk model mutants
