@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.bench.figure import Bench, Figure, in_turns
-from tests.bench.processes import Loaded, interlock, per_cpu_second, running
+from tests.bench.processes import UNLIMITED, Loaded, interlock, per_cpu_second, running
 
 
 async def measure(bench: Bench) -> list[Figure]:
@@ -15,7 +15,7 @@ async def _measure(bench: Bench, connections: int) -> Figure:
     memory = str(bench.path(f"create-memory-{connections}"))
     with (
         interlock(bench, bench.path(f"create-{connections}")) as ours,
-        running(bench, "tests.bench.memory_server", "serve", "--port", "0", "--data", memory) as ceiling,
+        running(bench, "tests.bench.memory_server", "serve", "--port", "0", "--data", memory, *UNLIMITED) as ceiling,
     ):
         sides = [
             Loaded(process, "/api/session", seconds=bench.pick(2, 1), method="POST", connections=connections)

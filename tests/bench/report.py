@@ -19,7 +19,7 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "performance.
 _BEGIN: Final = "<!-- bench: begin. Written by `python -m tests.bench --write`; edits are lost. -->"
 _END: Final = "<!-- bench: end -->"
 _HEAD: Final = "| figure | ours | compared with | ratio | bar | reached | detail | measured |"
-_COMMAND: Final = re.compile(r"--only ([a-z]+)`")
+_COMMAND: Final = re.compile(r"--only ([a-z-]+)`")
 
 
 def show(name: str, figures: Iterable[Figure], table: Table | None = None) -> Table:
