@@ -1,4 +1,4 @@
-"""The database file by itself: it refuses what is typed into it by hand, and a start refuses what is not a log."""
+"""The database file by itself: it refuses what is typed into it by hand, and keeps what an older version wrote."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from interlock.machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
 from interlock.server.supervision import Supervisor
 from interlock.server.surface.accounts import Account
 from interlock.server.surface.archive import open_archive
-from interlock.server.surface.engine import open_writer
 from interlock.server.surface.files import open_surface
 from interlock.server.surface.rows import TRANSITION_COLUMNS
-from interlock.server.surface.schema import _migrations, migrate
+from interlock.server.surface.schema import _migrations
 from interlock.spec.export import sql_rows
 from interlock.spec.lifecycles import SESSION
 from tests.support.asynchronous import asynchronous
+from tests.support.log import open_and_close
 from tests.support.steps import Story
 
 CONNECTED, CREATED = "a-connected-session", "a-created-session"
@@ -291,67 +291,6 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-async def open_and_close(folder: Path) -> None:
-    async with open_surface(folder, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
-        pass
-
-
-@asynchronous
-async def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "interlock.db"
-    with closing(pysqlite3.connect(str(path))) as other:
-        other.execute("CREATE TABLE notes (body TEXT)")
-        other.commit()
-    path.chmod(0o644)
-    before = path.read_bytes()
-    with pytest.raises(SurfaceFailed, match="tables that are not Interlock's"):
-        await open_and_close(tmp_path)
-    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (before, 0o644)
-
-
-@asynchronous
-async def test_another_programs_file_with_the_same_migration_library_is_refused(tmp_path: Path) -> None:
-    with closing(pysqlite3.connect(str(tmp_path / "interlock.db"))) as other:
-        other.execute("CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT)")
-        other.execute("CREATE TABLE accounts (name TEXT)")
-        other.commit()
-    with pytest.raises(SurfaceFailed, match="tables that are not Interlock's"):
-        await open_and_close(tmp_path)
-
-
-@asynchronous
-async def test_a_first_start_that_is_killed_anywhere_leaves_a_folder_that_starts(tmp_path: Path) -> None:
-    database = open_writer(tmp_path / "interlock.db")
-    left: dict[tuple[bytes, bytes], Path] = {}
-
-    def look(_statement: str) -> None:
-        files = [tmp_path / name for name in ("interlock.db", "interlock.db-wal")]
-        contents = (files[0].read_bytes(), files[1].read_bytes() if files[1].exists() else b"")
-        if contents not in left:
-            left[contents] = folder = tmp_path / f"{len(left)}"
-            folder.mkdir(mode=0o700)
-            for file, content in zip(files, contents, strict=True):
-                (folder / file.name).write_bytes(content)
-
-    database.conn.set_trace_callback(look)
-    migrate(database)
-    look("")
-    database.conn.close()
-    assert len(left) > 1
-    for folder in left.values():
-        await open_and_close(folder)
-
-
-@asynchronous
-async def test_a_file_with_tables_of_the_same_names_is_refused(tmp_path: Path) -> None:
-    with closing(pysqlite3.connect(str(tmp_path / "interlock.db"))) as other:
-        other.execute("CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT)")
-        other.execute("CREATE TABLE transitions (body TEXT)")
-        other.commit()
-    with pytest.raises(SurfaceFailed, match="the log can't be prepared: table transitions already exists"):
-        await open_and_close(tmp_path)
-
-
 @asynchronous
 async def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     with closing(pysqlite3.connect(str(path), isolation_level=None)) as shell:
@@ -360,20 +299,6 @@ async def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
         )
     with pytest.raises(SurfaceFailed, match=r"written by a newer Interlock \(it has m099_later\)"):
         await open_and_close(path.parent)
-
-
-@asynchronous
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "interlock.db").write_bytes(os.urandom(8192))
-    with pytest.raises(SurfaceFailed, match="file is not a database"):
-        await open_and_close(tmp_path)
-
-
-@asynchronous
-async def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "interlock.db").mkdir()
-    with pytest.raises(SurfaceFailed, match=r"interlock\.db"):
-        await open_and_close(tmp_path)
 
 
 @asynchronous

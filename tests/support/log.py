@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from interlock.server.supervision import Supervisor
 from interlock.server.surface.archive import open_archive
 from interlock.server.surface.engine import open_writer
-from interlock.server.surface.files import LOG_NAME
+from interlock.server.surface.files import LOG_NAME, open_surface
 
 
 def interlock(*arguments: object, within_s: float = 300) -> subprocess.CompletedProcess[str]:
@@ -71,3 +74,9 @@ def write_lock(data: Path) -> Iterator[None]:
     finally:
         database.execute("ROLLBACK")
         database.conn.close()
+
+
+async def open_and_close(folder: Path) -> None:
+    """Open the log in ``folder`` as a start does, and close it."""
+    async with open_surface(folder, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
+        pass

@@ -1,0 +1,25 @@
+"""Bodies of numbers that take long to read: a stranger may send them, and everybody waits meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+from tests.support.server import running_server
+
+
+def test_no_number_takes_longer_to_read_than_others(tmp_path: Path) -> None:
+    """What a stranger may send is read on the event loop, and some numbers take a thousand times as long to be made exact."""
+
+    def fastest(number: str) -> float:
+        body = f"[{','.join([number] * (64_000 // (len(number) + 1)))}]"
+        answers = [
+            http.post("/api/auth/login", content=body, headers={"content-type": "application/json"}) for _ in range(7)
+        ]
+        assert {answer.status_code for answer in answers} == {400}
+        return min(answer.elapsed.total_seconds() for answer in answers)
+
+    with running_server(tmp_path / "data") as server, httpx.Client(base_url=server.url, timeout=30) as http:
+        usual = fastest("0.12")
+        assert all(fastest(number) < 5 * usual for number in ("1e308", "9e300", "5e-324"))
