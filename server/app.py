@@ -1,25 +1,16 @@
-"""The ASGI application over the services that :mod:`interlock.server.opening` puts together."""
+"""The ASGI application over the services that :mod:`interlock.server.wiring` puts together."""
 
 from __future__ import annotations
 
-from interlock.server.experience import (
-    admin_api,
-    admin_log_api,
-    auth_api,
-    connect_api,
-    exchange_api,
-    oauth_api,
-    operations_api,
-    sessions_api,
-)
-from interlock.server.experience.forward_auth_api import ForwardAuth
-from interlock.server.experience.headers import Completion
-from interlock.server.experience.observed import ObservedApp
-from interlock.server.experience.openapi import complete
-from interlock.server.experience.openapi_config import openapi_config
+from interlock.server.experience.endpoints import admin, admin_log, auth, connect, exchange, oauth, operations, sessions
+from interlock.server.experience.endpoints.forward_auth import ForwardAuth
+from interlock.server.experience.middleware.headers import Completion
+from interlock.server.experience.middleware.observed import ObservedApp
+from interlock.server.experience.middleware.queries import queries_of, refuse_queries
+from interlock.server.experience.middleware.requests import JsonRequest
+from interlock.server.experience.openapi.config import openapi_config
+from interlock.server.experience.openapi.document import complete
 from interlock.server.experience.problems import handle
-from interlock.server.experience.queries import queries_of, refuse_queries
-from interlock.server.experience.requests import JsonRequest
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 
@@ -37,14 +28,14 @@ def build_app(settings: Settings) -> ObservedApp:
     """The application without anything behind its endpoints."""
     app = ObservedApp(
         route_handlers=[
-            *sessions_api.HANDLERS,
-            *auth_api.HANDLERS,
-            *oauth_api.HANDLERS,
-            *exchange_api.HANDLERS,
-            *admin_api.HANDLERS,
-            *admin_log_api.HANDLERS,
-            *operations_api.HANDLERS,
-            connect_api.connect,
+            *sessions.HANDLERS,
+            *auth.HANDLERS,
+            *oauth.HANDLERS,
+            *exchange.HANDLERS,
+            *admin.HANDLERS,
+            *admin_log.HANDLERS,
+            *operations.HANDLERS,
+            connect.connect,
         ],
         exception_handlers={Exception: handle},
         request_class=JsonRequest,

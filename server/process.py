@@ -16,13 +16,13 @@ import structlog
 from interlock.machine.closing import Close
 from interlock.machine.errors import SettingsError
 from interlock.server.app import app_over
-from interlock.server.descriptors import fit_descriptors
 from interlock.server.experience.transport.limits import ConnectionLimits
 from interlock.server.experience.transport.server import HttpServer
-from interlock.server.logs import log_unhandled
-from interlock.server.opening import open_services
 from interlock.server.services import Services
 from interlock.server.settings import Settings
+from interlock.server.system.descriptors import fit_descriptors
+from interlock.server.telemetry.logs import log_unhandled
+from interlock.server.wiring import open_services
 
 _log = structlog.get_logger("interlock.server")
 
@@ -47,8 +47,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         stopping = _stop_signals()
         if for_metrics is not None:
             # Not for servers without metrics: importing the library takes a while.
-            from interlock.server.experience.metrics_listener import metrics_app
-            from interlock.server.metrics import Metrics
+            from interlock.server.telemetry.metrics import Metrics
+            from interlock.server.telemetry.metrics_listener import metrics_app
 
             assert isinstance(services.metrics, Metrics)  # noqa: S101  # the port is set
             metrics = HttpServer(metrics_app(services.metrics.registry), _limits(settings, services))

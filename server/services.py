@@ -1,4 +1,4 @@
-"""What the endpoints work with. :mod:`interlock.server.opening` makes one of these; nothing else wires."""
+"""What the endpoints work with. :mod:`interlock.server.wiring` makes one of these; nothing else wires."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import msgspec
 
 from interlock.server.clock import Clock
 from interlock.server.guard.accounts import Accounts
-from interlock.server.guard.addresses import Addresses
 from interlock.server.guard.admins import Admins
-from interlock.server.guard.devices import Devices
-from interlock.server.guard.keys import Keys
+from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.known_accounts import KnownAccounts
-from interlock.server.guard.limits import Limits
-from interlock.server.guard.logins import Logins
+from interlock.server.guard.oidc.upstream import Upstream
 from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.throttling.addresses import Addresses
+from interlock.server.guard.throttling.devices import Devices
+from interlock.server.guard.throttling.limits import Limits
+from interlock.server.guard.throttling.logins import Logins
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
-from interlock.server.guard.upstream import Upstream
-from interlock.server.measures import Unmeasured
 from interlock.server.runtime.account_sessions import AccountSessions
 from interlock.server.runtime.administration import Administration
 from interlock.server.runtime.connections import Connections
@@ -29,11 +28,12 @@ from interlock.server.runtime.host import MachineMonitor
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.settings import Settings
-from interlock.server.supervision import Supervisor
-from interlock.server.trace import Untraced
+from interlock.server.system.supervision import Supervisor
+from interlock.server.telemetry.measures import Unmeasured
+from interlock.server.telemetry.trace import Untraced
 
 if TYPE_CHECKING:
-    from interlock.server.spans import Spans
+    from interlock.server.telemetry.spans import Spans
 
 
 class Services(msgspec.Struct):

@@ -21,8 +21,8 @@ from msgspec import Meta
 
 from interlock.machine.errors import SettingsError
 from interlock.server.environment import PREFIX, check_text, own_variables, suggestion
-from interlock.server.permissions import read_regular
 from interlock.server.settings import Settings
+from interlock.server.system.permissions import read_regular
 
 
 class SettingRow(msgspec.Struct, frozen=True):

@@ -10,13 +10,13 @@ import structlog
 
 from interlock.machine.errors import HeadRefused
 from interlock.machine.ledger import EMPTY, Receipt
-from interlock.server.guard.heads import Head, check_head, sign_head
-from interlock.server.guard.keys import SigningKey, load_public_keys
-from interlock.server.permissions import refuse_writable
+from interlock.server.guard.keys.heads import Head, check_head, sign_head
+from interlock.server.guard.keys.keyset import SigningKey, load_public_keys
 from interlock.server.settings import Settings
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import Surface, alone
 from interlock.server.surface.head import HeadKeeper, check_length, check_log, read_text
+from interlock.server.surface.sqlite.files import Surface, alone
+from interlock.server.system.permissions import refuse_writable
+from interlock.server.system.supervision import Supervisor
 
 _log = structlog.get_logger("interlock.server")
 

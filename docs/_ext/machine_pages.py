@@ -21,10 +21,10 @@ from interlock.machine import errors
 from interlock.machine.closing import CLOSE_CODES
 from interlock.machine.commands import DATA_TYPES, ExpiryReason, Policy, RevocationReason
 from interlock.machine.conversation import ClientMessage, ServerMessage
-from interlock.server.cli import main
+from interlock.server.cli.main import main
 from interlock.server.experience.problems import problem_for
 from interlock.server.settings_loading import setting_rows
-from interlock.server.surface.schema import migrate
+from interlock.server.surface.sqlite.schema import migrate
 
 _ROOT: Final = Path(__file__).parents[2]
 _JSON_TYPES: Final = {

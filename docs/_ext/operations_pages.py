@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pieces import code, table
 
-from interlock.server.events import CONTEXT, EVENTS, FIELDS, GROUPS, Event
-from interlock.server.metrics import ROWS
+from interlock.server.telemetry.events import CONTEXT, EVENTS, FIELDS, GROUPS, Event
+from interlock.server.telemetry.metrics import ROWS
 
 
 def metrics() -> str:

@@ -55,7 +55,7 @@ class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def wired_services(request: Request[Any, Any, Any]) -> Services:
-    """The services that :mod:`interlock.server.opening` wired, for endpoints that need no credential."""
+    """The services that :mod:`interlock.server.wiring` wired, for endpoints that need no credential."""
     return request.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
 
 

@@ -21,11 +21,11 @@ from interlock.machine.errors import (
 )
 from interlock.machine.refresh_tokens import honoured
 from interlock.machine.session import Session, ensure_usable, opens_until_ms, touch_due
-from interlock.server.context import note_session
 from interlock.server.experience.origins import Use, parse_origins, why_refused
 from interlock.server.experience.problems import RequestRefused
 from interlock.server.guard.tokens import kid_of, subject_of
 from interlock.server.services import Services
+from interlock.server.telemetry.context import note_session
 
 COOKIE_NAME: Final = "__Host-interlock"
 """RFC 6265bis, 4.1.3.2: a ``__Host-`` cookie is Secure, has Path=/ and no Domain, so no sibling host can plant one."""

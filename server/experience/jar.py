@@ -29,7 +29,7 @@ from interlock.machine.errors import (
 )
 from interlock.machine.ledger import Receipt
 from interlock.machine.session import Session, ensure_alive
-from interlock.server.context import note_session
+from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
 from interlock.server.experience.credentials import (
     COOKIE_NAME,
@@ -40,9 +40,9 @@ from interlock.server.experience.credentials import (
     prove_held,
     prove_refresh_token,
 )
-from interlock.server.experience.traffic import admit, admit_account
 from interlock.server.runtime.sessions import Outcome
 from interlock.server.services import Services
+from interlock.server.telemetry.context import note_session
 
 _MARKER: Final = re.compile(
     rb"(?:^|;)[ \t]*"

@@ -18,7 +18,7 @@ from litestar.openapi.spec import Example
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine import errors
-from interlock.server.experience.headers import RawHeaders, allowed
+from interlock.server.experience.middleware.headers import RawHeaders, allowed
 
 _log = structlog.get_logger("interlock.http")
 

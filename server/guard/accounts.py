@@ -10,9 +10,9 @@ import msgspec
 from interlock.machine.errors import AccountDisabled, AccountError, CredentialInvalid, Overloaded, PasswordWrong
 from interlock.server.clock import Clock
 from interlock.server.guard.emails import fold_email
-from interlock.server.guard.hash_queue import Count, Requester
 from interlock.server.guard.known_accounts import KnownAccounts
-from interlock.server.guard.passwords import Passwords, uncounted
+from interlock.server.guard.passwords.hash_queue import Count, Requester
+from interlock.server.guard.passwords.hashing import Passwords, uncounted
 from interlock.server.ids import new_id
 from interlock.server.surface.accounts import Account
 from interlock.server.surface.log import Along

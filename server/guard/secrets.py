@@ -18,9 +18,9 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from interlock.machine.errors import SettingsError
-from interlock.server.guard.keys import Stamp, key_files, no_keys, stamp_of
-from interlock.server.permissions import read_private, write_private
-from interlock.server.transient import Checks
+from interlock.server.guard.keys.keyset import Stamp, key_files, no_keys, stamp_of
+from interlock.server.system.permissions import read_private, write_private
+from interlock.server.system.transient import Checks
 
 Kind: TypeAlias = Literal["admin", "client"]
 

@@ -25,8 +25,8 @@ from msgspec import UNSET, UnsetType
 from interlock.machine.errors import CredentialInvalid, KeysUnavailable, TokenExpired
 from interlock.machine.session import Session
 from interlock.server.clock import Clock
-from interlock.server.guard.jose import Header, Malformed, base64url, canonical_bytes, read_header, take_apart
-from interlock.server.guard.keys import ALGORITHM, Keys
+from interlock.server.guard.keys.jose import Header, Malformed, base64url, canonical_bytes, read_header, take_apart
+from interlock.server.guard.keys.keyset import ALGORITHM, Keys
 from interlock.server.ids import next_id
 
 _TYPE: Final = "at+jwt"

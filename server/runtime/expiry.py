@@ -20,7 +20,7 @@ from interlock.machine.session import Session, overdue_reason
 from interlock.server.clock import Clock
 from interlock.server.runtime.deadlines import Deadlines
 from interlock.server.runtime.sessions import Sessions, patiently
-from interlock.server.supervision import progressed
+from interlock.server.system.supervision import progressed
 
 _log = structlog.get_logger("interlock.expiry")
 

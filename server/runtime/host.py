@@ -13,7 +13,7 @@ import structlog
 
 from interlock.machine.wire import rfc3339
 from interlock.server.clock import SystemClock
-from interlock.server.supervision import progressed
+from interlock.server.system.supervision import progressed
 
 _log = structlog.get_logger("interlock.host")
 

@@ -9,7 +9,7 @@ from interlock.machine.commands import Disconnect
 from interlock.machine.errors import TransitionRefused
 from interlock.server.runtime.sessions import Sessions, commands
 from interlock.server.surface.log import TransitionLog
-from interlock.server.trace import Untraced
+from interlock.server.telemetry.trace import Untraced
 
 _ABNORMAL = 1006
 """RFC 6455, 7.4.1: closed without a close frame."""

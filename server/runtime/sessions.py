@@ -37,8 +37,8 @@ from interlock.server.ids import new_session_id, next_id
 from interlock.server.runtime.guarded import guarded
 from interlock.server.runtime.turns import Turns
 from interlock.server.surface.log import Along, Step, TransitionLog
-from interlock.server.trace import Untraced
-from interlock.server.workers import settle
+from interlock.server.system.workers import settle
+from interlock.server.telemetry.trace import Untraced
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ import msgspec
 
 from interlock.machine.errors import AccountDisabled, AccountExists, CredentialInvalid, PasswordWrong
 from interlock.server.surface.audit import Act, write_act
-from interlock.server.surface.engine import Connection
 from interlock.server.surface.log import Along
-from interlock.server.surface.reader import Lookup, Reader
-from interlock.server.surface.writer import Writer, raise_again
+from interlock.server.surface.sqlite.engine import Connection
+from interlock.server.surface.sqlite.reader import Lookup, Reader
+from interlock.server.surface.sqlite.writer import Writer, raise_again
 
 _COLUMNS: Final = "account_id, email, password_hash, created_at_ms, password_changed_at_ms, groups, disabled_at_ms"
 

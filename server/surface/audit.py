@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from interlock.server.surface.engine import Connection
-from interlock.server.surface.reader import Reader
+from interlock.server.surface.sqlite.engine import Connection
+from interlock.server.surface.sqlite.reader import Reader
 
 _COLUMNS: Final = "position, at_ms, actor, action, object, detail, address"
 _INSERT: Final = (

@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol, Self
 import msgspec
 
 from interlock.machine.session import FINAL_STATES, Session
-from interlock.server.surface.engine import Connection
-from interlock.server.surface.reader import Reader
-from interlock.server.surface.rows import SESSION_COLUMNS, session_from
+from interlock.server.surface.sqlite.engine import Connection
+from interlock.server.surface.sqlite.reader import Reader
+from interlock.server.surface.sqlite.rows import SESSION_COLUMNS, session_from
 from interlock.spec.lifecycles import SESSION
 
 _STATES: Final = tuple(state.name for state in SESSION.states)

@@ -18,11 +18,11 @@ from interlock.machine.errors import HeadRefused, SettingsError, SurfaceFailed
 from interlock.machine.explain import beyond_head, broken_head, short_of
 from interlock.machine.ledger import EMPTY, Receipt, Record
 from interlock.machine.session import Session
-from interlock.server.permissions import read_regular, write_private
-from interlock.server.supervision import Supervisor, progressed
-from interlock.server.surface.archive import open_archive
-from interlock.server.surface.files import LOG_NAME
-from interlock.server.surface.sqlite import HeadLag
+from interlock.server.surface.sqlite.archive import open_archive
+from interlock.server.surface.sqlite.files import LOG_NAME
+from interlock.server.surface.sqlite.log import HeadLag
+from interlock.server.system.permissions import read_regular, write_private
+from interlock.server.system.supervision import Supervisor, progressed
 
 _PAUSE_S: Final = 0.05
 _LOOK_S: Final = 1.0

@@ -7,9 +7,9 @@ from typing import Final, NoReturn, Protocol
 import msgspec
 
 from interlock.machine.errors import CredentialInvalid, IdentityRefused
-from interlock.server.surface.engine import Connection
-from interlock.server.surface.reader import Reader
-from interlock.server.surface.writer import Writer
+from interlock.server.surface.sqlite.engine import Connection
+from interlock.server.surface.sqlite.reader import Reader
+from interlock.server.surface.sqlite.writer import Writer
 
 _USED: Final = "the ID token was already exchanged"
 

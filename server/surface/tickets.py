@@ -6,9 +6,9 @@ from typing import Protocol
 
 import msgspec
 
-from interlock.server.surface.engine import Connection
-from interlock.server.surface.reader import Reader
-from interlock.server.surface.writer import Writer, raise_again
+from interlock.server.surface.sqlite.engine import Connection
+from interlock.server.surface.sqlite.reader import Reader
+from interlock.server.surface.sqlite.writer import Writer, raise_again
 
 
 class Ticket(msgspec.Struct, frozen=True):

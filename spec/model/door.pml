@@ -1,5 +1,5 @@
 /* The one door of a node, and what it does to the node's sockets: interlock.machine.session.decide, server/runtime/sessions.py and
- * server/experience/socket.py, step by step. */
+ * server/experience/websocket.py, step by step. */
 
 /* A command is decided on the node's own view. A refusal changes nothing, so it is one step with its answer. */
 inline decide(n, event_, tab_, command_, claim) {

@@ -1,7 +1,7 @@
 /* What is on disk: one writer's batches, fsync, and what a killed process, a power cut or a failed fsync leaves behind.
  *
  * Record k is bit k - 1. Below is SQLite's write-ahead log as its documentation describes it: frames count up to the last commit
- * mark that is reached without a gap. Read it beside server/surface/writer.py, engine.py and head.py.
+ * mark that is reached without a gap. Read it beside server/surface/sqlite/writer.py, engine.py and head.py.
  */
 #include "promises.pml"
 

@@ -2,7 +2,7 @@
  *
  * The relation NEXT comes from spec/generated/session.pml, so from the declaration alone. What stands here is everything the
  * declaration does not say: who holds which view of the log, what is acknowledged when, which sockets are open. Read it
- * beside server/runtime/sessions.py (the door), server/experience/socket.py (sockets) and server/runtime/recovery.py.
+ * beside server/runtime/sessions.py (the door), server/experience/websocket.py (sockets) and server/runtime/recovery.py.
  * spec/README.md says what is left out.
  *
  * Every step of a task is one atomic block; between any two of them another task may run, or the node may crash. A node's

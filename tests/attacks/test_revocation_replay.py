@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
 from tests.support.log import histories, interlock, verify

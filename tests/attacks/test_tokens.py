@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.exceptions import ConnectionClosed
 
-from interlock.server.guard.keys import Keys, load_keys
+from interlock.server.guard.keys.keyset import Keys, load_keys
 from interlock.server.guard.secrets import Secrets
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.forging import claims_of, encode, maced, public_forms, signed, signing_input, usual_header

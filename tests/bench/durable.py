@@ -9,8 +9,8 @@ from interlock.machine.commands import Authenticate, Create
 from interlock.machine.session import Session, absent
 from interlock.server.clock import SystemClock
 from interlock.server.runtime.sessions import Sessions, commands
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import open_surface
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.bench.figure import Bench, Figure, in_turns, now_ms
 from tests.bench.population import POLICY, RawWriter, next_data, step_of
 

@@ -16,9 +16,9 @@ from interlock.machine.session import Session, absent
 from interlock.server.ids import new_session_id
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.sessions import Sessions
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import open_surface
 from interlock.server.surface.log import Step
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.bench.figure import Bench, Figure, at_most, now_ms, percentile
 from tests.bench.population import POLICY, RawWriter, step_of
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from interlock.machine.commands import Touch
 from interlock.server.clock import SystemClock
 from interlock.server.runtime.sessions import Sessions, commands
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import open_surface
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.bench.figure import Bench, Figure, Pairs, in_turns, number
 from tests.bench.population import POLICY, Population, write
 

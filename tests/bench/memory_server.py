@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 
 from interlock.machine.ledger import GENESIS, Record
-from interlock.server import opening
-from interlock.server.cli import main
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import Surface, open_surface
+from interlock.server import wiring as opening
+from interlock.server.cli.main import main
 from interlock.server.surface.log import Step
-from interlock.server.surface.writer import Batch
+from interlock.server.surface.sqlite.files import Surface, open_surface
+from interlock.server.surface.sqlite.writer import Batch
+from interlock.server.system.supervision import Supervisor
 from tests.support.memory_log import MemoryLog
 
 

@@ -23,11 +23,11 @@ from interlock.machine.commands import (
 )
 from interlock.machine.session import Session, absent, decide, evolve
 from interlock.server.ids import new_id, new_session_id
-from interlock.server.surface.engine import open_writer
-from interlock.server.surface.files import LOG_NAME
 from interlock.server.surface.log import Step
-from interlock.server.surface.schema import migrate
-from interlock.server.surface.sqlite import ChainHead, HeadLag, SqliteLog
+from interlock.server.surface.sqlite.engine import open_writer
+from interlock.server.surface.sqlite.files import LOG_NAME
+from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
+from interlock.server.surface.sqlite.schema import migrate
 from tests.bench.figure import Bench, now_ms
 
 HOUR_MS: Final = 3_600_000

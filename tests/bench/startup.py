@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from interlock.server.surface.files import LOG_NAME
+from interlock.server.surface.sqlite.files import LOG_NAME
 from tests.bench.figure import Bench, BenchError, Figure, at_most, number
 from tests.bench.population import Population, write
 from tests.bench.processes import interlock

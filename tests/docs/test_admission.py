@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.server.experience.traffic import DEVICE_COOKIE
-from interlock.server.guard import devices, logins
+from interlock.server.experience.admission import DEVICE_COOKIE
+from interlock.server.guard.throttling import devices, logins
 from interlock.server.settings_loading import setting_rows
 from tests.docs.pages import DOCS
 

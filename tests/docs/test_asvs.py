@@ -8,7 +8,7 @@ import re
 import pytest
 
 from interlock.server.app import build_app
-from interlock.server.guard.passwords import MINIMUM_LENGTH
+from interlock.server.guard.passwords.hashing import MINIMUM_LENGTH
 from interlock.server.settings import Settings
 from tests.asvs import CHAPTERS, REQUIREMENTS, Requirement
 from tests.docs.conftest import Page

@@ -10,9 +10,9 @@ from typing import get_args
 import pytest
 from click.testing import CliRunner, Result
 
-from interlock.server.cli import main
-from interlock.server.guard.keys import JWKS_MAX_AGE_S, load_keys
-from interlock.server.guard.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, Status, note_lives
+from interlock.server.cli.main import main
+from interlock.server.guard.keys.keyset import JWKS_MAX_AGE_S, load_keys
+from interlock.server.guard.keys.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, Status, note_lives
 from interlock.server.settings import Settings
 from tests.docs.pages import DOCS, blocks
 

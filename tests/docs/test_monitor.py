@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from interlock.server.events import EVENTS, FIELDS
-from interlock.server.metrics import ROWS, Metrics
+from interlock.server.telemetry.events import EVENTS, FIELDS
+from interlock.server.telemetry.metrics import ROWS, Metrics
 from interlock.spec.lifecycles import SESSION
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from interlock.server.cli.walk import WALK
 from interlock.server.settings import Settings
-from interlock.server.walk import WALK
 from tests.support.source import ROOT
 
 
 def test_the_tour_is_the_walk_that_a_scenario_test_runs() -> None:
     """``make run`` prints it, tests/scenarios/test_walk.py pastes it into a shell."""
-    _, _, rest = (ROOT / "README.md").read_text().partition("<!-- tour: server/walk.py -->\n```bash\n")
+    _, _, rest = (ROOT / "README.md").read_text().partition("<!-- tour: server/cli/walk.py -->\n```bash\n")
     tour, _, _ = rest.partition("```\n<!-- /tour -->")
     defaults = Settings()
     assert tour == WALK.format(url=f"http://{defaults.host}:{defaults.port}", python=".venv/bin/python")

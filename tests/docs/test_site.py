@@ -13,7 +13,7 @@ import pytest
 from interlock.machine.closing import CLOSE_CODES
 from interlock.machine.conversation import ClientMessage, ServerMessage
 from interlock.server.app import build_app
-from interlock.server.cli import main
+from interlock.server.cli.main import main
 from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
 from interlock.server.settings import Settings
 from interlock.server.settings_loading import setting_rows

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 from click.testing import CliRunner, Result
 
-from interlock.server.cli import main
+from interlock.server.cli.main import main
 from tests.faults.test_fail_closed import problem
 from tests.faults.test_start import said, start
 from tests.support.client import Client, logged_in

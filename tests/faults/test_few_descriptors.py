@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from interlock.server import descriptors
-from interlock.server.descriptors import RESERVE, effective_tcp_total
 from interlock.server.settings import Settings
 from interlock.server.settings_loading import setting_rows
+from interlock.server.system import descriptors
+from interlock.server.system.descriptors import RESERVE, effective_tcp_total
 from tests.faults.test_keys_gone import unusable
 from tests.faults.test_no_descriptor import KEPT_S, all_is_answered, events, has_keys, made_secrets, one_connection
 from tests.faults.test_start import said

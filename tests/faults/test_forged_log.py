@@ -13,11 +13,11 @@ import pytest
 from interlock.machine.errors import SurfaceFailed
 from interlock.machine.ledger import HEAD_LAG
 from interlock.server.settings import HEAD_NAME
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.engine import open_writer
-from interlock.server.surface.files import LOG_NAME, open_surface
-from interlock.server.surface.schema import migrate
-from interlock.server.surface.sqlite import ChainHead, HeadLag, SqliteLog
+from interlock.server.surface.sqlite.engine import open_writer
+from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
+from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
+from interlock.server.surface.sqlite.schema import migrate
+from interlock.server.system.supervision import Supervisor
 from tests.faults.test_head import head_of, lagging_head, start
 from tests.support.asynchronous import asynchronous
 from tests.support.log import record_count

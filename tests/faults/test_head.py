@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from interlock.machine.ledger import EMPTY, Receipt
-from interlock.server.guard.heads import Head, check_head
-from interlock.server.guard.keys import load_public_keys
+from interlock.server.guard.keys.heads import Head, check_head
+from interlock.server.guard.keys.keyset import load_public_keys
 from tests.support.log import interlock, record_count, records, verify
 from tests.support.metrics import log_rows
 from tests.support.server import ServerProcess, running_server

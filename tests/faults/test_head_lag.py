@@ -13,9 +13,9 @@ import pytest
 
 from interlock.machine.commands import Revoke
 from interlock.machine.errors import Overloaded
-from interlock.server.supervision import Supervisor
-from interlock.server.surface import sqlite
-from interlock.server.surface.files import open_surface
+from interlock.server.surface.sqlite import log as sqlite
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.faults.test_head import head_of
 from tests.support.asynchronous import asynchronous
 from tests.support.log import record_count
@@ -26,7 +26,8 @@ from tests.support.verifying import live, verify
 CRASHING = """
 import os, sys
 from pathlib import Path
-from interlock.server.surface import head, writer
+from interlock.server.surface import head
+from interlock.server.surface.sqlite import writer
 
 left = int(sys.argv.pop(1))
 
@@ -45,7 +46,7 @@ def counted(call):
 os.fsync = counted(os.fsync)
 Path.rename = counted(Path.rename)
 writer.Writer._commit = counted(writer.Writer._commit)
-from interlock.server.cli import main
+from interlock.server.cli.main import main
 main()
 """
 

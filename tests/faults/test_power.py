@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from interlock.machine.commands import Authenticate, Touch
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import LOG_NAME, open_surface
+from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.power import synced_files
 from tests.support.steps import Story

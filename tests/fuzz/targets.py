@@ -20,7 +20,7 @@ from interlock.machine.conversation import Conversation, RefreshRequest
 from interlock.machine.errors import CredentialInvalid, CredentialRefused, HeadRefused, SessionNotFound
 from interlock.machine.ledger import Receipt
 from interlock.server.experience.credentials import prove_access_token, prove_refresh_token, prove_ticket
-from interlock.server.guard.heads import check_head, read_head, sign_head
+from interlock.server.guard.keys.heads import check_head, read_head, sign_head
 from tests.fuzz import connections
 from tests.fuzz.world import World
 from tests.support.forging import claims_of, encode, signed, usual_header

@@ -11,9 +11,9 @@ from typing import Any
 import uvloop
 
 from interlock.server.app import app_over
-from interlock.server.opening import open_services
 from interlock.server.services import Services
 from interlock.server.settings import Settings
+from interlock.server.wiring import open_services
 from tests.support.inside import client_of
 from tests.support.upgraded import Upgrading, upgrading
 

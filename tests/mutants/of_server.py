@@ -15,7 +15,7 @@ _POWER: Final = "tests/faults/test_power.py::test_what_was_acknowledged_is_there
 OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "told-before-the-commit",
-        "server/surface/writer.py",
+        "server/surface/sqlite/writer.py",
         "The writer's thread tells callers of a batch that it is about to commit.",
         "acknowledged_logged",
         _TRACE + "test_nobody_is_told_before_the_commit",
@@ -53,7 +53,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "synced-now-and-then",
-        "server/surface/engine.py",
+        "server/surface/sqlite/engine.py",
         "The WAL is synced at checkpoints only: a power cut takes what was acknowledged since.",
         "durability",
         _POWER,
@@ -62,7 +62,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "never-synced",
-        "server/surface/engine.py",
+        "server/surface/sqlite/engine.py",
         "Nothing is synced: what a power cut leaves is up to the kernel.",
         "durability",
         _POWER,
@@ -71,7 +71,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-database-takes-any-version",
-        "server/surface/schema.py",
+        "server/surface/sqlite/schema.py",
         "The database no longer refuses a version that does not follow.",
         "versions_gapless",
         _TRACE + "test_of_two_doors_on_one_log_each_decides_on_the_latest_version",
@@ -90,7 +90,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-database-takes-a-command-twice",
-        "server/surface/schema.py",
+        "server/surface/sqlite/schema.py",
         "Neither index nor trigger refuses a command that is recorded, so that a repeat happens again.",
         "command_once",
         _TRACE + "test_a_repeat_is_acknowledged_again_and_appended_once",
@@ -102,7 +102,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-column-the-projection-forgets",
-        "server/surface/rows.py",
+        "server/surface/sqlite/rows.py",
         "A touch moves the idle deadline in memory and not in the stored session.",
         "replay_equals_state",
         _LOG + "test_the_nearer_deadline_counts",
@@ -119,7 +119,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-projection-loses-a-connection",
-        "server/surface/rows.py",
+        "server/surface/sqlite/rows.py",
         "The stored session holds one connection fewer than its log.",
         "replay_equals_state",
         _LOG + "test_what_was_appended_is_loaded_and_read_back",
@@ -231,7 +231,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-socket-opens-on-an-ended-session",
-        "server/experience/socket.py",
+        "server/experience/websocket.py",
         "Nobody looks again at a session that ended between its connect and the greeting.",
         "open_guard",
         _TRACE + "test_a_session_that_ends_during_the_handshake_opens_no_socket",
@@ -250,7 +250,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "every-connection-has-one-name",
-        "server/experience/connect_api.py",
+        "server/experience/endpoints/connect.py",
         "Two sockets of a session have the same connection id.",
         "single_owner",
         _TRACE + "test_each_socket_opens_and_ends_once",
@@ -277,7 +277,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-socket-that-left-stays-recorded",
-        "server/experience/socket.py",
+        "server/experience/websocket.py",
         "A peer that leaves is not recorded as gone.",
         "orphan_reaped",
         _TRACE + "test_a_socket_that_left_is_disconnected",
@@ -286,7 +286,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-start-writes-before-it-has-recovered",
-        "server/opening.py",
+        "server/wiring.py",
         "A start writes before it has put right what its former self left.",
         "crashed_recovers",
         _TRACE + "test_a_start_disconnects_what_a_dead_process_left",
@@ -382,7 +382,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-start-believes-what-it-reads",
-        "server/surface/files.py",
+        "server/surface/sqlite/files.py",
         "A start does not write once more what it found in the write-ahead log.",
         "durability",
         "tests/server/test_database.py::test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log",

@@ -11,7 +11,7 @@ import pytest
 
 from interlock.machine.session import Session
 from interlock.server.clock import SystemClock
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.tokens import Tokens
 from interlock.server.ids import new_session_id
 from tests.support.client import Client, closed, hello, logged_in, new_email

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.asyncio.client import ClientConnection
 
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.ids import new_session_id
 from tests.support.client import PASSWORD, Client, closed, logged_in, new_email
 from tests.support.log import histories, projection, record_count, verify

@@ -12,7 +12,7 @@ import msgspec
 
 from interlock.machine.verifier import Verifier
 from interlock.machine.wire import session_view
-from interlock.server.surface.archive import open_archive
+from interlock.server.surface.sqlite.archive import open_archive
 from tests.support.client import PASSWORD, Client, hello, logged_in, new_email
 from tests.support.log import histories, projection, records, verify
 from tests.support.running import scenario

@@ -17,7 +17,7 @@ from interlock.machine.closing import CLOSE_CODES, Next
 from interlock.machine.session import Session
 from interlock.server.clock import SystemClock
 from interlock.server.experience.problems import problem_kinds
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.tokens import Tokens
 from interlock.server.ids import new_session_id

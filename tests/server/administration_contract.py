@@ -14,7 +14,7 @@ from interlock.machine.session import Session
 from interlock.server.surface.accounts import Account
 from interlock.server.surface.audit import Act
 from interlock.server.surface.directory import Place, Wanted
-from interlock.server.surface.files import Surface
+from interlock.server.surface.sqlite.files import Surface
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS, POLICY, Story

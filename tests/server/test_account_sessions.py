@@ -18,10 +18,10 @@ from interlock.server.app import app_over
 from interlock.server.runtime.account_sessions import AccountSessions
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.services import Services
-from interlock.server.supervision import Supervisor
 from interlock.server.surface.directory import Place, Wanted
-from interlock.server.surface.files import open_surface
 from interlock.server.surface.log import Step
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.inside import client_of

@@ -16,14 +16,14 @@ import pytest
 import sqlite_utils
 
 from interlock.machine.errors import AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
-from interlock.server.guard import passwords as passwords_module
 from interlock.server.guard.accounts import Accounts
 from interlock.server.guard.emails import fold_email
-from interlock.server.guard.hash_queue import Requester
 from interlock.server.guard.known_accounts import KnownAccounts
-from interlock.server.guard.passwords import Passwords
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import open_surface
+from interlock.server.guard.passwords import hashing as passwords_module
+from interlock.server.guard.passwords.hash_queue import Requester
+from interlock.server.guard.passwords.hashing import Passwords
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock

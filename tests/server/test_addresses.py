@@ -6,7 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.machine.errors import SettingsError
-from interlock.server.guard.addresses import Addresses, limit_key
+from interlock.server.guard.throttling.addresses import Addresses
+from interlock.server.system.addresses import limit_key
 
 TRUSTED = ("10.0.0.0/8", "2001:db8:f::1")
 PEER = "10.0.0.1"

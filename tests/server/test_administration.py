@@ -13,9 +13,9 @@ from interlock.machine.errors import SurfaceFailed
 from interlock.machine.ledger import Record
 from interlock.server.runtime import tail as tail_module
 from interlock.server.runtime.tail import Tail
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import open_surface
-from interlock.server.surface.presence import Presence
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.surface.sqlite.presence import Presence
+from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.memory_log import MemoryLog
 from tests.support.steps import Story

@@ -12,12 +12,12 @@ from typing import Any
 import pysqlite3
 import pytest
 
-from interlock.server.supervision import Supervisor
 from interlock.server.surface.accounts import _DISABLED_WITH_SESSIONS, _PAGE, Account
-from interlock.server.surface.archive import open_archive
 from interlock.server.surface.audit import _AFTER
 from interlock.server.surface.directory import Place, searches
-from interlock.server.surface.files import Surface, open_surface
+from interlock.server.surface.sqlite.archive import open_archive
+from interlock.server.surface.sqlite.files import Surface, open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.server.administration_contract import (
     DISABLE,
     AccountStandingContract,

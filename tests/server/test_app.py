@@ -17,10 +17,10 @@ import pytest
 
 from interlock.machine.commands import Authenticate, Connect
 from interlock.server.app import app_over
-from interlock.server.opening import open_services
 from interlock.server.runtime.sessions import Outcome
 from interlock.server.services import Services
 from interlock.server.settings import Settings
+from interlock.server.wiring import open_services
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD

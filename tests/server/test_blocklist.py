@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interlock.machine.errors import PasswordRefused, SettingsError
-from interlock.server.guard.blocklist import Blocklist
+from interlock.server.guard.passwords.blocklist import Blocklist
 
 EASY = [
     "passwordpassword",

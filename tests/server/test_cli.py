@@ -19,10 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from interlock.machine.commands import Revoke
-from interlock.server.cli import main
+from interlock.server.cli.main import main
 from interlock.server.settings_loading import setting_rows
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import open_surface
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from interlock.spec.export import artefacts
 from tests.support.client import closed, logged_in
 from tests.support.log import records

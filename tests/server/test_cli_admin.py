@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from tests.support.log import interlock
 
 

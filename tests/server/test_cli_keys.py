@@ -11,12 +11,12 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from interlock.server.cli import main
+from interlock.server.cli.main import main
 from interlock.server.clock import SystemClock
-from interlock.server.guard.heads import check_head, signer_of
-from interlock.server.guard.keys import load_keys, load_public_keys
-from interlock.server.guard.rotation import Lives, note_lives
-from interlock.server.surface.files import alone
+from interlock.server.guard.keys.heads import check_head, signer_of
+from interlock.server.guard.keys.keyset import load_keys, load_public_keys
+from interlock.server.guard.keys.rotation import Lives, note_lives
+from interlock.server.surface.sqlite.files import alone
 from tests.support.client import Client, logged_in
 from tests.support.forging import decode
 from tests.support.log import record_count, verify
@@ -188,7 +188,7 @@ def test_a_head_whose_signature_is_wrong_is_not_signed_anew(tmp_path: Path) -> N
 def test_a_head_that_the_running_server_does_not_renew_keeps_its_key(
     tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interlock.server.cli_keys._HEAD_WAIT_S", 0.1)
+    monkeypatch.setattr("interlock.server.cli.keys._HEAD_WAIT_S", 0.1)
     data = tmp_path / "data"
     data.mkdir()
     for path in made.glob("keys/*"):

@@ -17,12 +17,12 @@ import sqlite_utils
 
 from interlock.machine.commands import Connect
 from interlock.machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
-from interlock.server.supervision import Supervisor
 from interlock.server.surface.accounts import Account
-from interlock.server.surface.archive import open_archive
-from interlock.server.surface.files import open_surface
-from interlock.server.surface.rows import TRANSITION_COLUMNS
-from interlock.server.surface.schema import _migrations
+from interlock.server.surface.sqlite.archive import open_archive
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS
+from interlock.server.surface.sqlite.schema import _migrations
+from interlock.server.system.supervision import Supervisor
 from interlock.spec.export import sql_rows
 from interlock.spec.lifecycles import SESSION
 from tests.support.asynchronous import asynchronous

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from interlock.server.cli import main
-from interlock.server.guard.devices import LIFE_S, Devices
-from interlock.server.guard.keys import load_keys
+from interlock.server.cli.main import main
+from interlock.server.guard.keys.keyset import load_keys
+from interlock.server.guard.throttling.devices import LIFE_S, Devices
 from interlock.server.surface.accounts import Account
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, new_email

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import sqlite_utils
 
-from interlock.server.surface.archive import open_archive
+from interlock.server.surface.sqlite.archive import open_archive
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, hello, new_email
 from tests.support.provider import Provider, running_provider

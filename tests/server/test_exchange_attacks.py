@@ -20,9 +20,9 @@ from jwt.algorithms import RSAAlgorithm
 
 from interlock.machine.errors import CredentialInvalid, SettingsError
 from interlock.server.clock import SystemClock
-from interlock.server.guard.upstream import IdTokens
-from interlock.server.opening import open_services
+from interlock.server.guard.oidc.upstream import IdTokens
 from interlock.server.settings import Settings
+from interlock.server.wiring import open_services
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, new_email
 from tests.support.hostile import AUDIENCE, DISCOVERY, KEYS, Hostile, hostile_provider

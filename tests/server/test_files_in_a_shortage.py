@@ -13,15 +13,15 @@ from structlog.testing import capture_logs
 
 from interlock.machine.errors import SettingsError, SurfaceFailed
 from interlock.machine.ledger import Receipt
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
-from interlock.server.supervision import Supervisor
-from interlock.server.surface import presence
-from interlock.server.surface.files import open_surface
 from interlock.server.surface.head import HeadKeeper
-from interlock.server.surface.presence import Presence
-from interlock.server.surface.sqlite import HeadLag
-from interlock.server.transient import RELIED_ON_S
+from interlock.server.surface.sqlite import presence
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.surface.sqlite.log import HeadLag
+from interlock.server.surface.sqlite.presence import Presence
+from interlock.server.system.supervision import Supervisor
+from interlock.server.system.transient import RELIED_ON_S
 from tests.support.asynchronous import asynchronous
 from tests.support.few_files import no_descriptor
 from tests.support.running import eventually

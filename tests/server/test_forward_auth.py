@@ -15,11 +15,11 @@ from interlock.machine.commands import Authenticate
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.machine.session import Session
 from interlock.server.app import app_over
-from interlock.server.experience.forward_auth_api import ForwardAuth
-from interlock.server.opening import open_services
+from interlock.server.experience.endpoints.forward_auth import ForwardAuth
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.surface.accounts import Account
+from interlock.server.wiring import open_services
 from tests.support.asynchronous import asynchronous
 from tests.support.inside import client_of
 
@@ -368,7 +368,7 @@ async def test_head_is_answered_as_get_is(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlock.server.experience.forward_auth_api._LIMIT", 2)
+    monkeypatch.setattr("interlock.server.experience.endpoints.forward_auth._LIMIT", 2)
     async with gate_in(tmp_path) as gate:
         sessions = [(await gate.services.sessions.begin("ada", Authenticate("ada", "p"))).session for _ in range(4)]
         for _ in range(2):

@@ -10,8 +10,8 @@ import pysqlite3
 import pytest
 
 from interlock.machine.errors import SurfaceFailed
-from interlock.server.surface.engine import open_writer
-from interlock.server.surface.schema import migrate
+from interlock.server.surface.sqlite.engine import open_writer
+from interlock.server.surface.sqlite.schema import migrate
 from tests.support.asynchronous import asynchronous
 from tests.support.log import open_and_close
 

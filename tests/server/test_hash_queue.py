@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from interlock.machine.errors import Overloaded
-from interlock.server.guard.hash_queue import Entry, HashQueue, Requester
+from interlock.server.guard.passwords.hash_queue import Entry, HashQueue, Requester
 
 PLACES = 8
 OWNER = Requester("owner@example.org", "192.0.2.1")

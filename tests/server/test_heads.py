@@ -12,8 +12,8 @@ from interlock.machine.errors import HeadRefused, SettingsError
 from interlock.machine.ledger import Receipt
 from interlock.machine.session import Session
 from interlock.server.clock import SystemClock
-from interlock.server.guard.heads import Head, check_head, read_head, sign_head
-from interlock.server.guard.keys import Keys, load_keys, load_public_keys
+from interlock.server.guard.keys.heads import Head, check_head, read_head, sign_head
+from interlock.server.guard.keys.keyset import Keys, load_keys, load_public_keys
 from interlock.server.guard.tokens import Tokens
 
 RECEIPT = Receipt(812, "ab" * 32)

@@ -11,14 +11,14 @@ import pytest
 
 from interlock.machine.session import Session
 from interlock.server.app import app_over
-from interlock.server.opening import open_services
 from interlock.server.runtime.sessions import Outcome
 from interlock.server.settings import Settings
-from interlock.server.supervision import Supervisor
 from interlock.server.surface.accounts import AccountStore, SqliteAccounts
-from interlock.server.surface.files import open_surface
 from interlock.server.surface.identities import IdentityStore, SqliteIdentities
-from interlock.server.surface.writer import Writer, raise_again
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.surface.sqlite.writer import Writer, raise_again
+from interlock.server.system.supervision import Supervisor
+from interlock.server.wiring import open_services
 from tests.server.identity_contract import IdentityStoreContract
 from tests.support.asynchronous import asynchronous
 from tests.support.hostile import AUDIENCE, hostile_provider

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.machine.errors import CredentialInvalid, KeyNeeded, SettingsError
-from interlock.server.guard import rotation
-from interlock.server.guard.keys import SigningKey, key_file, load_keys, read_keys
-from interlock.server.guard.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, known_lives, note_lives, rotate
+from interlock.server.guard.keys import rotation
+from interlock.server.guard.keys.keyset import SigningKey, key_file, load_keys, read_keys
+from interlock.server.guard.keys.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, known_lives, note_lives, rotate
 from tests.support.keyring import LIVES, SID, KeyServer, new_key_file, token
 from tests.support.steps import Story
 

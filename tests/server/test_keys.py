@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from interlock.machine.errors import SettingsError
-from interlock.server.guard.keys import _signing_key, create_signing_key, load_keys, read_keys, stamp_of
+from interlock.server.guard.keys.keyset import _signing_key, create_signing_key, load_keys, read_keys, stamp_of
 
 
 def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:

@@ -10,9 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.machine.errors import CredentialInvalid, KeysUnavailable, SettingsError
-from interlock.server.guard import keyring
-from interlock.server.guard.keys import Keys, load_keys, read_key
-from interlock.server.transient import RELIED_ON_S
+from interlock.server.guard.keys import keyring
+from interlock.server.guard.keys.keyset import Keys, load_keys, read_key
+from interlock.server.system.transient import RELIED_ON_S
 from tests.support.keyring import KeyServer, new_key_file, token
 from tests.support.running import eventually, run
 from tests.support.shortage import Failing, Time, events, every_shortage, named, other_errors

@@ -13,9 +13,9 @@ import pytest
 
 from interlock.machine.errors import AccountExists
 from interlock.server.guard.known_accounts import Identity, KnownAccounts
-from interlock.server.supervision import Supervisor
 from interlock.server.surface.accounts import Account, AccountStore
-from interlock.server.surface.files import open_surface
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.server.test_surface import TestSqliteAccounts as SqliteAccountsContract
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import structlog
 
-from interlock.server import line_writer
-from interlock.server.line_writer import LineWriter
-from interlock.server.logs import dropped_lines, logging_to_stderr
+from interlock.server.telemetry import line_writer
+from interlock.server.telemetry.line_writer import LineWriter
+from interlock.server.telemetry.logs import dropped_lines, logging_to_stderr
 from tests.support.own_log import logging_to, logging_to_file
 from tests.support.running import until
 
@@ -118,8 +118,8 @@ def test_what_can_not_be_written_is_counted_and_a_disk_with_room_again_has_whole
 FULL_DISK = """
 import resource, sys
 import structlog
-from interlock.server import line_writer
-from interlock.server.logs import configure_logs
+from interlock.server.telemetry import line_writer
+from interlock.server.telemetry.logs import configure_logs
 line_writer._LAST_S = 60  # on a busy machine a second is short
 log = structlog.get_logger("interlock.test")
 with open(sys.argv[1], "wb") as file:

@@ -10,10 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.machine.errors import CredentialInvalid, Overloaded, RateLimited
-from interlock.server.guard.hash_queue import Ended
-from interlock.server.guard.limits import Limits
-from interlock.server.guard.logins import Client, Logins
-from interlock.server.guard.pseudonyms import Pseudonyms
+from interlock.server.guard.passwords.hash_queue import Ended
+from interlock.server.guard.throttling.limits import Limits
+from interlock.server.guard.throttling.logins import Client, Logins
+from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.settings import Settings
 from interlock.server.surface.accounts import Account
 from tests.support.clock import HandClock
@@ -203,7 +203,7 @@ def test_an_account_remembers_some_addresses_and_the_server_some_accounts(monkey
     assert fails(guard, stranger(100))
     assert not succeeds(guard, stranger(0)), "the oldest is forgotten"
     assert succeeds(guard, stranger(1))
-    monkeypatch.setattr("interlock.server.guard.logins._ACCOUNTS", 1)
+    monkeypatch.setattr("interlock.server.guard.throttling.logins._ACCOUNTS", 1)
     assert succeeds(guard, HOME, "bob@example.org")
     assert not succeeds(guard, stranger(2)), "one account too many"
 

@@ -15,8 +15,8 @@ import pytest
 import structlog
 
 from interlock.machine.errors import SettingsError
-from interlock.server.context import begin_request, note_session
-from interlock.server.logs import event_counts, log_unhandled
+from interlock.server.telemetry.context import begin_request, note_session
+from interlock.server.telemetry.logs import event_counts, log_unhandled
 from tests.support.asynchronous import asynchronous
 from tests.support.own_log import logging_to_file
 

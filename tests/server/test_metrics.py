@@ -19,9 +19,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from interlock.machine.commands import Authenticate
-from interlock.server.guard.hash_queue import Requester
-from interlock.server.metrics import Metrics
+from interlock.server.guard.passwords.hash_queue import Requester
 from interlock.server.settings import Settings
+from interlock.server.telemetry.metrics import Metrics
 from interlock.spec.lifecycles import SESSION
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in

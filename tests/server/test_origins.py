@@ -13,8 +13,8 @@ import pytest
 from interlock.machine.commands import Authenticate
 from interlock.server.app import app_over
 from interlock.server.experience.origins import Use, parse_origins, why_refused
-from interlock.server.opening import open_services
 from interlock.server.settings import Settings
+from interlock.server.wiring import open_services
 from tests.support.asynchronous import asynchronous
 from tests.support.inside import client_of
 

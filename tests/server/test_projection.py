@@ -20,9 +20,9 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.files import LOG_NAME, open_surface
-from interlock.server.surface.schema import LIVE_UNLIKE_LOG
+from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
+from interlock.server.surface.sqlite.schema import LIVE_UNLIKE_LOG
+from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import POLICY, Story
 

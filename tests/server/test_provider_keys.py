@@ -16,8 +16,8 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from interlock.machine.errors import SettingsError, UpstreamUnavailable
 from interlock.server.clock import SystemClock
-from interlock.server.guard import provider_keys
-from interlock.server.guard.provider_keys import Freshness, ProviderKey, ProviderKeys, usable_keys
+from interlock.server.guard.oidc import provider_keys
+from interlock.server.guard.oidc.provider_keys import Freshness, ProviderKey, ProviderKeys, usable_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.hostile import DISCOVERY, KEYS, Hostile, hostile_provider

@@ -17,9 +17,9 @@ import pytest
 
 from interlock.machine.session import Session
 from interlock.server.clock import SystemClock
-from interlock.server.guard.devices import Devices
-from interlock.server.guard.keys import Keys, create_refresh_key, create_signing_key, load_keys
+from interlock.server.guard.keys.keyset import Keys, create_refresh_key, create_signing_key, load_keys
 from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.throttling.devices import Devices
 from interlock.server.guard.tickets import Tickets
 from interlock.server.ids import new_id, new_session_id
 from interlock.server.surface.accounts import Account

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from interlock.machine.errors import Overloaded, SurfaceFailed
-from interlock.server.supervision import Supervisor
 from interlock.server.surface.accounts import Account
-from interlock.server.surface.engine import Connection
-from interlock.server.surface.files import open_surface
-from interlock.server.surface.sqlite import SqliteLog
+from interlock.server.surface.sqlite.engine import Connection
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.surface.sqlite.log import SqliteLog
+from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually
 from tests.support.steps import Story
@@ -70,7 +70,7 @@ async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None
 async def test_only_so_many_reads_wait_and_the_others_are_told_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("interlock.server.surface.reader._MAX_WAITING", 10)
+    monkeypatch.setattr("interlock.server.surface.sqlite.reader._MAX_WAITING", 10)
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         for _ in range(3):
             asked = await asyncio.gather(*(surface.log.load(f"s{n}") for n in range(30)), return_exceptions=True)
@@ -83,7 +83,7 @@ async def test_a_read_counts_until_it_is_done_also_if_its_caller_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Callers who go away, such as handshakes that took too long, must not queue more than may wait; nor is their work done."""
-    monkeypatch.setattr("interlock.server.surface.reader._MAX_WAITING", 3)
+    monkeypatch.setattr("interlock.server.surface.sqlite.reader._MAX_WAITING", 3)
     gate, started = threading.Event(), threading.Event()
     ran: list[int] = []
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 import structlog
 
-from interlock.server import repeats
-from interlock.server.logs import event_counts
+from interlock.server.telemetry import repeats
+from interlock.server.telemetry.logs import event_counts
 from tests.support.metrics import log_rows, scrape
 from tests.support.own_log import logging_to_file
 from tests.support.raw_http import ask_all

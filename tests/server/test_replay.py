@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from interlock.server.cli import main
+from interlock.server.cli.main import main
 from tests.support.client import hello, logged_in
 from tests.support.log import records
 from tests.support.server import ServerProcess, running_server

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from interlock.machine.errors import SettingsError
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
 
 

@@ -37,10 +37,10 @@ from interlock.machine.ledger import Record
 from interlock.machine.session import Session, replay
 from interlock.server.runtime.recovery import disconnect_orphans
 from interlock.server.runtime.sessions import Outcome, Sessions
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.archive import open_archive
-from interlock.server.surface.files import open_surface
 from interlock.server.surface.log import TransitionLog
+from interlock.server.surface.sqlite.archive import open_archive
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.support.clock import HandClock
 from tests.support.steps import POLICY
 

@@ -22,9 +22,9 @@ from websockets.exceptions import ConnectionClosed
 from interlock.machine.commands import Authenticate
 from interlock.machine.session import Session
 from interlock.server.app import app_over
-from interlock.server.opening import open_services
 from interlock.server.services import Services
 from interlock.server.settings import Settings
+from interlock.server.wiring import open_services
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import HOST, client_of

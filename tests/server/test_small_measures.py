@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.canary import Canaries
 from tests.support.client import PASSWORD, hello, logged_in, new_email

@@ -24,7 +24,7 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.session import Session
-from interlock.server.experience.socket import closing_for
+from interlock.server.experience.websocket import closing_for
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.sessions import Outcome, commands
 from interlock.server.services import Services

@@ -115,7 +115,7 @@ def test_a_receiver_that_is_not_there_stops_nothing(tmp_path: Path) -> None:
 
 def test_without_the_setting_nothing_of_it_is_imported() -> None:
     code = (
-        "import sys, interlock.server.cli, interlock.server.process;"
+        "import sys, interlock.server.cli.main, interlock.server.process;"
         " sys.exit(any(m.split('.')[0] in {'opentelemetry', 'prometheus_client'} for m in sys.modules))"
     )
     outcome = subprocess.run([sys.executable, "-c", code], check=False)

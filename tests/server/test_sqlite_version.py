@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interlock.machine.errors import SurfaceFailed
-from interlock.server.surface.engine import check_version
+from interlock.server.surface.sqlite.engine import check_version
 
 
 @pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2)])

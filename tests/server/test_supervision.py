@@ -15,13 +15,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.machine.conversation import Conversation
-from interlock.server import supervision
 from interlock.server.experience.transport import heartbeat
 from interlock.server.experience.transport.heartbeat import Heartbeat
-from interlock.server.guard.heads import read_head
+from interlock.server.guard.keys.heads import read_head
 from interlock.server.settings import HEAD_NAME
-from interlock.server.supervision import Supervisor, progressed
-from interlock.server.workers import Workers
+from interlock.server.system import supervision
+from interlock.server.system.supervision import Supervisor, progressed
+from interlock.server.system.workers import Workers
 from tests.support.asynchronous import asynchronous
 from tests.support.client import closed, hello, logged_in
 from tests.support.metrics import log_rows, scrape

@@ -16,15 +16,15 @@ import pytest
 from interlock.machine.commands import Data, Reauthenticate
 from interlock.machine.errors import CredentialInvalid, Overloaded, PasswordWrong, RecordRefused, SurfaceFailed
 from interlock.machine.ledger import Record
-from interlock.server.supervision import Supervisor
 from interlock.server.surface.accounts import Account, AccountStore
-from interlock.server.surface.archive import open_archive
-from interlock.server.surface.engine import Error, IntegrityError
-from interlock.server.surface.files import Surface, open_surface
 from interlock.server.surface.log import Along, Step, TransitionLog
-from interlock.server.surface.sqlite import SqliteLog
+from interlock.server.surface.sqlite.archive import open_archive
+from interlock.server.surface.sqlite.engine import Error, IntegrityError
+from interlock.server.surface.sqlite.files import Surface, open_surface
+from interlock.server.surface.sqlite.log import SqliteLog
+from interlock.server.surface.sqlite.writer import Writer, raise_again
 from interlock.server.surface.tickets import TicketStore
-from interlock.server.surface.writer import Writer, raise_again
+from interlock.server.system.supervision import Supervisor
 from tests.server.account_contract import AccountStoreContract
 from tests.server.surface_contract import TicketStoreContract, TransitionLogContract
 from tests.support.asynchronous import asynchronous

@@ -13,7 +13,7 @@ import jwt
 import pytest
 import websockets
 
-from interlock.server.guard.keys import SigningKey, load_keys, of_kind, read_keys
+from interlock.server.guard.keys.keyset import SigningKey, load_keys, of_kind, read_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.canary import content
 from tests.support.client import Client, closed, hello, logged_in

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from interlock.machine.commands import Authenticate, Refresh
 from interlock.machine.errors import CredentialInvalid, CredentialRefused, TokenExpired
 from interlock.machine.session import Session
-from interlock.server.guard.keys import Keys, load_keys
+from interlock.server.guard.keys.keyset import Keys, load_keys
 from interlock.server.guard.tokens import Tokens
 from tests.support.clock import HandClock
 from tests.support.steps import NOW_MS, Story

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from interlock.machine.errors import SettingsError
-from interlock.server.opening import open_services
 from interlock.server.settings import Settings
-from interlock.server.surface.files import LOG_NAME
-from interlock.server.trace import Told, Trace
+from interlock.server.surface.sqlite.files import LOG_NAME
+from interlock.server.telemetry.trace import Told, Trace
+from interlock.server.wiring import open_services
 from interlock.spec.model.traces import Append, Line, Open, parse
 from tests.support.asynchronous import asynchronous
 from tests.support.wire import log_in, services_in

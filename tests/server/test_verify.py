@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from interlock.server.surface.archive import integrity_check
-from interlock.server.surface.engine import open_reader
+from interlock.server.surface.sqlite.archive import integrity_check
+from interlock.server.surface.sqlite.engine import open_reader
 from tests.bench.figure import Bench
 from tests.bench.population import Population, write
 from tests.support.log import records

@@ -14,8 +14,8 @@ import pytest
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.server.app import app_over
 from interlock.server.services import Services
-from interlock.server.surface import presence
-from interlock.server.surface.writer import Writer
+from interlock.server.surface.sqlite import presence
+from interlock.server.surface.sqlite.writer import Writer
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import client_of

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from interlock.machine.errors import SettingsError
-from interlock.server.guard.keys import load_keys
+from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
-from interlock.server.opening import open_services
 from interlock.server.settings import Settings
-from interlock.server.surface.files import alone
+from interlock.server.surface.sqlite.files import alone
+from interlock.server.wiring import open_services
 from tests.support.running import run
 
 SOMEBODY = 54_321

@@ -6,7 +6,7 @@ from interlock.machine.errors import InterlockError
 from interlock.server.guard.known_accounts import KnownAccounts
 from interlock.server.surface.accounts import AccountStore, SqliteAccounts
 from interlock.server.surface.log import Along
-from interlock.server.surface.writer import raise_again
+from interlock.server.surface.sqlite.writer import raise_again
 
 
 async def along(store: AccountStore, work: Along) -> type[Exception] | None:

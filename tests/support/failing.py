@@ -11,8 +11,8 @@ import asyncio
 from typing import Any
 
 from interlock.machine.conversation import Conversation
-from interlock.server.cli import main
-from interlock.server.guard.passwords import Passwords
+from interlock.server.cli.main import main
+from interlock.server.guard.passwords.hashing import Passwords
 from interlock.server.guard.tickets import Tickets
 
 

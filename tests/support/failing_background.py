@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from interlock.server.cli import main
-from interlock.server.guard.keyring import KeyRing
-from interlock.server.metrics import Metrics
+from interlock.server.cli.main import main
+from interlock.server.guard.keys.keyring import KeyRing
 from interlock.server.runtime.expiry import Expiry
-from interlock.server.surface import files
 from interlock.server.surface.head import HeadKeeper
-from interlock.server.surface.presence import keep_looking
+from interlock.server.surface.sqlite import files
+from interlock.server.surface.sqlite.presence import keep_looking
+from interlock.server.telemetry.metrics import Metrics
 
 _failures = int(os.environ["FAILURES"])
 

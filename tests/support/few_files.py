@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
-from interlock.server import cli
+from interlock.server.cli import main as cli
 from tests.support.server import ServerProcess, check_trace
 
 MODULE: Final = "tests.support.few_files"

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from interlock.server.guard.keys import Keys
+from interlock.server.guard.keys.keyset import Keys
 
 
 def encode(part: bytes) -> str:

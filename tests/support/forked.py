@@ -19,7 +19,12 @@ from typing import IO
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["interlock.server.cli", "interlock.server.logs", "interlock.server.process", "interlock.server.walk"]
+    [
+        "interlock.server.cli",
+        "interlock.server.telemetry.logs",
+        "interlock.server.process",
+        "interlock.server.cli.walk",
+    ]
 )
 
 
@@ -78,6 +83,6 @@ def _run(
     os.close(error)
     os.environ.clear()
     os.environ.update(environment)
-    from interlock.server.cli import main
+    from interlock.server.cli.main import main
 
     main(arguments, prog_name="interlock")

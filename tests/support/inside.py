@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx
 
-from interlock.server.experience.observed import ObservedApp
+from interlock.server.experience.middleware.observed import ObservedApp
 from interlock.server.experience.transport.limits import ConnectionLimits
 from interlock.server.experience.transport.server import HttpServer
 

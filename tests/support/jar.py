@@ -13,9 +13,9 @@ import msgspec
 
 from interlock.machine.session import Session
 from interlock.server.app import app_over
-from interlock.server.opening import open_services
 from interlock.server.services import Services
 from interlock.server.settings import Settings
+from interlock.server.wiring import open_services
 from tests.support.client import PASSWORD
 from tests.support.inside import HOST, client_of
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlock.server.guard import rotation
-from interlock.server.guard.keyring import KeyRing
-from interlock.server.guard.keys import Keys, key_file
-from interlock.server.guard.rotation import Lives, note_lives, rotate
+from interlock.server.guard.keys import rotation
+from interlock.server.guard.keys.keyring import KeyRing
+from interlock.server.guard.keys.keyset import Keys, key_file
+from interlock.server.guard.keys.rotation import Lives, note_lives, rotate
 from interlock.server.guard.tokens import Tokens
 from tests.support.clock import HandClock
 from tests.support.steps import Story

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from interlock.server.supervision import Supervisor
-from interlock.server.surface.archive import open_archive
-from interlock.server.surface.engine import open_writer
-from interlock.server.surface.files import LOG_NAME, open_surface
+from interlock.server.surface.sqlite.archive import open_archive
+from interlock.server.surface.sqlite.engine import open_writer
+from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
+from interlock.server.system.supervision import Supervisor
 
 
 def interlock(*arguments: object, within_s: float = 300) -> subprocess.CompletedProcess[str]:

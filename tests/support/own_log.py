@@ -12,9 +12,9 @@ from unittest import mock
 
 import structlog
 
-from interlock.server import line_writer, logs
-from interlock.server.line_writer import LineWriter
-from interlock.server.logs import configure_logs
+from interlock.server.telemetry import line_writer, logs
+from interlock.server.telemetry.line_writer import LineWriter
+from interlock.server.telemetry.logs import configure_logs
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from interlock.machine.commands import Touch
-from interlock.server.opening import open_services
 from interlock.server.runtime.sessions import commands
 from interlock.server.settings import Settings
+from interlock.server.wiring import open_services
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.running import run
 from tests.support.server import ServerProcess, running_server

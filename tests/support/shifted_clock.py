@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interlock.server import cli
+from interlock.server.cli import main as cli
 from tests.support.server import ServerProcess, check_trace
 
 _VARIABLE = "TEST_SHIFT_MS"

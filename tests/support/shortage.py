@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from interlock.server import transient
+from interlock.server.system import transient
 
 SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN]
 BAD = [errno.EACCES, errno.EIO, errno.ELOOP]

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from interlock.server import cli, process
+from interlock.server import process
+from interlock.server.cli import main as cli
 from tests.support.server import ServerProcess, check_trace
 
 

@@ -30,7 +30,16 @@ class Started:
         self.url = f"http://127.0.0.1:{self._port.number}"
         values = {"data": data, "port": self._port.number, "metrics-port": self._metrics.number, **UNLIMITED}
         flags = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-        command = [*before, sys.executable, "-m", "interlock.server.cli", "serve", "--log-json", "--access-log", *flags]
+        command = [
+            *before,
+            sys.executable,
+            "-m",
+            "interlock.server.cli",
+            "serve",
+            "--log-json",
+            "--access-log",
+            *flags,
+        ]
         environment = {**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"}
         self.process = subprocess.Popen(command, env=environment, **streams)
 

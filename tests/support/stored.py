@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from interlock.server.surface.archive import open_archive
+from interlock.server.surface.sqlite.archive import open_archive
 
 
 def stored(data: Path) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import pysqlite3
 
 from interlock.machine.ledger import GENESIS, StoredRow, row_digest
-from interlock.server.surface.rows import TRANSITION_COLUMNS
+from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from interlock.server.experience.transport.handshake import handshake_key
 from interlock.server.experience.transport.limits import ConnectionLimits
 from interlock.server.experience.transport.server import HttpServer
 from interlock.server.experience.transport.websocket import WebSocket
-from interlock.server.guard.addresses import Addresses
+from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.settings import Settings
 from tests.support.frames import CLOSE
 

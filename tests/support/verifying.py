@@ -6,7 +6,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from interlock.server.cli import main
+from interlock.server.cli.main import main
 from tests.support.client import hello, logged_in
 from tests.support.server import ServerProcess
 

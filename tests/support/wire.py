@@ -13,14 +13,14 @@ from typing import Any
 from interlock.machine.closing import Close
 from interlock.machine.commands import Authenticate
 from interlock.machine.session import Session
-from interlock.server.experience.connect_api import connect
-from interlock.server.experience.traffic import note_address
+from interlock.server.experience.admission import note_address
+from interlock.server.experience.endpoints.connect import connect
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE
 from interlock.server.experience.transport.reader import Request
 from interlock.server.experience.transport.websocket import WebSocketHandler
-from interlock.server.opening import open_services
 from interlock.server.services import Services
 from interlock.server.settings import Settings
+from interlock.server.wiring import open_services
 from tests.support.server import UNLIMITED, check_trace
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from typing import Any, Final
 
 from interlock.machine.limits import parse_rate
-from interlock.server.guard.addresses import UNKNOWN, Addresses, limit_key
+from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.settings import Settings
+from interlock.server.system.addresses import UNKNOWN, limit_key
 
 BODY_BYTES: Final = 64 * 1024
 """Content of a request: every endpoint takes a small JSON object or a form."""

@@ -44,7 +44,7 @@ _DOCUMENTED: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "strangers-lock-the-owner-out",
-        "server/guard/logins.py",
+        "server/guard/throttling/logins.py",
         "An address that the account has logged in from counts as a stranger's.",
         "6.1.1",
         _LOGINS + "test_strangers_who_use_up_what_strangers_have_do_not_lock_the_owner_out",
@@ -53,7 +53,7 @@ _DOCUMENTED: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-neighbours-lock-the-owner-out",
-        "server/experience/traffic.py",
+        "server/experience/admission.py",
         "The cookie by which a device is known again is set and never read.",
         "6.1.1",
         _STUFFING + "test_from_the_owners_own_address",
@@ -62,7 +62,7 @@ _DOCUMENTED: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "no-places-are-kept-for-owners",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "A flood that fills the queue for hashes shuts those out who come from where they came before.",
         "6.1.1",
         _ACCOUNTS + "test_a_flood_of_strangers_leaves_places_for_who_is_known",
@@ -101,7 +101,7 @@ _DOCUMENTED: Final[tuple[Mutant, ...]] = (
 _TRIES: Final[tuple[Mutant, ...]] = (
     Mutant(
         "nobody-counts-the-tries",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A login looks at the password without counting the try.",
         "6.3.1",
         _STUFFING + "test_from_one_address",
@@ -115,7 +115,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "tries-count-by-address-alone",
-        "server/guard/logins.py",
+        "server/guard/throttling/logins.py",
         "Who guesses one account's password from many addresses meets no counter.",
         "6.3.1",
         _STUFFING + "test_from_many_addresses_at_one_account",
@@ -124,7 +124,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-hoard-of-device-cookies",
-        "server/guard/devices.py",
+        "server/guard/throttling/devices.py",
         "A device is known also by a cookie from before a change of the password.",
         "6.3.1",
         _STUFFING + "test_by_whoever_has_known_the_password_before",
@@ -133,7 +133,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "places-outlive-the-password",
-        "server/guard/logins.py",
+        "server/guard/throttling/logins.py",
         "An address from which only an older password was shown is not a stranger's.",
         "6.3.1",
         _STUFFING + "test_by_whoever_has_known_the_password_before",
@@ -142,7 +142,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "tries-in-uncounted-networks-are-free",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "Clients of uncounted networks, and so everybody behind a proxy on the same machine, may guess as often as they like.",
         "6.3.1",
         _TRAFFIC + "test_failed_logins_and_wrong_current_passwords_count_in_uncounted_networks_too",
@@ -156,7 +156,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "guessing-by-way-of-a-change",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "Wrong current passwords at a change are not counted.",
         "6.3.1",
         _TRAFFIC + "test_a_stolen_session_cannot_guess_the_password_for_long_nor_keep_the_owner_from_changing_it",
@@ -165,7 +165,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "handshakes-are-not-counted",
-        "server/experience/connect_api.py",
+        "server/experience/endpoints/connect.py",
         "WebSocket handshakes meet no limit by address.",
         "6.3.1",
         _TRAFFIC + "test_websocket_handshakes_are_refused_over_http_before_the_upgrade",
@@ -174,7 +174,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "hashes-wait-without-end",
-        "server/guard/hash_queue.py",
+        "server/guard/passwords/hash_queue.py",
         "As many hashes may wait as there are logins.",
         "6.3.1",
         _ACCOUNTS + "test_hashing_leaves_the_event_loop_free_and_too_many_are_refused",
@@ -183,7 +183,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-account-to-begin-with",
-        "server/opening.py",
+        "server/wiring.py",
         "A new server makes an account with a password that stands in the code.",
         "6.3.2",
         _SMALL + "test_a_new_server_has_no_account",
@@ -201,7 +201,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-administrator-to-begin-with",
-        "server/opening.py",
+        "server/wiring.py",
         "A new server makes an administrator.",
         "6.3.2",
         _SMALL + "test_a_new_server_has_no_account",
@@ -219,7 +219,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-way-in-that-nobody-knows-of",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A call for the support team logs in to any account, and stands in no document.",
         "6.3.4",
         _ASVS + "test_every_way_to_log_in_is_in_the_table_of_the_security_model",
@@ -241,7 +241,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-way-in-without-a-limit",
-        "server/experience/exchange_api.py",
+        "server/experience/endpoints/exchange.py",
         "Logins with a provider's token meet no limit.",
         "6.3.4",
         _TRAFFIC + "test_one_address_is_refused_what_it_asks_for_too_often_and_others_are_not",
@@ -250,7 +250,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-hint-in-case-one-forgets",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A registration takes a hint.",
         "6.4.2",
         _SMALL + "test_an_account_has_an_address_and_a_password_and_no_hint",
@@ -264,7 +264,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "questions-in-case-one-forgets",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A registration takes whatever fields it is sent, such as a secret question.",
         "6.4.2",
         _SMALL + "test_an_account_has_an_address_and_a_password_and_no_hint",

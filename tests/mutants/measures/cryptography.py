@@ -23,7 +23,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "keys-overlap-for-less-than-the-policy-says",
-        "server/guard/rotation.py",
+        "server/guard/keys/rotation.py",
         "A new key signs before everybody has had the time that the guide promises to fetch it.",
         "11.1.1",
         _POLICY + "test_the_guide_says_how_long_keys_overlap_and_the_code_agrees",
@@ -32,7 +32,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-policys-command-is-another",
-        "server/cli_keys.py",
+        "server/cli/keys.py",
         "A stolen key can't be retired as the guide to keys says: the flag is called otherwise.",
         "11.1.1",
         _POLICY + "test_the_commands_of_the_guide_do_what_it_says",
@@ -41,7 +41,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-key-verifies",
-        "server/guard/keys.py",
+        "server/guard/keys/keyset.py",
         "With a new signing key the old one is dropped, so that keys can't be exchanged while somebody is logged in.",
         "11.2.2",
         _RING + "test_a_new_key_is_published_at_once_and_signs_when_everybody_can_have_it",
@@ -55,7 +55,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-refresh-key-verifies",
-        "server/guard/keys.py",
+        "server/guard/keys/keyset.py",
         "With a new MAC key everybody is logged out: refresh tokens of the old one are not taken.",
         "11.2.2",
         _RING + "test_refresh_tokens_outlive_the_rotation_of_their_key",
@@ -78,7 +78,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "hashes-keep-their-parameters",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "A password's hash stays as it was made, whatever is set since.",
         "11.2.2",
         _ACCOUNTS + "test_a_login_replaces_a_hash_of_older_parameters",
@@ -87,7 +87,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-algorithm-for-providers",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "Of a provider RS256 is taken, whatever is set.",
         "11.2.2",
         "tests/server/test_exchange_attacks.py::test_each_algorithm_that_is_allowed_is_taken[ec-ES256]",
@@ -96,7 +96,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "short-keys",
-        "server/guard/keys.py",
+        "server/guard/keys/keyset.py",
         "A refresh key of any length is taken.",
         "11.2.3",
         "tests/server/test_keys.py::test_a_refresh_key_of_another_length_is_refused",
@@ -105,7 +105,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "any-curve",
-        "server/guard/keys.py",
+        "server/guard/keys/keyset.py",
         "A signing key may be on any curve.",
         "11.2.3",
         "tests/server/test_keys.py::test_a_key_of_another_curve_is_refused_also_under_its_own_name",
@@ -114,7 +114,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "weak-keys-of-a-provider",
-        "server/guard/provider_keys.py",
+        "server/guard/oidc/provider_keys.py",
         "A provider's RSA key of 1024 bits is taken.",
         "11.2.3",
         "tests/server/test_provider_keys.py::test_a_key_that_is_not_for_this_is_left_out_and_its_neighbours_are_not",
@@ -123,7 +123,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-mac-with-less",
-        "server/guard/keys.py",
+        "server/guard/keys/keyset.py",
         "New MAC keys have 64 bits.",
         "11.2.3",
         "tests/server/test_keys.py::test_a_refresh_key_of_another_length_is_refused",
@@ -132,7 +132,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "another-argon",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "Passwords are hashed with argon2i, which is quicker to try.",
         "11.4.2",
         _ACCOUNTS + "test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt",
@@ -141,7 +141,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-cost-that-is-set-does-not-count",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "Passwords are hashed with one pass, whatever is set.",
         "11.4.2",
         _ACCOUNTS + "test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt",
@@ -190,7 +190,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
             ("secrets.token_urlsafe(32)", "base64url(random.randbytes(32))"),
             (
                 "from interlock.server.clock import Clock\n",
-                "from interlock.server.clock import Clock\nfrom interlock.server.guard.jose import base64url\n",
+                "from interlock.server.clock import Clock\nfrom interlock.server.guard.keys.jose import base64url\n",
             ),
         ),
     ),
@@ -205,7 +205,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "device-cookies-of-the-keys-at-the-start",
-        "server/opening.py",
+        "server/wiring.py",
         "Device cookies are made and checked with the keys that there were at the start, whatever becomes of them.",
         "11.2.2",
         "tests/server/test_devices.py::test_a_device_is_known_as_long_as_the_key_of_its_cookie_is_kept",
@@ -214,7 +214,7 @@ CRYPTOGRAPHY: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "device-cookies-of-a-quicker-generator",
-        "server/guard/devices.py",
+        "server/guard/throttling/devices.py",
         "What tells devices apart is drawn from a generator that can be wound back.",
         "11.5.1",
         _RANDOM + "[device cookie]",

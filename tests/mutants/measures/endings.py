@@ -17,7 +17,7 @@ _CLAIMS: Final = "tests/server/test_exchange_attacks.py::test_a_claim_that_does_
 ENDINGS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "a-logout-that-only-the-browser-notices",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A logout removes the cookie and ends nothing.",
         "7.4.1",
         "tests/server/test_cookies.py::test_logout_by_cookie_ends_the_session_and_clears_the_cookie",
@@ -135,7 +135,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-exchange-overtakes-the-disable",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "Nobody looks whether the account was disabled while its owner came in from the identity provider.",
         "7.4.2",
         "tests/server/test_identities.py::test_an_account_that_is_disabled_while_its_owner_comes_in",
@@ -144,7 +144,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-start-leaves-disabled-accounts-in",
-        "server/opening.py",
+        "server/wiring.py",
         "What a server that died in the middle of a disable left of the account's sessions goes on after its next start.",
         "7.4.2",
         "tests/faults/test_fail_closed.py"
@@ -159,7 +159,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-new-password-ends-nothing",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A change of the password leaves the account's other sessions open.",
         "7.4.3",
         _CHANGE,
@@ -224,7 +224,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-address-is-changed-by-whoever-sits-there",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A change of the password also takes a new address, for which the password is not asked.",
         "7.5.1",
         _MEASURES + "test_what_an_account_is_found_by_is_said_at_its_making_and_at_logins_and_changed_by_nothing",
@@ -238,7 +238,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "old-logins-end-another-session",
-        "server/experience/sessions_api.py",
+        "server/experience/endpoints/sessions.py",
         "Whoever holds a token of a login of long ago ends another session of the account.",
         "7.5.2",
         _LONG_AGO,
@@ -252,7 +252,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "old-logins-end-all-other-sessions",
-        "server/experience/sessions_api.py",
+        "server/experience/endpoints/sessions.py",
         "Whoever holds a token of a login of long ago ends all other sessions of the account.",
         "7.5.2",
         _LONG_AGO,
@@ -261,7 +261,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "people-see-the-session-they-ask-from",
-        "server/experience/sessions_api.py",
+        "server/experience/endpoints/sessions.py",
         "The list of an account's sessions has the one that asks, and no other.",
         "7.5.2",
         _LONG_AGO,
@@ -275,7 +275,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "any-login-at-the-provider-will-do",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "How long ago the login at the identity provider was is not looked at.",
         "7.6.1",
         f"{_CLAIMS}[a login long ago]",
@@ -289,7 +289,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "any-strength-of-login-will-do",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "How strong the login at the identity provider was is not looked at.",
         "7.6.1",
         f"{_CLAIMS}[a weaker login]",
@@ -298,7 +298,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "id-tokens-are-taken-as-long-as-they-live",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "An ID token is taken until it expires by itself, which may be days.",
         "7.6.1",
         f"{_CLAIMS}[issued long ago]",
@@ -330,7 +330,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-link-logs-in",
-        "server/experience/exchange_api.py",
+        "server/experience/endpoints/exchange.py",
         "The exchange is there as a link, too, so that a page that is loaded logs somebody in.",
         "7.6.2",
         "tests/server/test_exchange.py::test_no_link_and_no_page_load_makes_a_session",
@@ -351,7 +351,7 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-form-logs-in",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A login takes address and password from the address line, where links and forms of any page can put them.",
         "7.6.2",
         _MEASURES + "test_nothing_that_a_page_loads_and_no_form_logs_anybody_in",

@@ -14,7 +14,7 @@ _FAULTS: Final = "tests/server/test_own_faults.py::"
 LOGS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "lines-without-a-time",
-        "server/logs.py",
+        "server/telemetry/logs.py",
         "The log leaves the time to whoever collects it.",
         "16.2.1",
         _LOGS + "test_a_line_says_when_and_what_and_what_belongs_to_the_request",
@@ -23,7 +23,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "lines-that-name-the-proxy",
-        "server/experience/observed.py",
+        "server/experience/middleware/observed.py",
         "Lines name the address that the connection came from: behind a proxy, the proxy's.",
         "16.2.1",
         _ATTACKS + "test_behind_a_proxy_a_line_names_the_client_and_not_the_proxy",
@@ -46,7 +46,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "failed-logins-of-nobody",
-        "server/guard/logins.py",
+        "server/guard/throttling/logins.py",
         "A failed login is logged without the account that was tried.",
         "16.2.1",
         "tests/server/test_events.py::test_what_is_declared_is_logged_with_all_its_fields",
@@ -55,7 +55,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "credentials-are-not-masked",
-        "server/logs.py",
+        "server/telemetry/logs.py",
         "What has the form of a credential is logged as it is.",
         "16.2.5",
         _LOGS + "test_what_looks_like_a_credential_is_masked",
@@ -64,7 +64,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "errors-with-their-words",
-        "server/logs.py",
+        "server/telemetry/logs.py",
         "An exception is logged with its message, whatever that quotes.",
         "16.2.5",
         _LOGS + "test_an_exception_is_kinds_and_places_without_words_or_variables",
@@ -78,7 +78,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "failed-logins-by-address",
-        "server/guard/logins.py",
+        "server/guard/throttling/logins.py",
         "A failed login is logged with the email address that was tried.",
         "16.2.5",
         "tests/attacks/test_stuffing.py::"
@@ -97,7 +97,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "good-logins-are-not-logged",
-        "server/runtime/watch.py",
+        "server/telemetry/watch.py",
         "A login that succeeded has no line.",
         "16.3.1",
         _SECURITY + "test_logins_and_failed_ones",
@@ -111,7 +111,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "failed-logins-are-not-logged",
-        "server/guard/logins.py",
+        "server/guard/throttling/logins.py",
         "A login that failed has no line of its own.",
         "16.3.1",
         _SECURITY + "test_logins_and_failed_ones",
@@ -125,7 +125,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "all-logins-are-of-one-kind",
-        "server/experience/exchange_api.py",
+        "server/experience/endpoints/exchange.py",
         "Who logged in with a provider's token is logged like one who gave a password.",
         "16.3.1",
         _ATTACKS + "test_a_login_with_another_providers_token_is_logged_as_one_and_so_is_a_failed_one",
@@ -152,7 +152,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "repeats-are-forgotten",
-        "server/repeats.py",
+        "server/telemetry/repeats.py",
         "What a client repeats has no line, and no number either.",
         "16.3.2",
         "tests/server/test_repeats.py::test_5000_refusals_of_one_client_are_a_few_lines_that_add_up",
@@ -161,7 +161,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-flood-hides-all-else",
-        "server/repeats.py",
+        "server/telemetry/repeats.py",
         "Who sends nonsense from many addresses uses up the lines of every other refusal.",
         "16.3.3",
         "tests/server/test_repeats.py::test_one_kind_leaves_room_for_others",
@@ -170,7 +170,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "refused-transitions-are-not-logged",
-        "server/opening.py",
+        "server/wiring.py",
         "Nobody tells the log what the lifecycle refuses.",
         "16.3.2",
         _SECURITY + "test_refusals_say_what_was_refused_and_to_whom",
@@ -179,7 +179,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "refused-handshakes-are-not-logged",
-        "server/experience/connect_api.py",
+        "server/experience/endpoints/connect.py",
         "A handshake whose credential is no good is closed, and has no line.",
         "16.3.2",
         _SECURITY + "test_refused_and_closed_sockets",
@@ -193,7 +193,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "refused-tokens-on-sockets-are-not-logged",
-        "server/experience/socket.py",
+        "server/experience/websocket.py",
         "A token that is no good ends the open socket that it came on, and has no line.",
         "16.3.2",
         _ATTACKS + "test_what_ends_an_open_socket_for_what_was_said_on_it_has_a_line[a token that is none]",
@@ -219,7 +219,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "reuse-is-a-refresh-like-any-other",
-        "server/runtime/watch.py",
+        "server/telemetry/watch.py",
         "That a refresh token came twice is told as any session that was ended.",
         "16.3.3",
         _SECURITY + "test_refusals_say_what_was_refused_and_to_whom",
@@ -236,7 +236,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "limits-are-not-logged",
-        "server/guard/limits.py",
+        "server/guard/throttling/limits.py",
         "A limit that is hit has no line of its own.",
         "16.3.3",
         _ATTACKS + "test_behind_a_proxy_a_line_names_the_client_and_not_the_proxy",
@@ -245,7 +245,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "malformed-messages-are-not-logged",
-        "server/experience/socket.py",
+        "server/experience/websocket.py",
         "A malformed message ends its socket, and has a line only where every connection has one.",
         "16.3.3",
         _ATTACKS + "test_what_ends_an_open_socket_for_what_was_said_on_it_has_a_line[no JSON]",
@@ -268,7 +268,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-event-that-no-page-lists",
-        "server/events.py",
+        "server/telemetry/events.py",
         "A line for slow requests is logged, and the page that lists all lines does not know it.",
         "16.3.3",
         "tests/server/test_events.py::test_what_is_logged_is_declared",
@@ -299,7 +299,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "faults-of-sockets-are-not-logged",
-        "server/experience/socket.py",
+        "server/experience/websocket.py",
         "A fault that ends a socket has no line.",
         "16.3.4",
         _FAULTS + "test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else",
@@ -308,7 +308,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-log-stops-in-silence",
-        "server/opening.py",
+        "server/wiring.py",
         "That the log of transitions has stopped is told to clients, and to no operator.",
         "16.3.4",
         "tests/faults/test_disk.py::test_a_disk_that_gets_room_again_does_not_bring_the_log_back",
@@ -317,7 +317,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-provider-away-in-silence",
-        "server/guard/provider_keys.py",
+        "server/guard/oidc/provider_keys.py",
         "Why the provider's keys can't be had is in no line.",
         "16.3.4",
         _ATTACKS + "test_a_provider_that_can_not_be_asked_is_logged",
@@ -331,7 +331,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "lines-that-can-be-forged",
-        "server/logs.py",
+        "server/telemetry/logs.py",
         "Text goes to the log as it is, line ends and escape sequences included.",
         "16.4.1",
         _LOGS + "test_no_value_begins_a_line_or_steers_a_terminal",

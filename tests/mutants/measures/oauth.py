@@ -84,7 +84,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-access-token-says-who-has-come",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "Any token of the provider is exchanged, an access token, too.",
         "10.3.1",
         _CLAIM + "[an access token of Cognito's]",
@@ -102,7 +102,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-gate-looks-at-no-subject",
-        "server/experience/forward_auth_api.py",
+        "server/experience/endpoints/forward_auth.py",
         "Where the session is in memory the forward-auth call does not compare the token's subject with it.",
         "10.3.2",
         _CLAIMS_COUNT,
@@ -120,7 +120,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-socket-lives-by-anothers-token",
-        "server/experience/socket.py",
+        "server/experience/websocket.py",
         "A WebSocket is kept open by the access token of any living session.",
         "10.3.2",
         _CLAIMS_COUNT,
@@ -134,7 +134,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "who-has-an-address-is-its-owner",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "People are told from each other by the address that the provider says they have.",
         "10.3.3",
         "tests/server/test_exchange_attacks.py::test_an_address_in_a_token_opens_nobodys_account",
@@ -158,7 +158,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-weak-login-is-a-login",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "The strength of the login that the setting asks for is not looked for in the token.",
         "10.3.4",
         _CLAIM + "[a weaker login]",
@@ -167,7 +167,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-login-of-long-ago-is-a-login",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "A token that does not say when its owner logged in is taken for one of just now.",
         "10.3.4",
         _CLAIM + "[a login nobody knows when]",
@@ -239,7 +239,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "people-end-the-session-at-hand-only",
-        "server/experience/sessions_api.py",
+        "server/experience/endpoints/sessions.py",
         "Of their sessions people find, and may end, the one that they are asking with.",
         "10.4.9",
         "tests/server/test_recent_login.py::test_a_recent_login_is_proof_enough",
@@ -253,7 +253,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-client-is-taken-at-its-word",
-        "server/experience/oauth_api.py",
+        "server/experience/endpoints/oauth.py",
         "A client that is registered is let in by its name, and its secret is not checked.",
         "10.4.10",
         _CLIENT,
@@ -262,7 +262,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "any-clients-secret-will-do",
-        "server/experience/oauth_api.py",
+        "server/experience/endpoints/oauth.py",
         "A client may show another client's secret.",
         "10.4.10",
         _CLIENT,

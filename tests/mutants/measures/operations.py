@@ -14,7 +14,7 @@ _CLOSED: Final = "tests/faults/test_fail_closed.py::"
 OPERATIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "keys-anybody-may-read",
-        "server/permissions.py",
+        "server/system/permissions.py",
         "Key files are made with the mode that files usually have, and nobody looks at it later.",
         "13.3.1",
         _KEYS + "test_keys_are_made_once_and_for_the_owner_only",
@@ -32,7 +32,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "keys-that-were-laid-open-are-used",
-        "server/permissions.py",
+        "server/system/permissions.py",
         "A key is used whoever may read its file.",
         "13.3.1",
         _KEYS + "test_a_key_that_others_may_read_is_refused",
@@ -50,7 +50,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-key-in-the-code",
-        "server/guard/keys.py",
+        "server/guard/keys/keyset.py",
         "The first MAC key is a constant of the package until somebody rotates it.",
         "13.3.1",
         _KEYS + "test_keys_are_made_once_and_for_the_owner_only",
@@ -64,7 +64,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "keys-that-are-printed",
-        "server/guard/keys.py",
+        "server/guard/keys/keyset.py",
         "What is printed or logged of a MAC key is all of it, as of any other structure.",
         "13.3.1",
         _KEYS + "test_what_is_printed_of_keys_holds_no_secret",
@@ -73,7 +73,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-key-in-the-log",
-        "server/opening.py",
+        "server/wiring.py",
         "The line that says that the server is ready says by what key it makes refresh tokens.",
         "13.3.1",
         "tests/server/test_small_measures.py::test_keys_are_in_their_folder_and_nowhere_else",
@@ -110,8 +110,8 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
             ("        debug=False,\n", "        debug=True,\n"),
             ("exception_handlers={Exception: handle}", "exception_handlers={InterlockError: handle, 404: handle}"),
             (
-                "from interlock.server.experience import (\n",
-                "from interlock.machine.errors import InterlockError\nfrom interlock.server.experience import (\n",
+                "from interlock.server.experience.endpoints import ",
+                "from interlock.machine.errors import InterlockError\nfrom interlock.server.experience.endpoints import ",
             ),
         ),
     ),
@@ -126,7 +126,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "trace-is-answered",
-        "server/experience/observed.py",
+        "server/experience/middleware/observed.py",
         "TRACE is answered as RFC 9110 describes it, with the request's own headers.",
         "13.4.4",
         _FAULTS + "test_nothing_is_echoed_to_trace",
@@ -162,7 +162,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "metrics-among-the-calls",
-        "server/experience/operations_api.py",
+        "server/experience/endpoints/operations.py",
         "Metrics can also be had on the port that clients use.",
         "13.4.5",
         "tests/server/test_metrics.py::test_nobody_is_shown_metrics_who_was_not_meant_to",
@@ -222,7 +222,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-made-up-field-comes-back",
-        "server/experience/requests.py",
+        "server/experience/middleware/requests.py",
         "The refusal of an unknown field names it.",
         "16.5.1",
         _FAULTS + "test_a_field_that_the_client_made_up_is_not_named",
@@ -231,7 +231,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "old-keys-for-ever",
-        "server/guard/provider_keys.py",
+        "server/guard/oidc/provider_keys.py",
         "While the provider can't be asked, the keys it once had are good for as long as that lasts.",
         "16.5.2",
         "tests/server/test_provider_keys.py::"
@@ -260,7 +260,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-gate-that-fails-open",
-        "server/experience/forward_auth_api.py",
+        "server/experience/endpoints/forward_auth.py",
         "When forward-auth itself fails, requests pass, so that the applications behind it stay up.",
         "16.5.3",
         "tests/server/test_forward_auth.py::test_whatever_fails_nobody_passes",
@@ -299,7 +299,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-shortage-without-end",
-        "server/transient.py",
+        "server/system/transient.py",
         "While files can't be looked at for want of memory, what was known of them counts on for ever.",
         "16.5.3",
         "tests/server/test_keys_in_a_shortage.py::test_keys_that_cannot_be_checked_count_for_a_while[refresh.key-ENOMEM]",
@@ -316,14 +316,14 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         (
             ("exception_handlers={Exception: handle}", "exception_handlers={InterlockError: handle, 404: handle}"),
             (
-                "from interlock.server.experience import (\n",
-                "from interlock.machine.errors import InterlockError\nfrom interlock.server.experience import (\n",
+                "from interlock.server.experience.endpoints import ",
+                "from interlock.machine.errors import InterlockError\nfrom interlock.server.experience.endpoints import ",
             ),
         ),
     ),
     Mutant(
         "no-last-resort-of-sockets",
-        "server/experience/connect_api.py",
+        "server/experience/endpoints/connect.py",
         "What a socket's code raises unexpectedly is left to the framework, which answers in its own way.",
         "16.5.4",
         _FAULTS + "test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else",

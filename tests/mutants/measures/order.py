@@ -31,7 +31,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-database-takes-what-is-not-declared",
-        "server/surface/schema.py",
+        "server/surface/sqlite/schema.py",
         "The database no longer looks whether a transition is declared.",
         "2.3.1",
         "tests/server/test_database.py::test_an_illegal_row_is_refused",
@@ -40,7 +40,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "half-of-what-was-asked",
-        "server/surface/writer.py",
+        "server/surface/sqlite/writer.py",
         "What a call has written before it is refused stays.",
         "2.3.3",
         _IDENTITIES + "test_without_a_new_account_only_those_known_are_admitted",
@@ -132,7 +132,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "two-follow-the-same-version",
-        "server/surface/schema.py",
+        "server/surface/sqlite/schema.py",
         "The database takes two transitions that were both decided on the same version.",
         "2.3.4",
         _LOG + "test_of_two_that_follow_the_same_version_one_wins",
@@ -151,7 +151,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "addresses-are-not-counted",
-        "server/experience/traffic.py",
+        "server/experience/admission.py",
         "One address may ask for as much as it likes.",
         "2.4.1",
         _TRAFFIC + "test_one_address_is_refused_what_it_asks_for_too_often_and_others_are_not",
@@ -160,7 +160,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "accounts-are-not-counted",
-        "server/experience/traffic.py",
+        "server/experience/admission.py",
         "One account may ask for as much as it likes from many addresses.",
         "2.4.1",
         _TRAFFIC + "test_one_account_is_refused_what_it_asks_for_too_often_wherever_it_asks",
@@ -169,7 +169,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "handshakes-cost-nothing",
-        "server/experience/connect_api.py",
+        "server/experience/endpoints/connect.py",
         "WebSocket handshakes are not counted by address.",
         "2.4.1",
         _TRAFFIC + "test_websocket_handshakes_are_refused_over_http_before_the_upgrade",
@@ -198,7 +198,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-queue-of-the-disk-has-no-end",
-        "server/workers.py",
+        "server/system/workers.py",
         "As many as like may wait for the disk.",
         "2.4.1",
         _LOG + "test_too_many_waiting_are_refused_and_nothing_is_queued",
@@ -216,7 +216,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-made-up-key-name-asks-the-provider",
-        "server/guard/provider_keys.py",
+        "server/guard/oidc/provider_keys.py",
         "Each token that names an unknown key makes the server ask the identity provider.",
         "2.4.1",
         "tests/server/test_provider_keys.py::test_made_up_kids_make_the_server_ask_once_in_a_while",

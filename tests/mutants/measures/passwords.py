@@ -14,7 +14,7 @@ _SMALL: Final = "tests/server/test_small_measures.py::"
 PASSWORDS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "fourteen-characters-are-enough",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "A password of fourteen characters is taken, by a comparison that is one off.",
         "6.2.1",
         _ACCOUNTS + "test_a_shorter_or_longer_one_is_refused",
@@ -23,7 +23,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "accents-count-as-characters",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "The length of a password is that of its bytes.",
         "6.2.1",
         _ACCOUNTS + "test_a_shorter_or_longer_one_is_refused",
@@ -32,7 +32,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "nobody-counts-the-characters",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "Registrations and changes ask for what is easy to guess, and not for the length.",
         "6.2.1",
         _RULES + "test_fourteen_characters_are_too_few_and_fifteen_enough",
@@ -41,7 +41,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "no-way-to-change-the-password",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "The call that changes a password is not among those that the server has.",
         "6.2.2",
         _SMALL + "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
@@ -50,7 +50,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-change-of-password-that-changes-nothing",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A change of password ends the other sessions and leaves the password as it was.",
         "6.2.2",
         _SMALL + "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
@@ -73,7 +73,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "common-passwords-are-taken",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "Nobody asks whether a new password is common.",
         "6.2.4",
         _RULES + "test_a_common_one_is_refused",
@@ -96,7 +96,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "only-the-most-common-passwords",
-        "server/guard/blocklist.py",
+        "server/guard/passwords/blocklist.py",
         "What is refused are the first ten thousand guesses, of which hardly one has fifteen characters.",
         "6.2.4",
         _EASY + "test_what_is_common_repeated_or_in_sequence_is_refused",
@@ -108,7 +108,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-special-character-at-least",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "A password has to have a character that is neither letter nor digit.",
         "6.2.5",
         _RULES + "test_characters_of_one_kind_are_enough",
@@ -126,7 +126,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "what-is-beyond-72-bytes-is-cut",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "A password is cut after 72 bytes, as bcrypt does it.",
         "6.2.8",
         _ACCOUNTS + "test_a_password_is_verified_as_typed",
@@ -140,7 +140,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-password-in-any-case",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "A password is folded before it is hashed.",
         "6.2.8",
         _RULES + "test_what_logs_in_is_what_was_typed",
@@ -149,7 +149,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-password-is-trimmed",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A login takes the spaces off the password, because people paste them along.",
         "6.2.8",
         _RULES + "test_what_logs_in_is_what_was_typed",
@@ -158,7 +158,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-keyboard-decides",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "What is hashed are the code points as they come, so that a letter with its accent apart is another.",
         "6.2.8",
         _ACCOUNTS + "test_the_same_characters_typed_another_way_are_the_same_password",
@@ -167,7 +167,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "sixty-characters-at-most",
-        "server/guard/passwords.py",
+        "server/guard/passwords/hashing.py",
         "A password has sixty characters at most.",
         "6.2.9",
         _ACCOUNTS + "test_a_password_has_15_to_1024_characters_whatever_they_are",
@@ -176,7 +176,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "sixty-characters-in-a-body",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "The rules allow long passwords, and the body of a call has no room for one.",
         "6.2.9",
         _RULES + "test_a_long_one_is_taken",
@@ -204,7 +204,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-names-of-the-server-are-no-words",
-        "server/opening.py",
+        "server/wiring.py",
         "The list of words holds what the setting names, and not the issuer.",
         "6.2.11",
         _RULES + "test_one_of_the_names_and_words_of_this_server_is_refused",
@@ -213,7 +213,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-words-of-the-setting-are-not-heeded",
-        "server/opening.py",
+        "server/wiring.py",
         "The words that the setting names are read and handed to nobody.",
         "6.2.11",
         _RULES + "test_one_of_the_names_and_words_of_this_server_is_refused",
@@ -231,7 +231,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-list-of-the-setting-is-not-heeded",
-        "server/opening.py",
+        "server/wiring.py",
         "The file of breached passwords that the setting names is never read.",
         "6.2.12",
         _RULES + "test_one_on_the_list_that_a_setting_names_is_refused",
@@ -240,7 +240,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "no-breached-passwords-ship",
-        "server/guard/blocklist.py",
+        "server/guard/passwords/blocklist.py",
         "Only the operator's own file is asked, and not the lists of breached passwords that ship.",
         "6.2.12",
         _EASY + "test_what_is_common_repeated_or_in_sequence_is_refused",

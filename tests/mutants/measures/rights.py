@@ -24,7 +24,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-call-said-to-be-for-everybody",
-        "server/experience/sessions_api.py",
+        "server/experience/endpoints/sessions.py",
         "The documentation says that anybody may ask for the list of sessions, which is not so.",
         "8.1.1",
         _CALLS,
@@ -38,7 +38,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-administrators-call-for-everybody",
-        "server/experience/admin_api.py",
+        "server/experience/endpoints/admin.py",
         "One call of administrators forgets to ask who is calling.",
         "8.2.1",
         _CALLS,
@@ -52,7 +52,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-anonymous-session-buys-tickets",
-        "server/experience/sessions_api.py",
+        "server/experience/endpoints/sessions.py",
         "A session on which nobody has logged in buys a ticket for a WebSocket.",
         "8.2.1",
         "tests/server/test_bad_requests.py::test_an_anonymous_session_may_not_do_what_needs_an_account",
@@ -64,7 +64,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "any-session-is-ended-by-its-id",
-        "server/experience/sessions_api.py",
+        "server/experience/endpoints/sessions.py",
         "Whoever knows the id of a session ends it, whose ever it is.",
         "8.2.2",
         "tests/server/test_bad_requests.py::test_another_users_session_and_none_at_all_are_not_told_apart[user]",
@@ -78,7 +78,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "any-session-is-seen-by-its-id",
-        "server/experience/sessions_api.py",
+        "server/experience/endpoints/sessions.py",
         "Whoever names the id of a session in the address is shown that one.",
         "8.2.2",
         "tests/server/test_authorization.py::test_what_belongs_to_another_account_is_not_there",
@@ -97,7 +97,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-socket-lives-by-anybodys-token",
-        "server/experience/socket.py",
+        "server/experience/websocket.py",
         "An open socket is kept open with the token of another account.",
         "8.2.2",
         "tests/server/test_bad_sockets.py::test_a_foreign_or_bad_token_on_the_open_socket_closes_it",
@@ -115,7 +115,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "fields-that-nobody-asked-for",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "Whoever registers or logs in may send any fields beside address and password.",
         "8.2.3",
         "tests/server/test_authorization.py::test_no_field_is_set_that_the_server_decides",
@@ -129,7 +129,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "administrators-see-the-hash",
-        "server/experience/admin_answers.py",
+        "server/experience/endpoints/admin_answers.py",
         "Administrators are shown the hash of an account's password.",
         "8.2.3",
         _ADMIN + "test_accounts_are_listed_found_and_shown_without_what_is_secret",
@@ -227,7 +227,7 @@ RIGHTS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "groups-count-when-the-session-moves",
-        "server/experience/forward_auth_api.py",
+        "server/experience/endpoints/forward_auth.py",
         "A proxy is told the groups of before until something else happens in the session.",
         "8.3.2",
         "tests/server/test_forward_auth.py::test_a_change_of_the_account_counts_from_the_next_answer_on",

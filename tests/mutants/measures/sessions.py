@@ -47,7 +47,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-session-at-a-time",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A login ends the other sessions of its account, of which the documentation says nothing.",
         "7.1.2",
         _MEASURES + "test_no_login_ends_another_session_of_the_account",

@@ -49,7 +49,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-providers-signature-is-not-looked-at",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "An ID token of which the provider has the key is believed without its signature.",
         "9.1.1",
         _FORGED + "[claims changed after they were signed]",
@@ -81,7 +81,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-key-serves-any-algorithm",
-        "server/guard/provider_keys.py",
+        "server/guard/oidc/provider_keys.py",
         "A provider's key is used with an algorithm that it says it is not for.",
         "9.1.2",
         "tests/server/test_provider_keys.py::test_a_key_that_is_not_for_this_is_left_out_and_its_neighbours_are_not",
@@ -90,7 +90,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-providers-algorithms-are-not-looked-at",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "What algorithm an ID token names is left to whoever has its key.",
         "9.1.2",
         "tests/server/test_exchange_attacks.py::"
@@ -121,7 +121,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-address-of-a-key-is-passed-over",
-        "server/guard/jose.py",
+        "server/guard/keys/jose.py",
         "A header may say where to get a key; for now nobody asks there.",
         "9.1.3",
         _OURS + "test_a_bad_access_token_is_refused[an address of a key]",
@@ -130,7 +130,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-id-token-brings-its-key",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "An ID token is checked with the key in its own header, if it has one.",
         "9.1.3",
         _FORGED + "[a key brought along]",
@@ -149,7 +149,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "keys-come-from-anywhere",
-        "server/guard/provider_keys.py",
+        "server/guard/oidc/provider_keys.py",
         "The discovery document may send the server to any address for the keys, over plain HTTP, too.",
         "9.1.3",
         "tests/server/test_provider_keys.py::test_what_is_no_key_set_leaves_the_keys_as_they_were"
@@ -159,7 +159,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-provider-speaks-for-another",
-        "server/guard/provider_keys.py",
+        "server/guard/oidc/provider_keys.py",
         "Nobody looks whose discovery document it is.",
         "9.1.3",
         "tests/server/test_provider_keys.py::test_what_is_no_key_set_leaves_the_keys_as_they_were"
@@ -213,7 +213,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-old-id-token-is-taken",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "An ID token is taken after its time.",
         "9.2.1",
         _CLAIM + "[expired by a second]",
@@ -222,7 +222,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "what-the-key-signed-is-an-access-token",
-        "server/guard/jose.py",
+        "server/guard/keys/jose.py",
         "Nobody looks for what a token that the server's key signed was made.",
         "9.2.2",
         _OURS + "test_a_bad_access_token_is_refused[another typ]",
@@ -231,7 +231,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "an-access-token-of-the-providers-opens-a-session",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "For a login any token that the provider signed for us is taken, whatever its header calls it.",
         "9.2.2",
         _FORGED + "[an access token]",
@@ -240,7 +240,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "keycloaks-access-token-opens-a-session",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "The claim by which Keycloak tells its access tokens from ID tokens is not looked at.",
         "9.2.2",
         _CLAIM,
@@ -258,7 +258,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-audience-of-ours-is-enough",
-        "server/guard/upstream.py",
+        "server/guard/oidc/upstream.py",
         "An ID token for us and for somebody else is taken.",
         "9.2.3",
         _CLAIM,
@@ -285,7 +285,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-head-is-called-an-access-token",
-        "server/guard/heads.py",
+        "server/guard/keys/heads.py",
         "The head of the log, which the same key signs, has the type of access tokens.",
         "9.2.4",
         "tests/server/test_heads.py::test_anybody_with_the_jwks_can_check_it",

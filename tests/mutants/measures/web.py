@@ -14,11 +14,11 @@ _HEADERS: Final = "tests/server/test_headers.py::"
 _CAREFUL: Final = _HEADERS + "test_every_answer_tells_a_browser_to_be_careful"
 _FORWARD_AUTH: Final = "tests/server/test_forward_auth.py::"
 _ANSWERS: Final = "server/experience/answers.py"
-_SENT: Final = "server/experience/headers.py"
+_SENT: Final = "server/experience/middleware/headers.py"
 _CREDENTIALS: Final = "server/experience/credentials.py"
 _ORIGINS: Final = "server/experience/origins.py"
-_GATE: Final = "server/experience/forward_auth_api.py"
-_DEVICE: Final = "server/experience/traffic.py"
+_GATE: Final = "server/experience/endpoints/forward_auth.py"
+_DEVICE: Final = "server/experience/admission.py"
 _EXCHANGE: Final = "server/experience/transport/exchange.py"
 
 WEB: Final[tuple[Mutant, ...]] = (
@@ -105,7 +105,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-device-cookie-of-four-thousand-bytes",
-        "server/guard/devices.py",
+        "server/guard/throttling/devices.py",
         "A known device's cookie holds 4,096 random bytes, more than browsers keep.",
         "3.3.5",
         _EVERY_COOKIE,
@@ -204,7 +204,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-exchange-does-not-ask-which-page-calls",
-        "server/experience/exchange_api.py",
+        "server/experience/endpoints/exchange.py",
         "The exchange of an ID token, added later, forgets to look at the Origin.",
         "3.5.1",
         _FOREIGN_PAGE + "[https://evil.example-/api/auth/exchange]",
@@ -234,7 +234,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "any-body-is-json",
-        "server/experience/requests.py",
+        "server/experience/middleware/requests.py",
         "A body is read as JSON whatever its Content-Type, so that other sites' forms can send one.",
         "3.5.2",
         "tests/server/test_bad_requests.py::test_a_body_that_does_not_say_it_is_json",
@@ -252,7 +252,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-link-logs-out",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A GET logs out, too, for a link on the page.",
         "3.5.3",
         "tests/server/test_bad_requests.py::test_a_wrong_method_is_told_the_right_ones[/api/auth/logout]",
@@ -314,7 +314,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-ticket-in-the-address-is-passed-over",
-        "server/experience/queries.py",
+        "server/experience/middleware/queries.py",
         "What stands in the address of the WebSocket, such as a ticket, is passed over.",
         "14.2.1",
         "tests/server/test_bad_sockets.py::test_a_token_in_the_address_is_no_credential",
@@ -328,7 +328,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "what-no-call-takes-may-be-in-the-address",
-        "server/experience/queries.py",
+        "server/experience/middleware/queries.py",
         "A query parameter that no call takes, such as a refresh token, is passed over.",
         "14.2.1",
         _HEADERS + "test_a_token_in_the_address_opens_nothing",
@@ -337,7 +337,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-logout-leaves-the-cookie",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A logout does not remove the cookie.",
         "14.3.1",
         _COOKIES + "test_logout_by_cookie_ends_the_session_and_clears_the_cookie",
@@ -346,7 +346,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-logout-leaves-what-pages-kept",
-        "server/experience/auth_api.py",
+        "server/experience/endpoints/auth.py",
         "A logout does not have the browser clear what the origin's pages kept.",
         "14.3.1",
         _HEADERS + "test_logout_clears_what_pages_of_the_origin_kept",

@@ -14,10 +14,10 @@ _METHODS: Final = (
 )
 _PROBLEMS: Final = "server/experience/problems.py"
 _READER: Final = "server/experience/transport/reader.py"
-_CONNECT: Final = "server/experience/connect_api.py"
-_ADDRESSES: Final = "server/guard/addresses.py"
+_CONNECT: Final = "server/experience/endpoints/connect.py"
+_ADDRESSES: Final = "server/guard/throttling/addresses.py"
 _TICKET: Final = "server/guard/tickets.py"
-_BUY: Final = "server/experience/sessions_api.py"
+_BUY: Final = "server/experience/endpoints/sessions.py"
 _NGINX: Final = "docs/how-to/behind-nginx.md"
 
 WIRE: Final[tuple[Mutant, ...]] = (
@@ -46,7 +46,7 @@ WIRE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "programs-are-redirected-to-https",
-        "server/experience/observed.py",
+        "server/experience/middleware/observed.py",
         "Whatever came to the proxy without TLS is redirected to HTTPS, so that no program notices its mistake.",
         "4.1.2",
         "tests/server/test_small_measures.py::test_nothing_is_redirected",
@@ -110,7 +110,7 @@ WIRE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "anybody-names-a-request",
-        "server/experience/observed.py",
+        "server/experience/middleware/observed.py",
         "X-Request-Id is taken from whoever sends one.",
         "4.1.3",
         "tests/server/test_security_log.py::test_every_answer_has_an_id_of_its_own_and_lines_with_it",
@@ -146,7 +146,7 @@ WIRE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-gate-answers-any-method",
-        "server/experience/forward_auth_api.py",
+        "server/experience/endpoints/forward_auth.py",
         "The gate answers whatever method it is asked with.",
         "4.1.4",
         "tests/server/test_forward_auth.py::test_only_get_and_head_are_answered",
@@ -155,7 +155,7 @@ WIRE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "administrators-end-sessions-by-a-link",
-        "server/experience/admin_api.py",
+        "server/experience/endpoints/admin.py",
         "All sessions of an account end with a GET, too, for a link in the administrators' tool.",
         "4.1.4",
         _METHODS + "[/api/admin/accounts/{account_id}/sessions]",

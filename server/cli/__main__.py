@@ -1,0 +1,5 @@
+"""``python -m interlock.server.cli``."""
+
+from interlock.server.cli.main import main
+
+main()

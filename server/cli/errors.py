@@ -1,0 +1,65 @@
+"""What the commands share: where the log is, and how an error becomes one line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import rich_click as click
+from rich.console import Console
+from rich.markup import escape
+
+from interlock.machine.errors import InterlockError, LedgerFault, SessionNotFound
+
+EXIT_FAULT: Final = 1
+EXIT_UNUSABLE: Final = 2
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="INTERLOCK_DATA",
+    default=Path("data"),
+    show_default=True,
+    help="Folder of the log (interlock.db), or the database file itself.",
+)
+
+
+def keys_folder(data: Path) -> Path:
+    """The folder of the keys of a server on ``data``.
+
+    Raises:
+        SettingsError: there are none: the wrong folder is named, or no server has run there yet.
+    """
+    from interlock.server.guard.keys.keyset import key_files, no_keys
+
+    folder = data / "keys"
+    if not folder.is_dir() or not key_files(folder):
+        raise no_keys(folder)
+    return folder
+
+
+def _to_stderr(text: str) -> None:
+    click.echo(text, nl=False, err=True)
+
+
+@contextmanager
+def errors_as_messages(say: Callable[[str], object] = _to_stderr) -> Iterator[None]:
+    """``say`` what went wrong in one line instead of a traceback."""
+    try:
+        yield
+    except InterlockError as error:
+        say(_line(error))
+        sys.exit(EXIT_FAULT if isinstance(error, LedgerFault | SessionNotFound) else EXIT_UNUSABLE)
+    except OSError as error:
+        say(_line(error))
+        sys.exit(EXIT_UNUSABLE)
+
+
+def _line(error: Exception) -> str:
+    console = Console(stderr=True, highlight=False)
+    with console.capture() as said:
+        console.print(f"[bold red]interlock:[/bold red] {escape(str(error))}", soft_wrap=True)
+    return said.get()

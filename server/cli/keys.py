@@ -1,0 +1,165 @@
+"""``interlock keys``: rotate and retire the keys that sign tokens, also beside a running server."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import rich_click as click
+from rich.console import Console
+from rich.table import Column, Table
+
+from interlock.machine.errors import HeadRefused, KeyNeeded, SurfaceLocked
+from interlock.machine.wire import rfc3339
+from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
+
+if TYPE_CHECKING:
+    from interlock.server.clock import Clock
+    from interlock.server.guard.keys.keyset import Key
+
+_HEAD_WAIT_S: Final = 10.0
+_PIPE_WIDTH: Final = 160
+_STATUS: Final = {
+    "waits": "published, signs later",
+    "signs": "[green]signs[/green]",
+    "verifies": "verifies",
+    "done": "may be retired",
+}
+
+
+@click.group()
+def keys() -> None:
+    """The keys that sign access tokens and the log's head, and the MAC keys of refresh tokens.
+
+    A server that runs on the folder notices within a second what changes here. What time it is, the log has a say in, as for
+    the server: never earlier than the newest record.
+    """
+
+
+@keys.command("list")
+@data_option
+def list_keys(data: Path) -> None:
+    """Show every key: what it is for, how it stands, and when it may be retired."""
+    from interlock.server.guard.keys.rotation import rows
+
+    with errors_as_messages():
+        table = Table(Column("key", no_wrap=True), "of", "status", "signs from", "may be retired from")
+        for row in rows(keys_folder(data), _clock(data).now_ms()):
+            until = "" if row.retire_from_ms is None else rfc3339(row.retire_from_ms)
+            begin = rfc3339(row.signs_from_ms) if row.signs_from_ms else ""
+            table.add_row(row.name, row.kind, _STATUS[row.status], begin, until)
+        # Names are there to be copied: in a pipe, too, nothing of them is left out.
+        Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+
+
+@keys.command()
+@data_option
+@click.option("--refresh", is_flag=True, help="The MAC key of refresh tokens instead of the signing key.")
+@click.option(
+    "--now", is_flag=True, help="Sign with it at once. Others that cached the public keys may not know it yet."
+)
+def rotate(data: Path, *, refresh: bool, now: bool) -> None:
+    """Make the next key.
+
+    It is published at once and signs ten minutes later, when whoever caches the public keys (five minutes) has fetched
+    it. The older one goes on verifying until it is retired.
+    """
+    from interlock.server.guard.keys.rotation import rotate as make
+
+    with errors_as_messages():
+        clock = _clock(data)
+        key = make(data / "keys", clock.now_ms(), refresh=refresh, at_once=now)
+        signs = "now" if key.signs_from_ms <= clock.now_ms() else f"from {rfc3339(key.signs_from_ms)}"
+        Console(highlight=False).print(
+            f"[bold]{key.name}[/bold] signs {signs}. When the older one may be retired, `interlock keys list` says.",
+            soft_wrap=True,
+        )
+
+
+@keys.command()
+@click.argument("kid", metavar="KEY")
+@data_option
+@click.option(
+    "--head",
+    type=click.Path(path_type=Path),
+    envvar="INTERLOCK_HEAD",
+    help="The log's signed head; if not given, interlock.head beside the log.",
+)
+@click.option("--force", is_flag=True, help="Also while its tokens may be alive: it is compromised.")
+def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
+    """Remove KEY, and with it whatever only it has signed.
+
+    Refused while tokens that it signed may be alive. With --force they are worthless within a second, and a running server
+    closes all sockets: clients refresh and come back.
+    """
+    from interlock.server.guard.keys import rotation
+    from interlock.server.settings import HEAD_NAME
+
+    with errors_as_messages():
+        folder, now_ms = keys_folder(data), _clock(data).now_ms()
+        key = rotation.find(folder, kid)
+        rotation.check_retirement(folder, key, now_ms, force=force)
+        _free_head(data, head or data / HEAD_NAME, key, now_ms, force=force)
+        rotation.remove(folder, key)
+        Console(highlight=False).print(f"[bold]{key.name}[/bold] is gone.")
+
+
+def _clock(data: Path) -> Clock:
+    """The server's clock. Who signs now, and what may be retired, must be the same here and there.
+
+    Raises:
+        SurfaceFailed: there is a log, and it can't be read.
+    """
+    from interlock.server.clock import SystemClock
+    from interlock.server.surface.sqlite.archive import open_archive
+    from interlock.server.surface.sqlite.files import LOG_NAME
+
+    if not (data / LOG_NAME).exists():
+        return SystemClock()
+    with open_archive(data) as archive:
+        return SystemClock(floor_ms=archive.latest_at_ms())
+
+
+def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) -> None:
+    """Have the log's head signed by another key than ``key``, or the next start would refuse it.
+
+    Raises:
+        KeyNeeded: the running server has not signed it anew, and ``force`` does not say to go on.
+    """
+    from interlock.server.guard.keys.heads import check_head, sign_head
+    from interlock.server.guard.keys.keyset import load_keys, load_public_keys
+    from interlock.server.surface.head import write_text
+    from interlock.server.surface.sqlite.files import alone
+
+    text = _signed_by(path, key)
+    if text is None:
+        return
+    try:
+        with alone(data):
+            head = check_head(text, load_public_keys(data / "keys"))
+            signing = load_keys(data / "keys", now_ms).signing
+            write_text(path, sign_head(head.receipt, signing, now_ms, final=head.final))
+    except HeadRefused:
+        # A head that its key did not sign is refused with the key as without.
+        return
+    except SurfaceLocked:
+        # A server runs, and does it as soon as it notices the new key.
+        deadline = time.monotonic() + _HEAD_WAIT_S
+        while _signed_by(path, key) is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if _signed_by(path, key) is not None and not force:
+            raise KeyNeeded(f"{path} is signed by {key.name}, and the running server does not sign it anew") from None
+
+
+def _signed_by(path: Path, key: Key) -> str | None:
+    """The head at ``path`` if it says that ``key`` signed it."""
+    from interlock.server.guard.keys.heads import signer_of
+    from interlock.server.surface.head import read_text
+
+    try:
+        text = read_text(path)
+        return text if text is not None and signer_of(text) == key.name else None
+    except HeadRefused:
+        return None

@@ -1,0 +1,108 @@
+"""The command line: run a server, look into its log, check it, draw the lifecycle."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from rich.console import Console
+from rich.table import Table
+
+from interlock.server.cli.admin import admin_token
+from interlock.server.cli.clients import clients
+from interlock.server.cli.errors import errors_as_messages
+from interlock.server.cli.keys import keys
+from interlock.server.cli.log import export, replay, transitions, verify
+from interlock.server.cli.model import check, trace
+from interlock.server.settings_loading import SettingRow, check_environment, load_settings, setting_rows
+
+click.rich_click.MAX_WIDTH = 110
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="interlock", prog_name="interlock")
+def main() -> None:
+    """Interlock: a session-lifecycle server. One declared state machine, enforced on every transition, on disk first."""
+    with errors_as_messages():
+        check_environment(os.environ)
+
+
+def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for row in reversed(setting_rows()):
+        command = _settings_option(row)(command)
+    return command
+
+
+def _settings_option(row: SettingRow) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    shown = ",".join(row.default) or "none" if row.kind is tuple else "none" if row.default is None else row.default
+    help_text = f"{row.description} [default: {shown}; env: {row.variable}]"
+    if row.kind is bool:
+        return click.option(f"{row.flag}/--no-{row.flag[2:]}", row.name, default=None, help=help_text)
+    kind = str if row.kind is tuple else row.kind
+    return click.option(row.flag, row.name, type=kind, default=None, help=help_text)
+
+
+@main.command()
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings. [env: INTERLOCK_CONFIG]")
+@click.option("--walk", is_flag=True, help="Print a curl walk from the first page load to an open socket.")
+@_settings_options
+def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
+    """Run the server until SIGTERM, SIGHUP or Ctrl-C.
+
+    Each setting is a flag, an environment variable or a key of the TOML file; the flag wins over the variable, the
+    variable over the file.
+    """
+    # Until the server answers: what imports and the start make is no garbage.
+    gc.disable()
+    import uvloop
+
+    from interlock.server.cli.walk import print_walk
+    from interlock.server.process import serve as run
+    from interlock.server.system.streams import prepare_streams, print_in_background
+    from interlock.server.telemetry.logs import logging_to_stderr
+
+    console = Console(highlight=False)
+
+    def on_ready(url: str) -> None:
+        with console.capture() as said:
+            console.print(f"Interlock listens on [bold]{url}[/bold]  (OpenAPI: {url}/schema)", soft_wrap=True)
+            if walk:
+                print_walk(console, url)
+        print_in_background(said.get().encode(console.encoding, "replace"))
+
+    prepare_streams()
+    with errors_as_messages():
+        settings = load_settings(flags, os.environ, config)
+    with (
+        logging_to_stderr(settings.log_level, as_json=settings.log_json) as log,
+        errors_as_messages(lambda text: log.put(text.encode())),
+    ):
+        uvloop.run(run(settings, on_ready=on_ready))
+
+
+@main.command()
+@click.option(
+    "--format", "kind", type=click.Choice(["mermaid", "svg", "json", "table"]), default="table", show_default=True
+)
+def diagram(kind: str) -> None:
+    """Print the declared lifecycle: as a table for the terminal, Mermaid, SVG or JSON."""
+    from interlock.spec.diagrams import mermaid, svg
+    from interlock.spec.export import as_json
+    from interlock.spec.lifecycles import SESSION
+
+    if kind != "table":
+        click.echo({"mermaid": mermaid, "svg": svg, "json": as_json}[kind](SESSION), nl=False)
+        return
+    table = Table("event", "from", "to", "guards", title=SESSION.description)
+    for row in SESSION.transitions:
+        to = "stays" if row.target == row.source else row.target
+        table.add_row(row.event, row.source or "", to, ", ".join(map(str, row.guards)))
+    Console().print(table)
+
+
+for _command in (transitions, replay, verify, export, check, trace, keys, clients, admin_token):
+    main.add_command(_command)

@@ -1,0 +1,139 @@
+"""Admission: every session and every connection passes this first. This reads the request; the rules are the guard's."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from typing import Any, Final
+
+from litestar.datastructures import Cookie
+
+from interlock.server.experience.credentials import cookie_named
+from interlock.server.guard.passwords.hash_queue import Count, Ended
+from interlock.server.guard.throttling.devices import LIFE_S
+from interlock.server.guard.throttling.limits import Kind
+from interlock.server.guard.throttling.logins import Client, Trial
+from interlock.server.services import Services
+from interlock.server.system.addresses import limit_key
+
+DEVICE_COOKIE: Final = "__Host-interlock-device"
+"""Says that this browser has known the account's password, so that strangers can't use its tries up. It opens nothing."""
+
+ARRIVED: Final = "arrived_ns"
+"""Name in a request's state: when it came, in ns by the monotonic clock."""
+
+_ADDRESS: Final = "address"
+
+_SHORTEST: Final = 0.5
+_LONGEST: Final = 1.5
+"""A refusal is delayed by ``refusal_delay_s`` times something between these."""
+
+_DEVICE: Final = DEVICE_COOKIE.encode() + b"="
+
+
+def note_address(services: Services, scope: Any) -> str:
+    """Find the address of the client that sent a request or a handshake. Call it once, before anything asks for it."""
+    peer = scope.get("client")
+    address = scope["state"][_ADDRESS] = services.addresses.client(peer[0] if peer else None, scope["headers"])
+    return address
+
+
+def address_of(scope: Any) -> str:
+    """The address of the client that sent a request or a handshake."""
+    address: str = scope["state"][_ADDRESS]
+    return address
+
+
+def limit_key_of(scope: Any) -> str:
+    """The key by which the client's address is limited."""
+    return limit_key(address_of(scope))
+
+
+def admit(services: Services, scope: Any, kind: Kind) -> None:
+    """Count a request of ``kind`` by its client's address.
+
+    Raises:
+        RateLimited: there were too many.
+    """
+    address = address_of(scope)
+    if services.addresses.counts(address):
+        services.limits.of_address(kind, address)
+
+
+def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> None:
+    """Count a request of ``kind`` for the account ``subject`` (or, for an anonymous session, that session's id).
+
+    Raises:
+        RateLimited: there were too many.
+    """
+    if services.addresses.counts(address_of(scope)):
+        services.limits.of_account(kind, subject)
+
+
+def login_of_account(services: Services, scope: Any, subject: str) -> AbstractContextManager[None]:
+    """See :meth:`interlock.server.guard.throttling.limits.Limits.login_of_account`."""
+    counts = services.addresses.counts(address_of(scope))
+    return services.limits.login_of_account(subject) if counts else nullcontext()
+
+
+@asynccontextmanager
+async def hidden(services: Services, scope: Any, trial: Trial) -> AsyncIterator[Count]:
+    """End the body by TimeoutError before the time shows that a password is looked at where ``trial`` is hidden.
+
+    Gives what counts the try. A trial that becomes hidden by that has the same time, which counts from its arrival.
+    """
+    async with asyncio.timeout(None) as patience:
+
+        def limit() -> None:
+            if trial.hidden:
+                patience.reschedule(_hidden_until_s(services, scope))
+
+        def count() -> Ended:
+            ended = trial.count()
+            limit()
+            return ended
+
+        limit()
+        yield count
+
+
+def _hidden_until_s(services: Services, scope: Any) -> float | None:
+    """Return until when, by the event loop's clock, the delay of every refusal hides what is done; None without a delay."""
+    delay_s = services.settings.refusal_delay_s
+    if not delay_s:
+        return None
+    arrived_ns: int = scope["state"][ARRIVED]
+    return asyncio.get_running_loop().time() + _SHORTEST * delay_s - (time.monotonic_ns() - arrived_ns) / 1e9
+
+
+async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]], took_s: float) -> None:
+    """Keep a client waiting that is told to wait (``headers`` hold Retry-After), so that asking again pays less.
+
+    ``took_s``: how long ago the request came. The delay counts from there, so it hides what was done before the refusal.
+    """
+    if any(name == b"retry-after" for name, _ in headers):
+        # Spread, or those who were refused together would all come back together.
+        delay_s = services.settings.refusal_delay_s * random.uniform(_SHORTEST, _LONGEST)  # noqa: S311  # no secret
+        await asyncio.sleep(max(0.0, delay_s - took_s))
+
+
+async def client_of(services: Services, scope: Any, email: str) -> Client:
+    """Who tries to log in to the account of ``email``."""
+    device = await services.devices.known(email, cookie_named(scope, _DEVICE))
+    return Client(address_of(scope), device)
+
+
+def device_cookie(value: str) -> Cookie:
+    """The cookie of a ``value`` that ``Devices.issue`` has made: by it the account knows this browser again."""
+    return Cookie(
+        key=DEVICE_COOKIE,
+        value=value,
+        max_age=LIFE_S,
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite="strict",
+    )

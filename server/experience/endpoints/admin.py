@@ -1,0 +1,350 @@
+"""Endpoints of administrators: anybody's sessions, and accounts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, Response, delete, get, post, put
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.types import ControllerRouterHandler
+from msgspec import UNSET, Meta
+
+from interlock.machine.commands import ExpiryReason, RevocationReason
+from interlock.machine.errors import AccountError, GroupsRefused, Overloaded, SessionNotFound
+from interlock.machine.session import Session
+from interlock.machine.wire import TransitionView, transition_view
+from interlock.server.experience.answers import EndedAnswer
+from interlock.server.experience.calls import After, NoFields, format_cursor, page, parse_cursor
+from interlock.server.experience.endpoints.admin_answers import (
+    AdminAccountView,
+    AdminSessionView,
+    DisabledAnswer,
+    admin_account,
+    admin_session,
+)
+from interlock.server.experience.endpoints.admin_calls import (
+    ADMIN,
+    ADMIN_SECURITY,
+    LAST,
+    MAX_PAGE,
+    acting,
+    administrator,
+)
+from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.guard.accounts import normalise_email
+from interlock.server.guard.groups import MAX_LENGTH, PATTERN, named
+from interlock.server.runtime.administration import Account, Wanted
+from interlock.server.services import Services
+from interlock.spec.lifecycles import SESSION
+
+_STATES: Final = [state.name for state in SESSION.states]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at the most.")]
+
+
+class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The groups an account shall be in."""
+
+    groups: Annotated[
+        list[Annotated[str, Meta(pattern=PATTERN)]],
+        Meta(
+            description=(
+                "Names of printable ASCII characters, without commas, quotation marks, and blanks at the ends; together, with a"
+                f" comma between any two, of at most {MAX_LENGTH} characters."
+            ),
+            examples=[["staff", "on-call"]],
+        ),
+    ]
+
+
+@get(
+    "/api/admin/sessions",
+    tags=["admin"],
+    summary="Sessions of anyone",
+    responses=responses(400, 422, *ADMIN),
+    security=ADMIN_SECURITY,
+)
+async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Litestar gives by name
+    request: Request[Any, Any, Any],
+    in_state: Annotated[
+        str | None,
+        QueryParameter(
+            name="state", schema_extra={"enum": [*_STATES, None]}, description="Only sessions in this state."
+        ),
+    ] = None,
+    subject: Annotated[str | None, QueryParameter(max_length=64, description="Only this account's sessions.")] = None,
+    reason: Annotated[
+        RevocationReason | ExpiryReason | None, QueryParameter(description="Only sessions that ended for this reason.")
+    ] = None,
+    created_from: Annotated[
+        str | None, QueryParameter(format="date-time", description="Created then or later.")
+    ] = None,
+    created_to: Annotated[str | None, QueryParameter(format="date-time", description="Created before then.")] = None,
+    updated_from: Annotated[
+        str | None, QueryParameter(format="date-time", description="Last changed then or later.")
+    ] = None,
+    updated_to: Annotated[
+        str | None, QueryParameter(format="date-time", description="Last changed before then.")
+    ] = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> Response[list[AdminSessionView]]:
+    """Sessions of all accounts and of none, living and ended, newest first. All filters together narrow the list.
+
+    With a range of `updated` (and no `subject`) the list is in the order of the last transition, otherwise in that of
+    the creation. Both ranges together go with a `subject` only. A ``Link: rel="next"`` header (RFC 8288) is there while
+    more may follow.
+    """
+    services, _ = administrator(request)
+    wanted = Wanted(
+        in_state,
+        subject,
+        reason,
+        _ms("created_from", created_from),
+        _ms("created_to", created_to),
+        _ms("updated_from", updated_from),
+        _ms("updated_to", updated_to),
+    )
+    if in_state not in {None, *_STATES}:
+        raise RequestRefused(400, f"state is one of {', '.join(_STATES)}")
+    if wanted.of_creation and wanted.by_update:
+        raise RequestRefused(422, "ranges of created and of updated go together only with a subject")
+    found = await services.administration.sessions(wanted, parse_cursor(after), limit)
+    filters = dict(request.query_params.items())
+    return page(
+        "/api/admin/sessions",
+        found,
+        limit,
+        admin_session,
+        lambda last: filters | {"after": format_cursor(wanted.place_of(last))},
+    )
+
+
+@get(
+    "/api/admin/sessions/{session_id:str}",
+    tags=["admin"],
+    summary="A session",
+    responses=responses(400, 404, *ADMIN),
+    security=ADMIN_SECURITY,
+)
+async def show_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> AdminSessionView:
+    """Any session as it stands."""
+    services, _ = administrator(request)
+    return admin_session(await _session(services, session_id))
+
+
+@get(
+    "/api/admin/sessions/{session_id:str}/transitions",
+    tags=["admin"],
+    summary="The recorded history of a session",
+    responses=responses(400, 404, *ADMIN),
+    security=ADMIN_SECURITY,
+)
+async def show_history(
+    request: Request[Any, Any, Any],
+    session_id: FromPath[str],
+    after_version: Annotated[
+        int, QueryParameter(ge=0, le=LAST, description="Only transitions with a higher version.")
+    ] = 0,
+    limit: Limit = 100,
+) -> Response[list[TransitionView]]:
+    """The session's transitions, oldest first. A ``Link: rel="next"`` header is there while more may follow."""
+    services, _ = administrator(request)
+    await _session(services, session_id)
+    records = await services.sessions.history(session_id, after_version, limit)
+    return page(
+        f"/api/admin/sessions/{session_id}/transitions",
+        records,
+        limit,
+        transition_view,
+        lambda last: {"after_version": last.transition.version},
+    )
+
+
+@delete(
+    "/api/admin/sessions/{session_id:str}",
+    tags=["admin"],
+    summary="End a session",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(400, 404, *ADMIN, Overloaded),
+    security=ADMIN_SECURITY,
+)
+async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
+    """End any session and close its sockets. One that has ended already stays as it is."""
+    services, caller = acting(request)
+    receipt = await services.administration.end(await _session(services, session_id), caller)
+    return Response(None, status_code=204, headers=receipt_header(receipt))
+
+
+@get(
+    "/api/admin/accounts",
+    tags=["admin"],
+    summary="All accounts",
+    responses=responses(400, AccountError, *ADMIN),
+    security=ADMIN_SECURITY,
+)
+async def list_accounts(
+    request: Request[Any, Any, Any],
+    email: Annotated[
+        str | None, QueryParameter(max_length=320, description="Only the account with this address.")
+    ] = None,
+    after: Annotated[
+        str, QueryParameter(max_length=64, description="Only accounts whose id comes after this one.")
+    ] = "",
+    limit: Limit = 100,
+) -> Response[list[AdminAccountView]]:
+    """Every account, by id; with `email` the one that has the address, or none. A ``Link: rel="next"`` header pages."""
+    services, _ = administrator(request)
+    if email is not None:
+        account = await services.administration.account_of(normalise_email(email))
+        return Response([] if account is None else [admin_account(account)])
+    found = await services.administration.accounts(after, limit)
+    return page("/api/admin/accounts", found, limit, admin_account, lambda last: {"after": last.account_id})
+
+
+@get(
+    "/api/admin/accounts/{account_id:str}",
+    tags=["admin"],
+    summary="An account",
+    responses=responses(400, 404, *ADMIN),
+    security=ADMIN_SECURITY,
+)
+async def show_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> AdminAccountView:
+    """Any account as it stands. Its password is not shown, nor is its hash."""
+    services, _ = administrator(request)
+    return admin_account(_known(await services.administration.account(account_id)))
+
+
+@delete(
+    "/api/admin/accounts/{account_id:str}/sessions",
+    status_code=200,
+    tags=["admin"],
+    summary="End all sessions of an account",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(400, 404, *ADMIN, Overloaded),
+    security=ADMIN_SECURITY,
+)
+async def end_sessions(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAnswer]:
+    """End every session of an account and close their sockets. Its owner may log in again."""
+    services, caller = acting(request)
+    _known(await services.administration.account(account_id))
+    receipts = await services.administration.end_all(account_id, caller)
+    last = max(receipts, default=None)
+    return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
+
+
+@post(
+    "/api/admin/accounts/{account_id:str}/disable",
+    status_code=200,
+    tags=["admin"],
+    summary="Disable an account",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
+    security=ADMIN_SECURITY,
+)
+async def disable_account(
+    request: Request[Any, Any, Any],
+    account_id: FromPath[str],
+    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
+) -> Response[DisabledAnswer]:
+    """Close an account: all its sessions end, with their sockets, and nobody logs in to it until it is enabled again.
+
+    Once this is answered, no session of the account lives. Asking again ends whatever should be left.
+    """
+    services, caller = acting(request)
+    done = await services.administration.disable(account_id, caller)
+    if done is None:
+        raise _no_account()
+    account, receipts = done
+    last = max(receipts, default=None)
+    answer = DisabledAnswer(account.account_id, admin_account(account).disabled_at or "", len(receipts), last or UNSET)
+    return Response(answer, headers=receipt_header(last))
+
+
+@post(
+    "/api/admin/accounts/{account_id:str}/enable",
+    status_code=200,
+    tags=["admin"],
+    summary="Enable an account again",
+    responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
+    security=ADMIN_SECURITY,
+)
+async def enable_account(
+    request: Request[Any, Any, Any],
+    account_id: FromPath[str],
+    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
+) -> AdminAccountView:
+    """Let the owner of a disabled account log in again. What was ended stays ended."""
+    services, caller = acting(request)
+    return admin_account(_known(await services.administration.enable(account_id, caller)))
+
+
+@put(
+    "/api/admin/accounts/{account_id:str}/groups",
+    tags=["admin"],
+    summary="Name an account's groups",
+    responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
+    security=ADMIN_SECURITY,
+)
+async def set_groups(
+    request: Request[Any, Any, Any], account_id: FromPath[str], data: JSONBody[Groups | None] = None
+) -> AdminAccountView:
+    """Replace the account's groups. Interlock gives them no meaning of their own; other software is told them."""
+    services, caller = acting(request)
+    if data is None:
+        raise RequestRefused(400, "send groups")
+    try:
+        groups = named(data.groups)
+    except GroupsRefused as refused:
+        raise RequestRefused(400, str(refused)) from None
+    return admin_account(_known(await services.administration.set_groups(account_id, groups, caller)))
+
+
+async def _session(services: Services, session_id: str) -> Session:
+    try:
+        return await services.sessions.load(session_id)
+    except SessionNotFound:
+        raise RequestRefused(404, "no such session") from None
+
+
+def _known(account: Account | None) -> Account:
+    if account is None:
+        raise _no_account()
+    return account
+
+
+def _no_account() -> RequestRefused:
+    return RequestRefused(404, "no such account")
+
+
+def _ms(name: str, text: str | None) -> int | None:
+    """The RFC 3339 time ``text``, which the parameter ``name`` gives, in ms.
+
+    Raises:
+        RequestRefused: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
+    except (ValueError, TypeError):  # a TypeError when it has no time zone
+        raise RequestRefused(400, f"{name} is a time with its time zone, such as 2026-01-23T09:30:00Z") from None
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [
+    list_sessions,
+    show_session,
+    show_history,
+    end_session,
+    list_accounts,
+    show_account,
+    end_sessions,
+    disable_account,
+    enable_account,
+    set_groups,
+]

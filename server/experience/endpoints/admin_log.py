@@ -1,0 +1,239 @@
+"""Endpoints of administrators: the log by cursor and as it grows, and the audit trail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Final
+
+import msgspec
+import structlog
+from litestar import Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import HeaderParameter, QueryParameter
+from litestar.response import Stream
+from litestar.response.sse import ServerSentEventMessage
+from litestar.types import ControllerRouterHandler
+
+from interlock.machine.errors import Overloaded, SettingsError, SurfaceError
+from interlock.machine.ledger import Record
+from interlock.machine.wire import TransitionView, transition_view
+from interlock.server.experience.calls import page
+from interlock.server.experience.endpoints.admin import Limit
+from interlock.server.experience.endpoints.admin_answers import ActView, act_view
+from interlock.server.experience.endpoints.admin_calls import ADMIN, ADMIN_SECURITY, LAST, administrator
+from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.transport.exchange import EXTENSION
+from interlock.server.guard.admins import Administrator
+from interlock.server.services import Services
+
+_log = structlog.get_logger("interlock.admin")
+
+_MEDIA_TYPE: Final = "text/event-stream"
+_FOLLOWERS: Final = 16
+"""How many may follow the log at a time."""
+_AT_ONCE: Final = 256
+"""Records in one piece of a stream; with what the transport buffers, all that waits for a follower in memory."""
+_HEARTBEAT_S: Final = 15.0
+"""As often as proxies want to see something, so that they keep the connection."""
+_LOOK_S: Final = 1.0
+"""How often a stream looks whether it may go on."""
+_RETRY_MS: Final = 2000
+_MINIMUM: Final = {"minimum": 0}
+"""Litestar leaves the 0 out of the document where null is allowed, too."""
+
+_EVENTS: Final = ResponseSpec(
+    str,
+    description="Server-Sent Events: a `transition` for each record, its `id` the position; at last an `end` and why.",
+    media_type=_MEDIA_TYPE,
+    generate_examples=False,
+    examples=[
+        Example(
+            id="events",
+            summary="A record, a heartbeat, the end",
+            value='id: 41\nevent: transition\ndata: {…}\n\n: heartbeat\n\nevent: end\ndata: {"reason":"draining"}\n\n',
+        )
+    ],
+)
+
+
+@get(
+    "/api/admin/transitions",
+    tags=["admin"],
+    summary="The log of all sessions",
+    responses=responses(400, *ADMIN),
+    security=ADMIN_SECURITY,
+)
+async def list_transitions(
+    request: Request[Any, Any, Any],
+    after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only records with a higher position.")] = 0,
+    limit: Limit = 100,
+) -> Response[list[TransitionView]]:
+    """The records of all sessions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
+    services, _ = administrator(request)
+    records = await services.sessions.records(after, limit)
+    return page("/api/admin/transitions", records, limit, transition_view, lambda last: {"after": last.position})
+
+
+@get(
+    "/api/admin/transitions/stream",
+    tags=["admin"],
+    summary="The log as it grows",
+    responses={**responses(400, *ADMIN, Overloaded), 200: _EVENTS},
+    security=ADMIN_SECURITY,
+)
+async def follow_transitions(
+    request: Request[Any, Any, Any],
+    after: Annotated[
+        int | None,
+        QueryParameter(
+            ge=0,
+            le=LAST,
+            schema_extra=_MINIMUM,
+            description="Begin after this position; without, with what is recorded from now on.",
+        ),
+    ] = None,
+    last_event_id: Annotated[
+        int | None,
+        HeaderParameter(
+            name="Last-Event-ID",
+            ge=0,
+            le=LAST,
+            schema_extra=_MINIMUM,
+            description="Go on after this position; counts before `after`.",
+        ),
+    ] = None,
+) -> Stream:
+    """The log as Server-Sent Events: what is there after the position, then each record as it is written, without a gap.
+
+    Each event is a `transition`; its `id` is the position, so that a client that comes back with `Last-Event-ID` misses nothing
+    and gets nothing twice. Comments keep the connection open. An event `end` says why the server ends the stream: `draining`,
+    `unavailable`, `credential-removed`, `slow-consumer`. A client that reads nothing at all is cut.
+    """
+    services, found = administrator(request)
+    position = last_event_id if last_event_id is not None else after
+    if position is None:
+        position = services.tail.newest
+    if position > services.tail.newest:
+        raise RequestRefused(400, "the log has no such position yet")
+    if services.tail.followers >= _FOLLOWERS or services.draining:
+        raise Overloaded
+    follower = Follower(services, found, position, request.scope)
+    follower.join()
+    return Stream(
+        follower.pieces(), media_type=_MEDIA_TYPE, headers={"cache-control": "no-store", "x-accel-buffering": "no"}
+    )
+
+
+@get(
+    "/api/admin/audit",
+    tags=["admin"],
+    summary="What administrators did",
+    responses=responses(400, *ADMIN),
+    security=ADMIN_SECURITY,
+)
+async def list_acts(
+    request: Request[Any, Any, Any],
+    after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only acts with a higher position.")] = 0,
+    limit: Limit = 100,
+) -> Response[list[ActView]]:
+    """The acts that are no transitions, oldest first: disable, enable, groups. Ends of sessions are in the log of transitions.
+
+    A ``Link: rel="next"`` header (RFC 8288) is there while more may follow.
+    """
+    services, _ = administrator(request)
+    acts = await services.administration.acts(after, limit)
+    return page("/api/admin/audit", acts, limit, act_view, lambda last: {"after": last.position})
+
+
+class Follower:
+    """One stream of the log, at its own place in it."""
+
+    def __init__(self, services: Services, found: Administrator, position: int, scope: Any) -> None:
+        self._services = services
+        self._administrator = found
+        self._position = position
+        self._abort: Callable[[], None] = scope["extensions"][EXTENSION].abort
+        scope["extensions"][EXTENSION].mark_streaming()
+        self._slow = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self) -> None:
+        """Count as a follower until the task of this request ends: also if the client is gone before its response begins."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a request has one
+        self._services.tail.followers += 1
+        task.add_done_callback(self._leave)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """What is sent, piece by piece. Each is asked for when the one before has left, and a clock runs meanwhile."""
+        yield ServerSentEventMessage(None, comment="following", retry=_RETRY_MS).encode()
+        ended = False
+        while not ended:
+            piece, ended = await self._next()
+            self._watch(self._note)
+            yield piece
+            self._unwatch()
+
+    def _leave(self, _task: asyncio.Task[Any]) -> None:
+        self._unwatch()
+        self._services.tail.followers -= 1
+
+    async def _next(self) -> tuple[bytes, bool]:
+        """The next piece, and whether it is the last."""
+        tail = self._services.tail
+        silent_s = 0.0
+        while silent_s < _HEARTBEAT_S:
+            try:
+                reason = self._over()
+                records = [] if reason else await tail.after(self._position, _AT_ONCE)
+            except (SurfaceError, SettingsError):
+                reason, records = "unavailable", []
+            if reason is not None:
+                _log.info("admin.stream_ended", actor=self._administrator.actor, reason=reason)
+                return ServerSentEventMessage(msgspec.json.encode({"reason": reason}), event="end").encode(), True
+            if records:
+                self._position = records[-1].position
+                return b"".join(map(_event, records)), False
+            silent_s += await tail.wait(self._position, _LOOK_S)
+        return ServerSentEventMessage(None, comment="heartbeat").encode(), False
+
+    def _over(self) -> str | None:
+        """Why this can't go on."""
+        if self._slow:
+            return "slow-consumer"
+        if self._services.draining:
+            return "draining"
+        if self._services.sessions.failure is not None:
+            return "unavailable"
+        if not self._services.admins.still(self._administrator):
+            return "credential-removed"
+        return None
+
+    def _note(self) -> None:
+        """The piece has not left in time: should it leave yet, the follower is told; if not, it is cut."""
+        self._slow = True
+        _log.info("admin.stream_slow", actor=self._administrator.actor)
+        self._watch(self._cut)
+
+    def _cut(self) -> None:
+        _log.info("admin.stream_cut", actor=self._administrator.actor)
+        self._abort()
+
+    def _watch(self, then: Callable[[], None]) -> None:
+        delay_s = self._services.settings.send_timeout_s
+        self._timer = asyncio.get_running_loop().call_later(delay_s, then)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _event(record: Record) -> bytes:
+    data = msgspec.json.encode(transition_view(record))
+    return ServerSentEventMessage(data, event="transition", id=record.position).encode()
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [list_transitions, follow_transitions, list_acts]

@@ -1,0 +1,306 @@
+"""Endpoints of accounts and tokens: register, log in, refresh, log out, change the password."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from operator import itemgetter
+from typing import Annotated, Any, Final
+
+import msgspec
+import structlog
+from litestar import Request, Response, post
+from litestar.params import JSONBody
+from litestar.types import ControllerRouterHandler
+from msgspec import Meta
+
+from interlock.machine.errors import (
+    AccountDisabled,
+    AccountError,
+    AccountExists,
+    CredentialInvalid,
+    CredentialMissing,
+    CredentialRefused,
+    NotAuthenticated,
+    Overloaded,
+    PasswordRefused,
+    PasswordWrong,
+    RateLimited,
+    SessionNotFound,
+    TransitionRefused,
+)
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session
+from interlock.machine.wire import rfc3339
+from interlock.server.experience import jar
+from interlock.server.experience.admission import (
+    address_of,
+    admit,
+    client_of,
+    device_cookie,
+    hidden,
+    limit_key_of,
+    login_of_account,
+)
+from interlock.server.experience.answers import AccountAnswer, TokenAnswer
+from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page
+from interlock.server.experience.credentials import (
+    caller,
+    cookie,
+    exchangeable,
+    first_good,
+    from_browser,
+    most_helpful,
+    naming,
+    prove_refresh_token,
+)
+from interlock.server.experience.problems import RequestRefused, handle, responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.services import Services
+
+_log = structlog.get_logger("interlock.security")
+
+Email = Annotated[str, Meta(max_length=320, description="Email address.", examples=["ada@example.org"])]
+Password = Annotated[
+    str,
+    Meta(max_length=4096, description="Password, at least 15 characters.", examples=["correct horse battery staple"]),
+]
+
+
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An email address and a password."""
+
+    email: Email
+    password: Password
+
+
+class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password that is, and the one that shall be."""
+
+    current_password: Password
+    new_password: Password
+
+
+class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The refresh token, unless it is in the cookie."""
+
+    refresh_token: (
+        Annotated[
+            str,
+            Meta(
+                max_length=512,
+                description="The last refresh token received.",
+                examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
+            ),
+        ]
+        | None
+    ) = None
+
+
+@post(
+    "/api/auth/register",
+    tags=["auth"],
+    summary="Make an account",
+    responses=responses(
+        400, 403, 413, 415, CredentialMissing, AccountExists, PasswordRefused, AccountError, RateLimited, Overloaded
+    ),
+)
+async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> AccountAnswer:
+    """Make an account. It does not log in: do that next."""
+    services = services_for_page(request)
+    admit(services, request.scope, "register")
+    if data is None:
+        raise CredentialMissing("send email and password")
+    with services.limits.anonymous():
+        key = limit_key_of(request.scope)
+        account = await services.accounts.register(data.email, data.password, key)
+    _log.info("account.registered", subject=account.account_id)
+    return AccountAnswer(account.account_id, account.email or "", rfc3339(account.created_at_ms))
+
+
+@post(
+    "/api/auth/login",
+    status_code=200,
+    tags=["auth"],
+    summary="Log in",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, AccountDisabled, TransitionRefused, RateLimited, Overloaded),
+    security=[{}, {"bearer": []}],
+)
+async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> Response[TokenAnswer]:
+    """Log in.
+
+    With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
+    without, a session is made. Either way the session that the answer names is on disk: open a WebSocket at once.
+    """
+    services = services_for_page(request)
+    if data is None:
+        raise CredentialMissing("send email and password")
+    client = await client_of(services, request.scope, data.email)
+    with services.logins.trial(data.email, client) as trial:
+        # Before the hash: what is counted after it costs the server as much as what is allowed.
+        admit(services, request.scope, "login")
+        with login_of_account(services, request.scope, f"{trial.requester.known}\n{trial.requester.account}"):
+            async with hidden(services, request.scope, trial) as count:
+                account = await services.accounts.prove(trial.requester, data.password, count)
+    services.logins.remember(account, client.address)
+    still = services.accounts.still(account)
+    answer = await jar.log_in(services, request.scope, account.account_id, "password", along=still)
+    if from_browser(request.scope):
+        answer.cookies.append(device_cookie(services.devices.issue(account)))
+    return answer
+
+
+@post(
+    "/api/auth/refresh",
+    status_code=200,
+    tags=["auth"],
+    summary="Exchange the refresh token",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, RateLimited, Overloaded),
+    security=[{}, {"cookie": []}],
+)
+async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[TokenAnswer]:
+    """Exchange the refresh token (body or cookie) for a new one and an access token. Every answer is a token of its own.
+
+    A token that was exchanged is answered again for a few seconds (tabs that ask at once), and for as long as no answer to
+    it was used (a lost reply). Any other ends the session: somebody copied it.
+    """
+    services = services_for_page(request)
+    admit(services, request.scope, "refresh")
+    session, rotation = await _refresh_token(services, request.scope, data)
+    outcome = await jar.refresh(services, request.scope, session, rotation)
+    return await jar.issue_tokens(services, request.scope, outcome.session, outcome.receipt, 200)
+
+
+@post(
+    "/api/auth/logout",
+    status_code=204,
+    tags=["auth"],
+    summary="Log out",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(400, 403, 413, 415, *CREDENTIALS, Overloaded),
+    security=[{"bearer": []}, {"cookie": []}],
+)
+async def log_out(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[None]:
+    """End the session and close its sockets: that of the access token, the refresh token (body or cookie), or all of them.
+
+    A browser forgets its cookies, and every session that it was given has ended, unless the answer is 503: then some are
+    alive, the cookies stay, and so a retry ends the rest.
+    """
+    services = services_for_page(request)
+    body_token = data.refresh_token if data is not None else None
+    found = await jar.presented_sessions(services, request.scope, body_token)
+    receipt = max(filter(None, await _log_out_all(services, found.sessions.values())), default=None)
+    answer: Response[Any] = Response(None, status_code=204, headers=receipt_header(receipt))
+    if not found.sessions:
+        answer = handle(request, most_helpful(found.refused))
+    if from_browser(request.scope):
+        # What pages of this origin kept about the one who leaves. Not "cookies": that takes those of sibling hosts, too.
+        answer.headers["clear-site-data"] = '"cache", "storage"'
+    if from_browser(request.scope) or cookie(request.scope) is not None:
+        answer.cookies += jar.clearing_cookies(found)
+    return answer
+
+
+@post(
+    "/api/auth/password",
+    status_code=200,
+    tags=["auth"],
+    summary="Change the password",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(
+        400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordWrong, PasswordRefused, RateLimited, Overloaded
+    ),
+    security=SECURITY,
+)
+async def change_password(
+    request: Request[Any, Any, Any], data: JSONBody[PasswordChange | None] = None
+) -> Response[TokenAnswer]:
+    """Change the password. Every other session of the account ends, and this one's older tokens stop working.
+
+    While the storage is overloaded, the other sessions may end a little after the answer.
+    """
+    services = services_for_page(request)
+    admit(services, request.scope, "password")
+    session = await caller(services, request.scope)
+    if session.subject is None:
+        raise NotAuthenticated("an anonymous session has no password")
+    if data is None:
+        raise RequestRefused(400, "send current_password and new_password")
+    try:
+        count = services.limits.wrong_passwords(session.session_id)
+        change = await services.accounts.prepare_password(
+            session.subject, data.current_password, data.new_password, limit_key_of(request.scope), count
+        )
+    except PasswordWrong:
+        _log.warning("password.wrong", subject=session.subject)
+        raise
+    # The own session is renewed, and the password replaced, in one transaction: if the session was revoked while the
+    # passwords were hashed, or the log is overloaded, nothing has happened.
+    renewing = services.sessions.authenticate(session, session.subject, "password_change", along=change.along)
+    outcome = await services.known_accounts.change(renewing, lambda outcome: outcome.session.subject or "")
+    session = outcome.session
+    services.logins.remember(change.account, address_of(request.scope))
+    _log.info("password.changed", subject=session.subject, session_id=session.session_id)
+    # Nobody comes in by the old password any more. Should the server die before all who did are out, its next start ends them.
+    end_all = services.account_sessions.end_all_at_last
+    subject = change.account.account_id
+    ended = await end_all(subject, "password_changed", subject, but=session.session_id)
+    receipt = max(filter(None, [outcome.receipt, *ended]))
+    answer = await jar.issue_tokens(services, request.scope, session, receipt, 200)
+    if from_browser(request.scope):
+        # The one that it has is of the old password, and counts no more.
+        answer.cookies.append(device_cookie(services.devices.issue(change.account)))
+    return answer
+
+
+async def _log_out_all(services: Services, sessions: Iterable[Session]) -> list[Receipt | None]:
+    """End all of ``sessions``, or as many as can be: what goes wrong with one does not keep the next alive.
+
+    Raises:
+        Overloaded: some are alive.
+    """
+    receipts, overloaded = [], None
+    for session in sessions:
+        try:
+            receipts.append(await services.sessions.end(session, "logout", session.subject or "anonymous"))
+        except Overloaded as error:
+            overloaded = error
+    if overloaded is not None:
+        raise overloaded
+    return receipts
+
+
+async def _refresh_token(services: Services, scope: Any, data: RefreshBody | None) -> tuple[Session, int]:
+    """The session and rotation of the token to exchange.
+
+    A token that ends its session, since it was used, does not hide a good one of the same session.
+
+    Raises:
+        CredentialRefused, SessionNotFound: there is no refresh token, none of a living session, or the body's names another
+            session than the cookie and opens it no more.
+    """
+    sent = filter(None, [data.refresh_token if data is not None else None, cookie(scope)])
+    used: list[tuple[Session, int]] = []
+
+    async def prove(token: str) -> tuple[Session, int]:
+        session, rotation = await prove_refresh_token(services, token)
+        with naming(session.session_id):
+            if not exchangeable(services, session, rotation):
+                used.append((session, rotation))
+                raise CredentialInvalid("the refresh token was already exchanged")
+        return session, rotation
+
+    async def none() -> tuple[Session, int]:
+        raise CredentialMissing("send refresh_token, or the cookie")
+
+    try:
+        return await first_good(itemgetter(0), *[partial(prove, token) for token in sent], none)
+    except (CredentialRefused, SessionNotFound):
+        if not used:
+            raise
+        return used[0]
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [register, log_in, refresh, log_out, change_password]

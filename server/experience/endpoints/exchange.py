@@ -1,0 +1,100 @@
+"""The endpoint for whoever logged in somewhere else: an identity provider's token becomes a session."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.params import JSONBody
+from litestar.types import ControllerRouterHandler
+from msgspec import Meta
+
+from interlock.machine.errors import (
+    AccountDisabled,
+    CredentialMissing,
+    IdentityRefused,
+    Overloaded,
+    RateLimited,
+    TransitionRefused,
+    UpstreamUnavailable,
+)
+from interlock.server.experience.admission import admit
+from interlock.server.experience.answers import TokenAnswer
+from interlock.server.experience.calls import CREDENTIALS, services_for_page
+from interlock.server.experience.jar import log_in
+from interlock.server.experience.problems import responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS
+
+METHOD: Final = "oidc"
+"""What the log calls this way to log in."""
+
+
+class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An ID token, and the nonce that the provider was asked with."""
+
+    id_token: Annotated[
+        str,
+        Meta(max_length=16_384, description="ID token of the trusted provider.", examples=["eyJhbGciOiJSUzI1NiI…"]),
+    ]
+    nonce: (
+        Annotated[
+            str,
+            Meta(
+                max_length=512,
+                description="The `nonce` of the authorization request, if it had one: the token must hold the same.",
+                examples=["n-0S6_WzA2Mj"],
+            ),
+        ]
+        | None
+    ) = None
+
+
+@post(
+    "/api/auth/exchange",
+    status_code=200,
+    tags=["auth"],
+    summary="Log in with an identity provider's token",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(
+        400,
+        403,
+        413,
+        415,
+        *CREDENTIALS,
+        IdentityRefused,
+        TransitionRefused,
+        RateLimited,
+        UpstreamUnavailable,
+        Overloaded,
+    ),
+    security=[{}, {"bearer": []}],
+)
+async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | None] = None) -> Response[TokenAnswer]:
+    """Log in with an ID token of the OpenID Connect provider that the server trusts. A token is good for one exchange.
+
+    With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
+    without, a session is made. The first exchange of a person makes their account; it is never an account that has a
+    password, whatever the address.
+    """
+    services = services_for_page(request)
+    admit(services, request.scope, "exchange")
+    # Before anybody else is asked: a token that is used up and opens nothing is lost.
+    services.sessions.check_alive()
+    if data is None:
+        raise CredentialMissing("send id_token")
+    admitted = await services.upstream.admit(data.id_token, data.nonce)
+    try:
+        return await log_in(
+            services,
+            request.scope,
+            admitted.account_id,
+            METHOD,
+            along=admitted.still,
+            proof_age_ms=admitted.proof_age_ms,
+        )
+    except AccountDisabled as disabled:
+        raise IdentityRefused(str(disabled)) from None
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [exchange]

@@ -1,0 +1,225 @@
+"""Forward-auth: a proxy asks at each request of an application behind it whether, and as whom, the request may pass.
+
+nginx (``auth_request``), Caddy (``forward_auth``) and Traefik (ForwardAuth) send the request's own headers without its body.
+2xx lets it pass, with the identity headers of this answer; anything else does not. This is the hottest path there is: it
+answers from memory, and the session's state is looked at each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from interlock.machine.errors import (
+    CredentialInvalid,
+    CredentialMissing,
+    CredentialRefused,
+    GroupsRefused,
+    NotAuthenticated,
+    SurfaceFailed,
+)
+from interlock.machine.session import Session, ensure_usable, opens_until_ms, touch_due_at_ms
+from interlock.server.experience.credentials import (
+    bearer,
+    cookie,
+    ensure_opens,
+    first_good,
+    naming,
+    prove_bearer,
+    prove_refresh_token,
+    refuse_foreign,
+)
+from interlock.server.experience.middleware.headers import ALLOW_GET, RawHeaders
+from interlock.server.experience.origins import Use
+from interlock.server.experience.problems import RequestRefused, send_problem
+from interlock.server.guard.groups import header_of
+from interlock.server.guard.keys.keyset import Keys
+from interlock.server.guard.known_accounts import Identity
+from interlock.server.guard.tokens import subject_of
+from interlock.server.services import Services
+
+REMEMBERED: Final = "interlock.remembered"
+"""Key in a scope's ``state``: what :meth:`ForwardAuth.remembered` said of the request, None included."""
+
+_LIMIT: Final = 50_000
+_READS: Final = frozenset({"GET", "HEAD"})
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """The last answer for a session: right as long as what it was made from is the same, and it is before ``until_ms``."""
+
+    keys: Keys
+    session: Session
+    identity: Identity
+    until_ms: int
+    headers: RawHeaders
+
+
+class ForwardAuth:
+    """The endpoint. It is no handler of Litestar's: routing, hooks and middleware would cost more than the answer."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._by_session: dict[str, Pass] = {}
+        self._by_cookie: dict[str, Pass] = {}
+
+    async def answer(self, scope: Any, send: Any) -> None:
+        """Say whether the request may pass, and as whom: 200 with the identity headers, or a problem and no identity.
+
+        GET is answered, OPTIONS with the methods there are, any other method with 405 (ASVS 4.1.4).
+        """
+        if scope["method"] == "OPTIONS":
+            await _send(send, 204, [ALLOW_GET])
+            return
+        if scope["method"] != "GET":
+            await send_problem(scope, send, RequestRefused(405, "ask with GET"), [ALLOW_GET])
+            return
+        # Looked at once: a forged token costs a signature check.
+        known = scope["state"][REMEMBERED] if REMEMBERED in scope["state"] else self.remembered(scope)
+        try:
+            if isinstance(known, Exception):
+                raise known  # noqa: TRY301  # it was caught where it arose
+            headers = known or await self._admit(scope)
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong, the answer is a refusal
+            await send_problem(scope, send, error)
+        else:
+            await _send(send, 200, headers)
+
+    def remembered(self, scope: Any) -> RawHeaders | Exception | None:
+        """Return the cached answer or refusal if it can be decided without I/O, else None.
+
+        The headers of the answer to a request that may pass, or why it may not.
+        """
+        if scope["method"] not in _READS:
+            return None
+        services = self._services
+        try:
+            services.tokens.ensure_usable()
+            token = bearer(scope)
+            if token is not None:
+                claims = services.tokens.check_access_token(token)
+                session = services.sessions.cached(claims.sid)
+                if session is None or session.epoch != claims.epoch or claims.sub != subject_of(session):
+                    return None
+                known = self._by_session.get(claims.sid)
+            else:
+                known = self._by_cookie.get(self._cookie(scope))
+                if known is None:
+                    return None
+                session = services.sessions.cached(known.session.session_id)
+        except CredentialRefused as error:
+            # What is wrong with the bearer token says nothing of the cookie.
+            return error if cookie(scope) is None else None
+        except Exception as error:  # noqa: BLE001  # whatever it is, the request does not pass
+            return error
+        return known.headers if known is not None and self._holds(known, session) else None
+
+    async def _admit(self, scope: Any) -> RawHeaders:
+        """The headers of the answer to a request that may pass; counts as activity in its session.
+
+        Raises:
+            CredentialRefused, SessionNotFound: nobody can be told from it.
+            KeysUnavailable: the key files can't be used now; what is remembered counts for nothing.
+            NotAuthenticated: the session is anonymous.
+            RequestRefused: the credential is a cookie, and another site's page sent it.
+        """
+        services = self._services
+        services.tokens.ensure_usable()
+
+        async def by_bearer() -> Pass:
+            return await self._renew((await prove_bearer(services, scope)).session)
+
+        async def by_cookie() -> Pass:
+            held = self._cookie(scope)
+            session, rotation = await prove_refresh_token(services, held)
+            ensure_opens(session, rotation, services.clock.now_ms())
+            renewed = await self._renew(session)
+            if renewed.session.epoch == session.epoch:
+                # The cookie may open something for a shorter time than an access token.
+                until_ms = min(renewed.until_ms, opens_until_ms(renewed.session, rotation, services.clock.now_ms()))
+                _keep(self._by_cookie, held, msgspec.structs.replace(renewed, until_ms=until_ms))
+            return renewed
+
+        return (await first_good(_session_of, by_bearer, by_cookie)).headers
+
+    def _cookie(self, scope: Any) -> str:
+        """The refresh token in the cookie of a request that no other site's page has sent.
+
+        Raises:
+            CredentialMissing: there is none.
+            RequestRefused: another site's page sent it.
+        """
+        held = cookie(scope)
+        if held is None:
+            raise CredentialMissing("send Authorization: Bearer <access token>, or the cookie")
+        refuse_foreign(Use.APPLICATION, scope, self._services.settings.origins)
+        return held
+
+    def _holds(self, known: Pass, session: Session | None) -> bool:
+        """Whether ``known`` is still the answer, now that the session is ``session``."""
+        return (
+            # Both are replaced, never changed: the same object is the same state.
+            known.session is session
+            # A key that is gone opens nothing any more, also where its token was checked before.
+            and known.keys is self._services.keys
+            and known.identity is self._services.known_accounts.known(known.identity.subject)
+            and self._services.clock.now_ms() < known.until_ms
+        )
+
+    async def _renew(self, session: Session) -> Pass:
+        """Look at everything behind ``session``, which was just found usable; note the activity, and remember the answer."""
+        services = self._services
+        with naming(session.session_id):
+            if session.subject is None:
+                raise NotAuthenticated("the session is anonymous; log in first")
+            await services.sessions.touch(session)
+            identity = await services.known_accounts.load(session.subject)
+            # Meanwhile it may have ended.
+            session = await services.sessions.load(session.session_id)
+            ensure_usable(session, services.clock.now_ms())
+            if identity.closed:
+                raise CredentialInvalid("the account is disabled")
+        # Activity is to be noted again then, and what is overdue ends.
+        until_ms = min(session.deadline_ms, touch_due_at_ms(session))
+        renewed = Pass(services.keys, session, identity, until_ms, _headers(session, identity))
+        _keep(self._by_session, session.session_id, renewed)
+        return renewed
+
+
+def _session_of(passed: Pass) -> Session:
+    return passed.session
+
+
+def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
+    passes.pop(key, None)
+    passes[key] = renewed
+    if len(passes) > _LIMIT:
+        del passes[next(iter(passes))]
+
+
+def _headers(session: Session, identity: Identity) -> RawHeaders:
+    """All of them, also the empty ones: what the client sent under these names is to be overwritten.
+
+    Raises:
+        SurfaceFailed: the account has groups that break the rule of names: another program wrote them.
+    """
+    try:
+        groups = header_of(identity.groups)
+    except GroupsRefused as refused:
+        # To tell the others alone could open what is closed to whoever is in this one.
+        raise SurfaceFailed(f"account {identity.subject} can't be read: {refused}") from None
+    return [
+        (b"remote-user", identity.subject.encode()),
+        (b"remote-groups", groups.encode()),
+        (b"remote-email", b""),
+        (b"remote-name", b""),
+        (b"x-session-id", session.session_id.encode()),
+        (b"x-session-state", (session.state or "").encode()),
+        (b"content-length", b"0"),
+    ]
+
+
+async def _send(send: Any, status: int, headers: RawHeaders) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

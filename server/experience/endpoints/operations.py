@@ -1,0 +1,70 @@
+"""Endpoints for other software: public keys and health."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar import Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.types import ControllerRouterHandler
+
+from interlock.server.experience.answers import HealthAnswer, KeySetAnswer
+from interlock.server.experience.calls import wired_services
+from interlock.server.guard.keys.keyset import JWKS_MAX_AGE_S
+from interlock.server.services import Services
+
+_STOPPED: Final = "the log has stopped; restart the server"
+_KEYLESS: Final = "the key files can't be used; the server's log says why"
+_CACHED: Final = {"cache-control": f"public, max-age={JWKS_MAX_AGE_S}"}
+_NOT_WELL: Final = {
+    503: ResponseSpec(
+        HealthAnswer,
+        description="It is not well, and why.",
+        generate_examples=False,
+        examples=[Example(id="stopped", value={"status": _STOPPED})],
+    )
+}
+
+
+@get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens")
+async def show_keys(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
+    """A JWK Set (RFC 7517). Whoever only checks signatures still has to ask here whether the session lives."""
+    return Response(KeySetAnswer(**wired_services(request).keys.jwks()), headers=_CACHED)
+
+
+@get("/health/live", tags=["operations"], summary="Should the process be left running?", responses=_NOT_WELL)
+async def live(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
+    """200 while a restart would mend nothing; 503 once the log has stopped, which only a restart reads again."""
+    services = wired_services(request)
+    return _health(services, _failure(services))
+
+
+@get("/health/ready", tags=["operations"], summary="Does the server take work?", responses=_NOT_WELL)
+async def ready(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
+    """200 while the server takes work.
+
+    503 once its log has stopped, while its keys can't be used, while background work fails, or while it drains. Send clients
+    elsewhere then.
+    """
+    services = wired_services(request)
+    return _health(services, _failure(services) or _hindrance(services))
+
+
+def _failure(services: Services) -> str | None:
+    return None if services.sessions.failure is None else _STOPPED
+
+
+def _hindrance(services: Services) -> str | None:
+    if not services.tokens.usable:
+        return _KEYLESS
+    if services.supervisor.failing:
+        return f"background work fails: {', '.join(services.supervisor.failing)}; the server's log says why"
+    return "draining" if services.draining else None
+
+
+def _health(services: Services, trouble: str | None) -> Response[HealthAnswer]:
+    return Response(HealthAnswer(trouble or "ok", services.host.warnings), status_code=200 if trouble is None else 503)
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [show_keys, live, ready]

@@ -1,0 +1,248 @@
+"""Endpoints of sessions: begin one, look at one's own, list and end one's others."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated, Any, Final
+
+from litestar import Request, Response, delete, get, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.types import ControllerRouterHandler
+from msgspec import UNSET
+
+from interlock.machine.errors import (
+    LoginTooOld,
+    NotAuthenticated,
+    Overloaded,
+    RateLimited,
+    SessionEnded,
+    SessionNotFound,
+    TokenExpired,
+)
+from interlock.machine.ledger import Receipt
+from interlock.machine.session import Session, ensure_alive
+from interlock.machine.wire import SessionView, TransitionView, own_transition_view, session_view
+from interlock.server.experience.admission import admit, admit_account
+from interlock.server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
+from interlock.server.experience.calls import (
+    CREDENTIALS,
+    SECURITY,
+    After,
+    NoFields,
+    format_cursor,
+    page,
+    parse_cursor,
+    services_for_page,
+    services_of,
+)
+from interlock.server.experience.credentials import bearer, caller, prove_access_token
+from interlock.server.experience.jar import answer_with, resume
+from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.runtime.administration import Place
+from interlock.server.runtime.sessions import Outcome
+from interlock.server.services import Services
+
+_MAX_PAGE: Final = 100
+"""A page keeps the event loop for a few milliseconds, in which nobody else is answered."""
+
+Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="How many at the most.")]
+
+
+@post(
+    "/api/session",
+    tags=["session"],
+    summary="Begin an anonymous session",
+    response_headers=RECEIPT_HEADERS,
+    responses={
+        200: ResponseSpec(TokenAnswer, description="The session of the cookie goes on.", generate_examples=False),
+        **responses(400, 403, 413, 415, TokenExpired, RateLimited, Overloaded),
+    },
+    security=[{}, {"cookie": []}],
+)
+async def begin_session(
+    request: Request[Any, Any, Any],
+    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
+) -> Response[TokenAnswer]:
+    """Begin an anonymous session and hand out its tokens. Log in on it later: the session id stays.
+
+    A browser whose cookie is good goes on with its session instead (200), as a refresh would.
+    """
+    services = services_for_page(request)
+
+    async def choose() -> tuple[Outcome, int]:
+        resumed = await resume(services, request.scope)
+        if resumed is not None:
+            return resumed, 200
+        admit(services, request.scope, "begin")
+        with services.limits.anonymous():
+            return await services.sessions.begin("anonymous"), 201
+
+    return await answer_with(services, request.scope, choose)
+
+
+@get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)
+async def show_session(request: Request[Any, Any, Any]) -> SessionView:
+    """The session of the access token, as it stands."""
+    return session_view(await caller(services_of(request), request.scope))
+
+
+@get(
+    "/api/session/transitions",
+    tags=["session"],
+    summary="The recorded history of my session",
+    responses=responses(400, *CREDENTIALS),
+    security=SECURITY,
+)
+async def show_transitions(
+    request: Request[Any, Any, Any],
+    after_version: Annotated[
+        int, QueryParameter(ge=0, le=2**53, description="Only transitions with a higher version.")
+    ] = 0,
+    limit: Limit = _MAX_PAGE,
+) -> Response[list[TransitionView]]:
+    """The session's transitions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
+    services = services_of(request)
+    session = await caller(services, request.scope)
+    records = await services.sessions.history(session.session_id, after_version, limit)
+    return page(
+        "/api/session/transitions",
+        records,
+        limit,
+        own_transition_view,
+        lambda last: {"after_version": last.transition.version},
+    )
+
+
+@post(
+    "/api/session/ticket",
+    tags=["session"],
+    summary="A ticket for a WebSocket handshake",
+    responses=responses(*CREDENTIALS, NotAuthenticated, 400, 413, 415, RateLimited, Overloaded),
+    security=SECURITY,
+)
+async def buy_ticket(
+    request: Request[Any, Any, Any],
+    data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
+) -> Response[TicketAnswer]:
+    """A single-use ticket for clients that can't send headers with a WebSocket. It travels as a subprotocol, never in a URL."""
+    services = services_of(request)
+    admit(services, request.scope, "ticket")
+    token = bearer(request.scope)
+    session = await caller(services, request.scope)
+    if session.subject is None or token is None:
+        raise NotAuthenticated("log in first: an anonymous session never connects")
+    admit_account(services, request.scope, "ticket", session.subject)
+    # Proved again: while the activity was recorded a login may have superseded the token, and the session is of its epoch.
+    proof = await prove_access_token(services, token)
+    ticket = await services.tickets.issue(session, proof.authorised_until_ms, proof.kid)
+    return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)
+
+
+@get(
+    "/api/sessions",
+    tags=["sessions"],
+    summary="All my sessions",
+    responses=responses(400, *CREDENTIALS),
+    security=SECURITY,
+)
+async def list_sessions(
+    request: Request[Any, Any, Any], after: After = None, limit: Limit = _MAX_PAGE
+) -> Response[list[SessionView]]:
+    """The living sessions of the caller's account, newest first; of an anonymous session, itself.
+
+    A ``Link: rel="next"`` header (RFC 8288) is there while more may follow.
+    """
+    services = services_of(request)
+    own = await caller(services, request.scope)
+    if own.subject is None:
+        return Response([session_view(own)])
+    found = await services.account_sessions.page(own.subject, parse_cursor(after), limit)
+    return page("/api/sessions", found, limit, session_view, lambda last: {"after": format_cursor(Place.of(last))})
+
+
+@delete(
+    "/api/sessions/{session_id:str}",
+    tags=["sessions"],
+    summary="End one of my sessions",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(400, *CREDENTIALS, 404, LoginTooOld, Overloaded),
+    security=SECURITY,
+)
+async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
+    """End a session of the caller's account and close its sockets. Another account's session is not found.
+
+    To end another than the one that asks, the caller has logged in on this one not long ago.
+    """
+    services = services_of(request)
+    own = await caller(services, request.scope)
+    session = await _own_session(services, own, session_id)
+    if session_id != own.session_id:
+        _ensure_recent_login(services, own)
+    receipt = await services.sessions.end(session, "revoked", own.subject or "anonymous")
+    return Response(None, status_code=204, headers=receipt_header(receipt))
+
+
+@delete(
+    "/api/sessions",
+    status_code=200,
+    tags=["sessions"],
+    summary="End all my other sessions",
+    response_headers=RECEIPT_HEADERS,
+    responses=responses(*CREDENTIALS, LoginTooOld, Overloaded),
+    security=SECURITY,
+)
+async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedAnswer]:
+    """End every session of the caller's account but the one that asks, on which the caller has logged in not long ago."""
+    services = services_of(request)
+    own = await caller(services, request.scope)
+    _ensure_recent_login(services, own)
+    receipts: list[Receipt] = []
+    if own.subject is not None:
+        end_all = services.account_sessions.end_all
+        receipts = await end_all(own.subject, "revoked", own.subject, but=own.session_id)
+    last = max(receipts, default=None)
+    return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
+
+
+def _ensure_recent_login(services: Services, session: Session) -> None:
+    """Whoever holds a stolen access token must not throw its owner out elsewhere (ASVS 7.5.2).
+
+    Raises:
+        LoginTooOld: nobody proved who they are on ``session`` for a while, or nobody knows when.
+    """
+    max_age_s = services.settings.recent_login_s
+    proved_at_ms = session.proved_at_ms
+    if session.subject is None or (
+        proved_at_ms is not None and services.clock.now_ms() - proved_at_ms <= max_age_s * 1000
+    ):
+        return
+    raise LoginTooOld(round(max_age_s))
+
+
+async def _own_session(services: Services, own: Session, session_id: str) -> Session:
+    """The living session with this id, if it is ``own`` or of the same account.
+
+    Raises:
+        RequestRefused: 404. Nobody learns whether another account has the session.
+    """
+    if session_id == own.session_id:
+        return own
+    with suppress(SessionNotFound, SessionEnded):
+        session = await services.sessions.load(session_id)
+        ensure_alive(session, services.clock.now_ms())
+        if session.subject is not None and session.subject == own.subject:
+            return session
+    raise RequestRefused(404, "no such session of yours")
+
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [
+    begin_session,
+    show_session,
+    show_transitions,
+    buy_ticket,
+    list_sessions,
+    end_session,
+    end_other_sessions,
+]

@@ -1,0 +1,116 @@
+"""Around every request: its id, what is measured of it, its span, its line in the access log."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Final
+
+import structlog
+from litestar import Litestar
+
+from interlock.server.experience.admission import ARRIVED, note_address, slow_refusal
+from interlock.server.experience.credentials import header
+from interlock.server.experience.endpoints.forward_auth import REMEMBERED, ForwardAuth
+from interlock.server.experience.middleware.headers import Completion, RawHeaders
+from interlock.server.experience.middleware.queries import Queries
+from interlock.server.experience.openapi.document import FORWARD_AUTH
+from interlock.server.experience.transport.exchange import UPGRADE
+from interlock.server.ids import next_id
+from interlock.server.services import Services
+from interlock.server.telemetry.context import begin_request
+
+_log = structlog.get_logger("interlock.http")
+
+REQUEST_ID_HEADER: Final = b"x-request-id"
+NO_ROUTE: Final = "none"
+_GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_SWITCHING_PROTOCOLS: Final = 101
+_TOLD_TO_WAIT: Final = frozenset({429, 503})
+_STARTS: Final = frozenset({"http.response.start", UPGRADE})
+
+
+class ObservedApp(Litestar):
+    """The application, watched from outside its own routing, so that what no route answers is seen as well."""
+
+    services: Services
+    """What the endpoints work with; there before the first request."""
+
+    forward_auth: ForwardAuth
+    """What no route of Litestar's answers; there before the first request, too."""
+
+    completion: Completion
+    """What completes the headers of every answer."""
+
+    queries: Queries
+    """Which query parameters each call takes."""
+
+    def fast_path(self, scope: Any) -> tuple[int, RawHeaders] | None:
+        """Fast path of forward-auth: the answer from memory, without a task, a span or a line in the access log.
+
+        None: the application has to be asked.
+        """
+        if scope["path"] != FORWARD_AUTH:
+            return None
+        services = self.services
+        began_ns = time.monotonic_ns()
+        passes = scope["state"][REMEMBERED] = self.forward_auth.remembered(scope)
+        if not isinstance(passes, list) or services.spans is not None or services.settings.access_log:
+            return None
+        headers = [*passes, (REQUEST_ID_HEADER, _request_id(services, scope).encode())]
+        services.metrics.answered(scope["method"], FORWARD_AUTH, 200, (time.monotonic_ns() - began_ns) / 1e9)
+        return 200, headers
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI's entry point."""
+        services = self.services
+        request_id = _request_id(services, scope)
+        method = scope["method"]
+        if method == "HEAD":
+            # Where there is GET there is HEAD (RFC 9110, 9.1); the connection leaves out the content.
+            scope["method"] = "GET"
+        began_ns = scope["state"][ARRIVED] = time.monotonic_ns()
+        known = begin_request(request_id, note_address(services, scope))
+        span = services.spans.begin(scope, method, request_id) if services.spans is not None else None
+
+        async def send_observed(message: Any) -> None:
+            if message["type"] not in _STARTS:
+                await send(message)
+                return
+            status = message.get("status", _SWITCHING_PROTOCOLS)
+            if status in _TOLD_TO_WAIT and scope["path"] != FORWARD_AUTH:
+                # A proxy that asks for somebody else is not kept waiting: it holds that request open meanwhile.
+                await slow_refusal(services, message["headers"], (time.monotonic_ns() - began_ns) / 1e9)
+            seconds = (time.monotonic_ns() - began_ns) / 1e9
+            route = scope.get("path_template") or NO_ROUTE
+            headers = self.completion.complete(scope, status, message.get("headers", ()))
+            message["headers"] = [*headers, (REQUEST_ID_HEADER, request_id.encode())]
+            # An upgrade may be refused here; what is sent instead is recorded then.
+            await send(message)
+            services.metrics.answered(method, route, status, seconds)
+            if span is not None:
+                span.answered(route, status, known.get("session_id"))
+            if services.settings.access_log:
+                _log.info(
+                    "http.answered", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 3)
+                )
+
+        try:
+            if scope["path"] == FORWARD_AUTH:
+                scope["litestar_app"] = self
+                scope["path_template"] = FORWARD_AUTH
+                await self.forward_auth.answer(scope, send_observed)
+            else:
+                await super().__call__(scope, receive, send_observed)
+        finally:
+            if span is not None:
+                span.leave()
+
+
+def _request_id(services: Services, scope: Any) -> str:
+    """A new id; the caller's own only where the setting says that a proxy has made it, and if nothing is odd about it."""
+    if services.settings.trust_ids:
+        given = header(scope, REQUEST_ID_HEADER)
+        if given is not None and _GOOD_ID.match(given):
+            return given
+    return next_id("req")

@@ -1,0 +1,1 @@
+"""What OpenAPI says of the endpoints beyond what Litestar finds out."""

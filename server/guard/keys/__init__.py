@@ -1,0 +1,1 @@
+"""Signing keys: on disk, in memory, their rotation, and what they sign."""

@@ -1,0 +1,1 @@
+"""Passwords: rules, blocklist, and hashing in threads, in a fair order."""

@@ -1,0 +1,110 @@
+"""Whose request it is: the client's address, from the connection or from what a trusted proxy says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+
+import structlog
+
+from interlock.machine.errors import SettingsError
+from interlock.server.system.addresses import UNKNOWN, canonical
+
+_log = structlog.get_logger("interlock.security")
+
+_FORWARDED_FOR: Final = re.compile(r"(?:^|;)\s*for=(\"[^\"]*\"|[^;\s\"]*)\s*(?=;|$)", re.IGNORECASE)
+
+_HOPS: Final = 32
+"""So many are looked at: nobody stands behind more trusted proxies."""
+
+_REMEMBERED: Final = 4096
+"""So many addresses are remembered as counted or not."""
+
+_UNTRUSTED: Final = 1024
+"""So many peers that write the header without being trusted are remembered. Any other gets its line again."""
+
+
+class Addresses:
+    """Finds client addresses. ``trusted`` are the proxies (addresses or CIDR networks) whose word counts.
+
+    ``header`` is the one header those proxies write, in lower case: ``x-forwarded-for`` or ``forwarded`` (RFC 7239). Only one,
+    because what a proxy does not write it passes on as the client sent it (ASVS 4.1.3).
+
+    ``uncounted``: the networks whose clients are not counted for how much they ask.
+
+    Raises:
+        SettingsError: one of ``trusted`` or ``uncounted`` is no network.
+    """
+
+    def __init__(self, trusted: Sequence[str], header: str, uncounted: Sequence[str] = ()) -> None:
+        self._header = header.encode()
+        # Peers that were told of, the latest last.
+        self._untrusted: dict[str, None] = {}
+        self._trusted = _networks("trusted_proxies", trusted)
+        uncounted_networks = _networks("uncounted", uncounted)
+        self._is_uncounted = lru_cache(maxsize=_REMEMBERED)(lambda address: _among(address, uncounted_networks))
+
+    def client(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        """The client's address: that of ``peer``, or, behind trusted proxies, the last one that is not a trusted proxy's.
+
+        The header is read from the right: each proxy appends whom it heard from, so what stands further left than the first
+        untrusted hop was written by that hop, and may say anything.
+        """
+        client = canonical(peer or "") or UNKNOWN
+        if not self._trusted or not self.trusts(client):
+            if client not in self._untrusted:
+                self._warn(client, headers)
+            return client
+        line = b",".join([value for name, value in headers if name == self._header]).decode("latin-1")
+        for hop in reversed(line.rsplit(",", _HOPS)[-_HOPS:] if line else []):
+            found = canonical(_forwarded_for(hop) if self._header == b"forwarded" else hop)
+            if found is None:
+                break
+            client = found
+            if not self.trusts(client):
+                break
+        return client
+
+    def _warn(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Log it if ``peer`` speaks for others and is not believed: behind a proxy all clients are one address then.
+
+        Each peer has a line of its own, or a stranger could use up the proxy's.
+        """
+        if self._header in [name for name, _ in headers]:
+            self._untrusted[peer] = None
+            if len(self._untrusted) > _UNTRUSTED:
+                del self._untrusted[next(iter(self._untrusted))]
+            _log.warning("proxy.untrusted", address=peer, header=self._header.decode())
+
+    def trusts(self, address: str) -> bool:
+        """Whether ``address`` is a trusted proxy's."""
+        return _among(address, self._trusted)
+
+    def counts(self, address: str) -> bool:
+        """Whether what a client at ``address`` asks for is counted."""
+        return not self._is_uncounted(address)
+
+
+def _networks(setting: str, texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
+    networks: list[IPv4Network | IPv6Network] = []
+    for text in texts:
+        try:
+            networks.append(ip_network(text, strict=False))
+        except ValueError:
+            raise SettingsError(f"{setting}: {text} is no address and no network") from None
+    return networks
+
+
+def _among(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    if not networks or address == UNKNOWN:
+        return False
+    parsed = ip_address(address)
+    return any(parsed in network for network in networks)
+
+
+def _forwarded_for(element: str) -> str:
+    match = _FORWARDED_FOR.search(element.strip())
+    return match[1] if match else ""

@@ -1,0 +1,164 @@
+"""How much one address and one account may ask for. Failed logins: :mod:`interlock.server.guard.throttling.logins`."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal, TypeAlias
+
+import structlog
+
+from interlock.machine.errors import Overloaded, RateLimited
+from interlock.machine.limits import Charge, Limiter, parse_rate
+from interlock.server.clock import Clock
+from interlock.server.guard.passwords.hash_queue import Count, Ended
+from interlock.server.settings import Settings
+from interlock.server.system.addresses import limit_key
+
+Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "handshake", "password", "exchange"]
+"""What is asked for; each kind is counted by itself."""
+
+_log = structlog.get_logger("interlock.traffic")
+
+_MS_PER_S: Final = 1_000
+
+
+class Gate:
+    """One limiter, the clock, and a line in the log for whoever is refused."""
+
+    def __init__(self, kind: str, by: str, rate: str, clock: Clock, salt: bytes) -> None:
+        self._kind = kind
+        self._by = by
+        self._clock = clock
+        self._limiter = Limiter(parse_rate(rate), salt=salt)
+        self._under_way: Counter[str] = Counter()
+
+    def wait_ms(self, key: str) -> int:
+        """How long ``key`` has to wait; 0 when it is free."""
+        return self._limiter.wait_ms(key, self._clock.now_ms())
+
+    def settled_wait_ms(self, key: str) -> int:
+        """How long ``key`` would have to wait if nothing that is under way goes on counting."""
+        return self._limiter.wait_ms(key, self._clock.now_ms(), but=self._under_way[key])
+
+    def take(self, key: str) -> Charge:
+        """Count one of ``key``.
+
+        Raises:
+            RateLimited: its limit is used up; nothing was counted.
+        """
+        if wait_ms := self.wait_ms(key):
+            raise self.refusal(wait_ms)
+        return self._limiter.take(key, self._clock.now_ms())
+
+    def begin(self, key: str) -> Ended:
+        """Count one of ``key`` that is under way. Returns what ends it, called with whether it goes on counting.
+
+        Raises:
+            RateLimited: its limit is used up; nothing was counted.
+        """
+        charge = self.take(key)
+        self._under_way[key] += 1
+
+        def end(*, counts: bool) -> None:
+            self._under_way -= Counter([key])
+            if not counts:
+                self.give_back(charge)
+
+        return end
+
+    def give_back(self, charge: Charge) -> None:
+        """What was taken did not count."""
+        self._limiter.give_back(charge)
+
+    def refusal(self, wait_ms: int) -> RateLimited:
+        """Say in the log that somebody is refused (ASVS 16.3.3); the error to raise."""
+        _log.warning("traffic.limited", kind=self._kind, by=self._by)
+        return RateLimited(-(-wait_ms // _MS_PER_S))
+
+
+class Limits:
+    """The limits by address and by account."""
+
+    def __init__(self, settings: Settings, clock: Clock, salt: bytes) -> None:
+        def by_address(kind: Kind, rate: str = settings.limit_address) -> Gate:
+            return Gate(kind, "address", rate, clock, salt)
+
+        def by_account(kind: Kind) -> Gate:
+            return Gate(kind, "account", settings.limit_account, clock, salt)
+
+        self._by_address: dict[Kind, Gate] = {
+            "begin": by_address("begin", settings.limit_begin),
+            "login": by_address("login"),
+            "register": by_address("register", settings.limit_register),
+            "refresh": by_address("refresh"),
+            "ticket": by_address("ticket"),
+            "handshake": by_address("handshake"),
+            "password": by_address("password"),
+            "exchange": by_address("exchange"),
+        }
+        self._anonymous = Gate("anonymous", "total", settings.limit_anonymous, clock, salt)
+        self._by_account: dict[Kind, Gate] = {
+            "login": by_account("login"),
+            "refresh": by_account("refresh"),
+            "ticket": by_account("ticket"),
+            "handshake": by_account("handshake"),
+        }
+        self._wrong_passwords = Gate("password", "session", settings.limit_password, clock, salt)
+
+    def of_address(self, kind: Kind, address: str) -> None:
+        """Count a request of ``kind`` from ``address``.
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        self._by_address[kind].take(limit_key(address))
+
+    def of_account(self, kind: Kind, subject: str) -> None:
+        """Count a request of ``kind`` for the account ``subject`` (or, for an anonymous session, that session's id).
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        self._by_account[kind].take(subject)
+
+    @contextmanager
+    def login_of_account(self, subject: str) -> Iterator[None]:
+        """Count a login of ``subject``. One that the server is too busy for is not counted: a flood of those locks nobody out.
+
+        Raises:
+            RateLimited: there were too many.
+        """
+        gate = self._by_account["login"]
+        charge = gate.take(subject)
+        try:
+            yield
+        except Overloaded:
+            gate.give_back(charge)
+            raise
+
+    @contextmanager
+    def anonymous(self) -> Iterator[None]:
+        """Count a row that stays on the disk for ever, and is written for somebody who has not logged in. No row: no count.
+
+        Raises:
+            RateLimited: there were too many, of all clients together.
+        """
+        charge = self._anonymous.take("")
+        try:
+            yield
+        except BaseException:
+            self._anonymous.give_back(charge)
+            raise
+
+    def wrong_passwords(self, session_id: str) -> Count:
+        """What counts a try at the current password by the session that asks: a stolen one must not block the owner's.
+
+        Raises:
+            RateLimited: there were too many wrong ones.
+        """
+        if wait_ms := self._wrong_passwords.settled_wait_ms(session_id):
+            raise self._wrong_passwords.refusal(wait_ms)
+        return functools.partial(self._wrong_passwords.begin, session_id)

@@ -1,0 +1,241 @@
+"""Reading a log as it lies on disk, for the command line: no server needed, and none disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import starmap
+from pathlib import Path
+from typing import Any, Final
+
+import sqlite_utils
+
+from interlock.machine.errors import InterlockError, LedgerFault, SurfaceFailed
+from interlock.machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
+from interlock.machine.session import FINAL_STATES, Session
+from interlock.machine.verifier import Verifier
+from interlock.server.surface.sqlite.engine import Error, open_reader
+from interlock.server.surface.sqlite.files import LOG_NAME
+from interlock.server.surface.sqlite.log import HISTORY, LATEST_AT, SESSION
+from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS, session_from, stored_row
+
+_PAGE: Final = 1000
+_ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"  # noqa: S608  # column names of ours
+_RECEIPT_AT: Final = "SELECT position, lower(hex(digest)) FROM transitions WHERE position = ?"
+_NEXT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT 1"  # noqa: S608  # column names of ours
+_ROW_AT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position = ?"  # noqa: S608  # column names of ours
+_BEGUN: Final = "SELECT 1 FROM transitions WHERE session_id = ? AND version = 1 AND position < ?"
+_CORRUPT: Final = 11
+"""SQLite's code, the low byte of its extended ones."""
+_UNDECODED: Final = "Could not decode to UTF-8"
+"""The driver's words for a text that is none; it has no code for that."""
+
+
+class FileDamaged(InterlockError):
+    """What was to be read is there, and is not what SQLite or a server wrote. Says so in words."""
+
+
+class Archive:
+    """One log, opened for reading."""
+
+    def __init__(self, database: sqlite_utils.Database) -> None:
+        self._database = database
+
+    def record_count(self) -> int:
+        """How many records the log holds, as its last position says.
+
+        Raises:
+            FileDamaged: the end of the log can't be read.
+        """
+        with _damage_in_words():
+            return int(self._database.execute("SELECT coalesce(max(position), 0) FROM transitions").fetchone()[0])
+
+    def latest_at_ms(self) -> int:
+        """The time of the newest record, in ms since the Unix epoch; 0 when there is none.
+
+        Raises:
+            FileDamaged: the end of the log can't be read.
+        """
+        with _damage_in_words():
+            row = self._database.execute(LATEST_AT).fetchone()
+        return int(row[0]) if row else 0
+
+    def rows(self) -> Iterator[StoredRow]:
+        """Every record as stored, in order of position, unchecked."""
+        yield from starmap(StoredRow, self._in_order())
+
+    def history(self, session_id: str) -> list[Record]:
+        """All records of a session, oldest first; empty when there is no such session."""
+        rows = self._database.execute(HISTORY, (session_id, 0, -1)).fetchall()
+        return [parse(stored_row(row)) for row in rows]
+
+    def row_at(self, position: int) -> StoredRow | None:
+        """The record at ``position`` as stored, unchecked; None when there is none."""
+        row = self._database.execute(_ROW_AT, (position,)).fetchone()
+        return stored_row(row) if row else None
+
+    def receipt_at(self, position: int) -> Receipt | None:
+        """What the log, unchecked, has in the place of a receipt of ``position``, EMPTY at 0; None when there is nothing.
+
+        Raises:
+            FileDamaged: it can't be read.
+        """
+        if position == EMPTY.position:
+            return EMPTY
+        with _damage_in_words():
+            row = self._database.execute(_RECEIPT_AT, (position,)).fetchone()
+        return Receipt(*row) if row else None
+
+    def verify(self) -> Iterator[int]:
+        """Check the whole log in one pass, yielding the position reached every thousand records and at the end.
+
+        Raises:
+            LedgerFault: the first fault: in the chain, in a record, or between the log and the projection.
+        """
+        verifier = Verifier(self._begun)
+        try:
+            with _damage_in_words():
+                for fields in self._in_order():
+                    session = verifier.feed_fields(fields)
+                    if session.state in FINAL_STATES:
+                        self._check_projection(session, verifier.position)
+                    if verifier.position % _PAGE == 0:
+                        yield verifier.position
+        except TypeError:
+            # The server's tables are STRICT: somebody has put others in their place.
+            raise LedgerFault(verifier.position + 1, "a column holds a value of another type") from None
+        except FileDamaged as damaged:
+            raise LedgerFault(verifier.position + 1, str(damaged)) from None
+        for session in verifier.live.values():
+            self._check_projection(session, verifier.position)
+        try:
+            with _damage_in_words():
+                projected = self._database.execute("SELECT count(*) FROM sessions").fetchone()[0]
+        except FileDamaged as damaged:
+            raise LedgerFault(verifier.position, f"the projection can't be read: {damaged}") from None
+        if projected != verifier.session_count:
+            raise LedgerFault(
+                verifier.position, f"the projection has {projected} sessions, the log {verifier.session_count}"
+            )
+        yield verifier.position
+
+    def _in_order(self) -> Iterator[tuple[Any, ...]]:
+        reached = 0
+        try:
+            for fields in self._database.execute(_ALL):
+                reached = fields[0]
+                yield fields
+        except Error as error:
+            if _damage(error) is None:
+                raise
+            # The driver reads a row ahead. When that fails, it has not given away the one before, which may be good.
+            while row := self._database.execute(_NEXT, (reached,)).fetchone():
+                reached = row[0]
+                yield row
+            raise
+
+    def _begun(self, session_id: str, before: int) -> bool:
+        return self._database.execute(_BEGUN, (session_id, before)).fetchone() is not None
+
+    def _check_projection(self, session: Session, position: int) -> None:
+        try:
+            with _damage_in_words():
+                row = self._database.execute(SESSION, (session.session_id,)).fetchone()
+        except FileDamaged as damaged:
+            fault = f"the projection of session {session.session_id} can't be read: {damaged}"
+            raise LedgerFault(position, fault) from None
+        if row is None:
+            raise LedgerFault(position, f"session {session.session_id} is missing from the projection")
+        try:
+            projected: Session | None = session_from(row)
+        except SurfaceFailed:
+            projected = None
+        if projected != session:
+            raise LedgerFault(position, f"the projection of session {session.session_id} differs from its log")
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open the log at ``path``: the database file, or the data folder that holds it.
+
+    Raises:
+        SurfaceFailed: there is none, or it can't be read.
+    """
+    database = _open(path)
+    try:
+        # One snapshot for everything that is read, also while a server goes on writing.
+        database.execute("BEGIN")
+        yield Archive(database)
+    except (Error, FileDamaged) as error:
+        raise SurfaceFailed(f"{path} can't be read: {error}") from error
+    finally:
+        database.conn.close()
+
+
+@contextmanager
+def integrity_check(path: Path) -> Iterator[Future[list[str]]]:
+    """SQLite's own check of the file at ``path``: pages, indexes, constraints. The result is what it finds wrong.
+
+    It is under way in a thread and with a connection of its own, beside whatever the caller reads, and is broken off when
+    the context ends before it.
+
+    Raises:
+        SurfaceFailed: there is no readable database at ``path``.
+    """
+    database = _open(path)
+    # Names out of a damaged schema need not be text.
+    database.conn.text_factory = lambda text: text.decode("utf-8", "replace")
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="interlock-integrity") as executor:
+            checking = executor.submit(_integrity, database)
+            try:
+                yield checking
+            finally:
+                if not checking.done():
+                    database.conn.interrupt()
+    finally:
+        database.conn.close()
+
+
+def _integrity(database: sqlite_utils.Database) -> list[str]:
+    try:
+        with _damage_in_words():
+            found = [str(line) for (line,) in database.execute("PRAGMA integrity_check")]
+    except FileDamaged as damaged:
+        return [str(damaged)]
+    return [] if found == ["ok"] else found
+
+
+def _open(path: Path) -> sqlite_utils.Database:
+    file = path / LOG_NAME if path.is_dir() else path
+    try:
+        return open_reader(file)
+    except UnicodeDecodeError:
+        # SQLite quotes what it can't read, and the driver wants text.
+        raise SurfaceFailed(f"{file} can't be read: malformed database schema") from None
+
+
+def _damage(error: Error) -> str | None:
+    """What ``error`` says of the file, in words; None when it says something else."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == _CORRUPT:
+        return f"the database file is damaged there ({error})"
+    if str(error).startswith(_UNDECODED):
+        return "a column holds a text that is not valid UTF-8"
+    return None
+
+
+@contextmanager
+def _damage_in_words() -> Iterator[None]:
+    """Let what an error says of the file be told apart from everything else that may go wrong.
+
+    Raises:
+        FileDamaged: the file is not what was written.
+    """
+    try:
+        yield
+    except Error as error:
+        words = _damage(error)
+        if words is None:
+            raise
+        raise FileDamaged(words) from None

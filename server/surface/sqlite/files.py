@@ -1,0 +1,194 @@
+"""Opening the data folder: the lock that keeps a second server out, and the log with all that is stored beside it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import sqlite_utils
+
+from interlock.machine.errors import SurfaceFailed, SurfaceLocked
+from interlock.machine.ledger import Receipt
+from interlock.server.surface.accounts import AccountStore, SqliteAccounts
+from interlock.server.surface.audit import AuditStore, SqliteAudit
+from interlock.server.surface.directory import SessionDirectory, SqliteDirectory
+from interlock.server.surface.identities import IdentityStore, SqliteIdentities
+from interlock.server.surface.log import TransitionLog
+from interlock.server.surface.sqlite.engine import Error, finish_rollback, open_reader, open_writer
+from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
+from interlock.server.surface.sqlite.presence import Presence, keep_looking
+from interlock.server.surface.sqlite.reader import Reader
+from interlock.server.surface.sqlite.schema import check_projection, migrate, refuse_foreign
+from interlock.server.surface.sqlite.writer import Batch, Writer
+from interlock.server.surface.tickets import SqliteTickets, TicketStore
+from interlock.server.system.permissions import refuse_writable
+from interlock.server.system.supervision import Supervisor
+
+LOG_NAME: Final = "interlock.db"
+_LOCK_NAME: Final = "interlock.lock"
+_MAX_BATCH: Final = 1024
+
+
+class Surface(msgspec.Struct, frozen=True):
+    """Everything that is stored, opened."""
+
+    log: TransitionLog
+    accounts: AccountStore
+    identities: IdentityStore
+    tickets: TicketStore
+    directory: SessionDirectory
+    audit: AuditStore
+    afterwards: AsyncExitStack
+    """What to do once the last record is written and the folder is still locked."""
+    refuse_growth: Callable[[bool], None]
+    """While it was last called with True, only what ends is written, and other callers are told StorageLow."""
+    head_lag: HeadLag
+    """To be told of each signed head that is on disk."""
+    last: Callable[[], Receipt]
+    """Where the log ends. Ask before the first or after the last write."""
+    waiting: Callable[[], int]
+    """How many writes are queued or being committed."""
+    reading: Callable[[], int]
+    """How many reads are queued or under way."""
+
+
+def _nobody_cares(_outcomes: Sequence[object]) -> None:
+    """What is called after a commit when the caller gives nothing."""
+
+
+@asynccontextmanager
+async def open_surface(
+    data: Path,
+    *,
+    max_waiting: int,
+    on_failure: Callable[[str], None],
+    supervisor: Supervisor,
+    on_commit: Callable[[Sequence[object]], None] = _nobody_cares,
+    on_batch: Callable[[Batch], None] | None = None,
+) -> AsyncIterator[Surface]:
+    """Open (or make) the log in folder ``data`` for this process alone, until the context ends.
+
+    ``max_waiting``: how many writes may wait before callers are told Overloaded. ``on_failure`` is called once, on the
+    event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch that
+    was committed; ``on_batch`` on the event loop, once the callers of a batch are woken. ``supervisor`` runs what looks at the
+    files while nothing is written.
+
+    Raises:
+        SurfaceLocked: another server has it open.
+        SurfaceFailed: it can't be opened, is not a log, or is of a newer version.
+        SettingsError: others may write to the folder or to its files.
+    """
+    lock = _lock(data)
+    try:
+        database = _prepare(data / LOG_NAME)
+        head = ChainHead(database.conn)
+        lag = HeadLag()
+        presence = Presence(data / LOG_NAME)
+
+        def committed(outcomes: Sequence[object]) -> None:
+            # An error in here stops the log, and the batch is not acknowledged.
+            presence.check()
+            on_commit(outcomes)
+
+        writer = Writer(
+            database,
+            max_waiting=max_waiting,
+            max_batch=_MAX_BATCH,
+            memory=head,
+            on_commit=committed,
+            on_failure=on_failure,
+        )
+        writer.on_batch = on_batch
+        writer.start()
+        reader = Reader(open_reader(data / LOG_NAME))
+        async with AsyncExitStack() as afterwards:
+            try:
+                async with supervisor.running("files", partial(keep_looking, writer)):
+                    yield Surface(
+                        SqliteLog(writer, reader, head, lag),
+                        SqliteAccounts(writer, reader),
+                        SqliteIdentities(writer, reader),
+                        SqliteTickets(writer, reader),
+                        SqliteDirectory(reader),
+                        SqliteAudit(reader),
+                        afterwards,
+                        writer.refuse_growth,
+                        lag,
+                        lambda: head.receipt,
+                        lambda: writer.waiting,
+                        lambda: reader.waiting,
+                    )
+            finally:
+                await reader.close()
+                await writer.close()
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def alone(data: Path) -> Iterator[None]:
+    """Keep servers out of folder ``data`` until the context ends.
+
+    Raises:
+        SurfaceLocked: one has it open.
+        SurfaceFailed: the folder can't be used.
+        SettingsError: others may write to it.
+    """
+    lock = _lock(data)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _prepare(path: Path) -> sqlite_utils.Database:
+    try:
+        if path.exists() and path.stat().st_size:
+            # Another program's file is left as it is: not switched to WAL, not made private.
+            finish_rollback(path)
+            existing = open_reader(path)
+            with closing(existing.conn):
+                refuse_foreign(existing)
+        database = open_writer(path)
+        path.chmod(0o600)
+        migrate(database)
+        check_projection(database)
+        # What the last process wrote is written once more, to the database itself: after a failed fsync the write-ahead log
+        # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why.
+        database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except Error as error:
+        raise SurfaceFailed(f"{path} can't be opened: {error}") from error
+    return database
+
+
+def _lock(data: Path) -> int:
+    """Hold the folder's lock file; the kernel releases it when this process ends, however it ends."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # A journal is read as if this server had begun to write it.
+        beside = [f"{LOG_NAME}-{suffix}" for suffix in ("wal", "shm", "journal")]
+        for path in (data, *(data / name for name in (LOG_NAME, *beside, _LOCK_NAME))):
+            with suppress(FileNotFoundError):
+                refuse_writable(path)
+        descriptor = os.open(data / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SurfaceFailed(f"{data} can't be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise SurfaceLocked(
+            f"another server{f' (process {holder})' if holder else ''} has {data / LOG_NAME} open; stop it first, or choose"
+            " another folder with --data"
+        ) from None
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

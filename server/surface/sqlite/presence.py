@@ -1,0 +1,64 @@
+"""Whether what is written still goes to the files that the next start will open.
+
+A file that somebody removed, moved or exchanged stays open, and SQLite goes on writing to it: everything would be acknowledged,
+and nothing of it found again. So the database and its write-ahead log are looked up by their names after each commit, before
+anything is acknowledged, and while nothing is written, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from time import sleep
+from typing import Final
+
+from interlock.machine.errors import Overloaded, SurfaceFailed
+from interlock.server.surface.sqlite.writer import Writer, raise_again
+from interlock.server.system.supervision import progressed
+from interlock.server.system.transient import Checks
+
+_LOOK_S: Final = 1.0
+_PAUSE_S: Final = 0.05
+
+
+class Presence:
+    """The files of an open database in WAL mode, as they are now."""
+
+    def __init__(self, database: Path) -> None:
+        self._files = {path: _identity(path) for path in (database, database.with_name(f"{database.name}-wal"))}
+        self._checks = Checks(database)
+
+    def check(self) -> None:
+        """Look the files up, and wait while the machine is short of memory: what was not looked up is not acknowledged.
+
+        Raises:
+            SurfaceFailed: one is gone, or another file has its name.
+        """
+        for path, identity in self._files.items():
+            if self._look_up(path) != identity:
+                raise SurfaceFailed(f"{path} is another file now")
+        self._checks.succeeded()
+
+    def _look_up(self, path: Path) -> tuple[int, int]:
+        while True:
+            try:
+                return _identity(path)
+            except OSError as error:
+                if not self._checks.excuse(error):
+                    raise SurfaceFailed(f"{path} is gone: {error.strerror}") from error
+            sleep(_PAUSE_S)
+
+
+async def keep_looking(writer: Writer) -> None:
+    """Commit an empty batch every second, so that a missing file is noticed while the server is idle."""
+    while True:
+        progressed()
+        await asyncio.sleep(_LOOK_S)
+        with suppress(SurfaceFailed, Overloaded):
+            await writer.submit(lambda _connection: None, raise_again)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino

@@ -1,0 +1,128 @@
+"""Reads in a thread of its own, so that a slow disk never holds up the event loop; what waits together is read together."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+import sqlite_utils
+
+from interlock.machine.errors import SurfaceFailed
+from interlock.server.surface.sqlite.engine import Connection, Error
+from interlock.server.system.workers import Workers
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+Run = Callable[[Connection, Sequence[A]], Sequence[T]]
+
+_AT_ONCE: Final = 256
+_MAX_WAITING: Final = 4096
+"""How many reads may wait: what a disk that is busy with other things answers within a second or two."""
+_KEYS_AT_ONCE: Final = 64
+"""Keys in one statement. Each number of keys has a statement of its own, which is prepared once."""
+
+_rows_decoder: Final = msgspec.json.Decoder(list[list[Any]])
+
+
+class Lookup(Generic[T]):
+    """How to find rows of ``table`` by ``key``, a unique column with text.
+
+    ``make`` makes what the caller gets of the values of ``columns`` (numbers, texts, NULL), the last of which is ``key``.
+    """
+
+    def __init__(self, table: str, columns: str, key: str, make: Callable[[Sequence[Any]], T]) -> None:
+        # One text for all rows: the reader's thread gives the interpreter's lock away at every column that it fetches.
+        self._select = f"SELECT json_group_array(json_array({columns}, {key})) FROM {table} WHERE {key} IN "  # noqa: S608  # names of ours
+        self._make = make
+
+    def find(self, connection: Connection, keys: Sequence[str]) -> list[T | None]:
+        """What there is for each of ``keys``, None for nothing."""
+        found: dict[str, T] = {}
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            (text,) = connection.execute(self._select + _placeholders(len(some)), some).fetchone()
+            for *values, key in _rows_decoder.decode(text):
+                found[key] = self._make(values)
+        return [found.get(key) for key in keys]
+
+
+class _Read(Generic[A, T]):
+    __slots__ = ("argument", "future", "run")
+
+    def __init__(self, run: Run[A, T], argument: A, future: asyncio.Future[T]) -> None:
+        self.run = run
+        self.argument = argument
+        self.future = future
+
+
+class Reader:
+    """Reads for many callers. Those with the same ``run`` that wait together are read in one call.
+
+    Every read raises SurfaceFailed when the database could not be read, and Overloaded when too many wait.
+    """
+
+    def __init__(self, database: sqlite_utils.Database) -> None:
+        self._connection: Final[Connection] = database.conn
+        self._loop = asyncio.get_running_loop()
+        self._workers = Workers("interlock-reader", self._serve, max_waiting=_MAX_WAITING, at_once=_AT_ONCE)
+        self._workers.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many reads are queued or under way."""
+        return self._workers.waiting
+
+    def find(self, lookup: Lookup[T], key: str) -> asyncio.Future[T | None]:
+        """What ``lookup`` finds by ``key``, or None."""
+        return self._read(lookup.find, key)
+
+    def run(self, query: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """What ``query`` returns."""
+        return self._read(lambda connection, _: [query(connection)], None)
+
+    async def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT."""
+        return await self.run(lambda connection: connection.execute(statement, parameters).fetchall())
+
+    async def close(self) -> None:
+        """Finish what is under way and close the connection."""
+        self._workers.stop()
+        await asyncio.to_thread(self._workers.join)
+        self._connection.close()
+
+    def _read(self, run: Run[A, T], argument: A) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._workers.give(_Read(run, argument, future))
+        return future
+
+    def _serve(self, reads: list[_Read[Any, Any]]) -> None:
+        together: dict[Run[Any, Any] | None, list[_Read[Any, Any]]] = {}
+        for read in reads:
+            # A read whose caller has gone away costs nothing.
+            together.setdefault(None if read.future.cancelled() else read.run, []).append(read)
+        for run, same in together.items():
+            arguments = [read.argument for read in same]
+            outcomes = [None] * len(same) if run is None else self._outcomes(run, arguments)
+            self._loop.call_soon_threadsafe(self._workers.settle, same, outcomes)
+
+    def _outcomes(self, run: Run[Any, Any], arguments: list[Any]) -> Sequence[Any]:
+        """The result or the exception for each of ``arguments``."""
+        try:
+            return run(self._connection, arguments)
+        except Exception as error:  # noqa: BLE001  # it belongs to the caller whose argument causes it
+            if len(arguments) > 1:
+                return [outcome for argument in arguments for outcome in self._outcomes(run, [argument])]
+            if isinstance(error, Error):
+                failed = SurfaceFailed(f"the log can't be read: {error}")
+                failed.__cause__ = error
+                return [failed]
+            return [error]
+
+
+@functools.cache
+def _placeholders(count: int) -> str:
+    return f"({', '.join('?' * count)})"

@@ -1,0 +1,206 @@
+"""Structured logs on standard error: text for people, or JSON lines for machines. One event, one line.
+
+A call never waits for whoever reads the lines (:mod:`interlock.server.telemetry.line_writer`), and repeats become a number
+(:mod:`interlock.server.telemetry.repeats`).
+
+No call in this project passes a credential, a header or a body to the log. Whatever gets there all the same is made harmless:
+characters that could forge a line or steer a terminal are escaped (ASVS 16.4.1), and what has the form of one of our
+credentials is masked (16.2.5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from structlog.typing import EventDict
+
+from interlock.machine.errors import InterlockError
+from interlock.server.system.streams import STDERR
+from interlock.server.telemetry.context import merge_request
+from interlock.server.telemetry.faults import exception_of
+from interlock.server.telemetry.line_writer import LineWriter
+from interlock.server.telemetry.repeats import EVERY_S, Repeats
+
+_log = structlog.get_logger("interlock.server")
+
+_CREDENTIAL: Final = re.compile(
+    r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # a JWT: an access token, an identity provider's
+    r"|[0-9a-v]{36}\.\d+\.\d+\.[\w-]{20,}"  # a refresh token
+    r"|ilk_[a-z]+_[a-z0-9-]+_[\w-]{20,}"  # another program's secret
+    r"|ticket\.[\w-]{20,}"  # a ticket, as a subprotocol
+)
+_MASK: Final = "(masked)"
+_FRAMES: Final = 30
+
+_counts: Final[Counter[str]] = Counter()
+# Reentrant: a garbage collection within may log.
+_counting: Final = threading.RLock()
+_writer: LineWriter | None = None
+
+
+def event_counts() -> dict[str, int]:
+    """How often each event was logged by this process, also if it has no line: repeats, and levels that are not shown."""
+    with _counting:
+        return dict(_counts)
+
+
+def dropped_lines() -> int:
+    """How many lines of this process were dropped, because standard error did not take them."""
+    return _writer.dropped if _writer is not None else 0
+
+
+@contextmanager
+def logging_to_stderr(level: str, *, as_json: bool) -> Iterator[LineWriter]:
+    """Send structlog's and the standard library's records of ``level`` and above to standard error, until the context ends.
+
+    An exception that ends the context is logged as ``server.failed`` and becomes exit status 1. The end of the context waits a
+    second at most for lines that are not written yet.
+    """
+    writer = configure_logs(level, as_json=as_json)
+    try:
+        yield writer
+    except Exception as error:
+        _log.critical("server.failed", exc_info=error)
+        raise SystemExit(1) from error
+    finally:
+        writer.close()
+
+
+def configure_logs(level: str, *, as_json: bool, descriptor: int = STDERR) -> LineWriter:
+    """Send structlog's and the standard library's records of ``level`` and above to ``descriptor``.
+
+    The same holds for warnings, and for exceptions that Python would otherwise print to standard error, where a full pipe would
+    block the thread.
+    """
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=os.isatty(descriptor))
+    )
+    wrap = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+    repeats = Repeats([structlog.stdlib.filter_by_level, *shared, wrap])
+    structlog.configure(
+        processors=[_count, structlog.stdlib.filter_by_level, merge_request, repeats.drop_repeats, *shared, wrap],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        # Every level gets as far as the count; the filter above then drops what is below the threshold.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
+        cache_logger_on_first_use=True,
+    )
+    writer = LineWriter(descriptor, repeats.report, EVERY_S)
+    writer.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[merge_request, *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _describe_exception,
+                _make_harmless,
+                renderer,
+            ],
+        )
+    )
+    writer.addFilter(repeats.filter)
+    logging.root.handlers = [writer]
+    logging.getLogger("interlock").setLevel(threshold)
+    # Libraries log the addresses of requests at lower levels. A client may have put a secret there.
+    logging.root.setLevel(max(threshold, logging.WARNING))
+    logging.captureWarnings(capture=True)
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_end_of_thread
+    global _writer  # noqa: PLW0603  # a process has one standard error
+    _writer = writer
+    return writer
+
+
+def log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An event loop's handler of exceptions that nobody caught (ASVS 16.5.4): asyncio's own would quote their messages."""
+    task = context.get("task") or context.get("future")
+    _log.error(
+        "task.failed",
+        task=task.get_name() if isinstance(task, asyncio.Task) else None,
+        # What stands in brackets may be what the callback was called with.
+        because=re.split(r"[<(]", context["message"])[0].strip(),
+        exc_info=context.get("exception"),
+    )
+
+
+def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Log an exception that nobody can catch: Python's hook. The object it came from may hold anything, so it is left out."""
+    _log.error("task.failed", because=unraisable.err_msg or "Exception ignored", exc_info=unraisable.exc_value)
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log an exception that ended a thread: Python's hook."""
+    name = ended.thread.name if ended.thread is not None else None
+    _log.error("task.failed", task=name, because="Exception in thread", exc_info=ended.exc_value)
+
+
+def _count(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    with _counting:
+        _counts[event["event"]] += 1
+    return event
+
+
+def _describe_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Kinds and places of an exception on one line. Its message may quote a client, and its variables hold secrets."""
+    event.pop("stack_info", None)
+    error = exception_of(event.pop("exc_info", None))
+    if error is not None:
+        event["traceback"] = "; from ".join(_description(each) for each in _chain(error))
+    return event
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """``error``, what it came from, and so on."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _description(error: BaseException) -> str:
+    name = type(error).__qualname__
+    if isinstance(error, InterlockError | OSError):
+        name = f"{name}: {error}"
+    if isinstance(error, BaseExceptionGroup):
+        name = f"{name} ({', '.join(_description(each) for each in error.exceptions)})"
+    frames = traceback.StackSummary.extract(
+        traceback.walk_tb(error.__traceback__), limit=-_FRAMES, lookup_lines=False, capture_locals=False
+    )
+    places = (f"{'/'.join(Path(f.filename).parts[-2:])}:{f.lineno} {f.name}" for f in frames)
+    return " > ".join((name, *places))
+
+
+def _make_harmless(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    return {name: _harmless(value) for name, value in event.items()}
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        text = _CREDENTIAL.sub(_MASK, value)
+        return text if text.isprintable() else "".join(map(_escaped, text))
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _harmless(repr(value))
+
+
+def _escaped(character: str) -> str:
+    """What is neither letter, digit, mark nor plain space: line ends, ANSI's ESC, and what turns text around."""
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

@@ -1,0 +1,256 @@
+"""Metrics for Prometheus: one table of names, and what counts them. Nothing here is imported unless a port is set.
+
+No label holds what clients choose: routes are templates, events and guards are declared, close codes are those of the table.
+Everything but :meth:`Metrics.text` is called on the event loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from interlock.machine.closing import CLOSE_CODES
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.ledger import Record
+from interlock.machine.session import FINAL_STATES, Session
+from interlock.server.clock import Clock
+from interlock.server.surface.sqlite.engine import library_version
+from interlock.server.surface.sqlite.writer import Batch
+from interlock.server.telemetry.events import EVENTS
+from interlock.server.telemetry.logs import dropped_lines, event_counts
+from interlock.server.telemetry.measures import Unmeasured
+from interlock.spec.lifecycles import SESSION
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CODES: Final = frozenset({row.code for row in CLOSE_CODES.values()} | {1005, 1006})
+_NS_PER_S: Final = 1e9
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One metric: what it is called, what it counts, by what. ``buckets`` only for histograms."""
+
+    kind: type[Counter | Gauge | Histogram]
+    name: str
+    about: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+ROWS: Final = (
+    Row(Gauge, "interlock_sessions", "Sessions that have not ended, by state.", ("state",)),
+    Row(Counter, "interlock_transitions_total", "Recorded transitions, by event.", ("event",)),
+    Row(
+        Counter,
+        "interlock_refusals_total",
+        "Commands that the lifecycle refused, by event and by the guard that failed (`undeclared`: it has no such transition).",
+        ("event", "guard"),
+    ),
+    Row(Counter, "interlock_sessions_ended_total", "Ended sessions, by reason.", ("reason",)),
+    Row(Gauge, "interlock_connections", "Open WebSockets, those that are just arriving included."),
+    Row(
+        Counter,
+        "interlock_socket_closes_total",
+        "Closed WebSockets, by close code (`other`: one that no client of ours sends) and by who closed: `server`, `client`.",
+        ("code", "by"),
+    ),
+    Row(
+        Histogram,
+        "interlock_revoke_to_close_seconds",
+        "From the moment a session's end was decided until the close frame of one of its WebSockets was handed to the network.",
+        buckets=_FAST,
+    ),
+    Row(
+        Histogram,
+        "interlock_append_seconds",
+        "From handing a write to the log until it is on disk and its caller is woken.",
+        buckets=_FAST,
+    ),
+    Row(Histogram, "interlock_commit_seconds", "One commit: statements and the wait for the disk.", buckets=_FAST),
+    Row(Histogram, "interlock_append_batch_size", "Writes that were committed together.", buckets=_SIZES),
+    Row(Gauge, "interlock_log_queue_depth", "Writes that wait for the disk; at `log_queue` callers get 503."),
+    Row(Gauge, "interlock_read_queue_depth", "Reads that wait for the disk; at 4096 callers get 503."),
+    Row(Gauge, "interlock_log_failed", "1 once the log has stopped at an I/O error: only a restart helps."),
+    Row(Gauge, "interlock_background_failing", "How much background work has failed in the last half minute."),
+    Row(
+        Gauge,
+        "interlock_disk_low",
+        "1 while the disk has less free space than `disk_reserve_mib`: only ends and disconnects are recorded.",
+    ),
+    Row(Gauge, "interlock_head_failing", "1 while the signed head can't be written: before long writes get 503."),
+    Row(
+        Gauge,
+        "interlock_clock_ahead_seconds",
+        "How far the server's time is ahead of the machine's clock: more than a moment, and the clock was set back.",
+    ),
+    Row(
+        Gauge,
+        "interlock_keys_unusable",
+        "1 while the key files can't be used: whatever needs a credential is answered 503 until they can.",
+    ),
+    Row(
+        Gauge,
+        "interlock_password_queue_depth",
+        "Password hashes that wait or are computed; at the limit logins get 503.",
+    ),
+    Row(
+        Histogram,
+        "interlock_expiry_lateness_seconds",
+        "From a session's deadline until its end was decided. An overdue session is refused all the same.",
+        buckets=_FAST,
+    ),
+    Row(
+        Counter,
+        "interlock_http_requests_total",
+        "Answered requests, by method, by the route's template (`none`: there is no such route) and status; 101: a WebSocket.",
+        ("method", "route", "status"),
+    ),
+    Row(
+        Histogram,
+        "interlock_http_request_seconds",
+        "From a request's arrival to the beginning of its answer.",
+        ("method", "route"),
+        _FAST,
+    ),
+    Row(Counter, "interlock_problems_total", "Problems answered, by the last part of their type.", ("type",)),
+    Row(
+        Counter,
+        "interlock_log_events_total",
+        "Logged events, by name, whether or not they have a line: repeats, and levels that are not shown.",
+        ("event",),
+    ),
+    Row(Counter, "interlock_log_dropped_total", "Log lines that were dropped: standard error did not take them."),
+    Row(Gauge, "interlock_build_info", "Always 1; the labels say what is running.", ("version", "python", "sqlite")),
+)
+"""Every metric of ours. The process's own (``process_…``) come from prometheus-client."""
+
+
+def _logged_events() -> dict[tuple[str, ...], int]:
+    """Every declared event, also those that did not happen yet: a rate needs a zero to start from."""
+    counts = event_counts()
+    return {(name,): counts.get(name, 0) for name in EVENTS}
+
+
+_TOLD: Final[dict[str, Callable[[], dict[tuple[str, ...], int]]]] = {
+    "interlock_log_events_total": _logged_events,
+    "interlock_log_dropped_total": lambda: {(): dropped_lines()},
+}
+"""What :mod:`interlock.server.telemetry.logs` has counted, by labels."""
+
+
+class _Told(Collector):
+    """A counter that is read when somebody asks."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def collect(self) -> Iterator[Metric]:
+        """The counter as it is now."""
+        family = CounterMetricFamily(self._row.name, self._row.about, labels=self._row.labels)
+        for labels, count in _TOLD[self._row.name]().items():
+            family.add_metric(labels, count)
+        yield family
+
+
+class Metrics(Unmeasured):
+    """The metrics of one server. ``live``: how many sessions that have not ended are in each state."""
+
+    def __init__(self, clock: Clock, live: Mapping[str, int]) -> None:
+        self.registry = CollectorRegistry()
+        self._clock = clock
+        self._metrics: dict[str, Any] = {}
+        for row in ROWS:
+            if row.name in _TOLD:
+                self.registry.register(_Told(row))
+                continue
+            options: dict[str, Any] = {"buckets": row.buckets} if row.buckets else {}
+            self._metrics[row.name] = row.kind(row.name, row.about, row.labels, registry=self.registry, **options)
+        ProcessCollector(registry=self.registry)
+        # Children that are known beforehand: no look-up when they count, and a zero before they first do.
+        self._live = {
+            state.name: self._metrics["interlock_sessions"].labels(state.name)
+            for state in SESSION.states
+            if state.name not in FINAL_STATES
+        }
+        for state, count in live.items():
+            self._live[state].set(count)
+        events = {row.event for row in SESSION.transitions}
+        self._transitions = {e: self._metrics["interlock_transitions_total"].labels(e) for e in events}
+        self._append_seconds = self._metrics["interlock_append_seconds"]
+        self._children: dict[tuple[str, ...], Any] = {}
+        self._requests: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+        build = (version("interlock"), sys.version.partition(" ")[0], library_version())
+        self._metrics["interlock_build_info"].labels(*build).set(1)
+
+    def watch(self, readings: Mapping[str, Callable[[], float]]) -> None:
+        """See :meth:`Unmeasured.watch`."""
+        for name, reading in readings.items():
+            self._metrics[name].set_function(reading)
+
+    def observe(self, record: Record, session: Session) -> None:
+        """See :meth:`Unmeasured.observe`."""
+        move = record.transition
+        self._transitions[move.event].inc()
+        if move.source == move.target:
+            return
+        if move.source is not None:
+            self._live[move.source].dec()
+        if move.target in self._live:
+            self._live[move.target].inc()
+            return
+        self._child("interlock_sessions_ended_total", session.reason or "").inc()
+        if move.event == "expire":
+            self._metrics["interlock_expiry_lateness_seconds"].observe((move.at_ms - session.deadline_ms) / 1000)
+
+    def refused(self, _session_id: str, refusal: TransitionRefused) -> None:
+        """See :meth:`Unmeasured.refused`."""
+        self._child("interlock_refusals_total", refusal.event, refusal.guard or "undeclared").inc()
+
+    def batch(self, batch: Batch) -> None:
+        """See :meth:`Unmeasured.batch`."""
+        seen_ns = batch.resolved_ns
+        for unit in batch.units:
+            self._append_seconds.observe((seen_ns - unit.submitted_ns) / _NS_PER_S)
+        self._metrics["interlock_commit_seconds"].observe((batch.ended_ns - batch.began_ns) / _NS_PER_S)
+        self._metrics["interlock_append_batch_size"].observe(len(batch.units))
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """See :meth:`Unmeasured.answered`."""
+        key = (method, route, status)
+        pair = self._requests.get(key)
+        if pair is None:
+            # Of methods there are as many as HTTP's parser knows, so this has a limit, too.
+            known = method if method in _METHODS else "other"
+            pair = self._requests[key] = (
+                self._child("interlock_http_requests_total", known, route, str(status)),
+                self._child("interlock_http_request_seconds", known, route),
+            )
+        pair[0].inc()
+        pair[1].observe(seconds)
+
+    def problem(self, name: str) -> None:
+        """See :meth:`Unmeasured.problem`."""
+        self._child("interlock_problems_total", name).inc()
+
+    def closed(self, code: int, by: str) -> None:
+        """See :meth:`Unmeasured.closed`."""
+        self._child("interlock_socket_closes_total", str(code) if code in _CODES else "other", by).inc()
+
+    def ended(self, decided_at_ms: int) -> None:
+        """See :meth:`Unmeasured.ended`."""
+        self._metrics["interlock_revoke_to_close_seconds"].observe((self._clock.now_ms() - decided_at_ms) / 1000)
+
+    def _child(self, *key: str) -> Any:
+        """The metric named first, with the label values that follow."""
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._metrics[key[0]].labels(*key[1:])
+        return child

@@ -1,0 +1,326 @@
+"""Wiring: what is behind the endpoints is put together here, and nowhere else.
+
+Opening a server also puts right what a crash left; closing it leaves nothing half-way.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from interlock.machine.closing import Close
+from interlock.machine.errors import ClockBehind
+from interlock.machine.wire import rfc3339
+from interlock.server import signed_head
+from interlock.server.clock import Clock, SystemClock
+from interlock.server.guard.accounts import Accounts
+from interlock.server.guard.admins import Admins
+from interlock.server.guard.keys.keyring import KeyRing, open_keyring
+from interlock.server.guard.keys.keyset import Keys
+from interlock.server.guard.keys.rotation import Lives
+from interlock.server.guard.known_accounts import KnownAccounts
+from interlock.server.guard.oidc.upstream import IdTokens, Upstream
+from interlock.server.guard.passwords.blocklist import Blocklist
+from interlock.server.guard.passwords.hashing import Passwords
+from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.throttling.addresses import Addresses
+from interlock.server.guard.throttling.devices import Devices
+from interlock.server.guard.throttling.limits import Limits
+from interlock.server.guard.throttling.logins import Logins
+from interlock.server.guard.throttling.pseudonyms import Pseudonyms
+from interlock.server.guard.tickets import Tickets
+from interlock.server.guard.tokens import Tokens
+from interlock.server.runtime.account_sessions import AccountSessions
+from interlock.server.runtime.administration import Administration, end_of_disabled, end_of_old_passwords
+from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.expiry import Expiry
+from interlock.server.runtime.host import CLOCK_TOLERANCE_MS, MachineMonitor
+from interlock.server.runtime.recovery import disconnect_all_orphans, trace_missed
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.runtime.tail import Tail
+from interlock.server.services import Services
+from interlock.server.settings import Settings
+from interlock.server.surface.sqlite.files import Surface, open_surface
+from interlock.server.surface.sqlite.writer import Batch
+from interlock.server.system.supervision import Supervisor
+from interlock.server.telemetry import watch
+from interlock.server.telemetry.measures import Unmeasured
+from interlock.server.telemetry.trace import Untraced, open_trace
+
+if TYPE_CHECKING:
+    from interlock.server.telemetry.spans import Spans
+
+_log = structlog.get_logger("interlock.server")
+
+_SALT_BYTES: Final = 16
+
+
+class _Storage(msgspec.Struct):
+    """The open log, and who is told of what it does."""
+
+    surface: Surface
+    trace: Untraced
+    spans: Spans | None
+    watchers: _Watchers
+    supervisor: Supervisor
+
+
+class _Core(msgspec.Struct):
+    """What decides, and what it needs for that."""
+
+    clock: SystemClock
+    host: MachineMonitor
+    ring: KeyRing
+    sessions: Sessions
+    account_sessions: AccountSessions
+    connections: Connections
+    tail: Tail
+
+
+class _Watchers(msgspec.Struct):
+    """Who hears of every batch that is committed."""
+
+    spans: Spans | None
+    measures: Unmeasured
+
+    def committed(self, batch: Batch) -> None:
+        """A batch is on disk."""
+        self.measures.batch(batch)
+        if self.spans is not None:
+            self.spans.batch(batch)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything the endpoints call, opened and recovered, until the context ends.
+
+    Raises:
+        SurfaceLocked, SurfaceFailed: the log can't be opened.
+        SettingsError: the keys can't be used.
+        HeadRefused: the log is not the one that its signed head speaks of, or has none.
+        ClockBehind: the log's newest record is further ahead of the machine's clock than it may be.
+    """
+    connections, supervisor = Connections(), Supervisor()
+    # Before anything is opened for writing.
+    head = signed_head.read_checked(settings)
+    async with _open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:
+        stack.callback(supervisor.close)
+        surface = storage.surface
+        signed_head.require(settings, head, surface.last())
+        clock = SystemClock(floor_ms=await _newest_time(surface, settings))
+        lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
+        ring = open_keyring(Path(settings.data) / "keys", clock, lives)
+        sessions = Sessions(
+            surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
+        )
+        # First of all listeners: a socket closes before anybody hears why.
+        sessions.subscribe(connections.observe)
+        storage.watchers.measures = await _watch(sessions, settings, clock, surface)
+        await trace_missed(surface.log, storage.trace)
+        keeper = await signed_head.keep(
+            settings, surface, supervisor, head, lambda: (ring.keys.signing, clock.now_ms())
+        )
+        sessions.subscribe(keeper.observe)
+        newest = await surface.log.newest()
+        tail = Tail(sessions.records, newest.position if newest is not None else 0)
+        sessions.subscribe(tail.observe)
+        orphans = await disconnect_all_orphans(surface.log, sessions, at_once=settings.log_queue)
+        storage.trace.recovered()
+        account_sessions = AccountSessions(sessions, surface.directory, clock)
+        of_disabled = await end_of_disabled(account_sessions, surface.accounts)
+        of_old_passwords = await end_of_old_passwords(sessions, surface.accounts)
+        expiry = Expiry(sessions, clock)
+        expiry.restore(await surface.log.live_deadlines())
+        sessions.subscribe(expiry.observe)
+        reserve = settings.disk_reserve_mib << 20
+        host = MachineMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
+        await host.begin()
+        core = _Core(clock, host, ring, sessions, account_sessions, connections, tail)
+        services = _assemble(settings, storage, core, stack)
+
+        def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
+            services.tokens.use(keys)
+            if retired_early:
+                # Whoever had the key may hold sockets by tokens of their own making.
+                connections.close_all(Close("token_expired"))
+            if keys is not None:
+                services.keys = keys
+                keeper.renew()
+                # Also of a key that had not signed yet, or was done: only a thief has anything of it.
+                connections.look_at_keys()
+
+        await stack.enter_async_context(supervisor.running("expiry", expiry.run))
+        await stack.enter_async_context(supervisor.running("keys", partial(ring.watch, use)))
+        await stack.enter_async_context(supervisor.running("host", host.run))
+        if settings.cheap_passwords_for_tests:
+            _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
+        _log.info(
+            "server.ready",
+            orphans_disconnected=orphans,
+            ended_of_disabled=of_disabled,
+            ended_of_old_passwords=of_old_passwords,
+        )
+        yield services
+
+
+@asynccontextmanager
+async def _open_storage(
+    settings: Settings, connections: Connections, supervisor: Supervisor
+) -> AsyncIterator[_Storage]:
+    def stop(failure: str) -> None:
+        # Fail-stop: what memory says may be ahead of the disk, so no socket stays open on it.
+        _log.critical("surface.failed", failure=failure)
+        connections.close_all(Close("internal_error"))
+
+    async with open_trace(settings) as trace, _open_spans(settings) as spans:
+        watchers = _Watchers(spans, Unmeasured())
+        async with open_surface(
+            Path(settings.data),
+            max_waiting=settings.log_queue,
+            on_failure=stop,
+            on_commit=trace.appended,
+            on_batch=watchers.committed,
+            supervisor=supervisor,
+        ) as surface:
+            yield _Storage(surface, trace, spans, watchers, supervisor)
+
+
+def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncExitStack) -> Services:
+    """The services over what is open; ``stack`` closes what they opened."""
+    surface, measures, keys = storage.surface, storage.watchers.measures, Path(settings.data) / "keys"
+    clock, ring, sessions, connections = core.clock, core.ring, core.sessions, core.connections
+    admin_secrets = Secrets(keys, "admin")
+    admin_secrets.names()  # what can't be read is said now, not at the first use
+    pseudonyms = Pseudonyms(lambda: ring.keys.refresh_mac)
+    known_accounts = KnownAccounts(surface.accounts)
+    id_tokens = IdTokens(settings, clock)
+    stack.push_async_callback(id_tokens.close)
+    passwords = _passwords(settings)
+    stack.callback(passwords.close)
+    # Where a key's cells lie in the tables of limits: anew at each start, with the tables.
+    salt = secrets.token_bytes(_SALT_BYTES)
+    tokens = Tokens(
+        ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
+    )
+    measures.watch(
+        {
+            "interlock_connections": lambda: len(connections),
+            "interlock_log_queue_depth": surface.waiting,
+            "interlock_read_queue_depth": surface.reading,
+            "interlock_disk_low": lambda: core.host.disk_low,
+            "interlock_head_failing": core.host.head_failing,
+            "interlock_clock_ahead_seconds": lambda: clock.ahead_ms() / 1000,
+            "interlock_log_failed": lambda: sessions.failure is not None,
+            "interlock_background_failing": lambda: len(storage.supervisor.failing),
+            "interlock_keys_unusable": lambda: not tokens.usable,
+            "interlock_password_queue_depth": lambda: passwords.waiting,
+        }
+    )
+    return Services(
+        settings=settings,
+        clock=clock,
+        sessions=sessions,
+        account_sessions=core.account_sessions,
+        connections=connections,
+        accounts=Accounts(known_accounts, passwords, clock),
+        known_accounts=known_accounts,
+        tickets=Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000)),
+        tokens=tokens,
+        upstream=Upstream(
+            id_tokens, surface.identities, known_accounts, clock, register=settings.upstream_accounts == "any"
+        ),
+        keys=ring.keys,
+        clients=Secrets(keys, "client"),
+        addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.uncounted),
+        limits=Limits(settings, clock, salt),
+        logins=Logins(settings, clock, salt, pseudonyms),
+        devices=Devices(known_accounts, clock, lambda: ring.keys),
+        trace=storage.trace,
+        admins=Admins(admin_secrets),
+        administration=Administration(
+            sessions,
+            core.account_sessions,
+            clock,
+            accounts=known_accounts,
+            directory=surface.directory,
+            audit=surface.audit,
+        ),
+        tail=core.tail,
+        supervisor=storage.supervisor,
+        metrics=measures,
+        host=core.host,
+        spans=storage.spans,
+    )
+
+
+def _passwords(settings: Settings) -> Passwords:
+    blocklist = Blocklist(
+        settings.audience,
+        [settings.issuer, *settings.password_context_words],
+        Path(settings.password_blocklist) if settings.password_blocklist else None,
+    )
+    return Passwords(
+        memory_kib=8 if settings.cheap_passwords_for_tests else settings.argon2_memory_kib,
+        iterations=1 if settings.cheap_passwords_for_tests else settings.argon2_iterations,
+        workers=settings.argon2_workers,
+        max_waiting=settings.argon2_queue,
+        blocklist=blocklist,
+    )
+
+
+async def _newest_time(surface: Surface, settings: Settings) -> int:
+    """The time of the newest record, before which no time is said again.
+
+    Raises:
+        ClockBehind: it is further ahead of the machine's clock than it may be, and tokens would be good for as much longer.
+    """
+    latest_ms = await surface.log.latest_at_ms()
+    now_ms = SystemClock().now_ms()
+    if latest_ms > now_ms + settings.clock_behind_s * 1000:
+        raise ClockBehind(
+            f"the newest record is of {rfc3339(latest_ms)}, and this machine's clock says {rfc3339(now_ms)}: set the clock"
+            " right; if it is right, restore an older log, or raise the setting clock_behind_s"
+        )
+    if latest_ms > now_ms + CLOCK_TOLERANCE_MS:
+        _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(now_ms))
+    return latest_ms
+
+
+async def _watch(sessions: Sessions, settings: Settings, clock: Clock, surface: Surface) -> Unmeasured:
+    """Have the log and, if somebody may ask for them, the metrics told of what the door does. Call it before it does any."""
+    measures = Unmeasured()
+    if settings.metrics_port is not None:
+        from interlock.server.telemetry.metrics import Metrics
+
+        measures = Metrics(clock, await surface.log.live_states())
+    for listener in (measures.observe, watch.tell_transition):
+        sessions.subscribe(listener)
+    for refusal_listener in (measures.refused, watch.tell_refusal):
+        sessions.subscribe_refusals(refusal_listener)
+    return measures
+
+
+@asynccontextmanager
+async def _open_spans(settings: Settings) -> AsyncIterator[Spans | None]:
+    """What sends OpenTelemetry spans until the context ends, if somebody asked for them.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+    if not settings.otel_endpoint:
+        yield None
+        return
+    from interlock.server.telemetry.spans import Spans
+
+    spans = Spans(settings)
+    try:
+        yield spans
+    finally:
+        await spans.close()
