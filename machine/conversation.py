@@ -17,8 +17,9 @@ import msgspec
 from interlock.machine.closing import Close
 from interlock.machine.errors import MessageRefused
 from interlock.machine.ledger import Receipt, Record
-from interlock.machine.session import Session
-from interlock.machine.wire import TransitionView, own_transition_view, rfc3339
+from interlock.machine.session.session import Session
+from interlock.machine.times import rfc3339
+from interlock.machine.wire import TransitionView, own_transition_view
 
 SUBPROTOCOL: Final = "interlock.v1"
 

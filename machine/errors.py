@@ -2,7 +2,8 @@
 
 InterlockError
 ├── TransitionRefused       the lifecycle does not allow it; nothing changed
-├── SessionNotFound         no such session
+├── InstanceNotFound        nothing of this kind has this id
+│   └── SessionNotFound
 ├── LedgerFault             a record or the chain is not what was written
 ├── ReceiptMalformed        this text is no receipt
 ├── HeadRefused             the signed head of the chain is not good, or the log does not go with it
@@ -68,12 +69,21 @@ class TransitionRefused(InterlockError):
         super().__init__(f"{event} refused in state {state or '(none)'}: {because}")
 
 
-class SessionNotFound(InterlockError):
+class InstanceNotFound(InterlockError):
+    """Nothing of ``kind`` has this id."""
+
+    def __init__(self, kind: str, instance_id: str) -> None:
+        self.kind = kind
+        self.instance_id = instance_id
+        super().__init__(f"{kind.capitalize()} not found")
+
+
+class SessionNotFound(InstanceNotFound):
     """No session has this id."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
-        super().__init__("Session not found")
+        super().__init__("session", session_id)
 
 
 class LedgerFault(InterlockError):
@@ -102,12 +112,12 @@ class SurfaceError(InterlockError):
 
 
 class VersionConflict(SurfaceError):
-    """The session is no longer at the version the transition was decided on: load again, decide again."""
+    """The instance is no longer at the version the transition was decided on: load again, decide again."""
 
-    def __init__(self, session_id: str, version: int) -> None:
-        self.session_id = session_id
+    def __init__(self, instance_id: str, version: int) -> None:
+        self.instance_id = instance_id
         self.version = version
-        super().__init__(f"version {version} of this session is already taken")
+        super().__init__(f"version {version} of {instance_id} is already taken")
 
 
 class RecordRefused(SurfaceError):

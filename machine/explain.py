@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import HEAD_LAG, Receipt
-from interlock.machine.session import Session
-from interlock.machine.wire import rfc3339
-from interlock.spec.lifecycles import SESSION
-
-_SENTENCES: Final = {guard.name: guard.description for guard in SESSION.guards}
+from interlock.machine.machine import Instance, Machine
 
 
-def refusal(refused: TransitionRefused, session: Session, data: Any) -> str:
-    """Why the declaration does not let ``refused.event`` with ``data`` happen to ``session``."""
-    tried = f"{refused.event} {f'from {refused.state}' if refused.state else 'before create'}"
+def refusal(machine: Machine[Any], refused: TransitionRefused, instance: Any, data: Any) -> str:
+    """Why the declaration of ``machine`` does not let ``refused.event`` with ``data`` happen to ``instance``."""
+    tried = f"{refused.event} {f'from {refused.state}' if refused.state else f'before {machine.creation}'}"
     if refused.guard is None:
-        return f"refused: {tried}. The declaration has {refused.event} {_places(refused.event)} only."
+        return f"refused: {tried}. The declaration has {refused.event} {_places(machine, refused.event)} only."
     name = refused.guard.removeprefix("not ")
-    fact = _FACTS.get(refused.guard, _FACTS[name])(session, data)
-    return f"refused: {tried}: guard `{refused.guard}` fails: {fact}. `{name}`: {_SENTENCES[name]}"
+    facts = machine.words.facts
+    tell = facts.get(refused.guard) or facts.get(name)
+    fact = f": {tell(instance, data)}" if tell else ""
+    sentence = next(guard.description for guard in machine.lifecycle.guards if guard.name == name)
+    return f"refused: {tried}: guard `{refused.guard}` fails{fact}. `{name}`: {sentence}"
 
 
-def altered(version: int, before: Session | None) -> str:
-    """What a digest that does not fit may mean at a record of ``version``; its session so far is ``before``, or has ended."""
+def altered(kind: str, version: int, before: Instance | None) -> str:
+    """What a digest that does not fit may mean at a record of ``version``; its instance so far is ``before``, or has ended."""
     if before is None:
-        guess = "its session had ended before, so a record was repeated or moved"
+        guess = f"its {kind} had ended before, so a record was repeated or moved"
     elif version <= before.version:
-        guess = f"version {version} of its session was recorded before, so a record was repeated or moved"
+        guess = f"version {version} of its {kind} was recorded before, so a record was repeated or moved"
     elif version > before.version + 1:
-        guess = f"it is version {version} of a session that is at {before.version}, so a record was removed or moved"
+        guess = (
+            f"it is version {version} of {article(kind)} that is at {before.version}, so a record was removed or moved"
+        )
     else:
         guess = "the record was changed, or is not the one that was written here"
     return f"digest does not match the record and the one before it: {guess}"
@@ -93,55 +93,16 @@ def broken_receipt(receipt: Receipt, there: Receipt | None, end: int) -> str | N
 _REWRITTEN: Final = "the log was rewritten from there or before"
 
 
-def _places(event: str) -> str:
+def article(kind: str) -> str:
+    """``kind`` with its indefinite article."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _places(machine: Machine[Any], event: str) -> str:
     """From which states the declaration has ``event``."""
-    sources = [row.source for row in SESSION.transitions if row.event == event]
-    states = [state.name for state in SESSION.states if state.name in sources]
+    lifecycle = machine.lifecycle
+    sources = [row.source for row in lifecycle.transitions if row.event == event]
+    states = [state.name for state in lifecycle.states if state.name in sources]
     if not states:
-        return "as a session's first record"
+        return f"as {article(machine.kind)}'s first record"
     return f"from {' and '.join(filter(None, (', '.join(states[:-1]), states[-1])))}"
-
-
-def _lives(session: Session, _data: Any) -> str:
-    return f"the session lives until {_deadline(session)}"
-
-
-def _lived(session: Session, _data: Any) -> str:
-    return f"the session lived until {_deadline(session)}"
-
-
-def _deadline(session: Session) -> str:
-    which = "idle" if session.idle_deadline_ms <= session.absolute_deadline_ms else "absolute"
-    return f"{rfc3339(session.deadline_ms)}, its {which} deadline"
-
-
-def _subject(session: Session, data: Any) -> str:
-    return f"the session is of {session.subject}, and this is {data.subject}"
-
-
-def _connections(session: Session, _data: Any) -> str:
-    return f"the session holds {len(session.connections)} of {session.policy.connection_limit} connections"
-
-
-def _connection(session: Session, data: Any) -> str:
-    held = ", ".join(connection.connection_id for connection in session.connections) or "none"
-    return f"the session holds {held}, and this is {data.connection_id}"
-
-
-def _rotation(session: Session, data: Any) -> str:
-    honoured = ", ".join(str(token.rotation) for token in session.refresh_tokens) or "none"
-    return (
-        f"the session is at epoch {session.epoch} and may honour rotation {honoured}, and this is epoch {data.epoch},"
-        f" rotation {data.rotation}"
-    )
-
-
-_FACTS: Final[dict[str, Callable[[Session, Any], str]]] = {
-    "alive": _lived,
-    "not alive": _lives,
-    "same_subject": _subject,
-    "below_connection_limit": _connections,
-    "known_connection": _connection,
-    "last_connection": _connections,
-    "rotation_honoured": _rotation,
-}

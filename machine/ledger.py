@@ -1,8 +1,8 @@
 """The record, its digest chain, and the receipt that names a place in it.
 
 The chain: ``digest(n) = SHA-256(digest(n-1) ‖ payload(n))`` with 32 zero bytes before the first record. The payload is
-the UTF-8 JSON array ``[position, session_id, version, event, source, target, at_ms, actor, command_id, data]``, where
-``data`` is the JSON text exactly as stored. An edited, missing, repeated or swapped record breaks it from there on.
+the UTF-8 JSON array ``[position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, data]``,
+where ``data`` is the JSON text exactly as stored. An edited, missing, repeated or swapped record breaks it from there on.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from interlock.machine.commands import DATA_TYPES, Data
-from interlock.machine.errors import LedgerFault, ReceiptMalformed
-from interlock.machine.session import Transition
+from interlock.machine.errors import ReceiptMalformed
+from interlock.machine.machine import Machines, Transition
 
 GENESIS: Final[bytes] = bytes(32)
 """The digest before the first record."""
@@ -24,14 +23,13 @@ HEAD_LAG: Final = 10_000
 """Records that the log may hold beyond its newest signed head. The writer waits for the head rather than exceed it."""
 
 _encoder: Final = msgspec.json.Encoder()
-_decoders: Final = {event: msgspec.json.Decoder(data_type) for event, data_type in DATA_TYPES.items()}
 _encode: Final = _encoder.encode
 _sha256: Final = hashlib.sha256
 _RECEIPT: Final = re.compile(r"([1-9][0-9]{0,18})\.([0-9a-f]{64})\Z")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One transition as the log holds it. ``position`` counts from 1 over all sessions; ``digest`` is 32 bytes."""
+    """One transition as the log holds it. ``position`` counts from 1 over all instances; ``digest`` is 32 bytes."""
 
     position: int
     transition: Transition
@@ -76,7 +74,8 @@ class StoredRow(msgspec.Struct, frozen=True, array_like=True):
     """A record as it is stored: flat, with ``data`` as JSON text. Nothing in it has been checked yet."""
 
     position: int
-    session_id: str
+    kind: str
+    instance_id: str
     version: int
     event: str
     source: str | None
@@ -97,7 +96,8 @@ def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
     data = _encoder.encode(transition.data).decode()
     payload = (
         position,
-        transition.session_id,
+        transition.kind,
+        transition.instance_id,
         transition.version,
         transition.event,
         transition.source,
@@ -120,39 +120,13 @@ def payload_digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:
     return _sha256(previous + _encode(payload)).digest()
 
 
-def data_of(position: int, event: str, text: str) -> Data:
-    """What the ``event`` at ``position`` carries, from its JSON ``text``.
+def parse(row: StoredRow, machines: Machines) -> Record:
+    """The record in ``row``, of one of ``machines``.
 
     Raises:
-        LedgerFault: the event is unknown or its data does not have the event's shape.
+        LedgerFault: kind or event is unknown, or its data does not have the event's shape.
     """
-    decoder = _decoders.get(event)
-    if decoder is None:
-        raise LedgerFault(position, f"unknown event {event!r}")
-    try:
-        return decoder.decode(text)
-    except msgspec.MsgspecError as error:
-        raise LedgerFault(position, f"data of {event} is malformed: {error}") from None
-
-
-def parse(row: StoredRow) -> Record:
-    """The record in ``row``.
-
-    Raises:
-        LedgerFault: the event is unknown or its data does not have the event's shape.
-    """
-    return Record(
-        row.position,
-        Transition(
-            row.session_id,
-            row.version,
-            row.event,
-            row.source,
-            row.target,
-            row.at_ms,
-            row.actor,
-            row.command_id,
-            data_of(row.position, row.event, row.data),
-        ),
-        row.digest,
-    )
+    position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, text, digest = fields_of(row)
+    data = machines.of(position, kind).data_of(position, event, text)
+    step = Transition(kind, instance_id, version, event, source, target, at_ms, actor, command_id, data)
+    return Record(position, step, digest)

@@ -6,91 +6,101 @@ from collections.abc import Callable
 from typing import Any
 
 from interlock.machine.errors import LedgerFault, TransitionRefused
-from interlock.machine.explain import altered, out_of_place, refusal
-from interlock.machine.ledger import GENESIS, StoredRow, data_of, fields_of, payload_digest
-from interlock.machine.session import TABLE, Session, Transition, absent, evolve
+from interlock.machine.explain import altered, article, out_of_place, refusal
+from interlock.machine.ledger import GENESIS, StoredRow, fields_of, payload_digest
+from interlock.machine.machine import Machine, Machines, Transition
 
 
 class Verifier:
     """Reads a log from its first record and raises at the first that is not what the server would have written.
 
-    Checked for each record: positions without gaps, the digest chain, versions without gaps, the source is the state
-    before, the event, its guards (evaluated at the recorded time on the fold so far) and the target are declared, and
-    no command id repeats within a session.
+    Checked for each record: positions without gaps, the digest chain, a known kind, versions without gaps, the source is the
+    state before, the event, its guards (evaluated at the recorded time on the fold so far) and the target are declared, and
+    no command id repeats within an instance.
 
-    ``live`` is the fold of every session that has not ended; an ended one is handed out by ``feed`` once, and forgotten:
-    memory grows with the sessions that live, not with history. ``begun`` says whether the log holds the first record of a
-    session before a position. It is asked at the beginning of each session.
+    ``live`` is the fold of every instance that has not ended, by kind and id; an ended one is handed out by ``feed`` once,
+    and forgotten: memory grows with what lives, not with history. ``begun`` says whether the log holds the first record of an
+    instance (kind, id) before a position. It is asked at the beginning of each instance.
     """
 
-    __slots__ = ("_begun", "_commands", "_ended", "head", "live", "position")
+    __slots__ = ("_begun", "_commands", "_ended", "_machines", "head", "live", "position")
 
-    def __init__(self, begun: Callable[[str, int], bool]) -> None:
+    def __init__(self, machines: Machines, begun: Callable[[str, str, int], bool]) -> None:
         self.position = 0
         self.head = GENESIS
-        self.live: dict[str, Session] = {}
+        self.live: dict[tuple[str, str], Any] = {}
+        self._machines = machines
         self._begun = begun
         self._ended = 0
-        self._commands: dict[str, set[str]] = {}
+        self._commands: dict[tuple[str, str], set[str]] = {}
 
     @property
-    def session_count(self) -> int:
-        """How many sessions the log has held so far."""
+    def instance_count(self) -> int:
+        """How many instances the log has held so far."""
         return len(self.live) + self._ended
 
-    def feed(self, row: StoredRow) -> Session:
-        """Take the next row in order of position and return its session as it stands after it.
+    def feed(self, row: StoredRow) -> tuple[Machine[Any], Any]:
+        """Take the next row in order of position and return its instance as it stands after it, and what it is one of.
 
         Raises:
             LedgerFault: naming the position and what is wrong with it.
         """
         return self.feed_fields(fields_of(row))
 
-    def feed_fields(self, row: tuple[Any, ...]) -> Session:
+    def feed_fields(self, row: tuple[Any, ...]) -> tuple[Machine[Any], Any]:
         """Like :meth:`feed`, for whoever has the fields of a row as the database gives them: a million times a log."""
-        position, session_id, version, event, source, target, at_ms, actor, command_id, text, digest = row
-        session = self.live.get(session_id)
+        position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, text, digest = row
+        key = (kind, instance_id)
+        instance = self.live.get(key)
         if position != self.position + 1:
             raise LedgerFault(position, out_of_place(position, self.position))
+        machine = self._machines.get(kind)
         if payload_digest(self.head, row[:-1]) != digest:
-            before = session or (None if self._begun(session_id, position) else absent(session_id))
-            raise LedgerFault(position, altered(version, before))
-        if session is None:
-            if self._begun(session_id, position):
-                raise LedgerFault(position, "the session had ended before")
-            session = absent(session_id)
-        data = data_of(position, event, text)
-        step = Transition(session_id, version, event, source, target, at_ms, actor, command_id, data)
-        self._check(position, session, step)
-        session = evolve(session, step)
-        if session.ended:
-            self.live.pop(session_id, None)
-            del self._commands[session_id]
+            before = instance
+            if before is None and machine is not None and not self._begun(kind, instance_id, position):
+                before = machine.absent(instance_id)
+            raise LedgerFault(position, altered(kind, version, before))
+        machine = machine or self._machines.of(position, kind)
+        if instance is None:
+            if self._begun(kind, instance_id, position):
+                raise LedgerFault(position, f"the {kind} had ended before")
+            instance = machine.absent(instance_id)
+        data = machine.data_of(position, event, text)
+        step = Transition(kind, instance_id, version, event, source, target, at_ms, actor, command_id, data)
+        self._check(position, machine, instance, step)
+        instance = machine.evolve(instance, step)
+        if instance.state in machine.final:
+            self.live.pop(key, None)
+            del self._commands[key]
             self._ended += 1
         else:
-            self.live[session_id] = session
+            self.live[key] = instance
         self.position = position
         self.head = digest
-        return session
+        return machine, instance
 
-    def _check(self, position: int, session: Session, step: Transition) -> None:
-        if step.version != session.version + 1:
-            missing = "records of it are missing" if step.version > session.version else "that was recorded before"
-            raise LedgerFault(position, f"version {step.version} of a session that is at {session.version}: {missing}")
-        if step.source != session.state:
-            raise LedgerFault(position, f"source {step.source}, but the session is {session.state}")
-        if step.at_ms < session.updated_at_ms:
-            raise LedgerFault(position, "time runs backwards within the session")
+    def _check(self, position: int, machine: Machine[Any], instance: Any, step: Transition) -> None:
+        kind = step.kind
+        if step.version != instance.version + 1:
+            missing = "records of it are missing" if step.version > instance.version else "that was recorded before"
+            raise LedgerFault(
+                position, f"version {step.version} of {article(kind)} that is at {instance.version}: {missing}"
+            )
+        if step.source != instance.state:
+            raise LedgerFault(position, f"source {step.source}, but the {kind} is {instance.state}")
+        if step.at_ms < instance.updated_at_ms:
+            raise LedgerFault(position, f"time runs backwards within the {kind}")
         try:
-            target = TABLE.step(session.state, step.event, session, step.data, step.at_ms)
+            target = machine.table.step(instance.state, step.event, instance, step.data, step.at_ms)
         except TransitionRefused as refused:
-            raise LedgerFault(position, refusal(refused, session, step.data)) from None
+            raise LedgerFault(position, refusal(machine, refused, instance, step.data)) from None
         if target != step.target:
             raise LedgerFault(position, f"{step.event} from {step.source} leads to {target}, not to {step.target}")
-        commands = self._commands.get(step.session_id)
+        key = (kind, step.instance_id)
+        commands = self._commands.get(key)
         if commands is None:
-            self._commands[step.session_id] = {step.command_id}
+            self._commands[key] = {step.command_id}
             return
         if step.command_id in commands:
-            raise LedgerFault(position, "the command id was recorded before for this session")
+            raise LedgerFault(position, f"the command id was recorded before for this {kind}")
         commands.add(step.command_id)

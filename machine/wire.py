@@ -5,16 +5,13 @@ Times are RFC 3339 UTC with milliseconds outside, integer milliseconds inside.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+from interlock.machine.session.session import Session
+from interlock.machine.times import rfc3339
 
 
 class SessionView(msgspec.Struct, frozen=True):
@@ -35,7 +32,8 @@ class TransitionView(msgspec.Struct, frozen=True):
     """A recorded transition. ``digest`` is lower-case hex; ``data`` has the shape its event declares."""
 
     position: int
-    session_id: str
+    kind: str
+    instance_id: str
     version: int
     event: str
     source: str | None
@@ -44,12 +42,6 @@ class TransitionView(msgspec.Struct, frozen=True):
     actor: str
     data: dict[str, Any]
     digest: str
-
-
-@lru_cache(maxsize=8192)
-def rfc3339(at_ms: int) -> str:
-    """``at_ms`` as RFC 3339 in UTC, for example ``2026-01-23T09:30:00.000Z``."""
-    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def session_view(session: Session) -> SessionView:
@@ -78,7 +70,8 @@ def transition_view(record: Record) -> TransitionView:
     step = record.transition
     return TransitionView(
         position=record.position,
-        session_id=step.session_id,
+        kind=step.kind,
+        instance_id=step.instance_id,
         version=step.version,
         event=step.event,
         source=step.source,

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from interlock.machine.commands import Policy
 from interlock.machine.limits import RATE_PATTERN
+from interlock.machine.session.commands import Policy
 
 HEAD_NAME: Final = "interlock.head"
 

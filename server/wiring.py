@@ -17,7 +17,9 @@ import structlog
 
 from interlock.machine.closing import Close
 from interlock.machine.errors import ClockBehind
-from interlock.machine.wire import rfc3339
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.times import rfc3339
 from interlock.server import signed_head
 from interlock.server.clock import Clock, SystemClock
 from interlock.server.guard.accounts import Accounts
@@ -42,7 +44,7 @@ from interlock.server.runtime.administration import Administration, end_of_disab
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.host import CLOCK_TOLERANCE_MS, MachineMonitor
-from interlock.server.runtime.recovery import disconnect_all_orphans, trace_missed
+from interlock.server.runtime.recovery import disconnect_orphans, trace_missed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.services import Services
@@ -131,13 +133,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         newest = await surface.log.newest()
         tail = Tail(sessions.records, newest.position if newest is not None else 0)
         sessions.subscribe(tail.observe)
-        orphans = await disconnect_all_orphans(surface.log, sessions, at_once=settings.log_queue)
+        orphans = await disconnect_orphans(surface.log, sessions, at_once=settings.log_queue)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
         of_disabled = await end_of_disabled(account_sessions, surface.accounts)
         of_old_passwords = await end_of_old_passwords(sessions, surface.accounts)
         expiry = Expiry(sessions, clock)
-        expiry.restore(await surface.log.live_deadlines())
+        expiry.restore(await surface.log.live_deadlines(SESSION_MACHINE.kind))
         sessions.subscribe(expiry.observe)
         reserve = settings.disk_reserve_mib << 20
         host = MachineMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
@@ -299,7 +301,7 @@ async def _watch(sessions: Sessions, settings: Settings, clock: Clock, surface: 
     if settings.metrics_port is not None:
         from interlock.server.telemetry.metrics import Metrics
 
-        measures = Metrics(clock, await surface.log.live_states())
+        measures = Metrics(MACHINES, clock, await surface.log.live_states())
     for listener in (measures.observe, watch.tell_transition):
         sessions.subscribe(listener)
     for refusal_listener in (measures.refused, watch.tell_refusal):

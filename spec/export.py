@@ -37,31 +37,32 @@ def sql_table() -> str:
     ``source`` is '' for the creation of an instance, because a primary key holds no NULL.
     """
     return (
-        "CREATE TABLE lifecycle (\n"
+        "CREATE TABLE IF NOT EXISTS lifecycle (\n"
+        "  kind TEXT NOT NULL,\n"
         "  event TEXT NOT NULL,\n"
         "  source TEXT NOT NULL,\n"
         "  target TEXT NOT NULL,\n"
         "  guards TEXT NOT NULL,\n"
-        "  PRIMARY KEY (event, source, target)\n"
+        "  PRIMARY KEY (kind, event, source, target)\n"
         ") STRICT, WITHOUT ROWID"
     )
 
 
-def sql_rows(lifecycle: Lifecycle) -> list[tuple[str, str, str, str]]:
-    """Give ``(event, source, target, guards)`` of each transition of ``lifecycle``, unique in the first three.
+def sql_rows(lifecycle: Lifecycle) -> list[tuple[str, str, str, str, str]]:
+    """Give ``(kind, event, source, target, guards)`` of each transition of ``lifecycle``, unique in the first four.
 
     Transitions that differ in their guards alone become one row, their guards joined with `` | ``.
     """
     guards: dict[tuple[str, str, str], list[str]] = {}
     for row in lifecycle.transitions:
         guards.setdefault((row.event, row.source or "", row.target), []).append(_guards(row))
-    return [(*key, " | ".join(alternatives)) for key, alternatives in guards.items()]
+    return [(lifecycle.name, *key, " | ".join(alternatives)) for key, alternatives in guards.items()]
 
 
 def as_sql(lifecycle: Lifecycle) -> str:
     """Give an SQL script that makes and fills the table of legal transitions."""
     values = ",\n".join("  (" + ", ".join(map(_quoted, row)) + ")" for row in sql_rows(lifecycle))
-    insert = f"INSERT INTO lifecycle (event, source, target, guards) VALUES\n{values};"
+    insert = f"INSERT INTO lifecycle (kind, event, source, target, guards) VALUES\n{values};"
     return f"-- The legal transitions of a {lifecycle.name}. {_ORIGIN}\n{sql_table()};\n\n{insert}\n"
 
 

@@ -19,8 +19,10 @@ from samples import history, sample_messages
 
 from interlock.machine import errors
 from interlock.machine.closing import CLOSE_CODES
-from interlock.machine.commands import DATA_TYPES, ExpiryReason, Policy, RevocationReason
 from interlock.machine.conversation import ClientMessage, ServerMessage
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import ExpiryReason, Policy, RevocationReason
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.cli.main import main
 from interlock.server.experience.problems import problem_for
 from interlock.server.settings_loading import setting_rows
@@ -63,7 +65,7 @@ def event_data() -> str:
     """The ``data`` of each event."""
     rows = [
         (code(event), _fields(data_type) or "empty", prose(data_type.__doc__))
-        for event, data_type in DATA_TYPES.items()
+        for event, data_type in SESSION_MACHINE.data.items()
     ]
     return table(("event", "fields of `data`", "meaning"), rows)
 
@@ -178,7 +180,7 @@ def _status(error: type[errors.InterlockError]) -> str:
 
 def _sql(kind: str) -> str:
     connection = pysqlite3.connect(":memory:", isolation_level=None)
-    migrate(sqlite_utils.Database(connection))
+    migrate(sqlite_utils.Database(connection), MACHINES)
     rows = connection.execute(
         "SELECT sql FROM sqlite_master WHERE type = ? AND sql IS NOT NULL AND tbl_name NOT LIKE '\\_%' ESCAPE '\\'"
         " ORDER BY rowid",

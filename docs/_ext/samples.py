@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from interlock.machine.commands import Authenticate, Command, Connect, Create, Data, Policy
 from interlock.machine.conversation import (
     Hello,
     Limits,
@@ -18,8 +17,13 @@ from interlock.machine.conversation import (
     TransitionMessage,
 )
 from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse
-from interlock.machine.session import Session, absent, decide, evolve
-from interlock.machine.wire import rfc3339, session_view, transition_view
+from interlock.machine.machine import Command
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import Authenticate, Connect, Create, Data, Policy
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session, evolve
+from interlock.machine.times import rfc3339
+from interlock.machine.wire import session_view, transition_view
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES
 from interlock.server.settings import Settings
 
@@ -38,11 +42,13 @@ def history() -> tuple[list[StoredRow], Session]:
         Authenticate(SUBJECT, "password"),
         Connect(_CONNECTION, "node-1"),
     ]
-    session = absent(SESSION_ID)
+    session = SESSION_MACHINE.absent(SESSION_ID)
     rows: list[StoredRow] = []
     for number, data in enumerate(asked):
         actor = "anonymous" if isinstance(data, Create) else SUBJECT
-        transition = decide(session, Command(f"cmd_{number + 1:022}", actor, data), _BEGIN_MS + number * _STEP_MS)
+        transition = SESSION_MACHINE.decide(
+            session, Command(f"cmd_{number + 1:022}", actor, data), _BEGIN_MS + number * _STEP_MS
+        )
         rows.append(chain(rows[-1].digest if rows else GENESIS, number + 1, transition))
         session = evolve(session, transition)
     return rows, session
@@ -52,7 +58,7 @@ def sample_fields() -> dict[str, Any]:
     """Fields for which the OpenAPI document gives no example beside them."""
     return {
         "refresh_token": f"{SESSION_ID}.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM",
-        "receipt": msgspec.to_builtins(parse(history()[0][1]).receipt),
+        "receipt": msgspec.to_builtins(parse(history()[0][1], MACHINES).receipt),
     }
 
 
@@ -96,4 +102,4 @@ def sample_policy() -> Policy:
 
 
 def _last() -> Record:
-    return parse(history()[0][-1])
+    return parse(history()[0][-1], MACHINES)

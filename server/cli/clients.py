@@ -8,7 +8,7 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from interlock.machine.wire import rfc3339
+from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
 
 

@@ -12,7 +12,7 @@ import rich_click as click
 from rich.console import Console
 from rich.markup import escape
 
-from interlock.machine.errors import InterlockError, LedgerFault, SessionNotFound
+from interlock.machine.errors import InstanceNotFound, InterlockError, LedgerFault
 
 EXIT_FAULT: Final = 1
 EXIT_UNUSABLE: Final = 2
@@ -52,7 +52,7 @@ def errors_as_messages(say: Callable[[str], object] = _to_stderr) -> Iterator[No
         yield
     except InterlockError as error:
         say(_line(error))
-        sys.exit(EXIT_FAULT if isinstance(error, LedgerFault | SessionNotFound) else EXIT_UNUSABLE)
+        sys.exit(EXIT_FAULT if isinstance(error, LedgerFault | InstanceNotFound) else EXIT_UNUSABLE)
     except OSError as error:
         say(_line(error))
         sys.exit(EXIT_UNUSABLE)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from interlock.machine.errors import HeadRefused, KeyNeeded, SurfaceLocked
-from interlock.machine.wire import rfc3339
+from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import rich_click as click
@@ -13,33 +14,40 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from interlock.machine.errors import SessionNotFound
+from interlock.machine.errors import InstanceNotFound
 from interlock.machine.ledger import Record, parse
+from interlock.machine.machines import MACHINES
 from interlock.machine.wire import transition_view
 from interlock.server.cli.errors import data_option, errors_as_messages
 
+_KINDS: Final = [machine.kind for machine in MACHINES]
+_kind_option: Final = click.option(
+    "--kind", type=click.Choice(_KINDS), default=_KINDS[0], show_default=True, help="What ID is the id of."
+)
+
 
 @click.command()
-@click.argument("session")
+@click.argument("instance_id", metavar="ID")
+@_kind_option
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the API gives them.")
-def transitions(session: str, data: Path, *, as_json: bool) -> None:
-    """Show the recorded history of SESSION."""
+def transitions(instance_id: str, kind: str, data: Path, *, as_json: bool) -> None:
+    """Show the recorded history of a session, or of what else has the ID."""
     from interlock.server.surface.sqlite.archive import open_archive
 
     with errors_as_messages(), open_archive(data) as archive:
-        records = archive.history(session)
+        records = archive.history(kind, instance_id)
         if not records:
-            raise SessionNotFound(session)
+            raise InstanceNotFound(kind, instance_id)
         if as_json:
             for record in records:
                 click.echo(msgspec.json.encode(transition_view(record)))
         else:
-            Console().print(_history_table(session, records))
+            Console().print(_history_table(kind, instance_id, records))
 
 
 class _Time(click.ParamType[tuple[str, int]]):
-    """A moment of a session: a version, or an RFC 3339 time as milliseconds."""
+    """A moment of an instance: a version, or an RFC 3339 time as milliseconds."""
 
     name = "time"
 
@@ -58,7 +66,8 @@ class _Time(click.ParamType[tuple[str, int]]):
 
 
 @click.command()
-@click.argument("session")
+@click.argument("instance_id", metavar="ID")
+@_kind_option
 @data_option
 @click.option(
     "--at",
@@ -67,10 +76,10 @@ class _Time(click.ParamType[tuple[str, int]]):
     help="Up to this moment only: an RFC 3339 time (2026-01-23T09:30:00Z), or a version; if not given, now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: the steps, and how things stood.")
-def replay(session: str, data: Path, at: tuple[str, int] | None, *, as_json: bool) -> None:
-    """Tell the life of SESSION in words, from the log alone.
+def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, *, as_json: bool) -> None:
+    """Tell the life of a session, or of what else has the ID, in words, from the log alone.
 
-    Each record is a numbered step. Then: how the session stood at that moment, and which events were possible and
+    Each record is a numbered step. Then: how it stood at that moment, and which events were possible and
     which would have been refused, and why. `interlock verify` shows that the log is what the server wrote.
     """
     from interlock.machine.story import moment, tell
@@ -79,18 +88,20 @@ def replay(session: str, data: Path, at: tuple[str, int] | None, *, as_json: boo
 
     with errors_as_messages():
         with open_archive(data) as archive:
-            records = archive.history(session)
+            records = archive.history(kind, instance_id)
         if not records:
-            raise SessionNotFound(session)
+            raise InstanceNotFound(kind, instance_id)
         records, at_ms = _up_to(records, at, SystemClock().now_ms())
-        steps, after = tell(session, records)
-        stands = moment(after, max(at_ms, after.updated_at_ms))
+        machine = MACHINES.of(records[0].position, kind)
+        steps, after = tell(machine, instance_id, records)
+        stands = moment(machine, after, max(at_ms, after.updated_at_ms))
         if as_json:
-            click.echo(msgspec.json.encode({"session_id": session, "steps": steps, "moment": stands}))
+            told = {"kind": kind, "instance_id": instance_id, "steps": steps, "moment": stands}
+            click.echo(msgspec.json.encode(told))
         else:
             from interlock.server.cli.story import print_story
 
-            print_story(Console(highlight=False), session, steps, stands)
+            print_story(Console(highlight=False), f"{kind} {instance_id}", steps, stands)
 
 
 @click.command()
@@ -129,8 +140,8 @@ def verify(
     """Check a whole log in one pass.
 
     Checked: the digest chain, gapless versions, every transition against the declaration, the current state of every
-    session against its history, the end of the log against its signed head, if there is one beside it, and the file
-    and its indexes, by SQLite itself.
+    session (and of whatever else the log holds) against its history, the end of the log against its signed head, if
+    there is one beside it, and the file and its indexes, by SQLite itself.
 
     LOG is the database file or its folder. Exit status 0: all is as the server wrote it. 1: it is not, and the first
     fault is named. 2: it can't be read.
@@ -156,7 +167,7 @@ def export(log: Path | None, data: Path, output: str) -> None:
 
     with errors_as_messages(), open_archive(log or data) as archive, click.open_file(output, "wb") as file:
         for row in archive.rows():
-            file.write(msgspec.json.encode(transition_view(parse(row))) + b"\n")
+            file.write(msgspec.json.encode(transition_view(parse(row, MACHINES))) + b"\n")
 
 
 def _up_to(records: list[Record], at: tuple[str, int] | None, now_ms: int) -> tuple[list[Record], int]:
@@ -164,19 +175,19 @@ def _up_to(records: list[Record], at: tuple[str, int] | None, now_ms: int) -> tu
     kind, number = at or ("time", now_ms)
     if kind == "version":
         if not 1 <= number <= len(records):
-            raise click.BadParameter(f"the session has the versions 1 to {len(records)}", param_hint="--at")
+            raise click.BadParameter(f"there are the versions 1 to {len(records)}", param_hint="--at")
         return records[:number], records[number - 1].transition.at_ms
     begun = [record for record in records if record.transition.at_ms <= number]
     if at is None:
         return records, number
     if not begun:
         view = transition_view(records[0])
-        raise click.BadParameter(f"the session began at {view.at}", param_hint="--at")
+        raise click.BadParameter(f"it began at {view.at}", param_hint="--at")
     return begun, number
 
 
-def _history_table(session_id: str, records: list[Record]) -> Table:
-    table = Table("version", "position", "at", "event", "from → to", "actor", "data", title=f"session {session_id}")
+def _history_table(kind: str, instance_id: str, records: list[Record]) -> Table:
+    table = Table("version", "position", "at", "event", "from → to", "actor", "data", title=f"{kind} {instance_id}")
     for record in records:
         view = transition_view(record)
         table.add_row(

@@ -1,16 +1,19 @@
-"""A session's story on a terminal."""
+"""An instance's story on a terminal."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 
 from interlock.machine.story import Moment, Step
 
 
-def print_story(console: Console, session_id: str, steps: list[Step], stands: Moment) -> None:
-    """Print ``steps``, one a line, and then how the session stood."""
-    console.print(f"[bold]session {escape(session_id)}[/bold]\n", soft_wrap=True)
+def print_story(console: Console, title: str, steps: list[Step], stands: Moment) -> None:
+    """Print ``steps``, one a line, and then how the instance stood."""
+    console.print(f"[bold]{escape(title)}[/bold]\n", soft_wrap=True)
     width = len(str(steps[-1].version))
     for step in steps:
         path = step.target if step.source == step.target else f"{step.source or '·'} → {step.target}"
@@ -22,7 +25,7 @@ def print_story(console: Console, session_id: str, steps: list[Step], stands: Mo
         )
     console.print(f"\n[bold]at {stands.at}, after version {stands.version}[/bold]\n", soft_wrap=True)
     for name, value in _facts(stands):
-        console.print(f"  {name:<12} {escape(value)}", soft_wrap=True)
+        console.print(f"  {name:<16} {escape(value)}", soft_wrap=True)
     console.print("\n[bold]possible then[/bold]\n")
     for each in stands.outlook:
         if each.target is not None:
@@ -34,13 +37,15 @@ def print_story(console: Console, session_id: str, steps: list[Step], stands: Mo
             console.print(f"  [red]{each.event}[/red]{escape(each.refused.removeprefix(each.event))}", soft_wrap=True)
 
 
-def _facts(stands: Moment) -> list[tuple[str, str]]:
-    held = ", ".join(f"{each.connection_id} on {each.node}" for each in stands.connections)
-    return [
-        ("state", stands.state + (f", for the reason {stands.reason}" if stands.reason else "")),
-        ("alive", "yes" if stands.alive else "no"),
-        ("subject", stands.subject or "anonymous"),
-        ("connections", held or "none"),
-        ("deadlines", f"idle {stands.idle_expires_at}, absolute {stands.expires_at}"),
-        ("tokens", f"epoch {stands.epoch}, rotation {stands.rotation}"),
-    ]
+def _facts(moment: Moment) -> list[tuple[str, str]]:
+    return [("state", moment.state), *((name, _text(value)) for name, value in moment.stands.items())]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value)) or "none"
+    if isinstance(value, msgspec.Struct):
+        return ", ".join(f"{name} {_text(each)}" for name, each in msgspec.structs.asdict(value).items())
+    return "none" if value is None else str(value)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from interlock.machine.errors import HeadRefused, LedgerFault, ReceiptMalformed, SettingsError, SurfaceFailed
 from interlock.machine.explain import beyond_head, broken_head, broken_receipt, short_of
 from interlock.machine.ledger import Receipt
-from interlock.machine.wire import rfc3339
+from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import EXIT_FAULT
 from interlock.server.guard.keys.heads import check_head, read_head
 from interlock.server.guard.keys.keyset import load_public_keys
@@ -234,5 +234,5 @@ def _broken(archive: Archive, receipt: Receipt, fault: LedgerFault | None) -> st
 
 def _held(archive: Archive, receipt: Receipt) -> str:
     row = archive.row_at(receipt.position)
-    what = f"{row.event} of session {row.session_id}" if row else ""
+    what = f"{row.event} of {row.kind} {row.instance_id}" if row else ""
     return f"receipt {receipt.position}: the log holds it ({escape(what)})"

@@ -10,7 +10,7 @@ from litestar.datastructures import Cookie
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.experience.credentials import COOKIE_NAME, from_browser
 from interlock.server.experience.receipts import receipt_header
 from interlock.server.services import Services

@@ -104,4 +104,4 @@ def parse_cursor(cursor: str | None) -> Place | None:
 
 def format_cursor(place: Place) -> str:
     """The text that :func:`parse_cursor` reads."""
-    return f"{place.at_ms}.{place.session_id}"
+    return f"{place.at_ms}.{place.instance_id}"

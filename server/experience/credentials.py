@@ -19,8 +19,9 @@ from interlock.machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
-from interlock.machine.refresh_tokens import honoured
-from interlock.machine.session import Session, ensure_usable, opens_until_ms, touch_due
+from interlock.machine.session.machine import ensure_usable
+from interlock.machine.session.refresh_tokens import honoured
+from interlock.machine.session.session import Session, opens_until_ms, touch_due
 from interlock.server.experience.origins import Use, parse_origins, why_refused
 from interlock.server.experience.problems import RequestRefused
 from interlock.server.guard.tokens import kid_of, subject_of

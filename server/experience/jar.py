@@ -28,7 +28,7 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session, ensure_alive
+from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
 from interlock.server.experience.credentials import (
@@ -40,7 +40,7 @@ from interlock.server.experience.credentials import (
     prove_held,
     prove_refresh_token,
 )
-from interlock.server.runtime.sessions import Outcome
+from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 from interlock.server.telemetry.context import note_session
 
@@ -135,7 +135,7 @@ async def issue_tokens(
 
 
 async def answer_with(
-    services: Services, scope: Any, choose: Callable[[], Awaitable[tuple[Outcome, int]]]
+    services: Services, scope: Any, choose: Callable[[], Awaitable[tuple[Outcome[Session], int]]]
 ) -> Response[TokenAnswer]:
     """Issue the tokens of the session that ``choose`` goes on with, and answer with the status that it says.
 
@@ -147,14 +147,14 @@ async def answer_with(
     for left in reversed(range(_TRIES)):
         outcome, status = await choose()
         try:
-            return await issue_tokens(services, scope, outcome.session, outcome.receipt, status)
+            return await issue_tokens(services, scope, outcome.instance, outcome.receipt, status)
         except (SessionEnded, TokenExpired):
             if not left:
                 raise
     raise AssertionError  # pragma: no cover  # the last try returns or raises
 
 
-async def refresh(services: Services, scope: Any, session: Session, rotation: int) -> Outcome:
+async def refresh(services: Services, scope: Any, session: Session, rotation: int) -> Outcome[Session]:
     """Exchange the refresh token of ``session`` and ``rotation``, counted by account, and among all that have none.
 
     One that ends its session is not counted: else whoever has a copy would only have to use the limit up, and the owner's
@@ -173,7 +173,7 @@ async def refresh(services: Services, scope: Any, session: Session, rotation: in
         )
 
 
-async def resume(services: Services, scope: Any) -> Outcome | None:
+async def resume(services: Services, scope: Any) -> Outcome[Session] | None:
     """Go on with the session of a browser's cookie, whose refresh token is exchanged by that. None if it opens none.
 
     Raises:
@@ -215,11 +215,11 @@ async def log_in(
         TransitionRefused: the bearer token is of another subject's living session.
     """
 
-    async def authenticate(session: Session | None) -> tuple[Outcome, int]:
+    async def authenticate(session: Session | None) -> tuple[Outcome[Session], int]:
         sessions = services.sessions
         return await sessions.authenticate(session, subject, method, proof_age_ms=proof_age_ms, along=along), 200
 
-    async def choose() -> tuple[Outcome, int]:
+    async def choose() -> tuple[Outcome[Session], int]:
         with suppress(CredentialRefused, SessionNotFound):
             return await authenticate((await prove_bearer(services, scope)).session)
         for session in await _held(services, scope, subject):

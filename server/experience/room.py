@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import Final
 
 from interlock.machine.closing import Close
-from interlock.machine.commands import Connect, Disconnect
 from interlock.machine.errors import TooManyConnections, TransitionRefused
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session, ensure_alive
-from interlock.server.runtime.sessions import commands
+from interlock.machine.session.commands import Connect, Disconnect
+from interlock.machine.session.session import Session, ensure_alive
+from interlock.server.runtime.door import commands
 from interlock.server.services import Services
 
 _DISPLACED: Final = Close("displaced").code

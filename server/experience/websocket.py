@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 
 from interlock.machine.closing import CLOSE_CODES, Close, Next
-from interlock.machine.commands import Disconnect
 from interlock.machine.conversation import Conversation, Limits
 from interlock.machine.errors import (
     CredentialInvalid,
@@ -25,7 +24,9 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Receipt, Record
-from interlock.machine.session import Session, ensure_usable
+from interlock.machine.session.commands import Disconnect
+from interlock.machine.session.machine import ensure_usable
+from interlock.machine.session.session import Session
 from interlock.server.experience.credentials import Proof, prove_access_token
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
 from interlock.server.services import Services

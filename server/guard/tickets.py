@@ -6,7 +6,7 @@ import hashlib
 import secrets
 
 from interlock.machine.errors import CredentialInvalid
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.surface.tickets import Ticket, TicketStore
 

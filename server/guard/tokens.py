@@ -23,7 +23,7 @@ from jwt.algorithms import ECAlgorithm
 from msgspec import UNSET, UnsetType
 
 from interlock.machine.errors import CredentialInvalid, KeysUnavailable, TokenExpired
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.guard.keys.jose import Header, Malformed, base64url, canonical_bytes, read_header, take_apart
 from interlock.server.guard.keys.keyset import ALGORITHM, Keys

@@ -6,12 +6,14 @@ import asyncio
 import functools
 from typing import Final
 
-from interlock.machine.commands import RevocationReason
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session
+from interlock.machine.session.commands import RevocationReason
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
-from interlock.server.runtime.sessions import Sessions, patiently
-from interlock.server.surface.directory import Place, SessionDirectory, Wanted
+from interlock.server.runtime.door import patiently
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.surface.directory import Directory, Place, Wanted
 
 _PAGE: Final = 64
 """How many sessions are read, and handed to the log, together. It keeps the event loop for a few milliseconds."""
@@ -23,7 +25,7 @@ _PATIENCE_S: Final = 15.0
 class AccountSessions:
     """Reads the sessions of an account, and ends them."""
 
-    def __init__(self, sessions: Sessions, directory: SessionDirectory, clock: Clock) -> None:
+    def __init__(self, sessions: Sessions, directory: Directory, clock: Clock) -> None:
         self._sessions = sessions
         self._directory = directory
         self._clock = clock
@@ -33,7 +35,9 @@ class AccountSessions:
     async def page(self, subject: str, before: Place | None, limit: int) -> list[Session]:
         """Return at most ``limit`` sessions of ``subject`` that are alive now, newest first, after the place ``before``."""
         self._sessions.check_alive()
-        return await self._directory.page(Wanted(subject=subject, alive_at_ms=self._clock.now_ms()), before, limit)
+        return await self._directory.page(
+            SESSION_MACHINE, Wanted(owner=subject, alive_at_ms=self._clock.now_ms()), before, limit
+        )
 
     async def end_all(
         self,

@@ -12,13 +12,15 @@ from typing import Any
 import msgspec
 
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.runtime.account_sessions import AccountSessions
-from interlock.server.runtime.sessions import Sessions, patiently
+from interlock.server.runtime.door import patiently
+from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import Account, AccountStore
 from interlock.server.surface.audit import Act, AuditRecord, AuditStore
-from interlock.server.surface.directory import Place, SessionDirectory, Wanted
+from interlock.server.surface.directory import Directory, Place, Wanted
 
 __all__ = [
     "Account",
@@ -53,7 +55,7 @@ class Administration:
         clock: Clock,
         *,
         accounts: AccountStore,
-        directory: SessionDirectory,
+        directory: Directory,
         audit: AuditStore,
     ) -> None:
         self._sessions = sessions
@@ -66,7 +68,7 @@ class Administration:
     async def sessions(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
         """A page of all sessions, newest first."""
         self._sessions.check_alive()
-        return await self._directory.page(wanted, before, limit)
+        return await self._directory.page(SESSION_MACHINE, wanted, before, limit)
 
     async def accounts(self, after: str, limit: int) -> list[Account]:
         """A page of all accounts, by id."""

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
 from interlock.machine.closing import Close
-from interlock.machine.commands import Disconnect
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Disconnect
+from interlock.machine.session.session import Session
 from interlock.server.runtime.guarded import guarded
 
 _HANDSHAKES: Final = 16

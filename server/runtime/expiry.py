@@ -13,13 +13,14 @@ from contextlib import suppress
 
 import structlog
 
-from interlock.machine.commands import Expire
 from interlock.machine.errors import SessionNotFound, SurfaceError, SurfaceFailed, TransitionRefused
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session, overdue_reason
+from interlock.machine.session.commands import Expire
+from interlock.machine.session.session import Session, overdue_reason
 from interlock.server.clock import Clock
 from interlock.server.runtime.deadlines import Deadlines
-from interlock.server.runtime.sessions import Sessions, patiently
+from interlock.server.runtime.door import patiently
+from interlock.server.runtime.sessions import Sessions
 from interlock.server.system.supervision import progressed
 
 _log = structlog.get_logger("interlock.expiry")

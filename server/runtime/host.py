@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from interlock.machine.wire import rfc3339
+from interlock.machine.times import rfc3339
 from interlock.server.clock import SystemClock
 from interlock.server.system.supervision import progressed
 

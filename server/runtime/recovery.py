@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from interlock.machine.commands import Disconnect
 from interlock.machine.errors import TransitionRefused
-from interlock.server.runtime.sessions import Sessions, commands
+from interlock.machine.session.commands import Disconnect
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.server.runtime.door import commands
+from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import TransitionLog
 from interlock.server.telemetry.trace import Untraced
 
@@ -33,25 +35,18 @@ async def trace_missed(log: TransitionLog, trace: Untraced) -> None:
     at_last = await log.after(told.last.position - 1, 1) if told.last is not None and told.last.position else []
     trace.go_on(await log.newest(), at_last[0] if at_last else None)
     position, of_all = told.position, told.recovered
-    living = {session_id for _, session_id in await log.live_deadlines()}
+    living = {session_id for _, session_id in await log.live_deadlines(SESSION_MACHINE.kind)}
     while records := await log.after(position, _PAGE):
         position = records[-1].position
-        trace.missed([r for r in records if of_all or r.transition.session_id in living], position)
+        trace.missed([r for r in records if of_all or r.transition.instance_id in living], position)
 
 
-async def disconnect_all_orphans(log: TransitionLog, sessions: Sessions, *, at_once: int) -> int:
-    """Disconnect what a dead process left; return how many connections that were.
-
-    This process alone has the log open, so whatever a node is called that opened a connection, it is dead. ``at_once``: how
-    many writes the log takes.
-    """
-    at_once = min(_PAGE, at_once)
-    return sum([await disconnect_orphans(log, sessions, node, at_once=at_once) for node in await log.nodes()])
-
-
-async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, *, at_once: int = 1024) -> int:
+async def disconnect_orphans(
+    log: TransitionLog, sessions: Sessions, node: str | None = None, *, at_once: int = _PAGE
+) -> int:
     """Record the disconnect of every connection that ``node`` opened and no longer holds; return how many.
 
+    None is any node: where one process alone has the log open, whatever a node is called that opened a connection, it is dead.
     Call it before this process accepts its first connection. ``at_once``: how many writes the log takes together.
     """
 
@@ -62,10 +57,11 @@ async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, 
 
     orphans = [
         (session.session_id, connection.connection_id)
-        for session in await log.connected_on(node)
+        for session in await log.busy(SESSION_MACHINE)
         for connection in session.connections
-        if connection.node == node
+        if node in {None, connection.node}
     ]
+    at_once = min(_PAGE, at_once)
     for start in range(0, len(orphans), at_once):
         await asyncio.gather(*(disconnect(*orphan) for orphan in orphans[start : start + at_once]))
     return len(orphans)

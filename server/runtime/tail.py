@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 
 _KEPT: Final = 2048
 

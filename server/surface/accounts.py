@@ -19,13 +19,13 @@ _COLUMNS: Final = "account_id, email, password_hash, created_at_ms, password_cha
 _PAGE: Final = f"SELECT {_COLUMNS} FROM accounts WHERE account_id > ? ORDER BY account_id LIMIT ?"  # noqa: S608  # column names of ours
 _DISABLED_WITH_SESSIONS: Final = (
     "SELECT account_id FROM accounts WHERE disabled_at_ms IS NOT NULL"
-    " AND EXISTS (SELECT 1 FROM sessions WHERE subject = account_id AND reason IS NULL)"
+    " AND EXISTS (SELECT 1 FROM instances WHERE kind = 'session' AND owner = account_id AND ended = 0)"
 )
 _OF_OLD_PASSWORDS: Final = (
-    "SELECT session_id FROM sessions CROSS JOIN accounts ON account_id = subject"
+    "SELECT instance_id FROM instances CROSS JOIN accounts ON account_id = owner"
     # A login sets the absolute deadline. An account that still has its first password has no session of another.
-    " WHERE reason IS NULL AND password_changed_at_ms > accounts.created_at_ms"
-    " AND absolute_deadline_ms - absolute_timeout_ms < password_changed_at_ms"
+    " WHERE kind = 'session' AND ended = 0 AND password_changed_at_ms > accounts.created_at_ms"
+    " AND (fold ->> '$.absolute_deadline_ms') - (fold ->> '$.policy.absolute_timeout_ms') < password_changed_at_ms"
 )
 _STANDING: Final = "SELECT password_changed_at_ms, disabled_at_ms FROM accounts WHERE account_id = ?"
 

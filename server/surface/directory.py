@@ -1,4 +1,4 @@
-"""Lists of sessions, newest first, page by page, however many there are.
+"""Lists of instances, newest first, page by page, however many there are.
 
 Each page is a search in one index that is in the order of the list (or in one for each state, merged), begun where the page
 before ended: nothing is sorted, and no page reads what earlier ones have shown.
@@ -7,30 +7,27 @@ before ended: nothing is sorted, and no page reads what earlier ones have shown.
 from __future__ import annotations
 
 import heapq
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 
-from interlock.machine.session import FINAL_STATES, Session
+from interlock.machine.machine import Instance, InstanceT, Machine, id_of
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Reader
-from interlock.server.surface.sqlite.rows import SESSION_COLUMNS, session_from
-from interlock.spec.lifecycles import SESSION
-
-_STATES: Final = tuple(state.name for state in SESSION.states)
+from interlock.server.surface.sqlite.rows import INSTANCE_COLUMNS, instance_from
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which sessions. None is any. The ranges are in ms, begin inclusive, end exclusive.
+    """Which instances of one kind. None is any. The ranges are in ms, begin inclusive, end exclusive.
 
     A list with a range of ``updated`` is in the order of the last transition, any other in that of the creation. Both ranges
-    together go with a ``subject`` only.
+    together go with an ``owner`` only.
 
-    ``alive_at_ms``, which goes with a ``subject`` only, excludes sessions that have ended or are overdue at that time.
+    ``alive_at_ms``, which goes with an ``owner`` only, excludes those that have ended or are overdue at that time.
     """
 
     state: str | None = None
-    subject: str | None = None
+    owner: str | None = None
     reason: str | None = None
     created_from_ms: int | None = None
     created_to_ms: int | None = None
@@ -51,83 +48,89 @@ class Wanted(msgspec.Struct, frozen=True):
     @property
     def by_update(self) -> bool:
         """The list is in the order of the last transition."""
-        return self.of_update and self.subject is None
+        return self.of_update and self.owner is None
 
-    def place_of(self, session: Session) -> Place:
-        """Where ``session`` is in the list."""
-        return Place(session.updated_at_ms, session.session_id) if self.by_update else Place.of(session)
+    def place_of(self, instance: Instance) -> Place:
+        """Where ``instance`` is in the list."""
+        return Place(instance.updated_at_ms, id_of(instance)) if self.by_update else Place.of(instance)
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
     """A place in a list: the time it is ordered by, in ms, then the id."""
 
     at_ms: int
-    session_id: str
+    instance_id: str
 
     @classmethod
-    def of(cls, session: Session) -> Self:
-        """Where ``session`` is in a list that is in the order of the creation."""
-        return cls(session.created_at_ms, session.session_id)
+    def of(cls, instance: Instance) -> Self:
+        """Where ``instance`` is in a list that is in the order of the creation."""
+        return cls(instance.created_at_ms, id_of(instance))
 
 
-class SessionDirectory(Protocol):
-    """All sessions, those that have ended as well. Every implementation passes the same contract suite."""
+class Directory(Protocol):
+    """All instances, those that have ended as well. Every implementation passes the same contract suite."""
 
-    async def page(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
-        """At most ``limit`` sessions, newest first, that come after the place ``before`` in that list."""
+    async def page(
+        self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+    ) -> list[InstanceT]:
+        """At most ``limit`` instances of ``machine``, newest first, that come after the place ``before`` in that list."""
         ...
 
 
 class SqliteDirectory:
-    """:class:`SessionDirectory` in the log's own file."""
+    """:class:`Directory` in the log's own file."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    async def page(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
-        """See :meth:`SessionDirectory.page`."""
+    async def page(
+        self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+    ) -> list[InstanceT]:
+        """See :meth:`Directory.page`."""
 
         def run(connection: Connection) -> list[list[tuple[Any, ...]]]:
-            # One snapshot: a session that moves from state to state between two searches is in one of them.
+            # One snapshot: what moves from state to state between two searches is in one of them.
             connection.execute("BEGIN")
             try:
-                return [connection.execute(*search).fetchall() for search in searches(wanted, before, limit)]
+                return [connection.execute(*search).fetchall() for search in searches(machine, wanted, before, limit)]
             finally:
                 connection.execute("COMMIT")
 
-        parts = [[session_from(row) for row in rows] for rows in await self._reader.run(run)]
+        parts = [[instance_from(machine, row) for row in rows] for rows in await self._reader.run(run)]
         return list(heapq.merge(*parts, key=wanted.place_of, reverse=True))[:limit]
 
 
-def searches(wanted: Wanted, before: Place | None, limit: int) -> list[tuple[str, list[Any]]]:
+def searches(machine: Machine[Any], wanted: Wanted, before: Place | None, limit: int) -> list[tuple[str, list[Any]]]:
     """The statements with their parameters whose rows, merged, are the page."""
-    if wanted.subject is not None:
-        return [_search("subject", wanted.subject, wanted, before, limit)]
+    if wanted.owner is not None:
+        return [_search(machine.kind, "owner", wanted.owner, wanted, before, limit)]
     if wanted.reason is not None:
-        # Whoever has a reason has ended.
-        ended = wanted.state is None or wanted.state in FINAL_STATES
-        return [_search("reason", wanted.reason, wanted, before, limit)] if ended else []
-    states = _STATES if wanted.state is None else (wanted.state,)
-    return [_search("state", state, wanted, before, limit) for state in states]
+        # Whatever has a reason has ended.
+        ended = wanted.state is None or wanted.state in machine.final
+        return [_search(machine.kind, "reason", wanted.reason, wanted, before, limit)] if ended else []
+    states = [state.name for state in machine.lifecycle.states] if wanted.state is None else [wanted.state]
+    return [_search(machine.kind, "state", state, wanted, before, limit) for state in states]
 
 
-def _search(column: str, value: str, wanted: Wanted, before: Place | None, limit: int) -> tuple[str, list[Any]]:
+def _search(  # a search in an index
+    kind: str, column: str, value: str, wanted: Wanted, before: Place | None, limit: int
+) -> tuple[str, list[Any]]:
     order = "updated" if wanted.by_update else "created"
     low, high = (
         (wanted.updated_from_ms, wanted.updated_to_ms)
         if wanted.by_update
         else (wanted.created_from_ms, wanted.created_to_ms)
     )
-    conditions: list[tuple[str, tuple[Any, ...]]] = [(f"{column} = ?", (value,))]
+    conditions: list[tuple[str, tuple[Any, ...]]] = [("kind = ?", (kind,)), (f"{column} = ?", (value,))]
     if low is not None:
         conditions.append((f"{order}_at_ms >= ?", (low,)))
     # One upper bound only, the lower of the two: SQLite would begin its search at one, and check the other row by row.
     if before is not None and (high is None or before.at_ms < high):
-        conditions.append((f"({order}_at_ms, session_id) < (?, ?)", (before.at_ms, before.session_id)))
+        conditions.append((f"({order}_at_ms, instance_id) < (?, ?)", (before.at_ms, before.instance_id)))
     elif high is not None:
         conditions.append((f"{order}_at_ms < ?", (high,)))
-    if column == "subject":
-        # One account's sessions are few enough to look at.
+    if column == "owner":
+        # One account's are few enough to look at.
         checks = (
             ("state = ?", wanted.state),
             ("reason = ?", wanted.reason),
@@ -135,15 +138,14 @@ def _search(column: str, value: str, wanted: Wanted, before: Place | None, limit
             ("updated_at_ms < ?", wanted.updated_to_ms),
         )
         conditions += [(text, (limit_value,)) for text, limit_value in checks if limit_value is not None]
-    index = f"sessions_of_{column}_{order}"
+    index = f"instances_of_{column}_{order}"
     if wanted.alive_at_ms is not None:
-        # An account may have had any number of sessions. In this index are those that have not ended.
-        index = "sessions_by_subject"
-        deadline = "min(idle_deadline_ms, absolute_deadline_ms) > ?"
-        conditions += [("reason IS NULL", ()), (deadline, (wanted.alive_at_ms,))]
+        # An account may have had any number. In this index are those that have not ended.
+        index = "instances_live_of_owner"
+        conditions += [("ended = 0", ()), ("deadline_ms > ?", (wanted.alive_at_ms,))]
     statement = (
-        f"SELECT {SESSION_COLUMNS} FROM sessions INDEXED BY {index}"  # noqa: S608  # names of ours
+        f"SELECT {INSTANCE_COLUMNS} FROM instances INDEXED BY {index}"  # noqa: S608  # names of ours
         f" WHERE {' AND '.join(text for text, _ in conditions)}"
-        f" ORDER BY {order}_at_ms DESC, session_id DESC LIMIT ?"
+        f" ORDER BY {order}_at_ms DESC, instance_id DESC LIMIT ?"
     )
     return statement, [*(each for _, values in conditions for each in values), limit]

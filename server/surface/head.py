@@ -17,7 +17,7 @@ import structlog
 from interlock.machine.errors import HeadRefused, SettingsError, SurfaceFailed
 from interlock.machine.explain import beyond_head, broken_head, short_of
 from interlock.machine.ledger import EMPTY, Receipt, Record
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import LOG_NAME
 from interlock.server.surface.sqlite.log import HeadLag

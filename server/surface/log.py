@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session, Transition
+from interlock.machine.machine import InstanceT, Machine, Transition
 
 Along = Callable[[Any], None]
 """What is checked or written in the same transaction as a step, just before it: of the account that the step is about, say.
@@ -19,10 +19,10 @@ If it raises, nothing of the append is written, and whoever appends gets the err
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One transition to append, and the session as it stands after it (the new projection)."""
+    """One transition to append, and the instance as it stands after it (the new projection)."""
 
     transition: Transition
-    session: Session
+    instance: Any
     along: Along | None = None
 
 
@@ -30,18 +30,18 @@ class TransitionLog(Protocol):
     """Append-only, durable, ordered. Every implementation passes ``tests/server/surface_contract.py``."""
 
     def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-        """Append ``steps``, of one session and in version order, all or none; the future resolves when they are on disk.
+        """Append ``steps``, of one instance and in version order, all or none; the future resolves when they are on disk.
 
         The future's callbacks run in the order of the log. Cancelling whoever waits does not undo the append. When the
-        first step's command id is already recorded for this session, nothing is written and the future gives what was
+        first step's command id is already recorded for this instance, nothing is written and the future gives what was
         recorded from that command on. A record that was written now holds the very transition it was given, and no other
         does: that tells the two apart.
 
         The future raises:
-            VersionConflict: the session is not at the version the first step follows.
+            VersionConflict: the instance is not at the version the first step follows.
             RecordRefused: the database's own rules refuse a step.
             SurfaceFailed: an I/O error; whether the steps are on disk is unknown until a restart.
-            StorageLow: the disk is nearly full, and a step is neither an end nor a disconnect; nothing was queued.
+            StorageLow: the disk is nearly full, and a step is not essential (see Machine); nothing was queued.
             Overloaded: too many appends are waiting; nothing was queued.
             What a step's ``along`` raises.
         """
@@ -55,32 +55,28 @@ class TransitionLog(Protocol):
         """
         ...
 
-    async def load(self, session_id: str) -> Session | None:
-        """The session as its last recorded transition left it, or None."""
+    async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
+        """The instance as its last recorded transition left it, or None."""
         ...
 
-    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
-        """At most ``limit`` records of the session with a version above ``after_version``, oldest first."""
+    async def history(self, kind: str, instance_id: str, after_version: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of the instance with a version above ``after_version``, oldest first."""
         ...
 
     async def after(self, position: int, limit: int) -> list[Record]:
-        """At most ``limit`` records of all sessions with a position above ``position``, oldest first."""
+        """At most ``limit`` records of all instances with a position above ``position``, oldest first."""
         ...
 
-    async def live_deadlines(self) -> list[tuple[int, str]]:
-        """(deadline in ms, session id) of every session that has not ended, in no order."""
+    async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
+        """(deadline in ms, id) of every instance of ``kind`` that has a deadline and has not ended, in no order."""
         ...
 
-    async def live_states(self) -> dict[str, int]:
-        """How many sessions that have not ended are in each state; a state that has none may be missing."""
+    async def live_states(self) -> dict[tuple[str, str], int]:
+        """(kind, state) → how many instances that have not ended are in it; one that has none may be missing."""
         ...
 
-    async def connected_on(self, node: str) -> list[Session]:
-        """The sessions that hold at least one connection which ``node`` opened."""
-        ...
-
-    async def nodes(self) -> set[str]:
-        """The nodes that opened connections which are still recorded as open."""
+    async def busy(self, machine: Machine[InstanceT]) -> list[InstanceT]:
+        """The instances for which some server process holds something."""
         ...
 
     async def latest_at_ms(self) -> int:

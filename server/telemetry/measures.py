@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.surface.sqlite.writer import Batch
 
 
@@ -19,8 +19,8 @@ class Unmeasured:
     def observe(self, record: Record, session: Session) -> None:
         """``record`` was written; ``session`` is how the session stands after it."""
 
-    def refused(self, session_id: str, refusal: TransitionRefused) -> None:
-        """A command to the session was refused."""
+    def refused(self, kind: str, instance_id: str, refusal: TransitionRefused) -> None:
+        """A command to an instance of ``kind`` was refused."""
 
     def batch(self, batch: Batch) -> None:
         """Writes were committed together and their callers woken."""

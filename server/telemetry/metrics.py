@@ -19,14 +19,13 @@ from prometheus_client.registry import Collector
 from interlock.machine.closing import CLOSE_CODES
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Record
-from interlock.machine.session import FINAL_STATES, Session
+from interlock.machine.machine import Machines
 from interlock.server.clock import Clock
 from interlock.server.surface.sqlite.engine import library_version
 from interlock.server.surface.sqlite.writer import Batch
 from interlock.server.telemetry.events import EVENTS
 from interlock.server.telemetry.logs import dropped_lines, event_counts
 from interlock.server.telemetry.measures import Unmeasured
-from interlock.spec.lifecycles import SESSION
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -46,15 +45,15 @@ class Row(msgspec.Struct, frozen=True):
 
 
 ROWS: Final = (
-    Row(Gauge, "interlock_sessions", "Sessions that have not ended, by state.", ("state",)),
-    Row(Counter, "interlock_transitions_total", "Recorded transitions, by event.", ("event",)),
+    Row(Gauge, "interlock_instances", "What has not ended, by kind (`session`, …) and state.", ("kind", "state")),
+    Row(Counter, "interlock_transitions_total", "Recorded transitions, by kind and event.", ("kind", "event")),
     Row(
         Counter,
         "interlock_refusals_total",
-        "Commands that the lifecycle refused, by event and by the guard that failed (`undeclared`: it has no such transition).",
-        ("event", "guard"),
+        "Commands that a lifecycle refused, by event and by the guard that failed (`undeclared`: it has no such transition).",
+        ("kind", "event", "guard"),
     ),
-    Row(Counter, "interlock_sessions_ended_total", "Ended sessions, by reason.", ("reason",)),
+    Row(Counter, "interlock_instances_ended_total", "What has ended, by kind and reason.", ("kind", "reason")),
     Row(Gauge, "interlock_connections", "Open WebSockets, those that are just arriving included."),
     Row(
         Counter,
@@ -161,9 +160,9 @@ class _Told(Collector):
 
 
 class Metrics(Unmeasured):
-    """The metrics of one server. ``live``: how many sessions that have not ended are in each state."""
+    """The metrics of one server. ``live``: (kind, state) → how many that have not ended are in it."""
 
-    def __init__(self, clock: Clock, live: Mapping[str, int]) -> None:
+    def __init__(self, machines: Machines, clock: Clock, live: Mapping[tuple[str, str], int]) -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
         self._metrics: dict[str, Any] = {}
@@ -176,14 +175,19 @@ class Metrics(Unmeasured):
         ProcessCollector(registry=self.registry)
         # Children that are known beforehand: no look-up when they count, and a zero before they first do.
         self._live = {
-            state.name: self._metrics["interlock_sessions"].labels(state.name)
-            for state in SESSION.states
-            if state.name not in FINAL_STATES
+            (machine.kind, state.name): self._metrics["interlock_instances"].labels(machine.kind, state.name)
+            for machine in machines
+            for state in machine.lifecycle.states
+            if not state.final
         }
-        for state, count in live.items():
-            self._live[state].set(count)
-        events = {row.event for row in SESSION.transitions}
-        self._transitions = {e: self._metrics["interlock_transitions_total"].labels(e) for e in events}
+        for place, count in live.items():
+            self._live[place].set(count)
+        self._transitions = {
+            (machine.kind, event.name): self._metrics["interlock_transitions_total"].labels(machine.kind, event.name)
+            for machine in machines
+            for event in machine.lifecycle.events
+        }
+        self._machines = machines
         self._append_seconds = self._metrics["interlock_append_seconds"]
         self._children: dict[tuple[str, ...], Any] = {}
         self._requests: dict[tuple[str, str, int], tuple[Any, Any]] = {}
@@ -195,24 +199,27 @@ class Metrics(Unmeasured):
         for name, reading in readings.items():
             self._metrics[name].set_function(reading)
 
-    def observe(self, record: Record, session: Session) -> None:
+    def observe(self, record: Record, instance: Any) -> None:
         """See :meth:`Unmeasured.observe`."""
         move = record.transition
-        self._transitions[move.event].inc()
+        kind = move.kind
+        self._transitions[kind, move.event].inc()
         if move.source == move.target:
             return
         if move.source is not None:
-            self._live[move.source].dec()
-        if move.target in self._live:
-            self._live[move.target].inc()
+            self._live[kind, move.source].dec()
+        live = self._live.get((kind, move.target))
+        if live is not None:
+            live.inc()
             return
-        self._child("interlock_sessions_ended_total", session.reason or "").inc()
-        if move.event == "expire":
-            self._metrics["interlock_expiry_lateness_seconds"].observe((move.at_ms - session.deadline_ms) / 1000)
+        keys = self._machines.of(record.position, kind).keys(instance)
+        self._child("interlock_instances_ended_total", kind, keys.reason or "").inc()
+        if move.event == "expire" and keys.deadline_ms is not None:
+            self._metrics["interlock_expiry_lateness_seconds"].observe((move.at_ms - keys.deadline_ms) / 1000)
 
-    def refused(self, _session_id: str, refusal: TransitionRefused) -> None:
+    def refused(self, kind: str, _instance_id: str, refusal: TransitionRefused) -> None:
         """See :meth:`Unmeasured.refused`."""
-        self._child("interlock_refusals_total", refusal.event, refusal.guard or "undeclared").inc()
+        self._child("interlock_refusals_total", kind, refusal.event, refusal.guard or "undeclared").inc()
 
     def batch(self, batch: Batch) -> None:
         """See :meth:`Unmeasured.batch`."""

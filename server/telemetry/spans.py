@@ -130,7 +130,8 @@ class Spans:
             move = record.transition
             name = f"append {move.event}"
             attributes = {
-                "interlock.session_id": move.session_id,
+                "interlock.kind": move.kind,
+                "interlock.instance_id": move.instance_id,
                 "interlock.event": move.event,
                 "interlock.version": move.version,
                 "interlock.position": record.position,

@@ -25,6 +25,9 @@ from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, 
 
 _log = structlog.get_logger("interlock.trace")
 
+_KIND: Final = "session"
+"""The model of the trace is about sessions."""
+
 _APPEND: Final = b'{"kind":"append",'
 _RECOVER: Final = b'{"kind":"recover",'
 _BEGINNING: Final = b'{"kind":"'
@@ -140,7 +143,7 @@ class Trace(Untraced):
             raise self._of_another(f"it tells of position {told.position}, and the log ends at {end}")
         if last is not None:
             move = at_last.transition if at_last is not None and at_last.position == last.position else None
-            if move is None or (move.session_id, move.version, move.command_id) != (
+            if move is None or (move.instance_id, move.version, move.command_id) != (
                 last.session,
                 last.version,
                 last.command,
@@ -158,7 +161,7 @@ class Trace(Untraced):
 
     def missed(self, records: Sequence[Record], position: int) -> None:
         """See :meth:`Untraced.missed`."""
-        self._write([self._append(record, late=True) for record in records])
+        self._write([self._append(record, late=True) for record in records if record.transition.kind == _KIND])
         self._position = position
 
     def recovered(self) -> None:
@@ -171,14 +174,15 @@ class Trace(Untraced):
         for outcome in outcomes:
             for record in outcome if isinstance(outcome, list) else ():
                 if isinstance(record, Record) and record.position > self._position:
-                    lines.append(self._append(record, late=False))
+                    if record.transition.kind == _KIND:
+                        lines.append(self._append(record, late=False))
                     self._position = record.position
         self._write(lines)
 
     def acknowledged(self, session_id: str, version: int, records: Sequence[Record]) -> None:
         """See :meth:`Untraced.acknowledged`."""
         node, life = self._node, self._life
-        told = [record.transition for record in records]
+        told = [record.transition for record in records if record.transition.kind == _KIND]
         self._write([Ack(node, life, session_id, move.command_id, move.version, version) for move in told])
 
     def opened(self, session_id: str, connection_id: str, version: int) -> None:
@@ -217,7 +221,7 @@ class Trace(Untraced):
         return Append(
             self._node,
             self._life,
-            session=move.session_id,
+            session=move.instance_id,
             command=move.command_id,
             version=move.version,
             view=move.version - 1,

@@ -9,10 +9,11 @@ from typing import Final
 
 import structlog
 
-from interlock.machine.commands import Authenticate, Reauthenticate, Refresh, Revoke
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Authenticate, Reauthenticate, Refresh, Revoke
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
 
 _log = structlog.get_logger("interlock.security")
 
@@ -21,36 +22,37 @@ _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a metho
 
 
 def tell_transition(record: Record, session: Session) -> None:
-    """A listener for :meth:`interlock.server.runtime.sessions.Sessions.subscribe`."""
+    """A listener for :meth:`interlock.server.runtime.door.Door.subscribe`."""
     move = record.transition
-    if move.event not in _TOLD:
+    if move.kind != SESSION_MACHINE.kind or move.event not in _TOLD:
         return
     match move.data:
         case Authenticate(method=method, subject=subject) | Reauthenticate(method=method, subject=subject):
             if method == _PASSWORD_CHANGE:
                 return  # decided, and not done yet: the endpoint says so when it is
-            _log.info("login.succeeded", method=method, subject=subject, session_id=move.session_id)
+            _log.info("login.succeeded", method=method, subject=subject, session_id=move.instance_id)
         case Refresh(rotation=rotation):
             if rotation != session.rotation - 1:
-                _log.info("token.repeated", session_id=move.session_id, subject=session.subject)
+                _log.info("token.repeated", session_id=move.instance_id, subject=session.subject)
         case Revoke(reason="token_reuse"):
-            _log.warning("token.reused", session_id=move.session_id, subject=session.subject)
+            _log.warning("token.reused", session_id=move.instance_id, subject=session.subject)
         case Revoke(reason=reason):
             _log.info(
                 "session.revoked",
-                session_id=move.session_id,
+                session_id=move.instance_id,
                 reason=reason,
                 actor=move.actor,
                 subject=session.subject,
             )
 
 
-def tell_refusal(session_id: str, refusal: TransitionRefused) -> None:
-    """A listener for :meth:`interlock.server.runtime.sessions.Sessions.subscribe_refusals`."""
+def tell_refusal(kind: str, instance_id: str, refusal: TransitionRefused) -> None:
+    """A listener for :meth:`interlock.server.runtime.door.Door.subscribe_refusals`."""
     _log.info(
         "transition.refused",
-        session_id=session_id,
-        session_event=refusal.event,
+        instance_kind=kind,
+        instance_id=instance_id,
+        instance_event=refusal.event,
         state=refusal.state,
         guard=refusal.guard,
     )

@@ -1,4 +1,4 @@
-/* The one door of a node, and what it does to the node's sockets: interlock.machine.session.decide, server/runtime/sessions.py and
+/* The one door of a node, and what it does to the node's sockets: interlock.machine.session.session.decide, server/runtime/sessions.py and
  * server/experience/websocket.py, step by step. */
 
 /* A command is decided on the node's own view. A refusal changes nothing, so it is one step with its answer. */

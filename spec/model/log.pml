@@ -1,6 +1,6 @@
 /* The durable log: one place appends to it, and nothing changes what it holds. */
 
-/* Fold one transition in: what interlock.machine.session.evolve does. */
+/* Fold one transition in: what interlock.machine.session.session.evolve does. */
 inline evolve(fold, n, event_, tab_, target_) {
   fold.state = target_;
   if

@@ -1,7 +1,7 @@
 /* Refresh tokens of one session: tabs that share a cookie jar, a thief who copied a token, a network that loses, repeats and is
  * late.
  *
- * One server step decides and records, as lifecycle.pml shows that the door does. The rules are interlock.machine.refresh_tokens',
+ * One server step decides and records, as lifecycle.pml shows that the door does. The rules are interlock.machine.session.refresh_tokens',
  * and interlock.server.runtime.sessions.Sessions.refresh. Time is the order in which the graces of issued tokens end.
  */
 #include "session.pml"

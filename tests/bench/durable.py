@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from interlock.machine.commands import Authenticate, Create
-from interlock.machine.session import Session, absent
+from interlock.machine.session.commands import Authenticate, Create
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
-from interlock.server.runtime.sessions import Sessions, commands
+from interlock.server.runtime.door import commands
+from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
 from tests.bench.figure import Bench, Figure, in_turns, now_ms
@@ -25,7 +27,7 @@ async def measure(bench: Bench) -> list[Figure]:
         bench.path("door"), max_waiting=20_000, on_failure=bench.say, supervisor=Supervisor()
     ) as surface:
         door = Sessions(surface.log, SystemClock(), policy=POLICY, cache_limit=200_000)
-        held = [(await door.begin("acc_1", Authenticate("acc_1", "password"))).session for _ in range(CALLERS)]
+        held = [(await door.begin("acc_1", Authenticate("acc_1", "password"))).instance for _ in range(CALLERS)]
 
         async def through_the_door(callers: int) -> float:
             began = time.perf_counter()
@@ -54,7 +56,7 @@ async def _call(door: Sessions, held: list[Session], number: int, until: float) 
     session = held[number]
     count = 0
     while time.perf_counter() < until:
-        session = (await door.submit(session.session_id, *commands(session.subject or "", next_data(session)))).session
+        session = (await door.submit(session.session_id, *commands(session.subject or "", next_data(session)))).instance
         count += 1
     held[number] = session
     return count
@@ -67,17 +69,17 @@ class _Raw:
         self._writer = writer
         self._sessions = []
         for number in range(CALLERS):
-            created = step_of(absent(f"{number:036d}"), Create(POLICY), now_ms())
-            authenticated = step_of(created.session, Authenticate("acc_1", "password"), now_ms())
+            created = step_of(SESSION_MACHINE.absent(f"{number:036d}"), Create(POLICY), now_ms())
+            authenticated = step_of(created.instance, Authenticate("acc_1", "password"), now_ms())
             writer.commit([created, authenticated])
-            self._sessions.append(authenticated.session)
+            self._sessions.append(authenticated.instance)
 
     async def rate(self, rows: int, a_commit: int) -> float:
         """Rows a second."""
         steps = []
         for number in range(rows):
             step = step_of(self._sessions[number % CALLERS], next_data(self._sessions[number % CALLERS]), now_ms())
-            self._sessions[number % CALLERS] = step.session
+            self._sessions[number % CALLERS] = step.instance
             steps.append(step)
         began = time.perf_counter()
         for first in range(0, rows, a_commit):

@@ -10,9 +10,10 @@ from typing import Final
 
 import msgspec
 
-from interlock.machine.commands import Create
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session, absent
+from interlock.machine.session.commands import Create
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
 from interlock.server.ids import new_session_id
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.sessions import Sessions
@@ -84,7 +85,7 @@ async def _lateness(bench: Bench, name: str, total: int, offsets_ms: list[int]) 
     async with open_surface(folder, max_waiting=20_000, on_failure=bench.say, supervisor=Supervisor()) as surface:
         sessions = Sessions(surface.log, clock, policy=POLICY, cache_limit=200_000)
         expiry = Expiry(sessions, clock)
-        expiry.restore(await surface.log.live_deadlines())
+        expiry.restore(await surface.log.live_deadlines("session"))
         sessions.subscribe(expiry.observe)
         sessions.subscribe(observe)
         clock.shift_ms = created_ms + _IDLE_MS - _LEAD_MS - now_ms()
@@ -105,6 +106,6 @@ def _write(folder: Path, total: int, offsets_ms: list[int], created_ms: int) -> 
         for number in range(first, min(first + 10_000, total)):
             idle_ms = _IDLE_MS + (offsets_ms[number] if number < len(offsets_ms) else 2 * _IDLE_MS)
             policy = msgspec.structs.replace(POLICY, idle_timeout_ms=idle_ms)
-            steps.append(step_of(absent(new_session_id(created_ms)), Create(policy), created_ms))
+            steps.append(step_of(SESSION_MACHINE.absent(new_session_id(created_ms)), Create(policy), created_ms))
         raw.commit(steps)
     raw.close()

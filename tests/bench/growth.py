@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from interlock.machine.commands import Touch
+from interlock.machine.session.commands import Touch
 from interlock.server.clock import SystemClock
-from interlock.server.runtime.sessions import Sessions, commands
+from interlock.server.runtime.door import commands
+from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
 from tests.bench.figure import Bench, Figure, Pairs, in_turns, number

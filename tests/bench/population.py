@@ -9,9 +9,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from interlock.machine.commands import (
+from interlock.machine.machine import Command
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Create,
     Data,
@@ -21,7 +22,8 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.session import Session, absent, decide, evolve
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session, evolve
 from interlock.server.ids import new_id, new_session_id
 from interlock.server.surface.log import Step
 from interlock.server.surface.sqlite.engine import open_writer
@@ -42,10 +44,10 @@ class RawWriter:
 
     def __init__(self, folder: Path) -> None:
         self._database = open_writer(folder / LOG_NAME)
-        migrate(self._database)
+        migrate(self._database, MACHINES)
         self._connection: Any = self._database.conn
         # Only ``_write`` is used, and it touches neither the writer nor the reader.
-        self._log = SqliteLog(cast("Any", None), cast("Any", None), ChainHead(self._connection), HeadLag())
+        self._log = SqliteLog(MACHINES, cast("Any", None), cast("Any", None), ChainHead(self._connection), HeadLag())
 
     def commit(self, steps: Sequence[Step]) -> None:
         """Write ``steps`` in one transaction, one unit each, as the writer's thread does."""
@@ -60,7 +62,7 @@ class RawWriter:
 
 def step_of(session: Session, data: Data, at_ms: int) -> Step:
     """The step that ``data`` causes."""
-    transition = decide(session, Command(new_id("cmd"), session.subject or "anonymous", data), at_ms)
+    transition = SESSION_MACHINE.decide(session, Command(new_id("cmd"), session.subject or "anonymous", data), at_ms)
     return Step(transition, evolve(session, transition))
 
 
@@ -117,13 +119,13 @@ def _lives(population: Population, ids: list[str]) -> Iterator[Step]:
     for first in range(0, population.sessions, _COHORT):
         numbers = range(first, min(first + _COHORT, population.sessions))
         at_ms = end_ms - population.span_ms + population.span_ms * first // population.sessions
-        cohort = [absent(new_session_id(at_ms)) for _ in numbers]
+        cohort = [SESSION_MACHINE.absent(new_session_id(at_ms)) for _ in numbers]
         cohort.sort(key=lambda session: session.session_id)
         ids += [session.session_id for session in cohort]
         for turn in range(population.transitions):
             for index, number in enumerate(numbers):
                 step = step_of(cohort[index], _data(population, cohort[index], number, turn), at_ms + turn)
-                cohort[index] = step.session
+                cohort[index] = step.instance
                 yield step
 
 

@@ -6,8 +6,18 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from interlock.machine.commands import Authenticate, Connect, Create, Data, Disconnect, Reauthenticate, Refresh, Touch
-from interlock.machine.session import GUARDS, TABLE, Session, absent
+from interlock.machine.session.commands import (
+    Authenticate,
+    Connect,
+    Create,
+    Data,
+    Disconnect,
+    Reauthenticate,
+    Refresh,
+    Touch,
+)
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import GUARDS, Session
 from interlock.spec.session import SessionLifecycle
 from tests.bench.figure import Bench, Figure, in_turns
 from tests.bench.population import POLICY, step_of
@@ -22,7 +32,7 @@ class _Model:
     """What python-statemachine works on: each guard it asks is the compiled table's own, on the same session."""
 
     state: str | None = None
-    session: Session = absent("")
+    session: Session = SESSION_MACHINE.absent("")
     data: Any = None
 
 
@@ -49,12 +59,12 @@ def _life() -> list[Step]:
         lambda _: Disconnect("con_2", 1000),
         lambda session: Refresh(session.epoch, session.rotation),
     ]
-    session = step_of(absent("s"), Create(POLICY), _NOW_MS).session
+    session = step_of(SESSION_MACHINE.absent("s"), Create(POLICY), _NOW_MS).instance
     steps: list[Step] = []
     for data_of in wanted:
         data = data_of(session)
         steps.append((session.state or "", data.event, session, data))
-        session = step_of(session, data, _NOW_MS).session
+        session = step_of(session, data, _NOW_MS).instance
     return steps
 
 
@@ -66,7 +76,7 @@ async def measure(bench: Bench) -> list[Figure]:
     machine = SessionLifecycle(model)
 
     async def compiled() -> float:
-        step = TABLE.step
+        step = SESSION_MACHINE.table.step
         began = time.perf_counter()
         for _ in range(loops):
             for state, event, session, data in life:

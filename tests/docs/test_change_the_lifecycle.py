@@ -21,11 +21,11 @@ _HUNK: Final = re.compile(r"^@@\n((?:[ +-].*\n|\+?\n)+)", re.MULTILINE)
 _LIFE: Final = """
 import asyncio, sys
 from pathlib import Path
-from interlock.machine.commands import Connect, Resume, Suspend
+from interlock.machine.session.commands import Connect, Resume, Suspend
 from interlock.machine.errors import SessionUnusable, TransitionRefused
-from interlock.machine.session import ensure_alive, ensure_usable
+from interlock.machine.session.session import ensure_alive
 from interlock.server.app import app_over
-from interlock.server.runtime.sessions import commands
+from interlock.server.runtime.door import commands
 from tests.support.inside import HOST, client_of
 from tests.support.wire import log_in, services_in
 

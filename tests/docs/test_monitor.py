@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from interlock.machine.machines import MACHINES
 from interlock.server.telemetry.events import EVENTS, FIELDS
 from interlock.server.telemetry.metrics import ROWS, Metrics
 from interlock.spec.lifecycles import SESSION
@@ -34,7 +35,7 @@ def sample_names(registry: CollectorRegistry) -> Iterator[str]:
             yield family.name
 
 
-NAMES = set(sample_names(Metrics(HandClock(), {}).registry))
+NAMES = set(sample_names(Metrics(MACHINES, HandClock(), {}).registry))
 LABELS = {row.name: set(row.labels) for row in ROWS} | {f"{row.name}_bucket": {*row.labels, "le"} for row in ROWS}
 OF_PROMETHEUS = {"job", "instance"}
 _METRIC = re.compile(r"\b((?:interlock|process)_\w+)(?:\{([^}]*)\})?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,8 @@ import pytest
 
 from interlock.machine.errors import SurfaceFailed
 from interlock.machine.ledger import HEAD_LAG
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.settings import HEAD_NAME
 from interlock.server.surface.sqlite.engine import open_writer
 from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
@@ -20,7 +23,7 @@ from interlock.server.surface.sqlite.schema import migrate
 from interlock.server.system.supervision import Supervisor
 from tests.faults.test_head import head_of, lagging_head, start
 from tests.support.asynchronous import asynchronous
-from tests.support.log import record_count
+from tests.support.log import open_and_close, record_count
 from tests.support.running import eventually
 from tests.support.server import ServerProcess, running_server
 from tests.support.steps import Story
@@ -46,9 +49,9 @@ def data(made: Path, tmp_path: Path) -> Path:
 def forge(data: Path, count: int = 1) -> list[str]:
     """Append sessions of an account with a login each, exactly as the server would write them; their ids."""
     database = open_writer(data / LOG_NAME)
-    migrate(database)
+    migrate(database, MACHINES)
     # Only ``_write`` is used, and it touches neither the writer nor the reader.
-    log = SqliteLog(cast("Any", None), cast("Any", None), ChainHead(database.conn), HeadLag())
+    log = SqliteLog(MACHINES, cast("Any", None), cast("Any", None), ChainHead(database.conn), HeadLag())
     stories = [Story(f"forged-{number}") for number in range(count)]
     database.execute("BEGIN")
     log._write(database.conn, [story.begin("the-victim") for story in stories])
@@ -139,7 +142,8 @@ async def test_a_running_server_stops_at_a_record_that_it_did_not_write(tmp_path
 
 
 COLUMNS: dict[str, tuple[object, object]] = {
-    "session_id": ("another", "a-third"),
+    "kind": ("account", "parcel"),
+    "instance_id": ("another", "a-third"),
     "version": (77, 78),
     "event": ("touch", "refresh"),
     "source": ("connected", "created"),
@@ -179,66 +183,94 @@ def test_a_record_is_removed(data: Path, place: str) -> None:
     assert verify(data).exit_code == 1
 
 
-def _columns_of_a_session(data: Path) -> list[tuple[str, str]]:
+def _columns(data: Path) -> list[tuple[str, str]]:
     with shell(data) as log:
-        return [(name, kind) for _, name, kind, *_ in log.execute("PRAGMA table_info(sessions)").fetchall()]
+        return [(name, kind) for _, name, kind, *_ in log.execute("PRAGMA table_info(instances)").fetchall()]
 
 
-@pytest.mark.parametrize("ended", [False, True], ids=["live", "ended"])
-def test_a_projection_is_changed_in_any_column(data: Path, ended: bool, tmp_path: Path) -> None:  # noqa: FBT001  # a parameter of the test
-    columns = _columns_of_a_session(data)
-    assert len(columns) > 15
-    for name, kind in columns:
-        copy = tmp_path / name
-        shutil.copytree(data, copy)
-        value = 7 if kind == "INTEGER" else '[{"connection_id":"c","node":"n"}]' if name == "connections" else "mallory"
-        with shell(copy) as log:
-            which = "SELECT min(session_id) FROM sessions WHERE (reason IS NULL) = ?"
-            changed = log.execute(f"UPDATE sessions SET {name} = ? WHERE session_id = ({which})", (value, not ended))  # noqa: S608  # column names of ours
-            assert changed.rowcount == 1
-        outcome = verify(copy)
-        assert outcome.exit_code == 1, name
-        assert "projection" in outcome.stderr, name
-
-
-async def start_refuses(data: Path, change: str, *values: object) -> None:
-    """Make a ``change`` that the log knows nothing of, and open the log as a start does."""
-    with shell(data) as log:
-        assert log.execute(change, values).rowcount == 1
-    with pytest.raises(SurfaceFailed, match=r"differs from its log.*interlock verify"):
-        async with open_surface(data, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
-            pass
-
-
-LIVE = "SELECT min(session_id) FROM sessions WHERE reason IS NULL"
-ENDED = "SELECT min(session_id) FROM sessions WHERE reason IS NOT NULL"
-UNHEARD_OF = {"INTEGER": (77,), "TEXT": ("mallory",)}
+UNHEARD_OF: dict[str, tuple[Any, ...]] = {"INTEGER": (77,), "TEXT": ("mallory",)}
 """Values that no column of the log has; of a state also one that is declared."""
+FOLDS = {
+    "subject": "'mallory'",
+    "epoch": "7",
+    "rotation": "7",
+    "refresh_tokens": "json('[[0,1,null,null]]')",
+    "connections": """json('[{"connection_id":"c","node":"n"}]')""",
+    "idle_deadline_ms": "9999999999999",
+    "absolute_deadline_ms": "9999999999999",
+    "created_at_ms": "7",
+    "updated_at_ms": "7",
+    "proof_age_ms": "7",
+    "policy.connection_limit": "7",
+    "reason": "'x'",
+}
+"""Fields of the fold, and values that no record gives them."""
 
 
-@pytest.mark.parametrize("along", ["", ", reason = 'revoked'", ", reason = ''"], ids=["alone", "ended", "empty"])
+def _changes(data: Path) -> list[str]:
+    """Every column set to something, and every field of the fold."""
+    changes = [
+        f"{name} = {value!r}"
+        for name, kind in _columns(data)
+        for value in (*UNHEARD_OF[kind], *(("authenticated",) if name == "state" else ()))
+    ]
+    assert len(changes) > 12
+    return [*changes, *(f"fold = json_set(fold, '$.{field}', {value})" for field, value in FOLDS.items())]
+
+
+def _change(data: Path, change: str, which: str) -> None:
+    with shell(data) as log:
+        log.execute("PRAGMA ignore_check_constraints = ON")
+        assert log.execute(f"UPDATE instances SET {change} WHERE instance_id = ({which})").rowcount == 1  # noqa: S608  # names of ours
+
+
+LIVE = "SELECT min(instance_id) FROM instances WHERE ended = 0"
+ENDED = "SELECT min(instance_id) FROM instances WHERE ended = 1"
+
+
+@pytest.mark.parametrize("which", [LIVE, ENDED], ids=["live", "ended"])
+def test_a_projection_is_changed_anywhere(data: Path, which: str, tmp_path: Path) -> None:
+    for number, change in enumerate(_changes(data)):
+        copy = tmp_path / str(number)
+        shutil.copytree(data, copy)
+        _change(copy, change, which)
+        outcome = verify(copy)
+        assert outcome.exit_code == 1, change
+        assert "projection" in outcome.stderr, change
+
+
+@pytest.mark.parametrize("along", ["", ", ended = 1", ", ended = 1, state = 'expired', reason = 'revoked'"])
 @asynchronous
-async def test_a_start_compares_live_sessions_with_the_log(data: Path, along: str, tmp_path: Path) -> None:
-    """Each column alone, and with a reason, by which queries tell that a session has ended."""
-    compared = [(name, kind) for name, kind in _columns_of_a_session(data) if name != "connections"]
-    assert len(compared) > 15
-    for name, kind in compared:
-        for value in (*UNHEARD_OF[kind], *(("authenticated",) if name == "state" else ())):
-            if name != "reason" or not along:
-                shutil.copytree(data, tmp_path / name / str(value))
-                change = f"UPDATE sessions SET {name} = ?{along} WHERE session_id = ({LIVE})"  # noqa: S608  # column names of ours
-                await start_refuses(tmp_path / name / str(value), change, value)
+async def test_nothing_is_served_from_a_live_session_that_was_changed(data: Path, along: str, tmp_path: Path) -> None:
+    """The start sees it; one that the start takes for ended is seen when somebody asks for it."""
+    with shell(data) as log:
+        (session_id,) = log.execute(LIVE).fetchone()
+    refused = Counter[str]()
+    for number, change in enumerate(_changes(data)):
+        if along and change.partition(" ")[0] in {"ended", "state", "reason"}:
+            continue
+        copy = tmp_path / str(number)
+        shutil.copytree(data, copy)
+        _change(copy, change + along, LIVE)
+        try:
+            async with open_surface(copy, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
+                served = await surface.log.load(SESSION_MACHINE, session_id)
+                assert served is None, change
+                refused["found by nobody"] += 1
+        except SurfaceFailed as failed:
+            refused["at the start" if "differs from its log" in str(failed) else "when asked"] += 1
+    assert refused.most_common(1)[0][0] == ("when asked" if along else "at the start")
 
 
-@pytest.mark.parametrize("change", ["state = 'authenticated'", "reason = NULL", "state = 'created', reason = NULL"])
+@pytest.mark.parametrize("change", ["ended = 0", "ended = 0, state = 'authenticated', reason = NULL"])
 @asynchronous
 async def test_a_start_revives_no_session(data: Path, change: str) -> None:
-    await start_refuses(data, f"UPDATE sessions SET {change} WHERE session_id = ({ENDED})")  # noqa: S608  # column names of ours
+    _change(data, change, ENDED)
+    await start_refuses(data)
 
 
 def test_a_session_given_to_another_account_stops_the_start(data: Path) -> None:
-    with shell(data) as log:
-        log.execute(f"UPDATE sessions SET subject = 'the-victim', reason = 'x' WHERE session_id = ({LIVE})")  # noqa: S608  # column names of ours
+    _change(data, "owner = 'the-victim', fold = json_set(fold, '$.subject', 'the-victim')", LIVE)
     refused = start(data)
     assert refused.returncode == 2
     assert "differs from its log" in refused.stderr
@@ -247,19 +279,34 @@ def test_a_session_given_to_another_account_stops_the_start(data: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "DELETE FROM sessions WHERE reason IS NULL",
-        "DELETE FROM sessions WHERE reason IS NOT NULL",
-        "INSERT INTO sessions SELECT * FROM made_up",
+        "DELETE FROM instances WHERE ended = 0",
+        "DELETE FROM instances WHERE ended = 1",
+        "INSERT INTO instances SELECT * FROM made_up",
     ],
 )
 def test_a_projection_is_removed_or_made_up(data: Path, statement: str) -> None:
     with shell(data) as log:
-        log.execute("CREATE TEMP TABLE made_up AS SELECT * FROM sessions WHERE reason IS NULL LIMIT 1")
-        log.execute("UPDATE made_up SET session_id = 'made-up', subject = 'the-victim'")
+        log.execute("CREATE TEMP TABLE made_up AS SELECT * FROM instances WHERE ended = 0 LIMIT 1")
+        log.execute(
+            "UPDATE made_up SET instance_id = 'made-up', owner = 'the-victim',"
+            " fold = json_set(fold, '$.session_id', 'made-up', '$.subject', 'the-victim')"
+        )
         log.execute(statement)
     assert verify(data).exit_code == 1
     if statement.startswith("INSERT"):
         assert "differs from its log" in start(data).stderr
+
+
+@asynchronous
+async def test_a_kind_that_nobody_declares_stops_the_start(data: Path) -> None:
+    _change(data, "kind = 'parcel'", LIVE)
+    with pytest.raises(SurfaceFailed, match="holds parcel, and no lifecycle of that name"):
+        await open_and_close(data)
+
+
+async def start_refuses(data: Path) -> None:
+    with pytest.raises(SurfaceFailed, match=r"differs from its log.*interlock verify"):
+        await open_and_close(data)
 
 
 def test_a_log_and_head_rolled_back_together_are_told_by_a_position(data: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from interlock.machine.commands import Revoke
 from interlock.machine.errors import Overloaded
+from interlock.machine.session.commands import Revoke
 from interlock.server.surface.sqlite import log as sqlite
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor

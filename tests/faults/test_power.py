@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from interlock.machine.commands import Authenticate, Touch
+from interlock.machine.session.commands import Authenticate, Touch
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
 from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
@@ -32,5 +33,5 @@ async def test_what_was_acknowledged_is_there_after_a_power_cut(tmp_path: Path) 
                     (after / path.name).write_bytes(content)
     assert {path.name for path in synced} >= {LOG_NAME}, "SQLite was listened to"
     async with open_surface(after, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-        assert await surface.log.history(story.session_id, 0, 100) == acknowledged
-        assert await surface.log.load(story.session_id) == story.session
+        assert await surface.log.history("session", story.session_id, 0, 100) == acknowledged
+        assert await surface.log.load(SESSION_MACHINE, story.session_id) == story.session

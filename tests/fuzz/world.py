@@ -31,7 +31,7 @@ class World:
     async def _open(self) -> None:
         settings = Settings(data=str(self._folder), cheap_passwords_for_tests=True, access_token_s=86_400)
         self.services: Services = await self._stack.enter_async_context(open_services(settings))
-        self.session = (await self.services.sessions.authenticate(None, "ada", "password")).session
+        self.session = (await self.services.sessions.authenticate(None, "ada", "password")).instance
         self.access_token = self.services.tokens.access_token(self.session)
         self.refresh_token = self.services.tokens.refresh_token(self.session)
         self.secret = self.services.clients.create("gateway", 1)

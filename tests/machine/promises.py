@@ -10,9 +10,10 @@ from typing import Final
 
 import msgspec
 
-from interlock.machine.commands import (
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.machine import Command, Transition
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Create,
     Data,
@@ -24,9 +25,9 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.errors import TransitionRefused
-from interlock.machine.refresh_tokens import honoured
-from interlock.machine.session import Session, Transition, decide, evolve, opens_until_ms, replay, touch_due
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.refresh_tokens import honoured
+from interlock.machine.session.session import Session, evolve, opens_until_ms, touch_due
 from interlock.spec.lifecycles import SESSION
 
 
@@ -164,7 +165,7 @@ def take(before: Session, log: tuple[Transition, ...], opinion: Opinion, command
     """Put ``command`` to ``before``, which is what ``log`` amounts to."""
     image = msgspec.json.encode(before)
     try:
-        transition = decide(before, command, now_ms)
+        transition = SESSION_MACHINE.decide(before, command, now_ms)
     except TransitionRefused as refused:
         return Step(before, image, log, opinion, command, now_ms, None, refused.guard, before)
     return Step(before, image, log, opinion, command, now_ms, transition, None, evolve(before, transition))
@@ -209,7 +210,7 @@ def versions_gapless(step: Step) -> None:
 
 
 def replay_equals_state(step: Step) -> None:
-    assert replay(step.after.session_id, step.log_after) == step.after
+    assert SESSION_MACHINE.replay(step.after.session_id, step.log_after) == step.after
 
 
 def no_early_expiry(step: Step) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from interlock.machine.commands import Authenticate, Command, Connect, Create, Data, Policy
 from interlock.machine.ledger import GENESIS, StoredRow, chain
-from interlock.machine.session import Session, Transition, absent, decide, evolve
+from interlock.machine.machine import Command, Transition
+from interlock.machine.session.commands import Authenticate, Connect, Create, Data, Policy
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session, evolve
 
 POLICY: Final = Policy(idle_timeout_ms=1_000, absolute_timeout_ms=5_000, connection_limit=2, refresh_grace_ms=100)
 
@@ -17,9 +19,9 @@ Step = tuple[Data, int]
 
 def history(session_id: str, steps: Iterable[Step]) -> list[Transition]:
     """The transitions of one session that takes ``steps``, with command ids ``c1``, ``c2`` …"""
-    session, transitions = absent(session_id), []
+    session, transitions = SESSION_MACHINE.absent(session_id), []
     for n, (data, now_ms) in enumerate(steps, 1):
-        transition = decide(session, Command(f"c{n}", "test", data), now_ms)
+        transition = SESSION_MACHINE.decide(session, Command(f"c{n}", "test", data), now_ms)
         session = evolve(session, transition)
         transitions.append(transition)
     return transitions
@@ -27,7 +29,7 @@ def history(session_id: str, steps: Iterable[Step]) -> list[Transition]:
 
 def session_after(*steps: Step, session_id: str = "s") -> Session:
     """The session that takes ``steps``."""
-    session = absent(session_id)
+    session = SESSION_MACHINE.absent(session_id)
     for transition in history(session_id, steps):
         session = evolve(session, transition)
     return session

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from interlock.machine.closing import Close
-from interlock.machine.commands import Data, Reauthenticate, Revoke, Touch
 from interlock.machine.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
 from interlock.machine.errors import MessageRefused
 from interlock.machine.ledger import Receipt
 from interlock.machine.ledger import parse as parse_row
-from interlock.machine.session import Session, replay
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import Data, Reauthenticate, Revoke, Touch
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
 
 _OPENED: list[Step] = [(CREATE, 0), (LOGIN, 0), (OPEN, 0)]
-_SESSION = replay("s", history("s", _OPENED))
+_SESSION = SESSION_MACHINE.replay("s", history("s", _OPENED))
 _LIMITS = Limits(message_bytes=1024)
 _RECEIPT = Receipt(3, "ab" * 32)
 
@@ -38,8 +40,8 @@ def _observe(conversation: Conversation, *data: Data) -> Session:
     transitions = history("s", [*_OPENED, *((each, 10 + n) for n, each in enumerate(data))])
     rows = rows_of(transitions)
     for n in range(len(_OPENED), len(rows)):
-        conversation.observe(parse_row(rows[n]), replay("s", transitions[: n + 1]))
-    return replay("s", transitions)
+        conversation.observe(parse_row(rows[n], MACHINES), SESSION_MACHINE.replay("s", transitions[: n + 1]))
+    return SESSION_MACHINE.replay("s", transitions)
 
 
 def _said(conversation: Conversation) -> list[dict[str, Any]]:
@@ -109,7 +111,8 @@ def test_own_transitions_are_pushed_as_they_are_recorded() -> None:
     assert message == {
         "type": "transition",
         "position": 4,
-        "session_id": "s",
+        "kind": "session",
+        "instance_id": "s",
         "version": 4,
         "event": "touch",
         "source": "connected",
@@ -263,7 +266,7 @@ class ConversationMachine(RuleBasedStateMachine):
     @rule()
     def greet(self) -> None:
         self.greeted = True
-        session = replay("s", history("s", self.steps))
+        session = SESSION_MACHINE.replay("s", history("s", self.steps))
         self.conversation.greet(session, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
 
     @precondition(lambda self: self.greeted)
@@ -279,13 +282,13 @@ class ConversationMachine(RuleBasedStateMachine):
 
     @rule(data=st.sampled_from([Touch(), Touch(), Reauthenticate("alice", "password"), Revoke("logout")]))
     def observe(self, data: Data) -> None:
-        if replay("s", history("s", self.steps)).ended:
+        if SESSION_MACHINE.replay("s", history("s", self.steps)).ended:
             return
         self.steps.append((data, 10))
         transitions = history("s", self.steps)
         row = rows_of(transitions)[-1]
-        session = replay("s", transitions)
-        self.conversation.observe(parse_row(row), session)
+        session = SESSION_MACHINE.replay("s", transitions)
+        self.conversation.observe(parse_row(row, MACHINES), session)
         assert not session.ended or self.conversation.closing is not None
 
     @precondition(lambda self: self.greeted)

@@ -44,7 +44,7 @@ def test_the_tree_drawn_is_the_tree_there_is() -> None:
         (TransitionRefused("touch", None, "alive"), "touch refused in state (none): guard alive failed"),
         (SessionNotFound("s"), "Session not found"),
         (LedgerFault(7, "gap"), "record 7: gap"),
-        (VersionConflict("s", 3), "version 3 of this session is already taken"),
+        (VersionConflict("s", 3), "version 3 of s is already taken"),
         (SessionEnded("logout"), "session ended: logout"),
         (Overloaded(), "too much work is waiting; try again later"),
         (StorageLow(), "the disk is nearly full; sessions can only be ended"),
@@ -58,7 +58,7 @@ def test_what_an_error_says(error: InterlockError, text: str) -> None:
 def test_what_an_error_carries() -> None:
     assert SessionNotFound("s").session_id == "s"
     assert (LedgerFault(7, "gap").position, LedgerFault(7, "gap").fault) == (7, "gap")
-    assert (VersionConflict("s", 3).session_id, VersionConflict("s", 3).version) == ("s", 3)
+    assert (VersionConflict("s", 3).instance_id, VersionConflict("s", 3).version) == ("s", 3)
     assert SessionEnded("logout").reason == "logout"
     assert Overloaded(5).retry_after_s == 5
     assert StorageLow().retry_after_s == 60

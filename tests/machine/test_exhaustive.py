@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from interlock.machine.commands import (
+from interlock.machine.machine import Command, Transition
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Create,
     Data,
@@ -24,7 +24,8 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.session import Session, Transition, absent
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
 from interlock.spec.lifecycles import SESSION
 from tests.machine.promises import Opinion, check_all, take
 
@@ -85,7 +86,7 @@ def _shape(session: Session, opinion: Opinion, now_ms: int) -> tuple[object, ...
 
 
 def test_every_edge_keeps_every_promise() -> None:
-    queue: deque[tuple[Session, tuple[Transition, ...], int]] = deque([(absent("s"), (), 1)])
+    queue: deque[tuple[Session, tuple[Transition, ...], int]] = deque([(SESSION_MACHINE.absent("s"), (), 1)])
     seen: set[tuple[object, ...]] = set()
     taken: set[tuple[str, str | None, str]] = set()
     failed_guards: set[str | None] = set()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.machine.commands import Connect, Data, Disconnect, Expire, Reauthenticate, Refresh, Touch
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.explain import (
-    _FACTS,
     altered,
     beyond_head,
     broken_head,
@@ -17,7 +15,10 @@ from interlock.machine.explain import (
     short_of,
 )
 from interlock.machine.ledger import HEAD_LAG, Receipt
-from interlock.machine.session import TABLE, Session, absent
+from interlock.machine.session.commands import Connect, Data, Disconnect, Expire, Reauthenticate, Refresh, Touch
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
+from interlock.machine.session.words import WORDS
 from interlock.spec.lifecycles import SESSION
 from tests.machine.samples import CREATE, LOGIN, OPEN, session_after
 
@@ -26,8 +27,8 @@ _ALIVE = "`alive`: Now is before the idle deadline and before the absolute deadl
 
 def _refused(session: Session, data: Data, now_ms: int) -> str:
     with pytest.raises(TransitionRefused) as caught:
-        TABLE.step(session.state, data.event, session, data, now_ms)
-    return refusal(caught.value, session, data)
+        SESSION_MACHINE.table.step(session.state, data.event, session, data, now_ms)
+    return refusal(SESSION_MACHINE, caught.value, session, data)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def _refused(session: Session, data: Data, now_ms: int) -> str:
             "connect from created. The declaration has connect from authenticated and connected only.",
         ),
         (
-            absent("s"),
+            SESSION_MACHINE.absent("s"),
             Touch(),
             1,
             "touch before create. The declaration has touch from created, authenticated and connected only.",
@@ -121,7 +122,7 @@ def test_a_refusal_says_what_stood_against_it(session: Session, data: Data, now_
 
 
 def test_there_are_words_for_every_guard() -> None:
-    assert {name.removeprefix("not ") for name in _FACTS} == {guard.name for guard in SESSION.guards}
+    assert {name.removeprefix("not ") for name in WORDS.facts} == {guard.name for guard in SESSION.guards}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_there_are_words_for_every_guard() -> None:
 )
 def test_what_a_wrong_digest_may_mean(version: int, at: int | None, says: str) -> None:
     before = None if at is None else Session("s", "created", at)
-    assert altered(version, before) == f"digest does not match the record and the one before it: {says}"
+    assert altered("session", version, before) == f"digest does not match the record and the one before it: {says}"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from interlock.machine import session as machine_session
-from interlock.machine.session import GUARDS
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import GUARDS
 from interlock.machine.table import Table
 from interlock.spec.lifecycles import SESSION
 from interlock.spec.transitions import TransitionRow
@@ -31,7 +31,7 @@ def test_without_it_a_promise_breaks(monkeypatch: pytest.MonkeyPatch, row: Trans
     changed = msgspec.structs.replace(
         SESSION, transitions=tuple(without if each is row else each for each in SESSION.transitions)
     )
-    monkeypatch.setattr(machine_session, "TABLE", Table(changed, GUARDS))
+    monkeypatch.setattr(SESSION_MACHINE, "table", Table(changed, GUARDS))
     if _place(row, term) in _IMPLIED:
         walk()
         return

@@ -12,10 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.machine.commands import Authenticate, Connect, Disconnect, Expire, Reauthenticate, Refresh, Revoke, Touch
 from interlock.machine.errors import LedgerFault
 from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse, row_digest
-from interlock.machine.session import Transition, replay
+from interlock.machine.machine import Transition
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import (
+    Authenticate,
+    Connect,
+    Disconnect,
+    Expire,
+    Reauthenticate,
+    Refresh,
+    Revoke,
+    Touch,
+)
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.verifier import Verifier
 from tests.machine.samples import CREATE, LOGIN, OPEN, history, rows_of
 
@@ -38,18 +49,19 @@ _LOG = [*_ALICE[:3], *_BOB[:2], *_ALICE[3:], _BOB[2]]
 _ROWS = rows_of(_LOG)
 
 # Where in the log each record of alice's stands, by its event.
-_AT = {row.event: row.position for row in _ROWS if row.session_id == "a"}
+_AT = {row.event: row.position for row in _ROWS if row.instance_id == "a"}
 
 
-def begun_in(rows: list[StoredRow]) -> Callable[[str, int], bool]:
-    """Whether a session's first record lies before a position of ``rows``."""
-    return lambda session_id, before: any(
-        row.session_id == session_id and row.version == 1 and row.position < before for row in rows
+def begun_in(rows: list[StoredRow]) -> Callable[[str, str, int], bool]:
+    """Whether an instance's first record lies before a position of ``rows``."""
+    return lambda kind, instance_id, before: any(
+        (row.kind, row.instance_id) == (kind, instance_id) and row.version == 1 and row.position < before
+        for row in rows
     )
 
 
 def _verify(rows: list[StoredRow]) -> Verifier:
-    verifier = Verifier(begun_in(rows))
+    verifier = Verifier(MACHINES, begun_in(rows))
     for row in rows:
         verifier.feed(row)
     return verifier
@@ -86,43 +98,46 @@ def _renumbered(rows: list[StoredRow]) -> list[StoredRow]:
 
 
 def test_what_was_written_passes() -> None:
-    verifier = Verifier(begun_in(_ROWS))
+    verifier = Verifier(MACHINES, begun_in(_ROWS))
     for transition, row in zip(_LOG, _ROWS, strict=True):
-        assert verifier.feed(row).version == transition.version
+        assert verifier.feed(row)[1].version == transition.version
         assert (verifier.position, verifier.head) == (row.position, row.digest)
-    assert (verifier.live, verifier.session_count) == ({}, 2)
+    assert (verifier.live, verifier.instance_count) == ({}, 2)
 
 
 def test_the_fold_of_what_lives_is_at_hand() -> None:
     verifier = _verify(_ROWS[:5])
-    assert verifier.live == {"a": replay("a", _ALICE[:3]), "b": replay("b", _BOB[:2])}
-    assert verifier.session_count == 2
+    assert verifier.live == {
+        ("session", "a"): SESSION_MACHINE.replay("a", _ALICE[:3]),
+        ("session", "b"): SESSION_MACHINE.replay("b", _BOB[:2]),
+    }
+    assert verifier.instance_count == 2
 
 
 def test_nothing_is_kept_of_a_session_that_ended() -> None:
     verifier = _verify(_ROWS)
     kept = [getattr(verifier, name) for name in Verifier.__slots__]
-    assert [each for each in kept if hasattr(each, "__len__") and each != verifier.head] == [{}, {}]
+    assert [each for each in kept if hasattr(each, "__len__") and each not in (verifier.head, MACHINES)] == [{}, {}]
 
 
 def test_the_last_record_of_a_session_hands_out_its_end() -> None:
     verifier = _verify(_ROWS[:-1])
-    assert verifier.feed(_ROWS[-1]) == replay("b", _BOB)
+    assert verifier.feed(_ROWS[-1]) == (SESSION_MACHINE, SESSION_MACHINE.replay("b", _BOB))
 
 
 def test_the_digest_is_what_the_documentation_says() -> None:
-    transition = Transition("s1", 2, "touch", "created", "created", 1_769_160_600_123, "zoë", "c2", Touch())
-    payload = [7, "s1", 2, "touch", "created", "created", 1_769_160_600_123, "zoë", "c2", "{}"]
+    transition = Transition("session", "s1", 2, "touch", "created", "created", 1_769_160_600_123, "zoë", "c2", Touch())
+    payload = [7, "session", "s1", 2, "touch", "created", "created", 1_769_160_600_123, "zoë", "c2", "{}"]
     text = json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
     row = chain(bytes(range(32)), 7, transition)
     assert row.digest == hashlib.sha256(bytes(range(32)) + text.encode()).digest()
-    assert row.digest.hex() == "d053932e6032c9feaaf41dceb951defb50cce0217d95dec3deddf26c383b69d1"
+    assert row.digest.hex() == "093e6287c184551d96df1aafb4ac0fc8233a77dc808cdc50a682c9d5a6fbdd12"
     assert msgspec.to_builtins(row)[:-1] == payload
     assert GENESIS == b"\0" * 32
 
 
 def test_a_creation_has_no_source() -> None:
-    payload = [1, "a", 1, "create", None, "created", 0, "test", "c1", _ROWS[0].data]
+    payload = [1, "session", "a", 1, "create", None, "created", 0, "test", "c1", _ROWS[0].data]
     text = json.dumps(payload, separators=(",", ":"))
     assert _ROWS[0].digest == hashlib.sha256(GENESIS + text.encode()).digest()
     assert json.loads(_ROWS[0].data) == {"policy": msgspec.to_builtins(CREATE.policy)}
@@ -130,11 +145,12 @@ def test_a_creation_has_no_source() -> None:
 
 @pytest.mark.parametrize("row", _ROWS, ids=lambda row: f"{row.position}-{row.event}")
 def test_a_row_is_read_back_as_it_was_recorded(row: StoredRow) -> None:
-    assert parse(row) == Record(row.position, _LOG[row.position - 1], row.digest)
+    assert parse(row, MACHINES) == Record(row.position, _LOG[row.position - 1], row.digest)
 
 
 _OTHER: dict[str, Any] = {
-    "session_id": "c",
+    "kind": "account",
+    "instance_id": "c",
     "version": 9,
     "event": "refresh",
     "source": "created",
@@ -246,7 +262,7 @@ def test_a_repeated_command_is_found() -> None:
 
 
 def test_two_sessions_may_use_the_same_command_id() -> None:
-    assert {row.command_id for row in _ROWS if row.session_id == "b"} <= {t.command_id for t in _ALICE}
+    assert {row.command_id for row in _ROWS if row.instance_id == "b"} <= {t.command_id for t in _ALICE}
 
 
 def test_time_running_backwards_is_found() -> None:
@@ -266,7 +282,7 @@ def test_a_record_after_the_end_is_found(event: str) -> None:
 
 def test_an_unknown_event_is_found() -> None:
     fault = _fault(_forged(_AT["touch"], event="teleport"))
-    assert (fault.position, fault.fault) == (_AT["touch"], "unknown event 'teleport'")
+    assert (fault.position, fault.fault) == (_AT["touch"], "unknown event 'teleport' of kind session")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +322,7 @@ def test_the_age_of_a_proof_is_in_the_record_and_a_record_without_one_is_a_proof
     for age_ms, more in ((0, ""), (7, ',"proof_age_ms":7'), (None, ',"proof_age_ms":null')):
         _, row = rows_of(history("a", [(CREATE, 0), (Authenticate("alice", "oidc", age_ms), 1)]))
         assert row.data == f'{{"subject":"alice","method":"oidc"{more}}}'
-        assert parse(row).transition.data == Authenticate("alice", "oidc", age_ms)
+        assert parse(row, MACHINES).transition.data == Authenticate("alice", "oidc", age_ms)
     in_the_future = '{"subject":"alice","method":"oidc","proof_age_ms":-1}'
     with pytest.raises(LedgerFault, match="malformed"):
-        parse(msgspec.structs.replace(row, data=in_the_future))
+        parse(msgspec.structs.replace(row, data=in_the_future), MACHINES)

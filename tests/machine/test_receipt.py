@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from interlock.machine.errors import ReceiptMalformed
 from interlock.machine.ledger import GENESIS, Receipt, parse
+from interlock.machine.machines import MACHINES
 from tests.machine.samples import CREATE, history, rows_of
 
 _DIGEST = "0123456789abcdef" * 4
@@ -15,7 +16,7 @@ _DIGEST = "0123456789abcdef" * 4
 
 def test_a_record_gives_its_receipt() -> None:
     (row,) = rows_of(history("s", [(CREATE, 0)]))
-    assert parse(row).receipt == Receipt(1, row.digest.hex())
+    assert parse(row, MACHINES).receipt == Receipt(1, row.digest.hex())
 
 
 @given(st.integers(1, 2**53), st.binary(min_size=32, max_size=32))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from interlock.machine.commands import (
+from interlock.machine.errors import SessionEnded, SessionUnusable, TransitionRefused
+from interlock.machine.machine import Command
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Data,
     Disconnect,
@@ -18,16 +19,13 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.errors import SessionEnded, SessionUnusable, TransitionRefused
-from interlock.machine.refresh_tokens import IssuedToken
-from interlock.machine.session import (
+from interlock.machine.session.machine import SESSION_MACHINE, ensure_usable
+from interlock.machine.session.refresh_tokens import IssuedToken
+from interlock.machine.session.session import (
     GUARDS,
     Connection,
     Session,
-    absent,
-    decide,
     ensure_alive,
-    ensure_usable,
     opens_until_ms,
     overdue_reason,
     touch_due,
@@ -37,7 +35,7 @@ from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, Step, session_aft
 
 def _refused(session: Session, data: Data, now_ms: int) -> str | None:
     with pytest.raises(TransitionRefused) as caught:
-        decide(session, Command("c", "test", data), now_ms)
+        SESSION_MACHINE.decide(session, Command("c", "test", data), now_ms)
     return caught.value.guard
 
 
@@ -69,8 +67,19 @@ def test_the_end_keeps_its_reason_and_no_connection(end: Revoke | Expire) -> Non
 
 
 def test_a_decision_says_who_asked_what_and_when() -> None:
-    transition = decide(absent("s"), Command("c9", "anonymous", CREATE), 7)
-    assert msgspec.structs.astuple(transition) == ("s", 1, "create", None, "created", 7, "anonymous", "c9", CREATE)
+    transition = SESSION_MACHINE.decide(SESSION_MACHINE.absent("s"), Command("c9", "anonymous", CREATE), 7)
+    assert msgspec.structs.astuple(transition) == (
+        "session",
+        "s",
+        1,
+        "create",
+        None,
+        "created",
+        7,
+        "anonymous",
+        "c9",
+        CREATE,
+    )
 
 
 def test_an_anonymous_session_never_connects() -> None:
@@ -82,14 +91,14 @@ def test_the_deadline_itself_is_too_late() -> None:
     assert session.deadline_ms == 1_000
     assert _refused(session, Touch(), 1_000) == "alive"
     assert _refused(session, Expire("idle"), 999) == "not alive"
-    assert decide(session, Command("c", "test", Touch()), 999).target == "created"
-    assert decide(session, Command("c", "test", Expire("idle")), 1_000).target == "expired"
+    assert SESSION_MACHINE.decide(session, Command("c", "test", Touch()), 999).target == "created"
+    assert SESSION_MACHINE.decide(session, Command("c", "test", Expire("idle")), 1_000).target == "expired"
 
 
 def test_activity_does_not_put_off_the_absolute_deadline() -> None:
     session = session_after((CREATE, 0), *((Touch(), at_ms) for at_ms in range(900, 5_000, 900)))
     assert (session.idle_deadline_ms, session.deadline_ms) == (5_500, 5_000)
-    assert decide(session, Command("c", "test", Touch()), 4_999).target == "created"
+    assert SESSION_MACHINE.decide(session, Command("c", "test", Touch()), 4_999).target == "created"
     assert _refused(session, Touch(), 5_000) == "alive"
 
 
@@ -126,12 +135,14 @@ def test_a_connection_that_opens_again_is_held_once_on_its_new_node() -> None:
 def test_a_connection_may_go_after_the_deadline_but_must_be_known() -> None:
     session = session_after((CREATE, 0), (LOGIN, 0), (OPEN, 0))
     assert _refused(session, Disconnect("other", 1000), 9_000) == "known_connection"
-    assert decide(session, Command("c", "test", Disconnect("tab", 1006)), 9_000).target == "authenticated"
+    assert (
+        SESSION_MACHINE.decide(session, Command("c", "test", Disconnect("tab", 1006)), 9_000).target == "authenticated"
+    )
 
 
 def test_a_clock_set_back_does_not_turn_back_the_session() -> None:
     session = session_after((CREATE, 0), (Touch(), 500))
-    assert decide(session, Command("c", "test", Touch()), 100).at_ms == 500
+    assert SESSION_MACHINE.decide(session, Command("c", "test", Touch()), 100).at_ms == 500
 
 
 def test_which_deadline_has_passed() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from interlock.machine.commands import (
+from interlock.machine.ledger import chain
+from interlock.machine.ledger import parse as parse_row
+from interlock.machine.machine import Command, Transition
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Create,
     Data,
@@ -19,9 +22,8 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.ledger import chain
-from interlock.machine.ledger import parse as parse_row
-from interlock.machine.session import Session, Transition, absent, overdue_reason
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session, overdue_reason
 from interlock.machine.verifier import Verifier
 from tests.machine.promises import Opinion, check_all, take
 
@@ -41,7 +43,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.verifier = Verifier(lambda _session_id, _before: False)
+        self.verifier = Verifier(MACHINES, lambda _kind, _session_id, _before: False)
         self.now_ms = 1_000
         self.count = 0
         self.begin()
@@ -118,12 +120,12 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def the_verifier_holds_the_same(self) -> None:
         lives = self.session.state is not None and not self.session.ended
-        assert self.verifier.live == ({self.session.session_id: self.session} if lives else {})
-        assert self.verifier.session_count == self.count - (self.session.state is None)
+        assert self.verifier.live == ({("session", self.session.session_id): self.session} if lives else {})
+        assert self.verifier.instance_count == self.count - (self.session.state is None)
 
     def begin(self) -> None:
         self.count += 1
-        self.session: Session = absent(f"s{self.count}")
+        self.session: Session = SESSION_MACHINE.absent(f"s{self.count}")
         self.log: tuple[Transition, ...] = ()
 
     def put(self, data: Data) -> None:
@@ -132,8 +134,8 @@ class SessionMachine(RuleBasedStateMachine):
         check_all(step)
         if step.transition:
             row = chain(self.verifier.head, self.verifier.position + 1, step.transition)
-            assert parse_row(row).transition == step.transition
-            assert self.verifier.feed(row) == step.after
+            assert parse_row(row, MACHINES).transition == step.transition
+            assert self.verifier.feed(row)[1] == step.after
             self.session, self.log = step.after, step.log_after
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.machine.commands import (
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.ledger import parse
+from interlock.machine.machine import Command
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Create,
     Data,
@@ -18,11 +21,11 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.errors import TransitionRefused
-from interlock.machine.ledger import parse
-from interlock.machine.session import Connection, decide, replay
-from interlock.machine.story import _PARTICULARS, _SENSIBLE, moment, tell
-from interlock.machine.wire import rfc3339
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Connection
+from interlock.machine.session.words import WORDS
+from interlock.machine.story import moment, tell
+from interlock.machine.times import rfc3339
 from interlock.spec.lifecycles import SESSION
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
 
@@ -44,13 +47,13 @@ _LIFE: list[Step] = [
 
 
 def _told(life: list[Step]) -> list[str]:
-    steps, _ = tell("s", map(parse, rows_of(history("s", life))))
+    steps, _ = tell(SESSION_MACHINE, "s", (parse(row, MACHINES) for row in rows_of(history("s", life))))
     return [f"{step.event}: {step.particulars}" for step in steps]
 
 
 def test_each_record_is_one_sentence_of_the_declaration_and_its_particulars() -> None:
     rows = rows_of(history("s", _LIFE))
-    steps, session = tell("s", map(parse, rows))
+    steps, session = tell(SESSION_MACHINE, "s", (parse(row, MACHINES) for row in rows))
     assert [step.version for step in steps] == [step.position for step in steps] == list(range(1, len(_LIFE) + 1))
     sentences = {event.name: event.description for event in SESSION.events}
     assert [step.sentence for step in steps] == [sentences[step.event] for step in steps]
@@ -60,7 +63,7 @@ def test_each_record_is_one_sentence_of_the_declaration_and_its_particulars() ->
         ("authenticated", "connected"),
     ]
     assert (steps[1].at, steps[1].actor) == (rfc3339(10), "test")
-    assert session == replay("s", history("s", _LIFE))
+    assert session == SESSION_MACHINE.replay("s", history("s", _LIFE))
 
 
 def test_the_particulars() -> None:
@@ -106,28 +109,41 @@ def test_durations_are_for_people(ms: int, says: str) -> None:
 
 def test_every_declared_event_can_be_told_and_asked() -> None:
     declared = {event.name for event in SESSION.events}
-    assert set(_PARTICULARS) < set(_SENSIBLE) == declared
+    assert set(WORDS.particulars) < set(WORDS.likely) == declared
 
 
 def _at(now_ms: int, *life: Step) -> dict[str, str]:
-    session = replay("s", history("s", life))
-    return {each.event: each.target or each.refused or "" for each in moment(session, now_ms).outlook}
+    session = SESSION_MACHINE.replay("s", history("s", life))
+    return {each.event: each.target or each.refused or "" for each in moment(SESSION_MACHINE, session, now_ms).outlook}
 
 
 def test_how_an_open_session_stands() -> None:
-    session = replay("s", history("s", _LIFE[:8]))
-    stands = moment(session, 100)
-    assert (stands.at, stands.version, stands.state, stands.subject) == (rfc3339(100), 8, "connected", "alice")
-    assert (stands.alive, stands.reason, stands.epoch, stands.rotation) == (True, None, 2, 1)
-    assert stands.connections == (Connection("tab 2", "other node"),)
-    assert (stands.idle_expires_at, stands.expires_at) == (rfc3339(1070), rfc3339(5070))
+    session = SESSION_MACHINE.replay("s", history("s", _LIFE[:8]))
+    stands = moment(SESSION_MACHINE, session, 100)
+    assert (stands.at, stands.version, stands.state, stands.stands["subject"]) == (
+        rfc3339(100),
+        8,
+        "connected",
+        "alice",
+    )
+    assert stands.stands == {
+        "subject": "alice",
+        "alive": True,
+        "reason": None,
+        "connections": (Connection("tab 2", "other node"),),
+        "idle_expires_at": rfc3339(1070),
+        "expires_at": rfc3339(5070),
+        "epoch": 2,
+        "rotation": 1,
+    }
 
 
 def test_a_deadline_decides_what_lives() -> None:
-    session = replay("s", history("s", [(CREATE, 0)]))
-    assert [moment(session, now_ms).alive for now_ms in (999, 1000)] == [True, False]
-    ended = replay("s", history("s", [(CREATE, 0), (Revoke("logout"), 5)]))
-    assert (moment(ended, 6).alive, moment(ended, 6).reason) == (False, "logout")
+    session = SESSION_MACHINE.replay("s", history("s", [(CREATE, 0)]))
+    assert [moment(SESSION_MACHINE, session, now_ms).stands["alive"] for now_ms in (999, 1000)] == [True, False]
+    ended = SESSION_MACHINE.replay("s", history("s", [(CREATE, 0), (Revoke("logout"), 5)]))
+    stands = moment(SESSION_MACHINE, ended, 6).stands
+    assert (stands["alive"], stands["reason"]) == (False, "logout")
 
 
 def test_what_would_be_possible_and_what_refused() -> None:
@@ -162,10 +178,10 @@ def test_what_would_be_possible_and_what_refused() -> None:
 @pytest.mark.parametrize("length", range(1, len(_LIFE) + 1))
 @pytest.mark.parametrize("now_ms", [100, 1_500])
 def test_the_outlook_is_what_the_machine_decides(length: int, now_ms: int) -> None:
-    session = replay("s", history("s", _LIFE[:length]))
-    for each in moment(session, now_ms).outlook:
-        data: Data = _SENSIBLE[each.event](session, now_ms)
+    session = SESSION_MACHINE.replay("s", history("s", _LIFE[:length]))
+    for each in moment(SESSION_MACHINE, session, now_ms).outlook:
+        data: Data = WORDS.likely[each.event](session, now_ms)
         try:
-            assert decide(session, Command("new", "test", data), now_ms).target == each.target
+            assert SESSION_MACHINE.decide(session, Command("new", "test", data), now_ms).target == each.target
         except TransitionRefused:
             assert each.target is None

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.machine.commands import DATA_TYPES
 from interlock.machine.errors import TransitionRefused
-from interlock.machine.session import _EVOLVE, FINAL_STATES, GUARDS
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import _EVOLVE, FINAL_STATES, GUARDS
 from interlock.machine.table import Table
 from interlock.spec.lifecycles import SESSION
 from interlock.spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
@@ -75,6 +75,6 @@ def test_guards_see_the_instance_the_data_and_the_time() -> None:
 
 def test_every_declared_name_has_its_code_and_no_other() -> None:
     events = {event.name for event in SESSION.events}
-    assert set(DATA_TYPES) == set(_EVOLVE) == events
+    assert set(SESSION_MACHINE.data) == set(_EVOLVE) == events
     assert set(GUARDS) == {guard.name for guard in SESSION.guards}
     assert {"expired"} == FINAL_STATES

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.machine.ledger import parse
+from interlock.machine.machines import MACHINES
+from interlock.machine.times import rfc3339
 from interlock.machine.wire import (
     SessionView,
     TransitionView,
     own_transition_view,
-    rfc3339,
     session_view,
     transition_view,
 )
@@ -57,7 +58,7 @@ def test_a_session_as_its_owner_sees_it() -> None:
     ],
 )
 def test_the_holder_of_a_session_is_not_told_which_administrator_it_was(actor: str, shown: str) -> None:
-    record = parse(rows_of(history("s", [(CREATE, _AT_MS)]))[0])
+    record = parse(rows_of(history("s", [(CREATE, _AT_MS)]))[0], MACHINES)
     by = msgspec.structs.replace(record, transition=msgspec.structs.replace(record.transition, actor=actor))
     assert own_transition_view(by) == msgspec.structs.replace(transition_view(by), actor=shown)
     assert transition_view(by).actor == actor
@@ -65,9 +66,10 @@ def test_the_holder_of_a_session_is_not_told_which_administrator_it_was(actor: s
 
 def test_a_record_as_it_is_shown() -> None:
     row = rows_of(history("s", [(CREATE, _AT_MS)]))[0]
-    assert transition_view(parse(row)) == TransitionView(
+    assert transition_view(parse(row, MACHINES)) == TransitionView(
         position=1,
-        session_id="s",
+        kind="session",
+        instance_id="s",
         version=1,
         event="create",
         source=None,

@@ -14,7 +14,7 @@ _TRACE: Final = "tests/server/test_trace.py::"
 OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "anybody-reauthenticates",
-        "machine/session.py",
+        "machine/session/session.py",
         "Whoever proves to be somebody takes over a session that is another's.",
         "declared_only",
         _EXHAUSTIVE,
@@ -23,7 +23,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-connection-over-the-limit",
-        "machine/session.py",
+        "machine/session/session.py",
         "The limit of connections is off by one.",
         "declared_only",
         _EXHAUSTIVE,
@@ -32,7 +32,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-stranger-disconnects",
-        "machine/session.py",
+        "machine/session/session.py",
         "A connection that the session does not hold is disconnected.",
         "declared_only",
         _EXHAUSTIVE,
@@ -46,7 +46,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-revoked-session-has-not-ended",
-        "machine/session.py",
+        "machine/session/session.py",
         "Only a session whose deadline passed counts as ended; a revoked one does not.",
         "expired_absorbs",
         _EXHAUSTIVE,
@@ -86,7 +86,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-login-without-a-subject",
-        "machine/session.py",
+        "machine/session/session.py",
         "The first login does not say whose the session is.",
         "authentication_first",
         _SESSION + "test_a_whole_life",
@@ -95,7 +95,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-end-keeps-connections",
-        "machine/session.py",
+        "machine/session/session.py",
         "A session that ends keeps its connections.",
         "owner_coherence",
         _EXHAUSTIVE,
@@ -104,7 +104,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-connection-held-twice",
-        "machine/session.py",
+        "machine/session/session.py",
         "A connection that opens again is held twice.",
         "owner_coherence",
         _EXHAUSTIVE,
@@ -131,7 +131,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "alive-at-the-deadline",
-        "machine/session.py",
+        "machine/session/session.py",
         "A session lives one millisecond longer than its idle timeout says.",
         "no_early_expiry",
         _SESSION + "test_the_deadline_itself_is_too_late",
@@ -140,7 +140,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "activity-puts-off-the-absolute-deadline",
-        "machine/session.py",
+        "machine/session/session.py",
         "Activity restarts both clocks, so that who stays active stays logged in for ever.",
         "no_early_expiry",
         _EXHAUSTIVE,
@@ -163,7 +163,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "any-refresh-token-is-honoured",
-        "machine/refresh_tokens.py",
+        "machine/session/refresh_tokens.py",
         "A refresh is recorded for a token that is in a second hand.",
         "rotation",
         _TRACE + "test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session",
@@ -177,7 +177,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-grace-never-ends",
-        "machine/refresh_tokens.py",
+        "machine/session/refresh_tokens.py",
         "A refresh token that was exchanged is answered for ever.",
         "rotation",
         _EXHAUSTIVE,
@@ -186,7 +186,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-copy-stays-good",
-        "machine/refresh_tokens.py",
+        "machine/session/refresh_tokens.py",
         "What was issued after the token that is exchanged stays good for ever.",
         "rotation",
         _SESSION + "test_a_copy_that_kept_in_step_is_found_out_at_the_next_exchange",
@@ -200,7 +200,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "the-grace-is-of-the-one-before",
-        "machine/refresh_tokens.py",
+        "machine/session/refresh_tokens.py",
         "Only the token before the newest has a grace.",
         "rotation",
         _SESSION + "test_three_tabs_and_a_late_request_keep_every_token_that_a_jar_may_hold",
@@ -214,7 +214,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-lost-answer-is-theft",
-        "machine/refresh_tokens.py",
+        "machine/session/refresh_tokens.py",
         "A token is given up after its grace, though no answer to it was used.",
         "rotation",
         _SESSION + "test_a_token_whose_successor_was_never_used_is_honoured_after_the_grace",
@@ -228,7 +228,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-late-answer-is-theft",
-        "machine/refresh_tokens.py",
+        "machine/session/refresh_tokens.py",
         "A token whose answer comes late is given up when a newer one is used.",
         "rotation",
         _SESSION + "test_a_late_answer_that_sets_the_cookie_back_is_honoured",
@@ -237,7 +237,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-repeat-puts-off-the-end",
-        "machine/refresh_tokens.py",
+        "machine/session/refresh_tokens.py",
         "Each use of another token gives an old one another grace.",
         "rotation",
         _SESSION + "test_the_end_of_what_is_under_way_is_not_put_off_by_repeats",

@@ -57,7 +57,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "The WAL is synced at checkpoints only: a power cut takes what was acknowledged since.",
         "durability",
         _POWER,
-        "surface.log.history(story.session_id, 0, 100) == acknowledged",
+        'surface.log.history("session", story.session_id, 0, 100) == acknowledged',
         (('        "synchronous=FULL",\n', '        "synchronous=NORMAL",\n'),),
     ),
     Mutant(
@@ -66,7 +66,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "Nothing is synced: what a power cut leaves is up to the kernel.",
         "durability",
         _POWER,
-        "surface.log.history(story.session_id, 0, 100) == acknowledged",
+        'surface.log.history("session", story.session_id, 0, 100) == acknowledged',
         (('        "synchronous=FULL",\n', '        "synchronous=OFF",\n'),),
     ),
     Mutant(
@@ -106,7 +106,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "A touch moves the idle deadline in memory and not in the stored session.",
         "replay_equals_state",
         _LOG + "test_the_nearer_deadline_counts",
-        "await log.live_deadlines() == ",
+        'await log.live_deadlines("session") == ',
         (
             (
                 "        session.idle_deadline_ms,\n        session.absolute_deadline_ms,\n",
@@ -123,7 +123,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "The stored session holds one connection fewer than its log.",
         "replay_equals_state",
         _LOG + "test_what_was_appended_is_loaded_and_read_back",
-        "await log.load(story.session_id) == story.session",
+        "await log.load(SESSION_MACHINE, story.session_id) == story.session",
         (("_encoder.encode(session.connections)", "_encoder.encode(session.connections[1:])"),),
     ),
     Mutant(
@@ -149,9 +149,9 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "await door.sessions.load(two.session_id) == two",
         (
             (
-                "            steps = [Step(first.transition, first.session, along), *rest]\n",
+                "            steps = [Step(first.transition, first.instance, along), *rest]\n",
                 (
-                    "            steps = [Step(first.transition, first.session, along), *rest]\n"
+                    "            steps = [Step(first.transition, first.instance, along), *rest]\n"
                     "            self._remember(steps[-1].session)\n"
                 ),
             ),
@@ -307,8 +307,8 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "revocation_fence: ",
         (
             (
-                "                    guarded(listener, record, step.session)\n",
-                "                    asyncio.get_running_loop().call_later(0.05, listener, record, step.session)\n",
+                "                    guarded(listener, record, step.instance)\n",
+                "                    asyncio.get_running_loop().call_later(0.05, listener, record, step.instance)\n",
             ),
         ),
     ),

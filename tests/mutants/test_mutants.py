@@ -22,7 +22,7 @@ UNBREAKABLE = {"no_lost_update"}
 
 HARMLESS = Mutant(
     "a-comment",
-    "machine/session.py",
+    "machine/session/session.py",
     "A comment is another one.",
     "declared_only",
     "tests/machine/test_session.py::test_a_whole_life",
@@ -68,7 +68,7 @@ def test_an_edit_that_has_lost_its_place_names_the_mutant(text: str, capsys: pyt
     with pytest.raises(MutantError, match=r"^lost: machine/session\.py holds this"):
         edited(lost, (ROOT / lost.file).read_text())
     assert main([], [lost]) == 1
-    assert "lost: machine/session.py" in capsys.readouterr().out
+    assert "lost: machine/session/session.py" in capsys.readouterr().out
 
 
 def test_an_edit_that_is_no_python_is_no_mutant() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.tokens import Tokens

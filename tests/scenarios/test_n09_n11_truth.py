@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from interlock.machine.machines import MACHINES
 from interlock.machine.verifier import Verifier
 from interlock.machine.wire import session_view
 from interlock.server.surface.sqlite.archive import open_archive
@@ -79,8 +80,8 @@ async def test_n10_answer_projection_fold_and_greeting_tell_one_truth(data: Path
             pushed = [json.loads(await second.recv()) for _ in range(answer["version"] - greetings[1]["version"])]
             stored = projection(data)[client.session_id]
             with open_archive(data) as archive:
-                verifier = Verifier(lambda _session_id, _before: False)
-                folded = [verifier.feed(row) for row in archive.rows()][-1]
+                verifier = Verifier(MACHINES, lambda _kind, _session_id, _before: False)
+                folded = [verifier.feed(row)[1] for row in archive.rows()][-1]
 
             assert [answer] == listed == [msgspec.to_builtins(session_view(folded))]
             assert history == records(data)

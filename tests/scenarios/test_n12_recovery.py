@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from interlock.machine.closing import CLOSE_CODES, Next
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
 from interlock.server.experience.problems import problem_kinds
 from interlock.server.guard.keys.keyset import load_keys

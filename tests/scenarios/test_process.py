@@ -99,7 +99,7 @@ def test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged(data: 
             acknowledged |= load.acknowledged
         verify(data)
         found = histories(data)
-        recorded = {(record["session_id"], record["version"]) for history in found.values() for record in history}
+        recorded = {(record["instance_id"], record["version"]) for history in found.values() for record in history}
         assert acknowledged <= recorded
         by_the_server = [
             record

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from interlock.machine.commands import Revoke
 from interlock.machine.errors import PasswordWrong
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Revoke
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
 from interlock.server.surface.accounts import Account
 from interlock.server.surface.audit import Act
 from interlock.server.surface.directory import Place, Wanted
@@ -110,8 +111,8 @@ class AccountStandingContract(ABC):
             assert await surface.accounts.disabled_with_sessions() == ["acc_1"]
 
 
-class SessionDirectoryContract(ABC):
-    """:class:`interlock.server.surface.directory.SessionDirectory`."""
+class DirectoryContract(ABC):
+    """:class:`interlock.server.surface.directory.Directory`."""
 
     @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:
@@ -125,11 +126,11 @@ class SessionDirectoryContract(ABC):
                 expected = _expected(sessions, wanted)
                 found: list[Session] = []
                 before: Place | None = None
-                while page := await surface.directory.page(wanted, before, 3):
+                while page := await surface.directory.page(SESSION_MACHINE, wanted, before, 3):
                     found += page
                     before = wanted.place_of(page[-1])
                 assert found == expected, wanted
-                assert await surface.directory.page(wanted, None, 100) == expected
+                assert await surface.directory.page(SESSION_MACHINE, wanted, None, 100) == expected
 
     @asynchronous
     async def test_a_place_beyond_the_range_begins_at_the_range(self, tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ class SessionDirectoryContract(ABC):
             sessions = await _population(surface)
             wanted = Wanted(created_to_ms=NOW_MS + 8)
             late = Place(NOW_MS + 1000, "z")
-            assert await surface.directory.page(wanted, late, 100) == _expected(sessions, wanted)
+            assert await surface.directory.page(SESSION_MACHINE, wanted, late, 100) == _expected(sessions, wanted)
 
 
 def filters() -> list[Wanted]:
@@ -186,7 +187,7 @@ def _expected(sessions: list[Session], wanted: Wanted) -> list[Session]:
         session
         for session in sessions
         if wanted.state in {None, session.state}
-        and wanted.subject in {None, session.subject}
+        and wanted.owner in {None, session.subject}
         and wanted.reason in {None, session.reason}
         and (wanted.alive_at_ms is None or (not session.ended and wanted.alive_at_ms < session.deadline_ms))
         and within(session.created_at_ms, wanted.created_from_ms, wanted.created_to_ms)

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from interlock.machine.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
 from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
 from interlock.machine.ledger import GENESIS, Record, chain
-from interlock.machine.session import replay
+from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.log import Step, TransitionLog
 from interlock.server.surface.tickets import Ticket, TicketStore
 from tests.support.asynchronous import asynchronous
@@ -34,20 +34,19 @@ class TransitionLogContract(ABC):
             records = await log.append(story.begin("ada", "node-1"))
             records += await log.append(story.touch())
             assert [record.position for record in records] == [1, 2, 3, 4]
-            assert await log.load(story.session_id) == story.session
-            assert await log.history(story.session_id, 0, 100) == records
-            assert replay(story.session_id, (record.transition for record in records)) == story.session
+            assert await log.load(SESSION_MACHINE, story.session_id) == story.session
+            assert await log.history("session", story.session_id, 0, 100) == records
+            assert SESSION_MACHINE.replay(story.session_id, (record.transition for record in records)) == story.session
             assert log.failure is None
 
     @asynchronous
     async def test_an_empty_log_knows_nobody(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
-            assert await log.load("nobody") is None
-            assert await log.history("nobody", 0, 10) == []
-            assert await log.live_deadlines() == []
+            assert await log.load(SESSION_MACHINE, "nobody") is None
+            assert await log.history("session", "nobody", 0, 10) == []
+            assert await log.live_deadlines("session") == []
             assert await log.live_states() == {}
-            assert await log.connected_on("node-1") == []
-            assert await log.nodes() == set()
+            assert await log.busy(SESSION_MACHINE) == []
             assert await log.latest_at_ms() == 0
             assert await log.newest() is None
 
@@ -62,7 +61,7 @@ class TransitionLogContract(ABC):
 
             def end(story: Story, kept: Story) -> asyncio.Future[list[Record]]:
                 (step,) = story.tell(Revoke("replaced"))
-                return log.append([Step(step.transition, step.session, log.lives(kept.session_id))])
+                return log.append([Step(step.transition, step.instance, log.lives(kept.session_id))])
 
             outcomes = await asyncio.gather(
                 *(log.append(story.touch()) for story in crowd),
@@ -72,7 +71,7 @@ class TransitionLogContract(ABC):
             )
             assert [type(outcome) for outcome in outcomes[-2:]] == [list, SessionEnded]
             assert str(outcomes[-1]) == "session ended: replaced"
-            loaded = [await log.load(story.session_id) for story in (one, other)]
+            loaded = [await log.load(SESSION_MACHINE, story.session_id) for story in (one, other)]
             assert [session is not None and session.ended for session in loaded] == [True, False]
             with pytest.raises(SessionEnded):
                 await end(crowd[0], Story())
@@ -84,9 +83,9 @@ class TransitionLogContract(ABC):
             records = await log.append(story.begin("ada"))
             records += await log.append(story.tell(Touch(), Touch(), Touch()))
             await log.append(Story().begin())
-            assert await log.history(story.session_id, 1, 2) == records[1:3]
-            assert await log.history(story.session_id, 3, 100) == records[3:]
-            assert await log.history(story.session_id, 5, 100) == []
+            assert await log.history("session", story.session_id, 1, 2) == records[1:3]
+            assert await log.history("session", story.session_id, 3, 100) == records[3:]
+            assert await log.history("session", story.session_id, 5, 100) == []
 
     @asynchronous
     async def test_the_whole_log_is_read_in_pages(self, tmp_path: Path) -> None:
@@ -110,8 +109,8 @@ class TransitionLogContract(ABC):
             good = story.tell(Touch(), Touch())
             with pytest.raises(RecordRefused):
                 await log.append([*good, *story.bad()])
-            assert await log.load(story.session_id) == before
-            assert len(await log.history(story.session_id, 0, 100)) == before.version
+            assert await log.load(SESSION_MACHINE, story.session_id) == before
+            assert len(await log.history("session", story.session_id, 0, 100)) == before.version
             assert len(await log.append(good)) == 2
 
     @asynchronous
@@ -124,7 +123,7 @@ class TransitionLogContract(ABC):
                 await log.append([step])
             await log.append([skipped])
             await log.append([step])
-            history = await log.history(story.session_id, 0, 100)
+            history = await log.history("session", story.session_id, 0, 100)
             assert [record.transition.version for record in history] == [1, 2, 3]
 
     @pytest.mark.asvs("2.3.4")
@@ -139,8 +138,8 @@ class TransitionLogContract(ABC):
             assert len(await first) == 1
             with pytest.raises(VersionConflict) as conflict:
                 await second
-            assert (conflict.value.session_id, conflict.value.version) == (story.session_id, 2)
-            assert await log.load(story.session_id) == story.session
+            assert (conflict.value.instance_id, conflict.value.version) == (story.session_id, 2)
+            assert await log.load(SESSION_MACHINE, story.session_id) == story.session
 
     @asynchronous
     async def test_two_creations_of_one_session_conflict(self, tmp_path: Path) -> None:
@@ -157,13 +156,13 @@ class TransitionLogContract(ABC):
             first = await log.append(asked)
             await log.append(story.touch())
             assert all(r.transition is step.transition for r, step in zip(first, asked, strict=True)), "just written"
-            rewritten = [Step(msgspec.structs.replace(step.transition), step.session) for step in asked]
+            rewritten = [Step(msgspec.structs.replace(step.transition), step.instance) for step in asked]
             again = await log.append(rewritten)
             assert again == first
             assert all(r.transition is not step.transition for r, step in zip(again, rewritten, strict=True))
             again = await log.append(story.tell(Touch(), command_id="once"))
             assert again == first[:1]
-            assert len(await log.history(story.session_id, 0, 100)) == 3
+            assert len(await log.history("session", story.session_id, 0, 100)) == 3
 
     @asynchronous
     async def test_one_bad_row_fails_alone(self, tmp_path: Path) -> None:
@@ -175,7 +174,7 @@ class TransitionLogContract(ABC):
             outcomes = await asyncio.gather(*map(log.append, asked), return_exceptions=True)
             for n, (story, outcome) in enumerate(zip(stories, outcomes, strict=True)):
                 assert isinstance(outcome, RecordRefused) == (n % 3 == 1)
-                assert await log.load(story.session_id) == story.session
+                assert await log.load(SESSION_MACHINE, story.session_id) == story.session
 
     @asynchronous
     async def test_callbacks_run_in_the_order_of_the_log(self, tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ class TransitionLogContract(ABC):
             story = Story()
             assert log.append(story.begin()).cancel()
             await log.append(Story().begin())
-            assert await log.load(story.session_id) == story.session
+            assert await log.load(SESSION_MACHINE, story.session_id) == story.session
 
     @pytest.mark.asvs("2.4.1")
     @asynchronous
@@ -210,7 +209,7 @@ class TransitionLogContract(ABC):
             stories = [Story() for _ in range(5)]
             outcomes = await asyncio.gather(*(log.append(s.begin()) for s in stories), return_exceptions=True)
             assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [False, False, False, True, True]
-            assert await log.load(stories[4].session_id) is None
+            assert await log.load(SESSION_MACHINE, stories[4].session_id) is None
             assert len(await log.append(Story().begin())) == 1
 
     @asynchronous
@@ -220,7 +219,7 @@ class TransitionLogContract(ABC):
             await log.append(living.begin())
             await log.append(ended.begin("ada"))
             await log.append(ended.tell(Revoke("revoked")))
-            assert await log.live_deadlines() == [(NOW_MS + POLICY.idle_timeout_ms, living.session_id)]
+            assert await log.live_deadlines("session") == [(NOW_MS + POLICY.idle_timeout_ms, living.session_id)]
 
     @asynchronous
     async def test_states_of_those_that_live(self, tmp_path: Path) -> None:
@@ -235,7 +234,11 @@ class TransitionLogContract(ABC):
             ):
                 await log.append(story.begin(subject, node))
             await log.append(ended.tell(Revoke("revoked")))
-            assert await log.live_states() == {"created": 2, "authenticated": 1, "connected": 1}
+            assert await log.live_states() == {
+                ("session", "created"): 2,
+                ("session", "authenticated"): 1,
+                ("session", "connected"): 1,
+            }
 
     @asynchronous
     async def test_the_nearer_deadline_counts(self, tmp_path: Path) -> None:
@@ -245,22 +248,20 @@ class TransitionLogContract(ABC):
             while story.at_ms < NOW_MS + POLICY.absolute_timeout_ms - POLICY.idle_timeout_ms:
                 story.at_ms += POLICY.idle_timeout_ms - 1
                 await log.append(story.touch())
-            assert await log.live_deadlines() == [(NOW_MS + POLICY.absolute_timeout_ms, story.session_id)]
+            assert await log.live_deadlines("session") == [(NOW_MS + POLICY.absolute_timeout_ms, story.session_id)]
 
     @asynchronous
-    async def test_connections_by_the_node_that_holds_them(self, tmp_path: Path) -> None:
+    async def test_what_a_process_holds_something_for(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
-            here, there, both, gone = Story(), Story(), Story(), Story()
+            here, twice, gone, idle = Story(), Story(), Story(), Story()
             await log.append(here.begin("ada", "node-1"))
-            await log.append(there.begin("ada", "node-2"))
-            await log.append(both.begin("ada", "node-2"))
-            await log.append(both.tell(Connect("con-b", "node-1")))
+            await log.append(twice.begin("ada", "node-2"))
+            await log.append(twice.tell(Connect("con-b", "node-1")))
             await log.append(gone.begin("ada", "node-1"))
             await log.append(gone.tell(Disconnect(gone.session.connections[0].connection_id, 1000)))
-            found = {session.session_id: session for session in await log.connected_on("node-1")}
-            assert found == {story.session_id: story.session for story in (here, both)}
-            assert [s.session_id for s in await log.connected_on("node-3")] == []
-            assert await log.nodes() == {"node-1", "node-2"}
+            await log.append(idle.begin("ada"))
+            found = {session.session_id: session for session in await log.busy(SESSION_MACHINE)}
+            assert found == {story.session_id: story.session for story in (here, twice)}
 
     @asynchronous
     async def test_the_time_of_the_newest_record(self, tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from interlock.machine.commands import Authenticate, Revoke
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
+from interlock.machine.machine import InstanceT, Machine
+from interlock.machine.session.commands import Authenticate, Revoke
+from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.runtime.account_sessions import AccountSessions
 from interlock.server.runtime.sessions import Sessions
@@ -40,7 +41,7 @@ class Account:
 
     async def log_in(self, subject: str = "ada") -> Session:
         self.clock.time_ms += 1
-        return (await self.sessions.begin(subject, Authenticate(subject, "password"))).session
+        return (await self.sessions.begin(subject, Authenticate(subject, "password"))).instance
 
 
 @asynccontextmanager
@@ -54,11 +55,13 @@ async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
         class BusyDirectory:
             refused = 0
 
-            async def page(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
+            async def page(
+                self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+            ) -> list[InstanceT]:
                 if self.refused < busy:
                     self.refused += 1
                     raise Overloaded(0)
-                return await directory.page(wanted, before, limit)
+                return await directory.page(machine, wanted, before, limit)
 
         yield Account(sessions, AccountSessions(sessions, BusyDirectory(), clock), clock)
 
@@ -106,7 +109,7 @@ class Stuck:
         account.sessions._log.append = self.append  # type: ignore[method-assign]  # a log in its place
 
     def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-        if not self.holds or steps[0].transition.session_id not in self._of:
+        if not self.holds or steps[0].transition.instance_id not in self._of:
             return self._append(steps)
         self.asked += 1
         future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
@@ -159,7 +162,7 @@ async def test_no_session_is_listed_once_the_log_has_stopped(tmp_path: Path) -> 
 async def logged_in(services: Services, subject: str, count: int) -> tuple[Session, dict[str, str]]:
     """The newest of ``count`` sessions of ``subject``, and the header that its client sends."""
     for _ in range(count):
-        session = (await services.sessions.begin(subject, Authenticate(subject, "password"))).session
+        session = (await services.sessions.begin(subject, Authenticate(subject, "password"))).instance
     return session, {"authorization": f"Bearer {services.tokens.access_token(session)}"}
 
 
@@ -195,16 +198,18 @@ async def test_my_sessions_page_by_the_link_header(tmp_path: Path) -> None:
 async def test_one_session_of_many_is_ended_by_reading_no_other(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services, client_of(app_over(services)) as http:
         _, credential = await logged_in(services, "ada", 1)
-        target = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
-        theirs = (await services.sessions.begin("bob", Authenticate("bob", "password"))).session
-        anonymous = (await services.sessions.begin("anonymous")).session
+        target = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
+        theirs = (await services.sessions.begin("bob", Authenticate("bob", "password"))).instance
+        anonymous = (await services.sessions.begin("anonymous")).instance
         lists = 0
         page = services.administration._directory.page
 
-        async def counted(wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
+        async def counted(
+            machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+        ) -> list[InstanceT]:
             nonlocal lists
             lists += 1
-            return await page(wanted, before, limit)
+            return await page(machine, wanted, before, limit)
 
         services.administration._directory.page = counted  # type: ignore[method-assign]  # a count that is put in
         for other in (theirs.session_id, anonymous.session_id, "nobody"):

@@ -12,6 +12,7 @@ from typing import Any
 import pysqlite3
 import pytest
 
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.accounts import _DISABLED_WITH_SESSIONS, _PAGE, Account
 from interlock.server.surface.audit import _AFTER
 from interlock.server.surface.directory import Place, searches
@@ -21,7 +22,7 @@ from interlock.server.system.supervision import Supervisor
 from tests.server.administration_contract import (
     DISABLE,
     AccountStandingContract,
-    SessionDirectoryContract,
+    DirectoryContract,
     filters,
 )
 from tests.support.steps import NOW_MS, Story
@@ -39,7 +40,7 @@ class TestSqliteAccountStanding(AccountStandingContract):
     open = staticmethod(opened)
 
 
-class TestSqliteDirectory(SessionDirectoryContract):
+class TestSqliteDirectory(DirectoryContract):
     open = staticmethod(opened)
 
 
@@ -64,7 +65,12 @@ def plan(shell: Any, statement: str, parameters: list[Any]) -> str:
 
 def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
     """What makes a page as fast at a million sessions as at a hundred."""
-    pages = [search for wanted in filters() for at in (None, Place(NOW_MS, "s")) for search in searches(wanted, at, 10)]
+    pages = [
+        search
+        for wanted in filters()
+        for at in (None, Place(NOW_MS, "s"))
+        for search in searches(SESSION_MACHINE, wanted, at, 10)
+    ]
     assert len(pages) > 100
     pages += [(_PAGE, ["acc", 10]), (_AFTER, [0, 10])]
     for statement, parameters in pages:
@@ -77,16 +83,16 @@ def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
 def test_a_search_begins_where_the_page_before_ended(shell: Any) -> None:
     """The place bounds the search itself: it is not looked for row by row from the newest on."""
     for wanted in filters():
-        for statement, parameters in searches(wanted, Place(NOW_MS - 1, "s"), 10):
+        for statement, parameters in searches(SESSION_MACHINE, wanted, Place(NOW_MS - 1, "s"), 10):
             told = plan(shell, statement, parameters)
-            assert re.search(r"_at_ms<\?|\(\w+_at_ms,session_id\)<\(\?,\?\)", told), told
+            assert re.search(r"_at_ms<\?|\(\w+_at_ms,instance_id\)<\(\?,\?\)", told), told
 
 
 def test_a_start_looks_at_disabled_accounts_only(shell: Any) -> None:
     told = plan(shell, _DISABLED_WITH_SESSIONS, [])
     assert "accounts USING" in told
     assert "accounts_disabled" in told
-    assert "SCAN sessions" not in told
+    assert "SCAN instances" not in told
 
 
 @pytest.mark.parametrize(

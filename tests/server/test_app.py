@@ -15,9 +15,10 @@ import httpx
 import msgspec
 import pytest
 
-from interlock.machine.commands import Authenticate, Connect
+from interlock.machine.session.commands import Authenticate, Connect
+from interlock.machine.session.session import Session
 from interlock.server.app import app_over
-from interlock.server.runtime.sessions import Outcome
+from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
@@ -80,7 +81,7 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
         subject = (await http.post("/api/auth/register", json=ADA)).raise_for_status().json()["subject"]
         authenticate = services.sessions.authenticate
 
-        async def late(*arguments: Any, **named: Any) -> Outcome:
+        async def late(*arguments: Any, **named: Any) -> Outcome[Session]:
             change = await services.accounts.prepare_password(subject, PASSWORD, "another long password", "192.0.2.1")
             assert await along(services.known_accounts, change.along) is None
             return await authenticate(*arguments, **named)
@@ -174,9 +175,9 @@ async def test_a_server_of_another_name_disconnects_what_its_predecessor_left(tm
     settings = Settings(data=str(tmp_path), cheap_passwords_for_tests=True, node="alpha")
     async with open_services(settings) as services:
         outcome = await services.sessions.begin("ada", Authenticate("ada", "password"), Connect("con_1", "alpha"))
-        assert outcome.session.state == "connected"
+        assert outcome.instance.state == "connected"
     async with open_services(msgspec.structs.replace(settings, node="beta")) as services:
-        session = await services.sessions.load(outcome.session.session_id)
+        session = await services.sessions.load(outcome.instance.session_id)
         assert (session.state, session.connections) == ("authenticated", ())
 
 

@@ -18,7 +18,7 @@ import pysqlite3
 import pytest
 from click.testing import CliRunner, Result
 
-from interlock.machine.commands import Revoke
+from interlock.machine.session.commands import Revoke
 from interlock.server.cli.main import main
 from interlock.server.settings_loading import setting_rows
 from interlock.server.surface.sqlite.files import open_surface
@@ -139,30 +139,30 @@ FAULTS = {
     "the first record removed": ("DELETE FROM transitions WHERE position = 1", "record 2: follows record 0"),
     "the last record removed": (
         "DELETE FROM transitions WHERE position = 1008",
-        "record 1007: the projection has 1003 sessions, the log 1002",
+        "record 1007: the projection has 1003 instances, the log 1002",
     ),
     "a projection edited": (
-        "UPDATE sessions SET subject = 'eve' WHERE session_id = 'living'",
+        "UPDATE instances SET owner = 'eve' WHERE instance_id = 'living'",
         "the projection of session living differs",
     ),
     "an ended projection edited": (
-        "UPDATE sessions SET reason = 'idle' WHERE session_id = 'the-session-we-look-at'",
+        "UPDATE instances SET reason = 'idle' WHERE instance_id = 'the-session-we-look-at'",
         f"record 4: the projection of session {SESSION} differs",
     ),
     "a projection that is garbage": (
-        "UPDATE sessions SET connections = 'garbage' WHERE session_id = 'living'",
+        "UPDATE instances SET fold = 'garbage' WHERE instance_id = 'living'",
         "the projection of session living differs",
     ),
     "a projection removed": (
-        "DELETE FROM sessions WHERE session_id = 'another'",
+        "DELETE FROM instances WHERE instance_id = 'another'",
         "session another is missing from the projection",
     ),
     "a projection too many": (
         (
-            "CREATE TEMP TABLE ghost AS SELECT * FROM sessions LIMIT 1; UPDATE ghost SET session_id = 'ghost';"
-            " INSERT INTO sessions SELECT * FROM ghost"
+            "CREATE TEMP TABLE ghost AS SELECT * FROM instances LIMIT 1; UPDATE ghost SET instance_id = 'ghost';"
+            " INSERT INTO instances SELECT * FROM ghost"
         ),
-        "record 1008: the projection has 1004 sessions, the log 1003",
+        "record 1008: the projection has 1004 instances, the log 1003",
     ),
 }
 
@@ -182,7 +182,7 @@ def test_a_record_that_cannot_be_read_as_one(folder: Path) -> None:
     for command in (("transitions", SESSION, "--data", folder), ("export", folder)):
         outcome = run(*command)
         assert outcome.exit_code == 1
-        assert outcome.stderr == "interlock: record 1: unknown event 'launch'\n"
+        assert outcome.stderr == "interlock: record 1: unknown event 'launch' of kind session\n"
 
 
 def _other_programs(path: Path) -> None:

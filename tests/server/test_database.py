@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,15 +12,12 @@ from typing import Any
 
 import pysqlite3
 import pytest
-import sqlite_utils
 
-from interlock.machine.commands import Connect
 from interlock.machine.errors import LedgerFault, SurfaceFailed, SurfaceLocked
-from interlock.server.surface.accounts import Account
+from interlock.machine.session.commands import Connect
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS
-from interlock.server.surface.sqlite.schema import _migrations
 from interlock.server.system.supervision import Supervisor
 from interlock.spec.export import sql_rows
 from interlock.spec.lifecycles import SESSION
@@ -34,7 +30,8 @@ CONNECTED, CREATED = "a-connected-session", "a-created-session"
 # Three records of CONNECTED (create, authenticate, connect), then one of CREATED.
 NEXT = {
     "position": 5,
-    "session_id": CONNECTED,
+    "kind": "session",
+    "instance_id": CONNECTED,
     "version": 4,
     "event": "touch",
     "source": "connected",
@@ -86,7 +83,7 @@ def verify(path: Path) -> None:
         assert list(archive.verify())
 
 
-INSERT = f"INSERT INTO transitions ({TRANSITION_COLUMNS}) VALUES ({', '.join('?' * 11)})"  # noqa: S608  # column names of ours
+INSERT = f"INSERT INTO transitions ({TRANSITION_COLUMNS}) VALUES ({', '.join('?' * 12)})"  # noqa: S608  # column names of ours
 REPLACE = INSERT.replace("INSERT", "INSERT OR REPLACE", 1)
 UPSERT = f"{INSERT} ON CONFLICT DO UPDATE SET data = 'x'"
 
@@ -102,8 +99,9 @@ ILLEGAL_ROWS = {
     "a gap in the versions": {"version": 5},
     "a version that is taken": {"version": 3},
     "a second beginning": {"event": "create", "source": None, "target": "created", "version": 1},
-    "a session that begins in the middle": {"session_id": "new", "version": 4},
-    "a session that begins with another event": {"session_id": "new", "version": 1},
+    "a session that begins in the middle": {"instance_id": "new", "version": 4},
+    "a session that begins with another event": {"instance_id": "new", "version": 1},
+    "another kind": {"kind": "account"},
     "a gap in the positions": {"position": 6},
     "a position that is taken": {"position": 4},
     "no position": {"position": None},
@@ -128,7 +126,7 @@ def test_an_illegal_row_is_refused(path: Path, shell: Any, change: dict[str, Any
     verify(path)
 
 
-SESSION_VALUES = "'connected', 1, 'ada', 1, 0, NULL, '[]', 1, 1, 1, 1, 1, 1, 1, 1, NULL, 0"
+SESSION_VALUES = "'connected', 1, 1, 1, 0, 'ada', 1, 1, NULL, 0, '{}'"
 
 STATEMENTS = {
     "a record changed": "UPDATE transitions SET data = '{}' WHERE position = 1",
@@ -137,15 +135,15 @@ STATEMENTS = {
     "the last record removed": "DELETE FROM transitions WHERE position = 4",
     "all records removed": "DELETE FROM transitions",
     "a record copied over itself": "REPLACE INTO transitions SELECT * FROM transitions WHERE position = 4",
-    "a projection ahead of the log": "UPDATE sessions SET version = version + 1",
-    "a projection behind the log": "UPDATE sessions SET version = 2 WHERE session_id = 'a-connected-session'",
-    "a projection edited in place": "UPDATE sessions SET subject = 'mallory'",
-    "a projection given another name": "UPDATE sessions SET session_id = 'x', version = version + 1",
-    "a projection brought to life": "UPDATE sessions SET reason = NULL, idle_deadline_ms = 9999999999999",
-    "a projection without a log": "INSERT INTO sessions VALUES ('new', " + SESSION_VALUES + ")",  # noqa: S608  # literals of ours
-    "a projection put over another": "REPLACE INTO sessions SELECT * FROM sessions",
-    "a projection removed": "DELETE FROM sessions",
-    "a transition made legal": "INSERT INTO lifecycle VALUES ('revive', 'expired', 'authenticated', '')",
+    "a projection ahead of the log": "UPDATE instances SET version = version + 1",
+    "a projection behind the log": "UPDATE instances SET version = 2 WHERE instance_id = 'a-connected-session'",
+    "a projection edited in place": "UPDATE instances SET owner = 'mallory'",
+    "a projection given another name": "UPDATE instances SET instance_id = 'x', version = version + 1",
+    "a projection brought to life": "UPDATE instances SET ended = 0, deadline_ms = 9999999999999",
+    "a projection without a log": "INSERT INTO instances VALUES ('session', 'new', " + SESSION_VALUES + ")",  # noqa: S608  # literals of ours
+    "a projection put over another": "REPLACE INTO instances SELECT * FROM instances",
+    "a projection removed": "DELETE FROM instances",
+    "a transition made legal": "INSERT INTO lifecycle VALUES ('session', 'revive', 'expired', 'authenticated', '')",
     "a transition put over another": "REPLACE INTO lifecycle SELECT * FROM lifecycle",
     "a transition made illegal": "DELETE FROM lifecycle WHERE event = 'revoke'",
     "a transition led elsewhere": "UPDATE OR REPLACE lifecycle SET target = 'expired'",
@@ -163,19 +161,39 @@ def test_an_edit_is_refused(path: Path, shell: Any, statement: str) -> None:
 
 LOGIN = {
     **NEXT,
-    "session_id": CREATED,
+    "instance_id": CREATED,
     "version": 2,
     "event": "authenticate",
     "source": "created",
     "target": "authenticated",
     "data": '{"subject":"ada","method":"password"}',
 }
-FOLLOWS = {"version": 2, "state": "authenticated", "updated_at_ms": LOGIN["at_ms"], "subject": "ada", "epoch": 1}
+FOLLOWS = {
+    "version": 2,
+    "state": "authenticated",
+    "updated_at_ms": LOGIN["at_ms"],
+    "owner": "ada",
+    "epoch": 1,
+    "fold": '{"epoch":1}',
+}
 """What LOGIN makes of its session, as far as the database itself compares."""
 
 
 @pytest.mark.parametrize(
-    "change", [{"subject": "mallory"}, {"epoch": 2}, {"rotation": 1}, {"updated_at_ms": 1}, {"reason": "x"}], ids=str
+    "change",
+    [
+        {"owner": "mallory"},
+        {"epoch": 2},
+        {"fold": '{"epoch":2}'},
+        {"epoch": 2, "fold": '{"epoch":2}'},
+        {"fold": '{"epoch":1,"rotation":1}'},
+        {"updated_at_ms": 1},
+        {"created_at_ms": 1},
+        {"reason": "x"},
+        {"ended": 1},
+        {"state": "connected"},
+    ],
+    ids=str,
 )
 def test_a_projection_that_its_record_does_not_make_is_refused(shell: Any, change: dict[str, Any]) -> None:
     shell.execute(INSERT, list(LOGIN.values()))
@@ -188,31 +206,43 @@ def test_an_end_without_its_reason_is_refused(shell: Any) -> None:
     """Queries tell by the reason which sessions have ended."""
     end = {**NEXT, "event": "revoke", "target": "expired", "data": '{"reason":"revoked"}'}
     shell.execute(INSERT, list(end.values()))
-    ended = {"version": 4, "state": "expired", "updated_at_ms": end["at_ms"], "connections": "[]"}
-    with pytest.raises(pysqlite3.IntegrityError, match="the projection only follows the log"):
-        _project(shell, CONNECTED, ended)
-    _project(shell, CONNECTED, {**ended, "reason": "revoked"})
+    ended = {"version": 4, "state": "expired", "updated_at_ms": end["at_ms"], "ended": 1, "reason": "revoked"}
+    for missing in ({"reason": None}, {"reason": "logout"}, {"ended": 0}):
+        with pytest.raises(pysqlite3.IntegrityError, match="the projection only follows the log"):
+            _project(shell, CONNECTED, {**ended, **missing})
+    _project(shell, CONNECTED, ended)
 
 
 def _project(shell: Any, session_id: str, values: dict[str, Any]) -> None:
-    update = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in values)} WHERE session_id = ?"  # noqa: S608  # column names of ours
+    update = f"UPDATE instances SET {', '.join(f'{name} = ?' for name in values)} WHERE instance_id = ?"  # noqa: S608  # column names of ours
     shell.execute(update, [*values.values(), session_id])
 
 
 @pytest.mark.parametrize(
-    "change", [{"subject": "mallory"}, {"epoch": 1}, {"rotation": 1}, {"updated_at_ms": 1}, {"reason": "x"}], ids=str
+    "change",
+    [
+        {"owner": "mallory"},
+        {"epoch": 1},
+        {"fold": '{"epoch":1}'},
+        {"fold": '{"rotation":1}'},
+        {"updated_at_ms": 1},
+        {"created_at_ms": 1},
+        {"reason": "x"},
+        {"ended": 1},
+    ],
+    ids=str,
 )
 def test_a_projection_begins_as_its_first_record_makes_it(shell: Any, change: dict[str, Any]) -> None:
-    first = {**NEXT, "session_id": "new", "version": 1, "event": "create", "source": None, "target": "created"}
+    first = {**NEXT, "instance_id": "new", "version": 1, "event": "create", "source": None, "target": "created"}
     shell.execute(INSERT, list(first.values()))
-    shell.execute("CREATE TEMP TABLE made AS SELECT * FROM sessions WHERE session_id = ?", (CREATED,))
-    shell.execute("UPDATE made SET session_id = 'new', updated_at_ms = ?", (NEXT["at_ms"],))
+    shell.execute("CREATE TEMP TABLE made AS SELECT * FROM instances WHERE instance_id = ?", (CREATED,))
+    shell.execute("UPDATE made SET instance_id = 'new', (created_at_ms, updated_at_ms) = (?1, ?1)", (NEXT["at_ms"],))
+    shell.execute("CREATE TEMP TABLE other AS SELECT * FROM made")
     for name, value in change.items():
-        shell.execute("CREATE TEMP TABLE other AS SELECT * FROM made")
         shell.execute(f"UPDATE other SET {name} = ?", (value,))  # noqa: S608  # column names of ours
     with pytest.raises(pysqlite3.IntegrityError, match="a projection begins with its first record"):
-        shell.execute("INSERT INTO sessions SELECT * FROM other")
-    shell.execute("INSERT INTO sessions SELECT * FROM made")
+        shell.execute("INSERT INTO instances SELECT * FROM other")
+    shell.execute("INSERT INTO instances SELECT * FROM made")
 
 
 def test_a_row_that_only_lies_about_its_digest_is_found_by_verify(path: Path, shell: Any) -> None:
@@ -229,7 +259,7 @@ async def test_an_older_declaration_in_the_file_is_brought_up_to_date_at_open(pa
         for name in ("transitions_legal", "lifecycle_no_update", "lifecycle_no_delete", "lifecycle_no_insert"):
             shell.execute(f"DROP TRIGGER {name}")
         shell.execute("DELETE FROM lifecycle WHERE event = 'revoke'")
-        shell.execute("INSERT INTO lifecycle VALUES ('revive', 'expired', 'authenticated', '')")
+        shell.execute("INSERT INTO lifecycle VALUES ('session', 'revive', 'expired', 'authenticated', '')")
         shell.execute("CREATE TRIGGER lifecycle_no_update BEFORE UPDATE ON lifecycle BEGIN SELECT 1; END")
     async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
         pass
@@ -310,34 +340,17 @@ async def test_a_second_server_on_the_same_log_is_refused_and_told_who_has_it(pa
 
 
 @asynchronous
-async def test_accounts_of_an_older_log_are_kept(tmp_path: Path) -> None:
-    with closing(pysqlite3.connect(tmp_path / "interlock.db")) as older:
-        _migrations.apply(sqlite_utils.Database(older), stop_before="m002_account_standing")
-        older.execute("INSERT INTO accounts VALUES ('acc_1', 'ada@example.org', 'hash', 1, 2)")
-        older.commit()
-    async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-        assert await surface.accounts.by_email("ada@example.org") == Account("acc_1", "ada@example.org", "hash", 1, 2)
-
-
-@asynchronous
-async def test_sessions_of_an_older_log_are_kept_and_their_logins_were_proofs(path: Path) -> None:
-    kept = "session_id, state, version, subject, epoch, rotation, connections, absolute_deadline_ms, reason"
+async def test_a_log_of_a_development_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """Before records named their kind. Nothing had been released, so nothing reads it."""
+    path = tmp_path / "interlock.db"
     with closing(pysqlite3.connect(path)) as older:
-        sessions = older.execute(f"SELECT {kept} FROM sessions").fetchall()  # noqa: S608  # columns of ours
-        for statement in (
-            "ALTER TABLE sessions DROP COLUMN proof_age_ms",
-            "ALTER TABLE sessions DROP COLUMN refresh_tokens",
-            "ALTER TABLE sessions ADD COLUMN rotated_at_ms INTEGER",
-            "ALTER TABLE tickets DROP COLUMN kid",
-            "DELETE FROM _sqlite_migrations WHERE name IN ('m060_proofs', 'm070_refresh_tokens')",
-        ):
-            older.execute(statement)
+        older.execute("CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT)")
+        older.execute("CREATE TABLE transitions (position INTEGER PRIMARY KEY, session_id TEXT)")
+        older.execute("CREATE TABLE sessions (session_id TEXT PRIMARY KEY)")
         older.commit()
-    await open_and_close(path.parent)
-    with closing(pysqlite3.connect(path)) as newer:
-        assert newer.execute(f"SELECT {kept} FROM sessions").fetchall() == sessions  # noqa: S608  # columns of ours
-        for proof_age_ms, tokens, rotation, updated_at_ms in newer.execute(
-            "SELECT proof_age_ms, refresh_tokens, rotation, updated_at_ms FROM sessions"
-        ):
-            assert (proof_age_ms, json.loads(tokens)) == (0, [[rotation, updated_at_ms, None, None]])
-    verify(path.parent)
+    before = content(path)
+    with pytest.raises(SurfaceFailed, match=r"development version.* --data"):
+        await open_and_close(tmp_path)
+    with pytest.raises(SurfaceFailed, match=r"development version.* --data"):
+        verify(path)
+    assert content(path) == before

@@ -10,14 +10,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.machine.closing import Close
-from interlock.machine.commands import Revoke
 from interlock.machine.errors import Overloaded, SessionEnded, SurfaceFailed
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Revoke
+from interlock.machine.session.session import Session
 from interlock.server.clock import Clock, SystemClock
 from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.door import commands
 from interlock.server.runtime.expiry import Expiry
-from interlock.server.runtime.sessions import Sessions, commands
+from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import Step
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
@@ -36,7 +37,7 @@ class Server:
         self.sessions.subscribe(self.expiry.observe)
 
     async def begin(self) -> Session:
-        return (await self.sessions.begin("anonymous")).session
+        return (await self.sessions.begin("anonymous")).instance
 
     async def at(self, time_ms: int) -> None:
         """Let the expiry look at the clock when it says ``time_ms``."""
@@ -92,7 +93,7 @@ async def test_however_often_they_are_exchanged_refresh_tokens_end_with_the_sess
     while server.clock.time_ms + POLICY.idle_timeout_ms < ends_at_ms:
         server.clock.time_ms += POLICY.idle_timeout_ms - 1
         session = await server.sessions.touch(session)
-        session = (await server.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")).session
+        session = (await server.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")).instance
         await server.expiry._expire_due()
     assert session.rotation >= 2
     assert not session.ended
@@ -111,7 +112,7 @@ async def test_a_start_restores_the_deadlines_of_those_that_live() -> None:
         await log.append(story.begin("ada"))
     await log.append(stories[0].tell(Revoke("revoked")))
     server = Server(log)
-    server.expiry.restore(await log.live_deadlines())
+    server.expiry.restore(await log.live_deadlines("session"))
     await server.at(NOW_MS + POLICY.idle_timeout_ms)
     assert [(await server.sessions.load(story.session_id)).reason for story in stories] == ["revoked", "idle", "idle"]
 
@@ -211,7 +212,7 @@ async def test_every_deadline_is_kept_and_none_early_among_100_000_sessions() ->
     deadlines = [start_ms + n // 2 if n < 2000 else start_ms + 600_000 + n for n in range(100_000)]
     for n, deadline_ms in enumerate(deadlines):
         session_id = f"s{n}"
-        server.log._sessions[session_id] = msgspec.structs.replace(
+        server.log._instances["session", session_id] = msgspec.structs.replace(
             session, session_id=session_id, idle_deadline_ms=deadline_ms, absolute_deadline_ms=deadline_ms
         )
     server.expiry.restore([(deadline_ms, f"s{n}") for n, deadline_ms in enumerate(deadlines)])
@@ -248,7 +249,7 @@ async def test_it_stops_when_told_also_in_the_moment_of_a_new_session() -> None:
     running = asyncio.create_task(server.expiry.run())
     await asyncio.sleep(0)
     (step,) = Story().begin()
-    server.expiry.observe(Record(1, step.transition, bytes(32)), step.session)
+    server.expiry.observe(Record(1, step.transition, bytes(32)), step.instance)
     running.cancel()
     done, _ = await asyncio.wait({running}, timeout=5)
     assert done == {running}
@@ -282,14 +283,14 @@ def test_connections_hear_of_their_own_session_only() -> None:
     connections.register("b", "3", other, "ada")
     (step,) = Story("a").begin()
     record = Record(1, step.transition, bytes(32))
-    connections.observe(record, step.session)
+    connections.observe(record, step.instance)
     assert (mine.told, mine_too.told, other.told) == ([(1, "created")], [(1, "created")], [])
     assert len(connections) == 3
     connections.unregister("a", "1", "ada")
     connections.unregister("a", "1", "ada")
     connections.unregister("nobody", "1", "ada")
     assert len(connections) == 2
-    connections.observe(record, step.session)
+    connections.observe(record, step.instance)
     connections.close_all(Close("draining"))
     assert mine.told == [(1, "created")]
     assert mine_too.told == [(1, "created"), (1, "created"), Close("draining")]
@@ -316,7 +317,7 @@ def test_a_connection_that_fails_is_dropped_and_no_other_misses_anything() -> No
     connections.register("a", "2", good, "ada")
     (step,) = Story("a").begin()
     with capture_logs() as logs:
-        connections.observe(Record(1, step.transition, bytes(32)), step.session)
+        connections.observe(Record(1, step.transition, bytes(32)), step.instance)
         assert (failing.told, good.told) == (["aborted"], [(1, "created")])
         connections.close_all(Close("draining"))
         assert (failing.told, good.told[1:]) == (["aborted"] * 2, [Close("draining")])

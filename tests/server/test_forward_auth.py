@@ -11,9 +11,9 @@ import httpx
 import msgspec
 import pytest
 
-from interlock.machine.commands import Authenticate
 from interlock.machine.errors import Overloaded, SurfaceFailed
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Authenticate
+from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.experience.endpoints.forward_auth import ForwardAuth
 from interlock.server.services import Services
@@ -52,7 +52,7 @@ class Gate(msgspec.Struct):
     async def refresh(self) -> None:
         session = self.session
         outcome = await self.services.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
-        self.session = outcome.session
+        self.session = outcome.instance
 
     def later(self, by_ms: int) -> None:
         """Let ``by_ms`` pass."""
@@ -66,7 +66,7 @@ async def gate_in(folder: Path, account: Account | None = None, **settings: Any)
     async with open_services(Settings(**settings)) as services:
         if account is not None:
             await services.known_accounts.add(account)
-        session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
+        session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
         app = app_over(services)
         async with client_of(app) as http:
             yield Gate(services, http, session, app.forward_auth)
@@ -228,7 +228,7 @@ async def test_the_cookie_before_passes_within_its_grace_and_nothing_is_exchange
 @asynchronous
 async def test_who_can_not_be_told_does_not_pass(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
-        anonymous = (await gate.services.sessions.begin("anonymous")).session
+        anonymous = (await gate.services.sessions.begin("anonymous")).instance
         assert problem(await gate.ask()) == (401, "credential-missing")
         assert problem(await gate.ask({"cookie": "theme=dark"})) == (401, "credential-missing")
         assert problem(await gate.ask({"cookie": f"x{COOKIE}=1; x={COOKIE}=2"})) == (401, "credential-missing")
@@ -370,7 +370,7 @@ async def test_head_is_answered_as_get_is(tmp_path: Path) -> None:
 async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlock.server.experience.endpoints.forward_auth._LIMIT", 2)
     async with gate_in(tmp_path) as gate:
-        sessions = [(await gate.services.sessions.begin("ada", Authenticate("ada", "p"))).session for _ in range(4)]
+        sessions = [(await gate.services.sessions.begin("ada", Authenticate("ada", "p"))).instance for _ in range(4)]
         for _ in range(2):
             for session in sessions:
                 gate.session = session

@@ -10,6 +10,7 @@ import pysqlite3
 import pytest
 
 from interlock.machine.errors import SurfaceFailed
+from interlock.machine.machines import MACHINES
 from interlock.server.surface.sqlite.engine import open_writer
 from interlock.server.surface.sqlite.schema import migrate
 from tests.support.asynchronous import asynchronous
@@ -54,7 +55,7 @@ async def test_a_first_start_that_is_killed_anywhere_leaves_a_folder_that_starts
                 (folder / file.name).write_bytes(content)
 
     database.conn.set_trace_callback(look)
-    migrate(database)
+    migrate(database, MACHINES)
     look("")
     database.conn.close()
     assert len(left) > 1

@@ -10,7 +10,7 @@ import pytest
 
 from interlock.machine.errors import HeadRefused, SettingsError
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
 from interlock.server.guard.keys.heads import Head, check_head, read_head, sign_head
 from interlock.server.guard.keys.keyset import Keys, load_keys, load_public_keys

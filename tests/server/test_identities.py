@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.app import app_over
-from interlock.server.runtime.sessions import Outcome
+from interlock.server.runtime.door import Outcome
 from interlock.server.settings import Settings
 from interlock.server.surface.accounts import AccountStore, SqliteAccounts
 from interlock.server.surface.identities import IdentityStore, SqliteIdentities
@@ -59,12 +59,12 @@ async def test_an_account_that_is_disabled_while_its_owner_comes_in(
             authenticate = services.sessions.authenticate
             begun: list[Session] = []
 
-            async def late(session: Session | None, subject: str, method: str, **proof: Any) -> Outcome:
+            async def late(session: Session | None, subject: str, method: str, **proof: Any) -> Outcome[Session]:
                 accounts: Any = services.known_accounts._store
                 assert isinstance(accounts, SqliteAccounts)
                 await disable(accounts._writer, subject, 1)
                 outcome = await authenticate(session, subject, method, **proof)
-                begun.append(outcome.session)
+                begun.append(outcome.instance)
                 return outcome
 
             monkeypatch.setattr(services.sessions, "authenticate", late)

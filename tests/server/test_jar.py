@@ -10,9 +10,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from interlock.machine.commands import Revoke
 from interlock.machine.errors import Overloaded
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Revoke
+from interlock.machine.session.session import Session
 from tests.support.asynchronous import asynchronous
 from tests.support.jar import ADA, BOB, NAME, PAGE, Jar, jar_in, problem, two_tabs
 
@@ -185,7 +185,7 @@ async def test_a_tab_of_a_session_that_gave_way_is_told_so(tmp_path: Path) -> No
 @asynchronous
 async def test_a_made_up_or_foreign_marker_ends_nothing(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
-        session, another = [(await jar.services.sessions.begin("anonymous")).session for _ in range(2)]
+        session, another = [(await jar.services.sessions.begin("anonymous")).instance for _ in range(2)]
         theirs, own = session.session_id, jar.services.tokens.marker(session)
         for name, value in (
             (f"{NAME}-{theirs}", f"0.{'A' * 43}"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from interlock.machine.session import Session
+from interlock.machine.machine import Machine
+from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from tests.support.asynchronous import asynchronous
 from tests.support.inside import HOST, client_of
@@ -33,16 +34,16 @@ CALLS: Mapping[str, tuple[str, str]] = {
 @asynchronous
 async def test_a_made_up_cookie_costs_no_read(tmp_path: Path, call: str) -> None:
     async with services_in(tmp_path) as services, client_of(app_over(services)) as http:
-        session = (await services.sessions.begin("anonymous")).session
+        session = (await services.sessions.begin("anonymous")).instance
         good = services.tokens.refresh_token(session)
         session_id, epoch, rotation, mac = good.split(".")
         services.sessions._cache.clear()
         reads: list[str] = []
         load = services.sessions._log.load
 
-        async def counted(wanted: str) -> Session | None:
+        async def counted(machine: Machine[Session], wanted: str) -> Session | None:
             reads.append(wanted)
-            return await load(wanted)
+            return await load(machine, wanted)
 
         services.sessions._log.load = counted  # type: ignore[assignment,method-assign]  # a count that is put in
         method, path = CALLS[call]

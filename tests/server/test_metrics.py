@@ -18,7 +18,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from interlock.machine.commands import Authenticate
+from interlock.machine.session.commands import Authenticate
 from interlock.server.guard.passwords.hash_queue import Requester
 from interlock.server.settings import Settings
 from interlock.server.telemetry.metrics import Metrics
@@ -67,7 +67,9 @@ async def everything(server: ServerProcess) -> list[ClientConnection]:
     await left.close(1000)
     await connections(server, 2)
     # The disconnect is recorded after the socket is forgotten.
-    await eventually(lambda: scrape(server).value("interlock_transitions_total", event="disconnect") == 1)
+    await eventually(
+        lambda: scrape(server).value("interlock_transitions_total", kind="session", event="disconnect") == 1
+    )
     for client in (first, second, gone):
         await client.http.aclose()
     return kept
@@ -97,11 +99,13 @@ def test_what_is_counted_is_what_the_log_holds(measured: ServerProcess) -> None:
         kept = await everything(measured)
         now = scrape(measured)
         by_event = Counter(record["event"] for record in records(measured.data))
-        assert now.by("interlock_transitions_total", "event") == by_event
-        assert now.by("interlock_sessions", "state") == live_states(measured.data)
-        assert now.by("interlock_sessions", "state") == {"created": 1, "authenticated": 1, "connected": 1}
-        assert now.by("interlock_sessions_ended_total", "reason") == {"logout": 1}
-        assert now.value("interlock_refusals_total", event="connect", guard="below_connection_limit") == 1
+        assert now.by("interlock_transitions_total", "event", "session") == by_event
+        assert now.by("interlock_instances", "state", "session") == live_states(measured.data)
+        assert now.by("interlock_instances", "state", "session") == {"created": 1, "authenticated": 1, "connected": 1}
+        assert now.by("interlock_instances_ended_total", "reason", "session") == {"logout": 1}
+        assert (
+            now.value("interlock_refusals_total", kind="session", event="connect", guard="below_connection_limit") == 1
+        )
         assert now.value("interlock_connections") == 2
         assert now.value("interlock_socket_closes_total", code="4429", by="server") == 1
         assert now.value("interlock_socket_closes_total", code="4403", by="server") == 1
@@ -170,7 +174,7 @@ def test_no_label_holds_what_a_client_chose(measured: ServerProcess) -> None:
         again = scrape(measured)
         assert set(again.samples) == set(after.samples)
         assert len(new) < 60, sorted(map(str, new))
-        told = {record["session_id"] for record in records(measured.data)}
+        told = {record["instance_id"] for record in records(measured.data)}
         told |= {record["actor"] for record in records(measured.data)} - {"server", "anonymous"}
         assert not [name for name in told if name in again.text]
         assert "127.0.0.1" not in again.text
@@ -201,9 +205,13 @@ def test_sessions_by_state_are_exact_over_a_kill_and_a_restart(measured: ServerP
         measured.kill()
         measured.start()
         now = scrape(measured)
-        assert now.by("interlock_sessions", "state") == live_states(measured.data) == {"created": 1, "authenticated": 2}
+        assert (
+            now.by("interlock_instances", "state", "session")
+            == live_states(measured.data)
+            == {"created": 1, "authenticated": 2}
+        )
         # What the start put right counts as of this life.
-        assert now.by("interlock_transitions_total", "event") == {"disconnect": 2}
+        assert now.by("interlock_transitions_total", "event", "session") == {"disconnect": 2}
         assert now.value("interlock_connections") == 0
         for socket_ in kept:
             await closed(socket_)
@@ -215,9 +223,11 @@ def test_expiries_are_counted_with_their_reason_and_how_late_they_were(tmp_path:
     async def main(server: ServerProcess) -> None:
         async with Client(server.url) as client:
             await client.begin()
-        await eventually(lambda: scrape(server).by("interlock_sessions_ended_total", "reason") == {"idle": 1})
+        await eventually(
+            lambda: scrape(server).by("interlock_instances_ended_total", "reason", "session") == {"idle": 1}
+        )
         now = scrape(server)
-        assert now.by("interlock_sessions", "state") == {}
+        assert now.by("interlock_instances", "state", "session") == {}
         assert now.value("interlock_expiry_lateness_seconds_count") == 1
         assert now.value("interlock_expiry_lateness_seconds_sum") >= 0
 
@@ -335,7 +345,7 @@ async def test_an_undeclared_step_and_a_strange_method_have_labels_too(tmp_path:
             await again
         services.metrics.answered("BREW", "/coffee", 418, 0.1)
         now = reading(services.metrics)
-        assert now.value("interlock_refusals_total", event="authenticate", guard="undeclared") == 1
+        assert now.value("interlock_refusals_total", kind="session", event="authenticate", guard="undeclared") == 1
         assert now.value("interlock_http_requests_total", method="other", route="/coffee", status="418") == 1
         assert {dict(labels)["event"] for name, labels in now.samples if name == "interlock_transitions_total"} == {
             row.event for row in SESSION.transitions

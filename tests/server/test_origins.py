@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from interlock.machine.commands import Authenticate
+from interlock.machine.session.commands import Authenticate
 from interlock.server.app import app_over
 from interlock.server.experience.origins import Use, parse_origins, why_refused
 from interlock.server.settings import Settings
@@ -185,7 +185,7 @@ def test_a_websocket_through_forward_auth_is_judged_by_its_origin() -> None:
 async def three_doors(folder: Path) -> AsyncIterator[Any]:
     """Asks a real server as a page with a good cookie would: what it answered at each of the three."""
     async with open_services(Settings(data=str(folder), cheap_passwords_for_tests=True, origins=LISTED)) as services:
-        session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
+        session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
         async with client_of(app_over(services)) as http:
 
             async def ask(headers: list[tuple[bytes, bytes]]) -> dict[Use, int]:

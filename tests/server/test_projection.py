@@ -8,8 +8,7 @@ from pathlib import Path
 import pysqlite3
 import pytest
 
-from interlock.machine.commands import (
-    DATA_TYPES,
+from interlock.machine.session.commands import (
     Authenticate,
     Connect,
     Create,
@@ -20,8 +19,9 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
-from interlock.server.surface.sqlite.schema import LIVE_UNLIKE_LOG
+from interlock.server.surface.sqlite.schema import LIVE
 from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import POLICY, Story
@@ -45,7 +45,7 @@ LIVES: dict[str, list[Data]] = {
 
 @asynchronous
 async def test_a_start_takes_what_a_server_has_written(tmp_path: Path) -> None:
-    """The start's comparison is the fold of the log once more, in SQL: each event, alone and after others."""
+    """Each event, alone and after others."""
     stories = []
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         for told in LIVES.values():
@@ -54,9 +54,11 @@ async def test_a_start_takes_what_a_server_has_written(tmp_path: Path) -> None:
                 await surface.log.append(story.tell(data))
                 story.at_ms += 1_000
             stories.append(story)
-    assert {data.event for told in LIVES.values() for data in told} == {*DATA_TYPES} - {"create", "expire"}
+    assert {data.event for told in LIVES.values() for data in told} == {*SESSION_MACHINE.data} - {"create", "expire"}
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-        assert [await surface.log.load(story.session_id) for story in stories] == [each.session for each in stories]
+        assert [await surface.log.load(SESSION_MACHINE, story.session_id) for story in stories] == [
+            each.session for each in stories
+        ]
 
 
 @asynchronous
@@ -65,8 +67,7 @@ async def test_a_start_reads_no_session_that_has_ended(tmp_path: Path) -> None:
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()):
         pass
     with closing(pysqlite3.connect(str(tmp_path / LOG_NAME))) as shell:
-        plan = [step for *_, step in shell.execute(f"EXPLAIN QUERY PLAN {LIVE_UNLIKE_LOG}").fetchall()]
-    assert [step for step in plan if step.startswith("SCAN")] == [
-        "SCAN sessions USING INDEX sessions_live",
-        "SCAN folded",
-    ]
+        plan = [step for *_, step in shell.execute(f"EXPLAIN QUERY PLAN {LIVE}", ("session",)).fetchall()]
+    assert plan[0] == "SEARCH i USING INDEX instances_live (kind=?)"
+    assert [step.split()[0] for step in plan[:2]] == ["SEARCH", "SEARCH"], "neither table is scanned"
+    assert plan[2:] == ["USE TEMP B-TREE FOR LAST TERM OF ORDER BY"], "what is sorted is of one session"

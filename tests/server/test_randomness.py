@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
 from interlock.server.guard.keys.keyset import Keys, create_refresh_key, create_signing_key, load_keys
 from interlock.server.guard.secrets import Secrets

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from interlock.machine.errors import Overloaded, SurfaceFailed
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.accounts import Account
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.files import open_surface
@@ -30,7 +31,7 @@ async def test_sessions_asked_for_at_once_are_read_together(tmp_path: Path) -> N
         statements: list[str] = []
         surface.log._reader._connection.set_trace_callback(statements.append)
         asked = [story.session_id for story in stories] * 2 + ["nobody"]
-        found = await asyncio.gather(*map(surface.log.load, asked))
+        found = await asyncio.gather(*(surface.log.load(SESSION_MACHINE, each) for each in asked))
         assert found == [story.session for story in stories] * 2 + [None]
         assert 0 < len(statements) < 30, "not one for each"
 
@@ -60,7 +61,9 @@ async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None
                 "UPDATE sessions SET connections = CAST(? AS TEXT) WHERE session_id = ?", (connections, told)
             )
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-        found = await asyncio.gather(*(surface.log.load(s.session_id) for s in stories), return_exceptions=True)
+        found = await asyncio.gather(
+            *(surface.log.load(SESSION_MACHINE, s.session_id) for s in stories), return_exceptions=True
+        )
         assert [number for number, each in enumerate(found) if isinstance(each, SurfaceFailed)] == [3, 7]
         good = [each for number, each in enumerate(found) if number not in {3, 7}]
         assert good == [story.session for number, story in enumerate(stories) if number not in {3, 7}]
@@ -73,7 +76,9 @@ async def test_only_so_many_reads_wait_and_the_others_are_told_at_once(
     monkeypatch.setattr("interlock.server.surface.sqlite.reader._MAX_WAITING", 10)
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         for _ in range(3):
-            asked = await asyncio.gather(*(surface.log.load(f"s{n}") for n in range(30)), return_exceptions=True)
+            asked = await asyncio.gather(
+                *(surface.log.load(SESSION_MACHINE, f"s{n}") for n in range(30)), return_exceptions=True
+            )
             assert asked[:10] == [None] * 10
             assert [type(each) for each in asked[10:]] == [Overloaded] * 20
 

@@ -56,7 +56,7 @@ async def test_a_session_from_its_first_to_its_last_receipt(server: ServerProces
         events = [in_log(server.data, receipt)["event"] for receipt in (begun, login, refreshed, connected)]
         assert events == ["create", "authenticate", "refresh", "connect"]
         assert in_log(server.data, changed)["event"] == "revoke", "the last record: the end of the other session"
-        assert in_log(server.data, changed)["session_id"] == other.session_id
+        assert in_log(server.data, changed)["instance_id"] == other.session_id
 
 
 @asynchronous
@@ -65,9 +65,9 @@ async def test_what_has_no_body_gives_it_in_a_header(server: ServerProcess) -> N
         other = client.sibling()
         await other.log_in(client.email)
         ended = await client.request("DELETE", f"/api/sessions/{other.session_id}")
-        assert (ended.status_code, in_log(server.data, in_header(ended))["session_id"]) == (204, other.session_id)
+        assert (ended.status_code, in_log(server.data, in_header(ended))["instance_id"]) == (204, other.session_id)
         out = await client.request("POST", "/api/auth/logout")
-        assert (out.status_code, in_log(server.data, in_header(out))["session_id"]) == (204, client.session_id)
+        assert (out.status_code, in_log(server.data, in_header(out))["instance_id"]) == (204, client.session_id)
 
 
 @asynchronous

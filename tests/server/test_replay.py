@@ -93,7 +93,7 @@ def test_up_to_a_version(written: tuple[Path, str]) -> None:
 
 
 def test_up_to_a_time(written: tuple[Path, str]) -> None:
-    rows = [row for row in records(written[0]) if row["session_id"] == written[1]]
+    rows = [row for row in records(written[0]) if row["instance_id"] == written[1]]
     story = told(written, "--at", rows[1]["at"])
     assert story["steps"][-1]["at"] <= rows[1]["at"]
     assert story["moment"]["at"] == rows[1]["at"]
@@ -105,7 +105,7 @@ def test_up_to_a_time(written: tuple[Path, str]) -> None:
 
 def test_without_a_moment_it_is_now(written: tuple[Path, str]) -> None:
     story = told(written)
-    assert story["session_id"] == written[1]
+    assert story["instance_id"] == written[1]
     assert len(story["steps"]) == 5
     assert story["moment"]["at"] >= story["steps"][-1]["at"]
 

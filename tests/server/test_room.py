@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from interlock.machine.commands import Disconnect
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Disconnect
+from interlock.machine.session.session import Session
 from interlock.server.experience.room import make_room, record_connect
 from interlock.server.runtime.connections import Held, Port
-from interlock.server.runtime.sessions import Outcome, commands
+from interlock.server.runtime.door import Outcome, commands
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.running import eventually
@@ -151,7 +151,7 @@ async def test_nor_is_the_oldest_of_a_session(tmp_path: Path, monkeypatch: pytes
     async with services_in(tmp_path, connections_per_session=1, connections_policy="displace") as services:
         session, _ = await log_in(services)
         await record_connect(services, session, "con_1")
-        load, left = services.sessions.load, list[Outcome]()
+        load, left = services.sessions.load, list[Outcome[Session]]()
 
         async def load_and_leave(session_id: str) -> Session:
             now = await load(session_id)
@@ -171,12 +171,12 @@ async def test_one_that_was_displaced_before_it_was_registered_hears_so(tmp_path
         wire = Wire(services, token)
         register, load, late = services.connections.register, services.sessions.load, list[tuple[str, str, Port, str]]()
 
-        async def displaced_meanwhile(session_id: str) -> Session:
+        async def displaced_meanwhile(instance_id: str) -> Session:
             if late:
                 arguments = late.pop()
                 await record_connect(services, session, "con_2")
                 register(*arguments)
-            return await load(session_id)
+            return await load(instance_id)
 
         services.connections.register = lambda *arguments: late.append(arguments)  # type: ignore[method-assign]  # too late
         services.sessions.load = displaced_meanwhile  # type: ignore[method-assign]  # where the socket looks again

@@ -19,9 +19,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from interlock.machine.commands import (
+from interlock.machine.errors import CredentialInvalid, InterlockError, SessionEnded, SessionNotFound, TransitionRefused
+from interlock.machine.ledger import Record
+from interlock.machine.machine import Command
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Create,
     Data,
@@ -32,11 +34,11 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.errors import CredentialInvalid, InterlockError, SessionEnded, SessionNotFound, TransitionRefused
-from interlock.machine.ledger import Record
-from interlock.machine.session import Session, replay
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
+from interlock.server.runtime.door import Outcome
 from interlock.server.runtime.recovery import disconnect_orphans
-from interlock.server.runtime.sessions import Outcome, Sessions
+from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import TransitionLog
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import open_surface
@@ -104,7 +106,7 @@ class Service(RuleBasedStateMachine):
     def failed(failure: str) -> None:
         raise AssertionError(failure)
 
-    def note(self, session_id: str, outcome: Outcome) -> None:
+    def note(self, session_id: str, outcome: Outcome[Session]) -> None:
         noted = self.acknowledged.setdefault(session_id, {})
         for record in outcome.records:
             assert noted.setdefault(record.transition.version, record) == record, "one version, two records"
@@ -116,7 +118,7 @@ class Service(RuleBasedStateMachine):
     def pick(self, number: int) -> str:
         return self.known[number % len(self.known)]
 
-    async def submit(self, session_id: str, asked: tuple[Command, ...]) -> Outcome | InterlockError:
+    async def submit(self, session_id: str, asked: tuple[Command, ...]) -> Outcome[Session] | InterlockError:
         try:
             outcome = await self.sessions.submit(session_id, *asked)
         except InterlockError as refused:
@@ -136,26 +138,26 @@ class Service(RuleBasedStateMachine):
         self.asked.append((session_id, asked))
         outcome = self.run_async(self.submit(session_id, asked))
         if isinstance(outcome, TransitionRefused):
-            assert self.run_async(self.log.load(session_id)) is None, "all of a batch, or none"
+            assert self.run_async(self.log.load(SESSION_MACHINE, session_id)) is None, "all of a batch, or none"
             self.run_async(self.submit(session_id, (self.command(Create(POLICY)),)))
-        assert self.run_async(self.log.load(session_id)) is not None
+        assert self.run_async(self.log.load(SESSION_MACHINE, session_id)) is not None
 
     @precondition(lambda self: self.known)
     @rule(number=NUMBERS, batch=BATCHES)
     def ask(self, number: int, batch: list[Data]) -> None:
         session_id = self.pick(number)
-        before = self.run_async(self.log.load(session_id))
+        before = self.run_async(self.log.load(SESSION_MACHINE, session_id))
         asked = tuple(map(self.command, batch))
         self.asked.append((session_id, asked))
         outcome = self.run_async(self.submit(session_id, asked))
-        after = self.run_async(self.log.load(session_id))
+        after = self.run_async(self.log.load(SESSION_MACHINE, session_id))
         assert before is not None
         assert after is not None
         if isinstance(outcome, InterlockError):
             assert isinstance(outcome, TransitionRefused)
             assert after == before
         else:
-            assert after == outcome.session
+            assert after == outcome.instance
             assert after.version == before.version + len(batch)
 
     @precondition(lambda self: self.asked)
@@ -163,8 +165,8 @@ class Service(RuleBasedStateMachine):
     def ask_the_same_again(self, number: int) -> None:
         """What was recorded is not recorded again: it is told, or refused by what has happened since."""
         session_id, asked = self.asked[number % len(self.asked)]
-        before = self.run_async(self.log.load(session_id))
-        history = self.run_async(self.log.history(session_id, 0, 1000))
+        before = self.run_async(self.log.load(SESSION_MACHINE, session_id))
+        history = self.run_async(self.log.history("session", session_id, 0, 1000))
         first = [record for record in history if record.transition.command_id == asked[0].command_id]
         if not first:
             return
@@ -172,10 +174,10 @@ class Service(RuleBasedStateMachine):
         if isinstance(outcome, Outcome):
             assert outcome.records[0] == first[0]
             assert [record.transition.command_id for record in outcome.records] == [each.command_id for each in asked]
-            assert outcome.session == before
+            assert outcome.instance == before
         else:
             assert isinstance(outcome, TransitionRefused)
-        assert self.run_async(self.log.load(session_id)) == before
+        assert self.run_async(self.log.load(SESSION_MACHINE, session_id)) == before
 
     @precondition(lambda self: self.known)
     @rule(asked=st.lists(st.tuples(NUMBERS, DATA), min_size=2, max_size=8), cancelled=st.sets(st.integers(0, 7)))
@@ -203,7 +205,7 @@ class Service(RuleBasedStateMachine):
             try:
                 outcome = await self.sessions.refresh(session_id, epoch, rotation, "tester")
             except SessionNotFound:
-                assert await self.log.load(session_id) is None
+                assert await self.log.load(SESSION_MACHINE, session_id) is None
             except SessionEnded:
                 ended = await self.sessions.load(session_id)
                 assert ended.ended or self.clock.now_ms() >= ended.deadline_ms
@@ -211,7 +213,7 @@ class Service(RuleBasedStateMachine):
                 superseded = await self.sessions.load(session_id)
                 assert (epoch, rotation) != (superseded.epoch, superseded.rotation)
             else:
-                assert outcome.session == await self.sessions.load(session_id)
+                assert outcome.instance == await self.sessions.load(session_id)
 
         self.run_async(work())
 
@@ -253,11 +255,15 @@ class Service(RuleBasedStateMachine):
     def recover(self) -> None:
         async def work() -> None:
             for session_id, told in self.acknowledged.items():
-                history = await self.log.history(session_id, 0, 10**6)
+                history = await self.log.history("session", session_id, 0, 10**6)
                 assert history[: len(told)] == [told[version] for version in sorted(told)][: len(history)]
                 assert len(history) >= max(told, default=0), "what was acknowledged stays"
             await disconnect_orphans(self.log, self.sessions, "node-1")
-            assert await self.log.connected_on("node-1") == []
+            assert not any(
+                connection.node == "node-1"
+                for session in await self.log.busy(SESSION_MACHINE)
+                for connection in session.connections
+            )
 
         self.run_async(work())
 
@@ -265,12 +271,12 @@ class Service(RuleBasedStateMachine):
     def one_truth(self) -> None:
         async def work() -> None:
             for session_id in self.known:
-                projected = await self.log.load(session_id)
-                history = await self.log.history(session_id, 0, 10**6)
+                projected = await self.log.load(SESSION_MACHINE, session_id)
+                history = await self.log.history("session", session_id, 0, 10**6)
                 if projected is None:
                     assert history == [], "a crash took it before it was acknowledged"
                     continue
-                assert projected == replay(session_id, (record.transition for record in history))
+                assert projected == SESSION_MACHINE.replay(session_id, (record.transition for record in history))
                 assert self.sessions.cached(session_id) in {None, projected}
                 assert await self.sessions.load(session_id) == projected
                 heard = self.heard.get(session_id, [])

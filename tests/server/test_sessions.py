@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from interlock.machine.commands import Authenticate, Command, Connect, Create, Disconnect, Touch
 from interlock.machine.errors import (
     CredentialInvalid,
     SessionEnded,
@@ -18,9 +17,11 @@ from interlock.machine.errors import (
     VersionConflict,
 )
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
+from interlock.machine.machine import Command, InstanceT, Machine
+from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Touch
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.server.runtime.door import Outcome, commands
 from interlock.server.runtime.recovery import disconnect_orphans
-from interlock.server.runtime.sessions import Outcome, commands
 from interlock.server.surface.log import Step
 from tests.support.asynchronous import asynchronous
 from tests.support.door import Door, HeldLog
@@ -32,9 +33,9 @@ from tests.support.steps import POLICY, Story
 async def test_a_session_begins_and_is_told_once() -> None:
     door = Door()
     outcome = await door.sessions.begin("ada", Authenticate("ada", "password"))
-    assert (outcome.session.state, outcome.session.version) == ("authenticated", 2)
+    assert (outcome.instance.state, outcome.instance.version) == ("authenticated", 2)
     assert door.heard == [("create", 1), ("authenticate", 2)]
-    assert await door.sessions.history(outcome.session.session_id, 1, 10) == outcome.records[1:]
+    assert await door.sessions.history(outcome.instance.session_id, 1, 10) == outcome.records[1:]
 
 
 @asynchronous
@@ -46,10 +47,10 @@ async def test_a_listener_that_fails_stops_no_other_and_no_answer() -> None:
     heard: list[str] = []
     for listener in (fail, lambda record, _after: heard.append(record.transition.event), fail):
         door.sessions.subscribe(listener)
-    for refusal_listener in (fail, lambda _session_id, refusal: heard.append(f"refused {refusal.event}")):
+    for refusal_listener in (fail, lambda _kind, _session_id, refusal: heard.append(f"refused {refusal.event}")):
         door.sessions.subscribe_refusals(refusal_listener)
     with capture_logs() as logs:
-        session = (await door.sessions.begin("anonymous")).session
+        session = (await door.sessions.begin("anonymous")).instance
         with pytest.raises(TransitionRefused):
             await door.sessions.submit(session.session_id, *commands("ada", Connect("con", "node-1")))
         await door.sessions.end(session, "logout", "anonymous")
@@ -62,7 +63,7 @@ async def test_a_listener_that_fails_stops_no_other_and_no_answer() -> None:
 @asynchronous
 async def test_a_refusal_changes_nothing_and_tells_nobody() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     with pytest.raises(TransitionRefused):
         await door.sessions.submit(session.session_id, *commands("ada", Touch(), Connect("con", "node-1")))
     with pytest.raises(SessionNotFound):
@@ -77,7 +78,7 @@ async def test_a_refusal_changes_nothing_and_tells_nobody() -> None:
 async def test_a_cancelled_caller_leaves_a_recorded_and_published_transition() -> None:
     log = HeldLog()
     door = Door(log)
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     log.held = asyncio.Event()
     asking = asyncio.create_task(door.sessions.submit(session.session_id, *commands("ada", Touch())))
     next_one = asyncio.create_task(door.sessions.submit(session.session_id, *commands("ada", Touch())))
@@ -88,21 +89,21 @@ async def test_a_cancelled_caller_leaves_a_recorded_and_published_transition() -
     log.held.set()
     outcome = await next_one
     assert asking.cancelled()
-    assert outcome.session.version == 3
+    assert outcome.instance.version == 3
     assert door.heard == [("create", 1), ("touch", 2), ("touch", 3)]
 
 
 @asynchronous
 async def test_what_was_evicted_is_read_again_and_exact() -> None:
     door = Door(cache_limit=2)
-    sessions = [(await door.sessions.begin("ada", Authenticate("ada", "password"))).session for _ in range(10)]
+    sessions = [(await door.sessions.begin("ada", Authenticate("ada", "password"))).instance for _ in range(10)]
     assert [door.sessions.cached(session.session_id) is not None for session in sessions].count(True) == 2
     for _ in range(3):
         await asyncio.gather(*(door.sessions.submit(s.session_id, *commands("ada", Touch())) for s in sessions))
     for session in sessions:
         now = await door.sessions.load(session.session_id)
         assert now.version == session.version + 3
-        assert now == await door.log.load(session.session_id)
+        assert now == await door.log.load(SESSION_MACHINE, session.session_id)
 
 
 @asynchronous
@@ -112,8 +113,8 @@ async def test_what_was_read_before_a_command_is_not_remembered_after_it() -> No
     class SlowReads(MemoryLog):
         slow = False
 
-        async def load(self, session_id: str) -> Session | None:
-            session = await super().load(session_id)
+        async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
+            session = await super().load(machine, instance_id)
             if self.slow:
                 self.slow = False
                 await asyncio.sleep(0.05)
@@ -121,12 +122,12 @@ async def test_what_was_read_before_a_command_is_not_remembered_after_it() -> No
 
     log = SlowReads()
     door = Door(log, cache_limit=1)
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     await door.sessions.begin("anonymous")
     log.slow = True
     reading = asyncio.create_task(door.sessions.load(session.session_id))
     await asyncio.sleep(0)
-    told = (await door.sessions.submit(session.session_id, *commands("ada", Touch()))).session.version
+    told = (await door.sessions.submit(session.session_id, *commands("ada", Touch()))).instance.version
     await reading
     assert (await door.sessions.load(session.session_id)).version == told
 
@@ -134,7 +135,7 @@ async def test_what_was_read_before_a_command_is_not_remembered_after_it() -> No
 @asynchronous
 async def test_commands_to_one_session_are_taken_in_turn() -> None:
     door = Door()
-    session = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
+    session = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance
     outcomes = await asyncio.gather(
         *(door.sessions.submit(session.session_id, *commands("ada", Connect(f"con-{n}", "node-1"))) for n in range(5)),
         return_exceptions=True,
@@ -154,7 +155,7 @@ async def test_a_repeated_creation_of_a_session_not_in_memory_says_where_it_stan
     await door.sessions.begin("anonymous")
     assert door.sessions.cached("one") is None
     again = await door.sessions.submit("one", *asked)
-    assert again.session.version == 3
+    assert again.instance.version == 3
     assert again.records == first.records
     assert (await door.sessions.load("one")).version == 3
     assert [event for event, _ in door.heard] == ["create", "authenticate", "touch", "create"], "nobody is told twice"
@@ -163,12 +164,12 @@ async def test_a_repeated_creation_of_a_session_not_in_memory_says_where_it_stan
 @asynchronous
 async def test_another_writers_append_is_read_and_the_command_decided_again() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     other = Story(session.session_id)
     other.session = session
     await door.log.append(other.touch())
     outcome = await door.sessions.submit(session.session_id, *commands("ada", Touch()))
-    assert outcome.session.version == 3
+    assert outcome.instance.version == 3
 
 
 @asynchronous
@@ -176,13 +177,13 @@ async def test_a_session_that_keeps_changing_elsewhere_is_given_up() -> None:
     class ContestedLog(MemoryLog):
         def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
             if steps[0].transition.version > 1 and steps[0].transition.actor != "other":
-                rival = Story(steps[0].transition.session_id)
-                rival.session = self._sessions[rival.session_id]
+                rival = Story(steps[0].transition.instance_id)
+                rival.session = self._instances["session", rival.session_id]
                 self.rival = super().append(rival.touch())
             return super().append(steps)
 
     door = Door(ContestedLog())
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     with pytest.raises(SurfaceFailed, match="kept changing"):
         await door.sessions.submit(session.session_id, *commands("ada", Touch()))
 
@@ -199,17 +200,17 @@ async def test_a_creation_that_conflicts_is_decided_again_on_what_is_there() -> 
                 return super().append(steps)
             self.said = True
             refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
-            refused.set_exception(VersionConflict(steps[0].transition.session_id, 1))
+            refused.set_exception(VersionConflict(steps[0].transition.instance_id, 1))
             return refused
 
     outcome = await Door(SlowLog()).sessions.begin("anonymous")
-    assert outcome.session.version == 1
+    assert outcome.instance.version == 1
 
 
 @asynchronous
 async def test_an_id_that_is_taken_is_not_adopted() -> None:
     door = Door(cache_limit=1)
-    taken = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
+    taken = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance
     await door.sessions.begin("anonymous")
     with pytest.raises(TransitionRefused):
         await door.sessions.submit(taken.session_id, *commands("mallory", Create(POLICY)))
@@ -219,9 +220,9 @@ async def test_an_id_that_is_taken_is_not_adopted() -> None:
 @asynchronous
 async def test_of_logins_at_once_on_one_anonymous_session_all_of_one_subject_succeed() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     after = await asyncio.gather(*(door.sessions.authenticate(session, "ada", "password") for _ in range(3)))
-    assert [(each.session.session_id, each.session.epoch) for each in after] == [
+    assert [(each.instance.session_id, each.instance.epoch) for each in after] == [
         (session.session_id, n) for n in (1, 2, 3)
     ]
 
@@ -229,13 +230,13 @@ async def test_of_logins_at_once_on_one_anonymous_session_all_of_one_subject_suc
 @asynchronous
 async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     outcomes = await asyncio.gather(
         *(door.sessions.authenticate(session, subject, "password") for subject in ("ada", "bob")),
         return_exceptions=True,
     )
     assert isinstance(outcomes[0], Outcome)
-    assert outcomes[0].session.subject == "ada"
+    assert outcomes[0].instance.subject == "ada"
     assert isinstance(outcomes[1], TransitionRefused)
     assert outcomes[1].guard == "same_subject"
 
@@ -244,15 +245,15 @@ async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() 
 @asynchronous
 async def test_a_refresh_token_new_repeated_and_reused() -> None:
     door = Door()
-    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
+    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance.session_id
     exchanged = await door.sessions.refresh(session_id, 1, 0, "ada")
-    assert exchanged.session.rotation == 1
+    assert exchanged.instance.rotation == 1
     assert exchanged.receipt is not None
     assert exchanged.receipt == exchanged.records[0].receipt
     assert exchanged.receipt.position == 3
     door.clock.time_ms += POLICY.refresh_grace_ms - 1
     repeated = await door.sessions.refresh(session_id, 1, 0, "ada")
-    assert repeated.session.rotation == 2
+    assert repeated.instance.rotation == 2
     assert repeated.receipt is not None, "every answer is recorded"
     await door.sessions.refresh(session_id, 1, 1, "ada")
     assert [event for event, _ in door.heard] == ["create", "authenticate", "refresh", "refresh", "refresh"]
@@ -267,12 +268,14 @@ async def test_a_refresh_token_new_repeated_and_reused() -> None:
 @asynchronous
 async def test_a_lost_answer_is_given_again_however_late() -> None:
     door = Door()
-    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
+    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance.session_id
     for _ in range(3):
         await door.sessions.refresh(session_id, 1, 0, "ada")
         door.clock.time_ms += 3 * POLICY.refresh_grace_ms
     found = await door.sessions.refresh(session_id, 1, 0, "ada")
-    assert (await door.sessions.refresh(session_id, 1, found.session.rotation, "ada")).session.state == "authenticated"
+    assert (
+        await door.sessions.refresh(session_id, 1, found.instance.rotation, "ada")
+    ).instance.state == "authenticated"
     with pytest.raises(SessionEnded, match="token_reuse"):
         await door.sessions.refresh(session_id, 1, 1, "ada")
 
@@ -281,7 +284,7 @@ async def test_a_lost_answer_is_given_again_however_late() -> None:
 @asynchronous
 async def test_a_refresh_token_from_before_a_login_opens_nothing_and_ends_nothing() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     await door.sessions.authenticate(session, "ada", "password")
     with pytest.raises(CredentialInvalid):
         await door.sessions.refresh(session.session_id, 0, 0, "anonymous")
@@ -291,14 +294,14 @@ async def test_a_refresh_token_from_before_a_login_opens_nothing_and_ends_nothin
 @asynchronous
 async def test_tabs_that_refresh_at_once_each_get_a_token_of_their_own() -> None:
     door = Door()
-    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session.session_id
+    session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance.session_id
     after = await asyncio.gather(*(door.sessions.refresh(session_id, 1, 0, "ada") for _ in range(4)))
-    assert sorted(outcome.session.rotation for outcome in after) == [1, 2, 3, 4]
+    assert sorted(outcome.instance.rotation for outcome in after) == [1, 2, 3, 4]
     assert all(outcome.receipt is not None for outcome in after)
     assert [event for event, _ in door.heard].count("refresh") == 4
     door.clock.time_ms += 2 * POLICY.refresh_grace_ms
     # The jar holds whichever came last; the others are nobody's.
-    assert (await door.sessions.refresh(session_id, 1, 2, "ada")).session.rotation == 5
+    assert (await door.sessions.refresh(session_id, 1, 2, "ada")).instance.rotation == 5
     with pytest.raises(SessionEnded, match="token_reuse"):
         await door.sessions.refresh(session_id, 1, 4, "ada")
 
@@ -306,7 +309,7 @@ async def test_tabs_that_refresh_at_once_each_get_a_token_of_their_own() -> None
 @asynchronous
 async def test_activity_is_written_once_per_tenth_of_the_idle_timeout() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     door.clock.time_ms += POLICY.idle_timeout_ms // 10 - 1
     assert await door.sessions.touch(session) == session
     door.clock.time_ms += 1
@@ -318,7 +321,7 @@ async def test_activity_is_written_once_per_tenth_of_the_idle_timeout() -> None:
 @asynchronous
 async def test_activity_of_many_requests_at_once_is_written_once() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     door.clock.time_ms += POLICY.idle_timeout_ms // 2
     await asyncio.gather(*(door.sessions.touch(session) for _ in range(40)))
     await asyncio.gather(*(door.sessions.touch(session) for _ in range(40)))
@@ -328,7 +331,7 @@ async def test_activity_of_many_requests_at_once_is_written_once() -> None:
 @asynchronous
 async def test_ending_twice_is_told_apart() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     ended = await door.sessions.end(session, "logout", "anonymous")
     assert ended is not None
     assert ended == (await door.sessions.history(session.session_id, 1, 1))[0].receipt
@@ -344,8 +347,8 @@ async def test_what_a_dead_process_held_is_disconnected_at_the_start() -> None:
         Connect("there", "node-2"),
         Connect("here-2", "node-1"),
     )
-    session = (await door.sessions.begin("ada", *told)).session
-    alone = (await door.sessions.begin("ada", Authenticate("ada", "password"), Connect("here", "node-1"))).session
+    session = (await door.sessions.begin("ada", *told)).instance
+    alone = (await door.sessions.begin("ada", Authenticate("ada", "password"), Connect("here", "node-1"))).instance
     assert await disconnect_orphans(door.log, door.sessions, "node-1") == 3
     left = await door.sessions.load(session.session_id)
     assert [connection.connection_id for connection in left.connections] == ["there"]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from interlock.machine.commands import Authenticate, Connect, Create, Revoke, Touch
 from interlock.machine.errors import (
     Overloaded,
     StorageLow,
@@ -15,8 +14,10 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Record
-from interlock.machine.session import Session
-from interlock.server.runtime.sessions import Outcome, commands
+from interlock.machine.machine import InstanceT, Machine
+from interlock.machine.session.commands import Authenticate, Connect, Create, Revoke, Touch
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.server.runtime.door import Outcome, commands
 from interlock.server.surface.log import Step
 from tests.support.asynchronous import asynchronous
 from tests.support.door import Door
@@ -39,7 +40,7 @@ async def test_activity_that_can_not_be_written_now_is_no_reason_to_refuse_its_r
 
     log = FullLog()
     door = Door(log)
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     door.clock.time_ms += POLICY.idle_timeout_ms // 2
     assert await door.sessions.touch(session) == session
     log.full = False
@@ -49,7 +50,7 @@ async def test_activity_that_can_not_be_written_now_is_no_reason_to_refuse_its_r
 @asynchronous
 async def test_once_the_log_has_stopped_memory_answers_nothing() -> None:
     door = Door()
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     door.log.failure = "the disk is gone"
     with pytest.raises(SurfaceFailed, match="the disk is gone"):
         door.sessions.cached(session.session_id)
@@ -64,39 +65,37 @@ async def test_once_the_log_has_stopped_memory_answers_nothing() -> None:
 @asynchronous
 async def test_an_overloaded_log_leaves_memory_exact() -> None:
     door = Door(MemoryLog(max_waiting=1))
-    one = (await door.sessions.begin("anonymous")).session
-    two = (await door.sessions.begin("anonymous")).session
+    one = (await door.sessions.begin("anonymous")).instance
+    two = (await door.sessions.begin("anonymous")).instance
     outcomes = await asyncio.gather(
         *(door.sessions.submit(session.session_id, *commands("ada", Touch())) for session in (one, two)),
         return_exceptions=True,
     )
     assert [type(outcome) for outcome in outcomes] == [Outcome, Overloaded]
     assert await door.sessions.load(two.session_id) == two
-    assert await door.log.load(two.session_id) == two
+    assert await door.log.load(SESSION_MACHINE, two.session_id) == two
 
 
 class CountedLog(MemoryLog):
     """A log that counts what is read from it."""
 
-    def __init__(self, **limits: int) -> None:
-        super().__init__(**limits)
-        self.reads = 0
+    reads = 0
 
-    async def load(self, session_id: str) -> Session | None:
+    async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
         self.reads += 1
-        return await super().load(session_id)
+        return await super().load(machine, instance_id)
 
-    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
+    async def history(self, kind: str, instance_id: str, after_version: int, limit: int) -> list[Record]:
         self.reads += 1
-        return await super().history(session_id, after_version, limit)
+        return await super().history(kind, instance_id, after_version, limit)
 
 
 @asynchronous
 async def test_a_write_that_an_overloaded_log_refuses_costs_no_read() -> None:
     log = CountedLog(max_waiting=1)
     door = Door(log)
-    session = (await door.sessions.begin("ada", Authenticate("ada", "password"))).session
-    other = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance
+    other = (await door.sessions.begin("anonymous")).instance
     for _ in range(10):
         outcomes = await asyncio.gather(
             door.sessions.submit(other.session_id, *commands("ada", Touch())),
@@ -112,9 +111,9 @@ async def test_a_write_that_an_overloaded_log_refuses_costs_no_read() -> None:
 async def test_a_command_that_the_lifecycle_refuses_costs_no_read() -> None:
     log = CountedLog()
     door = Door(log)
-    session = (await door.sessions.begin("anonymous")).session
+    session = (await door.sessions.begin("anonymous")).instance
     refusals: list[str] = []
-    door.sessions.subscribe_refusals(lambda _session_id, refused: refusals.append(refused.event))
+    door.sessions.subscribe_refusals(lambda _kind, _session_id, refused: refusals.append(refused.event))
     for _ in range(10):
         with pytest.raises(TransitionRefused):
             await door.sessions.submit(session.session_id, *commands("ada", Connect("con", "node-1")))
@@ -125,10 +124,10 @@ async def test_a_command_that_the_lifecycle_refuses_costs_no_read() -> None:
 async def test_the_servers_own_writes_wait_for_an_overloaded_log_and_few_try() -> None:
     class BusyLog(MemoryLog):
         tries = 0
-        busy = True
+        refusing = True
 
         def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-            if not self.busy or isinstance(steps[0].transition.data, Create):
+            if not self.refusing or isinstance(steps[0].transition.data, Create):
                 return super().append(steps)
             self.tries += 1
             refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
@@ -137,12 +136,12 @@ async def test_the_servers_own_writes_wait_for_an_overloaded_log_and_few_try() -
 
     log = BusyLog()
     door = Door(log, cache_limit=1000)
-    ids = [(await door.sessions.begin("anonymous")).session.session_id for _ in range(500)]
+    ids = [(await door.sessions.begin("anonymous")).instance.session_id for _ in range(500)]
     turns = 0
     ends = asyncio.gather(*(door.sessions.insist(each, "server", Revoke("revoked")) for each in ids))
     while log.tries < 1000:
         tries, turns = log.tries, turns + 1
         await asyncio.sleep(0)
         assert log.tries - tries <= 64
-    log.busy = False
-    assert all(outcome.session.ended for outcome in await ends)
+    log.refusing = False
+    assert all(outcome.instance.ended for outcome in await ends)

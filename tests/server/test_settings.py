@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from interlock.machine.commands import Policy
 from interlock.machine.errors import SettingsError
+from interlock.machine.session.commands import Policy
 from interlock.server.settings import Settings
 from interlock.server.settings_loading import SettingRow, load_settings, setting_rows
 

@@ -19,8 +19,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from interlock.machine.commands import Authenticate
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Authenticate
+from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.services import Services
 from interlock.server.settings import Settings
@@ -83,7 +83,7 @@ class House(msgspec.Struct):
 
     async def begin(self, subject: str | None = None) -> Session:
         subject = subject or self.subject
-        return (await self.services.sessions.begin(subject, Authenticate(subject, "password"))).session
+        return (await self.services.sessions.begin(subject, Authenticate(subject, "password"))).instance
 
 
 @asynccontextmanager
@@ -98,21 +98,21 @@ async def house_in(folder: Path) -> AsyncIterator[House]:
         account = (await http.post("/api/auth/register", json=ADA)).raise_for_status().json()
         subject = account["subject"]
         sessions, tokens = services.sessions, services.tokens
-        session = (await sessions.begin(subject, Authenticate(subject, "password"))).session
+        session = (await sessions.begin(subject, Authenticate(subject, "password"))).instance
         expired = tokens.access_token(session)
         clock: Any = services.clock
         clock._ahead_of_monotonic_ns += 301 * 1_000_000_000
         superseded, first = tokens.access_token(session), tokens.refresh_token(session)
-        session = (await sessions.authenticate(session, subject, "password")).session
+        session = (await sessions.authenticate(session, subject, "password")).instance
         used = tokens.refresh_token(session)
         for _ in range(2):
-            session = (await sessions.refresh(session.session_id, session.epoch, session.rotation, subject)).session
+            session = (await sessions.refresh(session.session_id, session.epoch, session.rotation, subject)).instance
         # Beyond the grace of the first.
         clock._ahead_of_monotonic_ns += 11 * 1_000_000_000
-        gone = (await sessions.begin(subject, Authenticate(subject, "password"))).session
+        gone = (await sessions.begin(subject, Authenticate(subject, "password"))).instance
         await sessions.end(gone, "logout", subject)
         absent = msgspec.structs.replace(session, session_id="0" * 36)
-        foreign = (await other.sessions.begin(subject, Authenticate(subject, "password"))).session
+        foreign = (await other.sessions.begin(subject, Authenticate(subject, "password"))).instance
         bad_bearers = {
             "expired": expired,
             "superseded": superseded,
@@ -243,7 +243,7 @@ async def test_a_login_ignores_a_stale_bearer_token(tmp_path: Path) -> None:
 @asynchronous
 async def test_forward_auth_lets_a_good_cookie_pass_beside_a_bad_bearer_token(tmp_path: Path) -> None:
     async with house_in(tmp_path) as house:
-        anonymous = (await house.services.sessions.begin("anonymous")).session
+        anonymous = (await house.services.sessions.begin("anonymous")).instance
         bad = house.bad_bearers | {"anonymous": f"Bearer {house.services.tokens.access_token(anonymous)}"}
         for name, bearer in bad.items():
             for _ in range(2):
@@ -297,7 +297,7 @@ async def test_a_bad_credential_does_not_let_in_as_somebody_else(tmp_path: Path)
         bob = await house.begin("acc_bob")
         tokens, tickets = house.services.tokens, house.services.tickets
         cookie = {"cookie": f"{NAME}={tokens.refresh_token(bob)}", "sec-fetch-site": "same-origin"}
-        anonymous = (await house.services.sessions.begin("anonymous")).session
+        anonymous = (await house.services.sessions.begin("anonymous")).instance
         ours = {name: house.bad_bearers[name] for name in ("expired", "superseded", *sorted(ELSEWHERE))}
         for name, bearer in (ours | {"anonymous": f"Bearer {tokens.access_token(anonymous)}"}).items():
             answer = await house.http.get("/api/forward-auth", headers=cookie | {"authorization": bearer})

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from interlock.machine.commands import Command, Data, Disconnect, Reauthenticate, Revoke, Touch
 from interlock.machine.errors import (
     CredentialInvalid,
     CredentialMissing,
@@ -23,10 +22,12 @@ from interlock.machine.errors import (
     TokenExpired,
     TransitionRefused,
 )
-from interlock.machine.session import Session
+from interlock.machine.machine import Command
+from interlock.machine.session.commands import Data, Disconnect, Reauthenticate, Revoke, Touch
+from interlock.machine.session.session import Session
 from interlock.server.experience.websocket import closing_for
 from interlock.server.runtime.connections import Connections
-from interlock.server.runtime.sessions import Outcome, commands
+from interlock.server.runtime.door import Outcome, commands
 from interlock.server.services import Services
 from tests.support.asynchronous import asynchronous
 from tests.support.forging import claims_of
@@ -243,7 +244,7 @@ async def test_a_disconnect_that_the_log_has_no_room_for_is_recorded_later(
         submit = services.sessions.submit
         refusals = [Overloaded(retry_after_s=0), Overloaded(retry_after_s=0)]
 
-        async def busy(session_id: str, *asked: Command) -> Outcome:
+        async def busy(session_id: str, *asked: Command) -> Outcome[Session]:
             if isinstance(asked[0].data, Disconnect) and refusals:
                 raise refusals.pop()
             return await submit(session_id, *asked)

@@ -79,7 +79,7 @@ def test_work_that_failed_once_goes_on(server: ServerProcess, work: str, monkeyp
     httpx.post(f"{server.url}/api/session").raise_for_status()
     match work:
         case "expiry":
-            until(lambda: scrape(server).value("interlock_transitions_total", event="expire"))
+            until(lambda: scrape(server).value("interlock_transitions_total", kind="session", event="expire"))
         case "head":
             # There is one before the first record.
             until(lambda: read_head((server.data / HEAD_NAME).read_text().strip()).position)

@@ -13,9 +13,10 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 
-from interlock.machine.commands import Data, Reauthenticate
 from interlock.machine.errors import CredentialInvalid, Overloaded, PasswordWrong, RecordRefused, SurfaceFailed
 from interlock.machine.ledger import Record
+from interlock.machine.session.commands import Data, Reauthenticate
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.accounts import Account, AccountStore
 from interlock.server.surface.log import Along, Step, TransitionLog
 from interlock.server.surface.sqlite.archive import open_archive
@@ -73,7 +74,7 @@ async def test_closing_commits_what_waits_and_reopening_finds_it(tmp_path: Path)
     assert all(future.done() and len(future.result()) == 3 for future in waiting)
     async with opened(tmp_path) as surface:
         for story in stories:
-            assert await surface.log.load(story.session_id) == story.session
+            assert await surface.log.load(SESSION_MACHINE, story.session_id) == story.session
         (record,) = await surface.log.append(Story().begin())
         assert record.position == 91, "the chain goes on where it ended"
 
@@ -96,7 +97,7 @@ async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for
 
         def step(told: Story, data: Data, along: Along) -> list[Step]:
             (first,) = told.tell(data)
-            return [Step(first.transition, first.session, along)]
+            return [Step(first.transition, first.instance, along)]
 
         async def append(steps: list[Step]) -> list[Record]:
             return await surface.log.append(steps)
@@ -115,8 +116,10 @@ async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for
         records = [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
         assert sorted(record.position for record in records) == list(range(7, 408))
         for told in (story, *others):
-            assert await surface.log.load(told.session_id) == told.session
-        assert await surface.log.load(late.session_id) == at_first, "a step that may not go along is not there"
+            assert await surface.log.load(SESSION_MACHINE, told.session_id) == told.session
+        assert await surface.log.load(SESSION_MACHINE, late.session_id) == at_first, (
+            "a step that may not go along is not there"
+        )
 
 
 @asynchronous
@@ -124,7 +127,7 @@ async def test_a_step_that_cannot_be_written_down_belongs_to_its_caller_alone(tm
     async with opened(tmp_path) as surface:
         before, after, broken = Story(), Story(), Story()
         (step,) = broken.begin()
-        nonsense = Step(msgspec.structs.replace(step.transition, actor="\ud800"), step.session)
+        nonsense = Step(msgspec.structs.replace(step.transition, actor="\ud800"), step.instance)
         outcomes = await asyncio.gather(
             surface.log.append(before.begin()),
             surface.log.append([nonsense]),
@@ -132,9 +135,9 @@ async def test_a_step_that_cannot_be_written_down_belongs_to_its_caller_alone(tm
             return_exceptions=True,
         )
         assert isinstance(outcomes[1], UnicodeEncodeError)
-        assert await surface.log.load(before.session_id) == before.session
-        assert await surface.log.load(after.session_id) == after.session
-        assert await surface.log.load(broken.session_id) is None
+        assert await surface.log.load(SESSION_MACHINE, before.session_id) == before.session
+        assert await surface.log.load(SESSION_MACHINE, after.session_id) == after.session
+        assert await surface.log.load(SESSION_MACHINE, broken.session_id) is None
         assert surface.log.failure is None
 
 
@@ -144,7 +147,7 @@ async def test_a_read_that_fails_says_so(tmp_path: Path) -> None:
         assert isinstance(surface.log, SqliteLog)
         surface.log._reader._connection.close()
         with pytest.raises(SurfaceFailed, match="the log can't be read"):
-            await surface.log.load("nobody")
+            await surface.log.load(SESSION_MACHINE, "nobody")
 
 
 @asynchronous

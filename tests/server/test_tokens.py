@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.machine.commands import Authenticate, Refresh
 from interlock.machine.errors import CredentialInvalid, CredentialRefused, TokenExpired
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Authenticate, Refresh
+from interlock.machine.session.session import Session
 from interlock.server.guard.keys.keyset import Keys, load_keys
 from interlock.server.guard.tokens import Tokens
 from tests.support.clock import HandClock

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from interlock.machine.commands import Authenticate, Connect, Revoke, Touch
 from interlock.machine.errors import SessionEnded
-from interlock.machine.session import Session
-from interlock.server.runtime.sessions import Sessions, commands
+from interlock.machine.session.commands import Authenticate, Connect, Revoke, Touch
+from interlock.machine.session.session import Session
+from interlock.server.runtime.door import commands
+from interlock.server.runtime.sessions import Sessions
 from interlock.spec.model.traces import Append, Close, Drop, Line, Open, Recover, parse
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, hello, new_email
@@ -119,17 +120,17 @@ async def test_a_repeat_is_acknowledged_again_and_appended_once(tmp_path: Path) 
 @asynchronous
 async def test_a_late_repeat_is_told_where_the_session_stands_now(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
-        session = (await services.sessions.begin("anonymous")).session
+        session = (await services.sessions.begin("anonymous")).instance
         once = commands("anonymous", Touch())
         await services.sessions.submit(session.session_id, *once)
         await services.sessions.submit(session.session_id, *commands("ada", Authenticate("ada", "password")))
-        assert (await services.sessions.submit(session.session_id, *once)).session.version == 3
+        assert (await services.sessions.submit(session.session_id, *once)).instance.version == 3
 
 
 @asynchronous
 async def test_an_anonymous_session_connects_nothing(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
-        session = (await services.sessions.begin("anonymous")).session
+        session = (await services.sessions.begin("anonymous")).instance
         wire = Wire(services, services.tokens.access_token(session))
         await wire.run()
         assert await events(services, session) == ["create"]
@@ -204,7 +205,7 @@ async def test_nobody_is_told_before_the_commit(tmp_path: Path) -> None:
         await eventually(lambda: "hello" in wire.said)
         wire.leave()
         await running
-        assert (await services.sessions.submit(session.session_id, *commands("ada", Touch()))).session.version == 5
+        assert (await services.sessions.submit(session.session_id, *commands("ada", Touch()))).instance.version == 5
 
 
 class _SlowCommit:
@@ -269,7 +270,7 @@ async def test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session(tmp_
         session, _ = await log_in(services)
         exchanged = (
             await services.sessions.refresh(session.session_id, session.epoch, session.rotation, "ada")
-        ).session
+        ).instance
         assert exchanged.rotation == session.rotation + 1
         await services.sessions.refresh(session.session_id, exchanged.epoch, exchanged.rotation, "ada")
         with pytest.raises(SessionEnded, match="token_reuse"):

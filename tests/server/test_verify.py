@@ -96,7 +96,7 @@ def _legal_but_forged(log: Any) -> None:
 
 
 def _projection(log: Any) -> None:
-    log.execute("UPDATE sessions SET reason = 'idle' WHERE reason = 'logout'")
+    log.execute("UPDATE instances SET reason = 'idle' WHERE reason = 'logout'")
 
 
 TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
@@ -194,7 +194,7 @@ def _flip_to_no_text(folder: Path) -> None:
 
 def _projection_to_no_text(folder: Path) -> None:
     with shell(folder) as log:
-        log.execute("UPDATE sessions SET subject = CAST(x'61ff62' AS TEXT) WHERE reason = 'logout'")
+        log.execute("UPDATE instances SET owner = CAST(x'61ff62' AS TEXT) WHERE reason = 'logout'")
 
 
 NO_TEXT = r"a column holds a text that is not valid UTF-8"

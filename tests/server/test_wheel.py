@@ -15,7 +15,7 @@ from tests.support.source import ROOT
 
 _APPLICATION = """
 import server, machine, spec
-import interlock.server.app, interlock.machine.session, interlock.spec.lifecycles
+import interlock.server.app, interlock.machine.session.session, interlock.spec.lifecycles
 
 assert (server.NAME, machine.NAME, spec.NAME) == ("server", "machine", "spec")
 print(interlock.__file__)

@@ -104,33 +104,36 @@ def test_the_json_holds_every_row() -> None:
         ]
 
 
-def _loaded(script: str) -> list[tuple[str, str, str, str]]:
+def _loaded(script: str) -> list[tuple[str, str, str, str, str]]:
     with sqlite3.connect(":memory:") as connection:
         connection.executescript(script)
-        rows = connection.execute("SELECT event, source, target, guards FROM lifecycle").fetchall()
+        rows = connection.execute("SELECT kind, event, source, target, guards FROM lifecycle").fetchall()
     connection.close()
     return rows
 
 
 def test_the_sql_holds_every_row() -> None:
     loaded = _loaded(artefacts()["session.sql"])
-    assert {(event, source or None, target, _guards(guards)) for event, source, target, guards in loaded} == set(_ROWS)
+    assert {(event, source or None, target, _guards(guards)) for _, event, source, target, guards in loaded} == set(
+        _ROWS
+    )
+    assert {row[0] for row in loaded} == {"session"}
     assert len(loaded) == len(_ROWS)
 
 
 def test_sql_rows_fill_the_table() -> None:
     connection = sqlite3.connect(":memory:")
     connection.execute(sql_table())
-    connection.executemany("INSERT INTO lifecycle VALUES (?, ?, ?, ?)", sql_rows(SESSION))
+    connection.executemany("INSERT INTO lifecycle VALUES (?, ?, ?, ?, ?)", sql_rows(SESSION))
     with pytest.raises(sqlite3.IntegrityError):
-        connection.execute("INSERT INTO lifecycle VALUES ('create', '', 'created', 'again')")
+        connection.execute("INSERT INTO lifecycle VALUES ('session', 'create', '', 'created', 'again')")
     with pytest.raises(sqlite3.IntegrityError):
-        connection.execute("INSERT INTO lifecycle VALUES ('create', NULL, 'created', '')")
+        connection.execute("INSERT INTO lifecycle VALUES ('session', 'create', NULL, 'created', '')")
     connection.close()
 
 
 def test_rows_that_differ_in_their_guards_alone_are_joined() -> None:
-    assert ("start", "open", "busy", "free | urgent") in sql_rows(_job())
+    assert ("job", "start", "open", "busy", "free | urgent") in sql_rows(_job())
     assert sorted(_loaded(as_sql(_job()))) == sorted(sql_rows(_job()))
     assert len(sql_rows(_job())) == len(_job().transitions) - 1
 
@@ -138,7 +141,7 @@ def test_rows_that_differ_in_their_guards_alone_are_joined() -> None:
 def test_sql_text_is_quoted() -> None:
     odd = TransitionRow("it's", None, "'); DROP TABLE lifecycle; --", ())
     lifecycle = Lifecycle("odd", "Odd.", (), (), (), (odd,))
-    assert _loaded(as_sql(lifecycle)) == [("it's", "", "'); DROP TABLE lifecycle; --", "")]
+    assert _loaded(as_sql(lifecycle)) == [("odd", "it's", "", "'); DROP TABLE lifecycle; --", "")]
 
 
 def test_mermaid_shows_every_row() -> None:

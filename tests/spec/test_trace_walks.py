@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.machine.commands import (
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.machine import Command
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Create,
     Data,
@@ -23,8 +24,8 @@ from interlock.machine.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.errors import TransitionRefused
-from interlock.machine.session import Session, absent, decide, evolve
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session, evolve
 from interlock.spec.model.traces import Ack, Append, Close, Drop, Line, Open, Recover, TraceFault, check
 
 NODES = ("node-1", "node-2")
@@ -35,7 +36,7 @@ class Telling:
     """Two good nodes over one log, and what they trace. ``held`` is who holds which socket open."""
 
     def __init__(self) -> None:
-        self.session: Session = absent("s1")
+        self.session: Session = SESSION_MACHINE.absent("s1")
         self.traces: dict[str, list[Line]] = {node: [Recover(node, f"life of {node}", 0)] for node in NODES}
         self.held: dict[str, str] = {}
         self.numbers = itertools.count(1)
@@ -43,7 +44,7 @@ class Telling:
     def tell(self, node: str, data: Data, now_ms: int) -> None:
         """``node`` is asked for ``data``; what is refused is not told."""
         try:
-            move = decide(self.session, Command(f"c{next(self.numbers)}", "ada", data), now_ms)
+            move = SESSION_MACHINE.decide(self.session, Command(f"c{next(self.numbers)}", "ada", data), now_ms)
         except TransitionRefused:
             return
         self.session = evolve(self.session, move)

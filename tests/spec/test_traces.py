@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from interlock.machine.commands import DATA_TYPES
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.spec.lifecycles import SESSION
 from interlock.spec.model.facts import FOLDS, GUARDS
 from interlock.spec.model.lines import EVENT_DATA
@@ -176,8 +176,8 @@ def test_no_trace_and_an_empty_one_are_good() -> None:
 
 
 def test_the_checker_knows_the_data_of_every_event_as_the_machine_does() -> None:
-    assert EVENT_DATA.keys() == DATA_TYPES.keys() == {event.name for event in SESSION.events}
-    for event, data_type in DATA_TYPES.items():
+    assert EVENT_DATA.keys() == SESSION_MACHINE.data.keys() == {event.name for event in SESSION.events}
+    for event, data_type in SESSION_MACHINE.data.items():
         assert EVENT_DATA[event].__struct_fields__ == data_type.__struct_fields__
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.services import Services
 from interlock.server.settings import Settings

@@ -47,7 +47,7 @@ def histories(data: Path) -> dict[str, list[dict[str, Any]]]:
     """The records of each session, oldest first."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in records(data):
-        found[record["session_id"]].append(record)
+        found[record["instance_id"]].append(record)
     return dict(found)
 
 
@@ -60,8 +60,12 @@ def record_count(data: Path) -> int:
 def projection(data: Path) -> dict[str, dict[str, Any]]:
     """The stored current state of every session, by id."""
     with open_archive(data) as archive:
-        rows = archive._database.query("SELECT * FROM sessions")
-        return {row["session_id"]: {**row, "connections": json.loads(row["connections"])} for row in rows}
+        rows = archive._database.query("SELECT instance_id, fold FROM instances WHERE kind = 'session'")
+        folds = {row["instance_id"]: json.loads(row["fold"]) for row in rows}
+        return {
+            session_id: {"connections": [], "subject": None, "reason": None, **fold}
+            for session_id, fold in folds.items()
+        }
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
 from interlock.machine.ledger import GENESIS, Record, chain
-from interlock.machine.session import Session
+from interlock.machine.machine import InstanceT, Keys, Machine, Machines
+from interlock.machine.machines import MACHINES
 from interlock.server.surface.log import Along, Step
 from interlock.spec.export import sql_rows
-from interlock.spec.lifecycles import SESSION
 
-_DECLARED = {(event, source, target) for event, source, target, _ in sql_rows(SESSION)}
+_Key = tuple[str, str]
+"""Kind and id of an instance."""
 
 
 class MemoryLog:
@@ -21,15 +23,17 @@ class MemoryLog:
 
     failure: str | None = None
 
-    def __init__(self, *, max_waiting: int = 1_000_000) -> None:
+    def __init__(self, machines: Machines = MACHINES, *, max_waiting: int = 1_000_000) -> None:
+        self._machines = machines
+        self._declared = {row[:4] for machine in machines for row in sql_rows(machine.lifecycle)}
         self._max_waiting = max_waiting
         self._waiting = 0
         self._position = 0
         self._head = GENESIS
         self._latest_at_ms = 0
-        self._sessions: dict[str, Session] = {}
-        self._records: dict[str, list[Record]] = {}
-        self._commands: dict[tuple[str, str], int] = {}
+        self._instances: dict[_Key, Any] = {}
+        self._records: dict[_Key, list[Record]] = {}
+        self._commands: dict[tuple[_Key, str], int] = {}
 
     def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
         loop = asyncio.get_running_loop()
@@ -48,33 +52,31 @@ class MemoryLog:
 
     def lives(self, session_id: str) -> Along:
         def run(_log: object) -> None:
-            session = self._sessions.get(session_id)
+            session = self._instances.get(("session", session_id))
             if session is None or session.ended:
                 raise SessionEnded((session and session.reason) or "")
 
         return run
 
-    async def load(self, session_id: str) -> Session | None:
-        return self._sessions.get(session_id)
+    async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
+        return self._instances.get((machine.kind, instance_id))
 
-    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
-        return self._records.get(session_id, [])[after_version : after_version + limit]
+    async def history(self, kind: str, instance_id: str, after_version: int, limit: int) -> list[Record]:
+        return self._records.get((kind, instance_id), [])[after_version : after_version + limit]
 
     async def after(self, position: int, limit: int) -> list[Record]:
         records = sorted((r for told in self._records.values() for r in told), key=lambda record: record.position)
         return records[position : position + limit]
 
-    async def live_deadlines(self) -> list[tuple[int, str]]:
-        return [(s.deadline_ms, s.session_id) for s in self._sessions.values() if not s.ended]
+    async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
+        deadlines = ((self._keys(key).deadline_ms, key[1]) for key in self._living() if key[0] == kind)
+        return [(deadline_ms, instance_id) for deadline_ms, instance_id in deadlines if deadline_ms is not None]
 
-    async def live_states(self) -> dict[str, int]:
-        return dict(Counter(str(s.state) for s in self._sessions.values() if not s.ended))
+    async def live_states(self) -> dict[tuple[str, str], int]:
+        return dict(Counter((key[0], self._instances[key].state) for key in self._living()))
 
-    async def connected_on(self, node: str) -> list[Session]:
-        return [s for s in self._sessions.values() if any(c.node == node for c in s.connections)]
-
-    async def nodes(self) -> set[str]:
-        return {connection.node for session in self._sessions.values() for connection in session.connections}
+    async def busy(self, machine: Machine[InstanceT]) -> list[InstanceT]:
+        return [self._instances[key] for key in self._instances if key[0] == machine.kind and self._keys(key).busy]
 
     async def latest_at_ms(self) -> int:
         return self._latest_at_ms
@@ -83,16 +85,22 @@ class MemoryLog:
         last = (records[-1] for records in self._records.values())
         return max(last, key=lambda record: record.position, default=None)
 
+    def _living(self) -> list[_Key]:
+        return [key for key, each in self._instances.items() if each.state not in self._machines.of(0, key[0]).final]
+
+    def _keys(self, key: _Key) -> Keys:
+        return self._machines.of(0, key[0]).keys(self._instances[key])
+
     def _write(self, steps: Sequence[Step]) -> list[Record]:
         first = steps[0].transition
-        session_id = first.session_id
-        before = self._sessions.get(session_id)
-        repeated = self._commands.get((session_id, first.command_id))
+        key = (first.kind, first.instance_id)
+        before = self._instances.get(key)
+        repeated = self._commands.get((key, first.command_id))
         if repeated is not None:
-            return self._records[session_id][repeated - 1 : repeated - 1 + len(steps)]
+            return self._records[key][repeated - 1 : repeated - 1 + len(steps)]
         if (before.version if before else 0) != first.version - 1:
-            raise VersionConflict(session_id, first.version)
-        self._check(before, steps)
+            raise VersionConflict(first.instance_id, first.version)
+        self._check(key, before.state if before else None, steps)
         for step in steps:
             if step.along is not None:
                 step.along(self)
@@ -101,19 +109,18 @@ class MemoryLog:
             row = chain(self._head, self._position + 1, step.transition)
             self._position, self._head = row.position, row.digest
             records.append(Record(row.position, step.transition, row.digest))
-            self._commands[session_id, step.transition.command_id] = step.transition.version
-        self._records.setdefault(session_id, []).extend(records)
-        self._sessions[session_id] = steps[-1].session
+            self._commands[key, step.transition.command_id] = step.transition.version
+        self._records.setdefault(key, []).extend(records)
+        self._instances[key] = steps[-1].instance
         self._latest_at_ms = steps[-1].transition.at_ms
         return records
 
-    def _check(self, before: Session | None, steps: Sequence[Step]) -> None:
-        state = before.state if before else None
+    def _check(self, key: _Key, state: str | None, steps: Sequence[Step]) -> None:
         for step in steps:
             move = step.transition
-            if (move.event, move.source or "", move.target) not in _DECLARED or move.source != state:
+            if (move.kind, move.event, move.source or "", move.target) not in self._declared or move.source != state:
                 raise RecordRefused("transitions: not a declared transition")
-            if (move.session_id, move.command_id) in self._commands:
+            if (key, move.command_id) in self._commands:
                 raise RecordRefused("transitions: this command is already recorded")
             state = move.target
 

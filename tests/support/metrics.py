@@ -30,9 +30,13 @@ class Scrape:
         """The sample with exactly these labels; 0 if there is none."""
         return self.samples.get((name, frozenset(labels.items())), 0)
 
-    def by(self, name: str, label: str) -> dict[str, float]:
+    def by(self, name: str, label: str, kind: str | None = None) -> dict[str, float]:
         """The values of ``name`` that are not 0, by one of its labels."""
-        return {dict(labels)[label]: value for (n, labels), value in self.samples.items() if n == name and value}
+        return {
+            dict(labels)[label]: value
+            for (n, labels), value in self.samples.items()
+            if n == name and value and kind in {None, dict(labels).get("kind")}
+        }
 
 
 def log_rows(server: ServerProcess) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from interlock.machine.commands import Touch
-from interlock.server.runtime.sessions import commands
+from interlock.machine.session.commands import Touch
+from interlock.server.runtime.door import commands
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
 from tests.support.client import Client, closed, hello, logged_in
@@ -104,7 +104,7 @@ async def repeat(data: Path) -> Path:
     trace = data.with_suffix(".jsonl")
     settings = Settings(data=str(data), trace=str(trace), cheap_passwords_for_tests=True)
     async with open_services(settings) as services:
-        session = (await services.sessions.begin("anonymous")).session
+        session = (await services.sessions.begin("anonymous")).instance
         once = commands("anonymous", Touch())
         await services.sessions.submit(session.session_id, *once)
         await services.sessions.submit(session.session_id, *commands("anonymous", Touch()))

@@ -6,8 +6,10 @@ import itertools
 
 import msgspec
 
-from interlock.machine.commands import Authenticate, Command, Connect, Create, Data, Policy, Touch
-from interlock.machine.session import Session, absent, decide, evolve
+from interlock.machine.machine import Command
+from interlock.machine.session.commands import Authenticate, Connect, Create, Data, Policy, Touch
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session, evolve
 from interlock.server.surface.log import Step
 
 POLICY = Policy(idle_timeout_ms=60_000, absolute_timeout_ms=600_000, connection_limit=3, refresh_grace_ms=5_000)
@@ -20,7 +22,7 @@ class Story:
     """One session that is told step by step. ``session`` is how it stands after all that was told."""
 
     def __init__(self, session_id: str | None = None, *, at_ms: int = NOW_MS) -> None:
-        self.session = absent(session_id or f"session-{next(_numbers)}")
+        self.session = SESSION_MACHINE.absent(session_id or f"session-{next(_numbers)}")
         self.at_ms = at_ms
 
     @property
@@ -33,7 +35,7 @@ class Story:
         for data in told:
             command = Command(command_id or f"cmd-{next(_numbers)}", self.session.subject or "anonymous", data)
             command_id = None
-            transition = decide(self.session, command, self.at_ms)
+            transition = SESSION_MACHINE.decide(self.session, command, self.at_ms)
             self.session = evolve(self.session, transition)
             steps.append(Step(transition, self.session))
         return steps
@@ -55,4 +57,4 @@ class Story:
         before: Session = self.session
         (step,) = self.touch()
         self.session = before
-        return [Step(msgspec.structs.replace(step.transition, target="expired"), step.session)]
+        return [Step(msgspec.structs.replace(step.transition, target="expired"), step.instance)]

@@ -38,4 +38,4 @@ def cut(folder: Path, last: int) -> None:
     """
     with shell(folder) as connection:
         connection.execute("DELETE FROM transitions WHERE position > ?", (last,))
-        connection.execute("DELETE FROM sessions WHERE session_id NOT IN (SELECT session_id FROM transitions)")
+        connection.execute("DELETE FROM instances WHERE instance_id NOT IN (SELECT instance_id FROM transitions)")

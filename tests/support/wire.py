@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from interlock.machine.closing import Close
-from interlock.machine.commands import Authenticate
-from interlock.machine.session import Session
+from interlock.machine.session.commands import Authenticate
+from interlock.machine.session.session import Session
 from interlock.server.experience.admission import note_address
 from interlock.server.experience.endpoints.connect import connect
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE
@@ -135,7 +135,7 @@ class Wire:
 
 
 async def log_in(services: Services) -> tuple[Session, str]:
-    session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).session
+    session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
     return session, services.tokens.access_token(session)
 
 

@@ -11,9 +11,9 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta
 
-from interlock.machine.commands import ExpiryReason, RevocationReason
 from interlock.machine.errors import AccountError, GroupsRefused, Overloaded, SessionNotFound
-from interlock.machine.session import Session
+from interlock.machine.session.commands import ExpiryReason, RevocationReason
+from interlock.machine.session.session import Session
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.answers import EndedAnswer
 from interlock.server.experience.calls import After, NoFields, format_cursor, page, parse_cursor

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session
-from interlock.machine.wire import rfc3339
+from interlock.machine.session.session import Session
+from interlock.machine.times import rfc3339
 from interlock.server.runtime.administration import Account, AuditRecord
 
 _ACCOUNT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"

@@ -30,8 +30,8 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session
-from interlock.machine.wire import rfc3339
+from interlock.machine.session.session import Session
+from interlock.machine.times import rfc3339
 from interlock.server.experience import jar
 from interlock.server.experience.admission import (
     address_of,
@@ -170,7 +170,7 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     admit(services, request.scope, "refresh")
     session, rotation = await _refresh_token(services, request.scope, data)
     outcome = await jar.refresh(services, request.scope, session, rotation)
-    return await jar.issue_tokens(services, request.scope, outcome.session, outcome.receipt, 200)
+    return await jar.issue_tokens(services, request.scope, outcome.instance, outcome.receipt, 200)
 
 
 @post(
@@ -239,8 +239,8 @@ async def change_password(
     # The own session is renewed, and the password replaced, in one transaction: if the session was revoked while the
     # passwords were hashed, or the log is overloaded, nothing has happened.
     renewing = services.sessions.authenticate(session, session.subject, "password_change", along=change.along)
-    outcome = await services.known_accounts.change(renewing, lambda outcome: outcome.session.subject or "")
-    session = outcome.session
+    outcome = await services.known_accounts.change(renewing, lambda outcome: outcome.instance.subject or "")
+    session = outcome.instance
     services.logins.remember(change.account, address_of(request.scope))
     _log.info("password.changed", subject=session.subject, session_id=session.session_id)
     # Nobody comes in by the old password any more. Should the server die before all who did are out, its next start ends them.

@@ -16,7 +16,7 @@ from interlock.machine.closing import Close
 from interlock.machine.conversation import SUBPROTOCOL
 from interlock.machine.errors import CredentialMissing, InterlockError, Overloaded, RateLimited
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session
+from interlock.machine.session.session import Session
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.credentials import (
     Proof,

@@ -19,7 +19,8 @@ from interlock.machine.errors import (
     NotAuthenticated,
     SurfaceFailed,
 )
-from interlock.machine.session import Session, ensure_usable, opens_until_ms, touch_due_at_ms
+from interlock.machine.session.machine import ensure_usable
+from interlock.machine.session.session import Session, opens_until_ms, touch_due_at_ms
 from interlock.server.experience.credentials import (
     bearer,
     cookie,

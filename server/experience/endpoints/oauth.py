@@ -21,8 +21,8 @@ from litestar.utils.scope.state import ScopeState
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
-from interlock.machine.refresh_tokens import honoured
-from interlock.machine.session import Session, ensure_alive
+from interlock.machine.session.refresh_tokens import honoured
+from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.experience.answers import EndedAnswer
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.credentials import header, prove_access_token, prove_refresh_token

@@ -21,7 +21,7 @@ from interlock.machine.errors import (
     TokenExpired,
 )
 from interlock.machine.ledger import Receipt
-from interlock.machine.session import Session, ensure_alive
+from interlock.machine.session.session import Session, ensure_alive
 from interlock.machine.wire import SessionView, TransitionView, own_transition_view, session_view
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
@@ -41,7 +41,7 @@ from interlock.server.experience.jar import answer_with, resume
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
 from interlock.server.runtime.administration import Place
-from interlock.server.runtime.sessions import Outcome
+from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 
 _MAX_PAGE: Final = 100
@@ -71,7 +71,7 @@ async def begin_session(
     """
     services = services_for_page(request)
 
-    async def choose() -> tuple[Outcome, int]:
+    async def choose() -> tuple[Outcome[Session], int]:
         resumed = await resume(services, request.scope)
         if resumed is not None:
             return resumed, 200

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from interlock.machine.errors import KeyNeeded, SettingsError
-from interlock.machine.wire import rfc3339
+from interlock.machine.times import rfc3339
 from interlock.server.guard.keys.keyset import (
     JWKS_MAX_AGE_S,
     Key,

@@ -13,19 +13,21 @@ import sqlite_utils
 
 from interlock.machine.errors import InterlockError, LedgerFault, SurfaceFailed
 from interlock.machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
-from interlock.machine.session import FINAL_STATES, Session
+from interlock.machine.machine import InstanceT, Machine, Machines, id_of
+from interlock.machine.machines import MACHINES
 from interlock.machine.verifier import Verifier
 from interlock.server.surface.sqlite.engine import Error, open_reader
 from interlock.server.surface.sqlite.files import LOG_NAME
-from interlock.server.surface.sqlite.log import HISTORY, LATEST_AT, SESSION
-from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS, session_from, stored_row
+from interlock.server.surface.sqlite.log import HISTORY, INSTANCE, LATEST_AT
+from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS, instance_from, stored_row
+from interlock.server.surface.sqlite.schema import refuse_foreign
 
 _PAGE: Final = 1000
 _ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"  # noqa: S608  # column names of ours
 _RECEIPT_AT: Final = "SELECT position, lower(hex(digest)) FROM transitions WHERE position = ?"
 _NEXT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT 1"  # noqa: S608  # column names of ours
 _ROW_AT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position = ?"  # noqa: S608  # column names of ours
-_BEGUN: Final = "SELECT 1 FROM transitions WHERE session_id = ? AND version = 1 AND position < ?"
+_BEGUN: Final = "SELECT 1 FROM transitions WHERE (kind, instance_id, version) = (?, ?, 1) AND position < ?"
 _CORRUPT: Final = 11
 """SQLite's code, the low byte of its extended ones."""
 _UNDECODED: Final = "Could not decode to UTF-8"
@@ -39,8 +41,9 @@ class FileDamaged(InterlockError):
 class Archive:
     """One log, opened for reading."""
 
-    def __init__(self, database: sqlite_utils.Database) -> None:
+    def __init__(self, database: sqlite_utils.Database, machines: Machines) -> None:
         self._database = database
+        self._machines = machines
 
     def record_count(self) -> int:
         """How many records the log holds, as its last position says.
@@ -65,10 +68,10 @@ class Archive:
         """Every record as stored, in order of position, unchecked."""
         yield from starmap(StoredRow, self._in_order())
 
-    def history(self, session_id: str) -> list[Record]:
-        """All records of a session, oldest first; empty when there is no such session."""
-        rows = self._database.execute(HISTORY, (session_id, 0, -1)).fetchall()
-        return [parse(stored_row(row)) for row in rows]
+    def history(self, kind: str, instance_id: str) -> list[Record]:
+        """All records of an instance, oldest first; empty when there is none."""
+        rows = self._database.execute(HISTORY, (kind, instance_id, 0, -1)).fetchall()
+        return [parse(stored_row(row), self._machines) for row in rows]
 
     def row_at(self, position: int) -> StoredRow | None:
         """The record at ``position`` as stored, unchecked; None when there is none."""
@@ -93,13 +96,13 @@ class Archive:
         Raises:
             LedgerFault: the first fault: in the chain, in a record, or between the log and the projection.
         """
-        verifier = Verifier(self._begun)
+        verifier = Verifier(self._machines, self._begun)
         try:
             with _damage_in_words():
                 for fields in self._in_order():
-                    session = verifier.feed_fields(fields)
-                    if session.state in FINAL_STATES:
-                        self._check_projection(session, verifier.position)
+                    machine, instance = verifier.feed_fields(fields)
+                    if instance.state in machine.final:
+                        self._check_projection(machine, instance, verifier.position)
                     if verifier.position % _PAGE == 0:
                         yield verifier.position
         except TypeError:
@@ -107,16 +110,16 @@ class Archive:
             raise LedgerFault(verifier.position + 1, "a column holds a value of another type") from None
         except FileDamaged as damaged:
             raise LedgerFault(verifier.position + 1, str(damaged)) from None
-        for session in verifier.live.values():
-            self._check_projection(session, verifier.position)
+        for (kind, _), instance in verifier.live.items():
+            self._check_projection(self._machines.of(verifier.position, kind), instance, verifier.position)
         try:
             with _damage_in_words():
-                projected = self._database.execute("SELECT count(*) FROM sessions").fetchone()[0]
+                projected = self._database.execute("SELECT count(*) FROM instances").fetchone()[0]
         except FileDamaged as damaged:
             raise LedgerFault(verifier.position, f"the projection can't be read: {damaged}") from None
-        if projected != verifier.session_count:
+        if projected != verifier.instance_count:
             raise LedgerFault(
-                verifier.position, f"the projection has {projected} sessions, the log {verifier.session_count}"
+                verifier.position, f"the projection has {projected} instances, the log {verifier.instance_count}"
             )
         yield verifier.position
 
@@ -135,29 +138,30 @@ class Archive:
                 yield row
             raise
 
-    def _begun(self, session_id: str, before: int) -> bool:
-        return self._database.execute(_BEGUN, (session_id, before)).fetchone() is not None
+    def _begun(self, kind: str, instance_id: str, before: int) -> bool:
+        return self._database.execute(_BEGUN, (kind, instance_id, before)).fetchone() is not None
 
-    def _check_projection(self, session: Session, position: int) -> None:
+    def _check_projection(self, machine: Machine[InstanceT], instance: InstanceT, position: int) -> None:
+        kind, instance_id = machine.kind, id_of(instance)
         try:
             with _damage_in_words():
-                row = self._database.execute(SESSION, (session.session_id,)).fetchone()
+                row = self._database.execute(INSTANCE, (kind, instance_id)).fetchone()
         except FileDamaged as damaged:
-            fault = f"the projection of session {session.session_id} can't be read: {damaged}"
+            fault = f"the projection of {kind} {instance_id} can't be read: {damaged}"
             raise LedgerFault(position, fault) from None
         if row is None:
-            raise LedgerFault(position, f"session {session.session_id} is missing from the projection")
+            raise LedgerFault(position, f"{kind} {instance_id} is missing from the projection")
         try:
-            projected: Session | None = session_from(row)
+            projected: InstanceT | None = instance_from(machine, row)
         except SurfaceFailed:
             projected = None
-        if projected != session:
-            raise LedgerFault(position, f"the projection of session {session.session_id} differs from its log")
+        if projected != instance:
+            raise LedgerFault(position, f"the projection of {kind} {instance_id} differs from its log")
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
-    """Open the log at ``path``: the database file, or the data folder that holds it.
+def open_archive(path: Path, machines: Machines = MACHINES) -> Iterator[Archive]:
+    """Open the log of ``machines`` at ``path``: the database file, or the data folder that holds it.
 
     Raises:
         SurfaceFailed: there is none, or it can't be read.
@@ -166,7 +170,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
     try:
         # One snapshot for everything that is read, also while a server goes on writing.
         database.execute("BEGIN")
-        yield Archive(database)
+        refuse_foreign(database)
+        yield Archive(database, machines)
     except (Error, FileDamaged) as error:
         raise SurfaceFailed(f"{path} can't be read: {error}") from error
     finally:

@@ -15,9 +15,11 @@ import sqlite_utils
 
 from interlock.machine.errors import SurfaceFailed, SurfaceLocked
 from interlock.machine.ledger import Receipt
+from interlock.machine.machine import Machines
+from interlock.machine.machines import MACHINES
 from interlock.server.surface.accounts import AccountStore, SqliteAccounts
 from interlock.server.surface.audit import AuditStore, SqliteAudit
-from interlock.server.surface.directory import SessionDirectory, SqliteDirectory
+from interlock.server.surface.directory import Directory, SqliteDirectory
 from interlock.server.surface.identities import IdentityStore, SqliteIdentities
 from interlock.server.surface.log import TransitionLog
 from interlock.server.surface.sqlite.engine import Error, finish_rollback, open_reader, open_writer
@@ -42,7 +44,7 @@ class Surface(msgspec.Struct, frozen=True):
     accounts: AccountStore
     identities: IdentityStore
     tickets: TicketStore
-    directory: SessionDirectory
+    directory: Directory
     audit: AuditStore
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
@@ -63,16 +65,17 @@ def _nobody_cares(_outcomes: Sequence[object]) -> None:
 
 
 @asynccontextmanager
-async def open_surface(
+async def open_surface(  # noqa: PLR0913  # each by name
     data: Path,
     *,
     max_waiting: int,
     on_failure: Callable[[str], None],
     supervisor: Supervisor,
+    machines: Machines = MACHINES,
     on_commit: Callable[[Sequence[object]], None] = _nobody_cares,
     on_batch: Callable[[Batch], None] | None = None,
 ) -> AsyncIterator[Surface]:
-    """Open (or make) the log in folder ``data`` for this process alone, until the context ends.
+    """Open (or make) the log of ``machines`` in folder ``data`` for this process alone, until the context ends.
 
     ``max_waiting``: how many writes may wait before callers are told Overloaded. ``on_failure`` is called once, on the
     event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch that
@@ -86,7 +89,7 @@ async def open_surface(
     """
     lock = _lock(data)
     try:
-        database = _prepare(data / LOG_NAME)
+        database = _prepare(data / LOG_NAME, machines)
         head = ChainHead(database.conn)
         lag = HeadLag()
         presence = Presence(data / LOG_NAME)
@@ -111,7 +114,7 @@ async def open_surface(
             try:
                 async with supervisor.running("files", partial(keep_looking, writer)):
                     yield Surface(
-                        SqliteLog(writer, reader, head, lag),
+                        SqliteLog(machines, writer, reader, head, lag),
                         SqliteAccounts(writer, reader),
                         SqliteIdentities(writer, reader),
                         SqliteTickets(writer, reader),
@@ -147,7 +150,7 @@ def alone(data: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _prepare(path: Path) -> sqlite_utils.Database:
+def _prepare(path: Path, machines: Machines) -> sqlite_utils.Database:
     try:
         if path.exists() and path.stat().st_size:
             # Another program's file is left as it is: not switched to WAL, not made private.
@@ -157,8 +160,8 @@ def _prepare(path: Path) -> sqlite_utils.Database:
                 refuse_foreign(existing)
         database = open_writer(path)
         path.chmod(0o600)
-        migrate(database)
-        check_projection(database)
+        migrate(database, machines)
+        check_projection(database, machines)
         # What the last process wrote is written once more, to the database itself: after a failed fsync the write-ahead log
         # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why.
         database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from interlock.machine.commands import Disconnect
 from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, SurfaceFailed, VersionConflict
 from interlock.machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
-from interlock.machine.session import Session
+from interlock.machine.machine import InstanceT, Machine, Machines
 from interlock.server.surface.log import Along, Step
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
 from interlock.server.surface.sqlite.rows import (
-    SESSION_COLUMNS,
+    INSTANCE_COLUMNS,
     STEP_WIDTH,
     TRANSITION_COLUMNS,
     insert_steps,
-    session_from,
+    instance_from,
     step_values,
     stored_row,
 )
@@ -27,24 +27,27 @@ from interlock.server.surface.sqlite.writer import Writer
 
 _LAST: Final = "SELECT position, digest FROM transitions ORDER BY position DESC LIMIT 1"
 _BY_COMMAND: Final = (
-    f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE session_id = ? AND version >= "  # noqa: S608  # column names of ours
-    "(SELECT version FROM transitions WHERE session_id = ?1 AND command_id = ?2) ORDER BY version LIMIT ?3"
+    f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE (kind, instance_id) = (?, ?) AND version >= "  # noqa: S608  # column names of ours
+    "(SELECT version FROM transitions WHERE (kind, instance_id) = (?1, ?2) AND command_id = ?3) ORDER BY version LIMIT ?4"
 )
 HISTORY: Final = (
-    f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE session_id = ? AND version > ? ORDER BY version LIMIT ?"  # noqa: S608  # column names of ours
+    f"SELECT {TRANSITION_COLUMNS} FROM transitions"  # noqa: S608  # column names of ours
+    " WHERE (kind, instance_id) = (?, ?) AND version > ? ORDER BY version LIMIT ?"
 )
 _AFTER: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608  # column names of ours
 _NEWEST: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position DESC LIMIT 1"  # noqa: S608  # column names of ours
 LATEST_AT: Final = "SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1"
-SESSION: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE session_id = ?"  # noqa: S608  # column names of ours
-_SESSIONS: Final = Lookup("sessions", SESSION_COLUMNS, "session_id", session_from)
-_CONNECTED: Final = f"SELECT {SESSION_COLUMNS} FROM sessions WHERE connections <> '[]'"  # noqa: S608  # column names of ours
-_LIVE: Final = "SELECT min(idle_deadline_ms, absolute_deadline_ms), session_id FROM sessions WHERE reason IS NULL"
+INSTANCE: Final = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE (kind, instance_id) = (?, ?)"  # noqa: S608  # column names of ours
+_BUSY: Final = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE kind = ? AND busy = 1"  # noqa: S608  # column names of ours
+_LIVE: Final = "SELECT deadline_ms, instance_id FROM instances WHERE kind = ? AND ended = 0 AND deadline_ms IS NOT NULL"
+
+_END: Final = "SELECT ended, reason FROM instances WHERE (kind, instance_id) = (?, ?)"
+_VERSION: Final = "SELECT version FROM instances WHERE (kind, instance_id) = (?, ?)"
 
 _STEPS_AT_ONCE: Final = 64
 """Rows in one statement. Each number of rows has a statement of its own, which is prepared once."""
 
-_STATES: Final = "SELECT state, count(*) FROM sessions WHERE reason IS NULL GROUP BY state"
+_STATES: Final = "SELECT kind, state, count(*) FROM instances WHERE ended = 0 GROUP BY kind, state"
 
 
 class ChainHead:
@@ -125,7 +128,18 @@ class HeadLag:
 class SqliteLog:
     """:class:`interlock.server.surface.log.TransitionLog` over one writer and one reader of the same file."""
 
-    def __init__(self, writer: Writer, reader: Reader, head: ChainHead, lag: HeadLag) -> None:
+    def __init__(self, machines: Machines, writer: Writer, reader: Reader, head: ChainHead, lag: HeadLag) -> None:
+        self._machines = machines
+        self._lookups = {
+            machine.kind: Lookup(
+                "instances",
+                INSTANCE_COLUMNS,
+                "instance_id",
+                functools.partial(instance_from, machine),
+                where=f"kind = '{machine.kind}'",
+            )
+            for machine in machines
+        }
         self._writer = writer
         self._reader = reader
         self._head = head
@@ -142,48 +156,43 @@ class SqliteLog:
             self._write,
             steps,
             lambda connection, error: self._explain(connection, error, steps),
-            grows=_grows(steps),
+            grows=self._grows(steps),
         )
 
     def lives(self, session_id: str) -> Along:
         """See :meth:`interlock.server.surface.log.TransitionLog.lives`."""
 
         def run(connection: Connection) -> None:
-            row = connection.execute("SELECT reason FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
-            if row is None or row[0] is not None:
-                raise SessionEnded(row[0] if row else "")
+            row = connection.execute(_END, ("session", session_id)).fetchone()
+            if row is None or row[0]:
+                raise SessionEnded((row and row[1]) or "")
 
         return run
 
-    async def load(self, session_id: str) -> Session | None:
+    async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
         """See :meth:`interlock.server.surface.log.TransitionLog.load`."""
-        return await self._reader.find(_SESSIONS, session_id)
+        lookup: Lookup[InstanceT] = self._lookups[machine.kind]
+        return await self._reader.find(lookup, instance_id)
 
-    async def history(self, session_id: str, after_version: int, limit: int) -> list[Record]:
+    async def history(self, kind: str, instance_id: str, after_version: int, limit: int) -> list[Record]:
         """See :meth:`interlock.server.surface.log.TransitionLog.history`."""
-        return [parse(stored_row(row)) for row in await self._reader.rows(HISTORY, session_id, after_version, limit)]
+        return self._records(await self._reader.rows(HISTORY, kind, instance_id, after_version, limit))
 
     async def after(self, position: int, limit: int) -> list[Record]:
         """See :meth:`interlock.server.surface.log.TransitionLog.after`."""
-        return [parse(stored_row(row)) for row in await self._reader.rows(_AFTER, position, limit)]
+        return self._records(await self._reader.rows(_AFTER, position, limit))
 
-    async def live_deadlines(self) -> list[tuple[int, str]]:
+    async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
         """See :meth:`interlock.server.surface.log.TransitionLog.live_deadlines`."""
-        return [(deadline_ms, session_id) for deadline_ms, session_id in await self._reader.rows(_LIVE)]
+        return [(deadline_ms, instance_id) for deadline_ms, instance_id in await self._reader.rows(_LIVE, kind)]
 
-    async def live_states(self) -> dict[str, int]:
+    async def live_states(self) -> dict[tuple[str, str], int]:
         """See :meth:`interlock.server.surface.log.TransitionLog.live_states`."""
-        return dict(await self._reader.rows(_STATES))
+        return {(kind, state): count for kind, state, count in await self._reader.rows(_STATES)}
 
-    async def connected_on(self, node: str) -> list[Session]:
-        """See :meth:`interlock.server.surface.log.TransitionLog.connected_on`."""
-        sessions = [session_from(row) for row in await self._reader.rows(_CONNECTED)]
-        return [session for session in sessions if any(c.node == node for c in session.connections)]
-
-    async def nodes(self) -> set[str]:
-        """See :meth:`interlock.server.surface.log.TransitionLog.nodes`."""
-        sessions = [session_from(row) for row in await self._reader.rows(_CONNECTED)]
-        return {connection.node for session in sessions for connection in session.connections}
+    async def busy(self, machine: Machine[InstanceT]) -> list[InstanceT]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.busy`."""
+        return [instance_from(machine, row) for row in await self._reader.rows(_BUSY, machine.kind)]
 
     async def latest_at_ms(self) -> int:
         """See :meth:`interlock.server.surface.log.TransitionLog.latest_at_ms`."""
@@ -193,7 +202,7 @@ class SqliteLog:
     async def newest(self) -> Record | None:
         """See :meth:`interlock.server.surface.log.TransitionLog.newest`."""
         rows = await self._reader.rows(_NEWEST)
-        return parse(stored_row(rows[0])) if rows else None
+        return self._records(rows)[0] if rows else None
 
     def _write(self, connection: Connection, appends: Sequence[Sequence[Step]]) -> list[list[Record]]:
         """Append the steps of several callers, in order; the records of each."""
@@ -210,31 +219,35 @@ class SqliteLog:
                     step.along(connection)
                 row = chain(digest, position + 1, step.transition)
                 position, digest = row.position, row.digest
-                values += step_values(row, step.session)
+                values += step_values(row, self._machines.of(position, row.kind), step.instance)
                 records.append(Record(position, step.transition, digest))
             outcomes.append(records)
-        self._lag.check(position, grows=any(map(_grows, appends)))
+        self._lag.check(position, grows=any(map(self._grows, appends)))
         _insert(connection, values)
         self._head.position, self._head.digest = position, digest
         return outcomes
 
     def _explain(self, connection: Connection, error: Exception, steps: Sequence[Step]) -> list[Record]:
         first = steps[0].transition
-        repeated = connection.execute(_BY_COMMAND, (first.session_id, first.command_id, len(steps))).fetchall()
+        instance = (first.kind, first.instance_id)
+        repeated = connection.execute(_BY_COMMAND, (*instance, first.command_id, len(steps))).fetchall()
         if repeated:
-            return [parse(stored_row(row)) for row in repeated]
-        row = connection.execute("SELECT version FROM sessions WHERE session_id = ?", (first.session_id,)).fetchone()
+            return self._records(repeated)
+        row = connection.execute(_VERSION, instance).fetchone()
         if (row[0] if row else 0) != first.version - 1:
-            raise VersionConflict(first.session_id, first.version)
+            raise VersionConflict(first.instance_id, first.version)
         raise RecordRefused(str(error))
+
+    def _records(self, rows: Sequence[tuple[Any, ...]]) -> list[Record]:
+        return [parse(stored_row(row), self._machines) for row in rows]
+
+    def _grows(self, steps: Sequence[Step]) -> bool:
+        """Whether some of ``steps`` is one that the reserve of the disk is not for."""
+        moves = [step.transition for step in steps]
+        return not all(self._machines.of(0, move.kind).is_essential(move) for move in moves)
 
 
 def _insert(connection: Connection, values: Sequence[Any]) -> None:
     for first in range(0, len(values), _STEPS_AT_ONCE * STEP_WIDTH):
         part = values[first : first + _STEPS_AT_ONCE * STEP_WIDTH]
         connection.execute(insert_steps(len(part) // STEP_WIDTH), part)
-
-
-def _grows(steps: Sequence[Step]) -> bool:
-    """Whether some of ``steps`` is neither an end nor a disconnect."""
-    return not all(step.session.ended or isinstance(step.transition.data, Disconnect) for step in steps)

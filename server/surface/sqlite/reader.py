@@ -29,14 +29,16 @@ _rows_decoder: Final = msgspec.json.Decoder(list[list[Any]])
 
 
 class Lookup(Generic[T]):
-    """How to find rows of ``table`` by ``key``, a unique column with text.
+    """How to find rows of ``table``, those for which ``where`` holds, by ``key``, a column with text, unique among them.
 
     ``make`` makes what the caller gets of the values of ``columns`` (numbers, texts, NULL), the last of which is ``key``.
     """
 
-    def __init__(self, table: str, columns: str, key: str, make: Callable[[Sequence[Any]], T]) -> None:
+    def __init__(
+        self, table: str, columns: str, key: str, make: Callable[[Sequence[Any]], T], *, where: str = "true"
+    ) -> None:
         # One text for all rows: the reader's thread gives the interpreter's lock away at every column that it fetches.
-        self._select = f"SELECT json_group_array(json_array({columns}, {key})) FROM {table} WHERE {key} IN "  # noqa: S608  # names of ours
+        self._select = f"SELECT json_group_array(json_array({columns}, {key})) FROM {table} WHERE {where} AND {key} IN "  # noqa: S608  # names of ours
         self._make = make
 
     def find(self, connection: Connection, keys: Sequence[str]) -> list[T | None]:

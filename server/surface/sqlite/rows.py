@@ -1,59 +1,44 @@
-"""Sessions and records as database rows, and back."""
+"""Instances and records as database rows, and back."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
-from interlock.machine.commands import Policy
 from interlock.machine.errors import SurfaceFailed
 from interlock.machine.ledger import StoredRow, fields_of
-from interlock.machine.refresh_tokens import IssuedToken
-from interlock.machine.session import Connection, Session
+from interlock.machine.machine import InstanceT, Keys, Machine, id_of
 
-T = TypeVar("T")
-
-_encoder: Final = msgspec.json.Encoder()
-_tokens_decoder: Final = msgspec.json.Decoder(tuple[IssuedToken, ...])
-_connections_decoder: Final = msgspec.json.Decoder(tuple[Connection, ...])
+_encode: Final = msgspec.json.Encoder().encode
 
 TRANSITION_COLUMNS: Final = (
-    "position, session_id, version, event, source, target, at_ms, actor, command_id, data, digest"
+    "position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, data, digest"
 )
 _STATE: Final = {"state": "target", "version": "version", "updated_at_ms": "at_ms"}
-"""Columns of a session that its last transition has, under another name."""
+"""Columns of an instance that its last transition has, under another name."""
 
-_CHANGING: Final = (
-    "subject",
-    "epoch",
-    "rotation",
-    "refresh_tokens",
-    "connections",
-    "idle_deadline_ms",
-    "absolute_deadline_ms",
-    "proof_age_ms",
-    "reason",
+_CHANGING: Final = ("ended", *Keys.__struct_fields__, "fold")
+INSTANCE_COLUMNS: Final = ", ".join((*_STATE, *_CHANGING, "created_at_ms", "instance_id"))
+
+_STEP_COLUMNS: Final = (*TRANSITION_COLUMNS.split(", "), *_CHANGING)
+_NEW: Final = (
+    {name: f"NEW.{name}" for name in (*_CHANGING, "kind", "instance_id")}
+    | {name: f"NEW.{source}" for name, source in _STATE.items()}
+    | {"created_at_ms": "NEW.at_ms"}
 )
-_FIXED: Final = ("created_at_ms", "idle_timeout_ms", "absolute_timeout_ms", "connection_limit", "refresh_grace_ms")
-SESSION_COLUMNS: Final = ", ".join((*_STATE, *_CHANGING, *_FIXED, "session_id"))
-
-_STEP_COLUMNS: Final = (*TRANSITION_COLUMNS.split(", "), *_CHANGING, *_FIXED)
-_NEW: Final = {name: f"NEW.{name}" for name in (*_CHANGING, *_FIXED, "session_id")} | {
-    name: f"NEW.{source}" for name, source in _STATE.items()
-}
 APPEND_STEPS: Final = (
     f"CREATE TEMP VIEW steps AS SELECT {', '.join(f'NULL AS {name}' for name in _STEP_COLUMNS)}",
     f"""
     CREATE TEMP TRIGGER append_step INSTEAD OF INSERT ON steps BEGIN
         INSERT INTO transitions ({TRANSITION_COLUMNS})
             VALUES ({", ".join(f"NEW.{name}" for name in TRANSITION_COLUMNS.split(", "))});
-        INSERT INTO sessions ({SESSION_COLUMNS})
-            SELECT {", ".join(_NEW[name] for name in SESSION_COLUMNS.split(", "))} WHERE NEW.version = 1;
-        UPDATE sessions SET {", ".join(f"{name} = {_NEW[name]}" for name in (*_STATE, *_CHANGING))}
-            WHERE session_id = NEW.session_id AND NEW.version > 1;
+        INSERT INTO instances (kind, {INSTANCE_COLUMNS})
+            SELECT NEW.kind, {", ".join(_NEW[name] for name in INSTANCE_COLUMNS.split(", "))} WHERE NEW.version = 1;
+        UPDATE instances SET {", ".join(f"{name} = {_NEW[name]}" for name in (*_STATE, *_CHANGING))}
+            WHERE kind = NEW.kind AND instance_id = NEW.instance_id AND NEW.version > 1;
     END""",  # noqa: S608  # column names of ours
 )
 """What a connection executes once, so that one statement can append any number of steps: a record and its projection each.
@@ -77,75 +62,42 @@ def stored_row(row: tuple[Any, ...]) -> StoredRow:
     return StoredRow(*row)
 
 
-def step_values(row: StoredRow, session: Session) -> tuple[Any, ...]:
-    """The parameters of one step: its record, and the session after it."""
-    policy = session.policy
+def step_values(row: StoredRow, machine: Machine[InstanceT], instance: InstanceT) -> tuple[Any, ...]:
+    """The parameters of one step: its record, and the instance after it."""
+    keys = machine.keys(instance)
     return (
         *fields_of(row),
-        session.subject,
-        session.epoch,
-        session.rotation,
-        _encoder.encode(session.refresh_tokens).decode(),
-        _encoder.encode(session.connections).decode() if session.connections else "[]",
-        session.idle_deadline_ms,
-        session.absolute_deadline_ms,
-        session.proof_age_ms,
-        session.reason,
-        session.created_at_ms,
-        policy.idle_timeout_ms,
-        policy.absolute_timeout_ms,
-        policy.connection_limit,
-        policy.refresh_grace_ms,
+        row.target in machine.final,
+        keys.owner,
+        keys.epoch,
+        keys.deadline_ms,
+        keys.reason,
+        keys.busy,
+        _encode(instance).decode(),
     )
 
 
-def session_from(row: Sequence[Any]) -> Session:
-    """The session in a row of SESSION_COLUMNS.
+def instance_from(machine: Machine[InstanceT], row: Sequence[Any]) -> InstanceT:
+    """The instance in a row of INSTANCE_COLUMNS.
 
     Raises:
-        SurfaceFailed: the row can't be read: it was not written by a server.
+        SurfaceFailed: the row can't be read, or its columns say something else than its fold: no server has written it.
     """
-    (
-        state,
-        version,
-        updated_at_ms,
-        subject,
-        epoch,
-        rotation,
-        refresh_tokens,
-        connections,
-        idle_deadline_ms,
-        absolute_deadline_ms,
-        proof_age_ms,
-        reason,
-        created_at_ms,
-        idle_timeout_ms,
-        absolute_timeout_ms,
-        connection_limit,
-        refresh_grace_ms,
-        session_id,
-    ) = row
-    return Session(
-        session_id=session_id,
-        state=state,
-        version=version,
-        subject=subject,
-        epoch=epoch,
-        rotation=rotation,
-        refresh_tokens=_decoded(_tokens_decoder, session_id, refresh_tokens),
-        connections=_decoded(_connections_decoder, session_id, connections),
-        created_at_ms=created_at_ms,
-        updated_at_ms=updated_at_ms,
-        idle_deadline_ms=idle_deadline_ms,
-        absolute_deadline_ms=absolute_deadline_ms,
-        proof_age_ms=proof_age_ms,
-        policy=Policy(idle_timeout_ms, absolute_timeout_ms, connection_limit, refresh_grace_ms),
-        reason=reason,
+    state, version, updated_at_ms, ended, owner, epoch, deadline_ms, reason, busy, fold, created_at_ms, instance_id = (
+        row
     )
-
-
-def _decoded(decoder: msgspec.json.Decoder[T], session_id: str, text: str) -> T:
     try:
-        return decoder.decode(text)
+        instance = machine.decode(fold)
     except msgspec.MsgspecError as error:
-        raise SurfaceFailed(f"the projection of session {session_id} can't be read: {error}") from None
+        raise SurfaceFailed(f"the projection of {machine.kind} {instance_id} can't be read: {error}") from None
+    keys = machine.keys(instance)
+    if (
+        (id_of(instance), instance.state, instance.version) != (instance_id, state, version)
+        or (instance.created_at_ms, instance.updated_at_ms) != (created_at_ms, updated_at_ms)
+        or (keys.owner, keys.epoch, keys.deadline_ms, keys.reason) != (owner, epoch, deadline_ms, reason)
+        or (keys.busy, state in machine.final) != (busy, ended)
+    ):
+        raise SurfaceFailed(
+            f"the projection of {machine.kind} {instance_id} contradicts itself: no server has written it"
+        )
+    return instance

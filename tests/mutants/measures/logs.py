@@ -104,7 +104,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
         'one(logged, came, "login.succeeded")',
         (
             (
-                '            _log.info("login.succeeded", method=method, subject=subject, session_id=move.session_id)\n',
+                '            _log.info("login.succeeded", method=method, subject=subject, session_id=move.instance_id)\n',
                 "            return\n",
             ),
         ),
@@ -228,7 +228,7 @@ LOGS: Final[tuple[Mutant, ...]] = (
             (
                 (
                     '        case Revoke(reason="token_reuse"):\n'
-                    '            _log.warning("token.reused", session_id=move.session_id, subject=session.subject)\n'
+                    '            _log.warning("token.reused", session_id=move.instance_id, subject=session.subject)\n'
                 ),
                 "",
             ),

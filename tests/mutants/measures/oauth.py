@@ -181,7 +181,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-refresh-token-for-good",
-        "machine/session.py",
+        "machine/session/session.py",
         "A refresh exchanges nothing: the same refresh token is good again and again.",
         "10.4.5",
         _REFRESH,
@@ -199,7 +199,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-grace-without-end",
-        "machine/refresh_tokens.py",
+        "machine/session/refresh_tokens.py",
         "A refresh token that was exchanged is answered for ever.",
         "10.4.5",
         _REFRESH,
@@ -208,7 +208,7 @@ OAUTH: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "each-refresh-gives-more-time",
-        "machine/session.py",
+        "machine/session/session.py",
         "A refresh moves the absolute deadline, and with it the end of the refresh tokens.",
         "10.4.8",
         "tests/server/test_expiry.py::test_however_often_they_are_exchanged_refresh_tokens_end_with_the_session",

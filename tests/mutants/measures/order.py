@@ -100,7 +100,7 @@ ORDER: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "one-connection-more-than-there-may-be",
-        "machine/session.py",
+        "machine/session/session.py",
         "A session holds one WebSocket more than its limit.",
         "2.3.4",
         "tests/server/test_bad_sockets.py::test_connects_over_the_sessions_limit_are_closed_with_4429",

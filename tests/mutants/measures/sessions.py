@@ -147,7 +147,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "refreshing-gives-the-same-token-back",
-        "machine/session.py",
+        "machine/session/session.py",
         "A refresh leaves the refresh token as it is.",
         "7.2.2",
         _MEASURES + "test_each_login_and_each_refresh_makes_tokens_that_nobody_had",
@@ -177,7 +177,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "a-login-raises-no-epoch",
-        "machine/session.py",
+        "machine/session/session.py",
         "A login leaves the tokens of before it good.",
         "7.2.4",
         _MEASURES + "test_a_new_login_counts_before_it_is_answered",
@@ -213,7 +213,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "no-idle-timeout",
-        "machine/session.py",
+        "machine/session/session.py",
         "Only the absolute deadline ends a session.",
         "7.3.1",
         "tests/scenarios/test_n13_n16_ending.py::test_n13_a_session_ends_at_its_deadline",
@@ -227,7 +227,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "idle-sessions-open-until-somebody-tidies-up",
-        "machine/session.py",
+        "machine/session/session.py",
         "A session whose deadline has passed is good until its end is written down.",
         "7.3.1",
         "tests/server/test_forward_auth.py::test_it_counts_as_activity_and_ends_at_the_deadlines",
@@ -236,7 +236,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     ),
     Mutant(
         "activity-keeps-a-session-for-ever",
-        "machine/session.py",
+        "machine/session/session.py",
         "Activity moves the absolute deadline, too.",
         "7.3.2",
         "tests/server/test_expiry.py::test_activity_does_not_move_the_absolute_deadline",

@@ -1,4 +1,4 @@
-"""What a caller may ask of a session: one data structure per declared event, and the command that carries it.
+"""What a caller may ask of a session: one data structure per declared event.
 
 The data is recorded with the transition as it stands, so it holds all that a guard or the fold will ever need, and
 nothing secret. ``event`` ties each structure to its event in the declaration; a test holds the two sets equal.
@@ -6,7 +6,7 @@ nothing secret. ``event`` ties each structure to its event in the declaration; a
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias, get_args
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -24,7 +24,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The limits a session lives under, fixed when it is created so that its log can be checked alone.
 
     Durations in milliseconds. ``refresh_grace_ms``: how long a refresh token that was exchanged is still answered, and an
-    answer may be under way (see :mod:`interlock.machine.refresh_tokens`).
+    answer may be under way (see :mod:`interlock.machine.session.refresh_tokens`).
     """
 
     idle_timeout_ms: int
@@ -113,18 +113,3 @@ class Expire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Data: TypeAlias = Create | Authenticate | Reauthenticate | Connect | Disconnect | Refresh | Touch | Revoke | Expire
-
-DATA_TYPES: Final[dict[str, type[Data]]] = {data_type.event: data_type for data_type in get_args(Data)}
-"""Event name → the structure its data has."""
-
-
-class Command(msgspec.Struct, frozen=True):
-    """One thing asked of one session.
-
-    ``command_id`` names this asking: submitting the same id for the same session again returns the recorded outcome and
-    changes nothing. ``actor`` says who asked, for the log: ``anonymous``, an account id, or a part of the server.
-    """
-
-    command_id: str
-    actor: str
-    data: Data

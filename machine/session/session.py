@@ -1,6 +1,5 @@
-"""One session: its fields, its guards, ``decide`` and ``evolve``.
+"""One session: its fields, its guards, and ``evolve``, which folds a recorded transition into it.
 
-``decide`` says what a command would do and changes nothing; ``evolve`` folds a recorded transition into the session.
 The current session is exactly the fold of its transitions, so whoever holds the log holds the truth.
 
 Clocks: ``create``, ``authenticate`` and ``reauthenticate`` start both clocks (NIST SP 800-63B-4, 2.1.3:
@@ -10,26 +9,24 @@ neither: a forgotten tab that renews its tokens for ever must still run into the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
-from interlock.machine.commands import (
+from interlock.machine.errors import SessionEnded
+from interlock.machine.machine import Keys, Transition
+from interlock.machine.session.commands import (
     Authenticate,
-    Command,
     Connect,
     Create,
-    Data,
     Disconnect,
     Expire,
     ExpiryReason,
     Policy,
     Refresh,
 )
-from interlock.machine.errors import SessionEnded, SessionUnusable
-from interlock.machine.refresh_tokens import IssuedToken, exchange, honoured
-from interlock.machine.table import Table
+from interlock.machine.session.refresh_tokens import IssuedToken, exchange, honoured
 from interlock.spec.lifecycles import SESSION
 
 
@@ -40,7 +37,7 @@ class Connection(msgspec.Struct, frozen=True):
     node: str
 
 
-class Session(msgspec.Struct, frozen=True):
+class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of one session after ``version`` transitions. Times are integer milliseconds since the Unix epoch.
 
     ``state`` is None at version 0, before ``create``. ``epoch`` rises with every (re)authentication; ``rotation`` with
@@ -95,26 +92,7 @@ class Session(msgspec.Struct, frozen=True):
         return self.state in FINAL_STATES
 
 
-class Transition(msgspec.Struct, frozen=True):
-    """One step of one session, decided and ready to be recorded; ``version`` counts from 1 without gaps."""
-
-    session_id: str
-    version: int
-    event: str
-    source: str | None
-    target: str
-    at_ms: int
-    actor: str
-    command_id: str
-    data: Data
-
-
 FINAL_STATES: Final[frozenset[str]] = frozenset(state.name for state in SESSION.states if state.final)
-
-
-def absent(session_id: str) -> Session:
-    """The session ``session_id`` before its ``create``."""
-    return Session(session_id)
 
 
 def alive(session: Session, _data: object, now_ms: int) -> bool:
@@ -151,45 +129,10 @@ GUARDS: Final[dict[str, Callable[[Session, Any, int], bool]]] = {
     "rotation_honoured": _rotation_honoured,
 }
 
-TABLE: Final[Table[Session, Any]] = Table(SESSION, GUARDS)
-
-
-def decide(session: Session, command: Command, now_ms: int) -> Transition:
-    """The transition that ``command`` causes at ``now_ms``. Nothing changes until it is recorded.
-
-    Should the caller's clock have been set back, the session's own last step counts as now: time never runs backwards
-    within a session.
-
-    Raises:
-        TransitionRefused: the declaration does not allow it.
-    """
-    data = command.data
-    now_ms = max(now_ms, session.updated_at_ms)
-    target = TABLE.step(session.state, data.event, session, data, now_ms)
-    return Transition(
-        session_id=session.session_id,
-        version=session.version + 1,
-        event=data.event,
-        source=session.state,
-        target=target,
-        at_ms=now_ms,
-        actor=command.actor,
-        command_id=command.command_id,
-        data=data,
-    )
-
 
 def evolve(session: Session, transition: Transition) -> Session:
-    """``session`` after ``transition``. The caller passes transitions that ``decide`` made, in version order."""
+    """``session`` after ``transition``. The caller passes transitions that were decided, in version order."""
     return _EVOLVE[transition.event](session, transition, transition.data)
-
-
-def replay(session_id: str, transitions: Iterable[Transition]) -> Session:
-    """The session that the whole of its log, in version order, amounts to."""
-    session = absent(session_id)
-    for transition in transitions:
-        session = evolve(session, transition)
-    return session
 
 
 def _created(session: Session, step: Transition, data: Create) -> Session:
@@ -279,6 +222,11 @@ _EVOLVE: Final[dict[str, Callable[[Session, Transition, Any], Session]]] = {
 }
 
 
+def keys(session: Session) -> Keys:
+    """What lists, timers and conditions ask of ``session``."""
+    return Keys(session.subject, session.epoch, session.deadline_ms, session.reason, bool(session.connections))
+
+
 def overdue_reason(session: Session, now_ms: int) -> ExpiryReason:
     """Which deadline ends ``session`` at ``now_ms``; the caller has found it not alive."""
     return "absolute" if now_ms >= session.absolute_deadline_ms else "idle"
@@ -294,18 +242,6 @@ def ensure_alive(session: Session, now_ms: int) -> None:
         raise SessionEnded(session.reason or "")
     if now_ms >= session.deadline_ms:
         raise SessionEnded(overdue_reason(session, now_ms))
-
-
-def ensure_usable(session: Session, now_ms: int) -> None:
-    """Check that ``session`` lives at ``now_ms`` and is in a state from which the declaration has ``touch``.
-
-    Raises:
-        SessionEnded: it does not live.
-        SessionUnusable: it lives, and can only be ended in its state.
-    """
-    ensure_alive(session, now_ms)
-    if not TABLE.declares(session.state, "touch"):
-        raise SessionUnusable(session.session_id, session.state)
 
 
 def touch_due_at_ms(session: Session) -> int:

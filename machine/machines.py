@@ -1,0 +1,10 @@
+"""Every lifecycle that the server's log holds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from interlock.machine.machine import Machines
+from interlock.machine.session.machine import SESSION_MACHINE
+
+MACHINES: Final = Machines(SESSION_MACHINE)

@@ -1,0 +1,279 @@
+"""The one door: every change of every instance passes :meth:`Door.submit`, and nothing else changes one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from interlock.machine.errors import (
+    InstanceNotFound,
+    Overloaded,
+    SurfaceFailed,
+    TransitionRefused,
+    VersionConflict,
+)
+from interlock.machine.ledger import Receipt, Record
+from interlock.machine.machine import Command, Data, InstanceT, Machine, id_of
+from interlock.server.clock import Clock
+from interlock.server.ids import next_id
+from interlock.server.runtime.guarded import guarded
+from interlock.server.runtime.turns import Turns
+from interlock.server.surface.log import Along, Step, TransitionLog
+from interlock.server.system.workers import settle
+from interlock.server.telemetry.trace import Untraced
+
+T = TypeVar("T")
+
+Listener = Callable[[Record, Any], None]
+"""Told of every recorded transition and the instance after it, on the event loop, in the order of each instance."""
+
+RefusalListener = Callable[[str, str, TransitionRefused], None]
+"""Told, on the event loop, of every refused command's kind and instance id, and the refusal."""
+
+_CONFLICT_RETRIES: Final = 3
+
+_OWN_WRITES: Final = 64
+"""How many writes of the server itself are under way. Their callbacks run in one turn of the event loop, a few milliseconds."""
+
+
+class Outcome(msgspec.Struct, Generic[InstanceT], frozen=True):
+    """What became of commands: the instance as it stands now, and what they recorded (nothing for a repeat)."""
+
+    instance: InstanceT
+    records: list[Record]
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """That of the last record; by the chain it covers the ones before. None when nothing was recorded."""
+        return self.records[-1].receipt if self.records else None
+
+
+class Door(Generic[InstanceT]):
+    """All instances of one lifecycle. Commands to one are taken in turn; commands to different ones are written together.
+
+    ``cache_limit``: how many are kept in memory; the rest are one read away. ``trace`` hears of every answer.
+    """
+
+    def __init__(
+        self,
+        machine: Machine[InstanceT],
+        log: TransitionLog,
+        clock: Clock,
+        *,
+        cache_limit: int,
+        trace: Untraced | None = None,
+    ) -> None:
+        self._machine = machine
+        self._log = log
+        self._clock = clock
+        self._cache_limit = cache_limit
+        self._trace = trace or Untraced()
+        self._cache: dict[str, InstanceT] = {}
+        self._turns = Turns()
+        self._listeners: list[Listener] = []
+        self._refusal_listeners: list[RefusalListener] = []
+        self._own_writes = asyncio.Semaphore(_OWN_WRITES)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Have ``listener`` told of every transition from now on, after those that subscribed before."""
+        self._listeners.append(listener)
+
+    def subscribe_refusals(self, listener: RefusalListener) -> None:
+        """Have ``listener`` told of every refusal from now on."""
+        self._refusal_listeners.append(listener)
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing more is acknowledged, or None while all is well."""
+        return self._log.failure
+
+    def check_alive(self) -> None:
+        """Refuse once the log has stopped: memory may then hold what disk does not.
+
+        Raises:
+            SurfaceFailed: the log stopped at an I/O error.
+        """
+        if self._log.failure is not None:
+            raise SurfaceFailed(self._log.failure)
+
+    def cached(self, instance_id: str) -> InstanceT | None:
+        """The current instance if it is in memory. It is exact: memory changes only with the log."""
+        self.check_alive()
+        return self._cache.get(instance_id)
+
+    async def load(self, instance_id: str) -> InstanceT:
+        """The current instance.
+
+        Raises:
+            InstanceNotFound: there is none.
+            SurfaceFailed: the log has stopped.
+        """
+        instance = self.cached(instance_id)
+        if instance is not None:
+            return instance
+        # In turn with the instance's commands, so that what is read can't be older than what memory held and dropped.
+        await self._turns.take(instance_id)
+        try:
+            return await self._read(instance_id)
+        finally:
+            self._turns.give(instance_id)
+
+    async def history(self, instance_id: str, after_version: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of the instance with a version above ``after_version``, oldest first."""
+        self.check_alive()
+        return await self._log.history(self._machine.kind, instance_id, after_version, limit)
+
+    async def records(self, after: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of all instances with a position above ``after``, oldest first."""
+        self.check_alive()
+        return await self._log.after(after, limit)
+
+    async def submit(self, instance_id: str, *asked: Command, along: Along | None = None) -> Outcome[InstanceT]:
+        """Decide ``asked`` in order, record them durably as one batch, then tell the listeners. All happen, or none.
+
+        ``along`` is checked or written in the same transaction; what it raises is raised here, and nothing happened.
+
+        A command id that is already recorded for the instance appends nothing: the instance as it stands is returned, and what
+        was recorded then. Cancelling the caller does not undo what was handed to the log, and the listeners are told of it
+        all the same.
+
+        Raises:
+            TransitionRefused: the lifecycle does not allow one of them; nothing changed.
+            InstanceNotFound: there is no such instance, and the first command does not create it.
+            RecordRefused, SurfaceFailed, Overloaded: nothing was acknowledged.
+        """
+        for attempt in range(_CONFLICT_RETRIES):
+            try:
+                outcome = await self._submit_once(instance_id, asked, along, first_try=attempt == 0)
+            except VersionConflict:
+                self._cache.pop(instance_id, None)
+            else:
+                self._trace.acknowledged(instance_id, outcome.instance.version, outcome.records)
+                return outcome
+        raise SurfaceFailed("the instance kept changing under another writer")
+
+    async def insist(self, instance_id: str, actor: str, data: Data) -> Outcome[InstanceT]:
+        """Submit what has to be written in the end; while the storage is overloaded, wait and try again.
+
+        Only a few callers try at a time, the others wait for them. So the server's own work, of which there may be as much as
+        there are instances, neither adds to an overload nor keeps the event loop. Not for requests: they need an answer in
+        time, and would keep the server's own work waiting.
+
+        Raises:
+            TransitionRefused, InstanceNotFound, RecordRefused, SurfaceFailed: as :meth:`submit`.
+        """
+        asked = commands(actor, data)
+        async with self._own_writes:
+            return await patiently(lambda: self.submit(instance_id, *asked))
+
+    async def _submit_once(
+        self, instance_id: str, asked: tuple[Command, ...], along: Along | None, *, first_try: bool
+    ) -> Outcome[InstanceT]:
+        await self._turns.take(instance_id)
+        try:
+            before = await self._read_for(instance_id, asked[0], first_try=first_try)
+            first, *rest = self._decide(before, asked)
+            steps = [Step(first.transition, first.instance, along), *rest]
+            appended = self._log.append(steps)
+        except BaseException as error:
+            self._turns.give(instance_id)
+            if isinstance(error, TransitionRefused):
+                for listener in self._refusal_listeners:
+                    guarded(listener, self._machine.kind, instance_id, error)
+            raise
+        # The instance's turn ends, and the listeners hear of it, when the log answers: also if the caller is gone by then. So
+        # the caller waits for a future of its own, whose cancellation is not the append's.
+        answered: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
+        appended.add_done_callback(lambda future: self._settle(future, steps, answered))
+        records = await answered
+        if records[0].transition is not steps[0].transition:
+            return Outcome(await self.load(instance_id), records)
+        return Outcome(steps[-1].instance, records)
+
+    async def _read(self, instance_id: str) -> InstanceT:
+        """The current instance, for whoever holds its turn."""
+        instance = self.cached(instance_id) or await self._log.load(self._machine, instance_id)
+        if instance is None:
+            raise self._machine.not_found(instance_id)
+        return self._remember(instance)
+
+    async def _read_for(self, instance_id: str, first: Command, *, first_try: bool) -> InstanceT:
+        if first.data.event != self._machine.creation:
+            return await self._read(instance_id)
+        if first_try:
+            # A new id is almost surely new: save the read, and let the append find out if it is not.
+            return self.cached(instance_id) or self._machine.absent(instance_id)
+        with suppress(InstanceNotFound):
+            return await self._read(instance_id)
+        return self._machine.absent(instance_id)
+
+    def _decide(self, instance: InstanceT, asked: tuple[Command, ...]) -> list[Step]:
+        now_ms = self._clock.now_ms()
+        steps = []
+        for command in asked:
+            transition = self._machine.decide(instance, command, now_ms)
+            instance = self._machine.evolve(instance, transition)
+            steps.append(Step(transition, instance))
+        return steps
+
+    def _settle(
+        self, appended: asyncio.Future[list[Record]], steps: list[Step], answered: asyncio.Future[list[Record]]
+    ) -> None:
+        instance_id = steps[0].transition.instance_id
+        try:
+            error = appended.exception()
+            if error is not None:
+                # An overloaded log has queued nothing, so memory is still exact. To drop it would add a read to the overload.
+                if not isinstance(error, Overloaded):
+                    self._cache.pop(instance_id, None)
+                return
+            records = appended.result()
+            if records[0].transition is not steps[0].transition:
+                # A repeat: what was recorded then says nothing of where the instance stands now.
+                self._cache.pop(instance_id, None)
+                return
+            self._remember(steps[-1].instance)
+            for record, step in zip(records, steps, strict=True):
+                for listener in self._listeners:
+                    guarded(listener, record, step.instance)
+        finally:
+            self._turns.give(instance_id)
+            settle([answered], [appended.exception() or appended.result()])
+
+    def _remember(self, instance: InstanceT) -> InstanceT:
+        keep_newest(self._cache, id_of(instance), instance, self._cache_limit)
+        return instance
+
+
+def keep_newest(memory: dict[str, T], key: str, value: T, limit: int) -> None:
+    """Put ``value`` into ``memory``; of more than ``limit`` the oldest is forgotten."""
+    memory.pop(key, None)
+    memory[key] = value
+    if len(memory) > limit:
+        del memory[next(iter(memory))]
+
+
+async def patiently(call: Callable[[], Awaitable[T]], within_s: float | None = None) -> T:
+    """Return what ``call`` gives; while the storage is overloaded, wait and call again.
+
+    Raises:
+        Overloaded: it still was after ``within_s`` seconds. None, for the server's own work, waits without end.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                try:
+                    return await call()
+                except Overloaded as overloaded:
+                    await asyncio.sleep(overloaded.retry_after_s)
+    except TimeoutError:
+        raise Overloaded from None
+
+
+def commands(actor: str, *asked: Data) -> tuple[Command, ...]:
+    """``asked`` as commands of ``actor``, each with a new id."""
+    return tuple(Command(next_id("cmd"), actor, data) for data in asked)
