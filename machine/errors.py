@@ -19,6 +19,7 @@ InterlockError
 │   ├── CredentialInvalid   malformed, foreign, made up, or superseded
 │   │   └── AdminCredentialInvalid
 │   ├── TokenExpired        was good; refresh it
+│   │   └── AuthorityLost   was good when it was shown, and no more where its use would have been recorded
 │   ├── SessionEnded        was good; its session has ended
 │   └── SessionUnusable     is good; its session is in a state in which nobody acts under it
 ├── AccountError
@@ -154,6 +155,13 @@ class AdminCredentialInvalid(CredentialInvalid):
 
 class TokenExpired(CredentialRefused):
     """The token was good and has expired: refresh it."""
+
+
+class AuthorityLost(TokenExpired):
+    """The credential was good when it was shown. Where its use would have been recorded, its session had ended or moved on."""
+
+    def __init__(self) -> None:
+        super().__init__("the credential was superseded while this was under way")
 
 
 class SessionEnded(CredentialRefused):

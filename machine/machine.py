@@ -74,6 +74,18 @@ class Transition(msgspec.Struct, frozen=True):
     data: Any
 
 
+class Authority(msgspec.Struct, frozen=True):
+    """The instance under whose authority something is recorded.
+
+    At the place in the log where it is recorded, the instance must not have ended or be overdue, and be at ``epoch`` (None: at
+    any).
+    """
+
+    kind: str
+    instance_id: str
+    epoch: int | None = None
+
+
 class Keys(msgspec.Struct, frozen=True):
     """What lists, timers and conditions ask of an instance, beside its state. Each is a column of its projection.
 
@@ -111,7 +123,8 @@ class Machine(Generic[InstanceT]):
     ``keys``: see :class:`Keys`. ``copied``: ``owner`` and ``reason`` → the events that set them → the field of their data that
     is taken. ``counts``: fields of an instance that count events → those events; ``epoch`` may be one. The database holds
     every projection to these two. ``essential``: events that are recorded while the disk is nearly full, as ends are.
-    ``not_found``: the error for an id that nothing has.
+    ``not_found``: the error for an id that nothing has. ``authorise``: raises what a caller is told under whose authority, an
+    instance at an epoch (None: at any), nothing can be recorded at a time in ms.
 
     Raises:
         ValueError: guards or data are not exactly those that the declaration has.
@@ -131,6 +144,7 @@ class Machine(Generic[InstanceT]):
         essential: Collection[str] = (),
         words: Words | None = None,
         not_found: Callable[[str], InstanceNotFound] | None = None,
+        authorise: Callable[[InstanceT, int | None, int], None] = lambda *_: None,
     ) -> None:
         self.lifecycle: Final = lifecycle
         self.kind: Final = lifecycle.name
@@ -147,6 +161,7 @@ class Machine(Generic[InstanceT]):
         self.table: Final[Table[InstanceT, Any]] = Table(lifecycle, guards or {})
         self.final: Final = frozenset(state.name for state in lifecycle.states if state.final)
         self._essential: Final = frozenset(essential)
+        self.authorise: Final = authorise
         self.not_found: Final = not_found or partial(InstanceNotFound, lifecycle.name)
         self.data: Final[dict[str, type[Any]]] = {each.event: each for each in data}
         self._decoders: Final = {event: msgspec.json.Decoder(each) for event, each in self.data.items()}

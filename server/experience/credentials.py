@@ -19,7 +19,8 @@ from interlock.machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
-from interlock.machine.session.machine import ensure_usable
+from interlock.machine.machine import Authority
+from interlock.machine.session.machine import SESSION_MACHINE, ensure_authority, ensure_usable
 from interlock.machine.session.refresh_tokens import honoured
 from interlock.machine.session.session import Session, opens_until_ms, touch_due
 from interlock.server.experience.origins import Use, parse_origins, why_refused
@@ -115,14 +116,23 @@ def refuse_foreign(use: Use, scope: Any, allowed: tuple[str, ...]) -> None:
 
 
 async def caller(services: Services, scope: Any) -> Session:
-    """The session of a request's bearer token; the request counts as activity.
+    """The session of a request's bearer token, at the token's epoch; the request counts as activity.
 
     Raises:
         CredentialRefused, SessionNotFound: nobody can be told from it.
     """
-    session = (await prove_bearer(services, scope)).session
-    await refuse_replaced(services, scope, session)
-    return await _note_activity(services, session)
+    return (await caller_proof(services, scope)).session
+
+
+async def caller_proof(services: Services, scope: Any) -> Proof:
+    """As :func:`caller`, with what is known of the token.
+
+    Raises:
+        CredentialRefused, SessionNotFound: nobody can be told from it.
+    """
+    proof = await prove_bearer(services, scope)
+    await refuse_replaced(services, scope, proof.session)
+    return msgspec.structs.replace(proof, session=await _note_activity(services, proof.session))
 
 
 async def _note_activity(services: Services, session: Session) -> Session:
@@ -154,7 +164,9 @@ async def refuse_replaced(services: Services, scope: Any, session: Session) -> N
         kept, rotation = await prove_refresh_token(services, held)
         if not exchangeable(services, kept, rotation):
             return
-        await services.sessions.end(session, "replaced", "server", kept=kept)
+        await services.sessions.end(
+            session, "replaced", "server", under=Authority(SESSION_MACHINE.kind, kept.session_id)
+        )
     except (CredentialRefused, SessionNotFound):
         return
     raise SessionEnded("replaced")
@@ -239,9 +251,7 @@ async def prove_access_token(services: Services, token: str, check: Check = ensu
     note_session(claims.sid)
     session = services.sessions.cached(claims.sid) or await services.sessions.load(claims.sid)
     with naming(claims.sid):
-        check(session, services.clock.now_ms())
-        if claims.epoch != session.epoch:
-            raise TokenExpired("the access token was superseded by a later login")
+        ensure_authority(session, claims.epoch, services.clock.now_ms(), check=check)
         if claims.sub != subject_of(session):
             raise CredentialInvalid("the access token is of another subject than its session")
     return Proof(session, claims.exp * 1000, kid_of(token))
@@ -257,10 +267,10 @@ async def prove_refresh_token(services: Services, token: str, check: Check = ens
     parsed = services.tokens.check_refresh_token(token)
     session = await services.sessions.load(parsed.session_id)
     with naming(session.session_id):
-        if parsed.epoch != session.epoch:
-            raise CredentialInvalid("the refresh token was superseded by a later login")
         note_session(session.session_id)
-        check(session, services.clock.now_ms())
+        now_ms = services.clock.now_ms()
+        # Nothing renews a refresh token that a later login has superseded.
+        ensure_authority(session, parsed.epoch, now_ms, superseded=CredentialInvalid, check=check)
     return session, parsed.rotation
 
 
@@ -304,7 +314,5 @@ async def prove_ticket(services: Services, ticket: str) -> Proof:
     session = await services.sessions.load(taken.session_id)
     note_session(session.session_id)
     with naming(session.session_id):
-        ensure_usable(session, services.clock.now_ms())
-        if taken.epoch != session.epoch:
-            raise TokenExpired("the ticket was superseded by a later login")
+        ensure_authority(session, taken.epoch, services.clock.now_ms())
     return Proof(session, taken.authorised_until_ms, taken.kid)

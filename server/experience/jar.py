@@ -28,6 +28,8 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Receipt
+from interlock.machine.machine import Authority
+from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
@@ -118,7 +120,9 @@ async def issue_tokens(
     for other in found.sessions.values():
         if other.session_id != session.session_id:
             try:
-                await services.sessions.end(other, "replaced", "server", kept=session)
+                await services.sessions.end(
+                    other, "replaced", "server", under=Authority(SESSION_MACHINE.kind, session.session_id)
+                )
             except Overloaded:
                 alive[other.session_id] = other  # Its marker stays, and the next call ends it.
     now = await _living(services, session.session_id)

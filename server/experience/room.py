@@ -12,6 +12,7 @@ from interlock.machine.closing import Close
 from interlock.machine.errors import TooManyConnections, TransitionRefused
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.commands import Connect, Disconnect
+from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.runtime.door import commands
 from interlock.server.services import Services
@@ -40,7 +41,7 @@ async def record_connect(services: Services, session: Session, connection_id: st
     """Record that ``session`` holds the connection, and in the same durable batch, if need be, that its oldest is displaced.
 
     Raises:
-        SessionEnded: it was alive when it was proved, and no more when the connect was decided.
+        SessionEnded, TokenExpired: it was good when it was proved, and no more when the connect was decided.
         TransitionRefused: it holds as many connections as it may, and the policy is to refuse.
     """
     settings = services.settings
@@ -49,7 +50,7 @@ async def record_connect(services: Services, session: Session, connection_id: st
     asked = commands(actor, connect)
     for attempt in range(_TRIES):
         try:
-            outcome = await services.sessions.submit(session.session_id, *asked)
+            outcome = await services.sessions.submit(session.session_id, *asked, under=authority_of(session))
         except TransitionRefused as refused:
             now = await services.sessions.load(session.session_id)
             ensure_alive(now, services.clock.now_ms())

@@ -25,7 +25,7 @@ from interlock.machine.errors import (
 )
 from interlock.machine.ledger import Receipt, Record
 from interlock.machine.session.commands import Disconnect
-from interlock.machine.session.machine import ensure_usable
+from interlock.machine.session.machine import ensure_authority
 from interlock.machine.session.session import Session
 from interlock.server.experience.credentials import Proof, prove_access_token
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
@@ -184,12 +184,9 @@ class Socket:
     def _look_again(self, session: Session, receipt: Receipt) -> None:
         """Registering came after proof and connect: what came in between, such as a revocation, has missed the port."""
         try:
-            ensure_usable(session, self._services.clock.now_ms())
-        except SessionEnded as ended:
-            self._conversation.close(closing_for(ended))
-            return
-        if session.epoch != self._epoch:
-            self._conversation.close(Close("token_expired"))
+            ensure_authority(session, self._epoch, self._services.clock.now_ms())
+        except (SessionEnded, TokenExpired) as refused:
+            self._conversation.close(closing_for(refused))
             return
         if self._conversation.connection_id not in [held.connection_id for held in session.connections]:
             self._conversation.close(Close("displaced"))

@@ -7,6 +7,7 @@ import functools
 from typing import Final
 
 from interlock.machine.ledger import Receipt
+from interlock.machine.machine import Authority
 from interlock.machine.session.commands import RevocationReason
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
@@ -46,20 +47,24 @@ class AccountSessions:
         actor: str,
         *,
         but: str | None = None,
+        under: Authority | None = None,
         within_s: float | None = _PATIENCE_S,
     ) -> list[Receipt]:
         """Revoke every session of ``subject`` that is alive now, except ``but``. Return the receipt of each end.
 
+        ``under``: the authority of whoever asks; see :meth:`interlock.server.runtime.door.Door.submit`.
+
         While the storage is overloaded it waits: what is called to end everything must not leave a rest.
 
         Raises:
+            CredentialRefused: ``under`` does not hold any more. Some sessions may have ended.
             Overloaded: it still was after ``within_s`` seconds (None: wait without end). Some sessions may have ended.
         """
         receipts: list[Receipt] = []
         before: Place | None = None
         while page := await patiently(functools.partial(self.page, subject, before, _PAGE), within_s):
             before = Place.of(page[-1])
-            ends = [functools.partial(self._end, each, reason, actor) for each in page if each.session_id != but]
+            ends = [functools.partial(self._end, each, reason, actor, under) for each in page if each.session_id != but]
             receipts += filter(None, await asyncio.gather(*(patiently(end, within_s) for end in ends)))
         return receipts
 
@@ -77,6 +82,8 @@ class AccountSessions:
         done, _ = await asyncio.wait([ends], timeout=_PATIENCE_S)
         return ends.result() if done else []
 
-    async def _end(self, session: Session, reason: RevocationReason, actor: str) -> Receipt | None:
+    async def _end(
+        self, session: Session, reason: RevocationReason, actor: str, under: Authority | None
+    ) -> Receipt | None:
         async with self._ends:
-            return await self._sessions.end(session, reason, actor)
+            return await self._sessions.end(session, reason, actor, under=under)

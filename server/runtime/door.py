@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from interlock.machine.errors import (
+    AuthorityLost,
     InstanceNotFound,
     Overloaded,
     SurfaceFailed,
@@ -17,7 +18,7 @@ from interlock.machine.errors import (
     VersionConflict,
 )
 from interlock.machine.ledger import Receipt, Record
-from interlock.machine.machine import Command, Data, InstanceT, Machine, id_of
+from interlock.machine.machine import Authority, Command, Data, InstanceT, Machine, id_of
 from interlock.server.clock import Clock
 from interlock.server.ids import next_id
 from interlock.server.runtime.guarded import guarded
@@ -132,9 +133,12 @@ class Door(Generic[InstanceT]):
         self.check_alive()
         return await self._log.after(after, limit)
 
-    async def submit(self, instance_id: str, *asked: Command, along: Along | None = None) -> Outcome[InstanceT]:
+    async def submit(
+        self, instance_id: str, *asked: Command, under: Authority | None = None, along: Along | None = None
+    ) -> Outcome[InstanceT]:
         """Decide ``asked`` in order, record them durably as one batch, then tell the listeners. All happen, or none.
 
+        ``under``: the authority that the caller has shown. It must hold at the place in the log where the batch is recorded.
         ``along`` is checked or written in the same transaction; what it raises is raised here, and nothing happened.
 
         A command id that is already recorded for the instance appends nothing: the instance as it stands is returned, and what
@@ -143,14 +147,20 @@ class Door(Generic[InstanceT]):
 
         Raises:
             TransitionRefused: the lifecycle does not allow one of them; nothing changed.
+            CredentialRefused: ``under`` does not hold any more; nothing changed.
             InstanceNotFound: there is no such instance, and the first command does not create it.
             RecordRefused, SurfaceFailed, Overloaded: nothing was acknowledged.
         """
         for attempt in range(_CONFLICT_RETRIES):
             try:
-                outcome = await self._submit_once(instance_id, asked, along, first_try=attempt == 0)
+                outcome = await self._submit_once(instance_id, asked, under, along, first_try=attempt == 0)
             except VersionConflict:
                 self._cache.pop(instance_id, None)
+            except AuthorityLost:
+                if under is not None and under.kind == self._machine.kind:
+                    # It says why.
+                    self._machine.authorise(await self.load(under.instance_id), under.epoch, self._clock.now_ms())
+                raise
             else:
                 self._trace.acknowledged(instance_id, outcome.instance.version, outcome.records)
                 return outcome
@@ -171,14 +181,24 @@ class Door(Generic[InstanceT]):
             return await patiently(lambda: self.submit(instance_id, *asked))
 
     async def _submit_once(
-        self, instance_id: str, asked: tuple[Command, ...], along: Along | None, *, first_try: bool
+        self,
+        instance_id: str,
+        asked: tuple[Command, ...],
+        under: Authority | None,
+        along: Along | None,
+        *,
+        first_try: bool,
     ) -> Outcome[InstanceT]:
         await self._turns.take(instance_id)
         try:
             before = await self._read_for(instance_id, asked[0], first_try=first_try)
+            if under is not None and (under.kind, under.instance_id) == (self._machine.kind, instance_id):
+                # Exact: the log takes the steps only if they follow this very version.
+                self._machine.authorise(before, under.epoch, self._clock.now_ms())
+                under = None
             first, *rest = self._decide(before, asked)
             steps = [Step(first.transition, first.instance, along), *rest]
-            appended = self._log.append(steps)
+            appended = self._log.append(steps, under)
         except BaseException as error:
             self._turns.give(instance_id)
             if isinstance(error, TransitionRefused):

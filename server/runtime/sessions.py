@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from interlock.machine.errors import CredentialInvalid, Overloaded, SessionEnded, TransitionRefused
 from interlock.machine.ledger import Receipt
+from interlock.machine.machine import Authority
 from interlock.machine.session.commands import (
     Authenticate,
     Create,
@@ -17,7 +18,7 @@ from interlock.machine.session.commands import (
     Revoke,
     Touch,
 )
-from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.machine import SESSION_MACHINE, authority_of
 from interlock.machine.session.session import Session, ensure_alive, touch_due
 from interlock.server.clock import Clock
 from interlock.server.ids import new_session_id
@@ -69,7 +70,7 @@ class Sessions(Door[Session]):
         """Note activity in ``session``: recorded at most once per tenth of the idle timeout, otherwise free.
 
         Raises:
-            SessionEnded: it ended since the caller looked.
+            SessionEnded, TokenExpired: since the caller looked it has ended, or somebody has logged in on it.
         """
         session_id = session.session_id
         # What is in memory may be newer than what the caller holds, and another request's touch may be under way.
@@ -79,7 +80,8 @@ class Sessions(Door[Session]):
             return session
         self._touching.add(session_id)
         try:
-            return (await self._submit_alive(session_id, session.subject or "anonymous", Touch())).instance
+            actor = session.subject or "anonymous"
+            return (await self._submit_alive(session_id, actor, Touch(), under=authority_of(session))).instance
         except Overloaded:
             # Whoever only reads is answered. The session ends when it would have without this activity, unless there is more.
             return session
@@ -97,14 +99,17 @@ class Sessions(Door[Session]):
         method: str,
         *,
         proof_age_ms: int | None = 0,
+        under: Authority | None = None,
         along: Along | None = None,
     ) -> Outcome[Session]:
         """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
 
-        ``proof_age_ms``: how long ago they proved it, or None when nobody knows. ``along``: as for :meth:`submit`.
+        ``proof_age_ms``: how long ago they proved it, or None when nobody knows. ``under``, ``along``: as for
+        :meth:`submit`. Who logs in needs no authority: the password is it.
 
         Raises:
             SessionEnded: the session ended since the caller looked.
+            CredentialRefused: ``under`` does not hold any more.
             TransitionRefused: the session is another subject's.
         """
         login = Authenticate(subject, method, proof_age_ms)
@@ -116,30 +121,28 @@ class Sessions(Door[Session]):
             # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
             # a refusal with a better reason.
         again = Reauthenticate(subject, method, proof_age_ms)
-        return await self._submit_alive(session.session_id, subject, again, along)
+        return await self._submit_alive(session.session_id, subject, again, under=under, along=along)
 
     async def end(
-        self, session: Session, reason: RevocationReason, actor: str, *, kept: Session | None = None
+        self, session: Session, reason: RevocationReason, actor: str, *, under: Authority | None = None
     ) -> Receipt | None:
         """Revoke ``session``; None when it had ended already.
 
-        ``kept``: revoke only if this session has not ended, checked in the same transaction. Of two calls that each end the
-        other's session, one fails.
+        ``under``: as for :meth:`submit`. Of two calls that each end the other's session, under their own, one fails.
 
         Raises:
-            SessionEnded: ``kept`` has ended.
+            CredentialRefused: ``under`` does not hold any more.
         """
-        along = self._log.lives(kept.session_id) if kept is not None else None
         with suppress(TransitionRefused):
-            return (await self.submit(session.session_id, *commands(actor, Revoke(reason)), along=along)).receipt
+            return (await self.submit(session.session_id, *commands(actor, Revoke(reason)), under=under)).receipt
         return None
 
     async def _submit_alive(
-        self, session_id: str, actor: str, data: Data, along: Along | None = None
+        self, session_id: str, actor: str, data: Data, *, under: Authority | None = None, along: Along | None = None
     ) -> Outcome[Session]:
         """What becomes of ``data``; when the session has just ended, the caller hears that, not that it is refused."""
         try:
-            return await self.submit(session_id, *commands(actor, data), along=along)
+            return await self.submit(session_id, *commands(actor, data), under=under, along=along)
         except TransitionRefused:
             ensure_alive(await self.load(session_id), self._clock.now_ms())
             raise

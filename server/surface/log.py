@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from interlock.machine.ledger import Record
-from interlock.machine.machine import InstanceT, Machine, Transition
+from interlock.machine.machine import Authority, InstanceT, Machine, Transition
 
 Along = Callable[[Any], None]
 """What is checked or written in the same transaction as a step, just before it: of the account that the step is about, say.
@@ -29,7 +29,7 @@ class Step(msgspec.Struct, frozen=True):
 class TransitionLog(Protocol):
     """Append-only, durable, ordered. Every implementation passes ``tests/server/surface_contract.py``."""
 
-    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+    def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
         """Append ``steps``, of one instance and in version order, all or none; the future resolves when they are on disk.
 
         The future's callbacks run in the order of the log. Cancelling whoever waits does not undo the append. When the
@@ -43,15 +43,8 @@ class TransitionLog(Protocol):
             SurfaceFailed: an I/O error; whether the steps are on disk is unknown until a restart.
             StorageLow: the disk is nearly full, and a step is not essential (see Machine); nothing was queued.
             Overloaded: too many appends are waiting; nothing was queued.
+            AuthorityLost: ``under``, of another instance, does not hold where the steps would have been recorded.
             What a step's ``along`` raises.
-        """
-        ...
-
-    def lives(self, session_id: str) -> Along:
-        """Check, with a step of another session, that ``session_id`` has not ended. Steps that were appended before count.
-
-        Raises (with the step):
-            SessionEnded: it has ended, or was never begun.
         """
         ...
 

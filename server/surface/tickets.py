@@ -6,7 +6,9 @@ from typing import Protocol
 
 import msgspec
 
+from interlock.machine.machine import Authority
 from interlock.server.surface.sqlite.engine import Connection
+from interlock.server.surface.sqlite.log import ensure_holds
 from interlock.server.surface.sqlite.reader import Reader
 from interlock.server.surface.sqlite.writer import Writer, raise_again
 
@@ -31,7 +33,11 @@ class TicketStore(Protocol):
     """Where tickets are kept. Every implementation passes the same contract suite."""
 
     async def add(self, ticket: Ticket, now_ms: int) -> None:
-        """Store a ticket durably, and forget those that expired before ``now_ms``."""
+        """Store a ticket durably, and forget those that expired before ``now_ms``.
+
+        Raises:
+            AuthorityLost: its session has ended, or is not at its epoch any more; nothing was stored.
+        """
         ...
 
     async def take(self, ticket_hash: bytes) -> Ticket | None:
@@ -50,6 +56,7 @@ class SqliteTickets:
         """See :meth:`TicketStore.add`."""
 
         def run(connection: Connection) -> None:
+            ensure_holds(connection, Authority("session", ticket.session_id, ticket.epoch), now_ms)
             connection.execute("DELETE FROM tickets WHERE expires_at_ms <= ?", (now_ms,))
             connection.execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(ticket))
 

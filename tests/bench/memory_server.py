@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from interlock.machine.ledger import GENESIS, Record
+from interlock.machine.machine import Authority
 from interlock.server import wiring as opening
 from interlock.server.cli.main import main
 from interlock.server.surface.log import Step
@@ -26,7 +27,7 @@ from tests.support.memory_log import MemoryLog
 class _NoLog(MemoryLog):
     """Acknowledges at once, chains nothing and keeps nothing: what remains is the application without its log."""
 
-    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+    def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:  # noqa: ARG002  # nothing is kept to compare
         """See :class:`interlock.server.surface.log.TransitionLog`. Sessions begun are found in the door's own cache."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Record]] = loop.create_future()

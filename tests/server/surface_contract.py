@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
+from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, VersionConflict
 from interlock.machine.ledger import GENESIS, Record, chain
-from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Revoke, Touch
+from interlock.machine.machine import Authority
+from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Reauthenticate, Revoke, Touch
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.log import Step, TransitionLog
 from interlock.server.surface.tickets import Ticket, TicketStore
@@ -60,8 +62,7 @@ class TransitionLogContract(ABC):
                 await log.append(story.begin("ada"))
 
             def end(story: Story, kept: Story) -> asyncio.Future[list[Record]]:
-                (step,) = story.tell(Revoke("replaced"))
-                return log.append([Step(step.transition, step.instance, log.lives(kept.session_id))])
+                return log.append(story.tell(Revoke("replaced")), Authority("session", kept.session_id))
 
             outcomes = await asyncio.gather(
                 *(log.append(story.touch()) for story in crowd),
@@ -69,12 +70,42 @@ class TransitionLogContract(ABC):
                 end(other, one),
                 return_exceptions=True,
             )
-            assert [type(outcome) for outcome in outcomes[-2:]] == [list, SessionEnded]
-            assert str(outcomes[-1]) == "session ended: replaced"
+            assert [type(outcome) for outcome in outcomes[-2:]] == [list, AuthorityLost]
             loaded = [await log.load(SESSION_MACHINE, story.session_id) for story in (one, other)]
             assert [session is not None and session.ended for session in loaded] == [True, False]
-            with pytest.raises(SessionEnded):
+            with pytest.raises(AuthorityLost):
                 await end(crowd[0], Story())
+
+    @pytest.mark.checks("authority_at_append")
+    @asynchronous
+    async def test_authority_is_what_it_is_at_the_place_in_the_log(self, tmp_path: Path) -> None:
+        """It is handed over together with what takes it away: what comes after that is refused, and nothing of it is there."""
+        async with self.open(tmp_path) as log:
+            own, ended, overdue, targets = Story(), Story(), Story(), [Story() for _ in range(5)]
+            for story in (own, ended, *targets):
+                await log.append(story.begin("ada"))
+            overdue.at_ms -= POLICY.idle_timeout_ms
+            await log.append(overdue.begin("ada"))
+            (before, another, after, of_ended, of_overdue) = (target.tell(Revoke("revoked")) for target in targets)
+            by = Authority("session", own.session_id, own.session.epoch)
+            outcomes = await asyncio.gather(
+                log.append(before, by),
+                log.append(own.tell(Reauthenticate("ada", "password"))),
+                log.append(another, Authority("session", own.session_id, own.session.epoch)),
+                log.append(after, by),
+                log.append(ended.tell(Revoke("logout"))),
+                log.append(of_ended, Authority("session", ended.session_id, ended.session.epoch)),
+                log.append(of_overdue, Authority("session", overdue.session_id)),
+                return_exceptions=True,
+            )
+            assert [type(outcome) for outcome in outcomes] == [
+                *(list, list, list),
+                AuthorityLost,
+                list,
+                *(AuthorityLost, AuthorityLost),
+            ]
+            found = [await log.load(SESSION_MACHINE, target.session_id) for target in targets]
+            assert [session is not None and session.ended for session in found] == [True, True, False, False, False]
 
     @asynchronous
     async def test_history_pages(self, tmp_path: Path) -> None:
@@ -297,37 +328,59 @@ class TransitionLogContract(ABC):
 class TicketStoreContract(ABC):
     """:class:`interlock.server.surface.tickets.TicketStore`."""
 
-    TICKET = Ticket(bytes(range(32)), "session", 3, 9_000, 1_000, "kid")
-
     @abstractmethod
-    def open(self, folder: Path) -> AbstractAsyncContextManager[TicketStore]:
-        """The store of the implementation under test, over ``folder``."""
+    def open(self, folder: Path) -> AbstractAsyncContextManager[tuple[TransitionLog, TicketStore]]:
+        """The store of the implementation under test, and its log, over ``folder``."""
+
+    @asynccontextmanager
+    async def sold(self, folder: Path) -> AsyncIterator[tuple[TicketStore, Ticket, Story, TransitionLog]]:
+        async with self.open(folder) as (log, store):
+            story = Story()
+            await log.append(story.begin("ada"))
+            yield store, Ticket(bytes(range(32)), story.session_id, 1, 9_000, 1_000, "kid"), story, log
 
     @asynchronous
     async def test_a_ticket_is_taken_once(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            await store.add(self.TICKET, 0)
-            assert await store.take(self.TICKET.ticket_hash) == self.TICKET
-            assert await store.take(self.TICKET.ticket_hash) is None
+        async with self.sold(tmp_path) as (store, ticket, *_):
+            await store.add(ticket, 0)
+            assert await store.take(ticket.ticket_hash) == ticket
+            assert await store.take(ticket.ticket_hash) is None
 
     @pytest.mark.asvs("2.3.4")
     @asynchronous
     async def test_of_many_at_once_exactly_one_gets_it(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            await store.add(self.TICKET, 0)
-            taken = await asyncio.gather(*(store.take(self.TICKET.ticket_hash) for _ in range(20)))
-            assert [ticket for ticket in taken if ticket is not None] == [self.TICKET]
+        async with self.sold(tmp_path) as (store, ticket, *_):
+            await store.add(ticket, 0)
+            taken = await asyncio.gather(*(store.take(ticket.ticket_hash) for _ in range(20)))
+            assert [each for each in taken if each is not None] == [ticket]
 
     @asynchronous
     async def test_a_made_up_ticket_is_none(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
+        async with self.sold(tmp_path) as (store, *_):
             assert await store.take(bytes(32)) is None
 
     @asynchronous
     async def test_expired_tickets_are_forgotten_and_others_kept(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            later = msgspec.structs.replace(self.TICKET, ticket_hash=bytes(32), expires_at_ms=5_000)
-            await store.add(self.TICKET, 0)
+        async with self.sold(tmp_path) as (store, ticket, *_):
+            later = msgspec.structs.replace(ticket, ticket_hash=bytes(32), expires_at_ms=5_000)
+            await store.add(ticket, 0)
             await store.add(later, 1_000)
-            assert await store.take(self.TICKET.ticket_hash) is None
+            assert await store.take(ticket.ticket_hash) is None
             assert await store.take(later.ticket_hash) == later
+
+    @pytest.mark.checks("authority_at_append")
+    @asynchronous
+    async def test_none_is_sold_behind_a_login_or_an_end(self, tmp_path: Path) -> None:
+        async with self.sold(tmp_path) as (store, ticket, story, log):
+            again, ended = story.tell(Reauthenticate("ada", "password")), story.tell(Revoke("logout"))
+            newer = msgspec.structs.replace(ticket, epoch=2)
+            outcomes = []
+            # Each is handed over before the one before it is on disk.
+            for then, sold in ((again, ticket), ([], newer), (ended, newer)):
+                appended = [log.append(then)] if then else []
+                outcomes += await asyncio.gather(*appended, store.add(sold, 0), return_exceptions=True)
+            assert [repr(each) for each in outcomes if not isinstance(each, list)] == [
+                repr(AuthorityLost()),
+                "None",
+                repr(AuthorityLost()),
+            ]

@@ -12,7 +12,7 @@ import pytest
 
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.machine.ledger import Record
-from interlock.machine.machine import InstanceT, Machine
+from interlock.machine.machine import Authority, InstanceT, Machine
 from interlock.machine.session.commands import Authenticate, Revoke
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
@@ -108,9 +108,9 @@ class Stuck:
         self._append = account.sessions._log.append
         account.sessions._log.append = self.append  # type: ignore[method-assign]  # a log in its place
 
-    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+    def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
         if not self.holds or steps[0].transition.instance_id not in self._of:
-            return self._append(steps)
+            return self._append(steps, under)
         self.asked += 1
         future: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
         if not self._hangs:

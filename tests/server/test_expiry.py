@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from interlock.machine.closing import Close
 from interlock.machine.errors import Overloaded, SessionEnded, SurfaceFailed
 from interlock.machine.ledger import Record
+from interlock.machine.machine import Authority
 from interlock.machine.session.commands import Revoke
 from interlock.machine.session.session import Session
 from interlock.server.clock import Clock, SystemClock
@@ -147,9 +148,9 @@ class BusyLog(MemoryLog):
 
     error: Exception | None = None
 
-    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+    def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
         if self.error is None:
-            return super().append(steps)
+            return super().append(steps, under)
         refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
         refused.set_exception(self.error)
         return refused

@@ -13,12 +13,13 @@ from interlock.machine.errors import (
     SessionEnded,
     SessionNotFound,
     SurfaceFailed,
+    TokenExpired,
     TransitionRefused,
     VersionConflict,
 )
 from interlock.machine.ledger import Record
-from interlock.machine.machine import Command, InstanceT, Machine
-from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Touch
+from interlock.machine.machine import Authority, Command, InstanceT, Machine
+from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Reauthenticate, Touch
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.runtime.door import Outcome, commands
 from interlock.server.runtime.recovery import disconnect_orphans
@@ -175,12 +176,12 @@ async def test_another_writers_append_is_read_and_the_command_decided_again() ->
 @asynchronous
 async def test_a_session_that_keeps_changing_elsewhere_is_given_up() -> None:
     class ContestedLog(MemoryLog):
-        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
             if steps[0].transition.version > 1 and steps[0].transition.actor != "other":
                 rival = Story(steps[0].transition.instance_id)
                 rival.session = self._instances["session", rival.session_id]
                 self.rival = super().append(rival.touch())
-            return super().append(steps)
+            return super().append(steps, under)
 
     door = Door(ContestedLog())
     session = (await door.sessions.begin("anonymous")).instance
@@ -195,9 +196,9 @@ async def test_a_creation_that_conflicts_is_decided_again_on_what_is_there() -> 
 
         said = False
 
-        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
             if self.said:
-                return super().append(steps)
+                return super().append(steps, under)
             self.said = True
             refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
             refused.set_exception(VersionConflict(steps[0].transition.instance_id, 1))
@@ -356,3 +357,16 @@ async def test_what_a_dead_process_held_is_disconnected_at_the_start() -> None:
     last = (await door.sessions.history(alone.session_id, 3, 1))[0].transition
     assert last.data == Disconnect("here", 1006)
     assert await disconnect_orphans(door.log, door.sessions, "node-1") == 0
+
+
+@pytest.mark.checks("authority_at_append")
+@asynchronous
+async def test_activity_by_a_superseded_credential_is_none() -> None:
+    door = Door()
+    before = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance
+    door.clock.advance(POLICY.idle_timeout_ms // 2)
+    await door.sessions.submit(before.session_id, *commands("ada", Reauthenticate("ada", "password")))
+    door.clock.advance(POLICY.idle_timeout_ms // 2)
+    with pytest.raises(TokenExpired):
+        await door.sessions.touch(before)
+    assert (await door.sessions.touch(await door.sessions.load(before.session_id))).version == before.version + 2

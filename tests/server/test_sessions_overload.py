@@ -14,7 +14,7 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Record
-from interlock.machine.machine import InstanceT, Machine
+from interlock.machine.machine import Authority, InstanceT, Machine
 from interlock.machine.session.commands import Authenticate, Connect, Create, Revoke, Touch
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.runtime.door import Outcome, commands
@@ -31,9 +31,9 @@ async def test_activity_that_can_not_be_written_now_is_no_reason_to_refuse_its_r
     class FullLog(MemoryLog):
         full = True
 
-        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
             if not self.full or isinstance(steps[0].transition.data, Create):
-                return super().append(steps)
+                return super().append(steps, under)
             refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
             refused.set_exception(refusal)
             return refused
@@ -126,9 +126,9 @@ async def test_the_servers_own_writes_wait_for_an_overloaded_log_and_few_try() -
         tries = 0
         refusing = True
 
-        def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+        def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
             if not self.refusing or isinstance(steps[0].transition.data, Create):
-                return super().append(steps)
+                return super().append(steps, under)
             self.tries += 1
             refused: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
             refused.set_exception(Overloaded(0))

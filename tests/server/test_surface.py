@@ -61,9 +61,9 @@ class TestSqliteAccounts(AccountStoreContract):
 
 class TestSqliteTickets(TicketStoreContract):
     @asynccontextmanager
-    async def open(self, folder: Path) -> AsyncIterator[TicketStore]:
+    async def open(self, folder: Path) -> AsyncIterator[tuple[TransitionLog, TicketStore]]:
         async with opened(folder) as surface:
-            yield surface.tickets
+            yield surface.log, surface.tickets
 
 
 @asynchronous

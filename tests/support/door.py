@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from interlock.machine.ledger import Record
+from interlock.machine.machine import Authority
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import Step
 from tests.support.clock import HandClock
@@ -20,8 +21,8 @@ class HeldLog(MemoryLog):
         super().__init__()
         self.held: asyncio.Event | None = None
 
-    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
-        appended = super().append(steps)
+    def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
+        appended = super().append(steps, under)
         if self.held is None:
             return appended
         loop = asyncio.get_running_loop()

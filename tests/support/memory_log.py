@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, VersionConflict
+from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, VersionConflict
 from interlock.machine.ledger import GENESIS, Record, chain
-from interlock.machine.machine import InstanceT, Keys, Machine, Machines
+from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines
 from interlock.machine.machines import MACHINES
-from interlock.server.surface.log import Along, Step
+from interlock.server.surface.log import Step
 from interlock.spec.export import sql_rows
 
 _Key = tuple[str, str]
@@ -35,7 +35,7 @@ class MemoryLog:
         self._records: dict[_Key, list[Record]] = {}
         self._commands: dict[tuple[_Key, str], int] = {}
 
-    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+    def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Record]] = loop.create_future()
         if self._waiting >= self._max_waiting:
@@ -44,19 +44,13 @@ class MemoryLog:
         self._waiting += 1
         outcome: list[Record] | Exception
         try:
+            if under is not None:
+                self._ensure_holds(under, steps[0].transition.at_ms)
             outcome = self._write(steps)
-        except (VersionConflict, RecordRefused, SessionEnded) as error:
+        except (VersionConflict, RecordRefused, AuthorityLost) as error:
             outcome = error
         loop.call_soon(self._resolve, future, outcome)
         return future
-
-    def lives(self, session_id: str) -> Along:
-        def run(_log: object) -> None:
-            session = self._instances.get(("session", session_id))
-            if session is None or session.ended:
-                raise SessionEnded((session and session.reason) or "")
-
-        return run
 
     async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
         return self._instances.get((machine.kind, instance_id))
@@ -84,6 +78,14 @@ class MemoryLog:
     async def newest(self) -> Record | None:
         last = (records[-1] for records in self._records.values())
         return max(last, key=lambda record: record.position, default=None)
+
+    def _ensure_holds(self, under: Authority, at_ms: int) -> None:
+        key = (under.kind, under.instance_id)
+        if key not in self._living():
+            raise AuthorityLost
+        keys = self._keys(key)
+        if under.epoch not in {None, keys.epoch} or (keys.deadline_ms is not None and keys.deadline_ms <= at_ms):
+            raise AuthorityLost
 
     def _living(self) -> list[_Key]:
         return [key for key, each in self._instances.items() if each.state not in self._machines.of(0, key[0]).final]

@@ -30,6 +30,7 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Receipt
+from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session
 from interlock.machine.times import rfc3339
 from interlock.server.experience import jar
@@ -238,7 +239,9 @@ async def change_password(
         raise
     # The own session is renewed, and the password replaced, in one transaction: if the session was revoked while the
     # passwords were hashed, or the log is overloaded, nothing has happened.
-    renewing = services.sessions.authenticate(session, session.subject, "password_change", along=change.along)
+    renewing = services.sessions.authenticate(
+        session, session.subject, "password_change", under=authority_of(session), along=change.along
+    )
     outcome = await services.known_accounts.change(renewing, lambda outcome: outcome.instance.subject or "")
     session = outcome.instance
     services.logins.remember(change.account, address_of(request.scope))

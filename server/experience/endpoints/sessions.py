@@ -21,6 +21,7 @@ from interlock.machine.errors import (
     TokenExpired,
 )
 from interlock.machine.ledger import Receipt
+from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.machine.wire import SessionView, TransitionView, own_transition_view, session_view
 from interlock.server.experience.admission import admit, admit_account
@@ -36,7 +37,7 @@ from interlock.server.experience.calls import (
     services_for_page,
     services_of,
 )
-from interlock.server.experience.credentials import bearer, caller, prove_access_token
+from interlock.server.experience.credentials import caller, caller_proof
 from interlock.server.experience.jar import answer_with, resume
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
@@ -129,14 +130,11 @@ async def buy_ticket(
     """A single-use ticket for clients that can't send headers with a WebSocket. It travels as a subprotocol, never in a URL."""
     services = services_of(request)
     admit(services, request.scope, "ticket")
-    token = bearer(request.scope)
-    session = await caller(services, request.scope)
-    if session.subject is None or token is None:
+    proof = await caller_proof(services, request.scope)
+    if proof.session.subject is None:
         raise NotAuthenticated("log in first: an anonymous session never connects")
-    admit_account(services, request.scope, "ticket", session.subject)
-    # Proved again: while the activity was recorded a login may have superseded the token, and the session is of its epoch.
-    proof = await prove_access_token(services, token)
-    ticket = await services.tickets.issue(session, proof.authorised_until_ms, proof.kid)
+    admit_account(services, request.scope, "ticket", proof.session.subject)
+    ticket = await services.tickets.issue(proof.session, proof.authorised_until_ms, proof.kid)
     return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)
 
 
@@ -180,7 +178,7 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     session = await _own_session(services, own, session_id)
     if session_id != own.session_id:
         _ensure_recent_login(services, own)
-    receipt = await services.sessions.end(session, "revoked", own.subject or "anonymous")
+    receipt = await services.sessions.end(session, "revoked", own.subject or "anonymous", under=authority_of(own))
     return Response(None, status_code=204, headers=receipt_header(receipt))
 
 
@@ -201,7 +199,7 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedA
     receipts: list[Receipt] = []
     if own.subject is not None:
         end_all = services.account_sessions.end_all
-        receipts = await end_all(own.subject, "revoked", own.subject, but=own.session_id)
+        receipts = await end_all(own.subject, "revoked", own.subject, but=own.session_id, under=authority_of(own))
     last = max(receipts, default=None)
     return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
 

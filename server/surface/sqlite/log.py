@@ -8,9 +8,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
-from interlock.machine.errors import Overloaded, RecordRefused, SessionEnded, SurfaceFailed, VersionConflict
+import msgspec
+
+from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, SurfaceFailed, VersionConflict
 from interlock.machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
-from interlock.machine.machine import InstanceT, Machine, Machines
+from interlock.machine.machine import Authority, InstanceT, Machine, Machines
 from interlock.server.surface.log import Along, Step
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
@@ -41,7 +43,10 @@ INSTANCE: Final = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE (kind, instan
 _BUSY: Final = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE kind = ? AND busy = 1"  # noqa: S608  # column names of ours
 _LIVE: Final = "SELECT deadline_ms, instance_id FROM instances WHERE kind = ? AND ended = 0 AND deadline_ms IS NOT NULL"
 
-_END: Final = "SELECT ended, reason FROM instances WHERE (kind, instance_id) = (?, ?)"
+_HOLDS: Final = (
+    "SELECT 1 FROM instances WHERE (kind, instance_id, ended) = (?, ?, 0) AND epoch = coalesce(?, epoch)"
+    " AND coalesce(deadline_ms > ?, true)"
+)
 _VERSION: Final = "SELECT version FROM instances WHERE (kind, instance_id) = (?, ?)"
 
 _STEPS_AT_ONCE: Final = 64
@@ -150,24 +155,17 @@ class SqliteLog:
         """Why the surface has stopped acknowledging, or None while it works."""
         return self._writer.failure
 
-    def append(self, steps: Sequence[Step]) -> asyncio.Future[list[Record]]:
+    def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
         """See :meth:`interlock.server.surface.log.TransitionLog.append`."""
+        if under is not None:
+            first, *rest = steps
+            steps = [msgspec.structs.replace(first, along=_both(under, first)), *rest]
         return self._writer.submit_with_others(
             self._write,
             steps,
             lambda connection, error: self._explain(connection, error, steps),
             grows=self._grows(steps),
         )
-
-    def lives(self, session_id: str) -> Along:
-        """See :meth:`interlock.server.surface.log.TransitionLog.lives`."""
-
-        def run(connection: Connection) -> None:
-            row = connection.execute(_END, ("session", session_id)).fetchone()
-            if row is None or row[0]:
-                raise SessionEnded((row and row[1]) or "")
-
-        return run
 
     async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
         """See :meth:`interlock.server.surface.log.TransitionLog.load`."""
@@ -251,3 +249,23 @@ def _insert(connection: Connection, values: Sequence[Any]) -> None:
     for first in range(0, len(values), _STEPS_AT_ONCE * STEP_WIDTH):
         part = values[first : first + _STEPS_AT_ONCE * STEP_WIDTH]
         connection.execute(insert_steps(len(part) // STEP_WIDTH), part)
+
+
+def ensure_holds(connection: Connection, under: Authority, at_ms: int) -> None:
+    """Check, in the transaction that is open, that ``under`` holds at ``at_ms``, in the writer's place in the log.
+
+    Raises:
+        AuthorityLost: it does not.
+    """
+    asked = (under.kind, under.instance_id, under.epoch, at_ms)
+    if connection.execute(_HOLDS, asked).fetchone() is None:
+        raise AuthorityLost
+
+
+def _both(under: Authority, step: Step) -> Along:
+    def run(connection: Connection) -> None:
+        ensure_holds(connection, under, step.transition.at_ms)
+        if step.along is not None:
+            step.along(connection)
+
+    return run

@@ -1,0 +1,129 @@
+"""A credential that is superseded while a call by it is under way: the call took effect before that, or is refused.
+
+The log has one order. In each test the login, or the end, that takes the authority away comes to the session first, after the
+credential was proved; the call must not be in the log behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+import pytest
+
+from interlock.machine.ledger import Record
+from interlock.machine.session.commands import Authenticate, Reauthenticate, Revoke
+from interlock.machine.session.session import Session
+from interlock.server.app import app_over
+from interlock.server.runtime.door import commands
+from interlock.server.services import Services
+from tests.support.asynchronous import asynchronous
+from tests.support.client import PASSWORD
+from tests.support.inside import client_of
+from tests.support.running import eventually
+from tests.support.wire import Wire, services_in
+
+
+class House(msgspec.Struct):
+    """Ada, logged in twice: ``own`` is the session that calls, with ``headers``."""
+
+    services: Services
+    http: httpx.AsyncClient
+    own: Session
+    other: Session
+    headers: dict[str, str]
+
+    async def records(self) -> list[Record]:
+        return await self.services.sessions.records(0, 1000)
+
+
+@asynccontextmanager
+async def house(folder: Path) -> AsyncIterator[House]:
+    # Every request is to be recorded as activity, so that there is something to refuse.
+    async with services_in(folder, idle_timeout_s=36_000) as services, client_of(app_over(services)) as http:
+        account = await services.accounts.register("ada@example.org", PASSWORD, "somewhere")
+        login = Authenticate(account.account_id, "password")
+        own = (await services.sessions.begin(account.account_id, login)).instance
+        other = (await services.sessions.begin(account.account_id, login)).instance
+        headers = {"authorization": f"Bearer {services.tokens.access_token(own)}"}
+        yield House(services, http, own, other, headers)
+
+
+async def _connect(house: House) -> tuple[bool, object]:
+    wire = Wire(house.services, house.services.tokens.access_token(house.own))
+    running = asyncio.ensure_future(wire.run())
+    await eventually(lambda: len(wire.said) > 1 or running.done())
+    wire.leave()
+    await running
+    return any("hello" in each for each in wire.said), wire.said
+
+
+def _http(method: str, path: str, body: object = None) -> Callable[[House], Awaitable[tuple[bool, object]]]:
+    async def call(house: House) -> tuple[bool, object]:
+        path_of = path.format(own=house.own.session_id, other=house.other.session_id)
+        answer = await house.http.request(method, path_of, headers=house.headers, json=body)
+        return answer.is_success, (answer.status_code, answer.text)
+
+    return call
+
+
+CALLS: Final[dict[str, Callable[[House], Awaitable[tuple[bool, object]]]]] = {
+    "connect": _connect,
+    "a ticket": _http("POST", "/api/session/ticket"),
+    "end another session": _http("DELETE", "/api/sessions/{other}"),
+    "end all other sessions": _http("DELETE", "/api/sessions"),
+    "end the own session": _http("DELETE", "/api/sessions/{own}"),
+    "change the password": _http(
+        "POST", "/api/auth/password", {"current_password": PASSWORD, "new_password": "another long password of hers"}
+    ),
+}
+"""Every call that changes something under the authority of an access token. Logging out is none: it only ends."""
+
+ENDS: Final = {
+    "a login": Reauthenticate,
+    "an end": Revoke,
+}
+
+
+@pytest.mark.checks("authority_at_append")
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("call", CALLS)
+@asynchronous
+async def test_what_a_superseded_credential_asked_for_is_not_recorded_after(
+    tmp_path: Path, call: str, end: str
+) -> None:
+    async with house(tmp_path) as ada:
+        sessions, own = ada.services.sessions, ada.own
+        taken = Reauthenticate(own.subject or "", "password") if end == "a login" else Revoke("revoked")
+        # The session is busy; the login, or the end, waits for it first, then the call, whose credential is good so far.
+        for each in (own.session_id, ada.other.session_id):
+            await sessions._turns.take(each)
+        superseding = asyncio.ensure_future(sessions.submit(own.session_id, *commands("elsewhere", taken)))
+        await asyncio.sleep(0)
+        calling = asyncio.ensure_future(CALLS[call](ada))
+        await _waits_or_is_done(ada, calling)
+        sessions._turns.give(own.session_id)
+        receipt = (await superseding).receipt
+        sessions._turns.give(ada.other.session_id)
+        succeeded, said = await calling
+        assert receipt is not None
+        after = [record for record in await ada.records() if record.position > receipt.position]
+        assert [record.transition.event for record in after if record.transition.actor == own.subject] == [], said
+        assert not succeeded or call == "a ticket", said
+        if succeeded:
+            # It was sold before; it opens nothing any more.
+            assert "ticket" in str(said)
+
+
+async def _waits_or_is_done(ada: House, calling: asyncio.Future[tuple[bool, object]]) -> None:
+    """Until the call waits for a session's turn, or for the log, or is done."""
+    turns = ada.services.sessions._turns
+    for _ in range(200):
+        if calling.done() or sum(map(len, turns._waiting.values())) > 1:
+            return
+        await asyncio.sleep(0.01)
