@@ -12,12 +12,11 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from interlock.server.cli.admin import admin_token
-from interlock.server.cli.clients import clients
 from interlock.server.cli.errors import errors_as_messages
 from interlock.server.cli.keys import keys
 from interlock.server.cli.log import export, replay, transitions, verify
 from interlock.server.cli.model import check, trace
+from interlock.server.cli.secrets import admin_token, clients
 from interlock.server.settings_loading import SettingRow, check_environment, load_settings, setting_rows
 
 click.rich_click.MAX_WIDTH = 110

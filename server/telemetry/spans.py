@@ -29,7 +29,7 @@ try:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as error:
     raise SettingsError(
-        f"otel_endpoint is set, and OpenTelemetry is not installed ({error.name}): pip install 'interlock[otel]'"
+        f"otel_endpoint is set, and OpenTelemetry is not installed ({error.name}): install Interlock with its extra `otel`"
     ) from None
 
 _log = structlog.get_logger("interlock.server")

@@ -46,7 +46,7 @@ def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_pat
         (create,) = receiver.named("append create")
         assert create.trace_id == authenticate.trace_id == login.trace_id
         assert create.parent_span_id == authenticate.parent_span_id == login.span_id
-        assert attributes(authenticate)["interlock.session_id"] == client.session_id
+        assert attributes(authenticate)["interlock.instance_id"] == client.session_id
         assert attributes(authenticate)["interlock.version"] == 2
         assert login.start_time_unix_nano <= create.start_time_unix_nano <= create.end_time_unix_nano
         assert create.end_time_unix_nano <= login.end_time_unix_nano
@@ -59,7 +59,7 @@ def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_pat
         assert register.span_id in {span.parent_span_id for span in receiver.named("write")}
         (socket,) = receiver.named("GET /api/connect")
         assert attributes(socket)["http.response.status_code"] == 101
-        assert attributes(socket)["interlock.session_id"] == client.session_id
+        assert attributes(socket)["interlock.instance_id"] == client.session_id
         (connect,) = receiver.named("append connect")
         assert connect.parent_span_id == socket.span_id
         assert receiver.named("append disconnect")
@@ -130,5 +130,5 @@ def test_without_the_extra_the_start_says_what_to_install(tmp_path: Path, monkey
     monkeypatch.setenv("PYTHONPATH", str(missing.parent))
     outcome = interlock("serve", "--data", tmp_path / "data", "--port", 0, "--otel-endpoint", "http://127.0.0.1:9")
     assert outcome.returncode == 2
-    assert "pip install 'interlock[otel]'" in " ".join(outcome.stderr.split())
+    assert "install Interlock with its extra `otel`" in " ".join(outcome.stderr.split())
     assert not (tmp_path / "data" / "interlock.db").exists()

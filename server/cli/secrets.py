@@ -1,0 +1,76 @@
+"""``interlock admin-token`` and ``interlock clients``: who has a secret. A running server takes notice at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import rich_click as click
+from rich.console import Console
+from rich.table import Table
+
+from interlock.machine.times import rfc3339
+from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
+
+
+def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens: str) -> click.RichGroup:
+    """``group`` with the commands that make, list and remove the secrets of ``purpose``; ``opens`` says what one is for."""
+
+    @group.command()
+    @click.argument("name")
+    @data_option
+    def create(name: str, data: Path) -> None:
+        """Make the secret of NAME and print it, this once: only its hash is kept.
+
+        NAME has 1 to 40 of a-z, 0-9 and -. One secret for each person or program: then the log says who did what, and one
+        can be removed without the others.
+        """
+        from interlock.server.clock import SystemClock
+        from interlock.server.guard.secrets import Secrets
+
+        with errors_as_messages():
+            secret = Secrets(data / "keys", purpose).create(name, SystemClock().now_ms())
+        # Alone on standard output, so that it can be piped to where it is kept.
+        click.echo(secret)
+        Console(stderr=True, highlight=False).print(
+            f"With this secret [bold]{name}[/bold] {opens}. It can't be shown again.", soft_wrap=True
+        )
+
+    @group.command("list")
+    @data_option
+    def list_names(data: Path) -> None:
+        """Show whose secrets there are, and when they were made."""
+        from interlock.server.guard.secrets import Secrets
+
+        with errors_as_messages():
+            table = Table("name", "made")
+            for name, stored in Secrets(keys_folder(data), purpose).names().items():
+                table.add_row(name, rfc3339(stored.created_at_ms))
+            Console().print(table)
+
+    @group.command()
+    @click.argument("name")
+    @data_option
+    def remove(name: str, data: Path) -> None:
+        """Remove the secret of NAME: from now on it opens nothing, and what it holds open ends."""
+        from interlock.server.guard.secrets import Secrets
+
+        with errors_as_messages():
+            Secrets(keys_folder(data), purpose).remove(name)
+            Console(stderr=True, highlight=False).print(f"The secret of [bold]{name}[/bold] is gone.")
+
+    return group
+
+
+@click.group(name="admin-token")
+def _admin_token() -> None:
+    """Secrets of administrators: each opens `/api/admin/…`, and nothing else. The log calls its holder `admin:NAME`."""
+
+
+@click.group(name="clients")
+def _clients() -> None:
+    """Secrets of programs that may call `/oauth/introspect` and `/oauth/revoke`. The log calls one `client:NAME`."""
+
+
+admin_token = _commands(_admin_token, "admin", "opens `/api/admin/…`")
+clients = _commands(_clients, "client", "may introspect and revoke tokens")
