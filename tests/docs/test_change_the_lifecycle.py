@@ -23,6 +23,7 @@ import asyncio, sys
 from pathlib import Path
 from interlock.machine.session.commands import Connect, Resume, Suspend
 from interlock.machine.errors import SessionUnusable, TransitionRefused
+from interlock.machine.session.machine import ensure_usable
 from interlock.machine.session.session import ensure_alive
 from interlock.server.app import app_over
 from interlock.server.runtime.door import commands
@@ -90,7 +91,7 @@ async def main():
         session, token = await log_in(services)
         def ask(data):
             return services.sessions.submit(session.session_id, *commands("admin:somebody", data))
-        paused = (await ask(Suspend())).session
+        paused = (await ask(Suspend())).instance
         assert paused.state == "suspended"
         for refused in (Suspend(), Connect("tab", "node")):
             try:
@@ -106,7 +107,7 @@ async def main():
             assert error.state == "suspended"
         else:
             raise AssertionError("a paused session can be used")
-        resumed = (await ask(Resume())).session
+        resumed = (await ask(Resume())).instance
         assert resumed.state == "authenticated"
         ensure_usable(resumed, services.clock.now_ms())
         await ask(Suspend())

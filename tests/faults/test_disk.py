@@ -178,7 +178,7 @@ async def test_a_row_that_another_program_appends_by_hand_stops_the_server(tmp_p
         async with Client(server.url) as client:
             (await client.begin()).raise_for_status()
             other.execute(
-                "INSERT INTO transitions SELECT position + 1, 'by-hand', 1, event, source, target, at_ms, actor,"
+                "INSERT INTO transitions SELECT position + 1, kind, 'by-hand', 1, event, source, target, at_ms, actor,"
                 " 'by-hand', data, digest FROM transitions ORDER BY position DESC LIMIT 1"
             )
             check(await client.begin(), 503, "unavailable")

@@ -46,7 +46,7 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_w
     assert row["request_id"] == answer.headers["x-request-id"]
     assert (row["route"], row["method"], row["status"]) == ("/api/auth/login", "POST", 500)
     assert row["error"] == "RuntimeError"
-    assert "auth_api.py" in row["traceback"]
+    assert "endpoints/auth.py" in row["traceback"]
     assert "; from ValueError > " in row["traceback"]
     assert "correct horse" not in failing.log_path.read_text() + answer.text + repr(answer.headers)
 
@@ -60,7 +60,7 @@ def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: S
             assert await closed(socket) == (1011, "internal error")
         rows = await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "socket.failed"])
         assert len(rows) == 1
-        assert "connect_api.py" in rows[0]["traceback"]
+        assert "endpoints/connect.py" in rows[0]["traceback"]
         # What failed outside any request is caught last of all.
         await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "task.failed"])
         assert "explode" not in failing.log_path.read_text()

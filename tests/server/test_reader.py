@@ -54,13 +54,11 @@ async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         for story in stories:
             await surface.log.append(story.begin("ada"))
-    with shell(tmp_path) as connection:
-        for number, connections in ((3, "no JSON"), (7, b"\xff")):
-            told = stories[number].session_id
-            connection.execute(
-                "UPDATE sessions SET connections = CAST(? AS TEXT) WHERE session_id = ?", (connections, told)
-            )
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
+        with shell(tmp_path) as connection:
+            for number, fold in ((3, "no JSON"), (7, b"\xff")):
+                told = stories[number].session_id
+                connection.execute("UPDATE instances SET fold = CAST(? AS TEXT) WHERE instance_id = ?", (fold, told))
         found = await asyncio.gather(
             *(surface.log.load(SESSION_MACHINE, s.session_id) for s in stories), return_exceptions=True
         )

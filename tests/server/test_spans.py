@@ -59,7 +59,7 @@ def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_pat
         assert register.span_id in {span.parent_span_id for span in receiver.named("write")}
         (socket,) = receiver.named("GET /api/connect")
         assert attributes(socket)["http.response.status_code"] == 101
-        assert attributes(socket)["interlock.instance_id"] == client.session_id
+        assert attributes(socket)["interlock.session_id"] == client.session_id
         (connect,) = receiver.named("append connect")
         assert connect.parent_span_id == socket.span_id
         assert receiver.named("append disconnect")

@@ -116,7 +116,7 @@ def test_every_receipt_is_shown(folder: Path, receipts: list[dict[str, Any]]) ->
     by_position = {record["position"]: record for record in records(folder)}
     shown = [by_position[receipt["position"]] for receipt in receipts]
     assert outcome.stdout.splitlines()[:-1] == [
-        f"receipt {record['position']}: the log holds it ({record['event']} of session {record['session_id']})"
+        f"receipt {record['position']}: the log holds it ({record['event']} of session {record['instance_id']})"
         for record in shown
     ]
 

@@ -69,7 +69,8 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     },
     "TransitionView": {
         "position": 41,
-        "session_id": "0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0",
+        "kind": "session",
+        "instance_id": "0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0",
         "version": 3,
         "event": "connect",
         "source": "authenticated",
