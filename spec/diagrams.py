@@ -107,7 +107,7 @@ class _Drawing:
         for state in self.states:
             self._state(state)
         width = self.x[-1] + max(self.half, _width(_beside(self.arrows.get((len(self.x) - 1,) * 2, []))) / 2) + _MARGIN
-        title = f"The lifecycle of a {self.lifecycle.name}"
+        title = f"The {self.lifecycle.name} lifecycle"
         told = "; ".join(
             f"{row.event}: {row.source or 'nothing'} to {row.target}" for row in self.lifecycle.transitions
         )

@@ -15,14 +15,14 @@ from typing import Final
 import msgspec
 
 from interlock.spec.diagrams import mermaid, svg
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from interlock.spec.promela import promela
 from interlock.spec.transitions import Lifecycle, TransitionRow
 
 GENERATED: Final = Path(__file__).parent / "generated"
 """Where the generated files are committed."""
 
-LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION,)
+LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION, ACCOUNT)
 """Every declared lifecycle; each gets one file of every kind."""
 
 
@@ -83,7 +83,7 @@ def as_markdown(lifecycle: Lifecycle) -> str:
 
 def as_promela(lifecycle: Lifecycle) -> str:
     """Give the relation that the model is built around, as macros of Promela."""
-    return f"/* The legal transitions of a {lifecycle.name}. {_ORIGIN} */\n\n{promela(lifecycle)}"
+    return f"/* The legal transitions of the {lifecycle.name} lifecycle. {_ORIGIN} */\n\n{promela(lifecycle)}"
 
 
 def artefacts() -> dict[str, str]:

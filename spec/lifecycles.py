@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Final
 
 from statemachine.exceptions import InvalidDefinition
@@ -9,12 +11,16 @@ from statemachine.exceptions import InvalidDefinition
 from interlock.spec.transitions import Lifecycle, UnsupportedDeclaration, read
 
 try:
+    from interlock.spec.account import AccountGuards, AccountLifecycle
     from interlock.spec.session import SessionGuards, SessionLifecycle
 except InvalidDefinition as error:  # pragma: no cover  # a test runs it in a copy of the source
     # python-statemachine refuses some of it by itself: a final state that is left, a state that can't be reached.
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    declaration = [file.name for file in files if file.parent == Path(__file__).parent][-1]
     raise UnsupportedDeclaration(
-        f"spec/session.py: {error} (A final state that is left would break expired_absorbs: nothing follows the end of a"
-        " session. Take its final=True away, too, and `interlock check` tells how.)"
+        f"spec/{declaration}: {error} (A final state that is left would break expired_absorbs or deleted_absorbs: nothing"
+        " follows the end of a session or an account. Take its final=True away, too, and `interlock check` tells how.)"
     ) from None
 
 SESSION: Final[Lifecycle] = read(SessionLifecycle, SessionGuards)
+ACCOUNT: Final[Lifecycle] = read(AccountLifecycle, AccountGuards)

@@ -16,6 +16,7 @@ from interlock.spec import export
 from interlock.spec.diagrams import mermaid, svg
 from interlock.spec.export import (
     GENERATED,
+    LIFECYCLES,
     artefacts,
     as_json,
     as_markdown,
@@ -26,13 +27,17 @@ from interlock.spec.export import (
     sql_table,
     write,
 )
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from interlock.spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
 
 Shown = tuple[str, str | None, str, tuple[str, ...]]
 """A transition as any of the files shows it: event, source, target, guards."""
 
-_ROWS: list[Shown] = [(t.event, t.source, t.target, tuple(map(str, t.guards))) for t in SESSION.transitions]
+_each_lifecycle = pytest.mark.parametrize("lifecycle", LIFECYCLES, ids=lambda lifecycle: lifecycle.name)
+
+
+def _rows(lifecycle: Lifecycle) -> list[Shown]:
+    return [(t.event, t.source, t.target, tuple(map(str, t.guards))) for t in lifecycle.transitions]
 
 
 def _guards(text: str) -> tuple[str, ...]:
@@ -73,19 +78,15 @@ def test_what_is_committed_is_what_is_generated() -> None:
     assert drift(GENERATED) == []
 
 
-def test_there_is_one_file_of_each_kind() -> None:
+def test_each_lifecycle_has_one_file_of_each_kind() -> None:
     assert sorted(artefacts()) == [
-        "session.json",
-        "session.md",
-        "session.mmd",
-        "session.pml",
-        "session.sql",
-        "session.svg",
+        f"{name}.{kind}" for name in ("account", "session") for kind in ("json", "md", "mmd", "pml", "sql", "svg")
     ]
 
 
-def test_the_json_holds_every_row() -> None:
-    read = json.loads(artefacts()["session.json"])
+@_each_lifecycle
+def test_the_json_holds_every_row(lifecycle: Lifecycle) -> None:
+    read = json.loads(artefacts()[f"{lifecycle.name}.json"])
     assert [
         (
             t["event"],
@@ -94,11 +95,11 @@ def test_the_json_holds_every_row() -> None:
             tuple(("" if g["expected"] else "not ") + g["name"] for g in t["guards"]),
         )
         for t in read["transitions"]
-    ] == _ROWS
+    ] == _rows(lifecycle)
     assert [(s["name"], s["description"], s["initial"], s["final"]) for s in read["states"]] == [
-        (s.name, s.description, s.initial, s.final) for s in SESSION.states
+        (s.name, s.description, s.initial, s.final) for s in lifecycle.states
     ]
-    for kind, rows in (("events", SESSION.events), ("guards", SESSION.guards)):
+    for kind, rows in (("events", lifecycle.events), ("guards", lifecycle.guards)):
         assert [(row["name"], row["description"]) for row in read[kind]] == [
             (row.name, row.description) for row in rows
         ]
@@ -112,13 +113,13 @@ def _loaded(script: str) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def test_the_sql_holds_every_row() -> None:
-    loaded = _loaded(artefacts()["session.sql"])
-    assert {(event, source or None, target, _guards(guards)) for _, event, source, target, guards in loaded} == set(
-        _ROWS
-    )
-    assert {row[0] for row in loaded} == {"session"}
-    assert len(loaded) == len(_ROWS)
+@_each_lifecycle
+def test_the_sql_holds_every_row(lifecycle: Lifecycle) -> None:
+    loaded = _loaded(artefacts()[f"{lifecycle.name}.sql"])
+    rows = _rows(lifecycle)
+    assert {(event, source or None, target, _guards(g)) for _, event, source, target, g in loaded} == set(rows)
+    assert {row[0] for row in loaded} == {lifecycle.name}
+    assert len(loaded) == len(rows)
 
 
 def test_sql_rows_fill_the_table() -> None:
@@ -144,18 +145,20 @@ def test_sql_text_is_quoted() -> None:
     assert _loaded(as_sql(lifecycle)) == [("odd", "it's", "", "'); DROP TABLE lifecycle; --", "")]
 
 
-def test_mermaid_shows_every_row() -> None:
-    text = artefacts()["session.mmd"]
+@_each_lifecycle
+def test_mermaid_shows_every_row(lifecycle: Lifecycle) -> None:
+    text = artefacts()[f"{lifecycle.name}.mmd"]
     found = re.findall(r"^  (\S+) --> (\S+) : (\w+)(?: \[(.*)\])?$", text, re.MULTILINE)
     assert [
         (event, None if source == "[*]" else source, target, _guards(guards)) for source, target, event, guards in found
-    ] == _ROWS
-    assert re.findall(r"^  (\w+) --> \[\*\]$", text, re.MULTILINE) == ["expired"]
+    ] == _rows(lifecycle)
+    assert re.findall(r"^  (\w+) --> \[\*\]$", text, re.MULTILINE) == [s.name for s in lifecycle.states if s.final]
     assert "stateDiagram-v2" in text.splitlines()
 
 
-def test_markdown_shows_every_row() -> None:
-    sections = dict(part.split("\n", 1) for part in artefacts()["session.md"].split("## ")[1:])
+@_each_lifecycle
+def test_markdown_shows_every_row(lifecycle: Lifecycle) -> None:
+    sections = dict(part.split("\n", 1) for part in artefacts()[f"{lifecycle.name}.md"].split("## ")[1:])
     tables = {
         name: [tuple(cell.strip() for cell in line[1:-2].split("|")) for line in text.strip().splitlines()[2:]]
         for name, text in sections.items()
@@ -166,22 +169,22 @@ def test_markdown_shows_every_row() -> None:
         source = None if way.startswith("→") else names[0]
         shown.append((event.strip("`"), source, names[-1], _guards(guards)))
         assert ("stays" in way) == (source == names[-1])
-    assert shown == _ROWS
+    assert shown == _rows(lifecycle)
     assert [(name.strip("`"), text) for name, _, text in tables["States"]] == [
-        (s.name, s.description) for s in SESSION.states
+        (s.name, s.description) for s in lifecycle.states
     ]
     assert [kind for _, kind, _ in tables["States"]] == [
-        "initial" if state.initial else "final" if state.final else "" for state in SESSION.states
+        "initial" if state.initial else "final" if state.final else "" for state in lifecycle.states
     ]
     assert [(name.strip("`"), text) for name, text in tables["Events"]] == [
-        (e.name, e.description) for e in SESSION.events
+        (e.name, e.description) for e in lifecycle.events
     ]
     assert [(name.strip("`"), text) for name, text in tables["Guards"]] == [
-        (g.name, g.description) for g in SESSION.guards
+        (g.name, g.description) for g in lifecycle.guards
     ]
 
 
-@pytest.mark.parametrize("lifecycle", [SESSION, _job()], ids=lambda lifecycle: lifecycle.name)
+@pytest.mark.parametrize("lifecycle", [*LIFECYCLES, _job()], ids=lambda lifecycle: lifecycle.name)
 def test_the_picture_shows_every_row(lifecycle: Lifecycle) -> None:
     root = ET.fromstring(svg(lifecycle))  # noqa: S314  # our own text
     space = {"svg": "http://www.w3.org/2000/svg"}
@@ -199,12 +202,13 @@ def test_the_picture_shows_every_row(lifecycle: Lifecycle) -> None:
     described = root.findtext("svg:desc", namespaces=space) or ""
     assert all(f"{r.event}: {r.source or 'nothing'} to {r.target}" in described for r in lifecycle.transitions)
     assert lifecycle.description in described
-    assert root.findtext("svg:title", namespaces=space) == f"The lifecycle of a {lifecycle.name}"
+    assert root.findtext("svg:title", namespaces=space) == f"The {lifecycle.name} lifecycle"
 
 
-def test_nothing_in_the_picture_lies_outside_it_or_on_something_else() -> None:
+@_each_lifecycle
+def test_nothing_in_the_picture_lies_outside_it_or_on_something_else(lifecycle: Lifecycle) -> None:
     """Boxes and label lines, measured with the widths the layout assumes, keep clear of each other and of the frame."""
-    root = ET.fromstring(svg(SESSION))  # noqa: S314  # our own text
+    root = ET.fromstring(svg(lifecycle))  # noqa: S314  # our own text
     space = "{http://www.w3.org/2000/svg}"
     width, height = float(root.get("width", "0")), float(root.get("height", "0"))
     areas: list[tuple[float, float, float, float]] = []
@@ -218,7 +222,7 @@ def test_nothing_in_the_picture_lies_outside_it_or_on_something_else() -> None:
             x, y = float(text.get("x", "0")), float(text.get("y", "0"))
             left = x - w / 2 if text.get("text-anchor") == "middle" else x
             areas.append((left, y - 12, left + w, y + 3))
-    assert len(areas) > len(SESSION.states) + len(SESSION.transitions)
+    assert len(areas) >= len(lifecycle.states) + len(lifecycle.transitions)
     for n, (left, top, right, bottom) in enumerate(areas):
         assert left >= 0
         assert top >= 0
@@ -265,7 +269,7 @@ def test_a_changed_declaration_is_drift(monkeypatch: pytest.MonkeyPatch) -> None
     fewer = Lifecycle(
         SESSION.name, SESSION.description, SESSION.states, SESSION.events, SESSION.guards, SESSION.transitions[:-1]
     )
-    monkeypatch.setattr(export, "LIFECYCLES", (fewer,))
+    monkeypatch.setattr(export, "LIFECYCLES", (fewer, ACCOUNT))
     assert drift(GENERATED) == [f"session.{kind}: differs" for kind in ("json", "md", "mmd", "pml", "sql", "svg")]
 
 

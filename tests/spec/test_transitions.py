@@ -13,7 +13,8 @@ import pytest
 from statemachine import Event, State, StateMachine
 from statemachine.exceptions import InvalidDefinition
 
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.export import LIFECYCLES
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from interlock.spec.session import SessionGuards, SessionLifecycle
 from interlock.spec.transitions import (
     GuardTerm,
@@ -27,9 +28,9 @@ from interlock.spec.transitions import (
 from tests.support.source import copy_sources
 
 
-def _asked(event: str, source: str | None) -> list[tuple[str, list[str]]]:
+def _asked(event: str, source: str | None, lifecycle: Lifecycle = SESSION) -> list[tuple[str, list[str]]]:
     """Where ``event`` may lead from ``source``, and under which guards."""
-    rows = [row for row in SESSION.transitions if (row.event, row.source) == (event, source)]
+    rows = [row for row in lifecycle.transitions if (row.event, row.source) == (event, source)]
     return [(row.target, [str(guard) for guard in row.guards]) for row in rows]
 
 
@@ -84,12 +85,38 @@ def test_what_any_living_session_does(state: str) -> None:
     assert _asked("expire", state) == [("expired", ["not alive"])]
 
 
-def test_every_row_is_unique_and_names_declared_things() -> None:
-    rows = [(row.event, row.source, row.target, row.guards) for row in SESSION.transitions]
+def test_an_account_is_active_then_disabled_or_not_then_deleted() -> None:
+    assert [(state.name, state.initial, state.final) for state in ACCOUNT.states] == [
+        ("active", True, False),
+        ("disabled", False, False),
+        ("deleted", False, True),
+    ]
+    assert _asked("register", None, ACCOUNT) == [("active", [])]
+    assert not [row for row in ACCOUNT.transitions if row.source == "deleted"]
+
+
+def test_a_password_changes_only_while_the_account_is_active_and_names_the_current_one() -> None:
+    for event in ("change_password", "rehash"):
+        assert _asked(event, "active", ACCOUNT) == [("active", ["current_password"])]
+        assert {row.source for row in ACCOUNT.transitions if row.event == event} == {"active"}
+
+
+def test_an_administrator_disables_and_enables_an_account_and_sets_its_groups() -> None:
+    assert _asked("disable", "active", ACCOUNT) == [("disabled", [])]
+    assert _asked("enable", "disabled", ACCOUNT) == [("active", [])]
+    assert _asked("disable", "disabled", ACCOUNT) == _asked("enable", "active", ACCOUNT) == []
+    for state in ("active", "disabled"):
+        assert _asked("set_groups", state, ACCOUNT) == [(state, [])]
+        assert _asked("delete", state, ACCOUNT) == [("deleted", [])]
+
+
+@pytest.mark.parametrize("lifecycle", LIFECYCLES, ids=lambda lifecycle: lifecycle.name)
+def test_every_row_is_unique_and_names_declared_things(lifecycle: Lifecycle) -> None:
+    rows = [(row.event, row.source, row.target, row.guards) for row in lifecycle.transitions]
     assert len(set(rows)) == len(rows)
-    assert {term.name for row in SESSION.transitions for term in row.guards} == {guard.name for guard in SESSION.guards}
-    assert {row.event for row in SESSION.transitions} == {event.name for event in SESSION.events}
-    assert {row.target for row in SESSION.transitions} == {state.name for state in SESSION.states}
+    assert {term.name for row in lifecycle.transitions for term in row.guards} == {g.name for g in lifecycle.guards}
+    assert {row.event for row in lifecycle.transitions} == {event.name for event in lifecycle.events}
+    assert {row.target for row in lifecycle.transitions} == {state.name for state in lifecycle.states}
 
 
 def test_the_reader_reads_the_same_twice() -> None:
@@ -278,16 +305,27 @@ def test_a_guard_is_written_as_it_is_asked() -> None:
     assert [str(GuardTerm("alive", expected)) for expected in (True, False)] == ["alive", "not alive"]
 
 
-def test_what_the_library_refuses_is_said_with_the_property_it_would_break(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("declaration", "old", "new", "promise"),
+    [
+        (
+            "session.py",
+            'created.to(authenticated, cond="alive"),',
+            "created.to(authenticated) | expired.to(created),",
+            "expired_absorbs",
+        ),
+        ("account.py", "disabled.to(active),", "disabled.to(active) | deleted.to(active),", "deleted_absorbs"),
+    ],
+)
+def test_what_the_library_refuses_is_said_with_the_property_it_would_break(
+    tmp_path: Path, declaration: str, old: str, new: str, promise: str
+) -> None:
     """Somebody lets the final state be left: there is nothing to check then, but a name for what is wrong."""
     copy_sources(tmp_path)
-    declaration = tmp_path / "spec" / "session.py"
-    text = declaration.read_text()
-    leaves = text.replace(
-        'created.to(authenticated, cond="alive"),', "created.to(authenticated) | expired.to(created),"
-    )
-    assert leaves != text
-    declaration.write_text(leaves)
+    path = tmp_path / "spec" / declaration
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
     done = subprocess.run(
         [sys.executable, "-m", "interlock.spec.export", "--check"],
         cwd=tmp_path,
@@ -296,5 +334,5 @@ def test_what_the_library_refuses_is_said_with_the_property_it_would_break(tmp_p
         check=False,
     )
     assert done.returncode == 1
-    assert "UnsupportedDeclaration: spec/session.py: Cannot declare transitions from final state" in done.stderr
-    assert "would break expired_absorbs" in done.stderr
+    assert f"UnsupportedDeclaration: spec/{declaration}: Cannot declare transitions from final state" in done.stderr
+    assert promise in done.stderr

@@ -1,0 +1,57 @@
+"""The account lifecycle: who may log in, from registration to deletion.
+
+It is declared like the session lifecycle in :mod:`interlock.spec.session`, and everything generated comes from the class below
+in the same way. E-mail addresses and password hashes are in no record: a record holds a keyed commitment to them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from statemachine import Event, State, StateMachine
+
+
+class AccountGuards(Protocol):
+    """The facts a transition may ask about an account and a command. Each is true or false, and pure."""
+
+    def current_password(self) -> bool:
+        """The command names the password that the account has now, by its commitment."""
+        ...
+
+
+class AccountLifecycle(StateMachine):
+    """An account, from its registration to its deletion."""
+
+    creation: ClassVar[tuple[str, str]] = (
+        "register",
+        "A person registers with a password or with an upstream identity.",
+    )
+
+    active = State("The account's owner may log in.", initial=True)
+    disabled = State("An administrator has disabled the account: nobody logs in, and no session of it serves.")
+    deleted = State("The account has ended, and its personal data is erased; nothing follows.", final=True)
+
+    change_password = Event(
+        active.to(active, internal=True, cond="current_password"),
+        name="The account gets another password; sessions of the old one end, but for the one that asked.",
+    )
+    rehash = Event(
+        active.to(active, internal=True, cond="current_password"),
+        name="The same password is hashed again, with stronger parameters.",
+    )
+    set_groups = Event(
+        active.to(active, internal=True) | disabled.to(disabled, internal=True),
+        name="An administrator decides which groups the account belongs to.",
+    )
+    disable = Event(
+        active.to(disabled),
+        name="An administrator disables the account, and its sessions end.",
+    )
+    enable = Event(
+        disabled.to(active),
+        name="An administrator enables the account again; its owner has to log in.",
+    )
+    delete = Event(
+        active.to(deleted) | disabled.to(deleted),
+        name="The account ends with its sessions, and its personal data is erased.",
+    )
