@@ -8,17 +8,17 @@ from interlock.spec.transitions import GuardTerm, Lifecycle, TransitionRow
 def promela(lifecycle: Lifecycle) -> str:
     """Give the states and events of ``lifecycle`` as numbers, and its transitions as macros over them.
 
-    States count from 1, in declared order, and ``STATE_none`` is 0: there is no session yet. Events count from 1, too, and so
-    do transitions.
+    States count from 1, in declared order, and ``STATE_none`` is 0: there is no instance yet. Events count from 1, too, and
+    so do transitions.
 
     ``ROW(state, event, guard…)``, with the guards in the order in which they are declared, is the number of the first declared
-    transition whose guards all hold, or 0; ``NEXT`` is its target, or ``STATE_none``. ``ASK(relation, …)`` puts either to the
-    model: of the guard ``alive``, say, the model has the macro ``GUARD_alive``. ``EVENTS(each)`` is ``each(name)`` for every
-    event.
+    transition whose guards all hold, or 0; ``NEXT`` is its target, or ``STATE_none``. ``ASK(relation, fold, event, …)`` puts
+    either to the model: for the guard ``alive``, say, the model has the macro ``GUARD_alive(fold, …)``. ``EVENTS(each)`` is
+    ``each(name)`` for every event.
     """
     guards = [guard.name for guard in lifecycle.guards]
     parameters = ", ".join(["state", "event", *guards])
-    asked = ", ".join(f"GUARD_{name}(fold, tab, claim, is_alive)" for name in guards)
+    asked = ", ".join(f"GUARD_{name}(fold, __VA_ARGS__)" for name in guards)
     rows = lifecycle.transitions
     return "\n".join(
         [
@@ -33,7 +33,7 @@ def promela(lifecycle: Lifecycle) -> str:
             *_first_that_holds(f"ROW({parameters})", "0", {row: str(number) for number, row in enumerate(rows, 1)}),
             f"#define ROWS {len(rows)}",
             "",
-            f"#define ASK(relation, fold, event, tab, claim, is_alive) relation(fold.state, event, {asked})",
+            f"#define ASK(relation, fold, event, ...) relation(fold.state, event, {asked})",
             "",
         ]
     )

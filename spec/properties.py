@@ -32,13 +32,16 @@ _LEDGER: Final = "tests/machine/test_ledger.py::"
 _TRACE_RULES: Final = "tests/spec/test_traces.py::test_what_is_wrong_is_named_at_the_line_where_it_first_shows"
 _SQL: Final = "tests/server/test_database.py::test_an_illegal_row_is_refused"
 _TRACED: Final = "tests/server/test_trace.py::"
+_FAULTS: Final = "tests/faults/"
+_WHOLE: Final = "tests/server/test_whole_operations.py::"
+_CHANGE_RACES: Final = "tests/server/test_app.py::"
 _ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "declared_only",
         "Every record's source, event, guards and target are a row of the declaration; its source is the target of the"
-        " record before; the first record of a session is its creation.",
+        " record before; the first record of an instance is its creation.",
         (*_WALKS, _LEDGER + "test_what_was_not_declared_is_found", _SQL, _TRACE_RULES),
     ),
     Property(
@@ -124,9 +127,9 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         " signed head never speaks of more than is there.",
         (
             "tests/scenarios/test_process.py::test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged",
-            "tests/faults/test_power.py::test_what_was_acknowledged_is_there_after_a_power_cut",
-            "tests/faults/test_disk.py::test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing",
-            "tests/faults/test_head.py::test_after_a_kill_it_lags_and_never_leads",
+            _FAULTS + "test_power.py::test_what_was_acknowledged_is_there_after_a_power_cut",
+            _FAULTS + "test_disk.py::test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing",
+            _FAULTS + "test_head.py::test_after_a_kill_it_lags_and_never_leads",
             "tests/server/test_database.py::test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log",
         ),
     ),
@@ -160,6 +163,44 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _ENDING + "test_n13_a_session_that_ended_holds_no_socket",
             _TRACE_RULES,
         ),
+    ),
+    Property(
+        "deleted_absorbs",
+        "Nothing follows the deletion of an account.",
+    ),
+    Property(
+        "authority_at_append",
+        "Nothing is recorded under the authority of a session or an account that had lost it at that place of the log.",
+        (
+            _CHANGE_RACES + "test_a_password_changed_while_somebody_logs_in_with_the_old_one",
+            _CHANGE_RACES + "test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile",
+        ),
+    ),
+    Property(
+        "disabled_never_serves",
+        "Once a disable or a delete of an account is acknowledged, or a start has found it in the log, no session that was"
+        " granted before it serves: not after an enable either.",
+        (
+            "tests/server/test_admin.py::test_a_disabled_account_is_out_at_once_and_stays_out",
+            "tests/server/test_admin.py::test_a_login_that_races_the_disable_leaves_no_living_session",
+            _FAULTS
+            + "test_fail_closed.py::test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
+        ),
+    ),
+    Property(
+        "old_password_never_admits",
+        "Once a change of password is acknowledged, or a start has found it in the log, no login with the old password is"
+        " recorded, and no session of an older login serves, but for the one that asked.",
+        (
+            "tests/scenarios/test_process.py::test_a_login_with_the_old_password_does_not_survive_its_change",
+            _CHANGE_RACES + "test_a_password_changed_while_somebody_logs_in_with_the_old_one",
+            _WHOLE + "test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_next_start",
+        ),
+    ),
+    Property(
+        "overtaken_change_refused",
+        "Of several changes that name the same password as the current one, one at most is recorded.",
+        ("tests/server/test_accounts.py::test_of_two_changes_at_once_one_wins",),
     ),
     Property(
         "refusal_changes_nothing",

@@ -39,4 +39,4 @@
   0 ))))))))))
 #define ROWS 9
 
-#define ASK(relation, fold, event, tab, claim, is_alive) relation(fold.state, event, GUARD_current_password(fold, tab, claim, is_alive))
+#define ASK(relation, fold, event, ...) relation(fold.state, event, GUARD_current_password(fold, __VA_ARGS__))

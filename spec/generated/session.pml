@@ -64,4 +64,4 @@
   0 )))))))))))))))))))))
 #define ROWS 20
 
-#define ASK(relation, fold, event, tab, claim, is_alive) relation(fold.state, event, GUARD_alive(fold, tab, claim, is_alive), GUARD_same_subject(fold, tab, claim, is_alive), GUARD_below_connection_limit(fold, tab, claim, is_alive), GUARD_known_connection(fold, tab, claim, is_alive), GUARD_last_connection(fold, tab, claim, is_alive), GUARD_rotation_honoured(fold, tab, claim, is_alive))
+#define ASK(relation, fold, event, ...) relation(fold.state, event, GUARD_alive(fold, __VA_ARGS__), GUARD_same_subject(fold, __VA_ARGS__), GUARD_below_connection_limit(fold, __VA_ARGS__), GUARD_known_connection(fold, __VA_ARGS__), GUARD_last_connection(fold, __VA_ARGS__), GUARD_rotation_honoured(fold, __VA_ARGS__))

@@ -74,6 +74,14 @@ DURABILITY: Final = (
     Bound("FAILURES", 1, 2, "One fsync that fails; the server must not need a second to notice."),
 )
 
+ACCOUNT: Final = (
+    Bound("SESSIONS", 2, 2, "One that asks for a change and one that is to end, or a login that is overtaken."),
+    Bound("CHANGES", 2, 3, "Two that overtake each other; the deeper run has one more after them."),
+    Bound("CLOSINGS", 2, 2, "A disable, and a delete or, after an enable, another disable."),
+    Bound("ADMINISTRATORS", 2, 2, "One may repeat or undo what the other is doing."),
+    Bound("CRASHES", 1, 2, "Between a record and the ends that follow from it; the second may hit the start."),
+)
+
 GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
     "lifecycle": SAFETY,
     "replay": REPLAY,
@@ -82,6 +90,7 @@ GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
     "rotation": ROTATION,
     "theft": THEFT,
     "durability": DURABILITY,
+    "account": ACCOUNT,
 }
 """Which bounds hold where."""
 

@@ -6,7 +6,10 @@ from typing import Final
 
 import msgspec
 
+from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.model.bounds import ACCOUNT as ACCOUNT_BOUNDS
 from interlock.spec.model.bounds import DURABILITY, LIVENESS, REPLAY, RESTING, ROTATION, SAFETY, THEFT, Bound
+from interlock.spec.transitions import Lifecycle
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -14,7 +17,8 @@ class Check(msgspec.Struct, frozen=True):
 
     ``model`` is a file of this folder; ``properties`` are names from :mod:`interlock.spec.properties`; ``switches`` are
     the macros that choose the variant. ``claim`` is the LTL formula of a liveness check, which bears the property's name.
-    ``untold`` are the steps that this check can't reach, for the reason in ``assumption``.
+    ``untold`` are the steps that this check can't reach, for the reason in ``assumption``. ``covers``: the lifecycle of which
+    some execution must record every transition, or the check fails.
     """
 
     name: str
@@ -25,6 +29,7 @@ class Check(msgspec.Struct, frozen=True):
     switches: tuple[str, ...] = ()
     claim: str | None = None
     untold: frozenset[str] = frozenset()
+    covers: Lifecycle | None = None
 
     def defines(self, *, deep: bool) -> list[str]:
         """The macro definitions of this check."""
@@ -66,6 +71,7 @@ CHECKS: Final[tuple[Check, ...]] = (
         SAFETY,
         "None about timing: any task may be slow for ever. An intent's check and its effect are one step.",
         ("WITH_INTENTS",),
+        covers=SESSION,
     ),
     Check(
         "replay",
@@ -74,6 +80,22 @@ CHECKS: Final[tuple[Check, ...]] = (
         REPLAY,
         "None about timing.",
         ("KEEP_LOG",),
+        covers=SESSION,
+    ),
+    Check(
+        "account",
+        "account.pml",
+        (
+            "declared_only",
+            "deleted_absorbs",
+            "authority_at_append",
+            "disabled_never_serves",
+            "old_password_never_admits",
+            "overtaken_change_refused",
+        ),
+        ACCOUNT_BOUNDS,
+        "None about timing. An append and its condition are one step, as in one transaction.",
+        covers=ACCOUNT,
     ),
     Check(
         "rotation",

@@ -8,7 +8,7 @@
  * Every step of a task is one atomic block; between any two of them another task may run, or the node may crash. A node's
  * variables are lost with it; the log's are not. MUTANT_… switches take one safety measure away, for spec/model/mutants.py.
  */
-#include "session.pml"
+#include "generated/session.pml"
 #include "promises.pml"
 
 #ifdef TRACE

@@ -1,6 +1,6 @@
 """Seeded bugs, each tied to the check and the property that must catch it. One that survives is a hole in the specification.
 
-Mutants of the declaration change the text of ``spec/session.py``; mutants of the model switch one safety measure off. Those of
+Mutants of a declaration change its text; mutants of the model switch one safety measure off. Those of
 the real code are in ``tests/mutants/``.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from interlock.spec.model.checks import CHECKS, Check
-from interlock.spec.model.spin import Program
+from interlock.spec.model.spin import Program, relation
 from interlock.spec.promela import promela
 from interlock.spec.transitions import Lifecycle, read
 
@@ -23,11 +23,16 @@ _FEW: Final = {"ROTATIONS": 4}
 _TWO_TABS: Final = {"ROTATIONS": 4, "TABS": 2}
 _NO_LOGIN: Final = {"EPOCHS": 0}
 _ONE_COPY: Final = {"EPOCHS": 0, "ROTATIONS": 3}
-_DECLARATION: Final = Path(__file__).parents[1] / "session.py"
+_CHANGE: Final = """\
+    change_password = Event(
+        active.to(active, internal=True, cond="current_password"),
+"""
+_REHASH: Final = _CHANGE.replace("change_password =", "rehash =")
+_DECLARATIONS: Final = Path(__file__).parents[1]
 
 
 class Mutant(msgspec.Struct, frozen=True):
-    """One bug. ``edits`` are (old, new) texts of the declaration; without any, ``MUTANT_<name>`` is a switch of the model.
+    """One bug. ``edits`` are (old, new) texts of ``declaration``; without any, ``MUTANT_<name>`` is a switch of the model.
 
     ``bounds`` are the check's, but for those named here: a story is told the shortest way, and less world makes that quick.
     """
@@ -38,6 +43,7 @@ class Mutant(msgspec.Struct, frozen=True):
     promise: str
     edits: tuple[tuple[str, str], ...] = ()
     bounds: dict[str, int] = {}
+    declaration: str = "session.py"
 
     def kind(self) -> str:
         """Where the bug is: ``declaration`` or ``model``."""
@@ -166,6 +172,33 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "expires_or_renewed",
         (('\n        | connected.to(expired, unless="alive")', ""),),
     ),
+    Mutant(
+        "deleted_leaves",
+        "A deleted account can be enabled again.",
+        "account",
+        "deleted_absorbs",
+        (
+            ('follows.", final=True)', 'follows.")'),
+            ("disabled.to(active),", "disabled.to(active) | deleted.to(active),"),
+        ),
+        declaration="account.py",
+    ),
+    Mutant(
+        "change_of_any_password",
+        "A change of password does not name the password that it replaces.",
+        "account",
+        "overtaken_change_refused",
+        ((_CHANGE, _CHANGE.replace(', cond="current_password"', "")),),
+        declaration="account.py",
+    ),
+    Mutant(
+        "rehash_of_any_password",
+        "A new hash of an old password replaces a new password.",
+        "account",
+        "old_password_never_admits",
+        ((_REHASH, _REHASH.replace(', cond="current_password"', "")),),
+        declaration="account.py",
+    ),
     Mutant("ack_before_append", "A command is acknowledged when it is decided.", "lifecycle", "acknowledged_logged"),
     Mutant("no_version_check", "A node appends whatever the log holds by then.", "lifecycle", "no_lost_update"),
     Mutant("no_command_index", "A repeated command is recorded again.", "lifecycle", "command_once"),
@@ -195,6 +228,39 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant("no_follow", "A node does not hear of the others' records.", "views_catch_up", "views_catch_up"),
     Mutant("no_recovery", "A crashed node stays away.", "crashed_recovers", "crashed_recovers"),
     Mutant("refusal_unanswered", "A refused command gets no answer.", "command_answered", "command_answered"),
+    Mutant(
+        "login_unconditional",
+        "A login is recorded whatever became of the account since the password was compared.",
+        "account",
+        "authority_at_append",
+    ),
+    Mutant(
+        "change_unconditional",
+        "A change of password is recorded whatever became of the session that asked.",
+        "account",
+        "authority_at_append",
+    ),
+    Mutant("epoch_kept_by_disable", "A disable does not raise the epoch.", "account", "authority_at_append"),
+    Mutant("epoch_kept_by_change", "A change of password does not raise the epoch.", "account", "authority_at_append"),
+    Mutant("groups_enable", "An account whose groups are set is active again.", "account", "declared_only"),
+    Mutant(
+        "disable_told_first", "A disable is acknowledged before it is recorded.", "account", "disabled_never_serves"
+    ),
+    Mutant(
+        "ends_before_record",
+        "A disable ends the sessions first, and is recorded then.",
+        "account",
+        "disabled_never_serves",
+    ),
+    Mutant("start_ends_nobody", "A start leaves the ends that a crash cut off.", "account", "disabled_never_serves"),
+    Mutant("enable_restores", "An enable restores the sessions of before.", "account", "disabled_never_serves"),
+    Mutant("delete_ends_nobody", "A delete leaves the account's sessions.", "account", "disabled_never_serves"),
+    Mutant(
+        "change_ends_nobody",
+        "A change of password leaves the account's other sessions.",
+        "account",
+        "old_password_never_admits",
+    ),
     Mutant("epoch_ignored", "A refresh token survives a login.", "theft", "rotation"),
     Mutant("no_grace", "A token that was exchanged is taken for stolen at once.", "rotation", "rotation", bounds=_FEW),
     Mutant("one_before", "The grace is the token's before the newest one alone.", "rotation", "rotation", bounds=_FEW),
@@ -252,7 +318,8 @@ def program(mutant: Mutant) -> tuple[Check, Program]:
     defines = tuple(msgspec.structs.replace(check, bounds=bounds).defines(deep=False))
     if not mutant.edits:
         return check, Program(check.model, (*defines, f"MUTANT_{mutant.name}"), check.claim)
-    return check, Program(check.model, defines, check.claim, {"session.pml": promela(mutated(mutant))})
+    lifecycle = mutated(mutant)
+    return check, Program(check.model, defines, check.claim, {relation(lifecycle): promela(lifecycle)})
 
 
 def mutated(mutant: Mutant) -> Lifecycle:
@@ -261,11 +328,12 @@ def mutated(mutant: Mutant) -> Lifecycle:
     Raises:
         ValueError: an edit's old text is not there exactly once.
     """
-    source = _DECLARATION.read_text(encoding="utf-8")
+    source = (_DECLARATIONS / mutant.declaration).read_text(encoding="utf-8")
     for old, new in mutant.edits:
         if source.count(old) != 1:
-            raise ValueError(f"mutant {mutant.name}: {old!r} is in {_DECLARATION.name} {source.count(old)} times")
+            raise ValueError(f"mutant {mutant.name}: {old!r} is in {mutant.declaration} {source.count(old)} times")
         source = source.replace(old, new)
     module = types.ModuleType(f"mutant_{mutant.name}")
     exec(compile(source, f"{mutant.name}.py", "exec"), module.__dict__)  # noqa: S102  # our own declaration, one edit apart
-    return read(module.SessionLifecycle, module.SessionGuards)
+    name = mutant.declaration.removesuffix(".py").capitalize()
+    return read(getattr(module, f"{name}Lifecycle"), getattr(module, f"{name}Guards"))

@@ -8,10 +8,12 @@ mtype = {
   declared_only, expired_absorbs, authentication_first, owner_coherence, open_guard, acknowledged_logged, command_once,
   no_lost_update, replay_equals_state, cache_is_fold, single_owner, view_monotonic, durability, no_early_expiry, rotation,
   revocation_fence,
+  deleted_absorbs, authority_at_append, disabled_never_serves, old_password_never_admits, overtaken_change_refused,
   /* what a step can tell; spec/model/story.py has the sentence for each */
   refuse, decide_, conflict, append_, close_, acknowledge_, repeat_, open_, turn_away, drop_, crash_, recover_, follow_, tick_,
   exchange, answer_again, reuse, turn_down, send, lose, receive, steal, login, grace_ends,
   write_, sync_, sync_fails, tell, kill_, power_cut, restart_, sign, stop_,
+  record_, prove_, grant_, overtaken, keep_hash, ask_, turn_down_change, refuse_command, told_, end_, serve_, start_,
   broken
 }
 

@@ -4,7 +4,7 @@
  * One server step decides and records, as lifecycle.pml shows that the door does. The rules are interlock.machine.session.refresh_tokens',
  * and interlock.server.runtime.sessions.Sessions.refresh. Time is the order in which the graces of issued tokens end.
  */
-#include "session.pml"
+#include "generated/session.pml"
 #include "promises.pml"
 
 #define THIEF 3

@@ -16,8 +16,9 @@ from typing import Final
 
 import msgspec
 
-from interlock.spec.export import LIFECYCLES
+from interlock.spec.export import GENERATED, LIFECYCLES
 from interlock.spec.promela import promela
+from interlock.spec.transitions import Lifecycle
 
 MODEL: Final = Path(__file__).parent
 """Where the model lies."""
@@ -88,6 +89,11 @@ def require() -> None:
         raise SpinMissing(f"{' and '.join(missing)} not found; on Debian and Ubuntu: apt-get install spin gcc")
 
 
+def relation(lifecycle: Lifecycle) -> str:
+    """The name under which a model includes the declared transitions of ``lifecycle``."""
+    return f"{GENERATED.name}/{lifecycle.name}.pml"
+
+
 @contextmanager
 def workplace(program: Program) -> Iterator[Path]:
     """A folder of its own with the model in it; it is gone afterwards."""
@@ -96,7 +102,8 @@ def workplace(program: Program) -> Iterator[Path]:
         for path in (*MODEL.glob("*.pml"), *MODEL.glob("*.h")):
             (folder / path.name).write_bytes(path.read_bytes())
         # The declaration as it stands, whether or not somebody has generated the file from it.
-        relations = {f"{lifecycle.name}.pml": promela(lifecycle) for lifecycle in LIFECYCLES}
+        relations = {relation(lifecycle): promela(lifecycle) for lifecycle in LIFECYCLES}
+        (folder / GENERATED.name).mkdir()
         for file, text in {**relations, **program.files}.items():
             (folder / file).write_text(text, encoding="utf-8")
         yield folder

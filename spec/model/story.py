@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from interlock.spec.model.spin import CYCLE
 from interlock.spec.properties import PROPERTIES
 
 _STATES: Final = ("no session", *(state.name for state in SESSION.states))
 _EVENTS: Final = ("", *(event.name for event in SESSION.events))
+_ACCOUNT_STATES: Final = ("no account", *(state.name for state in ACCOUNT.states))
+_ACCOUNT_EVENTS: Final = ("", *(event.name for event in ACCOUNT.events))
 _PARTIES: Final = ("tab 1", "tab 2", "tab 3", "the thief")
 
 
@@ -130,5 +132,32 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
     "sign": lambda head, _: f"The signed head says {head}.",
     "kill_": lambda *_: "The process is killed.",
     "power_cut": lambda *_: "The power fails; what the kernel had not written is gone, in part or whole.",
+    "record_": lambda event, source, target, epoch: (
+        f"The log takes {_ACCOUNT_EVENTS[event]} of the account:"
+        f" {_ACCOUNT_STATES[source]} → {_ACCOUNT_STATES[target]}, epoch {epoch}."
+    ),
+    "prove_": lambda login, epoch: f"Login {login + 1} shows the account's password, at epoch {epoch}.",
+    "grant_": lambda login, epoch: f"The log takes session {login + 1} of login {login + 1}, granted at epoch {epoch}.",
+    "overtaken": lambda login, epoch: (
+        f"The log refuses the session of login {login + 1}: the account is at epoch {epoch}, or no longer active."
+    ),
+    "keep_hash": lambda login, _: (
+        f"The log refuses the new hash of login {login + 1}: the account has another password hash."
+    ),
+    "ask_": lambda change, session: f"Session {session + 1} asks to change the password (change {change + 1}).",
+    "turn_down_change": lambda change, session: (
+        f"The log refuses change {change + 1} of session {session + 1}: the session or the account changed meanwhile."
+    ),
+    "refuse_command": lambda event, state: (
+        f"The log refuses {_ACCOUNT_EVENTS[event]}: the account is {_ACCOUNT_STATES[state]}."
+    ),
+    "told_": lambda event, _: f"{_ACCOUNT_EVENTS[event]} is acknowledged.",
+    "end_": lambda session, _: f"The log takes the end of session {session + 1}.",
+    "serve_": lambda session, state: (
+        f"The server serves a request of session {session + 1}; the account is {_ACCOUNT_STATES[state]}."
+    ),
+    "start_": lambda state, epoch: (
+        f"The server has started and takes work; the account is {_ACCOUNT_STATES[state]}, at epoch {epoch}."
+    ),
     "restart_": lambda found, head: f"The server starts and finds {found} records; the signed head says {head}.",
 }

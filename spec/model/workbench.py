@@ -9,11 +9,11 @@ from typing import Final
 
 import msgspec
 
-from interlock.spec.lifecycles import SESSION
 from interlock.spec.model.checks import CHECKS, Check
 from interlock.spec.model.mutants import MUTANTS, Mutant, program
 from interlock.spec.model.spin import Outcome, Program, SearchFailed, verify
 from interlock.spec.model.story import tell
+from interlock.spec.transitions import Lifecycle
 
 _QUICK_S: Final = 600
 _DEEP_S: Final = 4 * 3600
@@ -76,15 +76,15 @@ def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
         never = ", ".join(sorted(outcome.untold - check.untold)) or f"nothing, but not {sorted(check.untold)}"
         vacuous = f"never reached: {never}; what is never tried is not checked"
         return msgspec.structs.replace(described, outcome=outcome, trouble=vacuous)
-    if check.claim is None and check.model == "lifecycle.pml" and (rows := _untaken(outcome)):
+    if check.covers and (rows := _untaken(check.covers, outcome)):
         vacuous = f"never recorded: {', '.join(rows)}; what is never tried is not checked"
         return msgspec.structs.replace(described, outcome=outcome, trouble=vacuous)
     return msgspec.structs.replace(described, outcome=outcome, good=True)
 
 
-def _untaken(outcome: Outcome) -> list[str]:
+def _untaken(lifecycle: Lifecycle, outcome: Outcome) -> list[str]:
     """The declared transitions that no execution recorded."""
-    rows = enumerate(SESSION.transitions, 1)
+    rows = enumerate(lifecycle.transitions, 1)
     return [
         f"{row.event} ({row.source or 'none'} → {row.target})" for number, row in rows if number not in outcome.taken
     ]

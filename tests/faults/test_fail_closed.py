@@ -225,6 +225,7 @@ async def test_a_disable_that_could_not_be_written_is_not_answered(tmp_path: Pat
         server.stop()
 
 
+@pytest.mark.checks("disabled_never_serves")
 @pytest.mark.asvs("7.4.2")
 @scenario()
 async def test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start(tmp_path: Path) -> None:

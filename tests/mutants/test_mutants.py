@@ -20,6 +20,15 @@ from tests.mutants.trial import CAUGHT, ROOT, Run, judge, run_nodes
 # otherwise: what decides on an older version breaks versions_gapless.
 UNBREAKABLE = {"no_lost_update"}
 
+# Accounts are not in the log yet, so no bug of the real code can break these by name. The mutants of the model do.
+IN_THE_MODEL_ALONE = {
+    "authority_at_append",
+    "deleted_absorbs",
+    "disabled_never_serves",
+    "old_password_never_admits",
+    "overtaken_change_refused",
+}
+
 HARMLESS = Mutant(
     "a-comment",
     "machine/session/session.py",
@@ -46,7 +55,7 @@ def test_every_property_has_a_mutant_and_every_mutant_a_property() -> None:
     published = {promised.name for promised in PROPERTIES}
     broken = {mutant.breaks for mutant in MUTANTS}
     assert broken <= published
-    assert published - broken <= UNBREAKABLE
+    assert published - broken == UNBREAKABLE | IN_THE_MODEL_ALONE
 
 
 def test_a_bug_of_the_connection_breaks_a_standard_or_a_setting() -> None:

@@ -286,6 +286,7 @@ async def test_a_log_is_verified_while_the_server_writes_it(data: Path) -> None:
         await running
 
 
+@pytest.mark.checks("old_password_never_admits")
 @pytest.mark.asvs("7.4.3")
 @scenario()
 async def test_a_login_with_the_old_password_does_not_survive_its_change(data: Path) -> None:

@@ -282,6 +282,7 @@ async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
             await accounts.prove(asks("ada@example.org"), PASSWORD)
 
 
+@pytest.mark.checks("overtaken_change_refused")
 @asynchronous
 async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
     async with accounts_in(tmp_path, cheap(workers=2)) as accounts:

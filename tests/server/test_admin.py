@@ -147,6 +147,7 @@ async def test_all_sessions_of_an_account_are_ended_and_nobody_elses(server: Ser
         (await client.sibling().log_in(client.email)).raise_for_status()
 
 
+@pytest.mark.checks("disabled_never_serves")
 @pytest.mark.asvs("7.4.2", "16.2.1")
 @scenario()
 async def test_a_disabled_account_is_out_at_once_and_stays_out(server: ServerProcess, secret: str) -> None:
@@ -198,6 +199,7 @@ async def test_a_disabled_account_is_out_at_once_and_stays_out(server: ServerPro
         assert acts[0]["at"] == answer.json()["disabled_at"]
 
 
+@pytest.mark.checks("disabled_never_serves")
 @pytest.mark.asvs("7.4.2")
 @scenario()
 async def test_a_login_that_races_the_disable_leaves_no_living_session(server: ServerProcess, secret: str) -> None:

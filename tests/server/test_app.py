@@ -72,6 +72,7 @@ async def test_no_variable_of_the_environment_brings_a_debugger(
     assert stopped == []
 
 
+@pytest.mark.checks("old_password_never_admits", "authority_at_append")
 @asynchronous
 async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -92,6 +93,7 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
         assert await services.account_sessions.page(subject, None, 10) == [], "there never was a session"
 
 
+@pytest.mark.checks("authority_at_append")
 @asynchronous
 async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

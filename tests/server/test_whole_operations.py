@@ -116,6 +116,7 @@ async def test_an_overload_at_any_write_leaves_all_or_nothing(
         assert await place.sees() == (OPERATIONS[operation] if answer.is_success else BEFORE)
 
 
+@pytest.mark.checks("old_password_never_admits")
 @pytest.mark.asvs("2.3.3")
 @pytest.mark.parametrize("write", range(4))
 @asynchronous

@@ -11,16 +11,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.export import LIFECYCLES
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from interlock.spec.model import spin
 from interlock.spec.model.bounds import GROUPS, described
 from interlock.spec.model.checks import CHECKS
 from interlock.spec.model.mutants import MUTANTS, Mutant, mutated, program
-from interlock.spec.model.spin import MODEL, Outcome, Program, SearchFailed, SpinMissing, require, verify
+from interlock.spec.model.spin import MODEL, Outcome, Program, SearchFailed, SpinMissing, relation, require, verify
 from interlock.spec.model.story import tell
 from interlock.spec.model.workbench import catch_all, check_all
 from interlock.spec.promela import promela
 from interlock.spec.properties import PROPERTIES
+from interlock.spec.transitions import Lifecycle
 
 _TINY = {"DECISIONS": 2, "CRASHES": 0, "DROPS": 0, "RECORDS": 2, "ROTATIONS": 2, "EPOCHS": 1}
 
@@ -29,39 +31,42 @@ def find(name: str) -> Mutant:
     return next(mutant for mutant in MUTANTS if mutant.name == name)
 
 
-def ask(tmp_path: Path, expression: str) -> list[int]:
+def ask(tmp_path: Path, lifecycle: Lifecycle) -> list[int]:
     """What Promela says that ``NEXT`` is, for every state, event and value of each guard."""
-    guards = [guard.name for guard in SESSION.guards]
+    guards = [guard.name for guard in lifecycle.guards]
     cases = "\n".join(
         f'  printf("= %d\\n", NEXT({state}, {event}, {", ".join(map(str, facts))}));'
         for state, event, *facts in product(
-            range(len(SESSION.states) + 1), range(1, len(SESSION.events) + 1), *[(0, 1)] * len(guards)
+            range(len(lifecycle.states) + 1), range(1, len(lifecycle.events) + 1), *[(0, 1)] * len(guards)
         )
     )
-    (tmp_path / "ask.pml").write_text(f"{expression}\ninit {{ d_step {{\n{cases}\n}} }}\n")
+    (tmp_path / "ask.pml").write_text(f"{promela(lifecycle)}\ninit {{ d_step {{\n{cases}\n}} }}\n")
     command = shutil.which("spin")
     assert command
     said = subprocess.run([command, "-T", "ask.pml"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     return [int(number) for number in re.findall(r"= (\d+)", said)]
 
 
-def test_the_relation_in_promela_is_the_declared_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lifecycle", LIFECYCLES, ids=lambda lifecycle: lifecycle.name)
+def test_the_relation_in_promela_is_the_declared_one(tmp_path: Path, lifecycle: Lifecycle) -> None:
     """Every state, event and combination of guards, against the rows read one by one."""
-    guards = [guard.name for guard in SESSION.guards]
-    names = [None, *(state.name for state in SESSION.states)]
-    events = [event.name for event in SESSION.events]
+    guards = [guard.name for guard in lifecycle.guards]
+    names = [None, *(state.name for state in lifecycle.states)]
+    events = [event.name for event in lifecycle.events]
     expected = []
     for state, event, *facts in product(names, events, *[(False, True)] * len(guards)):
         holds = dict(zip(guards, facts, strict=True))
-        rows = [row for row in SESSION.transitions if (row.source, row.event) == (state, event)]
+        rows = [row for row in lifecycle.transitions if (row.source, row.event) == (state, event)]
         target = next((r.target for r in rows if all(holds[g.name] is g.expected for g in r.guards)), None)
         expected.append(names.index(target))
-    assert ask(tmp_path, promela(SESSION)) == expected
+    assert ask(tmp_path, lifecycle) == expected
 
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.edits], ids=lambda mutant: mutant.name)
 def test_a_mutant_of_the_declaration_changes_it(mutant: Mutant) -> None:
-    assert mutated(mutant).transitions != SESSION.transitions
+    changed = mutated(mutant)
+    (declared,) = [lifecycle for lifecycle in LIFECYCLES if lifecycle.name == changed.name]
+    assert changed.transitions != declared.transitions
 
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.edits], ids=lambda mutant: mutant.name)
@@ -159,7 +164,7 @@ def test_a_search_that_takes_too_long_is_not_a_result() -> None:
 
 def test_a_model_that_is_none_is_said() -> None:
     with pytest.raises(SearchFailed, match="syntax error"):
-        verify(Program("lifecycle.pml", tiny("lifecycle"), files={"session.pml": "init init"}), timeout_s=60)
+        verify(Program("lifecycle.pml", tiny("lifecycle"), files={relation(SESSION): "init init"}), timeout_s=60)
 
 
 def test_without_spin_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +179,7 @@ def test_a_check_that_breaks_tells_the_shortest_story(monkeypatch: pytest.Monkey
     real = verify
 
     def with_the_edit(program_: Program, **arguments: object) -> object:
-        return real(msgspec.structs.replace(program_, files={"session.pml": changed}), **arguments)  # type: ignore[arg-type]  # passed on
+        return real(msgspec.structs.replace(program_, files={relation(SESSION): changed}), **arguments)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr("interlock.spec.model.workbench.verify", with_the_edit)
     (result,) = check_all(deep=False, jobs=1, only=["lifecycle"])
@@ -195,12 +200,18 @@ def test_a_check_that_never_tries_something_is_not_good(monkeypatch: pytest.Monk
     assert "crash_" in result.trouble
 
 
-def test_a_check_that_never_records_a_declared_transition_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = frozenset(range(1, len(SESSION.transitions) + 1))
-    for missing, trouble in ((frozenset({1}), "never recorded: create (none → created); "), (frozenset(), "")):
+@pytest.mark.parametrize(
+    ("check", "lifecycle", "first"),
+    [("lifecycle", SESSION, "create (none → created)"), ("account", ACCOUNT, "register (none → active)")],
+)
+def test_a_check_that_never_records_a_declared_transition_is_not_good(
+    monkeypatch: pytest.MonkeyPatch, check: str, lifecycle: Lifecycle, first: str
+) -> None:
+    numbers = frozenset(range(1, len(lifecycle.transitions) + 1))
+    for missing, trouble in ((frozenset({1}), f"never recorded: {first}; "), (frozenset(), "")):
         outcome = Outcome(1, 1, 1, 0.1, 1.0, (), frozenset(), numbers - missing)
         monkeypatch.setattr("interlock.spec.model.workbench.verify", lambda *_, result=outcome, **__: result)
-        (result,) = check_all(deep=False, jobs=1, only=["lifecycle"])
+        (result,) = check_all(deep=False, jobs=1, only=[check])
         assert (result.good, result.trouble.startswith(trouble)) == (not missing, True)
 
 
@@ -232,6 +243,24 @@ def test_a_mutant_is_caught_by_its_property() -> None:
     (result,) = catch_all(jobs=1, only=["ack_before_sync"])
     assert result.good
     assert result.story[-1].startswith("This breaks durability: ")
+
+
+def test_every_lifecycle_is_covered_by_a_check_of_the_model() -> None:
+    assert {check.covers.name for check in CHECKS if check.covers} == {lifecycle.name for lifecycle in LIFECYCLES}
+
+
+def test_a_story_of_an_account_is_told_in_its_words() -> None:
+    (result,) = catch_all(jobs=1, only=["start_ends_nobody"])
+    assert result.good
+    assert result.story[:-1] == (
+        "The log takes register of the account: no account → active, epoch 0.",
+        "Login 1 shows the account's password, at epoch 0.",
+        "The log takes session 1 of login 1, granted at epoch 0.",
+        "The log takes disable of the account: active → disabled, epoch 1.",
+        "The process is killed.",
+        "The server has started and takes work; the account is disabled, at epoch 1.",
+        "The server serves a request of session 1; the account is disabled.",
+    )
 
 
 def test_the_trail_of_a_liveness_check_is_told() -> None:

@@ -100,5 +100,5 @@ def test_a_place_that_does_not_exist_is_noticed(place: str) -> None:
 
 
 def test_names_are_unique_and_statements_are_sentences() -> None:
-    assert len(_NAMES) == len(PROPERTIES) == 24
+    assert len(_NAMES) == len(PROPERTIES) == 29
     assert all(promised.statement.endswith(".") for promised in PROPERTIES)

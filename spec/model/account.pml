@@ -1,0 +1,280 @@
+/* One account and two sessions of it: logins under way, changes of the password, administrators, and a server that may crash.
+ *
+ * The relation NEXT comes from spec/generated/account.pml, so from the declaration alone. Read this file beside
+ * server/guard/accounts.py and server/surface/accounts.py. Of a session it knows what its account decides: when it was granted,
+ * and that it ended. The rest of a session's life, and several nodes, are lifecycle.pml's.
+ *
+ * Every step of a task is one atomic block. What a task has read may be old when it appends; each append is decided by the log
+ * as it stands then. A crash ends every task and leaves the log. MUTANT_… switches take one safety measure away.
+ */
+#include "generated/account.pml"
+#include "promises.pml"
+
+/* The log. */
+typedef Account {
+  byte state;
+  byte epoch;           /* what was granted under an older one is void */
+  byte hash;            /* the number of the password hash; a command names it by its commitment */
+  byte password;        /* the number of the password that this is the hash of */
+  bool outdated         /* the hash was made with weaker parameters than today's */
+};
+Account account;
+
+typedef Session {
+  bool begun, lives;
+  byte granted;         /* the account's epoch at its login or renewal */
+  byte renewals;
+  byte password, after  /* for the promises: the password that it was opened with, and the revocations before that */
+};
+Session session[SESSIONS];
+
+/* Tasks, lost in a crash: what each has read, and what it does next. */
+#define IDLE 0
+#define TO_APPEND 1
+#define TO_END 2          /* end older sessions, then answer */
+#define TO_END_FIRST 3
+typedef Login { byte at; byte epoch; byte hash; byte password; byte after; bool rehash };
+typedef Change { byte at; byte session; byte renewals; byte hash; byte password; byte epoch };
+typedef Command { byte at; byte event; byte epoch; byte closing };
+Login opening[SESSIONS];      /* the login that opens session i */
+Change change[2];
+Command command[ADMINISTRATORS];
+bool up = true;
+
+byte hashes, passwords, changes, closings, crashes;
+
+/* For the promises alone. A revocation is a record that voids what was granted before: a change of password, a disable or a
+ * delete. A closing is one of the last two. */
+byte revocations, last_closing, told_closing, told_password, replaced_hashes;
+
+#define HAS(set, k) (((set) >> (k)) & 1)
+#define MAX(a, b) ((a) > (b) -> (a) : (b))
+
+/* The declared guard: `named` is the hash that the command names. */
+#define GUARD_current_password(fold, named) (named == fold.hash)
+#define DECLARED(event, named) (ASK(NEXT, account, event, named) != STATE_none)
+
+#define CLOSES(event) (event == EVENT_disable || event == EVENT_delete)
+#define REVOKES(event) (CLOSES(event) || event == EVENT_change_password)
+#define SETS_HASH(event) (event == EVENT_register || event == EVENT_change_password || event == EVENT_rehash)
+#ifdef MUTANT_epoch_kept_by_disable
+#define RAISES_EPOCH(event) (REVOKES(event) && event != EVENT_disable)
+#else
+#ifdef MUTANT_epoch_kept_by_change
+#define RAISES_EPOCH(event) CLOSES(event)
+#else
+#define RAISES_EPOCH(event) REVOKES(event)
+#endif
+#endif
+
+/* Append one record of the account, which the declaration allows. */
+byte target;
+inline record_account(event_, named, password_) {
+  PROMISE(deleted_absorbs, account.state != STATE_deleted);
+  TAKE(ASK(ROW, account, event_, named));
+  target = ASK(NEXT, account, event_, named);
+#ifdef MUTANT_groups_enable
+  if :: event_ == EVENT_set_groups -> target = STATE_active :: else fi;
+#endif
+  PROMISE(declared_only, target == ASK(NEXT, account, event_, named));
+  if :: RAISES_EPOCH(event_) -> account.epoch++ :: else fi;
+  if :: REVOKES(event_) -> revocations++ :: else fi;
+  if :: CLOSES(event_) -> last_closing = revocations :: else fi;
+  if
+  :: SETS_HASH(event_) ->
+       hashes++; account.hash = hashes; account.password = password_; account.outdated = (event_ == EVENT_register)
+  :: else
+  fi;
+  TELL4(record_, event_, account.state, target, account.epoch);
+#ifdef MUTANT_enable_restores
+  if :: event_ == EVENT_enable -> session[0].lives = session[0].begun; session[1].lives = session[1].begun :: else fi;
+#endif
+  account.state = target; target = 0
+}
+
+/* Sessions that were granted before `epoch_` end, one record each. */
+#define OLDER(i, epoch_) (session[i].lives && session[i].granted < epoch_)
+#define ANY_OLDER(epoch_) (OLDER(0, epoch_) || OLDER(1, epoch_))
+inline end_session(i) { session[i].lives = false; TELL2(end_, i, 0) }
+inline end_older(epoch_) { if :: OLDER(0, epoch_) -> end_session(0) :: else -> end_session(1) fi }
+
+/* A login compares the password with the account as it stands, and appends its session later: under the condition that the
+ * account is still active and at that epoch. A hash of old parameters is replaced on the way, sooner or later. */
+#ifdef MUTANT_login_unconditional
+#define MAY_OPEN(i) true
+#else
+#define MAY_OPEN(i) (account.state == STATE_active && account.epoch == opening[i].epoch)
+#endif
+/* Sessions are alike: the first that is free is the next to be opened. */
+#define FREE(i) (!session[i].begun && opening[i].at == IDLE)
+#define NEXT_TO_OPEN(i) (FREE(i) && (i == 0 || !FREE(0)))
+inline forget_epoch(i) { opening[i].at = IDLE; opening[i].epoch = 0; opening[i].after = 0 }
+inline forget_hash(i) { opening[i].rehash = false; opening[i].hash = 0; opening[i].password = 0 }
+proctype Opener(byte i) {
+  do
+  :: d_step { up && NEXT_TO_OPEN(i) && account.state == STATE_active ->
+       opening[i].at = TO_APPEND; opening[i].epoch = account.epoch; opening[i].after = revocations;
+       opening[i].hash = account.hash; opening[i].password = account.password; opening[i].rehash = account.outdated;
+       TELL2(prove_, i, account.epoch) }
+  :: d_step { opening[i].at == TO_APPEND && MAY_OPEN(i) ->
+       PROMISE(authority_at_append, account.state == STATE_active && opening[i].after == revocations);
+       PROMISE(old_password_never_admits, opening[i].password >= told_password);
+       session[i].begun = true; session[i].lives = true; session[i].granted = opening[i].epoch;
+       session[i].password = opening[i].password; session[i].after = opening[i].after;
+       TELL2(grant_, i, session[i].granted);
+       forget_epoch(i);
+       if :: opening[i].rehash :: else -> forget_hash(i) fi }
+  :: d_step { opening[i].at == TO_APPEND && !MAY_OPEN(i) ->
+       TELL2(overtaken, i, account.epoch); forget_epoch(i); forget_hash(i) }
+  :: d_step { opening[i].rehash ->
+       if
+       :: DECLARED(EVENT_rehash, opening[i].hash) -> record_account(EVENT_rehash, opening[i].hash, opening[i].password)
+       :: else -> TELL2(keep_hash, i, 0)
+       fi;
+       if :: opening[i].at == IDLE -> forget_hash(i) :: else -> opening[i].rehash = false; opening[i].hash = 0 fi }
+  od
+}
+
+/* A session asks to change the password: the current one is compared with the account as it stands. The change is appended with
+ * the renewal of that session, under the condition that it has neither ended nor been renewed since. Older sessions end before
+ * the answer. */
+#ifdef MUTANT_change_unconditional
+#define MAY_CHANGE(me) DECLARED(EVENT_change_password, change[me].hash)
+#else
+#define MAY_CHANGE(me) (ASKS_STILL(session[change[me].session], me) && DECLARED(EVENT_change_password, change[me].hash))
+#endif
+#define ASKS_STILL(asking, me) (asking.lives && asking.renewals == change[me].renewals)
+#define MAY_ASK(me, i) (up && session[i].lives && account.state == STATE_active && changes < CHANGES && \
+                        change[me].at == IDLE && (me == 0 || change[0].at != IDLE))
+inline ask(me, i) {
+  change[me].at = TO_APPEND; change[me].session = i; change[me].renewals = session[i].renewals;
+  change[me].hash = account.hash;
+  TELL2(ask_, me, i)
+}
+inline forget_change(me) {
+  change[me].at = IDLE; change[me].session = 0; change[me].renewals = 0;
+  change[me].hash = 0; change[me].password = 0; change[me].epoch = 0
+}
+proctype Owner(byte me) {
+  byte i;
+  do
+  :: d_step { MAY_ASK(me, 0) -> ask(me, 0) }
+  :: d_step { MAY_ASK(me, 1) -> ask(me, 1) }
+  :: d_step { change[me].at == TO_APPEND && changes < CHANGES && MAY_CHANGE(me) ->
+       i = change[me].session;
+       PROMISE(authority_at_append, ASKS_STILL(session[i], me));
+       PROMISE(overtaken_change_refused, !HAS(replaced_hashes, change[me].hash));
+       replaced_hashes = replaced_hashes | (1 << change[me].hash);
+       changes++; passwords++;
+       record_account(EVENT_change_password, change[me].hash, passwords);
+       session[i].granted = account.epoch; session[i].renewals++;
+       session[i].password = passwords; session[i].after = revocations;
+       forget_change(me);
+       change[me].at = TO_END; change[me].password = passwords;
+#ifndef MUTANT_change_ends_nobody
+       change[me].epoch = account.epoch;
+#endif
+       i = 0 }
+  :: d_step { change[me].at == TO_APPEND && !MAY_CHANGE(me) ->
+       TELL2(turn_down_change, me, change[me].session); forget_change(me) }
+  :: d_step { change[me].at == TO_END && ANY_OLDER(change[me].epoch) -> end_older(change[me].epoch) }
+  :: d_step { change[me].at == TO_END && !ANY_OLDER(change[me].epoch) ->
+       told_password = MAX(told_password, change[me].password);
+       TELL2(told_, EVENT_change_password, 0); forget_change(me) }
+  od
+}
+
+/* An administrator's command is decided and appended in one step. A disable or a delete is answered when the older sessions
+ * have ended; so is a disable of an account that is disabled already. */
+#ifdef MUTANT_delete_ends_nobody
+#define ENDS_OLDER(event) (event != EVENT_delete)
+#else
+#ifdef MUTANT_ends_before_record
+#define ENDS_OLDER(event) (event != EVENT_disable)
+#else
+#define ENDS_OLDER(event) true
+#endif
+#endif
+inline go_on_to_end(me, event_) {
+  command[me].at = TO_END; command[me].event = event_; command[me].closing = last_closing;
+  command[me].epoch = (ENDS_OLDER(event_) -> account.epoch : 0)
+}
+inline forget_command(me) { command[me].at = IDLE; command[me].event = 0; command[me].epoch = 0; command[me].closing = 0 }
+inline submit(me, event_) {
+  if
+  :: DECLARED(event_, 0) ->
+       record_account(event_, 0, 0);
+       if
+       :: CLOSES(event_) -> closings++; go_on_to_end(me, event_)
+       :: else -> TELL2(told_, event_, 0); forget_command(me)
+       fi
+  :: !DECLARED(event_, 0) && event_ == EVENT_disable && account.state == STATE_disabled -> go_on_to_end(me, event_)
+  :: else -> TELL2(refuse_command, event_, account.state); forget_command(me)
+  fi
+}
+#define MAY_COMMAND(me) (up && account.state != STATE_none && command[me].at == IDLE && (me == 0 || command[0].at != IDLE))
+#define MAY_CLOSE(me) (MAY_COMMAND(me) && closings < CLOSINGS)
+proctype Administrator(byte me) {
+  do
+#ifdef MUTANT_disable_told_first
+  :: d_step { MAY_CLOSE(me) && account.state == STATE_active ->
+       command[me].at = TO_APPEND; told_closing = MAX(told_closing, revocations + 1); TELL2(told_, EVENT_disable, 0) }
+#else
+#ifdef MUTANT_ends_before_record
+  :: d_step { MAY_CLOSE(me) && account.state == STATE_active -> command[me].at = TO_END_FIRST }
+  :: d_step { command[me].at == TO_END_FIRST && ANY_OLDER(255) -> end_older(255) }
+  :: d_step { command[me].at == TO_END_FIRST && !ANY_OLDER(255) -> command[me].at = TO_APPEND }
+#else
+  :: d_step { MAY_CLOSE(me) -> submit(me, EVENT_disable) }
+#endif
+#endif
+  :: d_step { command[me].at == TO_APPEND && closings < CLOSINGS -> submit(me, EVENT_disable) }
+  :: d_step { MAY_CLOSE(me) -> submit(me, EVENT_delete) }
+  :: d_step { MAY_COMMAND(me) -> submit(me, EVENT_enable) }
+  :: d_step { MAY_COMMAND(me) -> submit(me, EVENT_set_groups) }
+  :: d_step { command[me].at == TO_END && ANY_OLDER(command[me].epoch) -> end_older(command[me].epoch) }
+  :: d_step { command[me].at == TO_END && !ANY_OLDER(command[me].epoch) ->
+       told_closing = MAX(told_closing, command[me].closing);
+       TELL2(told_, command[me].event, 0); forget_command(me) }
+  od
+}
+
+/* Requests of a session are served while it lives. It may end for reasons of its own. */
+proctype Requests(byte i) {
+  do
+  :: d_step { up && session[i].lives ->
+       TELL2(serve_, i, account.state);
+       PROMISE(disabled_never_serves, session[i].after >= told_closing);
+       PROMISE(old_password_never_admits, session[i].password >= told_password) }
+  :: d_step { up && session[i].lives -> end_session(i) }
+  od
+}
+
+/* Somebody registers. The server may crash between any two steps. A start ends what was granted under an older epoch before it
+ * serves: from then on what the log says counts as acknowledged, as nobody knows whether it was. */
+#ifdef MUTANT_start_ends_nobody
+#define START_ENDS_OLDER 0
+#else
+#define START_ENDS_OLDER account.epoch
+#endif
+proctype World() {
+  do
+  :: d_step { account.state == STATE_none -> passwords++; record_account(EVENT_register, 0, passwords) }
+  :: d_step { up && crashes < CRASHES && account.state != STATE_none ->
+       crashes++; up = false;
+       forget_epoch(0); forget_epoch(1); forget_hash(0); forget_hash(1);
+       forget_change(0); forget_change(1); forget_command(0); forget_command(1);
+       TELL2(kill_, 0, 0) }
+  :: d_step { !up && ANY_OLDER(START_ENDS_OLDER) -> end_older(START_ENDS_OLDER) }
+  :: d_step { !up && !ANY_OLDER(START_ENDS_OLDER) ->
+       up = true; told_closing = last_closing; told_password = MAX(told_password, account.password);
+       TELL2(start_, account.state, account.epoch) }
+  od
+}
+
+init {
+  atomic {
+    run Opener(0); run Opener(1); run Owner(0); run Owner(1); run Administrator(0); run Administrator(1);
+    run Requests(0); run Requests(1); run World()
+  }
+}
