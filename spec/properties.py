@@ -178,8 +178,8 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     ),
     Property(
         "disabled_never_serves",
-        "Once a disable or a delete of an account is acknowledged, or a start has found it in the log, no session that was"
-        " granted before it serves: not after an enable either.",
+        "Once a disable or a delete of an account is acknowledged, or a start has found it in the log, no session of before"
+        " serves any more, and none at all until an enable.",
         (
             "tests/server/test_admin.py::test_a_disabled_account_is_out_at_once_and_stays_out",
             "tests/server/test_admin.py::test_a_login_that_races_the_disable_leaves_no_living_session",

@@ -244,7 +244,8 @@ proctype Requests(byte i) {
   do
   :: d_step { up && session[i].lives ->
        TELL2(serve_, i, account.state);
-       PROMISE(disabled_never_serves, session[i].after >= told_closing);
+       PROMISE(disabled_never_serves, session[i].after >= told_closing &&
+                                      (account.state == STATE_active || last_closing > told_closing));
        PROMISE(old_password_never_admits, session[i].password >= told_password) }
   :: d_step { up && session[i].lives -> end_session(i) }
   od

@@ -23,11 +23,8 @@ _FEW: Final = {"ROTATIONS": 4}
 _TWO_TABS: Final = {"ROTATIONS": 4, "TABS": 2}
 _NO_LOGIN: Final = {"EPOCHS": 0}
 _ONE_COPY: Final = {"EPOCHS": 0, "ROTATIONS": 3}
-_CHANGE: Final = """\
-    change_password = Event(
-        active.to(active, internal=True, cond="current_password"),
-"""
-_REHASH: Final = _CHANGE.replace("change_password =", "rehash =")
+_GUARDED: Final = ' = Event(\n        active.to(active, internal=True, cond="current_password")'
+_UNGUARDED: Final = _GUARDED.replace(', cond="current_password"', "")
 _DECLARATIONS: Final = Path(__file__).parents[1]
 
 
@@ -188,7 +185,20 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "A change of password does not name the password that it replaces.",
         "account",
         "overtaken_change_refused",
-        ((_CHANGE, _CHANGE.replace(', cond="current_password"', "")),),
+        (("change_password" + _GUARDED, "change_password" + _UNGUARDED),),
+        declaration="account.py",
+    ),
+    Mutant(
+        "change_while_disabled",
+        "The password of a disabled account can be changed.",
+        "account",
+        "disabled_never_serves",
+        (
+            (
+                "change_password" + _GUARDED,
+                "change_password" + _GUARDED + ' | disabled.to(disabled, internal=True, cond="current_password")',
+            ),
+        ),
         declaration="account.py",
     ),
     Mutant(
@@ -196,7 +206,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "A new hash of an old password replaces a new password.",
         "account",
         "old_password_never_admits",
-        ((_REHASH, _REHASH.replace(', cond="current_password"', "")),),
+        (("rehash" + _GUARDED, "rehash" + _UNGUARDED),),
         declaration="account.py",
     ),
     Mutant("ack_before_append", "A command is acknowledged when it is decided.", "lifecycle", "acknowledged_logged"),
