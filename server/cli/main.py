@@ -1,4 +1,4 @@
-"""The command line: run a server, look into its log, check it, draw the lifecycle."""
+"""The command line: run a server, look into its log, check it, draw a lifecycle."""
 
 from __future__ import annotations
 
@@ -87,17 +87,21 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
 @click.option(
     "--format", "kind", type=click.Choice(["mermaid", "svg", "json", "table"]), default="table", show_default=True
 )
-def diagram(kind: str) -> None:
-    """Print the declared lifecycle: as a table for the terminal, Mermaid, SVG or JSON."""
+@click.argument("name", metavar="LIFECYCLE", default="session")
+def diagram(kind: str, name: str) -> None:
+    """Print the declared LIFECYCLE, session or account: as a table for the terminal, Mermaid, SVG or JSON."""
     from interlock.spec.diagrams import mermaid, svg
-    from interlock.spec.export import as_json
-    from interlock.spec.lifecycles import SESSION
+    from interlock.spec.export import LIFECYCLES, as_json
 
+    declared = {lifecycle.name: lifecycle for lifecycle in LIFECYCLES}
+    if name not in declared:
+        raise click.BadParameter(f"{name!r} is none of {', '.join(declared)}", param_hint="LIFECYCLE")
+    lifecycle = declared[name]
     if kind != "table":
-        click.echo({"mermaid": mermaid, "svg": svg, "json": as_json}[kind](SESSION), nl=False)
+        click.echo({"mermaid": mermaid, "svg": svg, "json": as_json}[kind](lifecycle), nl=False)
         return
-    table = Table("event", "from", "to", "guards", title=SESSION.description)
-    for row in SESSION.transitions:
+    table = Table("event", "from", "to", "guards", title=lifecycle.description)
+    for row in lifecycle.transitions:
         to = "stays" if row.target == row.source else row.target
         table.add_row(row.event, row.source or "", to, ", ".join(map(str, row.guards)))
     Console().print(table)

@@ -208,18 +208,30 @@ def test_verify_of_what_cannot_be_read(folder: Path, spoil: Callable[[Path], obj
     assert "can't be read" in outcome.stderr
 
 
-def test_diagram_in_every_format() -> None:
+@pytest.mark.parametrize(
+    ("lifecycle", "words"),
+    [
+        ("session", ("reauthenticate", "connected", "stays", "not last_connection")),
+        ("account", ("change_password", "disabled", "stays", "current_password")),
+    ],
+)
+def test_diagram_in_every_format(lifecycle: str, words: tuple[str, ...]) -> None:
     drawn = {
-        kind: run("diagram", "--format", kind, COLUMNS="200").output for kind in ("mermaid", "svg", "json", "table")
+        kind: run("diagram", lifecycle, "--format", kind, COLUMNS="200").output
+        for kind in ("mermaid", "svg", "json", "table")
     }
     generated = artefacts()
-    assert drawn["mermaid"] == generated["session.mmd"]
-    assert drawn["svg"] == generated["session.svg"]
-    assert drawn["json"] == generated["session.json"]
-    for word in ("reauthenticate", "connected", "stays", "not last_connection"):
-        assert word in drawn["table"]
-    assert run("diagram", COLUMNS="200").output == drawn["table"]
+    assert drawn["mermaid"] == generated[f"{lifecycle}.mmd"]
+    assert drawn["svg"] == generated[f"{lifecycle}.svg"]
+    assert drawn["json"] == generated[f"{lifecycle}.json"]
+    assert all(word in drawn["table"] for word in words)
+
+
+def test_diagram_of_the_session_by_default_and_of_no_unknown_lifecycle() -> None:
+    assert run("diagram", COLUMNS="200").output == run("diagram", "session", COLUMNS="200").output
     assert run("diagram", "--format", "crayon").exit_code == 2
+    unknown = run("diagram", "sesion")
+    assert (unknown.exit_code, "'sesion' is none of session, account" in unknown.output) == (2, True)
 
 
 def test_export(written: Path, tmp_path: Path) -> None:
