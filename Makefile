@@ -50,7 +50,7 @@ packages:
 	  || { $$sudo apt-get update --quiet >/dev/null && $$sudo apt-get install --yes --quiet $$missing libc6-dev >/dev/null; }; } \
 	  || { echo "the tests need$$missing; install them and run this again" >&2; exit 1; }
 
-# The committed files in spec/generated/ are what the declaration generates.
+# The committed files in spec/generated/ are what the declarations generate.
 drift: $(STAMP)
 	$(BIN)/python -m interlock.spec.export --check
 
@@ -75,7 +75,7 @@ coverage: $(STAMP) $(NODE_STAMP)
 	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
 	$(BIN)/coverage report --include='server/*' --fail-under=95
 
-# make spec  the declaration checked: drift, the model, and every seeded bug
+# make spec  the declarations checked: drift, the model, and every seeded bug
 SPEC := drift walk model mutants
 spec: $(STAMP)
 	@$(TWO) --keep-going $(SPEC)

@@ -1,6 +1,6 @@
 """Rows to everything generated: ``python -m interlock.spec.export`` writes it, and ``--check`` finds drift.
 
-The files in ``spec/generated/`` are committed, so that a reviewer sees what a change of the declaration does to the
+The files in ``spec/generated/`` are committed, so that a reviewer sees what a change of a declaration does to the
 database, to other languages and to the docs. They are the same bytes on every run.
 """
 

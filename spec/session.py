@@ -1,4 +1,4 @@
-"""The session lifecycle: the one declaration everything else is derived from.
+"""The session lifecycle: the one declaration that everything else about its transitions is derived from.
 
 Edit this file, run ``make generate`` and ``make test``, and read what fails. The compiled table the server runs, the
 SQL that makes the database refuse an illegal row, the JSON other languages read, the diagrams and the documentation

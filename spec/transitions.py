@@ -1,6 +1,6 @@
 """Read a declaration into plain rows, and refuse whatever the rows can't carry.
 
-The rows are the neutral form between the declaration and everything derived from it. A feature of python-statemachine
+The rows are the neutral form between a declaration and everything derived from it. A feature of python-statemachine
 that has no place in a row (an action, a validator, a delay, a nested state, a boolean expression as guard …) would be
 enforced by the library and silently missing from the compiled table, the SQL and the model: so reading it fails.
 """

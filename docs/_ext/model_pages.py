@@ -59,7 +59,7 @@ def bounds() -> str:
 
 
 def model_mutants() -> str:
-    """The seeded bugs of the declaration and the model."""
+    """The seeded bugs of the declarations and the model."""
     return table(
         ("mutant", "in the", "bug", "caught by"),
         [(code(each.name), each.kind(), each.bug, f"{code(each.promise)} in {code(each.check)}") for each in MUTANTS],

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Use the deeper bounds; takes long and several GiB of memory.")
-@click.option("--mutants", is_flag=True, help="Then run the seeded bugs of declaration and model: each must be caught.")
+@click.option(
+    "--mutants", is_flag=True, help="Then run the seeded bugs of declarations and model: each must be caught."
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Only this check or mutant; can be given several times.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="How many at a time."
 )
 def check(*, deep: bool, mutants: bool, only: tuple[str, ...], jobs: int) -> None:
-    """Check the declared lifecycle with the model checker Spin.
+    """Check the declared lifecycles with the model checker Spin.
 
-    The declaration is read as it stands; nothing needs to be generated first. A property that does not hold is told as a
+    The declarations are read as they stand; nothing needs to be generated first. A property that does not hold is told as a
     story, the shortest there is. Needs spin and gcc.
 
     Exit status 0: within the bounds everything holds, and every seeded bug was caught. 1: not so. 2: it could not be found

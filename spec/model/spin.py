@@ -101,7 +101,7 @@ def workplace(program: Program) -> Iterator[Path]:
         folder = Path(name)
         for path in (*MODEL.glob("*.pml"), *MODEL.glob("*.h")):
             (folder / path.name).write_bytes(path.read_bytes())
-        # The declaration as it stands, whether or not somebody has generated the file from it.
+        # The declarations as they stand, whether or not somebody has generated the files from them.
         relations = {relation(lifecycle): promela(lifecycle) for lifecycle in LIFECYCLES}
         (folder / GENERATED.name).mkdir()
         for file, text in {**relations, **program.files}.items():

@@ -17,7 +17,7 @@ from interlock.server.cli.main import main
 from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
 from interlock.server.settings import Settings
 from interlock.server.settings_loading import setting_rows
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS, ROOT
 
@@ -83,12 +83,13 @@ def test_every_command_and_declared_name_is_there(pages: dict[str, Page]) -> Non
     commands = pages["reference/command-line.html"].text
     for name in main.list_commands(click.Context(main)):
         assert f"interlock {name}" in commands
-    lifecycle = pages["reference/lifecycle.html"].text
-    declared = [(row.name, row.description) for row in SESSION.states]
-    declared += [(row.name, row.description) for row in (*SESSION.events, *SESSION.guards)]
-    for name, description in declared:
-        assert name in lifecycle
-        assert description in lifecycle
+    for page, lifecycle in (("lifecycle", SESSION), ("account-lifecycle", ACCOUNT)):
+        text = pages[f"reference/{page}.html"].text
+        declared = [(row.name, row.description) for row in lifecycle.states]
+        declared += [(row.name, row.description) for row in (*lifecycle.events, *lifecycle.guards)]
+        for name, description in declared:
+            assert name in text
+            assert description in text
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, Page]) -> None:
