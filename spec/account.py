@@ -41,7 +41,7 @@ class AccountLifecycle(StateMachine):
     )
     set_groups = Event(
         active.to(active, internal=True) | disabled.to(disabled, internal=True),
-        name="An administrator decides which groups the account belongs to.",
+        name="The groups that the account belongs to are replaced.",
     )
     disable = Event(
         active.to(disabled),

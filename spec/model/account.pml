@@ -1,4 +1,4 @@
-/* One account and two sessions of it: logins under way, changes of the password, administrators, and a server that may crash.
+/* One account and two sessions of it: logins and calls under way, administrators, and a server that may crash.
  *
  * The relation NEXT comes from spec/generated/account.pml, so from the declaration alone. Read this file beside
  * server/guard/accounts.py and server/surface/accounts.py. Of a session it knows what its account decides: when it was granted,
@@ -33,11 +33,13 @@ Session session[SESSIONS];
 #define TO_APPEND 1
 #define TO_END 2          /* end older sessions, then answer */
 #define TO_END_FIRST 3
+#define TO_CHANGE 4
+#define TO_END_OTHER 5
 typedef Login { byte at; byte epoch; byte hash; byte password; byte after; bool rehash };
-typedef Change { byte at; byte session; byte renewals; byte hash; byte password; byte epoch };
+typedef Call { byte at; byte session; byte renewals; byte hash; byte password; byte epoch };
 typedef Command { byte at; byte event; byte epoch; byte closing };
 Login opening[SESSIONS];      /* the login that opens session i */
-Change change[2];
+Call call[2];
 Command command[ADMINISTRATORS];
 bool up = true;
 
@@ -67,17 +69,19 @@ byte revocations, last_closing, told_closing, told_password, replaced_hashes;
 #endif
 #endif
 
-/* Append one record of the account, which the declaration allows. */
+/* Append one record of the account, which the declaration allows. Here and below a step is told before its promises, so that a
+ * story ends with the step that breaks one. */
 byte target;
 inline record_account(event_, named, password_) {
-  PROMISE(deleted_absorbs, account.state != STATE_deleted);
   TAKE(ASK(ROW, account, event_, named));
   target = ASK(NEXT, account, event_, named);
 #ifdef MUTANT_groups_enable
   if :: event_ == EVENT_set_groups -> target = STATE_active :: else fi;
 #endif
-  PROMISE(declared_only, target == ASK(NEXT, account, event_, named));
   if :: RAISES_EPOCH(event_) -> account.epoch++ :: else fi;
+  TELL4(record_, event_, account.state, target, account.epoch);
+  PROMISE(deleted_absorbs, account.state != STATE_deleted);
+  PROMISE(declared_only, target == ASK(NEXT, account, event_, named));
   if :: REVOKES(event_) -> revocations++ :: else fi;
   if :: CLOSES(event_) -> last_closing = revocations :: else fi;
   if
@@ -85,7 +89,6 @@ inline record_account(event_, named, password_) {
        hashes++; account.hash = hashes; account.password = password_; account.outdated = (event_ == EVENT_register)
   :: else
   fi;
-  TELL4(record_, event_, account.state, target, account.epoch);
 #ifdef MUTANT_enable_restores
   if :: event_ == EVENT_enable -> session[0].lives = session[0].begun; session[1].lives = session[1].begun :: else fi;
 #endif
@@ -117,11 +120,11 @@ proctype Opener(byte i) {
        opening[i].hash = account.hash; opening[i].password = account.password; opening[i].rehash = account.outdated;
        TELL2(prove_, i, account.epoch) }
   :: d_step { opening[i].at == TO_APPEND && MAY_OPEN(i) ->
+       TELL2(grant_, i, opening[i].epoch);
        PROMISE(authority_at_append, account.state == STATE_active && opening[i].after == revocations);
        PROMISE(old_password_never_admits, opening[i].password >= told_password);
        session[i].begun = true; session[i].lives = true; session[i].granted = opening[i].epoch;
        session[i].password = opening[i].password; session[i].after = opening[i].after;
-       TELL2(grant_, i, session[i].granted);
        forget_epoch(i);
        if :: opening[i].rehash :: else -> forget_hash(i) fi }
   :: d_step { opening[i].at == TO_APPEND && !MAY_OPEN(i) ->
@@ -135,52 +138,66 @@ proctype Opener(byte i) {
   od
 }
 
-/* A session asks to change the password: the current one is compared with the account as it stands. The change is appended with
- * the renewal of that session, under the condition that it has neither ended nor been renewed since. Older sessions end before
- * the answer. */
-#ifdef MUTANT_change_unconditional
-#define MAY_CHANGE(me) DECLARED(EVENT_change_password, change[me].hash)
+/* A call of a session: to change the password, or to end the other session. It is checked against the log as it stands, and
+ * appended later, under the condition that the session has neither ended nor been renewed since. A change renews the session
+ * that asked; older sessions end before the answer. */
+#define LIVES(asking) (asking.lives)
+#define SAME_RENEWAL(asking, me) (asking.renewals == call[me].renewals)
+#define HAS_AUTHORITY(asking, me) (LIVES(asking) && SAME_RENEWAL(asking, me))
+#ifdef MUTANT_call_of_an_ended_session
+#define MAY_APPEND(asking, me) SAME_RENEWAL(asking, me)
 #else
-#define MAY_CHANGE(me) (ASKS_STILL(session[change[me].session], me) && DECLARED(EVENT_change_password, change[me].hash))
+#ifdef MUTANT_call_of_a_renewed_session
+#define MAY_APPEND(asking, me) LIVES(asking)
+#else
+#define MAY_APPEND(asking, me) HAS_AUTHORITY(asking, me)
 #endif
-#define ASKS_STILL(asking, me) (asking.lives && asking.renewals == change[me].renewals)
-#define MAY_ASK(me, i) (up && session[i].lives && account.state == STATE_active && changes < CHANGES && \
-                        change[me].at == IDLE && (me == 0 || change[0].at != IDLE))
-inline ask(me, i) {
-  change[me].at = TO_APPEND; change[me].session = i; change[me].renewals = session[i].renewals;
-  change[me].hash = account.hash;
-  TELL2(ask_, me, i)
+#endif
+#define MAY_CHANGE(me) (MAY_APPEND(session[call[me].session], me) && DECLARED(EVENT_change_password, call[me].hash))
+#define MAY_END_OTHER(me) (MAY_APPEND(session[call[me].session], me))
+#define MAY_ASK(me, i) (up && session[i].lives && call[me].at == IDLE && (me == 0 || call[0].at != IDLE))
+#define MAY_ASK_TO_CHANGE(me, i) (MAY_ASK(me, i) && account.state == STATE_active && changes < CHANGES)
+inline ask(me, i, at_, hash_) {
+  call[me].at = at_; call[me].session = i; call[me].renewals = session[i].renewals; call[me].hash = hash_;
+  TELL2(ask_, i, at_ == TO_CHANGE)
 }
-inline forget_change(me) {
-  change[me].at = IDLE; change[me].session = 0; change[me].renewals = 0;
-  change[me].hash = 0; change[me].password = 0; change[me].epoch = 0
+inline forget_call(me) {
+  call[me].at = IDLE; call[me].session = 0; call[me].renewals = 0;
+  call[me].hash = 0; call[me].password = 0; call[me].epoch = 0
 }
+inline refuse_call(me) { TELL2(turn_down_call, call[me].session, call[me].at == TO_CHANGE); forget_call(me) }
 proctype Owner(byte me) {
   byte i;
   do
-  :: d_step { MAY_ASK(me, 0) -> ask(me, 0) }
-  :: d_step { MAY_ASK(me, 1) -> ask(me, 1) }
-  :: d_step { change[me].at == TO_APPEND && changes < CHANGES && MAY_CHANGE(me) ->
-       i = change[me].session;
-       PROMISE(authority_at_append, ASKS_STILL(session[i], me));
-       PROMISE(overtaken_change_refused, !HAS(replaced_hashes, change[me].hash));
-       replaced_hashes = replaced_hashes | (1 << change[me].hash);
+  :: d_step { MAY_ASK_TO_CHANGE(me, 0) -> ask(me, 0, TO_CHANGE, account.hash) }
+  :: d_step { MAY_ASK_TO_CHANGE(me, 1) -> ask(me, 1, TO_CHANGE, account.hash) }
+  :: d_step { MAY_ASK(me, 0) && session[1].lives -> ask(me, 0, TO_END_OTHER, 0) }
+  :: d_step { MAY_ASK(me, 1) && session[0].lives -> ask(me, 1, TO_END_OTHER, 0) }
+  :: d_step { call[me].at == TO_CHANGE && changes < CHANGES && MAY_CHANGE(me) ->
+       i = call[me].session;
        changes++; passwords++;
-       record_account(EVENT_change_password, change[me].hash, passwords);
+       record_account(EVENT_change_password, call[me].hash, passwords);
+       PROMISE(authority_at_append, HAS_AUTHORITY(session[i], me));
+       PROMISE(overtaken_change_refused, !HAS(replaced_hashes, call[me].hash));
+       replaced_hashes = replaced_hashes | (1 << call[me].hash);
        session[i].granted = account.epoch; session[i].renewals++;
        session[i].password = passwords; session[i].after = revocations;
-       forget_change(me);
-       change[me].at = TO_END; change[me].password = passwords;
+       forget_call(me);
+       call[me].at = TO_END; call[me].password = passwords;
 #ifndef MUTANT_change_ends_nobody
-       change[me].epoch = account.epoch;
+       call[me].epoch = account.epoch;
 #endif
        i = 0 }
-  :: d_step { change[me].at == TO_APPEND && !MAY_CHANGE(me) ->
-       TELL2(turn_down_change, me, change[me].session); forget_change(me) }
-  :: d_step { change[me].at == TO_END && ANY_OLDER(change[me].epoch) -> end_older(change[me].epoch) }
-  :: d_step { change[me].at == TO_END && !ANY_OLDER(change[me].epoch) ->
-       told_password = MAX(told_password, change[me].password);
-       TELL2(told_, EVENT_change_password, 0); forget_change(me) }
+  :: d_step { call[me].at == TO_CHANGE && !MAY_CHANGE(me) -> refuse_call(me) }
+  :: d_step { call[me].at == TO_END_OTHER && MAY_END_OTHER(me) ->
+       if :: session[1 - call[me].session].lives -> end_session(1 - call[me].session) :: else fi;
+       PROMISE(authority_at_append, HAS_AUTHORITY(session[call[me].session], me));
+       forget_call(me) }
+  :: d_step { call[me].at == TO_END_OTHER && !MAY_END_OTHER(me) -> refuse_call(me) }
+  :: d_step { call[me].at == TO_END && ANY_OLDER(call[me].epoch) -> end_older(call[me].epoch) }
+  :: d_step { call[me].at == TO_END && !ANY_OLDER(call[me].epoch) ->
+       told_password = MAX(told_password, call[me].password);
+       TELL2(told_, EVENT_change_password, 0); forget_call(me) }
   od
 }
 
@@ -208,7 +225,12 @@ inline submit(me, event_) {
        :: CLOSES(event_) -> closings++; go_on_to_end(me, event_)
        :: else -> TELL2(told_, event_, 0); forget_command(me)
        fi
-  :: !DECLARED(event_, 0) && event_ == EVENT_disable && account.state == STATE_disabled -> go_on_to_end(me, event_)
+  :: !DECLARED(event_, 0) && event_ == EVENT_disable && account.state == STATE_disabled ->
+       go_on_to_end(me, event_);
+#ifdef MUTANT_repeat_told_at_once
+       command[me].epoch = 0;
+#endif
+       skip
   :: else -> TELL2(refuse_command, event_, account.state); forget_command(me)
   fi
 }
@@ -264,7 +286,7 @@ proctype World() {
   :: d_step { up && crashes < CRASHES && account.state != STATE_none ->
        crashes++; up = false;
        forget_epoch(0); forget_epoch(1); forget_hash(0); forget_hash(1);
-       forget_change(0); forget_change(1); forget_command(0); forget_command(1);
+       forget_call(0); forget_call(1); forget_command(0); forget_command(1);
        TELL2(kill_, 0, 0) }
   :: d_step { !up && ANY_OLDER(START_ENDS_OLDER) -> end_older(START_ENDS_OLDER) }
   :: d_step { !up && !ANY_OLDER(START_ENDS_OLDER) ->

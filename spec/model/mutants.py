@@ -245,8 +245,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "authority_at_append",
     ),
     Mutant(
-        "change_unconditional",
-        "A change of password is recorded whatever became of the session that asked.",
+        "call_of_an_ended_session",
+        "What a session asked is recorded though it has ended meanwhile.",
+        "account",
+        "authority_at_append",
+    ),
+    Mutant(
+        "call_of_a_renewed_session",
+        "What a session asked is recorded though a change of the password has renewed it meanwhile.",
         "account",
         "authority_at_append",
     ),
@@ -263,6 +269,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "disabled_never_serves",
     ),
     Mutant("start_ends_nobody", "A start leaves the ends that a crash cut off.", "account", "disabled_never_serves"),
+    Mutant(
+        "repeat_told_at_once",
+        "A second disable is acknowledged while the first still ends sessions.",
+        "account",
+        "disabled_never_serves",
+    ),
     Mutant("enable_restores", "An enable restores the sessions of before.", "account", "disabled_never_serves"),
     Mutant("delete_ends_nobody", "A delete leaves the account's sessions.", "account", "disabled_never_serves"),
     Mutant(

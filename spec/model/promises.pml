@@ -13,7 +13,7 @@ mtype = {
   refuse, decide_, conflict, append_, close_, acknowledge_, repeat_, open_, turn_away, drop_, crash_, recover_, follow_, tick_,
   exchange, answer_again, reuse, turn_down, send, lose, receive, steal, login, grace_ends,
   write_, sync_, sync_fails, tell, kill_, power_cut, restart_, sign, stop_,
-  record_, prove_, grant_, overtaken, keep_hash, ask_, turn_down_change, refuse_command, told_, end_, serve_, start_,
+  record_, prove_, grant_, overtaken, keep_hash, ask_, turn_down_call, refuse_command, told_, end_, serve_, start_,
   broken
 }
 

@@ -13,6 +13,7 @@ _STATES: Final = ("no session", *(state.name for state in SESSION.states))
 _EVENTS: Final = ("", *(event.name for event in SESSION.events))
 _ACCOUNT_STATES: Final = ("no account", *(state.name for state in ACCOUNT.states))
 _ACCOUNT_EVENTS: Final = ("", *(event.name for event in ACCOUNT.events))
+_CALLS: Final = ("to end the other session", "to change the password")
 _PARTIES: Final = ("tab 1", "tab 2", "tab 3", "the thief")
 
 
@@ -144,9 +145,9 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
     "keep_hash": lambda login, _: (
         f"The log refuses the new hash of login {login + 1}: the account has another password hash."
     ),
-    "ask_": lambda change, session: f"Session {session + 1} asks to change the password (change {change + 1}).",
-    "turn_down_change": lambda change, session: (
-        f"The log refuses change {change + 1} of session {session + 1}: the session or the account changed meanwhile."
+    "ask_": lambda session, changes: f"Session {session + 1} asks {_CALLS[changes]}.",
+    "turn_down_call": lambda session, changes: (
+        f"The log refuses what session {session + 1} asked, {_CALLS[changes]}: the session or the account changed meanwhile."
     ),
     "refuse_command": lambda event, state: (
         f"The log refuses {_ACCOUNT_EVENTS[event]}: the account is {_ACCOUNT_STATES[state]}."
