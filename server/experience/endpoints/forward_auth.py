@@ -34,6 +34,7 @@ from interlock.server.experience.credentials import (
 from interlock.server.experience.middleware.headers import ALLOW_GET, RawHeaders
 from interlock.server.experience.origins import Use
 from interlock.server.experience.problems import RequestRefused, send_problem
+from interlock.server.experience.transport.exchange import header_block
 from interlock.server.guard.groups import header_of
 from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.known_accounts import Identity
@@ -48,13 +49,16 @@ _READS: Final = frozenset({"GET", "HEAD"})
 
 
 class Pass(msgspec.Struct, frozen=True):
-    """The last answer for a session: right as long as what it was made from is the same, and it is before ``until_ms``."""
+    """The last answer for a session: right as long as what it was made from is the same, and it is before ``until_ms``.
+
+    ``block``: its headers, as they are sent.
+    """
 
     keys: Keys
     session: Session
     identity: Identity
     until_ms: int
-    headers: RawHeaders
+    block: bytes
 
 
 class ForwardAuth:
@@ -81,17 +85,14 @@ class ForwardAuth:
         try:
             if isinstance(known, Exception):
                 raise known  # noqa: TRY301  # it was caught where it arose
-            headers = known or await self._admit(scope)
+            known = known or await self._admit(scope)
         except Exception as error:  # noqa: BLE001  # whatever goes wrong, the answer is a refusal
             await send_problem(scope, send, error)
         else:
-            await _send(send, 200, headers)
+            await _send(send, 200, _headers(known.session, known.identity))
 
-    def remembered(self, scope: Any) -> RawHeaders | Exception | None:
-        """Return the cached answer or refusal if it can be decided without I/O, else None.
-
-        The headers of the answer to a request that may pass, or why it may not.
-        """
+    def remembered(self, scope: Any) -> Pass | Exception | None:
+        """Return the cached answer or refusal if it can be decided without I/O, else None."""
         if scope["method"] not in _READS:
             return None
         services = self._services
@@ -114,10 +115,10 @@ class ForwardAuth:
             return error if cookie(scope) is None else None
         except Exception as error:  # noqa: BLE001  # whatever it is, the request does not pass
             return error
-        return known.headers if known is not None and self._holds(known, session) else None
+        return known if known is not None and self._holds(known, session) else None
 
-    async def _admit(self, scope: Any) -> RawHeaders:
-        """The headers of the answer to a request that may pass; counts as activity in its session.
+    async def _admit(self, scope: Any) -> Pass:
+        """The answer to a request that may pass; counts as activity in its session.
 
         Raises:
             CredentialRefused, SessionNotFound: nobody can be told from it.
@@ -142,7 +143,7 @@ class ForwardAuth:
                 _keep(self._by_cookie, held, msgspec.structs.replace(renewed, until_ms=until_ms))
             return renewed
 
-        return (await first_good(_session_of, by_bearer, by_cookie)).headers
+        return await first_good(_session_of, by_bearer, by_cookie)
 
     def _cookie(self, scope: Any) -> str:
         """The refresh token in the cookie of a request that no other site's page has sent.
@@ -183,7 +184,7 @@ class ForwardAuth:
                 raise CredentialInvalid("the account is disabled")
         # Activity is to be noted again then, and what is overdue ends.
         until_ms = min(session.deadline_ms, touch_due_at_ms(session))
-        renewed = Pass(services.keys, session, identity, until_ms, _headers(session, identity))
+        renewed = Pass(services.keys, session, identity, until_ms, header_block(_headers(session, identity)))
         _keep(self._by_session, session.session_id, renewed)
         return renewed
 

@@ -36,12 +36,20 @@ _WRITTEN_APART: Final = 8 * 1024
 _NO_CONTENT: Final = frozenset({204, 304})
 
 
-def _block(headers: RawHeaders) -> bytes:
-    return b"".join(b"%b: %b\r\n" % header for header in headers)
+def header_block(headers: RawHeaders) -> bytes:
+    """``headers`` as they are sent.
+
+    Raises:
+        RuntimeError: one of them holds what would end it.
+    """
+    block = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers) or b"\0" in block:
+        raise RuntimeError("a header holds a line end or NUL")
+    return block
 
 
-_SECURITY: Final = _block(SECURITY)
-_NO_STORE: Final = _block([NO_STORE])
+_SECURITY: Final = header_block(SECURITY)
+_NO_STORE: Final = header_block([NO_STORE])
 
 
 class Connection(Protocol):
@@ -174,6 +182,13 @@ class Exchange:
         self.started = True
         self._send_body(body, more=False)
 
+    def respond_prepared(self, block: bytes) -> None:
+        """Send 200 without content, without the application. ``block`` is the :func:`header_block` of its headers."""
+        self._remaining = 0
+        self._head = self._head_of(200, block, _NO_STORE)
+        self.started = True
+        self._send_body(b"", more=False)
+
     def disconnect(self) -> None:
         """The client is gone, or has its response: whoever waits in ``receive`` hears of it, and what is sent is dropped."""
         self.complete = True
@@ -204,15 +219,16 @@ class Exchange:
 
     def _begin(self, status: int, headers: Any) -> bytes:
         """The response's head."""
-        block = _block(headers)
-        if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers) or b"\0" in block:
-            raise RuntimeError("a header holds a line end or NUL")
+        block = header_block(headers)
         no_store = _NO_STORE
         for name, value in headers:
             if name == b"content-length":
                 self._remaining = int(value)
             elif name == b"cache-control":
                 no_store = b""
+        return self._head_of(status, block, no_store)
+
+    def _head_of(self, status: int, block: bytes, no_store: bytes) -> bytes:
         framing = self._frame(status)
         return b"".join((_STATUS_LINES[status], date_line(), block, _SECURITY, no_store, framing, b"\r\n"))
 
@@ -258,7 +274,7 @@ class Exchange:
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
     """The path and the query of a request's target, in origin-form or absolute-form (RFC 9112, 3.2)."""
-    absolute = _ABSOLUTE.match(target)
+    absolute = None if target.startswith(b"/") else _ABSOLUTE.match(target)
     if absolute is not None:
         target = absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
     path, _, query = target.partition(b"?")

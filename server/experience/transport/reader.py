@@ -24,6 +24,8 @@ _NO_PARSER: Final = httptools.HttpRequestParser(object())
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _BLANK_LINE: Final = b"\r\n\r\n"
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_READ_HERE: Final = _FRAMING | {b"host", b"expect"}
+"""Headers that decide where a request ends, and whether it is one."""
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*\Z")
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}\Z")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*[;\r]")
@@ -54,6 +56,7 @@ class RequestReader:
         "_body_bytes",
         "_chunked",
         "_expects",
+        "_fields",
         "_head_bytes",
         "_headers",
         "_in_framing",
@@ -86,6 +89,8 @@ class RequestReader:
         self._expects = False
         self._body_begun = False
         self._headers: RawHeaders = []
+        # The values of those headers that are read here.
+        self._fields: dict[bytes, list[bytes]] = {}
         self._request_line = b""
         self._target = b""
         self._method = ""
@@ -128,14 +133,14 @@ class RequestReader:
             data = self._feed_body(data) if self.in_body else self._feed_head(data)
             if self.complete:
                 request = Request(
-                    method=self._method,
-                    target=self._target,
-                    http_version=self._version,
-                    headers=self._headers,
-                    keep_alive=self._keep_alive,
-                    offers_upgrade=self._parser.should_upgrade() or self._in_framing,
-                    has_body=self.in_body,
-                    body=bytes(self._body),
+                    self._method,
+                    self._target,
+                    self._version,
+                    self._headers,
+                    self._keep_alive,
+                    self._parser.should_upgrade() or self._in_framing,
+                    self.in_body,
+                    bytes(self._body),
                 )
                 if self._in_framing or self._chunked:
                     # Also behind trailers: to llhttp one called Connection ends what comes after this message.
@@ -221,17 +226,17 @@ class RequestReader:
         if coding and (len(coding) > 1 or coding[0].lower() != b"chunked" or self._version == "1.0"):
             raise RequestRefused(400, "unsupported Transfer-Encoding: use chunked, once")
         self._chunked = self._in_line = bool(coding)
-        length = (self._values(b"content-length") or [b"0"])[0]
-        if not _LENGTH.match(length):
-            raise RequestRefused(400, "invalid message framing: Content-Length is not a number")
-        self._remaining = int(length)
-        if self._remaining > self._body_bytes:
-            raise self._too_large()
+        for length in self._values(b"content-length")[:1]:
+            if not _LENGTH.match(length):
+                raise RequestRefused(400, "invalid message framing: Content-Length is not a number")
+            self._remaining = int(length)
+            if self._remaining > self._body_bytes:
+                raise self._too_large()
         self._expects = self._version != "1.0" and [v.lower() for v in self._values(b"expect")] == [b"100-continue"]
         self.in_body = self._chunked or self._remaining > 0
 
     def _values(self, wanted: bytes) -> list[bytes]:
-        return [value for name, value in self._headers if name == wanted]
+        return self._fields.get(wanted, [])
 
     def _check_host(self) -> None:
         """RFC 9112, 3.2: there is one Host, and a target in absolute-form names the same."""
@@ -291,7 +296,10 @@ class RequestReader:
             return
         if len(self._headers) >= MAX_HEADERS:
             raise RequestRefused(431, f"a request has at most {MAX_HEADERS} headers")
-        self._headers.append((name.lower(), value.strip(b" \t")))
+        name, value = name.lower(), value.strip(b" \t")
+        self._headers.append((name, value))
+        if name in _READ_HERE:
+            self._fields.setdefault(name, []).append(value)
 
     def on_headers_complete(self) -> None:
         """Called by llhttp at the end of the head."""

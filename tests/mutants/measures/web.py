@@ -360,7 +360,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "14.3.2",
         _HEADERS + "test_nothing_is_kept_in_a_cache_but_the_public_keys",
         '["public, max-age=300" if keys else "no-store"]',
-        (("_NO_STORE: Final = _block([NO_STORE])\n", '_NO_STORE: Final = b""\n'),),
+        (("_NO_STORE: Final = header_block([NO_STORE])\n", '_NO_STORE: Final = b""\n'),),
     ),
     Mutant(
         "what-the-gate-says-is-kept",
