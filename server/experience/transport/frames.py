@@ -118,17 +118,32 @@ class FrameReader(asyncio.BufferedProtocol):
 
 
 class _Line:
-    """What picows takes for the transport. It writes to it; how and when the connection ends is decided here.
+    """What picows takes for the transport and its socket. It writes to it; how and when the connection ends is decided here.
 
     Once ``muted`` it drops what is written. It says then that bytes wait, which makes picows write to it and not to the socket.
     """
 
-    __slots__ = ("_transport", "get_extra_info", "muted")
+    __slots__ = ("_transport", "muted")
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
-        self.get_extra_info = transport.get_extra_info
         self.muted = False
+
+    def get_extra_info(self, name: str) -> _Line | None:
+        """Of what is known of the transport, the socket."""
+        return self if name == "socket" else None
+
+    def fileno(self) -> int:
+        """The file descriptor of the socket."""
+        number: int = self._transport.get_extra_info("socket").fileno()
+        return number
+
+    def setsockopt(self, *_: object) -> None:
+        """Leave the socket as it is: the event loop has set TCP_NODELAY. Each option would cost two system calls."""
+
+    def getsockopt(self, *_: object) -> int:
+        """What picows would log of the socket."""
+        return 0
 
     def get_write_buffer_size(self) -> int:
         """How many bytes wait to be sent."""
