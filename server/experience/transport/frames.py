@@ -43,7 +43,7 @@ class FrameReader(asyncio.BufferedProtocol):
     def __init__(self, transport: Any, socket: WebSocket, headers: RawHeaders, key: bytes) -> None:
         self._transport = transport
         self._socket = socket
-        self._line = _Line(transport)
+        self._line = _Line(transport, socket)
         answer = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         transport.set_protocol(self)
         self._begin(WSUpgradeResponse.create_101_response(extra_headers=answer), key)
@@ -120,13 +120,15 @@ class FrameReader(asyncio.BufferedProtocol):
 class _Line:
     """What picows takes for the transport and its socket. It writes to it; how and when the connection ends is decided here.
 
-    Once ``muted`` it drops what is written. It says then that bytes wait, which makes picows write to it and not to the socket.
+    Once ``muted`` it drops what is written. It says then that bytes wait, which makes picows write to it and not to the socket;
+    also while ``socket`` gathers what goes out with the handshake's answer.
     """
 
-    __slots__ = ("_transport", "muted")
+    __slots__ = ("_socket", "_transport", "muted")
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, transport: Any, socket: WebSocket) -> None:
         self._transport = transport
+        self._socket = socket
         self.muted = False
 
     def get_extra_info(self, name: str) -> _Line | None:
@@ -147,17 +149,17 @@ class _Line:
 
     def get_write_buffer_size(self) -> int:
         """How many bytes wait to be sent."""
-        return 1 if self.muted else int(self._transport.get_write_buffer_size())
+        return 1 if self.muted or self._socket.answering else int(self._transport.get_write_buffer_size())
 
     def write(self, data: bytes) -> None:
         """Send ``data``."""
         if not self.muted:
-            self._transport.write(data)
+            self._socket.write(data)
 
     def writelines(self, parts: list[Any]) -> None:
         """Send ``parts``."""
         if not self.muted:
-            self._transport.writelines(parts)
+            self._socket.write(b"".join(parts))
 
     def close(self) -> None:
         """Leave it open: picows closes a connection a few milliseconds after it could not read something."""

@@ -73,6 +73,7 @@ class WebSocket(WSListener):
     """The connection below an :class:`WebSocketHandler`."""
 
     __slots__ = (
+        "_answer",
         "_binary",
         "_closing",
         "_faulted",
@@ -107,6 +108,8 @@ class WebSocket(WSListener):
         self._slot = slot
         self._limits = slot.limits
         self._frames: WSTransport = None  # type: ignore[assignment]  # until the handshake is answered, before anything else
+        # What is sent until the handler knows of the connection.
+        self._answer: bytearray | None = bytearray()
         self._stall: StallWatch | None = None
         self._holds = 0
         self._closing = False
@@ -180,6 +183,7 @@ class WebSocket(WSListener):
         if first:
             self._heartbeat.add(self)
             self._handler.opened(self)
+            self._send_answer()
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
         """A frame was read."""
@@ -204,6 +208,18 @@ class WebSocket(WSListener):
             self._fragment(kind, frame)
 
     # What the connection calls
+
+    @property
+    def answering(self) -> bool:
+        """Whether the handshake's answer, and what is sent with it, is still being put together."""
+        return self._answer is not None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes. The handshake's answer waits for what the handler sends at once: each write is a system call."""
+        if self._answer is None:
+            self._transport.write(data)
+        else:
+            self._answer += data
 
     @property
     def over(self) -> bool:
@@ -329,13 +345,20 @@ class WebSocket(WSListener):
     def _send_close(self, payload: bytes) -> None:
         """Write a close frame (5.5.1), whatever picows thinks of the connection."""
         if not self._transport.is_closing():
-            self._transport.write(bytes((0x80 | _CLOSE, len(payload))) + payload)
+            self.write(bytes((0x80 | _CLOSE, len(payload))) + payload)
         self._finish()
+
+    def _send_answer(self) -> None:
+        """Send the handshake's answer and all that goes with it, once."""
+        answer, self._answer = self._answer, None
+        if answer and not self._transport.is_closing():
+            self._transport.write(answer)
 
     def _finish(self) -> None:
         """All is written: what comes now means nothing any more. The peer has a few seconds to take it and to end."""
         if self._closing:
             return
+        self._send_answer()
         self._end()
         seconds = min(LINGER_S, self._limits.settings.send_timeout_s)
         LingeringClose(self._transport, self._slot.release, seconds, peer_ended=self._peer_ended)
