@@ -16,6 +16,7 @@ from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.session import Session
 from interlock.server.runtime.guarded import guarded
+from interlock.server.system.loop_turns import LoopTurns
 
 _HANDSHAKES: Final = 16
 
@@ -50,12 +51,13 @@ class Held(NamedTuple):
 class Connections:
     """Every live connection of this process, by session; and by account, oldest first.
 
-    ``turnstile`` lets a few handshakes through at a time. After a restart thousands come at once, and whatever else is asked
-    waits for all of them that are ready to go on in the same turn of the event loop.
+    ``turnstile`` lets a few handshakes through at a time, and ``steps`` lets a few of those go on in a turn of the event loop.
+    After a restart thousands come at once, and whatever else is asked waits for all that go on in the same turn.
     """
 
     def __init__(self) -> None:
         self.turnstile = asyncio.Semaphore(_HANDSHAKES)
+        self.steps = LoopTurns()
         self._ports: dict[str, dict[str, Port]] = {}
         self._count = 0
         self._of_account: dict[str, dict[str, Held]] = {}

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+from interlock.server.guard.tokens import Claims
+from interlock.server.system.loop_turns import EACH_TURN
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually
 from tests.support.wire import Wire, log_in, services_in
@@ -15,15 +17,22 @@ _SOCKETS = 200
 
 @asynchronous
 async def test_sockets_that_come_at_once_take_many_turns_of_the_event_loop(tmp_path: Path) -> None:
-    """Whatever else is asked has its turn in between."""
+    """Whatever else is asked has its turn in between: neither credentials nor answers are many in one turn."""
     async with services_in(tmp_path) as services:
         wires = [Wire(services, (await log_in(services))[1]) for _ in range(_SOCKETS)]
         turn = 0
+        checked: Counter[int] = Counter()
         accepted: Counter[int] = Counter()
+        check = services.tokens.check_access_token
+
+        def check_and_count(token: str) -> Claims:
+            checked[turn] += 1
+            return check(token)
 
         def count() -> None:
             accepted[turn] += 1
 
+        services.tokens.check_access_token = check_and_count  # type: ignore[method-assign]  # to see when it is called
         for wire in wires:
             wire.on_upgrade = count
         running = [wire.run() for wire in wires]
@@ -33,7 +42,9 @@ async def test_sockets_that_come_at_once_take_many_turns_of_the_event_loop(tmp_p
         for wire in wires:
             wire.leave()
         await asyncio.gather(*running)
-    assert max(accepted.values()) < _SOCKETS / 10
+    assert sum(checked.values()) == sum(accepted.values()) == _SOCKETS
+    assert max(checked.values()) <= EACH_TURN
+    assert max(accepted.values()) <= EACH_TURN
 
 
 @asynchronous

@@ -90,6 +90,7 @@ async def _connect(scope: Any, send: Any) -> None:
 async def _arrive(services: Services, scope: Any, subprotocols: list[str], connection_id: str) -> tuple[Proof, Receipt]:
     """Prove the credential of the handshake and record the connect, in turn with the other handshakes."""
     async with asyncio.timeout(services.settings.handshake_timeout_s) as limit, services.connections.turnstile:
+        await services.connections.steps.wait()
         proof = await _prove(services, scope, subprotocols)
         # No time limit any more: once it is handed to the log it happens, and then somebody has to hold it.
         limit.reschedule(None)
@@ -99,7 +100,10 @@ async def _arrive(services: Services, scope: Any, subprotocols: list[str], conne
         admit_account(services, scope, "handshake", subject or proof.session.session_id)
         await make_room(services, subject)
         with services.connections.arriving(subject):
-            return proof, await record_connect(services, proof.session, connection_id)
+            receipt = await record_connect(services, proof.session, connection_id)
+            # What was committed together is answered in turns.
+            await services.connections.steps.wait()
+            return proof, receipt
 
 
 async def _open(socket: Socket, send: Any, upgrade: dict[str, Any], receipt: Receipt) -> None:

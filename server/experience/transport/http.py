@@ -21,8 +21,8 @@ from interlock.server.experience.transport.limits import BODY_BYTES, ConnectionL
 from interlock.server.experience.transport.lingering_close import LINGER_S, LingeringClose
 from interlock.server.experience.transport.reader import Request, RequestReader
 from interlock.server.experience.transport.stall import StallWatch
-from interlock.server.experience.transport.turns import Turns
 from interlock.server.experience.transport.websocket import WebSocket, WebSocketHandler
+from interlock.server.system.loop_turns import LoopTurns
 
 READ_BYTES: Final = 16 * 1024
 """What is read at a time, and so the most that waits in memory behind a request that is being answered."""
@@ -51,8 +51,8 @@ class PortState(NamedTuple):
     fast_path: FastPath
     limits: ConnectionLimits
     heartbeat: Heartbeat
-    turns: Turns
-    newcomers: Turns
+    turns: LoopTurns
+    newcomers: LoopTurns
     connections: set[HttpConnection]
     tasks: set[asyncio.Task[None]]
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from interlock.server.experience.transport.heartbeat import Heartbeat
 from interlock.server.experience.transport.http import FastPath, HttpConnection, PortState
 from interlock.server.experience.transport.limits import ConnectionLimits
-from interlock.server.experience.transport.turns import Turns
+from interlock.server.system.loop_turns import LoopTurns
 
 _BACKLOG: Final = 2048
 _ACCEPTS: Final = 16
@@ -32,7 +32,7 @@ class HttpServer:
     def __init__(self, app: Any, limits: ConnectionLimits, *, fast_path: FastPath = _nothing) -> None:
         settings = limits.settings
         heartbeat = Heartbeat(settings.ping_interval_s, settings.ping_timeout_s)
-        self._port = PortState(app, fast_path, limits, heartbeat, Turns(), Turns(), set(), set())
+        self._port = PortState(app, fast_path, limits, heartbeat, LoopTurns(), LoopTurns(), set(), set())
         self._servers: list[asyncio.Server] = []
 
     async def start(self, listener: socket.socket) -> None:

@@ -16,7 +16,7 @@ from interlock.server.experience.transport.heartbeat import Heartbeat
 from interlock.server.experience.transport.limits import ConnectionSlot
 from interlock.server.experience.transport.lingering_close import LINGER_S, LingeringClose
 from interlock.server.experience.transport.stall import StallWatch
-from interlock.server.experience.transport.turns import Turns
+from interlock.server.system.loop_turns import LoopTurns
 
 MESSAGE_BYTES: Final = 64 * 1024
 """Size of a message, over all its fragments."""
@@ -98,7 +98,7 @@ class WebSocket(WSListener):
     )
 
     def __init__(
-        self, transport: Any, handler: WebSocketHandler, slot: ConnectionSlot, heartbeat: Heartbeat, turns: Turns
+        self, transport: Any, handler: WebSocketHandler, slot: ConnectionSlot, heartbeat: Heartbeat, turns: LoopTurns
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport

@@ -1,4 +1,4 @@
-"""Share the turns of the event loop among connections that wait for theirs."""
+"""Share the turns of the event loop among those that wait for theirs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-_EACH_TURN: Final = 8
-"""So many connections go on in one turn: with a request each, one or two milliseconds."""
+from interlock.server.system.workers import settle
+
+EACH_TURN: Final = 8
+"""So many go on in one turn: with a request or a step of a handshake each, one or two milliseconds."""
 
 
-class Turns:
+class LoopTurns:
     """Calls what is added, in the order in which it was added, a few a turn: whoever is new waits for those few only."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._waiting: deque[Callable[[], None]] = deque()
         self._scheduled = False
 
     def add(self, go_on: Callable[[], None]) -> None:
         """Call ``go_on`` in a later turn."""
         self._waiting.append(go_on)
+        self._schedule()
+
+    async def wait(self) -> None:
+        """Return in a later turn."""
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.add(lambda: settle([mine], [None]))
+        await mine
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._take)
+            asyncio.get_running_loop().call_soon(self._take)
 
     def _take(self) -> None:
         self._scheduled = False
-        for _ in range(min(_EACH_TURN, len(self._waiting))):
+        for _ in range(min(EACH_TURN, len(self._waiting))):
             # What is left is not forgotten if one of them fails.
-            if not self._scheduled and len(self._waiting) > 1:
-                self._scheduled = True
-                self._loop.call_soon(self._take)
+            if len(self._waiting) > 1:
+                self._schedule()
             self._waiting.popleft()()
