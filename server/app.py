@@ -10,6 +10,7 @@ from interlock.server.experience.middleware.queries import queries_of, refuse_qu
 from interlock.server.experience.middleware.requests import JsonRequest
 from interlock.server.experience.openapi.config import openapi_config
 from interlock.server.experience.openapi.document import complete
+from interlock.server.experience.openapi.structs import StructSchemas
 from interlock.server.experience.problems import handle
 from interlock.server.services import Services
 from interlock.server.settings import Settings
@@ -26,6 +27,7 @@ def app_over(services: Services) -> ObservedApp:
 
 def build_app(settings: Settings) -> ObservedApp:
     """The application without anything behind its endpoints."""
+    structs = StructSchemas()
     app = ObservedApp(
         route_handlers=[
             *sessions.HANDLERS,
@@ -40,6 +42,7 @@ def build_app(settings: Settings) -> ObservedApp:
         exception_handlers={Exception: handle},
         request_class=JsonRequest,
         middleware=[refuse_queries],
+        plugins=[structs],
         # The connection bounds bodies before the application hears of a request.
         request_max_body_size=None,
         openapi_config=openapi_config(),
@@ -48,7 +51,7 @@ def build_app(settings: Settings) -> ObservedApp:
         debug=False,
         pdb_on_exception=False,
     )
-    complete(app.openapi_schema)
+    complete(app.openapi_schema, structs)
     app.queries = queries_of(app.openapi_schema)
     app.completion = Completion(settings.origins)
     return app

@@ -15,6 +15,7 @@ from pieces import as_json, code, fenced, prose, table
 from samples import sample_fields, sample_session, sample_transition
 
 from interlock.server.app import build_app
+from interlock.server.experience.openapi.headers import OF_EVERY_ANSWER
 from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
 from interlock.server.settings import Settings
 
@@ -107,8 +108,8 @@ def endpoint_sections() -> str:
 def problem_table() -> str:
     """All problem types at a glance."""
     return table(
-        ("status", "type", "title", "what the client does"),
-        [(str(k.status), f"[`{k.name}`](#{k.name})", k.title, k.recovery) for k in problem_kinds()],
+        ("status", "type", "title", "recovery", "what the client does"),
+        [(str(k.status), f"[`{k.name}`](#{k.name})", k.title, code(k.recovery), k.advice) for k in problem_kinds()],
     )
 
 
@@ -130,7 +131,8 @@ def problem_sections() -> str:
             where = "most calls"
         parts.append(
             f"({kind.name})=\n### {kind.name}\n\n**{kind.status} {HTTPStatus(kind.status).phrase}.** {kind.title}.\n\n"
-            f"`type`\n: `{TYPE_PREFIX}{kind.name}`\n\nWhat the client does\n: {kind.recovery}\n\nAnswered by\n: {where}\n"
+            f"`type`\n: `{TYPE_PREFIX}{kind.name}`\n\n"
+            f"`recovery`\n: `{kind.recovery}`: {kind.advice}\n\nAnswered by\n: {where}\n"
         )
     return "\n".join(parts)
 
@@ -141,6 +143,7 @@ def _section(call: Call, schema: dict[str, Any]) -> str:
         f"({call.anchor})=\n### `{call.name}`\n",
         f"{call.about or operation['summary']}\n",
         f"Credential\n: {call.credential}\n",
+        f"Operation id\n: `{operation['operationId']}`\n",
     ]
     if operation.get("parameters"):
         lines.append("Parameters\n")
@@ -174,7 +177,7 @@ def _body(operation: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
     if not properties:
         yield "Request\n: no body, or `{}`. Any field in it is refused.\n"
         return
-    required = schema["components"]["schemas"][name]["required"]
+    required = schema["components"]["schemas"][name].get("required", ())
     yield "Request\n" if media_type == "application/json" else f"Request, as `{media_type}`\n"
     yield table(
         ("field", "type", "", "meaning"),
@@ -196,7 +199,7 @@ def _answers(call: Call, schema: dict[str, Any]) -> Iterator[str]:
         if names:
             rows.append((status, ", ".join(f"[{name}](problems.md#{name})" for name in names)))
             continue
-        headers = "".join(f", header `{header}`" for header in response.get("headers", ()))
+        headers = "".join(f", header `{header}`" for header in response["headers"] if header not in OF_EVERY_ANSWER)
         content = response.get("content", {}).get("application/json", {}).get("schema")
         name = _reference(content) if content else ""
         if "text/event-stream" in response.get("content", {}):
@@ -217,16 +220,14 @@ def _answers(call: Call, schema: dict[str, Any]) -> Iterator[str]:
 
 def _reference(schema: dict[str, Any]) -> str:
     """The name of the component that ``schema`` means, or ''."""
-    for each in (schema, schema.get("items", {}), *schema.get("oneOf", ())):
+    for each in (schema, schema.get("items", {})):
         if "$ref" in each:
             return str(each["$ref"]).rpartition("/")[2]
     return ""
 
 
 def _type(schema: dict[str, Any]) -> str:
-    choices = [each["type"] for each in schema.get("oneOf", (schema,))]
-    # A list where Litestar puts several types into one.
-    return " or ".join(each if isinstance(each, str) else " or ".join(sorted(each, reverse=True)) for each in choices)
+    return " or ".join(each.get("type") or f"`{_reference(each)}`" for each in schema.get("anyOf", (schema,)))
 
 
 def _example(name: str, schema: dict[str, Any]) -> Any:
@@ -235,8 +236,17 @@ def _example(name: str, schema: dict[str, Any]) -> Any:
         return sample_session()
     if name == "TransitionView":
         return sample_transition()
-    properties = schema["components"]["schemas"][name]["properties"]
-    return {
-        field: each["examples"][0] if "examples" in each else sample_fields()[field]
-        for field, each in properties.items()
-    }
+    component = schema["components"]["schemas"][name]
+    if "enum" in component:
+        return component["enum"][0]
+    return {field: _value(field, each, schema) for field, each in component["properties"].items()}
+
+
+def _value(field: str, described: dict[str, Any], schema: dict[str, Any]) -> Any:
+    """An example of ``field``: one that all pages show, its own, or that of the component or choice that it is."""
+    if field in sample_fields():
+        return sample_fields()[field]
+    choice = described.get("anyOf", (described,))[0]
+    if "$ref" in choice:
+        return _example(_reference(choice), schema)
+    return choice["examples"][0] if "examples" in choice else choice.get("enum", [""])[0]

@@ -12,6 +12,14 @@ from msgspec import UNSET, Meta, UnsetType
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.server.experience.credentials import COOKIE_NAME, from_browser
+from interlock.server.experience.openapi.vocabulary import (
+    AccountId,
+    RefreshToken,
+    SessionId,
+    SessionState,
+    Time,
+    Version,
+)
 from interlock.server.experience.receipts import receipt_header
 from interlock.server.services import Services
 
@@ -31,24 +39,24 @@ _KEYS: Final = [
 class TokenAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session and its tokens. A browser finds the refresh token in its cookie instead of ``refresh_token``."""
 
-    session_id: Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])]
-    state: Annotated[str, Meta(examples=["authenticated"])]
-    version: Annotated[int, Meta(examples=[2])]
+    session_id: SessionId
+    state: SessionState
+    version: Version
     access_token: Annotated[
         str, Meta(description="JWT for `Authorization: Bearer`.", examples=["eyJhbGciOiJFUzI1NiI…"])
     ]
     token_type: Annotated[str, Meta(examples=["Bearer"])]
     expires_in: Annotated[int, Meta(description="Seconds until the access token expires.", examples=[300])]
-    refresh_token: str | UnsetType = UNSET
+    refresh_token: RefreshToken | UnsetType = UNSET
     receipt: Receipt | UnsetType = UNSET
 
 
 class AccountAnswer(msgspec.Struct, frozen=True):
     """A new account. ``subject`` is what sessions and tokens will call it."""
 
-    subject: Annotated[str, Meta(examples=["acc_3q2-7wAAQGmJw0m5bW9uZQ"])]
+    subject: AccountId
     email: Annotated[str, Meta(examples=["ada@example.org"])]
-    created_at: Annotated[str, Meta(examples=["2026-01-23T09:30:00.000Z"])]
+    created_at: Time
 
 
 class TicketAnswer(msgspec.Struct, frozen=True):
@@ -65,11 +73,11 @@ class EndedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     receipt: Receipt | UnsetType = UNSET
 
 
-class HealthAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class HealthAnswer(msgspec.Struct, frozen=True):
     """``ok``, or why not; and what is wrong with the machine while the server goes on, if anything is."""
 
     status: Annotated[str, Meta(examples=["ok"])]
-    warnings: Annotated[list[str], Meta(examples=[[]])] = []
+    warnings: Annotated[list[str], Meta(examples=[["the clock is not synchronised"]])] | UnsetType = UNSET
 
 
 class KeySetAnswer(msgspec.Struct, frozen=True):

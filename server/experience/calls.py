@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
+from litestar.connection import ASGIConnection
 from litestar.params import QueryParameter
 
 from interlock.machine.errors import (
@@ -54,31 +55,31 @@ class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An empty object: there is nothing a client may choose about a new session, least of all its id."""
 
 
-def wired_services(request: Request[Any, Any, Any]) -> Services:
+def wired_services(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
     """The services that :mod:`interlock.server.wiring` wired, for endpoints that need no credential."""
-    return request.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
+    return connection.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
 
 
-def services_of(request: Request[Any, Any, Any]) -> Services:
+def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
     """The services, for a call that checks or makes a credential.
 
     Raises:
         KeysUnavailable: the key files can't be used now, so nobody's credential can be relied on.
     """
-    services = wired_services(request)
+    services = wired_services(connection)
     services.tokens.ensure_usable()
     return services
 
 
-def services_for_page(request: Request[Any, Any, Any]) -> Services:
+def services_for_page(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
     """The services, for a call that may use or set the cookie: a page of another origin is refused first (ASVS 3.5.1).
 
     Raises:
         RequestRefused: the page's origin is not allowed.
         KeysUnavailable: see :func:`services_of`.
     """
-    services = services_of(request)
-    refuse_foreign(Use.CALL, request.scope, services.settings.origins)
+    services = services_of(connection)
+    refuse_foreign(Use.CALL, connection.scope, services.settings.origins)
     return services
 
 

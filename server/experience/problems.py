@@ -7,7 +7,8 @@ sent, so no secret comes back.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Final
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 import structlog
@@ -19,103 +20,160 @@ from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine import errors
 from interlock.server.experience.middleware.headers import RawHeaders, allowed
+from interlock.server.experience.openapi.vocabulary import EndReason, SessionEvent, SessionState, enum_of
 
 _log = structlog.get_logger("interlock.http")
 
 MEDIA_TYPE: Final = "application/problem+json"
+_NOT_OF_ENUM: Final = "Invalid enum value"
 TYPE_PREFIX: Final = "urn:interlock:problem:"
 
 
+class Recovery(StrEnum):
+    """What a client does after a problem."""
+
+    FIX_REQUEST = "fix_request"
+    LOG_IN = "log_in"
+    REFRESH = "refresh"
+    START_SESSION = "start_session"
+    GET_SESSION = "get_session"
+    ASK_USER = "ask_user"
+    ASK_ADMINISTRATOR = "ask_administrator"
+    RETRY_LATER = "retry_later"
+
+
 class Kind(msgspec.Struct, frozen=True):
-    """One kind of problem. ``recovery`` says what the client does next."""
+    """One kind of problem. ``recovery`` is what the client does next, and ``advice`` says it in a sentence."""
 
     status: int
     name: str
     title: str
-    recovery: str
+    recovery: Recovery
+    advice: str
 
 
 _KINDS: Final[dict[type[Exception], Kind]] = {
     errors.CredentialMissing: Kind(
-        401, "credential-missing", "No credential", "Send a credential: log in, or refresh."
+        401, "credential-missing", "No credential", Recovery.LOG_IN, "Send a credential: log in, or refresh."
     ),
     errors.CredentialInvalid: Kind(
         401,
         "credential-invalid",
         "The credential is not valid",
+        Recovery.LOG_IN,
         "Forget the credential and log in; do not retry with it.",
     ),
     errors.AdminCredentialMissing: Kind(
         401,
         "admin-credential-missing",
         "No administrator's secret",
+        Recovery.FIX_REQUEST,
         "Send `Authorization: Bearer` with a secret of `interlock admin-token create`.",
     ),
     errors.AdminCredentialInvalid: Kind(
         401,
         "admin-credential-invalid",
         "The administrator's secret is not valid",
+        Recovery.ASK_ADMINISTRATOR,
         "Have a new one made with `interlock admin-token create`; do not retry with this one.",
     ),
     errors.TokenExpired: Kind(
-        401, "token-expired", "The access token is no longer current", "POST /api/auth/refresh, then retry once."
+        401,
+        "token-expired",
+        "The access token is no longer current",
+        Recovery.REFRESH,
+        "POST /api/auth/refresh, then retry once.",
     ),
-    errors.SessionEnded: Kind(401, "session-ended", "The session has ended", "Start a new session; do not retry."),
+    errors.SessionEnded: Kind(
+        401, "session-ended", "The session has ended", Recovery.START_SESSION, "Start a new session; do not retry."
+    ),
     errors.SessionUnusable: Kind(
-        403, "session-unusable", "The session can't be used now", "Wait until its state has changed, or log out."
+        403,
+        "session-unusable",
+        "The session can't be used now",
+        Recovery.RETRY_LATER,
+        "Wait until its state has changed, or log out.",
     ),
     errors.NotAuthenticated: Kind(
-        403, "login-required", "The session is anonymous", "POST /api/auth/login on this session."
+        403, "login-required", "The session is anonymous", Recovery.LOG_IN, "POST /api/auth/login on this session."
     ),
     errors.LoginTooOld: Kind(
         401,
         "login-too-old",
         "This needs a recent login",
+        Recovery.LOG_IN,
         "Log in on this session, by password or by a new login at the identity provider (`max_age`), then retry once.",
     ),
     errors.TransitionRefused: Kind(
         409,
         "transition-refused",
         "The lifecycle does not allow this",
+        Recovery.GET_SESSION,
         "GET /api/session to see where the session stands.",
     ),
     errors.AccountDisabled: Kind(
-        403, "account-disabled", "The account is disabled", "Ask an administrator; do not retry."
+        403,
+        "account-disabled",
+        "The account is disabled",
+        Recovery.ASK_ADMINISTRATOR,
+        "Ask an administrator; do not retry.",
     ),
-    errors.AccountExists: Kind(409, "account-exists", "The email address is taken", "Log in, or use another address."),
-    errors.PasswordWrong: Kind(403, "password-wrong", "The current password is wrong", "Ask the user again."),
-    errors.PasswordRefused: Kind(422, "password-refused", "The password breaks a rule", "Choose another password."),
+    errors.AccountExists: Kind(
+        409, "account-exists", "The email address is taken", Recovery.ASK_USER, "Log in, or use another address."
+    ),
+    errors.PasswordWrong: Kind(
+        403, "password-wrong", "The current password is wrong", Recovery.ASK_USER, "Ask the user again."
+    ),
+    errors.PasswordRefused: Kind(
+        422, "password-refused", "The password breaks a rule", Recovery.ASK_USER, "Choose another password."
+    ),
     errors.IdentityRefused: Kind(
-        403, "identity-refused", "There is no account to use", "Ask an administrator; do not retry."
+        403,
+        "identity-refused",
+        "There is no account to use",
+        Recovery.ASK_ADMINISTRATOR,
+        "Ask an administrator; do not retry.",
     ),
-    errors.AccountError: Kind(422, "account-refused", "The account can't be made", "Mend the request."),
+    errors.AccountError: Kind(
+        422, "account-refused", "The account can't be made", Recovery.FIX_REQUEST, "Mend the request."
+    ),
     errors.ClientRefused: Kind(
         401,
         "client-refused",
         "This needs a registered client",
+        Recovery.FIX_REQUEST,
         "Send the secret of a client that `interlock clients create` made.",
     ),
     errors.SettingsError: Kind(
         503,
         "secrets-unavailable",
         "A key or a secret can't be used",
+        Recovery.RETRY_LATER,
         "Retry after the seconds in Retry-After; the server has logged why.",
     ),
     errors.RateLimited: Kind(
         429,
         "rate-limited",
         "Too many requests",
+        Recovery.RETRY_LATER,
         "Wait the seconds in Retry-After; more tries before that count for nothing.",
     ),
-    errors.Overloaded: Kind(503, "overloaded", "Too much work is waiting", "Retry after the seconds in Retry-After."),
+    errors.Overloaded: Kind(
+        503, "overloaded", "Too much work is waiting", Recovery.RETRY_LATER, "Retry after the seconds in Retry-After."
+    ),
     errors.UpstreamUnavailable: Kind(
         503,
         "upstream-unavailable",
         "The identity provider can't be asked",
+        Recovery.RETRY_LATER,
         "Retry after the seconds in Retry-After; the token is not used up.",
     ),
     errors.SurfaceError: Kind(
-        503, "unavailable", "The log does not acknowledge writes", "Retry later; nothing was acknowledged."
+        503,
+        "unavailable",
+        "The log does not acknowledge writes",
+        Recovery.RETRY_LATER,
+        "Retry later; nothing was acknowledged.",
     ),
 }
 
@@ -123,28 +181,63 @@ _LOOKED_AGAIN_S: Final = 1
 """What is wrong with keys and secrets is noticed within a second of its being put right."""
 
 _UNKNOWN_SESSION: Final = Kind(
-    401, "session-not-found", "Session not found", "Start a new session; the credential names one that does not exist."
+    401,
+    "session-not-found",
+    "Session not found",
+    Recovery.START_SESSION,
+    "Start a new session; the credential names one that does not exist.",
 )
 
 _BY_STATUS: Final[dict[int, Kind]] = {
-    400: Kind(400, "bad-request", "The request is malformed", "Mend the request; do not retry it as it is."),
+    400: Kind(
+        400,
+        "bad-request",
+        "The request is malformed",
+        Recovery.FIX_REQUEST,
+        "Mend the request; do not retry it as it is.",
+    ),
     403: Kind(
         403,
         "origin-refused",
         "The Origin is not allowed",
+        Recovery.FIX_REQUEST,
         "Call from an allowed origin, or without cookies from a program.",
     ),
-    404: Kind(404, "not-found", "There is nothing here", "Mend the address or the id."),
-    405: Kind(405, "method-not-allowed", "The method is not allowed here", "Use a method that Allow lists."),
-    408: Kind(408, "request-timeout", "The request took too long", "Send it again, and faster."),
-    413: Kind(413, "too-large", "The body is too large", "Send less."),
-    415: Kind(415, "unsupported-media-type", "The body is of another media type", "Send the one that the call takes."),
-    422: Kind(
-        422, "unprocessable", "What is asked for does not go together", "Mend the request; do not retry it as it is."
+    404: Kind(404, "not-found", "There is nothing here", Recovery.FIX_REQUEST, "Mend the address or the id."),
+    405: Kind(
+        405,
+        "method-not-allowed",
+        "The method is not allowed here",
+        Recovery.FIX_REQUEST,
+        "Use a method that Allow lists.",
     ),
-    426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", "Open it as a WebSocket."),
-    431: Kind(431, "head-too-large", "The head of the request is too large", "Send fewer or shorter headers."),
-    500: Kind(500, "internal-error", "Something went wrong", "Retry later; the server has logged it."),
+    408: Kind(408, "request-timeout", "The request took too long", Recovery.RETRY_LATER, "Send it again, and faster."),
+    413: Kind(413, "too-large", "The body is too large", Recovery.FIX_REQUEST, "Send less."),
+    415: Kind(
+        415,
+        "unsupported-media-type",
+        "The body is of another media type",
+        Recovery.FIX_REQUEST,
+        "Send the one that the call takes.",
+    ),
+    422: Kind(
+        422,
+        "unprocessable",
+        "What is asked for does not go together",
+        Recovery.FIX_REQUEST,
+        "Mend the request; do not retry it as it is.",
+    ),
+    426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", Recovery.FIX_REQUEST, "Open it as a WebSocket."),
+    431: Kind(
+        431,
+        "head-too-large",
+        "The head of the request is too large",
+        Recovery.FIX_REQUEST,
+        "Send fewer or shorter headers.",
+    ),
+    500: Kind(
+        500, "internal-error", "Something went wrong", Recovery.RETRY_LATER, "Retry later; the server has logged it."
+    ),
 }
 
 
@@ -153,23 +246,45 @@ def problem_kinds() -> list[Kind]:
     return sorted({*_KINDS.values(), *_BY_STATUS.values(), _UNKNOWN_SESSION}, key=lambda kind: (kind.status, kind.name))
 
 
+if TYPE_CHECKING:
+    ProblemType: TypeAlias = str
+else:
+    ProblemType = enum_of(
+        "ProblemType",
+        (TYPE_PREFIX + kind.name for kind in problem_kinds()),
+        "A kind of problem. It never changes; `title` and `detail` may be reworded.",
+    )
+
+
+OAuthError: TypeAlias = Literal["invalid_request", "invalid_client", "server_error", "temporarily_unavailable"]
+"""What RFC 6749 calls it, in 5.2 and 4.1.2.1."""
+
+
+class InvalidField(msgspec.Struct, frozen=True):
+    """A field or parameter that is wrong, and how."""
+
+    field: Annotated[str, Meta(examples=["email"])]
+    message: Annotated[str, Meta(examples=["Expected `str`, got `int`"])]
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """RFC 9457 problem details. ``reason``, ``event``, ``state`` and ``guard`` come with the problems they belong to.
 
     ``error`` and ``error_description`` (RFC 6749, 5.2) come with those of introspection and revocation.
     """
 
-    type: Annotated[str, Meta(examples=["urn:interlock:problem:token-expired"])]
+    type: ProblemType
     title: Annotated[str, Meta(examples=["The access token is no longer current"])]
     status: Annotated[int, Meta(examples=[401])]
     detail: Annotated[str, Meta(examples=["the access token has expired"])]
-    recovery: Annotated[str, Meta(examples=["POST /api/auth/refresh, then retry once."])]
-    reason: str | UnsetType = UNSET
-    event: str | UnsetType = UNSET
-    state: str | UnsetType | None = UNSET
+    recovery: Recovery
+    advice: Annotated[str, Meta(examples=["POST /api/auth/refresh, then retry once."])]
+    reason: EndReason | UnsetType = UNSET
+    event: SessionEvent | UnsetType = UNSET
+    state: SessionState | UnsetType | None = UNSET
     guard: str | UnsetType | None = UNSET
-    errors: list[dict[str, str]] | UnsetType = UNSET
-    error: str | UnsetType = UNSET
+    errors: list[InvalidField] | UnsetType = UNSET
+    error: OAuthError | UnsetType = UNSET
     error_description: str | UnsetType = UNSET
 
 
@@ -211,7 +326,7 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             headers["allow"] = allowed(methods.split(", ")).decode()
     if kind.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2: a 401 comes with a challenge
         headers["www-authenticate"] = _challenge(error)
-    return Problem(TYPE_PREFIX + kind.name, kind.title, kind.status, detail, kind.recovery, **extra), headers
+    return _problem(kind, detail, **extra), headers
 
 
 def _challenge(error: Exception) -> str:
@@ -277,16 +392,19 @@ def tell_problem(scope: Any, problem: Problem, error: Exception) -> None:
 
 
 def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
-    """What an endpoint's OpenAPI says of its errors: those of ``kinds`` and the ones any endpoint may answer."""
-    chosen = [_kind_named(kind) for kind in kinds]
-    chosen += [_BY_STATUS[500], _KINDS[errors.SurfaceError], _KINDS[errors.SettingsError]]
+    """What an endpoint's OpenAPI says of its errors: those of ``kinds`` and the ones any endpoint may answer.
+
+    Any call may be refused for a query parameter that it does not take.
+    """
+    always = (400, 500, errors.SurfaceError, errors.SettingsError)
+    chosen = [_kind_named(kind) for kind in (*kinds, *always)]
     by_status: dict[int, list[Kind]] = {}
     for kind in dict.fromkeys(chosen):
         by_status.setdefault(kind.status, []).append(kind)
     return {
         status: ResponseSpec(
             Problem,
-            description=" ".join(f"{kind.title} (`{kind.name}`): {kind.recovery}" for kind in kinds_of_it),
+            description=" ".join(f"{kind.title} (`{kind.name}`): {kind.advice}" for kind in kinds_of_it),
             media_type=MEDIA_TYPE,
             generate_examples=False,
             examples=[_example(kind) for kind in kinds_of_it],
@@ -302,8 +420,11 @@ def _kind_named(kind: type[Exception] | int) -> Kind:
 
 
 def _example(kind: Kind) -> Example:
-    problem = Problem(TYPE_PREFIX + kind.name, kind.title, kind.status, kind.title, kind.recovery)
-    return Example(id=kind.name, summary=kind.title, value=msgspec.to_builtins(problem))
+    return Example(id=kind.name, summary=kind.title, value=msgspec.to_builtins(_problem(kind, kind.title)))
+
+
+def _problem(kind: Kind, detail: str, **extra: Any) -> Problem:
+    return Problem(TYPE_PREFIX + kind.name, kind.title, kind.status, detail, kind.recovery, kind.advice, **extra)
 
 
 def _kind(error: Exception) -> Kind:
@@ -319,6 +440,8 @@ def _kind(error: Exception) -> Kind:
     return _BY_STATUS[500]
 
 
-def _validation_row(row: Any) -> dict[str, str]:
-    """Which field, and what is wrong with it; msgspec's messages quote no values."""
-    return {"field": str(row.get("key", "")), "message": str(row.get("message", ""))} if isinstance(row, dict) else {}
+def _validation_row(row: Any) -> InvalidField:
+    """Which field, and what is wrong with it. msgspec's messages quote no value, but for one that is none of an enum's."""
+    about = row if isinstance(row, dict) else {}
+    message = str(about.get("message", ""))
+    return InvalidField(str(about.get("key", "")), _NOT_OF_ENUM if message.startswith(_NOT_OF_ENUM) else message)

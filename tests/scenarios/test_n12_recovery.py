@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from interlock.machine.closing import CLOSE_CODES, Next
 from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
-from interlock.server.experience.problems import problem_kinds
+from interlock.server.experience.problems import Recovery, problem_kinds
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.tokens import Tokens
@@ -32,7 +32,8 @@ from tests.support.server import ServerProcess, running_server
 def test_n12_every_problem_and_every_close_declares_what_the_client_does_next() -> None:
     """A failure leaves the client without a declared way to recover: never again. Each has one, in words and by kind."""
     for kind in problem_kinds():
-        assert kind.recovery.endswith("."), kind
+        assert isinstance(kind.recovery, Recovery), kind
+        assert kind.advice.endswith("."), kind
     for row in CLOSE_CODES.values():
         assert row.advice.endswith("."), row
         assert isinstance(row.next, Next)
@@ -44,7 +45,7 @@ def told(answer: httpx.Response, name: str) -> None:
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, problem["type"]) == (declared.status, f"urn:interlock:problem:{name}")
-    assert problem["recovery"] == declared.recovery
+    assert (problem["recovery"], problem["advice"]) == (declared.recovery, declared.advice)
 
 
 @pytest.mark.slow

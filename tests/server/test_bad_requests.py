@@ -353,7 +353,7 @@ def test_a_login_that_fails_says_not_why(server: ServerProcess, caller: Caller) 
 def test_nothing_where_something_is_needed(server: ServerProcess, caller: Caller, path: str) -> None:
     before = stored(server.data)
     check(caller.http.post(path), 401, "credential-missing")
-    check(caller.http.post(path, content=b"null", headers=JSON), 401, "credential-missing")
+    check(caller.http.post(path, content=b"null", headers=JSON), 400, "bad-request")
     check(caller.http.post("/api/auth/password", headers=bearer(caller.user)), 400, "bad-request")
     assert stored(server.data) == before
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import httpx
@@ -17,9 +17,12 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
+from interlock.machine.session.commands import ExpiryReason, RevocationReason
 from interlock.server.app import build_app
+from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
 from interlock.server.guard.secrets import Secrets
 from interlock.server.settings import Settings
+from interlock.spec.lifecycles import SESSION
 from tests.support.admin import admin_token
 from tests.support.server import ServerProcess
 
@@ -55,8 +58,51 @@ def test_it_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
     schemathesis.openapi.from_dict(document).validate()
     for name, schema in document["components"]["schemas"].items():
         assert jsonschema_rs.meta.is_valid(schema), name
+
+
+def test_operation_ids_are_short_and_unique(document: dict[str, Any]) -> None:
+    """They become the names of functions in generated clients."""
     names = [operation["operationId"] for _, operation in operations(document)]
     assert len(set(names)) == len(names)
+    assert set(names) >= {"createSession", "getSession", "login", "refresh", "logout", "changePassword", "createTicket"}
+    for name in names:
+        assert re.fullmatch(r"[a-z]+([A-Z][a-z]+){0,3}", name), name
+
+
+def test_words_are_enums_of_what_is_declared(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    declared = {
+        "SessionState": {state.name for state in SESSION.states},
+        "SessionEvent": {event.name for event in SESSION.events},
+        "EndReason": {*get_args(ExpiryReason), *get_args(RevocationReason)},
+        "ProblemType": {TYPE_PREFIX + kind.name for kind in problem_kinds()},
+        "Recovery": {kind.recovery.value for kind in problem_kinds()},
+    }
+    for name, words in declared.items():
+        assert (schemas[name]["type"], set(schemas[name]["enum"])) == ("string", words), name
+    names = schemas["ProblemType"]["x-enum-varnames"]
+    assert (
+        dict(zip(schemas["ProblemType"]["enum"], names, strict=True))["urn:interlock:problem:not-found"] == "NOT_FOUND"
+    )
+    said = {
+        "SessionView": {"state": "SessionState", "reason": "EndReason"},
+        "AdminSessionView": {"state": "SessionState", "reason": "EndReason"},
+        "TokenAnswer": {"state": "SessionState"},
+        "IntrospectionAnswer": {"session_state": "SessionState"},
+        "TransitionView": {"event": "SessionEvent", "source": "SessionState", "target": "SessionState"},
+        "Problem": {
+            "type": "ProblemType",
+            "recovery": "Recovery",
+            "reason": "EndReason",
+            "event": "SessionEvent",
+            "state": "SessionState",
+        },
+    }
+    for name, fields in said.items():
+        for field, word in fields.items():
+            described = schemas[name]["properties"][field]
+            choices = described.get("anyOf", [described])
+            assert {"$ref": f"#/components/schemas/{word}"} in choices, f"{name}.{field}"
 
 
 def test_it_holds_every_call_of_the_design(document: dict[str, Any]) -> None:
@@ -82,17 +128,55 @@ def test_it_holds_every_call_of_the_design(document: dict[str, Any]) -> None:
     }
 
 
-def test_each_call_is_described_and_each_body_has_an_example_that_fits_it(document: dict[str, Any]) -> None:
+def test_each_call_is_described_and_each_example_fits(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         assert operation["summary"], name
         assert operation["description"], name
         assert operation["tags"], name
         for where, media in bodies(operation):
-            assert media.get("examples"), f"{name}: {where} has no example"
             schema = {**media["schema"], "components": document["components"]}
-            for key, example in media["examples"].items():
+            for key, example in media.get("examples", {}).items():
                 assert set(example) <= {"summary", "description", "value"}, f"{name}: {where} {key}"
                 jsonschema_rs.validate(schema, example["value"])
+            if where.endswith("problem+json"):
+                assert media["examples"], f"{name}: {where}"
+
+
+def test_each_field_has_an_example_that_fits_it(document: dict[str, Any]) -> None:
+    without = {"client_id", "client_secret", "title", "status", "detail", "guard", "error_description"}
+    for name, schema in document["components"]["schemas"].items():
+        for field, described in schema.get("properties", {}).items():
+            examples = [each for choice in described.get("anyOf", [described]) for each in choice.get("examples", ())]
+            for example in examples:
+                jsonschema_rs.validate({**described, "components": document["components"]}, example)
+            words = "$ref" in str(described) or "enum" in str(described)
+            assert examples or words or field in without, f"{name}.{field}"
+
+
+def test_null_is_no_value_of_a_parameter(server: ServerProcess, document: dict[str, Any]) -> None:
+    """A filter that is null and passed over would answer with everything."""
+    admin = Secrets(server.data / "keys", "admin").create(f"null-{uuid4().hex[:8]}", 1)
+    headers = {"authorization": f"Bearer {admin}"}
+    for name, operation in operations(document):
+        for parameter in operation.get("parameters", ()):
+            schema = {**parameter["schema"], "components": document["components"]}
+            assert not jsonschema_rs.is_valid(schema, None), f"{name}: {parameter['name']}"
+            if parameter["in"] == "path" or jsonschema_rs.is_valid(schema, "null"):
+                continue
+            at, send = (headers, "params") if parameter["in"] == "query" else (headers, "headers")
+            sent = {"headers": at} | {send: {**(at if send == "headers" else {}), parameter["name"]: "null"}}
+            answer = httpx.request(name.split()[0], server.url + re.sub(r"\{.*?\}", "x", name.split()[1]), **sent)
+            if name.split()[1].startswith("/api/admin"):
+                assert answer.status_code == 400, f"{name}: {parameter['name']}"
+
+
+def test_no_problem_repeats_a_parameter(server: ServerProcess) -> None:
+    admin = Secrets(server.data / "keys", "admin").create(f"echo-{uuid4().hex[:8]}", 1)
+    for name in ("state", "reason", "after", "limit", "subject", "created_from"):
+        headers = {"authorization": f"Bearer {admin}"}
+        answer = httpx.get(f"{server.url}/api/admin/sessions", params={name: "s3cret" * 20}, headers=headers)
+        assert answer.status_code == 400, name
+        assert "s3cret" not in answer.text, name
 
 
 def test_each_call_says_every_status_it_can_answer(document: dict[str, Any]) -> None:
@@ -112,6 +196,10 @@ def test_each_call_says_every_status_it_can_answer(document: dict[str, Any]) -> 
             assert "403" in said, f"{name}: a page of a foreign origin"
         for status, response in operation["responses"].items():
             problem = {"application/problem+json"}
+            headers = response["headers"]
+            assert "X-Request-Id" in headers, f"{name} {status}"
+            assert ("WWW-Authenticate" in headers) is (status == "401"), f"{name} {status}"
+            assert ("Retry-After" in headers) is (status in {"429", "503"}), f"{name} {status}"
             if int(status) >= 400:
                 assert set(response["content"]) == problem, f"{method} {path} {status}"
             elif status == "204":
@@ -151,15 +239,13 @@ def test_a_body_is_read_as_what_it_is_and_never_as_what_it_looks_like(
             continue
         method, path = name.split()
         headers = {"content-type": "application/json"}
-        if path.startswith("/api/admin"):
-            headers["authorization"] = f"Bearer {admin}"
+        if operation.get("security"):
+            user = httpx.post(f"{server.url}/api/session").json()["access_token"]
+            headers["authorization"] = f"Bearer {admin if path.startswith('/api/admin') else user}"
         answer = httpx.request(method, server.url + re.sub(r"\{.*?\}", "x", path), content=body, headers=headers)
         said = f"{name} with {body}: {answer.status_code} {answer.text}"
         if fits({**media["schema"], "components": document["components"]}, body):
             assert answer.status_code != 400, said
-        elif body == "null":
-            # As if nothing had been sent: some calls say first that a credential is missing.
-            assert answer.status_code in {400, 401}, said
         else:
             assert answer.status_code == 400, said
 

@@ -40,7 +40,8 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_w
         "title": "Something went wrong",
         "status": 500,
         "detail": "Something went wrong",
-        "recovery": "Retry later; the server has logged it.",
+        "recovery": "retry_later",
+        "advice": "Retry later; the server has logged it.",
     }
     (row,) = until(lambda: [row for row in log_rows(failing) if row["event"] == "http.failed"])
     assert row["request_id"] == answer.headers["x-request-id"]

@@ -16,7 +16,14 @@ from interlock.machine.session.commands import ExpiryReason, RevocationReason
 from interlock.machine.session.session import Session
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.answers import EndedAnswer
-from interlock.server.experience.calls import After, NoFields, format_cursor, page, parse_cursor
+from interlock.server.experience.calls import (
+    After,
+    NoFields,
+    format_cursor,
+    page,
+    parse_cursor,
+    services_of,
+)
 from interlock.server.experience.endpoints.admin_answers import (
     AdminAccountView,
     AdminSessionView,
@@ -30,17 +37,17 @@ from interlock.server.experience.endpoints.admin_calls import (
     LAST,
     MAX_PAGE,
     acting,
-    administrator,
 )
+from interlock.server.experience.guards import administrator
+from interlock.server.experience.openapi.headers import may_send
+from interlock.server.experience.openapi.vocabulary import EndReason, SessionState
 from interlock.server.experience.problems import RequestRefused, responses
-from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.experience.receipts import RECEIPT_HEADER, receipt_header
 from interlock.server.guard.accounts import normalise_email
 from interlock.server.guard.groups import MAX_LENGTH, PATTERN, named
 from interlock.server.runtime.administration import Account, Wanted
 from interlock.server.services import Services
-from interlock.spec.lifecycles import SESSION
 
-_STATES: Final = [state.name for state in SESSION.states]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -66,21 +73,18 @@ class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "/api/admin/sessions",
     tags=["admin"],
     summary="Sessions of anyone",
+    response_headers=may_send("Link"),
     responses=responses(400, 422, *ADMIN),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Litestar gives by name
+async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Litestar gives by name
     request: Request[Any, Any, Any],
     in_state: Annotated[
-        str | None,
-        QueryParameter(
-            name="state", schema_extra={"enum": [*_STATES, None]}, description="Only sessions in this state."
-        ),
+        SessionState | None, QueryParameter(name="state", description="Only sessions in this state.")
     ] = None,
     subject: Annotated[str | None, QueryParameter(max_length=64, description="Only this account's sessions.")] = None,
-    reason: Annotated[
-        RevocationReason | ExpiryReason | None, QueryParameter(description="Only sessions that ended for this reason.")
-    ] = None,
+    reason: Annotated[EndReason | None, QueryParameter(description="Only sessions that ended for this reason.")] = None,
     created_from: Annotated[
         str | None, QueryParameter(format="date-time", description="Created then or later.")
     ] = None,
@@ -100,7 +104,7 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
     the creation. Both ranges together go with a `subject` only. A ``Link: rel="next"`` header (RFC 8288) is there while
     more may follow.
     """
-    services, _ = administrator(request)
+    services = services_of(request)
     wanted = Wanted(
         in_state,
         subject,
@@ -110,8 +114,6 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
         _ms("updated_from", updated_from),
         _ms("updated_to", updated_to),
     )
-    if in_state not in {None, *_STATES}:
-        raise RequestRefused(400, f"state is one of {', '.join(_STATES)}")
     if wanted.of_creation and wanted.by_update:
         raise RequestRefused(422, "ranges of created and of updated go together only with a subject")
     found = await services.administration.sessions(wanted, parse_cursor(after), limit)
@@ -131,10 +133,11 @@ async def list_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Li
     summary="A session",
     responses=responses(400, 404, *ADMIN),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def show_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> AdminSessionView:
+async def get_any_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> AdminSessionView:
     """Any session as it stands."""
-    services, _ = administrator(request)
+    services = services_of(request)
     return admin_session(await _session(services, session_id))
 
 
@@ -142,10 +145,12 @@ async def show_session(request: Request[Any, Any, Any], session_id: FromPath[str
     "/api/admin/sessions/{session_id:str}/transitions",
     tags=["admin"],
     summary="The recorded history of a session",
+    response_headers=may_send("Link"),
     responses=responses(400, 404, *ADMIN),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def show_history(
+async def list_any_session_transitions(
     request: Request[Any, Any, Any],
     session_id: FromPath[str],
     after_version: Annotated[
@@ -154,7 +159,7 @@ async def show_history(
     limit: Limit = 100,
 ) -> Response[list[TransitionView]]:
     """The session's transitions, oldest first. A ``Link: rel="next"`` header is there while more may follow."""
-    services, _ = administrator(request)
+    services = services_of(request)
     await _session(services, session_id)
     records = await services.sessions.history(session_id, after_version, limit)
     return page(
@@ -170,14 +175,15 @@ async def show_history(
     "/api/admin/sessions/{session_id:str}",
     tags=["admin"],
     summary="End a session",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, 404, *ADMIN, Overloaded),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
+async def end_any_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
     """End any session and close its sockets. One that has ended already stays as it is."""
-    services, caller = acting(request)
-    receipt = await services.administration.end(await _session(services, session_id), caller)
+    services = services_of(request)
+    receipt = await services.administration.end(await _session(services, session_id), acting(request))
     return Response(None, status_code=204, headers=receipt_header(receipt))
 
 
@@ -185,8 +191,10 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     "/api/admin/accounts",
     tags=["admin"],
     summary="All accounts",
+    response_headers=may_send("Link"),
     responses=responses(400, AccountError, *ADMIN),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
 async def list_accounts(
     request: Request[Any, Any, Any],
@@ -199,7 +207,7 @@ async def list_accounts(
     limit: Limit = 100,
 ) -> Response[list[AdminAccountView]]:
     """Every account, by id; with `email` the one that has the address, or none. A ``Link: rel="next"`` header pages."""
-    services, _ = administrator(request)
+    services = services_of(request)
     if email is not None:
         account = await services.administration.account_of(normalise_email(email))
         return Response([] if account is None else [admin_account(account)])
@@ -213,10 +221,11 @@ async def list_accounts(
     summary="An account",
     responses=responses(400, 404, *ADMIN),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def show_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> AdminAccountView:
+async def get_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> AdminAccountView:
     """Any account as it stands. Its password is not shown, nor is its hash."""
-    services, _ = administrator(request)
+    services = services_of(request)
     return admin_account(_known(await services.administration.account(account_id)))
 
 
@@ -225,15 +234,16 @@ async def show_account(request: Request[Any, Any, Any], account_id: FromPath[str
     status_code=200,
     tags=["admin"],
     summary="End all sessions of an account",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, 404, *ADMIN, Overloaded),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def end_sessions(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAnswer]:
+async def end_account_sessions(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAnswer]:
     """End every session of an account and close their sockets. Its owner may log in again."""
-    services, caller = acting(request)
+    services = services_of(request)
     _known(await services.administration.account(account_id))
-    receipts = await services.administration.end_all(account_id, caller)
+    receipts = await services.administration.end_all(account_id, acting(request))
     last = max(receipts, default=None)
     return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
 
@@ -243,9 +253,10 @@ async def end_sessions(request: Request[Any, Any, Any], account_id: FromPath[str
     status_code=200,
     tags=["admin"],
     summary="Disable an account",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
 async def disable_account(
     request: Request[Any, Any, Any],
@@ -256,8 +267,8 @@ async def disable_account(
 
     Once this is answered, no session of the account lives. Asking again ends whatever should be left.
     """
-    services, caller = acting(request)
-    done = await services.administration.disable(account_id, caller)
+    services = services_of(request)
+    done = await services.administration.disable(account_id, acting(request))
     if done is None:
         raise _no_account()
     account, receipts = done
@@ -273,6 +284,7 @@ async def disable_account(
     summary="Enable an account again",
     responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
 async def enable_account(
     request: Request[Any, Any, Any],
@@ -280,8 +292,8 @@ async def enable_account(
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> AdminAccountView:
     """Let the owner of a disabled account log in again. What was ended stays ended."""
-    services, caller = acting(request)
-    return admin_account(_known(await services.administration.enable(account_id, caller)))
+    services = services_of(request)
+    return admin_account(_known(await services.administration.enable(account_id, acting(request))))
 
 
 @put(
@@ -290,19 +302,20 @@ async def enable_account(
     summary="Name an account's groups",
     responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def set_groups(
-    request: Request[Any, Any, Any], account_id: FromPath[str], data: JSONBody[Groups | None] = None
+async def set_account_groups(
+    request: Request[Any, Any, Any],
+    account_id: FromPath[str],
+    data: JSONBody[Groups],
 ) -> AdminAccountView:
     """Replace the account's groups. Interlock gives them no meaning of their own; other software is told them."""
-    services, caller = acting(request)
-    if data is None:
-        raise RequestRefused(400, "send groups")
+    services = services_of(request)
     try:
         groups = named(data.groups)
     except GroupsRefused as refused:
         raise RequestRefused(400, str(refused)) from None
-    return admin_account(_known(await services.administration.set_groups(account_id, groups, caller)))
+    return admin_account(_known(await services.administration.set_groups(account_id, groups, acting(request))))
 
 
 async def _session(services: Services, session_id: str) -> Session:
@@ -337,14 +350,14 @@ def _ms(name: str, text: str | None) -> int | None:
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [
-    list_sessions,
-    show_session,
-    show_history,
-    end_session,
+    list_all_sessions,
+    get_any_session,
+    list_any_session_transitions,
+    end_any_session,
     list_accounts,
-    show_account,
-    end_sessions,
+    get_account,
+    end_account_sessions,
     disable_account,
     enable_account,
-    set_groups,
+    set_account_groups,
 ]

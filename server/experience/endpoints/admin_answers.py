@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -10,41 +10,48 @@ from msgspec import UNSET, Meta, UnsetType
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.machine.times import rfc3339
+from interlock.server.experience.openapi.vocabulary import (
+    AccountId,
+    EndReason,
+    Position,
+    SessionId,
+    SessionState,
+    Time,
+    Version,
+)
 from interlock.server.runtime.administration import Account, AuditRecord
-
-_ACCOUNT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"
 
 
 class AdminSessionView(msgspec.Struct, frozen=True):
     """A session as administrators see it. ``updated_at`` is the time of its last transition; ``connections`` counts sockets."""
 
-    session_id: Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])]
-    state: Annotated[str, Meta(examples=["expired"])]
-    version: Annotated[int, Meta(examples=[4])]
-    subject: Annotated[str | None, Meta(examples=[_ACCOUNT])]
+    session_id: SessionId
+    state: SessionState
+    version: Version
+    subject: AccountId | None
     connections: Annotated[int, Meta(examples=[0])]
-    created_at: Annotated[str, Meta(examples=["2026-01-23T09:30:00.000Z"])]
-    updated_at: Annotated[str, Meta(examples=["2026-01-23T09:31:07.250Z"])]
-    idle_expires_at: Annotated[str, Meta(examples=["2026-01-23T10:00:02.500Z"])]
-    expires_at: Annotated[str, Meta(examples=["2026-01-23T21:30:02.500Z"])]
-    reason: Annotated[str | None, Meta(examples=["revoked"])]
+    created_at: Time
+    updated_at: Time
+    idle_expires_at: Time
+    expires_at: Time
+    reason: EndReason | None
 
 
 class AdminAccountView(msgspec.Struct, frozen=True):
     """An account as administrators see it. ``email`` is null where somebody else proves who its owner is."""
 
-    subject: Annotated[str, Meta(examples=[_ACCOUNT])]
-    email: Annotated[str | None, Meta(examples=["ada@example.org"])]
-    created_at: Annotated[str, Meta(examples=["2026-01-23T09:30:00.000Z"])]
+    subject: AccountId
+    email: Annotated[str, Meta(examples=["ada@example.org"])] | None
+    created_at: Time
     groups: Annotated[list[str], Meta(examples=[["staff"]])]
-    disabled_at: Annotated[str | None, Meta(examples=["2026-02-01T08:00:00.000Z"])]
+    disabled_at: Time | None
 
 
 class DisabledAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """An account that is disabled now, and how many sessions ended with it; ``receipt`` is that of the last end."""
 
-    subject: Annotated[str, Meta(examples=[_ACCOUNT])]
-    disabled_at: Annotated[str, Meta(examples=["2026-02-01T08:00:00.000Z"])]
+    subject: AccountId
+    disabled_at: Time
     ended: Annotated[int, Meta(examples=[2])]
     receipt: Receipt | UnsetType = UNSET
 
@@ -52,13 +59,13 @@ class DisabledAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 class ActView(msgspec.Struct, frozen=True):
     """An act of an administrator that is no transition. ``address`` is where the request came from, if known."""
 
-    position: Annotated[int, Meta(examples=[7])]
-    at: Annotated[str, Meta(examples=["2026-02-01T08:00:00.000Z"])]
+    position: Position
+    at: Time
     actor: Annotated[str, Meta(examples=["admin:ada"])]
     action: Annotated[str, Meta(examples=["account.groups"])]
-    object: Annotated[str, Meta(examples=[_ACCOUNT])]
+    object: AccountId
     detail: Annotated[dict[str, Any], Meta(examples=[{"groups": ["staff"]}])]
-    address: Annotated[str | None, Meta(examples=["192.0.2.7"])]
+    address: Annotated[str, Meta(examples=["192.0.2.7"])] | None
 
 
 def admin_session(session: Session) -> AdminSessionView:

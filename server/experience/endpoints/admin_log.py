@@ -19,10 +19,12 @@ from litestar.types import ControllerRouterHandler
 from interlock.machine.errors import Overloaded, SettingsError, SurfaceError
 from interlock.machine.ledger import Record
 from interlock.machine.wire import TransitionView, transition_view
-from interlock.server.experience.calls import page
+from interlock.server.experience.calls import page, services_of
 from interlock.server.experience.endpoints.admin import Limit
 from interlock.server.experience.endpoints.admin_answers import ActView, act_view
-from interlock.server.experience.endpoints.admin_calls import ADMIN, ADMIN_SECURITY, LAST, administrator
+from interlock.server.experience.endpoints.admin_calls import ADMIN, ADMIN_SECURITY, LAST
+from interlock.server.experience.guards import administrator
+from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.transport.exchange import EXTENSION
 from interlock.server.guard.admins import Administrator
@@ -62,16 +64,18 @@ _EVENTS: Final = ResponseSpec(
     "/api/admin/transitions",
     tags=["admin"],
     summary="The log of all sessions",
+    response_headers=may_send("Link"),
     responses=responses(400, *ADMIN),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def list_transitions(
+async def list_all_transitions(
     request: Request[Any, Any, Any],
     after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only records with a higher position.")] = 0,
     limit: Limit = 100,
 ) -> Response[list[TransitionView]]:
     """The records of all sessions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
-    services, _ = administrator(request)
+    services = services_of(request)
     records = await services.sessions.records(after, limit)
     return page("/api/admin/transitions", records, limit, transition_view, lambda last: {"after": last.position})
 
@@ -82,6 +86,7 @@ async def list_transitions(
     summary="The log as it grows",
     responses={**responses(400, *ADMIN, Overloaded), 200: _EVENTS},
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
 async def follow_transitions(
     request: Request[Any, Any, Any],
@@ -111,7 +116,10 @@ async def follow_transitions(
     and gets nothing twice. Comments keep the connection open. An event `end` says why the server ends the stream: `draining`,
     `unavailable`, `credential-removed`, `slow-consumer`. A client that reads nothing at all is cut.
     """
-    services, found = administrator(request)
+    services = services_of(request)
+    found: Administrator = request.user
+    if last_event_id is None and "last-event-id" in request.headers:
+        raise RequestRefused(400, "null is no position")  # Litestar takes it for a header that is not there
     position = last_event_id if last_event_id is not None else after
     if position is None:
         position = services.tail.newest
@@ -130,10 +138,12 @@ async def follow_transitions(
     "/api/admin/audit",
     tags=["admin"],
     summary="What administrators did",
+    response_headers=may_send("Link"),
     responses=responses(400, *ADMIN),
     security=ADMIN_SECURITY,
+    guards=[administrator],
 )
-async def list_acts(
+async def list_admin_acts(
     request: Request[Any, Any, Any],
     after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only acts with a higher position.")] = 0,
     limit: Limit = 100,
@@ -142,7 +152,7 @@ async def list_acts(
 
     A ``Link: rel="next"`` header (RFC 8288) is there while more may follow.
     """
-    services, _ = administrator(request)
+    services = services_of(request)
     acts = await services.administration.acts(after, limit)
     return page("/api/admin/audit", acts, limit, act_view, lambda last: {"after": last.position})
 
@@ -236,4 +246,4 @@ def _event(record: Record) -> bytes:
     return ServerSentEventMessage(data, event="transition", id=record.position).encode()
 
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [list_transitions, follow_transitions, list_acts]
+HANDLERS: Final[list[ControllerRouterHandler]] = [list_all_transitions, follow_transitions, list_admin_acts]

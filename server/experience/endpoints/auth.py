@@ -44,9 +44,8 @@ from interlock.server.experience.admission import (
     login_of_account,
 )
 from interlock.server.experience.answers import AccountAnswer, TokenAnswer
-from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page
+from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page, services_of
 from interlock.server.experience.credentials import (
-    caller,
     cookie,
     exchangeable,
     first_good,
@@ -55,8 +54,11 @@ from interlock.server.experience.credentials import (
     naming,
     prove_refresh_token,
 )
-from interlock.server.experience.problems import RequestRefused, handle, responses
-from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.experience.guards import admitted, own_page, session_holder, with_body
+from interlock.server.experience.openapi.headers import may_send
+from interlock.server.experience.openapi.vocabulary import RefreshToken
+from interlock.server.experience.problems import handle, responses
+from interlock.server.experience.receipts import RECEIPT_HEADER, receipt_header
 from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.security")
@@ -86,15 +88,7 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The refresh token, unless it is in the cookie."""
 
     refresh_token: (
-        Annotated[
-            str,
-            Meta(
-                max_length=512,
-                description="The last refresh token received.",
-                examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
-            ),
-        ]
-        | None
+        Annotated[RefreshToken, Meta(max_length=512, description="The last refresh token received.")] | None
     ) = None
 
 
@@ -105,13 +99,11 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     responses=responses(
         400, 403, 413, 415, CredentialMissing, AccountExists, PasswordRefused, AccountError, RateLimited, Overloaded
     ),
+    guards=[own_page, admitted("register"), with_body("email and password")],
 )
-async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> AccountAnswer:
+async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> AccountAnswer:
     """Make an account. It does not log in: do that next."""
-    services = services_for_page(request)
-    admit(services, request.scope, "register")
-    if data is None:
-        raise CredentialMissing("send email and password")
+    services = services_of(request)
     with services.limits.anonymous():
         key = limit_key_of(request.scope)
         account = await services.accounts.register(data.email, data.password, key)
@@ -124,19 +116,18 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials |
     status_code=200,
     tags=["auth"],
     summary="Log in",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses=responses(400, 403, 413, 415, *CREDENTIALS, AccountDisabled, TransitionRefused, RateLimited, Overloaded),
     security=[{}, {"bearer": []}],
+    guards=[own_page, with_body("email and password")],
 )
-async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | None] = None) -> Response[TokenAnswer]:
+async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> Response[TokenAnswer]:
     """Log in.
 
     With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
     without, a session is made. Either way the session that the answer names is on disk: open a WebSocket at once.
     """
-    services = services_for_page(request)
-    if data is None:
-        raise CredentialMissing("send email and password")
+    services = services_of(request)
     client = await client_of(services, request.scope, data.email)
     with services.logins.trial(data.email, client) as trial:
         # Before the hash: what is counted after it costs the server as much as what is allowed.
@@ -157,7 +148,7 @@ async def log_in(request: Request[Any, Any, Any], data: JSONBody[Credentials | N
     status_code=200,
     tags=["auth"],
     summary="Exchange the refresh token",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses=responses(400, 403, 413, 415, *CREDENTIALS, RateLimited, Overloaded),
     security=[{}, {"cookie": []}],
 )
@@ -179,11 +170,11 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     status_code=204,
     tags=["auth"],
     summary="Log out",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses=responses(400, 403, 413, 415, *CREDENTIALS, Overloaded),
     security=[{"bearer": []}, {"cookie": []}],
 )
-async def log_out(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[None]:
+async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[None]:
     """End the session and close its sockets: that of the access token, the refresh token (body or cookie), or all of them.
 
     A browser forgets its cookies, and every session that it was given has ended, unless the answer is 503: then some are
@@ -209,26 +200,22 @@ async def log_out(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     status_code=200,
     tags=["auth"],
     summary="Change the password",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses=responses(
         400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordWrong, PasswordRefused, RateLimited, Overloaded
     ),
     security=SECURITY,
+    guards=[own_page, admitted("password"), session_holder],
 )
-async def change_password(
-    request: Request[Any, Any, Any], data: JSONBody[PasswordChange | None] = None
-) -> Response[TokenAnswer]:
+async def change_password(request: Request[Any, Any, Any], data: JSONBody[PasswordChange]) -> Response[TokenAnswer]:
     """Change the password. Every other session of the account ends, and this one's older tokens stop working.
 
     While the storage is overloaded, the other sessions may end a little after the answer.
     """
-    services = services_for_page(request)
-    admit(services, request.scope, "password")
-    session = await caller(services, request.scope)
+    services = services_of(request)
+    session: Session = request.user
     if session.subject is None:
         raise NotAuthenticated("an anonymous session has no password")
-    if data is None:
-        raise RequestRefused(400, "send current_password and new_password")
     try:
         count = services.limits.wrong_passwords(session.session_id)
         change = await services.accounts.prepare_password(
@@ -306,4 +293,4 @@ async def _refresh_token(services: Services, scope: Any, data: RefreshBody | Non
         return used[0]
 
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [register, log_in, refresh, log_out, change_password]
+HANDLERS: Final[list[ControllerRouterHandler]] = [register, login, refresh, logout, change_password]

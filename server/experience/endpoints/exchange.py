@@ -12,19 +12,19 @@ from msgspec import Meta
 
 from interlock.machine.errors import (
     AccountDisabled,
-    CredentialMissing,
     IdentityRefused,
     Overloaded,
     RateLimited,
     TransitionRefused,
     UpstreamUnavailable,
 )
-from interlock.server.experience.admission import admit
 from interlock.server.experience.answers import TokenAnswer
-from interlock.server.experience.calls import CREDENTIALS, services_for_page
+from interlock.server.experience.calls import CREDENTIALS, services_of
+from interlock.server.experience.guards import admitted, own_page, with_body
 from interlock.server.experience.jar import log_in
+from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import responses
-from interlock.server.experience.receipts import RECEIPT_HEADERS
+from interlock.server.experience.receipts import RECEIPT_HEADER
 
 METHOD: Final = "oidc"
 """What the log calls this way to log in."""
@@ -55,7 +55,7 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status_code=200,
     tags=["auth"],
     summary="Log in with an identity provider's token",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses=responses(
         400,
         403,
@@ -69,20 +69,18 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Overloaded,
     ),
     security=[{}, {"bearer": []}],
+    guards=[own_page, admitted("exchange"), with_body("id_token")],
 )
-async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | None] = None) -> Response[TokenAnswer]:
+async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exchange]) -> Response[TokenAnswer]:
     """Log in with an ID token of the OpenID Connect provider that the server trusts. A token is good for one exchange.
 
     With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
     without, a session is made. The first exchange of a person makes their account; it is never an account that has a
     password, whatever the address.
     """
-    services = services_for_page(request)
-    admit(services, request.scope, "exchange")
+    services = services_of(request)
     # Before anybody else is asked: a token that is used up and opens nothing is lost.
     services.sessions.check_alive()
-    if data is None:
-        raise CredentialMissing("send id_token")
     admitted = await services.upstream.admit(data.id_token, data.nonce)
     try:
         return await log_in(
@@ -97,4 +95,4 @@ async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange | No
         raise IdentityRefused(str(disabled)) from None
 
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [exchange]
+HANDLERS: Final[list[ControllerRouterHandler]] = [exchange_id_token]

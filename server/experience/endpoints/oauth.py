@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
@@ -26,8 +26,17 @@ from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.experience.answers import EndedAnswer
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.credentials import header, prove_access_token, prove_refresh_token
-from interlock.server.experience.problems import MEDIA_TYPE, Problem, RequestRefused, logged_problem, responses
-from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.experience.openapi.headers import may_send
+from interlock.server.experience.openapi.vocabulary import AccountId, RefreshToken, SessionId, SessionState
+from interlock.server.experience.problems import (
+    MEDIA_TYPE,
+    OAuthError,
+    Problem,
+    RequestRefused,
+    logged_problem,
+    responses,
+)
+from interlock.server.experience.receipts import RECEIPT_HEADER, receipt_header
 from interlock.server.guard.tokens import subject_of
 from interlock.server.services import Services
 
@@ -35,37 +44,30 @@ _BASIC: Final = "basic "
 _FIELDS: Final = 16
 _FORM: Final = "application/x-www-form-urlencoded"
 _SECURITY: Final[list[dict[str, list[str]]]] = [{"client": []}]
-_OAUTH_ERRORS: Final = {401: "invalid_client", 500: "server_error", 503: "temporarily_unavailable"}
+_OAUTH_ERRORS: Final[dict[int, OAuthError]] = {
+    401: "invalid_client",
+    500: "server_error",
+    503: "temporarily_unavailable",
+}
 """By status; what is not here is ``invalid_request``. The last two are RFC 6749's names in 4.1.2.1."""
-
-Secret = Annotated[
-    str, Meta(max_length=512, description="The client's secret, if it is not in `Authorization: Basic`.", examples=[""])
-]
 
 
 class TokenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A token, and perhaps the client's name and secret (``client_secret_post``). Each field at most once."""
 
-    token: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="An access token or a refresh token.",
-            examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"],
-        ),
-    ]
-    token_type_hint: Annotated[
-        str,
-        Meta(
-            description="`access_token` or `refresh_token`; not looked at.",
-            examples=["access_token"],
-        ),
-    ] = ""
-    client_id: Annotated[
-        str,
-        Meta(max_length=64, description="The client's name, if it is not in `Authorization: Basic`.", examples=[""]),
-    ] = ""
-    client_secret: Secret = ""
+    token: Annotated[RefreshToken, Meta(min_length=1, description="An access token or a refresh token.")]
+    token_type_hint: (
+        Annotated[str, Meta(description="`access_token` or `refresh_token`; not looked at.", examples=["access_token"])]
+        | UnsetType
+    ) = UNSET
+    client_id: (
+        Annotated[str, Meta(max_length=64, description="The client's name, if it is not in `Authorization: Basic`.")]
+        | UnsetType
+    ) = UNSET
+    client_secret: (
+        Annotated[str, Meta(max_length=512, description="The client's secret, if it is not in `Authorization: Basic`.")]
+        | UnsetType
+    ) = UNSET
 
 
 class IntrospectionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,13 +77,10 @@ class IntrospectionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     active: Annotated[bool, Meta(description="The session lives, and the token is good.", examples=[True])]
-    sub: Annotated[str, Meta(examples=["acc_3q2-7wAAQGmJw0m5bW9uZQ"])] | UnsetType = UNSET
-    sid: Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])] | UnsetType = UNSET
-    session_state: Annotated[str, Meta(examples=["authenticated"])] | UnsetType = UNSET
-    token_type: (
-        Annotated[str, Meta(description="`Bearer` for an access token, or `refresh_token`.", examples=["Bearer"])]
-        | UnsetType
-    ) = UNSET
+    sub: AccountId | UnsetType = UNSET
+    sid: SessionId | UnsetType = UNSET
+    session_state: SessionState | UnsetType = UNSET
+    token_type: Literal["Bearer", "refresh_token"] | UnsetType = UNSET
     iss: Annotated[str, Meta(examples=["interlock"])] | UnsetType = UNSET
     aud: Annotated[str, Meta(examples=["interlock"])] | UnsetType = UNSET
     exp: Annotated[int, Meta(description="Seconds since the Unix epoch.", examples=[1769160900])] | UnsetType = UNSET
@@ -141,7 +140,7 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
     before_request=admit_client,
     exception_handlers={Exception: handle},
 )
-async def introspect(request: Request[Any, Any, Any], data: Form) -> IntrospectionAnswer:
+async def introspect_token(request: Request[Any, Any, Any], data: Form) -> IntrospectionAnswer:
     """Token introspection (RFC 7662), for registered clients. Asking is no activity of the session, and changes nothing.
 
     An access token is active while its session lives and no later login superseded it; a refresh token while it would
@@ -163,13 +162,13 @@ async def introspect(request: Request[Any, Any, Any], data: Form) -> Introspecti
     status_code=200,
     tags=["standards"],
     summary="End the session of a token",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, 413, 415, ClientRefused, Overloaded),
     security=_SECURITY,
     before_request=admit_client,
     exception_handlers={Exception: handle},
 )
-async def revoke(request: Request[Any, Any, Any], data: Form) -> Response[EndedAnswer]:
+async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[EndedAnswer]:
     """Token revocation (RFC 7009), for registered clients: the session that the token belongs to ends, with all its tokens.
 
     A token is a function of its session and can't end alone. One that opens nothing is answered with 200 all the same: it
@@ -269,4 +268,4 @@ async def _session_of(services: Services, token: str) -> Session | None:
         return None
 
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [introspect, revoke]
+HANDLERS: Final[list[ControllerRouterHandler]] = [introspect_token, revoke_token]

@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from litestar import Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
 from litestar.types import ControllerRouterHandler
+from msgspec import UNSET
 
 from interlock.server.experience.answers import HealthAnswer, KeySetAnswer
 from interlock.server.experience.calls import wired_services
+from interlock.server.experience.openapi.headers import may_send
+from interlock.server.experience.problems import responses
 from interlock.server.guard.keys.keyset import JWKS_MAX_AGE_S
 from interlock.server.services import Services
 
@@ -18,30 +20,36 @@ _STOPPED: Final = "the log has stopped; restart the server"
 _KEYLESS: Final = "the key files can't be used; the server's log says why"
 _CACHED: Final = {"cache-control": f"public, max-age={JWKS_MAX_AGE_S}"}
 _NOT_WELL: Final = {
+    **responses(),
     503: ResponseSpec(
         HealthAnswer,
         description="It is not well, and why.",
         generate_examples=False,
-        examples=[Example(id="stopped", value={"status": _STOPPED})],
-    )
+    ),
 }
 
 
-@get("/.well-known/jwks.json", tags=["standards"], summary="The public keys of access tokens")
-async def show_keys(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
+@get(
+    "/.well-known/jwks.json",
+    tags=["standards"],
+    summary="The public keys of access tokens",
+    response_headers=may_send("Cache-Control"),
+    responses=responses(),
+)
+async def get_key_set(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
     """A JWK Set (RFC 7517). Whoever only checks signatures still has to ask here whether the session lives."""
     return Response(KeySetAnswer(**wired_services(request).keys.jwks()), headers=_CACHED)
 
 
 @get("/health/live", tags=["operations"], summary="Should the process be left running?", responses=_NOT_WELL)
-async def live(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
+async def get_liveness(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
     """200 while a restart would mend nothing; 503 once the log has stopped, which only a restart reads again."""
     services = wired_services(request)
     return _health(services, _failure(services))
 
 
 @get("/health/ready", tags=["operations"], summary="Does the server take work?", responses=_NOT_WELL)
-async def ready(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
+async def get_readiness(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
     """200 while the server takes work.
 
     503 once its log has stopped, while its keys can't be used, while background work fails, or while it drains. Send clients
@@ -64,7 +72,9 @@ def _hindrance(services: Services) -> str | None:
 
 
 def _health(services: Services, trouble: str | None) -> Response[HealthAnswer]:
-    return Response(HealthAnswer(trouble or "ok", services.host.warnings), status_code=200 if trouble is None else 503)
+    return Response(
+        HealthAnswer(trouble or "ok", services.host.warnings or UNSET), status_code=200 if trouble is None else 503
+    )
 
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [show_keys, live, ready]
+HANDLERS: Final[list[ControllerRouterHandler]] = [get_key_set, get_liveness, get_readiness]

@@ -39,8 +39,9 @@ from interlock.server.experience.calls import (
 )
 from interlock.server.experience.credentials import caller, caller_proof
 from interlock.server.experience.jar import answer_with, resume
+from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
-from interlock.server.experience.receipts import RECEIPT_HEADERS, receipt_header
+from interlock.server.experience.receipts import RECEIPT_HEADER, receipt_header
 from interlock.server.runtime.administration import Place
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
@@ -55,14 +56,14 @@ Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="How many 
     "/api/session",
     tags=["session"],
     summary="Begin an anonymous session",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses={
         200: ResponseSpec(TokenAnswer, description="The session of the cookie goes on.", generate_examples=False),
         **responses(400, 403, 413, 415, TokenExpired, RateLimited, Overloaded),
     },
     security=[{}, {"cookie": []}],
 )
-async def begin_session(
+async def create_session(
     request: Request[Any, Any, Any],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> Response[TokenAnswer]:
@@ -84,7 +85,7 @@ async def begin_session(
 
 
 @get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)
-async def show_session(request: Request[Any, Any, Any]) -> SessionView:
+async def get_session(request: Request[Any, Any, Any]) -> SessionView:
     """The session of the access token, as it stands."""
     return session_view(await caller(services_of(request), request.scope))
 
@@ -93,10 +94,11 @@ async def show_session(request: Request[Any, Any, Any]) -> SessionView:
     "/api/session/transitions",
     tags=["session"],
     summary="The recorded history of my session",
+    response_headers=may_send("Link"),
     responses=responses(400, *CREDENTIALS),
     security=SECURITY,
 )
-async def show_transitions(
+async def list_session_transitions(
     request: Request[Any, Any, Any],
     after_version: Annotated[
         int, QueryParameter(ge=0, le=2**53, description="Only transitions with a higher version.")
@@ -123,7 +125,7 @@ async def show_transitions(
     responses=responses(*CREDENTIALS, NotAuthenticated, 400, 413, 415, RateLimited, Overloaded),
     security=SECURITY,
 )
-async def buy_ticket(
+async def create_ticket(
     request: Request[Any, Any, Any],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> Response[TicketAnswer]:
@@ -142,6 +144,7 @@ async def buy_ticket(
     "/api/sessions",
     tags=["sessions"],
     summary="All my sessions",
+    response_headers=may_send("Link"),
     responses=responses(400, *CREDENTIALS),
     security=SECURITY,
 )
@@ -164,7 +167,7 @@ async def list_sessions(
     "/api/sessions/{session_id:str}",
     tags=["sessions"],
     summary="End one of my sessions",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, *CREDENTIALS, 404, LoginTooOld, Overloaded),
     security=SECURITY,
 )
@@ -187,7 +190,7 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     status_code=200,
     tags=["sessions"],
     summary="End all my other sessions",
-    response_headers=RECEIPT_HEADERS,
+    response_headers=may_send(RECEIPT_HEADER),
     responses=responses(*CREDENTIALS, LoginTooOld, Overloaded),
     security=SECURITY,
 )
@@ -236,10 +239,10 @@ async def _own_session(services: Services, own: Session, session_id: str) -> Ses
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [
-    begin_session,
-    show_session,
-    show_transitions,
-    buy_ticket,
+    create_session,
+    get_session,
+    list_session_transitions,
+    create_ticket,
     list_sessions,
     end_session,
     end_other_sessions,

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from litestar.openapi.spec import OpenAPI, Parameter
+from litestar.openapi.spec import OpenAPI, OpenAPIType, Parameter, Schema
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from interlock.server.experience.problems import RequestRefused
 
-Queries: TypeAlias = dict[tuple[str, str], frozenset[bytes]]
-"""The names of each call's parameters, by method and path template; a call without any is not in it."""
+Queries: TypeAlias = dict[tuple[str, str], dict[bytes, bool]]
+"""Each call's parameters, by method and path template, and whether they are free text; a call without any is not in it."""
 
 _METHODS: Final = ("get", "post", "put", "delete")
 
@@ -25,9 +25,13 @@ def queries_of(document: OpenAPI) -> Queries:
     for path, item in (document.paths or {}).items():
         for method in _METHODS:
             parameters = getattr(getattr(item, method), "parameters", None) or ()
-            names = [each.name for each in parameters if isinstance(each, Parameter) and each.param_in == "query"]
-            if names:
-                queries[method.upper(), path] = frozenset(name.encode() for name in names)
+            taken = {
+                each.name.encode(): isinstance(each.schema, Schema) and each.schema.type == OpenAPIType.STRING
+                for each in parameters
+                if isinstance(each, Parameter) and each.param_in == "query"
+            }
+            if taken:
+                queries[method.upper(), path] = taken
     return queries
 
 
@@ -52,9 +56,14 @@ def _check_query(scope: Any) -> None:
     query = scope["query_string"]
     if not query or scope["method"] == "OPTIONS":
         return
-    taken = scope["litestar_app"].queries.get((scope["method"], scope["path_template"]), frozenset())
-    names = [unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")) for part in query.split(b"&") if part]
-    if not taken.issuperset(names):
+    taken = scope["litestar_app"].queries.get((scope["method"], scope["path_template"]), {})
+    names = []
+    for name, _, value in (part.partition(b"=") for part in query.split(b"&") if part):
+        names.append(unquote_to_bytes(name.replace(b"+", b" ")))
+        # Litestar would take it for a parameter that is not there, and answer with everything.
+        if unquote_to_bytes(value).lower() == b"null" and not taken.get(names[-1], True):
+            raise RequestRefused(400, "null is no value of a query parameter: leave it out")
+    if not taken.keys() >= set(names):
         listed = ", ".join(sorted(name.decode() for name in taken))
         raise RequestRefused(400, f"unknown query parameter; this call takes {listed or 'none'}")
     if len(set(names)) != len(names):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, get_args
 
 import msgspec
 from litestar import Request
@@ -65,7 +66,9 @@ class JsonRequest(Request[Any, Any, Any]):
 
 @functools.cache
 def _decoder_for(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+    """The decoder of bodies of a ``kind``. An optional body may be missing, and then it is not read; null is none."""
+    choices = [each for each in get_args(kind) if each is not NoneType]
+    return msgspec.json.Decoder(choices[0] if choices else kind)
 
 
 def _not_of_its_type(error: msgspec.ValidationError) -> ValidationException:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 
 from interlock.server.experience.credentials import COOKIE_NAME
+
+
+def _operation_id(handler: HTTPRouteHandler, _method: Any, _path: Any) -> str:
+    """Name the call by its handler, in the case that most clients like: ``createSession`` for ``create_session``."""
+    first, *others = handler.handler_name.split("_")
+    return first + "".join(map(str.capitalize, others))
 
 
 def openapi_config() -> OpenAPIConfig:
@@ -25,6 +33,7 @@ def openapi_config() -> OpenAPIConfig:
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         path="/schema",
         use_handler_docstrings=True,
+        operation_id_creator=_operation_id,
         render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin()],
         tags=[
             Tag(name="session", description="The caller's own session."),

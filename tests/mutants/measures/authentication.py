@@ -236,7 +236,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
                     '@post(\n    "/api/auth/logout",'
                 ),
             ),
-            ("[register, log_in, refresh,", "[register, log_in, support, refresh,"),
+            ("[register, login, refresh,", "[register, login, support, refresh,"),
         ),
     ),
     Mutant(
@@ -246,7 +246,7 @@ _TRIES: Final[tuple[Mutant, ...]] = (
         "6.3.4",
         _TRAFFIC + "test_one_address_is_refused_what_it_asks_for_too_often_and_others_are_not",
         "assert [False, False, False] == [False, False, True]",
-        (('    admit(services, request.scope, "exchange")\n', ""),),
+        (('guards=[own_page, admitted("exchange"), ', "guards=[own_page, "),),
     ),
     Mutant(
         "a-hint-in-case-one-forgets",

@@ -338,31 +338,34 @@ ENDINGS: Final[tuple[Mutant, ...]] = (
         (
             ("from litestar import Request, Response, post\n", "from litestar import Request, Response, get, post\n"),
             (
-                "HANDLERS: Final[list[ControllerRouterHandler]] = [exchange]\n",
+                "HANDLERS: Final[list[ControllerRouterHandler]] = [exchange_id_token]\n",
                 (
                     '@get("/api/auth/exchange")\n'
                     "async def exchange_by_link(request: Request[Any, Any, Any], id_token: str) -> Response[TokenAnswer]:\n"
-                    "    answer: Response[TokenAnswer] = await exchange.fn(request, Exchange(id_token))\n"
+                    "    answer: Response[TokenAnswer] = await exchange_id_token.fn(request, Exchange(id_token))\n"
                     "    return answer\n\n\n"
-                    "HANDLERS: Final[list[ControllerRouterHandler]] = [exchange, exchange_by_link]\n"
+                    "HANDLERS: Final[list[ControllerRouterHandler]] = [exchange_id_token, exchange_by_link]\n"
                 ),
             ),
         ),
     ),
     Mutant(
         "a-form-logs-in",
-        "server/experience/endpoints/auth.py",
-        "A login takes address and password from the address line, where links and forms of any page can put them.",
+        "server/experience/middleware/requests.py",
+        "A login takes address and password from a form, which any page can send.",
         "7.6.2",
         _MEASURES + "test_nothing_that_a_page_loads_and_no_form_logs_anybody_in",
-        "assert (200, '') == (401, 'credential-missing')",
+        "assert (200, '') == (415, 'unsupported-media-type')",
         (
             (
+                '        if len(self.headers.get("content-type", "")) > _CONTENT_TYPE or',
                 (
-                    '    if data is None:\n        raise CredentialMissing("send email and password")\n'
-                    "    client = await"
+                    '        if self.content_type[0] == "application/x-www-form-urlencoded":\n'
+                    "            from urllib.parse import parse_qsl\n\n"
+                    "            fields = dict(parse_qsl((await self.body()).decode()))\n"
+                    "            return msgspec.convert(fields, self.route_handler.parsed_data_field.annotation)\n"
+                    '        if len(self.headers.get("content-type", "")) > _CONTENT_TYPE or'
                 ),
-                ("    if data is None:\n        data = Credentials(**request.query_params)\n    client = await"),
             ),
         ),
     ),

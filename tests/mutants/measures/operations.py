@@ -169,13 +169,13 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         'httpx.get(f"{measured.url}/metrics").status_code == 404',
         (
             (
-                "HANDLERS: Final[list[ControllerRouterHandler]] = [show_keys, live, ready]",
+                "HANDLERS: Final[list[ControllerRouterHandler]] = [get_key_set, get_liveness, get_readiness]",
                 (
                     '@get("/metrics", media_type="text/plain", include_in_schema=False)\n'
                     "async def show_metrics(request: Request[Any, Any, Any]) -> bytes:\n"
                     "    from prometheus_client import generate_latest\n\n"
                     "    return generate_latest(wired_services(request).metrics.registry)\n\n\n"
-                    "HANDLERS: Final[list[ControllerRouterHandler]] = [show_keys, live, ready, show_metrics]"
+                    "HANDLERS: Final[list[ControllerRouterHandler]] = [get_key_set, get_liveness, get_readiness, show_metrics]"
                 ),
             ),
         ),

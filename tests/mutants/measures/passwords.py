@@ -46,7 +46,7 @@ PASSWORDS: Final[tuple[Mutant, ...]] = (
         "6.2.2",
         _SMALL + "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
         "assert 404 in {400, 403}",
-        (("[register, log_in, refresh, log_out, change_password]", "[register, log_in, refresh, log_out]"),),
+        (("[register, login, refresh, logout, change_password]", "[register, login, refresh, logout]"),),
     ),
     Mutant(
         "a-change-of-password-that-changes-nothing",

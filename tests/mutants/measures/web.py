@@ -200,7 +200,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "3.5.1",
         _FOREIGN_PAGE + "[https://evil.example-/api/auth/logout]",
         "== 403",
-        (("    refuse_foreign(Use.CALL, request.scope, services.settings.origins)\n", ""),),
+        (("    refuse_foreign(Use.CALL, connection.scope, services.settings.origins)\n", ""),),
     ),
     Mutant(
         "the-exchange-does-not-ask-which-page-calls",
@@ -209,10 +209,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "3.5.1",
         _FOREIGN_PAGE + "[https://evil.example-/api/auth/exchange]",
         "== 403",
-        (
-            ("import CREDENTIALS, services_for_page\n", "import CREDENTIALS, services_of\n"),
-            ("    services = services_for_page(request)\n", "    services = services_of(request)\n"),
-        ),
+        (("guards=[own_page, admitted(", "guards=[admitted("),),
     ),
     Mutant(
         "a-page-without-an-origin-is-no-page",
@@ -260,13 +257,13 @@ WEB: Final[tuple[Mutant, ...]] = (
         (
             ("from litestar import Request, Response, post\n", "from litestar import Request, Response, get, post\n"),
             (
-                "log_in, refresh, log_out, change_password]\n",
+                "login, refresh, logout, change_password]\n",
                 (
-                    "log_in, refresh, log_out, change_password]\n\n\n"
+                    "login, refresh, logout, change_password]\n\n\n"
                     '@get("/api/auth/logout", status_code=204)\n'
                     "async def leave(request: Request[Any, Any, Any]) -> Response[None]:\n"
                     '    """Log out by a link."""\n'
-                    "    return await log_out.fn(request)\n\n\n"
+                    "    return await logout.fn(request)\n\n\n"
                     "HANDLERS.append(leave)\n"
                 ),
             ),
@@ -333,7 +330,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "14.2.1",
         _HEADERS + "test_a_token_in_the_address_opens_nothing",
         "assert 401 == 400",
-        (("    if not taken.issuperset(names):\n", "    if not taken.issuperset(names) and taken:\n"),),
+        (("    if not taken.keys() >= set(names):\n", "    if taken and not taken.keys() >= set(names):\n"),),
     ),
     Mutant(
         "a-logout-leaves-the-cookie",

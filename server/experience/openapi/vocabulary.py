@@ -1,0 +1,51 @@
+"""The API's words as enums, so that a generated client has a type for each, and the texts that many answers hold.
+
+Each enum is read from where its words are declared. The server works with the plain texts: the type checker sees ``str``, and
+only the OpenAPI document sees the enum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
+
+from msgspec import Meta
+
+from interlock.machine.session.commands import ExpiryReason, RevocationReason
+from interlock.machine.machines import MACHINES
+from interlock.spec.lifecycles import SESSION
+
+
+def enum_of(name: str, values: Iterable[str], about: str) -> type[StrEnum]:
+    """Return an enum ``name`` of ``values``; ``about`` is its description in the document."""
+    enum: type[StrEnum] = StrEnum(name, [(value, value) for value in values])  # type: ignore[misc]  # read, not written out
+    enum.__doc__ = about
+    return enum
+
+
+if TYPE_CHECKING:
+    SessionState: TypeAlias = str
+    SessionEvent: TypeAlias = str
+    EndReason: TypeAlias = str
+    Kind: TypeAlias = str
+else:
+    Kind = enum_of("Kind", (each.kind for each in MACHINES), "What a record is of.")
+    SessionState = enum_of("SessionState", (each.name for each in SESSION.states), "A state of the session lifecycle.")
+    SessionEvent = enum_of("SessionEvent", (each.name for each in SESSION.events), "An event of the session lifecycle.")
+    EndReason = enum_of(
+        "EndReason",
+        (*get_args(ExpiryReason), *get_args(RevocationReason)),
+        "What ended a session: a deadline, or somebody's reason.",
+    )
+
+SessionId: TypeAlias = Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])]
+AccountId: TypeAlias = Annotated[str, Meta(examples=["acc_3q2-7wAAQGmJw0m5bW9uZQ"])]
+RefreshToken: TypeAlias = Annotated[
+    str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"])
+]
+Version: TypeAlias = Annotated[int, Meta(examples=[3])]
+Position: TypeAlias = Annotated[int, Meta(examples=[41])]
+Digest: TypeAlias = Annotated[str, Meta(examples=["9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a"])]
+Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-01-23T09:30:00.000Z"])]
+"""A time as RFC 3339 writes it, in UTC with milliseconds."""
