@@ -38,7 +38,7 @@ test: packages $(STAMP) $(NODE_STAMP)
 
 # What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
 # what stands in front, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client, Node for the libraries that check
-# tokens there. The tests start what they need; no
+# tokens there and for a generated client. The tests start what they need; no
 # service has to run. Each is a command, and the package that has it after a colon if that is called otherwise.
 PACKAGES := curl spin gcc nginx caddy chromium prometheus javac:default-jdk-headless node:nodejs npm
 packages:
@@ -134,7 +134,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(STAMP)
 
-# The lock file is hashed, too, and the two packages run nothing when they are installed.
+# The lock file is hashed, too, and no package runs anything when it is installed.
 $(NODE_STAMP): tests/javascript/package-lock.json
 	@npm ci --prefix tests/javascript --ignore-scripts --no-audit --no-fund --silent
 	@touch $@

@@ -54,7 +54,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at the most.")]
 
 
-class Groups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AccountGroups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The groups an account shall be in."""
 
     groups: Annotated[
@@ -307,7 +307,7 @@ async def enable_account(
 async def set_account_groups(
     request: Request[Any, Any, Any],
     account_id: FromPath[str],
-    data: JSONBody[Groups],
+    data: JSONBody[AccountGroups],
 ) -> AdminAccountView:
     """Replace the account's groups. Interlock gives them no meaning of their own; other software is told them."""
     services = services_of(request)

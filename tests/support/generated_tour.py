@@ -1,0 +1,219 @@
+"""The whole tour by the Python client that openapi-python-client generates: python generated_tour.py URL ADMIN CLIENT.
+
+ADMIN is an administrator's secret, CLIENT that of the client `gateway`. mypy checks this file with the generated client.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from http import HTTPStatus
+from typing import TypeVar, cast
+
+from interlock_client import AuthenticatedClient, Client
+from interlock_client.api.admin import (
+    disable_account,
+    enable_account,
+    end_account_sessions,
+    end_any_session,
+    get_account,
+    get_any_session,
+    list_accounts,
+    list_admin_acts,
+    list_all_sessions,
+    list_all_transitions,
+    list_any_session_transitions,
+    set_account_groups,
+)
+from interlock_client.api.auth import change_password, exchange_id_token, login, logout, refresh, register
+from interlock_client.api.operations import get_liveness, get_readiness
+from interlock_client.api.session import create_session, create_ticket, get_session, list_session_transitions
+from interlock_client.api.sessions import end_other_sessions, end_session, list_sessions
+from interlock_client.api.standards import forward_auth, get_key_set, introspect_token, revoke_token
+from interlock_client.models import (
+    AccountAnswer,
+    AccountGroups,
+    AdminAccountView,
+    AdminSessionView,
+    Credentials,
+    DisabledAnswer,
+    EndedAnswer,
+    EndReason,
+    Exchange,
+    HealthAnswer,
+    IntrospectionAnswer,
+    KeySetAnswer,
+    PasswordChange,
+    Problem,
+    ProblemType,
+    Recovery,
+    RefreshBody,
+    SessionEvent,
+    SessionState,
+    SessionView,
+    TicketAnswer,
+    TokenAnswer,
+    TokenForm,
+)
+from interlock_client.types import Response, Unset
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
+
+T = TypeVar("T")
+
+URL, ADMIN, GATEWAY = sys.argv[1:]
+ADA = Credentials("python@example.org", "correct horse battery staple")
+OTHER_PASSWORD = "incorrect donkey battery staple"
+
+# The generator wants an AuthenticatedClient wherever a credential may be sent; without one, a Client will do.
+anybody = cast("AuthenticatedClient", Client(URL, raise_on_unexpected_status=True))
+admin = AuthenticatedClient(URL, ADMIN, raise_on_unexpected_status=True)
+gateway = AuthenticatedClient(
+    URL, base64.b64encode(f"gateway:{GATEWAY}".encode()).decode(), prefix="Basic", raise_on_unexpected_status=True
+)
+
+
+def holder(tokens: TokenAnswer) -> AuthenticatedClient:
+    return AuthenticatedClient(URL, tokens.access_token, raise_on_unexpected_status=True)
+
+
+def good(kind: type[T], response: Response[Problem | T]) -> T:
+    assert isinstance(response.parsed, kind), response
+    assert response.headers["x-request-id"]
+    return response.parsed
+
+
+def refused(response: Response[Problem | T], problem: ProblemType, recovery: Recovery) -> Problem:
+    assert isinstance(response.parsed, Problem), response
+    assert (response.parsed.type_, response.parsed.recovery) == (problem, recovery), response.parsed
+    return response.parsed
+
+
+# A session first, then a login on it.
+tokens = good(TokenAnswer, create_session.sync_detailed(client=anybody))
+assert tokens.state is SessionState.CREATED
+account = good(AccountAnswer, register.sync_detailed(client=anybody, body=ADA))
+assert account.created_at.tzinfo is not None
+refused(register.sync_detailed(client=anybody, body=ADA), ProblemType.ACCOUNT_EXISTS, Recovery.ASK_USER)
+refused(
+    login.sync_detailed(client=anybody, body=Credentials(ADA.email, "wrong")),
+    ProblemType.CREDENTIAL_INVALID,
+    Recovery.LOG_IN,
+)
+anonymous = holder(tokens)
+refused(create_ticket.sync_detailed(client=anonymous), ProblemType.LOGIN_REQUIRED, Recovery.LOG_IN)
+tokens = good(TokenAnswer, login.sync_detailed(client=anonymous, body=ADA))
+refused(get_session.sync_detailed(client=anonymous), ProblemType.TOKEN_EXPIRED, Recovery.REFRESH)
+mine = holder(tokens)
+session = good(SessionView, get_session.sync_detailed(client=mine))
+assert (session.state, session.subject, session.reason) == (SessionState.AUTHENTICATED, account.subject, None)
+
+# Its tokens go on.
+assert isinstance(tokens.refresh_token, str)
+tokens = good(TokenAnswer, refresh.sync_detailed(client=anybody, body=RefreshBody(tokens.refresh_token)))
+mine = holder(tokens)
+refused(refresh.sync_detailed(client=anybody), ProblemType.CREDENTIAL_MISSING, Recovery.LOG_IN)
+
+# A WebSocket.
+ticket = good(TicketAnswer, create_ticket.sync_detailed(client=mine))
+offered = [Subprotocol("interlock.v1"), Subprotocol(f"ticket.{ticket.ticket}")]
+with connect(f"ws{URL.removeprefix('http')}/api/connect", subprotocols=offered) as socket:
+    assert '"hello"' in str(socket.recv())
+    assert good(SessionView, get_session.sync_detailed(client=mine)).state is SessionState.CONNECTED
+
+# All sessions of the account.
+elsewhere = good(TokenAnswer, login.sync_detailed(client=anybody, body=ADA))
+listed = list_sessions.sync(client=mine, limit=10)
+assert isinstance(listed, list)
+assert {each.session_id for each in listed} == {tokens.session_id, elsewhere.session_id}
+first_page = list_sessions.sync_detailed(client=mine, limit=1)
+assert 'rel="next"' in first_page.headers["link"]
+ended = end_session.sync_detailed(elsewhere.session_id, client=mine)
+assert (ended.status_code, ended.parsed) == (HTTPStatus.NO_CONTENT, None)
+assert ended.headers["interlock-receipt"]
+over = refused(get_session.sync_detailed(client=holder(elsewhere)), ProblemType.SESSION_ENDED, Recovery.START_SESSION)
+assert over.reason is EndReason.REVOKED
+assert good(EndedAnswer, end_other_sessions.sync_detailed(client=mine)).ended == 0
+refused(end_session.sync_detailed("nobody", client=mine), ProblemType.NOT_FOUND, Recovery.FIX_REQUEST)
+steps = list_session_transitions.sync(client=mine)
+assert isinstance(steps, list)
+assert [step.event for step in steps[:2]] == [SessionEvent.CREATE, SessionEvent.AUTHENTICATE]
+assert steps[0].target is SessionState.CREATED
+
+# The password.
+body = PasswordChange("wrong", OTHER_PASSWORD)
+refused(change_password.sync_detailed(client=mine, body=body), ProblemType.PASSWORD_WRONG, Recovery.ASK_USER)
+body = PasswordChange(ADA.password, OTHER_PASSWORD)
+tokens = good(TokenAnswer, change_password.sync_detailed(client=mine, body=body))
+mine = holder(tokens)
+
+# What other software asks.
+told = good(IntrospectionAnswer, introspect_token.sync_detailed(client=gateway, body=TokenForm(tokens.access_token)))
+assert (told.active, told.session_state) == (True, SessionState.AUTHENTICATED)
+problem = refused(
+    introspect_token.sync_detailed(client=anybody, body=TokenForm("x")),
+    ProblemType.CLIENT_REFUSED,
+    Recovery.FIX_REQUEST,
+)
+assert problem.error == "invalid_client"
+assert good(EndedAnswer, revoke_token.sync_detailed(client=gateway, body=TokenForm("x"))).ended == 0
+passes = forward_auth.sync_detailed(client=mine)
+assert (passes.status_code, passes.headers["remote-user"]) == (HTTPStatus.OK, account.subject)
+assert good(KeySetAnswer, get_key_set.sync_detailed(client=anybody)).keys[0]["kty"] == "EC"
+assert good(HealthAnswer, get_liveness.sync_detailed(client=anybody)).status == "ok"
+assert good(HealthAnswer, get_readiness.sync_detailed(client=anybody)).status == "ok"
+refused(
+    exchange_id_token.sync_detailed(client=anybody, body=Exchange("x")), ProblemType.CREDENTIAL_INVALID, Recovery.LOG_IN
+)
+
+# The end.
+assert logout.sync_detailed(client=mine).status_code == HTTPStatus.NO_CONTENT
+over = refused(get_session.sync_detailed(client=mine), ProblemType.SESSION_ENDED, Recovery.START_SESSION)
+assert over.reason is EndReason.LOGOUT
+
+# Administrators.
+refused(
+    get_account.sync_detailed(account.subject, client=mine),
+    ProblemType.ADMIN_CREDENTIAL_INVALID,
+    Recovery.ASK_ADMINISTRATOR,
+)
+found = list_accounts.sync(client=admin, email=ADA.email)
+assert isinstance(found, list)
+assert [each.subject for each in found] == [account.subject]
+view = good(
+    AdminAccountView, set_account_groups.sync_detailed(account.subject, client=admin, body=AccountGroups(["staff"]))
+)
+assert view.groups == ["staff"]
+sessions = list_all_sessions.sync(
+    client=admin,
+    state=SessionState.EXPIRED,
+    reason=EndReason.LOGOUT,
+    subject=account.subject,
+    created_from=account.created_at.replace(year=2020),
+)
+assert isinstance(sessions, list)
+assert [each.session_id for each in sessions] == [tokens.session_id]
+assert good(AdminSessionView, get_any_session.sync_detailed(tokens.session_id, client=admin)).reason is EndReason.LOGOUT
+again = good(TokenAnswer, login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)))
+assert end_any_session.sync_detailed(again.session_id, client=admin).status_code == HTTPStatus.NO_CONTENT
+history = list_any_session_transitions.sync(again.session_id, client=admin)
+assert isinstance(history, list)
+assert history[-1].actor.startswith("admin:")
+again = good(TokenAnswer, login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)))
+assert good(EndedAnswer, end_account_sessions.sync_detailed(account.subject, client=admin)).ended == 1
+disabled = good(DisabledAnswer, disable_account.sync_detailed(account.subject, client=admin))
+assert disabled.disabled_at > account.created_at
+assert isinstance(disabled.receipt, Unset), "no session was left to end"
+refused(
+    login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)),
+    ProblemType.ACCOUNT_DISABLED,
+    Recovery.ASK_ADMINISTRATOR,
+)
+assert good(AdminAccountView, enable_account.sync_detailed(account.subject, client=admin)).disabled_at is None
+log = list_all_transitions.sync(client=admin, limit=1000)
+assert isinstance(log, list)
+assert {step.session_id for step in log} >= {tokens.session_id, again.session_id}
+acts = list_admin_acts.sync(client=admin)
+assert isinstance(acts, list)
+assert acts
+print("the whole tour")  # noqa: T201  # for whoever runs it
