@@ -24,6 +24,7 @@ from interlock.server.guard.secrets import Secrets
 from interlock.server.settings import Settings
 from interlock.spec.lifecycles import SESSION
 from tests.support.admin import admin_token
+from tests.support.documented import check_documented
 from tests.support.server import ServerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +205,27 @@ def test_each_call_says_every_status_it_can_answer(document: dict[str, Any]) -> 
                 assert set(response["content"]) == problem, f"{method} {path} {status}"
             elif status == "204":
                 assert "content" not in response, name
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "headers"),
+    [
+        (418, {}, {}),
+        (200, {"session_id": "x"}, {}),
+        (200, None, {"interlock-receipt": "1.x"}),
+        (404, {"type": "urn:interlock:problem:not-found"}, {}),
+        (401, {"type": "urn:interlock:problem:account-exists"}, {}),
+    ],
+    ids=["status", "body", "header", "status of another call", "problem of another call"],
+)
+def test_an_answer_that_is_not_documented_is_noticed(status: int, content: Any, headers: dict[str, str]) -> None:
+    """Every client of the tests holds what it is answered against the document."""
+    if status >= 400 and content:
+        headers = {**headers, "content-type": "application/problem+json"}
+        content = {"title": "x", "status": status, "detail": "x", "recovery": "log_in", "advice": "x", **content}
+    request = httpx.Request("GET", "http://server/api/session")
+    with pytest.raises((AssertionError, jsonschema_rs.ValidationError)):
+        check_documented(httpx.Response(status, json=content, headers=headers, request=request))
 
 
 def test_options_lists_what_the_document_does(server: ServerProcess, document: dict[str, Any]) -> None:

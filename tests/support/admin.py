@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.documented import check_answer
 from tests.support.log import interlock
 
 
@@ -31,7 +32,10 @@ class Admin:
     def __init__(self, url: str, secret: str) -> None:
         self.secret = secret
         self.http = httpx.AsyncClient(
-            base_url=f"{url}/api/admin", timeout=60, headers={"Authorization": f"Bearer {secret}"}
+            base_url=f"{url}/api/admin",
+            timeout=60,
+            headers={"Authorization": f"Bearer {secret}"},
+            event_hooks={"response": [check_answer]},
         )
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""A client of the wire, with no knowledge of the server's code: httpx and websockets."""
+"""A client of the wire: httpx and websockets. Each answer is held against the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, Self
 import httpx
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
+
+from tests.support.documented import check_answer
 
 PASSWORD = "correct horse battery staple"
 
@@ -29,7 +31,9 @@ class Client:
 
     def __init__(self, url: str, http: httpx.AsyncClient | None = None) -> None:
         self.url = url
-        self.http = http or httpx.AsyncClient(base_url=url, timeout=60, limits=_LIMITS)
+        self.http = http or httpx.AsyncClient(
+            base_url=url, timeout=60, limits=_LIMITS, event_hooks={"response": [check_answer]}
+        )
         self.tokens: dict[str, Any] = {}
         self.email = ""
 
