@@ -49,7 +49,7 @@ def measures() -> str:
     return table(
         ("id", "taken away", "noticed by"),
         [
-            (each.breaks, each.bug, code(each.caught_by.rpartition("/")[2]))
+            (each.breaks, each.bug, code(each.node.rpartition("/")[2]))
             for name in REQUIREMENTS
             for each in MEASURES
             if each.breaks == name

@@ -21,17 +21,15 @@ from tests.mutants.catalogue import MUTANTS as CODE_MUTANTS  # the tests are no 
 def properties() -> str:
     """Every property and everything that checks it."""
     return table(
-        ("property", "statement", "in the model", "in tests", "seeded bugs"),
+        ("property", "statement", "in the model", "in tests", "seeded in the model", "in the code"),
         [
             (
                 code(each.name),
                 f"*Some time:* {each.statement}" if each.liveness else each.statement,
                 _several(check.name for check in CHECKS if each.name in check.properties),
                 _several(place.rpartition("/")[2] for place in each.checked_in),
-                _several(
-                    [mutant.name for mutant in MUTANTS if mutant.promise == each.name]
-                    + [mutant.name for mutant in CODE_MUTANTS if mutant.breaks == each.name]
-                ),
+                _several(mutant.name for mutant in MUTANTS if mutant.promise == each.name),
+                str(sum(mutant.breaks == each.name for mutant in CODE_MUTANTS)),
             )
             for each in PROPERTIES
         ],
@@ -69,9 +67,14 @@ def model_mutants() -> str:
 def code_mutants() -> str:
     """The seeded bugs of the real code."""
     return table(
-        ("mutant", "bug", "property", "caught by"),
+        ("bug", "in", "property", "caught by"),
         [
-            (code(each.name), each.bug, code(each.breaks), code(each.caught_by.rpartition("/")[2]))
+            (
+                each.bug,
+                _several(edit.place for edit in each.edits),
+                code(each.breaks),
+                code(each.node.rpartition("/")[2]),
+            )
             for each in CODE_MUTANTS
         ],
     )

@@ -2,6 +2,7 @@
 
 Without options the bugs break the published properties, with ``--connection`` what the connection layer owes its peers (both:
 ``make mutants``); with ``--measures`` each takes away what one requirement of the OWASP ASVS rests on (``make measures``).
+``--check`` runs none, and says in seconds which of all of them have lost their place in the code.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tests.mutants.catalogue import CONNECTION, MEASURES, MUTANTS
+from tests.mutants.check import check
 from tests.mutants.mutant import Mutant, MutantError
 from tests.mutants.trial import Verdict, control, copy_sources, tail, try_all
 
@@ -40,18 +42,21 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] | Non
         "--measures", action="store_true", help="take away what the requirements of the OWASP ASVS rest on"
     )
     which.add_argument("--connection", action="store_true", help="seed bugs into the connection layer")
-    parser.add_argument("--only", action="append", metavar="NAME", help="this mutant alone; may be given again")
+    which.add_argument("--check", action="store_true", help="only see whether each can still be written into the code")
+    parser.add_argument("--only", action="append", metavar="WORDS", help="those whose bug says so; may be given again")
     parser.add_argument("--jobs", type=int, default=2, help="how many are tried at once (%(default)s)")
     options = parser.parse_args(arguments)
     if mutants is None:
         mutants = MEASURES if options.measures else CONNECTION if options.connection else MUTANTS
+        mutants = [*MUTANTS, *CONNECTION, *MEASURES] if options.check else mutants
     if options.only:
-        unknown = set(options.only) - {mutant.name for mutant in mutants}
-        if unknown:
-            parser.error(
-                f"no such mutant: {', '.join(sorted(unknown))}; there are {', '.join(m.name for m in mutants)}"
-            )
-        mutants = [mutant for mutant in mutants if mutant.name in options.only]
+        mutants = [mutant for mutant in mutants if any(words in mutant.bug for words in options.only)]
+        if not mutants:
+            parser.error("no mutant says that")
+    if options.check:
+        faults = check(mutants)
+        sys.stdout.write("".join(f"{fault}\n" for fault in faults) or f"{len(mutants)} mutants can be made\n")
+        return int(bool(faults))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
     began = time.monotonic()
     try:
@@ -64,8 +69,9 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] | Non
     console.print(_table(verdicts))
     loose = [verdict for verdict in verdicts if not verdict.caught]
     for verdict in loose:
-        console.rule(f"[bold red]{verdict.mutant.name}[/bold red]: {escape(verdict.says)}")
-        console.print(f"{verdict.mutant.file}: {verdict.mutant.bug}\n{tail(verdict.run)}", markup=False)
+        console.rule(f"[bold red]{escape(verdict.mutant.bug)}[/bold red]: {escape(verdict.says)}")
+        places = ", ".join(edit.place for edit in verdict.mutant.edits)
+        console.print(f"{places}\n{tail(verdict.run)}", markup=False)
     caught = len(verdicts) - len(loose)
     console.print(f"{caught} of {len(verdicts)} mutants caught in {time.monotonic() - began:.0f} s")
     return int(bool(loose))
@@ -87,21 +93,21 @@ def _try_all(mutants: Sequence[Mutant], jobs: int, console: Console) -> list[Ver
         progress.update(task, description="mutants", last="")
 
         def done(verdict: Verdict) -> None:
-            progress.update(task, advance=1, last=f"{verdict.mutant.name}: {escape(verdict.says)}")
+            progress.update(task, advance=1, last=f"{escape(verdict.mutant.bug)} {escape(verdict.says)}")
 
         return try_all(tree, mutants, jobs=jobs, on_verdict=done)
 
 
 def _table(verdicts: Sequence[Verdict]) -> Table:
     table = Table(title="Mutants: bugs seeded into the real code")
-    for column in ("mutant", "breaks", "caught by"):
+    for column in ("bug", "breaks", "caught by"):
         table.add_column(column, overflow="fold")
     table.add_column("seconds", justify="right")
     table.add_column("verdict", overflow="fold")
     for verdict in verdicts:
         mutant, style = verdict.mutant, "green" if verdict.caught else "bold red"
         table.add_row(
-            mutant.name,
+            escape(mutant.bug),
             mutant.breaks,
             escape(mutant.caught_by),
             f"{verdict.run.seconds:.1f}",

@@ -4,267 +4,194 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.mutants.edit import at, drop, replace, returns
 from tests.mutants.mutant import Mutant
-
-_EXHAUSTIVE: Final = "tests/machine/test_exhaustive.py::test_every_edge_keeps_every_promise"
-_SESSION: Final = "tests/machine/test_session.py::"
-_LEDGER: Final = "tests/machine/test_ledger.py::"
-_TRACE: Final = "tests/server/test_trace.py::"
 
 OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
-        "anybody-reauthenticates",
-        "machine/session/session.py",
         "Whoever proves to be somebody takes over a session that is another's.",
         "declared_only",
-        _EXHAUSTIVE,
-        "in declared_only",
-        (("    return bool(session.subject == data.subject)\n", "    return True\n"),),
+        "test_every_edge_keeps_every_promise",
+        at("session:_same_subject", returns("True")),
+        says="in declared_only",
     ),
     Mutant(
-        "one-connection-over-the-limit",
-        "machine/session/session.py",
         "The limit of connections is off by one.",
         "declared_only",
-        _EXHAUSTIVE,
-        "in declared_only",
-        (("len(session.connections) < session.policy", "len(session.connections) <= session.policy"),),
+        "test_every_edge_keeps_every_promise",
+        at(
+            "session:_below_connection_limit",
+            replace(
+                "len(session.connections) < session.policy.connection_limit",
+                "len(session.connections) <= session.policy.connection_limit",
+            ),
+        ),
+        says="in declared_only",
     ),
     Mutant(
-        "a-stranger-disconnects",
-        "machine/session/session.py",
         "A connection that the session does not hold is disconnected.",
         "declared_only",
-        _EXHAUSTIVE,
-        "in declared_only",
-        (
-            (
-                "    return data.connection_id in [connection.connection_id for connection in session.connections]\n",
-                "    return True\n",
-            ),
-        ),
+        "test_every_edge_keeps_every_promise",
+        at("session:_known_connection", returns("True")),
+        says="in declared_only",
     ),
     Mutant(
-        "a-revoked-session-has-not-ended",
-        "machine/session/session.py",
         "Only a session whose deadline passed counts as ended; a revoked one does not.",
         "expired_absorbs",
-        _EXHAUSTIVE,
-        "in expired_absorbs",
-        (
-            (
-                "        return self.state in FINAL_STATES\n",
-                '        return self.state in FINAL_STATES and self.reason in ("idle", "absolute")\n',
-            ),
+        "test_every_edge_keeps_every_promise",
+        at(
+            "session:Session.ended",
+            replace("self.state in FINAL_STATES", "... and self.reason in ('idle', 'absolute')"),
         ),
+        says="in expired_absorbs",
     ),
     Mutant(
-        "the-verifier-forgets-who-ended",
-        "machine/verifier.py",
         "A session that ended may be created a second time, and the verifier says nothing.",
         "expired_absorbs",
-        _LEDGER + "test_a_record_after_the_end_is_found",
-        "the session had ended before",
-        (("            if self._begun(session_id, position):\n", "            if False:\n"),),
+        "test_a_record_after_the_end_is_found",
+        at("verifier:Verifier.feed_fields", drop("if self._begun(session_id, position):\n    ...")),
     ),
     Mutant(
-        "anonymous-sessions-connect",
-        "spec/session.py",
         "The declaration lets an anonymous session open a WebSocket.",
         "authentication_first",
-        _TRACE + "test_an_anonymous_session_connects_nothing",
-        "authentication_first: ",
-        (
-            (
-                '        authenticated.to(connected, cond=["alive", "below_connection_limit"])\n',
-                (
-                    '        authenticated.to(connected, cond=["alive", "below_connection_limit"])\n'
-                    '        | created.to(connected, cond=["alive", "below_connection_limit"])\n'
-                ),
+        "test_an_anonymous_session_connects_nothing",
+        at(
+            "session:SessionLifecycle.connect",
+            replace(
+                "authenticated.to(connected, cond=['alive', 'below_connection_limit'])",
+                "... | created.to(connected, cond=['alive', 'below_connection_limit'])",
             ),
         ),
+        says="authentication_first:",
     ),
     Mutant(
-        "a-login-without-a-subject",
-        "machine/session/session.py",
         "The first login does not say whose the session is.",
         "authentication_first",
-        _SESSION + "test_a_whole_life",
-        "subject=None",
-        (("        subject=data.subject,\n", "        subject=session.subject,\n"),),
+        "test_a_whole_life",
+        at("session:_authenticated", replace("data.subject", "session.subject")),
     ),
     Mutant(
-        "the-end-keeps-connections",
-        "machine/session/session.py",
         "A session that ends keeps its connections.",
         "owner_coherence",
-        _EXHAUSTIVE,
-        "in owner_coherence",
-        (("        reason=data.reason,\n        connections=(),\n", "        reason=data.reason,\n"),),
+        "test_every_edge_keeps_every_promise",
+        at("session:_ended", drop("connections=()")),
+        says="in owner_coherence",
     ),
     Mutant(
-        "a-connection-held-twice",
-        "machine/session/session.py",
         "A connection that opens again is held twice.",
         "owner_coherence",
-        _EXHAUSTIVE,
-        "in owner_coherence",
-        (("(*_others(session, data.connection_id), Connection(", "(*session.connections, Connection("),),
+        "test_every_edge_keeps_every_promise",
+        at("session:_connected", replace("_others(session, data.connection_id)", "session.connections")),
+        says="in owner_coherence",
     ),
     Mutant(
-        "the-verifier-takes-a-command-twice",
-        "machine/verifier.py",
         "A log that holds a command twice verifies.",
         "command_once",
-        _LEDGER + "test_a_repeated_command_is_found",
-        "DID NOT RAISE",
-        (("        if step.command_id in commands:\n", "        if not step.command_id:\n"),),
+        "test_a_repeated_command_is_found",
+        at("verifier:Verifier._check", replace("step.command_id in commands", "not step.command_id")),
     ),
     Mutant(
-        "the-verifier-takes-a-gap",
-        "machine/verifier.py",
         "A log in which a version is missing verifies.",
         "versions_gapless",
-        _LEDGER + "test_a_record_cut_out_by_somebody_who_renumbers_is_found",
-        "DID NOT RAISE",
-        (("        if step.version != session.version + 1:\n", "        if step.version <= session.version:\n"),),
+        "test_a_record_cut_out_by_somebody_who_renumbers_is_found",
+        at(
+            "verifier:Verifier._check",
+            replace("step.version != session.version + 1", "step.version <= session.version"),
+        ),
     ),
     Mutant(
-        "alive-at-the-deadline",
-        "machine/session/session.py",
         "A session lives one millisecond longer than its idle timeout says.",
         "no_early_expiry",
-        _SESSION + "test_the_deadline_itself_is_too_late",
-        '_refused(session, Touch(), 1_000) == "alive"',
-        (("    return now_ms < session.idle_deadline_ms and", "    return now_ms <= session.idle_deadline_ms and"),),
+        "test_the_deadline_itself_is_too_late",
+        at("session:alive", replace("now_ms < session.idle_deadline_ms", "now_ms <= session.idle_deadline_ms")),
     ),
     Mutant(
-        "activity-puts-off-the-absolute-deadline",
-        "machine/session/session.py",
         "Activity restarts both clocks, so that who stays active stays logged in for ever.",
         "no_early_expiry",
-        _EXHAUSTIVE,
-        "in no_early_expiry",
-        (
-            (
-                "updated_at_ms=step.at_ms, idle_deadline_ms=deadline_ms\n",
-                "updated_at_ms=step.at_ms, idle_deadline_ms=deadline_ms, absolute_deadline_ms=2 * deadline_ms\n",
-            ),
-        ),
+        "test_every_edge_keeps_every_promise",
+        at("session:_touched", replace("idle_deadline_ms=...", "**..., absolute_deadline_ms=2 * deadline_ms")),
+        says="in no_early_expiry",
     ),
     Mutant(
-        "a-living-session-expires",
-        "machine/table.py",
         "A guard that must not hold is never asked, so that a living session expires.",
         "no_early_expiry",
-        _SESSION + "test_the_deadline_itself_is_too_late",
-        '_refused(session, Expire("idle"), 999) == "not alive"',
-        (("is not expected:\n", "is not expected and expected:\n"),),
+        "test_the_deadline_itself_is_too_late",
+        at("table:Table.step", replace("guard(instance, data, now_ms) is not expected", "... and expected")),
     ),
     Mutant(
-        "any-refresh-token-is-honoured",
-        "machine/session/refresh_tokens.py",
         "A refresh is recorded for a token that is in a second hand.",
         "rotation",
-        _TRACE + "test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session",
-        "rotation: ",
-        (
-            (
-                "token.honoured_at(now_ms):\n            return token\n    return None\n",
-                "token.honoured_at(now_ms):\n            return token\n    return IssuedToken(rotation, now_ms)\n",
-            ),
-        ),
+        "test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session",
+        at("refresh_tokens:honoured", replace("return None", "return IssuedToken(rotation, now_ms)")),
+        says="rotation:",
     ),
     Mutant(
-        "the-grace-never-ends",
-        "machine/session/refresh_tokens.py",
         "A refresh token that was exchanged is answered for ever.",
         "rotation",
-        _EXHAUSTIVE,
-        "in rotation",
-        (("        return self.until_ms is None or now_ms < self.until_ms\n", "        return True\n"),),
+        "test_every_edge_keeps_every_promise",
+        at("refresh_tokens:IssuedToken.honoured_at", returns("True")),
+        says="in rotation",
     ),
     Mutant(
-        "a-copy-stays-good",
-        "machine/session/refresh_tokens.py",
         "What was issued after the token that is exchanged stays good for ever.",
         "rotation",
-        _SESSION + "test_a_copy_that_kept_in_step_is_found_out_at_the_next_exchange",
-        "== [1, 3]",
-        (
-            (
-                "        if token.rotation == rotation:\n            used",
-                "        if token.rotation >= rotation:\n            used",
-            ),
+        "test_a_copy_that_kept_in_step_is_found_out_at_the_next_exchange",
+        at(
+            "refresh_tokens:exchange",
+            replace("now_ms < token.issued_at_ms + grace_ms and ...", "token.rotation > rotation or ..."),
         ),
     ),
     Mutant(
-        "the-grace-is-of-the-one-before",
-        "machine/session/refresh_tokens.py",
         "Only the token before the newest has a grace.",
         "rotation",
-        _SESSION + "test_three_tabs_and_a_late_request_keep_every_token_that_a_jar_may_hold",
-        "refresh refused in state authenticated: guard rotation_honoured failed",
-        (
-            (
-                "            if now_ms < until_ms:\n",
-                "            if now_ms < until_ms and token.rotation + 1 >= tokens[-1].rotation + 1:\n",
-            ),
+        "test_three_tabs_and_a_late_request_keep_every_token_that_a_jar_may_hold",
+        at(
+            "refresh_tokens:exchange",
+            replace("now_ms < until_ms", "now_ms < until_ms and token.rotation + 1 >= tokens[-1].rotation + 1"),
         ),
     ),
     Mutant(
-        "a-lost-answer-is-theft",
-        "machine/session/refresh_tokens.py",
         "A token is given up after its grace, though no answer to it was used.",
         "rotation",
-        _SESSION + "test_a_token_whose_successor_was_never_used_is_honoured_after_the_grace",
-        "== [0, 1]",
-        (
-            (
-                "msgspec.structs.replace(token, used_at_ms=used_at_ms)",
-                "msgspec.structs.replace(token, used_at_ms=used_at_ms, until_ms=now_ms + grace_ms)",
-            ),
-        ),
+        "test_a_token_whose_successor_was_never_used_is_honoured_after_the_grace",
+        at("refresh_tokens:exchange", replace("used_at_ms=used_at_ms", "**..., until_ms=now_ms + grace_ms")),
     ),
     Mutant(
-        "a-late-answer-is-theft",
-        "machine/session/refresh_tokens.py",
         "A token whose answer comes late is given up when a newer one is used.",
         "rotation",
-        _SESSION + "test_a_late_answer_that_sets_the_cookie_back_is_honoured",
-        "== [1, 2, 3]",
-        (("(token.used_at_ms is None or token.used_at_ms", "(token.used_at_ms is not None and token.used_at_ms"),),
-    ),
-    Mutant(
-        "a-repeat-puts-off-the-end",
-        "machine/session/refresh_tokens.py",
-        "Each use of another token gives an old one another grace.",
-        "rotation",
-        _SESSION + "test_the_end_of_what_is_under_way_is_not_put_off_by_repeats",
-        "assert 0 not in",
-        (("moved_on_ms if token.until_ms is None else min(token.until_ms, moved_on_ms)", "now_ms + grace_ms"),),
-    ),
-    Mutant(
-        "an-ended-session-keeps-its-socket",
-        "machine/conversation.py",
-        "A socket hears that its session ended, and stays open.",
-        "revocation_fence",
-        _TRACE + "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
-        "revocation_fence: ",
-        (
-            (
-                '            self.close(Close("session_ended", session.reason or ""))\n',
-                "            pass\n",
+        "test_a_late_answer_that_sets_the_cookie_back_is_honoured",
+        at(
+            "refresh_tokens:exchange",
+            replace(
+                "token.used_at_ms is None or token.used_at_ms > issued_at_ms",
+                "token.used_at_ms is not None and token.used_at_ms > issued_at_ms",
             ),
         ),
     ),
     Mutant(
-        "an-expired-session-keeps-its-socket",
-        "machine/conversation.py",
+        "Each use of another token gives an old one another grace.",
+        "rotation",
+        "test_the_end_of_what_is_under_way_is_not_put_off_by_repeats",
+        at(
+            "refresh_tokens:exchange",
+            replace("moved_on_ms if token.until_ms is None else min(token.until_ms, moved_on_ms)", "now_ms + grace_ms"),
+        ),
+    ),
+    Mutant(
+        "A socket hears that its session ended, and stays open.",
+        "revocation_fence",
+        "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
+        at("conversation:Conversation.observe", drop("self.close(Close('session_ended', session.reason or ''))")),
+        says="revocation_fence:",
+    ),
+    Mutant(
         "Only a revocation closes sockets; a deadline that passes does not.",
         "expired_closes",
-        _TRACE + "test_a_session_that_expires_closes_its_sockets",
-        "revocation_fence: ",
-        (("        if session.ended:\n", '        if session.ended and record.transition.event == "revoke":\n'),),
+        "test_a_session_that_expires_closes_its_sockets",
+        at(
+            "conversation:Conversation.observe",
+            replace("session.ended", "session.ended and record.transition.event == 'revoke'"),
+        ),
+        says="revocation_fence:",
     ),
 )

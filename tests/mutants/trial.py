@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,6 +46,8 @@ _ENVIRONMENT: Final = {
 _TEST_LIMIT_S: Final = 5.0
 """A mutant that leaves somebody waiting for ever is caught by the test's own limit, and soon."""
 _TESTS_FAILED: Final = 1
+_BROKEN: Final = re.compile(r"^E +(NameError|UnboundLocalError|ImportError|SyntaxError)\b.*", re.MULTILINE)
+"""What fails a test in code that is no code any more."""
 _TAIL: Final = 4000
 
 
@@ -82,7 +85,7 @@ def copy_sources(folder: Path) -> Path:
 
 def control(tree: Path, mutants: Iterable[Mutant]) -> Run:
     """Run every node on the sources as they are. They must pass, or their failing later shows nothing."""
-    nodes = sorted({mutant.caught_by for mutant in mutants})
+    nodes = sorted({mutant.node for mutant in mutants})
     return run_nodes(tree, nodes, limit_s=CONTROL_LIMIT_S, test_limit_s=CONTROL_LIMIT_S)
 
 
@@ -157,13 +160,15 @@ def judge(mutant: Mutant, run: Run) -> str:
         return "SURVIVED"
     if run.status != _TESTS_FAILED:
         return f"no verdict: pytest ended with status {run.status}"
+    if raised := _BROKEN.search(run.output):
+        return f"no bug but broken code: {raised[0]}"
     if mutant.says not in run.output:
         return f"failed without saying {mutant.says!r}"
     return CAUGHT
 
 
 def _try(mutant: Mutant, folder: Path) -> Verdict:
-    run = run_nodes(folder, [mutant.caught_by])
+    run = run_nodes(folder, [mutant.node])
     shutil.rmtree(folder, ignore_errors=True)
     return Verdict(mutant, judge(mutant, run), run)
 

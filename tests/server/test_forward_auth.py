@@ -189,7 +189,7 @@ async def test_the_origin_of_the_page_decides(tmp_path: Path, origin: str, proto
     ],
 )
 @asynchronous
-async def test_without_an_origin_the_site_decides(
+async def test_without_an_origin_the_gate_goes_by_the_site(
     tmp_path: Path, method: str, site: str, mode: str, dest: str, *, passes: bool
 ) -> None:
     async with gate_in(tmp_path) as gate:

@@ -118,7 +118,7 @@ SPOILED: dict[str, Callable[[Hostile], None]] = {
     "discovery of another issuer": lambda p: p.publish(issuer="https://another.example"),
     "discovery with another slash": lambda p: p.publish(issuer=p.issuer + "/"),
     "keys over plain HTTP from elsewhere": lambda p: p.publish(jwks_uri="http://198.51.100.7/keys"),
-    "keys over plain HTTP from no loopback address, though it leads here": lambda p: p.publish(
+    "keys over plain HTTP from no loopback address": lambda p: p.publish(
         jwks_uri=p.issuer.replace("127.0.0.1", "0.0.0.0") + KEYS  # noqa: S104  # an address to ask, not to listen on
     ),
     "keys in a file": lambda p: p.publish(jwks_uri="file:///etc/passwd"),
