@@ -45,9 +45,8 @@ def _failing_at_once(what: Any, position: int) -> Any:
     return call
 
 
-Conversation.receive_text = _failing_at_once(Conversation.receive_text, 1)  # type: ignore[method-assign]  # a fault that is put in
-Passwords.verify = _failing(Passwords.verify, 2)  # type: ignore[method-assign]  # a fault that is put in
-Tickets.redeem = _failing(Tickets.redeem, 1)  # type: ignore[method-assign]  # a fault that is put in
-
 if __name__ == "__main__":
+    Conversation.receive_text = _failing_at_once(Conversation.receive_text, 1)  # type: ignore[method-assign]  # a fault that is put in
+    Passwords.verify = _failing(Passwords.verify, 2)  # type: ignore[method-assign]  # a fault that is put in
+    Tickets.redeem = _failing(Tickets.redeem, 1)  # type: ignore[method-assign]  # a fault that is put in
     main()

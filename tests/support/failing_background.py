@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Any
 
@@ -13,14 +14,12 @@ from interlock.server.surface.sqlite import files
 from interlock.server.surface.sqlite.presence import keep_looking
 from interlock.server.telemetry.metrics import Metrics
 
-_failures = int(os.environ["FAILURES"])
+_calls = itertools.count()
 
 
 def _failing(work: Any) -> Any:
     async def run(*arguments: Any) -> None:
-        global _failures  # noqa: PLW0603  # a process has one
-        if _failures > 0:
-            _failures -= 1
+        if next(_calls) < int(os.environ["FAILURES"]):
             raise ValueError("correct horse battery staple")
         await work(*arguments)
 
@@ -31,19 +30,21 @@ def _raise(*_: object) -> None:
     raise ValueError("correct horse battery staple")
 
 
-_raise.__qualname__ = "Metrics.observe"
+def _put_in() -> None:
+    match os.environ["FAILING_WORK"]:
+        case "expiry":
+            Expiry.run = _failing(Expiry.run)  # type: ignore[method-assign]  # a fault that is put in
+        case "keys":
+            KeyRing.watch = _failing(KeyRing.watch)  # type: ignore[method-assign]  # a fault that is put in
+        case "head":
+            HeadKeeper._run = _failing(HeadKeeper._run)  # type: ignore[method-assign]  # a fault that is put in
+        case "files":
+            files.keep_looking = _failing(keep_looking)  # type: ignore[attr-defined]  # a fault that is put in
+        case "metrics":
+            _raise.__qualname__ = "Metrics.observe"
+            Metrics.observe = _raise  # type: ignore[method-assign,assignment]  # a fault that is put in
 
-match os.environ["FAILING_WORK"]:
-    case "expiry":
-        Expiry.run = _failing(Expiry.run)  # type: ignore[method-assign]  # a fault that is put in
-    case "keys":
-        KeyRing.watch = _failing(KeyRing.watch)  # type: ignore[method-assign]  # a fault that is put in
-    case "head":
-        HeadKeeper._run = _failing(HeadKeeper._run)  # type: ignore[method-assign]  # a fault that is put in
-    case "files":
-        files.keep_looking = _failing(keep_looking)  # type: ignore[attr-defined]  # a fault that is put in
-    case "metrics":
-        Metrics.observe = _raise  # type: ignore[method-assign,assignment]  # a fault that is put in
 
 if __name__ == "__main__":
+    _put_in()
     main()

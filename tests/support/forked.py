@@ -7,6 +7,7 @@ read, the settings, the files. Scenarios, benchmarks and tests of the start itse
 from __future__ import annotations
 
 import atexit
+import functools
 import multiprocessing
 import os
 import signal
@@ -14,27 +15,33 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import IO
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "interlock.server.cli",
-        "interlock.server.telemetry.logs",
-        "interlock.server.process",
-        "interlock.server.cli.walk",
-    ]
-)
+_PRELOADED = [
+    "interlock.server.cli",
+    "interlock.server.telemetry.logs",
+    "interlock.server.process",
+    "interlock.server.cli.walk",
+]
+
+
+@functools.cache
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    atexit.register(_end_what_is_left)
+    return context
 
 
 class Forked:
     """``interlock ARGUMENTS`` in ``environment``; standard error goes to the file ``log``. Used as a ``subprocess.Popen``."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        reader, writer = _CONTEXT.Pipe(duplex=False)
+        reader, writer = _context().Pipe(duplex=False)
         # A daemon: multiprocessing would wait for another at the end of the tests.
-        self._process = _CONTEXT.Process(target=_run, args=(arguments, environment, log, writer), daemon=True)
+        self._process = _context().Process(target=_run, args=(arguments, environment, log, writer), daemon=True)
         self._process.start()
         writer.close()
         assert self._process.pid is not None
@@ -63,7 +70,6 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-@atexit.register
 def _end_what_is_left() -> None:
     """What a failed test left behind may heed no SIGTERM, and multiprocessing would wait for it without end."""
     for process in multiprocessing.active_children():

@@ -9,28 +9,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
-import httpx._transports.default
-from httpx._config import DEFAULT_TIMEOUT_CONFIG
 
 from interlock.spec.model.traces import Summary, check
 from tests.support.forked import Forked
 from tests.support.ports import KeptPort
 
 START_TIMEOUT_S = 120.0
-
-# A server on a busy machine may take longer than the five seconds that httpx waits unasked; what hangs fails all the same.
-for _wait in ("connect", "read", "write", "pool"):
-    setattr(DEFAULT_TIMEOUT_CONFIG, _wait, 60)
-
-# A client reads every certificate authority when it is made, in 20 ms; thousands are made here. Once is enough.
-_transport = vars(httpx._transports.default)
-_transport["create_ssl_context"] = cache(_transport["create_ssl_context"])
 
 UNLIMITED = {
     "uncounted": "",
