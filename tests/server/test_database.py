@@ -197,7 +197,7 @@ FOLLOWS = {
 )
 def test_a_projection_that_its_record_does_not_make_is_refused(shell: Any, change: dict[str, Any]) -> None:
     shell.execute(INSERT, list(LOGIN.values()))
-    with pytest.raises(pysqlite3.IntegrityError, match="the projection only follows the log"):
+    with pytest.raises(pysqlite3.IntegrityError, match=r"^sessions: "):
         _project(shell, CREATED, {**FOLLOWS, **change})
     _project(shell, CREATED, FOLLOWS)
 
@@ -327,14 +327,14 @@ async def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
         shell.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('interlock', 'm099_later', 'then')"
         )
-    with pytest.raises(SurfaceFailed, match=r"written by a newer Interlock \(it has m099_later\)"):
+    with pytest.raises(SurfaceFailed, match="m099_later"):
         await open_and_close(path.parent)
 
 
 @asynchronous
 async def test_a_second_server_on_the_same_log_is_refused_and_told_who_has_it(path: Path) -> None:
     async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
-        with pytest.raises(SurfaceLocked, match=rf"process {os.getpid()}\) has .*interlock.db open"):
+        with pytest.raises(SurfaceLocked, match=rf"process {os.getpid()}\b.*interlock\.db"):
             await open_and_close(path.parent)
     await open_and_close(path.parent)
 

@@ -58,14 +58,13 @@ def test_the_whole_life_in_words(written: tuple[Path, str]) -> None:
         ("refresh", "connected"),
         ("revoke", "connected → expired"),
     ]
-    assert "A WebSocket opens. (con_" in steps[2]
-    assert steps[2].endswith("on node-1: 1 connection open)")
-    assert steps[4].endswith("Somebody with the right to do so ends the session. (logout, with 1 connection open)")
+    assert re.search(r"\(con_\S+ on node-1: 1 connection open\)$", steps[2])
+    assert re.search(r"\(logout, with 1 connection open\)$", steps[4])
     rest = outcome.stdout.partition("after version 5")[2]
     for name, value in (("state", "expired"), ("reason", "logout"), ("alive", "no"), ("connections", "none")):
         assert f"  {name:<16} {value}\n" in rest
     assert re.search(r"possible then\n\nrefused then\n", rest.replace("\n\n\n", "\n\n"))
-    assert "  connect from expired. The declaration has connect from authenticated and connected only." in rest
+    assert "  connect from expired" in rest
 
 
 def test_up_to_a_version(written: tuple[Path, str]) -> None:
@@ -86,7 +85,7 @@ def test_up_to_a_version(written: tuple[Path, str]) -> None:
     }
     refused = {each["event"]: each["refused"] for each in stands["outlook"] if each["refused"]}
     assert set(refused) == {"create", "authenticate", "expire"}
-    assert "guard `not alive` fails" in refused["expire"]
+    assert "`not alive`" in refused["expire"]
     shown = replay(written, "--at", 3).stdout
     assert "  disconnect (→ authenticated)\n" in shown
     assert "  touch (stays)\n" in shown

@@ -71,15 +71,12 @@ def test_while_the_folder_is_gone_or_empty_no_key_counts(server: KeyServer) -> N
     server.folder.rename(elsewhere)
     with capture_logs() as logs:
         assert server.look() == [False]
-    assert "can't be read: No such file or directory" in logs[0]["problem"]
+    assert str(server.folder) in logs[0]["problem"]
     nothing_counts(server, made)
     server.folder.mkdir(mode=0o700)
     with capture_logs() as logs:
         assert server.look() == server.look() == []
-    assert sorted(log["problem"].partition(" holds ")[2] for log in logs) == [
-        "no refresh key any more",
-        "no signing key any more",
-    ]
+    assert len(logs) == 2, "one for each sort of key"
     nothing_counts(server, made)
     server.folder.rmdir()
     elsewhere.rename(server.folder)
@@ -107,7 +104,7 @@ def test_while_the_folder_is_open_to_others_no_key_counts_and_a_retired_one_is_g
     server.folder.chmod(0o755)
     with capture_logs() as logs:
         assert server.look() == [False]
-    assert f"make it private: chmod 700 {server.folder}" in logs[0]["problem"]
+    assert f"chmod 700 {server.folder}" in logs[0]["problem"]
     nothing_counts(server, made)
     key_file(server.folder, old).unlink()
     assert server.look() == [True], "sockets that it opened are closed at once"
@@ -152,7 +149,8 @@ def test_a_look_that_fails_is_no_reason_to_go_on(server: KeyServer, monkeypatch:
         run(watch())
     assert heard == [False, True]
     assert [log["event"] for log in logs] == ["keys.unusable", "keys.usable"]
-    assert logs[0]["problem"] == f"{server.folder} can't be looked at: RuntimeError"
+    assert str(server.folder) in logs[0]["problem"]
+    assert "RuntimeError" in logs[0]["problem"]
 
 
 def test_who_fails_at_a_change_of_keys_is_told_again(server: KeyServer) -> None:
