@@ -340,6 +340,7 @@ def check_refresh(tokens: Tokens, token: str, session: Session) -> int:
     return parsed.rotation
 
 
+@pytest.mark.asvs("7.2.4")
 def test_a_refresh_token_is_a_function_of_session_epoch_and_rotation(tokens: Tokens, tmp_path: Path) -> None:
     story = Story(SID)
     story.begin()

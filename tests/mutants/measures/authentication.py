@@ -210,7 +210,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
                 """
                 ...
                 with __import__('contextlib').suppress(Exception):
-                    await services.accounts.register('admin@localhost', 'change it before anybody sees')
+                    await services.accounts.register('admin@localhost', 'change it before anybody sees', 'nowhere')
                 """,
             ),
         ),
@@ -238,10 +238,10 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         at("auth:Credentials", replace("password: Password", "...\nhint: str | None = None")),
     ),
     Mutant(
-        "The name of the service may be in a password.",
+        "The words that the setting names may be in a password.",
         "6.1.2",
         "test_what_is_made_of_the_words_that_are_near_is_refused",
-        at("blocklist:Blocklist.__init__", replace("[service, ...]", "['interlock', *words]")),
+        at("blocklist:Blocklist.__init__", replace("[service, ...]", "[service, 'interlock']")),
     ),
     Mutant(
         "Eight characters are enough, and the table of the ways to log in says fifteen.",

@@ -56,9 +56,9 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         + at("tokens:_mac", replace("hmac.digest(...)", "...[:8]")),
     ),
     Mutant(
-        "The epoch is not in the MAC of a refresh token, so that one from before a login goes on.",
+        "The epoch is not in the MAC of a refresh token, so that whoever has one writes a later epoch into it.",
         "7.2.4",
-        "test_a_cookie_that_was_planted_is_not_what_the_victim_logs_in_to",
+        "test_a_refresh_token_is_a_function_of_session_epoch_and_rotation",
         at("tokens:_mac", replace("epoch", "0")),
     ),
     Mutant(
