@@ -196,12 +196,6 @@ def test_connect_opens_no_tunnel(server: ServerProcess, target: str) -> None:
         assert raw.rest() == b""
 
 
-def test_trace_repeats_nothing(server: ServerProcess) -> None:
-    response = asked(server, head("TRACE /health/live HTTP/1.1", {"X-Secret": "correct-horse"}), method="TRACE")
-    assert response.status == 405
-    assert b"correct-horse" not in response.body
-
-
 @pytest.mark.parametrize(
     "method", ["get", "Get", "post", "PROPFIND", "PRI", "M-SEARCH", "QUERY", "PURGE", "FOO", "G@T", "GE T", ""]
 )

@@ -173,39 +173,6 @@ def test_a_body_over_64_kib(
     assert stored(server.data) == before
 
 
-ALLOWED = {
-    "/api/session": {"GET", "POST"},
-    "/api/session/transitions": {"GET"},
-    "/api/session/ticket": {"POST"},
-    "/api/auth/register": {"POST"},
-    "/api/auth/login": {"POST"},
-    "/api/auth/exchange": {"POST"},
-    "/api/auth/refresh": {"POST"},
-    "/api/auth/logout": {"POST"},
-    "/api/auth/password": {"POST"},
-    "/api/sessions": {"GET", "DELETE"},
-    "/api/sessions/0": {"DELETE"},
-    "/api/forward-auth": {"GET"},
-    "/api/connect": {"GET"},
-    "/.well-known/jwks.json": {"GET"},
-    "/health/live": {"GET"},
-    "/health/ready": {"GET"},
-}
-
-
-@pytest.mark.asvs("3.5.3", "4.1.4", "13.4.4")
-@pytest.mark.parametrize("path", ALLOWED)
-def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, caller: Caller, path: str) -> None:
-    before = stored(server.data)
-    for method in sorted({"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} - ALLOWED[path]):
-        answer = caller.http.request(method, path, headers=bearer(caller.user))
-        check(answer, 405, "method-not-allowed")
-        told = {name.strip() for name in answer.headers["allow"].split(",")}
-        assert ("HEAD" in told) == ("GET" in told)
-        assert told - {"HEAD", "OPTIONS"} == ALLOWED[path]
-    assert stored(server.data) == before
-
-
 @pytest.mark.parametrize("path", ["/", "/api", "/api/sessions/a/b", "/api/session/0", "/api/admin", "/%00", "/%ff"])
 def test_an_address_that_is_none(caller: Caller, path: str) -> None:
     check(caller.http.get(path), 404, "not-found")

@@ -175,7 +175,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "All sessions of an account end with a GET, too, for a link in the administrators' tool.",
         "4.1.4",
-        "test_any_other_method_is_refused_on_what_is_for_administrators_and_software[/api/admin/accounts/{account_id}/sessions]",
+        "test_a_wrong_method_is_told_the_right_ones[/api/admin/accounts/{account_id}/sessions]",
         at(
             "admin:end_sessions",
             replace(

@@ -1,4 +1,4 @@
-"""What OWASP ASVS asks of the wire as a whole: which methods there are, and where it can be reached."""
+"""Which methods each path has, and that any other is refused. Where an address is listened on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,22 @@ import httpx
 import pytest
 
 from tests.support.server import ServerProcess
+from tests.support.stored import stored
 
 METHODS = {
+    "/api/session": {"GET", "POST"},
+    "/api/session/transitions": {"GET"},
+    "/api/session/ticket": {"POST"},
+    "/api/auth/register": {"POST"},
+    "/api/auth/login": {"POST"},
+    "/api/auth/exchange": {"POST"},
+    "/api/auth/refresh": {"POST"},
+    "/api/auth/logout": {"POST"},
+    "/api/auth/password": {"POST"},
+    "/api/sessions": {"GET", "DELETE"},
+    "/api/sessions/{session_id}": {"DELETE"},
+    "/api/forward-auth": {"GET"},
+    "/api/connect": {"GET"},
     "/oauth/introspect": {"POST"},
     "/oauth/revoke": {"POST"},
     "/api/admin/sessions": {"GET"},
@@ -26,30 +40,31 @@ METHODS = {
     "/api/admin/transitions": {"GET"},
     "/api/admin/transitions/stream": {"GET"},
     "/api/admin/audit": {"GET"},
+    "/.well-known/jwks.json": {"GET"},
+    "/health/live": {"GET"},
+    "/health/ready": {"GET"},
     "/schema": {"GET"},
     "/schema/openapi.json": {"GET"},
     "/schema/openapi.yaml": {"GET"},
 }
-"""What is not for users; test_bad_requests.py has the others."""
 
 
-@pytest.mark.asvs("3.5.3", "4.1.4")
+@pytest.mark.asvs("3.5.3", "4.1.4", "13.4.4")
 @pytest.mark.parametrize("path", METHODS)
-def test_any_other_method_is_refused_on_what_is_for_administrators_and_software(
-    server: ServerProcess, path: str
-) -> None:
-    allowed = METHODS[path] | ({"HEAD"} if "GET" in METHODS[path] else set())
-    for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PROPFIND", "PUT", "TRACE"):
+def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, path: str) -> None:
+    before = stored(server.data)
+    for method in sorted({"DELETE", "GET", "PATCH", "POST", "PROPFIND", "PUT", "TRACE"} - METHODS[path]):
         answer = httpx.request(method, server.url + re.sub(r"\{.*?\}", "x", path))
-        assert (answer.status_code == 405) == (method not in allowed), f"{method} is answered {answer.status_code}"
-        if answer.status_code == 405:
-            assert {name.strip() for name in answer.headers["allow"].split(",")} - {"OPTIONS"} == allowed
+        assert answer.status_code == 405, f"{method} is answered {answer.status_code}"
+        told = {name.strip() for name in answer.headers["allow"].split(",")}
+        assert ("HEAD" in told) == ("GET" in told)
+        assert told - {"HEAD", "OPTIONS"} == METHODS[path]
+    assert stored(server.data) == before
 
 
-def test_no_path_of_theirs_is_forgotten(server: ServerProcess) -> None:
+def test_no_path_is_forgotten(server: ServerProcess) -> None:
     document: dict[str, Any] = httpx.get(f"{server.url}/schema/openapi.json").raise_for_status().json()
-    theirs = {path for path in document["paths"] if path.startswith(("/api/admin/", "/oauth/"))}
-    assert theirs == {path for path in METHODS if not path.startswith("/schema")}
+    assert {path for path in METHODS if not path.startswith("/schema")} == {*document["paths"], "/api/connect"}
 
 
 @pytest.mark.asvs("4.4.1")
