@@ -1,5 +1,6 @@
-# make run   the server on 127.0.0.1, with an embedded SQLite file under ./data
-# make test  everything CI runs
+# make run    the server on 127.0.0.1, with an embedded SQLite file under ./data
+# make test   everything CI runs
+# make check  what can be said in a minute: lint, types, mutants that have lost their place, tests that start no process
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -21,7 +22,10 @@ TWO := $(MAKE) --no-print-directory --jobs=2 --output-sync=target JOBS=$(shell e
 WALKS := tests/machine/test_exhaustive.py tests/machine/test_guards_matter.py
 OUTSIDE := tests/scenarios tests/attacks tests/faults
 
-.PHONY: run test packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants measures fuzz docs generate bench lock clean help
+# Whoever starts another process names one of these.
+PROCESSES := ServerProcess|running_server|running_provider|subprocess|interlock\(|_all\(
+
+.PHONY: run test check quick packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants measures fuzz docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -35,6 +39,14 @@ test: packages $(STAMP) $(NODE_STAMP)
 	@TEST_TRACES=$(TRACES) $(MAKE) --no-print-directory coverage scenarios
 	@$(MAKE) --no-print-directory traces
 	@echo "all of it passed"
+
+check: $(STAMP)
+	@$(TWO) lint types quick
+
+quick: $(STAMP)
+	$(BIN)/python -m tests.mutants --check
+	$(BIN)/python -m pytest --quiet --no-header --numprocesses $(CORES) --dist worksteal -m 'not slow' \
+	  $$(grep -rLE '$(PROCESSES)' --include='test_*.py' $(addprefix tests/,machine server spec transport mutants) | grep -vF $(addprefix -e ,$(WALKS)))
 
 # What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
 # what stands in front, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client, Node for the libraries that check

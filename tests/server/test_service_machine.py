@@ -299,6 +299,6 @@ class Service(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
 
-TestService = pytest.mark.checks("replay_equals_state", "cache_is_fold")(Service.TestCase)
+TestService = pytest.mark.checks("replay_equals_state", "cache_is_fold")(pytest.mark.slow(Service.TestCase))
 # Each example opens real files several times; CI's share of examples would take minutes here.
 TestService.settings = settings(max_examples=min(settings().max_examples, 100), stateful_step_count=25)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,10 +16,12 @@ def copy_sources(folder: Path, *more: str) -> None:
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def modules(folder: str) -> Iterator[tuple[str, ast.Module]]:
-    """Path and tree of each module below ``folder``."""
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+@functools.cache
+def modules(folder: str) -> list[tuple[str, ast.Module]]:
+    """Path and tree of each module below ``folder``. Change no tree: others are given it, too."""
+    return [
+        (str(path.relative_to(ROOT)), ast.parse(path.read_text())) for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
 
 
 def imports(tree: ast.Module) -> set[str]:

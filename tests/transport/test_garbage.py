@@ -67,6 +67,7 @@ def test_no_full_pass_comes_while_what_thousands_of_connections_need_is_made() -
     assert len(made) == 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_passes")
 @pytest.mark.parametrize(
     "live",
