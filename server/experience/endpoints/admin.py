@@ -12,7 +12,6 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta
 
 from interlock.machine.errors import AccountError, GroupsRefused, Overloaded, SessionNotFound
-from interlock.machine.session.commands import ExpiryReason, RevocationReason
 from interlock.machine.session.session import Session
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.answers import EndedAnswer

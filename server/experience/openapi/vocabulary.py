@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
 
 from msgspec import Meta
 
-from interlock.machine.session.commands import ExpiryReason, RevocationReason
 from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import ExpiryReason, RevocationReason
 from interlock.spec.lifecycles import SESSION
 
 
