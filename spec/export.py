@@ -63,7 +63,7 @@ def as_sql(lifecycle: Lifecycle) -> str:
     """Give an SQL script that makes and fills the table of legal transitions."""
     values = ",\n".join("  (" + ", ".join(map(_quoted, row)) + ")" for row in sql_rows(lifecycle))
     insert = f"INSERT INTO lifecycle (kind, event, source, target, guards) VALUES\n{values};"
-    return f"-- The legal transitions of a {lifecycle.name}. {_ORIGIN}\n{sql_table()};\n\n{insert}\n"
+    return f"-- The legal transitions of the {lifecycle.name} lifecycle. {_ORIGIN}\n{sql_table()};\n\n{insert}\n"
 
 
 def as_markdown(lifecycle: Lifecycle) -> str:

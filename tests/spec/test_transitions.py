@@ -335,4 +335,4 @@ def test_what_the_library_refuses_is_said_with_the_property_it_would_break(
     )
     assert done.returncode == 1
     assert f"UnsupportedDeclaration: spec/{declaration}: " in done.stderr
-    assert f"would break {promise}" in done.stderr
+    assert promise in done.stderr
