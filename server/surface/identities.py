@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NoReturn, Protocol
+from typing import Protocol
 
 import msgspec
-
-from interlock.machine.errors import CredentialInvalid, IdentityRefused
-from interlock.server.surface.sqlite.engine import Connection
-from interlock.server.surface.sqlite.reader import Reader
-from interlock.server.surface.sqlite.writer import Writer
-
-_USED: Final = "the ID token was already exchanged"
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -45,50 +38,3 @@ class IdentityStore(Protocol):
             IdentityRefused: there is no account and none is to be made, or it is disabled; nothing changed.
         """
         ...
-
-
-class SqliteIdentities:
-    """:class:`IdentityStore` in the log's own file."""
-
-    def __init__(self, writer: Writer, reader: Reader) -> None:
-        self._writer = writer
-        self._reader = reader
-
-    async def admit(self, arrival: Arrival, new_account: str | None, now_ms: int) -> str:
-        """See :meth:`IdentityStore.admit`. A token that is sent again and again never reaches the writer."""
-        if await self._reader.rows("SELECT 1 FROM exchanged_tokens WHERE token_hash = ?", arrival.token_hash):
-            raise CredentialInvalid(_USED)
-        return await self._writer.submit(lambda c: _admit(c, arrival, new_account, now_ms), _refuse_used, grows=True)
-
-
-def _refuse_used(_connection: Connection, _error: Exception) -> NoReturn:
-    raise CredentialInvalid(_USED)
-
-
-def _admit(connection: Connection, arrival: Arrival, new_account: str | None, now_ms: int) -> str:
-    connection.execute("DELETE FROM exchanged_tokens WHERE expires_at_ms <= ?", (now_ms,))
-    connection.execute("INSERT INTO exchanged_tokens VALUES (?, ?)", (arrival.token_hash, arrival.token_until_ms))
-    groups = None if arrival.groups is None else msgspec.json.encode(arrival.groups).decode()
-    row = connection.execute(
-        "SELECT account_id, disabled_at_ms FROM identities JOIN accounts USING (account_id) WHERE issuer = ? AND subject = ?",
-        (arrival.issuer, arrival.subject),
-    ).fetchone()
-    if row is not None:
-        account_id, disabled_at_ms = row
-        if disabled_at_ms is not None:
-            raise IdentityRefused("the account is disabled")
-        connection.execute(
-            "UPDATE accounts SET groups = ?1 WHERE account_id = ?2 AND ?1 IS NOT NULL AND groups <> ?1",
-            (groups, account_id),
-        )
-        return str(account_id)
-    if new_account is None:
-        raise IdentityRefused("nobody is registered for this identity, and registration is closed")
-    connection.execute(
-        "INSERT INTO accounts (account_id, created_at_ms, password_changed_at_ms, groups) VALUES (?, ?, ?, ?)",
-        (new_account, now_ms, now_ms, groups or "[]"),
-    )
-    connection.execute(
-        "INSERT INTO identities VALUES (?, ?, ?, ?)", (arrival.issuer, arrival.subject, new_account, now_ms)
-    )
-    return new_account

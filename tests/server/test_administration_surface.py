@@ -13,10 +13,11 @@ import pysqlite3
 import pytest
 
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.surface.accounts import _DISABLED_WITH_SESSIONS, _PAGE, Account
-from interlock.server.surface.audit import _AFTER
-from interlock.server.surface.directory import Place, searches
+from interlock.server.surface.accounts import Account
+from interlock.server.surface.directory import Place
+from interlock.server.surface.sqlite.accounts import _ACTS_AFTER, _DISABLED_WITH_SESSIONS, _PAGE
 from interlock.server.surface.sqlite.archive import open_archive
+from interlock.server.surface.sqlite.directory import searches
 from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.system.supervision import Supervisor
 from tests.server.administration_contract import (
@@ -72,7 +73,7 @@ def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
         for search in searches(SESSION_MACHINE, wanted, at, 10)
     ]
     assert len(pages) > 100
-    pages += [(_PAGE, ["acc", 10]), (_AFTER, [0, 10])]
+    pages += [(_PAGE, ["acc", 10]), (_ACTS_AFTER, [0, 10])]
     for statement, parameters in pages:
         told = plan(shell, statement, parameters)
         assert told.startswith("SEARCH"), statement

@@ -13,8 +13,9 @@ from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.runtime.door import Outcome
 from interlock.server.settings import Settings
-from interlock.server.surface.accounts import AccountStore, SqliteAccounts
-from interlock.server.surface.identities import IdentityStore, SqliteIdentities
+from interlock.server.surface.accounts import AccountStore
+from interlock.server.surface.identities import IdentityStore
+from interlock.server.surface.sqlite.accounts import SqliteAccounts, SqliteIdentities
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.surface.sqlite.writer import Writer, raise_again
 from interlock.server.system.supervision import Supervisor

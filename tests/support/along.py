@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from interlock.machine.errors import InterlockError
 from interlock.server.guard.known_accounts import KnownAccounts
-from interlock.server.surface.accounts import AccountStore, SqliteAccounts
+from interlock.server.surface.accounts import AccountStore
 from interlock.server.surface.log import Along
+from interlock.server.surface.sqlite.accounts import SqliteAccounts
 from interlock.server.surface.sqlite.writer import raise_again
 
 

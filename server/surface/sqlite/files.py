@@ -17,18 +17,21 @@ from interlock.machine.errors import SurfaceFailed, SurfaceLocked
 from interlock.machine.ledger import Receipt
 from interlock.machine.machine import Machines
 from interlock.machine.machines import MACHINES
-from interlock.server.surface.accounts import AccountStore, SqliteAccounts
-from interlock.server.surface.audit import AuditStore, SqliteAudit
-from interlock.server.surface.directory import Directory, SqliteDirectory
-from interlock.server.surface.identities import IdentityStore, SqliteIdentities
+from interlock.server.surface.accounts import AccountStore
+from interlock.server.surface.audit import AuditStore
+from interlock.server.surface.directory import Directory
+from interlock.server.surface.identities import IdentityStore
 from interlock.server.surface.log import TransitionLog
+from interlock.server.surface.sqlite.accounts import SqliteAccounts, SqliteAudit, SqliteIdentities
+from interlock.server.surface.sqlite.directory import SqliteDirectory
 from interlock.server.surface.sqlite.engine import Error, finish_rollback, open_reader, open_writer
 from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
 from interlock.server.surface.sqlite.presence import Presence, keep_looking
 from interlock.server.surface.sqlite.reader import Reader
 from interlock.server.surface.sqlite.schema import check_projection, migrate, refuse_foreign
+from interlock.server.surface.sqlite.tickets import SqliteTickets
 from interlock.server.surface.sqlite.writer import Batch, Writer
-from interlock.server.surface.tickets import SqliteTickets, TicketStore
+from interlock.server.surface.tickets import TicketStore
 from interlock.server.system.permissions import refuse_writable
 from interlock.server.system.supervision import Supervisor
 

@@ -1,0 +1,90 @@
+"""Lists of instances, newest first, page by page, however many there are.
+
+Each page is a search in one index that is in the order of the list (or in one for each state, merged), begun where the page
+before ended: nothing is sorted, and no page reads what earlier ones have shown.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+from interlock.machine.machine import InstanceT, Machine
+from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.sqlite.engine import Connection
+from interlock.server.surface.sqlite.reader import Reader
+from interlock.server.surface.sqlite.rows import INSTANCE_COLUMNS, instance_from
+
+
+class SqliteDirectory:
+    """:class:`Directory` in the log's own file."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def page(
+        self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+    ) -> list[InstanceT]:
+        """See :meth:`Directory.page`."""
+
+        def run(connection: Connection) -> list[list[tuple[Any, ...]]]:
+            # One snapshot: what moves from state to state between two searches is in one of them.
+            connection.execute("BEGIN")
+            try:
+                return [connection.execute(*search).fetchall() for search in searches(machine, wanted, before, limit)]
+            finally:
+                connection.execute("COMMIT")
+
+        parts = [[instance_from(machine, row) for row in rows] for rows in await self._reader.run(run)]
+        return list(heapq.merge(*parts, key=wanted.place_of, reverse=True))[:limit]
+
+
+def searches(machine: Machine[Any], wanted: Wanted, before: Place | None, limit: int) -> list[tuple[str, list[Any]]]:
+    """The statements with their parameters whose rows, merged, are the page."""
+    if wanted.owner is not None:
+        return [_search(machine.kind, "owner", wanted.owner, wanted, before, limit)]
+    if wanted.reason is not None:
+        # Whatever has a reason has ended.
+        ended = wanted.state is None or wanted.state in machine.final
+        return [_search(machine.kind, "reason", wanted.reason, wanted, before, limit)] if ended else []
+    states = [state.name for state in machine.lifecycle.states] if wanted.state is None else [wanted.state]
+    return [_search(machine.kind, "state", state, wanted, before, limit) for state in states]
+
+
+def _search(  # a search in an index
+    kind: str, column: str, value: str, wanted: Wanted, before: Place | None, limit: int
+) -> tuple[str, list[Any]]:
+    order = "updated" if wanted.by_update else "created"
+    low, high = (
+        (wanted.updated_from_ms, wanted.updated_to_ms)
+        if wanted.by_update
+        else (wanted.created_from_ms, wanted.created_to_ms)
+    )
+    conditions: list[tuple[str, tuple[Any, ...]]] = [("kind = ?", (kind,)), (f"{column} = ?", (value,))]
+    if low is not None:
+        conditions.append((f"{order}_at_ms >= ?", (low,)))
+    # One upper bound only, the lower of the two: SQLite would begin its search at one, and check the other row by row.
+    if before is not None and (high is None or before.at_ms < high):
+        conditions.append((f"({order}_at_ms, instance_id) < (?, ?)", (before.at_ms, before.instance_id)))
+    elif high is not None:
+        conditions.append((f"{order}_at_ms < ?", (high,)))
+    if column == "owner":
+        # One account's are few enough to look at.
+        checks = (
+            ("state = ?", wanted.state),
+            ("reason = ?", wanted.reason),
+            ("updated_at_ms >= ?", wanted.updated_from_ms),
+            ("updated_at_ms < ?", wanted.updated_to_ms),
+        )
+        conditions += [(text, (limit_value,)) for text, limit_value in checks if limit_value is not None]
+    index = f"instances_of_{column}_{order}"
+    if wanted.alive_at_ms is not None:
+        # An account may have had any number. In this index are those that have not ended.
+        index = "instances_live_of_owner"
+        conditions += [("ended = 0", ()), ("deadline_ms > ?", (wanted.alive_at_ms,))]
+    statement = (
+        f"SELECT {INSTANCE_COLUMNS} FROM instances INDEXED BY {index}"  # noqa: S608  # names of ours
+        f" WHERE {' AND '.join(text for text, _ in conditions)}"
+        f" ORDER BY {order}_at_ms DESC, instance_id DESC LIMIT ?"
+    )
+    return statement, [*(each for _, values in conditions for each in values), limit]
