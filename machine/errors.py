@@ -12,7 +12,8 @@ InterlockError
 │   ├── VersionConflict     somebody else appended first
 │   ├── RecordRefused       the database refused this row; its neighbours were written
 │   ├── SurfaceFailed       an I/O error happened; nothing more is acknowledged until a restart
-│   └── SurfaceLocked       another server holds this log
+│   ├── SurfaceLocked       another server holds this log
+│   └── FileDamaged         what is there is not what SQLite or a server wrote
 ├── CredentialRefused       who is calling can't be established
 │   ├── CredentialMissing
 │   │   └── AdminCredentialMissing
@@ -131,6 +132,10 @@ class SurfaceFailed(SurfaceError):
 
 class SurfaceLocked(SurfaceError):
     """Another server process has this log open."""
+
+
+class FileDamaged(SurfaceError):
+    """What was to be read is there, and is not what SQLite or a server wrote. Says so in words."""
 
 
 class CredentialRefused(InterlockError):

@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from interlock.machine.errors import HeadRefused, LedgerFault, ReceiptMalformed, SettingsError, SurfaceFailed
+from interlock.machine.errors import (
+    FileDamaged,
+    HeadRefused,
+    LedgerFault,
+    ReceiptMalformed,
+    SettingsError,
+    SurfaceFailed,
+)
 from interlock.machine.explain import beyond_head, broken_head, broken_receipt, short_of
 from interlock.machine.ledger import Receipt
 from interlock.machine.times import rfc3339
@@ -22,7 +29,7 @@ from interlock.server.guard.keys.heads import check_head, read_head
 from interlock.server.guard.keys.keyset import load_public_keys
 from interlock.server.settings import HEAD_NAME
 from interlock.server.surface.head import read_text
-from interlock.server.surface.sqlite.archive import Archive, FileDamaged, integrity_check, open_archive
+from interlock.server.surface.sqlite.archive import Archive, integrity_check, open_archive
 
 _WAITING: Final = "records read; waiting for SQLite's check of the file and its indexes"
 _IN_MAIN: Final = "*** in database main ***\n"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlite_utils
 
-from interlock.machine.errors import InterlockError, LedgerFault, SurfaceFailed
+from interlock.machine.errors import FileDamaged, LedgerFault, SurfaceFailed
 from interlock.machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
 from interlock.machine.machine import InstanceT, Machine, Machines, id_of
 from interlock.machine.machines import MACHINES
@@ -32,10 +32,6 @@ _CORRUPT: Final = 11
 """SQLite's code, the low byte of its extended ones."""
 _UNDECODED: Final = "Could not decode to UTF-8"
 """The driver's words for a text that is none; it has no code for that."""
-
-
-class FileDamaged(InterlockError):
-    """What was to be read is there, and is not what SQLite or a server wrote. Says so in words."""
 
 
 class Archive:
