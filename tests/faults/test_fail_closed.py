@@ -29,6 +29,7 @@ HARMLESS: Final = {
 
 _BODIES: Final[dict[str, dict[str, Any]]] = {
     "PUT /api/admin/accounts/{account_id}/groups": {"groups": []},
+    "POST /api/auth/exchange": {"id_token": "x"},
     "POST /api/auth/password": {"current_password": PASSWORD, "new_password": "another long password"},
 }
 

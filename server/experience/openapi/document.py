@@ -78,6 +78,8 @@ def _complete_responses(answers: dict[str, Any]) -> None:
         if status == _NO_CONTENT:
             response.content = None
         own = response.headers or (success if status < "3" else {})
+        if status == "401" and "Set-Cookie" in success:
+            own = {"Set-Cookie": success["Set-Cookie"]}  # a cookie that is no good is forgotten
         named = sorted({*own, *OF_STATUS.get(status, ()), *OF_EVERY_ANSWER})
         response.headers = {
             name: Reference(f"#/components/headers/{name}") if name in HEADERS else own[name] for name in named
