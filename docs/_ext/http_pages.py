@@ -16,7 +16,8 @@ from samples import sample_fields, sample_session, sample_transition
 
 from interlock.server.app import build_app
 from interlock.server.experience.openapi.headers import OF_EVERY_ANSWER
-from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
+from interlock.server.experience.problem_kinds import problem_kinds
+from interlock.server.experience.problems import TYPE_PREFIX
 from interlock.server.settings import Settings
 
 _METHODS: Final = ("get", "post", "put", "patch", "delete")

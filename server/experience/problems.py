@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details. One table: what was raised → status, type, title.
+"""Errors as RFC 9457 problem details, each of a kind of :mod:`interlock.server.experience.problem_kinds`.
 
 The ``type`` is a stable URN; its last part is the anchor in docs/reference/problems. ``detail`` never quotes a value the client
 sent, so no secret comes back.
@@ -7,7 +7,6 @@ sent, so no secret comes back.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -21,6 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 from interlock.machine import errors
 from interlock.server.experience.middleware.headers import RawHeaders, allowed
 from interlock.server.experience.openapi.vocabulary import EndReason, SessionEvent, SessionState, enum_of
+from interlock.server.experience.problem_kinds import BY_STATUS, KINDS, UNKNOWN_SESSION, Kind, Recovery, problem_kinds
 
 _log = structlog.get_logger("interlock.http")
 
@@ -29,222 +29,8 @@ _NOT_OF_ENUM: Final = "Invalid enum value"
 TYPE_PREFIX: Final = "urn:interlock:problem:"
 
 
-class Recovery(StrEnum):
-    """What a client does after a problem."""
-
-    FIX_REQUEST = "fix_request"
-    LOG_IN = "log_in"
-    REFRESH = "refresh"
-    START_SESSION = "start_session"
-    GET_SESSION = "get_session"
-    ASK_USER = "ask_user"
-    ASK_ADMINISTRATOR = "ask_administrator"
-    RETRY_LATER = "retry_later"
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """One kind of problem. ``recovery`` is what the client does next, and ``advice`` says it in a sentence."""
-
-    status: int
-    name: str
-    title: str
-    recovery: Recovery
-    advice: str
-
-
-_KINDS: Final[dict[type[Exception], Kind]] = {
-    errors.CredentialMissing: Kind(
-        401, "credential-missing", "No credential", Recovery.LOG_IN, "Send a credential: log in, or refresh."
-    ),
-    errors.CredentialInvalid: Kind(
-        401,
-        "credential-invalid",
-        "The credential is not valid",
-        Recovery.LOG_IN,
-        "Forget the credential and log in; do not retry with it.",
-    ),
-    errors.AdminCredentialMissing: Kind(
-        401,
-        "admin-credential-missing",
-        "No administrator's secret",
-        Recovery.FIX_REQUEST,
-        "Send `Authorization: Bearer` with a secret of `interlock admin-token create`.",
-    ),
-    errors.AdminCredentialInvalid: Kind(
-        401,
-        "admin-credential-invalid",
-        "The administrator's secret is not valid",
-        Recovery.ASK_ADMINISTRATOR,
-        "Have a new one made with `interlock admin-token create`; do not retry with this one.",
-    ),
-    errors.TokenExpired: Kind(
-        401,
-        "token-expired",
-        "The access token is no longer current",
-        Recovery.REFRESH,
-        "POST /api/auth/refresh, then retry once.",
-    ),
-    errors.SessionEnded: Kind(
-        401, "session-ended", "The session has ended", Recovery.START_SESSION, "Start a new session; do not retry."
-    ),
-    errors.SessionUnusable: Kind(
-        403,
-        "session-unusable",
-        "The session can't be used now",
-        Recovery.RETRY_LATER,
-        "Wait until its state has changed, or log out.",
-    ),
-    errors.NotAuthenticated: Kind(
-        403, "login-required", "The session is anonymous", Recovery.LOG_IN, "POST /api/auth/login on this session."
-    ),
-    errors.LoginTooOld: Kind(
-        401,
-        "login-too-old",
-        "This needs a recent login",
-        Recovery.LOG_IN,
-        "Log in on this session, by password or by a new login at the identity provider (`max_age`), then retry once.",
-    ),
-    errors.TransitionRefused: Kind(
-        409,
-        "transition-refused",
-        "The lifecycle does not allow this",
-        Recovery.GET_SESSION,
-        "GET /api/session to see where the session stands.",
-    ),
-    errors.AccountDisabled: Kind(
-        403,
-        "account-disabled",
-        "The account is disabled",
-        Recovery.ASK_ADMINISTRATOR,
-        "Ask an administrator; do not retry.",
-    ),
-    errors.AccountExists: Kind(
-        409, "account-exists", "The email address is taken", Recovery.ASK_USER, "Log in, or use another address."
-    ),
-    errors.PasswordWrong: Kind(
-        403, "password-wrong", "The current password is wrong", Recovery.ASK_USER, "Ask the user again."
-    ),
-    errors.PasswordRefused: Kind(
-        422, "password-refused", "The password breaks a rule", Recovery.ASK_USER, "Choose another password."
-    ),
-    errors.IdentityRefused: Kind(
-        403,
-        "identity-refused",
-        "There is no account to use",
-        Recovery.ASK_ADMINISTRATOR,
-        "Ask an administrator; do not retry.",
-    ),
-    errors.AccountError: Kind(
-        422, "account-refused", "The account can't be made", Recovery.FIX_REQUEST, "Mend the request."
-    ),
-    errors.ClientRefused: Kind(
-        401,
-        "client-refused",
-        "This needs a registered client",
-        Recovery.FIX_REQUEST,
-        "Send the secret of a client that `interlock clients create` made.",
-    ),
-    errors.SettingsError: Kind(
-        503,
-        "secrets-unavailable",
-        "A key or a secret can't be used",
-        Recovery.RETRY_LATER,
-        "Retry after the seconds in Retry-After; the server has logged why.",
-    ),
-    errors.RateLimited: Kind(
-        429,
-        "rate-limited",
-        "Too many requests",
-        Recovery.RETRY_LATER,
-        "Wait the seconds in Retry-After; more tries before that count for nothing.",
-    ),
-    errors.Overloaded: Kind(
-        503, "overloaded", "Too much work is waiting", Recovery.RETRY_LATER, "Retry after the seconds in Retry-After."
-    ),
-    errors.UpstreamUnavailable: Kind(
-        503,
-        "upstream-unavailable",
-        "The identity provider can't be asked",
-        Recovery.RETRY_LATER,
-        "Retry after the seconds in Retry-After; the token is not used up.",
-    ),
-    errors.SurfaceError: Kind(
-        503,
-        "unavailable",
-        "The log does not acknowledge writes",
-        Recovery.RETRY_LATER,
-        "Retry later; nothing was acknowledged.",
-    ),
-}
-
 _LOOKED_AGAIN_S: Final = 1
 """What is wrong with keys and secrets is noticed within a second of its being put right."""
-
-_UNKNOWN_SESSION: Final = Kind(
-    401,
-    "session-not-found",
-    "Session not found",
-    Recovery.START_SESSION,
-    "Start a new session; the credential names one that does not exist.",
-)
-
-_BY_STATUS: Final[dict[int, Kind]] = {
-    400: Kind(
-        400,
-        "bad-request",
-        "The request is malformed",
-        Recovery.FIX_REQUEST,
-        "Mend the request; do not retry it as it is.",
-    ),
-    403: Kind(
-        403,
-        "origin-refused",
-        "The Origin is not allowed",
-        Recovery.FIX_REQUEST,
-        "Call from an allowed origin, or without cookies from a program.",
-    ),
-    404: Kind(404, "not-found", "There is nothing here", Recovery.FIX_REQUEST, "Mend the address or the id."),
-    405: Kind(
-        405,
-        "method-not-allowed",
-        "The method is not allowed here",
-        Recovery.FIX_REQUEST,
-        "Use a method that Allow lists.",
-    ),
-    408: Kind(408, "request-timeout", "The request took too long", Recovery.RETRY_LATER, "Send it again, and faster."),
-    413: Kind(413, "too-large", "The body is too large", Recovery.FIX_REQUEST, "Send less."),
-    415: Kind(
-        415,
-        "unsupported-media-type",
-        "The body is of another media type",
-        Recovery.FIX_REQUEST,
-        "Send the one that the call takes.",
-    ),
-    422: Kind(
-        422,
-        "unprocessable",
-        "What is asked for does not go together",
-        Recovery.FIX_REQUEST,
-        "Mend the request; do not retry it as it is.",
-    ),
-    426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", Recovery.FIX_REQUEST, "Open it as a WebSocket."),
-    431: Kind(
-        431,
-        "head-too-large",
-        "The head of the request is too large",
-        Recovery.FIX_REQUEST,
-        "Send fewer or shorter headers.",
-    ),
-    500: Kind(
-        500, "internal-error", "Something went wrong", Recovery.RETRY_LATER, "Retry later; the server has logged it."
-    ),
-}
-
-
-def problem_kinds() -> list[Kind]:
-    """Every kind of problem, by status and name, for the docs."""
-    return sorted({*_KINDS.values(), *_BY_STATUS.values(), _UNKNOWN_SESSION}, key=lambda kind: (kind.status, kind.name))
-
 
 if TYPE_CHECKING:
     ProblemType: TypeAlias = str
@@ -415,8 +201,8 @@ def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
 
 def _kind_named(kind: type[Exception] | int) -> Kind:
     if kind is errors.SessionNotFound:
-        return _UNKNOWN_SESSION
-    return _KINDS[kind] if isinstance(kind, type) else _BY_STATUS[kind]
+        return UNKNOWN_SESSION
+    return KINDS[kind] if isinstance(kind, type) else BY_STATUS[kind]
 
 
 def _example(kind: Kind) -> Example:
@@ -429,15 +215,15 @@ def _problem(kind: Kind, detail: str, **extra: Any) -> Problem:
 
 def _kind(error: Exception) -> Kind:
     if isinstance(error, RequestRefused):
-        return _BY_STATUS[error.status]
+        return BY_STATUS[error.status]
     if isinstance(error, errors.SessionNotFound):
-        return _UNKNOWN_SESSION
+        return UNKNOWN_SESSION
     for base in type(error).__mro__:
-        if base in _KINDS:
-            return _KINDS[base]
+        if base in KINDS:
+            return KINDS[base]
     if isinstance(error, HTTPException):
-        return _BY_STATUS.get(error.status_code, _BY_STATUS[500 if error.status_code >= 500 else 400])  # noqa: PLR2004  # the two families
-    return _BY_STATUS[500]
+        return BY_STATUS.get(error.status_code, BY_STATUS[500 if error.status_code >= 500 else 400])  # noqa: PLR2004  # the two families
+    return BY_STATUS[500]
 
 
 def _validation_row(row: Any) -> InvalidField:

@@ -14,7 +14,8 @@ from interlock.machine.closing import CLOSE_CODES
 from interlock.machine.conversation import ClientMessage, ServerMessage
 from interlock.server.app import build_app
 from interlock.server.cli.main import main
-from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
+from interlock.server.experience.problem_kinds import problem_kinds
+from interlock.server.experience.problems import TYPE_PREFIX
 from interlock.server.settings import Settings
 from interlock.server.settings_loading import setting_rows
 from interlock.spec.lifecycles import ACCOUNT, SESSION

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from interlock.machine.closing import CLOSE_CODES, Next
 from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
-from interlock.server.experience.problems import Recovery, problem_kinds
+from interlock.server.experience.problem_kinds import Recovery, problem_kinds
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.tokens import Tokens

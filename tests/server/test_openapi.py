@@ -19,7 +19,8 @@ import schemathesis
 
 from interlock.machine.session.commands import ExpiryReason, RevocationReason
 from interlock.server.app import build_app
-from interlock.server.experience.problems import TYPE_PREFIX, problem_kinds
+from interlock.server.experience.problem_kinds import problem_kinds
+from interlock.server.experience.problems import TYPE_PREFIX
 from interlock.server.guard.secrets import Secrets
 from interlock.server.settings import Settings
 from interlock.spec.lifecycles import SESSION
