@@ -45,7 +45,7 @@ check: $(STAMP)
 
 quick: $(STAMP)
 	$(BIN)/python -m tests.mutants --check
-	$(BIN)/python -m pytest --quiet --no-header --numprocesses $(CORES) --dist worksteal -m 'not slow' \
+	$(BIN)/python -m pytest --quiet --no-header --numprocesses $(WORKERS) --dist worksteal -m 'not slow' \
 	  $$(grep -rLE '$(PROCESSES)' --include='test_*.py' $(addprefix tests/,machine server spec transport mutants) | grep -vF $(addprefix -e ,$(WALKS)))
 
 # What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
