@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import jwt
 import msgspec
 import pytest
-from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +20,7 @@ from interlock.machine.session.session import Session
 from interlock.server.guard.keys.keyset import Keys, load_keys
 from interlock.server.guard.tokens import Tokens
 from tests.support.clock import HandClock
+from tests.support.forging import decode, encode, maced, public_forms, signed, signing_input, usual_header
 from tests.support.steps import NOW_MS, Story
 
 LIFETIME_S = 300
@@ -45,28 +43,11 @@ def session_of(*, subject: str | None = "ada") -> Session:
     return story.session
 
 
-def encode(part: bytes) -> str:
-    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
-
-
-def decode(part: str) -> Any:
-    return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-
-
-def signed(keys: Keys, header: dict[str, Any], claims: Any) -> str:
-    """A token with any header and claims, signed with the server's own key."""
-    header_part = json.dumps(header).encode() if isinstance(header, dict) else header
-    claims_part = json.dumps(claims).encode() if isinstance(claims, dict) else claims
-    signing_input = f"{encode(header_part)}.{encode(claims_part)}"
-    algorithm = jwt.get_algorithm_by_name("ES256")
-    return f"{signing_input}.{encode(algorithm.sign(signing_input.encode(), keys.signing.private))}"
-
-
 def good(keys: Keys, **claims: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     now_s = NOW_MS // 1000
     usual = {"sid": SID, "sub": "ada", "epoch": 1, "iss": "interlock", "aud": "interlock", "iat": now_s, "jti": "x"}
     usual["client_id"] = "interlock"
-    return {"alg": "ES256", "kid": keys.signing.kid, "typ": "at+jwt"}, {**usual, "exp": now_s + LIFETIME_S, **claims}
+    return usual_header(keys), {**usual, "exp": now_s + LIFETIME_S, **claims}
 
 
 @pytest.mark.asvs("9.2.4")
@@ -120,16 +101,6 @@ def test_a_token_signed_by_hand_is_good(tokens: Tokens, keys: Keys) -> None:
     assert tokens.check_access_token(signed(keys, *good(keys))).epoch == 1
 
 
-def _confused(keys: Keys) -> str:
-    """HS256 with the public key's text as the secret: what a library that trusts ``alg`` would accept."""
-    header, claims = good(keys)
-    public = keys.signing.public.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    body = f"{encode(json.dumps({**header, 'alg': 'HS256'}).encode())}.{encode(json.dumps(claims).encode())}"
-    return f"{body}.{encode(hmac.digest(public, body.encode(), hashlib.sha256))}"
-
-
 def _header(**changes: Any) -> Callable[[Keys], str]:
     def make(keys: Keys) -> str:
         header, claims = good(keys)
@@ -144,11 +115,6 @@ def _claims(**changes: Any) -> Callable[[Keys], str]:
         return signed(keys, header, {k: v for k, v in {**claims, **changes}.items() if v is not None})
 
     return make
-
-
-def _none(keys: Keys) -> str:
-    header, claims = good(keys)
-    return f"{encode(json.dumps({**header, 'alg': 'none'}).encode())}.{encode(json.dumps(claims).encode())}."
 
 
 def _tampered(keys: Keys) -> str:
@@ -172,10 +138,25 @@ def _deep(keys: Keys) -> str:
     return signed(keys, header, b'{"sid":"x","more":' + b"[" * 1200)
 
 
+_ALGORITHMS = ("None", "NONE", "nOnE", "", "HS256", "RS256", "PS256", "EdDSA", "es256", "ES256K", "ES256 ")
+_KIDS = (
+    "/dev/null",
+    "../keys/refresh.key",
+    "refresh",
+    "' OR '1'='1",
+    "| cat /etc/passwd",
+    "http://127.0.0.1:1/key",
+    "*",
+    "",
+)
+_NOT_OURS = ("", "interlock ", "Interlock", ["another", "interlock"], 1, True)
+
 BAD: dict[str, Callable[[Keys], str]] = {
-    "alg none": _none,
+    "alg none": lambda keys: f"{signing_input({**usual_header(keys), 'alg': 'none'}, good(keys)[1])}.",
     "alg none with a signature": _header(alg="none"),
-    "HS256 with the public key": _confused,
+    "HS256 with the public key": lambda keys: maced(
+        public_forms(keys)["PEM"], {**usual_header(keys), "alg": "HS256"}, good(keys)[1]
+    ),
     "another alg": _header(alg="ES384"),
     "an unknown kid": _header(kid="unknown"),
     "a path as kid": _header(kid="../../etc/passwd"),
@@ -227,6 +208,11 @@ BAD: dict[str, Callable[[Keys], str]] = {
     "claims that are no JSON": lambda keys: signed(keys, good(keys)[0], b"\xff"),
     "too long": _claims(more="x" * 2048),
     "nothing": lambda _keys: "",
+    **{f"alg {name!r}": _header(alg=name) for name in _ALGORITHMS},
+    **{f"kid {name!r}": _header(kid=name) for name in _KIDS},
+    **{f"typ {name!r}": _header(typ=name) for name in ("jwt", "application/at+jwt", "", ["at+jwt"])},
+    **{f"{name} {value!r}": _claims(**{name: value}) for name in ("iss", "aud") for value in _NOT_OURS},
+    **{f"exp {exp}": _claims(exp=json.loads(exp)) for exp in ("1e99", "-1.0", "[1]", '"60"')},
 }
 
 
