@@ -13,7 +13,6 @@ from unittest import mock
 
 import argon2
 import pytest
-import sqlite_utils
 
 from interlock.machine.errors import AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
 from interlock.server.guard.accounts import Accounts
@@ -27,7 +26,6 @@ from interlock.server.system.supervision import Supervisor
 from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
-from tests.support.wire import services_in
 
 PASSWORD = "correct horse battery staple"
 
@@ -386,12 +384,3 @@ async def test_a_password_does_not_grow_old(tmp_path: Path) -> None:
         clock.advance(50 * 366 * 86_400_000)
         assert await accounts.prove(asks("ada@example.org"), PASSWORD) == account
     passwords.close()
-
-
-@pytest.mark.asvs("6.3.2")
-@asynchronous
-async def test_a_new_server_has_no_accounts(tmp_path: Path) -> None:
-    async with services_in(tmp_path):
-        pass
-    with sqlite_utils.Database(tmp_path / "interlock.db") as database:
-        assert database["accounts"].count == 0
