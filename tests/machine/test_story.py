@@ -94,9 +94,10 @@ def test_the_particulars() -> None:
         (999, ""),
         (90_500, "90 s"),
         (604_800_000, "168 h"),
+        (None, "nobody knows"),
     ],
 )
-def test_how_old_the_proof_was_is_told(age_ms: int, says: str) -> None:
+def test_how_old_the_proof_was_is_told(age_ms: int | None, says: str) -> None:
     assert says in _told([(CREATE, 0), (Authenticate("alice", "oidc", age_ms), 10)])[1]
 
 

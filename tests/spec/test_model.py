@@ -123,6 +123,7 @@ def test_a_story_of_what_never_happens_ends_in_what_repeats() -> None:
     busy = tell(["<<<<<START OF CYCLE>>>>>", "close_ 1 3"], "expired_closes")
     assert busy[1] == "node-2 closes the socket of connections 1 and 2."
     assert busy[0] != resting[1]
+    assert len(set(tell(["tick_ 1 0", "tick_ 0 0"]))) == 2
 
 
 def tiny(name: str) -> tuple[str, ...]:
