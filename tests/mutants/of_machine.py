@@ -49,7 +49,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         "A session that ended may be created a second time, and the verifier says nothing.",
         "expired_absorbs",
         "test_a_record_after_the_end_is_found",
-        at("verifier:Verifier.feed_fields", drop("if self._begun(session_id, position):\n    ...")),
+        at("verifier:Verifier.feed_fields", drop("if self._begun(kind, instance_id, position):\n    ...")),
     ),
     Mutant(
         "The declaration lets an anonymous session open a WebSocket.",
@@ -74,7 +74,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         "A session that ends keeps its connections.",
         "owner_coherence",
         "test_every_edge_keeps_every_promise",
-        at("session:_ended", drop("connections=()")),
+        at("session.session:_ended", drop("connections=()")),
         says="in owner_coherence",
     ),
     Mutant(
@@ -96,7 +96,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         "test_a_record_cut_out_by_somebody_who_renumbers_is_found",
         at(
             "verifier:Verifier._check",
-            replace("step.version != session.version + 1", "step.version <= session.version"),
+            replace("step.version != instance.version + 1", "step.version <= instance.version"),
         ),
     ),
     Mutant(

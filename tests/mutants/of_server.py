@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutants.edit import at, drop, in_text, replace
+from tests.mutants.edit import at, drop, in_text, replace, returns
 from tests.mutants.mutant import Mutant
 
 OF_SERVER: Final[tuple[Mutant, ...]] = (
@@ -26,10 +26,10 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "acknowledged_logged",
         "test_nobody_is_told_before_the_commit",
         at(
-            "sessions:Sessions._submit_once",
+            "door:Door._submit_once",
             replace(
                 "records = await answered",
-                "return Outcome(steps[-1].session, [Record(0, step.transition, b'') for step in steps])\n...",
+                "return Outcome(steps[-1].instance, [Record(0, step.transition, b'') for step in steps])\n...",
             ),
         ),
         says="acknowledged_logged:",
@@ -44,14 +44,24 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "The database no longer refuses a version that does not follow.",
         "versions_gapless",
         "test_of_two_doors_on_one_log_each_decides_on_the_latest_version",
-        at("schema:_TABLES", in_text("UNIQUE (session_id, version),", ""))
+        at("schema:_TABLES", in_text("UNIQUE (kind, instance_id, version),", ""))
         + at(
-            "schema:_TRIGGERS",
+            "schema:_APPEND_ONLY",
             in_text(
-                "session_id = NEW.session_id AND version = NEW.version - 1 AND state IS NEW.source)",
-                "session_id = NEW.session_id)",
+                "(kind, instance_id, version) = (NEW.kind, NEW.instance_id, NEW.version - 1) AND state IS NEW.source)",
+                "(kind, instance_id) = (NEW.kind, NEW.instance_id))",
             ),
-            in_text("NEW.version <> OLD.version + 1 OR", ""),
+        )
+        + at(
+            "schema:triggers",
+            in_text(
+                "(NEW.kind, NEW.instance_id, NEW.version, NEW.created_at_ms)",
+                "(NEW.kind, NEW.instance_id, NEW.created_at_ms)",
+            ),
+            in_text(
+                "(OLD.kind, OLD.instance_id, OLD.version + 1, OLD.created_at_ms)",
+                "(OLD.kind, OLD.instance_id, OLD.created_at_ms)",
+            ),
         ),
         says="versions_gapless:",
     ),
@@ -59,20 +69,23 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "Neither index nor trigger refuses a command that is recorded, so that a repeat happens again.",
         "command_once",
         "test_a_repeat_is_acknowledged_again_and_appended_once",
-        at("schema:_TABLES", in_text(", UNIQUE (session_id, command_id)", ""))
+        at("schema:_TABLES", in_text(", UNIQUE (kind, instance_id, command_id)", ""))
         + at(
-            "schema:_TRIGGERS",
-            in_text("session_id = NEW.session_id AND command_id = NEW.command_id);", "session_id IS NULL);"),
+            "schema:_APPEND_ONLY",
+            in_text(
+                "(kind, instance_id, command_id) = (NEW.kind, NEW.instance_id, NEW.command_id));",
+                "(kind, instance_id) = (NULL, NULL));",
+            ),
         ),
         says="command_once:",
     ),
     Mutant(
-        "A touch moves the idle deadline in memory and not in the stored session.",
+        "A touch moves the deadline in memory and not in the stored session's row.",
         "replay_equals_state",
         "TestSqliteLog::test_the_nearer_deadline_counts",
         at(
             "rows:step_values",
-            replace("session.idle_deadline_ms", "session.created_at_ms + session.policy.idle_timeout_ms"),
+            replace("keys.deadline_ms", "instance.created_at_ms + instance.policy.idle_timeout_ms"),
         ),
     ),
     Mutant(
@@ -81,14 +94,16 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "TestSqliteLog::test_what_was_appended_is_loaded_and_read_back",
         at(
             "rows:step_values",
-            replace("_encoder.encode(session.connections)", "_encoder.encode(session.connections[1:])"),
+            replace(
+                "_encode(instance)", "_encode(msgspec.structs.replace(instance, connections=instance.connections[1:]))"
+            ),
         ),
     ),
     Mutant(
         "After a repeat memory holds what was decided for it, which was never recorded.",
         "cache_is_fold",
         "test_a_repeat_is_acknowledged_again_and_appended_once",
-        at("sessions:Sessions._settle", replace("records[0].transition is not steps[0].transition", "not records")),
+        at("door:Door._settle", replace("records[0].transition is not steps[0].transition", "not records")),
         says="cache_is_fold:",
     ),
     Mutant(
@@ -96,8 +111,8 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "cache_is_fold",
         "test_an_overloaded_log_leaves_memory_exact",
         at(
-            "sessions:Sessions._submit_once",
-            replace("appended = self._log.append(steps)", "self._remember(steps[-1].session)\n..."),
+            "door:Door._submit_once",
+            replace("appended = self._log.append(steps, under)", "self._remember(steps[-1].instance)\n..."),
         ),
     ),
     Mutant(
@@ -105,8 +120,8 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "refusal_changes_nothing",
         "test_a_refusal_changes_nothing_and_tells_nobody",
         at(
-            "sessions:Sessions._decide",
-            replace("steps.append(Step(transition, session))", "...\nself._remember(session)"),
+            "door:Door._decide",
+            replace("steps.append(Step(transition, instance))", "...\nself._remember(instance)"),
         ),
     ),
     Mutant(
@@ -114,16 +129,16 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "view_monotonic",
         "test_what_was_read_before_a_command_is_not_remembered_after_it",
         at(
-            "sessions:Sessions.load",
+            "door:Door.load",
             replace(
                 """
-                await self._turns.take(session_id)
+                await self._turns.take(instance_id)
                 try:
-                    return await self._read(session_id)
+                    return await self._read(instance_id)
                 finally:
-                    self._turns.give(session_id)
+                    self._turns.give(instance_id)
                 """,
-                "return await self._read(session_id)",
+                "return await self._read(instance_id)",
             ),
         ),
     ),
@@ -132,15 +147,12 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "view_monotonic",
         "test_a_late_repeat_is_told_where_the_session_stands_now",
         at(
-            "sessions:Sessions._submit_once",
+            "door:Door._submit_once",
             replace(
-                "return Outcome(await self.load(session_id), records)",
+                "return Outcome(await self.load(instance_id), records)",
                 """
-                told = await self._log.history(session_id, 0, records[-1].transition.version)
-                past = absent(session_id)
-                for each in told:
-                    past = evolve(past, each.transition)
-                return Outcome(past, records)
+                told = await self._log.history(self._machine.kind, instance_id, 0, records[-1].transition.version)
+                return Outcome(self._machine.replay(instance_id, [each.transition for each in told]), records)
                 """,
             ),
         ),
@@ -150,9 +162,9 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "Memory that another writer has overtaken is kept, so that each try decides on the same old session.",
         "views_catch_up",
         "test_another_writers_append_is_read_and_the_command_decided_again",
-        at("sessions:Sessions.submit", drop("self._cache.pop(session_id, None)"))
+        at("door:Door.submit", drop("self._cache.pop(instance_id, None)"))
         + at(
-            "sessions:Sessions._settle",
+            "door:Door._settle",
             replace("not isinstance(error, Overloaded)", "isinstance(error, SurfaceFailed)"),
         ),
     ),
@@ -162,7 +174,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "test_a_session_that_ends_during_the_handshake_opens_no_socket",
         at(
             "websocket:Socket._look_again",
-            drop("ensure_usable(session, self._services.clock.now_ms())"),
+            drop("ensure_authority(...)"),
             replace(
                 "self._conversation.connection_id not in [held.connection_id for held in session.connections]",
                 "False and ...",
@@ -188,10 +200,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "A start leaves the connections of the process that died in the log.",
         "orphan_reaped",
         "test_a_start_disconnects_what_a_dead_process_left",
-        at(
-            "recovery:disconnect_all_orphans",
-            replace("await disconnect_orphans(log, sessions, node, at_once=at_once)", "0"),
-        ),
+        at("recovery:disconnect_orphans", returns("0")),
         says="orphan_reaped:",
     ),
     Mutant(
@@ -212,10 +221,10 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "revocation_fence",
         "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
         at(
-            "sessions:Sessions._settle",
+            "door:Door._settle",
             replace(
-                "guarded(listener, record, step.session)",
-                "asyncio.get_running_loop().call_later(0.05, listener, record, step.session)",
+                "guarded(listener, record, step.instance)",
+                "asyncio.get_running_loop().call_later(0.05, listener, record, step.instance)",
             ),
         ),
         says="revocation_fence:",
@@ -255,7 +264,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "After a refusal nobody else gets the session's turn, and all wait for ever.",
         "command_answered",
         "test_commands_to_one_session_are_taken_in_turn",
-        at("sessions:Sessions._submit_once", drop("self._turns.give(session_id)")),
+        at("door:Door._submit_once", drop("self._turns.give(instance_id)")),
     ),
     Mutant(
         "A start does not write once more what it found in the write-ahead log.",

@@ -90,7 +90,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "A login takes the spaces off the password, because people paste them along.",
         "6.2.8",
         "test_what_logs_in_is_what_was_typed",
-        at("auth:log_in", replace("data.password", "data.password.strip()")),
+        at("auth:login", replace("data.password", "data.password.strip()")),
     ),
     Mutant(
         "What is hashed are the code points as they come, so that a letter with its accent apart is another.",
@@ -170,7 +170,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "6.3.1",
         "test_failed_logins_and_wrong_current_passwords_count_in_uncounted_networks_too",
         at(
-            "auth:log_in",
+            "auth:login",
             replace(
                 "services.accounts.prove(trial.requester, data.password, count)",
                 "services.accounts.prove(trial.requester, data.password, *[count][:services.addresses.counts(client.address)])",

@@ -68,7 +68,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "test_nobody_is_shown_metrics_who_was_not_meant_to",
         at(
             "operations:HANDLERS",
-            replace("[show_keys, ...]", "[*..., show_metrics]"),
+            replace("[get_key_set, ...]", "[*..., show_metrics]"),
             replace(
                 "HANDLERS: ... = ...",
                 """
@@ -194,7 +194,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "Once the log has stopped, what is in memory is still answered from there.",
         "16.5.3",
         "test_once_the_log_is_gone_nothing_is_opened[the disk is full]",
-        at("sessions:Sessions.check_alive", drop("if self._log.failure is not None:\n    ...")),
+        at("door:Door.check_alive", drop("if self._log.failure is not None:\n    ...")),
     ),
     Mutant(
         "When forward-auth itself fails, requests pass, so that the applications behind it stay up.",
