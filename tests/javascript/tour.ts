@@ -176,7 +176,7 @@ refused(
 const enabled = await client.POST("/api/admin/accounts/{account_id}/enable", { ...admin, ...id });
 assert.equal(good(enabled).disabled_at, null);
 const log = good(await client.GET("/api/admin/transitions", { ...admin, params: { query: { limit: 1000 } } }));
-assert.ok(log.some((step) => step.session_id === tokens.session_id));
+assert.ok(log.some((step) => step.instance_id === tokens.session_id));
 assert.ok(good(await client.GET("/api/admin/audit", admin)).length > 0);
 
 // The log as it grows: the first record that it has.

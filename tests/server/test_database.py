@@ -197,7 +197,7 @@ FOLLOWS = {
 )
 def test_a_projection_that_its_record_does_not_make_is_refused(shell: Any, change: dict[str, Any]) -> None:
     shell.execute(INSERT, list(LOGIN.values()))
-    with pytest.raises(pysqlite3.IntegrityError, match=r"^sessions: "):
+    with pytest.raises(pysqlite3.IntegrityError, match=r"^instances: "):
         _project(shell, CREATED, {**FOLLOWS, **change})
     _project(shell, CREATED, FOLLOWS)
 

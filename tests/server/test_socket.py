@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -244,10 +245,10 @@ async def test_a_disconnect_that_the_log_has_no_room_for_is_recorded_later(
         submit = services.sessions.submit
         refusals = [Overloaded(retry_after_s=0), Overloaded(retry_after_s=0)]
 
-        async def busy(session_id: str, *asked: Command) -> Outcome[Session]:
+        async def busy(session_id: str, *asked: Command, **named: Any) -> Outcome[Session]:
             if isinstance(asked[0].data, Disconnect) and refusals:
                 raise refusals.pop()
-            return await submit(session_id, *asked)
+            return await submit(session_id, *asked, **named)
 
         monkeypatch.setattr(services.sessions, "submit", busy)
         wire = Wire(services, token)

@@ -212,7 +212,7 @@ refused(
 assert good(AdminAccountView, enable_account.sync_detailed(account.subject, client=admin)).disabled_at is None
 log = list_all_transitions.sync(client=admin, limit=1000)
 assert isinstance(log, list)
-assert {step.session_id for step in log} >= {tokens.session_id, again.session_id}
+assert {step.instance_id for step in log} >= {tokens.session_id, again.session_id}
 acts = list_admin_acts.sync(client=admin)
 assert isinstance(acts, list)
 assert acts

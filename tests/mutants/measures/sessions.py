@@ -185,7 +185,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
             ),
         )
         + at(
-            "identities:_admit",
+            "accounts:_admit",
             replace(
                 "'INSERT INTO exchanged_tokens VALUES (?, ?)'", "'INSERT OR IGNORE INTO exchanged_tokens VALUES (?, ?)'"
             ),
@@ -383,6 +383,6 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "An exchange leaves the account's groups as they were at the first.",
         "7.1.3",
         "test_that_becomes_of_it[groups or strength change at the provider]",
-        at("identities:_admit", drop("connection.execute(..., (groups, account_id))")),
+        at("accounts:_admit", drop("connection.execute(..., (groups, account_id))")),
     ),
 )

@@ -137,7 +137,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         "10.3.3",
         "TestSqliteIdentities::test_a_subject_is_somebody_else_at_another_issuer",
         at(
-            "identities:_admit",
+            "accounts:_admit",
             in_text("issuer = ? AND subject = ?", "subject = ?"),
             replace("(arrival.issuer, arrival.subject)", "(arrival.subject,)"),
         ),
