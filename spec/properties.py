@@ -174,8 +174,6 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         (
             _CHANGE_RACES + "test_a_password_changed_while_somebody_logs_in_with_the_old_one",
             _CHANGE_RACES + "test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile",
-            "tests/server/surface_contract.py::TransitionLogContract::test_authority_is_what_it_is_at_the_place_in_the_log",
-            "tests/server/surface_contract.py::TicketStoreContract::test_none_is_sold_behind_a_login_or_an_end",
             "tests/server/test_superseded_meanwhile.py::test_what_a_superseded_credential_asked_for_is_not_recorded_after",
             "tests/server/test_sessions.py::test_activity_by_a_superseded_credential_is_none",
         ),

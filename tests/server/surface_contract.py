@@ -76,7 +76,6 @@ class TransitionLogContract(ABC):
             with pytest.raises(AuthorityLost):
                 await end(crowd[0], Story())
 
-    @pytest.mark.checks("authority_at_append")
     @asynchronous
     async def test_authority_is_what_it_is_at_the_place_in_the_log(self, tmp_path: Path) -> None:
         """It is handed over together with what takes it away: what comes after that is refused, and nothing of it is there."""
@@ -368,7 +367,6 @@ class TicketStoreContract(ABC):
             assert await store.take(ticket.ticket_hash) is None
             assert await store.take(later.ticket_hash) == later
 
-    @pytest.mark.checks("authority_at_append")
     @asynchronous
     async def test_none_is_sold_behind_a_login_or_an_end(self, tmp_path: Path) -> None:
         async with self.sold(tmp_path) as (store, ticket, story, log):
