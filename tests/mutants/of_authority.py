@@ -1,0 +1,137 @@
+"""Bugs in what holds authority: a session, or an account, that has lost it serves and is obeyed all the same."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.edit import at, drop, in_text, replace
+from tests.mutants.mutant import Mutant
+
+OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "What a session asks of itself is recorded whatever has become of it since its credential was proved.",
+        "authority_at_append",
+        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[connect-a login]",
+        at("door:Door._submit_once", drop("self._machine.authorise(before, under.epoch, self._clock.now_ms())")),
+    ),
+    Mutant(
+        "The door keeps the authority for itself, and tells the log of none.",
+        "authority_at_append",
+        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[end another session-an end]",
+        at(
+            "door:Door._submit_once",
+            replace("self._log.append(steps, under)", "self._log.append(steps)"),
+        ),
+    ),
+    Mutant(
+        "The log looks at authority before it has written what came before in the same batch.",
+        "authority_at_append",
+        "TestSqliteLog::test_of_two_that_end_each_other_one_stays",
+        at("log:SqliteLog._write", drop("_insert(connection, values)\nvalues.clear()")),
+    ),
+    Mutant(
+        "Whether authority holds is asked of the database, and the answer not looked at.",
+        "authority_at_append",
+        "TestSqliteLog::test_authority_is_what_it_is_at_the_place_in_the_log",
+        at("log:ensure_holds", replace("connection.execute(_HOLDS, asked).fetchone() is None", "... and False")),
+    ),
+    Mutant(
+        "The database does not compare the epoch, so that what a login superseded is obeyed.",
+        "authority_at_append",
+        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[end another session-a login]",
+        at("log:_HOLDS", in_text("epoch = coalesce(?, epoch)", "epoch >= coalesce(?, epoch)")),
+    ),
+    Mutant(
+        "A session that is overdue is obeyed until its end is written down.",
+        "authority_at_append",
+        "TestSqliteLog::test_authority_is_what_it_is_at_the_place_in_the_log",
+        at("log:_HOLDS", in_text("coalesce(deadline_ms > ?, true)", "coalesce(? > 0, true)")),
+    ),
+    Mutant(
+        "A ticket is sold whatever has become of its session.",
+        "authority_at_append",
+        "TestSqliteTickets::test_none_is_sold_behind_a_login_or_an_end",
+        at("tickets:SqliteTickets.add", drop("ensure_holds(...)")),
+    ),
+    Mutant(
+        "Whether a credential is good is a matter of its session's life alone, and not of later logins.",
+        "authority_at_append",
+        "test_activity_by_a_superseded_credential_is_none",
+        at("machine:ensure_authority", drop("if epoch is not None and epoch != session.epoch:\n    ...")),
+    ),
+    Mutant(
+        "Activity is recorded for whoever has asked, under nobody's authority.",
+        "authority_at_append",
+        "test_activity_by_a_superseded_credential_is_none",
+        at("sessions:Sessions.touch", drop("under=authority_of(session)")),
+    ),
+    Mutant(
+        "Ending all other sessions asks once, at the beginning, who is calling.",
+        "authority_at_append",
+        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[end all other sessions-a login]",
+        at("account_sessions:AccountSessions._end", drop("under=under")),
+    ),
+    Mutant(
+        "A socket whose session somebody else has logged in on meanwhile is connected.",
+        "authority_at_append",
+        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[connect-a login]",
+        at("room:record_connect", drop("under=authority_of(session)")),
+    ),
+    Mutant(
+        "A password is changed by a session that somebody else has logged in on meanwhile.",
+        "authority_at_append",
+        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[change the password-a login]",
+        at("auth:change_password", drop("under=authority_of(session)")),
+    ),
+    Mutant(
+        "A disable is answered when the account is closed, and leaves its sessions as they are.",
+        "disabled_never_serves",
+        "test_a_login_that_races_the_disable_leaves_no_living_session",
+        at(
+            "administration:Administration.disable",
+            replace("await self._account_sessions.end_all(account_id, ...)", "[]"),
+        ),
+    ),
+    Mutant(
+        "A login that was proved before its account was disabled is recorded after that.",
+        "disabled_never_serves",
+        "TestSqliteAccounts::test_an_account_still_is_as_it_was_proved_or_not",
+        at("accounts:SqliteAccounts.still", drop("if row is not None and row[1] is not None:\n    ...")),
+    ),
+    Mutant(
+        "A start lets the sessions be that a disable which was cut short has left.",
+        "disabled_never_serves",
+        "test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
+        at("wiring:open_services", replace("await end_of_disabled(account_sessions, surface.accounts)", "0")),
+    ),
+    Mutant(
+        "A change of password is answered when the new one counts, and leaves the sessions of the old one open.",
+        "old_password_never_admits",
+        "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
+        at(
+            "auth:change_password",
+            replace("await end_all(subject, 'password_changed', subject, but=session.session_id)", "[]"),
+        ),
+    ),
+    Mutant(
+        "A login that was proved by a password before its change is recorded after that.",
+        "old_password_never_admits",
+        "test_a_password_changed_while_somebody_logs_in_with_the_old_one",
+        at("accounts:SqliteAccounts.still", drop("row[0] != account.password_changed_at_ms")),
+    ),
+    Mutant(
+        "A start lets the sessions be that a change of password which was cut short has left.",
+        "old_password_never_admits",
+        "test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_next_start[1]",
+        at("wiring:open_services", replace("await end_of_old_passwords(sessions, surface.accounts)", "0")),
+    ),
+    Mutant(
+        "Of two changes of the same password the later one replaces what the earlier has set.",
+        "overtaken_change_refused",
+        "test_of_two_changes_at_once_one_wins",
+        at(
+            "accounts:SqliteAccounts.new_password",
+            in_text("AND password_changed_at_ms = ?", "AND password_changed_at_ms >= ?"),
+        ),
+    ),
+)
