@@ -267,7 +267,8 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
                 """
                 told = header(scope, b'x-session-id')
                 if token is None and told is not None:
-                    return await services.sessions.load(told)
+                    session = await services.sessions.load(told)
+                    return Proof(session, session.deadline_ms, services.keys.signing.kid)
                 ...
                 """,
             ),
