@@ -202,10 +202,6 @@ class Machine(Generic[InstanceT]):
             instance = self.evolve(instance, transition)
         return instance
 
-    def ended(self, instance: InstanceT) -> bool:
-        """Nothing follows: its end is recorded."""
-        return instance.state in self.final
-
     def is_essential(self, transition: Transition) -> bool:
         """Whether it is recorded also while the disk is nearly full."""
         return transition.target in self.final or transition.event in self._essential

@@ -72,6 +72,7 @@ def test_a_mutant_of_the_declaration_changes_it(mutant: Mutant) -> None:
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.edits], ids=lambda mutant: mutant.name)
 def test_a_mutant_of_the_model_is_a_switch_in_it(mutant: Mutant) -> None:
     assert any(f"MUTANT_{mutant.name}\n" in path.read_text() for path in MODEL.glob("*.pml"))
+    assert f"MUTANT_{mutant.name}" in program(mutant)[1].defines
 
 
 def test_every_switch_in_the_model_is_a_mutant() -> None:
