@@ -36,10 +36,14 @@ def small_pipe(*, blocking: bool = True) -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(writer, blocking)
+    before = set(threading.enumerate())
     try:
         yield reader, writer
     finally:
         os.close(reader)
+        # A writer that was left behind would go on in whatever gets the number of this descriptor next.
+        for thread in set(threading.enumerate()) - before:
+            thread.join()
         os.close(writer)
 
 
