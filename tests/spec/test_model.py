@@ -67,6 +67,7 @@ def test_a_mutant_of_the_declaration_changes_it(mutant: Mutant) -> None:
     changed = mutated(mutant)
     (declared,) = [lifecycle for lifecycle in LIFECYCLES if lifecycle.name == changed.name]
     assert changed.transitions != declared.transitions
+    assert [*program(mutant)[1].files.values()] == [promela(changed)]
 
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.edits], ids=lambda mutant: mutant.name)
