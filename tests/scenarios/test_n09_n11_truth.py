@@ -54,7 +54,7 @@ def test_n9_only_the_door_appends_and_only_the_surface_opens_the_database() -> N
     server = dict(modules("server"))
     appending = {path for path, tree in server.items() if any(call.endswith("log.append") for call in calls(tree))}
     opening = {path for path, tree in server.items() if _packages(imports(tree)) & DATABASE_MODULES}
-    assert appending == {"server/runtime/sessions.py"}
+    assert appending == {"server/runtime/door.py"}
     assert all(path.startswith("server/surface/") for path in opening)
     for folder in ("spec", "machine"):
         assert not any(_packages(imports(tree)) & DATABASE_MODULES for _, tree in modules(folder))

@@ -37,7 +37,8 @@ class Load:
         self.counts: Counter[str] = Counter()
 
     def keep(self, answer: dict[str, Any]) -> None:
-        self.acknowledged.add((answer["session_id"], answer["version"]))
+        session_id = answer.get("session_id") or answer["instance_id"]
+        self.acknowledged.add((session_id, answer["version"]))
 
     async def run(self, stop: asyncio.Event) -> None:
         async with Client(self.url) as client:
