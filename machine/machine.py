@@ -24,19 +24,23 @@ class Data(Protocol):
 
 
 class Instance(Protocol):
-    """What every instance has: its state (None before its creation), how many transitions it took, when the first and last was.
-
-    The first field of its structure is its id.
-    """
+    """What every instance has. The first field of its structure is its id."""
 
     @property
-    def state(self) -> str | None: ...  # noqa: D102  # the class says what it is
+    def state(self) -> str | None:
+        """The state that its last transition led to; None before its creation."""
+
     @property
-    def version(self) -> int: ...  # noqa: D102
+    def version(self) -> int:
+        """How many transitions it took."""
+
     @property
-    def created_at_ms(self) -> int: ...  # noqa: D102
+    def created_at_ms(self) -> int:
+        """When the first was, in ms since the Unix epoch; 0 before its creation."""
+
     @property
-    def updated_at_ms(self) -> int: ...  # noqa: D102
+    def updated_at_ms(self) -> int:
+        """When the last was, in ms since the Unix epoch; 0 before its creation."""
 
 
 InstanceT = TypeVar("InstanceT", bound=Instance)

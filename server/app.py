@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from litestar import Router
+
 from interlock.server.experience.endpoints import admin, admin_log, auth, connect, exchange, oauth, operations, sessions
+from interlock.server.experience.endpoints.admin_calls import ADMIN_SECURITY
 from interlock.server.experience.endpoints.forward_auth import ForwardAuth
 from interlock.server.experience.middleware.headers import Completion
 from interlock.server.experience.middleware.observed import ObservedApp
@@ -34,8 +37,12 @@ def build_app(settings: Settings) -> ObservedApp:
             *auth.HANDLERS,
             *oauth.HANDLERS,
             *exchange.HANDLERS,
-            *admin.HANDLERS,
-            *admin_log.HANDLERS,
+            Router(
+                "/api/admin",
+                tags=["admin"],
+                security=ADMIN_SECURITY,
+                route_handlers=[*admin.HANDLERS, *admin_log.HANDLERS],
+            ),
             *operations.HANDLERS,
             connect.connect,
         ],

@@ -32,7 +32,6 @@ from interlock.server.experience.endpoints.admin_answers import (
 )
 from interlock.server.experience.endpoints.admin_calls import (
     ADMIN,
-    ADMIN_SECURITY,
     LAST,
     MAX_PAGE,
     acting,
@@ -69,12 +68,10 @@ class AccountGroups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @get(
-    "/api/admin/sessions",
-    tags=["admin"],
+    "/sessions",
     summary="Sessions of anyone",
     response_headers=may_send("Link"),
     responses=responses(400, 422, *ADMIN),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, which Litestar gives by name
@@ -127,11 +124,9 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
 
 
 @get(
-    "/api/admin/sessions/{session_id:str}",
-    tags=["admin"],
+    "/sessions/{session_id:str}",
     summary="A session",
     responses=responses(400, 404, *ADMIN),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def get_any_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> AdminSessionView:
@@ -141,12 +136,10 @@ async def get_any_session(request: Request[Any, Any, Any], session_id: FromPath[
 
 
 @get(
-    "/api/admin/sessions/{session_id:str}/transitions",
-    tags=["admin"],
+    "/sessions/{session_id:str}/transitions",
     summary="The recorded history of a session",
     response_headers=may_send("Link"),
     responses=responses(400, 404, *ADMIN),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def list_any_session_transitions(
@@ -171,12 +164,10 @@ async def list_any_session_transitions(
 
 
 @delete(
-    "/api/admin/sessions/{session_id:str}",
-    tags=["admin"],
+    "/sessions/{session_id:str}",
     summary="End a session",
     response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, 404, *ADMIN, Overloaded),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def end_any_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
@@ -187,12 +178,10 @@ async def end_any_session(request: Request[Any, Any, Any], session_id: FromPath[
 
 
 @get(
-    "/api/admin/accounts",
-    tags=["admin"],
+    "/accounts",
     summary="All accounts",
     response_headers=may_send("Link"),
     responses=responses(400, AccountError, *ADMIN),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def list_accounts(
@@ -215,11 +204,9 @@ async def list_accounts(
 
 
 @get(
-    "/api/admin/accounts/{account_id:str}",
-    tags=["admin"],
+    "/accounts/{account_id:str}",
     summary="An account",
     responses=responses(400, 404, *ADMIN),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def get_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> AdminAccountView:
@@ -229,13 +216,11 @@ async def get_account(request: Request[Any, Any, Any], account_id: FromPath[str]
 
 
 @delete(
-    "/api/admin/accounts/{account_id:str}/sessions",
+    "/accounts/{account_id:str}/sessions",
     status_code=200,
-    tags=["admin"],
     summary="End all sessions of an account",
     response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, 404, *ADMIN, Overloaded),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def end_account_sessions(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAnswer]:
@@ -248,13 +233,11 @@ async def end_account_sessions(request: Request[Any, Any, Any], account_id: From
 
 
 @post(
-    "/api/admin/accounts/{account_id:str}/disable",
+    "/accounts/{account_id:str}/disable",
     status_code=200,
-    tags=["admin"],
     summary="Disable an account",
     response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def disable_account(
@@ -277,12 +260,10 @@ async def disable_account(
 
 
 @post(
-    "/api/admin/accounts/{account_id:str}/enable",
+    "/accounts/{account_id:str}/enable",
     status_code=200,
-    tags=["admin"],
     summary="Enable an account again",
     responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def enable_account(
@@ -296,11 +277,9 @@ async def enable_account(
 
 
 @put(
-    "/api/admin/accounts/{account_id:str}/groups",
-    tags=["admin"],
+    "/accounts/{account_id:str}/groups",
     summary="Name an account's groups",
     responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def set_account_groups(

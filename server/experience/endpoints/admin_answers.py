@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.machine.times import rfc3339
+from interlock.machine.wire import session_view
 from interlock.server.experience.openapi.vocabulary import (
     AccountId,
     EndReason,
@@ -70,18 +71,8 @@ class ActView(msgspec.Struct, frozen=True):
 
 def admin_session(session: Session) -> AdminSessionView:
     """``session`` (at version 1 or later) as administrators see it."""
-    return AdminSessionView(
-        session_id=session.session_id,
-        state=session.state or "",
-        version=session.version,
-        subject=session.subject,
-        connections=len(session.connections),
-        created_at=rfc3339(session.created_at_ms),
-        updated_at=rfc3339(session.updated_at_ms),
-        idle_expires_at=rfc3339(session.idle_deadline_ms),
-        expires_at=rfc3339(session.absolute_deadline_ms),
-        reason=session.reason,
-    )
+    shown = msgspec.structs.asdict(session_view(session))
+    return AdminSessionView(**shown, updated_at=rfc3339(session.updated_at_ms))
 
 
 def admin_account(account: Account) -> AdminAccountView:

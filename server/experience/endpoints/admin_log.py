@@ -22,7 +22,7 @@ from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.calls import page, services_of
 from interlock.server.experience.endpoints.admin import Limit
 from interlock.server.experience.endpoints.admin_answers import ActView, act_view
-from interlock.server.experience.endpoints.admin_calls import ADMIN, ADMIN_SECURITY, LAST
+from interlock.server.experience.endpoints.admin_calls import ADMIN, LAST
 from interlock.server.experience.guards import administrator
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
@@ -61,12 +61,10 @@ _EVENTS: Final = ResponseSpec(
 
 
 @get(
-    "/api/admin/transitions",
-    tags=["admin"],
+    "/transitions",
     summary="The log of all sessions",
     response_headers=may_send("Link"),
     responses=responses(400, *ADMIN),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def list_all_transitions(
@@ -81,11 +79,9 @@ async def list_all_transitions(
 
 
 @get(
-    "/api/admin/transitions/stream",
-    tags=["admin"],
+    "/transitions/stream",
     summary="The log as it grows",
     responses={**responses(400, *ADMIN, Overloaded), 200: _EVENTS},
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def follow_transitions(
@@ -135,12 +131,10 @@ async def follow_transitions(
 
 
 @get(
-    "/api/admin/audit",
-    tags=["admin"],
+    "/audit",
     summary="What administrators did",
     response_headers=may_send("Link"),
     responses=responses(400, *ADMIN),
-    security=ADMIN_SECURITY,
     guards=[administrator],
 )
 async def list_admin_acts(

@@ -10,13 +10,18 @@ import msgspec
 
 from interlock.machine.errors import SurfaceFailed
 from interlock.machine.ledger import StoredRow, fields_of
-from interlock.machine.machine import InstanceT, Keys, Machine, id_of
+from interlock.machine.machine import InstanceT, Keys, Machine, Transition, id_of
 
 _encode: Final = msgspec.json.Encoder().encode
 
 TRANSITION_COLUMNS: Final = (
     "position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, data, digest"
 )
+TRANSITION_JSON: Final = "json_group_array(json_array(version, event, source, target, at_ms, data) ORDER BY version)"
+"""What the fold needs of the records of one instance."""
+
+_decode_history: Final = msgspec.json.Decoder(list[tuple[int, str, str | None, str, int, str]]).decode
+
 _STATE: Final = {"state": "target", "version": "version", "updated_at_ms": "at_ms"}
 """Columns of an instance that its last transition has, under another name."""
 
@@ -100,4 +105,18 @@ def instance_from(machine: Machine[InstanceT], row: Sequence[Any]) -> InstanceT:
         raise SurfaceFailed(
             f"the projection of {machine.kind} {instance_id} contradicts itself: no server has written it"
         )
+    return instance
+
+
+def folded(machine: Machine[InstanceT], instance_id: str, history: str) -> InstanceT:
+    """The instance whose records, as TRANSITION_JSON gives them, are ``history``: the fold once more.
+
+    Raises:
+        Exception: of any kind, when no server has written the records.
+    """
+    instance = machine.absent(instance_id)
+    for version, event, source, target, at_ms, text in _decode_history(history):
+        data = machine.data_of(0, event, text)
+        step = Transition(machine.kind, instance_id, version, event, source, target, at_ms, "", "", data)
+        instance = machine.evolve(instance, step)
     return instance

@@ -8,22 +8,20 @@ changed.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, Final
 
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
-from interlock.machine.errors import InterlockError, SurfaceFailed
-from interlock.machine.ledger import parse
+from interlock.machine.errors import SurfaceFailed
 from interlock.machine.machine import Machine, Machines
 from interlock.server.surface.sqlite.engine import Error
 from interlock.server.surface.sqlite.rows import (
     APPEND_STEPS,
     INSTANCE_COLUMNS,
-    TRANSITION_COLUMNS,
+    TRANSITION_JSON,
+    folded,
     instance_from,
-    stored_row,
 )
 from interlock.spec.export import sql_rows, sql_table
 
@@ -234,12 +232,11 @@ def m001_tables(database: sqlite_utils.Database) -> None:
 
 
 LIVE: Final = (
-    f"SELECT i.{INSTANCE_COLUMNS.replace(', ', ', i.')}, t.{TRANSITION_COLUMNS.replace(', ', ', t.')}"  # noqa: S608  # names of ours
-    " FROM instances AS i LEFT JOIN transitions AS t USING (kind, instance_id)"
-    " WHERE i.kind = ? AND i.ended = 0 ORDER BY i.deadline_ms, i.instance_id, t.version"
+    f"SELECT {INSTANCE_COLUMNS}, (SELECT {TRANSITION_JSON} FROM transitions AS t"  # noqa: S608  # names of ours
+    " WHERE (t.kind, t.instance_id) = (instances.kind, instances.instance_id))"
+    " FROM instances INDEXED BY instances_live WHERE kind = ? AND ended = 0"
 )
-"""Every instance of a kind that lives, by its row, beside each of its records."""
-
+"""Every instance of a kind that lives, by its row, and its history as one text: a row for each record takes twice as long."""
 
 _KINDS: Final = """
     WITH RECURSIVE kinds (kind) AS (
@@ -261,17 +258,12 @@ def check_projection(database: sqlite_utils.Database, machines: Machines) -> Non
     unknown = [kind for (kind,) in database.execute(_KINDS).fetchall() if machines.get(kind) is None]
     if unknown:
         raise SurfaceFailed(f"this log holds {', '.join(unknown)}, and no lifecycle of that name is declared here")
-    width = len(INSTANCE_COLUMNS.split(", "))
     for machine in machines:
-        rows = database.execute(LIVE, (machine.kind,))
-        for instance_id, group in itertools.groupby(rows, key=lambda row: row[width - 1]):
+        for *columns, history in database.execute(LIVE, (machine.kind,)):
+            instance_id = columns[-1]
             try:
-                records = list(group)
-                folded = machine.replay(
-                    instance_id, (parse(stored_row(row[width:]), machines).transition for row in records)
-                )
-                good = folded == instance_from(machine, records[0][:width])
-            except (InterlockError, TypeError):
+                good = folded(machine, instance_id, history) == instance_from(machine, columns)
+            except Exception:  # noqa: BLE001  # whatever comes of records that nobody has decided
                 good = False
             if not good:
                 raise SurfaceFailed(

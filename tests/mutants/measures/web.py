@@ -189,7 +189,7 @@ WEB: Final[tuple[Mutant, ...]] = (
             replace(
                 "HANDLERS: ... = ...",
                 """
-                @get('/api/admin/accounts/{account_id:str}/sessions', guards=[administrator], include_in_schema=False)
+                @get('/accounts/{account_id:str}/sessions', guards=[administrator], include_in_schema=False)
                 async def end_by_link(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAnswer]:
                     return await end_account_sessions.fn(request, account_id)
                 ...
