@@ -1,4 +1,4 @@
-"""What sessions and records look like outside: the JSON that HTTP, WebSocket and the command line share.
+"""What records look like outside: the JSON that HTTP, WebSocket and the command line share.
 
 Times are RFC 3339 UTC with milliseconds outside, integer milliseconds inside.
 """
@@ -10,22 +10,7 @@ from typing import Any
 import msgspec
 
 from interlock.machine.ledger import Record
-from interlock.machine.session.session import Session
 from interlock.machine.times import rfc3339
-
-
-class SessionView(msgspec.Struct, frozen=True):
-    """A session as its owner sees it. ``expires_at`` is the absolute deadline; ``connections`` counts live sockets."""
-
-    session_id: str
-    state: str
-    version: int
-    subject: str | None
-    connections: int
-    created_at: str
-    idle_expires_at: str
-    expires_at: str
-    reason: str | None
 
 
 class TransitionView(msgspec.Struct, frozen=True):
@@ -42,21 +27,6 @@ class TransitionView(msgspec.Struct, frozen=True):
     actor: str
     data: dict[str, Any]
     digest: str
-
-
-def session_view(session: Session) -> SessionView:
-    """``session`` (at version 1 or later) as its owner sees it."""
-    return SessionView(
-        session_id=session.session_id,
-        state=session.state or "",
-        version=session.version,
-        subject=session.subject,
-        connections=len(session.connections),
-        created_at=rfc3339(session.created_at_ms),
-        idle_expires_at=rfc3339(session.idle_deadline_ms),
-        expires_at=rfc3339(session.absolute_deadline_ms),
-        reason=session.reason,
-    )
 
 
 def own_transition_view(record: Record) -> TransitionView:

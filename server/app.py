@@ -7,7 +7,7 @@ from litestar import Router
 from interlock.server.experience.endpoints import admin, admin_log, auth, connect, exchange, oauth, operations, sessions
 from interlock.server.experience.endpoints.admin_calls import ADMIN_SECURITY
 from interlock.server.experience.endpoints.forward_auth import ForwardAuth
-from interlock.server.experience.middleware.headers import Completion
+from interlock.server.experience.headers import Completion
 from interlock.server.experience.middleware.observed import ObservedApp
 from interlock.server.experience.middleware.queries import queries_of, refuse_queries
 from interlock.server.experience.middleware.requests import JsonRequest

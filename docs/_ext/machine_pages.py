@@ -19,9 +19,9 @@ from samples import history, sample_messages
 
 from interlock.machine import errors
 from interlock.machine.closing import CLOSE_CODES
-from interlock.machine.conversation import ClientMessage, ServerMessage
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import ExpiryReason, Policy, RevocationReason
+from interlock.machine.session.conversation import ClientMessage, ServerMessage
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.cli.main import main
 from interlock.server.experience.problems import problem_for

@@ -7,7 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
-from interlock.machine.conversation import (
+from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse
+from interlock.machine.machine import Command
+from interlock.machine.machines import MACHINES
+from interlock.machine.session.commands import Authenticate, Connect, Create, Data, Policy
+from interlock.machine.session.conversation import (
     Hello,
     Limits,
     PingRequest,
@@ -16,14 +20,11 @@ from interlock.machine.conversation import (
     RefreshRequest,
     TransitionMessage,
 )
-from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse
-from interlock.machine.machine import Command
-from interlock.machine.machines import MACHINES
-from interlock.machine.session.commands import Authenticate, Connect, Create, Data, Policy
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session, evolve
+from interlock.machine.session.view import session_view
 from interlock.machine.times import rfc3339
-from interlock.machine.wire import session_view, transition_view
+from interlock.machine.wire import transition_view
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES
 from interlock.server.settings import Settings
 

@@ -12,7 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.server.experience.credentials import COOKIE_NAME, from_browser
-from interlock.server.experience.openapi.vocabulary import (
+from interlock.server.experience.headers import receipt_header
+from interlock.server.experience.vocabulary import (
     AccountId,
     RefreshToken,
     SessionId,
@@ -20,7 +21,6 @@ from interlock.server.experience.openapi.vocabulary import (
     Time,
     Version,
 )
-from interlock.server.experience.receipts import receipt_header
 from interlock.server.services import Services
 
 _KEYS: Final = [

@@ -22,7 +22,7 @@ from interlock.machine.errors import (
     TokenExpired,
 )
 from interlock.server.experience.credentials import refuse_foreign
-from interlock.server.experience.origins import Use
+from interlock.server.guard.origins import Use
 from interlock.server.runtime.administration import Place
 from interlock.server.services import Services
 

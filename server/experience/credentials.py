@@ -23,8 +23,8 @@ from interlock.machine.machine import Authority
 from interlock.machine.session.machine import SESSION_MACHINE, ensure_authority, ensure_usable
 from interlock.machine.session.refresh_tokens import honoured
 from interlock.machine.session.session import Session, opens_until_ms, touch_due
-from interlock.server.experience.origins import Use, parse_origins, why_refused
 from interlock.server.experience.problems import RequestRefused
+from interlock.server.guard.origins import Use, parse_origins, why_refused
 from interlock.server.guard.tokens import kid_of, subject_of
 from interlock.server.services import Services
 from interlock.server.telemetry.context import note_session

@@ -18,9 +18,9 @@ from litestar.openapi.spec import Example
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine import errors
-from interlock.server.experience.middleware.headers import RawHeaders, allowed
-from interlock.server.experience.openapi.vocabulary import EndReason, SessionEvent, SessionState, enum_of
+from interlock.server.experience.headers import RawHeaders, allowed
 from interlock.server.experience.problem_kinds import BY_STATUS, KINDS, UNKNOWN_SESSION, Kind, Recovery, problem_kinds
+from interlock.server.experience.vocabulary import EndReason, SessionEvent, SessionState, enum_of
 
 _log = structlog.get_logger("interlock.http")
 

@@ -1,4 +1,4 @@
-"""One open WebSocket. The rules are :mod:`interlock.machine.conversation`'s; this moves its messages."""
+"""One open WebSocket. The rules are :mod:`interlock.machine.session.conversation`'s; this moves its messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Final
 import structlog
 
 from interlock.machine.closing import CLOSE_CODES, Close, Next
-from interlock.machine.conversation import Conversation, Limits
 from interlock.machine.errors import (
     CredentialInvalid,
     CredentialRefused,
@@ -25,6 +24,7 @@ from interlock.machine.errors import (
 )
 from interlock.machine.ledger import Receipt, Record
 from interlock.machine.session.commands import Disconnect
+from interlock.machine.session.conversation import Conversation, Limits
 from interlock.machine.session.machine import ensure_authority
 from interlock.machine.session.session import Session
 from interlock.server.experience.credentials import Proof, prove_access_token

@@ -11,8 +11,7 @@ from typing import Final, NoReturn
 
 from interlock.spec.lifecycles import SESSION
 from interlock.spec.model.facts import FOLDS, GUARDS
-from interlock.spec.model.lines import Ack, Append, Close, Drop, Open
-from interlock.spec.model.process import Broken, Process, socket_of
+from interlock.spec.model.lines import Ack, Append, Broken, Close, Drop, Open, Process, socket_of
 
 FINAL: Final = frozenset(state.name for state in SESSION.states if state.final)
 _ROWS: Final = {(row.event, row.source, row.target): row.guards for row in SESSION.transitions}

@@ -13,8 +13,20 @@ from typing import Final
 
 import msgspec
 
-from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
-from interlock.spec.model.process import Broken, Process
+from interlock.spec.model.lines import (
+    Ack,
+    AnyLine,
+    Append,
+    Broken,
+    Close,
+    Drop,
+    Line,
+    Open,
+    Process,
+    Recover,
+    TraceFault,
+    parse,
+)
 from interlock.spec.model.rules import FINAL, Ended, Fold
 
 __all__ = [

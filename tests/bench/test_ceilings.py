@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from websockets.sync.client import connect
 
-from interlock.machine.wire import SessionView
+from interlock.machine.session.view import SessionView
 from tests.bench.figure import Bench
 from tests.bench.processes import running
 from tests.support.fronts import IDENTITY

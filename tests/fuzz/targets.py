@@ -16,9 +16,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.machine.conversation import Conversation, RefreshRequest
 from interlock.machine.errors import CredentialInvalid, CredentialRefused, HeadRefused, SessionNotFound
 from interlock.machine.ledger import Receipt
+from interlock.machine.session.conversation import Conversation, RefreshRequest
 from interlock.server.experience.credentials import prove_access_token, prove_refresh_token, prove_ticket
 from interlock.server.guard.keys.heads import check_head, read_head, sign_head
 from tests.fuzz import connections

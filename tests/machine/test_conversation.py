@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from interlock.machine.closing import Close
-from interlock.machine.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
 from interlock.machine.errors import MessageRefused
 from interlock.machine.ledger import Receipt
 from interlock.machine.ledger import parse as parse_row
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import Data, Reauthenticate, Revoke, Touch
+from interlock.machine.session.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of

@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 
 from interlock.machine.ledger import parse
 from interlock.machine.machines import MACHINES
+from interlock.machine.session.view import SessionView, session_view
 from interlock.machine.times import rfc3339
-from interlock.machine.wire import (
-    SessionView,
-    TransitionView,
-    own_transition_view,
-    session_view,
-    transition_view,
-)
+from interlock.machine.wire import TransitionView, own_transition_view, transition_view
 from tests.machine.samples import CREATE, LOGIN, OPEN, POLICY, history, rows_of, session_after
 
 _AT_MS = 1_769_160_600_123

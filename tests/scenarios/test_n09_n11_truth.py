@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from interlock.machine.machines import MACHINES
+from interlock.machine.session.view import session_view
 from interlock.machine.verifier import Verifier
-from interlock.machine.wire import session_view
 from interlock.server.surface.sqlite.archive import open_archive
 from tests.support.client import PASSWORD, Client, hello, logged_in, new_email
 from tests.support.log import histories, projection, records, verify

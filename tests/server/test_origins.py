@@ -12,7 +12,7 @@ import pytest
 
 from interlock.machine.session.commands import Authenticate
 from interlock.server.app import app_over
-from interlock.server.experience.origins import Use, parse_origins, why_refused
+from interlock.server.guard.origins import Use, parse_origins, why_refused
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
 from tests.support.asynchronous import asynchronous

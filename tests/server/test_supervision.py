@@ -14,7 +14,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from interlock.machine.conversation import Conversation
+from interlock.machine.session.conversation import Conversation
 from interlock.server.experience.transport import heartbeat
 from interlock.server.experience.transport.heartbeat import Heartbeat
 from interlock.server.guard.keys.heads import read_head

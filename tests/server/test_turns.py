@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from interlock.server.runtime.turns import Turns
+from interlock.server.system.turns import Turns
 from tests.support.asynchronous import asynchronous
 
 

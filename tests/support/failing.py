@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from interlock.machine.conversation import Conversation
+from interlock.machine.session.conversation import Conversation
 from interlock.server.cli.main import main
 from interlock.server.guard.passwords.hashing import Passwords
 from interlock.server.guard.tickets import Tickets

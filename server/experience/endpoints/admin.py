@@ -37,10 +37,10 @@ from interlock.server.experience.endpoints.admin_calls import (
     acting,
 )
 from interlock.server.experience.guards import administrator
+from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
-from interlock.server.experience.openapi.vocabulary import EndReason, SessionState
 from interlock.server.experience.problems import RequestRefused, responses
-from interlock.server.experience.receipts import RECEIPT_HEADER, receipt_header
+from interlock.server.experience.vocabulary import EndReason, SessionState
 from interlock.server.guard.accounts import normalise_email
 from interlock.server.guard.groups import MAX_LENGTH, PATTERN, named
 from interlock.server.runtime.administration import Account, Wanted

@@ -9,9 +9,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
+from interlock.machine.session.view import session_view
 from interlock.machine.times import rfc3339
-from interlock.machine.wire import session_view
-from interlock.server.experience.openapi.vocabulary import (
+from interlock.server.experience.vocabulary import (
     AccountId,
     EndReason,
     Position,

@@ -55,10 +55,10 @@ from interlock.server.experience.credentials import (
     prove_refresh_token,
 )
 from interlock.server.experience.guards import admitted, own_page, session_holder, with_body
+from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
-from interlock.server.experience.openapi.vocabulary import RefreshToken
 from interlock.server.experience.problems import handle, responses
-from interlock.server.experience.receipts import RECEIPT_HEADER, receipt_header
+from interlock.server.experience.vocabulary import RefreshToken
 from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.security")

@@ -13,9 +13,9 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.types import Receive, Scope, Send
 
 from interlock.machine.closing import Close
-from interlock.machine.conversation import SUBPROTOCOL
 from interlock.machine.errors import CredentialMissing, InterlockError, Overloaded, RateLimited
 from interlock.machine.ledger import Receipt
+from interlock.machine.session.conversation import SUBPROTOCOL
 from interlock.machine.session.session import Session
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.credentials import (
@@ -26,14 +26,14 @@ from interlock.server.experience.credentials import (
     refuse_foreign,
     refuse_replaced,
 )
-from interlock.server.experience.middleware.headers import ALLOW_GET
-from interlock.server.experience.origins import Use
+from interlock.server.experience.headers import ALLOW_GET
 from interlock.server.experience.problems import RequestRefused, send_problem
 from interlock.server.experience.room import make_room, record_connect
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE, Exchange
 from interlock.server.experience.transport.handshake import handshake_key
 from interlock.server.experience.transport.websocket import ABNORMAL, WebSocket
 from interlock.server.experience.websocket import Socket, closing_told
+from interlock.server.guard.origins import Use
 from interlock.server.ids import new_id
 from interlock.server.services import Services
 

@@ -21,10 +21,10 @@ from interlock.machine.errors import (
 from interlock.server.experience.answers import TokenAnswer
 from interlock.server.experience.calls import CREDENTIALS, services_of
 from interlock.server.experience.guards import admitted, own_page, with_body
+from interlock.server.experience.headers import RECEIPT_HEADER
 from interlock.server.experience.jar import log_in
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import responses
-from interlock.server.experience.receipts import RECEIPT_HEADER
 
 METHOD: Final = "oidc"
 """What the log calls this way to log in."""

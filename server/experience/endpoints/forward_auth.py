@@ -31,13 +31,13 @@ from interlock.server.experience.credentials import (
     prove_refresh_token,
     refuse_foreign,
 )
-from interlock.server.experience.middleware.headers import ALLOW_GET, RawHeaders
-from interlock.server.experience.origins import Use
+from interlock.server.experience.headers import ALLOW_GET, RawHeaders
 from interlock.server.experience.problems import RequestRefused, send_problem
 from interlock.server.experience.transport.exchange import header_block
 from interlock.server.guard.groups import header_of
 from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.known_accounts import Identity
+from interlock.server.guard.origins import Use
 from interlock.server.guard.tokens import subject_of
 from interlock.server.services import Services
 

@@ -17,7 +17,6 @@ from litestar import Request, Response, post
 from litestar.enums import RequestEncodingType
 from litestar.params import Body
 from litestar.types import ControllerRouterHandler
-from litestar.utils.scope.state import ScopeState
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
@@ -26,8 +25,9 @@ from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.experience.answers import EndedAnswer
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.credentials import header, prove_access_token, prove_refresh_token
+from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
+from interlock.server.experience.litestar_internals import set_form
 from interlock.server.experience.openapi.headers import may_send
-from interlock.server.experience.openapi.vocabulary import AccountId, RefreshToken, SessionId, SessionState
 from interlock.server.experience.problems import (
     MEDIA_TYPE,
     OAuthError,
@@ -36,7 +36,7 @@ from interlock.server.experience.problems import (
     logged_problem,
     responses,
 )
-from interlock.server.experience.receipts import RECEIPT_HEADER, receipt_header
+from interlock.server.experience.vocabulary import AccountId, RefreshToken, SessionId, SessionState
 from interlock.server.guard.tokens import subject_of
 from interlock.server.services import Services
 
@@ -126,7 +126,7 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
     form = dict(pairs)
     if len(form) != len(pairs):
         raise RequestRefused(400, "a field is there twice")
-    ScopeState.from_scope(request.scope).form = dict[str, Any](form)
+    set_form(request, form)
     request.state.client = authenticate_client(services_of(request), request.scope, form)
 
 

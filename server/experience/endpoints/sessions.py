@@ -23,7 +23,8 @@ from interlock.machine.errors import (
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session, ensure_alive
-from interlock.machine.wire import SessionView, TransitionView, own_transition_view, session_view
+from interlock.machine.session.view import SessionView, session_view
+from interlock.machine.wire import TransitionView, own_transition_view
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
 from interlock.server.experience.calls import (
@@ -38,10 +39,10 @@ from interlock.server.experience.calls import (
     services_of,
 )
 from interlock.server.experience.credentials import caller, caller_proof
+from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.jar import answer_with, resume
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
-from interlock.server.experience.receipts import RECEIPT_HEADER, receipt_header
 from interlock.server.runtime.administration import Place
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services

@@ -12,7 +12,7 @@ from litestar import Litestar
 from interlock.server.experience.admission import ARRIVED, note_address, slow_refusal
 from interlock.server.experience.credentials import header
 from interlock.server.experience.endpoints.forward_auth import REMEMBERED, ForwardAuth, Pass
-from interlock.server.experience.middleware.headers import Completion
+from interlock.server.experience.headers import Completion
 from interlock.server.experience.middleware.queries import Queries
 from interlock.server.experience.openapi.document import FORWARD_AUTH
 from interlock.server.experience.transport.exchange import UPGRADE

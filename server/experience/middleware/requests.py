@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import ValidationException
 
+from interlock.server.experience.litestar_internals import body_type
 from interlock.server.experience.problems import RequestRefused
 from interlock.server.guard.keys.jose import unambiguous_json
 
@@ -49,11 +50,11 @@ class JsonRequest(Request[Any, Any, Any]):
         if len(self.headers.get("content-type", "")) > _CONTENT_TYPE or self.content_type[0] != "application/json":
             raise RequestRefused(415, "send Content-Type: application/json")
         body = await self.body()
-        field = self.route_handler.parsed_data_field
+        declared = body_type(self)
         try:
             # Into its type at once, and not into whatever it says: some numbers take msgspec 20 µs each, and no type has any.
             # Nor as Litestar reads a body, as leniently as a query: the text "null" is null to it, and "1" a number.
-            value = _decoder_for(field.annotation).decode(body) if field is not None else None
+            value = _decoder_for(declared).decode(body) if declared is not None else None
             unambiguous_json(body)
         except msgspec.ValidationError as error:
             raise _not_of_its_type(error) from None

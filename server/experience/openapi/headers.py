@@ -7,7 +7,7 @@ from typing import Final
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.spec import OpenAPIHeader, OpenAPIType, Schema
 
-from interlock.server.experience.receipts import RECEIPT_HEADER
+from interlock.server.experience.headers import RECEIPT_HEADER
 
 
 def _header(description: str, example: str, *, always: bool = False, pattern: str | None = None) -> OpenAPIHeader:

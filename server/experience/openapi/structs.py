@@ -12,8 +12,10 @@ from litestar.typing import FieldDefinition
 from msgspec import Meta
 
 from interlock.machine.ledger import Receipt
-from interlock.machine.wire import SessionView, TransitionView
-from interlock.server.experience.openapi.vocabulary import (
+from interlock.machine.session.view import SessionView
+from interlock.machine.wire import TransitionView
+from interlock.server.experience.litestar_internals import named_schema
+from interlock.server.experience.vocabulary import (
     AccountId,
     Digest,
     EndReason,
@@ -75,7 +77,7 @@ class StructSchemas(OpenAPISchemaPlugin):
         """See Litestar's class: the schema is registered, so that Litestar refers to it by name."""
         kind = field_definition.annotation
         self._kinds[kind.__name__] = kind
-        schema: Schema = schema_creator.schema_registry.get_schema_for_field_definition(field_definition)
+        schema = named_schema(schema_creator, field_definition)
         schema.title, schema.type = kind.__name__, OpenAPIType.OBJECT
         return schema
 

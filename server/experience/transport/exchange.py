@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_to_bytes
 
-from interlock.server.experience.middleware.headers import NO_STORE, SECURITY, RawHeaders
+from interlock.server.experience.headers import NO_STORE, SECURITY, RawHeaders
 from interlock.server.experience.problems import RequestRefused
 from interlock.server.experience.transport.reader import Request
 

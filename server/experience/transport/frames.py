@@ -15,7 +15,7 @@ from picows import WSAutoPingStrategy, WSProtocolError, WSUpgradeResponse, WSUpg
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # what it does not document
 
 from interlock.machine.closing import CLOSE_CODES
-from interlock.server.experience.middleware.headers import RawHeaders
+from interlock.server.experience.headers import RawHeaders
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
 
 _log = structlog.get_logger("interlock.http")

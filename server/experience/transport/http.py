@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from interlock.server.experience.middleware.headers import RawHeaders
+from interlock.server.experience.headers import RawHeaders
 from interlock.server.experience.problems import RequestRefused, problem_content, problem_for
 from interlock.server.experience.transport.exchange import Exchange
 from interlock.server.experience.transport.frames import FrameReader

@@ -11,7 +11,7 @@ from typing import Final
 import httptools
 import msgspec
 
-from interlock.server.experience.middleware.headers import RawHeaders
+from interlock.server.experience.headers import RawHeaders
 from interlock.server.experience.problems import RequestRefused
 
 MAX_HEADERS: Final = 128

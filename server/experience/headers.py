@@ -1,4 +1,4 @@
-"""Headers that go with every answer, and what pages of other origins may read (CORS)."""
+"""Headers of answers: those that go with every one, the receipt, and what pages of other origins may read (CORS)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from litestar.enums import HttpMethod
 from litestar.routes import HTTPRoute
+
+from interlock.machine.ledger import Receipt
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -21,6 +23,9 @@ SECURITY: Final[RawHeaders] = [
 """What keeps a browser from plain HTTP, guessing, telling, framing and embedding. The connection adds it to every answer."""
 
 NO_STORE: Final = (b"cache-control", b"no-store")
+
+RECEIPT_HEADER: Final = "Interlock-Receipt"
+"""Gives the receipt of what a call recorded."""
 
 _NO_CONTENT: Final = 204
 _VARY: Final = (b"vary", b"Origin")
@@ -47,6 +52,11 @@ class Completion:
         if self._origins:
             headers = [*headers, _VARY, *_cross_origin(scope, self._origins, methods)]
         return headers
+
+
+def receipt_header(receipt: Receipt | None) -> dict[str, str]:
+    """The headers that give ``receipt``: none when nothing was recorded."""
+    return {} if receipt is None else {RECEIPT_HEADER: str(receipt)}
 
 
 def allowed(methods: Iterable[str]) -> bytes:
