@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -39,6 +40,23 @@ def test_a_wheel_holds_one_package_and_its_types(wheel: Path) -> None:
     assert {name for name in tops if not name.endswith(".dist-info")} == {"interlock"}
     assert {"interlock/py.typed", "interlock/spec/model/door.pml", "interlock/spec/generated/session.svg"} <= set(names)
     assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_the_readme_in_a_wheel_renders_outside_the_repository(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = email.message_from_bytes(
+            archive.read(next(each for each in archive.namelist() if "METADATA" in each))
+        )
+    text = metadata.get_payload(decode=True)
+    assert isinstance(text, bytes)
+    readme, source = text.decode(), (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]*)\)", readme)
+    assert links
+    assert [each for each in links if not each.startswith("https://")] == []
+    assert "start with\nthe tutorial, the architecture or\nthe figures" in readme
+    # What is code stays as it is.
+    fence = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    assert fence.findall(readme) == fence.findall(source) != []
 
 
 def test_an_application_may_have_packages_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
