@@ -30,6 +30,7 @@ InterlockError
 │   ├── PasswordRefused     breaks the password rules
 │   ├── GroupsRefused       no header could carry the names of its groups
 │   └── IdentityRefused     the provider vouches for them, and they have no account to use here
+├── OriginRefused           the page that asks is of an origin that may not use the credential
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
 ├── LoginTooOld             the call needs a login that is more recent
 ├── UpstreamUnavailable     the identity provider's keys can't be had now
@@ -212,6 +213,10 @@ class GroupsRefused(AccountError):
 
 class IdentityRefused(AccountError):
     """Somebody else has proved who they are, but there is no account for them, or it is disabled."""
+
+
+class OriginRefused(InterlockError):
+    """The page that asks is of an origin that may not use the credential."""
 
 
 class NotAuthenticated(InterlockError):

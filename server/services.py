@@ -23,6 +23,8 @@ from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
 from interlock.server.runtime.account_sessions import AccountSessions
 from interlock.server.runtime.administration import Administration
+from interlock.server.runtime.authenticator import Authenticator
+from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.host import MachineMonitor
 from interlock.server.runtime.sessions import Sessions
@@ -49,6 +51,8 @@ class Services(msgspec.Struct):
     sessions: Sessions
     account_sessions: AccountSessions
     connections: Connections
+    connection_limits: ConnectionLimits
+    authenticator: Authenticator
     accounts: Accounts
     known_accounts: KnownAccounts
     tickets: Tickets

@@ -41,6 +41,8 @@ from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
 from interlock.server.runtime.account_sessions import AccountSessions
 from interlock.server.runtime.administration import Administration, end_of_disabled, end_of_old_passwords
+from interlock.server.runtime.authenticator import Authenticator
+from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.host import CLOCK_TOLERANCE_MS, MachineMonitor
@@ -211,6 +213,8 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
     tokens = Tokens(
         ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
     )
+    tickets = Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000))
+    limits = Limits(settings, clock, salt)
     measures.watch(
         {
             "interlock_connections": lambda: len(connections),
@@ -231,9 +235,11 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         sessions=sessions,
         account_sessions=core.account_sessions,
         connections=connections,
+        connection_limits=ConnectionLimits(sessions, connections, clock, settings),
+        authenticator=Authenticator(sessions, tokens, tickets, limits, clock),
         accounts=Accounts(known_accounts, passwords, clock),
         known_accounts=known_accounts,
-        tickets=Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000)),
+        tickets=tickets,
         tokens=tokens,
         upstream=Upstream(
             id_tokens, surface.identities, known_accounts, clock, register=settings.upstream_accounts == "any"
@@ -241,7 +247,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         keys=ring.keys,
         clients=Secrets(keys, "client"),
         addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.uncounted),
-        limits=Limits(settings, clock, salt),
+        limits=limits,
         logins=Logins(settings, clock, salt, pseudonyms),
         devices=Devices(known_accounts, clock, lambda: ring.keys),
         trace=storage.trace,

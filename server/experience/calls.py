@@ -75,7 +75,7 @@ def services_for_page(connection: ASGIConnection[Any, Any, Any, Any]) -> Service
     """The services, for a call that may use or set the cookie: a page of another origin is refused first (ASVS 3.5.1).
 
     Raises:
-        RequestRefused: the page's origin is not allowed.
+        OriginRefused: the page's origin is not allowed.
         KeysUnavailable: see :func:`services_of`.
     """
     services = services_of(connection)

@@ -35,12 +35,9 @@ from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
 from interlock.server.experience.credentials import (
     COOKIE_NAME,
+    authenticate_bearer,
     cookie,
-    exchangeable,
     from_browser,
-    prove_bearer,
-    prove_held,
-    prove_refresh_token,
 )
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
@@ -90,7 +87,7 @@ async def presented_sessions(services: Services, scope: Any, *tokens: str | None
     """Collect the sessions of the bearer token, the refresh ``tokens`` of the body, the cookie and the session markers."""
     found = Presented(services.sessions.is_unused, {}, [], {}, _markers(services, scope), [])
     with _noted(found):
-        session = (await prove_bearer(services, scope, ensure_alive)).session
+        session = (await authenticate_bearer(services, scope, ensure_alive)).session
         found.add(session, session.epoch)
     for token in (*tokens, cookie(scope)):
         if token is not None:
@@ -168,7 +165,7 @@ async def refresh(services: Services, scope: Any, session: Session, rotation: in
         CredentialInvalid, SessionEnded: it was exchanged before, or the session has ended.
         RateLimited: there were too many.
     """
-    counted = exchangeable(services, session, rotation)
+    counted = services.authenticator.exchangeable(session, rotation)
     if counted:
         admit_account(services, scope, "refresh", session.subject or session.session_id)
     with services.limits.anonymous() if counted and session.subject is None else nullcontext():
@@ -190,7 +187,7 @@ async def resume(services: Services, scope: Any) -> Outcome[Session] | None:
     if token is not None:
         admit(services, scope, "refresh")
         with suppress(CredentialRefused, SessionNotFound):
-            session, rotation = await prove_refresh_token(services, token)
+            session, rotation = await services.authenticator.by_refresh_token(token)
             return await refresh(services, scope, session, rotation)
     now_ms = services.clock.now_ms()
     for session in (await presented_sessions(services, scope)).logins:
@@ -225,7 +222,7 @@ async def log_in(
 
     async def choose() -> tuple[Outcome[Session], int]:
         with suppress(CredentialRefused, SessionNotFound):
-            return await authenticate((await prove_bearer(services, scope)).session)
+            return await authenticate((await authenticate_bearer(services, scope)).session)
         for session in await _held(services, scope, subject):
             with suppress(CredentialRefused, SessionNotFound, TransitionRefused):
                 return await authenticate(session)
@@ -250,7 +247,7 @@ async def _held(services: Services, scope: Any, subject: str) -> list[Session]:
     token = cookie(scope)
     if token is not None:
         with suppress(CredentialRefused, SessionNotFound):
-            session = await prove_held(services, token)
+            session = await services.authenticator.by_former_refresh_token(token)
             if session.subject in {None, subject}:
                 held.append(session)
     found = await presented_sessions(services, scope)

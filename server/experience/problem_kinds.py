@@ -33,7 +33,16 @@ class Kind(msgspec.Struct, frozen=True):
     advice: str
 
 
+_ORIGIN_REFUSED: Final = Kind(
+    403,
+    "origin-refused",
+    "The Origin is not allowed",
+    Recovery.FIX_REQUEST,
+    "Call from an allowed origin, or without cookies from a program.",
+)
+
 KINDS: Final[dict[type[Exception], Kind]] = {
+    errors.OriginRefused: _ORIGIN_REFUSED,
     errors.CredentialMissing: Kind(
         401, "credential-missing", "No credential", Recovery.LOG_IN, "Send a credential: log in, or refresh."
     ),
@@ -174,13 +183,7 @@ BY_STATUS: Final[dict[int, Kind]] = {
         Recovery.FIX_REQUEST,
         "Mend the request; do not retry it as it is.",
     ),
-    403: Kind(
-        403,
-        "origin-refused",
-        "The Origin is not allowed",
-        Recovery.FIX_REQUEST,
-        "Call from an allowed origin, or without cookies from a program.",
-    ),
+    403: _ORIGIN_REFUSED,
     404: Kind(404, "not-found", "There is nothing here", Recovery.FIX_REQUEST, "Mend the address or the id."),
     405: Kind(
         405,

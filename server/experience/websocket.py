@@ -27,8 +27,8 @@ from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.conversation import Conversation, Limits
 from interlock.machine.session.machine import ensure_authority
 from interlock.machine.session.session import Session
-from interlock.server.experience.credentials import Proof, prove_access_token
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
+from interlock.server.runtime.authenticator import Authentication
 from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.http")
@@ -59,20 +59,20 @@ class Socket:
         "_wire",
     )
 
-    def __init__(self, services: Services, connection_id: str, proof: Proof) -> None:
+    def __init__(self, services: Services, connection_id: str, found: Authentication) -> None:
         self._services = services
         # What lines in the log say of the handshake's request, they say of the connection until it is gone.
         self._context = copy_context()
-        self._epoch = proof.session.epoch
-        self._kid = proof.kid
-        self._subject = proof.session.subject or ""
+        self._epoch = found.session.epoch
+        self._kid = found.kid
+        self._subject = found.session.subject or ""
         self._conversation = Conversation(
-            connection_id, proof.session, authorised_until_ms=proof.authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
+            connection_id, found.session, authorised_until_ms=found.authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
         )
         self._wire: WebSocket | None = None
         # For the trace: greeted and not ended yet, and the session's version that the conversation heard of last.
         self._open = False
-        self._seen = proof.session.version
+        self._seen = found.session.version
         self._ended_at_ms: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         # Messages that were read while a new credential is being checked; at most what one buffer holds.
@@ -182,7 +182,7 @@ class Socket:
             await self._services.sessions.insist(conversation.session_id, "server", disconnect)
 
     def _look_again(self, session: Session, receipt: Receipt) -> None:
-        """Registering came after proof and connect: what came in between, such as a revocation, has missed the port."""
+        """Registering came after authentication and connect: a revocation in between has missed the port."""
         try:
             ensure_authority(session, self._epoch, self._services.clock.now_ms())
         except (SessionEnded, TokenExpired) as refused:
@@ -214,13 +214,13 @@ class Socket:
         """Check a new credential, then hear what was sent after it. The connection may have ended meanwhile."""
         conversation = self._conversation
         try:
-            proof = await prove_access_token(self._services, token)
-            if proof.session.session_id != conversation.session_id:
+            found = await self._services.authenticator.by_access_token(token)
+            if found.session.session_id != conversation.session_id:
                 raise CredentialInvalid("the token is of another session")  # noqa: TRY301  # as any bad one
             # While the session was read, the key may have gone, and this connection was not of that key yet.
-            self._services.tokens.ensure_verifies(proof.kid)
-            conversation.authorise(proof.session.epoch, proof.authorised_until_ms)
-            self._kid = proof.kid
+            self._services.tokens.ensure_verifies(found.kid)
+            conversation.authorise(found.session.epoch, found.authorised_until_ms)
+            self._kid = found.kid
         except Exception as error:  # noqa: BLE001  # else the connection would stay, and nothing be heard on it
             closing = closing_told(error)
             _log.info("socket.refused", code=closing.code, because=closing.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from tests.support.source import ROOT
 
@@ -12,3 +13,9 @@ def test_every_file_that_it_names_is_there() -> None:
     named = re.findall(r"`((?:spec|machine|server)/[\w/]+\.py)`", page)
     assert len(named) > 20
     assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
+def test_no_folder_holds_more_than_a_dozen_files_of_code() -> None:
+    files = [path for folder in ("spec", "machine", "server") for path in (ROOT / folder).rglob("*.py")]
+    counts = Counter(path.parent.relative_to(ROOT).as_posix() for path in files if path.name != "__init__.py")
+    assert {folder: count for folder, count in counts.items() if count > 12} == {}

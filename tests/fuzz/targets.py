@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from interlock.machine.errors import CredentialInvalid, CredentialRefused, HeadRefused, SessionNotFound
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.conversation import Conversation, RefreshRequest
-from interlock.server.experience.credentials import prove_access_token, prove_refresh_token, prove_ticket
 from interlock.server.guard.keys.heads import check_head, read_head, sign_head
 from tests.fuzz import connections
 from tests.fuzz.world import World
@@ -100,10 +99,10 @@ def access_tokens(world: World) -> Callable[[], None]:
 
     @given(texts | letters, edits() | bit_flips())
     def target(text: str, change: Callable[[str], str]) -> None:
-        _refused(world, prove_access_token(world.services, text))
+        _refused(world, world.services.authenticator.by_access_token(text))
         changed = change(world.access_token)
         if changed != world.access_token:
-            _refused(world, prove_access_token(world.services, changed))
+            _refused(world, world.services.authenticator.by_access_token(changed))
 
     return target
 
@@ -143,7 +142,7 @@ def refresh_tokens(world: World) -> Callable[[], None]:
         changed = {text, change(world.refresh_token), *(f"{session_id}.{each}.{mac}" for each in numbers)}
         changed.discard(world.refresh_token)
         for token in changed:
-            _refused(world, prove_refresh_token(world.services, token))
+            _refused(world, world.services.authenticator.by_refresh_token(token))
 
     return target
 
@@ -156,7 +155,7 @@ def tickets(world: World) -> Callable[[], None]:
     def target(text: str, change: Callable[[str], str]) -> None:
         for each in {text, change(ticket)} - {ticket}:
             try:
-                world.run(prove_ticket(world.services, each))
+                world.run(world.services.authenticator.by_ticket(each))
             except CredentialInvalid:
                 continue
             raise AssertionError("accepted")

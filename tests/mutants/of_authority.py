@@ -75,7 +75,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "A socket whose session somebody else has logged in on meanwhile is connected.",
         "authority_at_append",
         "test_what_a_superseded_credential_asked_for_is_not_recorded_after[connect-a login]",
-        at("room:record_connect", drop("under=authority_of(session)")),
+        at("connection_limits:ConnectionLimits._record", drop("under=authority_of(session)")),
     ),
     Mutant(
         "A password is changed by a session that somebody else has logged in on meanwhile.",

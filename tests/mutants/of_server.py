@@ -193,7 +193,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "A connect names another node than the one that holds the socket.",
         "single_owner",
         "test_a_socket_that_left_is_disconnected",
-        at("room:record_connect", replace("settings.node", "'default'")),
+        at("connection_limits:ConnectionLimits._record", replace("self._settings.node", "'default'")),
         says="single_owner:",
     ),
     Mutant(

@@ -27,9 +27,11 @@ from interlock.machine.machine import Command
 from interlock.machine.session.commands import Data, Disconnect, Reauthenticate, Revoke, Touch
 from interlock.machine.session.session import Session
 from interlock.server.experience.websocket import closing_for
+from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Outcome, commands
 from interlock.server.services import Services
+from interlock.server.surface.tickets import Ticket
 from tests.support.asynchronous import asynchronous
 from tests.support.forging import claims_of
 from tests.support.running import eventually
@@ -162,11 +164,11 @@ async def test_a_handshake_that_cannot_be_proved_in_time_is_closed_with_1013(
 ) -> None:
     async with services_in(tmp_path, handshake_timeout_s=0.05) as services:
 
-        class Stuck:
-            async def redeem(self, _ticket: str) -> None:
-                await asyncio.Event().wait()
+        async def never(ticket: str) -> Ticket:
+            await asyncio.Event().wait()
+            raise AssertionError(ticket)
 
-        services.tickets = Stuck()  # type: ignore[assignment]  # it never answers, so it need not be able to
+        services.tickets.redeem = never  # type: ignore[method-assign]  # as if storage hung
         wire = Wire(services, None, subprotocols="interlock.v1, ticket.x")
         await wire.run()
         assert wire.said == ["accept", "close 1013 overloaded"]
@@ -176,7 +178,8 @@ async def test_a_handshake_that_cannot_be_proved_in_time_is_closed_with_1013(
 async def test_room_that_was_taken_during_the_proof_is_gone(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_total=1) as services:
         session, token = await log_in(services)
-        services.connections = _FullLater()
+        full = _FullLater()
+        services.connection_limits = ConnectionLimits(services.sessions, full, services.clock, services.settings)
         wire = Wire(services, token)
         await wire.run()
         assert wire.said == ["accept", "close 1013 overloaded"]

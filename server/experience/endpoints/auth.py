@@ -45,20 +45,13 @@ from interlock.server.experience.admission import (
 )
 from interlock.server.experience.answers import AccountAnswer, TokenAnswer
 from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page, services_of
-from interlock.server.experience.credentials import (
-    cookie,
-    exchangeable,
-    first_good,
-    from_browser,
-    most_helpful,
-    naming,
-    prove_refresh_token,
-)
+from interlock.server.experience.credentials import cookie, from_browser
 from interlock.server.experience.guards import admitted, own_page, session_holder, with_body
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import handle, responses
 from interlock.server.experience.vocabulary import RefreshToken
+from interlock.server.runtime.authenticator import first_good, most_helpful, naming
 from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.security")
@@ -275,9 +268,9 @@ async def _refresh_token(services: Services, scope: Any, data: RefreshBody | Non
     used: list[tuple[Session, int]] = []
 
     async def prove(token: str) -> tuple[Session, int]:
-        session, rotation = await prove_refresh_token(services, token)
+        session, rotation = await services.authenticator.by_refresh_token(token)
         with naming(session.session_id):
-            if not exchangeable(services, session, rotation):
+            if not services.authenticator.exchangeable(session, rotation):
                 used.append((session, rotation))
                 raise CredentialInvalid("the refresh token was already exchanged")
         return session, rotation

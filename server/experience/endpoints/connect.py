@@ -19,22 +19,19 @@ from interlock.machine.session.conversation import SUBPROTOCOL
 from interlock.machine.session.session import Session
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.credentials import (
-    Proof,
-    first_good,
-    prove_bearer,
-    prove_ticket,
+    authenticate_bearer,
+    kept_token,
     refuse_foreign,
-    refuse_replaced,
 )
 from interlock.server.experience.headers import ALLOW_GET
 from interlock.server.experience.problems import RequestRefused, send_problem
-from interlock.server.experience.room import make_room, record_connect
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE, Exchange
 from interlock.server.experience.transport.handshake import handshake_key
 from interlock.server.experience.transport.websocket import ABNORMAL, WebSocket
 from interlock.server.experience.websocket import Socket, closing_told
 from interlock.server.guard.origins import Use
 from interlock.server.ids import new_id
+from interlock.server.runtime.authenticator import Authentication, first_good
 from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.http")
@@ -74,7 +71,7 @@ async def _connect(scope: Any, send: Any) -> None:
         upgrade["headers"] = [(b"sec-websocket-protocol", SUBPROTOCOL.encode())]
     connection_id = new_id("con")
     try:
-        proof, receipt = await _arrive(services, scope, subprotocols, connection_id)
+        found, receipt = await _arrive(services, scope, subprotocols, connection_id)
     except RateLimited:
         raise
     except Exception as error:  # noqa: BLE001  # whatever it is, the client can read it in the close code only
@@ -84,26 +81,21 @@ async def _connect(scope: Any, send: Any) -> None:
         services.metrics.closed(closing.code, "server")
         await _refuse(send, upgrade, closing)
         return
-    await _open(Socket(services, connection_id, proof), send, upgrade, receipt)
+    await _open(Socket(services, connection_id, found), send, upgrade, receipt)
 
 
-async def _arrive(services: Services, scope: Any, subprotocols: list[str], connection_id: str) -> tuple[Proof, Receipt]:
-    """Prove the credential of the handshake and record the connect, in turn with the other handshakes."""
+async def _arrive(
+    services: Services, scope: Any, subprotocols: list[str], connection_id: str
+) -> tuple[Authentication, Receipt]:
+    """Authenticate the handshake and record the connect, in turn with the other handshakes."""
     async with asyncio.timeout(services.settings.handshake_timeout_s) as limit, services.connections.turnstile:
         await services.connections.steps.wait()
-        proof = await _prove(services, scope, subprotocols)
+        found = await _authenticate(services, scope, subprotocols)
         # No time limit any more: once it is handed to the log it happens, and then somebody has to hold it.
         limit.reschedule(None)
-        if len(services.connections) >= services.settings.connections_total:
-            raise Overloaded
-        subject = proof.session.subject or ""
-        admit_account(services, scope, "handshake", subject or proof.session.session_id)
-        await make_room(services, subject)
-        with services.connections.arriving(subject):
-            receipt = await record_connect(services, proof.session, connection_id)
-            # What was committed together is answered in turns.
-            await services.connections.steps.wait()
-            return proof, receipt
+        services.connection_limits.ensure_room()
+        admit_account(services, scope, "handshake", found.session.subject or found.session.session_id)
+        return found, await services.connection_limits.admit(found.session, connection_id)
 
 
 async def _open(socket: Socket, send: Any, upgrade: dict[str, Any], receipt: Receipt) -> None:
@@ -167,8 +159,9 @@ def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
     """What can be refused before the upgrade, over HTTP: origin, overload, subprotocol. Returns the one to speak."""
     refuse_foreign(Use.HANDSHAKE, scope, services.settings.origins)
     admit(services, scope, "handshake")
-    if services.draining or len(services.connections) >= services.settings.connections_total:
+    if services.draining:
         raise Overloaded
+    services.connection_limits.ensure_room()
     if SUBPROTOCOL in offered:
         return SUBPROTOCOL
     if offered:
@@ -176,7 +169,7 @@ def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
     return None
 
 
-async def _prove(services: Services, scope: Any, offered: list[str]) -> Proof:
+async def _authenticate(services: Services, scope: Any, offered: list[str]) -> Authentication:
     """The session of the handshake's credential: bearer header, else ticket.
 
     A bad one does not hide the next, unless that is of another session. The cookie is none: a socket that it opened would be a
@@ -187,18 +180,19 @@ async def _prove(services: Services, scope: Any, offered: list[str]) -> Proof:
     """
     services.tokens.ensure_usable()
     tickets = [each.removeprefix(_TICKET_PREFIX) for each in offered if each.startswith(_TICKET_PREFIX)]
-    by_ticket = [partial(prove_ticket, services, ticket) for ticket in tickets[:1]]
-    proof = await first_good(_session_of, partial(prove_bearer, services, scope), *by_ticket, _no_credential)
-    await refuse_replaced(services, scope, proof.session)
-    return proof
+    by_ticket = [partial(services.authenticator.by_ticket, ticket) for ticket in tickets[:1]]
+    by_bearer = partial(authenticate_bearer, services, scope)
+    found = await first_good(_session_of, by_bearer, *by_ticket, _no_credential)
+    await services.authenticator.refuse_replaced(found.session, kept_token(scope))
+    return found
 
 
-async def _no_credential() -> Proof:
+async def _no_credential() -> Authentication:
     raise CredentialMissing("no credential")
 
 
-def _session_of(proof: Proof) -> Session:
-    return proof.session
+def _session_of(found: Authentication) -> Session:
+    return found.session
 
 
 async def _refuse(send: Any, upgrade: dict[str, Any], closing: Close) -> None:

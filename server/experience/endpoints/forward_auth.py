@@ -22,13 +22,9 @@ from interlock.machine.errors import (
 from interlock.machine.session.machine import ensure_usable
 from interlock.machine.session.session import Session, opens_until_ms, touch_due_at_ms
 from interlock.server.experience.credentials import (
+    authenticate_bearer,
     bearer,
     cookie,
-    ensure_opens,
-    first_good,
-    naming,
-    prove_bearer,
-    prove_refresh_token,
     refuse_foreign,
 )
 from interlock.server.experience.headers import ALLOW_GET, RawHeaders
@@ -39,6 +35,7 @@ from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.known_accounts import Identity
 from interlock.server.guard.origins import Use
 from interlock.server.guard.tokens import subject_of
+from interlock.server.runtime.authenticator import first_good, naming
 from interlock.server.services import Services
 
 REMEMBERED: Final = "interlock.remembered"
@@ -124,18 +121,17 @@ class ForwardAuth:
             CredentialRefused, SessionNotFound: nobody can be told from it.
             KeysUnavailable: the key files can't be used now; what is remembered counts for nothing.
             NotAuthenticated: the session is anonymous.
-            RequestRefused: the credential is a cookie, and another site's page sent it.
+            OriginRefused: the credential is a cookie, and another site's page sent it.
         """
         services = self._services
         services.tokens.ensure_usable()
 
         async def by_bearer() -> Pass:
-            return await self._renew((await prove_bearer(services, scope)).session)
+            return await self._renew((await authenticate_bearer(services, scope)).session)
 
         async def by_cookie() -> Pass:
             held = self._cookie(scope)
-            session, rotation = await prove_refresh_token(services, held)
-            ensure_opens(session, rotation, services.clock.now_ms())
+            session, rotation = await services.authenticator.by_shown_refresh_token(held)
             renewed = await self._renew(session)
             if renewed.session.epoch == session.epoch:
                 # The cookie may open something for a shorter time than an access token.
@@ -150,7 +146,7 @@ class ForwardAuth:
 
         Raises:
             CredentialMissing: there is none.
-            RequestRefused: another site's page sent it.
+            OriginRefused: another site's page sent it.
         """
         held = cookie(scope)
         if held is None:

@@ -20,11 +20,9 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
-from interlock.machine.session.refresh_tokens import honoured
-from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.experience.answers import EndedAnswer
 from interlock.server.experience.calls import services_of
-from interlock.server.experience.credentials import header, prove_access_token, prove_refresh_token
+from interlock.server.experience.credentials import header
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.litestar_internals import set_form
 from interlock.server.experience.openapi.headers import may_send
@@ -175,7 +173,7 @@ async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[
     is as worthless as its holder wants it to be.
     """
     services = services_of(request)
-    session = await _session_of(services, data.token)
+    session = await services.authenticator.by_any_token(data.token)
     receipt = None
     if session is not None:
         receipt = await services.sessions.end(session, "revoked", f"client:{request.state.client}")
@@ -224,7 +222,7 @@ def _basic(authorization: str) -> tuple[str, str]:
 
 async def _access_token(services: Services, token: str) -> IntrospectionAnswer:
     claims = services.tokens.check_access_token(token)
-    session = (await prove_access_token(services, token)).session
+    session = (await services.authenticator.by_access_token(token)).session
     return IntrospectionAnswer(
         active=True,
         sub=claims.sub,
@@ -240,9 +238,8 @@ async def _access_token(services: Services, token: str) -> IntrospectionAnswer:
 
 
 async def _refresh_token(services: Services, token: str) -> IntrospectionAnswer:
-    session, rotation = await prove_refresh_token(services, token)
-    issued = honoured(session.refresh_tokens, rotation, services.clock.now_ms())
-    if issued is None or issued.used_at_ms is not None:
+    session, rotation = await services.authenticator.by_refresh_token(token)
+    if services.authenticator.exchanged(session, rotation):
         return IntrospectionAnswer(active=False)
     return IntrospectionAnswer(
         active=True,
@@ -254,18 +251,6 @@ async def _refresh_token(services: Services, token: str) -> IntrospectionAnswer:
         aud=services.settings.audience,
         exp=session.absolute_deadline_ms // 1000,
     )
-
-
-async def _session_of(services: Services, token: str) -> Session | None:
-    """The living session that ``token`` is of; a refresh token may have been exchanged already."""
-    try:
-        return (await prove_access_token(services, token, ensure_alive)).session
-    except (CredentialRefused, SessionNotFound):
-        pass
-    try:
-        return (await prove_refresh_token(services, token, ensure_alive))[0]
-    except (CredentialRefused, SessionNotFound):
-        return None
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [introspect_token, revoke_token]

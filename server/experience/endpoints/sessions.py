@@ -38,7 +38,7 @@ from interlock.server.experience.calls import (
     services_for_page,
     services_of,
 )
-from interlock.server.experience.credentials import caller, caller_proof
+from interlock.server.experience.credentials import authenticate_caller, caller
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.jar import answer_with, resume
 from interlock.server.experience.openapi.headers import may_send
@@ -133,11 +133,11 @@ async def create_ticket(
     """A single-use ticket for clients that can't send headers with a WebSocket. It travels as a subprotocol, never in a URL."""
     services = services_of(request)
     admit(services, request.scope, "ticket")
-    proof = await caller_proof(services, request.scope)
-    if proof.session.subject is None:
+    found = await authenticate_caller(services, request.scope)
+    if found.session.subject is None:
         raise NotAuthenticated("log in first: an anonymous session never connects")
-    admit_account(services, request.scope, "ticket", proof.session.subject)
-    ticket = await services.tickets.issue(proof.session, proof.authorised_until_ms, proof.kid)
+    admit_account(services, request.scope, "ticket", found.session.subject)
+    ticket = await services.tickets.issue(found.session, found.authorised_until_ms, found.kid)
     return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)
 
 

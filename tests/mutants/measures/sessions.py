@@ -34,13 +34,13 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "A good token opens its session without a look at whether that still lives.",
         "7.2.1",
         "test_replay_after_the_end_and_after_a_restart",
-        at("credentials:prove_access_token", replace("check=check", "check=lambda *_: None")),
+        at("authenticator:Authenticator.by_access_token", replace("check=check", "check=lambda *_: None")),
     ),
     Mutant(
         "Beside a token that is no good any more, a good credential of another session lets in as its owner.",
         "7.2.1",
         "test_a_bad_credential_does_not_let_in_as_somebody_else",
-        at("credentials:first_good", drop("_refuse_another(refusals, session_of(good).session_id)")),
+        at("authenticator:first_good", drop("_refuse_another(refusals, session_of(good).session_id)")),
     ),
     Mutant(
         "A refresh leaves the refresh token as it is.",
@@ -238,7 +238,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         at(
             "websocket:Socket._reauthorise",
             drop("""
-            if proof.session.session_id != conversation.session_id:
+            if found.session.session_id != conversation.session_id:
                 ...
             """),
         ),
@@ -261,14 +261,14 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "8.3.1",
         "test_what_a_client_says_of_itself_opens_nothing",
         at(
-            "credentials:prove_bearer",
+            "credentials:authenticate_bearer",
             replace(
                 "if token is None:\n    ...",
                 """
                 told = header(scope, b'x-session-id')
                 if token is None and told is not None:
                     session = await services.sessions.load(told)
-                    return Proof(session, session.deadline_ms, services.keys.signing.kid)
+                    return Authentication(session, session.deadline_ms, services.keys.signing.kid)
                 ...
                 """,
             ),
@@ -279,21 +279,21 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "8.3.2",
         "test_the_end_of_a_session_counts_before_it_is_answered",
         at(
-            "credentials:prove_access_token",
+            "authenticator:Authenticator.by_access_token",
             replace(
                 "note_session(claims.sid)",
                 """
-                until_ms, known = prove_access_token.__dict__.get(token, (0, None))
-                if services.clock.now_ms() < until_ms:
+                until_ms, known = Authenticator.by_access_token.__dict__.get(token, (0, None))
+                if self._clock.now_ms() < until_ms:
                     return known
                 ...
                 """,
             ),
             replace(
-                "return Proof(session, ...)",
+                "return Authentication(session, ...)",
                 """
-                known = Proof(session, claims.exp * 1000, kid_of(token))
-                prove_access_token.__dict__[token] = services.clock.now_ms() + 1000, known
+                known = Authentication(session, claims.exp * 1000, kid_of(token))
+                Authenticator.by_access_token.__dict__[token] = self._clock.now_ms() + 1000, known
                 ...
                 """,
             ),

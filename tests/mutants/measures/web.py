@@ -234,7 +234,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "A ticket that was bought before a login opens a socket after it.",
         "4.4.3",
         "test_a_ticket_bought_before_a_login_is_superseded",
-        at("credentials:prove_ticket", replace("taken.epoch", "None")),
+        at("authenticator:Authenticator.by_ticket", replace("taken.epoch", "None")),
     ),
     Mutant(
         "A ticket is sold for the cookie alone.",
@@ -243,11 +243,11 @@ WEB: Final[tuple[Mutant, ...]] = (
         at(
             "sessions:create_ticket",
             replace(
-                "proof = await caller_proof(services, request.scope)",
+                "found = await authenticate_caller(services, request.scope)",
                 """
-                from interlock.server.experience.credentials import bearer, cookie, prove_refresh_token
+                from interlock.server.experience.credentials import bearer, cookie
                 if bearer(request.scope) is None and (held := cookie(request.scope)) is not None:
-                    session, _ = await prove_refresh_token(services, held)
+                    session, _ = await services.authenticator.by_refresh_token(held)
                     bought = await services.tickets.issue(session, session.deadline_ms, services.keys.signing.kid)
                     return Response(TicketAnswer(bought, 30), status_code=201)
                 ...

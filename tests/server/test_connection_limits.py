@@ -11,7 +11,6 @@ import pytest
 
 from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.session import Session
-from interlock.server.experience.room import make_room, record_connect
 from interlock.server.runtime.connections import Held, Port
 from interlock.server.runtime.door import Outcome, commands
 from tests.support.asynchronous import asynchronous
@@ -142,15 +141,15 @@ async def test_the_oldest_of_an_account_that_leaves_by_itself_meanwhile_is_no_ob
         await running
         # As if its socket were still saying goodbye.
         services.connections._of_account["ada"] = {held_one: Held(session.session_id, held_one)}
-        await make_room(services, "ada")
-        assert (await events(services, session))[-2:] == ["connect", "disconnect"]
+        await services.connection_limits.admit(session, "con_1")
+        assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
 
 
 @asynchronous
 async def test_nor_is_the_oldest_of_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with services_in(tmp_path, connections_per_session=1, connections_policy="displace") as services:
         session, _ = await log_in(services)
-        await record_connect(services, session, "con_1")
+        await services.connection_limits.admit(session, "con_1")
         load, left = services.sessions.load, list[Outcome[Session]]()
 
         async def load_and_leave(session_id: str) -> Session:
@@ -160,7 +159,7 @@ async def test_nor_is_the_oldest_of_a_session(tmp_path: Path, monkeypatch: pytes
             return now
 
         monkeypatch.setattr(services.sessions, "load", load_and_leave)
-        await record_connect(services, session, "con_2")
+        await services.connection_limits.admit(session, "con_2")
         assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
 
 
@@ -174,7 +173,7 @@ async def test_one_that_was_displaced_before_it_was_registered_hears_so(tmp_path
         async def displaced_meanwhile(instance_id: str) -> Session:
             if late:
                 arguments = late.pop()
-                await record_connect(services, session, "con_2")
+                await services.connection_limits.admit(session, "con_2")
                 register(*arguments)
             return await load(instance_id)
 
