@@ -26,10 +26,10 @@ from interlock.server.runtime.administration import Administration
 from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
-from interlock.server.runtime.host import MachineMonitor
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.settings import Settings
+from interlock.server.system.host import MachineMonitor
 from interlock.server.system.supervision import Supervisor
 from interlock.server.telemetry.measures import Unmeasured
 from interlock.server.telemetry.trace import Untraced

@@ -45,7 +45,6 @@ from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.expiry import Expiry
-from interlock.server.runtime.host import CLOCK_TOLERANCE_MS, MachineMonitor
 from interlock.server.runtime.recovery import disconnect_orphans, trace_missed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
@@ -53,6 +52,7 @@ from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.surface.sqlite.writer import Batch
+from interlock.server.system.host import CLOCK_TOLERANCE_MS, MachineMonitor
 from interlock.server.system.supervision import Supervisor
 from interlock.server.telemetry import watch
 from interlock.server.telemetry.measures import Unmeasured

@@ -21,8 +21,8 @@ from interlock.machine.ledger import Receipt, Record
 from interlock.machine.machine import Authority, Command, Data, InstanceT, Machine, id_of
 from interlock.server.clock import Clock
 from interlock.server.ids import next_id
+from interlock.server.runtime.guarded import guarded
 from interlock.server.surface.log import Along, Step, TransitionLog
-from interlock.server.system.guarded import guarded
 from interlock.server.system.turns import Turns
 from interlock.server.system.workers import settle
 from interlock.server.telemetry.trace import Untraced

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from interlock.server.clock import SystemClock
 from interlock.server.experience.credentials import COOKIE_NAME
-from interlock.server.runtime.host import MachineMonitor
+from interlock.server.system.host import MachineMonitor
 from tests.faults.test_fail_closed import problem
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, logged_in, new_email

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.server.clock import SystemClock
-from interlock.server.runtime.host import MachineMonitor
+from interlock.server.system.host import MachineMonitor
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS
 

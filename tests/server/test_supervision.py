@@ -193,8 +193,8 @@ async def test_a_disk_that_hangs_shows_and_does_not_keep_the_server_from_its_sta
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs = threading.Event()
-    monkeypatch.setattr("interlock.server.runtime.host.os.statvfs", lambda _path: hangs.wait(60))
-    monkeypatch.setattr("interlock.server.runtime.host._BEGIN_S", 0.1)
+    monkeypatch.setattr("interlock.server.system.host.os.statvfs", lambda _path: hangs.wait(60))
+    monkeypatch.setattr("interlock.server.system.host._BEGIN_S", 0.1)
     monkeypatch.setattr(supervision, "_PAUSE_S", 0.1)
     monkeypatch.setattr(supervision, "_FAILING_S", 3.0)
     try:

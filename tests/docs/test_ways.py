@@ -1,0 +1,64 @@
+"""The ways that the page on architecture lists are those that requests take."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from tests.support.source import ROOT
+from tests.support.ways import Call, record_ways
+
+Step = tuple[str, str]
+
+_PLANES = {
+    "server/experience": 0,
+    "server/runtime": 1,
+    "server/guard": 1,
+    "server/surface": 2,
+    "machine": 3,
+}
+_BEGIN_ANEW = {("server/runtime/door.py", "Door._settle"), ("server/experience/websocket.py", "Socket.observe")}
+"""What the log's answer calls, and what the registry knows by what it can be told alone."""
+
+
+@pytest.fixture(scope="module")
+def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Call]]:
+    return asyncio.run(record_ways(tmp_path_factory.mktemp("ways")))
+
+
+def listed() -> dict[str, list[Step]]:
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    _, _, part = page.partition("## Three ways, and the end of one")
+    sections = re.findall(r"^### (.+?)$(.*?)(?=^##|\Z)", part.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
+    return {name: re.findall(r"^\d+\. `(.+?)`, `(.+?)`", text, re.MULTILINE) for name, text in sections}
+
+
+def test_each_way_is_a_list_of_at_most_twelve_calls(ways: dict[str, list[Call]]) -> None:
+    assert listed().keys() == ways.keys()
+    assert all(1 < len(steps) <= 12 for steps in listed().values())
+
+
+@pytest.mark.parametrize("name", listed())
+def test_the_calls_are_made_in_the_order_of_the_list(name: str, ways: dict[str, list[Call]]) -> None:
+    made = iter([(call.file, call.name) for call in ways[name]])
+    assert [step for step in listed()[name] if step not in made] == []
+
+
+@pytest.mark.parametrize("name", listed())
+def test_each_call_comes_from_one_above_it_and_goes_no_plane_up(name: str, ways: dict[str, list[Call]]) -> None:
+    first, *others = listed()[name]
+    above = [first]
+    for step in others:
+        call = next(each for each in ways[name] if (each.file, each.name) == step)
+        if step not in _BEGIN_ANEW:
+            caller = next((each for each in call.within if each in above), None)
+            assert caller is not None, step
+            assert _plane(caller) <= _plane(step), (caller, step)
+        above.append(step)
+
+
+def _plane(step: Step) -> int:
+    (plane,) = [rank for folder, rank in _PLANES.items() if step[0].startswith(f"{folder}/")]
+    return plane
