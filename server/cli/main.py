@@ -47,7 +47,7 @@ def _settings_option(row: SettingRow) -> Callable[[Callable[..., Any]], Callable
 
 @main.command()
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings. [env: INTERLOCK_CONFIG]")
-@click.option("--walk", is_flag=True, help="Print a curl walk from the first page load to an open socket.")
+@click.option("--walk", is_flag=True, help="Print a tour to copy and paste: a session from start to end, in curl.")
 @_settings_options
 def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     """Run the server until SIGTERM, SIGHUP or Ctrl-C.

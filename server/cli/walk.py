@@ -1,4 +1,4 @@
-"""The walk that ``make run`` prints: from the first page load to an open socket and its end, to copy and paste."""
+"""The tour that ``make run`` prints: shell commands from the first page load to the end of a session, to copy and paste."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ URL={url} PY={python}
 # 1. A page loads: an anonymous session begins
 SESSION=$(curl -s -X POST $URL/api/session); echo "$SESSION"
 
-# 2. Somebody makes an account
+# 2. Register an account
 ADA='{{"email": "ada@example.org", "password": "correct horse battery staple"}}'
 echo "$(curl -s $URL/api/auth/register -H 'Content-Type: application/json' -d "$ADA")"
 
-# 3. and logs in: the same session becomes theirs
+# 3. Log in: the same session becomes the account's
 bearer() {{ "$PY" -c 'import json, sys; print("Authorization: Bearer", json.loads(sys.argv[1])["access_token"])' "$1"; }}
 LOGIN=$(curl -s $URL/api/auth/login -H "$(bearer "$SESSION")" -H 'Content-Type: application/json' -d "$ADA"); echo "$LOGIN"
 
-# 4. A WebSocket opens: the server says hello, then pushes every transition; in the background, so that you can go on
+# 4. Open a WebSocket in the background: the server says hello, then pushes every transition
 "$PY" -c '
 import sys
 from websockets.exceptions import ConnectionClosed
@@ -37,19 +37,19 @@ with connect(address, additional_headers=headers, subprotocols=["interlock.v1"])
 ' $URL "$(bearer "$LOGIN")" &
 until curl -s $URL/api/session -H "$(bearer "$LOGIN")" | grep -q '"state":"connected"'; do sleep 0.2; done
 
-# 5. Everything that happened, as recorded
+# 5. Read everything that happened, as recorded
 echo "$(curl -s $URL/api/session/transitions -H "$(bearer "$LOGIN")")"
 
-# 6. Elsewhere the same person logs in and ends all other sessions: the socket hears of it and closes with 4403
+# 6. Log in from another device and end all other sessions: the socket is notified and closes with 4403
 ELSEWHERE=$(curl -s $URL/api/auth/login -H 'Content-Type: application/json' -d "$ADA")
 echo "$(curl -s -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")")"; wait $!
 """
-"""Shell text with two blanks: ``url``, and ``python``, an interpreter that has websockets. The README's tour is this text;
-a test runs it."""
+"""Shell commands with two placeholders: ``url``, and ``python``, an interpreter that has websockets. The README's tour is
+the same text; a test runs it."""
 
 
 def print_walk(console: Console, url: str) -> None:
-    """Print the walk for the server at ``url``."""
-    console.rule("from first page load to an open socket: copy, paste")
+    """Print the tour for the server at ``url``."""
+    console.rule("a tour from the first page load to the end of a session: copy and paste")
     console.print(WALK.format(url=url, python=shlex.quote(sys.executable)), markup=False, soft_wrap=True)
     console.rule()

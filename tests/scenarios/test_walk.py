@@ -47,7 +47,7 @@ def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: P
         )
     try:
         run(eventually(lambda: "wait $!\n\n" in printed.read_text(), 30))
-        _, rule, walk = printed.read_text().partition("copy, paste")
+        _, rule, walk = printed.read_text().partition("copy and paste")
         assert rule
         walk = walk.partition("\n")[2].rpartition("wait $!\n")[0] + "wait $!\n"
         for again in range(2):
