@@ -45,7 +45,9 @@ def test_the_guide_says_how_long_keys_overlap_and_the_code_agrees() -> None:
 
 @pytest.mark.asvs("11.1.1")
 def test_the_guide_says_in_which_steps_a_key_lives_and_who_holds_it() -> None:
-    (steps,) = re.findall(r"A key lives in [a-z]+ steps: (.+?) and gone\.", _section(_GUIDE, "As a matter of routine"))
+    (steps,) = re.findall(
+        r"A key goes through [a-z]+ stages: (.+?) and removed\.", _section(_GUIDE, "As a matter of routine")
+    )
     # One that is done is still there, until somebody retires it.
     assert set(re.findall(r"\*([a-z]+)\*", steps)) == set(get_args(Status)) - {"done"}
     holders = _section(_GUIDE, "Who holds the keys")

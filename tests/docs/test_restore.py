@@ -85,5 +85,10 @@ async def test_a_restored_log_opens_no_old_token_and_what_was_done_since_is_told
 
 def test_the_guide_says_what_comes_back() -> None:
     restore = (DOCS / _GUIDE).read_text().partition("## Restore\n")[2].partition("\n## ")[0]
-    for said in ("disabled is open again", "old password is good again", "was removed since is back", "Disable first"):
+    for said in (
+        "a disabled account is enabled again",
+        "an old password is valid again",
+        "Remove again each one",
+        "Disable accounts first",
+    ):
         assert said in restore
