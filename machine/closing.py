@@ -37,13 +37,13 @@ class CloseCode(msgspec.Struct, frozen=True):
 _ROWS: Final = (
     CloseCode(1000, "bye", "bye", Next.REST, "Nothing: both sides are done."),
     CloseCode(1001, "draining", "draining", Next.RECONNECT, "Reconnect after a random wait; the server is restarting."),
-    CloseCode(1002, "protocol_error", "protocol error", Next.MEND, "Mend the client; do not retry."),
-    CloseCode(1007, "invalid_text", "invalid UTF-8", Next.MEND, "Mend the client; do not retry."),
+    CloseCode(1002, "protocol_error", "protocol error", Next.MEND, "Fix the client; do not retry."),
+    CloseCode(1007, "invalid_text", "invalid UTF-8", Next.MEND, "Fix the client; do not retry."),
     CloseCode(1008, "session_not_found", "Session not found", Next.START_ANEW, "Start a new session."),
-    CloseCode(1009, "message_too_big", "message too big", Next.MEND, "Mend the client; do not retry."),
+    CloseCode(1009, "message_too_big", "message too big", Next.MEND, "Fix the client; do not retry."),
     CloseCode(1011, "internal_error", "internal error", Next.RECONNECT, "Reconnect with back-off."),
     CloseCode(1013, "overloaded", "overloaded", Next.RECONNECT, "Reconnect with back-off."),
-    CloseCode(4400, "bad_message", "bad message: {reason}", Next.MEND, "Mend the client; do not retry."),
+    CloseCode(4400, "bad_message", "bad message: {reason}", Next.MEND, "Fix the client; do not retry."),
     CloseCode(
         4401,
         "not_authenticated",
@@ -51,14 +51,14 @@ _ROWS: Final = (
         Next.LOG_IN,
         "Log in; do not retry with this credential.",
     ),
-    CloseCode(4403, "session_ended", "session ended: {reason}", Next.START_ANEW, "Start anew; do not retry."),
+    CloseCode(4403, "session_ended", "session ended: {reason}", Next.START_ANEW, "Start a new session; do not retry."),
     CloseCode(4408, "token_expired", "token expired", Next.REFRESH, "Refresh the access token, then reconnect."),
-    CloseCode(4409, "displaced", "displaced by another connection", Next.ASK_USER, "Do not reconnect by itself."),
+    CloseCode(4409, "displaced", "displaced by another connection", Next.ASK_USER, "Do not reconnect automatically."),
     CloseCode(4413, "slow_consumer", "slow consumer", Next.RECONNECT, "Reconnect and resume."),
     CloseCode(
-        4420, "flood", "too many frames", Next.MEND, "Mend the client: send fewer and larger messages; do not retry."
+        4420, "flood", "too many frames", Next.MEND, "Fix the client: send fewer and larger messages; do not retry."
     ),
-    CloseCode(4429, "too_many_connections", "too many connections", Next.ASK_USER, "Do not reconnect by itself."),
+    CloseCode(4429, "too_many_connections", "too many connections", Next.ASK_USER, "Do not reconnect automatically."),
     CloseCode(4504, "heartbeat_lost", "heartbeat lost", Next.RECONNECT, "Reconnect and resume."),
 )
 

@@ -4,44 +4,44 @@ InterlockError
 ├── TransitionRefused       the lifecycle does not allow it; nothing changed
 ├── InstanceNotFound        nothing of this kind has this id
 │   └── SessionNotFound
-├── LedgerFault             a record or the chain is not what was written
-├── ReceiptMalformed        this text is no receipt
-├── HeadRefused             the signed head of the chain is not good, or the log does not go with it
-├── ClockBehind             the machine's clock is further behind the log than it may be
+├── LedgerFault             a record or the digest chain was changed
+├── ReceiptMalformed        the text is not a receipt
+├── HeadRefused             the log's signed head is invalid, or does not match the log
+├── ClockBehind             the machine's clock is too far behind the log
 ├── SurfaceError
-│   ├── VersionConflict     somebody else appended first
-│   ├── RecordRefused       the database refused this row; its neighbours were written
+│   ├── VersionConflict     another writer appended first
+│   ├── RecordRefused       the database refused this row; the rest of the batch was written
 │   ├── SurfaceFailed       an I/O error happened; nothing more is acknowledged until a restart
 │   ├── SurfaceLocked       another server holds this log
-│   └── FileDamaged         what is there is not what SQLite or a server wrote
-├── CredentialRefused       who is calling can't be established
+│   └── FileDamaged         a file is not what SQLite or a server wrote
+├── CredentialRefused       the caller can't be authenticated
 │   ├── CredentialMissing
 │   │   └── AdminCredentialMissing
-│   ├── CredentialInvalid   malformed, foreign, made up, or superseded
+│   ├── CredentialInvalid   malformed, not issued here, forged, or superseded
 │   │   └── AdminCredentialInvalid
-│   ├── TokenExpired        was good; refresh it
-│   │   └── AuthorityLost   was good when it was shown, and no more where its use would have been recorded
-│   ├── SessionEnded        was good; its session has ended
-│   └── SessionUnusable     is good; its session is in a state in which nobody acts under it
+│   ├── TokenExpired        was valid; refresh it
+│   │   └── AuthorityLost   was valid when it was presented, and superseded before the record was written
+│   ├── SessionEnded        was valid; its session has ended
+│   └── SessionUnusable     is valid; its session is in a state that allows no calls
 ├── AccountError
-│   ├── AccountDisabled     an administrator has closed it
+│   ├── AccountDisabled     an administrator has disabled it
 │   ├── AccountExists
 │   ├── PasswordWrong       not the account's current one
 │   ├── PasswordRefused     breaks the password rules
-│   ├── GroupsRefused       no header could carry the names of its groups
-│   └── IdentityRefused     the provider vouches for them, and they have no account to use here
-├── OriginRefused           the page that asks is of an origin that may not use the credential
+ │   ├── GroupsRefused       a header can't carry these group names
+ │   └── IdentityRefused     the identity is verified, but has no account here, or a disabled one
+ ├── OriginRefused           the page that asks is of an origin that may not use the credential
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
-├── LoginTooOld             the call needs a login that is more recent
-├── UpstreamUnavailable     the identity provider's keys can't be had now
-├── Overloaded              too much work waiting; try again later
-│   └── StorageLow          the disk is nearly full: only what ends is recorded
-├── RateLimited             this client or account asked too often; try again later
-├── TooManyConnections      the account holds as many connections as it may
+├── LoginTooOld             the call needs a more recent login
+├── UpstreamUnavailable     the identity provider's keys can't be fetched now
+├── Overloaded              too much work is waiting; retry later
+│   └── StorageLow          the disk is nearly full: only ends and disconnects are recorded
+├── RateLimited             this client or account sent too many requests; retry later
+├── TooManyConnections      the account has reached its limit of connections
 ├── MessageRefused          a WebSocket message that is not part of the protocol
-├── ClientRefused           a program did not show that it is a registered client
+├── ClientRefused           a program did not authenticate as a registered client
 └── SettingsError           the configuration can't be used
-    ├── KeyNeeded           this key may not be retired: it signs, or its tokens may be alive
+    ├── KeyNeeded           this key may not be retired: it signs, or its tokens may be valid
     └── KeysUnavailable     the key files of a running server can't be used now
 """
 
@@ -49,7 +49,7 @@ from __future__ import annotations
 
 
 class InterlockError(Exception):
-    """Base of everything raised on purpose. ``str()`` of it holds no secret and may be shown to the caller.
+    """Base class of all errors raised on purpose. ``str()`` of it contains no secret and may be shown to the caller.
 
     ``session_id``: the session that a refused credential names, if its signature or MAC holds.
     """
@@ -90,7 +90,7 @@ class SessionNotFound(InstanceNotFound):
 
 
 class LedgerFault(InterlockError):
-    """The log is not what was written. ``position`` is the first record that shows it."""
+    """The log was changed after it was written. ``position`` is the first record that shows it."""
 
     def __init__(self, position: int, fault: str) -> None:
         self.position = position
@@ -99,23 +99,23 @@ class LedgerFault(InterlockError):
 
 
 class ReceiptMalformed(InterlockError):
-    """A text that should be a receipt is none."""
+    """The text is not a receipt."""
 
 
 class HeadRefused(InterlockError):
-    """The signed head of the chain can't be relied on, or the log is not the one it was signed for."""
+    """The log's signed head is invalid, or does not match the log."""
 
 
 class ClockBehind(InterlockError):
-    """The newest record is from a time that is not to come for long, by the machine's clock. The message says what to do."""
+    """The newest record lies too far in the future of the machine's clock. The message says what to do."""
 
 
 class SurfaceError(InterlockError):
-    """Storage did not take the transition."""
+    """Storage did not record the transition."""
 
 
 class VersionConflict(SurfaceError):
-    """The instance is no longer at the version the transition was decided on: load again, decide again."""
+    """The instance is no longer at the version that the transition was decided on: load it and decide again."""
 
     def __init__(self, instance_id: str, version: int) -> None:
         self.instance_id = instance_id
@@ -128,7 +128,7 @@ class RecordRefused(SurfaceError):
 
 
 class SurfaceFailed(SurfaceError):
-    """An I/O error happened. The outcome of what was in flight is unknown until a restart reads the log again."""
+    """An I/O error happened. The outcome of pending writes is unknown until a restart reads the log."""
 
 
 class SurfaceLocked(SurfaceError):
@@ -136,11 +136,11 @@ class SurfaceLocked(SurfaceError):
 
 
 class FileDamaged(SurfaceError):
-    """What was to be read is there, and is not what SQLite or a server wrote. Says so in words."""
+    """A file exists, but is not what SQLite or a server wrote. The message describes the damage."""
 
 
 class CredentialRefused(InterlockError):
-    """The caller could not be identified."""
+    """The caller can't be authenticated."""
 
 
 class CredentialMissing(CredentialRefused):
@@ -148,7 +148,7 @@ class CredentialMissing(CredentialRefused):
 
 
 class CredentialInvalid(CredentialRefused):
-    """The credential is malformed, foreign, made up, used up, or superseded by a later login."""
+    """The credential is malformed, not issued here, forged, already used, or superseded by a later login."""
 
 
 class AdminCredentialMissing(CredentialMissing):
@@ -156,22 +156,22 @@ class AdminCredentialMissing(CredentialMissing):
 
 
 class AdminCredentialInvalid(CredentialInvalid):
-    """What was presented is no administrator's secret."""
+    """The presented secret is not an administrator's."""
 
 
 class TokenExpired(CredentialRefused):
-    """The token was good and has expired: refresh it."""
+    """The token was valid and has expired: refresh it."""
 
 
 class AuthorityLost(TokenExpired):
-    """The credential was good when it was shown. Where its use would have been recorded, its session had ended or moved on."""
+    """The credential was valid when it was presented. Before the record was written, its session ended or superseded it."""
 
     def __init__(self) -> None:
-        super().__init__("the credential was superseded while this was under way")
+        super().__init__("the credential was superseded while the request was processed")
 
 
 class SessionEnded(CredentialRefused):
-    """The session the credential belongs to has ended, for ``reason``."""
+    """The credential's session has ended. ``reason`` says why."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -179,7 +179,7 @@ class SessionEnded(CredentialRefused):
 
 
 class SessionUnusable(CredentialRefused):
-    """The session that the credential belongs to lives, and nobody acts under it in its ``state``."""
+    """The credential's session is alive, but its ``state`` allows no calls."""
 
     def __init__(self, session_id: str, state: str | None) -> None:
         self.session_id = session_id
@@ -188,11 +188,11 @@ class SessionUnusable(CredentialRefused):
 
 
 class AccountError(InterlockError):
-    """An account could not be made or changed."""
+    """An account could not be created or changed."""
 
 
 class AccountDisabled(AccountError):
-    """An administrator has disabled the account. Only whoever has proved to be its owner is told."""
+    """An administrator has disabled the account. Only its authenticated owner may see this error."""
 
 
 class AccountExists(AccountError):
@@ -200,7 +200,7 @@ class AccountExists(AccountError):
 
 
 class PasswordWrong(AccountError):
-    """What was given as the current password is not it. The session stays as good as it was."""
+    """The given current password is wrong. The session stays valid."""
 
 
 class PasswordRefused(AccountError):
@@ -208,11 +208,11 @@ class PasswordRefused(AccountError):
 
 
 class GroupsRefused(AccountError):
-    """A header between commas can't carry these groups as they are; the message says why."""
+    """A comma-separated header can't carry these group names; the message says why."""
 
 
 class IdentityRefused(AccountError):
-    """Somebody else has proved who they are, but there is no account for them, or it is disabled."""
+    """The identity is verified, but has no account here, or its account is disabled."""
 
 
 class OriginRefused(InterlockError):
@@ -220,11 +220,11 @@ class OriginRefused(InterlockError):
 
 
 class NotAuthenticated(InterlockError):
-    """The call needs a session that somebody has logged in to."""
+    """The call needs an authenticated session."""
 
 
 class UpstreamUnavailable(InterlockError):
-    """The identity provider's keys can't be had, so nothing can be said of its token. ``retry_after_s`` in whole seconds."""
+    """The identity provider's keys can't be fetched, so its token can't be verified. ``retry_after_s`` in whole seconds."""
 
     def __init__(self, retry_after_s: int) -> None:
         self.retry_after_s = retry_after_s
@@ -232,7 +232,7 @@ class UpstreamUnavailable(InterlockError):
 
 
 class LoginTooOld(InterlockError):
-    """The call needs somebody who proved who they are at most ``max_age_s`` seconds ago (RFC 9470)."""
+    """The call needs a login at most ``max_age_s`` seconds ago (RFC 9470)."""
 
     def __init__(self, max_age_s: int) -> None:
         self.max_age_s = max_age_s
@@ -248,14 +248,14 @@ class Overloaded(InterlockError):
 
 
 class StorageLow(Overloaded):
-    """The disk is nearly full: only what ends is recorded."""
+    """The disk is nearly full: only ends and disconnects are recorded."""
 
     def __init__(self) -> None:
         super().__init__(60, "the disk is nearly full; sessions can only be ended")
 
 
 class RateLimited(InterlockError):
-    """One address or account has asked too often. ``retry_after_s`` is when one more is free, in whole seconds."""
+    """An address or account sent too many requests. The next one is allowed after ``retry_after_s`` whole seconds."""
 
     def __init__(self, retry_after_s: int) -> None:
         self.retry_after_s = retry_after_s
@@ -263,7 +263,7 @@ class RateLimited(InterlockError):
 
 
 class TooManyConnections(InterlockError):
-    """The account holds as many live connections as it may."""
+    """The account has reached its limit of live connections."""
 
 
 class MessageRefused(InterlockError):
@@ -271,7 +271,7 @@ class MessageRefused(InterlockError):
 
 
 class ClientRefused(InterlockError):
-    """A program that asks for introspection or revocation did not show that it is a registered client."""
+    """A caller of introspection or revocation did not authenticate as a registered client."""
 
 
 class SettingsError(InterlockError):
@@ -279,11 +279,11 @@ class SettingsError(InterlockError):
 
 
 class KeysUnavailable(SettingsError):
-    """The key files can't be used now, so no token can be made or checked."""
+    """The key files can't be used now, so no token can be issued or verified."""
 
     def __init__(self) -> None:
         super().__init__("the key files can't be used")
 
 
 class KeyNeeded(SettingsError):
-    """A key may not be retired: it signs, or what it signed may be alive. The message says what to do."""
+    """The key may not be retired: it signs, or its tokens may be valid. The message says what to do."""

@@ -33,15 +33,15 @@ _STATUS: Final = {
 def keys() -> None:
     """The keys that sign access tokens and the log's head, and the MAC keys of refresh tokens.
 
-    A server that runs on the folder notices within a second what changes here. What time it is, the log has a say in, as for
-    the server: never earlier than the newest record.
+    A running server notices changes within a second. As in the server, the time is never earlier than the newest record
+    of the log.
     """
 
 
 @keys.command("list")
 @data_option
 def list_keys(data: Path) -> None:
-    """Show every key: what it is for, how it stands, and when it may be retired."""
+    """List every key: its purpose, its status, and when it may be retired."""
     from interlock.server.guard.keys.rotation import rows
 
     with errors_as_messages():
@@ -56,15 +56,15 @@ def list_keys(data: Path) -> None:
 
 @keys.command()
 @data_option
-@click.option("--refresh", is_flag=True, help="The MAC key of refresh tokens instead of the signing key.")
+@click.option("--refresh", is_flag=True, help="Rotate the MAC key of refresh tokens instead of the signing key.")
 @click.option(
-    "--now", is_flag=True, help="Sign with it at once. Others that cached the public keys may not know it yet."
+    "--now", is_flag=True, help="Sign with it at once. Services that cached the public keys may not know it yet."
 )
 def rotate(data: Path, *, refresh: bool, now: bool) -> None:
-    """Make the next key.
+    """Create the next key.
 
-    It is published at once and signs ten minutes later, when whoever caches the public keys (five minutes) has fetched
-    it. The older one goes on verifying until it is retired.
+    The key is published at once and signs ten minutes later, when services that cache the public keys (five minutes)
+    have fetched it. The older one still verifies until it is retired.
     """
     from interlock.server.guard.keys.rotation import rotate as make
 
@@ -73,7 +73,7 @@ def rotate(data: Path, *, refresh: bool, now: bool) -> None:
         key = make(data / "keys", clock.now_ms(), refresh=refresh, at_once=now)
         signs = "now" if key.signs_from_ms <= clock.now_ms() else f"from {rfc3339(key.signs_from_ms)}"
         Console(highlight=False).print(
-            f"[bold]{key.name}[/bold] signs {signs}. When the older one may be retired, `interlock keys list` says.",
+            f"[bold]{key.name}[/bold] signs {signs}. `interlock keys list` says when the older one may be retired.",
             soft_wrap=True,
         )
 
@@ -87,12 +87,12 @@ def rotate(data: Path, *, refresh: bool, now: bool) -> None:
     envvar="INTERLOCK_HEAD",
     help="The log's signed head; if not given, interlock.head beside the log.",
 )
-@click.option("--force", is_flag=True, help="Also while its tokens may be alive: it is compromised.")
+@click.option("--force", is_flag=True, help="Retire it although its tokens may be valid: it is compromised.")
 def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
-    """Remove KEY, and with it whatever only it has signed.
+    """Remove KEY. Everything signed with it becomes invalid.
 
-    Refused while tokens that it signed may be alive. With --force they are worthless within a second, and a running server
-    closes all sockets: clients refresh and come back.
+    Refused while its tokens may be valid. With --force they are refused within a second, and a running server closes all
+    sockets: clients refresh and reconnect.
     """
     from interlock.server.guard.keys import rotation
     from interlock.server.settings import HEAD_NAME
@@ -103,7 +103,7 @@ def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
         rotation.check_retirement(folder, key, now_ms, force=force)
         _free_head(data, head or data / HEAD_NAME, key, now_ms, force=force)
         rotation.remove(folder, key)
-        Console(highlight=False).print(f"[bold]{key.name}[/bold] is gone.")
+        Console(highlight=False).print(f"[bold]{key.name}[/bold] is removed.")
 
 
 def _clock(data: Path) -> Clock:

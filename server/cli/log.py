@@ -1,4 +1,4 @@
-"""The commands that look into the log: ``transitions``, ``replay``, ``verify``, ``export``."""
+"""The commands that read the log: ``transitions``, ``replay``, ``verify``, ``export``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from interlock.server.cli.errors import data_option, errors_as_messages
 
 _KINDS: Final = [machine.kind for machine in MACHINES]
 _kind_option: Final = click.option(
-    "--kind", type=click.Choice(_KINDS), default=_KINDS[0], show_default=True, help="What ID is the id of."
+    "--kind", type=click.Choice(_KINDS), default=_KINDS[0], show_default=True, help="Kind of the instance."
 )
 
 
@@ -30,9 +30,9 @@ _kind_option: Final = click.option(
 @click.argument("instance_id", metavar="ID")
 @_kind_option
 @data_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as the API gives them.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, as in the API.")
 def transitions(instance_id: str, kind: str, data: Path, *, as_json: bool) -> None:
-    """Show the recorded history of a session, or of what else has the ID."""
+    """Show the recorded history of a session, or of another instance."""
     from interlock.server.surface.sqlite.archive import open_archive
 
     with errors_as_messages(), open_archive(data) as archive:
@@ -61,7 +61,7 @@ class _Time(click.ParamType[tuple[str, int]]):
         except ValueError:
             self.fail(f"{text!r} is neither an RFC 3339 time nor a version", param, ctx)
         if moment.tzinfo is None:
-            self.fail(f"{text!r} does not say in which time zone: end it with Z, or an offset", param, ctx)
+            self.fail(f"{text!r} has no time zone: append Z or an offset", param, ctx)
         return "time", round(moment.timestamp() * 1000)
 
 
@@ -73,14 +73,14 @@ class _Time(click.ParamType[tuple[str, int]]):
     "--at",
     type=_Time(),
     metavar="TIME",
-    help="Up to this moment only: an RFC 3339 time (2026-01-23T09:30:00Z), or a version; if not given, now.",
+    help="Stop at this RFC 3339 time (2026-01-23T09:30:00Z), or version; if not given, now.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: the steps, and how things stood.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the steps, and the state.")
 def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, *, as_json: bool) -> None:
-    """Tell the life of a session, or of what else has the ID, in words, from the log alone.
+    """Tell the history of a session, or of another instance, in sentences.
 
-    Each record is a numbered step. Then: how it stood at that moment, and which events were possible and
-    which would have been refused, and why. `interlock verify` shows that the log is what the server wrote.
+    Each record is a numbered step. Then follow the state at that time, and which events were possible and which would
+    have been refused, and why. This does not check the log: use `interlock verify` for that.
     """
     from interlock.machine.story import moment, tell
     from interlock.server.clock import SystemClock
@@ -115,14 +115,14 @@ def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, 
 @click.option(
     "--require-head",
     is_flag=True,
-    help="Exit status 1, too, when there is no head or its signature was not checked: nothing else shows a tail cut off.",
+    help="Also exit with 1 if there is no head or its signature was not checked: without it a cut-off tail is not noticed.",
 )
 @click.option(
     "--at-least",
     type=click.IntRange(min=0),
     default=0,
     metavar="POSITION",
-    help="Exit status 1, too, when the log ends before this position: it shows a log and head that were rolled back together.",
+    help="Also exit with 1 if the log ends before this position: detects that log and head were rolled back together.",
 )
 @click.option(
     "--receipt",
@@ -130,8 +130,8 @@ def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, 
     metavar="TEXT",
     multiple=True,
     help=(
-        "Show that the log holds what was acknowledged with this receipt (position.digest); may be given again. With - they"
-        " are read from standard input, one a line, as text or as JSON objects with position and digest."
+        "Check that the log contains the record of this receipt (position.digest); repeatable. With -, read receipts from"
+        " standard input, one a line, as text or as JSON objects with position and digest."
     ),
 )
 def verify(
@@ -139,16 +139,16 @@ def verify(
 ) -> None:
     """Check a whole log in one pass.
 
-    Checked: the digest chain, gapless versions, every transition against the declaration, the current state of every
-    session (and of whatever else the log holds) against its history, the end of the log against its signed head, if
-    there is one beside it, and the file and its indexes, by SQLite itself.
+    Checks the digest chain, gapless versions, every transition against the declaration, the current state of every
+    instance against its history, the end of the log against its signed head, if there is one, and, with SQLite's own
+    check, the file and its indexes.
 
-    LOG is the database file or its folder. Exit status 0: all is as the server wrote it. 1: it is not, and the first
+    LOG is the database file or its folder. Exit status 0: the log is as the server wrote it. 1: it is not, and the first
     fault is named. 2: it can't be read.
     """
     from interlock.server.cli.verify import run
 
-    # The variable speaks of the server's own log, and not of one that is named.
+    # The variable belongs to the server's own log, not to the one given as LOG.
     configured = os.environ.get("INTERLOCK_HEAD") if log is None else None
     with errors_as_messages():
         place = head or (Path(configured) if configured else None)
@@ -162,7 +162,7 @@ def verify(
     "--output", "-o", type=click.Path(allow_dash=True), default="-", help="File to write; standard output if not given."
 )
 def export(log: Path | None, data: Path, output: str) -> None:
-    """Write the whole log as JSON lines, one transition each, as the API gives them."""
+    """Write the whole log as JSON lines, one transition each, as in the API."""
     from interlock.server.surface.sqlite.archive import open_archive
 
     with errors_as_messages(), open_archive(log or data) as archive, click.open_file(output, "wb") as file:
@@ -175,14 +175,14 @@ def _up_to(records: list[Record], at: tuple[str, int] | None, now_ms: int) -> tu
     kind, number = at or ("time", now_ms)
     if kind == "version":
         if not 1 <= number <= len(records):
-            raise click.BadParameter(f"there are the versions 1 to {len(records)}", param_hint="--at")
+            raise click.BadParameter(f"the versions are 1 to {len(records)}", param_hint="--at")
         return records[:number], records[number - 1].transition.at_ms
     begun = [record for record in records if record.transition.at_ms <= number]
     if at is None:
         return records, number
     if not begun:
         view = transition_view(records[0])
-        raise click.BadParameter(f"it began at {view.at}", param_hint="--at")
+        raise click.BadParameter(f"its first record is at {view.at}", param_hint="--at")
     return begun, number
 
 

@@ -25,7 +25,7 @@ click.rich_click.MAX_WIDTH = 110
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="interlock", prog_name="interlock")
 def main() -> None:
-    """Interlock: a session-lifecycle server. One declared state machine, enforced on every transition, on disk first."""
+    """Interlock: a session-lifecycle server. One declared state machine, enforced on every transition."""
     with errors_as_messages():
         check_environment(os.environ)
 
@@ -52,8 +52,8 @@ def _settings_option(row: SettingRow) -> Callable[[Callable[..., Any]], Callable
 def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     """Run the server until SIGTERM, SIGHUP or Ctrl-C.
 
-    Each setting is a flag, an environment variable or a key of the TOML file; the flag wins over the variable, the
-    variable over the file.
+    Each setting is a flag, an environment variable or a key of the TOML file; a flag overrides a variable,
+    and a variable overrides the file.
     """
     # Until the server answers: what imports and the start make is no garbage.
     gc.disable()
@@ -95,7 +95,7 @@ def diagram(kind: str, name: str) -> None:
 
     declared = {lifecycle.name: lifecycle for lifecycle in LIFECYCLES}
     if name not in declared:
-        raise click.BadParameter(f"{name!r} is none of {', '.join(declared)}", param_hint="LIFECYCLE")
+        raise click.BadParameter(f"{name!r} is not one of {', '.join(declared)}", param_hint="LIFECYCLE")
     lifecycle = declared[name]
     if kind != "table":
         click.echo({"mermaid": mermaid, "svg": svg, "json": as_json}[kind](lifecycle), nl=False)

@@ -1,4 +1,4 @@
-"""The commands about the specification: ``check`` runs the model, ``trace`` holds what servers did against it."""
+"""The commands about the specification: ``check`` runs the model checker, ``trace`` checks what servers did against it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--deep", is_flag=True, help="Use the deeper bounds; takes long and several GiB of memory.")
+@click.option("--deep", is_flag=True, help="Use the deeper bounds; needs much time and several GiB of memory.")
 @click.option(
     "--mutants", is_flag=True, help="Then run the seeded bugs of declarations and model: each must be caught."
 )
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 def check(*, deep: bool, mutants: bool, only: tuple[str, ...], jobs: int) -> None:
     """Check the declared lifecycles with the model checker Spin.
 
-    The declarations are read as they stand; nothing needs to be generated first. A property that does not hold is told as a
-    story, the shortest there is. Needs spin and gcc.
+    Reads the current declarations; nothing needs to be generated first. If a property does not hold, prints the shortest
+    counterexample as a numbered story. Needs spin and gcc.
 
-    Exit status 0: within the bounds everything holds, and every seeded bug was caught. 1: not so. 2: it could not be found
-    out.
+    Exit status 0: within the bounds everything holds, and every seeded bug was caught. 1: otherwise. 2: the check could not
+    run.
     """
     from interlock.spec.model.bounds import described
     from interlock.spec.model.checks import CHECKS
@@ -81,16 +81,18 @@ def check(*, deep: bool, mutants: bool, only: tuple[str, ...], jobs: int) -> Non
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--one-log", is_flag=True, help="The files are of several nodes on one log, not each of a log of its own."
+    "--one-log",
+    is_flag=True,
+    help="The files come from several nodes on one log; otherwise each file is a separate log.",
 )
 def trace(files: tuple[Path, ...], *, one_log: bool) -> None:
-    """Hold FILES, written by `interlock serve --trace`, against the rules and the model.
+    """Check FILES, written by `interlock serve --trace`, against the rules and the model.
 
-    A folder stands for every .jsonl file in it. Two separate opinions are asked, a linear checker and the model; that they
-    agree is part of the check. Needs spin and gcc.
+    A folder stands for every .jsonl file in it. A linear checker and the model check each trace independently, and must
+    agree. Needs spin and gcc.
 
-    Exit status 0: every trace is an execution of the model. 1: one is not, or the two disagree, or there was none. 2: it could
-    not be found out.
+    Exit status 0: every trace is an execution of the model. 1: one is not, or the two disagree, or there are no traces. 2: the
+    check could not run.
     """
     from interlock.spec.model.spin import SearchFailed, SpinMissing
     from interlock.spec.model.validation import validate

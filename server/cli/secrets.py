@@ -1,4 +1,4 @@
-"""``interlock admin-token`` and ``interlock clients``: who has a secret. A running server takes notice at once."""
+"""``interlock admin-token`` and ``interlock clients``: create, list and remove secrets. A running server notices at once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens
     @click.argument("name")
     @data_option
     def create(name: str, data: Path) -> None:
-        """Make the secret of NAME and print it, this once: only its hash is kept.
+        """Create a secret for NAME and print it. It can't be shown again: only its hash is stored.
 
-        NAME has 1 to 40 of a-z, 0-9 and -. One secret for each person or program: then the log says who did what, and one
-        can be removed without the others.
+        NAME has 1 to 40 characters of a-z, 0-9 and -. Create one secret for each person or program: then the log says who
+        did what, and you can remove one without the others.
         """
         from interlock.server.clock import SystemClock
         from interlock.server.guard.secrets import Secrets
@@ -39,7 +39,7 @@ def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens
     @group.command("list")
     @data_option
     def list_names(data: Path) -> None:
-        """Show whose secrets there are, and when they were made."""
+        """List the names of all secrets, and when each was created."""
         from interlock.server.guard.secrets import Secrets
 
         with errors_as_messages():
@@ -52,24 +52,24 @@ def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens
     @click.argument("name")
     @data_option
     def remove(name: str, data: Path) -> None:
-        """Remove the secret of NAME: from now on it opens nothing, and what it holds open ends."""
+        """Remove the secret of NAME: it is refused from now on, and streams opened with it end."""
         from interlock.server.guard.secrets import Secrets
 
         with errors_as_messages():
             Secrets(keys_folder(data), purpose).remove(name)
-            Console(stderr=True, highlight=False).print(f"The secret of [bold]{name}[/bold] is gone.")
+            Console(stderr=True, highlight=False).print(f"The secret of [bold]{name}[/bold] is removed.")
 
     return group
 
 
 @click.group(name="admin-token")
 def _admin_token() -> None:
-    """Secrets of administrators: each opens `/api/admin/…`, and nothing else. The log calls its holder `admin:NAME`."""
+    """Secrets of administrators, for `/api/admin/…` only. The log names the holder as `admin:NAME`."""
 
 
 @click.group(name="clients")
 def _clients() -> None:
-    """Secrets of programs that may call `/oauth/introspect` and `/oauth/revoke`. The log calls one `client:NAME`."""
+    """Secrets of programs that may call `/oauth/introspect` and `/oauth/revoke`. The log names one as `client:NAME`."""
 
 
 admin_token = _commands(_admin_token, "admin", "opens `/api/admin/…`")

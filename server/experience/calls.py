@@ -46,7 +46,7 @@ _CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z-]{1,64})$"
 
 After = Annotated[
     str | None,
-    QueryParameter(max_length=128, pattern=_CURSOR, description="Where the page before ended; from its Link header."),
+    QueryParameter(max_length=128, pattern=_CURSOR, description="Cursor of the previous page, from its Link header."),
 ]
 """The cursor of a list of sessions."""
 

@@ -11,7 +11,7 @@ from interlock.machine import errors
 
 
 class Recovery(StrEnum):
-    """What a client does after a problem."""
+    """What a client must do after a problem."""
 
     FIX_REQUEST = "fix_request"
     LOG_IN = "log_in"
@@ -38,34 +38,34 @@ _ORIGIN_REFUSED: Final = Kind(
     "origin-refused",
     "The Origin is not allowed",
     Recovery.FIX_REQUEST,
-    "Call from an allowed origin, or without cookies from a program.",
+    "Call from an allowed origin; programs call without cookies.",
 )
 
 KINDS: Final[dict[type[Exception], Kind]] = {
     errors.OriginRefused: _ORIGIN_REFUSED,
     errors.CredentialMissing: Kind(
-        401, "credential-missing", "No credential", Recovery.LOG_IN, "Send a credential: log in, or refresh."
+        401, "credential-missing", "No credential", Recovery.LOG_IN, "Log in or refresh, then send the credential."
     ),
     errors.CredentialInvalid: Kind(
         401,
         "credential-invalid",
         "The credential is not valid",
         Recovery.LOG_IN,
-        "Forget the credential and log in; do not retry with it.",
+        "Discard the credential and log in; do not retry with it.",
     ),
     errors.AdminCredentialMissing: Kind(
         401,
         "admin-credential-missing",
         "No administrator's secret",
         Recovery.FIX_REQUEST,
-        "Send `Authorization: Bearer` with a secret of `interlock admin-token create`.",
+        "Send `Authorization: Bearer` with a secret made by `interlock admin-token create`.",
     ),
     errors.AdminCredentialInvalid: Kind(
         401,
         "admin-credential-invalid",
         "The administrator's secret is not valid",
         Recovery.ASK_ADMINISTRATOR,
-        "Have a new one made with `interlock admin-token create`; do not retry with this one.",
+        "Get a new secret (`interlock admin-token create`); do not retry with this one.",
     ),
     errors.TokenExpired: Kind(
         401,
@@ -99,7 +99,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         "transition-refused",
         "The lifecycle does not allow this",
         Recovery.GET_SESSION,
-        "GET /api/session to see where the session stands.",
+        "GET /api/session to see the session's current state.",
     ),
     errors.AccountDisabled: Kind(
         403,
@@ -112,7 +112,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         409, "account-exists", "The email address is taken", Recovery.ASK_USER, "Log in, or use another address."
     ),
     errors.PasswordWrong: Kind(
-        403, "password-wrong", "The current password is wrong", Recovery.ASK_USER, "Ask the user again."
+        403, "password-wrong", "The current password is wrong", Recovery.ASK_USER, "Ask the user for it again."
     ),
     errors.PasswordRefused: Kind(
         422, "password-refused", "The password breaks a rule", Recovery.ASK_USER, "Choose another password."
@@ -120,19 +120,19 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     errors.IdentityRefused: Kind(
         403,
         "identity-refused",
-        "There is no account to use",
+        "No account for this identity",
         Recovery.ASK_ADMINISTRATOR,
         "Ask an administrator; do not retry.",
     ),
     errors.AccountError: Kind(
-        422, "account-refused", "The account can't be made", Recovery.FIX_REQUEST, "Mend the request."
+        422, "account-refused", "The account can't be created", Recovery.FIX_REQUEST, "Fix the request."
     ),
     errors.ClientRefused: Kind(
         401,
         "client-refused",
         "This needs a registered client",
         Recovery.FIX_REQUEST,
-        "Send the secret of a client that `interlock clients create` made.",
+        "Send the name and secret of a client made by `interlock clients create`.",
     ),
     errors.SettingsError: Kind(
         503,
@@ -146,7 +146,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         "rate-limited",
         "Too many requests",
         Recovery.RETRY_LATER,
-        "Wait the seconds in Retry-After; more tries before that count for nothing.",
+        "Wait the seconds in Retry-After; earlier attempts are refused too.",
     ),
     errors.Overloaded: Kind(
         503, "overloaded", "Too much work is waiting", Recovery.RETRY_LATER, "Retry after the seconds in Retry-After."
@@ -154,14 +154,14 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     errors.UpstreamUnavailable: Kind(
         503,
         "upstream-unavailable",
-        "The identity provider can't be asked",
+        "The identity provider can't be reached",
         Recovery.RETRY_LATER,
-        "Retry after the seconds in Retry-After; the token is not used up.",
+        "Retry after the seconds in Retry-After; the ID token is still unused.",
     ),
     errors.SurfaceError: Kind(
         503,
         "unavailable",
-        "The log does not acknowledge writes",
+        "The log accepts no writes",
         Recovery.RETRY_LATER,
         "Retry later; nothing was acknowledged.",
     ),
@@ -181,43 +181,55 @@ BY_STATUS: Final[dict[int, Kind]] = {
         "bad-request",
         "The request is malformed",
         Recovery.FIX_REQUEST,
-        "Mend the request; do not retry it as it is.",
+        "Fix the request; do not retry it unchanged.",
     ),
     403: _ORIGIN_REFUSED,
-    404: Kind(404, "not-found", "There is nothing here", Recovery.FIX_REQUEST, "Mend the address or the id."),
+    404: Kind(404, "not-found", "Not found", Recovery.FIX_REQUEST, "Fix the URL or the id."),
     405: Kind(
         405,
         "method-not-allowed",
         "The method is not allowed here",
         Recovery.FIX_REQUEST,
-        "Use a method that Allow lists.",
+        "Use a method listed in Allow.",
     ),
-    408: Kind(408, "request-timeout", "The request took too long", Recovery.RETRY_LATER, "Send it again, and faster."),
-    413: Kind(413, "too-large", "The body is too large", Recovery.FIX_REQUEST, "Send less."),
+    408: Kind(
+        408,
+        "request-timeout",
+        "The request took too long",
+        Recovery.RETRY_LATER,
+        "Resend the request; it must arrive within the time limit.",
+    ),
+    413: Kind(413, "too-large", "The body is too large", Recovery.FIX_REQUEST, "Send a smaller body."),
     415: Kind(
         415,
         "unsupported-media-type",
-        "The body is of another media type",
+        "Unsupported media type",
         Recovery.FIX_REQUEST,
-        "Send the one that the call takes.",
+        "Send the media type that the call accepts.",
     ),
     422: Kind(
         422,
         "unprocessable",
-        "What is asked for does not go together",
+        "The request's values contradict each other",
         Recovery.FIX_REQUEST,
-        "Mend the request; do not retry it as it is.",
+        "Fix the request; do not retry it unchanged.",
     ),
-    426: Kind(426, "upgrade-required", "This is a WebSocket endpoint", Recovery.FIX_REQUEST, "Open it as a WebSocket."),
+    426: Kind(
+        426,
+        "upgrade-required",
+        "This is a WebSocket endpoint",
+        Recovery.FIX_REQUEST,
+        "Connect with a WebSocket handshake.",
+    ),
     431: Kind(
         431,
         "head-too-large",
-        "The head of the request is too large",
+        "The request's headers are too large",
         Recovery.FIX_REQUEST,
         "Send fewer or shorter headers.",
     ),
     500: Kind(
-        500, "internal-error", "Something went wrong", Recovery.RETRY_LATER, "Retry later; the server has logged it."
+        500, "internal-error", "Internal server error", Recovery.RETRY_LATER, "Retry later; the server has logged it."
     ),
 }
 

@@ -229,7 +229,7 @@ def test_diagram_of_the_session_by_default_and_of_no_unknown_lifecycle() -> None
     assert run("diagram", COLUMNS="200").output == run("diagram", "session", COLUMNS="200").output
     assert run("diagram", "--format", "crayon").exit_code == 2
     unknown = run("diagram", "sesion")
-    assert (unknown.exit_code, "'sesion' is none of session, account" in unknown.output) == (2, True)
+    assert (unknown.exit_code, "'sesion' is not one of session, account" in unknown.output) == (2, True)
 
 
 def test_export(written: Path, tmp_path: Path) -> None:

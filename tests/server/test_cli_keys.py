@@ -107,7 +107,7 @@ def test_rotate_says_when_the_new_key_signs(tmp_path: Path) -> None:
     first = load_keys(tmp_path / "keys").signing.kid
     note_lives(tmp_path / "keys", Lives(300_000, 43_200_000))
     said = run("keys", "rotate", "--data", tmp_path).stdout
-    (new,) = re.findall(rf"^(\S+) signs from {TIME}\. When the older one", said)
+    (new,) = re.findall(rf"^(\S+) signs from {TIME}\. ", said)
     rows = shown(tmp_path)
     assert rows[new][1] == "published, signs later"
     assert rows[first][1] == "signs"
@@ -150,7 +150,7 @@ def test_a_retired_key_strands_no_log(tmp_path: Path) -> None:
     make_old(data, 361)
     assert shown(data)[old][1] == "may be retired"
     outcome = run("keys", "retire", old, "--data", data)
-    assert outcome.stdout == f"{old} is gone.\n"
+    assert outcome.stdout == f"{old} is removed.\n"
     after = check_head(head.read_text().strip(), load_public_keys(data / "keys"))
     assert (after.receipt, after.final) == (before.receipt, True)
     verify(data)

@@ -37,9 +37,9 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_w
     assert answer.status_code == 500
     assert answer.json() == {
         "type": "urn:interlock:problem:internal-error",
-        "title": "Something went wrong",
+        "title": "Internal server error",
         "status": 500,
-        "detail": "Something went wrong",
+        "detail": "Internal server error",
         "recovery": "retry_later",
         "advice": "Retry later; the server has logged it.",
     }

@@ -113,12 +113,12 @@ def test_without_a_moment_it_is_now(written: tuple[Path, str]) -> None:
 @pytest.mark.parametrize(
     ("at", "says"),
     [
-        ("0", "there are the versions 1 to 5"),
-        ("6", "there are the versions 1 to 5"),
-        ("2001-01-01T00:00:00Z", "it began at 20"),
+        ("0", "the versions are 1 to 5"),
+        ("6", "the versions are 1 to 5"),
+        ("2001-01-01T00:00:00Z", "its first record is at 20"),
         ("yesterday", "is neither an RFC 3339 time nor a version"),
         ("-1", "is neither an RFC 3339 time nor a version"),
-        ("2026-01-01T00:00:00", "does not say in which time zone"),
+        ("2026-01-01T00:00:00", "has no time zone"),
     ],
 )
 def test_a_moment_that_is_none(written: tuple[Path, str], at: str, says: str) -> None:

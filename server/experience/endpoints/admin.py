@@ -1,4 +1,4 @@
-"""Endpoints of administrators: anybody's sessions, and accounts."""
+"""Endpoints of administrators: all sessions and accounts."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ from interlock.server.services import Services
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="How many at the most.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="Maximum number of items.")]
 
 
 class AccountGroups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The groups an account shall be in."""
+    """The new groups of an account."""
 
     groups: Annotated[
         list[Annotated[str, Meta(pattern=PATTERN)]],
@@ -69,7 +69,7 @@ class AccountGroups(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @get(
     "/sessions",
-    summary="Sessions of anyone",
+    summary="All sessions",
     response_headers=may_send("Link"),
     responses=responses(400, 422, *ADMIN),
     guards=[administrator],
@@ -82,23 +82,25 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
     subject: Annotated[str | None, QueryParameter(max_length=64, description="Only this account's sessions.")] = None,
     reason: Annotated[EndReason | None, QueryParameter(description="Only sessions that ended for this reason.")] = None,
     created_from: Annotated[
-        str | None, QueryParameter(format="date-time", description="Created then or later.")
+        str | None, QueryParameter(format="date-time", description="Created at or after this time.")
     ] = None,
-    created_to: Annotated[str | None, QueryParameter(format="date-time", description="Created before then.")] = None,
+    created_to: Annotated[
+        str | None, QueryParameter(format="date-time", description="Created before this time.")
+    ] = None,
     updated_from: Annotated[
-        str | None, QueryParameter(format="date-time", description="Last changed then or later.")
+        str | None, QueryParameter(format="date-time", description="Last changed at or after this time.")
     ] = None,
     updated_to: Annotated[
-        str | None, QueryParameter(format="date-time", description="Last changed before then.")
+        str | None, QueryParameter(format="date-time", description="Last changed before this time.")
     ] = None,
     after: After = None,
     limit: Limit = 100,
 ) -> Response[list[AdminSessionView]]:
-    """Sessions of all accounts and of none, living and ended, newest first. All filters together narrow the list.
+    """List the sessions of all accounts and all anonymous sessions, live and ended, newest first. All filters must match.
 
-    With a range of `updated` (and no `subject`) the list is in the order of the last transition, otherwise in that of
-    the creation. Both ranges together go with a `subject` only. A ``Link: rel="next"`` header (RFC 8288) is there while
-    more may follow.
+    With a range of `updated` and no `subject`, the list is in the order of the last transition, otherwise of the
+    creation. Both ranges together need a `subject`. If more may follow, the response has a ``Link: rel="next"`` header
+    (RFC 8288).
     """
     services = services_of(request)
     wanted = Wanted(
@@ -130,7 +132,7 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
     guards=[administrator],
 )
 async def get_any_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> AdminSessionView:
-    """Any session as it stands."""
+    """Get the current state of any session."""
     services = services_of(request)
     return admin_session(await _session(services, session_id))
 
@@ -150,7 +152,7 @@ async def list_any_session_transitions(
     ] = 0,
     limit: Limit = 100,
 ) -> Response[list[TransitionView]]:
-    """The session's transitions, oldest first. A ``Link: rel="next"`` header is there while more may follow."""
+    """List the session's transitions, oldest first. If more may follow, there is a ``Link: rel="next"`` header."""
     services = services_of(request)
     await _session(services, session_id)
     records = await services.sessions.history(session_id, after_version, limit)
@@ -171,7 +173,7 @@ async def list_any_session_transitions(
     guards=[administrator],
 )
 async def end_any_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
-    """End any session and close its sockets. One that has ended already stays as it is."""
+    """End any session and close its sockets. A session that has already ended is not changed."""
     services = services_of(request)
     receipt = await services.administration.end(await _session(services, session_id), acting(request))
     return Response(None, status_code=204, headers=receipt_header(receipt))
@@ -194,7 +196,7 @@ async def list_accounts(
     ] = "",
     limit: Limit = 100,
 ) -> Response[list[AdminAccountView]]:
-    """Every account, by id; with `email` the one that has the address, or none. A ``Link: rel="next"`` header pages."""
+    """List all accounts by id, in pages with a ``Link: rel="next"`` header; with `email`, only the one with that address."""
     services = services_of(request)
     if email is not None:
         account = await services.administration.account_of(normalise_email(email))
@@ -210,7 +212,7 @@ async def list_accounts(
     guards=[administrator],
 )
 async def get_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> AdminAccountView:
-    """Any account as it stands. Its password is not shown, nor is its hash."""
+    """Get the current state of any account, without its password hash."""
     services = services_of(request)
     return admin_account(_known(await services.administration.account(account_id)))
 
@@ -245,9 +247,9 @@ async def disable_account(
     account_id: FromPath[str],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> Response[DisabledAnswer]:
-    """Close an account: all its sessions end, with their sockets, and nobody logs in to it until it is enabled again.
+    """Disable an account: end all its sessions, close their sockets, and refuse logins until it is enabled again.
 
-    Once this is answered, no session of the account lives. Asking again ends whatever should be left.
+    After the response, no session of the account is alive. The call is idempotent; a repeat ends sessions that are left.
     """
     services = services_of(request)
     done = await services.administration.disable(account_id, acting(request))
@@ -271,14 +273,14 @@ async def enable_account(
     account_id: FromPath[str],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> AdminAccountView:
-    """Let the owner of a disabled account log in again. What was ended stays ended."""
+    """Let the owner of a disabled account log in again. Ended sessions stay ended."""
     services = services_of(request)
     return admin_account(_known(await services.administration.enable(account_id, acting(request))))
 
 
 @put(
     "/accounts/{account_id:str}/groups",
-    summary="Name an account's groups",
+    summary="Set an account's groups",
     responses=responses(400, 404, 413, 415, *ADMIN, Overloaded),
     guards=[administrator],
 )
@@ -287,7 +289,7 @@ async def set_account_groups(
     account_id: FromPath[str],
     data: JSONBody[AccountGroups],
 ) -> AdminAccountView:
-    """Replace the account's groups. Interlock gives them no meaning of their own; other software is told them."""
+    """Replace the account's groups. Interlock gives them no meaning; it passes them on to other software."""
     services = services_of(request)
     try:
         groups = named(data.groups)

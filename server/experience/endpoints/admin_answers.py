@@ -1,4 +1,4 @@
-"""What administrators are shown. No field of it is a secret, or a hash of one (ASVS 8.2.3)."""
+"""Responses to administrators. No field is a secret, or the hash of one (ASVS 8.2.3)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AdminSessionView(msgspec.Struct, frozen=True):
 
 
 class AdminAccountView(msgspec.Struct, frozen=True):
-    """An account as administrators see it. ``email`` is null where somebody else proves who its owner is."""
+    """An account as administrators see it. ``email`` is null if it logs in with an identity provider."""
 
     subject: AccountId
     email: Annotated[str, Meta(examples=["ada@example.org"])] | None
@@ -49,7 +49,7 @@ class AdminAccountView(msgspec.Struct, frozen=True):
 
 
 class DisabledAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An account that is disabled now, and how many sessions ended with it; ``receipt`` is that of the last end."""
+    """A disabled account, and how many sessions this call ended; ``receipt`` is that of the last end."""
 
     subject: AccountId
     disabled_at: Time
@@ -58,7 +58,7 @@ class DisabledAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ActView(msgspec.Struct, frozen=True):
-    """An act of an administrator that is no transition. ``address`` is where the request came from, if known."""
+    """An entry of the audit trail. ``address`` is the client's address, if known."""
 
     position: Position
     at: Time

@@ -47,7 +47,7 @@ _MINIMUM: Final = {"minimum": 0}
 
 _EVENTS: Final = ResponseSpec(
     str,
-    description="Server-Sent Events: a `transition` for each record, its `id` the position; at last an `end` and why.",
+    description="Server-Sent Events: a `transition` for each record, its position as `id`; finally an `end` with its reason.",
     media_type=_MEDIA_TYPE,
     generate_examples=False,
     examples=[
@@ -72,7 +72,7 @@ async def list_all_transitions(
     after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only records with a higher position.")] = 0,
     limit: Limit = 100,
 ) -> Response[list[TransitionView]]:
-    """The records of all sessions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
+    """List the records of all sessions, oldest first. If more may follow, there is a ``Link: rel="next"`` header (RFC 8288)."""
     services = services_of(request)
     records = await services.sessions.records(after, limit)
     return page("/api/admin/transitions", records, limit, transition_view, lambda last: {"after": last.position})
@@ -80,7 +80,7 @@ async def list_all_transitions(
 
 @get(
     "/transitions/stream",
-    summary="The log as it grows",
+    summary="Stream the log",
     responses={**responses(400, *ADMIN, Overloaded), 200: _EVENTS},
     guards=[administrator],
 )
@@ -92,7 +92,7 @@ async def follow_transitions(
             ge=0,
             le=LAST,
             schema_extra=_MINIMUM,
-            description="Begin after this position; without, with what is recorded from now on.",
+            description="Start after this position; if not given, stream new records only.",
         ),
     ] = None,
     last_event_id: Annotated[
@@ -102,15 +102,15 @@ async def follow_transitions(
             ge=0,
             le=LAST,
             schema_extra=_MINIMUM,
-            description="Go on after this position; counts before `after`.",
+            description="Continue after this position; overrides `after`.",
         ),
     ] = None,
 ) -> Stream:
-    """The log as Server-Sent Events: what is there after the position, then each record as it is written, without a gap.
+    """Stream the log as Server-Sent Events: recorded transitions after the position, then each new one, without a gap.
 
-    Each event is a `transition`; its `id` is the position, so that a client that comes back with `Last-Event-ID` misses nothing
-    and gets nothing twice. Comments keep the connection open. An event `end` says why the server ends the stream: `draining`,
-    `unavailable`, `credential-removed`, `slow-consumer`. A client that reads nothing at all is cut.
+    Each event is a `transition`; its `id` is the position. A client that reconnects with `Last-Event-ID` misses nothing and
+    gets nothing twice. Comments keep the connection open. An event `end` says why the server ends the stream: `draining`,
+    `unavailable`, `credential-removed`, `slow-consumer`. A client that reads nothing at all is disconnected.
     """
     services = services_of(request)
     found: Administrator = request.user
@@ -132,19 +132,19 @@ async def follow_transitions(
 
 @get(
     "/audit",
-    summary="What administrators did",
+    summary="The audit trail",
     response_headers=may_send("Link"),
     responses=responses(400, *ADMIN),
     guards=[administrator],
 )
 async def list_admin_acts(
     request: Request[Any, Any, Any],
-    after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only acts with a higher position.")] = 0,
+    after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only entries with a higher position.")] = 0,
     limit: Limit = 100,
 ) -> Response[list[ActView]]:
-    """The acts that are no transitions, oldest first: disable, enable, groups. Ends of sessions are in the log of transitions.
+    """List the audit trail, oldest first: disable, enable, groups. Ends of sessions are in the log of transitions instead.
 
-    A ``Link: rel="next"`` header (RFC 8288) is there while more may follow.
+    If more may follow, there is a ``Link: rel="next"`` header (RFC 8288).
     """
     services = services_of(request)
     acts = await services.administration.acts(after, limit)

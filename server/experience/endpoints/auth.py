@@ -71,14 +71,14 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PasswordChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The password that is, and the one that shall be."""
+    """The current password and the new one."""
 
     current_password: Password
     new_password: Password
 
 
 class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The refresh token, unless it is in the cookie."""
+    """The refresh token, if it is not in the cookie."""
 
     refresh_token: (
         Annotated[RefreshToken, Meta(max_length=512, description="The last refresh token received.")] | None
@@ -88,14 +88,14 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/api/auth/register",
     tags=["auth"],
-    summary="Make an account",
+    summary="Create an account",
     responses=responses(
         400, 403, 413, 415, CredentialMissing, AccountExists, PasswordRefused, AccountError, RateLimited, Overloaded
     ),
     guards=[own_page, admitted("register"), with_body("email and password")],
 )
 async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> AccountAnswer:
-    """Make an account. It does not log in: do that next."""
+    """Create an account. This does not log in; call login next."""
     services = services_of(request)
     with services.limits.anonymous():
         key = limit_key_of(request.scope)
@@ -118,7 +118,7 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
     """Log in.
 
     With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
-    without, a session is made. Either way the session that the answer names is on disk: open a WebSocket at once.
+    without, a session is created. The session in the response is already on disk, so a WebSocket can be opened at once.
     """
     services = services_of(request)
     client = await client_of(services, request.scope, data.email)
@@ -146,10 +146,10 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
     security=[{}, {"cookie": []}],
 )
 async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[TokenAnswer]:
-    """Exchange the refresh token (body or cookie) for a new one and an access token. Every answer is a token of its own.
+    """Exchange the refresh token (body or cookie) for a new one and an access token. Each response has a different token.
 
-    A token that was exchanged is answered again for a few seconds (tabs that ask at once), and for as long as no answer to
-    it was used (a lost reply). Any other ends the session: somebody copied it.
+    An exchanged token is accepted again for a few seconds (tabs that refresh at once), and until a response to it has been
+    used (a lost response). Reuse of any other token revokes the session, because the token was copied.
     """
     services = services_for_page(request)
     admit(services, request.scope, "refresh")
@@ -168,10 +168,10 @@ async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | 
     security=[{"bearer": []}, {"cookie": []}],
 )
 async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[None]:
-    """End the session and close its sockets: that of the access token, the refresh token (body or cookie), or all of them.
+    """End the sessions of the access token and of the refresh token (body or cookie), and close their sockets.
 
-    A browser forgets its cookies, and every session that it was given has ended, unless the answer is 503: then some are
-    alive, the cookies stay, and so a retry ends the rest.
+    For a browser, this ends every session that it was given and clears its cookies. After a 503, some sessions may be
+    alive; the cookies are kept, so that a retry ends the rest.
     """
     services = services_for_page(request)
     body_token = data.refresh_token if data is not None else None
@@ -201,9 +201,9 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
     guards=[own_page, admitted("password"), session_holder],
 )
 async def change_password(request: Request[Any, Any, Any], data: JSONBody[PasswordChange]) -> Response[TokenAnswer]:
-    """Change the password. Every other session of the account ends, and this one's older tokens stop working.
+    """Change the password. Ends every other session of the account; this session's older tokens are refused.
 
-    While the storage is overloaded, the other sessions may end a little after the answer.
+    While the storage is overloaded, the other sessions may end a little after the response.
     """
     services = services_of(request)
     session: Session = request.user

@@ -1,4 +1,4 @@
-"""The endpoint for whoever logged in somewhere else: an identity provider's token becomes a session."""
+"""The endpoint for logins at an identity provider: its ID token is exchanged for a session."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METHOD: Final = "oidc"
 
 
 class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An ID token, and the nonce that the provider was asked with."""
+    """An ID token, and the nonce of the authorization request."""
 
     id_token: Annotated[
         str,
@@ -42,7 +42,7 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             str,
             Meta(
                 max_length=512,
-                description="The `nonce` of the authorization request, if it had one: the token must hold the same.",
+                description="The `nonce` of the authorization request, if it had one; the token must contain the same.",
                 examples=["n-0S6_WzA2Mj"],
             ),
         ]
@@ -72,11 +72,11 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guards=[own_page, admitted("exchange"), with_body("id_token")],
 )
 async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exchange]) -> Response[TokenAnswer]:
-    """Log in with an ID token of the OpenID Connect provider that the server trusts. A token is good for one exchange.
+    """Log in with an ID token of the trusted OpenID Connect provider. Each ID token can be exchanged once.
 
     With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
-    without, a session is made. The first exchange of a person makes their account; it is never an account that has a
-    password, whatever the address.
+    without, a session is created. The first exchange of a user creates their account. It is never linked to an account
+    with a password, even if the email address is the same.
     """
     services = services_of(request)
     # Before anybody else is asked: a token that is used up and opens nothing is lost.

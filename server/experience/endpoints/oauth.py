@@ -1,7 +1,7 @@
-"""Endpoints for other software that holds somebody's token: introspection (RFC 7662) and revocation (RFC 7009).
+"""Endpoints for other software that receives users' tokens: introspection (RFC 7662) and revocation (RFC 7009).
 
-The caller is a client that ``interlock clients create`` made, and shows its secret (ASVS 10.4.10). Errors are problem details
-like all others, with the members ``error`` and ``error_description`` of RFC 6749, 5.2.
+The caller authenticates with the secret of a client made by ``interlock clients create`` (ASVS 10.4.10). Errors are problem
+details like all others, with the members ``error`` and ``error_description`` of RFC 6749, 5.2.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TokenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     token: Annotated[RefreshToken, Meta(min_length=1, description="An access token or a refresh token.")]
     token_type_hint: (
-        Annotated[str, Meta(description="`access_token` or `refresh_token`; not looked at.", examples=["access_token"])]
+        Annotated[str, Meta(description="`access_token` or `refresh_token`; ignored.", examples=["access_token"])]
         | UnsetType
     ) = UNSET
     client_id: (
@@ -69,12 +69,12 @@ class TokenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IntrospectionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a token is good for now. Of one that is good for nothing only ``active`` is told.
+    """The current state of a token. For an inactive token, only ``active`` is present.
 
-    ``jti`` and ``iat`` come with an access token alone.
+    ``jti`` and ``iat`` are present for access tokens only.
     """
 
-    active: Annotated[bool, Meta(description="The session lives, and the token is good.", examples=[True])]
+    active: Annotated[bool, Meta(description="The session is alive, and the token is valid.", examples=[True])]
     sub: AccountId | UnsetType = UNSET
     sid: SessionId | UnsetType = UNSET
     session_state: SessionState | UnsetType = UNSET
@@ -132,17 +132,17 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
     "/oauth/introspect",
     status_code=200,
     tags=["standards"],
-    summary="Ask what a token is good for",
+    summary="Introspect a token",
     responses=responses(400, 413, 415, ClientRefused),
     security=_SECURITY,
     before_request=admit_client,
     exception_handlers={Exception: handle},
 )
 async def introspect_token(request: Request[Any, Any, Any], data: Form) -> IntrospectionAnswer:
-    """Token introspection (RFC 7662), for registered clients. Asking is no activity of the session, and changes nothing.
+    """Token introspection (RFC 7662), for registered clients. Changes nothing, and does not count as activity.
 
-    An access token is active while its session lives and no later login superseded it; a refresh token while it would
-    be exchanged and was not yet.
+    An access token is active while its session is alive and no later login has superseded it; a refresh token while it
+    can be exchanged and has not been exchanged yet.
     """
     services = services_of(request)
     try:
@@ -159,7 +159,7 @@ async def introspect_token(request: Request[Any, Any, Any], data: Form) -> Intro
     "/oauth/revoke",
     status_code=200,
     tags=["standards"],
-    summary="End the session of a token",
+    summary="Revoke a token and its session",
     response_headers=may_send(RECEIPT_HEADER),
     responses=responses(400, 413, 415, ClientRefused, Overloaded),
     security=_SECURITY,
@@ -167,10 +167,9 @@ async def introspect_token(request: Request[Any, Any, Any], data: Form) -> Intro
     exception_handlers={Exception: handle},
 )
 async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[EndedAnswer]:
-    """Token revocation (RFC 7009), for registered clients: the session that the token belongs to ends, with all its tokens.
+    """Token revocation (RFC 7009), for registered clients: ends the session of the token, and so all its tokens.
 
-    A token is a function of its session and can't end alone. One that opens nothing is answered with 200 all the same: it
-    is as worthless as its holder wants it to be.
+    A single token can't be revoked without its session. An invalid token is answered with 200 too (RFC 7009, 2.2).
     """
     services = services_of(request)
     session = await services.authenticator.by_any_token(data.token)

@@ -23,7 +23,7 @@ _NOT_WELL: Final = {
     **responses(),
     503: ResponseSpec(
         HealthAnswer,
-        description="It is not well, and why.",
+        description="Not healthy, with the cause.",
         generate_examples=False,
     ),
 }
@@ -37,23 +37,23 @@ _NOT_WELL: Final = {
     responses=responses(),
 )
 async def get_key_set(request: Request[Any, Any, Any]) -> Response[KeySetAnswer]:
-    """A JWK Set (RFC 7517). Whoever only checks signatures still has to ask here whether the session lives."""
+    """Get the JWK Set (RFC 7517). A valid signature does not show that the session is alive: ask the server for that."""
     return Response(KeySetAnswer(**wired_services(request).keys.jwks()), headers=_CACHED)
 
 
 @get("/health/live", tags=["operations"], summary="Should the process be left running?", responses=_NOT_WELL)
 async def get_liveness(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
-    """200 while a restart would mend nothing; 503 once the log has stopped, which only a restart reads again."""
+    """200 while the process should keep running; 503 after the log has stopped, which needs a restart."""
     services = wired_services(request)
     return _health(services, _failure(services))
 
 
-@get("/health/ready", tags=["operations"], summary="Does the server take work?", responses=_NOT_WELL)
+@get("/health/ready", tags=["operations"], summary="Does the server accept work?", responses=_NOT_WELL)
 async def get_readiness(request: Request[Any, Any, Any]) -> Response[HealthAnswer]:
-    """200 while the server takes work.
+    """200 while the server accepts work.
 
-    503 once its log has stopped, while its keys can't be used, while background work fails, or while it drains. Send clients
-    elsewhere then.
+    503 after its log has stopped, while its keys can't be used, while a background task fails, or while it drains. Then send
+    clients to another server.
     """
     services = wired_services(request)
     return _health(services, _failure(services) or _hindrance(services))

@@ -1,4 +1,4 @@
-"""Endpoints of sessions: begin one, look at one's own, list and end one's others."""
+"""Endpoints of sessions: create a session, get it, list and end the sessions of the account."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 
 _MAX_PAGE: Final = 100
-"""A page keeps the event loop for a few milliseconds, in which nobody else is answered."""
+"""Encoding a page blocks the event loop for a few milliseconds."""
 
-Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="How many at the most.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="Maximum number of items.")]
 
 
 @post(
     "/api/session",
     tags=["session"],
-    summary="Begin an anonymous session",
+    summary="Create an anonymous session",
     response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses={
-        200: ResponseSpec(TokenAnswer, description="The session of the cookie goes on.", generate_examples=False),
+        200: ResponseSpec(TokenAnswer, description="The cookie's session, which is kept.", generate_examples=False),
         **responses(400, 403, 413, 415, TokenExpired, RateLimited, Overloaded),
     },
     security=[{}, {"cookie": []}],
@@ -68,9 +68,9 @@ async def create_session(
     request: Request[Any, Any, Any],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> Response[TokenAnswer]:
-    """Begin an anonymous session and hand out its tokens. Log in on it later: the session id stays.
+    """Create an anonymous session and return its tokens. A later login on it keeps the session id.
 
-    A browser whose cookie is good goes on with its session instead (200), as a refresh would.
+    A browser with a valid cookie keeps its session instead (200), as after a refresh.
     """
     services = services_for_page(request)
 
@@ -87,7 +87,7 @@ async def create_session(
 
 @get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)
 async def get_session(request: Request[Any, Any, Any]) -> SessionView:
-    """The session of the access token, as it stands."""
+    """Get the current state of the access token's session."""
     return session_view(await caller(services_of(request), request.scope))
 
 
@@ -106,7 +106,7 @@ async def list_session_transitions(
     ] = 0,
     limit: Limit = _MAX_PAGE,
 ) -> Response[list[TransitionView]]:
-    """The session's transitions, oldest first. A ``Link: rel="next"`` header (RFC 8288) is there while more may follow."""
+    """List the session's transitions, oldest first. If more may follow, there is a ``Link: rel="next"`` header (RFC 8288)."""
     services = services_of(request)
     session = await caller(services, request.scope)
     records = await services.sessions.history(session.session_id, after_version, limit)
@@ -130,7 +130,7 @@ async def create_ticket(
     request: Request[Any, Any, Any],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
 ) -> Response[TicketAnswer]:
-    """A single-use ticket for clients that can't send headers with a WebSocket. It travels as a subprotocol, never in a URL."""
+    """Create a single-use ticket for clients that can't set WebSocket headers. Send it as a subprotocol, never in a URL."""
     services = services_of(request)
     admit(services, request.scope, "ticket")
     found = await authenticate_caller(services, request.scope)
@@ -152,9 +152,9 @@ async def create_ticket(
 async def list_sessions(
     request: Request[Any, Any, Any], after: After = None, limit: Limit = _MAX_PAGE
 ) -> Response[list[SessionView]]:
-    """The living sessions of the caller's account, newest first; of an anonymous session, itself.
+    """List the live sessions of the caller's account, newest first; for an anonymous session, only itself.
 
-    A ``Link: rel="next"`` header (RFC 8288) is there while more may follow.
+    If more may follow, there is a ``Link: rel="next"`` header (RFC 8288).
     """
     services = services_of(request)
     own = await caller(services, request.scope)
@@ -175,7 +175,7 @@ async def list_sessions(
 async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[None]:
     """End a session of the caller's account and close its sockets. Another account's session is not found.
 
-    To end another than the one that asks, the caller has logged in on this one not long ago.
+    To end a session other than the calling one, the calling session needs a recent login.
     """
     services = services_of(request)
     own = await caller(services, request.scope)
@@ -196,7 +196,7 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     security=SECURITY,
 )
 async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedAnswer]:
-    """End every session of the caller's account but the one that asks, on which the caller has logged in not long ago."""
+    """End all other sessions of the caller's account. The calling session needs a recent login."""
     services = services_of(request)
     own = await caller(services, request.scope)
     _ensure_recent_login(services, own)
@@ -209,10 +209,10 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedA
 
 
 def _ensure_recent_login(services: Services, session: Session) -> None:
-    """Whoever holds a stolen access token must not throw its owner out elsewhere (ASVS 7.5.2).
+    """Prevent the holder of a stolen access token from ending the owner's other sessions (ASVS 7.5.2).
 
     Raises:
-        LoginTooOld: nobody proved who they are on ``session`` for a while, or nobody knows when.
+        LoginTooOld: the last login on ``session`` is too old, or its time is unknown.
     """
     max_age_s = services.settings.recent_login_s
     proved_at_ms = session.proved_at_ms

@@ -27,7 +27,7 @@ def openapi_config() -> OpenAPIConfig:
         summary="A session-lifecycle server.",
         description=(
             "Every session is an instance of one declared state machine: created → authenticated → connected → expired. "
-            "Each transition is on disk before it is answered. Errors are RFC 9457 problem details with a stable `type`. "
+            "Each transition is on disk before it is acknowledged. Errors are RFC 9457 problem details with a stable `type`. "
             "The live connection is `WS /api/connect` (subprotocol `interlock.v1`)."
         ),
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
@@ -39,15 +39,15 @@ def openapi_config() -> OpenAPIConfig:
             Tag(name="session", description="The caller's own session."),
             Tag(name="auth", description="Accounts and tokens."),
             Tag(name="sessions", description="All sessions of the caller's account."),
-            Tag(name="admin", description="Sessions and accounts of anyone, for administrators."),
+            Tag(name="admin", description="All sessions and accounts, for administrators."),
             Tag(name="standards", description="For other software."),
-            Tag(name="operations", description="For whoever runs it."),
+            Tag(name="operations", description="For operators."),
         ],
         components=Components(
             security_schemes={
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
                 "admin": SecurityScheme(
-                    type="http", scheme="bearer", description="A secret of `interlock admin-token create`."
+                    type="http", scheme="bearer", description="A secret made by `interlock admin-token create`."
                 ),
                 "cookie": SecurityScheme(type="apiKey", name=COOKIE_NAME, security_scheme_in="cookie"),
                 "client": SecurityScheme(type="http", scheme="basic"),

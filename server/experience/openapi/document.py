@@ -102,11 +102,11 @@ def _not_null(schema: Any) -> tuple[Any, bool]:
 
 
 def _forward_auth() -> PathItem:
-    """The one endpoint that is none of Litestar's."""
+    """Describe the one endpoint that is not handled by Litestar."""
     kinds = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound, NotAuthenticated)
     answers = {
         "200": OpenAPIResponse(
-            description="The request may pass, as whom the headers say. All are there, also the empty ones.",
+            description="The request may pass. The headers identify the user; all are present, empty ones too.",
             headers={
                 name: OpenAPIHeader(
                     schema=Schema(type=OpenAPIType.STRING), description=text, required=True, example=value
@@ -125,10 +125,10 @@ def _forward_auth() -> PathItem:
             summary="May this request pass, and as whom?",
             description=(
                 "For a proxy in front of applications: nginx `auth_request`, Caddy `forward_auth`, Traefik ForwardAuth. It "
-                "sends the headers of each request here, and lets the request pass when the answer is 200. The credential "
-                "is the access token, or a page's cookie, until a grace after its refresh token was exchanged; nothing is "
-                "exchanged here. With the cookie, what another site's page asks for is refused, by `Origin`, `Sec-Fetch-Site`, "
-                "`X-Forwarded-Method`, `X-Forwarded-Host` and `X-Forwarded-Proto`. It counts as activity."
+                "sends the headers of each request here, and lets the request pass if the response is 200. The credential "
+                "is the access token, or a page's cookie, which is valid until a grace after its refresh token was exchanged; "
+                "no token is exchanged here. With the cookie, requests from other sites' pages are refused, by `Origin`, "
+                "`Sec-Fetch-Site`, `X-Forwarded-Method`, `X-Forwarded-Host` and `X-Forwarded-Proto`. Counts as activity."
             ),
             security=[{"bearer": []}, {"cookie": []}],
             responses={**answers},
