@@ -40,7 +40,7 @@ def altered(kind: str, version: int, before: Instance | None) -> str:
 def out_of_place(position: int, last: int) -> str:
     """What it means that ``position`` comes after ``last``."""
     if position <= last:
-        return f"follows record {last}: it is there twice, or out of order"
+        return f"follows record {last}: it is duplicated, or out of order"
     missing = f"record {last + 1} is" if position == last + 2 else f"records {last + 1} to {position - 1} are"
     return f"follows record {last}: {missing} missing"
 

@@ -58,7 +58,7 @@ def check_text(written: str, value: Any) -> None:
         if isinstance(text, str) and not text.isprintable():
             raise SettingsError(f"{written}: the value has a line end or another character that can't be printed")
         if isinstance(text, str) and text != text.strip():
-            raise SettingsError(f"{written}: the value begins or ends with a blank")
+            raise SettingsError(f"{written}: the value starts or ends with a space")
 
 
 def _is_for_others(name: str, value: str) -> bool:

@@ -150,7 +150,9 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
         while _signed_by(path, key) is not None and time.monotonic() < deadline:
             time.sleep(0.05)
         if _signed_by(path, key) is not None and not force:
-            raise KeyNeeded(f"{path} is signed by {key.name}, and the running server does not sign it anew") from None
+            raise KeyNeeded(
+                f"{path} is signed by {key.name}, and the running server has not signed it with another key"
+            ) from None
 
 
 def _signed_by(path: Path, key: Key) -> str | None:

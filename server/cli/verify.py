@@ -218,7 +218,7 @@ def _from_line(line: str) -> Receipt:
     try:
         return Receipt.parse(str(msgspec.json.decode(line, type=Receipt)))
     except msgspec.MsgspecError as error:
-        raise ReceiptMalformed(f"a JSON object with position and digest: {error}") from None
+        raise ReceiptMalformed(f"not a JSON object with position and digest: {error}") from None
 
 
 def _compared(

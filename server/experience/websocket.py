@@ -216,7 +216,7 @@ class Socket:
         try:
             found = await self._services.authenticator.by_access_token(token)
             if found.session.session_id != conversation.session_id:
-                raise CredentialInvalid("the token is of another session")  # noqa: TRY301  # as any bad one
+                raise CredentialInvalid("the token belongs to another session")  # noqa: TRY301  # as any bad one
             # While the session was read, the key may have gone, and this connection was not of that key yet.
             self._services.tokens.ensure_verifies(found.kid)
             conversation.authorise(found.session.epoch, found.authorised_until_ms)

@@ -31,10 +31,12 @@ def header_of(groups: Sequence[str]) -> str:
         GroupsRefused: one of them is no name, or together they are too long.
     """
     if not all(map(_NAME.match, groups)):
-        raise GroupsRefused("a group is printable ASCII, without commas, quotation marks, and blanks at the ends")
+        raise GroupsRefused(
+            "a group name is printable ASCII, without commas, quotation marks, and leading or trailing spaces"
+        )
     header = ",".join(groups)
     if len(header) > MAX_LENGTH:
-        raise GroupsRefused(f"the groups have more than {MAX_LENGTH} characters together, commas among them")
+        raise GroupsRefused(f"the group names with their commas have more than {MAX_LENGTH} characters")
     return header
 
 

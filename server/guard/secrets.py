@@ -100,7 +100,7 @@ class Secrets:
         if not _NAME.match(name):
             raise SettingsError("a name has 1 to 40 of a-z, 0-9 and -, and does not begin with -")
         if name in self.names():
-            raise SettingsError(f"there is a secret of the name {name}; remove it first")
+            raise SettingsError(f"a secret named {name} exists; remove it first")
         secret = f"ilk_{self._kind}_{name}_{secrets.token_urlsafe(_SECRET_BYTES)}"
         try:
             # A secret beside no keys opens nothing: somebody has named the wrong folder.
@@ -118,7 +118,7 @@ class Secrets:
             SettingsError: there is none, or its file can't be removed.
         """
         if name not in self.names():
-            raise SettingsError(f"there is no secret of the name {name}")
+            raise SettingsError(f"there is no secret named {name}")
         try:
             self._path(name).unlink()
         except OSError as error:

@@ -218,7 +218,7 @@ class Tokens:
         """
         latest_s = self._clock.now_ms() // 1000 + _CLOCK_SKEW_S
         if claims.iat > latest_s or (claims.nbf is not UNSET and claims.nbf > latest_s):
-            raise CredentialInvalid("the access token's time has not come")
+            raise CredentialInvalid("the access token is not valid yet")
         if claims.exp - claims.iat > self.lifetime_s:
             raise TokenExpired("the access token would live longer than this server's may")
 

@@ -71,7 +71,7 @@ class Authenticator:
         with naming(claims.sid):
             ensure_authority(session, claims.epoch, self._clock.now_ms(), check=check)
             if claims.sub != subject_of(session):
-                raise CredentialInvalid("the access token is of another subject than its session")
+                raise CredentialInvalid("the access token's subject is not its session's")
         return Authentication(session, claims.exp * 1000, kid_of(token))
 
     async def by_ticket(self, ticket: str) -> Authentication:

@@ -43,7 +43,7 @@ def read_text(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:
-        raise HeadRefused("it is no signed head") from None
+        raise HeadRefused("it is not a signed head") from None
     except SettingsError as refused:
         raise HeadRefused(str(refused)) from None
     except OSError as error:
@@ -69,7 +69,7 @@ def check_log(data: Path, head: Receipt, *, final: bool) -> int:
         SurfaceFailed: the log can't be read.
     """
     if not (data / LOG_NAME).exists():
-        raise HeadRefused(f"it speaks of {head.position} records, and there is no log at {data / LOG_NAME}")
+        raise HeadRefused(f"it covers {head.position} records, and there is no log at {data / LOG_NAME}")
     with open_archive(data) as archive:
         end = archive.record_count()
         fault = broken_head(head, archive.receipt_at(head.position), end)

@@ -274,7 +274,7 @@ def _read(descriptor: int) -> Told:
         # A file without a line end within reason has no line that a server wrote.
         parse(text[: text.find(b"\n", 0, _LONGEST) + 1])
         if not _BEGINNING.startswith(torn := text[end : end + len(_BEGINNING)]):
-            raise ValueError(f"it ends with {torn!r}, which is no line of a trace; nothing was changed")
+            raise ValueError(f"it ends with {torn!r}, which is not a line of a trace; nothing was changed")
 
         def last(beginning: bytes) -> AnyLine | None:
             start = text.rfind(beginning, 0, end)

@@ -183,17 +183,17 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no log": (
         _empty,
-        f"it speaks of {SESSIONS} records, and there is no log at ",
+        f"it covers {SESSIONS} records, and there is no log at ",
     ),
     "a log that was rewritten": (_rewrite, f"record {SESSIONS} has another digest than its signed head says"),
-    "a head that is garbage": (lambda data: (data / "interlock.head").write_text("garbage"), "it is no signed head"),
-    "a head that is empty": (lambda data: (data / "interlock.head").write_text(""), "it is no signed head"),
+    "a head that is garbage": (lambda data: (data / "interlock.head").write_text("garbage"), "it is not a signed head"),
+    "a head that is empty": (lambda data: (data / "interlock.head").write_text(""), "it is not a signed head"),
     "a head that can't be read": (_unreadable, "it can't be read: Is a directory"),
     "no head": (
         lambda data: (data / "interlock.head").unlink(),
         f"there is none, and the log holds {SESSIONS} records",
     ),
-    "a head of other keys": (_of_other_keys, "it is signed by a key that is not among ours"),
+    "a head of other keys": (_of_other_keys, "it is signed by an unknown key"),
 }
 
 

@@ -144,8 +144,8 @@ def test_what_a_wrong_digest_may_mean(version: int, at: int | None, says: str) -
 @pytest.mark.parametrize(
     ("position", "last", "says"),
     [
-        (4, 4, "follows record 4: it is there twice, or out of order"),
-        (3, 4, "follows record 4: it is there twice, or out of order"),
+        (4, 4, "follows record 4: it is duplicated, or out of order"),
+        (3, 4, "follows record 4: it is duplicated, or out of order"),
         (6, 4, "follows record 4: record 5 is missing"),
         (9, 4, "follows record 4: records 5 to 8 are missing"),
     ],

@@ -43,9 +43,9 @@ def test_a_secret_is_shown_once_and_kept_as_a_hash(data: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("create", "ada"), "there is a secret of the name ada; remove it first"),
+        (("create", "ada"), "a secret named ada exists; remove it first"),
         (("create", "Ada Lovelace"), "a name has 1 to 40 of a-z, 0-9 and -"),
-        (("remove", "bob"), "there is no secret of the name bob"),
+        (("remove", "bob"), "there is no secret named bob"),
     ],
 )
 def test_what_can_not_be_is_said_in_one_line(data: Path, arguments: tuple[str, str], message: str) -> None:

@@ -128,7 +128,7 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
 
     assert str(tmp_path) in said("keys", "rotate")
     kid = load_keys(tmp_path / "keys").signing.kid
-    assert "name x" in said("keys", "retire", "x")
+    assert "named x" in said("keys", "retire", "x")
     assert said("keys", "retire", kid).startswith(f"interlock: {kid} ")
     (tmp_path / "keys" / "signing-x.pem").write_text("x")
     (tmp_path / "keys" / "signing-x.pem").chmod(0o600)

@@ -195,7 +195,7 @@ def test_no_link_and_no_page_load_makes_a_session(gate: ServerProcess, provider:
 def test_a_server_that_trusts_nobody_takes_no_token(server: ServerProcess, provider: Provider) -> None:
     answer = exchange(server.url, {"id_token": provider.log_in("ada")["id_token"]})
     assert problem(answer) == (401, "credential-invalid")
-    assert answer.json()["detail"] == "no identity provider is trusted here"
+    assert answer.json()["detail"] == "no identity provider is configured"
 
 
 @pytest.mark.asvs("16.5.2")

@@ -117,7 +117,7 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     "a repeated record": (
         _repeat_unnumbered,
-        r"fault at record 3: follows record 3: it is there twice, or out of order",
+        r"fault at record 3: follows record 3: it is duplicated, or out of order",
     ),
     "swapped records": (
         _swap,

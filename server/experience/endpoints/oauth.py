@@ -123,7 +123,7 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
         raise RequestRefused(400, "the body is not a form") from None
     form = dict(pairs)
     if len(form) != len(pairs):
-        raise RequestRefused(400, "a field is there twice")
+        raise RequestRefused(400, "duplicate form field")
     set_form(request, form)
     request.state.client = authenticate_client(services_of(request), request.scope, form)
 
@@ -207,7 +207,7 @@ def authenticate_client(services: Services, scope: Any, form: Mapping[str, str])
 def _basic(authorization: str) -> tuple[str, str]:
     """Name and secret in an Authorization header of the scheme Basic; both are form-encoded first (RFC 6749, 2.3.1)."""
     if authorization[: len(_BASIC)].lower() != _BASIC:
-        raise ClientRefused("Authorization is not of the scheme Basic")
+        raise ClientRefused("Authorization does not use the scheme Basic")
     try:
         pair = base64.b64decode(authorization[len(_BASIC) :].strip(), validate=True).decode()
         name, colon, secret = pair.partition(":")

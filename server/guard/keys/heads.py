@@ -78,7 +78,7 @@ def check_head(text: str, public_keys: Mapping[str, Any]) -> Head:
     header, head = _take_apart(text)
     public = public_keys.get(header.kid)
     if public is None:
-        raise HeadRefused("it is signed by a key that is not among ours")
+        raise HeadRefused("it is signed by an unknown key")
     try:
         jwt.decode(text, public, algorithms=[ALGORITHM], options={"verify_iat": False})
     except jwt.InvalidTokenError:
@@ -92,5 +92,5 @@ def _take_apart(text: str) -> tuple[Header, Head]:
         if head.receipt != EMPTY:
             Receipt.parse(str(head.receipt))
     except (Malformed, InterlockError):
-        raise HeadRefused("it is no signed head") from None
+        raise HeadRefused("it is not a signed head") from None
     return header, head

@@ -146,7 +146,7 @@ def find(folder: Path, name: str) -> Key:
     for key in read_keys(folder):
         if key.name == name:
             return key
-    raise SettingsError(f"there is no key of the name {name}; `interlock keys list` shows them")
+    raise SettingsError(f"there is no key named {name}; `interlock keys list` shows them")
 
 
 def check_retirement(folder: Path, key: Key, now_ms: int, *, force: bool) -> None:

@@ -121,7 +121,7 @@ class IdTokens:
             UpstreamUnavailable: the provider's keys can't be had.
         """
         if self._keys is None:
-            raise CredentialInvalid("no identity provider is trusted here")
+            raise CredentialInvalid("no identity provider is configured")
         if not COMPACT.match(token):
             raise CredentialInvalid("not an ID token")
         header_text, payload_text, signature_text = token.split(".")
@@ -131,7 +131,7 @@ class IdTokens:
         members = _members(payload_text)
         claims = _convert(members, Claims)
         if header.alg not in self._settings.upstream_algorithms:
-            raise CredentialInvalid("the ID token is signed with an algorithm that is not in `upstream_algorithms`")
+            raise CredentialInvalid("ID token rejected: its signature algorithm is not in `upstream_algorithms`")
         if (header.typ or "JWT").upper() != "JWT" or _SENT_KEYS & header_members.keys():
             raise CredentialInvalid("not an ID token")
         until_s = self._check_claims(claims, nonce)
@@ -168,10 +168,12 @@ class IdTokens:
             if key is not None and _signed_with(key, token):
                 return
         if key is not None:
-            raise CredentialInvalid("the ID token's signature is wrong")
+            raise CredentialInvalid("ID token rejected: wrong signature")
         if kid is not None:
-            raise CredentialInvalid("the ID token is signed with a key that the provider does not have")
-        raise CredentialInvalid("the ID token names no key, and the provider has none or several that fit")
+            raise CredentialInvalid("ID token rejected: the provider has no key with its key id")
+        raise CredentialInvalid(
+            "ID token rejected: it has no key id, and the provider has no key or several keys that fit"
+        )
 
     def _check_claims(self, claims: Claims, nonce: str | None) -> float:
         """Check what the token says of itself; the second from which it is too old to be exchanged."""
@@ -181,22 +183,21 @@ class IdTokens:
         audiences = {claims.aud} if isinstance(claims.aud, str) else set(claims.aud)
         until_s = min(claims.exp, claims.iat + settings.upstream_token_age_s)
         faults = {
-            "it is of another issuer": claims.iss != settings.upstream_issuer,
-            "it is for another audience": not audiences <= set(settings.upstream_audiences),
-            "it was issued to another client": claims.azp not in {None, *settings.upstream_audiences},
-            "it is another kind of token": claims.events is not None,
-            "it has expired, or was issued too long ago": now_s >= until_s,
-            "it is not valid yet": max(claims.iat, claims.nbf or 0, auth_time_s or 0) > now_s + _SKEW_S,
+            "wrong issuer": claims.iss != settings.upstream_issuer,
+            "wrong audience": not audiences <= set(settings.upstream_audiences),
+            "issued to another client (azp)": claims.azp not in {None, *settings.upstream_audiences},
+            "not an ID token, but another kind of token": claims.events is not None,
+            "expired, or issued too long ago": now_s >= until_s,
+            "not valid yet": max(claims.iat, claims.nbf or 0, auth_time_s or 0) > now_s + _SKEW_S,
             # Some write an empty nonce where there was none.
-            "its nonce is not the one that was given": (claims.nonce or None) != (nonce or None),
-            "the login is too long ago, or it does not say when": bool(settings.upstream_auth_age_s)
+            "wrong nonce": (claims.nonce or None) != (nonce or None),
+            "the login is too old, or auth_time is missing": bool(settings.upstream_auth_age_s)
             and (auth_time_s is None or now_s > auth_time_s + settings.upstream_auth_age_s),
-            "the login was not as strong as is asked for": bool(settings.upstream_acr)
-            and claims.acr not in settings.upstream_acr,
+            "the login is too weak (acr)": bool(settings.upstream_acr) and claims.acr not in settings.upstream_acr,
         }
         for fault, found in faults.items():
             if found:
-                raise CredentialInvalid(f"the ID token is not taken: {fault}")
+                raise CredentialInvalid(f"ID token rejected: {fault}")
         return until_s
 
     def _groups(self, members: dict[str, Any]) -> tuple[str, ...] | None:
@@ -222,7 +223,7 @@ class IdTokens:
             return named(groups)
         except GroupsRefused as refused:
             # Not without those that can't be told: an application may refuse whoever is in one of them.
-            raise CredentialInvalid(f"the groups claim is not taken: {refused}") from None
+            raise CredentialInvalid(f"groups claim rejected: {refused}") from None
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -262,7 +263,7 @@ class Upstream:
         account_id = await self._accounts.change(admitting, lambda account_id: account_id)
         account = await self._accounts.by_id(account_id)
         if account is None:
-            raise IdentityRefused("there is no account for this identity any more")
+            raise IdentityRefused("the account of this identity no longer exists")
         proof_age_ms = None
         if arrival.proved_at_ms is not None:
             # Not in the future, for which clock skew is granted: it would be recent for longer.
@@ -296,7 +297,7 @@ def _convert(members: dict[str, Any], kind: type[Any]) -> Any:
     try:
         return msgspec.convert(members, kind)
     except msgspec.ValidationError:
-        raise CredentialInvalid("a claim or header of the ID token is missing or of another type") from None
+        raise CredentialInvalid("ID token rejected: a claim or header is missing or has the wrong type") from None
 
 
 def _check_canonical(part: str) -> None:

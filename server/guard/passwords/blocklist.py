@@ -62,7 +62,7 @@ class Blocklist:
         """
         folded = _fold(password)
         if folded in self._listed:
-            raise PasswordRefused("this password is on a list of passwords that are known to others; choose another")
+            raise PasswordRefused("this password is on a list of known passwords; choose another")
         near = [*_with_parts(personal), *self._near]
         joined = _SEPARATOR.sub("", folded)
         if _is_easy(folded, near, EASY_LOG10) or (joined != folded and _is_easy(joined, near, EASY_JOINED_LOG10)):

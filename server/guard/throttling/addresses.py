@@ -94,7 +94,7 @@ def _networks(setting: str, texts: Sequence[str]) -> list[IPv4Network | IPv6Netw
         try:
             networks.append(ip_network(text, strict=False))
         except ValueError:
-            raise SettingsError(f"{setting}: {text} is no address and no network") from None
+            raise SettingsError(f"{setting}: {text} is not an IP address or network") from None
     return networks
 
 

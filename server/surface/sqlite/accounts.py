@@ -200,7 +200,7 @@ def _admit(connection: Connection, arrival: Arrival, new_account: str | None, no
         )
         return str(account_id)
     if new_account is None:
-        raise IdentityRefused("nobody is registered for this identity, and registration is closed")
+        raise IdentityRefused("no account exists for this identity, and new accounts are not allowed")
     connection.execute(
         "INSERT INTO accounts (account_id, created_at_ms, password_changed_at_ms, groups) VALUES (?, ?, ?, ?)",
         (new_account, now_ms, now_ms, groups or "[]"),
