@@ -113,19 +113,19 @@ def _is_disabled(gate: Gate) -> None:
 
 
 ROWS: Final[dict[str, tuple[str, Callable[[Gate], None], dict[str, Any]]]] = {
-    "the ID token expires": ("nothing: ", _the_token_expires, {"upstream_token_age_s": 8}),
-    "the person logs out at the provider, or is removed there": ("nothing at once; ", _the_provider_is_left, {}),
-    "the person logs out here": ("it ends; ", _logs_out, {}),
+    "the ID token expires": ("none: ", _the_token_expires, {"upstream_token_age_s": 8}),
+    "the user logs out at the provider, or is removed there": ("none at first; ", _the_provider_is_left, {}),
+    "the user logs out here": ("it ends; ", _logs_out, {}),
     "an absolute deadline passes": ("it ends; ", _the_deadline_passes, {"absolute_timeout_s": 8}),
     "the login at the provider becomes older than `recent_login_s`, or its token does not say when it was": (
-        "nothing; ",
+        "none; ",
         _the_login_grows_old,
         {"recent_login_s": 8},
     ),
-    "groups or strength change at the provider": ("they count from the next exchange on", _groups_change, {}),
+    "groups or strength change at the provider": ("they take effect at the next exchange", _groups_change, {}),
     "the account is disabled here": ("it ends at once, ", _is_disabled, {}),
 }
-"""What happens → what the guide's table says becomes of the session, how it happens, and settings that hasten it."""
+"""What happens → the effect on the session by the guide's table, how it happens, and settings that hasten it."""
 
 
 @pytest.mark.asvs("7.1.3", "7.6.1")

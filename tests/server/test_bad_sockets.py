@@ -190,7 +190,10 @@ async def test_a_message_over_64_kib_in_pieces_closes_with_1009(server: ServerPr
 @asynchronous
 async def test_a_foreign_or_bad_token_on_the_open_socket_closes_it(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client, await logged_in(server.url) as other:
-        for token, reason in ((other.access_token, "the token belongs to another session"), ("x", "not an access token")):
+        for token, reason in (
+            (other.access_token, "the token belongs to another session"),
+            ("x", "not an access token"),
+        ):
             async with client.connect() as socket:
                 await socket.recv()
                 await socket.send(json.dumps({"type": "refresh", "access_token": token}))
