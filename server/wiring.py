@@ -45,6 +45,7 @@ from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.expiry import Expiry
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans, trace_missed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
@@ -121,28 +122,32 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         clock = SystemClock(floor_ms=await _newest_time(surface, settings))
         lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
         ring = open_keyring(Path(settings.data) / "keys", clock, lives)
+        newest = await surface.log.newest()
+        position = newest.position if newest is not None else 0
+        feed = Feed(surface.log)
         sessions = Sessions(
-            surface.log, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
+            feed, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
         )
         # First of all listeners: a socket closes before anybody hears why.
-        sessions.subscribe(connections.observe)
-        storage.watchers.measures = await _watch(sessions, settings, clock, surface)
+        feed.subscribe(connections.observe, SESSION_MACHINE.kind)
+        storage.watchers.measures = await _watch(feed, sessions, settings, clock)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(
             settings, surface, supervisor, head, lambda: (ring.keys.signing, clock.now_ms())
         )
-        sessions.subscribe(keeper.observe)
-        newest = await surface.log.newest()
-        tail = Tail(sessions.records, newest.position if newest is not None else 0)
-        sessions.subscribe(tail.observe)
-        orphans = await disconnect_orphans(surface.log, sessions, at_once=settings.log_queue)
+        feed.subscribe(keeper.observe)
+        tail = Tail(sessions.records, position)
+        feed.subscribe(tail.observe)
+        expiry = Expiry(sessions, clock)
+        expiry.restore(await surface.log.live_deadlines(SESSION_MACHINE.kind))
+        feed.subscribe(expiry.observe, SESSION_MACHINE.kind)
+        # Whoever is to hear of transitions has subscribed.
+        await feed.start(position)
+        orphans = await disconnect_orphans(surface.log, sessions, settings.node, at_once=settings.log_queue)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
         of_disabled = await end_of_disabled(account_sessions, surface.accounts)
         of_old_passwords = await end_of_old_passwords(sessions, surface.accounts)
-        expiry = Expiry(sessions, clock)
-        expiry.restore(await surface.log.live_deadlines(SESSION_MACHINE.kind))
-        sessions.subscribe(expiry.observe)
         reserve = settings.disk_reserve_mib << 20
         host = MachineMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
@@ -301,15 +306,15 @@ async def _newest_time(surface: Surface, settings: Settings) -> int:
     return latest_ms
 
 
-async def _watch(sessions: Sessions, settings: Settings, clock: Clock, surface: Surface) -> Unmeasured:
-    """Have the log and, if somebody may ask for them, the metrics told of what the door does. Call it before it does any."""
+async def _watch(feed: Feed, sessions: Sessions, settings: Settings, clock: Clock) -> Unmeasured:
+    """Have the log and, if somebody may ask for them, the metrics told of what happens. Call it before anything does."""
     measures = Unmeasured()
     if settings.metrics_port is not None:
         from interlock.server.telemetry.metrics import Metrics
 
-        measures = Metrics(MACHINES, clock, await surface.log.live_states())
-    for listener in (measures.observe, watch.tell_transition):
-        sessions.subscribe(listener)
+        measures = Metrics(MACHINES, clock, await feed.log.live_states())
+    feed.subscribe(measures.observe)
+    sessions.subscribe_own(watch.tell_transition)
     for refusal_listener in (measures.refused, watch.tell_refusal):
         sessions.subscribe_refusals(refusal_listener)
     return measures

@@ -17,7 +17,8 @@ import msgspec
 from interlock.machine.closing import Close
 from interlock.machine.errors import MessageRefused
 from interlock.machine.ledger import Receipt, Record
-from interlock.machine.session.session import Session
+from interlock.machine.session.commands import Authenticate, Reauthenticate
+from interlock.machine.session.session import FINAL_STATES, Session
 from interlock.machine.times import rfc3339
 from interlock.machine.wire import TransitionView, own_transition_view
 
@@ -104,6 +105,8 @@ class Conversation:
         "_authorised_until_ms",
         "_epoch",
         "_greeted",
+        "_heard_epoch",
+        "_heard_version",
         "_outbox",
         "_outbox_limit",
         "closing",
@@ -116,6 +119,8 @@ class Conversation:
         self.session_id = session.session_id
         self.closing: Close | None = None
         self._epoch = session.epoch
+        # What it has heard of the session; records that are part of it may still come.
+        self._heard_version, self._heard_epoch = session.version, session.epoch
         self._greeted = False
         self._authorised_until_ms = authorised_until_ms
         self._outbox: list[ServerMessage] = []
@@ -129,6 +134,7 @@ class Conversation:
     def greet(self, session: Session, receipt: Receipt, *, ping_interval_ms: int, limits: Limits) -> None:
         """Say hello, with ``session`` as it stands after the connection was recorded, and the ``receipt`` of that."""
         self._greeted = True
+        self._heard_version, self._heard_epoch = session.version, session.epoch
         self._say(
             Hello(
                 self.connection_id,
@@ -165,16 +171,23 @@ class Conversation:
         self._authorised_until_ms = until_ms
         self._say(Refreshed(rfc3339(until_ms)))
 
-    def observe(self, record: Record, session: Session) -> None:
-        """``record`` was written and ``session`` is how the session stands after it.
+    def observe(self, record: Record) -> None:
+        """``record`` of the session was written; they come in order.
 
-        What comes before the greeting is part of the state the greeting tells, so only an end matters then.
+        What comes before the greeting is part of the state the greeting tells, so only an end matters then. Records that the
+        session held already when the connection was opened, or greeted, are none of its business.
         """
+        move = record.transition
+        if move.version <= self._heard_version:
+            return
+        self._heard_version = move.version
+        if isinstance(move.data, Authenticate | Reauthenticate):
+            self._heard_epoch += 1
         if self._greeted:
             self._say(TransitionMessage(*msgspec.structs.astuple(own_transition_view(record))))
-        if session.ended:
-            self.close(Close("session_ended", session.reason or ""))
-        elif session.epoch > self._epoch:
+        if move.target in FINAL_STATES:
+            self.close(Close("session_ended", move.data.reason))
+        elif self._heard_epoch > self._epoch:
             # The credential this connection lives by was superseded; the client refreshes and comes back.
             self.close(Close("token_expired"))
 

@@ -26,7 +26,7 @@ from interlock.machine.ledger import Receipt, Record
 from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.conversation import Conversation, Limits
 from interlock.machine.session.machine import ensure_authority
-from interlock.machine.session.session import Session
+from interlock.machine.session.session import FINAL_STATES, Session
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
 from interlock.server.runtime.authenticator import Authentication
 from interlock.server.services import Services
@@ -148,12 +148,13 @@ class Socket:
         if self._services.settings.access_log:
             _log.info("socket.closed", connection_id=self._conversation.connection_id, code=code, by=by)
 
-    def observe(self, record: Record, session: Session) -> None:
+    def observe(self, record: Record) -> None:
         """See :class:`interlock.server.runtime.connections.Port`."""
-        if session.ended:
-            self._ended_at_ms = record.transition.at_ms
-        self._conversation.observe(record, session)
-        self._seen = session.version
+        move = record.transition
+        if move.target in FINAL_STATES:
+            self._ended_at_ms = move.at_ms
+        self._conversation.observe(record)
+        self._seen = max(self._seen, move.version)
         self._flush()
 
     def close(self, closing: Close) -> None:

@@ -24,8 +24,8 @@ _HANDSHAKES: Final = 16
 class Port(Protocol):
     """The registry's end of one live connection. No call blocks or raises."""
 
-    def observe(self, record: Record, session: Session) -> None:
-        """``record`` was written; ``session`` is how the session stands after it."""
+    def observe(self, record: Record) -> None:
+        """``record`` of the connection's session was written."""
         ...
 
     def close(self, closing: Close) -> None:
@@ -39,6 +39,11 @@ class Port(Protocol):
     def abort(self) -> None:
         """Drop the connection without a word: the last resort, should another call fail."""
         ...
+
+
+class _Registered(NamedTuple):
+    port: Port
+    subject: str
 
 
 class Held(NamedTuple):
@@ -58,7 +63,7 @@ class Connections:
     def __init__(self) -> None:
         self.turnstile = asyncio.Semaphore(_HANDSHAKES)
         self.steps = LoopTurns()
-        self._ports: dict[str, dict[str, Port]] = {}
+        self._ports: dict[str, dict[str, _Registered]] = {}
         self._count = 0
         self._of_account: dict[str, dict[str, Held]] = {}
         self._arriving: Counter[str] = Counter()
@@ -101,7 +106,7 @@ class Connections:
 
     def register(self, session_id: str, connection_id: str, port: Port, subject: str) -> None:
         """Add a connection. The caller looks at the session again afterwards: it may just have ended."""
-        self._ports.setdefault(session_id, {})[connection_id] = port
+        self._ports.setdefault(session_id, {})[connection_id] = _Registered(port, subject)
         self._of_account.setdefault(subject, {})[connection_id] = Held(session_id, connection_id)
         self._count += 1
 
@@ -121,21 +126,24 @@ class Connections:
             if not held:
                 del self._of_account[subject]
 
-    def observe(self, record: Record, session: Session) -> None:
-        """Pass a transition on to every connection of its session."""
+    def observe(self, record: Record, _session: Session | None) -> None:
+        """Pass a transition on to every connection of its session, whoever wrote it."""
+        ports = self._ports.get(record.transition.instance_id)
+        if ports is None:
+            return
         data = record.transition.data
-        if isinstance(data, Disconnect):
+        if isinstance(data, Disconnect) and data.connection_id in ports:
             # It no longer counts, though its socket may still be saying goodbye.
-            self._forget(session.subject or "", data.connection_id)
-        for port in list(self._ports.get(session.session_id, {}).values()):
-            if not guarded(port.observe, record, session):
+            self._forget(ports[data.connection_id].subject, data.connection_id)
+        for port, _ in list(ports.values()):
+            if not guarded(port.observe, record):
                 guarded(port.abort)
 
     def close(self, session_id: str, connection_id: str, closing: Close) -> None:
         """End one connection, if it is registered."""
-        port = self._ports.get(session_id, {}).get(connection_id)
-        if port is not None:
-            _close(port, closing)
+        registered = self._ports.get(session_id, {}).get(connection_id)
+        if registered is not None:
+            _close(registered.port, closing)
 
     def close_all(self, closing: Close) -> None:
         """End every connection."""
@@ -149,7 +157,7 @@ class Connections:
                 guarded(port.abort)
 
     def _all(self) -> list[Port]:
-        return [port for ports in self._ports.values() for port in ports.values()]
+        return [registered.port for ports in self._ports.values() for registered in ports.values()]
 
 
 def _close(port: Port, closing: Close) -> None:

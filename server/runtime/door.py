@@ -21,16 +21,17 @@ from interlock.machine.ledger import Receipt, Record
 from interlock.machine.machine import Authority, Command, Data, InstanceT, Machine, id_of
 from interlock.server.clock import Clock
 from interlock.server.ids import next_id
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.guarded import guarded
-from interlock.server.surface.log import Along, Step, TransitionLog
+from interlock.server.surface.log import Along, Step
 from interlock.server.system.turns import Turns
 from interlock.server.system.workers import settle
 from interlock.server.telemetry.trace import Untraced
 
 T = TypeVar("T")
 
-Listener = Callable[[Record, Any], None]
-"""Told of every recorded transition and the instance after it, on the event loop, in the order of each instance."""
+OwnListener = Callable[[Record, Any], None]
+"""Called with a record that a door has written, and the instance after it, in the context of whoever asked for it."""
 
 RefusalListener = Callable[[str, str, TransitionRefused], None]
 """Told, on the event loop, of every refused command's kind and instance id, and the refusal."""
@@ -56,32 +57,39 @@ class Outcome(msgspec.Struct, Generic[InstanceT], frozen=True):
 class Door(Generic[InstanceT]):
     """All instances of one lifecycle. Commands to one are taken in turn; commands to different ones are written together.
 
-    ``cache_limit``: how many are kept in memory; the rest are one read away. ``trace`` hears of every answer.
+    ``feed``: what memory follows; start it before the first command. ``cache_limit``: how many are kept in memory; the rest
+    are one read away. ``trace`` hears of every answer.
     """
 
     def __init__(
         self,
         machine: Machine[InstanceT],
-        log: TransitionLog,
+        feed: Feed,
         clock: Clock,
         *,
         cache_limit: int,
         trace: Untraced | None = None,
     ) -> None:
         self._machine = machine
-        self._log = log
+        self._log = feed.log
         self._clock = clock
         self._cache_limit = cache_limit
         self._trace = trace or Untraced()
         self._cache: dict[str, InstanceT] = {}
+        # Instances that are being read, as long as nobody has changed them since the read began.
+        self._reading: set[str] = set()
         self._turns = Turns()
-        self._listeners: list[Listener] = []
+        self._own_listeners: list[OwnListener] = []
         self._refusal_listeners: list[RefusalListener] = []
         self._own_writes = asyncio.Semaphore(_OWN_WRITES)
+        feed.remember(machine.kind, self._apply)
 
-    def subscribe(self, listener: Listener) -> None:
-        """Have ``listener`` told of every transition from now on, after those that subscribed before."""
-        self._listeners.append(listener)
+    def subscribe_own(self, listener: OwnListener) -> None:
+        """Have ``listener`` called with what this door records, once all who follow the log have had it.
+
+        For what is said of a caller's doings, once, by the process that did them. What reacts to a transition follows the log.
+        """
+        self._own_listeners.append(listener)
 
     def subscribe_refusals(self, listener: RefusalListener) -> None:
         """Have ``listener`` told of every refusal from now on."""
@@ -102,7 +110,7 @@ class Door(Generic[InstanceT]):
             raise SurfaceFailed(self._log.failure)
 
     def cached(self, instance_id: str) -> InstanceT | None:
-        """The current instance if it is in memory. It is exact: memory changes only with the log."""
+        """The current instance if it is in memory. It is exact as far as the log was followed: memory changes only with it."""
         self.check_alive()
         return self._cache.get(instance_id)
 
@@ -136,14 +144,15 @@ class Door(Generic[InstanceT]):
     async def submit(
         self, instance_id: str, *asked: Command, under: Authority | None = None, along: Along | None = None
     ) -> Outcome[InstanceT]:
-        """Decide ``asked`` in order, record them durably as one batch, then tell the listeners. All happen, or none.
+        """Decide ``asked`` in order, and record them durably as one batch. All happen, or none.
+
+        Whoever follows the log has had the records when this returns.
 
         ``under``: the authority that the caller has shown. It must hold at the place in the log where the batch is recorded.
         ``along`` is checked or written in the same transaction; what it raises is raised here, and nothing happened.
 
         A command id that is already recorded for the instance appends nothing: the instance as it stands is returned, and what
-        was recorded then. Cancelling the caller does not undo what was handed to the log, and the listeners are told of it
-        all the same.
+        was recorded then. Cancelling the caller does not undo what was handed to the log.
 
         Raises:
             TransitionRefused: the lifecycle does not allow one of them; nothing changed.
@@ -205,8 +214,8 @@ class Door(Generic[InstanceT]):
                 for listener in self._refusal_listeners:
                     guarded(listener, self._machine.kind, instance_id, error)
             raise
-        # The instance's turn ends, and the listeners hear of it, when the log answers: also if the caller is gone by then. So
-        # the caller waits for a future of its own, whose cancellation is not the append's.
+        # The instance's turn ends when the log answers: also if the caller is gone by then. So the caller waits for a future of
+        # its own, whose cancellation is not the append's.
         answered: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
         appended.add_done_callback(lambda future: self._settle(future, steps, answered))
         records = await answered
@@ -216,10 +225,29 @@ class Door(Generic[InstanceT]):
 
     async def _read(self, instance_id: str) -> InstanceT:
         """The current instance, for whoever holds its turn."""
-        instance = self.cached(instance_id) or await self._log.load(self._machine, instance_id)
+        instance = self.cached(instance_id)
+        if instance is not None:
+            return instance
+        self._reading.add(instance_id)
+        try:
+            instance = await self._log.load(self._machine, instance_id)
+            unchanged = instance_id in self._reading
+        finally:
+            self._reading.discard(instance_id)
         if instance is None:
             raise self._machine.not_found(instance_id)
-        return self._remember(instance)
+        if unchanged:
+            self._remember(instance)
+        return instance
+
+    def _apply(self, record: Record, instance: InstanceT | None) -> None:
+        """Keep memory as new as the log: what another writer changed is forgotten, and read when somebody asks for it."""
+        if instance is not None:
+            self._remember(instance)
+            return
+        self._cache.pop(record.transition.instance_id, None)
+        # What is being read may be from before this record.
+        self._reading.discard(record.transition.instance_id)
 
     async def _read_for(self, instance_id: str, first: Command, *, first_try: bool) -> InstanceT:
         if first.data.event != self._machine.creation:
@@ -256,17 +284,15 @@ class Door(Generic[InstanceT]):
                 # A repeat: what was recorded then says nothing of where the instance stands now.
                 self._cache.pop(instance_id, None)
                 return
-            self._remember(steps[-1].instance)
             for record, step in zip(records, steps, strict=True):
-                for listener in self._listeners:
+                for listener in self._own_listeners:
                     guarded(listener, record, step.instance)
         finally:
             self._turns.give(instance_id)
             settle([answered], [appended.exception() or appended.result()])
 
-    def _remember(self, instance: InstanceT) -> InstanceT:
+    def _remember(self, instance: InstanceT) -> None:
         keep_newest(self._cache, id_of(instance), instance, self._cache_limit)
-        return instance
 
 
 def keep_newest(memory: dict[str, T], key: str, value: T, limit: int) -> None:

@@ -16,7 +16,8 @@ import structlog
 from interlock.machine.errors import SessionNotFound, SurfaceError, SurfaceFailed, TransitionRefused
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Expire
-from interlock.machine.session.session import Session, overdue_reason
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import FINAL_STATES, Session, overdue_reason
 from interlock.server.clock import Clock
 from interlock.server.runtime.deadlines import Deadlines
 from interlock.server.runtime.door import patiently
@@ -46,15 +47,20 @@ class Expiry:
         self._earlier = asyncio.Event()
 
     def restore(self, deadlines: list[tuple[int, str]]) -> None:
-        """Start from (deadline in ms, session id) of every session that has not ended."""
+        """Start from (deadline in ms, session id) of every session that has not ended.
+
+        Should others write to the log meanwhile, one may be among them whose creation is observed later. It is looked at twice.
+        """
         self._deadlines.restore(deadlines)
 
-    def observe(self, record: Record, session: Session) -> None:
-        """Watch a session from its creation until its end."""
-        if record.transition.version == 1:
-            self._push(session.deadline_ms, session.session_id)
-        if session.ended and session.session_id not in self._in_hand:
-            self._deadlines.drop(session.session_id)
+    def observe(self, record: Record, _session: Session | None) -> None:
+        """Watch a session from its creation until its end, whoever wrote them."""
+        move = record.transition
+        if move.version == 1:
+            created = SESSION_MACHINE.evolve(SESSION_MACHINE.absent(move.instance_id), move)
+            self._push(created.deadline_ms, move.instance_id)
+        if move.target in FINAL_STATES and move.instance_id not in self._in_hand:
+            self._deadlines.drop(move.instance_id)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -80,7 +86,7 @@ class Expiry:
 
     async def _expire(self, session_id: str) -> None:
         later_ms = await self._look_at(session_id)
-        self._in_hand.remove(session_id)
+        self._in_hand.discard(session_id)
         if later_ms is not None:
             self._push(later_ms, session_id)
 

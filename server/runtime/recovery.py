@@ -41,13 +41,11 @@ async def trace_missed(log: TransitionLog, trace: Untraced) -> None:
         trace.missed([r for r in records if of_all or r.transition.instance_id in living], position)
 
 
-async def disconnect_orphans(
-    log: TransitionLog, sessions: Sessions, node: str | None = None, *, at_once: int = _PAGE
-) -> int:
-    """Record the disconnect of every connection that ``node`` opened and no longer holds; return how many.
+async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, *, at_once: int = _PAGE) -> int:
+    """Record the disconnect of every connection that ``node``, this process, opened and no longer holds; return how many.
 
-    None is any node: where one process alone has the log open, whatever a node is called that opened a connection, it is dead.
-    Call it before this process accepts its first connection. ``at_once``: how many writes the log takes together.
+    Connections of other nodes are theirs, and may be open. Call it before this process accepts its first connection.
+    ``at_once``: how many writes the log takes together.
     """
 
     async def disconnect(session_id: str, connection_id: str) -> None:
@@ -59,7 +57,7 @@ async def disconnect_orphans(
         (session.session_id, connection.connection_id)
         for session in await log.busy(SESSION_MACHINE)
         for connection in session.connections
-        if node in {None, connection.node}
+        if connection.node == node
     ]
     at_once = min(_PAGE, at_once)
     for start in range(0, len(orphans), at_once):

@@ -23,7 +23,8 @@ from interlock.machine.session.session import Session, ensure_alive, touch_due
 from interlock.server.clock import Clock
 from interlock.server.ids import new_session_id
 from interlock.server.runtime.door import Door, Outcome, commands, keep_newest
-from interlock.server.surface.log import Along, TransitionLog
+from interlock.server.runtime.feed import Feed
+from interlock.server.surface.log import Along
 from interlock.server.telemetry.trace import Untraced
 
 
@@ -31,9 +32,9 @@ class Sessions(Door[Session]):
     """All sessions. ``policy``: the limits that a new one lives under."""
 
     def __init__(
-        self, log: TransitionLog, clock: Clock, *, policy: Policy, cache_limit: int, trace: Untraced | None = None
+        self, feed: Feed, clock: Clock, *, policy: Policy, cache_limit: int, trace: Untraced | None = None
     ) -> None:
-        super().__init__(SESSION_MACHINE, log, clock, cache_limit=cache_limit, trace=trace)
+        super().__init__(SESSION_MACHINE, feed, clock, cache_limit=cache_limit, trace=trace)
         self._policy = policy
         self._touching: set[str] = set()
         # Sessions whose newest login's tokens were used for what is not recorded, and the epoch of that login.

@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import Final
 
 from interlock.machine.ledger import Record
-from interlock.machine.session.session import Session
 
 _KEPT: Final = 2048
 
@@ -39,11 +38,8 @@ class Tail:
         """The position of the newest record that was acknowledged; 0 in an empty log."""
         return self._newest
 
-    def observe(self, record: Record, _session: Session) -> None:
-        """``record`` is on disk. Call it in the order of the log."""
-        if record.position != self._newest + 1:
-            # Somebody else's program has written a record: those that are kept have a gap now.
-            self._kept.clear()
+    def observe(self, record: Record, _instance: object) -> None:
+        """``record`` is on disk. Call it in the order of the log, without gaps."""
         self._kept.append(record)
         self._newest = record.position
         self.wake()

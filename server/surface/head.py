@@ -17,7 +17,6 @@ import structlog
 from interlock.machine.errors import HeadRefused, SettingsError, SurfaceFailed
 from interlock.machine.explain import beyond_head, broken_head, short_of
 from interlock.machine.ledger import EMPTY, Receipt, Record
-from interlock.machine.session.session import Session
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import LOG_NAME
 from interlock.server.surface.sqlite.log import HeadLag
@@ -137,7 +136,7 @@ class HeadKeeper:
             )
         self._task = self._supervisor.start("head", self._run)
 
-    def observe(self, record: Record, _session: Session) -> None:
+    def observe(self, record: Record, _instance: object) -> None:
         """``record`` is on disk. Call it in the order of the log."""
         self._newest = record.receipt
         self._grown.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -26,8 +26,23 @@ class Step(msgspec.Struct, frozen=True):
     along: Along | None = None
 
 
+class Followed(NamedTuple):
+    """One record of the log as its follower gets it."""
+
+    record: Record
+    instance: Any | None
+    """The instance after the record, if the record was appended through this very log object. None: another writer's."""
+
+
+Follower = Callable[[Sequence[Followed]], None]
+"""Called on the event loop with the records of one commit, or of a page, in the order of the log."""
+
+
 class TransitionLog(Protocol):
-    """Append-only, durable, ordered. Every implementation passes ``tests/server/surface_contract.py``."""
+    """Append-only, durable, ordered. Every implementation passes ``tests/server/surface_contract.py``.
+
+    One object is what one server process holds. Several may write to the same log.
+    """
 
     def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
         """Append ``steps``, of one instance and in version order, all or none; the future resolves when they are on disk.
@@ -35,7 +50,7 @@ class TransitionLog(Protocol):
         The future's callbacks run in the order of the log. Cancelling whoever waits does not undo the append. When the
         first step's command id is already recorded for this instance, nothing is written and the future gives what was
         recorded from that command on. A record that was written now holds the very transition it was given, and no other
-        does: that tells the two apart.
+        does: that tells the two apart. Before the future resolves, the follower has had the records.
 
         The future raises:
             VersionConflict: the instance is not at the version the first step follows.
@@ -45,6 +60,20 @@ class TransitionLog(Protocol):
             Overloaded: too many appends are waiting; nothing was queued.
             AuthorityLost: ``under``, of another instance, does not hold where the steps would have been recorded.
             What a step's ``along`` raises.
+        """
+        ...
+
+    async def follow(self, after: int, follower: Follower) -> None:
+        """Call ``follower`` with every record above position ``after``: each once, in order, whoever wrote it.
+
+        Returns when ``follower`` has had what there is; from then on it is called as the log grows. A log object has one
+        follower, for as long as it is open. What is not handed over yet is read in pages, so a follower that is behind costs no
+        memory. If ``follower`` raises, or records can't be read for it, the log stops: what memory holds may then be older
+        than the log. ``failure`` says so, and no append is acknowledged any more.
+
+        Raises:
+            SurfaceFailed: the log can't be read.
+            Whatever ``follower`` raises before this returns.
         """
         ...
 

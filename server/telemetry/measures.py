@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Record
-from interlock.machine.session.session import Session
 from interlock.server.surface.sqlite.writer import Batch
 
 
@@ -16,8 +16,8 @@ class Unmeasured:
     def watch(self, readings: Mapping[str, Callable[[], float]]) -> None:
         """Gauges, by name, that are read when somebody asks for the metrics."""
 
-    def observe(self, record: Record, session: Session) -> None:
-        """``record`` was written; ``session`` is how the session stands after it."""
+    def observe(self, record: Record, instance: Any | None) -> None:
+        """``record`` was written; ``instance`` is how it stands after it, if this process wrote it."""
 
     def refused(self, kind: str, instance_id: str, refusal: TransitionRefused) -> None:
         """A command to an instance of ``kind`` was refused."""

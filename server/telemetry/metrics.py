@@ -199,7 +199,7 @@ class Metrics(Unmeasured):
         for name, reading in readings.items():
             self._metrics[name].set_function(reading)
 
-    def observe(self, record: Record, instance: Any) -> None:
+    def observe(self, record: Record, instance: Any | None) -> None:
         """See :meth:`Unmeasured.observe`."""
         move = record.transition
         kind = move.kind
@@ -212,9 +212,14 @@ class Metrics(Unmeasured):
         if live is not None:
             live.inc()
             return
-        keys = self._machines.of(record.position, kind).keys(instance)
-        self._child("interlock_instances_ended_total", kind, keys.reason or "").inc()
-        if move.event == "expire" and keys.deadline_ms is not None:
+        machine = self._machines.of(record.position, kind)
+        field = machine.copied.get("reason", {}).get(move.event)
+        reason = "" if field is None else getattr(move.data, field)
+        self._child("interlock_instances_ended_total", kind, reason).inc()
+        if move.event != "expire" or instance is None:
+            return
+        keys = machine.keys(instance)
+        if keys.deadline_ms is not None:
             self._metrics["interlock_expiry_lateness_seconds"].observe((move.at_ms - keys.deadline_ms) / 1000)
 
     def refused(self, kind: str, _instance_id: str, refusal: TransitionRefused) -> None:

@@ -22,7 +22,7 @@ _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a metho
 
 
 def tell_transition(record: Record, session: Session) -> None:
-    """A listener for :meth:`interlock.server.runtime.door.Door.subscribe`."""
+    """A listener for :meth:`interlock.server.runtime.door.Door.subscribe_own`."""
     move = record.transition
     if move.kind != SESSION_MACHINE.kind or move.event not in _TOLD:
         return

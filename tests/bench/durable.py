@@ -10,6 +10,7 @@ from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
 from interlock.server.runtime.door import commands
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
@@ -26,7 +27,9 @@ async def measure(bench: Bench) -> list[Figure]:
     async with open_surface(
         bench.path("door"), max_waiting=20_000, on_failure=bench.say, supervisor=Supervisor()
     ) as surface:
-        door = Sessions(surface.log, SystemClock(), policy=POLICY, cache_limit=200_000)
+        feed = Feed(surface.log)
+        door = Sessions(feed, SystemClock(), policy=POLICY, cache_limit=200_000)
+        await feed.start(0)
         held = [(await door.begin("acc_1", Authenticate("acc_1", "password"))).instance for _ in range(CALLERS)]
 
         async def through_the_door(callers: int) -> float:

@@ -16,6 +16,7 @@ from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
 from interlock.server.ids import new_session_id
 from interlock.server.runtime.expiry import Expiry
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import Step
 from interlock.server.surface.sqlite.files import open_surface
@@ -76,18 +77,20 @@ async def _lateness(bench: Bench, name: str, total: int, offsets_ms: list[int]) 
     clock = _ShiftedClock()
     done = asyncio.Event()
 
-    def observe(record: Record, session: Session) -> None:
-        if record.transition.event == "expire":
+    def observe(record: Record, session: Session | None) -> None:
+        if session is not None and record.transition.event == "expire":
             late.append(clock.now_ms() - session.deadline_ms)
             if len(late) == len(offsets_ms):
                 done.set()
 
     async with open_surface(folder, max_waiting=20_000, on_failure=bench.say, supervisor=Supervisor()) as surface:
-        sessions = Sessions(surface.log, clock, policy=POLICY, cache_limit=200_000)
+        feed = Feed(surface.log)
+        sessions = Sessions(feed, clock, policy=POLICY, cache_limit=200_000)
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines("session"))
-        sessions.subscribe(expiry.observe)
-        sessions.subscribe(observe)
+        feed.subscribe(expiry.observe)
+        feed.subscribe(observe)
+        await feed.start(surface.last().position)
         clock.shift_ms = created_ms + _IDLE_MS - _LEAD_MS - now_ms()
         bench.say(f"waiting for {len(offsets_ms):,} deadlines")
         running = asyncio.create_task(expiry.run())

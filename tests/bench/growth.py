@@ -13,6 +13,7 @@ from pathlib import Path
 from interlock.machine.session.commands import Touch
 from interlock.server.clock import SystemClock
 from interlock.server.runtime.door import commands
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
@@ -71,7 +72,10 @@ async def _opened(bench: Bench, name: str, count: int) -> AsyncIterator[_File]:
     ids = write(bench, folder, Population(count, transitions=1))
     async with open_surface(folder, max_waiting=20_000, on_failure=bench.say, supervisor=Supervisor()) as surface:
         clock = SystemClock(floor_ms=await surface.log.latest_at_ms())
-        yield _File(Sessions(surface.log, clock, policy=POLICY, cache_limit=200_000), ids)
+        feed = Feed(surface.log)
+        sessions = Sessions(feed, clock, policy=POLICY, cache_limit=200_000)
+        await feed.start(surface.last().position)
+        yield _File(sessions, ids)
 
 
 def _figure(pairs: Pairs, callers: int, many: int, *, anywhere: bool) -> Figure:

@@ -17,11 +17,12 @@ from interlock.machine.ledger import GENESIS, Record
 from interlock.machine.machine import Authority
 from interlock.server import wiring as opening
 from interlock.server.cli.main import main
-from interlock.server.surface.log import Step
+from interlock.server.surface.log import Followed, Step
+from interlock.server.surface.memory import MemoryLog
 from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.surface.sqlite.writer import Batch
 from interlock.server.system.supervision import Supervisor
-from tests.support.memory_log import MemoryLog
+from interlock.server.system.workers import settle
 
 
 class _NoLog(MemoryLog):
@@ -32,8 +33,16 @@ class _NoLog(MemoryLog):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Record]] = loop.create_future()
         # At the loop's next turn: a request that never waits would let one connection keep the others out.
-        loop.call_soon(future.set_result, [Record(0, step.transition, GENESIS) for step in steps])
+        loop.call_soon(self._answer, future, steps)
         return future
+
+    def _answer(self, future: asyncio.Future[list[Record]], steps: Sequence[Step]) -> None:
+        first = self._delivered + 1
+        records = [Record(first + n, step.transition, GENESIS) for n, step in enumerate(steps)]
+        if self._follower is not None:
+            self._follower([Followed(record, step.instance) for record, step in zip(records, steps, strict=True)])
+        self._delivered = records[-1].position
+        settle([future], [records])
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ def _observe(conversation: Conversation, *data: Data) -> Session:
     transitions = history("s", [*_OPENED, *((each, 10 + n) for n, each in enumerate(data))])
     rows = rows_of(transitions)
     for n in range(len(_OPENED), len(rows)):
-        conversation.observe(parse_row(rows[n], MACHINES), SESSION_MACHINE.replay("s", transitions[: n + 1]))
+        conversation.observe(parse_row(rows[n], MACHINES))
     return SESSION_MACHINE.replay("s", transitions)
 
 
@@ -288,7 +288,7 @@ class ConversationMachine(RuleBasedStateMachine):
         transitions = history("s", self.steps)
         row = rows_of(transitions)[-1]
         session = SESSION_MACHINE.replay("s", transitions)
-        self.conversation.observe(parse_row(row, MACHINES), session)
+        self.conversation.observe(parse_row(row, MACHINES))
         assert not session.ended or self.conversation.closing is not None
 
     @precondition(lambda self: self.greeted)

@@ -181,7 +181,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         "A socket hears that its session ended, and stays open.",
         "revocation_fence",
         "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
-        at("conversation:Conversation.observe", drop("self.close(Close('session_ended', session.reason or ''))")),
+        at("conversation:Conversation.observe", drop("self.close(Close('session_ended', move.data.reason))")),
         says="revocation_fence:",
     ),
     Mutant(
@@ -190,7 +190,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
         "test_a_session_that_expires_closes_its_sockets",
         at(
             "conversation:Conversation.observe",
-            replace("session.ended", "session.ended and record.transition.event == 'revoke'"),
+            replace("move.target in FINAL_STATES", "move.event == 'revoke'"),
         ),
         says="revocation_fence:",
     ),

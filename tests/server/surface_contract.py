@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -26,7 +26,9 @@ class TransitionLogContract(ABC):
     """:class:`interlock.server.surface.log.TransitionLog`."""
 
     @abstractmethod
-    def open(self, folder: Path, *, max_waiting: int = 1000) -> AbstractAsyncContextManager[TransitionLog]:
+    def open(
+        self, folder: Path, *, max_waiting: int = 1000, on_failure: Callable[[str], None] = pytest.fail
+    ) -> AbstractAsyncContextManager[TransitionLog]:
         """The store of the implementation under test, over ``folder``."""
 
     @asynchronous

@@ -17,6 +17,7 @@ from interlock.machine.session.commands import Authenticate, Revoke
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.runtime.account_sessions import AccountSessions
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.services import Services
 from interlock.server.surface.directory import Place, Wanted
@@ -25,6 +26,7 @@ from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
+from tests.support.door import start
 from tests.support.inside import client_of
 from tests.support.running import eventually
 from tests.support.steps import POLICY
@@ -49,7 +51,9 @@ async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
     """``busy``: so many reads of a page are refused before the first succeeds."""
     async with open_surface(folder, max_waiting=20, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         clock = HandClock()
-        sessions = Sessions(surface.log, clock, policy=POLICY, cache_limit=10)
+        feed = Feed(surface.log)
+        sessions = Sessions(feed, clock, policy=POLICY, cache_limit=10)
+        await start(feed)
         directory = surface.directory
 
         class BusyDirectory:

@@ -13,11 +13,11 @@ from interlock.machine.errors import SurfaceFailed
 from interlock.machine.ledger import Record
 from interlock.server.runtime import tail as tail_module
 from interlock.server.runtime.tail import Tail
+from interlock.server.surface.memory import MemoryLog
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.surface.sqlite.presence import Presence
 from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
-from tests.support.memory_log import MemoryLog
 from tests.support.steps import Story
 
 
@@ -33,11 +33,10 @@ class Followed:
         self.read.append(position)
         return await self.log.after(position, limit)
 
-    async def grow(self, *, told: bool = True) -> None:
+    async def grow(self) -> None:
         story = Story()
         for record in await self.log.append(story.begin()):
-            if told:
-                self.tail.observe(record, story.session)
+            self.tail.observe(record, story.session)
 
 
 async def positions(tail: Tail, after: int, limit: int) -> list[int]:
@@ -57,19 +56,6 @@ async def test_what_is_new_comes_from_memory_and_what_is_old_from_the_log(monkey
     assert followed.read == []
     assert await positions(followed.tail, 1, 3) == [2, 3, 4]
     assert followed.read == [1]
-
-
-@asynchronous
-async def test_a_record_of_another_program_is_not_skipped() -> None:
-    """Positions 2 and 3 were written by hand: nobody was told, and they are read from the log."""
-    followed = Followed()
-    await followed.grow()
-    for _ in range(2):
-        await followed.grow(told=False)
-    await followed.grow()
-    assert followed.tail.newest == 4
-    assert await positions(followed.tail, 0, 9) == [1, 2, 3, 4]
-    assert await positions(followed.tail, 3, 9) == [4]
 
 
 @asynchronous

@@ -16,6 +16,8 @@ from interlock.machine.machine import Command, Machine, Machines, Transition
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.story import moment, tell
 from interlock.server.runtime.door import Door, commands
+from interlock.server.runtime.feed import Feed
+from interlock.server.surface.memory import MemoryLog, MemoryStore
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
@@ -25,7 +27,7 @@ from interlock.spec.promela import promela
 from interlock.spec.transitions import read
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
-from tests.support.memory_log import MemoryLog
+from tests.support.door import start
 from tests.support.steps import Story
 
 
@@ -104,10 +106,15 @@ async def live_through(folder: Path) -> list[Any]:
         folder, machines=BOTH, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()
     ) as surface:
         metrics = Metrics(BOTH, HandClock(), {})
-        door = Door(PARCELS, surface.log, HandClock(), cache_limit=1)
-        door.subscribe(lambda record, parcel: told.append((record.position, record.transition.event, parcel.state)))
-        door.subscribe(metrics.observe)
+        feed = Feed(surface.log)
+        door = Door(PARCELS, feed, HandClock(), cache_limit=1)
+        feed.subscribe(
+            lambda record, parcel: told.append((record.position, record.transition.event, parcel and parcel.state)),
+            "parcel",
+        )
+        feed.subscribe(metrics.observe, "parcel")
         door.subscribe_refusals(metrics.refused)
+        await start(feed)
         await door.submit("p1", *commands("ada", HandIn("ada")))
         # Ids of different kinds may be the same.
         await surface.log.append(Story("p1").begin("ada"))
@@ -169,7 +176,9 @@ async def test_the_log_alone_shows_it_and_a_forged_record_is_found(tmp_path: Pat
 
 @asynchronous
 async def test_it_needs_no_disk(tmp_path: Path) -> None:  # noqa: ARG001  # as the others
-    door = Door(PARCELS, MemoryLog(BOTH), HandClock(), cache_limit=1)
+    feed = Feed(MemoryLog(MemoryStore(BOTH)))
+    door = Door(PARCELS, feed, HandClock(), cache_limit=1)
+    await start(feed)
     outcome = await door.submit("p1", *commands("ada", HandIn("ada"), Collect()))
     assert (outcome.instance.state, outcome.instance.version) == ("travelling", 2)
 

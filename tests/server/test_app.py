@@ -173,14 +173,15 @@ async def test_two_new_passwords_in_one_millisecond(tmp_path: Path, monkeypatch:
 
 
 @asynchronous
-async def test_a_server_of_another_name_disconnects_what_its_predecessor_left(tmp_path: Path) -> None:
+async def test_a_start_disconnects_what_this_node_left_and_nothing_of_another(tmp_path: Path) -> None:
     settings = Settings(data=str(tmp_path), cheap_passwords_for_tests=True, node="alpha")
     async with open_services(settings) as services:
-        outcome = await services.sessions.begin("ada", Authenticate("ada", "password"), Connect("con_1", "alpha"))
+        connects = Connect("con_1", "alpha"), Connect("con_2", "beta")
+        outcome = await services.sessions.begin("ada", Authenticate("ada", "password"), *connects)
         assert outcome.instance.state == "connected"
     async with open_services(msgspec.structs.replace(settings, node="beta")) as services:
         session = await services.sessions.load(outcome.instance.session_id)
-        assert (session.state, session.connections) == ("authenticated", ())
+        assert [connection.node for connection in session.connections] == ["alpha"]
 
 
 @asynchronous

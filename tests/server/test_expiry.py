@@ -19,11 +19,12 @@ from interlock.server.clock import Clock, SystemClock
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import commands
 from interlock.server.runtime.expiry import Expiry
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import Step
+from interlock.server.surface.memory import MemoryLog
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
-from tests.support.memory_log import MemoryLog
 from tests.support.steps import NOW_MS, POLICY, Story
 
 
@@ -33,9 +34,11 @@ class Server:
     def __init__(self, log: MemoryLog | None = None, clock: Clock | None = None) -> None:
         self.log = log or MemoryLog()
         self.clock = HandClock()
-        self.sessions = Sessions(self.log, clock or self.clock, policy=POLICY, cache_limit=1_000_000)
+        self.feed = Feed(self.log)
+        self.sessions = Sessions(self.feed, clock or self.clock, policy=POLICY, cache_limit=1_000_000)
         self.expiry = Expiry(self.sessions, clock or self.clock)
-        self.sessions.subscribe(self.expiry.observe)
+        self.feed.subscribe(self.expiry.observe)
+        self.starting = asyncio.ensure_future(self.feed.start(len(self.log.store.entries)))
 
     async def begin(self) -> Session:
         return (await self.sessions.begin("anonymous")).instance
@@ -202,18 +205,18 @@ async def test_every_deadline_is_kept_and_none_early_among_100_000_sessions() ->
     late_ms: list[int] = []
     template = (await server.begin()).session_id
 
-    def measure(record: Record, session: Session) -> None:
-        if session.ended:
+    def measure(record: Record, session: Session | None) -> None:
+        if session is not None and session.ended:
             late_ms.append(clock.now_ms() - session.deadline_ms)
             assert record.transition.at_ms >= session.deadline_ms, "never early"
 
-    server.sessions.subscribe(measure)
+    server.feed.subscribe(measure)
     session = await server.sessions.load(template)
     start_ms = clock.now_ms() + 500
     deadlines = [start_ms + n // 2 if n < 2000 else start_ms + 600_000 + n for n in range(100_000)]
     for n, deadline_ms in enumerate(deadlines):
         session_id = f"s{n}"
-        server.log._instances["session", session_id] = msgspec.structs.replace(
+        server.log.store.instances["session", session_id] = msgspec.structs.replace(
             session, session_id=session_id, idle_deadline_ms=deadline_ms, absolute_deadline_ms=deadline_ms
         )
     server.expiry.restore([(deadline_ms, f"s{n}") for n, deadline_ms in enumerate(deadlines)])
@@ -263,8 +266,8 @@ class Port:
     def __init__(self) -> None:
         self.told: list[object] = []
 
-    def observe(self, record: Record, session: Session) -> None:
-        self.told.append((record.position, session.state))
+    def observe(self, record: Record) -> None:
+        self.told.append((record.position, record.transition.target))
 
     def close(self, closing: Close) -> None:
         self.told.append(closing)
@@ -303,7 +306,7 @@ def test_connections_hear_of_their_own_session_only() -> None:
 
 def test_a_connection_that_fails_is_dropped_and_no_other_misses_anything() -> None:
     class Failing(Port):
-        def observe(self, _record: Record, _session: Session) -> None:
+        def observe(self, _record: Record) -> None:
             raise ZeroDivisionError
 
         def close(self, _closing: Close) -> None:

@@ -37,6 +37,7 @@ from interlock.machine.session.commands import (
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
 from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import TransitionLog
@@ -44,6 +45,7 @@ from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
 from tests.support.clock import HandClock
+from tests.support.door import start
 from tests.support.steps import POLICY
 
 T = TypeVar("T")
@@ -78,7 +80,7 @@ class Service(RuleBasedStateMachine):
         self.known: list[str] = []
         self.asked: list[tuple[str, tuple[Command, ...]]] = []
         self.acknowledged: dict[str, dict[int, Record]] = {}
-        self.heard: dict[str, list[tuple[Record, Session]]] = {}
+        self.heard: dict[str, list[tuple[Record, Session | None]]] = {}
         self.stack: AsyncExitStack
         self.log: TransitionLog
         self.sessions: Sessions
@@ -96,11 +98,13 @@ class Service(RuleBasedStateMachine):
             open_surface(self.folder, max_waiting=100, on_failure=self.failed, supervisor=Supervisor())
         )
         self.log = surface.log
-        self.sessions = Sessions(self.log, self.clock, policy=POLICY, cache_limit=2)
+        feed = Feed(self.log)
+        self.sessions = Sessions(feed, self.clock, policy=POLICY, cache_limit=2)
         self.heard = {}
-        self.sessions.subscribe(
-            lambda record, after: self.heard.setdefault(after.session_id, []).append((record, after))
+        feed.subscribe(
+            lambda record, after: self.heard.setdefault(record.transition.instance_id, []).append((record, after))
         )
+        await start(feed)
 
     @staticmethod
     def failed(failure: str) -> None:

@@ -22,11 +22,13 @@ from interlock.machine.machine import Authority, Command, InstanceT, Machine
 from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Reauthenticate, Touch
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.runtime.door import Outcome, commands
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans
+from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import Step
+from interlock.server.surface.memory import MemoryLog
 from tests.support.asynchronous import asynchronous
 from tests.support.door import Door, HeldLog
-from tests.support.memory_log import MemoryLog
 from tests.support.steps import POLICY, Story
 
 
@@ -47,7 +49,7 @@ async def test_a_listener_that_fails_stops_no_other_and_no_answer() -> None:
     door = Door()
     heard: list[str] = []
     for listener in (fail, lambda record, _after: heard.append(record.transition.event), fail):
-        door.sessions.subscribe(listener)
+        door.feed.subscribe(listener)
     for refusal_listener in (fail, lambda _kind, _session_id, refusal: heard.append(f"refused {refusal.event}")):
         door.sessions.subscribe_refusals(refusal_listener)
     with capture_logs() as logs:
@@ -164,12 +166,13 @@ async def test_a_repeated_creation_of_a_session_not_in_memory_says_where_it_stan
 
 @asynchronous
 async def test_another_writers_append_is_read_and_the_command_decided_again() -> None:
+    """Also when nobody has told the door of it yet."""
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
-    other = Story(session.session_id)
-    other.session = session
-    await door.log.append(other.touch())
-    outcome = await door.sessions.submit(session.session_id, *commands("ada", Touch()))
+    behind = Sessions(Feed(MemoryLog(door.log.store)), door.clock, policy=POLICY, cache_limit=10)
+    await behind.load(session.session_id)
+    await door.sessions.submit(session.session_id, *commands("ada", Touch()))
+    outcome = await behind.submit(session.session_id, *commands("ada", Touch()))
     assert outcome.instance.version == 3
 
 
@@ -179,7 +182,7 @@ async def test_a_session_that_keeps_changing_elsewhere_is_given_up() -> None:
         def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
             if steps[0].transition.version > 1 and steps[0].transition.actor != "other":
                 rival = Story(steps[0].transition.instance_id)
-                rival.session = self._instances["session", rival.session_id]
+                rival.session = self.store.instances["session", rival.session_id]
                 self.rival = super().append(rival.touch())
             return super().append(steps, under)
 

@@ -19,9 +19,9 @@ from interlock.machine.session.commands import Authenticate, Connect, Create, Re
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.runtime.door import Outcome, commands
 from interlock.server.surface.log import Step
+from interlock.server.surface.memory import MemoryLog
 from tests.support.asynchronous import asynchronous
 from tests.support.door import Door
-from tests.support.memory_log import MemoryLog
 from tests.support.steps import POLICY
 
 

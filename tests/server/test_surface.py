@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from interlock.machine.session.commands import Data, Reauthenticate
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.accounts import Account, AccountStore
 from interlock.server.surface.log import Along, Step, TransitionLog
+from interlock.server.surface.memory import MemoryLog, MemoryStore, MemoryTickets
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.engine import Error, IntegrityError
 from interlock.server.surface.sqlite.files import Surface, open_surface
@@ -27,26 +28,50 @@ from interlock.server.surface.sqlite.writer import Writer, raise_again
 from interlock.server.surface.tickets import TicketStore
 from interlock.server.system.supervision import Supervisor
 from tests.server.account_contract import AccountStoreContract
+from tests.server.follow_contract import FollowContract, SharedLogContract
 from tests.server.surface_contract import TicketStoreContract, TransitionLogContract
 from tests.support.asynchronous import asynchronous
-from tests.support.memory_log import MemoryLog
 from tests.support.steps import Story
 
 
-def opened(folder: Path, max_waiting: int = 1000) -> AbstractAsyncContextManager[Surface]:
-    return open_surface(folder, max_waiting=max_waiting, on_failure=pytest.fail, supervisor=Supervisor())
+def opened(
+    folder: Path, max_waiting: int = 1000, on_failure: Callable[[str], None] = pytest.fail
+) -> AbstractAsyncContextManager[Surface]:
+    return open_surface(folder, max_waiting=max_waiting, on_failure=on_failure, supervisor=Supervisor())
 
 
-class TestMemoryLog(TransitionLogContract):
+class TestMemoryLog(TransitionLogContract, FollowContract):
     @asynccontextmanager
-    async def open(self, folder: Path, *, max_waiting: int = 1000) -> AsyncIterator[TransitionLog]:  # noqa: ARG002  # it keeps nothing
-        yield MemoryLog(max_waiting=max_waiting)
+    async def open(
+        self,
+        folder: Path,  # noqa: ARG002  # it keeps nothing
+        *,
+        max_waiting: int = 1000,
+        on_failure: Callable[[str], None] = pytest.fail,
+    ) -> AsyncIterator[TransitionLog]:
+        yield MemoryLog(max_waiting=max_waiting, on_failure=on_failure)
 
 
-class TestSqliteLog(TransitionLogContract):
+class TestSharedMemoryLog(SharedLogContract):
     @asynccontextmanager
-    async def open(self, folder: Path, *, max_waiting: int = 1000) -> AsyncIterator[TransitionLog]:
-        async with opened(folder, max_waiting) as surface:
+    async def open_two(self, folder: Path) -> AsyncIterator[tuple[TransitionLog, TransitionLog]]:  # noqa: ARG002  # it keeps nothing
+        store = MemoryStore()
+        yield MemoryLog(store), MemoryLog(store)
+
+
+class TestMemoryTickets(TicketStoreContract):
+    @asynccontextmanager
+    async def open(self, folder: Path) -> AsyncIterator[tuple[TransitionLog, TicketStore]]:  # noqa: ARG002  # it keeps nothing
+        log = MemoryLog()
+        yield log, MemoryTickets(log.store)
+
+
+class TestSqliteLog(TransitionLogContract, FollowContract):
+    @asynccontextmanager
+    async def open(
+        self, folder: Path, *, max_waiting: int = 1000, on_failure: Callable[[str], None] = pytest.fail
+    ) -> AsyncIterator[TransitionLog]:
+        async with opened(folder, max_waiting, on_failure) as surface:
             yield surface.log
         with open_archive(folder) as archive:
             assert list(archive.verify()), "whatever a test of the contract did, the log verifies"

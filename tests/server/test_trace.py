@@ -14,6 +14,7 @@ from interlock.machine.errors import SessionEnded
 from interlock.machine.session.commands import Authenticate, Connect, Revoke, Touch
 from interlock.machine.session.session import Session
 from interlock.server.runtime.door import commands
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.spec.model.traces import Append, Close, Drop, Line, Open, Recover, parse
 from tests.support.asynchronous import asynchronous
@@ -110,7 +111,9 @@ async def test_a_repeat_is_acknowledged_again_and_appended_once(tmp_path: Path) 
             await services.sessions.submit(session.session_id, *once)
         # Also when both are in one batch, so that the log gives the first's record to the second.
         twice = commands("ada", Touch())
-        rival = Sessions(services.sessions._log, services.clock, policy=POLICY, cache_limit=10, trace=services.trace)
+        rival = Sessions(
+            Feed(services.sessions._log), services.clock, policy=POLICY, cache_limit=10, trace=services.trace
+        )
         await asyncio.gather(*(door.submit(session.session_id, *twice) for door in (services.sessions, rival)))
     told = lines(tmp_path / "trace.jsonl")
     for command in (once[0].command_id, twice[0].command_id):
@@ -285,7 +288,7 @@ async def test_of_two_doors_on_one_log_each_decides_on_the_latest_version(tmp_pa
     async with services_in(tmp_path) as services:
         session, _ = await log_in(services)
         clock = HandClock(services.clock.now_ms())
-        rival = Sessions(services.sessions._log, clock, policy=POLICY, cache_limit=10)
+        rival = Sessions(Feed(services.sessions._log), clock, policy=POLICY, cache_limit=10)
         await rival.load(session.session_id)
         for _ in range(3):
             asked = (door.submit(session.session_id, *commands("ada", Touch())) for door in (services.sessions, rival))

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 
 from interlock.machine.ledger import Record
 from interlock.machine.machine import Authority
+from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import Step
+from interlock.server.surface.memory import MemoryLog
 from tests.support.clock import HandClock
-from tests.support.memory_log import MemoryLog
 from tests.support.steps import POLICY
+
+
+async def start(feed: Feed) -> None:
+    """Follow the log from where it ends now."""
+    newest = await feed.log.newest()
+    await feed.start(newest.position if newest is not None else 0)
 
 
 class HeldLog(MemoryLog):
@@ -38,11 +45,13 @@ class HeldLog(MemoryLog):
 
 
 class Door:
-    """Sessions over a log in memory, and what its listener heard."""
+    """Sessions over a log in memory, and what a listener heard. It follows the log from the event loop's next turn on."""
 
     def __init__(self, log: MemoryLog | None = None, cache_limit: int = 100) -> None:
         self.log = log or MemoryLog()
+        self.feed = Feed(self.log)
         self.clock = HandClock()
-        self.sessions = Sessions(self.log, self.clock, policy=POLICY, cache_limit=cache_limit)
+        self.sessions = Sessions(self.feed, self.clock, policy=POLICY, cache_limit=cache_limit)
         self.heard: list[tuple[str, int]] = []
-        self.sessions.subscribe(lambda record, _after: self.heard.append((record.transition.event, record.position)))
+        self.feed.subscribe(lambda record, _after: self.heard.append((record.transition.event, record.position)))
+        self.starting = asyncio.ensure_future(self.feed.start(len(self.log.store.entries)))

@@ -13,7 +13,7 @@ import msgspec
 from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, SurfaceFailed, VersionConflict
 from interlock.machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
 from interlock.machine.machine import Authority, InstanceT, Machine, Machines
-from interlock.server.surface.log import Along, Step
+from interlock.server.surface.log import Along, Followed, Follower, Step
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
 from interlock.server.surface.sqlite.rows import (
@@ -25,7 +25,7 @@ from interlock.server.surface.sqlite.rows import (
     step_values,
     stored_row,
 )
-from interlock.server.surface.sqlite.writer import Writer
+from interlock.server.surface.sqlite.writer import Unit, Writer
 
 _LAST: Final = "SELECT position, digest FROM transitions ORDER BY position DESC LIMIT 1"
 _BY_COMMAND: Final = (
@@ -51,6 +51,9 @@ _VERSION: Final = "SELECT version FROM instances WHERE (kind, instance_id) = (?,
 
 _STEPS_AT_ONCE: Final = 64
 """Rows in one statement. Each number of rows has a statement of its own, which is prepared once."""
+
+_PAGE: Final = 1024
+"""Records that a follower which is behind is given at once."""
 
 _STATES: Final = "SELECT kind, state, count(*) FROM instances WHERE ended = 0 GROUP BY kind, state"
 
@@ -149,6 +152,10 @@ class SqliteLog:
         self._reader = reader
         self._head = head
         self._lag = lag
+        # The last record whose writer was answered: what is followed goes no further, though more may be on disk.
+        self._delivered = head.position
+        self._follower: Follower | None = None
+        writer.deliver = self._deliver
 
     @property
     def failure(self) -> str | None:
@@ -166,6 +173,16 @@ class SqliteLog:
             lambda connection, error: self._explain(connection, error, steps),
             grows=self._grows(steps),
         )
+
+    async def follow(self, after: int, follower: Follower) -> None:
+        """See :meth:`interlock.server.surface.log.TransitionLog.follow`. One process writes, so only its commits are news."""
+        while after < self._delivered:
+            page = await self.after(after, min(_PAGE, self._delivered - after))
+            if not page:
+                raise SurfaceFailed(f"the log has no record after {after}, and {self._delivered} were written")
+            follower([Followed(record, None) for record in page])
+            after = page[-1].position
+        self._follower = follower
 
     async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
         """See :meth:`interlock.server.surface.log.TransitionLog.load`."""
@@ -201,6 +218,22 @@ class SqliteLog:
         """See :meth:`interlock.server.surface.log.TransitionLog.newest`."""
         rows = await self._reader.rows(_NEWEST)
         return self._records(rows)[0] if rows else None
+
+    def _deliver(self, units: Sequence[Unit[Any, Any]], outcomes: Sequence[Any]) -> None:
+        """Hand over what a batch has recorded. A repeat has recorded nothing: see :meth:`TransitionLog.append`."""
+        followed = [
+            Followed(record, step.instance)
+            for unit, outcome in zip(units, outcomes, strict=True)
+            if unit.run == self._write
+            and isinstance(outcome, list)
+            and outcome[0].transition is unit.argument[0].transition
+            for record, step in zip(outcome, unit.argument, strict=True)
+        ]
+        if not followed:
+            return
+        if self._follower is not None:
+            self._follower(followed)
+        self._delivered = followed[-1].record.position
 
     def _write(self, connection: Connection, appends: Sequence[Sequence[Step]]) -> list[list[Record]]:
         """Append the steps of several callers, in order; the records of each."""

@@ -86,8 +86,9 @@ class Writer:
     refused until a restart reads the file again.
 
     ``memory`` is told, in the writer's thread, of each transaction that begins and of everything that is rolled back;
-    ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves. ``on_batch``, if it
-    is set before the start, is called on the event loop after they have.
+    ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves. ``deliver`` and
+    ``on_batch``, if they are set before the start, are called on the event loop: the one with the units of a batch and their
+    outcomes before the futures resolve, the other after they have. What ``deliver`` raises is fail-stop.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Writer:
         self._memory = memory
         self._on_commit = on_commit
         self._on_failure = on_failure
+        self.deliver: Callable[[Sequence[Unit[Any, Any]], Sequence[Any]], None] | None = None
         self.on_batch: Callable[[Batch], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._workers = Workers("interlock-writer", self._serve, max_waiting=max_waiting, at_once=max_batch)
@@ -245,7 +247,19 @@ class Writer:
         # One for each: an exception takes on the traceback of whoever raises it.
         return [SurfaceFailed(self.failure) for _ in units]
 
+    def _stop(self, error: Exception, units: list[Unit[Any, Any]]) -> list[Any]:
+        """Fail-stop: memory did not follow what is on disk. Call it on the event loop."""
+        if self.failure is None:
+            self.failure = f"the log is not followed any more: {error!r}"
+            self._on_failure(self.failure)
+        return [SurfaceFailed(self.failure) for _ in units]
+
     def _resolve(self, units: list[Unit[Any, Any]], outcomes: list[Any], times: tuple[int, int]) -> None:
+        if self.deliver is not None:
+            try:
+                self.deliver(units, outcomes)
+            except Exception as error:  # noqa: BLE001  # whatever it is, nobody may be answered from what memory holds now
+                outcomes = self._stop(error, units)
         self._workers.settle(units, outcomes)
         if self.on_batch is not None:
             self.on_batch(Batch(units, outcomes, *times, time.monotonic_ns()))

@@ -65,7 +65,10 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "A login does not close the sockets that were opened with the tokens of before it.",
         "7.2.4",
         "test_a_new_login_counts_before_it_is_answered",
-        at("conversation:Conversation.observe", replace("session.epoch > self._epoch", "session.epoch < self._epoch")),
+        at(
+            "conversation:Conversation.observe",
+            replace("self._heard_epoch > self._epoch", "self._heard_epoch < self._epoch"),
+        ),
     ),
     Mutant(
         "A session whose deadline has passed is good until its end is written down.",

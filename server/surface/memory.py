@@ -1,0 +1,255 @@
+"""The surface without a disk: one log in memory, and a handle on it for each process that writes to it.
+
+Nothing survives the program. It is for tests and simulations, of several processes too: what SQLite promises to one of them,
+this promises to each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from interlock.machine.errors import (
+    AuthorityLost,
+    Overloaded,
+    RecordRefused,
+    StorageLow,
+    SurfaceFailed,
+    VersionConflict,
+)
+from interlock.machine.ledger import GENESIS, Record, chain
+from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines
+from interlock.machine.machines import MACHINES
+from interlock.server.surface.log import Followed, Follower, Step
+from interlock.server.surface.tickets import Ticket
+from interlock.server.system.workers import settle
+from interlock.spec.export import sql_rows
+
+_Key = tuple[str, str]
+"""Kind and id of an instance."""
+
+_PAGE: Final = 1024
+
+
+class _Entry(NamedTuple):
+    record: Record
+    instance: Any
+    writer: MemoryLog
+
+
+class MemoryStore:
+    """What all handles share: the records, and what they amount to. Appends are written in the order of asking."""
+
+    def __init__(self, machines: Machines = MACHINES) -> None:
+        self.machines = machines
+        self.entries: list[_Entry] = []
+        self.instances: dict[_Key, Any] = {}
+        self.handles: list[MemoryLog] = []
+        self._declared = {row[:4] for machine in machines for row in sql_rows(machine.lifecycle)}
+        self._records: dict[_Key, list[Record]] = {}
+        self._commands: dict[tuple[_Key, str], int] = {}
+
+    def write(self, writer: MemoryLog, steps: Sequence[Step], under: Authority | None) -> list[Record]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.append`, whose errors it raises."""
+        first = steps[0].transition
+        key = (first.kind, first.instance_id)
+        if under is not None:
+            self.ensure_holds(under, first.at_ms)
+        repeated = self._commands.get((key, first.command_id))
+        if repeated is not None:
+            return self._records[key][repeated - 1 : repeated - 1 + len(steps)]
+        before = self.instances.get(key)
+        if (before.version if before else 0) != first.version - 1:
+            raise VersionConflict(first.instance_id, first.version)
+        self._check(key, before.state if before else None, steps)
+        for step in steps:
+            if step.along is not None:
+                step.along(self)
+        return [self._append(writer, key, step) for step in steps]
+
+    def history(self, kind: str, instance_id: str) -> list[Record]:
+        """All records of one instance."""
+        return self._records.get((kind, instance_id), [])
+
+    def living(self) -> list[_Key]:
+        """The instances that have not ended."""
+        return [key for key, each in self.instances.items() if each.state not in self.machines.of(0, key[0]).final]
+
+    def keys(self, key: _Key) -> Keys:
+        """What is asked of the instance ``key``."""
+        return self.machines.of(0, key[0]).keys(self.instances[key])
+
+    def ensure_holds(self, under: Authority, at_ms: int) -> None:
+        """Check that ``under`` holds now, at ``at_ms``.
+
+        Raises:
+            AuthorityLost: it does not.
+        """
+        key = (under.kind, under.instance_id)
+        instance = self.instances.get(key)
+        if instance is None or instance.state in self.machines.of(0, under.kind).final:
+            raise AuthorityLost
+        keys = self.keys(key)
+        if under.epoch not in {None, keys.epoch} or (keys.deadline_ms is not None and keys.deadline_ms <= at_ms):
+            raise AuthorityLost
+
+    def _check(self, key: _Key, state: str | None, steps: Sequence[Step]) -> None:
+        for step in steps:
+            move = step.transition
+            if (move.kind, move.event, move.source or "", move.target) not in self._declared or move.source != state:
+                raise RecordRefused("transitions: not a declared transition")
+            if (key, move.command_id) in self._commands:
+                raise RecordRefused("transitions: this command is already recorded")
+            state = move.target
+
+    def _append(self, writer: MemoryLog, key: _Key, step: Step) -> Record:
+        last = self.entries[-1].record if self.entries else None
+        row = chain(last.digest if last else GENESIS, len(self.entries) + 1, step.transition)
+        record = Record(row.position, step.transition, row.digest)
+        self.entries.append(_Entry(record, step.instance, writer))
+        self._records.setdefault(key, []).append(record)
+        self._commands[key, step.transition.command_id] = step.transition.version
+        self.instances[key] = step.instance
+        return record
+
+
+class MemoryLog:
+    """:class:`interlock.server.surface.log.TransitionLog` in memory: what one process holds of ``store``.
+
+    ``max_waiting``: how many appends may wait before callers get Overloaded. ``on_failure`` is called once, should the log
+    stop.
+    """
+
+    def __init__(
+        self,
+        store: MemoryStore | None = None,
+        *,
+        max_waiting: int = 1_000_000,
+        on_failure: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.failure: str | None = None
+        self.store = store or MemoryStore()
+        self.store.handles.append(self)
+        self._max_waiting = max_waiting
+        self._on_failure = on_failure
+        self._storage_low = False
+        self._waiting = 0
+        self._follower: Follower | None = None
+        self._delivered = 0
+        self._woken = False
+
+    def refuse_growth(self, low: bool) -> None:  # noqa: FBT001  # as the writer's
+        """While it was last called with True, only what ends is written, and other callers get StorageLow."""
+        self._storage_low = low
+
+    def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.append`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Record]] = loop.create_future()
+        if self.failure is not None:
+            future.set_exception(SurfaceFailed(self.failure))
+        elif self._storage_low and self._grows(steps):
+            future.set_exception(StorageLow())
+        elif self._waiting >= self._max_waiting:
+            future.set_exception(Overloaded())
+        else:
+            self._waiting += 1
+            outcome: list[Record] | Exception
+            try:
+                outcome = self.store.write(self, steps, under)
+            except Exception as error:  # noqa: BLE001  # also what a step's `along` raises belongs to the caller
+                outcome = error
+            for handle in self.store.handles:
+                handle.wake()
+            loop.call_soon(self._resolve, future, outcome)
+        return future
+
+    async def follow(self, after: int, follower: Follower) -> None:
+        """See :meth:`interlock.server.surface.log.TransitionLog.follow`."""
+        self._delivered = after
+        self._hand_over(follower)
+        self._follower = follower
+
+    def wake(self) -> None:
+        """There may be more in the store: hand it over in the event loop's next turn."""
+        if self._follower is not None and not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._catch_up)
+
+    async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
+        """See :meth:`interlock.server.surface.log.TransitionLog.load`."""
+        return self.store.instances.get((machine.kind, instance_id))
+
+    async def history(self, kind: str, instance_id: str, after_version: int, limit: int) -> list[Record]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.history`."""
+        return self.store.history(kind, instance_id)[after_version : after_version + limit]
+
+    async def after(self, position: int, limit: int) -> list[Record]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.after`."""
+        return [entry.record for entry in self.store.entries[position : position + limit]]
+
+    async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.live_deadlines`."""
+        deadlines = ((self.store.keys(key).deadline_ms, key[1]) for key in self.store.living() if key[0] == kind)
+        return [(deadline_ms, instance_id) for deadline_ms, instance_id in deadlines if deadline_ms is not None]
+
+    async def live_states(self) -> dict[tuple[str, str], int]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.live_states`."""
+        return dict(Counter((key[0], self.store.instances[key].state) for key in self.store.living()))
+
+    async def busy(self, machine: Machine[InstanceT]) -> list[InstanceT]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.busy`."""
+        of_kind = [key for key in self.store.instances if key[0] == machine.kind]
+        return [self.store.instances[key] for key in of_kind if self.store.keys(key).busy]
+
+    async def latest_at_ms(self) -> int:
+        """See :meth:`interlock.server.surface.log.TransitionLog.latest_at_ms`."""
+        newest = await self.newest()
+        return newest.transition.at_ms if newest is not None else 0
+
+    async def newest(self) -> Record | None:
+        """See :meth:`interlock.server.surface.log.TransitionLog.newest`."""
+        return self.store.entries[-1].record if self.store.entries else None
+
+    def _grows(self, steps: Sequence[Step]) -> bool:
+        return not all(self.store.machines.of(0, s.transition.kind).is_essential(s.transition) for s in steps)
+
+    def _resolve(self, future: asyncio.Future[list[Record]], outcome: list[Record] | Exception) -> None:
+        self._waiting -= 1
+        self._catch_up()
+        settle([future], [outcome if self.failure is None else SurfaceFailed(self.failure)])
+
+    def _catch_up(self) -> None:
+        self._woken = False
+        if self._follower is None or self.failure is not None:
+            return
+        try:
+            self._hand_over(self._follower)
+        except Exception as error:  # noqa: BLE001  # whatever it is, nobody may be answered from what memory holds now
+            self.failure = f"the log is not followed any more: {error!r}"
+            self._on_failure(self.failure)
+
+    def _hand_over(self, follower: Follower) -> None:
+        while page := self.store.entries[self._delivered : self._delivered + _PAGE]:
+            follower([Followed(each.record, each.instance if each.writer is self else None) for each in page])
+            self._delivered = page[-1].record.position
+
+
+class MemoryTickets:
+    """:class:`interlock.server.surface.tickets.TicketStore` in memory, beside the log in ``store``."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._tickets: dict[bytes, Ticket] = {}
+
+    async def add(self, ticket: Ticket, now_ms: int) -> None:
+        """See :meth:`interlock.server.surface.tickets.TicketStore.add`."""
+        self._store.ensure_holds(Authority("session", ticket.session_id, ticket.epoch), now_ms)
+        kept = {key: each for key, each in self._tickets.items() if each.expires_at_ms > now_ms}
+        self._tickets = {**kept, ticket.ticket_hash: ticket}
+
+    async def take(self, ticket_hash: bytes) -> Ticket | None:
+        """See :meth:`interlock.server.surface.tickets.TicketStore.take`."""
+        return self._tickets.pop(ticket_hash, None)

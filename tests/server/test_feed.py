@@ -1,0 +1,143 @@
+"""The feed: who hears first, what a fault of one does to the others, and that memory is never older than what was followed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from interlock.machine.errors import SurfaceFailed
+from interlock.machine.ledger import Record
+from interlock.machine.machine import InstanceT, Machine
+from interlock.machine.session.commands import Authenticate, Reauthenticate, Touch
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.server.runtime.door import commands
+from interlock.server.runtime.feed import Feed
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.surface.log import Followed, Follower
+from interlock.server.surface.memory import MemoryLog, MemoryStore
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
+from tests.support.asynchronous import asynchronous
+from tests.support.clock import HandClock
+from tests.support.door import Door
+from tests.support.running import eventually
+from tests.support.steps import POLICY, Story
+
+
+@asynchronous
+async def test_memory_has_a_whole_batch_before_the_first_listener_hears_of_it() -> None:
+    """And the first listener, which closes sockets, has all of it before the second says anything."""
+    log = MemoryLog()
+    feed = Feed(log)
+    heard: list[tuple[str, int]] = []
+    for name in ("sockets", "log"):
+        feed.subscribe(lambda record, _after, name=name: heard.append((name, record.position)))  # type: ignore[misc]  # mypy can't type a lambda's defaults
+    feed.remember("session", lambda record, _after: heard.append(("memory", record.position)))
+    feed.remember("account", lambda record, _after: heard.append(("other memory", record.position)))
+    await feed.start(0)
+    await log.append(Story().begin("ada"))
+    assert heard == [(name, position) for name in ("memory", "sockets", "log") for position in (1, 2)]
+    assert feed.position == 2
+
+
+@asynchronous
+async def test_memory_that_fails_stops_the_log_and_nobody_is_answered() -> None:
+    stops: list[str] = []
+    log = MemoryLog(on_failure=stops.append)
+    feed = Feed(log)
+    heard: list[int] = []
+
+    def fail(_record: Record, _after: object) -> None:
+        raise ZeroDivisionError
+
+    feed.remember("session", fail)
+    feed.subscribe(lambda record, _after: heard.append(record.position))
+    sessions = Sessions(feed, HandClock(), policy=POLICY, cache_limit=10)
+    await feed.start(0)
+    with capture_logs() as logs, pytest.raises(SurfaceFailed):
+        await sessions.begin("anonymous")
+    assert [(each["event"], each["work"]) for each in logs] == [("background.failed", "feed")]
+    with pytest.raises(SurfaceFailed):
+        sessions.check_alive()
+    assert (heard, stops) == ([], [sessions.failure])
+
+
+@asynchronous
+async def test_a_log_that_skips_a_record_is_not_followed_any_further() -> None:
+    class SkippingLog(MemoryLog):
+        async def follow(self, after: int, follower: Follower) -> None:
+            def skip(followed: Sequence[Followed]) -> None:
+                follower([each for each in followed if each.record.position != 2])
+
+            await super().follow(after, skip)
+
+    door = Door(SkippingLog())
+    await door.sessions.begin("anonymous")
+    for _ in range(2):
+        with pytest.raises(SurfaceFailed):
+            await door.sessions.begin("ada", Authenticate("ada", "password"))
+    assert door.log.failure is not None
+    assert "record 1 was followed by record 3" in door.log.failure
+
+
+@asynchronous
+async def test_what_another_process_changed_is_forgotten_and_read_again() -> None:
+    store = MemoryStore()
+    here, there = Door(MemoryLog(store)), Door(MemoryLog(store))
+    session = (await here.sessions.begin("ada", Authenticate("ada", "password"))).instance
+    assert await there.sessions.load(session.session_id) == session
+    changed = (await there.sessions.submit(session.session_id, *commands("ada", Touch()))).instance
+    await eventually(lambda: here.feed.position == 3)
+    assert here.sessions.cached(session.session_id) is None
+    assert await here.sessions.load(session.session_id) == changed
+    assert there.sessions.cached(session.session_id) == changed
+
+
+@asynchronous
+async def test_a_read_that_is_overtaken_by_the_log_is_not_remembered() -> None:
+    """The read began before another process's login was followed, and ends after it."""
+
+    class SlowReads(MemoryLog):
+        held: asyncio.Event | None = None
+
+        async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
+            instance = await super().load(machine, instance_id)
+            if self.held is not None:
+                await self.held.wait()
+            return instance
+
+    log = SlowReads()
+    here, there = Door(log, cache_limit=1), Door(MemoryLog(log.store))
+    session = (await here.sessions.begin("ada", Authenticate("ada", "password"))).instance
+    await here.sessions.begin("anonymous")
+    log.held = asyncio.Event()
+    reading = asyncio.create_task(here.sessions.load(session.session_id))
+    await asyncio.sleep(0)
+    login = commands("ada", Reauthenticate("ada", "password"))
+    changed = (await there.sessions.submit(session.session_id, *login)).instance
+    await eventually(lambda: here.feed.position == 4)
+    log.held.set()
+    assert (await reading).version == session.version
+    log.held = None
+    assert here.sessions.cached(session.session_id) is None
+    assert await here.sessions.load(session.session_id) == changed
+
+
+@asynchronous
+async def test_a_follower_that_starts_late_reads_what_it_missed(tmp_path: Path) -> None:
+    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
+        story = Story()
+        await surface.log.append(story.begin("ada"))
+        feed = Feed(surface.log)
+        heard: list[tuple[int, object]] = []
+        feed.subscribe(lambda record, after: heard.append((record.position, after)))
+        sessions = Sessions(feed, HandClock(), policy=POLICY, cache_limit=10)
+        await feed.start(1)
+        await surface.log.append(story.touch())
+        assert heard == [(2, None), (3, story.session)]
+        assert sessions.cached(story.session_id) == story.session
+        assert await surface.log.load(SESSION_MACHINE, story.session_id) == story.session
