@@ -35,6 +35,8 @@ _TRACED: Final = "tests/server/test_trace.py::"
 _FAULTS: Final = "tests/faults/"
 _WHOLE: Final = "tests/server/test_whole_operations.py::"
 _CHANGE_RACES: Final = "tests/server/test_app.py::"
+_FEED: Final = "tests/server/test_feed.py::"
+_TWO_NODES: Final = "tests/server/test_two_nodes.py::"
 _ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
@@ -99,7 +101,11 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "no_lost_update",
         "A record follows the very version it was decided on.",
-        (_TRACED + "test_of_two_doors_on_one_log_each_decides_on_the_latest_version", _TRACE_RULES),
+        (
+            _TRACED + "test_of_two_doors_on_one_log_each_decides_on_the_latest_version",
+            _TWO_NODES + "test_commands_at_both_nodes_at_once_lose_no_update",
+            _TRACE_RULES,
+        ),
     ),
     Property(
         "replay_equals_state",
@@ -119,7 +125,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "view_monotonic",
         "A node never tells an older version of a session than it told before.",
-        (_TRACE_RULES,),
+        (_FEED + "test_a_read_that_is_overtaken_by_the_log_is_not_remembered", _TRACE_RULES),
     ),
     Property(
         "durability",
@@ -160,6 +166,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         " session is executed anywhere.",
         (
             _TRACED + "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
+            _FEED + "test_a_server_closes_sockets_before_anybody_else_hears",
             _ENDING + "test_n13_a_session_that_ended_holds_no_socket",
             _TRACE_RULES,
         ),
@@ -176,6 +183,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _CHANGE_RACES + "test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile",
             "tests/server/test_superseded_meanwhile.py::test_what_a_superseded_credential_asked_for_is_not_recorded_after",
             "tests/server/test_sessions.py::test_activity_by_a_superseded_credential_is_none",
+            _TWO_NODES + "test_a_login_at_one_node_supersedes_the_credentials_at_the_other",
         ),
     ),
     Property(
@@ -221,6 +229,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         (
             _ENDING + "test_n13_a_session_that_ended_holds_no_socket",
             "tests/scenarios/test_races.py::test_handshake_against_revocation_never_leaves_a_socket_open",
+            _TWO_NODES + "test_a_revocation_at_one_node_closes_the_sockets_at_the_other",
         ),
         liveness=True,
     ),
@@ -231,6 +240,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         (
             _TRACED + "test_a_start_disconnects_what_a_dead_process_left",
             _TRACED + "test_a_socket_that_left_is_disconnected",
+            _TWO_NODES + "test_a_node_that_starts_again_disconnects_its_own_connections_only",
             _TRACE_RULES,
         ),
         liveness=True,
@@ -238,6 +248,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "views_catch_up",
         "When the log rests, every live node's view of it catches up.",
+        (_FEED + "test_what_another_process_changed_is_forgotten_and_read_again",),
         liveness=True,
     ),
     Property(

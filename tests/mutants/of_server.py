@@ -272,4 +272,75 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log",
         at("files:_prepare", drop("database.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchall()")),
     ),
+    Mutant(
+        "Sockets hear of a transition after all others.",
+        "revocation_fence",
+        "test_a_server_closes_sockets_before_anybody_else_hears",
+        at(
+            "wiring:open_services",
+            drop("feed.subscribe(connections.observe, SESSION_MACHINE.kind)"),
+            replace(
+                "await feed.start(position)",
+                "feed.subscribe(connections.observe, SESSION_MACHINE.kind)\nawait feed.start(position)",
+            ),
+        ),
+    ),
+    Mutant(
+        "A writer is answered before those who follow the log have had what it wrote.",
+        "cache_is_fold",
+        "TestSqliteLog::test_whoever_is_answered_finds_that_the_follower_has_had_the_records",
+        at(
+            "writer:Writer._resolve",
+            replace(
+                "outcomes = self._stop(error, units)",
+                "outcomes = self._stop(error, units)\nself._workers.settle(units, outcomes)",
+            ),
+            replace(
+                "self.deliver(units, outcomes)",
+                "self._loop.call_later(0.01, self.deliver, units, outcomes)",
+            ),
+        ),
+    ),
+    Mutant(
+        "What was written while a follower read what it had missed is never handed to it.",
+        "views_catch_up",
+        "TestSqliteLog::test_a_follower_has_what_was_there_and_what_comes_each_once",
+        at("log:SqliteLog.follow", replace("after < self._delivered", "after < self._head.position and not after")),
+    ),
+    Mutant(
+        "A record that a follower was not given is passed over without a word.",
+        "views_catch_up",
+        "test_a_log_that_skips_a_record_is_not_followed_any_further",
+        at("feed:Feed._advance", replace("record.position != self._position + 1", "False")),
+    ),
+    Mutant(
+        "Memory keeps what another process has changed.",
+        "views_catch_up",
+        "test_what_another_process_changed_is_forgotten_and_read_again",
+        at("door:Door._apply", drop("self._cache.pop(record.transition.instance_id, None)")),
+    ),
+    Mutant(
+        "What was read before another process's record is remembered after it.",
+        "view_monotonic",
+        "test_a_read_that_is_overtaken_by_the_log_is_not_remembered",
+        at("door:Door._apply", drop("self._reading.discard(record.transition.instance_id)")),
+    ),
+    Mutant(
+        "Memory that could not follow the log is served from all the same.",
+        "cache_is_fold",
+        "TestSqliteLog::test_a_follower_that_fails_stops_the_log",
+        at("writer:Writer._resolve", replace("outcomes = self._stop(error, units)", "str(error)")),
+    ),
+    Mutant(
+        "A start disconnects what other nodes hold.",
+        "single_owner",
+        "test_a_start_disconnects_what_this_node_left_and_nothing_of_another",
+        at("recovery:disconnect_orphans", replace("connection.node == node", "True")),
+    ),
+    Mutant(
+        "A socket takes a login that its credential came with for a later one.",
+        "open_guard",
+        "test_a_socket_whose_login_the_node_has_not_heard_of_yet_stays",
+        at("conversation:Conversation.observe", drop("if move.version <= self._heard_version:\n    return")),
+    ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from structlog.testing import capture_logs
@@ -26,6 +27,7 @@ from tests.support.clock import HandClock
 from tests.support.door import Door
 from tests.support.running import eventually
 from tests.support.steps import POLICY, Story
+from tests.support.wire import services_in
 
 
 @asynchronous
@@ -84,6 +86,7 @@ async def test_a_log_that_skips_a_record_is_not_followed_any_further() -> None:
     assert "record 1 was followed by record 3" in door.log.failure
 
 
+@pytest.mark.checks("views_catch_up")
 @asynchronous
 async def test_what_another_process_changed_is_forgotten_and_read_again() -> None:
     store = MemoryStore()
@@ -97,6 +100,7 @@ async def test_what_another_process_changed_is_forgotten_and_read_again() -> Non
     assert there.sessions.cached(session.session_id) == changed
 
 
+@pytest.mark.checks("view_monotonic")
 @asynchronous
 async def test_a_read_that_is_overtaken_by_the_log_is_not_remembered() -> None:
     """The read began before another process's login was followed, and ends after it."""
@@ -125,6 +129,28 @@ async def test_a_read_that_is_overtaken_by_the_log_is_not_remembered() -> None:
     log.held = None
     assert here.sessions.cached(session.session_id) is None
     assert await here.sessions.load(session.session_id) == changed
+
+
+@pytest.mark.checks("revocation_fence")
+@asynchronous
+async def test_a_server_closes_sockets_before_anybody_else_hears(tmp_path: Path) -> None:
+    """Of a whole commit: several ends that are written together."""
+    async with services_in(tmp_path) as services:
+
+        class Port(Mock):
+            def observe(self, record: Record) -> None:
+                told.append((record.transition.event, services.tail.newest))
+
+        told: list[tuple[str, int]] = []
+        sessions = [(await services.sessions.begin("ada", Authenticate("ada", "password"))).instance for _ in range(3)]
+        for session in sessions:
+            services.connections.register(session.session_id, f"con-{session.session_id}", Port(), "ada")
+        await asyncio.gather(*(services.sessions.end(session, "revoked", "admin:eve") for session in sessions))
+        assert told == [("revoke", 6)] * 3
+        assert services.tail.newest == 9
+        assert [services.sessions.cached(session.session_id) for session in sessions] == [
+            await services.sessions.load(session.session_id) for session in sessions
+        ]
 
 
 @asynchronous

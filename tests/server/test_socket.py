@@ -215,7 +215,7 @@ async def test_a_timer_that_rings_early_is_set_again(tmp_path: Path) -> None:
         running = wire.run()
         await eventually(lambda: wire.said == ["accept", "hello"])
         (ports,) = services.connections._ports.values()
-        (socket,) = ports.values()
+        ((socket, _),) = ports.values()
         socket._tick()  # type: ignore[attr-defined]  # as the event loop does
         assert wire.said == ["accept", "hello"]
         wire.leave()

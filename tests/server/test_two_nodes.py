@@ -113,6 +113,7 @@ def counted(node: Node) -> list[str]:
     return [line for line in lines if line.startswith(("interlock_instances{", "interlock_transitions_total"))]
 
 
+@pytest.mark.checks("expired_closes")
 @asynchronous
 async def test_a_revocation_at_one_node_closes_the_sockets_at_the_other() -> None:
     async with two_nodes() as (one, other, _):
@@ -127,6 +128,7 @@ async def test_a_revocation_at_one_node_closes_the_sockets_at_the_other() -> Non
             await other.connect(session)
 
 
+@pytest.mark.checks("authority_at_append")
 @asynchronous
 async def test_a_login_at_one_node_supersedes_the_credentials_at_the_other() -> None:
     async with two_nodes() as (one, other, _):
@@ -174,6 +176,7 @@ async def test_what_one_node_ends_or_lets_expire_the_other_forgets() -> None:
             assert {session.state for session in ended} == {"expired"}
 
 
+@pytest.mark.checks("no_lost_update")
 @asynchronous
 async def test_commands_at_both_nodes_at_once_lose_no_update() -> None:
     async with two_nodes() as (one, other, _):
@@ -200,6 +203,7 @@ async def test_the_tail_of_each_node_tells_of_what_both_record() -> None:
         assert await one.tail.after(0, 10) == await other.tail.after(0, 10)
 
 
+@pytest.mark.checks("orphan_reaped")
 @asynchronous
 async def test_a_node_that_starts_again_disconnects_its_own_connections_only() -> None:
     async with two_nodes() as (one, other, clock):
