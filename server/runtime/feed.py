@@ -74,7 +74,7 @@ class Feed:
                     if record.transition.kind == kind:
                         memory(record, instance)
         except Exception as error:
-            _log.critical("background.failed", work="feed", exc_info=error)
+            _log.critical("feed.failed", exc_info=error)
             raise
         for wanted, listener in self._listeners:
             for record, instance in followed:

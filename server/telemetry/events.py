@@ -233,10 +233,17 @@ _ROWS: Final = (
         ("dropped",),
     ),
     Event(
+        "feed.failed",
+        "critical",
+        "fault",
+        "Memory could not follow the log, and nothing is served from it any more: `surface.failed` comes next.",
+        ("traceback",),
+    ),
+    Event(
         "surface.failed",
         "critical",
         "fault",
-        "The log stopped at an I/O error; no write is acknowledged until a restart.",
+        "The log stopped; no write is acknowledged until a restart.",
         ("failure",),
     ),
     Event(
