@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import generate_latest
 
 from interlock.machine.closing import Close
-from interlock.machine.conversation import Conversation, Limits
 from interlock.machine.errors import AuthorityLost, CredentialRefused, TransitionRefused
 from interlock.machine.ledger import Receipt, Record
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import Authenticate, Connect, Disconnect, Touch
+from interlock.machine.session.conversation import Conversation, Limits
 from interlock.machine.session.machine import SESSION_MACHINE, authority_of
 from interlock.machine.session.session import Session
 from interlock.server.guard.tickets import Tickets
