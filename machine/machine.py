@@ -127,8 +127,10 @@ class Machine(Generic[InstanceT]):
     ``keys``: see :class:`Keys`. ``copied``: ``owner`` and ``reason`` → the events that set them → the field of their data that
     is taken. ``counts``: fields of an instance that count events → those events; ``epoch`` may be one. The database holds
     every projection to these two. ``essential``: events that are recorded while the disk is nearly full, as ends are.
-    ``not_found``: the error for an id that nothing has. ``authorise``: raises what a caller is told under whose authority, an
-    instance at an epoch (None: at any), nothing can be recorded at a time in ms.
+    ``lasting``: its instances have no deadline, so there are ever more that have not ended. Each is compared with its records
+    whenever it is read, all others once at the start. ``not_found``: the error for an id that nothing has. ``authorise``:
+    raises what a caller is told under whose authority, an instance at an epoch (None: at any), nothing can be recorded at a
+    time in ms.
 
     Raises:
         ValueError: guards or data are not exactly those that the declaration has.
@@ -146,6 +148,7 @@ class Machine(Generic[InstanceT]):
         copied: Mapping[str, Mapping[str, str]] | None = None,
         counts: Mapping[str, Collection[str]] | None = None,
         essential: Collection[str] = (),
+        lasting: bool = False,
         words: Words | None = None,
         not_found: Callable[[str], InstanceNotFound] | None = None,
         authorise: Callable[[InstanceT, int | None, int], None] = lambda *_: None,
@@ -165,6 +168,7 @@ class Machine(Generic[InstanceT]):
         self.table: Final[Table[InstanceT, Any]] = Table(lifecycle, guards or {})
         self.final: Final = frozenset(state.name for state in lifecycle.states if state.final)
         self._essential: Final = frozenset(essential)
+        self.lasting: Final = lasting
         self.authorise: Final = authorise
         self.not_found: Final = not_found or partial(InstanceNotFound, lifecycle.name)
         self.data: Final[dict[str, type[Any]]] = {each.event: each for each in data}

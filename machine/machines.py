@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.machine import Machines
 from interlock.machine.session.machine import SESSION_MACHINE
 
-MACHINES: Final = Machines(SESSION_MACHINE)
+MACHINES: Final = Machines(SESSION_MACHINE, ACCOUNT_MACHINE)

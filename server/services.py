@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from interlock.server.clock import Clock
-from interlock.server.guard.accounts import Accounts
 from interlock.server.guard.admins import Admins
 from interlock.server.guard.keys.keyset import Keys
-from interlock.server.guard.known_accounts import KnownAccounts
-from interlock.server.guard.oidc.upstream import Upstream
+from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
 from interlock.server.guard.throttling.limits import Limits
-from interlock.server.guard.throttling.logins import Logins
+from interlock.server.guard.throttling.logins import LoginLimits
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
-from interlock.server.runtime.account_sessions import AccountSessions
-from interlock.server.runtime.administration import Administration
+from interlock.server.runtime.accounts.account_sessions import AccountSessions
+from interlock.server.runtime.accounts.accounts import Accounts
+from interlock.server.runtime.accounts.administration import Administration
+from interlock.server.runtime.accounts.logins import Logins
 from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
@@ -54,14 +54,14 @@ class Services(msgspec.Struct):
     connection_limits: ConnectionLimits
     authenticator: Authenticator
     accounts: Accounts
-    known_accounts: KnownAccounts
     tickets: Tickets
     tokens: Tokens
-    upstream: Upstream
+    id_tokens: IdTokens
     keys: Keys
     clients: Secrets
     addresses: Addresses
     limits: Limits
+    login_limits: LoginLimits
     logins: Logins
     devices: Devices
     trace: Untraced

@@ -6,11 +6,11 @@ Opening a server also puts right what a crash left; closing it leaves nothing ha
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
@@ -22,28 +22,29 @@ from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.times import rfc3339
 from interlock.server import signed_head
 from interlock.server.clock import Clock, SystemClock
-from interlock.server.guard.accounts import Accounts
 from interlock.server.guard.admins import Admins
 from interlock.server.guard.keys.keyring import KeyRing, open_keyring
 from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.keys.rotation import Lives
-from interlock.server.guard.known_accounts import KnownAccounts
-from interlock.server.guard.oidc.upstream import IdTokens, Upstream
+from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.passwords.blocklist import Blocklist
 from interlock.server.guard.passwords.hashing import Passwords
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
 from interlock.server.guard.throttling.limits import Limits
-from interlock.server.guard.throttling.logins import Logins
+from interlock.server.guard.throttling.logins import LoginLimits
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
-from interlock.server.runtime.account_sessions import AccountSessions
-from interlock.server.runtime.administration import Administration, end_of_disabled, end_of_old_passwords
+from interlock.server.runtime.accounts.account_sessions import AccountSessions
+from interlock.server.runtime.accounts.accounts import Accounts
+from interlock.server.runtime.accounts.administration import Administration, end_superseded
+from interlock.server.runtime.accounts.logins import Logins
 from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.door import Door
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans, trace_missed
@@ -84,6 +85,7 @@ class _Core(msgspec.Struct):
     host: MachineMonitor
     ring: KeyRing
     sessions: Sessions
+    accounts: Accounts
     account_sessions: AccountSessions
     connections: Connections
     tail: Tail
@@ -128,9 +130,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         sessions = Sessions(
             feed, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
         )
+        accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.cached_sessions)
         # First of all listeners: a socket closes before anybody hears why.
         feed.subscribe(connections.observe, SESSION_MACHINE.kind)
-        storage.watchers.measures = await _watch(feed, sessions, settings, clock)
+        storage.watchers.measures = await _watch(feed, (sessions, accounts), settings, clock)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(
             settings, surface, supervisor, head, lambda: (ring.keys.signing, clock.now_ms())
@@ -146,12 +149,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         orphans = await disconnect_orphans(surface.log, sessions, settings.node, at_once=settings.log_queue)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
-        of_disabled = await end_of_disabled(account_sessions, surface.accounts)
-        of_old_passwords = await end_of_old_passwords(sessions, surface.accounts)
+        superseded = await end_superseded(sessions, accounts, surface.accounts)
         reserve = settings.disk_reserve_mib << 20
         host = MachineMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
-        core = _Core(clock, host, ring, sessions, account_sessions, connections, tail)
+        core = _Core(clock, host, ring, sessions, accounts, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
 
         def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
@@ -173,8 +175,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         _log.info(
             "server.ready",
             orphans_disconnected=orphans,
-            ended_of_disabled=of_disabled,
-            ended_of_old_passwords=of_old_passwords,
+            superseded_ended=superseded,
         )
         yield services
 
@@ -208,7 +209,6 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
     admin_secrets = Secrets(keys, "admin")
     admin_secrets.names()  # what can't be read is said now, not at the first use
     pseudonyms = Pseudonyms(lambda: ring.keys.refresh_mac)
-    known_accounts = KnownAccounts(surface.accounts)
     id_tokens = IdTokens(settings, clock)
     stack.push_async_callback(id_tokens.close)
     passwords = _passwords(settings)
@@ -241,29 +241,35 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         account_sessions=core.account_sessions,
         connections=connections,
         connection_limits=ConnectionLimits(sessions, connections, clock, settings),
-        authenticator=Authenticator(sessions, tokens, tickets, limits, clock),
-        accounts=Accounts(known_accounts, passwords, clock),
-        known_accounts=known_accounts,
+        authenticator=Authenticator(sessions, core.accounts, tokens, tickets, limits, clock),
+        accounts=core.accounts,
+        logins=Logins(
+            accounts=core.accounts,
+            sessions=sessions,
+            account_sessions=core.account_sessions,
+            passwords=passwords,
+            exchanged_tokens=surface.exchanged_tokens,
+            clock=clock,
+            register=settings.upstream_accounts == "any",
+        ),
         tickets=tickets,
         tokens=tokens,
-        upstream=Upstream(
-            id_tokens, surface.identities, known_accounts, clock, register=settings.upstream_accounts == "any"
-        ),
+        id_tokens=id_tokens,
         keys=ring.keys,
         clients=Secrets(keys, "client"),
         addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.uncounted),
         limits=limits,
-        logins=Logins(settings, clock, salt, pseudonyms),
-        devices=Devices(known_accounts, clock, lambda: ring.keys),
+        login_limits=LoginLimits(settings, clock, salt, pseudonyms),
+        devices=Devices(surface.accounts, clock, lambda: ring.keys),
         trace=storage.trace,
         admins=Admins(admin_secrets),
         administration=Administration(
             sessions,
             core.account_sessions,
-            clock,
-            accounts=known_accounts,
+            core.accounts,
+            log=surface.log,
+            store=surface.accounts,
             directory=surface.directory,
-            audit=surface.audit,
         ),
         tail=core.tail,
         supervisor=storage.supervisor,
@@ -306,7 +312,7 @@ async def _newest_time(surface: Surface, settings: Settings) -> int:
     return latest_ms
 
 
-async def _watch(feed: Feed, sessions: Sessions, settings: Settings, clock: Clock) -> Unmeasured:
+async def _watch(feed: Feed, doors: Sequence[Door[Any]], settings: Settings, clock: Clock) -> Unmeasured:
     """Have the log and, if somebody may ask for them, the metrics told of what happens. Call it before anything does."""
     measures = Unmeasured()
     if settings.metrics_port is not None:
@@ -314,9 +320,10 @@ async def _watch(feed: Feed, sessions: Sessions, settings: Settings, clock: Cloc
 
         measures = Metrics(MACHINES, clock, await feed.log.live_states())
     feed.subscribe(measures.observe)
-    sessions.subscribe_own(watch.tell_transition)
-    for refusal_listener in (measures.refused, watch.tell_refusal):
-        sessions.subscribe_refusals(refusal_listener)
+    for door in doors:
+        door.subscribe_own(watch.tell_transition)
+        for refusal_listener in (measures.refused, watch.tell_refusal):
+            door.subscribe_refusals(refusal_listener)
     return measures
 
 

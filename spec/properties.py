@@ -32,6 +32,7 @@ _LEDGER: Final = "tests/machine/test_ledger.py::"
 _TRACE_RULES: Final = "tests/spec/test_traces.py::test_what_is_wrong_is_named_at_the_line_where_it_first_shows"
 _SQL: Final = "tests/server/test_database.py::test_an_illegal_row_is_refused"
 _TRACED: Final = "tests/server/test_trace.py::"
+_ADMIN: Final = "tests/server/test_admin.py::"
 _FAULTS: Final = "tests/faults/"
 _WHOLE: Final = "tests/server/test_whole_operations.py::"
 _CHANGE_RACES: Final = "tests/server/test_app.py::"
@@ -174,6 +175,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "deleted_absorbs",
         "Nothing follows the deletion of an account.",
+        (_ADMIN + "test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",),
     ),
     Property(
         "authority_at_append",
@@ -191,8 +193,9 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "Once a disable or a delete of an account is acknowledged, or a start has found it in the log, no session of before"
         " serves any more, and none at all until an enable.",
         (
-            "tests/server/test_admin.py::test_a_disabled_account_is_out_at_once_and_stays_out",
-            "tests/server/test_admin.py::test_a_login_that_races_the_disable_leaves_no_living_session",
+            _ADMIN + "test_a_disabled_account_is_out_at_once_and_stays_out",
+            _ADMIN + "test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",
+            _ADMIN + "test_a_login_that_races_the_disable_leaves_no_living_session",
             _FAULTS
             + "test_fail_closed.py::test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
         ),

@@ -15,7 +15,7 @@ ExpiryReason: TypeAlias = Literal["idle", "absolute"]
 """Which deadline ended a session."""
 
 RevocationReason: TypeAlias = Literal[
-    "logout", "revoked", "token_reuse", "password_changed", "account_disabled", "replaced"
+    "logout", "revoked", "token_reuse", "password_changed", "account_disabled", "account_deleted", "replaced"
 ]
 """Why somebody, or the server, ended a session before its deadline. ``replaced``: its browser went on with another one."""
 
@@ -43,29 +43,35 @@ class Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Age: TypeAlias = Annotated[int, Meta(ge=0)]
 """How long before, in milliseconds."""
 
+Epoch: TypeAlias = Annotated[int, Meta(ge=0)]
+"""How often rights were taken away from what went before."""
+
 
 class Authenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """``subject`` (an account id) has proved who they are by ``method``.
 
     ``proof_age_ms``: how long before, where somebody else took the proof; None when nobody knows. Left out: just now.
+    ``account_epoch``: that of the account as the proof was taken. Left out: 0.
     """
 
     event: ClassVar[str] = "authenticate"
     subject: str
     method: str
     proof_age_ms: Age | None = 0
+    account_epoch: Epoch = 0
 
 
 class Reauthenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """``subject`` has proved again who they are; the epoch rises, so older tokens stop working.
 
-    ``proof_age_ms``: see :class:`Authenticate`.
+    ``proof_age_ms``, ``account_epoch``: see :class:`Authenticate`.
     """
 
     event: ClassVar[str] = "reauthenticate"
     subject: str
     method: str
     proof_age_ms: Age | None = 0
+    account_epoch: Epoch = 0
 
 
 class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

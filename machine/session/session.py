@@ -43,7 +43,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     ``state`` is None at version 0, before ``create``. ``epoch`` rises with every (re)authentication; ``rotation`` with
     every refresh: it is the number of the newest refresh token. ``refresh_tokens`` are those of this epoch that are
     honoured, oldest first. ``proof_age_ms`` is how long before the last (re)authentication its subject had proved who they
-    are, or None when nobody knows.
+    are, or None when nobody knows. ``account_epoch``: the epoch of the subject's account at that login.
     """
 
     session_id: str
@@ -59,6 +59,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     idle_deadline_ms: int = 0
     absolute_deadline_ms: int = 0
     proof_age_ms: int | None = 0
+    account_epoch: int = 0
     policy: Policy = Policy(0, 0, 0, 0)
     reason: str | None = None
 
@@ -161,6 +162,7 @@ def _authenticated(session: Session, step: Transition, data: Authenticate) -> Se
         idle_deadline_ms=step.at_ms + session.policy.idle_timeout_ms,
         absolute_deadline_ms=step.at_ms + session.policy.absolute_timeout_ms,
         proof_age_ms=data.proof_age_ms,
+        account_epoch=data.account_epoch,
     )
 
 

@@ -23,7 +23,7 @@ from interlock.machine.errors import (
 )
 from interlock.server.experience.credentials import refuse_foreign
 from interlock.server.guard.origins import Use
-from interlock.server.runtime.administration import Place
+from interlock.server.runtime.accounts.administration import Place
 from interlock.server.services import Services
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ CREDENTIALS: Final = (
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
 
-_CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z-]{1,64})$"
+_CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z_-]{1,64})$"
 
 After = Annotated[
     str | None,

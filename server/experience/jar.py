@@ -39,6 +39,7 @@ from interlock.server.experience.credentials import (
     cookie,
     from_browser,
 )
+from interlock.server.runtime.accounts.logins import Login
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 from interlock.server.telemetry.context import note_session
@@ -197,36 +198,26 @@ async def resume(services: Services, scope: Any) -> Outcome[Session] | None:
     return None
 
 
-async def log_in(
-    services: Services,
-    scope: Any,
-    subject: str,
-    method: str,
-    *,
-    along: Callable[[Any], None],
-    proof_age_ms: int | None = 0,
-) -> Response[TokenAnswer]:
-    """Log ``subject`` in, who has proved who they are, and answer with the tokens.
+async def log_in(services: Services, scope: Any, login: Login) -> Response[TokenAnswer]:
+    """Log in whoever has proved who they are, and answer with the tokens.
 
     Upgrades the session of the bearer token, or of the browser's cookie, or the subject's own that a session marker names,
-    or begins one. ``along``, ``proof_age_ms``: see :meth:`interlock.server.runtime.sessions.Sessions.authenticate`. A
-    stale credential is no reason to refuse a login, nor is a browser in which somebody else was logged in.
+    or begins one. A stale credential is no reason to refuse a login, nor is a browser in which somebody else was logged in.
 
     Raises:
         TransitionRefused: the bearer token is of another subject's living session.
     """
 
-    async def authenticate(session: Session | None) -> tuple[Outcome[Session], int]:
-        sessions = services.sessions
-        return await sessions.authenticate(session, subject, method, proof_age_ms=proof_age_ms, along=along), 200
+    async def upgrade(session: Session | None) -> tuple[Outcome[Session], int]:
+        return await login.record(session), 200
 
     async def choose() -> tuple[Outcome[Session], int]:
         with suppress(CredentialRefused, SessionNotFound):
-            return await authenticate((await authenticate_bearer(services, scope)).session)
-        for session in await _held(services, scope, subject):
+            return await upgrade((await authenticate_bearer(services, scope)).session)
+        for session in await _held(services, scope, login.subject):
             with suppress(CredentialRefused, SessionNotFound, TransitionRefused):
-                return await authenticate(session)
-        return await authenticate(None)
+                return await upgrade(session)
+        return await upgrade(None)
 
     return await answer_with(services, scope, choose)
 

@@ -20,7 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 from interlock.machine import errors
 from interlock.server.experience.headers import RawHeaders, allowed
 from interlock.server.experience.problem_kinds import BY_STATUS, KINDS, UNKNOWN_SESSION, Kind, Recovery, problem_kinds
-from interlock.server.experience.vocabulary import EndReason, SessionEvent, SessionState, enum_of
+from interlock.server.experience.vocabulary import EndReason, Event, State, enum_of
 
 _log = structlog.get_logger("interlock.http")
 
@@ -66,8 +66,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     recovery: Recovery
     advice: Annotated[str, Meta(examples=["POST /api/auth/refresh, then retry once."])]
     reason: EndReason | UnsetType = UNSET
-    event: SessionEvent | UnsetType = UNSET
-    state: SessionState | UnsetType | None = UNSET
+    event: Event | UnsetType = UNSET
+    state: State | UnsetType | None = UNSET
     guard: str | UnsetType | None = UNSET
     errors: list[InvalidField] | UnsetType = UNSET
     error: OAuthError | UnsetType = UNSET

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import ExpiryReason, RevocationReason
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 
 
 def enum_of(name: str, values: Iterable[str], about: str) -> type[StrEnum]:
@@ -24,15 +24,24 @@ def enum_of(name: str, values: Iterable[str], about: str) -> type[StrEnum]:
     return enum
 
 
+def _names(what: str) -> Iterable[str]:
+    return dict.fromkeys(each.name for machine in MACHINES for each in getattr(machine.lifecycle, what))
+
+
 if TYPE_CHECKING:
+    AccountState: TypeAlias = str
     SessionState: TypeAlias = str
-    SessionEvent: TypeAlias = str
+    State: TypeAlias = str
+    Event: TypeAlias = str
     EndReason: TypeAlias = str
     Kind: TypeAlias = str
 else:
     Kind = enum_of("Kind", (each.kind for each in MACHINES), "What a record is of.")
+    AccountState = enum_of("AccountState", (each.name for each in ACCOUNT.states), "A state of the account lifecycle.")
     SessionState = enum_of("SessionState", (each.name for each in SESSION.states), "A state of the session lifecycle.")
-    SessionEvent = enum_of("SessionEvent", (each.name for each in SESSION.events), "An event of the session lifecycle.")
+    # Several lifecycles have a state or an event of the same name.
+    State = enum_of("State", _names("states"), "A state of any lifecycle.")
+    Event = enum_of("Event", _names("events"), "An event of any lifecycle.")
     EndReason = enum_of(
         "EndReason",
         (*get_args(ExpiryReason), *get_args(RevocationReason)),

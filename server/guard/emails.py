@@ -9,8 +9,14 @@ Case folding would merge the first two. With the dot of the root or without it i
 from __future__ import annotations
 
 import unicodedata
+from typing import Final
 
 import idna
+
+from interlock.machine.errors import AccountError
+
+_MAX_LENGTH: Final = 254
+"""RFC 5321, 4.5.3.1.3, less the angle brackets."""
 
 
 def fold_email(email: str) -> str:
@@ -18,6 +24,21 @@ def fold_email(email: str) -> str:
     local, at, domain = unicodedata.normalize("NFC", email.strip()).rpartition("@")
     # At last: IDNA has more dots than one. That of the root says that the name is whole, as names of the internet are anyhow.
     return f"{_lower(local)}{at}{_fold_domain(domain).removesuffix('.')}"
+
+
+def normalise_email(email: str) -> str:
+    """``email`` as accounts are found by it (see :func:`fold_email`). Only its rough form is checked.
+
+    Raises:
+        AccountError: it has no form of an email address.
+    """
+    normalised = fold_email(email)
+    local, _, domain = normalised.rpartition("@")
+    if not (local and domain) or len(normalised) > _MAX_LENGTH:
+        raise AccountError("not an email address")
+    if not normalised.isprintable() or " " in normalised:
+        raise AccountError("not an email address")
+    return normalised
 
 
 def _fold_domain(domain: str) -> str:

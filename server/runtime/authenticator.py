@@ -28,6 +28,7 @@ from interlock.server.clock import Clock
 from interlock.server.guard.throttling.limits import Limits
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens, kid_of, subject_of
+from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.telemetry.context import note_session
 
@@ -49,10 +50,19 @@ class Authentication(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """Authenticates tokens and tickets of sessions: the guard checks the token, and the machine's one rule the session."""
+    """Authenticates tokens and tickets: the guard checks the token, the machines' rules its session and the account."""
 
-    def __init__(self, sessions: Sessions, tokens: Tokens, tickets: Tickets, limits: Limits, clock: Clock) -> None:
+    def __init__(  # one of each kind, so that the types tell them apart
+        self,
+        sessions: Sessions,
+        accounts: Accounts,
+        tokens: Tokens,
+        tickets: Tickets,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
         self._sessions = sessions
+        self._accounts = accounts
         self._tokens = tokens
         self._tickets = tickets
         self._limits = limits
@@ -72,6 +82,7 @@ class Authenticator:
             ensure_authority(session, claims.epoch, self._clock.now_ms(), check=check)
             if claims.sub != subject_of(session):
                 raise CredentialInvalid("the access token's subject is not its session's")
+            await self._accounts.ensure_serves(session)
         return Authentication(session, claims.exp * 1000, kid_of(token))
 
     async def by_ticket(self, ticket: str) -> Authentication:
@@ -86,6 +97,7 @@ class Authenticator:
         note_session(session.session_id)
         with naming(session.session_id):
             ensure_authority(session, taken.epoch, self._clock.now_ms())
+            await self._accounts.ensure_serves(session)
         return Authentication(session, taken.authorised_until_ms, taken.kid)
 
     async def by_refresh_token(self, token: str, check: Check = ensure_usable) -> tuple[Session, int]:
@@ -102,6 +114,7 @@ class Authenticator:
             now_ms = self._clock.now_ms()
             # Nothing renews a refresh token that a later login has superseded.
             ensure_authority(session, parsed.epoch, now_ms, superseded=CredentialInvalid, check=check)
+            await self._accounts.ensure_serves(session)
         return session, parsed.rotation
 
     async def by_shown_refresh_token(self, token: str) -> tuple[Session, int]:

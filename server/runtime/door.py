@@ -23,7 +23,7 @@ from interlock.server.clock import Clock
 from interlock.server.ids import next_id
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.guarded import guarded
-from interlock.server.surface.log import Along, Step
+from interlock.server.surface.log import Along, Step, TransitionLog
 from interlock.server.system.turns import Turns
 from interlock.server.system.workers import settle
 from interlock.server.telemetry.trace import Untraced
@@ -54,6 +54,15 @@ class Outcome(msgspec.Struct, Generic[InstanceT], frozen=True):
         return self.records[-1].receipt if self.records else None
 
 
+class Change(msgspec.Struct, Generic[InstanceT], frozen=True):
+    """What is asked of one instance at its door. ``along``: see :class:`interlock.server.surface.log.Step`."""
+
+    door: Door[InstanceT]
+    instance_id: str
+    asked: tuple[Command, ...]
+    along: Along | None = None
+
+
 class Door(Generic[InstanceT]):
     """All instances of one lifecycle. Commands to one are taken in turn; commands to different ones are written together.
 
@@ -70,7 +79,7 @@ class Door(Generic[InstanceT]):
         cache_limit: int,
         trace: Untraced | None = None,
     ) -> None:
-        self._machine = machine
+        self.machine: Final = machine
         self._log = feed.log
         self._clock = clock
         self._cache_limit = cache_limit
@@ -134,7 +143,7 @@ class Door(Generic[InstanceT]):
     async def history(self, instance_id: str, after_version: int, limit: int) -> list[Record]:
         """At most ``limit`` records of the instance with a version above ``after_version``, oldest first."""
         self.check_alive()
-        return await self._log.history(self._machine.kind, instance_id, after_version, limit)
+        return await self._log.history(self.machine.kind, instance_id, after_version, limit)
 
     async def records(self, after: int, limit: int) -> list[Record]:
         """At most ``limit`` records of all instances with a position above ``after``, oldest first."""
@@ -142,37 +151,49 @@ class Door(Generic[InstanceT]):
         return await self._log.after(after, limit)
 
     async def submit(
-        self, instance_id: str, *asked: Command, under: Authority | None = None, along: Along | None = None
+        self,
+        instance_id: str,
+        *asked: Command,
+        under: Authority | None = None,
+        along: Along | None = None,
+        joined: Change[Any] | None = None,
     ) -> Outcome[InstanceT]:
         """Decide ``asked`` in order, and record them durably as one batch. All happen, or none.
 
         Whoever follows the log has had the records when this returns.
 
         ``under``: the authority that the caller has shown. It must hold at the place in the log where the batch is recorded.
-        ``along`` is checked or written in the same transaction; what it raises is raised here, and nothing happened.
+        ``along``: see :class:`interlock.server.surface.log.Step`. ``joined``: a change of an instance of another lifecycle,
+        which is recorded in the same batch, before. A change of an account joins one of a session, never the other way
+        round: whoever needs both takes the turns in this order.
 
         A command id that is already recorded for the instance appends nothing: the instance as it stands is returned, and what
         was recorded then. Cancelling the caller does not undo what was handed to the log.
 
         Raises:
             TransitionRefused: the lifecycle does not allow one of them; nothing changed.
-            CredentialRefused: ``under`` does not hold any more; nothing changed.
+            CredentialRefused, AccountDisabled: ``under`` does not hold any more; nothing changed.
             InstanceNotFound: there is no such instance, and the first command does not create it.
             RecordRefused, SurfaceFailed, Overloaded: nothing was acknowledged.
+            What ``along`` raises.
         """
+        change = Change(self, instance_id, asked, along)
+        changes: list[Change[Any]] = [change] if joined is None else [joined, change]
         for attempt in range(_CONFLICT_RETRIES):
             try:
-                outcome = await self._submit_once(instance_id, asked, under, along, first_try=attempt == 0)
+                outcomes = await _submit_once(self._log, changes, under, first_try=attempt == 0)
             except VersionConflict:
-                self._cache.pop(instance_id, None)
+                for each in changes:
+                    each.door.forget(each.instance_id)
             except AuthorityLost:
-                if under is not None and under.kind == self._machine.kind:
-                    # It says why.
-                    self._machine.authorise(await self.load(under.instance_id), under.epoch, self._clock.now_ms())
+                for each in changes:
+                    if under is not None and under.kind == each.door.machine.kind:
+                        await each.door.explain_lost(under)
                 raise
             else:
-                self._trace.acknowledged(instance_id, outcome.instance.version, outcome.records)
-                return outcome
+                for each, outcome in zip(changes, outcomes, strict=True):
+                    self._trace.acknowledged(each.instance_id, outcome.instance.version, outcome.records)
+                return outcomes[-1]
         raise SurfaceFailed("the instance kept changing under another writer")
 
     async def insist(self, instance_id: str, actor: str, data: Data) -> Outcome[InstanceT]:
@@ -189,39 +210,46 @@ class Door(Generic[InstanceT]):
         async with self._own_writes:
             return await patiently(lambda: self.submit(instance_id, *asked))
 
-    async def _submit_once(
-        self,
-        instance_id: str,
-        asked: tuple[Command, ...],
-        under: Authority | None,
-        along: Along | None,
-        *,
-        first_try: bool,
-    ) -> Outcome[InstanceT]:
+    async def explain_lost(self, under: Authority) -> None:
+        """Raise why ``under``, of an instance of this door, does not hold any more, if that can be told."""
+        self.machine.authorise(await self.load(under.instance_id), under.epoch, self._clock.now_ms())
+
+    def forget(self, instance_id: str) -> None:
+        """Read the instance again when it is asked for."""
+        self._cache.pop(instance_id, None)
+
+    async def take_turn(self, instance_id: str) -> None:
+        """Wait for the instance's turn. Whoever has it decides and appends, or gives it back."""
         await self._turns.take(instance_id)
-        try:
-            before = await self._read_for(instance_id, asked[0], first_try=first_try)
-            if under is not None and (under.kind, under.instance_id) == (self._machine.kind, instance_id):
-                # Exact: the log takes the steps only if they follow this very version.
-                self._machine.authorise(before, under.epoch, self._clock.now_ms())
-                under = None
-            first, *rest = self._decide(before, asked)
-            steps = [Step(first.transition, first.instance, along), *rest]
-            appended = self._log.append(steps, under)
-        except BaseException as error:
-            self._turns.give(instance_id)
-            if isinstance(error, TransitionRefused):
+
+    def give_turn(self, instance_id: str) -> None:
+        """Let the next one have the instance's turn."""
+        self._turns.give(instance_id)
+
+    async def decide(self, change: Change[InstanceT], under: Authority | None, *, first_try: bool) -> list[Step]:
+        """The steps that ``change`` takes now, for whoever has the instance's turn.
+
+        ``under``: given if it is of this very instance. It is exact: the log takes the steps only if they follow this version.
+
+        Raises:
+            TransitionRefused: the lifecycle does not allow it; the listeners were told.
+            CredentialRefused, AccountDisabled: ``under`` does not hold.
+        """
+        instance = await self._read_for(change.instance_id, change.asked[0], first_try=first_try)
+        now_ms = self._clock.now_ms()
+        if under is not None:
+            self.machine.authorise(instance, under.epoch, now_ms)
+        steps: list[Step] = []
+        for command in change.asked:
+            try:
+                transition = self.machine.decide(instance, command, now_ms)
+            except TransitionRefused as refused:
                 for listener in self._refusal_listeners:
-                    guarded(listener, self._machine.kind, instance_id, error)
-            raise
-        # The instance's turn ends when the log answers: also if the caller is gone by then. So the caller waits for a future of
-        # its own, whose cancellation is not the append's.
-        answered: asyncio.Future[list[Record]] = asyncio.get_running_loop().create_future()
-        appended.add_done_callback(lambda future: self._settle(future, steps, answered))
-        records = await answered
-        if records[0].transition is not steps[0].transition:
-            return Outcome(await self.load(instance_id), records)
-        return Outcome(steps[-1].instance, records)
+                    guarded(listener, self.machine.kind, change.instance_id, refused)
+                raise
+            instance = self.machine.evolve(instance, transition)
+            steps.append(Step(transition, instance, None if steps else change.along))
+        return steps
 
     async def _read(self, instance_id: str) -> InstanceT:
         """The current instance, for whoever holds its turn."""
@@ -230,12 +258,12 @@ class Door(Generic[InstanceT]):
             return instance
         self._reading.add(instance_id)
         try:
-            instance = await self._log.load(self._machine, instance_id)
+            instance = await self._log.load(self.machine, instance_id)
             unchanged = instance_id in self._reading
         finally:
             self._reading.discard(instance_id)
         if instance is None:
-            raise self._machine.not_found(instance_id)
+            raise self.machine.not_found(instance_id)
         if unchanged:
             self._remember(instance)
         return instance
@@ -245,54 +273,94 @@ class Door(Generic[InstanceT]):
         if instance is not None:
             self._remember(instance)
             return
-        self._cache.pop(record.transition.instance_id, None)
+        self.forget(record.transition.instance_id)
         # What is being read may be from before this record.
         self._reading.discard(record.transition.instance_id)
 
     async def _read_for(self, instance_id: str, first: Command, *, first_try: bool) -> InstanceT:
-        if first.data.event != self._machine.creation:
+        if first.data.event != self.machine.creation:
             return await self._read(instance_id)
         if first_try:
             # A new id is almost surely new: save the read, and let the append find out if it is not.
-            return self.cached(instance_id) or self._machine.absent(instance_id)
+            return self.cached(instance_id) or self.machine.absent(instance_id)
         with suppress(InstanceNotFound):
             return await self._read(instance_id)
-        return self._machine.absent(instance_id)
+        return self.machine.absent(instance_id)
 
-    def _decide(self, instance: InstanceT, asked: tuple[Command, ...]) -> list[Step]:
-        now_ms = self._clock.now_ms()
-        steps = []
-        for command in asked:
-            transition = self._machine.decide(instance, command, now_ms)
-            instance = self._machine.evolve(instance, transition)
-            steps.append(Step(transition, instance))
-        return steps
-
-    def _settle(
-        self, appended: asyncio.Future[list[Record]], steps: list[Step], answered: asyncio.Future[list[Record]]
-    ) -> None:
+    def settle(self, steps: list[Step], records: list[Record] | BaseException) -> None:
+        """Hear from the log what became of ``steps``, remember it, tell the listeners, and give the instance's turn back."""
         instance_id = steps[0].transition.instance_id
         try:
-            error = appended.exception()
-            if error is not None:
+            if isinstance(records, BaseException):
                 # An overloaded log has queued nothing, so memory is still exact. To drop it would add a read to the overload.
-                if not isinstance(error, Overloaded):
-                    self._cache.pop(instance_id, None)
+                if not isinstance(records, Overloaded):
+                    self.forget(instance_id)
                 return
-            records = appended.result()
             if records[0].transition is not steps[0].transition:
                 # A repeat: what was recorded then says nothing of where the instance stands now.
-                self._cache.pop(instance_id, None)
+                self.forget(instance_id)
                 return
             for record, step in zip(records, steps, strict=True):
                 for listener in self._own_listeners:
                     guarded(listener, record, step.instance)
         finally:
-            self._turns.give(instance_id)
-            settle([answered], [appended.exception() or appended.result()])
+            self.give_turn(instance_id)
 
     def _remember(self, instance: InstanceT) -> None:
         keep_newest(self._cache, id_of(instance), instance, self._cache_limit)
+
+
+async def _submit_once(
+    log: TransitionLog, changes: list[Change[Any]], under: Authority | None, *, first_try: bool
+) -> list[Outcome[Any]]:
+    taken: list[Change[Any]] = []
+    steps: list[list[Step]] = []
+    try:
+        for change in changes:
+            await change.door.take_turn(change.instance_id)
+            taken.append(change)
+            own = under is not None and (under.kind, under.instance_id) == (
+                change.door.machine.kind,
+                change.instance_id,
+            )
+            steps.append(await change.door.decide(change, under if own else None, first_try=first_try))
+            under = None if own else under
+        appended = log.append(steps[0] if len(steps) == 1 else [step for each in steps for step in each], under)
+    except BaseException:
+        for change in taken:
+            change.door.give_turn(change.instance_id)
+        raise
+    # The turns end, and the listeners hear of it, when the log answers: also if the caller is gone by then. So the caller
+    # waits for a future of its own, whose cancellation is not the append's.
+    answered: asyncio.Future[list[list[Record]]] = asyncio.get_running_loop().create_future()
+    appended.add_done_callback(lambda future: _settle(future, changes, steps, answered))
+    records = await answered
+    return [
+        Outcome(
+            own_steps[-1].instance
+            if own_records[0].transition is own_steps[0].transition
+            else await change.door.load(change.instance_id),
+            own_records,
+        )
+        for change, own_steps, own_records in zip(changes, steps, records, strict=True)
+    ]
+
+
+def _settle(
+    appended: asyncio.Future[list[Record]],
+    changes: list[Change[Any]],
+    steps: list[list[Step]],
+    answered: asyncio.Future[list[list[Record]]],
+) -> None:
+    error = appended.exception()
+    outcomes: list[Any] = [error] * len(changes)
+    if error is None:
+        # What joins has new command ids, so it is no repeat: the records are one for each step.
+        joined, records = len(steps[0]) if len(steps) > 1 else 0, appended.result()
+        outcomes = [records[:joined], records[joined:]] if joined else [records]
+    for change, own, outcome in zip(changes, steps, outcomes, strict=True):
+        change.door.settle(own, outcome)
+    settle([answered], [error or outcomes])
 
 
 def keep_newest(memory: dict[str, T], key: str, value: T, limit: int) -> None:

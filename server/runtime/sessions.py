@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 from interlock.machine.errors import CredentialInvalid, Overloaded, SessionEnded, TransitionRefused
 from interlock.machine.ledger import Receipt
@@ -22,7 +23,7 @@ from interlock.machine.session.machine import SESSION_MACHINE, authority_of
 from interlock.machine.session.session import Session, ensure_alive, touch_due
 from interlock.server.clock import Clock
 from interlock.server.ids import new_session_id
-from interlock.server.runtime.door import Door, Outcome, commands, keep_newest
+from interlock.server.runtime.door import Change, Door, Outcome, commands, keep_newest
 from interlock.server.runtime.feed import Feed
 from interlock.server.surface.log import Along
 from interlock.server.telemetry.trace import Untraced
@@ -40,10 +41,12 @@ class Sessions(Door[Session]):
         # Sessions whose newest login's tokens were used for what is not recorded, and the epoch of that login.
         self._used: dict[str, int] = {}
 
-    async def begin(self, actor: str, *more: Data, along: Along | None = None) -> Outcome[Session]:
+    async def begin(
+        self, actor: str, *more: Data, under: Authority | None = None, along: Along | None = None
+    ) -> Outcome[Session]:
         """Create a session under the server's policy and submit ``more`` to it, all in one durable batch."""
         session_id = new_session_id(self._clock.now_ms())
-        return await self.submit(session_id, *commands(actor, Create(self._policy), *more), along=along)
+        return await self.submit(session_id, *commands(actor, Create(self._policy), *more), under=under, along=along)
 
     async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Outcome[Session]:
         """Answer the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
@@ -96,33 +99,31 @@ class Sessions(Door[Session]):
     async def authenticate(
         self,
         session: Session | None,
-        subject: str,
-        method: str,
+        login: Authenticate,
         *,
-        proof_age_ms: int | None = 0,
         under: Authority | None = None,
         along: Along | None = None,
+        joined: Change[Any] | None = None,
     ) -> Outcome[Session]:
-        """``subject`` has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
+        """Somebody has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
 
-        ``proof_age_ms``: how long ago they proved it, or None when nobody knows. ``under``, ``along``: as for
-        :meth:`submit`. Who logs in needs no authority: the password is it.
+        ``under``, ``along``, ``joined``: as for :meth:`submit`.
 
         Raises:
             SessionEnded: the session ended since the caller looked.
             CredentialRefused: ``under`` does not hold any more.
             TransitionRefused: the session is another subject's.
         """
-        login = Authenticate(subject, method, proof_age_ms)
+        subject = login.subject
         if session is None:
-            return await self.begin(subject, login, along=along)
+            return await self.begin(subject, login, under=under, along=along)
         if session.subject is None:
             with suppress(TransitionRefused):
-                return await self.submit(session.session_id, *commands(subject, login), along=along)
+                return await self.submit(session.session_id, *commands(subject, login), under=under, along=along)
             # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
             # a refusal with a better reason.
-        again = Reauthenticate(subject, method, proof_age_ms)
-        return await self._submit_alive(session.session_id, subject, again, under=under, along=along)
+        again = Reauthenticate(subject, login.method, login.proof_age_ms, login.account_epoch)
+        return await self._submit_alive(session.session_id, subject, again, under=under, along=along, joined=joined)
 
     async def end(
         self, session: Session, reason: RevocationReason, actor: str, *, under: Authority | None = None
@@ -139,11 +140,18 @@ class Sessions(Door[Session]):
         return None
 
     async def _submit_alive(
-        self, session_id: str, actor: str, data: Data, *, under: Authority | None = None, along: Along | None = None
+        self,
+        session_id: str,
+        actor: str,
+        data: Data,
+        *,
+        under: Authority | None = None,
+        along: Along | None = None,
+        joined: Change[Any] | None = None,
     ) -> Outcome[Session]:
         """What becomes of ``data``; when the session has just ended, the caller hears that, not that it is refused."""
         try:
-            return await self.submit(session_id, *commands(actor, data), under=under, along=along)
+            return await self.submit(session_id, *commands(actor, data), under=under, along=along, joined=joined)
         except TransitionRefused:
             ensure_alive(await self.load(session_id), self._clock.now_ms())
             raise

@@ -1,92 +1,108 @@
-"""Accounts as they are stored: who may log in, and the hash of the password."""
+"""The personal data of accounts as it is stored, beside the log, which holds commitments to it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 import msgspec
 
-from interlock.server.surface.audit import Act
+from interlock.machine.account.account import Account
+from interlock.machine.account.commitments import Commitment, commit
 from interlock.server.surface.log import Along
 
 
-class Account(msgspec.Struct, frozen=True):
-    """One account. ``email`` is normalised; ``password_hash`` is an argon2id string with its own parameters and salt.
+class PersonalData(msgspec.Struct, frozen=True):
+    """What is known of the owner of account ``account_id``; ``key`` is the one of the commitments to it (32 bytes).
 
-    Both are None where somebody else proves who its owner is. ``groups`` are names that other software is told;
-    ``disabled_at_ms`` is when an administrator closed the account, or None.
+    ``email`` is normalised; ``password_hash`` is an argon2id string with its own parameters and salt. Both are None where the
+    provider ``issuer`` proves who its owner is, whom it calls ``subject``, for ever and nobody else.
     """
 
     account_id: str
-    email: str | None
-    password_hash: str | None
-    created_at_ms: int
-    password_changed_at_ms: int
-    groups: tuple[str, ...] = ()
-    disabled_at_ms: int | None = None
+    key: bytes
+    email: str | None = None
+    password_hash: str | None = None
+    issuer: str | None = None
+    subject: str | None = None
+
+    @property
+    def committed_email(self) -> Commitment | None:
+        """The commitment to ``email``."""
+        return None if self.email is None else commit(self.key, "email", self.email)
+
+    @property
+    def committed_password(self) -> Commitment | None:
+        """The commitment to ``password_hash``."""
+        return None if self.password_hash is None else commit(self.key, "password_hash", self.password_hash)
+
+    @property
+    def committed_identity(self) -> Commitment | None:
+        """The commitment to ``issuer`` and ``subject``."""
+        if self.issuer is None or self.subject is None:
+            return None
+        return commit(self.key, "identity", self.issuer, self.subject)
+
+    def is_of(self, account: Account) -> bool:
+        """Whether the records of ``account`` are about this very data."""
+        return (self.account_id, self.committed_email, self.committed_password, self.committed_identity) == (
+            account.account_id,
+            account.email,
+            account.password,
+            account.identity,
+        )
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """An account as its log has it, and the personal data that it is about."""
+
+    account: Account
+    data: PersonalData
+
+    @property
+    def account_id(self) -> str:
+        """The account's id."""
+        return self.account.account_id
 
 
 class AccountStore(Protocol):
-    """Where accounts are kept. Every implementation passes the same contract suite."""
+    """Where personal data is kept. Every implementation passes the same contract suite.
 
-    async def add(self, account: Account) -> None:
-        """Store a new account durably.
+    What reads raises SurfaceFailed where the data is not what the account's records are about.
+    """
 
-        Raises:
-            AccountExists: the email address is taken; nothing changed.
-        """
+    async def by_email(self, email: str) -> Owner | None:
+        """The owner of this normalised email address, or None."""
         ...
 
-    async def by_email(self, email: str) -> Account | None:
-        """The account with this normalised email address, or None."""
+    async def by_id(self, account_id: str) -> Owner | None:
+        """The owner of the account with this id; None when there is none, or it was deleted."""
         ...
 
-    async def by_id(self, account_id: str) -> Account | None:
-        """The account with this id, or None."""
+    async def by_identity(self, issuer: str, subject: str) -> Owner | None:
+        """The owner whom the provider ``issuer`` calls ``subject``, or None."""
         ...
 
-    def still(self, account: Account) -> Along:
-        """Check, with a step, that the account is open and has the password that ``account`` has.
+    async def emails(self, account_ids: Collection[str]) -> dict[str, str]:
+        """The email addresses of those of the accounts that have one, by account id."""
+        ...
+
+    def add(self, data: PersonalData) -> Along:
+        """Store, with a step, the data of a new account.
 
         Raises (with the step):
-            AccountDisabled: an administrator has closed it.
-            CredentialInvalid: the password was changed, or the account is gone.
+            AccountExists: the email address, or the identity, is taken.
         """
         ...
 
-    def new_password(self, account: Account, changed: Account) -> Along:
-        """Replace, with a step, the password that ``account`` has by the one that ``changed`` has.
-
-        Each password has a time of its own: at least a millisecond after the one before.
-
-        Raises (with the step):
-            PasswordWrong: the password was replaced already, or the account is disabled.
-        """
+    def replace_hash(self, account_id: str, password_hash: str) -> Along:
+        """Replace, with a step, the hash of the account's password."""
         ...
 
-    async def sessions_of_old_passwords(self) -> list[str]:
-        """The ids of the sessions that have not ended and whose last login was before the account's password was set."""
+    def erase(self, account_id: str) -> Along:
+        """Erase, with a step, all that is known of the account's owner, and the key of the commitments to it."""
         ...
 
-    async def rehash(self, account_id: str, old_hash: str, new_hash: str) -> bool:
-        """Replace ``old_hash`` durably by another hash of the same password; False when it is no longer the account's."""
-        ...
-
-    async def page(self, after: str, limit: int) -> list[Account]:
-        """At most ``limit`` accounts whose id comes after ``after``, in the order of the ids."""
-        ...
-
-    async def set_disabled(self, account_id: str, at_ms: int | None, act: Act) -> Account | None:
-        """Close the account, or open it with an ``at_ms`` of None, and write ``act``, durably: both, or neither.
-
-        The account as it is now; it keeps the time when it was closed first. None, and nothing written, when there is none.
-        """
-        ...
-
-    async def set_groups(self, account_id: str, groups: tuple[str, ...], act: Act) -> Account | None:
-        """Replace the account's groups and write ``act``, durably: both, or neither. None when there is no such account."""
-        ...
-
-    async def disabled_with_sessions(self) -> list[str]:
-        """The ids of the disabled accounts that have sessions which have not ended."""
+    async def superseded_sessions(self) -> list[str]:
+        """The ids of the sessions that have not ended and serve no more: their account has another epoch, or is not active."""
         ...

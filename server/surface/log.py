@@ -45,20 +45,20 @@ class TransitionLog(Protocol):
     """
 
     def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
-        """Append ``steps``, of one instance and in version order, all or none; the future resolves when they are on disk.
+        """Append ``steps``, those of an instance in version order, all or none; the future resolves when they are on disk.
 
         The future's callbacks run in the order of the log. Cancelling whoever waits does not undo the append. When the
-        first step's command id is already recorded for this instance, nothing is written and the future gives what was
-        recorded from that command on. A record that was written now holds the very transition it was given, and no other
-        does: that tells the two apart. Before the future resolves, the follower has had the records.
+        first step's command id is already recorded for its instance, nothing is written and the future gives what was
+        recorded of it from that command on. A record that was written now holds the very transition it was given, and no
+        other does: that tells the two apart. Before the future resolves, the follower has had the records.
 
         The future raises:
-            VersionConflict: the instance is not at the version the first step follows.
+            VersionConflict: an instance is not at the version that its first step follows.
             RecordRefused: the database's own rules refuse a step.
             SurfaceFailed: an I/O error; whether the steps are on disk is unknown until a restart.
             StorageLow: the disk is nearly full, and a step is not essential (see Machine); nothing was queued.
             Overloaded: too many appends are waiting; nothing was queued.
-            AuthorityLost: ``under``, of another instance, does not hold where the steps would have been recorded.
+            AuthorityLost: ``under``, of an instance without a step, does not hold where the steps would have been recorded.
             What a step's ``along`` raises.
         """
         ...
@@ -87,6 +87,10 @@ class TransitionLog(Protocol):
 
     async def after(self, position: int, limit: int) -> list[Record]:
         """At most ``limit`` records of all instances with a position above ``position``, oldest first."""
+        ...
+
+    async def audit(self, position: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of what administrators did (actor ``admin:<name>``), above ``position``, oldest first."""
         ...
 
     async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:

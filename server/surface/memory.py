@@ -7,6 +7,7 @@ this promises to each.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
@@ -59,15 +60,14 @@ class MemoryStore:
             self.ensure_holds(under, first.at_ms)
         repeated = self._commands.get((key, first.command_id))
         if repeated is not None:
-            return self._records[key][repeated - 1 : repeated - 1 + len(steps)]
-        before = self.instances.get(key)
-        if (before.version if before else 0) != first.version - 1:
-            raise VersionConflict(first.instance_id, first.version)
-        self._check(key, before.state if before else None, steps)
+            own = sum(_key_of(step) == key for step in steps)
+            return self._records[key][repeated - 1 : repeated - 1 + own]
+        for each, own_steps in itertools.groupby(steps, _key_of):
+            self._check(each, list(own_steps))
         for step in steps:
             if step.along is not None:
                 step.along(self)
-        return [self._append(writer, key, step) for step in steps]
+        return [self._append(writer, step) for step in steps]
 
     def history(self, kind: str, instance_id: str) -> list[Record]:
         """All records of one instance."""
@@ -95,7 +95,11 @@ class MemoryStore:
         if under.epoch not in {None, keys.epoch} or (keys.deadline_ms is not None and keys.deadline_ms <= at_ms):
             raise AuthorityLost
 
-    def _check(self, key: _Key, state: str | None, steps: Sequence[Step]) -> None:
+    def _check(self, key: _Key, steps: Sequence[Step]) -> None:
+        before, first = self.instances.get(key), steps[0].transition
+        if (before.version if before else 0) != first.version - 1:
+            raise VersionConflict(first.instance_id, first.version)
+        state = before.state if before else None
         for step in steps:
             move = step.transition
             if (move.kind, move.event, move.source or "", move.target) not in self._declared or move.source != state:
@@ -104,7 +108,8 @@ class MemoryStore:
                 raise RecordRefused("transitions: this command is already recorded")
             state = move.target
 
-    def _append(self, writer: MemoryLog, key: _Key, step: Step) -> Record:
+    def _append(self, writer: MemoryLog, step: Step) -> Record:
+        key = _key_of(step)
         last = self.entries[-1].record if self.entries else None
         row = chain(last.digest if last else GENESIS, len(self.entries) + 1, step.transition)
         record = Record(row.position, step.transition, row.digest)
@@ -113,6 +118,10 @@ class MemoryStore:
         self._commands[key, step.transition.command_id] = step.transition.version
         self.instances[key] = step.instance
         return record
+
+
+def _key_of(step: Step) -> _Key:
+    return step.transition.kind, step.transition.instance_id
 
 
 class MemoryLog:
@@ -189,6 +198,11 @@ class MemoryLog:
     async def after(self, position: int, limit: int) -> list[Record]:
         """See :meth:`interlock.server.surface.log.TransitionLog.after`."""
         return [entry.record for entry in self.store.entries[position : position + limit]]
+
+    async def audit(self, position: int, limit: int) -> list[Record]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.audit`."""
+        records = await self.after(position, len(self.store.entries))
+        return [each for each in records if each.transition.actor.startswith("admin:")][:limit]
 
     async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
         """See :meth:`interlock.server.surface.log.TransitionLog.live_deadlines`."""

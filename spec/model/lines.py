@@ -114,6 +114,7 @@ class _Login(msgspec.Struct, forbid_unknown_fields=True):
     subject: str
     method: str
     proof_age_ms: Count | None = 0
+    account_epoch: Count = 0
 
 
 _FIELDS: Final[dict[str, dict[str, type]]] = {

@@ -10,10 +10,12 @@ from typing import Any
 
 import uvloop
 
+from interlock.machine.session.commands import Authenticate
 from interlock.server.app import app_over
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
+from tests.support.accounts import registered
 from tests.support.inside import client_of
 from tests.support.upgraded import Upgrading, upgrading
 
@@ -31,7 +33,8 @@ class World:
     async def _open(self) -> None:
         settings = Settings(data=str(self._folder), cheap_passwords_for_tests=True, access_token_s=86_400)
         self.services: Services = await self._stack.enter_async_context(open_services(settings))
-        self.session = (await self.services.sessions.authenticate(None, "ada", "password")).instance
+        await registered(self.services, "ada")
+        self.session = (await self.services.sessions.authenticate(None, Authenticate("ada", "password"))).instance
         self.access_token = self.services.tokens.access_token(self.session)
         self.refresh_token = self.services.tokens.refresh_token(self.session)
         self.secret = self.services.clients.create("gateway", 1)

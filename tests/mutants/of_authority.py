@@ -69,7 +69,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "Ending all other sessions asks once, at the beginning, who is calling.",
         "authority_at_append",
         "test_what_a_superseded_credential_asked_for_is_not_recorded_after[end all other sessions-a login]",
-        at("account_sessions:AccountSessions._end", drop("under=under")),
+        at("account_sessions:AccountSessions.end_all", drop("under=under")),
     ),
     Mutant(
         "A socket whose session somebody else has logged in on meanwhile is connected.",
@@ -81,7 +81,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "A password is changed by a session that somebody else has logged in on meanwhile.",
         "authority_at_append",
         "test_what_a_superseded_credential_asked_for_is_not_recorded_after[change the password-a login]",
-        at("auth:change_password", drop("under=authority_of(session)")),
+        at("logins:Logins.change_password", drop("under=session_machine.authority_of(session)")),
     ),
     Mutant(
         "A disable is answered when the account is closed, and leaves its sessions as they are.",
@@ -89,49 +89,43 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "test_a_login_that_races_the_disable_leaves_no_living_session",
         at(
             "administration:Administration.disable",
-            replace("await self._account_sessions.end_all(account_id, ...)", "[]"),
+            replace("await self._without_sessions(outcome, caller)", "(outcome.instance, [], 0)"),
         ),
     ),
     Mutant(
         "A login that was proved before its account was disabled is recorded after that.",
         "disabled_never_serves",
-        "TestSqliteAccounts::test_an_account_still_is_as_it_was_proved_or_not",
-        at("accounts:SqliteAccounts.still", drop("if row is not None and row[1] is not None:\n    ...")),
+        "test_an_account_that_is_disabled_while_its_owner_comes_in",
+        at("logins:Login.record", replace("under=under", "under=None")),
     ),
     Mutant(
         "A start lets the sessions be that a disable which was cut short has left.",
         "disabled_never_serves",
         "test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
-        at("wiring:open_services", replace("await end_of_disabled(account_sessions, surface.accounts)", "0")),
+        at("wiring:open_services", replace("await end_superseded(sessions, accounts, surface.accounts)", "0")),
     ),
     Mutant(
         "A change of password is answered when the new one counts, and leaves the sessions of the old one open.",
         "old_password_never_admits",
         "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
-        at(
-            "auth:change_password",
-            replace("await end_all(subject, 'password_changed', subject, but=session.session_id)", "[]"),
-        ),
+        at("auth:change_password", replace("await services.logins.end_others(owner)", "[]")),
     ),
     Mutant(
         "A login that was proved by a password before its change is recorded after that.",
         "old_password_never_admits",
         "test_a_password_changed_while_somebody_logs_in_with_the_old_one",
-        at("accounts:SqliteAccounts.still", drop("row[0] != account.password_changed_at_ms")),
+        at("logins:Login.record", replace("under=under", "under=msgspec.structs.replace(under, epoch=None)")),
     ),
     Mutant(
         "A start lets the sessions be that a change of password which was cut short has left.",
         "old_password_never_admits",
         "test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_next_start[1]",
-        at("wiring:open_services", replace("await end_of_old_passwords(sessions, surface.accounts)", "0")),
+        at("wiring:open_services", replace("await end_superseded(sessions, accounts, surface.accounts)", "0")),
     ),
     Mutant(
         "Of two changes of the same password the later one replaces what the earlier has set.",
         "overtaken_change_refused",
         "test_of_two_changes_at_once_one_wins",
-        at(
-            "accounts:SqliteAccounts.new_password",
-            in_text("AND password_changed_at_ms = ?", "AND password_changed_at_ms >= ?"),
-        ),
+        at("account:_current_password", replace("data.current == account.password", "account.password")),
     ),
 )

@@ -1,4 +1,4 @@
-"""What every implementation of the account store does."""
+"""What every implementation of the stores beside the log promises: personal data, and tokens that were exchanged."""
 
 from __future__ import annotations
 
@@ -8,101 +8,151 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
+import pytest
 
-from interlock.machine.errors import AccountDisabled, AccountExists, CredentialInvalid, PasswordWrong
-from interlock.server.surface.accounts import Account, AccountStore
-from interlock.server.surface.audit import Act
-from tests.support.along import along
+from interlock.machine.account.commands import ChangePassword, Delete, Disable, Enable
+from interlock.machine.errors import AccountExists, CredentialInvalid
+from interlock.machine.session.commands import Authenticate, Create, Revoke
+from interlock.server.surface.accounts import PersonalData
+from interlock.server.surface.log import Step
+from interlock.server.surface.sqlite.files import Surface
+from tests.support.accounts import AccountStory, personal
 from tests.support.asynchronous import asynchronous
+from tests.support.steps import POLICY, Story
 
-
-def with_password(account: Account, password_hash: str, at_ms: int) -> Account:
-    return msgspec.structs.replace(account, password_hash=password_hash, password_changed_at_ms=at_ms)
+TOKEN = bytes(32)
 
 
 class AccountStoreContract(ABC):
     """:class:`interlock.server.surface.accounts.AccountStore`."""
 
-    ADA = Account("acc_1", "ada@example.org", "hash-1", 1, 1)
+    @abstractmethod
+    def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:
+        """What is stored by the implementation under test, over ``folder``."""
+
+    @asynchronous
+    async def test_an_owner_is_found_by_email_by_id_and_by_identity(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as surface:
+            store = surface.accounts
+            ada, bob = AccountStory(), AccountStory(personal("acc_2", None))
+            assert await store.by_email("ada@example.org") is None
+            for story in (ada, bob):
+                await surface.log.append(story.register(store.add(story.data), "ops", "staff"))
+            assert await store.by_email("ada@example.org") == await store.by_id("acc_1") == ada.owner
+            assert await store.by_identity("https://id.example", "acc_2") == await store.by_id("acc_2") == bob.owner
+            assert await store.by_identity("https://id.example", "acc_1") is None
+            assert await store.by_identity("https://other.example", "acc_2") is None
+            assert await store.by_id("acc_3") is None
+            assert await store.emails(["acc_1", "acc_2", "acc_3"]) == {"acc_1": "ada@example.org"}
+            assert await store.emails([]) == {}
+
+    @pytest.mark.parametrize("email", ["ada@example.org", None])
+    @asynchronous
+    async def test_an_address_or_an_identity_is_taken_once(self, tmp_path: Path, email: str | None) -> None:
+        """Whoever comes second is not registered at all."""
+        async with self.open(tmp_path) as surface:
+            rivals = [AccountStory(_rival(f"acc_{n}", email)) for n in range(5)]
+            steps = [rival.register(surface.accounts.add(rival.data)) for rival in rivals]
+            outcomes = await asyncio.gather(*map(surface.log.append, steps), return_exceptions=True)
+            assert [isinstance(outcome, AccountExists) for outcome in outcomes] == [False, *[True] * 4]
+            assert len(await surface.log.after(0, 10)) == 1
+            assert await surface.accounts.by_id("acc_0") == rivals[0].owner
+
+    @asynchronous
+    async def test_a_hash_is_replaced_with_the_record_of_it(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as surface:
+            store, story = surface.accounts, AccountStory()
+            await surface.log.append(story.register(store.add(story.data)))
+            await surface.log.append(story.rehash("again", store.replace_hash("acc_1", "again")))
+            assert await store.by_id("acc_1") == story.owner
+            change = ChangePassword(*story.hashes("new"))
+            await surface.log.append(story.tell(change, store.replace_hash("acc_1", "new")))
+            found = await store.by_email("ada@example.org")
+            assert found is not None
+            assert (found, found.data.password_hash, found.account.epoch) == (story.owner, "new", 1)
+
+    @asynchronous
+    async def test_what_is_erased_is_known_no_more_and_its_address_is_free(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as surface:
+            store, story = surface.accounts, AccountStory()
+            await surface.log.append(story.register(store.add(story.data)))
+            await surface.log.append(story.tell(Delete(), store.erase("acc_1")))
+            assert await store.by_id("acc_1") is None
+            assert await store.by_email("ada@example.org") is None
+            another = AccountStory(personal("acc_2"))
+            await surface.log.append(another.register(store.add(another.data)))
+            assert await store.by_email("ada@example.org") == another.owner
+
+    @asynchronous
+    async def test_sessions_that_serve_no_more(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as surface:
+            store, log = surface.accounts, surface.log
+            accounts = [AccountStory(personal(f"acc_{n}", f"{n}@example.org")) for n in range(5)]
+            for each in accounts:
+                await log.append(each.register(store.add(each.data)))
+            kept, disabled, enabled, changed, deleted = accounts
+
+            async def session_of(account: AccountStory) -> Story:
+                story = Story()
+                login = Authenticate(account.data.account_id, "password", account_epoch=account.account.epoch)
+                await log.append(story.tell(Create(POLICY), login))
+                return story
+
+            await session_of(kept)
+            await log.append(Story().begin())
+            stale = [await session_of(each) for each in (disabled, enabled, changed, deleted)]
+            ended = await session_of(disabled)
+            await log.append(ended.tell(Revoke("revoked")))
+            assert await store.superseded_sessions() == []
+            for each in (disabled, enabled):
+                await log.append(each.tell(Disable()))
+            await log.append(enabled.tell(Enable()))
+            await log.append(changed.tell(ChangePassword(*changed.hashes("new")), store.replace_hash("acc_3", "new")))
+            await log.append(deleted.tell(Delete(), store.erase("acc_4")))
+            for each in (enabled, changed):
+                await session_of(each)
+            assert sorted(await store.superseded_sessions()) == sorted(each.session_id for each in stale)
+
+
+class ExchangedTokenStoreContract(ABC):
+    """:class:`interlock.server.surface.exchanged_tokens.ExchangedTokenStore`."""
 
     @abstractmethod
-    def open(self, folder: Path) -> AbstractAsyncContextManager[AccountStore]:
-        """The store of the implementation under test, over ``folder``."""
+    def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:
+        """What is stored by the implementation under test, over ``folder``."""
+
+    @pytest.mark.asvs("2.3.4")
+    @asynchronous
+    async def test_a_token_is_used_up_by_whoever_shows_it_first(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as surface:
+            store = surface.exchanged_tokens
+            await store.ensure_new(TOKEN)
+            outcomes = await asyncio.gather(
+                *(_log_in(surface, TOKEN, now_ms=1) for _ in range(10)), return_exceptions=True
+            )
+            assert [isinstance(outcome, CredentialInvalid) for outcome in outcomes] == [False, *[True] * 9]
+            assert len(await surface.log.after(0, 10)) == 2, "nothing is recorded of the others"
+            with pytest.raises(CredentialInvalid, match="already exchanged"):
+                await store.ensure_new(TOKEN)
+            await store.ensure_new(b"x" * 32)
 
     @asynchronous
-    async def test_an_account_is_found_by_email_and_by_id(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            assert await store.by_email("ada@example.org") is None
-            await store.add(self.ADA)
-            assert await store.by_email("ada@example.org") == self.ADA
-            assert await store.by_id("acc_1") == self.ADA
-            assert await store.by_id("acc_2") is None
+    async def test_a_used_token_is_forgotten_when_it_is_too_old_anyway(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as surface:
+            await _log_in(surface, TOKEN, now_ms=1)
+            with pytest.raises(CredentialInvalid):
+                await _log_in(surface, TOKEN, now_ms=9_999)
+            await _log_in(surface, b"x" * 32, now_ms=10_000)
+            await surface.exchanged_tokens.ensure_new(TOKEN)
 
-    @asynchronous
-    async def test_accounts_that_somebody_else_proves_need_no_address_and_keep_their_groups(
-        self, tmp_path: Path
-    ) -> None:
-        async with self.open(tmp_path) as store:
-            accounts = [Account(f"acc_{n}", None, None, 1, 1, ("ops", "staff"), n or None) for n in range(2)]
-            for account in accounts:
-                await store.add(account)
-                assert await store.by_id(account.account_id) == account
 
-    @asynchronous
-    async def test_an_address_is_taken_once(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            rivals = [msgspec.structs.replace(self.ADA, account_id=f"acc_{n}") for n in range(5)]
-            outcomes = await asyncio.gather(*map(store.add, rivals), return_exceptions=True)
-            assert [isinstance(outcome, AccountExists) for outcome in outcomes].count(False) == 1
-            kept = await store.by_email("ada@example.org")
-            assert kept == rivals[outcomes.index(None)]
+def _rival(account_id: str, email: str | None) -> PersonalData:
+    data = personal(account_id, email)
+    return data if email else msgspec.structs.replace(data, subject="ada")
 
-    @asynchronous
-    async def test_a_password_is_replaced_if_it_still_is_the_one_that_was_checked(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            await store.add(self.ADA)
-            new = [with_password(self.ADA, f"new-{number}", number + 2) for number in range(5)]
-            changed = await asyncio.gather(*(along(store, store.new_password(self.ADA, each)) for each in new))
-            assert changed == [None, *[PasswordWrong] * 4]
-            assert await store.by_id("acc_1") == new[0]
-            nobody = msgspec.structs.replace(self.ADA, account_id="nobody")
-            assert await along(store, store.new_password(nobody, nobody)) is PasswordWrong
 
-    @asynchronous
-    async def test_an_account_still_is_as_it_was_proved_or_not(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            assert await along(store, store.still(self.ADA)) is CredentialInvalid
-            await store.add(self.ADA)
-            assert await along(store, store.still(self.ADA)) is None
-            changed = with_password(self.ADA, "new", 2)
-            await along(store, store.new_password(self.ADA, changed))
-            assert await along(store, store.still(self.ADA)) is CredentialInvalid
-            assert await along(store, store.still(changed)) is None
-            await store.set_disabled("acc_1", 9, Act(9, "admin:eve", "account.disable", "acc_1", {}, None))
-            assert await along(store, store.still(changed)) is AccountDisabled
-            assert await along(store, store.new_password(changed, changed)) is PasswordWrong
-
-    @asynchronous
-    async def test_a_hash_is_replaced_by_another_of_the_same_password_once(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            await store.add(self.ADA)
-            again = await asyncio.gather(*(store.rehash("acc_1", "hash-1", f"again-{n}") for n in range(5)))
-            assert again.count(True) == 1
-            kept = msgspec.structs.replace(self.ADA, password_hash=f"again-{again.index(True)}")
-            assert await store.by_id("acc_1") == kept
-            assert not await store.rehash("nobody", "hash-1", "again")
-            # Who checked the password before it was hashed anew has still checked this password.
-            changed = with_password(self.ADA, "new", 9)
-            assert await along(store, store.new_password(self.ADA, changed)) is None
-            assert not await store.rehash("acc_1", kept.password_hash or "", "again")
-            account = await store.by_id("acc_1")
-            assert account is not None
-            assert account.password_hash == "new"
-
-    @asynchronous
-    async def test_an_account_without_a_password_gets_none(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as store:
-            eve = Account("acc_2", None, None, 1, 1)
-            await store.add(eve)
-            changed = with_password(eve, "new", 9)
-            assert await along(store, store.new_password(eve, changed)) is PasswordWrong
+async def _log_in(surface: Surface, token: bytes, *, now_ms: int) -> None:
+    story = Story()
+    created, authenticated = story.begin("ada")
+    along = surface.exchanged_tokens.use_up(token, 10_000, now_ms)
+    await surface.log.append([created, Step(authenticated.transition, authenticated.instance, along)])

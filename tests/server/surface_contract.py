@@ -11,6 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from interlock.machine.account.commands import Delete, Disable, SetGroups
+from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, VersionConflict
 from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.machine import Authority
@@ -18,6 +20,7 @@ from interlock.machine.session.commands import Authenticate, Connect, Create, Di
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.log import Step, TransitionLog
 from interlock.server.surface.tickets import Ticket, TicketStore
+from tests.support.accounts import AccountStory
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS, POLICY, Story
 
@@ -53,6 +56,47 @@ class TransitionLogContract(ABC):
             assert await log.busy(SESSION_MACHINE) == []
             assert await log.latest_at_ms() == 0
             assert await log.newest() is None
+
+    @asynchronous
+    async def test_steps_of_two_instances_are_recorded_together_or_not_at_all(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            account, session = AccountStory(), Story()
+            records = await log.append([*account.register(), *session.begin("acc_1")])
+            assert [(each.position, each.transition.kind) for each in records] == [
+                (1, "account"),
+                (2, "session"),
+                (3, "session"),
+            ]
+            assert await log.load(ACCOUNT_MACHINE, "acc_1") == account.account
+            assert await log.load(SESSION_MACHINE, session.session_id) == session.session
+            for late in (account, session):
+                before, stale_account, stale_session = await log.after(0, 9), account.account, session.session
+                steps = [*account.tell(SetGroups(("ops",))), *session.touch()]
+                # Another writer was there first, of the one or of the other.
+                account.account, session.session = stale_account, stale_session
+                other = account.tell(Disable()) if late is account else session.touch()
+                await log.append(other)
+                with pytest.raises(VersionConflict):
+                    await log.append(steps)
+                assert await log.after(0, 9) == [*before, *await log.after(len(before), 9)]
+                assert len(await log.after(len(before), 9)) == 1
+            # An account that has no personal data was deleted.
+            await log.append(account.tell(Delete()))
+
+    @asynchronous
+    async def test_what_administrators_did_is_listed_in_order(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            account, session = AccountStory(), Story()
+            await log.append(account.register())
+            await log.append(session.begin("acc_1"))
+            acts = await log.append(account.tell(SetGroups(("ops",)), actor="admin:ada"))
+            await log.append(session.touch())
+            acts += await log.append(account.tell(Disable("192.0.2.7"), actor="admin:bob"))
+            assert await log.audit(0, 10) == acts
+            assert await log.audit(0, 1) == acts[:1]
+            assert await log.audit(acts[0].position, 10) == acts[1:]
+            assert await log.audit(acts[1].position, 10) == []
+            await log.append(account.tell(Delete()))
 
     @asynchronous
     async def test_of_two_that_end_each_other_one_stays(self, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from interlock.machine.account.account import Account as Fold
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.machine.ledger import Record
 from interlock.machine.machine import Authority, InstanceT, Machine
 from interlock.machine.session.commands import Authenticate, Revoke
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
-from interlock.server.runtime.account_sessions import AccountSessions
+from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.services import Services
@@ -24,6 +25,7 @@ from interlock.server.surface.directory import Place, Wanted
 from interlock.server.surface.log import Step
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
+from tests.support.accounts import registered
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.door import start
@@ -31,6 +33,9 @@ from tests.support.inside import client_of
 from tests.support.running import eventually
 from tests.support.steps import POLICY
 from tests.support.wire import services_in
+
+CHANGED = Fold("ada", state="active", epoch=1)
+"""Ada's account, after a change of the password."""
 
 
 class Account:
@@ -127,10 +132,10 @@ async def test_a_request_to_end_all_does_not_wait_for_ever(tmp_path: Path, monke
     async with account(tmp_path) as ada:
         living = [await ada.log_in() for _ in range(100)]
         stuck = Stuck(ada, living)
-        monkeypatch.setattr("interlock.server.runtime.account_sessions._PATIENCE_S", 0.1)
+        monkeypatch.setattr("interlock.server.runtime.accounts.account_sessions._PATIENCE_S", 0.1)
         with pytest.raises(Overloaded):
-            await ada.own.end_all("ada", "revoked", "ada", within_s=0.1)
-        assert await ada.own.end_all_at_last("ada", "password_changed", "ada") == []
+            await ada.own.end_all("ada", "revoked", "ada")
+        assert await ada.own.end_superseded_at_last(CHANGED, "ada") == []
         stuck.holds = False
 
         async def all_ended() -> bool:
@@ -144,7 +149,7 @@ async def test_requests_to_end_all_keep_the_servers_own_work_waiting_for_nothing
     async with account(tmp_path) as ada:
         stuck = Stuck(ada, [await ada.log_in() for _ in range(100)], hangs=True)
         other = await ada.log_in("bob")
-        ends = asyncio.create_task(ada.own.end_all("ada", "revoked", "ada", within_s=None))
+        ends = asyncio.create_task(ada.own.end_superseded(CHANGED, "ada", within_s=None))
         await eventually(lambda: stuck.asked == 64)
         async with asyncio.timeout(30):
             await ada.sessions.insist(other.session_id, "server", Revoke("revoked"))
@@ -165,6 +170,7 @@ async def test_no_session_is_listed_once_the_log_has_stopped(tmp_path: Path) -> 
 
 async def logged_in(services: Services, subject: str, count: int) -> tuple[Session, dict[str, str]]:
     """The newest of ``count`` sessions of ``subject``, and the header that its client sends."""
+    await registered(services, subject)
     for _ in range(count):
         session = (await services.sessions.begin(subject, Authenticate(subject, "password"))).instance
     return session, {"authorization": f"Bearer {services.tokens.access_token(session)}"}

@@ -15,17 +15,23 @@ import argon2
 import pytest
 
 from interlock.machine.errors import AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
-from interlock.server.guard.accounts import Accounts
+from interlock.machine.session.commands import Authenticate
+from interlock.machine.session.session import Session
 from interlock.server.guard.emails import fold_email
-from interlock.server.guard.known_accounts import KnownAccounts
 from interlock.server.guard.passwords import hashing as passwords_module
 from interlock.server.guard.passwords.hash_queue import Requester
 from interlock.server.guard.passwords.hashing import Passwords
-from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.runtime.accounts.account_sessions import AccountSessions
+from interlock.server.runtime.accounts.accounts import Accounts
+from interlock.server.runtime.accounts.logins import Logins
+from interlock.server.runtime.feed import Feed
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.surface.accounts import Owner
+from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.system.supervision import Supervisor
-from tests.support.along import along
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
+from tests.support.steps import POLICY
 
 PASSWORD = "correct horse battery staple"
 
@@ -44,11 +50,45 @@ def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
         return Passwords(memory_kib=8, iterations=1, workers=workers, max_waiting=max_waiting)
 
 
+class House:
+    """Logging in over a log on disk, with the clock in hand."""
+
+    def __init__(self, surface: Surface, passwords: Passwords) -> None:
+        self.clock = clock = HandClock()
+        self.feed = feed = Feed(surface.log)
+        self.accounts = Accounts(feed, clock, surface.accounts, cache_limit=100)
+        self.sessions = Sessions(feed, clock, policy=POLICY, cache_limit=100)
+        self.logins = Logins(
+            accounts=self.accounts,
+            sessions=self.sessions,
+            account_sessions=AccountSessions(self.sessions, surface.directory, clock),
+            passwords=passwords,
+            exchanged_tokens=surface.exchanged_tokens,
+            clock=clock,
+            register=True,
+        )
+
+    async def register(self, email: str, password: str) -> Owner:
+        return await self.logins.register(email, password, PLACE)
+
+    async def prove(self, requester: Requester, password: str) -> Owner:
+        return await self.logins.prove(requester, password)
+
+    async def log_in(self, owner: Owner) -> Session:
+        return (await self.logins.login(owner).record(None)).instance
+
+    async def change(self, session: Session, current: str, new: str) -> Owner:
+        return (await self.logins.change_password(session, current, new, PLACE))[1]
+
+
 @asynccontextmanager
-async def accounts_in(folder: Path, passwords: Passwords | None = None) -> AsyncIterator[Accounts]:
+async def accounts_in(folder: Path, passwords: Passwords | None = None) -> AsyncIterator[House]:
     passwords = passwords or cheap()
     async with open_surface(folder, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-        yield Accounts(KnownAccounts(surface.accounts), passwords, HandClock())
+        house = House(surface, passwords)
+        newest = await surface.log.newest()
+        await house.feed.start(newest.position if newest is not None else 0)
+        yield house
     passwords.close()
 
 
@@ -226,16 +266,16 @@ async def test_hashes_that_were_not_begun_are_dropped_when_the_server_stops() ->
 
 @asynchronous
 async def test_an_account_is_made_and_proved(tmp_path: Path) -> None:
-    async with accounts_in(tmp_path) as accounts:
-        account = await accounts.register(" Ada@Example.ORG ", PASSWORD, PLACE)
-        assert account.email == "ada@example.org"
-        assert PASSWORD not in (account.password_hash or PASSWORD)
-        assert await accounts.prove(asks("ADA@example.org"), PASSWORD) == account
+    async with accounts_in(tmp_path) as house:
+        owner = await house.register(" Ada@Example.ORG ", PASSWORD)
+        assert owner.data.email == "ada@example.org"
+        assert PASSWORD not in (owner.data.password_hash or PASSWORD)
+        assert await house.prove(asks("ADA@example.org"), PASSWORD) == owner
         for email, password in (("ada@example.org", "wrong"), ("bob@example.org", PASSWORD), ("no address", "")):
             with pytest.raises(CredentialInvalid):
-                await accounts.prove(asks(email), password)
+                await house.prove(asks(email), password)
         with pytest.raises(AccountExists):
-            await accounts.register("ada@example.org", PASSWORD, PLACE)
+            await house.register("ada@example.org", PASSWORD)
 
 
 @asynchronous
@@ -248,61 +288,76 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
         return original(self, hashed, password)
 
     monkeypatch.setattr(argon2.PasswordHasher, "verify", counted)
-    async with accounts_in(tmp_path) as accounts:
-        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
+    async with accounts_in(tmp_path) as house:
+        owner = await house.register("ada@example.org", PASSWORD)
         for email in ("ada@example.org", "nobody@example.org"):
             with pytest.raises(CredentialInvalid):
-                await accounts.prove(asks(email), "wrong")
+                await house.prove(asks(email), "wrong")
+        nobody = (await house.sessions.begin("acc_nobody", Authenticate("acc_nobody", "password"))).instance
         with pytest.raises(PasswordWrong):
-            await accounts.prepare_password("acc_nobody", "wrong", PASSWORD, PLACE)
+            await house.change(nobody, "wrong", PASSWORD)
     assert len(runs) == 3
     known, unknown, _ = map(argon2.extract_parameters, runs)
     assert known == unknown
-    assert runs[0] == account.password_hash
+    assert runs[0] == owner.data.password_hash
 
 
 @pytest.mark.asvs("6.2.2", "6.2.3")
 @asynchronous
 async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
-    async with accounts_in(tmp_path) as accounts:
-        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
+    async with accounts_in(tmp_path) as house:
+        owner = await house.register("ada@example.org", PASSWORD)
+        session, late = await house.log_in(owner), house.logins.login(owner)
         with pytest.raises(PasswordWrong, match="current password"):
-            await accounts.prepare_password(account.account_id, "wrong", "another long password", PLACE)
+            await house.change(session, "wrong", "another long password")
         with pytest.raises(PasswordRefused):
-            await accounts.prepare_password(account.account_id, PASSWORD, "short", PLACE)
-        change = await accounts.prepare_password(account.account_id, PASSWORD, "another long password", PLACE)
-        await accounts.prove(asks("ada@example.org"), PASSWORD)
-        assert await along(accounts._store, accounts.still(account)) is None
-        assert await along(accounts._store, change.along) is None
-        assert await along(accounts._store, accounts.still(account)) is CredentialInvalid
-        assert await accounts.prove(asks("ada@example.org"), "another long password") == change.account
+            await house.change(session, PASSWORD, "short")
+        await house.prove(asks("ada@example.org"), PASSWORD)
+        changed = await house.change(session, PASSWORD, "another long password")
         with pytest.raises(CredentialInvalid):
-            await accounts.prove(asks("ada@example.org"), PASSWORD)
+            await late.record(None)
+        assert await house.prove(asks("ada@example.org"), "another long password") == changed
+        with pytest.raises(CredentialInvalid):
+            await house.prove(asks("ada@example.org"), PASSWORD)
 
 
 @pytest.mark.checks("overtaken_change_refused")
 @asynchronous
 async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
-    async with accounts_in(tmp_path, cheap(workers=2)) as accounts:
-        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
+    """And the session of the one that loses is as it was."""
+    async with accounts_in(tmp_path, cheap(workers=2)) as house:
+        owner = await house.register("ada@example.org", PASSWORD)
+        sessions = [await house.log_in(owner) for _ in range(2)]
         new = ["the first new password", "the second new password"]
-        changes = [await accounts.prepare_password(account.account_id, PASSWORD, each, PLACE) for each in new]
-        outcomes = await asyncio.gather(*(along(accounts._store, change.along) for change in changes))
-        assert outcomes == [None, PasswordWrong]
-        assert await accounts.prove(asks("ada@example.org"), new[0]) == changes[0].account
+        changes = (house.change(session, PASSWORD, each) for session, each in zip(sessions, new, strict=True))
+        outcomes = await asyncio.gather(*changes, return_exceptions=True)
+        (won,) = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Owner)]
+        assert isinstance(outcomes[1 - won], PasswordWrong)
+        assert await house.prove(asks("ada@example.org"), new[won]) == outcomes[won]
+        assert await house.sessions.load(sessions[1 - won].session_id) == sessions[1 - won]
+
+
+@asynchronous
+async def test_an_account_without_a_password_gets_none(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        owner = await house.accounts.register("provider:x", issuer="https://id.example", subject="ada")
+        session = await house.log_in(owner)
+        with pytest.raises(PasswordWrong):
+            await house.change(session, "", "another long password")
+        assert await house.accounts.load(owner.account_id) == owner.account
 
 
 @pytest.mark.asvs("6.2.4", "6.2.11")
 @asynchronous
 async def test_a_password_that_is_easy_to_guess_is_refused_at_registration_and_at_a_change(tmp_path: Path) -> None:
-    async with accounts_in(tmp_path) as accounts:
+    async with accounts_in(tmp_path) as house:
         for easy in ("passwordpassword", "ada@example.org1", "interlock-interlock"):
             with pytest.raises(PasswordRefused):
-                await accounts.register("ada@example.org", easy, PLACE)
-        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
+                await house.register("ada@example.org", easy)
+        session = await house.log_in(await house.register("ada@example.org", PASSWORD))
         for easy in ("passwordpassword", "ada@example.org1"):
             with pytest.raises(PasswordRefused):
-                await accounts.prepare_password(account.account_id, PASSWORD, easy, PLACE)
+                await house.change(session, PASSWORD, easy)
 
 
 @pytest.mark.asvs("6.2.8")
@@ -310,51 +365,50 @@ async def test_a_password_that_is_easy_to_guess_is_refused_at_registration_and_a
 async def test_a_password_is_verified_as_typed(tmp_path: Path) -> None:
     """No truncation, no folding, no trimming."""
     long = PASSWORD + " and a tail" * 80
-    async with accounts_in(tmp_path) as accounts:
-        await accounts.register("ada@example.org", long, PLACE)
-        await accounts.prove(asks("ada@example.org"), long)
+    async with accounts_in(tmp_path) as house:
+        await house.register("ada@example.org", long)
+        await house.prove(asks("ada@example.org"), long)
         for wrong in (long[:-1], long + " ", " " + long, long.upper(), long[:72], long[:64]):
             with pytest.raises(CredentialInvalid):
-                await accounts.prove(asks("ada@example.org"), wrong)
+                await house.prove(asks("ada@example.org"), wrong)
 
 
 @pytest.mark.asvs("11.2.2", "11.4.2")
 @asynchronous
 async def test_a_login_replaces_a_hash_of_older_parameters(tmp_path: Path) -> None:
-    async with accounts_in(tmp_path) as accounts:
-        before = await accounts.register("ada@example.org", PASSWORD, PLACE)
+    async with accounts_in(tmp_path) as house:
+        before = await house.register("ada@example.org", PASSWORD)
     stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
-    async with accounts_in(tmp_path, stronger) as accounts:
+    async with accounts_in(tmp_path, stronger) as house:
         with pytest.raises(CredentialInvalid):
-            await accounts.prove(asks("ada@example.org"), "wrong")
-        assert await accounts._store.by_id(before.account_id) == before, "only who knows the password"
-        proofs = await asyncio.gather(*(accounts.prove(asks("ada@example.org"), PASSWORD) for _ in range(8)))
-        after = await accounts._store.by_id(before.account_id)
+            await house.prove(asks("ada@example.org"), "wrong")
+        assert await house.accounts.by_id(before.account_id) == before, "only who knows the password"
+        proofs = await asyncio.gather(*(house.prove(asks("ada@example.org"), PASSWORD) for _ in range(8)))
+        after = await house.accounts.by_id(before.account_id)
         assert after is not None
-        assert argon2.extract_parameters(after.password_hash or "").memory_cost == 16
-        assert after.password_changed_at_ms == before.password_changed_at_ms
-        for proof in proofs:
-            assert await along(accounts._store, accounts.still(proof)) is None, "it is the same password"
-        assert await accounts.prove(asks("ada@example.org"), PASSWORD) == after
-        changed = await accounts.prepare_password(before.account_id, PASSWORD, "another long password", PLACE)
-        assert await along(accounts._store, changed.along) is None
-        await accounts.prove(asks("ada@example.org"), "another long password")
+        assert argon2.extract_parameters(after.data.password_hash or "").memory_cost == 16
+        assert (after.account.version, after.account.epoch) == (2, 0), "once"
+        assert after.account.password_changed_at_ms == before.account.password_changed_at_ms
+        sessions = [await house.log_in(proof) for proof in proofs]
+        assert await house.prove(asks("ada@example.org"), PASSWORD) == after
+        await house.change(sessions[0], PASSWORD, "another long password")
+        await house.prove(asks("ada@example.org"), "another long password")
 
 
 @asynchronous
 async def test_a_login_does_not_fail_because_there_is_no_time_for_a_new_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with accounts_in(tmp_path) as accounts:
-        before = await accounts.register("ada@example.org", PASSWORD, PLACE)
+    async with accounts_in(tmp_path) as house:
+        before = await house.register("ada@example.org", PASSWORD)
     stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
 
     async def busy(_password: str, _requester: Requester) -> str:
         raise Overloaded
 
     monkeypatch.setattr(stronger, "hash", busy)
-    async with accounts_in(tmp_path, stronger) as accounts:
-        assert await accounts.prove(asks("ada@example.org"), PASSWORD) == before
+    async with accounts_in(tmp_path, stronger) as house:
+        assert await house.prove(asks("ada@example.org"), PASSWORD) == before
 
 
 @pytest.mark.asvs("6.1.1")
@@ -377,10 +431,7 @@ async def test_a_flood_of_strangers_leaves_places_for_who_is_known() -> None:
 @pytest.mark.asvs("6.2.10")
 @asynchronous
 async def test_a_password_does_not_grow_old(tmp_path: Path) -> None:
-    clock, passwords = HandClock(), cheap()
-    async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-        accounts = Accounts(KnownAccounts(surface.accounts), passwords, clock)
-        account = await accounts.register("ada@example.org", PASSWORD, PLACE)
-        clock.advance(50 * 366 * 86_400_000)
-        assert await accounts.prove(asks("ada@example.org"), PASSWORD) == account
-    passwords.close()
+    async with accounts_in(tmp_path) as house:
+        owner = await house.register("ada@example.org", PASSWORD)
+        house.clock.advance(50 * 366 * 86_400_000)
+        assert await house.prove(asks("ada@example.org"), PASSWORD) == owner

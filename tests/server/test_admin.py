@@ -181,9 +181,10 @@ async def test_a_disabled_account_is_out_at_once_and_stays_out(server: ServerPro
         problem(await fresh.log_in(client.email), 403, "account-disabled")
         assert (await fresh.session())["state"] == "created"
 
-        assert (await admin.get(f"/accounts/{subject}"))["disabled_at"] == answer.json()["disabled_at"]
+        shown = await admin.get(f"/accounts/{subject}")
+        assert (shown["state"], shown["version"], shown["disabled_at"]) == ("disabled", 2, shown["updated_at"])
         again = (await admin.http.post(f"/accounts/{subject}/disable")).json()
-        assert again == {"subject": subject, "disabled_at": answer.json()["disabled_at"], "ended": 0}
+        assert again == {"subject": subject, "state": "disabled", "ended": 0}
 
         enabled = await admin.http.post(f"/accounts/{subject}/enable")
         assert enabled.json()["disabled_at"] is None
@@ -191,12 +192,55 @@ async def test_a_disabled_account_is_out_at_once_and_stays_out(server: ServerPro
         (await fresh.log_in(client.email)).raise_for_status()
 
         acts = (await admin.every("/audit", limit=1))[before:]
-        assert [(act["action"], act["actor"], act["object"], act["address"]) for act in acts] == [
-            ("account.disable", "admin:ada", subject, "127.0.0.1"),
-            ("account.disable", "admin:ada", subject, "127.0.0.1"),
-            ("account.enable", "admin:ada", subject, "127.0.0.1"),
+        of_account = [act for act in acts if act["kind"] == "account"]
+        assert [(act["event"], act["actor"], act["instance_id"], act["data"]) for act in of_account] == [
+            ("disable", "admin:ada", subject, {"address": "127.0.0.1"}),
+            ("enable", "admin:ada", subject, {"address": "127.0.0.1"}),
         ]
-        assert acts[0]["at"] == answer.json()["disabled_at"]
+        assert [(act["event"], act["data"]) for act in acts if act["kind"] == "session"] == [
+            ("revoke", {"reason": "account_disabled"})
+        ] * 2
+        assert of_account[0]["at"] == shown["disabled_at"]
+        history = await admin.every(f"/accounts/{subject}/transitions", limit=2)
+        assert [each["event"] for each in history] == ["register", "disable", "enable"]
+        assert history[1:] == of_account
+
+
+@pytest.mark.checks("deleted_absorbs", "disabled_never_serves")
+@pytest.mark.asvs("7.4.2")
+@scenario()
+async def test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner(
+    server: ServerProcess, secret: str
+) -> None:
+    """Its records stay, and name nobody. The address is free."""
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        subject, other = await subject_of(client), client.sibling()
+        (await other.log_in(client.email)).raise_for_status()
+        socket = await other.connect()
+        await socket.recv()
+        answer = await admin.http.delete(f"/accounts/{subject}")
+        assert (answer.status_code, answer.json()["state"], answer.json()["ended"]) == (200, "deleted", 2)
+        assert await closed(socket) == (4403, "session ended: account_deleted")
+        for ended in (client, other):
+            problem(await ended.request("GET", "/api/session"), 401, "session-ended")
+            problem(await ended.refresh(), 401, "session-ended")
+        problem(await client.sibling().log_in(client.email), 401, "credential-invalid")
+        shown = await admin.get(f"/accounts/{subject}")
+        assert (shown["state"], shown["email"], shown["groups"]) == ("deleted", None, [])
+        assert await admin.get("/accounts", email=client.email) == []
+        assert shown in await admin.every("/accounts", state="deleted")
+        again = (await admin.http.delete(f"/accounts/{subject}")).json()
+        assert again == {"subject": subject, "state": "deleted", "ended": 0}
+        for method, path in (("POST", "disable"), ("POST", "enable"), ("PUT", "groups")):
+            body: dict[str, Any] | None = {"groups": []} if path == "groups" else None
+            refused = await admin.http.request(method, f"/accounts/{subject}/{path}", json=body)
+            problem(refused, 409, "transition-refused")
+        (await client.sibling().register(client.email)).raise_for_status()
+        (new,) = await admin.get("/accounts", email=client.email)
+        assert new["subject"] != subject
+        history = await admin.every(f"/accounts/{subject}/transitions")
+        assert [each["event"] for each in history] == ["register", "delete"]
+        assert client.email not in str(history)
 
 
 @pytest.mark.checks("disabled_never_serves")
@@ -251,15 +295,28 @@ async def test_accounts_are_listed_found_and_shown_without_what_is_secret(server
         subject = await subject_of(client)
         (found,) = await admin.get("/accounts", email=f" {client.email.upper()} ")
         assert found == await admin.get(f"/accounts/{subject}")
-        assert set(found) == {"subject", "email", "created_at", "groups", "disabled_at"}
+        assert set(found) == {
+            "subject",
+            "state",
+            "version",
+            "email",
+            "created_at",
+            "updated_at",
+            "groups",
+            "disabled_at",
+        }
         assert (found["subject"], found["email"], found["groups"]) == (subject, client.email, [])
         assert await admin.get("/accounts", email="nobody@example.org") == []
         problem(await admin.http.get("/accounts", params={"email": "nobody"}), 422, "account-refused")
         pages = await admin.pages("/accounts", limit=1)
-        listed = [each["subject"] for page in pages for each in page]
-        assert listed == sorted(set(listed))
-        assert subject in listed
-        assert len(pages) == len(listed) + 1
+        listed = [each for page in pages for each in page]
+        assert [each["created_at"] for each in listed] == sorted((e["created_at"] for e in listed), reverse=True)
+        assert found in listed
+        assert len(pages) == len({each["subject"] for each in listed}) + 1
+        assert found in await admin.every("/accounts", state="active")
+        assert found not in await admin.every("/accounts", state="disabled")
+        assert await admin.get("/accounts", email=client.email, state="deleted") == []
+        problem(await admin.http.get("/accounts?state=closed"), 400, "bad-request")
 
 
 @scenario()
@@ -277,8 +334,8 @@ async def test_groups_are_replaced_and_what_is_no_group_is_refused(server: Serve
         problem(await admin.http.put(path), 400, "bad-request")
         assert (await admin.get(f"/accounts/{subject}"))["groups"] == ["on call", "staff"]
         act = (await admin.every("/audit"))[-1]
-        assert (act["action"], act["object"]) == ("account.groups", subject)
-        assert act["detail"] == {"groups": ["on call", "staff"]}
+        assert (act["event"], act["instance_id"]) == ("set_groups", subject)
+        assert act["data"] == {"groups": ["on call", "staff"], "address": "127.0.0.1"}
 
 
 @scenario()
@@ -290,6 +347,8 @@ async def test_what_is_not_there_is_not_found_and_leaves_no_record(server: Serve
             ("GET", "/sessions/nobody/transitions"),
             ("DELETE", "/sessions/nobody"),
             ("GET", "/accounts/acc_nobody"),
+            ("GET", "/accounts/acc_nobody/transitions"),
+            ("DELETE", "/accounts/acc_nobody"),
             ("DELETE", "/accounts/acc_nobody/sessions"),
             ("POST", "/accounts/acc_nobody/disable"),
             ("POST", "/accounts/acc_nobody/enable"),

@@ -1,4 +1,4 @@
-"""Lists, acts and the audit trail over SQLite: the contracts, the plans of the searches, and what the file itself refuses."""
+"""Lists over SQLite: the contract, and the plans of the searches."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Any
 import pysqlite3
 import pytest
 
+from interlock.machine.account.commands import Disable
+from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.surface.accounts import Account
-from interlock.server.surface.directory import Place
-from interlock.server.surface.sqlite.accounts import _ACTS_AFTER, _DISABLED_WITH_SESSIONS, _PAGE
+from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.sqlite.accounts import _SUPERSEDED
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.directory import searches
 from interlock.server.surface.sqlite.files import Surface, open_surface
+from interlock.server.surface.sqlite.log import _AUDIT
 from interlock.server.system.supervision import Supervisor
 from tests.server.administration_contract import (
-    DISABLE,
-    AccountStandingContract,
     DirectoryContract,
     filters,
 )
+from tests.support.accounts import AccountStory
 from tests.support.steps import NOW_MS, Story
 
 
@@ -35,10 +36,6 @@ async def opened(folder: Path) -> AsyncIterator[Surface]:
         yield surface
     with open_archive(folder) as archive:
         assert list(archive.verify()) or not archive.record_count()
-
-
-class TestSqliteAccountStanding(AccountStandingContract):
-    open = staticmethod(opened)
 
 
 class TestSqliteDirectory(DirectoryContract):
@@ -51,9 +48,10 @@ def shell(tmp_path: Path) -> Iterator[Any]:
 
     async def make() -> None:
         async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
+            ada = AccountStory()
+            await surface.log.append(ada.register(surface.accounts.add(ada.data)))
             await surface.log.append(Story().begin("acc_1"))
-            await surface.accounts.add(Account("acc_1", None, None, 1, 1))
-            await surface.accounts.set_disabled("acc_1", 1, DISABLE)
+            await surface.log.append(ada.tell(Disable(), actor="admin:ada"))
 
     asyncio.run(make())
     with closing(pysqlite3.connect(str(tmp_path / "interlock.db"), isolation_level=None)) as connection:
@@ -73,7 +71,8 @@ def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
         for search in searches(SESSION_MACHINE, wanted, at, 10)
     ]
     assert len(pages) > 100
-    pages += [(_PAGE, ["acc", 10]), (_ACTS_AFTER, [0, 10])]
+    pages += searches(ACCOUNT_MACHINE, Wanted("disabled"), None, 10)
+    pages += [(_AUDIT, [0, 10])]
     for statement, parameters in pages:
         told = plan(shell, statement, parameters)
         assert told.startswith("SEARCH"), statement
@@ -89,29 +88,7 @@ def test_a_search_begins_where_the_page_before_ended(shell: Any) -> None:
             assert re.search(r"_at_ms<\?|\(\w+_at_ms,instance_id\)<\(\?,\?\)", told), told
 
 
-def test_a_start_looks_at_disabled_accounts_only(shell: Any) -> None:
-    told = plan(shell, _DISABLED_WITH_SESSIONS, [])
-    assert "accounts USING" in told
-    assert "accounts_disabled" in told
-    assert "SCAN instances" not in told
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE audit SET actor = 'admin:bob'",
-        "UPDATE audit SET position = 7",
-        "DELETE FROM audit",
-        "INSERT OR REPLACE INTO audit VALUES (1, 1, 'admin:bob', 'a', 'o', '{}', NULL)",
-        "INSERT INTO audit VALUES (1, 1, 'x', 'a', 'o', '{}', NULL) ON CONFLICT DO UPDATE SET actor = 'x'",
-        "INSERT INTO audit VALUES (3, 1, 'admin:bob', 'a', 'o', '{}', NULL)",
-        "INSERT INTO audit VALUES (0, 1, 'admin:bob', 'a', 'o', '{}', NULL)",
-        "INSERT INTO audit (at_ms, actor, action, object, detail) VALUES (1, 'admin:bob', 'a', 'o', '{}')",
-    ],
-)
-def test_what_is_in_the_audit_trail_stays_as_it_is(shell: Any, statement: str) -> None:
-    before = shell.execute("SELECT * FROM audit").fetchall()
-    with pytest.raises(pysqlite3.IntegrityError, match="audit: "):
-        shell.execute(statement)
-    assert shell.execute("SELECT * FROM audit").fetchall() == before
-    assert len(before) == 1
+def test_a_start_looks_at_living_sessions_of_accounts_only(shell: Any) -> None:
+    told = plan(shell, _SUPERSEDED, [])
+    assert "SEARCH s USING INDEX instances_live_of_owner" in told
+    assert "SCAN" not in told

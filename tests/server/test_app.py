@@ -22,7 +22,7 @@ from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
-from tests.support.along import along
+from tests.support.accounts import registered
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import client_of
@@ -83,8 +83,10 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
         authenticate = services.sessions.authenticate
 
         async def late(*arguments: Any, **named: Any) -> Outcome[Session]:
-            change = await services.accounts.prepare_password(subject, PASSWORD, "another long password", "192.0.2.1")
-            assert await along(services.known_accounts, change.along) is None
+            owner = await services.accounts.by_id(subject)
+            assert owner is not None
+            change = services.accounts.password_change(owner, "another hash")
+            await services.accounts.submit(subject, *change.asked, along=change.along)
             return await authenticate(*arguments, **named)
 
         monkeypatch.setattr(services.sessions, "authenticate", late)
@@ -102,14 +104,14 @@ async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile
     async with served(tmp_path) as (services, http):
         (await http.post("/api/auth/register", json=ADA)).raise_for_status()
         thief, owner = [(await http.post("/api/auth/login", json=ADA)).raise_for_status().json() for _ in range(2)]
-        prepare = services.accounts.prepare_password
+        hashing = services.logins._passwords.hash
 
-        async def slow(*arguments: Any) -> Any:
-            change = await prepare(*arguments)
+        async def slow(*arguments: Any) -> str:
+            hashed = await hashing(*arguments)
             await services.sessions.end(await services.sessions.load(thief["session_id"]), "revoked", "owner")
-            return change
+            return hashed
 
-        monkeypatch.setattr(services.accounts, "prepare_password", slow)
+        monkeypatch.setattr(services.logins._passwords, "hash", slow)
         answer = await http.post(
             "/api/auth/password",
             json={"current_password": PASSWORD, "new_password": "another long password"},
@@ -136,13 +138,13 @@ async def test_behind_a_refusal_a_slow_hash_does_not_show(tmp_path: Path, monkey
         (await log_in("192.0.2.1")).raise_for_status()
         for number in (1, 2):
             assert (await log_in(f"198.51.100.{number}", "wrong")).status_code == 401
-        verify = services.accounts._passwords._verify
+        verify = services.logins._passwords._verify
 
         def slow(*arguments: Any) -> bool:
             assert gate.wait(60)
             return verify(*arguments)
 
-        monkeypatch.setattr(services.accounts._passwords, "_verify", slow)
+        monkeypatch.setattr(services.logins._passwords, "_verify", slow)
         try:
             unseen, looked_at = [await log_in(each, "wrong") for each in ("198.51.100.3", "192.0.2.1")]
         finally:
@@ -177,6 +179,7 @@ async def test_a_start_disconnects_what_this_node_left_and_nothing_of_another(tm
     settings = Settings(data=str(tmp_path), cheap_passwords_for_tests=True, node="alpha")
     async with open_services(settings) as services:
         connects = Connect("con_1", "alpha"), Connect("con_2", "beta")
+        await registered(services, "ada")
         outcome = await services.sessions.begin("ada", Authenticate("ada", "password"), *connects)
         assert outcome.instance.state == "connected"
     async with open_services(msgspec.structs.replace(settings, node="beta")) as services:

@@ -330,5 +330,11 @@ def test_sigterm_drains_it_and_ends_it_with_status_0(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     asyncio.run(scenario(server))
-    assert [row["event"] for row in records(server.data)] == ["create", "authenticate", "connect", "disconnect"]
+    assert [row["event"] for row in records(server.data)] == [
+        "register",
+        "create",
+        "authenticate",
+        "connect",
+        "disconnect",
+    ]
     assert check_trace(server.trace).appends == 4

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from click.testing import CliRunner
 
 from interlock.server.cli.main import main
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.throttling.devices import LIFE_S, Devices
-from interlock.server.surface.accounts import Account
+from interlock.server.surface.accounts import Owner
+from tests.support.accounts import owner
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, new_email
 from tests.support.clock import HandClock
@@ -25,20 +25,20 @@ from tests.support.metrics import whole_log
 from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 
-ADA = Account("acc_ada", "ada@example.org", "hash", 1, 1)
-BOB = Account("acc_bob", "bob@example.org", "hash", 1, 1)
+ADA = owner("acc_ada", "ada@example.org")
+BOB = owner("acc_bob", "bob@example.org")
 
 
 class _Store:
     """Accounts in memory, and for whose a device's cookie was looked up."""
 
-    def __init__(self, *accounts: Account) -> None:
-        self.accounts = {account.email: account for account in accounts}
+    def __init__(self, *owners: Owner) -> None:
+        self.owners = {each.data.email: each for each in owners}
         self.asked: list[str] = []
 
-    async def by_email(self, email: str) -> Account | None:
+    async def by_email(self, email: str) -> Owner | None:
         self.asked.append(email)
-        return self.accounts.get(email)
+        return self.owners.get(email)
 
 
 def devices_of(folder: Path, store: Any, clock: HandClock) -> Devices:
@@ -82,11 +82,11 @@ async def test_a_device_cookie_is_of_one_password(tmp_path: Path) -> None:
     devices = devices_of(tmp_path / "keys", store, HandClock())
     # Also one that is made late, for who showed the old password while another one was set.
     before = [devices.issue(ADA)]
-    changed = store.accounts[ADA.email] = msgspec.structs.replace(ADA, password_changed_at_ms=2)
+    changed = store.owners[ADA.data.email] = owner("acc_ada", "ada@example.org", at_ms=2)
     before.append(devices.issue(ADA))
     assert [await devices.known("ada@example.org", cookie) for cookie in before] == [None, None]
     assert await devices.known("ada@example.org", devices.issue(changed)) is not None
-    del store.accounts[ADA.email]
+    del store.owners[ADA.data.email]
     assert await devices.known("ada@example.org", before[0]) is None
 
 

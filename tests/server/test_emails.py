@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from interlock.machine.errors import AccountError
-from interlock.server.guard.accounts import normalise_email
+from interlock.server.guard.emails import normalise_email
 
 
 @pytest.mark.parametrize("email", ["a@b", "ADA@EXAMPLE.ORG", "\u00fcmit@example.org", "a@b@c", "x" * 248 + "@b.org"])

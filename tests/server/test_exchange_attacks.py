@@ -20,7 +20,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from interlock.machine.errors import CredentialInvalid, SettingsError
 from interlock.server.clock import SystemClock
-from interlock.server.guard.oidc.upstream import IdTokens
+from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
 from tests.support.asynchronous import asynchronous

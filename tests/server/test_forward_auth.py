@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import pytest
 
+from interlock.machine.account.commands import Disable, SetGroups
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.machine.session.commands import Authenticate
 from interlock.machine.session.session import Session
@@ -18,8 +19,8 @@ from interlock.server.app import app_over
 from interlock.server.experience.endpoints.forward_auth import ForwardAuth
 from interlock.server.services import Services
 from interlock.server.settings import Settings
-from interlock.server.surface.accounts import Account
 from interlock.server.wiring import open_services
+from tests.support.accounts import registered
 from tests.support.asynchronous import asynchronous
 from tests.support.inside import client_of
 
@@ -61,11 +62,10 @@ class Gate(msgspec.Struct):
 
 
 @asynccontextmanager
-async def gate_in(folder: Path, account: Account | None = None, **settings: Any) -> AsyncIterator[Gate]:
+async def gate_in(folder: Path, groups: tuple[str, ...] = (), **settings: Any) -> AsyncIterator[Gate]:
     settings = {"data": str(folder), "cheap_passwords_for_tests": True, "origins": (ALLOWED,), **settings}
     async with open_services(Settings(**settings)) as services:
-        if account is not None:
-            await services.known_accounts.add(account)
+        await registered(services, "ada", *groups)
         session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
         app = app_over(services)
         async with client_of(app) as http:
@@ -77,13 +77,9 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["type"].rpartition(":")[2]
 
 
-def ada(*groups: str, disabled_at_ms: int | None = None) -> Account:
-    return Account("ada", None, None, 1, 1, groups, disabled_at_ms)
-
-
 @asynchronous
 async def test_the_answer_names_the_account_its_groups_the_session_and_its_state(tmp_path: Path) -> None:
-    async with gate_in(tmp_path, ada("staff", "editors")) as gate:
+    async with gate_in(tmp_path, ("staff", "editors")) as gate:
         for _ in range(2):
             for credential in (gate.bearer, gate.cookie):
                 answer = await gate.ask(credential)
@@ -103,7 +99,7 @@ async def test_the_answer_names_the_account_its_groups_the_session_and_its_state
 async def test_who_has_a_group_that_can_not_be_told_does_not_pass(tmp_path: Path) -> None:
     """No server has stored it. The others alone are not told: an application may refuse whoever is in this one."""
     for number, name in enumerate(("staff,admin", "a\r\nremote-user: root", 'quo"te', " admin", "bücher", "x" * 2049)):
-        async with gate_in(tmp_path / str(number), ada("staff", name)) as gate:
+        async with gate_in(tmp_path / str(number), ("staff", name)) as gate:
             answer = await gate.ask(gate.bearer)
             assert problem(answer) == (503, "unavailable")
             assert name not in answer.text
@@ -248,7 +244,7 @@ async def test_every_answer_looks_at_the_session(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
         old, cookie = gate.bearer, gate.cookie
         assert (await gate.ask(old)).status_code == 200
-        await gate.services.sessions.authenticate(gate.session, "ada", "password")
+        await gate.services.sessions.authenticate(gate.session, Authenticate("ada", "password"))
         assert problem(await gate.ask(old)) == (401, "token-expired"), "of before the login"
         assert problem(await gate.ask(cookie)) == (401, "credential-invalid")
         gate.session = await gate.services.sessions.load(gate.session.session_id)
@@ -304,8 +300,11 @@ async def test_a_session_that_ends_while_its_activity_is_noted_does_not_pass(
 @pytest.mark.asvs("7.4.2")
 @asynchronous
 async def test_a_disabled_account_does_not_pass(tmp_path: Path) -> None:
-    async with gate_in(tmp_path, ada("staff", disabled_at_ms=5)) as gate:
-        assert problem(await gate.ask(gate.bearer)) == (401, "credential-invalid")
+    """Also before the end of its session is on disk."""
+    async with gate_in(tmp_path) as gate:
+        assert (await gate.ask(gate.bearer)).status_code == 200
+        await gate.services.accounts.ask("ada", "admin:eve", Disable())
+        assert problem(await gate.ask(gate.bearer)) == (401, "session-ended")
 
 
 @pytest.mark.asvs("8.3.2")
@@ -313,7 +312,7 @@ async def test_a_disabled_account_does_not_pass(tmp_path: Path) -> None:
 async def test_a_change_of_the_account_counts_from_the_next_answer_on(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
         assert (await gate.ask(gate.bearer)).headers["remote-groups"] == ""
-        await gate.services.known_accounts.add(ada("staff"))
+        await gate.services.accounts.ask("ada", "admin:eve", SetGroups(("staff",)))
         assert (await gate.ask(gate.bearer)).headers["remote-groups"] == "staff"
 
 

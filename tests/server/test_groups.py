@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from interlock.server.clock import SystemClock
-from interlock.server.guard.oidc.upstream import IdTokens
+from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.settings import Settings
 from tests.server.test_exchange_attacks import good, signed
 from tests.support.admin import admin_token

@@ -1,46 +1,137 @@
-"""The identity store runs its contract; and an account that is disabled in the middle of an exchange."""
+"""Whom a provider vouches for: their account, its groups, and the token that is used up with the session."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from interlock.machine.account.account import Account
+from interlock.machine.account.commands import Disable
+from interlock.machine.errors import CredentialInvalid, IdentityRefused
+from interlock.machine.session.commands import Authenticate
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
+from interlock.server.guard.oidc.id_tokens import Arrival
 from interlock.server.runtime.door import Outcome
 from interlock.server.settings import Settings
-from interlock.server.surface.accounts import AccountStore
-from interlock.server.surface.identities import IdentityStore
-from interlock.server.surface.sqlite.accounts import SqliteAccounts, SqliteIdentities
-from interlock.server.surface.sqlite.files import open_surface
-from interlock.server.surface.sqlite.writer import Writer, raise_again
-from interlock.server.system.supervision import Supervisor
 from interlock.server.wiring import open_services
-from tests.server.identity_contract import IdentityStoreContract
+from tests.server.test_accounts import House, accounts_in
 from tests.support.asynchronous import asynchronous
 from tests.support.hostile import AUDIENCE, hostile_provider
 from tests.support.inside import client_of
 
-
-async def disable(writer: Writer, account_id: str, at_ms: int) -> None:
-    statement = "UPDATE accounts SET disabled_at_ms = ? WHERE account_id = ?"
-    await writer.submit(lambda connection: connection.execute(statement, (at_ms, account_id)) and None, raise_again)
+_numbers = count(1)
+_FOR_EVER_MS = 2**50
 
 
-class TestSqliteIdentities(IdentityStoreContract):
-    @asynccontextmanager
-    async def open(self, folder: Path) -> AsyncIterator[tuple[IdentityStore, AccountStore]]:
-        async with open_surface(folder, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-            self.store = surface.identities
-            yield surface.identities, surface.accounts
+def arrival(
+    subject: str = "ada", groups: tuple[str, ...] | None = ("ops",), issuer: str = "https://id.example"
+) -> Arrival:
+    """Somebody arrives with a token that nobody has shown before."""
+    return Arrival(issuer, subject, groups, next(_numbers).to_bytes(32, "big"), _FOR_EVER_MS)
 
-    async def disable(self, account_id: str, at_ms: int) -> None:
-        assert isinstance(self.store, SqliteIdentities)
-        await disable(self.store._writer, account_id, at_ms)
+
+async def log_in(house: House, arrived: Arrival) -> Session:
+    return (await (await house.logins.login_by(arrived)).record(None)).instance
+
+
+async def account_of(house: House, arrived: Arrival) -> Account:
+    return await house.accounts.load((await log_in(house, arrived)).subject or "")
+
+
+@asynchronous
+async def test_the_first_arrival_makes_the_account_and_the_next_ones_find_it(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        first = await account_of(house, arrival())
+        assert (first.groups, first.email, first.password) == (("ops",), None, None)
+        assert await account_of(house, arrival()) == first
+
+
+@asynchronous
+async def test_of_many_first_arrivals_at_once_one_makes_the_account(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        found = await asyncio.gather(*(account_of(house, arrival()) for _ in range(10)))
+        assert len({account.account_id for account in found}) == 1
+
+
+@pytest.mark.asvs("10.3.3")
+@asynchronous
+async def test_a_subject_is_somebody_else_at_another_issuer(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        arrivals = [arrival(), arrival(issuer="https://other.example"), arrival("bob")]
+        assert len({(await account_of(house, each)).account_id for each in arrivals}) == 3
+
+
+@asynchronous
+async def test_groups_are_what_the_last_arrival_said_if_it_said_any(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        for groups, kept, version in (
+            (None, (), 1),
+            (("a", "b"), ("a", "b"), 2),
+            (("a", "b"), ("a", "b"), 2),
+            (None, ("a", "b"), 2),
+            ((), (), 3),
+        ):
+            account = await account_of(house, arrival(groups=groups))
+            assert (account.groups, account.version) == (kept, version)
+
+
+@pytest.mark.asvs("2.3.4")
+@asynchronous
+async def test_a_token_is_used_up_by_whoever_shows_it_first(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        one = arrival()
+        outcomes = await asyncio.gather(*(log_in(house, one) for _ in range(10)), return_exceptions=True)
+        assert [isinstance(outcome, CredentialInvalid) for outcome in outcomes].count(True) == 9
+        other = msgspec.structs.replace(one, subject="bob", groups=("admins",))
+        with pytest.raises(CredentialInvalid, match="already exchanged"):
+            await log_in(house, other)
+        assert await house.accounts.by_identity("https://id.example", "bob") is None
+
+
+@asynchronous
+async def test_a_token_is_not_used_up_by_a_login_that_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with accounts_in(tmp_path) as house:
+        one = arrival()
+        with monkeypatch.context() as patched:
+            patched.setattr(house.sessions, "begin", lambda *_, **__: _refused())
+            with pytest.raises(IdentityRefused):
+                await log_in(house, one)
+        await log_in(house, one)
+
+
+async def _refused() -> None:
+    raise IdentityRefused("not now")
+
+
+@pytest.mark.asvs("2.3.3")
+@asynchronous
+async def test_without_registration_only_those_known_are_admitted(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        stranger = arrival("stranger")
+        house.logins._register = False
+        with pytest.raises(IdentityRefused):
+            await log_in(house, stranger)
+        house.logins._register = True
+        await log_in(house, stranger)
+
+
+@pytest.mark.asvs("7.4.2")
+@asynchronous
+async def test_a_disabled_account_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        account_id = (await account_of(house, arrival())).account_id
+        disabled = (await house.accounts.ask(account_id, "admin:eve", Disable())).instance
+        with pytest.raises(IdentityRefused):
+            await log_in(house, arrival(groups=("admins",)))
+        assert await house.accounts.load(account_id) == disabled
 
 
 @pytest.mark.asvs("7.4.2")
@@ -60,11 +151,9 @@ async def test_an_account_that_is_disabled_while_its_owner_comes_in(
             authenticate = services.sessions.authenticate
             begun: list[Session] = []
 
-            async def late(session: Session | None, subject: str, method: str, **proof: Any) -> Outcome[Session]:
-                accounts: Any = services.known_accounts._store
-                assert isinstance(accounts, SqliteAccounts)
-                await disable(accounts._writer, subject, 1)
-                outcome = await authenticate(session, subject, method, **proof)
+            async def late(session: Session | None, login: Authenticate, **named: Any) -> Outcome[Session]:
+                await services.accounts.ask(login.subject, "admin:eve", Disable())
+                outcome = await authenticate(session, login, **named)
                 begun.append(outcome.instance)
                 return outcome
 

@@ -12,10 +12,10 @@ from structlog.testing import capture_logs
 from interlock.machine.errors import CredentialInvalid, Overloaded, RateLimited
 from interlock.server.guard.passwords.hash_queue import Ended
 from interlock.server.guard.throttling.limits import Limits
-from interlock.server.guard.throttling.logins import Client, Logins
+from interlock.server.guard.throttling.logins import Client, LoginLimits
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.settings import Settings
-from interlock.server.surface.accounts import Account
+from tests.support.accounts import owner
 from tests.support.clock import HandClock
 
 EMAIL = "ada@example.org"
@@ -23,12 +23,12 @@ HOME = Client("192.0.2.1")
 NAMES = Pseudonyms(lambda: b"s" * 32)
 
 
-def logins(clock: HandClock | None = None, **limits: str) -> Logins:
+def logins(clock: HandClock | None = None, **limits: str) -> LoginLimits:
     defaults = {"limit_login_address": "6/10m", "limit_login_client": "3/15m", "limit_login_account": "5/1h"}
-    return Logins(Settings(**{**defaults, **limits}), clock or HandClock(), b"salt", NAMES)  # type: ignore[arg-type]  # all are text
+    return LoginLimits(Settings(**{**defaults, **limits}), clock or HandClock(), b"salt", NAMES)  # type: ignore[arg-type]  # all are text
 
 
-def fails(guard: Logins, client: Client, email: str = EMAIL) -> bool:
+def fails(guard: LoginLimits, client: Client, email: str = EMAIL) -> bool:
     """Whether a wrong password was looked at (True) or refused unseen."""
     try:
         with guard.trial(email, client) as trial:
@@ -40,18 +40,18 @@ def fails(guard: Logins, client: Client, email: str = EMAIL) -> bool:
         return False
 
 
-def succeeds(guard: Logins, client: Client, email: str = EMAIL, *, set_at_ms: int = 1) -> bool:
+def succeeds(guard: LoginLimits, client: Client, email: str = EMAIL, *, set_at_ms: int = 1) -> bool:
     """Whether the right password, the one that was set at ``set_at_ms``, was looked at."""
     try:
         with guard.trial(email, client) as trial:
             trial.count()(counts=False)
     except RateLimited:
         return False
-    guard.remember(Account("acc_x", email, "hash", 1, set_at_ms), client.address)
+    guard.remember(owner("acc_x", email, at_ms=set_at_ms), client.address)
     return True
 
 
-def begin(guard: Logins) -> Ended:
+def begin(guard: LoginLimits) -> Ended:
     """Begin a hash, and return what is called at its end."""
     with guard.trial(EMAIL, HOME) as trial:
         return trial.count()
@@ -136,7 +136,7 @@ def test_where_only_an_older_password_was_shown_is_nobodys_place_any_more() -> N
     assert not any(fails(guard, stranger(number)) for number in range(8))
     assert succeeds(guard, HOME, set_at_ms=2)
     # Who showed the older one while it was changed.
-    guard.remember(Account("acc_x", EMAIL, "hash", 1, 1), stranger(7).address)
+    guard.remember(owner("acc_x", EMAIL), stranger(7).address)
     assert not fails(guard, stranger(7))
 
 
@@ -230,7 +230,7 @@ def test_failures_are_logged_by_a_name_that_is_no_address() -> None:
     assert [line["by"] for line in limited] == ["client"] * 7
 
 
-def answer(guard: Logins, client: Client, email: str) -> tuple[str, object]:
+def answer(guard: LoginLimits, client: Client, email: str) -> tuple[str, object]:
     """What somebody with a wrong password is told."""
     try:
         with guard.trial(email, client) as trial:

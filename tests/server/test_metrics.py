@@ -22,7 +22,7 @@ from interlock.machine.session.commands import Authenticate
 from interlock.server.guard.passwords.hash_queue import Requester
 from interlock.server.settings import Settings
 from interlock.server.telemetry.metrics import Metrics
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.log import interlock, projection, records
@@ -98,8 +98,10 @@ def test_what_is_counted_is_what_the_log_holds(measured: ServerProcess) -> None:
     async def main() -> None:
         kept = await everything(measured)
         now = scrape(measured)
-        by_event = Counter(record["event"] for record in records(measured.data))
-        assert now.by("interlock_transitions_total", "event", "session") == by_event
+        for kind in ("session", "account"):
+            by_event = Counter(each["event"] for each in records(measured.data) if each["kind"] == kind)
+            assert now.by("interlock_transitions_total", "event", kind) == by_event
+        assert now.by("interlock_instances", "state", "account")["active"] == 3
         assert now.by("interlock_instances", "state", "session") == live_states(measured.data)
         assert now.by("interlock_instances", "state", "session") == {"created": 1, "authenticated": 1, "connected": 1}
         assert now.by("interlock_instances_ended_total", "reason", "session") == {"logout": 1}
@@ -323,7 +325,7 @@ async def test_a_stopped_log_and_waiting_passwords_show(tmp_path: Path) -> None:
         assert isinstance(services.metrics, Metrics)
         assert reading(services.metrics).value("interlock_log_failed") == 0
         slow = threading.Event()
-        passwords = services.accounts._passwords
+        passwords = services.logins._passwords
         proving = [
             asyncio.create_task(passwords._run(Requester("ada@example.org", "192.0.2.1"), slow.wait)) for _ in range(3)
         ]
@@ -348,7 +350,7 @@ async def test_an_undeclared_step_and_a_strange_method_have_labels_too(tmp_path:
         assert now.value("interlock_refusals_total", kind="session", event="authenticate", guard="undeclared") == 1
         assert now.value("interlock_http_requests_total", method="other", route="/coffee", status="418") == 1
         assert {dict(labels)["event"] for name, labels in now.samples if name == "interlock_transitions_total"} == {
-            row.event for row in SESSION.transitions
+            row.event for lifecycle in (SESSION, ACCOUNT) for row in lifecycle.transitions
         }
         wire = Wire(services, token)
         running = wire.run()

@@ -23,7 +23,7 @@ from interlock.server.experience.problem_kinds import problem_kinds
 from interlock.server.experience.problems import TYPE_PREFIX
 from interlock.server.guard.secrets import Secrets
 from interlock.server.settings import Settings
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from tests.support.admin import admin_token
 from tests.support.documented import check_documented
 from tests.support.server import ServerProcess
@@ -75,7 +75,9 @@ def test_words_are_enums_of_what_is_declared(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     declared = {
         "SessionState": {state.name for state in SESSION.states},
-        "SessionEvent": {event.name for event in SESSION.events},
+        "AccountState": {state.name for state in ACCOUNT.states},
+        "State": {state.name for lifecycle in (SESSION, ACCOUNT) for state in lifecycle.states},
+        "Event": {event.name for lifecycle in (SESSION, ACCOUNT) for event in lifecycle.events},
         "EndReason": {*get_args(ExpiryReason), *get_args(RevocationReason)},
         "ProblemType": {TYPE_PREFIX + kind.name for kind in problem_kinds()},
         "Recovery": {kind.recovery.value for kind in problem_kinds()},
@@ -91,13 +93,14 @@ def test_words_are_enums_of_what_is_declared(document: dict[str, Any]) -> None:
         "AdminSessionView": {"state": "SessionState", "reason": "EndReason"},
         "TokenAnswer": {"state": "SessionState"},
         "IntrospectionAnswer": {"session_state": "SessionState"},
-        "TransitionView": {"event": "SessionEvent", "source": "SessionState", "target": "SessionState"},
+        "AdminAccountView": {"state": "AccountState"},
+        "TransitionView": {"event": "Event", "source": "State", "target": "State"},
         "Problem": {
             "type": "ProblemType",
             "recovery": "Recovery",
             "reason": "EndReason",
-            "event": "SessionEvent",
-            "state": "SessionState",
+            "event": "Event",
+            "state": "State",
         },
     }
     for name, fields in said.items():

@@ -15,6 +15,7 @@ from interlock.server.app import app_over
 from interlock.server.guard.origins import Use, parse_origins, why_refused
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
+from tests.support.accounts import registered
 from tests.support.asynchronous import asynchronous
 from tests.support.inside import client_of
 
@@ -185,6 +186,7 @@ def test_a_websocket_through_forward_auth_is_judged_by_its_origin() -> None:
 async def three_doors(folder: Path) -> AsyncIterator[Any]:
     """Asks a real server as a page with a good cookie would: what it answered at each of the three."""
     async with open_services(Settings(data=str(folder), cheap_passwords_for_tests=True, origins=LISTED)) as services:
+        await registered(services, "ada")
         session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
         async with client_of(app_over(services)) as http:
 

@@ -17,9 +17,8 @@ from jwt.algorithms import RSAAlgorithm
 from interlock.machine.errors import CredentialInvalid
 from interlock.server.clock import SystemClock
 from interlock.server.guard.keys.jose import base64url
-from interlock.server.guard.oidc.upstream import IdTokens
+from interlock.server.guard.oidc.id_tokens import Arrival, IdTokens
 from interlock.server.settings import Settings
-from interlock.server.surface.identities import Arrival
 from tests.support.admin import admin_token
 from tests.support.asynchronous import asynchronous
 from tests.support.hostile import AUDIENCE, Hostile, hostile_provider

@@ -22,7 +22,7 @@ from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.throttling.devices import Devices
 from interlock.server.guard.tickets import Tickets
 from interlock.server.ids import new_id, new_session_id
-from interlock.server.surface.accounts import Account
+from tests.support.accounts import owner
 from tests.support.steps import NOW_MS, Story
 
 _MANY = 64
@@ -78,9 +78,7 @@ def _signing_key(folder: Path) -> bytes:
 
 def _device(folder: Path) -> bytes:
     store: Any = None
-    cookie = Devices(store, SystemClock(), lambda: _keys(folder)).issue(
-        Account("acc_x", "ada@example.org", "hash", 1, 1)
-    )
+    cookie = Devices(store, SystemClock(), lambda: _keys(folder)).issue(owner())
     return _base64url(cookie.split(".")[2])
 
 

@@ -10,11 +10,12 @@ import pytest
 
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.surface.accounts import Account
+from interlock.server.surface.accounts import Owner
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.surface.sqlite.log import SqliteLog
 from interlock.server.system.supervision import Supervisor
+from tests.support.accounts import AccountStory
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually
 from tests.support.steps import Story
@@ -40,10 +41,11 @@ async def test_sessions_asked_for_at_once_are_read_together(tmp_path: Path) -> N
 async def test_an_email_address_is_compared_to_its_last_character(tmp_path: Path) -> None:
     """Also with what a text in C or JSON would end at; what is no text at all fails alone."""
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-        await surface.accounts.add(Account("acc_1", "ada@example.org", None, 1, 1))
+        story = AccountStory()
+        await surface.log.append(story.register(surface.accounts.add(story.data)))
         asked = ("ada@example.org", "ada@example.org\0x", "ada@example.org\ud800", "ada@example.org ", "")
         found = await asyncio.gather(*map(surface.accounts.by_email, asked), return_exceptions=True)
-        assert isinstance(found[0], Account)
+        assert isinstance(found[0], Owner)
         assert isinstance(found[2], UnicodeEncodeError)
         assert [found[1], *found[3:]] == [None] * 3
 

@@ -225,7 +225,9 @@ async def test_an_id_that_is_taken_is_not_adopted() -> None:
 async def test_of_logins_at_once_on_one_anonymous_session_all_of_one_subject_succeed() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
-    after = await asyncio.gather(*(door.sessions.authenticate(session, "ada", "password") for _ in range(3)))
+    after = await asyncio.gather(
+        *(door.sessions.authenticate(session, Authenticate("ada", "password")) for _ in range(3))
+    )
     assert [(each.instance.session_id, each.instance.epoch) for each in after] == [
         (session.session_id, n) for n in (1, 2, 3)
     ]
@@ -236,7 +238,7 @@ async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() 
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     outcomes = await asyncio.gather(
-        *(door.sessions.authenticate(session, subject, "password") for subject in ("ada", "bob")),
+        *(door.sessions.authenticate(session, Authenticate(subject, "password")) for subject in ("ada", "bob")),
         return_exceptions=True,
     )
     assert isinstance(outcomes[0], Outcome)
@@ -289,7 +291,7 @@ async def test_a_lost_answer_is_given_again_however_late() -> None:
 async def test_a_refresh_token_from_before_a_login_opens_nothing_and_ends_nothing() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
-    await door.sessions.authenticate(session, "ada", "password")
+    await door.sessions.authenticate(session, Authenticate("ada", "password"))
     with pytest.raises(CredentialInvalid):
         await door.sessions.refresh(session.session_id, 0, 0, "anonymous")
     assert (await door.sessions.load(session.session_id)).state == "authenticated"

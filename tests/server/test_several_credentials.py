@@ -25,6 +25,7 @@ from interlock.server.app import app_over
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
+from tests.support.accounts import registered
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import HOST, client_of
@@ -103,7 +104,7 @@ async def house_in(folder: Path) -> AsyncIterator[House]:
         clock: Any = services.clock
         clock._ahead_of_monotonic_ns += 301 * 1_000_000_000
         superseded, first = tokens.access_token(session), tokens.refresh_token(session)
-        session = (await sessions.authenticate(session, subject, "password")).instance
+        session = (await sessions.authenticate(session, Authenticate(subject, "password"))).instance
         used = tokens.refresh_token(session)
         for _ in range(2):
             session = (await sessions.refresh(session.session_id, session.epoch, session.rotation, subject)).instance
@@ -294,6 +295,7 @@ async def test_a_handshake_takes_the_credential_that_is_good(tmp_path: Path) -> 
 async def test_a_bad_credential_does_not_let_in_as_somebody_else(tmp_path: Path) -> None:
     """Ada's credential is no good any more, and beside it is Bob's good cookie or ticket."""
     async with house_in(tmp_path) as house:
+        await registered(house.services, "acc_bob")
         bob = await house.begin("acc_bob")
         tokens, tickets = house.services.tokens, house.services.tickets
         cookie = {"cookie": f"{NAME}={tokens.refresh_token(bob)}", "sec-fetch-site": "same-origin"}

@@ -91,6 +91,6 @@ def test_keys_are_in_their_folder_and_nowhere_else(tmp_path: Path) -> None:
     assert canaries.found_in(server.data / "keys"), "they are found where they are"
     shutil.rmtree(server.data / "keys")
     exported = interlock("export", server.data).stdout.encode()
-    assert exported.count(b"\n") == 5
+    assert exported.count(b"\n") == 6
     assert canaries.found("the public keys", said) + canaries.found("the export", exported) == []
     assert canaries.found_in(server.data, server.log_path, server.trace) == []

@@ -23,6 +23,7 @@ def attributes(span: Span) -> dict[str, Any]:
 
 async def a_login_and_a_socket(server: ServerProcess, **headers: str) -> Client:
     client = await logged_in(server.url)
+    (await client.request("POST", "/api/session/ticket")).raise_for_status()
     async with client.connect() as open_:
         await hello(open_)
     assert (await client.http.get("/no/such/thing", headers=headers)).status_code == 404
@@ -54,9 +55,9 @@ def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_pat
         (commit,) = [c for c in commits if authenticate.span_id in {link.span_id for link in c.links}]
         assert {link.span_id for link in commit.links} >= {create.span_id, authenticate.span_id}
         assert not commit.parent_span_id
-        # Registering writes, and is no transition.
-        (register,) = receiver.named("POST /api/auth/register")
-        assert register.span_id in {span.parent_span_id for span in receiver.named("write")}
+        # What is written beside the log is no transition: a ticket, say.
+        (ticket,) = receiver.named("POST /api/session/ticket")
+        assert ticket.span_id in {span.parent_span_id for span in receiver.named("write")}
         (socket,) = receiver.named("GET /api/connect")
         assert attributes(socket)["http.response.status_code"] == 101
         assert attributes(socket)["interlock.session_id"] == client.session_id

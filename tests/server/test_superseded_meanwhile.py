@@ -46,7 +46,7 @@ class House(msgspec.Struct):
 async def house(folder: Path) -> AsyncIterator[House]:
     # Every request is to be recorded as activity, so that there is something to refuse.
     async with services_in(folder, idle_timeout_s=36_000) as services, client_of(app_over(services)) as http:
-        account = await services.accounts.register("ada@example.org", PASSWORD, "somewhere")
+        account = await services.logins.register("ada@example.org", PASSWORD, "somewhere")
         login = Authenticate(account.account_id, "password")
         own = (await services.sessions.begin(account.account_id, login)).instance
         other = (await services.sessions.begin(account.account_id, login)).instance

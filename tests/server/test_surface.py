@@ -13,11 +13,10 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 
-from interlock.machine.errors import CredentialInvalid, Overloaded, PasswordWrong, RecordRefused, SurfaceFailed
+from interlock.machine.errors import AccountExists, CredentialInvalid, Overloaded, RecordRefused, SurfaceFailed
 from interlock.machine.ledger import Record
-from interlock.machine.session.commands import Data, Reauthenticate
+from interlock.machine.session.commands import Reauthenticate
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.surface.accounts import Account, AccountStore
 from interlock.server.surface.log import Along, Step, TransitionLog
 from interlock.server.surface.memory import MemoryLog, MemoryStore, MemoryTickets
 from interlock.server.surface.sqlite.archive import open_archive
@@ -27,9 +26,10 @@ from interlock.server.surface.sqlite.log import SqliteLog
 from interlock.server.surface.sqlite.writer import Writer, raise_again
 from interlock.server.surface.tickets import TicketStore
 from interlock.server.system.supervision import Supervisor
-from tests.server.account_contract import AccountStoreContract
+from tests.server.account_contract import AccountStoreContract, ExchangedTokenStoreContract
 from tests.server.follow_contract import FollowContract, SharedLogContract
 from tests.server.surface_contract import TicketStoreContract, TransitionLogContract
+from tests.support.accounts import AccountStory, personal
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import Story
 
@@ -77,11 +77,20 @@ class TestSqliteLog(TransitionLogContract, FollowContract):
             assert list(archive.verify()), "whatever a test of the contract did, the log verifies"
 
 
+@asynccontextmanager
+async def verified(folder: Path) -> AsyncIterator[Surface]:
+    async with opened(folder) as surface:
+        yield surface
+    with open_archive(folder) as archive:
+        assert list(archive.verify())
+
+
 class TestSqliteAccounts(AccountStoreContract):
-    @asynccontextmanager
-    async def open(self, folder: Path) -> AsyncIterator[AccountStore]:
-        async with opened(folder) as surface:
-            yield surface.accounts
+    open = staticmethod(verified)
+
+
+class TestSqliteExchangedTokens(ExchangedTokenStoreContract):
+    open = staticmethod(verified)
 
 
 class TestSqliteTickets(TicketStoreContract):
@@ -106,44 +115,40 @@ async def test_closing_commits_what_waits_and_reopening_finds_it(tmp_path: Path)
 
 @asynchronous
 async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for(tmp_path: Path) -> None:
-    """All of them wait together. A step that goes along with an account asks how the account stands."""
+    """All of them wait together. What goes along with a step sees what the steps before it have changed."""
     async with opened(tmp_path) as surface:
-        ada = Account("ada", "ada@example.org", "hash", 1, 1)
-        before, after = [
-            msgspec.structs.replace(ada, password_hash=name, password_changed_at_ms=at_ms)
-            for at_ms, name in ((2, "before"), (3, "after"))
-        ]
-        await surface.accounts.add(ada)
+        accounts, tokens = surface.accounts, surface.exchanged_tokens
+        ada, rival = AccountStory(), AccountStory(personal("acc_2"))
         stories, others = [Story() for _ in range(3)], [Story() for _ in range(200)]
         story, late, refused = stories
         for each in stories:
             await surface.log.append(each.begin("ada"))
         at_first = late.session
 
-        def step(told: Story, data: Data, along: Along) -> list[Step]:
-            (first,) = told.tell(data)
+        def step(told: Story, along: Along) -> list[Step]:
+            (first,) = told.tell(Reauthenticate("ada", "password"))
             return [Step(first.transition, first.instance, along)]
 
         async def append(steps: list[Step]) -> list[Record]:
             return await surface.log.append(steps)
 
-        again = Reauthenticate("ada", "password")
         outcomes = await asyncio.gather(
             *(append(other.begin("bob")) for other in others[:100]),
-            append(step(story, again, surface.accounts.new_password(ada, before))),
-            append(step(late, again, surface.accounts.still(ada))),
-            append(step(refused, again, surface.accounts.new_password(ada, after))),
+            append(ada.register(accounts.add(ada.data))),
+            append(rival.register(accounts.add(rival.data))),
+            append(step(story, tokens.use_up(bytes(32), 10, 1))),
+            append(step(late, tokens.use_up(bytes(32), 10, 1))),
             *(append(other.begin("bob")) for other in others[100:]),
             return_exceptions=True,
         )
-        assert [type(outcome) for outcome in outcomes[100:103]] == [list, CredentialInvalid, PasswordWrong]
-        assert await surface.accounts.by_id("ada") == before
+        assert [type(outcome) for outcome in outcomes[100:104]] == [list, AccountExists, list, CredentialInvalid]
+        assert await accounts.by_email("ada@example.org") == ada.owner
         records = [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
-        assert sorted(record.position for record in records) == list(range(7, 408))
-        for told in (story, *others):
+        assert sorted(record.position for record in records) == list(range(7, 409))
+        for told in (story, refused, *others):
             assert await surface.log.load(SESSION_MACHINE, told.session_id) == told.session
         assert await surface.log.load(SESSION_MACHINE, late.session_id) == at_first, (
-            "a step that may not go along is not there"
+            "a step whose company is refused is not there"
         )
 
 

@@ -60,7 +60,7 @@ async def test_a_server_that_is_killed_goes_on_with_its_trace(tmp_path: Path) ->
     assert Counter(line.kind for line in told) == {"recover": 2, "append": 10, "ack": 10, "open": 2, "close": 1}
     assert len({line.life for line in told}) == 2
     recovers = [n for n, line in enumerate(told) if isinstance(line, Recover)]
-    assert [told[n].position for n in recovers] == [0, 9]  # type: ignore[attr-defined]  # they are recovers
+    assert [told[n].position for n in recovers] == [0, 10]  # type: ignore[attr-defined]  # they are recovers
     assert [line.event for line in told[: recovers[1]] if isinstance(line, Append)][-1] == "disconnect", "the orphan's"
     text = server.trace.read_text()
     assert not [secret for secret in secrets if secret in text]
@@ -89,7 +89,7 @@ async def test_what_a_killed_process_did_not_live_to_write_is_written_first(tmp_
     told = lines(trace)
     late = [line for line in told if isinstance(line, Append) and line.late]
     assert [(line.session, line.version) for line in late] == [(living.session_id, 1), (living.session_id, 2)]
-    assert told[-1] == Recover("node-1", told[-1].life, 5)
+    assert told[-1] == Recover("node-1", told[-1].life, 6)
     # A new file on an old log: those that live, from their first record on.
     trace.unlink()
     async with services_in(tmp_path):

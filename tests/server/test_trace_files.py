@@ -149,9 +149,9 @@ async def test_a_trace_of_another_log_is_refused(tmp_path: Path) -> None:
                 await log_in(services)
     short, long = ((tmp_path / name / "trace.jsonl").read_bytes() for name in ("short", "long"))
     for name, foreign, why in (
-        ("short", long, "it tells of position 4, and the log ends at 2"),
+        ("short", long, "it tells of position 5, and the log ends at 3"),
         ("long", short, "and the log has another record there"),
-        ("empty", short, "it tells of position 2, and the log ends at 0"),
+        ("empty", short, "it tells of position 3, and the log ends at 0"),
         ("empty", _RECOVER.replace(b":0", b":7"), "it tells of position 7, and the log ends at 0"),
     ):
         own = (tmp_path / name / "trace.jsonl").read_bytes()

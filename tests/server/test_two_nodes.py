@@ -134,7 +134,7 @@ async def test_a_login_at_one_node_supersedes_the_credentials_at_the_other() -> 
     async with two_nodes() as (one, other, _):
         before = await one.log_in()
         socket = await other.connect(before)
-        after = (await one.sessions.authenticate(before, "ada", "password")).instance
+        after = (await one.sessions.authenticate(before, Authenticate("ada", "password"))).instance
         await eventually(lambda: socket.closing)
         assert socket.closing == Close("token_expired")
         with pytest.raises(CredentialRefused):
@@ -151,7 +151,7 @@ async def test_a_socket_whose_login_the_node_has_not_heard_of_yet_stays() -> Non
     async with two_nodes() as (one, other, clock):
         before = await one.log_in()
         late = Sessions(Feed(MemoryLog(one.log.store)), clock, policy=POLICY, cache_limit=10)
-        after = (await late.authenticate(before, "ada", "password")).instance
+        after = (await late.authenticate(before, Authenticate("ada", "password"))).instance
         socket = Socket("con", after)
         other.connections.register(after.session_id, "con", socket, "ada")
         for record in await one.log.history("session", after.session_id, 0, 10):

@@ -134,7 +134,7 @@ def test_receipts_that_the_log_does_not_hold(folder: Path, receipts: list[dict[s
 
 def test_a_receipt_after_a_fault_shows_nothing(folder: Path, receipts: list[dict[str, Any]]) -> None:
     with shell(folder) as log:
-        log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 3")
+        log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 4")
     before, after = receipts[0], receipts[-1]
     outcome = verify(folder, "--receipt", text(before), "--receipt", text(after))
     assert outcome.exit_code == 1

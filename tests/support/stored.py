@@ -10,6 +10,6 @@ from interlock.server.surface.sqlite.archive import open_archive
 def stored(data: Path) -> tuple[int, int, int]:
     """How many records, accounts and tickets the log in folder ``data`` holds."""
     with open_archive(data) as archive:
-        tables = ("transitions", "accounts", "tickets")
+        tables = ("transitions", "personal_data", "tickets")
         records, accounts, tickets = (archive._database[name].count for name in tables)
     return records, accounts, tickets

@@ -21,6 +21,7 @@ from interlock.server.experience.transport.websocket import WebSocketHandler
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
+from tests.support.accounts import registered
 from tests.support.server import UNLIMITED, check_trace
 
 
@@ -135,6 +136,8 @@ class Wire:
 
 
 async def log_in(services: Services) -> tuple[Session, str]:
+    if await services.accounts.by_id("ada") is None:
+        await registered(services, "ada")
     session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
     return session, services.tokens.access_token(session)
 

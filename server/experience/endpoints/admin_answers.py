@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from interlock.machine.account.account import Account
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.machine.session.view import session_view
 from interlock.machine.times import rfc3339
 from interlock.server.experience.vocabulary import (
     AccountId,
+    AccountState,
     EndReason,
-    Position,
     SessionId,
     SessionState,
     Time,
     Version,
 )
-from interlock.server.runtime.administration import Account, AuditRecord
 
 
 class AdminSessionView(msgspec.Struct, frozen=True):
@@ -39,34 +39,25 @@ class AdminSessionView(msgspec.Struct, frozen=True):
 
 
 class AdminAccountView(msgspec.Struct, frozen=True):
-    """An account as administrators see it. ``email`` is null if it logs in with an identity provider."""
+    """An account as administrators see it. ``email`` is null if it logs in with an identity provider, or was deleted."""
 
     subject: AccountId
+    state: AccountState
+    version: Version
     email: Annotated[str, Meta(examples=["ada@example.org"])] | None
     created_at: Time
+    updated_at: Time
     groups: Annotated[list[str], Meta(examples=[["staff"]])]
     disabled_at: Time | None
 
 
-class DisabledAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A disabled account, and how many sessions this call ended; ``receipt`` is that of the last end."""
+class EndedAccountAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A disabled or deleted account, and how many sessions this call ended; ``receipt`` is that of the last record."""
 
     subject: AccountId
-    disabled_at: Time
+    state: AccountState
     ended: Annotated[int, Meta(examples=[2])]
     receipt: Receipt | UnsetType = UNSET
-
-
-class ActView(msgspec.Struct, frozen=True):
-    """An entry of the audit trail. ``address`` is the client's address, if known."""
-
-    position: Position
-    at: Time
-    actor: Annotated[str, Meta(examples=["admin:ada"])]
-    action: Annotated[str, Meta(examples=["account.groups"])]
-    object: AccountId
-    detail: Annotated[dict[str, Any], Meta(examples=[{"groups": ["staff"]}])]
-    address: Annotated[str, Meta(examples=["192.0.2.7"])] | None
 
 
 def admin_session(session: Session) -> AdminSessionView:
@@ -75,18 +66,15 @@ def admin_session(session: Session) -> AdminSessionView:
     return AdminSessionView(**shown, updated_at=rfc3339(session.updated_at_ms))
 
 
-def admin_account(account: Account) -> AdminAccountView:
-    """``account`` as administrators see it."""
+def admin_account(account: Account, email: str | None) -> AdminAccountView:
+    """``account`` (at version 1 or later), whose owner has ``email``, as administrators see it."""
     return AdminAccountView(
         subject=account.account_id,
-        email=account.email,
+        state=account.state or "",
+        version=account.version,
+        email=email,
         created_at=rfc3339(account.created_at_ms),
+        updated_at=rfc3339(account.updated_at_ms),
         groups=list(account.groups),
         disabled_at=None if account.disabled_at_ms is None else rfc3339(account.disabled_at_ms),
     )
-
-
-def act_view(record: AuditRecord) -> ActView:
-    """``record`` as it is shown."""
-    act = record.act
-    return ActView(record.position, rfc3339(act.at_ms), act.actor, act.action, act.object, act.detail, act.address)

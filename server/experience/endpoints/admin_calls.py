@@ -8,7 +8,7 @@ from litestar import Request
 
 from interlock.machine.errors import AdminCredentialInvalid, AdminCredentialMissing, Overloaded
 from interlock.server.experience.admission import address_of
-from interlock.server.runtime.administration import Caller
+from interlock.server.runtime.accounts.administration import Caller
 
 ADMIN: Final = (AdminCredentialMissing, AdminCredentialInvalid, Overloaded)
 """What any call of an administrator may be refused for."""

@@ -1,4 +1,4 @@
-"""Endpoints of administrators: the log by cursor and as it grows, and the audit trail."""
+"""Endpoints of administrators: the log by cursor and as it grows, and what administrators did."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from interlock.machine.ledger import Record
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.calls import page, services_of
 from interlock.server.experience.endpoints.admin import Limit
-from interlock.server.experience.endpoints.admin_answers import ActView, act_view
 from interlock.server.experience.endpoints.admin_calls import ADMIN, LAST
 from interlock.server.experience.guards import administrator
 from interlock.server.experience.openapi.headers import may_send
@@ -62,7 +61,7 @@ _EVENTS: Final = ResponseSpec(
 
 @get(
     "/transitions",
-    summary="The log of all sessions",
+    summary="The log",
     response_headers=may_send("Link"),
     responses=responses(400, *ADMIN),
     guards=[administrator],
@@ -139,16 +138,16 @@ async def follow_transitions(
 )
 async def list_admin_acts(
     request: Request[Any, Any, Any],
-    after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only entries with a higher position.")] = 0,
+    after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only records with a higher position.")] = 0,
     limit: Limit = 100,
-) -> Response[list[ActView]]:
-    """List the audit trail, oldest first: disable, enable, groups. Ends of sessions are in the log of transitions instead.
+) -> Response[list[TransitionView]]:
+    """List the audit trail, oldest first: the records whose actor is an administrator, of accounts and of sessions.
 
     If more may follow, there is a ``Link: rel="next"`` header (RFC 8288).
     """
     services = services_of(request)
-    acts = await services.administration.acts(after, limit)
-    return page("/api/admin/audit", acts, limit, act_view, lambda last: {"after": last.position})
+    records = await services.administration.acts(after, limit)
+    return page("/api/admin/audit", records, limit, transition_view, lambda last: {"after": last.position})
 
 
 class Follower:

@@ -30,7 +30,6 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Receipt
-from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session
 from interlock.machine.times import rfc3339
 from interlock.server.experience import jar
@@ -99,9 +98,9 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials])
     services = services_of(request)
     with services.limits.anonymous():
         key = limit_key_of(request.scope)
-        account = await services.accounts.register(data.email, data.password, key)
-    _log.info("account.registered", subject=account.account_id)
-    return AccountAnswer(account.account_id, account.email or "", rfc3339(account.created_at_ms))
+        owner = await services.logins.register(data.email, data.password, key)
+    _log.info("account.registered", subject=owner.account_id)
+    return AccountAnswer(owner.account_id, owner.data.email or "", rfc3339(owner.account.created_at_ms))
 
 
 @post(
@@ -122,17 +121,16 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
     """
     services = services_of(request)
     client = await client_of(services, request.scope, data.email)
-    with services.logins.trial(data.email, client) as trial:
+    with services.login_limits.trial(data.email, client) as trial:
         # Before the hash: what is counted after it costs the server as much as what is allowed.
         admit(services, request.scope, "login")
         with login_of_account(services, request.scope, f"{trial.requester.known}\n{trial.requester.account}"):
             async with hidden(services, request.scope, trial) as count:
-                account = await services.accounts.prove(trial.requester, data.password, count)
-    services.logins.remember(account, client.address)
-    still = services.accounts.still(account)
-    answer = await jar.log_in(services, request.scope, account.account_id, "password", along=still)
+                owner = await services.logins.prove(trial.requester, data.password, count)
+    services.login_limits.remember(owner, client.address)
+    answer = await jar.log_in(services, request.scope, services.logins.login(owner))
     if from_browser(request.scope):
-        answer.cookies.append(device_cookie(services.devices.issue(account)))
+        answer.cookies.append(device_cookie(services.devices.issue(owner)))
     return answer
 
 
@@ -203,7 +201,8 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
 async def change_password(request: Request[Any, Any, Any], data: JSONBody[PasswordChange]) -> Response[TokenAnswer]:
     """Change the password. Ends every other session of the account; this session's older tokens are refused.
 
-    While the storage is overloaded, the other sessions may end a little after the response.
+    After the response, no other session serves. While the storage is overloaded, their ends may be recorded, and their
+    sockets closed, a little later.
     """
     services = services_of(request)
     session: Session = request.user
@@ -211,30 +210,20 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
         raise NotAuthenticated("an anonymous session has no password")
     try:
         count = services.limits.wrong_passwords(session.session_id)
-        change = await services.accounts.prepare_password(
-            session.subject, data.current_password, data.new_password, limit_key_of(request.scope), count
+        outcome, owner = await services.logins.change_password(
+            session, data.current_password, data.new_password, limit_key_of(request.scope), count
         )
     except PasswordWrong:
         _log.warning("password.wrong", subject=session.subject)
         raise
-    # The own session is renewed, and the password replaced, in one transaction: if the session was revoked while the
-    # passwords were hashed, or the log is overloaded, nothing has happened.
-    renewing = services.sessions.authenticate(
-        session, session.subject, "password_change", under=authority_of(session), along=change.along
-    )
-    outcome = await services.known_accounts.change(renewing, lambda outcome: outcome.instance.subject or "")
     session = outcome.instance
-    services.logins.remember(change.account, address_of(request.scope))
+    services.login_limits.remember(owner, address_of(request.scope))
     _log.info("password.changed", subject=session.subject, session_id=session.session_id)
-    # Nobody comes in by the old password any more. Should the server die before all who did are out, its next start ends them.
-    end_all = services.account_sessions.end_all_at_last
-    subject = change.account.account_id
-    ended = await end_all(subject, "password_changed", subject, but=session.session_id)
-    receipt = max(filter(None, [outcome.receipt, *ended]))
+    receipt = max(filter(None, [outcome.receipt, *await services.logins.end_others(owner)]))
     answer = await jar.issue_tokens(services, request.scope, session, receipt, 200)
     if from_browser(request.scope):
         # The one that it has is of the old password, and counts no more.
-        answer.cookies.append(device_cookie(services.devices.issue(change.account)))
+        answer.cookies.append(device_cookie(services.devices.issue(owner)))
     return answer
 
 

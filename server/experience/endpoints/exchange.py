@@ -26,9 +26,6 @@ from interlock.server.experience.jar import log_in
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import responses
 
-METHOD: Final = "oidc"
-"""What the log calls this way to log in."""
-
 
 class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An ID token, and the nonce of the authorization request."""
@@ -81,16 +78,9 @@ async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exch
     services = services_of(request)
     # Before anybody else is asked: a token that is used up and opens nothing is lost.
     services.sessions.check_alive()
-    admitted = await services.upstream.admit(data.id_token, data.nonce)
+    arrival = await services.id_tokens.check(data.id_token, data.nonce)
     try:
-        return await log_in(
-            services,
-            request.scope,
-            admitted.account_id,
-            METHOD,
-            along=admitted.still,
-            proof_age_ms=admitted.proof_age_ms,
-        )
+        return await log_in(services, request.scope, await services.logins.login_by(arrival))
     except AccountDisabled as disabled:
         raise IdentityRefused(str(disabled)) from None
 

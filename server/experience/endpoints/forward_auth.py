@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from interlock.machine.account.account import Account
+from interlock.machine.account.machine import ensure_serves
 from interlock.machine.errors import (
-    CredentialInvalid,
     CredentialMissing,
     CredentialRefused,
     GroupsRefused,
@@ -32,7 +33,6 @@ from interlock.server.experience.problems import RequestRefused, send_problem
 from interlock.server.experience.transport.exchange import header_block
 from interlock.server.guard.groups import header_of
 from interlock.server.guard.keys.keyset import Keys
-from interlock.server.guard.known_accounts import Identity
 from interlock.server.guard.origins import Use
 from interlock.server.guard.tokens import subject_of
 from interlock.server.runtime.authenticator import first_good, naming
@@ -53,7 +53,7 @@ class Pass(msgspec.Struct, frozen=True):
 
     keys: Keys
     session: Session
-    identity: Identity
+    account: Account
     until_ms: int
     block: bytes
 
@@ -86,7 +86,7 @@ class ForwardAuth:
         except Exception as error:  # noqa: BLE001  # whatever goes wrong, the answer is a refusal
             await send_problem(scope, send, error)
         else:
-            await _send(send, 200, _headers(known.session, known.identity))
+            await _send(send, 200, _headers(known.session, known.account))
 
     def remembered(self, scope: Any) -> Pass | Exception | None:
         """Return the cached answer or refusal if it can be decided without I/O, else None."""
@@ -161,7 +161,7 @@ class ForwardAuth:
             known.session is session
             # A key that is gone opens nothing any more, also where its token was checked before.
             and known.keys is self._services.keys
-            and known.identity is self._services.known_accounts.known(known.identity.subject)
+            and known.account is self._services.accounts.cached(known.account.account_id)
             and self._services.clock.now_ms() < known.until_ms
         )
 
@@ -172,15 +172,14 @@ class ForwardAuth:
             if session.subject is None:
                 raise NotAuthenticated("the session is anonymous; log in first")
             await services.sessions.touch(session)
-            identity = await services.known_accounts.load(session.subject)
+            account = await services.accounts.standing(session.subject)
             # Meanwhile it may have ended.
             session = await services.sessions.load(session.session_id)
             ensure_usable(session, services.clock.now_ms())
-            if identity.closed:
-                raise CredentialInvalid("the account is disabled")
+            ensure_serves(account, session.account_epoch)
         # Activity is to be noted again then, and what is overdue ends.
         until_ms = min(session.deadline_ms, touch_due_at_ms(session))
-        renewed = Pass(services.keys, session, identity, until_ms, header_block(_headers(session, identity)))
+        renewed = Pass(services.keys, session, account, until_ms, header_block(_headers(session, account)))
         _keep(self._by_session, session.session_id, renewed)
         return renewed
 
@@ -196,19 +195,19 @@ def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
         del passes[next(iter(passes))]
 
 
-def _headers(session: Session, identity: Identity) -> RawHeaders:
+def _headers(session: Session, account: Account) -> RawHeaders:
     """All of them, also the empty ones: what the client sent under these names is to be overwritten.
 
     Raises:
         SurfaceFailed: the account has groups that break the rule of names: another program wrote them.
     """
     try:
-        groups = header_of(identity.groups)
+        groups = header_of(account.groups)
     except GroupsRefused as refused:
         # To tell the others alone could open what is closed to whoever is in this one.
-        raise SurfaceFailed(f"account {identity.subject} can't be read: {refused}") from None
+        raise SurfaceFailed(f"account {account.account_id} can't be read: {refused}") from None
     return [
-        (b"remote-user", identity.subject.encode()),
+        (b"remote-user", account.account_id.encode()),
         (b"remote-groups", groups.encode()),
         (b"remote-email", b""),
         (b"remote-name", b""),

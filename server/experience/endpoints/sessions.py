@@ -43,7 +43,7 @@ from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.jar import answer_with, resume
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
-from interlock.server.runtime.administration import Place
+from interlock.server.runtime.accounts.administration import Place
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 

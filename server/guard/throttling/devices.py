@@ -19,7 +19,7 @@ from interlock.server.clock import Clock
 from interlock.server.guard.emails import fold_email
 from interlock.server.guard.keys.jose import base64url
 from interlock.server.guard.keys.keyset import Keys
-from interlock.server.surface.accounts import Account, AccountStore
+from interlock.server.surface.accounts import AccountStore, Owner
 
 LIFE_S: Final = 180 * 86_400
 _COOKIE: Final = re.compile(r"([0-9]{1,12})\.([0-9]{1,15})\.([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})\Z")
@@ -34,11 +34,11 @@ class Devices:
         self._clock = clock
         self._keys = keys
 
-    def issue(self, account: Account) -> str:
-        """A new cookie for a browser whose user has just shown the password that ``account`` has."""
-        issued_s, set_at_ms = self._clock.now_ms() // 1000, account.password_changed_at_ms
+    def issue(self, owner: Owner) -> str:
+        """A new cookie for a browser whose user has just shown the password that ``owner`` has."""
+        issued_s, set_at_ms = self._clock.now_ms() // 1000, owner.account.password_changed_at_ms
         said = f"{issued_s}.{set_at_ms}.{base64url(secrets.token_bytes(_NONCE_BYTES))}"
-        return f"{said}.{_mac(self._keys().refresh_mac, said, account.email or '')}"
+        return f"{said}.{_mac(self._keys().refresh_mac, said, owner.data.email or '')}"
 
     async def known(self, email: str, cookie: str | None) -> str | None:
         """What tells the device of ``cookie`` apart; None if the account of ``email`` does not know it, or not any more."""
@@ -51,8 +51,8 @@ class Devices:
         if not any(fits) or self._clock.now_ms() // 1000 >= int(match[1]) + LIFE_S:
             return None
         # Only for who has a good cookie, and so knows that there is an account. Nobody else can tell by the time it takes.
-        account = await self._store.by_email(folded)
-        if account is None or account.password_changed_at_ms != int(match[2]):
+        owner = await self._store.by_email(folded)
+        if owner is None or owner.account.password_changed_at_ms != int(match[2]):
             return None
         return match[3]
 

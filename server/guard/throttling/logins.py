@@ -30,7 +30,7 @@ from interlock.server.guard.passwords.hash_queue import Ended, Requester
 from interlock.server.guard.throttling.limits import Gate
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.settings import Settings
-from interlock.server.surface.accounts import Account
+from interlock.server.surface.accounts import Owner
 from interlock.server.system.addresses import limit_key
 
 _log = structlog.get_logger("interlock.security")
@@ -99,7 +99,7 @@ class _Places(msgspec.Struct):
     addresses: dict[str, None]
 
 
-class Logins:
+class LoginLimits:
     """Counts tries to log in."""
 
     def __init__(self, settings: Settings, clock: Clock, salt: bytes, pseudonyms: Pseudonyms) -> None:
@@ -138,12 +138,12 @@ class Logins:
         except (Overloaded, RateLimited, TimeoutError) as error:
             raise trial.refused(error) from None
 
-    def remember(self, account: Account, address: str) -> None:
-        """The password that ``account`` has was shown from ``address``. Where only an older one was shown is forgotten.
+    def remember(self, owner: Owner, address: str) -> None:
+        """The password that ``owner`` has was shown from ``address``. Where only an older one was shown is forgotten.
 
         Else whoever has known a password could go on guessing the next one from each place they have been to.
         """
-        email, set_at_ms = account.email or "", account.password_changed_at_ms
+        email, set_at_ms = owner.data.email or "", owner.account.password_changed_at_ms
         places = self._places.pop(email, None)
         if places is None or places.set_at_ms < set_at_ms:
             places = _Places(set_at_ms, {})

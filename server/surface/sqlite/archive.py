@@ -16,6 +16,7 @@ from interlock.machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
 from interlock.machine.machine import InstanceT, Machine, Machines, id_of
 from interlock.machine.machines import MACHINES
 from interlock.machine.verifier import Verifier
+from interlock.server.surface.sqlite.accounts import PERSONAL_COLUMNS, fault_of_personal_data
 from interlock.server.surface.sqlite.engine import Error, open_reader
 from interlock.server.surface.sqlite.files import LOG_NAME
 from interlock.server.surface.sqlite.log import HISTORY, INSTANCE, LATEST_AT
@@ -28,6 +29,7 @@ _RECEIPT_AT: Final = "SELECT position, lower(hex(digest)) FROM transitions WHERE
 _NEXT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT 1"  # noqa: S608  # column names of ours
 _ROW_AT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position = ?"  # noqa: S608  # column names of ours
 _BEGUN: Final = "SELECT 1 FROM transitions WHERE (kind, instance_id, version) = (?, ?, 1) AND position < ?"
+_PERSONAL: Final = f"SELECT {PERSONAL_COLUMNS} FROM personal_data"  # noqa: S608  # column names of ours
 _CORRUPT: Final = 11
 """SQLite's code, the low byte of its extended ones."""
 _UNDECODED: Final = "Could not decode to UTF-8"
@@ -90,7 +92,7 @@ class Archive:
         """Check the whole log in one pass, yielding the position reached every thousand records and at the end.
 
         Raises:
-            LedgerFault: the first fault: in the chain, in a record, or between the log and the projection.
+            LedgerFault: the first fault: in the chain, in a record, or between the log and the projection or personal data.
         """
         verifier = Verifier(self._machines, self._begun)
         try:
@@ -106,17 +108,7 @@ class Archive:
             raise LedgerFault(verifier.position + 1, "a column holds a value of another type") from None
         except FileDamaged as damaged:
             raise LedgerFault(verifier.position + 1, str(damaged)) from None
-        for (kind, _), instance in verifier.live.items():
-            self._check_projection(self._machines.of(verifier.position, kind), instance, verifier.position)
-        try:
-            with _damage_in_words():
-                projected = self._database.execute("SELECT count(*) FROM instances").fetchone()[0]
-        except FileDamaged as damaged:
-            raise LedgerFault(verifier.position, f"the projection can't be read: {damaged}") from None
-        if projected != verifier.instance_count:
-            raise LedgerFault(
-                verifier.position, f"the projection has {projected} instances, the log {verifier.instance_count}"
-            )
+        self._check_beside(verifier)
         yield verifier.position
 
     def _in_order(self) -> Iterator[tuple[Any, ...]]:
@@ -136,6 +128,32 @@ class Archive:
 
     def _begun(self, kind: str, instance_id: str, before: int) -> bool:
         return self._database.execute(_BEGUN, (kind, instance_id, before)).fetchone() is not None
+
+    def _check_beside(self, verifier: Verifier) -> None:
+        """Compare what lies beside the log with all that ``verifier`` has read of it.
+
+        Raises:
+            LedgerFault: the projection or the personal data is not what the log says.
+        """
+        for (kind, _), instance in verifier.live.items():
+            self._check_projection(self._machines.of(verifier.position, kind), instance, verifier.position)
+        try:
+            with _damage_in_words():
+                projected = self._database.execute("SELECT count(*) FROM instances").fetchone()[0]
+        except FileDamaged as damaged:
+            raise LedgerFault(verifier.position, f"the projection can't be read: {damaged}") from None
+        if projected != verifier.instance_count:
+            raise LedgerFault(
+                verifier.position, f"the projection has {projected} instances, the log {verifier.instance_count}"
+            )
+        accounts = {instance_id: each for (kind, instance_id), each in verifier.live.items() if kind == "account"}
+        try:
+            with _damage_in_words():
+                fault = fault_of_personal_data(self._database.execute(_PERSONAL), accounts)
+        except FileDamaged as damaged:
+            raise LedgerFault(verifier.position, f"the personal data can't be read: {damaged}") from None
+        if fault is not None:
+            raise LedgerFault(verifier.position, fault)
 
     def _check_projection(self, machine: Machine[InstanceT], instance: InstanceT, position: int) -> None:
         kind, instance_id = machine.kind, id_of(instance)

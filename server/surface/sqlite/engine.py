@@ -63,6 +63,8 @@ def open_writer(path: Path) -> sqlite_utils.Database:
         # After a reader kept the write-ahead log from being reset, it shrinks again.
         "journal_size_limit=67108864",
         "busy_timeout=5000",
+        # What is deleted is overwritten: personal data that was erased is not left in free pages.
+        "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
     return sqlite_utils.Database(connection, recursive_triggers=True)

@@ -18,11 +18,10 @@ from interlock.machine.ledger import Receipt
 from interlock.machine.machine import Machines
 from interlock.machine.machines import MACHINES
 from interlock.server.surface.accounts import AccountStore
-from interlock.server.surface.audit import AuditStore
 from interlock.server.surface.directory import Directory
-from interlock.server.surface.identities import IdentityStore
+from interlock.server.surface.exchanged_tokens import ExchangedTokenStore
 from interlock.server.surface.log import TransitionLog
-from interlock.server.surface.sqlite.accounts import SqliteAccounts, SqliteAudit, SqliteIdentities
+from interlock.server.surface.sqlite.accounts import SqliteAccounts, SqliteExchangedTokens
 from interlock.server.surface.sqlite.directory import SqliteDirectory
 from interlock.server.surface.sqlite.engine import Error, finish_rollback, open_reader, open_writer
 from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
@@ -45,10 +44,9 @@ class Surface(msgspec.Struct, frozen=True):
 
     log: TransitionLog
     accounts: AccountStore
-    identities: IdentityStore
+    exchanged_tokens: ExchangedTokenStore
     tickets: TicketStore
     directory: Directory
-    audit: AuditStore
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
     refuse_growth: Callable[[bool], None]
@@ -118,11 +116,10 @@ async def open_surface(  # noqa: PLR0913  # each by name
                 async with supervisor.running("files", partial(keep_looking, writer)):
                     yield Surface(
                         SqliteLog(machines, writer, reader, head, lag),
-                        SqliteAccounts(writer, reader),
-                        SqliteIdentities(writer, reader),
+                        SqliteAccounts(reader),
+                        SqliteExchangedTokens(reader),
                         SqliteTickets(writer, reader),
                         SqliteDirectory(reader),
-                        SqliteAudit(reader),
                         afterwards,
                         writer.refuse_growth,
                         lag,

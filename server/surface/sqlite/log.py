@@ -17,9 +17,11 @@ from interlock.server.surface.log import Along, Followed, Follower, Step
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
 from interlock.server.surface.sqlite.rows import (
+    COMPARED_COLUMNS,
     INSTANCE_COLUMNS,
     STEP_WIDTH,
     TRANSITION_COLUMNS,
+    compared,
     insert_steps,
     instance_from,
     step_values,
@@ -37,6 +39,10 @@ HISTORY: Final = (
     " WHERE (kind, instance_id) = (?, ?) AND version > ? ORDER BY version LIMIT ?"
 )
 _AFTER: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position > ? ORDER BY position LIMIT ?"  # noqa: S608  # column names of ours
+_AUDIT: Final = (
+    f"SELECT {TRANSITION_COLUMNS} FROM transitions"  # noqa: S608  # column names of ours
+    " WHERE actor GLOB 'admin:*' AND position > ? ORDER BY position LIMIT ?"
+)
 _NEWEST: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position DESC LIMIT 1"  # noqa: S608  # column names of ours
 LATEST_AT: Final = "SELECT at_ms FROM transitions ORDER BY position DESC LIMIT 1"
 INSTANCE: Final = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE (kind, instance_id) = (?, ?)"  # noqa: S608  # column names of ours
@@ -141,9 +147,9 @@ class SqliteLog:
         self._lookups = {
             machine.kind: Lookup(
                 "instances",
-                INSTANCE_COLUMNS,
+                COMPARED_COLUMNS if machine.lasting else INSTANCE_COLUMNS,
                 "instance_id",
-                functools.partial(instance_from, machine),
+                functools.partial(compared if machine.lasting else instance_from, machine),
                 where=f"kind = '{machine.kind}'",
             )
             for machine in machines
@@ -196,6 +202,10 @@ class SqliteLog:
     async def after(self, position: int, limit: int) -> list[Record]:
         """See :meth:`interlock.server.surface.log.TransitionLog.after`."""
         return self._records(await self._reader.rows(_AFTER, position, limit))
+
+    async def audit(self, position: int, limit: int) -> list[Record]:
+        """See :meth:`interlock.server.surface.log.TransitionLog.audit`."""
+        return self._records(await self._reader.rows(_AUDIT, position, limit))
 
     async def live_deadlines(self, kind: str) -> list[tuple[int, str]]:
         """See :meth:`interlock.server.surface.log.TransitionLog.live_deadlines`."""
@@ -259,14 +269,17 @@ class SqliteLog:
         return outcomes
 
     def _explain(self, connection: Connection, error: Exception, steps: Sequence[Step]) -> list[Record]:
+        # By instance, the first step of each.
+        firsts = {(step.transition.kind, step.transition.instance_id): step.transition for step in reversed(steps)}
         first = steps[0].transition
-        instance = (first.kind, first.instance_id)
-        repeated = connection.execute(_BY_COMMAND, (*instance, first.command_id, len(steps))).fetchall()
+        own = sum(step.transition.instance_id == first.instance_id for step in steps)
+        repeated = connection.execute(_BY_COMMAND, (first.kind, first.instance_id, first.command_id, own)).fetchall()
         if repeated:
             return self._records(repeated)
-        row = connection.execute(_VERSION, instance).fetchone()
-        if (row[0] if row else 0) != first.version - 1:
-            raise VersionConflict(first.instance_id, first.version)
+        for instance, step in firsts.items():
+            row = connection.execute(_VERSION, instance).fetchone()
+            if (row[0] if row else 0) != step.version - 1:
+                raise VersionConflict(step.instance_id, step.version)
         raise RecordRefused(str(error))
 
     def _records(self, rows: Sequence[tuple[Any, ...]]) -> list[Record]:

@@ -18,7 +18,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "An address that the account has logged in from counts as a stranger's.",
         "6.1.1",
         "test_strangers_who_use_up_what_strangers_have_do_not_lock_the_owner_out",
-        at("logins:Logins.remember", drop("places.addresses[place] = None")),
+        at("logins:LoginLimits.remember", drop("places.addresses[place] = None")),
     ),
     Mutant(
         "The cookie by which a device is known again is set and never read.",
@@ -42,17 +42,17 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "A change of password ends the other sessions and leaves the password as it was.",
         "6.2.2",
         "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
-        at("auth:change_password", drop("along=change.along")),
+        at("accounts:Accounts.password_change", replace("along = ...", "along = None")),
     ),
     Mutant(
         "The current password is asked for at a change, and not looked at.",
         "6.2.3",
         "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
         at(
-            "accounts:Accounts.prepare_password",
+            "logins:Logins.change_password",
             replace(
-                "not await self._passwords.verify(stored, current, requester, count) or account is None",
-                "account is None",
+                "not await self._passwords.verify(stored, current, requester, count) or owner is None",
+                "owner is None",
             ),
         ),
     ),
@@ -61,7 +61,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "6.2.4",
         "test_a_common_one_is_refused",
         at(
-            "accounts:Accounts.prepare_password",
+            "logins:Logins.change_password",
             replace(
                 "await self._passwords.check_new(new, [email] if email else [], requester)",
                 "self._passwords.check_rules(new)",
@@ -109,11 +109,11 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "6.2.10",
         "test_a_password_does_not_grow_old",
         at(
-            "accounts:Accounts.prove",
+            "logins:Logins.prove",
             replace(
                 "if self._passwords.is_outdated(stored):\n    ...",
                 """
-                if self._clock.now_ms() - account.password_changed_at_ms > 90 * 86400000:
+                if self._clock.now_ms() - owner.account.password_changed_at_ms > 90 * 86400000:
                     raise CredentialInvalid('the password has expired')
                 ...
                 """,
@@ -133,7 +133,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "At a registration nobody tells the blocklist the account's own address.",
         "6.2.11",
         "test_a_password_that_is_easy_to_guess_is_refused_at_registration_and_at_a_change",
-        at("accounts:Accounts.register", replace("[normalised]", "[]")),
+        at("logins:Logins.register", replace("[normalised]", "[]")),
     ),
     Mutant(
         "The file of breached passwords that the setting names is never read.",
@@ -148,7 +148,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "Who guesses one account's password from many addresses meets no counter.",
         "6.3.1",
         "test_from_many_addresses_at_one_account",
-        at("logins:Logins._wanted", drop("(self._of_account, account)")),
+        at("logins:LoginLimits._wanted", drop("(self._of_account, account)")),
     ),
     Mutant(
         "A device is known also by a cookie from before a change of the password.",
@@ -156,14 +156,14 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "test_by_whoever_has_known_the_password_before",
         at(
             "devices:Devices.known",
-            replace("account is None or account.password_changed_at_ms != int(match[2])", "account is None"),
+            replace("owner is None or owner.account.password_changed_at_ms != int(match[2])", "owner is None"),
         ),
     ),
     Mutant(
         "An address from which only an older password was shown is not a stranger's.",
         "6.3.1",
         "test_by_whoever_has_known_the_password_before",
-        at("logins:Logins.remember", replace("places is None or places.set_at_ms < set_at_ms", "places is None")),
+        at("logins:LoginLimits.remember", replace("places is None or places.set_at_ms < set_at_ms", "places is None")),
     ),
     Mutant(
         "Clients of uncounted networks, and so everybody behind a proxy on the same machine, may guess as often as they like.",
@@ -172,8 +172,8 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         at(
             "auth:login",
             replace(
-                "services.accounts.prove(trial.requester, data.password, count)",
-                "services.accounts.prove(trial.requester, data.password, *[count][:services.addresses.counts(client.address)])",
+                "services.logins.prove(trial.requester, data.password, count)",
+                "services.logins.prove(trial.requester, data.password, *[count][:services.addresses.counts(client.address)])",
             ),
         ),
     ),
@@ -184,10 +184,10 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         at(
             "auth:change_password",
             replace(
-                "services.accounts.prepare_password(session.subject, ...)",
+                "services.logins.change_password(session, ...)",
                 """
-                services.accounts.prepare_password(
-                    session.subject, data.current_password, data.new_password, limit_key_of(request.scope)
+                services.logins.change_password(
+                    session, data.current_password, data.new_password, limit_key_of(request.scope)
                 )
                 """,
             ),
@@ -210,7 +210,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
                 """
                 ...
                 with __import__('contextlib').suppress(Exception):
-                    await services.accounts.register('admin@localhost', 'change it before anybody sees', 'nowhere')
+                    await services.logins.register('admin@localhost', 'change it before anybody sees', 'nowhere')
                 """,
             ),
         ),
@@ -225,7 +225,8 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
                 "HANDLERS: ... = ...",
                 """
                 async def support(services: Services, subject: str) -> None:
-                    await services.sessions.authenticate(None, subject, 'support')
+                    from interlock.machine.session.commands import Authenticate
+                    await services.sessions.authenticate(None, Authenticate(subject, 'support'))
                 ...
                 """,
             ),

@@ -105,7 +105,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "A failed login is logged with the email address that was tried.",
         "16.2.5",
         "test_what_failed_is_in_the_log_without_address_of_an_account_and_without_password",
-        at("logins:Logins.trial", replace("self._pseudonyms.of_email(email)", "email")),
+        at("logins:LoginLimits.trial", replace("self._pseudonyms.of_email(email)", "email")),
     ),
     Mutant(
         "A refused request is logged with the address that was asked for, not with the route's template.",
@@ -117,7 +117,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "Who logged in with a provider's token is logged like one who gave a password.",
         "16.3.1",
         "test_a_login_with_another_providers_token_is_logged_as_one_and_so_is_a_failed_one",
-        at("exchange:METHOD", replace("'oidc'", "'password'")),
+        at("logins:Logins.login_by", replace("'oidc'", "'password'")),
     ),
     Mutant(
         "Nobody tells the log what the lifecycle refuses.",

@@ -23,7 +23,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
             replace(
                 "if from_browser(request.scope):\n    ...",
                 """
-                own, subject = (answer.content.session_id, account.account_id)
+                own, subject = (answer.content.session_id, owner.account_id)
                 await services.account_sessions.end_all(subject, 'revoked', subject, but=own)
                 ...
                 """,
@@ -117,29 +117,26 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "test_a_login_that_races_the_disable_leaves_no_living_session",
         at(
             "administration:Administration.disable",
-            replace("await self._account_sessions.end_all(account_id, ...)", "[]"),
+            replace("await self._without_sessions(outcome, caller)", "(outcome.instance, [], 0)"),
         ),
     ),
     Mutant(
         "Nobody looks whether the account was disabled while its owner came in from the identity provider.",
         "7.4.2",
         "test_an_account_that_is_disabled_while_its_owner_comes_in",
-        at("upstream:Upstream.admit", replace("self._accounts.still(account)", "lambda _: None")),
+        at("logins:Login.record", replace("under=under", "under=None")),
     ),
     Mutant(
         "What a server that died in the middle of a disable left of the account's sessions goes on after its next start.",
         "7.4.2",
         "test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
-        at("wiring:open_services", replace("await end_of_disabled(account_sessions, surface.accounts)", "0")),
+        at("wiring:open_services", replace("await end_superseded(sessions, accounts, surface.accounts)", "0")),
     ),
     Mutant(
         "A change of the password leaves the account's other sessions open.",
         "7.4.3",
         "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
-        at(
-            "auth:change_password",
-            replace("await end_all(subject, 'password_changed', subject, but=session.session_id)", "[]"),
-        ),
+        at("auth:change_password", replace("await services.logins.end_others(owner)", "[]")),
     ),
     Mutant(
         "A session that an administrator ends has nobody's name on its end.",
@@ -152,7 +149,8 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "7.4.5",
         "test_all_sessions_of_an_account_are_ended_and_nobody_elses",
         at(
-            "account_sessions:AccountSessions.end_all", replace("each.session_id != but", "... and each is not page[0]")
+            "account_sessions:AccountSessions._for_each",
+            replace("ends = ...", "...\nends = ends[1:]"),
         ),
     ),
     Mutant(
@@ -180,19 +178,8 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "An ID token opens as many sessions as it is sent for.",
         "7.6.1",
         "test_a_token_is_exchanged_once_even_by_many_at_a_time",
-        at(
-            "identities:SqliteIdentities.admit",
-            replace(
-                "await self._reader.rows('SELECT 1 FROM exchanged_tokens WHERE token_hash = ?', ...)",
-                "not arrival.token_hash",
-            ),
-        )
-        + at(
-            "accounts:_admit",
-            replace(
-                "'INSERT INTO exchanged_tokens VALUES (?, ?)'", "'INSERT OR IGNORE INTO exchanged_tokens VALUES (?, ?)'"
-            ),
-        ),
+        at("accounts:SqliteExchangedTokens.use_up", drop("if not connection.execute(...).rowcount:\n    ..."))
+        + at("logins:Logins.login_by", drop("await self._exchanged_tokens.ensure_new(arrival.token_hash)")),
     ),
     Mutant(
         "A login takes address and password from the address line, where links and forms of any page can put them.",
@@ -314,7 +301,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "test_a_change_of_the_account_counts_from_the_next_answer_on",
         at(
             "forward_auth:ForwardAuth._holds",
-            drop("known.identity is self._services.known_accounts.known(known.identity.subject)"),
+            drop("known.account is self._services.accounts.cached(known.account.account_id)"),
         ),
     ),
     Mutant(
@@ -332,7 +319,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What a call has written before it is refused stays.",
         "2.3.3",
-        "TestSqliteIdentities::test_without_a_new_account_only_those_known_are_admitted",
+        "TestSqliteExchangedTokens::test_a_token_is_used_up_by_whoever_shows_it_first",
         at("writer:Writer._run_alone", replace("self._undo('ROLLBACK TO unit')\nreturn error", "return error")),
     ),
     Mutant(
@@ -387,6 +374,6 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "An exchange leaves the account's groups as they were at the first.",
         "7.1.3",
         "test_that_becomes_of_it[groups or strength change at the provider]",
-        at("accounts:_admit", drop("connection.execute(..., (groups, account_id))")),
+        at("logins:Logins._account_of", drop("await self._accounts.ask(owner.account_id, ...)")),
     ),
 )

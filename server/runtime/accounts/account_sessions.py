@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
+from interlock.machine.account.account import Account
+from interlock.machine.account.machine import why_superseded
+from interlock.machine.errors import CredentialRefused
 from interlock.machine.ledger import Receipt
 from interlock.machine.machine import Authority
 from interlock.machine.session.commands import RevocationReason
-from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.machine import SESSION_MACHINE, authority_of
 from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.runtime.door import patiently
@@ -48,7 +53,6 @@ class AccountSessions:
         *,
         but: str | None = None,
         under: Authority | None = None,
-        within_s: float | None = _PATIENCE_S,
     ) -> list[Receipt]:
         """Revoke every session of ``subject`` that is alive now, except ``but``. Return the receipt of each end.
 
@@ -58,32 +62,59 @@ class AccountSessions:
 
         Raises:
             CredentialRefused: ``under`` does not hold any more. Some sessions may have ended.
-            Overloaded: it still was after ``within_s`` seconds (None: wait without end). Some sessions may have ended.
+            Overloaded: it still was after a while. Some sessions may have ended.
         """
-        receipts: list[Receipt] = []
-        before: Place | None = None
-        while page := await patiently(functools.partial(self.page, subject, before, _PAGE), within_s):
-            before = Place.of(page[-1])
-            ends = [functools.partial(self._end, each, reason, actor, under) for each in page if each.session_id != but]
-            receipts += filter(None, await asyncio.gather(*(patiently(end, within_s) for end in ends)))
-        return receipts
 
-    async def end_all_at_last(
-        self, subject: str, reason: RevocationReason, actor: str, *, but: str | None = None
+        async def end(session: Session) -> Receipt | None:
+            if session.session_id == but:
+                return None
+            return await self._sessions.end(session, reason, actor, under=under)
+
+        return await self._for_each(subject, end, _PATIENCE_S)
+
+    async def end_superseded(
+        self, account: Account, actor: str, *, within_s: float | None = _PATIENCE_S
     ) -> list[Receipt]:
-        """Revoke as :meth:`end_all`, for a caller that can't be called again: what made the sessions end is on disk.
+        """Revoke the sessions that have served until ``account``, which is on disk, became what it is; the receipts.
+
+        Raises:
+            Overloaded: the storage was overloaded for ``within_s`` seconds (None: wait without end). Some may have ended.
+        """
+
+        async def end(session: Session) -> Receipt | None:
+            if session.account_epoch < account.epoch:
+                # Unless its owner has logged in on it anew.
+                with suppress(CredentialRefused):
+                    return await self._sessions.end(
+                        session, why_superseded(account), actor, under=authority_of(session)
+                    )
+            return None
+
+        return await self._for_each(account.account_id, end, within_s)
+
+    async def end_superseded_at_last(self, account: Account, actor: str) -> list[Receipt]:
+        """Revoke as :meth:`end_superseded`, for a caller that can't be called again.
 
         When the storage has been overloaded for too long, the caller has an empty list and the ends go on. The next start
         makes those that this process does not live to make.
         """
-        ends = asyncio.create_task(self.end_all(subject, reason, actor, but=but, within_s=None))
+        ends = asyncio.create_task(self.end_superseded(account, actor, within_s=None))
         self._going_on.add(ends)
         ends.add_done_callback(self._going_on.discard)
         done, _ = await asyncio.wait([ends], timeout=_PATIENCE_S)
         return ends.result() if done else []
 
-    async def _end(
-        self, session: Session, reason: RevocationReason, actor: str, under: Authority | None
-    ) -> Receipt | None:
-        async with self._ends:
-            return await self._sessions.end(session, reason, actor, under=under)
+    async def _for_each(
+        self, subject: str, end: Callable[[Session], Awaitable[Receipt | None]], within_s: float | None
+    ) -> list[Receipt]:
+        async def a_few(session: Session) -> Receipt | None:
+            async with self._ends:
+                return await end(session)
+
+        receipts: list[Receipt] = []
+        before: Place | None = None
+        while page := await patiently(functools.partial(self.page, subject, before, _PAGE), within_s):
+            before = Place.of(page[-1])
+            ends = [patiently(functools.partial(a_few, each), within_s) for each in page]
+            receipts += filter(None, await asyncio.gather(*ends))
+        return receipts

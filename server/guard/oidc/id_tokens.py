@@ -19,16 +19,12 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from interlock.machine.errors import CredentialInvalid, GroupsRefused, IdentityRefused, SettingsError
+from interlock.machine.errors import CredentialInvalid, GroupsRefused, SettingsError
 from interlock.server.clock import Clock
 from interlock.server.guard.groups import named
 from interlock.server.guard.keys.jose import COMPACT, Malformed, canonical_bytes, unambiguous_json
-from interlock.server.guard.known_accounts import KnownAccounts
 from interlock.server.guard.oidc.provider_keys import Freshness, ProviderKeys
-from interlock.server.ids import new_id
 from interlock.server.settings import Settings
-from interlock.server.surface.identities import Arrival, IdentityStore
-from interlock.server.surface.log import Along
 
 _log = structlog.get_logger("interlock.upstream")
 
@@ -85,6 +81,22 @@ class Claims(msgspec.Struct, frozen=True):
         # Compared and not asked whether it is finite: a whole number may be too large for a float.
         known = isinstance(said, int | float) and not isinstance(said, bool) and -math.inf < said < math.inf
         return float(min(max(said, 0), _LATEST_S)) if known else None
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """Somebody for whom an identity provider vouches with a token.
+
+    ``subject`` is what the provider ``issuer`` calls them, for ever and nobody else. ``groups`` replace those of the account;
+    None leaves them. ``token_hash``: SHA-256 of what was signed, 32 bytes; from ``token_until_ms`` on the token is too old.
+    ``proved_at_ms``: when they proved to the provider who they are, None if it does not say.
+    """
+
+    issuer: str
+    subject: str
+    groups: tuple[str, ...] | None
+    token_hash: bytes
+    token_until_ms: int
+    proved_at_ms: int | None = None
 
 
 class IdTokens:
@@ -224,51 +236,6 @@ class IdTokens:
         except GroupsRefused as refused:
             # Not without those that can't be told: an application may refuse whoever is in one of them.
             raise CredentialInvalid(f"groups claim rejected: {refused}") from None
-
-
-class Admitted(msgspec.Struct, frozen=True):
-    """An account, and how long ago its owner proved to the provider who they are, in ms; None if it does not say.
-
-    ``still``: record a session of the account only with this, as of :meth:`interlock.server.guard.accounts.Accounts.still`.
-    """
-
-    account_id: str
-    proof_age_ms: int | None
-    still: Along
-
-
-class Upstream:
-    """Accounts of those whom the provider vouches for."""
-
-    def __init__(
-        self, tokens: IdTokens, identities: IdentityStore, accounts: KnownAccounts, clock: Clock, *, register: bool
-    ) -> None:
-        self._tokens = tokens
-        self._identities = identities
-        self._accounts = accounts
-        self._clock = clock
-        self._register = register
-
-    async def admit(self, id_token: str, nonce: str | None) -> Admitted:
-        """The account of whoever ``id_token`` speaks of, made if need be, with the groups that it names. Uses the token up.
-
-        Raises:
-            CredentialInvalid: the token is no good, or was exchanged before.
-            IdentityRefused: there is no account for them, or it is disabled.
-            UpstreamUnavailable: the provider's keys can't be had.
-        """
-        arrival = await self._tokens.check(id_token, nonce)
-        new_account = new_id("acc") if self._register else None
-        admitting = self._identities.admit(arrival, new_account, self._clock.now_ms())
-        account_id = await self._accounts.change(admitting, lambda account_id: account_id)
-        account = await self._accounts.by_id(account_id)
-        if account is None:
-            raise IdentityRefused("the account of this identity no longer exists")
-        proof_age_ms = None
-        if arrival.proved_at_ms is not None:
-            # Not in the future, for which clock skew is granted: it would be recent for longer.
-            proof_age_ms = max(0, self._clock.now_ms() - arrival.proved_at_ms)
-        return Admitted(account_id, proof_age_ms, self._accounts.still(account))
 
 
 def _kept_elsewhere(members: dict[str, Any], name: str) -> bool:

@@ -1,0 +1,79 @@
+"""One account: its fields, its guard, and ``evolve``, which folds a recorded transition into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from interlock.machine.account.commitments import Commitment
+from interlock.machine.machine import Keys, Transition
+
+
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The state of one account after ``version`` transitions. Times are integer milliseconds since the Unix epoch.
+
+    ``state`` is None at version 0, before ``register``. ``epoch`` rises with each change of password, disable and delete: a
+    session that began under an older one no longer serves. ``email``, ``password``, ``identity`` are commitments, None for what
+    it does not have. ``disabled_at_ms``: since when it is disabled, None while it is not.
+    """
+
+    account_id: str
+    state: str | None = None
+    version: int = 0
+    epoch: int = 0
+    email: Commitment | None = None
+    password: Commitment | None = None
+    identity: Commitment | None = None
+    groups: tuple[str, ...] = ()
+    created_at_ms: int = 0
+    updated_at_ms: int = 0
+    password_changed_at_ms: int = 0
+    disabled_at_ms: int | None = None
+
+
+def _current_password(account: Account, data: Any, _now_ms: int) -> bool:
+    return bool(data.current == account.password)
+
+
+GUARDS: Final[dict[str, Callable[[Account, Any, int], bool]]] = {"current_password": _current_password}
+
+RAISE_EPOCH: Final = ("change_password", "disable", "delete")
+"""The events that take rights away from sessions."""
+
+
+def keys(account: Account) -> Keys:
+    """What lists and conditions ask of ``account``."""
+    return Keys(epoch=account.epoch)
+
+
+def evolve(account: Account, transition: Transition) -> Account:
+    """``account`` after ``transition``. The caller passes transitions that were decided, in version order."""
+    account = msgspec.structs.replace(
+        account,
+        state=transition.target,
+        version=transition.version,
+        updated_at_ms=transition.at_ms,
+        epoch=account.epoch + (transition.event in RAISE_EPOCH),
+    )
+    changed = _CHANGED[transition.event](transition, transition.data)
+    return msgspec.structs.replace(account, **changed)
+
+
+_CHANGED: Final[dict[str, Callable[[Transition, Any], dict[str, Any]]]] = {
+    "register": lambda step, data: {
+        "email": data.email,
+        "password": data.password,
+        "identity": data.identity,
+        "groups": data.groups,
+        "created_at_ms": step.at_ms,
+        "password_changed_at_ms": step.at_ms,
+    },
+    "change_password": lambda step, data: {"password": data.new, "password_changed_at_ms": step.at_ms},
+    "rehash": lambda _, data: {"password": data.new},
+    "set_groups": lambda _, data: {"groups": data.groups},
+    "disable": lambda step, _: {"disabled_at_ms": step.at_ms},
+    "enable": lambda _step, _data: {"disabled_at_ms": None},
+    "delete": lambda _step, _data: {"email": None, "password": None, "identity": None, "groups": ()},
+}

@@ -1,0 +1,86 @@
+"""What people are told of accounts: how things stood when a guard failed, what each record says, how an account stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from interlock.machine.account.account import Account
+from interlock.machine.account.commands import (
+    ChangePassword,
+    Data,
+    Delete,
+    Disable,
+    Enable,
+    Register,
+    Rehash,
+    SetGroups,
+)
+from interlock.machine.machine import Words
+from interlock.machine.times import rfc3339
+
+_NONE: Final = "A" * 43
+"""A commitment to nothing that anybody has."""
+
+
+def _password(account: Account, _data: Any) -> str:
+    return "the account has another password" if account.password else "the account has no password"
+
+
+def _registered(data: Register, _before: Account) -> str:
+    how = "an email address and a password" if data.password else "an identity at a provider"
+    return f"with {how}, {_groups(data)}"
+
+
+def _groups(data: Register | SetGroups) -> str:
+    return f"in {', '.join(data.groups)}" if data.groups else "in no group"
+
+
+def _raised(_data: Any, before: Account) -> str:
+    return f"epoch {before.epoch + 1}"
+
+
+def _asked(data: SetGroups | Disable | Enable | Delete, _before: Account) -> str:
+    return f"asked from {data.address}" if data.address else ""
+
+
+def _set(data: SetGroups, before: Account) -> str:
+    return _joined(_groups(data), _asked(data, before))
+
+
+def _joined(*texts: str) -> str:
+    return "; ".join(filter(None, texts))
+
+
+_PARTICULARS: Final[dict[str, Callable[[Any, Account], str]]] = {
+    "register": _registered,
+    "change_password": _raised,
+    "set_groups": _set,
+    "disable": lambda data, before: _joined(_raised(data, before), _asked(data, before)),
+    "enable": _asked,
+    "delete": lambda data, before: _joined(_raised(data, before), _asked(data, before)),
+}
+
+_LIKELY: Final[dict[str, Callable[[Account, int], Data]]] = {
+    "register": lambda _account, _: Register(email=_NONE, password=_NONE),
+    "change_password": lambda account, _: ChangePassword(account.password or _NONE, _NONE),
+    "rehash": lambda account, _: Rehash(account.password or _NONE, _NONE),
+    "set_groups": lambda account, _: SetGroups(account.groups),
+    "disable": lambda _account, _: Disable(),
+    "enable": lambda _account, _: Enable(),
+    "delete": lambda _account, _: Delete(),
+}
+
+
+def _stands(account: Account, _now_ms: int) -> dict[str, Any]:
+    return {
+        "groups": account.groups,
+        "epoch": account.epoch,
+        "has_password": account.password is not None,
+        "has_identity": account.identity is not None,
+        "password_changed_at": rfc3339(account.password_changed_at_ms) if account.password else None,
+        "disabled_at": None if account.disabled_at_ms is None else rfc3339(account.disabled_at_ms),
+    }
+
+
+WORDS: Final = Words({"current_password": _password}, _PARTICULARS, _LIKELY, _stands)

@@ -1,0 +1,111 @@
+"""Accounts: what is asked of them, as commands at their door, and the personal data that goes along."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+
+from interlock.machine.account.account import Account
+from interlock.machine.account.commands import ChangePassword, Data, Register, Rehash
+from interlock.machine.account.commitments import KEY_BYTES, commit
+from interlock.machine.account.machine import ACCOUNT_MACHINE, ensure_serves
+from interlock.machine.errors import InstanceNotFound
+from interlock.machine.session.session import Session
+from interlock.server.clock import Clock
+from interlock.server.ids import new_id
+from interlock.server.runtime.door import Change, Door, Outcome, commands
+from interlock.server.runtime.feed import Feed
+from interlock.server.surface.accounts import AccountStore, Owner, PersonalData
+
+
+class Accounts(Door[Account]):
+    """All accounts."""
+
+    def __init__(self, feed: Feed, clock: Clock, store: AccountStore, *, cache_limit: int) -> None:
+        super().__init__(ACCOUNT_MACHINE, feed, clock, cache_limit=cache_limit)
+        self._store = store
+
+    async def standing(self, account_id: str) -> Account:
+        """The account as it stands; one that was never registered at version 0."""
+        with suppress(InstanceNotFound):
+            return await self.load(account_id)
+        return Account(account_id)
+
+    async def ensure_serves(self, session: Session) -> None:
+        """Check that ``session`` serves, as far as that depends on its subject's account.
+
+        Raises:
+            SessionEnded: the account is not active, or has taken the session's rights away.
+        """
+        if session.subject is not None:
+            account = self.cached(session.subject) or await self.standing(session.subject)
+            ensure_serves(account, session.account_epoch)
+
+    async def by_email(self, email: str) -> Owner | None:
+        """The owner of this normalised email address, or None."""
+        self.check_alive()
+        return await self._store.by_email(email)
+
+    async def by_id(self, account_id: str) -> Owner | None:
+        """The owner of the account with this id; None when there is none, or it was deleted."""
+        self.check_alive()
+        return await self._store.by_id(account_id)
+
+    async def by_identity(self, issuer: str, subject: str) -> Owner | None:
+        """The owner whom the provider ``issuer`` calls ``subject``, or None."""
+        self.check_alive()
+        return await self._store.by_identity(issuer, subject)
+
+    async def register(
+        self,
+        actor: str,
+        *,
+        email: str | None = None,
+        password_hash: str | None = None,
+        issuer: str | None = None,
+        subject: str | None = None,
+        groups: tuple[str, ...] = (),
+    ) -> Owner:
+        """Make an account, of whoever has the password or is the provider's ``subject``.
+
+        Raises:
+            AccountExists: the email address, or the identity, is taken; nothing changed.
+        """
+        key = secrets.token_bytes(KEY_BYTES)
+        data = PersonalData(new_id("acc"), key, email, password_hash, issuer, subject)
+        registration = Register(data.committed_email, data.committed_password, data.committed_identity, groups)
+        asked = commands(actor, registration)
+        outcome = await self.submit(data.account_id, *asked, along=self._store.add(data))
+        return Owner(outcome.instance, data)
+
+    def password_change(self, owner: Owner, password_hash: str) -> Change[Account]:
+        """What replaces the password of ``owner``, to be recorded with what the owner's session does by it.
+
+        It is refused once the password is another one, or the account is not active.
+        """
+        change = ChangePassword(*self._hashes(owner, password_hash))
+        along = self._store.replace_hash(owner.account_id, password_hash)
+        return Change(self, owner.account_id, commands(owner.account_id, change), along)
+
+    async def rehash(self, owner: Owner, password_hash: str) -> None:
+        """Replace the hash of the password of ``owner`` by another hash of the same password.
+
+        Raises:
+            TransitionRefused: it is not the account's any more, or the account is not active.
+        """
+        rehash = Rehash(*self._hashes(owner, password_hash))
+        along = self._store.replace_hash(owner.account_id, password_hash)
+        await self.submit(owner.account_id, *commands(owner.account_id, rehash), along=along)
+
+    async def ask(self, account_id: str, actor: str, data: Data) -> Outcome[Account]:
+        """Submit ``data``, which needs no personal data to go along."""
+        return await self.submit(account_id, *commands(actor, data))
+
+    async def erase(self, account_id: str, actor: str, data: Data) -> Outcome[Account]:
+        """Submit ``data``, a delete, and erase with it all that is known of the account's owner."""
+        return await self.submit(account_id, *commands(actor, data), along=self._store.erase(account_id))
+
+    @staticmethod
+    def _hashes(owner: Owner, password_hash: str) -> tuple[str, str]:
+        current = owner.data.committed_password or ""
+        return current, commit(owner.data.key, "password_hash", password_hash)

@@ -1,0 +1,166 @@
+"""What administrators do: end sessions, disable accounts and enable them again, name an account's groups, delete it.
+
+Each is a transition whose actor is ``admin:<name>``, on disk before it is answered: the audit trail is the log.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import msgspec
+
+from interlock.machine.account.account import Account
+from interlock.machine.account.commands import Delete, Disable, Enable, SetGroups
+from interlock.machine.account.machine import ACCOUNT_MACHINE, why_superseded
+from interlock.machine.errors import TransitionRefused
+from interlock.machine.ledger import Receipt, Record
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.session import Session
+from interlock.server.runtime.accounts.account_sessions import AccountSessions
+from interlock.server.runtime.accounts.accounts import Accounts
+from interlock.server.runtime.door import Outcome, patiently
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.surface.accounts import AccountStore
+from interlock.server.surface.directory import Directory, Place, Wanted
+from interlock.server.surface.log import TransitionLog
+
+__all__ = ["Administration", "Caller", "Place", "Wanted", "end_superseded"]
+"""Those of the surface as well: the experience shows them, and knows no surface."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """The administrator who asks: ``actor`` is ``admin:<name>``; ``address`` is where from, if known."""
+
+    actor: str
+    address: str | None
+
+
+class Administration:
+    """Every act and every look of administrators. Who may call it, the experience has checked.
+
+    Nothing is answered once the log has stopped: memory and disk may then differ.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        account_sessions: AccountSessions,
+        accounts: Accounts,
+        *,
+        log: TransitionLog,
+        store: AccountStore,
+        directory: Directory,
+    ) -> None:
+        self._sessions = sessions
+        self._account_sessions = account_sessions
+        self._accounts = accounts
+        self._log = log
+        self._store = store
+        self._directory = directory
+
+    async def sessions(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
+        """A page of all sessions, newest first."""
+        self._sessions.check_alive()
+        return await self._directory.page(SESSION_MACHINE, wanted, before, limit)
+
+    async def accounts(self, wanted: Wanted, before: Place | None, limit: int) -> list[Account]:
+        """A page of all accounts, newest first, deleted ones as well."""
+        self._accounts.check_alive()
+        return await self._directory.page(ACCOUNT_MACHINE, wanted, before, limit)
+
+    async def emails(self, accounts: Sequence[Account]) -> dict[str, str]:
+        """The email addresses of those of ``accounts`` that have one, by account id."""
+        return await self._store.emails([account.account_id for account in accounts])
+
+    async def account_of(self, email: str) -> Account | None:
+        """The account with this normalised email address, or None."""
+        owner = await self._accounts.by_email(email)
+        return owner.account if owner else None
+
+    async def acts(self, after: int, limit: int) -> list[Record]:
+        """At most ``limit`` records of what administrators did, above position ``after``, oldest first."""
+        self._sessions.check_alive()
+        return await self._log.audit(after, limit)
+
+    async def end(self, session: Session, caller: Caller) -> Receipt | None:
+        """Revoke one session; None when it had ended already."""
+        return await self._sessions.end(session, "revoked", caller.actor)
+
+    async def end_all(self, account_id: str, caller: Caller) -> list[Receipt]:
+        """Revoke every session of the account that lives now; the receipt of each end."""
+        return await self._account_sessions.end_all(account_id, "revoked", caller.actor)
+
+    async def disable(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt], int]:
+        """Disable the account, then end all of its sessions; the receipts of both, and how many ended.
+
+        First the account, durably: no session is recorded for it afterwards, also by a login that is under way
+        (:meth:`interlock.server.runtime.accounts.logins.Login.record`), and none serves. Should the server die in between, its
+        next start ends the rest. Asking again waits for the ends.
+
+        Raises:
+            InstanceNotFound, TransitionRefused: there is no such account, or it was deleted.
+        """
+        try:
+            outcome = await self._accounts.ask(account_id, caller.actor, Disable(caller.address))
+        except TransitionRefused:
+            outcome = Outcome(await self._accounts.load(account_id), [])
+            if outcome.instance.state != "disabled":
+                raise
+        return await self._without_sessions(outcome, caller)
+
+    async def delete(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt], int]:
+        """Delete the account with all that is known of its owner, then end all of its sessions; as :meth:`disable`.
+
+        Its records stay. Asking again waits for the ends.
+
+        Raises:
+            InstanceNotFound: there is no such account.
+        """
+        try:
+            outcome = await self._accounts.erase(account_id, caller.actor, Delete(caller.address))
+        except TransitionRefused:
+            outcome = Outcome(await self._accounts.load(account_id), [])
+        return await self._without_sessions(outcome, caller)
+
+    async def enable(self, account_id: str, caller: Caller) -> Outcome[Account]:
+        """Enable the account again, unless it is active; what was ended stays ended.
+
+        Raises:
+            InstanceNotFound, TransitionRefused: there is no such account, or it was deleted.
+        """
+        try:
+            return await self._accounts.ask(account_id, caller.actor, Enable(caller.address))
+        except TransitionRefused:
+            outcome = Outcome(await self._accounts.load(account_id), [])
+            if outcome.instance.state != "active":
+                raise
+            return outcome
+
+    async def set_groups(self, account_id: str, groups: tuple[str, ...], caller: Caller) -> Outcome[Account]:
+        """Replace the account's groups.
+
+        Raises:
+            InstanceNotFound, TransitionRefused: there is no such account, or it was deleted.
+        """
+        return await self._accounts.ask(account_id, caller.actor, SetGroups(groups, caller.address))
+
+    async def _without_sessions(self, outcome: Outcome[Account], caller: Caller) -> tuple[Account, list[Receipt], int]:
+        account = outcome.instance
+        ended = await self._account_sessions.end_superseded(account, caller.actor)
+        return account, [*filter(None, [outcome.receipt]), *ended], len(ended)
+
+
+async def end_superseded(sessions: Sessions, accounts: Accounts, store: AccountStore) -> int:
+    """End the sessions that no longer serve, before this process takes work; how many there were.
+
+    What takes the rights of an account's sessions away is on disk before their ends: a server that died in between has left
+    some.
+    """
+    session_ids = await store.superseded_sessions()
+    for session_id in session_ids:
+        session = await sessions.load(session_id)
+        account = await accounts.standing(session.subject or "")
+        reason = why_superseded(account)
+        await patiently(functools.partial(sessions.end, session, reason, "server"))
+    return len(session_ids)

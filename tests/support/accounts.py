@@ -1,0 +1,79 @@
+"""Accounts for tests: steps of one, decided by the machine, and accounts that a server has."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Final
+
+import msgspec
+
+from interlock.machine.account.account import Account
+from interlock.machine.account.commands import Data, Register, Rehash
+from interlock.machine.account.commitments import commit
+from interlock.machine.account.machine import ACCOUNT_MACHINE
+from interlock.machine.machine import Command
+from interlock.server.runtime.door import commands
+from interlock.server.services import Services
+from interlock.server.surface.accounts import Owner, PersonalData
+from interlock.server.surface.log import Along, Step
+from tests.support.steps import NOW_MS
+
+KEY: Final = bytes(range(32))
+
+_numbers = itertools.count(1)
+
+
+def personal(account_id: str = "acc_1", email: str | None = "ada@example.org") -> PersonalData:
+    """Of somebody with a password, or, without an address, of somebody whom a provider calls by the account's id."""
+    if email is None:
+        return PersonalData(account_id, KEY, issuer="https://id.example", subject=account_id)
+    return PersonalData(account_id, KEY, email, "hash-1")
+
+
+def registration(data: PersonalData, *groups: str) -> Register:
+    return Register(data.committed_email, data.committed_password, data.committed_identity, groups)
+
+
+class AccountStory:
+    """One account that is told step by step. ``account`` is how it stands after all that was told."""
+
+    def __init__(self, data: PersonalData | None = None, *, at_ms: int = NOW_MS) -> None:
+        self.data = data or personal()
+        self.account = Account(self.data.account_id)
+        self.at_ms = at_ms
+
+    @property
+    def owner(self) -> Owner:
+        return Owner(self.account, self.data)
+
+    def tell(self, data: Data, along: Along | None = None, actor: str = "server") -> list[Step]:
+        transition = ACCOUNT_MACHINE.decide(self.account, Command(f"cmd-a{next(_numbers)}", actor, data), self.at_ms)
+        self.account = ACCOUNT_MACHINE.evolve(self.account, transition)
+        return [Step(transition, self.account, along)]
+
+    def register(self, along: Along | None = None, *groups: str) -> list[Step]:
+        return self.tell(registration(self.data, *groups), along, "anonymous")
+
+    def hashes(self, password_hash: str) -> tuple[str, str]:
+        """The commitments to the hash that is, and to ``password_hash``, which is the account's from now on."""
+        current = self.data.committed_password or ""
+        self.data = msgspec.structs.replace(self.data, password_hash=password_hash)
+        return current, commit(KEY, "password_hash", password_hash)
+
+    def rehash(self, password_hash: str, along: Along | None = None) -> list[Step]:
+        return self.tell(Rehash(*self.hashes(password_hash)), along)
+
+
+def owner(account_id: str = "acc_1", email: str | None = "ada@example.org", *, at_ms: int = 1) -> Owner:
+    """Somebody whose account was registered at ``at_ms``."""
+    story = AccountStory(personal(account_id, email), at_ms=at_ms)
+    story.register()
+    return story.owner
+
+
+async def registered(services: Services, account_id: str, *groups: str) -> Account:
+    """An account that ``services`` have from now on."""
+    data = personal(account_id, f"{account_id}@example.org")
+    along = services.accounts._store.add(data)
+    asked = commands("anonymous", registration(data, *groups))
+    return (await services.accounts.submit(account_id, *asked, along=along)).instance
