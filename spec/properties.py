@@ -116,7 +116,11 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "cache_is_fold",
         "What a node says of a session is the fold of that session's log at some version that is durable.",
-        ("tests/server/test_service_machine.py::TestService", _TRACE_RULES),
+        (
+            "tests/server/test_service_machine.py::TestService",
+            _FEED + "test_a_server_whose_memory_fails_closes_its_sockets_and_answers_nothing_more",
+            _TRACE_RULES,
+        ),
     ),
     Property(
         "single_owner",

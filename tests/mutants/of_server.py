@@ -292,10 +292,6 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         at(
             "writer:Writer._resolve",
             replace(
-                "outcomes = self._stop(error, units)",
-                "outcomes = self._stop(error, units)\nself._workers.settle(units, outcomes)",
-            ),
-            replace(
                 "self.deliver(units, outcomes)",
                 "self._loop.call_later(0.01, self.deliver, units, outcomes)",
             ),
@@ -329,7 +325,16 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "Memory that could not follow the log is served from all the same.",
         "cache_is_fold",
         "TestSqliteLog::test_a_follower_that_fails_stops_the_log",
-        at("writer:Writer._resolve", replace("outcomes = self._stop(error, units)", "str(error)")),
+        at(
+            "writer:Writer._resolve",
+            replace("self._stop(f'the log is not followed any more: {error!r}')", "str(error)"),
+        ),
+    ),
+    Mutant(
+        "What was committed before memory lost the log, and answered after it, is acknowledged.",
+        "cache_is_fold",
+        "TestSqliteLog::test_a_follower_that_fails_once_is_not_called_again",
+        at("writer:Writer._stop", drop("self._unfollowed = failure")),
     ),
     Mutant(
         "A start disconnects what other nodes hold.",

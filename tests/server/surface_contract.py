@@ -13,7 +13,7 @@ import pytest
 
 from interlock.machine.account.commands import Delete, Disable, SetGroups
 from interlock.machine.account.machine import ACCOUNT_MACHINE
-from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, VersionConflict
+from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, StorageLow, VersionConflict
 from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.machine import Authority
 from interlock.machine.session.commands import Authenticate, Connect, Create, Disconnect, Reauthenticate, Revoke, Touch
@@ -33,6 +33,10 @@ class TransitionLogContract(ABC):
         self, folder: Path, *, max_waiting: int = 1000, on_failure: Callable[[str], None] = pytest.fail
     ) -> AbstractAsyncContextManager[TransitionLog]:
         """The store of the implementation under test, over ``folder``."""
+
+    @abstractmethod
+    def refuse_growth(self, log: TransitionLog, *, low: bool) -> None:
+        """Tell ``log`` whether the disk is nearly full."""
 
     @asynchronous
     async def test_what_was_appended_is_loaded_and_read_back(self, tmp_path: Path) -> None:
@@ -289,6 +293,18 @@ class TransitionLogContract(ABC):
             assert len(await log.append(Story().begin())) == 1
 
     @asynchronous
+    async def test_while_the_disk_is_nearly_full_only_ends_are_taken(self, tmp_path: Path) -> None:
+        async with self.open(tmp_path) as log:
+            story = Story()
+            await log.append(story.begin("ada"))
+            self.refuse_growth(log, low=True)
+            with pytest.raises(StorageLow):
+                await log.append(Story().begin())
+            await log.append(story.tell(Revoke("logout")))
+            self.refuse_growth(log, low=False)
+            await log.append(Story().begin())
+
+    @asynchronous
     async def test_deadlines_of_those_that_live(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             living, ended = Story(), Story()
@@ -340,19 +356,15 @@ class TransitionLogContract(ABC):
             assert found == {story.session_id: story.session for story in (here, twice)}
 
     @asynchronous
-    async def test_the_time_of_the_newest_record(self, tmp_path: Path) -> None:
-        async with self.open(tmp_path) as log:
-            await log.append(Story(at_ms=NOW_MS + 7).begin())
-            assert await log.latest_at_ms() == NOW_MS + 7
-
-    @asynchronous
-    async def test_the_newest_record(self, tmp_path: Path) -> None:
+    async def test_the_newest_record_and_its_time(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             await log.append(story.begin("ada"))
             await log.append(Story().begin())
+            story.at_ms = NOW_MS + 7
             (last,) = await log.append(story.touch())
             assert await log.newest() == last
+            assert await log.latest_at_ms() == NOW_MS + 7
 
     @asynchronous
     async def test_the_digest_chain_runs_through_all_batches(self, tmp_path: Path) -> None:

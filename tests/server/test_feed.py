@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 from structlog.testing import capture_logs
 
+from interlock.machine.closing import Close
 from interlock.machine.errors import SurfaceFailed
 from interlock.machine.ledger import Record
 from interlock.machine.machine import InstanceT, Machine
@@ -66,6 +67,25 @@ async def test_memory_that_fails_stops_the_log_and_nobody_is_answered() -> None:
     with pytest.raises(SurfaceFailed):
         sessions.check_alive()
     assert (heard, stops) == ([], [sessions.failure])
+
+
+@pytest.mark.checks("cache_is_fold")
+@asynchronous
+async def test_a_server_whose_memory_fails_closes_its_sockets_and_answers_nothing_more(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
+        port = Mock()
+        services.connections.register("another", "con", port, "ada")
+        services.sessions._remember = Mock(side_effect=ZeroDivisionError)  # type: ignore[method-assign]  # a fault of ours
+        with capture_logs() as logs, pytest.raises(SurfaceFailed):
+            await services.sessions.submit(session.session_id, *commands("ada", Touch()))
+        assert [each["event"] for each in logs] == ["feed.failed", "surface.failed"]
+        port.close.assert_called_once_with(Close("internal_error"))
+        port.observe.assert_not_called()
+        with pytest.raises(SurfaceFailed):
+            services.sessions.cached(session.session_id)
+        with pytest.raises(SurfaceFailed):
+            await services.sessions.begin("anonymous")
 
 
 @asynchronous

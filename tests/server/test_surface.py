@@ -51,6 +51,10 @@ class TestMemoryLog(TransitionLogContract, FollowContract):
     ) -> AsyncIterator[TransitionLog]:
         yield MemoryLog(max_waiting=max_waiting, on_failure=on_failure)
 
+    def refuse_growth(self, log: TransitionLog, *, low: bool) -> None:
+        assert isinstance(log, MemoryLog)
+        log.refuse_growth(low)
+
 
 class TestSharedMemoryLog(SharedLogContract):
     @asynccontextmanager
@@ -75,6 +79,10 @@ class TestSqliteLog(TransitionLogContract, FollowContract):
             yield surface.log
         with open_archive(folder) as archive:
             assert list(archive.verify()), "whatever a test of the contract did, the log verifies"
+
+    def refuse_growth(self, log: TransitionLog, *, low: bool) -> None:
+        assert isinstance(log, SqliteLog)
+        log._writer.refuse_growth(low)
 
 
 @asynccontextmanager

@@ -102,6 +102,7 @@ class Writer:
         on_failure: Callable[[str], None],
     ) -> None:
         self.failure: str | None = None
+        self._unfollowed: str | None = None
         self._storage_low = False
         self._connection: Final[Connection] = database.conn
         self._memory = memory
@@ -247,19 +248,22 @@ class Writer:
         # One for each: an exception takes on the traceback of whoever raises it.
         return [SurfaceFailed(self.failure) for _ in units]
 
-    def _stop(self, error: Exception, units: list[Unit[Any, Any]]) -> list[Any]:
+    def _stop(self, failure: str) -> None:
         """Fail-stop: memory did not follow what is on disk. Call it on the event loop."""
+        self._unfollowed = failure
         if self.failure is None:
-            self.failure = f"the log is not followed any more: {error!r}"
-            self._on_failure(self.failure)
-        return [SurfaceFailed(self.failure) for _ in units]
+            self.failure = failure
+            self._on_failure(failure)
 
     def _resolve(self, units: list[Unit[Any, Any]], outcomes: list[Any], times: tuple[int, int]) -> None:
-        if self.deliver is not None:
+        if self.deliver is not None and self._unfollowed is None:
             try:
                 self.deliver(units, outcomes)
             except Exception as error:  # noqa: BLE001  # whatever it is, nobody may be answered from what memory holds now
-                outcomes = self._stop(error, units)
+                self._stop(f"the log is not followed any more: {error!r}")
+        if self._unfollowed is not None:
+            # Also what was committed before the thread heard of it.
+            outcomes = [SurfaceFailed(self._unfollowed) for _ in units]
         self._workers.settle(units, outcomes)
         if self.on_batch is not None:
             self.on_batch(Batch(units, outcomes, *times, time.monotonic_ns()))
