@@ -325,7 +325,8 @@ async def _submit_once(
             )
             steps.append(await change.door.decide(change, under if own else None, first_try=first_try))
             under = None if own else under
-        appended = log.append(steps[0] if len(steps) == 1 else [step for each in steps for step in each], under)
+        together = steps[0] if len(steps) == 1 else [step for each in steps for step in each]
+        appended = log.append(together, under)
     except BaseException:
         for change in taken:
             change.door.give_turn(change.instance_id)

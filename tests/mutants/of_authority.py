@@ -12,15 +12,15 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "What a session asks of itself is recorded whatever has become of it since its credential was proved.",
         "authority_at_append",
         "test_what_a_superseded_credential_asked_for_is_not_recorded_after[connect-a login]",
-        at("door:Door._submit_once", drop("self._machine.authorise(before, under.epoch, self._clock.now_ms())")),
+        at("door:Door.decide", replace("self.machine.authorise(instance, under.epoch, now_ms)", "pass")),
     ),
     Mutant(
         "The door keeps the authority for itself, and tells the log of none.",
         "authority_at_append",
         "test_what_a_superseded_credential_asked_for_is_not_recorded_after[end another session-an end]",
         at(
-            "door:Door._submit_once",
-            replace("self._log.append(steps, under)", "self._log.append(steps)"),
+            "door:_submit_once",
+            replace("log.append(together, under)", "log.append(together)"),
         ),
     ),
     Mutant(

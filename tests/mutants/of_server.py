@@ -26,10 +26,13 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "acknowledged_logged",
         "test_nobody_is_told_before_the_commit",
         at(
-            "door:Door._submit_once",
+            "door:_submit_once",
             replace(
                 "records = await answered",
-                "return Outcome(steps[-1].instance, [Record(0, step.transition, b'') for step in steps])\n...",
+                """
+                return [Outcome(own[-1].instance, [Record(0, each.transition, b'') for each in own]) for own in steps]
+                ...
+                """,
             ),
         ),
         says="acknowledged_logged:",
@@ -103,25 +106,25 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "After a repeat memory holds what was decided for it, which was never recorded.",
         "cache_is_fold",
         "test_a_repeat_is_acknowledged_again_and_appended_once",
-        at("door:Door._settle", replace("records[0].transition is not steps[0].transition", "not records")),
+        at("door:Door.settle", replace("records[0].transition is not steps[0].transition", "not records")),
         says="cache_is_fold:",
     ),
     Mutant(
         "Memory changes when the log is asked, and does not change back when it refuses.",
         "cache_is_fold",
         "test_an_overloaded_log_leaves_memory_exact",
-        at(
-            "door:Door._submit_once",
-            replace("appended = self._log.append(steps, under)", "self._remember(steps[-1].instance)\n..."),
-        ),
+        at("door:Door.decide", replace("return steps", "self._remember(instance)\n...")),
     ),
     Mutant(
         "Of a batch whose second command is refused the first has happened in memory.",
         "refusal_changes_nothing",
         "test_a_refusal_changes_nothing_and_tells_nobody",
         at(
-            "door:Door._decide",
-            replace("steps.append(Step(transition, instance))", "...\nself._remember(instance)"),
+            "door:Door.decide",
+            replace(
+                "steps.append(Step(transition, instance, None if steps else change.along))",
+                "...\nself._remember(instance)",
+            ),
         ),
     ),
     Mutant(
@@ -147,12 +150,19 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "view_monotonic",
         "test_a_late_repeat_is_told_where_the_session_stands_now",
         at(
-            "door:Door._submit_once",
+            "door:_submit_once",
             replace(
-                "return Outcome(await self.load(instance_id), records)",
+                "await change.door.load(change.instance_id)",
                 """
-                told = await self._log.history(self._machine.kind, instance_id, 0, records[-1].transition.version)
-                return Outcome(self._machine.replay(instance_id, [each.transition for each in told]), records)
+                change.door.machine.replay(
+                    change.instance_id,
+                    [
+                        each.transition
+                        for each in await change.door.history(
+                            change.instance_id, 0, own_records[-1].transition.version
+                        )
+                    ],
+                )
                 """,
             ),
         ),
@@ -162,10 +172,10 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "Memory that another writer has overtaken is kept, so that each try decides on the same old session.",
         "views_catch_up",
         "test_another_writers_append_is_read_and_the_command_decided_again",
-        at("door:Door.submit", drop("self._cache.pop(instance_id, None)"))
+        at("door:Door.submit", replace("each.door.forget(each.instance_id)", "pass"))
         + at(
-            "door:Door._settle",
-            replace("not isinstance(error, Overloaded)", "isinstance(error, SurfaceFailed)"),
+            "door:Door.settle",
+            replace("not isinstance(records, Overloaded)", "isinstance(records, SurfaceFailed)"),
         ),
     ),
     Mutant(
@@ -264,7 +274,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "After a refusal nobody else gets the session's turn, and all wait for ever.",
         "command_answered",
         "test_commands_to_one_session_are_taken_in_turn",
-        at("door:Door._submit_once", drop("self._turns.give(instance_id)")),
+        at("door:_submit_once", replace("change.door.give_turn(change.instance_id)", "pass")),
     ),
     Mutant(
         "A start does not write once more what it found in the write-ahead log.",
@@ -313,7 +323,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "Memory keeps what another process has changed.",
         "views_catch_up",
         "test_what_another_process_changed_is_forgotten_and_read_again",
-        at("door:Door._apply", drop("self._cache.pop(record.transition.instance_id, None)")),
+        at("door:Door._apply", drop("self.forget(record.transition.instance_id)")),
     ),
     Mutant(
         "What was read before another process's record is remembered after it.",

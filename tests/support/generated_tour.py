@@ -12,12 +12,14 @@ from typing import TypeVar, cast
 
 from interlock_client import AuthenticatedClient, Client
 from interlock_client.api.admin import (
+    delete_account,
     disable_account,
     enable_account,
     end_account_sessions,
     end_any_session,
     get_account,
     get_any_session,
+    list_account_transitions,
     list_accounts,
     list_admin_acts,
     list_all_sessions,
@@ -33,12 +35,14 @@ from interlock_client.api.standards import forward_auth, get_key_set, introspect
 from interlock_client.models import (
     AccountAnswer,
     AccountGroups,
+    AccountState,
     AdminAccountView,
     AdminSessionView,
     Credentials,
-    DisabledAnswer,
+    EndedAccountAnswer,
     EndedAnswer,
     EndReason,
+    Event,
     Exchange,
     HealthAnswer,
     IntrospectionAnswer,
@@ -48,9 +52,9 @@ from interlock_client.models import (
     ProblemType,
     Recovery,
     RefreshBody,
-    SessionEvent,
     SessionState,
     SessionView,
+    State,
     TicketAnswer,
     TokenAnswer,
     TokenForm,
@@ -137,8 +141,8 @@ assert good(EndedAnswer, end_other_sessions.sync_detailed(client=mine)).ended ==
 refused(end_session.sync_detailed("nobody", client=mine), ProblemType.NOT_FOUND, Recovery.FIX_REQUEST)
 steps = list_session_transitions.sync(client=mine)
 assert isinstance(steps, list)
-assert [step.event for step in steps[:2]] == [SessionEvent.CREATE, SessionEvent.AUTHENTICATE]
-assert steps[0].target is SessionState.CREATED
+assert [step.event for step in steps[:2]] == [Event.CREATE, Event.AUTHENTICATE]
+assert steps[0].target is State.CREATED
 
 # The password.
 body = PasswordChange("wrong", OTHER_PASSWORD)
@@ -201,9 +205,9 @@ assert isinstance(history, list)
 assert history[-1].actor.startswith("admin:")
 again = good(TokenAnswer, login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)))
 assert good(EndedAnswer, end_account_sessions.sync_detailed(account.subject, client=admin)).ended == 1
-disabled = good(DisabledAnswer, disable_account.sync_detailed(account.subject, client=admin))
-assert disabled.disabled_at > account.created_at
-assert isinstance(disabled.receipt, Unset), "no session was left to end"
+disabled = good(EndedAccountAnswer, disable_account.sync_detailed(account.subject, client=admin))
+assert (disabled.state, disabled.ended) == (AccountState.DISABLED, 0)
+assert not isinstance(disabled.receipt, Unset)
 refused(
     login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)),
     ProblemType.ACCOUNT_DISABLED,
@@ -215,5 +219,10 @@ assert isinstance(log, list)
 assert {step.instance_id for step in log} >= {tokens.session_id, again.session_id}
 acts = list_admin_acts.sync(client=admin)
 assert isinstance(acts, list)
-assert acts
+assert [act.event for act in acts][-2:] == [Event.DISABLE, Event.ENABLE]
+own = list_account_transitions.sync(account.subject, client=admin)
+assert isinstance(own, list)
+assert [step.event for step in own][:2] == [Event.REGISTER, Event.CHANGE_PASSWORD]
+deleted = good(EndedAccountAnswer, delete_account.sync_detailed(account.subject, client=admin))
+assert deleted.state is AccountState.DELETED
 print("the whole tour")  # noqa: T201  # for whoever runs it
