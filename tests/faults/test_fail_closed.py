@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import pysqlite3
 import pytest
 
+from interlock.machine.account.commands import Disable
 from interlock.server.guard.secrets import Secrets
 from tests.faults.test_disk import fill_the_disk, make_room
 from tests.faults.test_start import said, start
+from tests.support.accounts import died_after
 from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
 from tests.support.log import verify
@@ -240,8 +240,7 @@ async def test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_i
                 (await client.sibling().log_in(client.email)).raise_for_status()
             stranger = await logged_in(server.url, client.http)
             server.kill()
-            with closing(pysqlite3.connect(str(server.database), isolation_level=None)) as file:
-                file.execute("UPDATE accounts SET disabled_at_ms = 1 WHERE account_id = ?", (subject,))
+            await died_after(server.data, subject, Disable())
             server.start()
             problem(await client.request("GET", "/api/session"), 401, "session-ended")
             own = await admin.every("/sessions", subject=subject)

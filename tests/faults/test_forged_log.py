@@ -65,7 +65,7 @@ def test_what_follows_the_head_of_a_clean_stop_is_a_fault(data: Path) -> None:
     end = record_count(data)
     forge(data)
     with shell(data) as log:
-        log.execute("UPDATE accounts SET password_hash = 'of the forger'")
+        log.execute("UPDATE personal_data SET password_hash = 'of the forger'")
     added = record_count(data) - end
     said = (
         f"the log ends at record {end + added}; its signed head says the server stopped at {end}: the {added} records"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import time
+from pathlib import Path
 from typing import Final
 
 import msgspec
+import pytest
 
 from interlock.machine.account.account import Account
 from interlock.machine.account.commands import Data, Register, Rehash
@@ -16,6 +19,8 @@ from interlock.server.runtime.door import commands
 from interlock.server.services import Services
 from interlock.server.surface.accounts import Owner, PersonalData
 from interlock.server.surface.log import Along, Step
+from interlock.server.surface.sqlite.files import open_surface
+from interlock.server.system.supervision import Supervisor
 from tests.support.steps import NOW_MS
 
 KEY: Final = bytes(range(32))
@@ -77,3 +82,13 @@ async def registered(services: Services, account_id: str, *groups: str) -> Accou
     along = services.accounts._store.add(data)
     asked = commands("anonymous", registration(data, *groups))
     return (await services.accounts.submit(account_id, *asked, along=along)).instance
+
+
+async def died_after(folder: Path, account_id: str, data: Data) -> None:
+    """Append ``data`` to the account in the log at ``folder``, as a server would that died before it did anything else."""
+    async with open_surface(folder, max_waiting=1, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
+        account = await surface.log.load(ACCOUNT_MACHINE, account_id)
+        assert account is not None
+        story = AccountStory(personal(account_id), at_ms=time.time_ns() // 1_000_000)
+        story.account = account
+        await surface.log.append(story.tell(data, actor="admin:ada"))

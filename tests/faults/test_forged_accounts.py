@@ -1,0 +1,103 @@
+"""Accounts that somebody changed who can write the file and has no key: each is refused, and `interlock verify` says so."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.admin import Admin, admin_token
+from tests.support.client import Client
+from tests.support.running import scenario
+from tests.support.server import ServerProcess, running_server
+from tests.support.tampering import shell
+from tests.support.verifying import verify
+
+ADA: Final = "ada@example.org"
+BOB: Final = "bob@example.org"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that a server left cleanly: Ada, Bob, and somebody who was deleted; Ada is logged in."""
+
+    async def use(server: ServerProcess) -> None:
+        async with Client(server.url) as client, Admin(server.url, admin_token(server.data)) as admin:
+            for email in (ADA, BOB, "eve@example.org"):
+                (await client.register(email)).raise_for_status()
+            (eve,) = await admin.get("/accounts", email="eve@example.org")
+            (await admin.http.delete(f"/accounts/{eve['subject']}")).raise_for_status()
+
+    data = tmp_path_factory.mktemp("accounts") / "data"
+    with running_server(data) as server:
+        asyncio.run(use(server))
+    return data
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "data")
+    assert verify(tmp_path / "data").exit_code == 0
+    return tmp_path / "data"
+
+
+PERSONAL: Final = {
+    "another password": f"UPDATE personal_data SET password_hash = (SELECT password_hash FROM personal_data WHERE email = '{BOB}')"
+    f" WHERE email = '{ADA}'",
+    "no password": f"UPDATE personal_data SET password_hash = NULL WHERE email = '{ADA}'",
+    "another address": f"UPDATE personal_data SET email = 'ada@example.net' WHERE email = '{ADA}'",
+    "an identity": f"UPDATE personal_data SET issuer = 'https://id.example', subject = 'mallory' WHERE email = '{ADA}'",
+    "another key": f"UPDATE personal_data SET commitment_key = '{'A' * 43}=' WHERE email = '{ADA}'",
+    "a key that is none": f"UPDATE personal_data SET commitment_key = 'no key' WHERE email = '{ADA}'",
+    "somebody else's data": f"UPDATE personal_data SET email = 'x' WHERE email = '{ADA}';"
+    f" UPDATE personal_data SET email = '{ADA}' WHERE email = '{BOB}'",
+    "no data": f"DELETE FROM personal_data WHERE email = '{ADA}'",
+    "data of a deleted account": "INSERT INTO personal_data (account_id, commitment_key, email) SELECT instance_id, 'AAAA',"
+    " 'mallory@example.org' FROM instances WHERE state = 'deleted'",
+}
+
+
+@pytest.mark.parametrize("change", PERSONAL.values(), ids=PERSONAL)
+@scenario()
+async def test_personal_data_that_no_record_is_about_opens_nothing(data: Path, change: str) -> None:
+    with shell(data) as log:
+        log.executescript(change)
+    outcome = verify(data)
+    assert outcome.exit_code == 1
+    assert "personal data" in outcome.stderr
+    with running_server(data) as server:
+        async with Client(server.url) as client:
+            for email in (ADA, "ada@example.net", "mallory@example.org"):
+                assert (await client.sibling().log_in(email)).status_code in {401, 503}, "nobody comes in"
+            if BOB not in change:
+                (await client.sibling().log_in(BOB)).raise_for_status()
+
+
+FOLDS: Final = {
+    "groups": "fold = json_set(fold, '$.groups', json('[\"admins\"]'))",
+    "a disabled account": "state = 'disabled', fold = json_set(fold, '$.state', 'disabled', '$.disabled_at_ms', 1)",
+    "an epoch": "epoch = 7, fold = json_set(fold, '$.epoch', 7)",
+    "a password": "fold = json_set(fold, '$.password', 'mallory')",
+    "a version": "version = version + 1, fold = json_set(fold, '$.version', version + 1)",
+    "the columns alone": "epoch = 7",
+}
+
+
+@pytest.mark.parametrize("change", FOLDS.values(), ids=FOLDS)
+@scenario()
+async def test_an_account_that_is_not_the_fold_of_its_records_is_not_served(data: Path, change: str) -> None:
+    """Also where its personal data is what the forged fold says. Others are served."""
+    with shell(data) as log:
+        log.execute(
+            f"UPDATE instances SET {change} WHERE kind = 'account'"
+            f" AND instance_id = (SELECT account_id FROM personal_data WHERE email = '{ADA}')"
+        )
+    assert verify(data).exit_code == 1
+    with running_server(data) as server:
+        async with Client(server.url) as client, Admin(server.url, admin_token(server.data)) as admin:
+            assert (await client.sibling().log_in(ADA)).status_code == 503
+            assert (await admin.http.get("/accounts", params={"email": ADA})).status_code == 503
+            (await client.sibling().log_in(BOB)).raise_for_status()
