@@ -23,6 +23,7 @@ from interlock.machine.errors import (
 from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines
 from interlock.machine.machines import MACHINES
+from interlock.server.surface.directory import Place, Wanted
 from interlock.server.surface.log import Followed, Follower, Step
 from interlock.server.surface.tickets import Ticket
 from interlock.server.system.workers import settle
@@ -267,3 +268,42 @@ class MemoryTickets:
     async def take(self, ticket_hash: bytes) -> Ticket | None:
         """See :meth:`interlock.server.surface.tickets.TicketStore.take`."""
         return self._tickets.pop(ticket_hash, None)
+
+
+class MemoryDirectory:
+    """:class:`interlock.server.surface.directory.Directory` of the instances in ``store``. Each page looks at all of them."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def page(
+        self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+    ) -> list[InstanceT]:
+        """See :meth:`interlock.server.surface.directory.Directory.page`."""
+        found = [
+            instance
+            for key, instance in self._store.instances.items()
+            if key[0] == machine.kind
+            and self._is_wanted(machine, instance, wanted)
+            and (before is None or wanted.place_of(instance) < before)
+        ]
+        return sorted(found, key=wanted.place_of, reverse=True)[:limit]
+
+    @staticmethod
+    def _is_wanted(machine: Machine[InstanceT], instance: InstanceT, wanted: Wanted) -> bool:
+        keys = machine.keys(instance)
+        alive = instance.state not in machine.final and (
+            keys.deadline_ms is None or (wanted.alive_at_ms or 0) < keys.deadline_ms
+        )
+        return (
+            wanted.state in {None, instance.state}
+            and wanted.owner in {None, keys.owner}
+            and wanted.reason in {None, keys.reason}
+            and (wanted.alive_at_ms is None or alive)
+            and _within(instance.created_at_ms, wanted.created_from_ms, wanted.created_to_ms)
+            and _within(instance.updated_at_ms, wanted.updated_from_ms, wanted.updated_to_ms)
+        )
+
+
+def _within(at_ms: int, from_ms: int | None, to_ms: int | None) -> bool:
+    return (from_ms is None or from_ms <= at_ms) and (to_ms is None or at_ms < to_ms)

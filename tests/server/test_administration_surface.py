@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pysqlite3
@@ -16,6 +17,7 @@ from interlock.machine.account.commands import Disable
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.memory import MemoryDirectory, MemoryLog
 from interlock.server.surface.sqlite.accounts import _SUPERSEDED
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.directory import searches
@@ -40,6 +42,13 @@ async def opened(folder: Path) -> AsyncIterator[Surface]:
 
 class TestSqliteDirectory(DirectoryContract):
     open = staticmethod(opened)
+
+
+class TestMemoryDirectory(DirectoryContract):
+    @asynccontextmanager
+    async def open(self, folder: Path) -> AsyncIterator[Any]:  # noqa: ARG002  # it keeps nothing
+        log = MemoryLog()
+        yield SimpleNamespace(log=log, directory=MemoryDirectory(log.store))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from interlock.server.runtime.account_sessions import AccountSessions
 from prometheus_client import generate_latest
 
 from interlock.machine.closing import Close
@@ -25,7 +26,7 @@ from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
-from interlock.server.surface.memory import MemoryLog, MemoryStore, MemoryTickets
+from interlock.server.surface.memory import MemoryDirectory, MemoryLog, MemoryStore, MemoryTickets
 from interlock.server.telemetry.metrics import Metrics
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
@@ -66,6 +67,7 @@ class Node:
         self.feed = Feed(self.log)
         self.connections = Connections()
         self.sessions = Sessions(self.feed, clock, policy=POLICY, cache_limit=100)
+        self.account_sessions = AccountSessions(self.sessions, MemoryDirectory(store), clock)
         self.expiry = Expiry(self.sessions, clock)
         self.tail = Tail(self.sessions.records, 0)
         self.metrics = Metrics(MACHINES, clock, {})
@@ -126,6 +128,20 @@ async def test_a_revocation_at_one_node_closes_the_sockets_at_the_other() -> Non
         assert other.sessions.cached(session.session_id) is None
         with pytest.raises(CredentialRefused):
             await other.connect(session)
+
+
+@asynchronous
+async def test_the_end_of_all_sessions_of_an_account_ends_those_of_every_node() -> None:
+    async with two_nodes() as (one, other, _):
+        own, another, third = await one.log_in(), await other.log_in(), await other.log_in()
+        sockets = [await node.connect(each) for node, each in ((other, another), (one, third))]
+        kept = await other.connect(own)
+        receipts = await one.account_sessions.end_all(
+            "ada", "logout", "ada", but=own.session_id, under=authority_of(own)
+        )
+        assert len(receipts) == 2
+        await eventually(lambda: all(socket.closing for socket in sockets))
+        assert kept.closing is None
 
 
 @pytest.mark.checks("authority_at_append")
