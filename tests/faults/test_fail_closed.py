@@ -169,7 +169,7 @@ def test_without_its_database_it_does_not_start_anew(tmp_path: Path) -> None:
         httpx.post(f"{server.url}/api/session").raise_for_status()
     for file in server.data.glob("interlock.db*"):
         file.unlink()
-    assert "speaks of 1 records, and there is no log" in said(start(server.data))
+    assert "it covers 1 records, and there is no log" in said(start(server.data))
 
 
 @pytest.fixture

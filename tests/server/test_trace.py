@@ -98,7 +98,7 @@ async def test_what_a_killed_process_did_not_live_to_write_is_written_first(tmp_
         (living.session_id, 1),
         (living.session_id, 2),
     ]
-    assert [line.position for line in lines(trace) if isinstance(line, Recover)] == [5]
+    assert [line.position for line in lines(trace) if isinstance(line, Recover)] == [6]
 
 
 @pytest.mark.checks("command_once", "command_answered")

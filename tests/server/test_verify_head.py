@@ -139,7 +139,7 @@ def test_a_receipt_after_a_fault_shows_nothing(folder: Path, receipts: list[dict
     outcome = verify(folder, "--receipt", text(before), "--receipt", text(after))
     assert outcome.exit_code == 1
     assert (_receipts(outcome.stdout), _receipts(outcome.stderr)) == ([before["position"]], [after["position"]])
-    assert "record 3 " in outcome.stderr.splitlines()[-1]
+    assert "record 4 " in outcome.stderr.splitlines()[-1]
 
 
 def test_a_receipt_of_a_record_that_is_missing(folder: Path, receipts: list[dict[str, Any]]) -> None:

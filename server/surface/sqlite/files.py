@@ -111,11 +111,13 @@ async def open_surface(  # noqa: PLR0913  # each by name
         writer.on_batch = on_batch
         writer.start()
         reader = Reader(open_reader(data / LOG_NAME))
+        log = SqliteLog(machines, writer, reader, head, lag)
+        writer.deliver = log.deliver
         async with AsyncExitStack() as afterwards:
             try:
                 async with supervisor.running("files", partial(keep_looking, writer)):
                     yield Surface(
-                        SqliteLog(machines, writer, reader, head, lag),
+                        log,
                         SqliteAccounts(reader),
                         SqliteExchangedTokens(reader),
                         SqliteTickets(writer, reader),

@@ -161,7 +161,6 @@ class SqliteLog:
         # The last record whose writer was answered: what is followed goes no further, though more may be on disk.
         self._delivered = head.position
         self._follower: Follower | None = None
-        writer.deliver = self._deliver
 
     @property
     def failure(self) -> str | None:
@@ -189,6 +188,22 @@ class SqliteLog:
             follower([Followed(record, None) for record in page])
             after = page[-1].position
         self._follower = follower
+
+    def deliver(self, units: Sequence[Unit[Any, Any]], outcomes: Sequence[Any]) -> None:
+        """Hand over what a batch has recorded. A repeat has recorded nothing: see :meth:`TransitionLog.append`."""
+        followed = [
+            Followed(record, step.instance)
+            for unit, outcome in zip(units, outcomes, strict=True)
+            if unit.run == self._write
+            and isinstance(outcome, list)
+            and outcome[0].transition is unit.argument[0].transition
+            for record, step in zip(outcome, unit.argument, strict=True)
+        ]
+        if not followed:
+            return
+        if self._follower is not None:
+            self._follower(followed)
+        self._delivered = followed[-1].record.position
 
     async def load(self, machine: Machine[InstanceT], instance_id: str) -> InstanceT | None:
         """See :meth:`interlock.server.surface.log.TransitionLog.load`."""
@@ -228,22 +243,6 @@ class SqliteLog:
         """See :meth:`interlock.server.surface.log.TransitionLog.newest`."""
         rows = await self._reader.rows(_NEWEST)
         return self._records(rows)[0] if rows else None
-
-    def _deliver(self, units: Sequence[Unit[Any, Any]], outcomes: Sequence[Any]) -> None:
-        """Hand over what a batch has recorded. A repeat has recorded nothing: see :meth:`TransitionLog.append`."""
-        followed = [
-            Followed(record, step.instance)
-            for unit, outcome in zip(units, outcomes, strict=True)
-            if unit.run == self._write
-            and isinstance(outcome, list)
-            and outcome[0].transition is unit.argument[0].transition
-            for record, step in zip(outcome, unit.argument, strict=True)
-        ]
-        if not followed:
-            return
-        if self._follower is not None:
-            self._follower(followed)
-        self._delivered = followed[-1].record.position
 
     def _write(self, connection: Connection, appends: Sequence[Sequence[Step]]) -> list[list[Record]]:
         """Append the steps of several callers, in order; the records of each."""

@@ -87,8 +87,8 @@ class Writer:
 
     ``memory`` is told, in the writer's thread, of each transaction that begins and of everything that is rolled back;
     ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves. ``deliver`` and
-    ``on_batch``, if they are set before the start, are called on the event loop: the one with the units of a batch and their
-    outcomes before the futures resolve, the other after they have. What ``deliver`` raises is fail-stop.
+    ``on_batch``, if they are set before the first write, are called on the event loop: the one with the units of a batch and
+    their outcomes before the futures resolve, the other after they have. What ``deliver`` raises is fail-stop.
     """
 
     def __init__(
