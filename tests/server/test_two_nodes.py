@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from interlock.server.runtime.account_sessions import AccountSessions
 from prometheus_client import generate_latest
 
 from interlock.machine.closing import Close
@@ -19,6 +18,7 @@ from interlock.machine.session.conversation import Conversation, Limits
 from interlock.machine.session.machine import SESSION_MACHINE, authority_of
 from interlock.machine.session.session import Session
 from interlock.server.guard.tickets import Tickets
+from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import commands
 from interlock.server.runtime.expiry import Expiry

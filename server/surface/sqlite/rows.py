@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -119,17 +120,17 @@ def compared(machine: Machine[InstanceT], row: Sequence[Any]) -> InstanceT:
         SurfaceFailed: it is not, or can't be read.
     """
     *columns, history = row
-    instance = instance_from(machine, columns)
-    try:
-        good = _folded(machine, id_of(instance), history) == instance
-    except Exception:  # noqa: BLE001  # whatever comes of records that nobody has decided
-        good = False
-    if not good:
-        raise SurfaceFailed(
-            f"the projection of {machine.kind} {id_of(instance)} differs from its log: something other than the server has"
-            " changed it. Keep everything as it is, and look at it with `interlock verify`"
-        )
-    return instance
+    instance_id = columns[-1]
+    with suppress(
+        Exception
+    ):  # whatever comes of a row that no server has written, or of records that nobody has decided
+        instance = instance_from(machine, columns)
+        if _folded(machine, instance_id, history) == instance:
+            return instance
+    raise SurfaceFailed(
+        f"the projection of {machine.kind} {instance_id} differs from its log: something other than the server has changed"
+        " it. Keep everything as it is, and look at it with `interlock verify`"
+    )
 
 
 def _folded(machine: Machine[InstanceT], instance_id: str, history: str) -> InstanceT:
