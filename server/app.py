@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from litestar import Router
 
-from interlock.server.experience.endpoints import admin, admin_log, auth, connect, exchange, oauth, operations, sessions
+from interlock.server.experience.endpoints import (
+    admin,
+    admin_accounts,
+    admin_log,
+    auth,
+    connect,
+    exchange,
+    oauth,
+    operations,
+    sessions,
+)
 from interlock.server.experience.endpoints.admin_calls import ADMIN_SECURITY
 from interlock.server.experience.endpoints.forward_auth import ForwardAuth
 from interlock.server.experience.headers import Completion
@@ -41,7 +51,7 @@ def build_app(settings: Settings) -> ObservedApp:
                 "/api/admin",
                 tags=["admin"],
                 security=ADMIN_SECURITY,
-                route_handlers=[*admin.HANDLERS, *admin_log.HANDLERS],
+                route_handlers=[*admin.HANDLERS, *admin_accounts.HANDLERS, *admin_log.HANDLERS],
             ),
             *operations.HANDLERS,
             connect.connect,

@@ -179,7 +179,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "deleted_absorbs",
         "Nothing follows the deletion of an account.",
-        (_ADMIN + "test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",),
+        ("tests/server/test_account_deletion.py::test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",),
     ),
     Property(
         "authority_at_append",
@@ -198,7 +198,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         " serves any more, and none at all until an enable.",
         (
             _ADMIN + "test_a_disabled_account_is_out_at_once_and_stays_out",
-            _ADMIN + "test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",
+            "tests/server/test_account_deletion.py::test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",
             _ADMIN + "test_a_login_that_races_the_disable_leaves_no_living_session",
             _FAULTS
             + "test_fail_closed.py::test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",

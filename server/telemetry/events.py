@@ -367,13 +367,7 @@ _ROWS: Final = (
     Event(
         "trace.ended", "error", "fault", "The trace can't be written any more; the server continues.", ("path", "error")
     ),
-    Event(
-        "server.ready",
-        "info",
-        "life",
-        "The server accepts requests.",
-        ("orphans_disconnected", "superseded_ended"),
-    ),
+    Event("server.ready", "info", "life", "The server accepts requests.", ("orphans_disconnected", "superseded_ended")),
     Event("server.stopped", "info", "life", "The server has stopped cleanly."),
     Event("keys.changed", "info", "life", "Keys were added or removed.", ("signing", "verifying", "retired_early")),
     Event("upstream.keys_fetched", "info", "life", "The identity provider's keys were fetched.", ("keys",)),

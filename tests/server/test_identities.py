@@ -20,10 +20,10 @@ from interlock.server.guard.oidc.id_tokens import Arrival
 from interlock.server.runtime.door import Outcome
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
-from tests.server.test_accounts import House, accounts_in
 from tests.support.asynchronous import asynchronous
 from tests.support.hostile import AUDIENCE, hostile_provider
 from tests.support.inside import client_of
+from tests.support.logging_in import House, accounts_in
 
 _numbers = count(1)
 _FOR_EVER_MS = 2**50

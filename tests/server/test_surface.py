@@ -28,7 +28,8 @@ from interlock.server.surface.tickets import TicketStore
 from interlock.server.system.supervision import Supervisor
 from tests.server.account_contract import AccountStoreContract, ExchangedTokenStoreContract
 from tests.server.follow_contract import FollowContract, SharedLogContract
-from tests.server.surface_contract import TicketStoreContract, TransitionLogContract
+from tests.server.surface_contract import TransitionLogContract
+from tests.server.ticket_contract import TicketStoreContract
 from tests.support.accounts import AccountStory, personal
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import Story

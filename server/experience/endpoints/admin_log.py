@@ -20,8 +20,7 @@ from interlock.machine.errors import Overloaded, SettingsError, SurfaceError
 from interlock.machine.ledger import Record
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.calls import page, services_of
-from interlock.server.experience.endpoints.admin import Limit
-from interlock.server.experience.endpoints.admin_calls import ADMIN, LAST
+from interlock.server.experience.endpoints.admin_calls import ADMIN, LAST, Limit
 from interlock.server.experience.guards import administrator
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses

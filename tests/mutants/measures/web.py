@@ -184,7 +184,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "4.1.4",
         "test_a_wrong_method_is_told_the_right_ones[/api/admin/accounts/{account_id}/sessions]",
         at(
-            "admin:HANDLERS",
+            "admin_accounts:HANDLERS",
             replace("[list_all_sessions, ...]", "[*..., end_by_link]"),
             replace(
                 "HANDLERS: ... = ...",

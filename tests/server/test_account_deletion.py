@@ -1,0 +1,75 @@
+"""An account is deleted over a real server: nothing of its owner is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.admin import Admin, admin_token
+from tests.support.client import Client, closed, logged_in
+from tests.support.log import verify
+from tests.support.running import scenario
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("admin") / "data") as process:
+        yield process
+        verify(process.data)
+
+
+@pytest.fixture(scope="module")
+def secret(server: ServerProcess) -> str:
+    return admin_token(server.data)
+
+
+def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["type"] == f"urn:interlock:problem:{name}"
+    return body
+
+
+async def subject_of(client: Client) -> str:
+    return str((await client.session())["subject"])
+
+
+@pytest.mark.checks("deleted_absorbs", "disabled_never_serves")
+@pytest.mark.asvs("7.4.2")
+@scenario()
+async def test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner(
+    server: ServerProcess, secret: str
+) -> None:
+    """Its records stay, and name nobody. The address is free."""
+    async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
+        subject, other = await subject_of(client), client.sibling()
+        (await other.log_in(client.email)).raise_for_status()
+        socket = await other.connect()
+        await socket.recv()
+        answer = await admin.http.delete(f"/accounts/{subject}")
+        assert (answer.status_code, answer.json()["state"], answer.json()["ended"]) == (200, "deleted", 2)
+        assert await closed(socket) == (4403, "session ended: account_deleted")
+        for ended in (client, other):
+            problem(await ended.request("GET", "/api/session"), 401, "session-ended")
+            problem(await ended.refresh(), 401, "session-ended")
+        problem(await client.sibling().log_in(client.email), 401, "credential-invalid")
+        shown = await admin.get(f"/accounts/{subject}")
+        assert (shown["state"], shown["email"], shown["groups"]) == ("deleted", None, [])
+        assert await admin.get("/accounts", email=client.email) == []
+        assert shown in await admin.every("/accounts", state="deleted")
+        again = (await admin.http.delete(f"/accounts/{subject}")).json()
+        assert again == {"subject": subject, "state": "deleted", "ended": 0}
+        for method, path in (("POST", "disable"), ("POST", "enable"), ("PUT", "groups")):
+            body: dict[str, Any] | None = {"groups": []} if path == "groups" else None
+            refused = await admin.http.request(method, f"/accounts/{subject}/{path}", json=body)
+            problem(refused, 409, "transition-refused")
+        (await client.sibling().register(client.email)).raise_for_status()
+        (new,) = await admin.get("/accounts", email=client.email)
+        assert new["subject"] != subject
+        history = await admin.every(f"/accounts/{subject}/transitions")
+        assert [each["event"] for each in history] == ["register", "delete"]
+        assert client.email not in str(history)
