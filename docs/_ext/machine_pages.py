@@ -34,6 +34,7 @@ _JSON_TYPES: Final = {
     "int": "integer",
     "str | None": "string or null",
     "Age | None": "integer or null, 0 if left out",
+    "Epoch": "integer, 0 if left out",
     "dict[str, Any]": "object",
     "Limits": "object: `message_bytes` (integer)",
     "Policy": "object",

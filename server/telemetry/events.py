@@ -235,15 +235,11 @@ _ROWS: Final = (
         "feed.failed",
         "critical",
         "fault",
-        "Memory could not follow the log, and nothing is served from it any more: `surface.failed` comes next.",
+        "Memory could not follow the log: `surface.failed` comes next.",
         ("traceback",),
     ),
     Event(
-        "surface.failed",
-        "critical",
-        "fault",
-        "The log stopped; no write is acknowledged until a restart.",
-        ("failure",),
+        "surface.failed", "critical", "fault", "The log stopped; nothing is acknowledged until a restart.", ("failure",)
     ),
     Event(
         "keys.unusable",

@@ -58,12 +58,12 @@ async def test_a_restored_log_opens_no_old_token_and_what_was_done_since_is_told
             late = await logged_in(server.url, changer.http)
             late_subject = (await late.session())["subject"]
         server.stop()
-        told = set(_restore(tmp_path).splitlines())
+        told = {tuple(line.split()[:3]) for line in _restore(tmp_path).splitlines()}
         assert told == {
-            f"{subjects[0]} {thief.email} disabled",
-            f"{subjects[1]} {changer.email} password changed",
-            f'{subjects[2]} {same.email} groups: ["staff"]',
-            f"{late_subject} {late.email} registered",
+            (subjects[0], thief.email, "disable"),
+            (subjects[1], changer.email, "change_password"),
+            (subjects[2], same.email, "set_groups"),
+            (late_subject, late.email, "register"),
         }
         server.start("--new-head")
         async with Client(server.url) as anybody:

@@ -286,7 +286,7 @@ def test_a_session_given_to_another_account_stops_the_start(data: Path) -> None:
 )
 def test_a_projection_is_removed_or_made_up(data: Path, statement: str) -> None:
     with shell(data) as log:
-        log.execute("CREATE TEMP TABLE made_up AS SELECT * FROM instances WHERE ended = 0 LIMIT 1")
+        log.execute("CREATE TEMP TABLE made_up AS SELECT * FROM instances WHERE kind = 'session' AND ended = 0 LIMIT 1")
         log.execute(
             "UPDATE made_up SET instance_id = 'made-up', owner = 'the-victim',"
             " fold = json_set(fold, '$.session_id', 'made-up', '$.subject', 'the-victim')"

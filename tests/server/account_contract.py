@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from interlock.machine.account.commands import ChangePassword, Delete, Disable, Enable
-from interlock.machine.errors import AccountExists, CredentialInvalid
+from interlock.machine.errors import AccountExists, CredentialInvalid, RecordRefused
 from interlock.machine.session.commands import Authenticate, Create, Revoke
 from interlock.server.surface.accounts import PersonalData
 from interlock.server.surface.log import Step
@@ -70,6 +70,19 @@ class AccountStoreContract(ABC):
             found = await store.by_email("ada@example.org")
             assert found is not None
             assert (found, found.data.password_hash, found.account.epoch) == (story.owner, "new", 1)
+
+    @pytest.mark.asvs("2.3.3")
+    @asynchronous
+    async def test_what_goes_along_with_steps_that_are_refused_is_not_there(self, tmp_path: Path) -> None:
+        """Also where another instance's step is the one that is refused."""
+        async with self.open(tmp_path) as surface:
+            store, ada, session = surface.accounts, AccountStory(), Story()
+            await surface.log.append(ada.register(store.add(ada.data)))
+            await surface.log.append(session.begin("acc_1"))
+            before = ada.owner
+            with pytest.raises(RecordRefused):
+                await surface.log.append([*ada.rehash("again", store.replace_hash("acc_1", "again")), *session.bad()])
+            assert await store.by_id("acc_1") == before
 
     @asynchronous
     async def test_what_is_erased_is_known_no_more_and_its_address_is_free(self, tmp_path: Path) -> None:

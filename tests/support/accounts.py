@@ -78,7 +78,7 @@ def owner(account_id: str = "acc_1", email: str | None = "ada@example.org", *, a
 
 async def registered(services: Services, account_id: str, *groups: str) -> Account:
     """An account that ``services`` have from now on."""
-    data = personal(account_id, f"{account_id}@example.org")
+    data = personal(account_id, f"{account_id}@registered.example")
     along = services.accounts._store.add(data)
     asked = commands("anonymous", registration(data, *groups))
     return (await services.accounts.submit(account_id, *asked, along=along)).instance

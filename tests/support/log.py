@@ -47,7 +47,8 @@ def histories(data: Path) -> dict[str, list[dict[str, Any]]]:
     """The records of each session, oldest first."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in records(data):
-        found[record["instance_id"]].append(record)
+        if record["kind"] == "session":
+            found[record["instance_id"]].append(record)
     return dict(found)
 
 

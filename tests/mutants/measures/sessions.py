@@ -319,7 +319,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What a call has written before it is refused stays.",
         "2.3.3",
-        "TestSqliteExchangedTokens::test_a_token_is_used_up_by_whoever_shows_it_first",
+        "TestSqliteAccounts::test_what_goes_along_with_steps_that_are_refused_is_not_there",
         at("writer:Writer._run_alone", replace("self._undo('ROLLBACK TO unit')\nreturn error", "return error")),
     ),
     Mutant(

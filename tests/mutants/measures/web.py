@@ -185,7 +185,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "test_a_wrong_method_is_told_the_right_ones[/api/admin/accounts/{account_id}/sessions]",
         at(
             "admin_accounts:HANDLERS",
-            replace("[list_all_sessions, ...]", "[*..., end_by_link]"),
+            replace("[list_accounts, ...]", "[*..., end_by_link]"),
             replace(
                 "HANDLERS: ... = ...",
                 """
