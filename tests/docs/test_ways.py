@@ -19,7 +19,7 @@ _PLANES = {
     "server/surface": 2,
     "machine": 3,
 }
-_BEGIN_ANEW = {("server/runtime/door.py", "Door._settle"), ("server/experience/websocket.py", "Socket.observe")}
+_BEGIN_ANEW = {("server/runtime/feed.py", "Feed._take"), ("server/experience/websocket.py", "Socket.observe")}
 """What the log's answer calls, and what the registry knows by what it can be told alone."""
 
 

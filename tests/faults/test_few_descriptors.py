@@ -141,4 +141,4 @@ def test_a_limit_that_the_kernel_does_not_raise_holds(monkeypatch: pytest.Monkey
 
 def test_the_setting_says_how_many_descriptors_are_kept() -> None:
     (row,) = (row for row in setting_rows() if row.name == "tcp_total")
-    assert f"less {RESERVE} " in row.description
+    assert f"less {RESERVE}," in row.description
