@@ -229,7 +229,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = "1200/1m"
     limit_account: Annotated[
-        RateText, _doc("Rate limit of one account for each of: logins, refreshes, tickets, WebSocket handshakes.")
+        RateText,
+        _doc(
+            "Rate limit of one account for each of: logins, refreshes, tickets, WebSocket handshakes, password changes,"
+            " exchanges."
+        ),
     ] = "120/1m"
     limit_begin: Annotated[RateText, _doc("Rate limit of one address: new anonymous sessions.")] = "600/1m"
     limit_anonymous: Annotated[

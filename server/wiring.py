@@ -260,7 +260,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.uncounted),
         limits=limits,
         login_limits=LoginLimits(settings, clock, salt, pseudonyms),
-        devices=Devices(surface.accounts, clock, lambda: ring.keys),
+        devices=Devices(core.accounts, clock, lambda: ring.keys),
         trace=storage.trace,
         admins=Admins(admin_secrets),
         administration=Administration(

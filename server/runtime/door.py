@@ -43,10 +43,14 @@ _OWN_WRITES: Final = 64
 
 
 class Outcome(msgspec.Struct, Generic[InstanceT], frozen=True):
-    """What became of commands: the instance as it stands now, and what they recorded (nothing for a repeat)."""
+    """What became of commands: the instance as it stands now, and what they recorded (nothing for a repeat).
+
+    ``joined``: the instance that a joined change has led to.
+    """
 
     instance: InstanceT
     records: list[Record]
+    joined: Any = None
 
     @property
     def receipt(self) -> Receipt | None:
@@ -55,12 +59,16 @@ class Outcome(msgspec.Struct, Generic[InstanceT], frozen=True):
 
 
 class Change(msgspec.Struct, Generic[InstanceT], frozen=True):
-    """What is asked of one instance at its door. ``along``: see :class:`interlock.server.surface.log.Step`."""
+    """What is asked of one instance at its door.
+
+    ``along``: see :class:`interlock.server.surface.log.Step`. ``epoch``: the one that the instance must be at, None for any.
+    """
 
     door: Door[InstanceT]
     instance_id: str
     asked: tuple[Command, ...]
     along: Along | None = None
+    epoch: int | None = None
 
 
 class Door(Generic[InstanceT]):
@@ -193,7 +201,8 @@ class Door(Generic[InstanceT]):
             else:
                 for each, outcome in zip(changes, outcomes, strict=True):
                     self._trace.acknowledged(each.instance_id, outcome.instance.version, outcome.records)
-                return outcomes[-1]
+                joined_to = outcomes[0].instance if joined is not None else None
+                return msgspec.structs.replace(outcomes[-1], joined=joined_to)
         raise SurfaceFailed("the instance kept changing under another writer")
 
     async def insist(self, instance_id: str, actor: str, data: Data) -> Outcome[InstanceT]:
@@ -239,6 +248,8 @@ class Door(Generic[InstanceT]):
         now_ms = self._clock.now_ms()
         if under is not None:
             self.machine.authorise(instance, under.epoch, now_ms)
+        if change.epoch is not None:
+            self.machine.authorise(instance, change.epoch, now_ms)
         steps: list[Step] = []
         for command in change.asked:
             try:

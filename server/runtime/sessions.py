@@ -42,11 +42,17 @@ class Sessions(Door[Session]):
         self._used: dict[str, int] = {}
 
     async def begin(
-        self, actor: str, *more: Data, under: Authority | None = None, along: Along | None = None
+        self,
+        actor: str,
+        *more: Data,
+        under: Authority | None = None,
+        along: Along | None = None,
+        joined: Change[Any] | None = None,
     ) -> Outcome[Session]:
         """Create a session under the server's policy and submit ``more`` to it, all in one durable batch."""
+        asked = commands(actor, Create(self._policy), *more)
         session_id = new_session_id(self._clock.now_ms())
-        return await self.submit(session_id, *commands(actor, Create(self._policy), *more), under=under, along=along)
+        return await self.submit(session_id, *asked, under=under, along=along, joined=joined)
 
     async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Outcome[Session]:
         """Answer the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
@@ -116,10 +122,11 @@ class Sessions(Door[Session]):
         """
         subject = login.subject
         if session is None:
-            return await self.begin(subject, login, under=under, along=along)
+            return await self.begin(subject, login, under=under, along=along, joined=joined)
         if session.subject is None:
             with suppress(TransitionRefused):
-                return await self.submit(session.session_id, *commands(subject, login), under=under, along=along)
+                asked = commands(subject, login)
+                return await self.submit(session.session_id, *asked, under=under, along=along, joined=joined)
             # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
             # a refusal with a better reason.
         again = Reauthenticate(subject, login.method, login.proof_age_ms, login.account_epoch)

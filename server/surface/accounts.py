@@ -9,6 +9,7 @@ import msgspec
 
 from interlock.machine.account.account import Account
 from interlock.machine.account.commitments import Commitment, commit
+from interlock.machine.errors import SurfaceFailed
 from interlock.server.surface.log import Along
 
 
@@ -65,26 +66,35 @@ class Owner(msgspec.Struct, frozen=True):
         return self.account.account_id
 
 
+def not_what_was_recorded(account_id: str) -> SurfaceFailed:
+    """What is said where the personal data of an account is not what its records are about."""
+    return SurfaceFailed(
+        f"what is stored of the owner of account {account_id} is not what its records are about: something other than the"
+        " server has changed it. Keep everything as it is, and look at it with `interlock verify`"
+    )
+
+
 class AccountStore(Protocol):
-    """Where personal data is kept. Every implementation passes the same contract suite.
+    """Where personal data is kept. Every implementation passes the same contract suite."""
 
-    What reads raises SurfaceFailed where the data is not what the account's records are about.
-    """
-
-    async def by_email(self, email: str) -> Owner | None:
-        """The owner of this normalised email address, or None."""
+    async def by_email(self, email: str) -> PersonalData | None:
+        """What is stored of the owner of this normalised email address, or None: not compared with the account's records."""
         ...
 
     async def by_id(self, account_id: str) -> Owner | None:
-        """The owner of the account with this id; None when there is none, or it was deleted."""
+        """The owner of the account with this id, read in one look; None when there is none, or it was deleted.
+
+        Raises:
+            SurfaceFailed: the data is not what the account's records are about.
+        """
         ...
 
-    async def by_identity(self, issuer: str, subject: str) -> Owner | None:
-        """The owner whom the provider ``issuer`` calls ``subject``, or None."""
+    async def by_identity(self, issuer: str, subject: str) -> PersonalData | None:
+        """What is stored of whom the provider ``issuer`` calls ``subject``, or None; as :meth:`by_email`."""
         ...
 
-    async def emails(self, account_ids: Collection[str]) -> dict[str, str]:
-        """The email addresses of those of the accounts that have one, by account id."""
+    async def of_accounts(self, account_ids: Collection[str]) -> list[PersonalData]:
+        """What is stored of the owners of these accounts, in no order; as :meth:`by_email`."""
         ...
 
     def add(self, data: PersonalData) -> Along:

@@ -229,7 +229,8 @@ class MemoryLog:
         return self.store.entries[-1].record if self.store.entries else None
 
     def _grows(self, steps: Sequence[Step]) -> bool:
-        return not all(self.store.machines.of(0, s.transition.kind).is_essential(s.transition) for s in steps)
+        first = steps[0].transition
+        return not self.store.machines.of(0, first.kind).is_essential(first)
 
     def _resolve(self, future: asyncio.Future[list[Record]], outcome: list[Record] | Exception) -> None:
         self._waiting -= 1

@@ -29,7 +29,8 @@ def tell_transition(record: Record, session: Session) -> None:
     match move.data:
         case Authenticate(method=method, subject=subject) | Reauthenticate(method=method, subject=subject):
             if method == _PASSWORD_CHANGE:
-                return  # decided, and not done yet: the endpoint says so when it is
+                _log.info("password.changed", subject=subject, session_id=move.instance_id)
+                return
             _log.info("login.succeeded", method=method, subject=subject, session_id=move.instance_id)
         case Refresh(rotation=rotation):
             if rotation != session.rotation - 1:

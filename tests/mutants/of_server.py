@@ -16,7 +16,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
             "writer:Writer._commit",
             replace(
                 "self._connection.execute('COMMIT')",
-                "self._loop.call_soon_threadsafe(self._resolve, units, outcomes, (0, 0))\n...",
+                "self._loop.call_soon_threadsafe(self._workers.settle, units, outcomes)\n...",
             ),
         ),
         says="acknowledged_logged:",
@@ -143,7 +143,8 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
                 """,
                 "return await self._read(instance_id)",
             ),
-        ),
+        )
+        + at("door:Door._read", replace("instance_id in self._reading", "True")),
     ),
     Mutant(
         "A repeat is told the session as it stood right after the command, not as it stands.",
@@ -280,7 +281,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "A start does not write once more what it found in the write-ahead log.",
         "durability",
         "test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log",
-        at("files:_prepare", drop("database.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchall()")),
+        at("files:_prepare", drop("database.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchall()")),
     ),
     Mutant(
         "Sockets hear of a transition after all others.",

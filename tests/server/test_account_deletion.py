@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.admin import Admin, admin_token
-from tests.support.client import Client, closed, logged_in
+from tests.support.client import Client, closed, logged_in, new_email
 from tests.support.log import verify
 from tests.support.running import scenario
 from tests.support.server import ServerProcess, running_server
@@ -73,3 +74,32 @@ async def test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner(
         history = await admin.every(f"/accounts/{subject}/transitions")
         assert [each["event"] for each in history] == ["register", "delete"]
         assert client.email not in str(history)
+
+
+@pytest.mark.parametrize("how", ["running", "killed", "stopped"])
+@scenario()
+async def test_no_file_has_anything_of_a_deleted_account(tmp_path: Path, how: str) -> None:
+    """Also not what SQLite keeps: free pages and the write-ahead log."""
+    server = ServerProcess(tmp_path / "data", {})
+    server.start()
+    try:
+        async with Client(server.url) as client, Admin(server.url, admin_token(server.data)) as admin:
+            emails = [new_email() for _ in range(30)]
+            for email in emails:
+                (await client.register(email)).raise_for_status()
+            assert _held(server.data, emails) == set(emails), "they are found where they are"
+            for email in emails[::2]:
+                (found,) = await admin.get("/accounts", email=email)
+                (await admin.http.delete(f"/accounts/{found['subject']}")).raise_for_status()
+            if how == "killed":
+                server.kill()
+            elif how == "stopped":
+                server.stop()
+            assert _held(server.data, emails) == set(emails[1::2])
+    finally:
+        server.stop()
+
+
+def _held(data: Path, emails: list[str]) -> set[str]:
+    files = b"".join(path.read_bytes() for path in data.glob("interlock.db*"))
+    return {email for email in emails if email.encode() in files}

@@ -11,7 +11,15 @@ from typing import Literal
 import argon2
 import pytest
 
-from interlock.machine.errors import AccountExists, CredentialInvalid, Overloaded, PasswordRefused, PasswordWrong
+from interlock.machine.account.commands import Disable, Enable
+from interlock.machine.errors import (
+    AccountExists,
+    CredentialInvalid,
+    Overloaded,
+    PasswordRefused,
+    PasswordWrong,
+    SessionEnded,
+)
 from interlock.machine.session.commands import Authenticate
 from interlock.server.guard.emails import fold_email
 from interlock.server.guard.passwords.hash_queue import Requester
@@ -270,9 +278,60 @@ async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
         changes = (house.change(session, PASSWORD, each) for session, each in zip(sessions, new, strict=True))
         outcomes = await asyncio.gather(*changes, return_exceptions=True)
         (won,) = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Owner)]
-        assert isinstance(outcomes[1 - won], PasswordWrong)
+        # It is of a session that no longer serves.
+        assert isinstance(outcomes[1 - won], SessionEnded)
         assert await house.prove(asks("ada@example.org"), new[won]) == outcomes[won]
         assert await house.sessions.load(sessions[1 - won].session_id) == sessions[1 - won]
+
+
+@asynchronous
+async def test_a_change_goes_through_beside_a_login_that_hashes_the_password_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with accounts_in(tmp_path) as house:
+        await house.register("ada@example.org", PASSWORD)
+    stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
+    async with accounts_in(tmp_path, stronger) as house:
+        owner = await house.accounts.by_email("ada@example.org")
+        assert owner is not None
+        session, hashing = await house.log_in(owner), stronger.hash
+
+        async def overtaken(password: str, requester: Requester) -> str:
+            monkeypatch.setattr(stronger, "hash", hashing)
+            await house.prove(asks("ada@example.org"), PASSWORD)
+            return await hashing(password, requester)
+
+        monkeypatch.setattr(stronger, "hash", overtaken)
+        changed = await house.change(session, PASSWORD, "another long password")
+        assert (changed.account.version, changed.account.epoch) == (3, 1)
+        assert await house.prove(asks("ada@example.org"), "another long password") == changed
+        assert await house.accounts.by_id(owner.account_id) == changed
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+@asynchronous
+async def test_a_change_beside_a_disable_is_refused_for_its_session(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    enabled: bool,  # noqa: FBT001  # a parameter of the test
+) -> None:
+    passwords = cheap()
+    async with accounts_in(tmp_path, passwords) as house:
+        owner = await house.register("ada@example.org", PASSWORD)
+        session, hashing = await house.log_in(owner), passwords.hash
+
+        async def overtaken(password: str, requester: Requester) -> str:
+            await house.accounts.ask(owner.account_id, "admin:eve", Disable())
+            if enabled:
+                await house.accounts.ask(owner.account_id, "admin:eve", Enable())
+            return await hashing(password, requester)
+
+        monkeypatch.setattr(passwords, "hash", overtaken)
+        with pytest.raises(SessionEnded):
+            await house.change(session, PASSWORD, "another long password")
+        assert await house.sessions.load(session.session_id) == session
+        account = await house.accounts.load(owner.account_id)
+        assert account.password == owner.account.password
 
 
 @asynchronous

@@ -85,7 +85,7 @@ def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
     for statement, parameters in pages:
         told = plan(shell, statement, parameters)
         assert told.startswith("SEARCH"), statement
-        assert "SCAN" not in told, statement
+        assert "SCAN" not in told.replace("SCAN (subquery-1)", ""), statement
         assert "TEMP B-TREE" not in told, statement
 
 

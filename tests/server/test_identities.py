@@ -107,6 +107,23 @@ async def test_a_token_is_not_used_up_by_a_login_that_is_not_recorded(
         await log_in(house, one)
 
 
+@asynchronous
+async def test_a_login_that_is_not_recorded_changes_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with accounts_in(tmp_path) as house:
+        before = await account_of(house, arrival(groups=("ops",)))
+        with monkeypatch.context() as patched:
+            patched.setattr(house.sessions, "begin", lambda *_, **__: _refused())
+            with pytest.raises(IdentityRefused):
+                await log_in(house, arrival(groups=("admins",)))
+        assert await house.accounts.load(before.account_id) == before
+        session = await log_in(house, other := arrival(groups=("admins",)))
+        assert (await house.accounts.load(before.account_id)).groups == ("admins",)
+        with pytest.raises(CredentialInvalid):
+            await log_in(house, msgspec.structs.replace(other, groups=("ops",)))
+        assert (await house.accounts.load(before.account_id)).groups == ("admins",)
+        assert session.subject == before.account_id
+
+
 async def _refused() -> None:
     raise IdentityRefused("not now")
 

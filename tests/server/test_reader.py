@@ -10,7 +10,7 @@ import pytest
 
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.surface.accounts import Owner
+from interlock.server.surface.accounts import PersonalData
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.surface.sqlite.log import SqliteLog
@@ -45,7 +45,7 @@ async def test_an_email_address_is_compared_to_its_last_character(tmp_path: Path
         await surface.log.append(story.register(surface.accounts.add(story.data)))
         asked = ("ada@example.org", "ada@example.org\0x", "ada@example.org\ud800", "ada@example.org ", "")
         found = await asyncio.gather(*map(surface.accounts.by_email, asked), return_exceptions=True)
-        assert isinstance(found[0], Owner)
+        assert isinstance(found[0], PersonalData)
         assert isinstance(found[2], UnicodeEncodeError)
         assert [found[1], *found[3:]] == [None] * 3
 

@@ -151,7 +151,7 @@ async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for
             return_exceptions=True,
         )
         assert [type(outcome) for outcome in outcomes[100:104]] == [list, AccountExists, list, CredentialInvalid]
-        assert await accounts.by_email("ada@example.org") == ada.owner
+        assert await accounts.by_email("ada@example.org") == ada.data
         records = [record for outcome in outcomes if isinstance(outcome, list) for record in outcome]
         assert sorted(record.position for record in records) == list(range(7, 409))
         for told in (story, refused, *others):

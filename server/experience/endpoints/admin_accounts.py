@@ -191,8 +191,13 @@ async def delete_account(request: Request[Any, Any, Any], account_id: FromPath[s
 
     Its records stay, and name it by its id alone. The email address may be registered again, for a new account.
     """
+    services = services_of(request)
     with _known():
-        return _ended(*await services_of(request).administration.delete(account_id, acting(request)))
+        emails = await services.administration.emails([await services.accounts.load(account_id)])
+        ended = await services.administration.delete(account_id, acting(request))
+    for email in emails.values():
+        services.login_limits.forget(email)
+    return _ended(*ended)
 
 
 @post(

@@ -36,6 +36,7 @@ from interlock.server.experience import jar
 from interlock.server.experience.admission import (
     address_of,
     admit,
+    admit_account,
     client_of,
     device_cookie,
     hidden,
@@ -208,6 +209,7 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
     session: Session = request.user
     if session.subject is None:
         raise NotAuthenticated("an anonymous session has no password")
+    admit_account(services, request.scope, "password", session.subject)
     try:
         count = services.limits.wrong_passwords(session.session_id)
         outcome, owner = await services.logins.change_password(
@@ -218,7 +220,6 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
         raise
     session = outcome.instance
     services.login_limits.remember(owner, address_of(request.scope))
-    _log.info("password.changed", subject=session.subject, session_id=session.session_id)
     receipt = max(filter(None, [outcome.receipt, *await services.logins.end_others(owner)]))
     answer = await jar.issue_tokens(services, request.scope, session, receipt, 200)
     if from_browser(request.scope):

@@ -18,6 +18,7 @@ from interlock.machine.errors import (
     TransitionRefused,
     UpstreamUnavailable,
 )
+from interlock.server.experience.admission import admit_account
 from interlock.server.experience.answers import TokenAnswer
 from interlock.server.experience.calls import CREDENTIALS, services_of
 from interlock.server.experience.guards import admitted, own_page, with_body
@@ -79,8 +80,10 @@ async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exch
     # Before anybody else is asked: a token that is used up and opens nothing is lost.
     services.sessions.check_alive()
     arrival = await services.id_tokens.check(data.id_token, data.nonce)
+    login = await services.logins.login_by(arrival)
+    admit_account(services, request.scope, "exchange", login.subject)
     try:
-        return await log_in(services, request.scope, await services.logins.login_by(arrival))
+        return await log_in(services, request.scope, login)
     except AccountDisabled as disabled:
         raise IdentityRefused(str(disabled)) from None
 

@@ -107,12 +107,12 @@ class ForwardAuth:
                 if known is None:
                     return None
                 session = services.sessions.cached(known.session.session_id)
+            return known if known is not None and self._holds(known, session) else None
         except CredentialRefused as error:
             # What is wrong with the bearer token says nothing of the cookie.
             return error if cookie(scope) is None else None
         except Exception as error:  # noqa: BLE001  # whatever it is, the request does not pass
             return error
-        return known if known is not None and self._holds(known, session) else None
 
     async def _admit(self, scope: Any) -> Pass:
         """The answer to a request that may pass; counts as activity in its session.

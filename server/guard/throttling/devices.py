@@ -13,24 +13,31 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from interlock.server.clock import Clock
 from interlock.server.guard.emails import fold_email
 from interlock.server.guard.keys.jose import base64url
 from interlock.server.guard.keys.keyset import Keys
-from interlock.server.surface.accounts import AccountStore, Owner
+from interlock.server.surface.accounts import Owner
 
 LIFE_S: Final = 180 * 86_400
 _COOKIE: Final = re.compile(r"([0-9]{1,12})\.([0-9]{1,15})\.([A-Za-z0-9_-]{22})\.([A-Za-z0-9_-]{43})\Z")
 _NONCE_BYTES: Final = 16
 
 
+class Accounts(Protocol):
+    """Where accounts are found: a part of :class:`interlock.server.runtime.accounts.accounts.Accounts`."""
+
+    async def by_email(self, email: str) -> Owner | None:
+        """The owner of this normalised email address, or None."""
+
+
 class Devices:
     """Makes device cookies and knows them again. ``keys`` tells what the keys are at each moment: they are rotated."""
 
-    def __init__(self, store: AccountStore, clock: Clock, keys: Callable[[], Keys]) -> None:
-        self._store = store
+    def __init__(self, accounts: Accounts, clock: Clock, keys: Callable[[], Keys]) -> None:
+        self._accounts = accounts
         self._clock = clock
         self._keys = keys
 
@@ -51,7 +58,7 @@ class Devices:
         if not any(fits) or self._clock.now_ms() // 1000 >= int(match[1]) + LIFE_S:
             return None
         # Only for who has a good cookie, and so knows that there is an account. Nobody else can tell by the time it takes.
-        owner = await self._store.by_email(folded)
+        owner = await self._accounts.by_email(folded)
         if owner is None or owner.account.password_changed_at_ms != int(match[2]):
             return None
         return match[3]

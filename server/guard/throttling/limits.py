@@ -105,6 +105,8 @@ class Limits:
             "refresh": by_account("refresh"),
             "ticket": by_account("ticket"),
             "handshake": by_account("handshake"),
+            "password": by_account("password"),
+            "exchange": by_account("exchange"),
         }
         self._wrong_passwords = Gate("password", "session", settings.limit_password, clock, salt)
 

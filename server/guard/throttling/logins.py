@@ -158,6 +158,10 @@ class LoginLimits:
         if len(self._places) > _ACCOUNTS:
             del self._places[next(iter(self._places))]
 
+    def forget(self, email: str) -> None:
+        """The account of ``email`` was deleted."""
+        self._places.pop(email, None)
+
     def _device(self, requester: Requester, nonce: str | None, wait: _Wait) -> list[tuple[Gate, str]]:
         """What counts a try on a known device; nothing if it is none, or has failed too often: then it is a stranger."""
         device = f"device\n{requester.account}\n{nonce}"

@@ -44,7 +44,7 @@ class Accounts(Door[Account]):
     async def by_email(self, email: str) -> Owner | None:
         """The owner of this normalised email address, or None."""
         self.check_alive()
-        return await self._store.by_email(email)
+        return await self._owner(await self._store.by_email(email))
 
     async def by_id(self, account_id: str) -> Owner | None:
         """The owner of the account with this id; None when there is none, or it was deleted."""
@@ -54,7 +54,7 @@ class Accounts(Door[Account]):
     async def by_identity(self, issuer: str, subject: str) -> Owner | None:
         """The owner whom the provider ``issuer`` calls ``subject``, or None."""
         self.check_alive()
-        return await self._store.by_identity(issuer, subject)
+        return await self._owner(await self._store.by_identity(issuer, subject))
 
     async def register(
         self,
@@ -81,11 +81,11 @@ class Accounts(Door[Account]):
     def password_change(self, owner: Owner, password_hash: str) -> Change[Account]:
         """What replaces the password of ``owner``, to be recorded with what the owner's session does by it.
 
-        It is refused once the password is another one, or the account is not active.
+        It is refused once the account's epoch or the hash is another one, or the account is not active.
         """
         change = ChangePassword(*self._hashes(owner, password_hash))
         along = self._store.replace_hash(owner.account_id, password_hash)
-        return Change(self, owner.account_id, commands(owner.account_id, change), along)
+        return Change(self, owner.account_id, commands(owner.account_id, change), along, owner.account.epoch)
 
     async def rehash(self, owner: Owner, password_hash: str) -> None:
         """Replace the hash of the password of ``owner`` by another hash of the same password.
@@ -97,6 +97,10 @@ class Accounts(Door[Account]):
         along = self._store.replace_hash(owner.account_id, password_hash)
         await self.submit(owner.account_id, *commands(owner.account_id, rehash), along=along)
 
+    def change(self, account_id: str, actor: str, data: Data) -> Change[Account]:
+        """What ``data`` asks, to be recorded with something else."""
+        return Change(self, account_id, commands(actor, data))
+
     async def ask(self, account_id: str, actor: str, data: Data) -> Outcome[Account]:
         """Submit ``data``, which needs no personal data to go along."""
         return await self.submit(account_id, *commands(actor, data))
@@ -104,6 +108,16 @@ class Accounts(Door[Account]):
     async def erase(self, account_id: str, actor: str, data: Data) -> Outcome[Account]:
         """Submit ``data``, a delete, and erase with it all that is known of the account's owner."""
         return await self.submit(account_id, *commands(actor, data), along=self._store.erase(account_id))
+
+    async def _owner(self, data: PersonalData | None) -> Owner | None:
+        """The owner whose ``data`` was just read. The account is in memory, or is compared with its records once."""
+        if data is None:
+            return None
+        account = await self.standing(data.account_id)
+        if data.is_of(account):
+            return Owner(account, data)
+        # One of the two may be older than the other. What is read in one look decides.
+        return await self._store.by_id(data.account_id)
 
     @staticmethod
     def _hashes(owner: Owner, password_hash: str) -> tuple[str, str]:

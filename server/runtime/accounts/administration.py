@@ -5,8 +5,10 @@ Each is a transition whose actor is ``admin:<name>``, on disk before it is answe
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -21,12 +23,15 @@ from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Outcome, patiently
 from interlock.server.runtime.sessions import Sessions
-from interlock.server.surface.accounts import AccountStore
+from interlock.server.surface.accounts import AccountStore, not_what_was_recorded
 from interlock.server.surface.directory import Directory, Place, Wanted
 from interlock.server.surface.log import TransitionLog
 
 __all__ = ["Administration", "Caller", "Place", "Wanted", "end_superseded"]
 """Those of the surface as well: the experience shows them, and knows no surface."""
+
+_AT_ONCE: Final = 64
+"""How many sessions a start ends together."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -70,8 +75,18 @@ class Administration:
         return await self._directory.page(ACCOUNT_MACHINE, wanted, before, limit)
 
     async def emails(self, accounts: Sequence[Account]) -> dict[str, str]:
-        """The email addresses of those of ``accounts`` that have one, by account id."""
-        return await self._store.emails([account.account_id for account in accounts])
+        """The email addresses of those of ``accounts`` that have one, by account id.
+
+        Raises:
+            SurfaceFailed: one is not the address that the account's records are about.
+        """
+        recorded = {account.account_id: account.email for account in accounts}
+        found = await self._store.of_accounts(recorded)
+        for data in found:
+            # An address never changes, but the account may have been deleted since it was read.
+            if recorded[data.account_id] not in {None, data.committed_email}:
+                raise not_what_was_recorded(data.account_id)
+        return {data.account_id: data.email for data in found if data.email is not None}
 
     async def account_of(self, email: str) -> Account | None:
         """The account with this normalised email address, or None."""
@@ -124,11 +139,15 @@ class Administration:
         return await self._without_sessions(outcome, caller)
 
     async def enable(self, account_id: str, caller: Caller) -> Outcome[Account]:
-        """Enable the account again, unless it is active; what was ended stays ended.
+        """Enable the account again, unless it is active, once all of its sessions have ended; they stay so.
 
         Raises:
             InstanceNotFound, TransitionRefused: there is no such account, or it was deleted.
         """
+        account = await self._accounts.load(account_id)
+        if account.state == "disabled":
+            # Those that an overload or a crash has left.
+            await self._account_sessions.end_superseded(account, caller.actor)
         try:
             return await self._accounts.ask(account_id, caller.actor, Enable(caller.address))
         except TransitionRefused:
@@ -158,9 +177,12 @@ async def end_superseded(sessions: Sessions, accounts: Accounts, store: AccountS
     some.
     """
     session_ids = await store.superseded_sessions()
-    for session_id in session_ids:
+
+    async def end(session_id: str) -> None:
         session = await sessions.load(session_id)
         account = await accounts.standing(session.subject or "")
-        reason = why_superseded(account)
-        await patiently(functools.partial(sessions.end, session, reason, "server"))
+        await patiently(functools.partial(sessions.end, session, why_superseded(account), "server"))
+
+    for first in range(0, len(session_ids), _AT_ONCE):
+        await asyncio.gather(*map(end, session_ids[first : first + _AT_ONCE]))
     return len(session_ids)

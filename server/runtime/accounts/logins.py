@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Final
 
 import msgspec
 
@@ -30,21 +31,23 @@ from interlock.server.guard.passwords.hash_queue import Count, Requester
 from interlock.server.guard.passwords.hashing import Passwords, uncounted
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
-from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.door import Change, Outcome
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import Owner
 from interlock.server.surface.exchanged_tokens import ExchangedTokenStore
 from interlock.server.surface.log import Along
+
+_TRIES: Final = 3
 
 
 class Login:
     """One that is proved and not recorded yet: somebody is the owner of ``account``, and may have a session of it, once.
 
     ``method``: how they proved it; ``proof_age_ms``: how long ago, None if nobody knows. ``along`` goes with the session's
-    step.
+    step, and ``change``, of the account, is recorded with it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each part of it once, most by name
         self,
         sessions: Sessions,
         accounts: Accounts,
@@ -53,6 +56,7 @@ class Login:
         *,
         proof_age_ms: int | None = 0,
         along: Along | None = None,
+        change: Change[Account] | None = None,
     ) -> None:
         self.subject = account.account_id
         self._sessions = sessions
@@ -61,6 +65,7 @@ class Login:
         self._method = method
         self._proof_age_ms = proof_age_ms
         self._along = along
+        self._change = change
 
     async def record(self, session: Session | None) -> Outcome[Session]:
         """Upgrade ``session``, or begin one.
@@ -79,12 +84,13 @@ class Login:
                 Authenticate(self.subject, self._method, self._proof_age_ms, self._account.epoch),
                 under=under,
                 along=self._along,
+                joined=self._change,
             )
         except AuthorityLost:
             await self._accounts.explain_lost(under)
             raise
         # Another tab may have ended the session before its tokens were sent: then there is a second one.
-        self._along = None
+        self._along = self._change = None
         return outcome
 
 
@@ -159,11 +165,14 @@ class Logins:
         """
         await self._exchanged_tokens.ensure_new(arrival.token_hash)
         account = await self._account_of(arrival)
+        change = None
+        if arrival.groups is not None and arrival.groups != account.groups:
+            change = self._accounts.change(account.account_id, f"provider:{arrival.issuer}", SetGroups(arrival.groups))
         now_ms = self._clock.now_ms()
         # Not in the future, for which clock skew is granted: it would be recent for longer.
         age_ms = None if arrival.proved_at_ms is None else max(0, now_ms - arrival.proved_at_ms)
         along = self._exchanged_tokens.use_up(arrival.token_hash, arrival.token_until_ms, now_ms)
-        return Login(self._sessions, self._accounts, account, "oidc", proof_age_ms=age_ms, along=along)
+        return Login(self._sessions, self._accounts, account, "oidc", proof_age_ms=age_ms, along=along, change=change)
 
     async def change_password(
         self, session: Session, current: str, new: str, place: str, count: Count = uncounted
@@ -177,7 +186,8 @@ class Logins:
             PasswordWrong: ``current`` is wrong.
             PasswordRefused: ``new`` breaks a rule.
             RateLimited: ``count`` refused it.
-            CredentialRefused: the session has ended, or somebody has logged in on it, while the passwords were hashed.
+            CredentialRefused: the session has ended or serves no more, or somebody has logged in on it, while the passwords
+                were hashed.
         """
         subject = session.subject or ""
         owner = await self._accounts.by_id(subject)
@@ -188,20 +198,22 @@ class Logins:
             raise PasswordWrong("the current password is wrong")
         await self._passwords.check_new(new, [email] if email else [], requester)
         password_hash = await self._passwords.hash(new, requester)
-        change = self._accounts.password_change(owner, password_hash)
-        try:
-            outcome = await self._sessions.authenticate(
-                session,
-                Authenticate(subject, "password_change", account_epoch=owner.account.epoch + 1),
-                under=session_machine.authority_of(session),
-                joined=change,
-            )
-        except TransitionRefused as refused:
-            if refused.event == "change_password":
-                raise PasswordWrong("the current password is wrong") from None
-            raise
-        data = msgspec.structs.replace(owner.data, password_hash=password_hash)
-        return outcome, Owner(await self._accounts.load(subject), data)
+        for _ in range(_TRIES):
+            try:
+                outcome = await self._sessions.authenticate(
+                    session,
+                    Authenticate(subject, "password_change", account_epoch=owner.account.epoch + 1),
+                    under=session_machine.authority_of(session),
+                    joined=self._accounts.password_change(owner, password_hash),
+                )
+            except (AccountDisabled, CredentialInvalid, TransitionRefused):
+                # It has been changed, disabled or deleted meanwhile, unless another login has hashed the same password again.
+                await self._accounts.ensure_serves(session)
+                owner = await self._accounts.by_id(subject) or owner
+            else:
+                data = msgspec.structs.replace(owner.data, password_hash=password_hash)
+                return outcome, Owner(outcome.joined, data)
+        raise PasswordWrong("the current password is wrong")
 
     async def end_others(self, owner: Owner) -> list[Receipt]:
         """End the sessions that a change of password of ``owner`` has superseded; the receipts of their ends.
@@ -229,6 +241,4 @@ class Logins:
             ensure_active(owner.account)
         except AccountDisabled as disabled:
             raise IdentityRefused(str(disabled)) from None
-        if arrival.groups is not None and arrival.groups != owner.account.groups:
-            await self._accounts.ask(owner.account_id, actor, SetGroups(arrival.groups))
         return owner.account

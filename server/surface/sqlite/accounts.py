@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from interlock.machine.account.account import Account
 from interlock.machine.account.machine import ACCOUNT_MACHINE
-from interlock.machine.errors import AccountExists, CredentialInvalid, SurfaceFailed
-from interlock.server.surface.accounts import Owner, PersonalData
+from interlock.machine.errors import AccountExists, CredentialInvalid
+from interlock.server.surface.accounts import Owner, PersonalData, not_what_was_recorded
 from interlock.server.surface.log import Along
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
@@ -21,7 +21,7 @@ _COLUMNS: Final = f"{PERSONAL_COLUMNS}, {COMPARED_COLUMNS}"
 _JOINED: Final = (
     "personal_data CROSS JOIN instances ON instances.kind = 'account' AND instances.instance_id = account_id"
 )
-_OF_IDENTITY: Final = f"SELECT {_COLUMNS} FROM {_JOINED} WHERE (issuer, subject) = (?, ?)"  # noqa: S608  # names of ours
+_OF_IDENTITY: Final = f"SELECT {PERSONAL_COLUMNS} FROM personal_data WHERE (issuer, subject) = (?, ?)"  # noqa: S608  # names of ours
 
 _INSERT: Final = f"INSERT INTO personal_data ({PERSONAL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608  # names of ours
 _SUPERSEDED: Final = """
@@ -39,7 +39,7 @@ class SqliteAccounts:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    async def by_email(self, email: str) -> Owner | None:
+    async def by_email(self, email: str) -> PersonalData | None:
         """See :meth:`AccountStore.by_email`."""
         return await self._reader.find(_BY_EMAIL, email)
 
@@ -47,16 +47,16 @@ class SqliteAccounts:
         """See :meth:`AccountStore.by_id`."""
         return await self._reader.find(_BY_ID, account_id)
 
-    async def by_identity(self, issuer: str, subject: str) -> Owner | None:
+    async def by_identity(self, issuer: str, subject: str) -> PersonalData | None:
         """See :meth:`AccountStore.by_identity`."""
         rows = await self._reader.rows(_OF_IDENTITY, issuer, subject)
-        return _owner(rows[0]) if rows else None
+        return _read(rows[0]) if rows else None
 
-    async def emails(self, account_ids: Collection[str]) -> dict[str, str]:
-        """See :meth:`AccountStore.emails`."""
+    async def of_accounts(self, account_ids: Collection[str]) -> list[PersonalData]:
+        """See :meth:`AccountStore.of_accounts`."""
         places = ", ".join("?" * len(account_ids))
-        query = f"SELECT account_id, email FROM personal_data WHERE email IS NOT NULL AND account_id IN ({places})"  # noqa: S608  # placeholders
-        return dict(await self._reader.rows(query, *account_ids))
+        query = f"SELECT {PERSONAL_COLUMNS} FROM personal_data WHERE account_id IN ({places})"  # noqa: S608  # placeholders
+        return [_read(row) for row in await self._reader.rows(query, *account_ids)]
 
     def add(self, data: PersonalData) -> Along:
         """See :meth:`AccountStore.add`."""
@@ -142,20 +142,20 @@ def fault_of_personal_data(rows: Iterable[Sequence[Any]], accounts: Mapping[str,
     return f"the personal data of account {min(missing)} is missing" if missing else None
 
 
+def _read(row: Sequence[Any]) -> PersonalData:
+    try:
+        return personal_data(row)
+    except (ValueError, TypeError):
+        raise not_what_was_recorded(row[0]) from None
+
+
 def _owner(row: Sequence[Any]) -> Owner:
     account: Account = compared(ACCOUNT_MACHINE, row[_PERSONAL_WIDTH:])
-    try:
-        data = personal_data(row[:_PERSONAL_WIDTH])
-        good = data.is_of(account)
-    except (ValueError, TypeError):
-        good = False
-    if not good:
-        raise SurfaceFailed(
-            f"what is stored of the owner of account {account.account_id} is not what its records are about: something other"
-            " than the server has changed it. Keep everything as it is, and look at it with `interlock verify`"
-        )
+    data = _read(row[:_PERSONAL_WIDTH])
+    if not data.is_of(account):
+        raise not_what_was_recorded(account.account_id)
     return Owner(account, data)
 
 
-_BY_EMAIL: Final = Lookup(_JOINED, _COLUMNS, "email", _owner)
+_BY_EMAIL: Final = Lookup("personal_data", PERSONAL_COLUMNS, "email", _read)
 _BY_ID: Final = Lookup(_JOINED, _COLUMNS, "account_id", _owner)

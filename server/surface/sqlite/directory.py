@@ -13,7 +13,7 @@ from interlock.machine.machine import InstanceT, Machine
 from interlock.server.surface.directory import Place, Wanted
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Reader
-from interlock.server.surface.sqlite.rows import INSTANCE_COLUMNS, instance_from
+from interlock.server.surface.sqlite.rows import COMPARED_COLUMNS, INSTANCE_COLUMNS, compared, instance_from
 
 
 class SqliteDirectory:
@@ -35,24 +35,25 @@ class SqliteDirectory:
             finally:
                 connection.execute("COMMIT")
 
-        parts = [[instance_from(machine, row) for row in rows] for rows in await self._reader.run(run)]
+        read = compared if machine.lasting else instance_from
+        parts = [[read(machine, row) for row in rows] for rows in await self._reader.run(run)]
         return list(heapq.merge(*parts, key=wanted.place_of, reverse=True))[:limit]
 
 
 def searches(machine: Machine[Any], wanted: Wanted, before: Place | None, limit: int) -> list[tuple[str, list[Any]]]:
     """The statements with their parameters whose rows, merged, are the page."""
     if wanted.owner is not None:
-        return [_search(machine.kind, "owner", wanted.owner, wanted, before, limit)]
+        return [_search(machine, "owner", wanted.owner, wanted, before, limit)]
     if wanted.reason is not None:
         # Whatever has a reason has ended.
         ended = wanted.state is None or wanted.state in machine.final
-        return [_search(machine.kind, "reason", wanted.reason, wanted, before, limit)] if ended else []
+        return [_search(machine, "reason", wanted.reason, wanted, before, limit)] if ended else []
     states = [state.name for state in machine.lifecycle.states] if wanted.state is None else [wanted.state]
-    return [_search(machine.kind, "state", state, wanted, before, limit) for state in states]
+    return [_search(machine, "state", state, wanted, before, limit) for state in states]
 
 
 def _search(  # a search in an index
-    kind: str, column: str, value: str, wanted: Wanted, before: Place | None, limit: int
+    machine: Machine[Any], column: str, value: str, wanted: Wanted, before: Place | None, limit: int
 ) -> tuple[str, list[Any]]:
     order = "updated" if wanted.by_update else "created"
     low, high = (
@@ -60,7 +61,7 @@ def _search(  # a search in an index
         if wanted.by_update
         else (wanted.created_from_ms, wanted.created_to_ms)
     )
-    conditions: list[tuple[str, tuple[Any, ...]]] = [("kind = ?", (kind,)), (f"{column} = ?", (value,))]
+    conditions: list[tuple[str, tuple[Any, ...]]] = [("kind = ?", (machine.kind,)), (f"{column} = ?", (value,))]
     if low is not None:
         conditions.append((f"{order}_at_ms >= ?", (low,)))
     # One upper bound only, the lower of the two: SQLite would begin its search at one, and check the other row by row.
@@ -83,7 +84,7 @@ def _search(  # a search in an index
         index = "instances_live_of_owner"
         conditions += [("ended = 0", ()), ("deadline_ms > ?", (wanted.alive_at_ms,))]
     statement = (
-        f"SELECT {INSTANCE_COLUMNS} FROM instances INDEXED BY {index}"  # noqa: S608  # names of ours
+        f"SELECT {COMPARED_COLUMNS if machine.lasting else INSTANCE_COLUMNS} FROM instances INDEXED BY {index}"  # noqa: S608  # names of ours
         f" WHERE {' AND '.join(text for text, _ in conditions)}"
         f" ORDER BY {order}_at_ms DESC, instance_id DESC LIMIT ?"
     )

@@ -14,7 +14,7 @@ import msgspec
 import sqlite_utils
 
 from interlock.machine.errors import SurfaceFailed, SurfaceLocked
-from interlock.machine.ledger import Receipt
+from interlock.machine.ledger import Receipt, Record
 from interlock.machine.machine import Machines
 from interlock.machine.machines import MACHINES
 from interlock.server.surface.accounts import AccountStore
@@ -95,10 +95,13 @@ async def open_surface(  # noqa: PLR0913  # each by name
         lag = HeadLag()
         presence = Presence(data / LOG_NAME)
 
+        erasure = Erasure(database, machines)
+
         def committed(outcomes: Sequence[object]) -> None:
             # An error in here stops the log, and the batch is not acknowledged.
             presence.check()
             on_commit(outcomes)
+            erasure.committed(outcomes)
 
         writer = Writer(
             database,
@@ -136,6 +139,30 @@ async def open_surface(  # noqa: PLR0913  # each by name
         os.close(lock)
 
 
+class Erasure:
+    """Has what was erased leave the write-ahead log, too, which keeps old pages until it is begun anew.
+
+    What ends an instance of a lasting lifecycle, an account, erases something. Where another program reads the log just then,
+    the next commit tries again: there is one every second.
+    """
+
+    def __init__(self, database: sqlite_utils.Database, machines: Machines) -> None:
+        self._connection = database.conn
+        self._final = {(machine.kind, state) for machine in machines if machine.lasting for state in machine.final}
+        self._due = False
+
+    def committed(self, outcomes: Sequence[object]) -> None:
+        """A batch was committed. Call it in the writer's thread, before anything of it is acknowledged."""
+        records = (each for outcome in outcomes if isinstance(outcome, list) for each in outcome)
+        self._due = self._due or any(
+            isinstance(each, Record) and (each.transition.kind, each.transition.target) in self._final
+            for each in records
+        )
+        if self._due:
+            busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._due = bool(busy)
+
+
 @contextmanager
 def alone(data: Path) -> Iterator[None]:
     """Keep servers out of folder ``data`` until the context ends.
@@ -165,8 +192,9 @@ def _prepare(path: Path, machines: Machines) -> sqlite_utils.Database:
         migrate(database, machines)
         check_projection(database, machines)
         # What the last process wrote is written once more, to the database itself: after a failed fsync the write-ahead log
-        # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why.
-        database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why. And
+        # the write-ahead log begins anew, so that it holds nothing that was erased.
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except Error as error:
         raise SurfaceFailed(f"{path} can't be opened: {error}") from error
     return database

@@ -285,9 +285,9 @@ class SqliteLog:
         return [parse(stored_row(row), self._machines) for row in rows]
 
     def _grows(self, steps: Sequence[Step]) -> bool:
-        """Whether some of ``steps`` is one that the reserve of the disk is not for."""
-        moves = [step.transition for step in steps]
-        return not all(self._machines.of(0, move.kind).is_essential(move) for move in moves)
+        """Whether the reserve of the disk is not for ``steps``: what goes on after the first goes with it."""
+        first = steps[0].transition
+        return not self._machines.of(0, first.kind).is_essential(first)
 
 
 def _insert(connection: Connection, values: Sequence[Any]) -> None:

@@ -25,9 +25,9 @@ _CHANGING: Final = ("ended", *Keys.__struct_fields__, "fold")
 INSTANCE_COLUMNS: Final = ", ".join((*_STATE, *_CHANGING, "created_at_ms", "instance_id"))
 
 COMPARED_COLUMNS: Final = (
-    f"{INSTANCE_COLUMNS}, (SELECT json_group_array(json_array(t.version, event, source, target, at_ms, data)"  # noqa: S608  # names of ours
-    " ORDER BY t.version) || '' FROM transitions AS t"
-    " WHERE (t.kind, t.instance_id) = (instances.kind, instances.instance_id))"
+    f"{INSTANCE_COLUMNS}, (SELECT json_group_array(json_array(version, event, source, target, at_ms, data)) || ''"  # noqa: S608  # names of ours
+    " FROM (SELECT t.version, event, source, target, at_ms, data FROM transitions AS t"
+    " WHERE (t.kind, t.instance_id) = (instances.kind, instances.instance_id) ORDER BY t.version))"
 )
 """What :func:`compared` takes: with the row its history as one text. A row for each record takes twice as long."""
 
