@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from interlock.machine.account.account import Account as Fold
+from interlock.machine.account.commands import Disable
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.machine.ledger import Record
 from interlock.machine.machine import Authority, InstanceT, Machine
@@ -18,6 +19,7 @@ from interlock.machine.session.commands import Authenticate, Revoke
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
+from interlock.server.runtime.accounts.administration import Caller
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.services import Services
@@ -236,3 +238,23 @@ async def test_one_session_of_many_is_ended_by_reading_no_other(tmp_path: Path) 
 
 def kind(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+
+@asynchronous
+async def test_an_enable_waits_for_the_ends_that_a_disable_has_left(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, _ = await logged_in(services, "ada", 1)
+        await services.accounts.ask("ada", "admin:eve", Disable())
+        assert not (await services.sessions.load(session.session_id)).ended
+        await services.administration.enable("ada", Caller("admin:eve", None))
+        assert (await services.sessions.load(session.session_id)).reason == "account_disabled"
+        assert (await services.accounts.load("ada")).state == "active"
+
+
+@asynchronous
+async def test_a_start_ends_many_sessions_that_serve_no_more(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        await logged_in(services, "ada", 200)
+        await services.accounts.ask("ada", "admin:eve", Disable())
+    async with services_in(tmp_path) as services:
+        assert await services.account_sessions.page("ada", None, 10) == []

@@ -19,6 +19,7 @@ from interlock.machine.errors import (
     PasswordRefused,
     PasswordWrong,
     SessionEnded,
+    StorageLow,
 )
 from interlock.machine.session.commands import Authenticate
 from interlock.server.guard.emails import fold_email
@@ -332,6 +333,17 @@ async def test_a_change_beside_a_disable_is_refused_for_its_session(
         assert await house.sessions.load(session.session_id) == session
         account = await house.accounts.load(owner.account_id)
         assert account.password == owner.account.password
+
+
+@asynchronous
+async def test_a_password_is_changed_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
+    """And nobody logs in: a login begins something."""
+    async with accounts_in(tmp_path) as house:
+        session = await house.log_in(await house.register("ada@example.org", PASSWORD))
+        house.surface.refuse_growth(True)  # noqa: FBT003  # Surface says what it means
+        changed = await house.change(session, PASSWORD, "another long password")
+        with pytest.raises(StorageLow):
+            await house.log_in(changed)
 
 
 @asynchronous

@@ -37,6 +37,7 @@ class House:
     """Logging in over a log on disk, with the clock in hand."""
 
     def __init__(self, surface: Surface, passwords: Passwords) -> None:
+        self.surface = surface
         self.clock = clock = HandClock()
         self.feed = feed = Feed(surface.log)
         self.accounts = Accounts(feed, clock, surface.accounts, cache_limit=100)
