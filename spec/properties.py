@@ -217,7 +217,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "overtaken_change_refused",
         "Of several changes that name the same password as the current one, one at most is recorded.",
-        ("tests/server/test_accounts.py::test_of_two_changes_at_once_one_wins",),
+        ("tests/server/test_password_change.py::test_of_two_changes_at_once_one_wins",),
     ),
     Property(
         "refusal_changes_nothing",

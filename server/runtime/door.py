@@ -95,7 +95,8 @@ class Door(Generic[InstanceT]):
         self._cache: dict[str, InstanceT] = {}
         # Instances that are being read, as long as nobody has changed them since the read began.
         self._reading: set[str] = set()
-        self._turns = Turns()
+        self.turns: Final = Turns()
+        """Whoever has an instance's turn decides and appends, or gives it back."""
         self._own_listeners: list[OwnListener] = []
         self._refusal_listeners: list[RefusalListener] = []
         self._own_writes = asyncio.Semaphore(_OWN_WRITES)
@@ -142,11 +143,11 @@ class Door(Generic[InstanceT]):
         if instance is not None:
             return instance
         # In turn with the instance's commands, so that what is read can't be older than what memory held and dropped.
-        await self._turns.take(instance_id)
+        await self.turns.take(instance_id)
         try:
             return await self._read(instance_id)
         finally:
-            self._turns.give(instance_id)
+            self.turns.give(instance_id)
 
     async def history(self, instance_id: str, after_version: int, limit: int) -> list[Record]:
         """At most ``limit`` records of the instance with a version above ``after_version``, oldest first."""
@@ -226,14 +227,6 @@ class Door(Generic[InstanceT]):
     def forget(self, instance_id: str) -> None:
         """Read the instance again when it is asked for."""
         self._cache.pop(instance_id, None)
-
-    async def take_turn(self, instance_id: str) -> None:
-        """Wait for the instance's turn. Whoever has it decides and appends, or gives it back."""
-        await self._turns.take(instance_id)
-
-    def give_turn(self, instance_id: str) -> None:
-        """Let the next one have the instance's turn."""
-        self._turns.give(instance_id)
 
     async def decide(self, change: Change[InstanceT], under: Authority | None, *, first_try: bool) -> list[Step]:
         """The steps that ``change`` takes now, for whoever has the instance's turn.
@@ -315,7 +308,7 @@ class Door(Generic[InstanceT]):
                 for listener in self._own_listeners:
                     guarded(listener, record, step.instance)
         finally:
-            self.give_turn(instance_id)
+            self.turns.give(instance_id)
 
     def _remember(self, instance: InstanceT) -> None:
         keep_newest(self._cache, id_of(instance), instance, self._cache_limit)
@@ -328,7 +321,7 @@ async def _submit_once(
     steps: list[list[Step]] = []
     try:
         for change in changes:
-            await change.door.take_turn(change.instance_id)
+            await change.door.turns.take(change.instance_id)
             taken.append(change)
             own = under is not None and (under.kind, under.instance_id) == (
                 change.door.machine.kind,
@@ -340,7 +333,7 @@ async def _submit_once(
         appended = log.append(together, under)
     except BaseException:
         for change in taken:
-            change.door.give_turn(change.instance_id)
+            change.door.turns.give(change.instance_id)
         raise
     # The turns end, and the listeners hear of it, when the log answers: also if the caller is gone by then. So the caller
     # waits for a future of its own, whose cancellation is not the append's.

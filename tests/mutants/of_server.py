@@ -135,11 +135,11 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
             "door:Door.load",
             replace(
                 """
-                await self._turns.take(instance_id)
+                await self.turns.take(instance_id)
                 try:
                     return await self._read(instance_id)
                 finally:
-                    self._turns.give(instance_id)
+                    self.turns.give(instance_id)
                 """,
                 "return await self._read(instance_id)",
             ),
@@ -275,7 +275,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "After a refusal nobody else gets the session's turn, and all wait for ever.",
         "command_answered",
         "test_commands_to_one_session_are_taken_in_turn",
-        at("door:_submit_once", replace("change.door.give_turn(change.instance_id)", "pass")),
+        at("door:_submit_once", replace("change.door.turns.give(change.instance_id)", "pass")),
     ),
     Mutant(
         "A start does not write once more what it found in the write-ahead log.",

@@ -102,14 +102,14 @@ async def test_what_a_superseded_credential_asked_for_is_not_recorded_after(
         taken = Reauthenticate(own.subject or "", "password") if end == "a login" else Revoke("revoked")
         # The session is busy; the login, or the end, waits for it first, then the call, whose credential is good so far.
         for each in (own.session_id, ada.other.session_id):
-            await sessions._turns.take(each)
+            await sessions.turns.take(each)
         superseding = asyncio.ensure_future(sessions.submit(own.session_id, *commands("elsewhere", taken)))
         await asyncio.sleep(0)
         calling = asyncio.ensure_future(CALLS[call](ada))
         await _waits_or_is_done(ada, calling)
-        sessions._turns.give(own.session_id)
+        sessions.turns.give(own.session_id)
         receipt = (await superseding).receipt
-        sessions._turns.give(ada.other.session_id)
+        sessions.turns.give(ada.other.session_id)
         succeeded, said = await calling
         assert receipt is not None
         after = [record for record in await ada.records() if record.position > receipt.position]
@@ -122,7 +122,7 @@ async def test_what_a_superseded_credential_asked_for_is_not_recorded_after(
 
 async def _waits_or_is_done(ada: House, calling: asyncio.Future[tuple[bool, object]]) -> None:
     """Until the call waits for a session's turn, or for the log, or is done."""
-    turns = ada.services.sessions._turns
+    turns = ada.services.sessions.turns
     for _ in range(200):
         if calling.done() or sum(map(len, turns._waiting.values())) > 1:
             return
