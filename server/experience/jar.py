@@ -32,13 +32,13 @@ from interlock.machine.machine import Authority
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.experience.admission import admit, admit_account
-from interlock.server.experience.answers import TokenAnswer, age_left_s, session_cookie, token_answer
 from interlock.server.experience.credentials import (
     COOKIE_NAME,
     authenticate_bearer,
     cookie,
     from_browser,
 )
+from interlock.server.experience.responses import TokenResponse, age_left_s, session_cookie, token_response
 from interlock.server.runtime.accounts.logins import Login
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
@@ -104,7 +104,7 @@ async def presented_sessions(services: Services, scope: Any, *tokens: str | None
 
 async def issue_tokens(
     services: Services, scope: Any, session: Session, receipt: Receipt | None, status: int
-) -> Response[TokenAnswer]:
+) -> Response[TokenResponse]:
     """Answer with ``session``'s tokens. To a browser: it is the jar's session from now on, and the jar's others end.
 
     Raises:
@@ -112,7 +112,7 @@ async def issue_tokens(
         TokenExpired: another call has logged in on this session meanwhile.
     """
     if not from_browser(scope):
-        return token_answer(services, scope, session, receipt, status)
+        return token_response(services, scope, session, receipt, status)
     found = await presented_sessions(services, scope)
     alive = {session.session_id: session}
     for other in found.sessions.values():
@@ -126,7 +126,7 @@ async def issue_tokens(
     now = await _living(services, session.session_id)
     if now.epoch != session.epoch:
         raise TokenExpired("another tab has just logged in: refresh, or ask again")
-    answer = token_answer(services, scope, session, receipt, status)
+    answer = token_response(services, scope, session, receipt, status)
     answer.cookies += [_marker_cookie(each, "", 0) for each in found.markers if each not in {*alive, *found.others}]
     note_session(session.session_id)
     max_age_s = age_left_s(services, session)
@@ -138,7 +138,7 @@ async def issue_tokens(
 
 async def answer_with(
     services: Services, scope: Any, choose: Callable[[], Awaitable[tuple[Outcome[Session], int]]]
-) -> Response[TokenAnswer]:
+) -> Response[TokenResponse]:
     """Issue the tokens of the session that ``choose`` goes on with, and answer with the status that it says.
 
     If another call of the browser has ended that session meanwhile, ``choose`` looks again.
@@ -198,7 +198,7 @@ async def resume(services: Services, scope: Any) -> Outcome[Session] | None:
     return None
 
 
-async def log_in(services: Services, scope: Any, login: Login) -> Response[TokenAnswer]:
+async def log_in(services: Services, scope: Any, login: Login) -> Response[TokenResponse]:
     """Log in whoever has proved who they are, and answer with the tokens.
 
     Upgrades the session of the bearer token, or of the browser's cookie, or the subject's own that a session marker names,

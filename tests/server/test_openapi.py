@@ -91,8 +91,8 @@ def test_words_are_enums_of_what_is_declared(document: dict[str, Any]) -> None:
     said = {
         "SessionView": {"state": "SessionState", "reason": "EndReason"},
         "AdminSessionView": {"state": "SessionState", "reason": "EndReason"},
-        "TokenAnswer": {"state": "SessionState"},
-        "IntrospectionAnswer": {"session_state": "SessionState"},
+        "TokenResponse": {"state": "SessionState"},
+        "IntrospectionResponse": {"session_state": "SessionState"},
         "AdminAccountView": {"state": "AccountState"},
         "TransitionView": {"event": "Event", "source": "State", "target": "State"},
         "Problem": {

@@ -33,20 +33,20 @@ from interlock_client.api.session import create_session, create_ticket, get_sess
 from interlock_client.api.sessions import end_other_sessions, end_session, list_sessions
 from interlock_client.api.standards import forward_auth, get_key_set, introspect_token, revoke_token
 from interlock_client.models import (
-    AccountAnswer,
     AccountGroups,
+    AccountResponse,
     AccountState,
     AdminAccountView,
     AdminSessionView,
     Credentials,
-    EndedAccountAnswer,
-    EndedAnswer,
+    EndedAccountResponse,
+    EndedResponse,
     EndReason,
     Event,
     Exchange,
-    HealthAnswer,
-    IntrospectionAnswer,
-    KeySetAnswer,
+    HealthResponse,
+    IntrospectionResponse,
+    KeySetResponse,
     PasswordChange,
     Problem,
     ProblemType,
@@ -55,9 +55,9 @@ from interlock_client.models import (
     SessionState,
     SessionView,
     State,
-    TicketAnswer,
-    TokenAnswer,
+    TicketResponse,
     TokenForm,
+    TokenResponse,
 )
 from interlock_client.types import Response, Unset
 from websockets.sync.client import connect
@@ -77,7 +77,7 @@ gateway = AuthenticatedClient(
 )
 
 
-def holder(tokens: TokenAnswer) -> AuthenticatedClient:
+def holder(tokens: TokenResponse) -> AuthenticatedClient:
     return AuthenticatedClient(URL, tokens.access_token, raise_on_unexpected_status=True)
 
 
@@ -94,9 +94,9 @@ def refused(response: Response[Problem | T], problem: ProblemType, recovery: Rec
 
 
 # A session first, then a login on it.
-tokens = good(TokenAnswer, create_session.sync_detailed(client=anybody))
+tokens = good(TokenResponse, create_session.sync_detailed(client=anybody))
 assert tokens.state is SessionState.CREATED
-account = good(AccountAnswer, register.sync_detailed(client=anybody, body=ADA))
+account = good(AccountResponse, register.sync_detailed(client=anybody, body=ADA))
 assert account.created_at.tzinfo is not None
 refused(register.sync_detailed(client=anybody, body=ADA), ProblemType.ACCOUNT_EXISTS, Recovery.ASK_USER)
 refused(
@@ -106,7 +106,7 @@ refused(
 )
 anonymous = holder(tokens)
 refused(create_ticket.sync_detailed(client=anonymous), ProblemType.LOGIN_REQUIRED, Recovery.LOG_IN)
-tokens = good(TokenAnswer, login.sync_detailed(client=anonymous, body=ADA))
+tokens = good(TokenResponse, login.sync_detailed(client=anonymous, body=ADA))
 refused(get_session.sync_detailed(client=anonymous), ProblemType.TOKEN_EXPIRED, Recovery.REFRESH)
 mine = holder(tokens)
 session = good(SessionView, get_session.sync_detailed(client=mine))
@@ -114,19 +114,19 @@ assert (session.state, session.subject, session.reason) == (SessionState.AUTHENT
 
 # Its tokens go on.
 assert isinstance(tokens.refresh_token, str)
-tokens = good(TokenAnswer, refresh.sync_detailed(client=anybody, body=RefreshBody(tokens.refresh_token)))
+tokens = good(TokenResponse, refresh.sync_detailed(client=anybody, body=RefreshBody(tokens.refresh_token)))
 mine = holder(tokens)
 refused(refresh.sync_detailed(client=anybody), ProblemType.CREDENTIAL_MISSING, Recovery.LOG_IN)
 
 # A WebSocket.
-ticket = good(TicketAnswer, create_ticket.sync_detailed(client=mine))
+ticket = good(TicketResponse, create_ticket.sync_detailed(client=mine))
 offered = [Subprotocol("interlock.v1"), Subprotocol(f"ticket.{ticket.ticket}")]
 with connect(f"ws{URL.removeprefix('http')}/api/connect", subprotocols=offered) as socket:
     assert '"hello"' in str(socket.recv())
     assert good(SessionView, get_session.sync_detailed(client=mine)).state is SessionState.CONNECTED
 
 # All sessions of the account.
-elsewhere = good(TokenAnswer, login.sync_detailed(client=anybody, body=ADA))
+elsewhere = good(TokenResponse, login.sync_detailed(client=anybody, body=ADA))
 listed = list_sessions.sync(client=mine, limit=10)
 assert isinstance(listed, list)
 assert {each.session_id for each in listed} == {tokens.session_id, elsewhere.session_id}
@@ -137,7 +137,7 @@ assert (ended.status_code, ended.parsed) == (HTTPStatus.NO_CONTENT, None)
 assert ended.headers["interlock-receipt"]
 over = refused(get_session.sync_detailed(client=holder(elsewhere)), ProblemType.SESSION_ENDED, Recovery.START_SESSION)
 assert over.reason is EndReason.REVOKED
-assert good(EndedAnswer, end_other_sessions.sync_detailed(client=mine)).ended == 0
+assert good(EndedResponse, end_other_sessions.sync_detailed(client=mine)).ended == 0
 refused(end_session.sync_detailed("nobody", client=mine), ProblemType.NOT_FOUND, Recovery.FIX_REQUEST)
 steps = list_session_transitions.sync(client=mine)
 assert isinstance(steps, list)
@@ -148,11 +148,11 @@ assert steps[0].target is State.CREATED
 body = PasswordChange("wrong", OTHER_PASSWORD)
 refused(change_password.sync_detailed(client=mine, body=body), ProblemType.PASSWORD_WRONG, Recovery.ASK_USER)
 body = PasswordChange(ADA.password, OTHER_PASSWORD)
-tokens = good(TokenAnswer, change_password.sync_detailed(client=mine, body=body))
+tokens = good(TokenResponse, change_password.sync_detailed(client=mine, body=body))
 mine = holder(tokens)
 
 # What other software asks.
-told = good(IntrospectionAnswer, introspect_token.sync_detailed(client=gateway, body=TokenForm(tokens.access_token)))
+told = good(IntrospectionResponse, introspect_token.sync_detailed(client=gateway, body=TokenForm(tokens.access_token)))
 assert (told.active, told.session_state) == (True, SessionState.AUTHENTICATED)
 problem = refused(
     introspect_token.sync_detailed(client=anybody, body=TokenForm("x")),
@@ -160,12 +160,12 @@ problem = refused(
     Recovery.FIX_REQUEST,
 )
 assert problem.error == "invalid_client"
-assert good(EndedAnswer, revoke_token.sync_detailed(client=gateway, body=TokenForm("x"))).ended == 0
+assert good(EndedResponse, revoke_token.sync_detailed(client=gateway, body=TokenForm("x"))).ended == 0
 passes = forward_auth.sync_detailed(client=mine)
 assert (passes.status_code, passes.headers["remote-user"]) == (HTTPStatus.OK, account.subject)
-assert good(KeySetAnswer, get_key_set.sync_detailed(client=anybody)).keys[0]["kty"] == "EC"
-assert good(HealthAnswer, get_liveness.sync_detailed(client=anybody)).status == "ok"
-assert good(HealthAnswer, get_readiness.sync_detailed(client=anybody)).status == "ok"
+assert good(KeySetResponse, get_key_set.sync_detailed(client=anybody)).keys[0]["kty"] == "EC"
+assert good(HealthResponse, get_liveness.sync_detailed(client=anybody)).status == "ok"
+assert good(HealthResponse, get_readiness.sync_detailed(client=anybody)).status == "ok"
 refused(
     exchange_id_token.sync_detailed(client=anybody, body=Exchange("x")), ProblemType.CREDENTIAL_INVALID, Recovery.LOG_IN
 )
@@ -198,14 +198,14 @@ sessions = list_all_sessions.sync(
 assert isinstance(sessions, list)
 assert [each.session_id for each in sessions] == [tokens.session_id]
 assert good(AdminSessionView, get_any_session.sync_detailed(tokens.session_id, client=admin)).reason is EndReason.LOGOUT
-again = good(TokenAnswer, login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)))
+again = good(TokenResponse, login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)))
 assert end_any_session.sync_detailed(again.session_id, client=admin).status_code == HTTPStatus.NO_CONTENT
 history = list_any_session_transitions.sync(again.session_id, client=admin)
 assert isinstance(history, list)
 assert history[-1].actor.startswith("admin:")
-again = good(TokenAnswer, login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)))
-assert good(EndedAnswer, end_account_sessions.sync_detailed(account.subject, client=admin)).ended == 1
-disabled = good(EndedAccountAnswer, disable_account.sync_detailed(account.subject, client=admin))
+again = good(TokenResponse, login.sync_detailed(client=anybody, body=Credentials(ADA.email, OTHER_PASSWORD)))
+assert good(EndedResponse, end_account_sessions.sync_detailed(account.subject, client=admin)).ended == 1
+disabled = good(EndedAccountResponse, disable_account.sync_detailed(account.subject, client=admin))
 assert (disabled.state, disabled.ended) == (AccountState.DISABLED, 0)
 assert not isinstance(disabled.receipt, Unset)
 refused(
@@ -223,6 +223,6 @@ assert [act.event for act in acts][-2:] == [Event.DISABLE, Event.ENABLE]
 own = list_account_transitions.sync(account.subject, client=admin)
 assert isinstance(own, list)
 assert [step.event for step in own][:2] == [Event.REGISTER, Event.CHANGE_PASSWORD]
-deleted = good(EndedAccountAnswer, delete_account.sync_detailed(account.subject, client=admin))
+deleted = good(EndedAccountResponse, delete_account.sync_detailed(account.subject, client=admin))
 assert deleted.state is AccountState.DELETED
 print("the whole tour")  # noqa: T201  # for whoever runs it

@@ -22,16 +22,16 @@ from interlock.server.experience.calls import (
     parse_cursor,
     services_of,
 )
-from interlock.server.experience.endpoints.admin_answers import (
-    AdminSessionView,
-    admin_session,
-)
 from interlock.server.experience.endpoints.admin_calls import (
     ADMIN,
     AfterVersion,
     Limit,
     acting,
     history_page,
+)
+from interlock.server.experience.endpoints.admin_responses import (
+    AdminSessionView,
+    admin_session,
 )
 from interlock.server.experience.guards import administrator
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header

@@ -22,7 +22,6 @@ from interlock.machine.errors import (
 )
 from interlock.machine.ledger import Receipt
 from interlock.machine.wire import TransitionView
-from interlock.server.experience.answers import EndedAnswer
 from interlock.server.experience.calls import (
     After,
     NoFields,
@@ -31,11 +30,6 @@ from interlock.server.experience.calls import (
     parse_cursor,
     services_of,
 )
-from interlock.server.experience.endpoints.admin_answers import (
-    AdminAccountView,
-    EndedAccountAnswer,
-    admin_account,
-)
 from interlock.server.experience.endpoints.admin_calls import (
     ADMIN,
     AfterVersion,
@@ -43,10 +37,16 @@ from interlock.server.experience.endpoints.admin_calls import (
     acting,
     history_page,
 )
+from interlock.server.experience.endpoints.admin_responses import (
+    AdminAccountView,
+    EndedAccountResponse,
+    admin_account,
+)
 from interlock.server.experience.guards import administrator
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.responses import EndedResponse
 from interlock.server.experience.vocabulary import AccountState
 from interlock.server.guard.emails import normalise_email
 from interlock.server.guard.groups import MAX_LENGTH, PATTERN, named
@@ -147,14 +147,14 @@ async def list_account_transitions(
     responses=responses(400, 404, *ADMIN, Overloaded),
     guards=[administrator],
 )
-async def end_account_sessions(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAnswer]:
+async def end_account_sessions(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedResponse]:
     """End every session of an account and close their sockets. Its owner may log in again."""
     services = services_of(request)
     with _known():
         await services.accounts.load(account_id)
     receipts = await services.administration.end_all(account_id, acting(request))
     last = max(receipts, default=None)
-    return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
+    return Response(EndedResponse(len(receipts), last or UNSET), headers=receipt_header(last))
 
 
 @post(
@@ -169,7 +169,7 @@ async def disable_account(
     request: Request[Any, Any, Any],
     account_id: FromPath[str],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
-) -> Response[EndedAccountAnswer]:
+) -> Response[EndedAccountResponse]:
     """Disable an account: end all its sessions, close their sockets, and refuse logins until it is enabled again.
 
     After the response, no session of the account is alive. The call is idempotent; a repeat ends sessions that are left.
@@ -186,7 +186,7 @@ async def disable_account(
     responses=responses(400, 404, *ADMIN, Overloaded),
     guards=[administrator],
 )
-async def delete_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAccountAnswer]:
+async def delete_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAccountResponse]:
     """Delete an account for ever: its owner's email address, password and identity are erased, and all its sessions end.
 
     Its records stay, and name it by its id alone. The email address may be registered again, for a new account.
@@ -258,9 +258,9 @@ async def _changed(services: Services, outcome: Outcome[Account]) -> Response[Ad
     return Response(await _shown(services, outcome.instance), headers=receipt_header(outcome.receipt))
 
 
-def _ended(account: Account, receipts: Sequence[Receipt], sessions: int) -> Response[EndedAccountAnswer]:
+def _ended(account: Account, receipts: Sequence[Receipt], sessions: int) -> Response[EndedAccountResponse]:
     last = max(receipts, default=None)
-    answer = EndedAccountAnswer(account.account_id, account.state or "", sessions, last or UNSET)
+    answer = EndedAccountResponse(account.account_id, account.state or "", sessions, last or UNSET)
     return Response(answer, headers=receipt_header(last))
 
 

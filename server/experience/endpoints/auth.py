@@ -43,13 +43,13 @@ from interlock.server.experience.admission import (
     limit_key_of,
     login_of_account,
 )
-from interlock.server.experience.answers import AccountAnswer, TokenAnswer
 from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page, services_of
 from interlock.server.experience.credentials import cookie, from_browser
 from interlock.server.experience.guards import admitted, own_page, session_holder, with_body
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import handle, responses
+from interlock.server.experience.responses import AccountResponse, TokenResponse
 from interlock.server.experience.vocabulary import RefreshToken
 from interlock.server.runtime.authenticator import first_good, most_helpful, naming
 from interlock.server.services import Services
@@ -94,14 +94,14 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ),
     guards=[own_page, admitted("register"), with_body("email and password")],
 )
-async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> AccountAnswer:
+async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> AccountResponse:
     """Create an account. This does not log in; call login next."""
     services = services_of(request)
     with services.limits.anonymous():
         key = limit_key_of(request.scope)
         owner = await services.logins.register(data.email, data.password, key)
     _log.info("account.registered", subject=owner.account_id)
-    return AccountAnswer(owner.account_id, owner.data.email or "", rfc3339(owner.account.created_at_ms))
+    return AccountResponse(owner.account_id, owner.data.email or "", rfc3339(owner.account.created_at_ms))
 
 
 @post(
@@ -114,7 +114,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials])
     security=[{}, {"bearer": []}],
     guards=[own_page, with_body("email and password")],
 )
-async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> Response[TokenAnswer]:
+async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> Response[TokenResponse]:
     """Log in.
 
     With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
@@ -144,7 +144,9 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
     responses=responses(400, 403, 413, 415, *CREDENTIALS, RateLimited, Overloaded),
     security=[{}, {"cookie": []}],
 )
-async def refresh(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[TokenAnswer]:
+async def refresh(
+    request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None
+) -> Response[TokenResponse]:
     """Exchange the refresh token (body or cookie) for a new one and an access token. Each response has a different token.
 
     An exchanged token is accepted again for a few seconds (tabs that refresh at once), and until a response to it has been
@@ -199,7 +201,7 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
     security=SECURITY,
     guards=[own_page, admitted("password"), session_holder],
 )
-async def change_password(request: Request[Any, Any, Any], data: JSONBody[PasswordChange]) -> Response[TokenAnswer]:
+async def change_password(request: Request[Any, Any, Any], data: JSONBody[PasswordChange]) -> Response[TokenResponse]:
     """Change the password. Ends every other session of the account; this session's older tokens are refused.
 
     After the response, no other session serves. While the storage is overloaded, their ends may be recorded, and their

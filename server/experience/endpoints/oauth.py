@@ -20,7 +20,6 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
-from interlock.server.experience.answers import EndedAnswer
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.credentials import header
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
@@ -34,6 +33,7 @@ from interlock.server.experience.problems import (
     logged_problem,
     responses,
 )
+from interlock.server.experience.responses import EndedResponse
 from interlock.server.experience.vocabulary import AccountId, RefreshToken, SessionId, SessionState
 from interlock.server.guard.tokens import subject_of
 from interlock.server.services import Services
@@ -68,7 +68,7 @@ class TokenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ) = UNSET
 
 
-class IntrospectionAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class IntrospectionResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """The current state of a token. For an inactive token, only ``active`` is present.
 
     ``jti`` and ``iat`` are present for access tokens only.
@@ -138,7 +138,7 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
     before_request=admit_client,
     exception_handlers={Exception: handle},
 )
-async def introspect_token(request: Request[Any, Any, Any], data: Form) -> IntrospectionAnswer:
+async def introspect_token(request: Request[Any, Any, Any], data: Form) -> IntrospectionResponse:
     """Token introspection (RFC 7662), for registered clients. Changes nothing, and does not count as activity.
 
     An access token is active while its session is alive and no later login has superseded it; a refresh token while it
@@ -152,7 +152,7 @@ async def introspect_token(request: Request[Any, Any, Any], data: Form) -> Intro
     try:
         return await _refresh_token(services, data.token)
     except (CredentialRefused, SessionNotFound):
-        return IntrospectionAnswer(active=False)
+        return IntrospectionResponse(active=False)
 
 
 @post(
@@ -166,7 +166,7 @@ async def introspect_token(request: Request[Any, Any, Any], data: Form) -> Intro
     before_request=admit_client,
     exception_handlers={Exception: handle},
 )
-async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[EndedAnswer]:
+async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[EndedResponse]:
     """Token revocation (RFC 7009), for registered clients: ends the session of the token, and so all its tokens.
 
     A single token can't be revoked without its session. An invalid token is answered with 200 too (RFC 7009, 2.2).
@@ -176,7 +176,7 @@ async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[
     receipt = None
     if session is not None:
         receipt = await services.sessions.end(session, "revoked", f"client:{request.state.client}")
-    answer = EndedAnswer(0 if receipt is None else 1, receipt or UNSET)
+    answer = EndedResponse(0 if receipt is None else 1, receipt or UNSET)
     return Response(answer, status_code=200, headers=receipt_header(receipt))
 
 
@@ -219,10 +219,10 @@ def _basic(authorization: str) -> tuple[str, str]:
     return name, secret
 
 
-async def _access_token(services: Services, token: str) -> IntrospectionAnswer:
+async def _access_token(services: Services, token: str) -> IntrospectionResponse:
     claims = services.tokens.check_access_token(token)
     session = (await services.authenticator.by_access_token(token)).session
-    return IntrospectionAnswer(
+    return IntrospectionResponse(
         active=True,
         sub=claims.sub,
         sid=claims.sid,
@@ -236,11 +236,11 @@ async def _access_token(services: Services, token: str) -> IntrospectionAnswer:
     )
 
 
-async def _refresh_token(services: Services, token: str) -> IntrospectionAnswer:
+async def _refresh_token(services: Services, token: str) -> IntrospectionResponse:
     session, rotation = await services.authenticator.by_refresh_token(token)
     if services.authenticator.exchanged(session, rotation):
-        return IntrospectionAnswer(active=False)
-    return IntrospectionAnswer(
+        return IntrospectionResponse(active=False)
+    return IntrospectionResponse(
         active=True,
         sub=subject_of(session),
         sid=session.session_id,

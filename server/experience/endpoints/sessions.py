@@ -26,7 +26,6 @@ from interlock.machine.session.session import Session, ensure_alive
 from interlock.machine.session.view import SessionView, session_view
 from interlock.machine.wire import TransitionView, own_transition_view
 from interlock.server.experience.admission import admit, admit_account
-from interlock.server.experience.answers import EndedAnswer, TicketAnswer, TokenAnswer
 from interlock.server.experience.calls import (
     CREDENTIALS,
     SECURITY,
@@ -43,6 +42,7 @@ from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.jar import answer_with, resume
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.responses import EndedResponse, TicketResponse, TokenResponse
 from interlock.server.runtime.accounts.administration import Place
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
@@ -59,7 +59,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="Maximum n
     summary="Create an anonymous session",
     response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses={
-        200: ResponseSpec(TokenAnswer, description="The cookie's session, which is kept.", generate_examples=False),
+        200: ResponseSpec(TokenResponse, description="The cookie's session, which is kept.", generate_examples=False),
         **responses(400, 403, 413, 415, TokenExpired, RateLimited, Overloaded),
     },
     security=[{}, {"cookie": []}],
@@ -67,7 +67,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=_MAX_PAGE, description="Maximum n
 async def create_session(
     request: Request[Any, Any, Any],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
-) -> Response[TokenAnswer]:
+) -> Response[TokenResponse]:
     """Create an anonymous session and return its tokens. A later login on it keeps the session id.
 
     A browser with a valid cookie keeps its session instead (200), as after a refresh.
@@ -129,7 +129,7 @@ async def list_session_transitions(
 async def create_ticket(
     request: Request[Any, Any, Any],
     data: JSONBody[NoFields | None] = None,  # noqa: ARG001  # declared so that a body with fields is refused
-) -> Response[TicketAnswer]:
+) -> Response[TicketResponse]:
     """Create a single-use ticket for clients that can't set WebSocket headers. Send it as a subprotocol, never in a URL."""
     services = services_of(request)
     admit(services, request.scope, "ticket")
@@ -138,7 +138,7 @@ async def create_ticket(
         raise NotAuthenticated("log in first: an anonymous session never connects")
     admit_account(services, request.scope, "ticket", found.session.subject)
     ticket = await services.tickets.issue(found.session, found.authorised_until_ms, found.kid)
-    return Response(TicketAnswer(ticket, services.tickets.lifetime_ms // 1000), status_code=201)
+    return Response(TicketResponse(ticket, services.tickets.lifetime_ms // 1000), status_code=201)
 
 
 @get(
@@ -195,7 +195,7 @@ async def end_session(request: Request[Any, Any, Any], session_id: FromPath[str]
     responses=responses(*CREDENTIALS, LoginTooOld, Overloaded),
     security=SECURITY,
 )
-async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedAnswer]:
+async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedResponse]:
     """End all other sessions of the caller's account. The calling session needs a recent login."""
     services = services_of(request)
     own = await caller(services, request.scope)
@@ -205,7 +205,7 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedA
         end_all = services.account_sessions.end_all
         receipts = await end_all(own.subject, "revoked", own.subject, but=own.session_id, under=authority_of(own))
     last = max(receipts, default=None)
-    return Response(EndedAnswer(len(receipts), last or UNSET), headers=receipt_header(last))
+    return Response(EndedResponse(len(receipts), last or UNSET), headers=receipt_header(last))
 
 
 def _ensure_recent_login(services: Services, session: Session) -> None:

@@ -30,7 +30,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "A page gets its refresh token in the answer's body, besides the cookie.",
         "3.3.4",
         "test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_else",
-        at("answers:token_answer", replace("UNSET if in_cookie else refresh_token", "refresh_token")),
+        at("responses:token_response", replace("UNSET if in_cookie else refresh_token", "refresh_token")),
     ),
     Mutant(
         "A known device's cookie holds 4,096 random bytes, more than browsers keep.",
@@ -190,7 +190,7 @@ WEB: Final[tuple[Mutant, ...]] = (
                 "HANDLERS: ... = ...",
                 """
                 @get('/accounts/{account_id:str}/sessions', guards=[administrator], include_in_schema=False)
-                async def end_by_link(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAnswer]:
+                async def end_by_link(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedResponse]:
                     return await end_account_sessions.fn(request, account_id)
                 ...
                 """,
@@ -249,7 +249,7 @@ WEB: Final[tuple[Mutant, ...]] = (
                 if bearer(request.scope) is None and (held := cookie(request.scope)) is not None:
                     session, _ = await services.authenticator.by_refresh_token(held)
                     bought = await services.tickets.issue(session, session.deadline_ms, services.keys.signing.kid)
-                    return Response(TicketAnswer(bought, 30), status_code=201)
+                    return Response(TicketResponse(bought, 30), status_code=201)
                 ...
                 """,
             ),

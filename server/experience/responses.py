@@ -36,7 +36,7 @@ _KEYS: Final = [
 ]
 
 
-class TokenAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class TokenResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session and its tokens. A browser finds the refresh token in its cookie instead of ``refresh_token``."""
 
     session_id: SessionId
@@ -51,7 +51,7 @@ class TokenAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     receipt: Receipt | UnsetType = UNSET
 
 
-class AccountAnswer(msgspec.Struct, frozen=True):
+class AccountResponse(msgspec.Struct, frozen=True):
     """A new account. ``subject`` is what sessions and tokens will call it."""
 
     subject: AccountId
@@ -59,36 +59,36 @@ class AccountAnswer(msgspec.Struct, frozen=True):
     created_at: Time
 
 
-class TicketAnswer(msgspec.Struct, frozen=True):
+class TicketResponse(msgspec.Struct, frozen=True):
     """A ticket for one WebSocket handshake: offer the subprotocols ``interlock.v1`` and ``ticket.<ticket>``."""
 
     ticket: Annotated[str, Meta(examples=["pX1w3m…"])]
     expires_in: Annotated[int, Meta(description="Seconds until the ticket expires.", examples=[30])]
 
 
-class EndedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class EndedResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many sessions were ended; ``receipt`` is that of the last end, and missing when there was none."""
 
     ended: Annotated[int, Meta(examples=[2])]
     receipt: Receipt | UnsetType = UNSET
 
 
-class HealthAnswer(msgspec.Struct, frozen=True):
+class HealthResponse(msgspec.Struct, frozen=True):
     """``ok``, or why not; and what is wrong with the machine while the server goes on, if anything is."""
 
     status: Annotated[str, Meta(examples=["ok"])]
     warnings: Annotated[list[str], Meta(examples=[["the clock is not synchronised"]])] | UnsetType = UNSET
 
 
-class KeySetAnswer(msgspec.Struct, frozen=True):
+class KeySetResponse(msgspec.Struct, frozen=True):
     """A JWK Set (RFC 7517): the public keys of access tokens."""
 
     keys: Annotated[list[dict[str, str]], Meta(examples=[_KEYS])]
 
 
-def token_answer(
+def token_response(
     services: Services, scope: Any, session: Session, receipt: Receipt | None, status: int
-) -> Response[TokenAnswer]:
+) -> Response[TokenResponse]:
     """Hand out ``session``'s current tokens, and the receipt of what was recorded.
 
     The caller has checked the Origin. To a browser's page the refresh token goes in a cookie that scripts can't read, and
@@ -96,7 +96,7 @@ def token_answer(
     """
     refresh_token = services.tokens.refresh_token(session)
     in_cookie = from_browser(scope)
-    answer = TokenAnswer(
+    answer = TokenResponse(
         session_id=session.session_id,
         state=session.state or "",
         version=session.version,

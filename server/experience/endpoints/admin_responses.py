@@ -51,7 +51,7 @@ class AdminAccountView(msgspec.Struct, frozen=True):
     disabled_at: Time | None
 
 
-class EndedAccountAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class EndedAccountResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """A disabled or deleted account, and how many sessions this call ended; ``receipt`` is that of the last record."""
 
     subject: AccountId
