@@ -211,6 +211,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
     pseudonyms = Pseudonyms(lambda: ring.keys.refresh_mac)
     id_tokens = IdTokens(settings, clock)
     stack.push_async_callback(id_tokens.close)
+    stack.push_async_callback(core.account_sessions.close)
     passwords = _passwords(settings)
     stack.callback(passwords.close)
     # Where a key's cells lie in the tables of limits: anew at each start, with the tables.

@@ -138,6 +138,9 @@ async def test_a_request_to_end_all_does_not_wait_for_ever(tmp_path: Path, monke
         with pytest.raises(Overloaded):
             await ada.own.end_all("ada", "revoked", "ada")
         assert await ada.own.end_superseded_at_last(CHANGED, "ada") == []
+        await ada.own.close()
+        assert stuck.asked, "those that go on were given up"
+        assert await ada.own.end_superseded_at_last(CHANGED, "ada") == []
         stuck.holds = False
 
         async def all_ended() -> bool:

@@ -38,6 +38,13 @@ class AccountSessions:
         self._ends = asyncio.Semaphore(_PAGE)
         self._going_on: set[asyncio.Task[list[Receipt]]] = set()
 
+    async def close(self) -> None:
+        """Give up the ends that go on: the next start makes them."""
+        ends = list(self._going_on)
+        for each in ends:
+            each.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+
     async def page(self, subject: str, before: Place | None, limit: int) -> list[Session]:
         """Return at most ``limit`` sessions of ``subject`` that are alive now, newest first, after the place ``before``."""
         self._sessions.check_alive()
