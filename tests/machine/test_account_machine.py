@@ -1,0 +1,179 @@
+"""The account's lifecycle: no order of commands leads to a state that is none, and every record reads well."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from interlock.machine.account.account import Account
+from interlock.machine.account.commands import (
+    ChangePassword,
+    Data,
+    Delete,
+    Disable,
+    Enable,
+    Register,
+    Rehash,
+    SetGroups,
+)
+from interlock.machine.account.commitments import commit
+from interlock.machine.account.machine import ACCOUNT_MACHINE, ensure_active, ensure_serves
+from interlock.machine.errors import AccountDisabled, CredentialInvalid, SessionEnded, TransitionRefused
+from interlock.machine.explain import refusal
+from interlock.machine.ledger import GENESIS, chain, parse
+from interlock.machine.machine import Command
+from interlock.machine.machines import MACHINES
+from interlock.machine.story import moment, tell
+from interlock.machine.verifier import Verifier
+
+KEY = bytes(32)
+HASHES = [commit(KEY, "password_hash", each) for each in ("one", "two", "three")]
+EMAIL = commit(KEY, "email", "ada@example.org")
+ADDRESSES = st.sampled_from([None, "192.0.2.7"])
+
+
+class AccountMachine(RuleBasedStateMachine):
+    """Any commands in any order: what is refused changes nothing, and the log of what is not is a good one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.account = Account("acc_1")
+        self.verifier = Verifier(MACHINES, lambda _kind, _id, _before: False)
+        self.digest, self.position, self.now_ms = GENESIS, 0, 0
+        self.numbers = itertools.count()
+        self.taken_away = 0
+        self.refusals: list[str] = []
+        self.ask(Register(EMAIL, HASHES[0]))
+
+    def ask(self, data: Data) -> bool:
+        self.now_ms += 1
+        try:
+            step = ACCOUNT_MACHINE.decide(
+                self.account, Command(f"cmd-{next(self.numbers)}", "admin:a", data), self.now_ms
+            )
+        except TransitionRefused as refused:
+            self.refusals.append(refusal(ACCOUNT_MACHINE, refused, self.account, data))
+            return False
+        self.account = ACCOUNT_MACHINE.evolve(self.account, step)
+        row = chain(self.digest, self.position + 1, step)
+        self.position, self.digest = row.position, row.digest
+        assert self.verifier.feed(row)[1] == self.account
+        self.taken_away += data.event in {"change_password", "disable", "delete"}
+        return True
+
+    @rule(current=st.sampled_from(HASHES), new=st.sampled_from(HASHES))
+    def change_password(self, current: str, new: str) -> None:
+        allowed = self.account.state == "active" and current == self.account.password
+        assert self.ask(ChangePassword(current, new)) is allowed
+        assert not allowed or self.account.password == new
+
+    @rule(current=st.sampled_from(HASHES), new=st.sampled_from(HASHES))
+    def rehash(self, current: str, new: str) -> None:
+        epoch, since_ms = self.account.epoch, self.account.password_changed_at_ms
+        allowed = self.account.state == "active" and current == self.account.password
+        assert self.ask(Rehash(current, new)) is allowed
+        assert (self.account.epoch, self.account.password_changed_at_ms) == (epoch, since_ms), "the same password"
+
+    @rule(groups=st.sampled_from([(), ("ops",), ("ops", "staff")]), address=ADDRESSES)
+    def set_groups(self, groups: tuple[str, ...], address: str | None) -> None:
+        assert self.ask(SetGroups(groups, address)) is (self.account.state != "deleted")
+
+    @rule(address=ADDRESSES)
+    def disable(self, address: str | None) -> None:
+        active = self.account.state == "active"
+        assert self.ask(Disable(address)) is active
+
+    @rule(address=ADDRESSES)
+    def enable(self, address: str | None) -> None:
+        disabled = self.account.state == "disabled"
+        assert self.ask(Enable(address)) is disabled
+
+    @precondition(lambda self: self.account.version > 5)
+    @rule(address=ADDRESSES)
+    def delete(self, address: str | None) -> None:
+        lives = self.account.state != "deleted"
+        told = {each.event for each in moment(ACCOUNT_MACHINE, self.account, self.now_ms).outlook if each.target}
+        assert self.ask(Delete(address)) is lives is ("delete" in told)
+
+    @rule()
+    def register_again(self) -> None:
+        assert not self.ask(Register(EMAIL, HASHES[0]))
+
+    @invariant()
+    def it_is_what_its_state_says(self) -> None:
+        account = self.account
+        assert account.epoch == self.taken_away
+        assert (account.disabled_at_ms is not None) == (account.state == "disabled") or account.state == "deleted"
+        if account.state == "deleted":
+            assert (account.email, account.password, account.identity, account.groups) == (None, None, None, ())
+
+    @invariant()
+    def what_is_refused_is_explained(self) -> None:
+        assert all(each.startswith("refused: ") for each in self.refusals)
+
+    @invariant()
+    def a_session_of_an_older_epoch_never_serves(self) -> None:
+        for epoch in range(self.account.epoch):
+            with pytest.raises(SessionEnded):
+                ensure_serves(self.account, epoch)
+        if self.account.state == "active":
+            ensure_serves(self.account, self.account.epoch)
+
+
+TestAccountMachine = AccountMachine.TestCase
+
+
+def test_a_whole_life_reads_well() -> None:
+    told: list[Data] = [
+        Register(EMAIL, HASHES[0], groups=("staff",)),
+        Rehash(HASHES[0], HASHES[1]),
+        ChangePassword(HASHES[1], HASHES[2]),
+        SetGroups((), "192.0.2.7"),
+        SetGroups(("ops",)),
+        Disable("192.0.2.7"),
+        Enable(),
+        Delete("192.0.2.7"),
+    ]
+    account, digest, records = Account("acc_1"), GENESIS, []
+    for number, data in enumerate(told, 1):
+        step = ACCOUNT_MACHINE.decide(account, Command(f"cmd-{number}", "admin:ada", data), number)
+        account = ACCOUNT_MACHINE.evolve(account, step)
+        row = chain(digest, number, step)
+        digest = row.digest
+        records.append(parse(row, MACHINES))
+        assert moment(ACCOUNT_MACHINE, account, number).stands["epoch"] == account.epoch
+    steps, last = tell(ACCOUNT_MACHINE, "acc_1", records)
+    assert last == account
+    said = [step.particulars for step in steps]
+    assert said[0] == "with an email address and a password, in staff"
+    assert said[2:] == [
+        "epoch 1",
+        "in no group; asked from 192.0.2.7",
+        "in ops",
+        "epoch 2; asked from 192.0.2.7",
+        "",
+        "epoch 3; asked from 192.0.2.7",
+    ]
+
+
+def test_who_may_be_let_in_by_a_proof() -> None:
+    ensure_active(Account("acc_1", state="active"))
+    with pytest.raises(AccountDisabled):
+        ensure_active(Account("acc_1", state="disabled"))
+    for nobody in (Account("acc_1"), Account("acc_1", state="deleted")):
+        with pytest.raises(CredentialInvalid):
+            ensure_active(nobody)
+
+
+def test_a_commitment_is_of_one_key_one_kind_and_its_very_values() -> None:
+    others = [
+        commit(bytes(31) + b"x", "identity", "a", "bc"),
+        commit(KEY, "email", "a", "bc"),
+        commit(KEY, "identity", "ab", "c"),
+        commit(KEY, "identity", "a", "bc", ""),
+    ]
+    assert commit(KEY, "identity", "a", "bc") not in others
+    assert len(set(others)) == len(others)
