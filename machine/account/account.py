@@ -50,15 +50,14 @@ def keys(account: Account) -> Keys:
 
 def evolve(account: Account, transition: Transition) -> Account:
     """``account`` after ``transition``. The caller passes transitions that were decided, in version order."""
-    account = msgspec.structs.replace(
+    return msgspec.structs.replace(
         account,
         state=transition.target,
         version=transition.version,
         updated_at_ms=transition.at_ms,
         epoch=account.epoch + (transition.event in RAISE_EPOCH),
+        **_CHANGED[transition.event](transition, transition.data),
     )
-    changed = _CHANGED[transition.event](transition, transition.data)
-    return msgspec.structs.replace(account, **changed)
 
 
 _CHANGED: Final[dict[str, Callable[[Transition, Any], dict[str, Any]]]] = {

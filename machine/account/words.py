@@ -36,8 +36,9 @@ def _groups(data: Register | SetGroups) -> str:
     return f"in {', '.join(data.groups)}" if data.groups else "in no group"
 
 
-def _raised(_data: Any, before: Account) -> str:
-    return f"epoch {before.epoch + 1}"
+def _raised(data: ChangePassword | Disable | Delete, before: Account) -> str:
+    raised = f"epoch {before.epoch + 1}"
+    return raised if isinstance(data, ChangePassword) else _joined(raised, _asked(data, before))
 
 
 def _asked(data: SetGroups | Disable | Enable | Delete, _before: Account) -> str:
@@ -56,9 +57,9 @@ _PARTICULARS: Final[dict[str, Callable[[Any, Account], str]]] = {
     "register": _registered,
     "change_password": _raised,
     "set_groups": _set,
-    "disable": lambda data, before: _joined(_raised(data, before), _asked(data, before)),
+    "disable": _raised,
     "enable": _asked,
-    "delete": lambda data, before: _joined(_raised(data, before), _asked(data, before)),
+    "delete": _raised,
 }
 
 _LIKELY: Final[dict[str, Callable[[Account, int], Data]]] = {

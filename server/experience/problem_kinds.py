@@ -99,7 +99,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         "transition-refused",
         "The lifecycle does not allow this",
         Recovery.GET_SESSION,
-        "GET /api/session to see the session's current state.",
+        "Get the current state (of your session: GET /api/session) before you ask again.",
     ),
     errors.AccountDisabled: Kind(
         403,

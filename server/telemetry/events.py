@@ -204,7 +204,7 @@ _ROWS: Final = (
         "background.stuck",
         "critical",
         "fault",
-        "A background task has made no progress for half a minute; `/health/ready` answers 503 until it does.",
+        "A background task has made no progress for half a minute; `/health/ready` answers 503 until then.",
         ("work", "silent_s"),
     ),
     Event(
@@ -216,12 +216,7 @@ _ROWS: Final = (
         repeats=("listener",),
     ),
     Event(
-        "task.failed",
-        "error",
-        "fault",
-        "A fault of the server outside any request.",
-        ("task", "because", "traceback"),
-        repeats=(),
+        "task.failed", "error", "fault", "A fault outside any request.", ("task", "because", "traceback"), repeats=()
     ),
     Event("server.failed", "critical", "fault", "A fault ended the server.", ("traceback",)),
     Event(

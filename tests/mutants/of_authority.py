@@ -105,6 +105,18 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         at("wiring:open_services", replace("await end_superseded(sessions, accounts, surface.accounts)", "0")),
     ),
     Mutant(
+        "A delete closes the account, and an enable opens it again.",
+        "deleted_absorbs",
+        "test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",
+        at("administration:Administration.delete", replace("Delete(caller.address)", "Disable(caller.address)")),
+    ),
+    Mutant(
+        "A session serves until its end is recorded, whatever has become of its account.",
+        "disabled_never_serves",
+        "test_a_disabled_account_does_not_pass",
+        at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
+    ),
+    Mutant(
         "A change of password is answered when the new one counts, and leaves the sessions of the old one open.",
         "old_password_never_admits",
         "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",

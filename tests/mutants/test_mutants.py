@@ -23,9 +23,6 @@ from tests.mutants.trial import CAUGHT, Run, judge, run_nodes
 # otherwise: what decides on an older version breaks versions_gapless.
 UNBREAKABLE = {"no_lost_update"}
 
-# Accounts are not deleted yet, so no bug of the real code can break it. The mutants of the model do.
-IN_THE_MODEL_ALONE = {"deleted_absorbs"}
-
 HARMLESS = Mutant(
     "A session is described in other words.",
     "declared_only",
@@ -43,7 +40,7 @@ def test_every_property_has_a_mutant_and_every_mutant_a_property() -> None:
     published = {promised.name for promised in PROPERTIES}
     broken = {mutant.breaks for mutant in MUTANTS}
     assert broken <= published
-    assert published - broken == UNBREAKABLE | IN_THE_MODEL_ALONE
+    assert published - broken == UNBREAKABLE
 
 
 def test_a_bug_of_the_connection_breaks_a_standard_or_a_setting() -> None:

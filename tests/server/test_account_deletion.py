@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from sqlite_utils import Database
 
-from tests.support.admin import Admin, admin_token
+from interlock.machine.account.commands import Delete
+from interlock.machine.ledger import Record
+from interlock.machine.machines import MACHINES
+from interlock.server.surface.sqlite.engine import open_writer
+from interlock.server.surface.sqlite.files import Erasure
+from tests.support.accounts import AccountStory
+from tests.support.admin import Admin, admin_token, problem, subject_of
 from tests.support.client import Client, closed, logged_in, new_email
 from tests.support.log import verify
 from tests.support.running import scenario
@@ -26,17 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> str:
     return admin_token(server.data)
-
-
-def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    body: dict[str, Any] = answer.json()
-    assert body["type"] == f"urn:interlock:problem:{name}"
-    return body
-
-
-async def subject_of(client: Client) -> str:
-    return str((await client.session())["subject"])
 
 
 @pytest.mark.checks("deleted_absorbs", "disabled_never_serves")
@@ -98,6 +94,43 @@ async def test_no_file_has_anything_of_a_deleted_account(tmp_path: Path, how: st
             assert _held(server.data, emails) == set(emails[1::2])
     finally:
         server.stop()
+
+
+def test_whoever_reads_for_long_keeps_no_write_waiting_and_what_was_erased_goes_afterwards(tmp_path: Path) -> None:
+    """A backup, say, or `interlock verify`."""
+    tried: list[str] = []
+    now_s = 100.0
+    with closing(open_writer(tmp_path / "log.db").conn) as log, closing(open_writer(tmp_path / "log.db").conn) as other:
+        log.execute("CREATE TABLE kept (text)")
+        log.set_trace_callback(lambda statement: tried.append(statement) if "checkpoint" in statement else None)
+        erasure = Erasure(Database(log), MACHINES, lambda: now_s)
+        erasure.committed([])
+        assert len(tried) == 1, "a start doesn't know what its predecessor had to do"
+        erasure.committed([])
+        assert len(tried) == 1
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM kept").fetchone()
+        log.execute("INSERT INTO kept VALUES ('ada@example.org')")
+        story = AccountStory()
+        records = [Record(n, step.transition, b"") for n, step in enumerate([*story.register(), *story.tell(Delete())])]
+        for _ in range(50):
+            erasure.committed([records[:1], None])
+        assert len(tried) == 1, "nothing was erased"
+        erasure.committed([records])
+        for _ in range(50):
+            erasure.committed([])
+        assert len(tried) == 2
+        wal = tmp_path / "log.db-wal"
+        assert wal.stat().st_size > 0
+        other.execute("COMMIT")
+        erasure.committed([])
+        assert len(tried) == 2, "not before its time"
+        now_s += 1
+        erasure.committed([])
+        assert (len(tried), wal.stat().st_size) == (3, 0)
+        now_s += 100
+        erasure.committed([])
+        assert len(tried) == 3
 
 
 def _held(data: Path, emails: list[str]) -> set[str]:

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.support.admin import Admin, admin_token
+from tests.support.admin import Admin, admin_token, problem, subject_of
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email, rest_of
 from tests.support.log import records, verify
 from tests.support.running import scenario
@@ -26,17 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> str:
     return admin_token(server.data)
-
-
-def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    body: dict[str, Any] = answer.json()
-    assert body["type"] == f"urn:interlock:problem:{name}"
-    return body
-
-
-async def subject_of(client: Client) -> str:
-    return str((await client.session())["subject"])
 
 
 @scenario()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.support.admin import Admin, admin_token, remove_admin
+from tests.support.admin import Admin, admin_token, problem, remove_admin
 from tests.support.client import Client, closed, logged_in
 from tests.support.log import verify
 from tests.support.metrics import log_rows
@@ -27,13 +25,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> str:
     return admin_token(server.data)
-
-
-def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    body: dict[str, Any] = answer.json()
-    assert body["type"] == f"urn:interlock:problem:{name}"
-    return body
 
 
 @pytest.mark.asvs("8.2.1", "8.2.2")

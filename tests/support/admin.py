@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support.client import Client
 from tests.support.documented import check_answer
 from tests.support.log import interlock
 
@@ -24,6 +25,19 @@ def admin_token(data: Path, name: str = "ada") -> str:
 def remove_admin(data: Path, name: str = "ada") -> None:
     outcome = interlock("admin-token", "remove", name, "--data", data)
     assert outcome.returncode == 0, outcome.stderr
+
+
+def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
+    """The body of ``answer``, which is the problem ``name``."""
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    assert body["type"] == f"urn:interlock:problem:{name}"
+    return body
+
+
+async def subject_of(client: Client) -> str:
+    """The id of the account that ``client`` is logged in to."""
+    return str((await client.session())["subject"])
 
 
 class Admin:

@@ -17,6 +17,9 @@ from interlock.machine.errors import SurfaceFailed
 
 MINIMUM_VERSION: Final = (3, 51, 3)
 
+BUSY_TIMEOUT_MS: Final = 5000
+"""How long a write waits for another program's lock."""
+
 Connection = sqlite.Connection
 Error = sqlite.Error
 IntegrityError = sqlite.IntegrityError
@@ -62,7 +65,7 @@ def open_writer(path: Path) -> sqlite_utils.Database:
         "wal_autocheckpoint=4000",
         # After a reader kept the write-ahead log from being reset, it shrinks again.
         "journal_size_limit=67108864",
-        "busy_timeout=5000",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
         # What is deleted is overwritten: personal data that was erased is not left in free pages.
         "secure_delete=ON",
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
@@ -23,7 +24,7 @@ from interlock.server.surface.exchanged_tokens import ExchangedTokenStore
 from interlock.server.surface.log import TransitionLog
 from interlock.server.surface.sqlite.accounts import SqliteAccounts, SqliteExchangedTokens
 from interlock.server.surface.sqlite.directory import SqliteDirectory
-from interlock.server.surface.sqlite.engine import Error, finish_rollback, open_reader, open_writer
+from interlock.server.surface.sqlite.engine import BUSY_TIMEOUT_MS, Error, finish_rollback, open_reader, open_writer
 from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
 from interlock.server.surface.sqlite.presence import Presence, keep_looking
 from interlock.server.surface.sqlite.reader import Reader
@@ -37,6 +38,10 @@ from interlock.server.system.supervision import Supervisor
 LOG_NAME: Final = "interlock.db"
 _LOCK_NAME: Final = "interlock.lock"
 _MAX_BATCH: Final = 1024
+_ERASURE_WAIT_MS: Final = 100
+"""How long all writes wait for those who read the log just then: for what a server's own reads take, and no longer."""
+
+_ERASURE_AGAIN_S: Final = 1.0
 
 
 class Surface(msgspec.Struct, frozen=True):
@@ -140,27 +145,40 @@ async def open_surface(  # noqa: PLR0913  # each by name
 
 
 class Erasure:
-    """Has what was erased leave the write-ahead log, too, which keeps old pages until it is begun anew.
+    """Has what was erased leave the write-ahead log, too, which keeps old pages until it begins anew.
 
-    What ends an instance of a lasting lifecycle, an account, erases something. Where another program reads the log just then,
-    the next commit tries again: there is one every second.
+    It does so after the end of an instance of a lasting lifecycle, an account, which erases something.
+
+    While another program reads the log it can't; then it is tried again once a second, as long as there are commits, and there
+    is one every second. A start is such an end: what the last process had to do is not known. ``now_s``: a monotonic clock.
     """
 
-    def __init__(self, database: sqlite_utils.Database, machines: Machines) -> None:
+    def __init__(
+        self, database: sqlite_utils.Database, machines: Machines, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connection = database.conn
         self._final = {(machine.kind, state) for machine in machines if machine.lasting for state in machine.final}
-        self._due = False
+        self._now_s = now_s
+        self._due_s: float | None = now_s()
 
     def committed(self, outcomes: Sequence[object]) -> None:
         """A batch was committed. Call it in the writer's thread, before anything of it is acknowledged."""
         records = (each for outcome in outcomes if isinstance(outcome, list) for each in outcome)
-        self._due = self._due or any(
+        if any(
             isinstance(each, Record) and (each.transition.kind, each.transition.target) in self._final
             for each in records
-        )
-        if self._due:
+        ):
+            self._due_s = self._now_s()
+        if self._due_s is not None and self._now_s() >= self._due_s:
+            self._due_s = None if self._begin_anew() else self._now_s() + _ERASURE_AGAIN_S
+
+    def _begin_anew(self) -> bool:
+        self._connection.execute(f"PRAGMA busy_timeout={_ERASURE_WAIT_MS}")
+        try:
             busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._due = bool(busy)
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        return not busy
 
 
 @contextmanager
@@ -192,9 +210,8 @@ def _prepare(path: Path, machines: Machines) -> sqlite_utils.Database:
         migrate(database, machines)
         check_projection(database, machines)
         # What the last process wrote is written once more, to the database itself: after a failed fsync the write-ahead log
-        # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why. And
-        # the write-ahead log begins anew, so that it holds nothing that was erased.
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why.
+        database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except Error as error:
         raise SurfaceFailed(f"{path} can't be opened: {error}") from error
     return database
