@@ -94,8 +94,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float,
         Meta(ge=0, le=300),
         _doc(
-            "How long an exchanged refresh token is still accepted, for other tabs and lost responses. A stolen copy is"
-            " detected if its owner refreshes less often than every two such periods: keep it below half of `access_token_s`."
+            "How long an exchanged refresh token is still accepted: other tabs have it, and the response may be under way. A"
+            " copy is detected if its owner refreshes less often than every two such periods: keep it below half of `access_token_s`."
         ),
     ] = 10.0
     ticket_s: Annotated[Seconds, _doc("Lifetime of a WebSocket ticket.")] = 30.0
@@ -219,7 +219,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "x-forwarded-for"
     uncounted: Annotated[
         tuple[str, ...],
-        _doc("Networks without rate limits by address; failed logins are always counted. Comma-separated."),
+        _doc(
+            "Networks whose clients `limit_address`, `limit_begin`, `limit_register` and `limit_account` do not count; failed"
+            " logins and `limit_anonymous` always count them. Comma-separated."
+        ),
     ] = ("127.0.0.0/8", "::1/128")
     limit_address: Annotated[
         RateText,
@@ -291,7 +294,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         Meta(ge=0, le=2**40),
         _doc(
-            "If the data folder's disk has less free space than this, in MiB, only ends and disconnects are recorded; 0: off."
+            "If the data folder's disk has less free space than this, in MiB, only ends, disconnects, password changes and"
+            " disables are recorded; 0: off."
         ),
     ] = 256
     clock_behind_s: Annotated[

@@ -24,9 +24,9 @@ GROUPS: Final[dict[Group, str]] = {
 class Event(msgspec.Struct, frozen=True):
     """One row. ``fields`` are keys of FIELDS; those of CONTEXT need not be named.
 
-    ``repeats``: a client may cause this event any number of times. Events with the same ``client`` (for a fault: the same place
-    in the code) and the same values of these fieldsare counted by :mod:`interlock.server.telemetry.repeats`, not
-    written. None: each event has its own line.
+    ``repeats``: a client may cause this event any number of times. Of events with the same ``client`` (for a fault: the same
+    place in the code) and the same values of these fields the first has a line, and the others are counted
+    (:mod:`interlock.server.telemetry.repeats`). None: each event has its own line.
     """
 
     name: str
@@ -67,7 +67,7 @@ FIELDS: Final[dict[str, str]] = {
     "newest_record": "Time of the newest record.",
     "now": "Time of this machine's clock.",
     "open_files": "Limit of open files and connections of this process (`RLIMIT_NOFILE`).",
-    "orphans_disconnected": "Connections that the previous server left open in the log.",
+    "orphans_disconnected": "Connections that a former server of this `node` left open in the log.",
     "part": "`head` or `body` of the request.",
     "path": "A file of the server.",
     "place": "Kind of the error and where it was raised, in a line with `repeated`.",
@@ -163,7 +163,7 @@ _ROWS: Final = (
         "token.reused",
         "warning",
         "refusal",
-        "A refresh token was reused after its successor was used, so two parties hold a copy. The session was revoked.",
+        "A refresh token was presented that its holder can't have any more: there are two copies. The session was revoked.",
         ("session_id", "subject"),
     ),
     Event(
@@ -204,7 +204,7 @@ _ROWS: Final = (
         "background.stuck",
         "critical",
         "fault",
-        "A background task has made no progress for half a minute; `/health/ready` answers 503 until then.",
+        "A background task has made no progress for half a minute; `/health/ready` answers 503 until it does.",
         ("work", "silent_s"),
     ),
     Event(
@@ -332,7 +332,7 @@ _ROWS: Final = (
         "disk.low",
         "error",
         "fault",
-        "The disk has less free space than `disk_reserve_mib`: only ends and disconnects are recorded.",
+        "The disk has less free space than `disk_reserve_mib`: only what takes rights away is recorded.",
         ("path", "free_mib"),
     ),
     Event("disk.enough", "info", "life", "The disk has enough free space again.", ("path", "free_mib")),

@@ -49,9 +49,9 @@ def test_the_calls_are_made_in_the_order_of_the_list(name: str, ways: dict[str, 
 @pytest.mark.parametrize("name", listed())
 def test_each_call_comes_from_one_above_it_and_goes_no_plane_up(name: str, ways: dict[str, list[Call]]) -> None:
     first, *others = listed()[name]
-    above = [first]
+    above, made = [first], iter(ways[name])
     for step in others:
-        call = next(each for each in ways[name] if (each.file, each.name) == step)
+        call = next(each for each in made if (each.file, each.name) == step)
         if step not in _BEGIN_ANEW:
             caller = next((each for each in call.within if each in above), None)
             assert caller is not None, step

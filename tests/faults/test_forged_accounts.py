@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 from pathlib import Path
 from typing import Final
 
+import argon2
 import pytest
 
+from interlock.machine.account.commitments import commit
 from tests.support.admin import Admin, admin_token
-from tests.support.client import Client
+from tests.support.client import PASSWORD, Client
 from tests.support.running import scenario
 from tests.support.server import ServerProcess, running_server
 from tests.support.tampering import shell
@@ -22,7 +25,7 @@ BOB: Final = "bob@example.org"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that a server left cleanly: Ada, Bob, and somebody who was deleted; Ada is logged in."""
+    """A data folder that a server left cleanly: Ada, Bob, and somebody who was deleted."""
 
     async def use(server: ServerProcess) -> None:
         async with Client(server.url) as client, Admin(server.url, admin_token(server.data)) as admin:
@@ -44,21 +47,22 @@ def data(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+FORGED: Final = argon2.PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash(PASSWORD + " of the forger")
 PERSONAL: Final = {
-    "a password of the forger's": "password_hash = password_hash || 'x'",
+    "a password of the forger's": f"password_hash = '{FORGED}'",
     "no password": "password_hash = NULL",
     "another address": "email = 'ada@example.net'",
     "an identity": "issuer = 'https://id.example', subject = 'mallory'",
     "another key": f"commitment_key = '{'A' * 43}='",
     "a key that is none": "commitment_key = 'no key'",
     "another account": "account_id = (SELECT instance_id FROM instances WHERE state = 'deleted')",
-    "nobody's any more": "account_id = 'nobody', email = NULL",
 }
 
 
 @pytest.mark.parametrize("change", PERSONAL.values(), ids=PERSONAL)
 @scenario()
 async def test_personal_data_that_no_record_is_about_opens_nothing(data: Path, change: str) -> None:
+    """Whatever the password is. Somebody else's opens theirs."""
     with shell(data) as log:
         log.execute(f"UPDATE personal_data SET {change} WHERE email = ?", (ADA,))  # noqa: S608  # texts of ours
     outcome = verify(data)
@@ -66,8 +70,9 @@ async def test_personal_data_that_no_record_is_about_opens_nothing(data: Path, c
     assert "personal data" in outcome.stderr
     with running_server(data) as server:
         async with Client(server.url) as client:
-            for email in (ADA, "ada@example.net"):
-                assert (await client.sibling().log_in(email)).status_code in {401, 503}, "nobody comes in"
+            email = "ada@example.net" if "ada@example.net" in change else ADA
+            for password in (PASSWORD, PASSWORD + " of the forger"):
+                assert (await client.sibling().log_in(email, password)).status_code == 503
             (await client.sibling().log_in(BOB)).raise_for_status()
 
 
@@ -93,7 +98,8 @@ FOLDS: Final = {
     "groups": "fold = json_set(fold, '$.groups', json('[\"admins\"]'))",
     "a disabled account": "state = 'disabled', fold = json_set(fold, '$.state', 'disabled', '$.disabled_at_ms', 1)",
     "an epoch": "epoch = 7, fold = json_set(fold, '$.epoch', 7)",
-    "a password": "fold = json_set(fold, '$.password', 'mallory')",
+    "a password": "fold = json_set(fold, '$.password', (SELECT fold ->> '$.password' FROM instances AS i"
+    " JOIN personal_data ON i.instance_id = account_id WHERE email = 'bob@example.org'))",
     "a version": "version = version + 1, fold = json_set(fold, '$.version', version + 1)",
     "the columns alone": "epoch = 7",
 }
@@ -102,7 +108,7 @@ FOLDS: Final = {
 @pytest.mark.parametrize("change", FOLDS.values(), ids=FOLDS)
 @scenario()
 async def test_an_account_that_is_not_the_fold_of_its_records_is_not_served(data: Path, change: str) -> None:
-    """Also where its personal data is what the forged fold says. Others are served."""
+    """Others are."""
     with shell(data) as log:
         log.execute(
             f"UPDATE instances SET {change} WHERE kind = 'account'"  # noqa: S608  # texts of ours
@@ -115,3 +121,22 @@ async def test_an_account_that_is_not_the_fold_of_its_records_is_not_served(data
             assert (await client.sibling().log_in(ADA)).status_code == 503
             assert (await admin.http.get("/accounts", params={"email": ADA})).status_code == 503
             (await client.sibling().log_in(BOB)).raise_for_status()
+
+
+@scenario()
+async def test_a_fold_and_its_personal_data_forged_together_open_nothing(data: Path) -> None:
+    """The forger has the account's key, and so can commit to a password of their own."""
+    with shell(data) as log:
+        account_id, key = log.execute(
+            "SELECT account_id, commitment_key FROM personal_data WHERE email = ?", (ADA,)
+        ).fetchone()
+        commitment = commit(base64.b64decode(key), "password_hash", FORGED)
+        log.execute("UPDATE personal_data SET password_hash = ? WHERE account_id = ?", (FORGED, account_id))
+        log.execute(
+            "UPDATE instances SET fold = json_set(fold, '$.password', ?) WHERE instance_id = ?",
+            (commitment, account_id),
+        )
+    assert verify(data).exit_code == 1
+    with running_server(data) as server:
+        async with Client(server.url) as client:
+            assert (await client.log_in(ADA, PASSWORD + " of the forger")).status_code == 503

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from interlock.machine.account.account import Account
 from interlock.machine.account.commands import (
@@ -32,6 +32,7 @@ from interlock.machine.verifier import Verifier
 KEY = bytes(32)
 HASHES = [commit(KEY, "password_hash", each) for each in ("one", "two", "three")]
 EMAIL = commit(KEY, "email", "ada@example.org")
+IDENTITY = commit(KEY, "identity", "https://id.example", "ada")
 ADDRESSES = st.sampled_from([None, "192.0.2.7"])
 
 
@@ -46,7 +47,11 @@ class AccountMachine(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.taken_away = 0
         self.refusals: list[str] = []
-        self.ask(Register(EMAIL, HASHES[0]))
+
+    @initialize(identity=st.booleans())
+    def register(self, identity: bool) -> None:  # noqa: FBT001  # drawn by name
+        by = Register(identity=IDENTITY, groups=("ops",)) if identity else Register(EMAIL, HASHES[0])
+        assert self.ask(by)
 
     def ask(self, data: Data) -> bool:
         self.now_ms += 1
@@ -76,6 +81,7 @@ class AccountMachine(RuleBasedStateMachine):
         allowed = self.account.state == "active" and current == self.account.password
         assert self.ask(Rehash(current, new)) is allowed
         assert (self.account.epoch, self.account.password_changed_at_ms) == (epoch, since_ms), "the same password"
+        assert not allowed or self.account.password == new
 
     @rule(groups=st.sampled_from([(), ("ops",), ("ops", "staff")]), address=ADDRESSES)
     def set_groups(self, groups: tuple[str, ...], address: str | None) -> None:
@@ -121,6 +127,9 @@ class AccountMachine(RuleBasedStateMachine):
                 ensure_serves(self.account, epoch)
         if self.account.state == "active":
             ensure_serves(self.account, self.account.epoch)
+        else:
+            with pytest.raises(SessionEnded):
+                ensure_serves(self.account, self.account.epoch)
 
 
 TestAccountMachine = AccountMachine.TestCase

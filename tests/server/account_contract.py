@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from interlock.machine.account.commands import ChangePassword, Delete, Disable, Enable
+from interlock.machine.account.commands import ChangePassword, Delete, Disable, Enable, SetGroups
 from interlock.machine.errors import AccountExists, CredentialInvalid, RecordRefused
 from interlock.machine.session.commands import Authenticate, Create, Revoke
 from interlock.server.surface.accounts import PersonalData
@@ -85,6 +85,14 @@ class AccountStoreContract(ABC):
             before = ada.owner
             with pytest.raises(RecordRefused):
                 await surface.log.append([*ada.rehash("again", store.replace_hash("acc_1", "again")), *session.bad()])
+            assert await store.by_id("acc_1") == before
+            ada.account, ada.data = before.account, before.data
+            (created,) = Story().begin()
+            using = surface.exchanged_tokens.use_up(TOKEN, 10_000, 1)
+            steps = [*ada.tell(SetGroups(("x",))), Step(created.transition, created.instance, using), *session.bad()]
+            with pytest.raises(RecordRefused):
+                await surface.log.append(steps)
+            await surface.exchanged_tokens.ensure_new(TOKEN)
             assert await store.by_id("acc_1") == before
 
     @asynchronous

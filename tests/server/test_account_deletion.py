@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from interlock.machine.account.commands import Delete
 from interlock.machine.ledger import Record
 from interlock.machine.machines import MACHINES
+from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.engine import open_writer
 from interlock.server.surface.sqlite.files import Erasure
 from tests.support.accounts import AccountStory
@@ -83,7 +84,10 @@ async def test_no_file_has_anything_of_a_deleted_account(tmp_path: Path, how: st
             emails = [new_email() for _ in range(30)]
             for email in emails:
                 (await client.register(email)).raise_for_status()
-            assert _held(server.data, emails) == set(emails), "they are found where they are"
+            known = _known(server.data)
+            secrets = {email: known[email] for email in emails}
+            everything = [each for email in emails for each in secrets[email]]
+            assert _held(server.data, everything) == set(everything), "they are found where they are"
             for email in emails[::2]:
                 (found,) = await admin.get("/accounts", email=email)
                 (await admin.http.delete(f"/accounts/{found['subject']}")).raise_for_status()
@@ -91,7 +95,7 @@ async def test_no_file_has_anything_of_a_deleted_account(tmp_path: Path, how: st
                 server.kill()
             elif how == "stopped":
                 server.stop()
-            assert _held(server.data, emails) == set(emails[1::2])
+            assert _held(server.data, everything) == {each for email in emails[1::2] for each in secrets[email]}
     finally:
         server.stop()
 
@@ -133,6 +137,13 @@ def test_whoever_reads_for_long_keeps_no_write_waiting_and_what_was_erased_goes_
         assert len(tried) == 3
 
 
-def _held(data: Path, emails: list[str]) -> set[str]:
+def _held(data: Path, texts: list[str]) -> set[str]:
     files = b"".join(path.read_bytes() for path in data.glob("interlock.db*"))
-    return {email for email in emails if email.encode() in files}
+    return {text for text in texts if text.encode() in files}
+
+
+def _known(data: Path) -> dict[str, tuple[str, ...]]:
+    """What is stored of each owner, by email address."""
+    with open_archive(data) as archive:
+        rows = archive._database.execute("SELECT email, password_hash, commitment_key FROM personal_data").fetchall()
+    return {row[0]: row for row in rows}

@@ -12,7 +12,7 @@ import pytest
 
 from interlock.machine.account.account import Account
 from interlock.machine.account.commands import Disable
-from interlock.machine.errors import CredentialInvalid, IdentityRefused
+from interlock.machine.errors import CredentialInvalid, IdentityRefused, SurfaceFailed
 from interlock.machine.session.commands import Authenticate
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
@@ -24,6 +24,7 @@ from tests.support.asynchronous import asynchronous
 from tests.support.hostile import AUDIENCE, hostile_provider
 from tests.support.inside import client_of
 from tests.support.logging_in import House, accounts_in
+from tests.support.tampering import shell
 
 _numbers = count(1)
 _FOR_EVER_MS = 2**50
@@ -59,6 +60,16 @@ async def test_of_many_first_arrivals_at_once_one_makes_the_account(tmp_path: Pa
         assert len({account.account_id for account in found}) == 1
 
 
+@asynchronous
+async def test_an_identity_that_no_record_is_about_lets_nobody_in(tmp_path: Path) -> None:
+    async with accounts_in(tmp_path) as house:
+        await log_in(house, arrival())
+        with shell(tmp_path) as log:
+            log.execute("UPDATE personal_data SET subject = 'mallory' WHERE subject = 'ada'")
+        with pytest.raises(SurfaceFailed):
+            await log_in(house, arrival("mallory"))
+
+
 @pytest.mark.asvs("10.3.3")
 @asynchronous
 async def test_a_subject_is_somebody_else_at_another_issuer(tmp_path: Path) -> None:
@@ -88,6 +99,7 @@ async def test_a_token_is_used_up_by_whoever_shows_it_first(tmp_path: Path) -> N
         one = arrival()
         outcomes = await asyncio.gather(*(log_in(house, one) for _ in range(10)), return_exceptions=True)
         assert [isinstance(outcome, CredentialInvalid) for outcome in outcomes].count(True) == 9
+        assert [isinstance(outcome, Session) for outcome in outcomes].count(True) == 1
         other = msgspec.structs.replace(one, subject="bob", groups=("admins",))
         with pytest.raises(CredentialInvalid, match="already exchanged"):
             await log_in(house, other)
@@ -138,6 +150,8 @@ async def test_without_registration_only_those_known_are_admitted(tmp_path: Path
             await log_in(house, stranger)
         house.logins._register = True
         await log_in(house, stranger)
+        house.logins._register = False
+        await log_in(house, arrival("stranger"))
 
 
 @pytest.mark.asvs("7.4.2")
