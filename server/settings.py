@@ -95,7 +95,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(ge=0, le=300),
         _doc(
             "How long an exchanged refresh token is still accepted: other tabs have it, and the response may be under way. A"
-            " copy is detected if its owner refreshes less often than every two such periods: keep it below half of `access_token_s`."
+            " copy is detected if its owner refreshes less often than every two such periods: keep it below half of"
+            " `access_token_s`."
         ),
     ] = 10.0
     ticket_s: Annotated[Seconds, _doc("Lifetime of a WebSocket ticket.")] = 30.0
