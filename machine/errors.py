@@ -28,14 +28,14 @@ InterlockError
 │   ├── AccountExists
 │   ├── PasswordWrong       not the account's current one
 │   ├── PasswordRefused     breaks the password rules
- │   ├── GroupsRefused       a header can't carry these group names
- │   └── IdentityRefused     the identity is verified, but has no account here, or a disabled one
- ├── OriginRefused           the page that asks is of an origin that may not use the credential
+│   ├── GroupsRefused       a header can't carry these group names
+│   └── IdentityRefused     the identity is verified, but has no account here, or a disabled one
+├── OriginRefused           the page that asks is of an origin that may not use the credential
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
 ├── LoginTooOld             the call needs a more recent login
 ├── UpstreamUnavailable     the identity provider's keys can't be fetched now
 ├── Overloaded              too much work is waiting; retry later
-│   └── StorageLow          the disk is nearly full: only ends and disconnects are recorded
+│   └── StorageLow          the disk is nearly full: only what ends or takes rights away is recorded
 ├── RateLimited             this client or account sent too many requests; retry later
 ├── TooManyConnections      the account has reached its limit of connections
 ├── MessageRefused          a WebSocket message that is not part of the protocol
@@ -248,7 +248,7 @@ class Overloaded(InterlockError):
 
 
 class StorageLow(Overloaded):
-    """The disk is nearly full: only ends and disconnects are recorded."""
+    """The disk is nearly full: only what ends something or takes rights away is recorded."""
 
     def __init__(self) -> None:
         super().__init__(60, "the disk is nearly full; sessions can only be ended")

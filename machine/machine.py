@@ -55,7 +55,8 @@ class Command(msgspec.Struct, frozen=True):
     """One thing asked of one instance.
 
     ``command_id`` names this asking: submitting the same id for the same instance again returns the recorded outcome and
-    changes nothing. ``actor`` says who asked, for the log: ``anonymous``, an account id, or a part of the server.
+    changes nothing. ``actor`` says who asked, for the log: ``anonymous``, an account id, ``server``, or, with a
+    name, ``admin:``, ``client:`` or ``provider:``.
     """
 
     command_id: str
@@ -242,6 +243,10 @@ class Machines:
     def get(self, kind: str) -> Machine[Any] | None:
         """The one of ``kind``, or None."""
         return self._by_kind.get(kind)
+
+    def is_essential(self, transition: Transition) -> bool:
+        """Whether it is recorded also while the disk is nearly full."""
+        return self._by_kind[transition.kind].is_essential(transition)
 
     def of(self, position: int, kind: str) -> Machine[Any]:
         """The one of ``kind``, which the record at ``position`` names.

@@ -39,7 +39,7 @@ from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
-from interlock.server.runtime.accounts.administration import Administration, end_superseded
+from interlock.server.runtime.accounts.administration import Administration
 from interlock.server.runtime.accounts.logins import Logins
 from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.connection_limits import ConnectionLimits
@@ -47,7 +47,7 @@ from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Door
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.feed import Feed
-from interlock.server.runtime.recovery import disconnect_orphans, trace_missed
+from interlock.server.runtime.recovery import disconnect_orphans, end_left_over, trace_missed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.services import Services
@@ -124,8 +124,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         clock = SystemClock(floor_ms=await _newest_time(surface, settings))
         lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
         ring = open_keyring(Path(settings.data) / "keys", clock, lives)
-        newest = await surface.log.newest()
-        position = newest.position if newest is not None else 0
+        position = surface.last().position
         feed = Feed(surface.log)
         sessions = Sessions(
             feed, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
@@ -149,7 +148,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         orphans = await disconnect_orphans(surface.log, sessions, settings.node, at_once=settings.log_queue)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
-        superseded = await end_superseded(sessions, accounts, surface.accounts)
+        superseded = await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)
         reserve = settings.disk_reserve_mib << 20
         host = MachineMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()

@@ -48,11 +48,11 @@ After = Annotated[
     str | None,
     QueryParameter(max_length=128, pattern=_CURSOR, description="Cursor of the previous page, from its Link header."),
 ]
-"""The cursor of a list of sessions."""
+"""The cursor of a list of sessions or accounts."""
 
 
 class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An empty object: there is nothing a client may choose about a new session, least of all its id."""
+    """An empty object: there is nothing that a client may choose, least of all the id of a new session."""
 
 
 def wired_services(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
@@ -98,7 +98,7 @@ def page(
 
 
 def parse_cursor(cursor: str | None) -> Place | None:
-    """The place in a list of sessions that ``cursor``, an :data:`After`, names."""
+    """The place in a list that ``cursor``, an :data:`After`, names."""
     match = re.match(_CURSOR, cursor or "")
     return Place(int(match[1]), match[2]) if match else None
 

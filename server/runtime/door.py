@@ -192,8 +192,8 @@ class Door(Generic[InstanceT]):
             try:
                 outcomes = await _submit_once(self._log, changes, under, first_try=attempt == 0)
             except VersionConflict:
-                for each in changes:
-                    each.door.forget(each.instance_id)
+                # What memory held is forgotten already.
+                continue
             except AuthorityLost:
                 for each in changes:
                     if under is not None and under.kind == each.door.machine.kind:
@@ -202,8 +202,9 @@ class Door(Generic[InstanceT]):
             else:
                 for each, outcome in zip(changes, outcomes, strict=True):
                     self._trace.acknowledged(each.instance_id, outcome.instance.version, outcome.records)
-                joined_to = outcomes[0].instance if joined is not None else None
-                return msgspec.structs.replace(outcomes[-1], joined=joined_to)
+                if joined is None:
+                    return outcomes[-1]
+                return msgspec.structs.replace(outcomes[-1], joined=outcomes[0].instance)
         raise SurfaceFailed("the instance kept changing under another writer")
 
     async def insist(self, instance_id: str, actor: str, data: Data) -> Outcome[InstanceT]:
@@ -223,10 +224,6 @@ class Door(Generic[InstanceT]):
     async def explain_lost(self, under: Authority) -> None:
         """Raise why ``under``, of an instance of this door, does not hold any more, if that can be told."""
         self.machine.authorise(await self.load(under.instance_id), under.epoch, self._clock.now_ms())
-
-    def forget(self, instance_id: str) -> None:
-        """Read the instance again when it is asked for."""
-        self._cache.pop(instance_id, None)
 
     async def decide(self, change: Change[InstanceT], under: Authority | None, *, first_try: bool) -> list[Step]:
         """The steps that ``change`` takes now, for whoever has the instance's turn.
@@ -277,7 +274,7 @@ class Door(Generic[InstanceT]):
         if instance is not None:
             self._remember(instance)
             return
-        self.forget(record.transition.instance_id)
+        self._cache.pop(record.transition.instance_id, None)
         # What is being read may be from before this record.
         self._reading.discard(record.transition.instance_id)
 
@@ -298,11 +295,11 @@ class Door(Generic[InstanceT]):
             if isinstance(records, BaseException):
                 # An overloaded log has queued nothing, so memory is still exact. To drop it would add a read to the overload.
                 if not isinstance(records, Overloaded):
-                    self.forget(instance_id)
+                    self._cache.pop(instance_id, None)
                 return
             if records[0].transition is not steps[0].transition:
                 # A repeat: what was recorded then says nothing of where the instance stands now.
-                self.forget(instance_id)
+                self._cache.pop(instance_id, None)
                 return
             for record, step in zip(records, steps, strict=True):
                 for listener in self._own_listeners:

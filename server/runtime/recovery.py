@@ -1,15 +1,20 @@
-"""What a start has to put right: connections that a dead process left behind in the log, and records it did not trace."""
+"""What a start has to put right: connections and sessions that a dead process left in the log, and records it did not trace."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from interlock.machine.account.machine import why_superseded
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.runtime.door import commands
+from interlock.server.runtime.accounts.accounts import Accounts
+from interlock.server.runtime.door import commands, patiently
 from interlock.server.runtime.sessions import Sessions
+from interlock.server.surface.accounts import AccountStore
 from interlock.server.surface.log import TransitionLog
 from interlock.server.telemetry.trace import Untraced
 
@@ -59,7 +64,28 @@ async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, 
         for connection in session.connections
         if connection.node == node
     ]
-    at_once = min(_PAGE, at_once)
-    for start in range(0, len(orphans), at_once):
-        await asyncio.gather(*(disconnect(*orphan) for orphan in orphans[start : start + at_once]))
+    await _together([functools.partial(disconnect, *orphan) for orphan in orphans], at_once)
     return len(orphans)
+
+
+async def end_left_over(sessions: Sessions, accounts: Accounts, store: AccountStore, *, at_once: int = _PAGE) -> int:
+    """End the sessions that no longer serve, before this process takes work; how many there were.
+
+    What takes the rights of an account's sessions away is on disk before their ends: a server that died in between has left
+    some. ``at_once``: how many writes the log takes together.
+    """
+
+    async def end(session_id: str) -> None:
+        session = await sessions.load(session_id)
+        account = await accounts.standing(session.subject or "")
+        await patiently(functools.partial(sessions.end, session, why_superseded(account), "server"))
+
+    session_ids = await store.superseded_sessions()
+    await _together([functools.partial(end, each) for each in session_ids], at_once)
+    return len(session_ids)
+
+
+async def _together(works: Sequence[Callable[[], Awaitable[None]]], at_once: int) -> None:
+    at_once = min(_PAGE, at_once)
+    for start in range(0, len(works), at_once):
+        await asyncio.gather(*(work() for work in works[start : start + at_once]))

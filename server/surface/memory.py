@@ -151,7 +151,7 @@ class MemoryLog:
         self._woken = False
 
     def refuse_growth(self, low: bool) -> None:  # noqa: FBT001  # as the writer's
-        """While it was last called with True, only what ends is written, and other callers get StorageLow."""
+        """While last called with True, only what ends or takes rights away is written; other callers get StorageLow."""
         self._storage_low = low
 
     def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
@@ -229,8 +229,7 @@ class MemoryLog:
         return self.store.entries[-1].record if self.store.entries else None
 
     def _grows(self, steps: Sequence[Step]) -> bool:
-        first = steps[0].transition
-        return not self.store.machines.of(0, first.kind).is_essential(first)
+        return not self.store.machines.is_essential(steps[0].transition)
 
     def _resolve(self, future: asyncio.Future[list[Record]], outcome: list[Record] | Exception) -> None:
         self._waiting -= 1

@@ -5,28 +5,29 @@ Everything that changes a session passes the door, so nothing that ends or opens
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
+from interlock.machine.account.commands import Register
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Authenticate, Reauthenticate, Refresh, Revoke
-from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.machine.session.session import Session
 
 _log = structlog.get_logger("interlock.security")
 
-_TOLD: Final = frozenset({Authenticate.event, Reauthenticate.event, Refresh.event, Revoke.event})
+_TOLD: Final = frozenset({Register.event, Authenticate.event, Reauthenticate.event, Refresh.event, Revoke.event})
 _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a method, not a password
 
 
-def tell_transition(record: Record, session: Session) -> None:
+def tell_transition(record: Record, session: Any) -> None:
     """A listener for :meth:`interlock.server.runtime.door.Door.subscribe_own`."""
     move = record.transition
-    if move.kind != SESSION_MACHINE.kind or move.event not in _TOLD:
+    if move.event not in _TOLD:
         return
     match move.data:
+        case Register():
+            _log.info("account.registered", subject=move.instance_id)
         case Authenticate(method=method, subject=subject) | Reauthenticate(method=method, subject=subject):
             if method == _PASSWORD_CHANGE:
                 _log.info("password.changed", subject=subject, session_id=move.instance_id)

@@ -102,7 +102,10 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "A start lets the sessions be that a disable which was cut short has left.",
         "disabled_never_serves",
         "test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
-        at("wiring:open_services", replace("await end_superseded(sessions, accounts, surface.accounts)", "0")),
+        at(
+            "wiring:open_services",
+            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
+        ),
     ),
     Mutant(
         "A delete closes the account, and an enable opens it again.",
@@ -133,7 +136,10 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "A start lets the sessions be that a change of password which was cut short has left.",
         "old_password_never_admits",
         "test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_next_start[1]",
-        at("wiring:open_services", replace("await end_superseded(sessions, accounts, surface.accounts)", "0"))
+        at(
+            "wiring:open_services",
+            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
+        )
         + at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
     ),
     Mutant(

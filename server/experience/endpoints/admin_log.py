@@ -70,7 +70,7 @@ async def list_all_transitions(
     after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only records with a higher position.")] = 0,
     limit: Limit = 100,
 ) -> Response[list[TransitionView]]:
-    """List the records of all sessions, oldest first. If more may follow, there is a ``Link: rel="next"`` header (RFC 8288)."""
+    """List all records, oldest first. If more may follow, there is a ``Link: rel="next"`` header (RFC 8288)."""
     services = services_of(request)
     records = await services.sessions.records(after, limit)
     return page("/api/admin/transitions", records, limit, transition_view, lambda last: {"after": last.position})

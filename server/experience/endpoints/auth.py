@@ -100,7 +100,6 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials])
     with services.limits.anonymous():
         key = limit_key_of(request.scope)
         owner = await services.logins.register(data.email, data.password, key)
-    _log.info("account.registered", subject=owner.account_id)
     return AccountResponse(owner.account_id, owner.data.email or "", rfc3339(owner.account.created_at_ms))
 
 

@@ -5,33 +5,27 @@ Each is a transition whose actor is ``admin:<name>``, on disk before it is answe
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
 from interlock.machine.account.account import Account
 from interlock.machine.account.commands import Delete, Disable, Enable, SetGroups
-from interlock.machine.account.machine import ACCOUNT_MACHINE, why_superseded
+from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Receipt, Record
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
-from interlock.server.runtime.door import Outcome, patiently
+from interlock.server.runtime.door import Outcome
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import AccountStore, not_what_was_recorded
 from interlock.server.surface.directory import Directory, Place, Wanted
 from interlock.server.surface.log import TransitionLog
 
-__all__ = ["Administration", "Caller", "Place", "Wanted", "end_superseded"]
+__all__ = ["Administration", "Caller", "Place", "Wanted"]
 """Those of the surface as well: the experience shows them, and knows no surface."""
-
-_AT_ONCE: Final = 64
-"""How many sessions a start ends together."""
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -168,21 +162,3 @@ class Administration:
         account = outcome.instance
         ended = await self._account_sessions.end_superseded(account, caller.actor)
         return account, [*filter(None, [outcome.receipt]), *ended], len(ended)
-
-
-async def end_superseded(sessions: Sessions, accounts: Accounts, store: AccountStore) -> int:
-    """End the sessions that no longer serve, before this process takes work; how many there were.
-
-    What takes the rights of an account's sessions away is on disk before their ends: a server that died in between has left
-    some.
-    """
-    session_ids = await store.superseded_sessions()
-
-    async def end(session_id: str) -> None:
-        session = await sessions.load(session_id)
-        account = await accounts.standing(session.subject or "")
-        await patiently(functools.partial(sessions.end, session, why_superseded(account), "server"))
-
-    for first in range(0, len(session_ids), _AT_ONCE):
-        await asyncio.gather(*map(end, session_ids[first : first + _AT_ONCE]))
-    return len(session_ids)

@@ -13,7 +13,7 @@ from interlock.machine.machine import InstanceT, Machine
 from interlock.server.surface.directory import Place, Wanted
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Reader
-from interlock.server.surface.sqlite.rows import COMPARED_COLUMNS, INSTANCE_COLUMNS, compared, instance_from
+from interlock.server.surface.sqlite.rows import reading
 
 
 class SqliteDirectory:
@@ -35,7 +35,7 @@ class SqliteDirectory:
             finally:
                 connection.execute("COMMIT")
 
-        read = compared if machine.lasting else instance_from
+        _, read = reading(machine)
         parts = [[read(machine, row) for row in rows] for rows in await self._reader.run(run)]
         return list(heapq.merge(*parts, key=wanted.place_of, reverse=True))[:limit]
 
@@ -84,7 +84,7 @@ def _search(  # a search in an index
         index = "instances_live_of_owner"
         conditions += [("ended = 0", ()), ("deadline_ms > ?", (wanted.alive_at_ms,))]
     statement = (
-        f"SELECT {COMPARED_COLUMNS if machine.lasting else INSTANCE_COLUMNS} FROM instances INDEXED BY {index}"  # noqa: S608  # names of ours
+        f"SELECT {reading(machine)[0]} FROM instances INDEXED BY {index}"  # noqa: S608  # names of ours
         f" WHERE {' AND '.join(text for text, _ in conditions)}"
         f" ORDER BY {order}_at_ms DESC, instance_id DESC LIMIT ?"
     )

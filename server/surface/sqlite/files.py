@@ -55,7 +55,7 @@ class Surface(msgspec.Struct, frozen=True):
     afterwards: AsyncExitStack
     """What to do once the last record is written and the folder is still locked."""
     refuse_growth: Callable[[bool], None]
-    """While it was last called with True, only what ends is written, and other callers are told StorageLow."""
+    """While last called with True, only what ends or takes rights away is written; other callers get StorageLow."""
     head_lag: HeadLag
     """To be told of each signed head that is on disk."""
     last: Callable[[], Receipt]

@@ -17,13 +17,12 @@ from interlock.server.surface.log import Along, Followed, Follower, Step
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
 from interlock.server.surface.sqlite.rows import (
-    COMPARED_COLUMNS,
     INSTANCE_COLUMNS,
     STEP_WIDTH,
     TRANSITION_COLUMNS,
-    compared,
     insert_steps,
     instance_from,
+    reading,
     step_values,
     stored_row,
 )
@@ -144,16 +143,7 @@ class SqliteLog:
 
     def __init__(self, machines: Machines, writer: Writer, reader: Reader, head: ChainHead, lag: HeadLag) -> None:
         self._machines = machines
-        self._lookups = {
-            machine.kind: Lookup(
-                "instances",
-                COMPARED_COLUMNS if machine.lasting else INSTANCE_COLUMNS,
-                "instance_id",
-                functools.partial(compared if machine.lasting else instance_from, machine),
-                where=f"kind = '{machine.kind}'",
-            )
-            for machine in machines
-        }
+        self._lookups = {machine.kind: _lookup(machine) for machine in machines}
         self._writer = writer
         self._reader = reader
         self._head = head
@@ -271,7 +261,9 @@ class SqliteLog:
         # By instance, the first step of each.
         firsts = {(step.transition.kind, step.transition.instance_id): step.transition for step in reversed(steps)}
         first = steps[0].transition
-        own = sum(step.transition.instance_id == first.instance_id for step in steps)
+        own = sum(
+            (step.transition.kind, step.transition.instance_id) == (first.kind, first.instance_id) for step in steps
+        )
         repeated = connection.execute(_BY_COMMAND, (first.kind, first.instance_id, first.command_id, own)).fetchall()
         if repeated:
             return self._records(repeated)
@@ -286,8 +278,14 @@ class SqliteLog:
 
     def _grows(self, steps: Sequence[Step]) -> bool:
         """Whether the reserve of the disk is not for ``steps``: what goes on after the first goes with it."""
-        first = steps[0].transition
-        return not self._machines.of(0, first.kind).is_essential(first)
+        return not self._machines.is_essential(steps[0].transition)
+
+
+def _lookup(machine: Machine[InstanceT]) -> Lookup[InstanceT]:
+    columns, make = reading(machine)
+    return Lookup(
+        "instances", columns, "instance_id", functools.partial(make, machine), where=f"kind = '{machine.kind}'"
+    )
 
 
 def _insert(connection: Connection, values: Sequence[Any]) -> None:

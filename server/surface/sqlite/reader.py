@@ -31,7 +31,7 @@ _rows_decoder: Final = msgspec.json.Decoder(list[list[Any]])
 class Lookup(Generic[T]):
     """How to find rows of ``table``, those for which ``where`` holds, by ``key``, a column with text, unique among them.
 
-    ``make`` makes what the caller gets of the values of ``columns`` (numbers, texts, NULL), the last of which is ``key``.
+    ``make`` makes what the caller gets of the values of ``columns`` (numbers, texts, NULL).
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -121,11 +121,10 @@ def compared(machine: Machine[InstanceT], row: Sequence[Any]) -> InstanceT:
     """
     *columns, history = row
     instance_id = columns[-1]
-    with suppress(
-        Exception
-    ):  # whatever comes of a row that no server has written, or of records that nobody has decided
+    # Whatever comes of a row that no server has written, or of records that nobody has decided.
+    with suppress(Exception):
         instance = instance_from(machine, columns)
-        if _folded(machine, instance_id, history) == instance:
+        if machine.replay(instance_id, _transitions(machine, instance_id, history)) == instance:
             return instance
     raise SurfaceFailed(
         f"the projection of {machine.kind} {instance_id} differs from its log: something other than the server has changed"
@@ -133,10 +132,14 @@ def compared(machine: Machine[InstanceT], row: Sequence[Any]) -> InstanceT:
     )
 
 
-def _folded(machine: Machine[InstanceT], instance_id: str, history: str) -> InstanceT:
-    instance = machine.absent(instance_id)
+def _transitions(machine: Machine[Any], instance_id: str, history: str) -> Iterator[Transition]:
     for version, event, source, target, at_ms, text in _decode_history(history):
         data = machine.data_of(0, event, text)
-        step = Transition(machine.kind, instance_id, version, event, source, target, at_ms, "", "", data)
-        instance = machine.evolve(instance, step)
-    return instance
+        yield Transition(machine.kind, instance_id, version, event, source, target, at_ms, "", "", data)
+
+
+def reading(
+    machine: Machine[InstanceT],
+) -> tuple[str, Callable[[Machine[InstanceT], Sequence[Any]], InstanceT]]:
+    """What is read of each instance, and what makes one of it. Those of a lasting lifecycle are compared."""
+    return (COMPARED_COLUMNS, compared) if machine.lasting else (INSTANCE_COLUMNS, instance_from)

@@ -119,7 +119,7 @@ class Writer:
         return self._workers.waiting
 
     def refuse_growth(self, low: bool) -> None:  # noqa: FBT001  # Surface says what it means
-        """While it was last called with True, refuse what grows, so that what ends can still be written."""
+        """While last called with True, refuse what grows, so that what ends or takes rights away can still be written."""
         self._storage_low = low
 
     def start(self) -> None:

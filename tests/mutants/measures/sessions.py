@@ -130,7 +130,10 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "What a server that died in the middle of a disable left of the account's sessions goes on after its next start.",
         "7.4.2",
         "test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
-        at("wiring:open_services", replace("await end_superseded(sessions, accounts, surface.accounts)", "0")),
+        at(
+            "wiring:open_services",
+            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
+        ),
     ),
     Mutant(
         "A change of the password leaves the account's other sessions open.",
