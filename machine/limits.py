@@ -12,6 +12,7 @@ update: each key has four cells, and its number is the least of them. So
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import struct
@@ -26,6 +27,7 @@ _UNIT_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _RATE: Final = re.compile(r"([0-9]+)/([0-9]+)([smhd])\Z")
 _WAYS: Final = struct.Struct("<4I")
 _US_PER_MS: Final = 1_000
+_KEYS: Final = 256
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -60,6 +62,8 @@ class Limiter:
         # Times in microseconds, so that thousands in a second still come out even.
         self._interval_us = max(1, rate.period_ms * _US_PER_MS // rate.count) if rate else 0
         self._cells = memoryview(bytearray(8 * cells if rate else 0)).cast("q")
+        # One request asks for the same key several times.
+        self._ways = functools.lru_cache(maxsize=_KEYS)(self._hashed)
 
     def wait_ms(self, key: str, now_ms: int, *, but: int = 0) -> int:
         """How long ``key`` has to wait at ``now_ms`` until one more is free; 0 when it is free now.
@@ -68,7 +72,9 @@ class Limiter:
         """
         if self._rate is None:
             return 0
-        used_up_us = min([self._cells[cell] for cell in self._ways(key)])
+        cells = self._cells
+        first, second, third, fourth = self._ways(key)
+        used_up_us = min(cells[first], cells[second], cells[third], cells[fourth])
         wait_us = used_up_us - now_ms * _US_PER_MS - self._interval_us * (self._rate.count - 1 + but)
         return max(0, -(-wait_us // _US_PER_MS))
 
@@ -89,6 +95,6 @@ class Limiter:
         for cell, added_us in charge.added:
             self._cells[cell] -= added_us
 
-    def _ways(self, key: str) -> list[int]:
+    def _hashed(self, key: str) -> tuple[int, ...]:
         digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16, key=self._salt).digest()
-        return [way & self._mask for way in _WAYS.unpack(digest)]
+        return tuple([way & self._mask for way in _WAYS.unpack(digest)])

@@ -58,6 +58,16 @@ def with_body(wanted: str) -> Guard:
     return guard
 
 
+def each_of(*guards: Guard) -> Guard:
+    """Return the guard that asks ``guards`` in turn. Litestar copies the handler for each guard of its own list (5 µs)."""
+
+    async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
+        for each in guards:
+            await each(connection, handler)
+
+    return guard
+
+
 async def session_holder(connection: Connection, _: BaseRouteHandler) -> None:
     """Guard a call by the holder of an access token, whose session is ``request.user`` from here on.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Final
 
 from interlock.server.system.workers import settle
 
-EACH_TURN: Final = 8
-"""So many go on in one turn: with a request or a step of a handshake each, one or two milliseconds."""
+BUDGET_S: Final = 0.0005
+"""How long one turn of the event loop goes on with what waits. It finishes what it began, and always takes one."""
 
 
 class LoopTurns:
@@ -38,8 +39,11 @@ class LoopTurns:
 
     def _take(self) -> None:
         self._scheduled = False
-        for _ in range(min(EACH_TURN, len(self._waiting))):
+        until = perf_counter() + BUDGET_S
+        for _ in range(len(self._waiting)):
             # What is left is not forgotten if one of them fails.
             if len(self._waiting) > 1:
                 self._schedule()
             self._waiting.popleft()()
+            if perf_counter() > until:
+                break

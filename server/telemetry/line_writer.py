@@ -78,19 +78,23 @@ class LineWriter(logging.Handler):
         return self._refused + self._lost
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Format ``record`` and queue the line. A record would keep frames alive, and its values may change."""
+        """Format ``record`` and queue the line."""
+        self.add(record.levelno, lambda: self.format(record))
+
+    def add(self, level: int, make: Callable[[], str]) -> None:
+        """Queue the line that ``make`` returns. It is made at once: what it is made of may change, and keeps frames alive."""
         own = threading.current_thread() is self._thread
-        if not own and not self._fits(record.levelno, 0):
+        if not own and not self._fits(level, 0):
             self._refuse()
             return
         try:
-            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+            line = make().encode("utf-8", "backslashreplace") + b"\n"
         except Exception:  # noqa: BLE001  # logging would print it to standard error, and block here
             self._refuse()
             return
         if own:
             self._own.append(line)
-        elif self._fits(record.levelno, len(line)):
+        elif self._fits(level, len(line)):
             self.put(line)
         else:
             self._refuse()

@@ -11,6 +11,7 @@ credentials is masked (16.2.5).
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import re
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from structlog.typing import EventDict
+from structlog.typing import EventDict, Processor
 
 from interlock.machine.errors import InterlockError
 from interlock.server.system.streams import STDERR
@@ -47,7 +48,30 @@ _FRAMES: Final = 30
 _counts: Final[Counter[str]] = Counter()
 # Reentrant: a garbage collection within may log.
 _counting: Final = threading.RLock()
-_writer: LineWriter | None = None
+_output: tuple[LineWriter, list[Processor]] | None = None
+
+
+class EventLogger:
+    """The end of structlog's chain: queues the line of an event. A record of :mod:`logging` would cost as much again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def _add(self, level: int, /, **event: Any) -> None:
+        if _output is not None:
+            writer, render = _output
+            writer.add(level, lambda: self._line(event, render))
+
+    debug = functools.partialmethod(_add, logging.DEBUG)
+    info = functools.partialmethod(_add, logging.INFO)
+    warning = functools.partialmethod(_add, logging.WARNING)
+    error = functools.partialmethod(_add, logging.ERROR)
+    critical = functools.partialmethod(_add, logging.CRITICAL)
+
+    def _line(self, event: Any, render: list[Processor]) -> str:
+        for step in render:
+            event = step(self, "", event)
+        return str(event)
 
 
 def event_counts() -> dict[str, int]:
@@ -58,7 +82,7 @@ def event_counts() -> dict[str, int]:
 
 def dropped_lines() -> int:
     """How many lines of this process were dropped, because standard error did not take them."""
-    return _writer.dropped if _writer is not None else 0
+    return _output[0].dropped if _output is not None else 0
 
 
 @contextmanager
@@ -84,20 +108,28 @@ def configure_logs(level: str, *, as_json: bool, descriptor: int = STDERR) -> Li
     The same holds for warnings, and for exceptions that Python would otherwise print to standard error, where a full pipe would
     block the thread.
     """
-    threshold = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[structlog.typing.Processor] = [
+    levels = logging.getLevelNamesMapping()
+    threshold = levels[level.upper()]
+    shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=os.isatty(descriptor))
-    )
-    wrap = structlog.stdlib.ProcessorFormatter.wrap_for_formatter
-    repeats = Repeats([structlog.stdlib.filter_by_level, *shared, wrap])
+    render: list[Processor] = [
+        _describe_exception,
+        _make_harmless,
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=os.isatty(descriptor)),
+    ]
+
+    def filter_by_level(_logger: Any, method: str, event: EventDict) -> EventDict:
+        if levels[method.upper()] < threshold:
+            raise structlog.DropEvent
+        return event
+
+    repeats = Repeats(EventLogger, shared)
     structlog.configure(
-        processors=[_count, structlog.stdlib.filter_by_level, merge_request, repeats.drop_repeats, *shared, wrap],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[_count, filter_by_level, merge_request, repeats.drop_repeats, *shared],
+        logger_factory=EventLogger,
         # Every level gets as far as the count; the filter above then drops what is below the threshold.
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
@@ -106,12 +138,7 @@ def configure_logs(level: str, *, as_json: bool, descriptor: int = STDERR) -> Li
     writer.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[merge_request, *shared],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _describe_exception,
-                _make_harmless,
-                renderer,
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     writer.addFilter(repeats.filter)
@@ -122,8 +149,8 @@ def configure_logs(level: str, *, as_json: bool, descriptor: int = STDERR) -> Li
     logging.captureWarnings(capture=True)
     sys.unraisablehook = _log_unraisable
     threading.excepthook = _log_end_of_thread
-    global _writer  # noqa: PLW0603  # a process has one standard error
-    _writer = writer
+    global _output  # noqa: PLW0603  # a process has one standard error
+    _output = writer, render
     return writer
 
 

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,8 +42,9 @@ _Kind = tuple[str, str, tuple[Any, ...]]
 class Repeats:
     """Counts repeats. :meth:`drop_repeats` and :meth:`filter` may run in any thread; one thread calls :meth:`report`."""
 
-    def __init__(self, processors: list[Processor]) -> None:
-        """``processors`` make the line with the number, as structlog calls them."""
+    def __init__(self, logger_named: Callable[[str], Any], processors: list[Processor]) -> None:
+        """``processors`` make the line with the number, for the logger of a name, as structlog calls them."""
+        self._logger_named = logger_named
         self._processors = processors
         # Reentrant: a garbage collection within may log.
         self._lock = threading.RLock()
@@ -68,8 +70,6 @@ class Repeats:
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a library's ``record`` gets a line: a filter of :mod:`logging`. The text counts, not its arguments."""
-        if isinstance(record.msg, dict):
-            return True  # structlog's, which drop_repeats has seen
         error = exception_of(record.exc_info)
         source = f"{record.msg} ({_place(error)})" if error is not None else str(record.msg)
         return self._is_first((record.name, str(record.levelno), ()), source)
@@ -103,7 +103,7 @@ class Repeats:
             return False
 
     def _log_number(self, name: str, event: str, values: tuple[Any, ...], source: str | None, count: int) -> None:
-        logger = structlog.wrap_logger(logging.getLogger(name), processors=self._processors)
+        logger = structlog.wrap_logger(self._logger_named(name), processors=self._processors)
         row = EVENTS.get(event)
         if row is None:
             logger.log(int(event), source or "other lines of this logger", repeated=count)

@@ -45,7 +45,7 @@ from interlock.server.experience.admission import (
 )
 from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page, services_of
 from interlock.server.experience.credentials import cookie, from_browser
-from interlock.server.experience.guards import admitted, own_page, session_holder, with_body
+from interlock.server.experience.guards import admitted, each_of, own_page, session_holder, with_body
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import handle, responses
@@ -92,7 +92,7 @@ class RefreshBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     responses=responses(
         400, 403, 413, 415, CredentialMissing, AccountExists, PasswordRefused, AccountError, RateLimited, Overloaded
     ),
-    guards=[own_page, admitted("register"), with_body("email and password")],
+    guards=[each_of(own_page, admitted("register"), with_body("email and password"))],
 )
 async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> AccountResponse:
     """Create an account. This does not log in; call login next."""
@@ -111,7 +111,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Credentials])
     response_headers=may_send(RECEIPT_HEADER, "Set-Cookie"),
     responses=responses(400, 403, 413, 415, *CREDENTIALS, AccountDisabled, TransitionRefused, RateLimited, Overloaded),
     security=[{}, {"bearer": []}],
-    guards=[own_page, with_body("email and password")],
+    guards=[each_of(own_page, with_body("email and password"))],
 )
 async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) -> Response[TokenResponse]:
     """Log in.
@@ -198,7 +198,7 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
         400, 403, 413, 415, *CREDENTIALS, NotAuthenticated, PasswordWrong, PasswordRefused, RateLimited, Overloaded
     ),
     security=SECURITY,
-    guards=[own_page, admitted("password"), session_holder],
+    guards=[each_of(own_page, admitted("password"), session_holder)],
 )
 async def change_password(request: Request[Any, Any, Any], data: JSONBody[PasswordChange]) -> Response[TokenResponse]:
     """Change the password. Ends every other session of the account; this session's older tokens are refused.

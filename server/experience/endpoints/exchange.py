@@ -20,7 +20,7 @@ from interlock.machine.errors import (
 )
 from interlock.server.experience.admission import admit_account
 from interlock.server.experience.calls import CREDENTIALS, services_of
-from interlock.server.experience.guards import admitted, own_page, with_body
+from interlock.server.experience.guards import admitted, each_of, own_page, with_body
 from interlock.server.experience.headers import RECEIPT_HEADER
 from interlock.server.experience.jar import log_in
 from interlock.server.experience.openapi.headers import may_send
@@ -67,7 +67,7 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Overloaded,
     ),
     security=[{}, {"bearer": []}],
-    guards=[own_page, admitted("exchange"), with_body("id_token")],
+    guards=[each_of(own_page, admitted("exchange"), with_body("id_token"))],
 )
 async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exchange]) -> Response[TokenResponse]:
     """Log in with an ID token of the trusted OpenID Connect provider. Each ID token can be exchanged once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from types import NoneType
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from litestar import Request
@@ -13,6 +13,7 @@ from litestar.exceptions import ValidationException
 
 from interlock.server.experience.litestar_internals import body_type
 from interlock.server.experience.problems import RequestRefused
+from interlock.server.experience.transport.exchange import EXTENSION, Exchange
 from interlock.server.guard.keys.jose import unambiguous_json
 
 _UNKNOWN_FIELD: Final = "Object contains unknown field"
@@ -35,7 +36,9 @@ class JsonRequest(Request[Any, Any, Any]):
         Raises:
             RequestRefused: it is compressed. No client of a few hundred bytes has reason to, and what it unpacks to is unknown.
         """
-        body = await super().body()
+        # Whole before the application is called: Litestar's own way costs 15 µs more.
+        exchange: Exchange = cast("Any", self.scope)["extensions"][EXTENSION]
+        body = exchange.request.body
         if body and self.headers.get("content-encoding", "identity").lower() != "identity":
             raise RequestRefused(415, "send the body without Content-Encoding")
         return body

@@ -41,7 +41,7 @@ class Gate:
 
     def settled_wait_ms(self, key: str) -> int:
         """How long ``key`` would have to wait if nothing that is under way goes on counting."""
-        return self._limiter.wait_ms(key, self._clock.now_ms(), but=self._under_way[key])
+        return self._limiter.wait_ms(key, self._clock.now_ms(), but=self._under_way.get(key, 0))
 
     def take(self, key: str) -> Charge:
         """Count one of ``key``.
@@ -63,7 +63,9 @@ class Gate:
         self._under_way[key] += 1
 
         def end(*, counts: bool) -> None:
-            self._under_way -= Counter([key])
+            self._under_way[key] -= 1
+            if not self._under_way[key]:
+                del self._under_way[key]
             if not counts:
                 self.give_back(charge)
 
