@@ -20,7 +20,7 @@ TWO := $(MAKE) --no-print-directory --jobs=2 --output-sync=target JOBS=$(shell e
 
 # These run without coverage, under which a walk takes three times as long. What is to be covered the other tests cover.
 WALKS := tests/machine/test_exhaustive.py tests/machine/test_guards_matter.py
-OUTSIDE := tests/scenarios tests/attacks tests/faults
+OUTSIDE := tests/scenarios tests/attacks tests/faults tests/docs tests/fuzz tests/mutants
 
 # Whoever starts another process names one of these.
 PROCESSES := ServerProcess|running_server|running_provider|subprocess|interlock\(|_all\(
@@ -107,7 +107,7 @@ spec-deep: $(STAMP)
 traces: $(STAMP)
 	$(BIN)/interlock trace $(TRACES)
 
-# Load, races, crashes and attacks, without the weight of coverage on the server.
+# Load, races, crashes, attacks and what the docs show, without the weight of coverage on the server.
 scenarios: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(OUTSIDE)
 

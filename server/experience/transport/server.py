@@ -12,7 +12,7 @@ from interlock.server.experience.transport.limits import ConnectionLimits
 from interlock.server.system.loop_turns import LoopTurns
 
 _BACKLOG: Final = 2048
-_ACCEPTS: Final = 16
+_ACCEPTS: Final = 4
 """How many connections are accepted in one turn of the event loop."""
 
 _UNSENT_BYTES: Final = 16 * 1024
