@@ -19,9 +19,9 @@ from tests.mutants.catalogue import MUTANTS as CODE_MUTANTS  # the tests are no 
 
 
 def properties() -> str:
-    """Every property and everything that checks it."""
+    """Return the table of properties and of everything that checks them."""
     return table(
-        ("property", "statement", "in the model", "in tests", "seeded in the model", "in the code"),
+        ("property", "statement", "checked by", "tests", "seeded bugs in the model", "in the code"),
         [
             (
                 code(each.name),
@@ -37,17 +37,17 @@ def properties() -> str:
 
 
 def checks() -> str:
-    """Every run of the model checker."""
+    """Return the table of the model checker's runs."""
     return table(
-        ("check", "model", "properties", "assumed"),
+        ("check", "model", "properties", "assumptions"),
         [(code(each.name), code(each.model), _several(each.properties), each.assumption) for each in CHECKS],
     )
 
 
 def bounds() -> str:
-    """Every bound with its reason."""
+    """Return the table of bounds, each with its reason."""
     return table(
-        ("where", "bound", "`make spec`", "`make spec-deep`", "reason"),
+        ("checks", "bound", "`make spec`", "`make spec-deep`", "reason"),
         [
             (code(group), code(bound.name), str(bound.quick), str(bound.deep), bound.reason)
             for group, its in GROUPS.items()
@@ -57,17 +57,17 @@ def bounds() -> str:
 
 
 def model_mutants() -> str:
-    """The seeded bugs of the declarations and the model."""
+    """Return the table of seeded bugs in the declarations and the model."""
     return table(
-        ("mutant", "in the", "bug", "caught by"),
+        ("mutant", "place", "bug", "caught by"),
         [(code(each.name), each.kind(), each.bug, f"{code(each.promise)} in {code(each.check)}") for each in MUTANTS],
     )
 
 
 def code_mutants() -> str:
-    """The seeded bugs of the real code."""
+    """Return the table of seeded bugs in the code."""
     return table(
-        ("bug", "in", "property", "caught by"),
+        ("bug", "place", "property", "caught by"),
         [
             (
                 each.bug,
