@@ -1,1 +1,1 @@
-"""What may happen: the declared lifecycles, their reader, and everything generated from them."""
+"""The declared lifecycles, their reader, the generated files, and the model."""

@@ -1,7 +1,7 @@
 """The account lifecycle: who may log in, from registration to deletion.
 
-It is declared like the session lifecycle in :mod:`interlock.spec.session`, and everything generated comes from the class below
-in the same way. E-mail addresses and password hashes are in no record: a record holds a keyed commitment to them.
+It is declared like the session lifecycle in :mod:`interlock.spec.session`, and the same files are generated from it. Records
+contain no email address or password hash, only keyed commitments to them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statemachine import Event, State, StateMachine
 
 
 class AccountGuards(Protocol):
-    """The facts a transition may ask about an account and a command. Each is true or false, and pure."""
+    """The conditions of transitions, over an account and a command. Each is pure and returns true or false."""
 
     def current_password(self) -> bool:
         """The command names the password that the account has now, by its commitment."""

@@ -1,7 +1,7 @@
-"""Rows to everything generated: ``python -m interlock.spec.export`` writes it, and ``--check`` finds drift.
+"""Generate files from the rows: ``python -m interlock.spec.export`` writes them, and ``--check`` finds drift.
 
-The files in ``spec/generated/`` are committed, so that a reviewer sees what a change of a declaration does to the
-database, to other languages and to the docs. They are the same bytes on every run.
+The files in ``spec/generated/`` are committed, so that a reviewer sees what a change of a declaration does to the database, to
+other languages and to the docs. Every run writes the same bytes.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from interlock.spec.promela import promela
 from interlock.spec.transitions import Lifecycle, TransitionRow
 
 GENERATED: Final = Path(__file__).parent / "generated"
-"""Where the generated files are committed."""
+"""The folder of the generated files, which are committed."""
 
 LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION, ACCOUNT)
-"""Every declared lifecycle; each gets one file of every kind."""
+"""Every declared lifecycle. Each gets one file of every kind."""
 
 
 def as_json(lifecycle: Lifecycle) -> str:
-    """Give the rows of ``lifecycle`` as indented JSON, in the shape of :class:`interlock.spec.transitions.Lifecycle`."""
+    """Return the rows of ``lifecycle`` as indented JSON, in the shape of :class:`interlock.spec.transitions.Lifecycle`."""
     return msgspec.json.format(msgspec.json.encode(lifecycle), indent=2).decode() + "\n"
 
 
 def sql_table() -> str:
-    """Give the ``CREATE TABLE`` statement of the table that :func:`sql_rows` fills.
+    """Return the ``CREATE TABLE`` statement of the table that :func:`sql_rows` fills.
 
-    ``source`` is '' for the creation of an instance, because a primary key holds no NULL.
+    ``source`` is '' for the creation of an instance, because a primary key can't hold NULL.
     """
     return (
         "CREATE TABLE IF NOT EXISTS lifecycle (\n"
@@ -49,9 +49,9 @@ def sql_table() -> str:
 
 
 def sql_rows(lifecycle: Lifecycle) -> list[tuple[str, str, str, str, str]]:
-    """Give ``(kind, event, source, target, guards)`` of each transition of ``lifecycle``, unique in the first four.
+    """Return ``(kind, event, source, target, guards)`` of each transition of ``lifecycle``, unique in the first four.
 
-    Transitions that differ in their guards alone become one row, their guards joined with `` | ``.
+    Transitions that differ only in their guards become one row, with their guards joined by `` | ``.
     """
     guards: dict[tuple[str, str, str], list[str]] = {}
     for row in lifecycle.transitions:
@@ -60,14 +60,14 @@ def sql_rows(lifecycle: Lifecycle) -> list[tuple[str, str, str, str, str]]:
 
 
 def as_sql(lifecycle: Lifecycle) -> str:
-    """Give an SQL script that makes and fills the table of legal transitions."""
+    """Return an SQL script that creates and fills the table of legal transitions."""
     values = ",\n".join("  (" + ", ".join(map(_quoted, row)) + ")" for row in sql_rows(lifecycle))
     insert = f"INSERT INTO lifecycle (kind, event, source, target, guards) VALUES\n{values};"
     return f"-- The legal transitions of the {lifecycle.name} lifecycle. {_ORIGIN}\n{sql_table()};\n\n{insert}\n"
 
 
 def as_markdown(lifecycle: Lifecycle) -> str:
-    """Give the tables of states, events, guards and transitions as Markdown sections, for inclusion in the docs."""
+    """Return the tables of states, events, guards and transitions as Markdown sections, for the docs."""
     kinds = {(True, False): "initial", (False, True): "final"}
     states = [(f"`{s.name}`", kinds.get((s.initial, s.final), ""), s.description) for s in lifecycle.states]
     transitions = [(f"`{row.event}`", _path(row), _guards(row)) for row in lifecycle.transitions]
@@ -82,25 +82,25 @@ def as_markdown(lifecycle: Lifecycle) -> str:
 
 
 def as_promela(lifecycle: Lifecycle) -> str:
-    """Give the relation that the model is built around, as macros of Promela."""
+    """Return the transition relation of the model, as Promela macros."""
     return f"/* The legal transitions of the {lifecycle.name} lifecycle. {_ORIGIN} */\n\n{promela(lifecycle)}"
 
 
 def artefacts() -> dict[str, str]:
-    """Give every generated file: name → text."""
+    """Return the text of every generated file, by name."""
     kinds = {"json": as_json, "sql": as_sql, "mmd": mermaid, "svg": svg, "md": as_markdown, "pml": as_promela}
     return {f"{lifecycle.name}.{suffix}": make(lifecycle) for lifecycle in LIFECYCLES for suffix, make in kinds.items()}
 
 
 def write(folder: Path = GENERATED) -> None:
-    """Write every generated file into ``folder``, which is made if need be."""
+    """Write every generated file into ``folder``, which is created if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in artefacts().items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def drift(folder: Path = GENERATED) -> list[str]:
-    """Compare ``folder`` with what would be generated: one line for each file that differs, is missing, or is extra."""
+    """Compare ``folder`` with what would be generated. Return one line for each file that differs, is missing, or is extra."""
     expected = artefacts()
     present = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
     lines = [f"{name}: missing" for name in expected.keys() - present.keys()]
@@ -114,7 +114,7 @@ def drift(folder: Path = GENERATED) -> list[str]:
 
 
 def main(arguments: list[str], folder: Path = GENERATED) -> int:
-    """Run the command; the exit code is 1 if ``--check`` finds drift, which is named on standard error."""
+    """Run the command. The exit code is 1 if ``--check`` finds drift, which is listed on standard error."""
     parser = argparse.ArgumentParser(
         prog="python -m interlock.spec.export", description=(__doc__ or "").partition("\n")[0]
     )

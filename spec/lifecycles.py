@@ -14,7 +14,7 @@ try:
     from interlock.spec.account import AccountGuards, AccountLifecycle
     from interlock.spec.session import SessionGuards, SessionLifecycle
 except InvalidDefinition as error:  # pragma: no cover  # a test runs it in a copy of the source
-    # python-statemachine refuses some of it by itself: a final state that is left, a state that can't be reached.
+    # python-statemachine itself refuses a transition out of a final state, and a state that can't be reached.
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     declaration = [file.name for file in files if file.parent == Path(__file__).parent][-1]
     raise UnsupportedDeclaration(

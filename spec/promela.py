@@ -1,4 +1,4 @@
-"""Rows to Promela: the relation that the model in :mod:`interlock.spec.model` is built around."""
+"""Generate Promela from rows: the transition relation of the model in :mod:`interlock.spec.model`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from interlock.spec.transitions import GuardTerm, Lifecycle, TransitionRow
 
 
 def promela(lifecycle: Lifecycle) -> str:
-    """Give the states and events of ``lifecycle`` as numbers, and its transitions as macros over them.
+    """Return the states and events of ``lifecycle`` as numbers, and its transitions as macros over them.
 
-    States count from 1, in declared order, and ``STATE_none`` is 0: there is no instance yet. Events count from 1, too, and
-    so do transitions.
+    States, events and transitions count from 1, in declared order. ``STATE_none`` is 0: there is no instance yet.
 
-    ``ROW(state, event, guard…)``, with the guards in the order in which they are declared, is the number of the first declared
-    transition whose guards all hold, or 0; ``NEXT`` is its target, or ``STATE_none``. ``ASK(relation, fold, event, …)`` puts
-    either to the model: for the guard ``alive``, say, the model has the macro ``GUARD_alive(fold, …)``. ``EVENTS(each)`` is
+    ``ROW(state, event, guard…)``, with the guards in declared order, is the number of the first declared transition whose
+    guards all hold, or 0. ``NEXT`` is its target, or ``STATE_none``. ``ASK(relation, fold, event, …)`` evaluates either of
+    them in the model, which supplies a macro for each guard, such as ``GUARD_alive(fold, …)``. ``EVENTS(each)`` is
     ``each(name)`` for every event.
     """
     guards = [guard.name for guard in lifecycle.guards]

@@ -1,8 +1,8 @@
-"""Every promised property: what it says, and the tests that would fail if it were broken.
+"""Every promised property: its statement, and the tests that fail if it is broken.
 
-Where the model checks it stands in :mod:`interlock.spec.model.checks`, which bug must break it in
-:mod:`interlock.spec.model.mutants` and ``tests/mutants``; the documentation puts all of it in one table. A property names
-only tests that check it: tests say so themselves, and the two are compared.
+:mod:`interlock.spec.model.checks` lists where the model checks it; :mod:`interlock.spec.model.mutants` and ``tests/mutants``
+list the bugs that must break it. The documentation shows all of this in one table. A property may list only tests that check
+it: tests declare their property, and the two are compared.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import msgspec
 
 
 class Property(msgspec.Struct, frozen=True):
-    """One promise. ``checked_in`` names pytest nodes, ``file::test`` or ``file::Class``, from the repository's root.
+    """One promise. ``checked_in`` lists pytest nodes, ``file::test`` or ``file::Class``, relative to the repository.
 
-    ``liveness``: it says that something happens some time, so it holds only if no task is starved.
+    ``liveness``: the promise is that something eventually happens, so it holds only if no task is starved.
     """
 
     name: str

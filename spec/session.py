@@ -1,11 +1,11 @@
-"""The session lifecycle: the one declaration that everything else about its transitions is derived from.
+"""The session lifecycle: the one declaration from which everything else about its transitions is derived.
 
-Edit this file, run ``make generate`` and ``make test``, and read what fails. The compiled table the server runs, the
-SQL that makes the database refuse an illegal row, the JSON other languages read, the diagrams and the documentation
-tables all come from the class below; nothing else in the repository lists a transition.
+Edit this file, run ``make generate`` and ``make test``, and read what fails. The server's compiled table, the SQL triggers
+that refuse illegal rows, the JSON for other languages, the diagrams and the tables in the docs all come from the class below.
+Nothing else in the repository lists a transition.
 
-The class holds states, events and guards **by name**. It holds no actions, validators, delays or nested states: the
-reader in :mod:`interlock.spec.transitions` refuses what it can't export.
+The class holds states, events and guards **by name**. It holds no actions, validators, delays or nested states: the reader in
+:mod:`interlock.spec.transitions` refuses what it can't export.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statemachine import Event, State, StateMachine
 
 
 class SessionGuards(Protocol):
-    """The facts a transition may ask about a session, a command and the time. Each is true or false, and pure."""
+    """The conditions of transitions, over a session, a command and the time. Each is pure and returns true or false."""
 
     def alive(self) -> bool:
         """Now is before the idle deadline and before the absolute deadline."""

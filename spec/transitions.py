@@ -1,8 +1,8 @@
-"""Read a declaration into plain rows, and refuse whatever the rows can't carry.
+"""Read a declaration into plain rows, and refuse everything that a row can't express.
 
-The rows are the neutral form between a declaration and everything derived from it. A feature of python-statemachine
-that has no place in a row (an action, a validator, a delay, a nested state, a boolean expression as guard …) would be
-enforced by the library and silently missing from the compiled table, the SQL and the model: so reading it fails.
+The rows are the neutral form between a declaration and everything derived from it. Some features of python-statemachine have
+no place in a row: an action, a validator, a delay, a nested state, a boolean expression as guard. The library would enforce
+them, but the compiled table, the SQL and the model would silently lack them. So reading such a declaration fails.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CALLBACK = re.compile(r"(before|on|after|prepare|validate|invoke)_|on$")
 
 
 class UnsupportedDeclaration(ValueError):
-    """The declaration uses something that can't be exported; the message names the place and the feature."""
+    """The declaration uses a feature that can't be exported. The message names the place and the feature."""
 
 
 class StateRow(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class NamedRow(msgspec.Struct, frozen=True):
 
 
 class GuardTerm(msgspec.Struct, frozen=True):
-    """A guard as a transition asks for it: the fact ``name`` must be ``expected``."""
+    """A guard in a transition: the condition ``name`` must be ``expected``."""
 
     name: str
     expected: bool
@@ -62,7 +62,7 @@ class TransitionRow(msgspec.Struct, frozen=True):
 
 
 class Lifecycle(msgspec.Struct, frozen=True):
-    """A whole declaration as rows, in the order in which it was written.
+    """A declaration as rows, in the order in which it was written.
 
     Several rows may share (source, event); the first whose guards all hold is taken.
     """
@@ -76,7 +76,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
 
 
 def read(declaration: type[StateMachine], guards: type) -> Lifecycle:
-    """The rows of ``declaration``; ``guards`` is the Protocol that describes its guards, one method each.
+    """Return the rows of ``declaration``. ``guards`` is the Protocol that describes its guards, one method each.
 
     Raises:
         UnsupportedDeclaration: something declared has no place in a row, or lacks its name or description.
@@ -125,7 +125,7 @@ def read(declaration: type[StateMachine], guards: type) -> Lifecycle:
 
 
 def _sentence(name: str, text: str | None) -> str:
-    """``text`` if it is a sentence; python-statemachine fills a missing name with a title, which has no full stop."""
+    """Return ``text`` if it is a sentence. python-statemachine replaces a missing name by a title, which has no full stop."""
     if not _NAME.match(name) and not name.endswith("Lifecycle"):
         raise UnsupportedDeclaration(f"{name!r}: names are lower_snake_case")
     sentence = " ".join((text or "").split())
@@ -173,7 +173,7 @@ def _refuse_structure(state: State) -> None:
 def _refuse_callbacks(declaration: type[StateMachine]) -> None:
     if getattr(declaration, "listeners", None):
         raise UnsupportedDeclaration(f"{declaration.__name__}.listeners: actions can't be exported")
-    # The library finds its callbacks by name, wherever they are inherited from.
+    # The library finds callbacks by name, in every base class.
     inherited = [base for base in declaration.__mro__ if base not in StateMachine.__mro__]
     for name, value in ((name, value) for base in inherited for name, value in vars(base).items()):
         if callable(value) and not isinstance(value, (Event, State)) and _CALLBACK.match(name):

@@ -1,1 +1,1 @@
-"""What the whole system does, as a model and as traces: checked apart from the code that does it."""
+"""The whole system as a Spin model and as traces, which are checked independently of the code."""

@@ -1,9 +1,8 @@
-"""A session's lines as the numbers that the model takes (``trace.pml``, ``lines.h``).
+"""The conversion of a session's trace lines to the numbers that the model reads (``trace.pml``, ``lines.h``).
 
-Ids become small numbers, given again when nothing speaks of the old bearer any more, so that sessions that did the same become
-the same numbers. Of times only what the guards ask is kept: was the session alive, was the claim (same subject, current
-refresh token) true. The fold that answers this is :mod:`interlock.spec.model.rules`'; everything else the model folds for
-itself.
+Ids become small numbers, which are reused once no later line names the id. So sessions that did the same become the same
+numbers. Times are reduced to the guards' results: whether the session was alive, and whether the claim (same subject, current
+refresh token) was true. The fold in :mod:`interlock.spec.model.rules` computes these; the model computes everything else.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, 
 from interlock.spec.model.rules import Fold
 
 TABS: Final = 16
-"""How many connections at a time the model can tell apart."""
+"""How many concurrent connections the model can distinguish."""
 COMMANDS: Final = 30
-"""How many commands at a time."""
+"""How many concurrent commands the model can distinguish."""
 NODES: Final = 2
-"""How many traces of one log."""
+"""How many traces of one log the model can take."""
 
 _STATES: Final[dict[str | None, int]] = {
     None: 0,
@@ -36,10 +35,10 @@ _LIMIT: Final = 255
 
 
 class Numbers(NamedTuple):
-    """One line as numbers. ``kind`` as ``trace.pml`` counts them; 0 stands for what a line of that kind does not have.
+    """One line as numbers. ``kind`` is the number in ``trace.pml``. A field that the kind does not have is 0.
 
-    ``first``: of its command, ``fresh``: of its connection this is the first line. ``elsewhere``: a connect in another node's
-    name, or the start of a life that was over. ``claim`` of a start: it has a former self to recover from.
+    ``first`` and ``fresh``: this is the first line of its command or of its connection. ``elsewhere``: a connect in another
+    node's name, or the start of a life that was over. ``claim`` of a start: it has a former life to recover from.
     """
 
     kind: int
@@ -62,11 +61,11 @@ _START: Final = Numbers(1)
 
 
 class TooWide(Exception):
-    """The session holds more connections or commands at a time than the model can tell apart."""
+    """The session has more concurrent connections or commands than the model can distinguish."""
 
 
 class Abstract(msgspec.Struct, frozen=True):
-    """A session as numbers: its connection limit, and the lines of each node. ``origin``: of each, the line it came from."""
+    """A session as numbers: its connection limit, and the lines of each node. ``origin`` has each number row's line."""
 
     limit: int
     nodes: tuple[tuple[Numbers, ...], ...]
@@ -74,10 +73,10 @@ class Abstract(msgspec.Struct, frozen=True):
 
 
 def abstract(session: Sequence[Sequence[AnyLine]]) -> Abstract:
-    """The numbers of one session, as :func:`interlock.spec.model.traces.by_session` gives it.
+    """Return the numbers of one session, given as in :func:`interlock.spec.model.traces.by_session`.
 
     Raises:
-        TooWide: it does not fit.
+        TooWide: the session does not fit.
     """
     facts = _facts([line for lines in session for line in lines if isinstance(line, Append)])
     single = len(session) == 1
@@ -97,14 +96,14 @@ def abstract(session: Sequence[Sequence[AnyLine]]) -> Abstract:
         recoveries = {line.life for line in lines if isinstance(line, Recover)}
         for index, line in enumerate(lines):
             if line.life != life:
-                # A life that goes on with a session of its former self has to recover first; a new session knows no former.
+                # A life must recover before it continues a session of its former life. A new session has no former life.
                 former = bool(life) or line.life in recoveries or (isinstance(line, Append) and line.late)
                 numbers.append(_START._replace(claim=former, elsewhere=line.life in lives))
                 origin.append(index)
                 life = line.life
                 lives.add(life)
             number = _numbers(line, facts, tabs, commands, index)
-            # Between nodes nothing says who speaks first; there a number is given once.
+            # With several nodes the order of their lines is unknown, so each number is used only once.
             numbers.append(number if single else number._replace(first=False, fresh=False))
             origin.append(index)
         nodes.append(tuple(numbers))
@@ -115,7 +114,7 @@ def abstract(session: Sequence[Sequence[AnyLine]]) -> Abstract:
 
 
 class _Facts:
-    """What the guards say of each record, by its place in the log; and which connections were disconnected."""
+    """The guards' results for each record, and the connections that were disconnected."""
 
     def __init__(self, connection_limit: int) -> None:
         self.connection_limit = connection_limit
@@ -143,7 +142,7 @@ def _facts(records: list[Append]) -> _Facts:
 
 
 class _Slots:
-    """Small numbers for ids: the least that is free when an id is first spoken of, free again when it last was."""
+    """Small numbers for ids. An id gets the smallest free number at its first mention, which is freed after the last."""
 
     def __init__(self, count: int) -> None:
         self._last: dict[str, int] = {}
@@ -152,11 +151,11 @@ class _Slots:
         self._expiring: list[tuple[int, str]] = []
 
     def mention(self, name: str, index: int) -> None:
-        """``name`` is spoken of at ``index``; all mentions come first, in order."""
+        """Note that ``name`` occurs at ``index``. Call it for all mentions, in order, before :meth:`number`."""
         self._last[name] = max(index, self._last.get(name, 0))
 
     def number(self, name: str, index: int) -> tuple[int, bool]:
-        """The number of ``name``, spoken of at ``index``, and whether this is the first time.
+        """Return the number of ``name`` at ``index``, and whether this is its first mention.
 
         Raises:
             TooWide: no number is free.

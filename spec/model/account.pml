@@ -1,11 +1,11 @@
-/* One account and two sessions of it: logins and calls under way, administrators, and a server that may crash.
+/* One account with two sessions: logins and calls in progress, administrators, and a server that may crash.
  *
  * The relation NEXT comes from spec/generated/account.pml, so from the declaration alone. Read this file beside
- * server/guard/accounts.py and server/surface/accounts.py. Of a session it knows what its account decides: when it was granted,
- * and that it ended. The rest of a session's life, and several nodes, are lifecycle.pml's.
+ * server/runtime/accounts/ and server/surface/accounts.py. Of a session it models what the account decides: when it was granted,
+ * and that it ended. lifecycle.pml models the rest of a session's life, and several nodes.
  *
- * Every step of a task is one atomic block. What a task has read may be old when it appends; each append is decided by the log
- * as it stands then. A crash ends every task and leaves the log. MUTANT_… switches take one safety measure away.
+ * Every step of a task is one atomic block. What a task has read may be old when it appends; each append is decided on the log
+ * at that time. A crash ends every task and leaves the log. Each MUTANT_… switch removes one safety measure.
  */
 #include "generated/account.pml"
 #include "promises.pml"
@@ -13,10 +13,10 @@
 /* The log. */
 typedef Account {
   byte state;
-  byte epoch;           /* what was granted under an older one is void */
+  byte epoch;           /* what was granted under an older epoch is void */
   byte hash;            /* the number of the password hash; a command names it by its commitment */
-  byte password;        /* the number of the password that this is the hash of */
-  bool outdated         /* the hash was made with weaker parameters than today's */
+  byte password;        /* the number of the hashed password */
+  bool outdated         /* the hash has weaker parameters than new ones */
 };
 Account account;
 
@@ -24,11 +24,11 @@ typedef Session {
   bool begun, lives;
   byte granted;         /* the account's epoch at its login or renewal */
   byte renewals;
-  byte password, after  /* for the promises: the password that it was opened with, and the revocations before that */
+  byte password, after  /* for the promises: the password of its login, and the number of revocations before it */
 };
 Session session[SESSIONS];
 
-/* Tasks, lost in a crash: what each has read, and what it does next. */
+/* The tasks: what each has read, and its next step. Lost in a crash. */
 #define IDLE 0
 #define TO_APPEND 1
 #define TO_END 2          /* end older sessions, then answer */
@@ -45,8 +45,8 @@ bool up = true;
 
 byte hashes, passwords, changes, closings, crashes;
 
-/* For the promises alone. A revocation is a record that voids what was granted before: a change of password, a disable or a
- * delete. A closing is one of the last two. */
+/* Only for the promises. A revocation is a record that voids what was granted before: a password change, a disable or a
+ * delete. A closing is a disable or a delete. */
 byte revocations, last_closing, told_closing, told_password, replaced_hashes;
 
 #define HAS(set, k) (((set) >> (k)) & 1)
@@ -69,8 +69,8 @@ byte revocations, last_closing, told_closing, told_password, replaced_hashes;
 #endif
 #endif
 
-/* Append one record of the account, which the declaration allows. Here and below a step is told before its promises, so that a
- * story ends with the step that breaks one. */
+/* Append one record of the account that the declaration allows. Here and below TELL precedes PROMISE, so that a story ends with
+ * the step that breaks a promise. */
 byte target;
 inline record_account(event_, named, password_) {
   TAKE(ASK(ROW, account, event_, named));
@@ -95,20 +95,20 @@ inline record_account(event_, named, password_) {
   account.state = target; target = 0
 }
 
-/* Sessions that were granted before `epoch_` end, one record each. */
+/* End the sessions granted before `epoch_`, one record each. */
 #define OLDER(i, epoch_) (session[i].lives && session[i].granted < epoch_)
 #define ANY_OLDER(epoch_) (OLDER(0, epoch_) || OLDER(1, epoch_))
 inline end_session(i) { session[i].lives = false; TELL2(end_, i, 0) }
 inline end_older(epoch_) { if :: OLDER(0, epoch_) -> end_session(0) :: else -> end_session(1) fi }
 
-/* A login compares the password with the account as it stands, and appends its session later: under the condition that the
- * account is still active and at that epoch. A hash of old parameters is replaced on the way, sooner or later. */
+/* A login compares the password with the account as it is now, and appends its session later, on condition that the account is
+ * still active and at that epoch. A hash with old parameters is replaced at any time after the comparison. */
 #ifdef MUTANT_login_unconditional
 #define MAY_OPEN(i) true
 #else
 #define MAY_OPEN(i) (account.state == STATE_active && account.epoch == opening[i].epoch)
 #endif
-/* Sessions are alike: the first that is free is the next to be opened. */
+/* Sessions are symmetric, so the first free one is opened next. */
 #define FREE(i) (!session[i].begun && opening[i].at == IDLE)
 #define NEXT_TO_OPEN(i) (FREE(i) && (i == 0 || !FREE(0)))
 inline forget_epoch(i) { opening[i].at = IDLE; opening[i].epoch = 0; opening[i].after = 0 }
@@ -138,9 +138,9 @@ proctype Opener(byte i) {
   od
 }
 
-/* A call of a session: to change the password, or to end the other session. It is checked against the log as it stands, and
- * appended later, under the condition that the session has neither ended nor been renewed since. A change renews the session
- * that asked; older sessions end before the answer. */
+/* A call of a session: change the password, or end the other session. It is checked against the log as it is now, and appended
+ * later, on condition that the session has neither ended nor been renewed since. A password change renews the calling session;
+ * older sessions end before the answer. */
 #define LIVES(asking) (asking.lives)
 #define SAME_RENEWAL(asking, me) (asking.renewals == call[me].renewals)
 #define HAS_AUTHORITY(asking, me) (LIVES(asking) && SAME_RENEWAL(asking, me))
@@ -201,8 +201,8 @@ proctype Owner(byte me) {
   od
 }
 
-/* An administrator's command is decided and appended in one step. A disable or a delete is answered when the older sessions
- * have ended; so is a disable of an account that is disabled already. */
+/* An administrator's command is decided and appended in one step. A disable or a delete is answered after the older sessions
+ * have ended, and so is a repeated disable. */
 #ifdef MUTANT_delete_ends_nobody
 #define ENDS_OLDER(event) (event != EVENT_delete)
 #else
@@ -261,7 +261,7 @@ proctype Administrator(byte me) {
   od
 }
 
-/* Requests of a session are served while it lives. It may end for reasons of its own. */
+/* Requests of a session are served while it is alive. It may end for other reasons at any time. */
 proctype Requests(byte i) {
   do
   :: d_step { up && session[i].lives ->
@@ -273,8 +273,8 @@ proctype Requests(byte i) {
   od
 }
 
-/* Somebody registers. The server may crash between any two steps. A start ends what was granted under an older epoch before it
- * serves: from then on what the log says counts as acknowledged, as nobody knows whether it was. */
+/* A user registers. The server may crash between any two steps. A start ends what was granted under an older epoch before it
+ * serves. From then on everything in the log counts as acknowledged, because it is unknown whether it was. */
 #ifdef MUTANT_start_ends_nobody
 #define START_ENDS_OLDER 0
 #else

@@ -1,4 +1,4 @@
-"""Every bound of the model, with its reason. Within these bounds the search is complete; beyond them nothing is claimed."""
+"""Every bound of the model, with its reason. The search is complete within these bounds; nothing is claimed beyond them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """A number the model is built with: in every run (``quick``) and in the deeper one (``deep``)."""
+    """A number that the model is built with: ``quick`` in every run, ``deep`` in the deeper one."""
 
     name: str
     quick: int
@@ -92,11 +92,11 @@ GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
     "durability": DURABILITY,
     "account": ACCOUNT,
 }
-"""Which bounds hold where."""
+"""The bounds of each group of checks."""
 
 
 def described(*, deep: bool) -> str:
-    """Every bound in a line for each group."""
+    """Return every bound, one line for each group."""
     return "\n".join(
         f"{group}: " + ", ".join(f"{bound.name} {bound.deep if deep else bound.quick}" for bound in bounds)
         for group, bounds in GROUPS.items()

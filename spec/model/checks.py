@@ -1,4 +1,4 @@
-"""What is checked with Spin: which part of the model, which properties, under which bounds and assumptions."""
+"""The Spin checks: for each the part of the model, the properties, the bounds and the assumptions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from interlock.spec.transitions import Lifecycle
 class Check(msgspec.Struct, frozen=True):
     """One run of the checker.
 
-    ``model`` is a file of this folder; ``properties`` are names from :mod:`interlock.spec.properties`; ``switches`` are
-    the macros that choose the variant. ``claim`` is the LTL formula of a liveness check, which bears the property's name.
-    ``untold`` are the steps that this check can't reach, for the reason in ``assumption``. ``covers``: the lifecycle of which
-    some execution must record every transition, or the check fails.
+    ``model`` is a file of this folder, and ``properties`` are names from :mod:`interlock.spec.properties`. ``switches`` are
+    the macros that choose the variant. ``claim`` is the LTL formula of a liveness check, which has the property's name.
+    ``untold`` are the steps that this check can't reach, for the reason in ``assumption``. ``covers`` is a lifecycle: the
+    check fails unless executions record its every transition.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Check(msgspec.Struct, frozen=True):
     covers: Lifecycle | None = None
 
     def defines(self, *, deep: bool) -> list[str]:
-        """The macro definitions of this check."""
+        """Return the macro definitions of this check."""
         return [f"{b.name}={b.deep if deep else b.quick}" for b in self.bounds] + list(self.switches)
 
 

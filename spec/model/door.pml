@@ -1,7 +1,7 @@
-/* The one door of a node, and what it does to the node's sockets: interlock.machine.session.session.decide, server/runtime/sessions.py and
+/* The door of a node and its effects on the node's sockets: interlock.machine.machine.Machine.decide, server/runtime/door.py and
  * server/experience/websocket.py, step by step. */
 
-/* A command is decided on the node's own view. A refusal changes nothing, so it is one step with its answer. */
+/* Decide a command on the node's own view. A refusal changes nothing, so it is one step with its answer. */
 inline decide(n, event_, tab_, command_, claim) {
   node[n].target = TARGET(node[n].cache, event_, tab_, claim, node[n].cache.left > 0);
   if
@@ -23,7 +23,7 @@ inline decide(n, event_, tab_, command_, claim) {
   fi
 }
 
-/* It is appended if the log is still what the decision saw, and does not hold the command yet. */
+/* Append the decision if the log is still what the decision saw, and does not hold the command yet. */
 #ifdef MUTANT_no_command_index
 #define IS_REPEAT(n) false
 #else
@@ -52,8 +52,8 @@ inline append(n) {
   fi
 }
 
-/* It is applied to the view, every open socket hears of it, and then the caller. A connect goes on: its socket is to be
- * registered. One step: a later answer could only come too late to be lost, and a crash before it is a crash before this. */
+/* Apply the record to the view, notify every open socket, then answer the caller. After a connect its socket must be registered.
+ * This is one step: a later answer differs only if it is lost, and a crash before it equals a crash before this step. */
 inline apply(n) {
   PROMISE(view_monotonic, node[n].recorded_at >= node[n].view);
   evolve(node[n].cache, n, node[n].event, node[n].tab, node[n].target);
@@ -88,7 +88,7 @@ inline promises_of_ack(n, version_, command_) {
   PROMISE(revocation_fence, node[n].cache.state != STATE_expired || node[n].open == 0)
 }
 
-/* The log holds the command already: the answer is what was recorded, and the session as it stands now. */
+/* The log already holds the command: answer with what was recorded, and the current session. */
 inline repeat(n, command_) {
   read_log(n);
   TELL4(repeat_, n, recorded[command_], version, command_);
@@ -102,7 +102,7 @@ inline forget(n) {
   node[n].at = IDLE; node[n].event = 0; node[n].tab = 0; node[n].command = 0; node[n].target = 0; node[n].recorded_at = 0
 }
 
-/* Bring the view up to the log: after a conflict, when told of another node's append, at a start. */
+/* Update the view from the log: after a conflict, after another node's append, or at a start. */
 #ifdef MUTANT_lagging_reader
 #define READABLE(n) (node[n].view == version && version > 0 -> version - 1 : version)
 #else
@@ -120,7 +120,7 @@ inline read_log(n) {
   promise_fold(cache_is_fold, node[n].cache, node[n].view)
 }
 
-/* Tell the node's sockets how the session stands now: none stays open on an ended one. A trace says itself what closed. */
+/* Notify the node's sockets of the session's state; all close if it has ended. In a trace, closes are lines of their own. */
 inline publish(n) {
 #ifndef TRACE
   if
@@ -131,7 +131,7 @@ inline publish(n) {
   node[n].gone = node[n].gone & node[n].cache.own[n]
 }
 
-/* A registered socket opens if a second look still finds its connection; else it is turned away. */
+/* A registered socket opens if a second check still finds its connection; else it is refused. */
 inline arrive(n, tab_) {
   node[n].arriving = node[n].arriving & ~BIT(tab_);
   if
@@ -152,7 +152,7 @@ inline open_socket(n, tab_) {
   node[n].open = node[n].open | BIT(tab_)
 }
 
-/* The socket is gone, whoever closed it. */
+/* The socket is gone, whichever side closed it. */
 inline lose_socket(n, tab_) {
   PROMISE(open_guard, HAS(node[n].open, tab_));
 #ifndef MUTANT_disconnect_before_close
@@ -167,7 +167,7 @@ inline crash(n) {
   forget(n)
 }
 
-/* A start reads the log; every connection of this node in it is an orphan. */
+/* A start reads the log. Every connection of this node in it is an orphan. */
 inline recover(n) {
   node[n].up = true;
   read_log(n);

@@ -1,29 +1,30 @@
-/* What is on disk: one writer's batches, fsync, and what a killed process, a power cut or a failed fsync leaves behind.
+/* The disk: one writer's batches, fsync, and what a killed process, a power cut or a failed fsync leaves.
  *
- * Record k is bit k - 1. Below is SQLite's write-ahead log as its documentation describes it: frames count up to the last commit
- * mark that is reached without a gap. Read it beside server/surface/sqlite/writer.py, engine.py and head.py.
+ * Record k is bit k - 1. This models SQLite's write-ahead log as documented: frames count up to the last commit mark that is
+ * reached without a gap. Read it beside server/surface/sqlite/writer.py, server/surface/sqlite/engine.py and
+ * server/surface/head.py.
  */
 #include "promises.pml"
 
 #define BITS(k) ((1 << (k)) - 1)
 #define BIT(k) (1 << ((k) - 1))
 
-byte cached;      /* frames that a process reading the file sees (page cache) */
-byte disk;        /* frames that are on the disk */
-byte dirty;       /* frames the kernel knows it has still to write */
-byte mark;        /* frames with a commit mark: a reader stops only there */
+byte cached;      /* frames that a process sees when it reads the file (page cache) */
+byte disk;        /* frames on the disk */
+byte dirty;       /* frames that the kernel knows it must still write */
+byte mark;        /* frames with a commit mark: a reader stops only at one */
 byte boundary;    /* frames that end a batch: a batch is one command's records, all or none */
 
 bool running, stopped;    /* `stopped`: fail-stop, nothing is acknowledged until a restart */
-byte batch_end;   /* the batch being written ends here; 0: none */
-byte committed;   /* what the running process believes is on disk */
-byte told;        /* the newest record that some caller was told of */
-byte head;        /* the newest record whose signed digest lies outside the database */
+byte batch_end;   /* the last record of the batch being written; 0: none */
+byte committed;   /* the last record that the running process believes is on disk */
+byte told;        /* the newest record that was acknowledged to a caller */
+byte head;        /* the newest record whose signed digest is stored outside the database */
 byte restarts, cuts, failures;
 
 byte upto_gap, k, found;
 
-/* How far a reader gets in `frames`: the last mark that is reached without a gap. */
+/* The last record that a reader of `frames` sees: the last mark reached without a gap. */
 inline readable(frames, upto) {
   upto = 0;
   for (k : 1 .. RECORDS) {
@@ -60,7 +61,7 @@ proctype Writer() {
        if
        :: disk = disk | dirty; dirty = 0; committed = batch_end; TELL2(sync_, committed, 0)
        :: failures < FAILURES ->
-            /* The kernel reports the error once and takes the pages for clean. */
+            /* The kernel reports the error once and then treats the pages as clean. */
             failures++; dirty = 0; TELL2(sync_fails, batch_end, 0);
 #ifdef MUTANT_no_fail_stop
             committed = batch_end
@@ -74,7 +75,7 @@ proctype Writer() {
   od
 }
 
-/* A torn write: of what the kernel had still to write, any part may have reached the disk. */
+/* A torn write: any part of the unwritten frames may have reached the disk. */
 inline tear() {
   for (k : 1 .. RECORDS) {
     if
@@ -85,8 +86,8 @@ inline tear() {
   k = 0
 }
 
-/* A start takes what it can read, and writes all of it once more before it acknowledges anything: after a failed fsync the
- * file may show what the disk does not hold. */
+/* A start keeps what it can read, and writes all of it again before it acknowledges anything: after a failed fsync the file may
+ * show what is not on the disk. */
 inline start_again() {
   readable(cached, found);
   TELL2(restart_, found, head);
@@ -105,7 +106,7 @@ inline start_again() {
 proctype World() {
   do
   :: atomic { running && restarts < RESTARTS -> restarts++;
-       /* It may have been half-way through handing the batch to the kernel. */
+       /* Part of the batch may have been handed to the kernel. */
        if :: batch_end != 0 -> cached = cached & BITS(committed + 1); mark = mark & BITS(committed + 1) :: true fi;
        running = false; stopped = false; batch_end = 0; committed = 0; TELL2(kill_, 0, 0) }
   :: atomic { cuts < CUTS ->

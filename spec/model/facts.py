@@ -1,4 +1,4 @@
-"""What the guards ask of a session, and what each event changes of it: a second writing, from the descriptions alone."""
+"""The guards and the fold of a session, implemented a second time from their descriptions alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from interlock.spec.model.rules import Fold
 
 _FORGET_EVERY: Final = 64
-"""After so many exchanges, what no longer matters is looked for: after each, that would take longer than all the rest."""
+"""How often, in exchanges, old data is dropped. Dropping it after each would take longer than everything else."""
 
 GUARDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], bool]]] = {
     "alive": lambda fold, _, at_ms: at_ms < fold.idle_deadline_ms and at_ms < fold.absolute_deadline_ms,
@@ -21,11 +21,11 @@ GUARDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], bool]]] = {
         data["epoch"] == fold.epoch and data["rotation"] in fold.issued and _held(fold, data["rotation"], at_ms)
     ),
 }
-"""Each declared guard over the fold, the data and the time: written from its description, not from the machine."""
+"""Each declared guard over the fold, the data and the time, implemented from its description, not from the machine."""
 
 
 def _held(fold: Fold, rotation: int, at_ms: int) -> bool:
-    """Whether one cookie jar may hold the token, or have it under way: no presentation of another speaks against it."""
+    """Return whether one cookie jar may hold the token or have it under way: no other presented token contradicts it."""
     grace_ms = fold.policy["refresh_grace_ms"]
     issued_ms, used_ms = fold.issued[rotation], None
     for other, when_ms, newest in fold.presented:
@@ -74,7 +74,7 @@ def _refreshed(fold: Fold, data: dict[str, Any], at_ms: int) -> None:
 
 
 def _forget(fold: Fold, at_ms: int) -> None:
-    """Forget what nobody can hold any more, and with it what was presented before the rest was issued: no guard asks for it."""
+    """Drop tokens that no one can hold any more, and presentations that no guard will use: those before the rest was issued."""
     held = {rotation for rotation in fold.issued if _held(fold, rotation, at_ms)}
     fold.presented = [each for each in fold.presented if each[2] >= min(held)]
     known = held.union(rotation for rotation, *_ in fold.presented)
@@ -88,4 +88,4 @@ FOLDS: Final[dict[str, Callable[[Fold, dict[str, Any], int], None]]] = {
     "touch": _touched,
     "refresh": _refreshed,
 }
-"""What the data of an event changes of the fold; the others change state and owners alone."""
+"""How an event's data changes the fold. The other events change only state and owners."""

@@ -1,4 +1,4 @@
-/* The lines of a trace as numbers, read from the file that INTERLOCK_LINES names, and a note of how far any execution got.
+/* The lines of a trace as numbers, read from the file that INTERLOCK_LINES names, and the furthest line that any execution took.
  *
  * The file: the number of sessions; for each its connection limit and, for each of two nodes, the number of lines and the lines,
  * FIELDS numbers each in the order of spec/model/abstraction.py's Numbers.
@@ -57,7 +57,7 @@ static int session_count(void) {
   return session_total;
 }
 
-/* Whether node n has another line; if so, it is the line at hand. */
+/* Return whether node n has another line; if so, make it the current line. */
 static int look(int n, int s, int taken) {
   if (s >= session_count() || taken >= sessions[s].count[n]) return 0;
   const int *line = sessions[s].line[n] + taken * FIELDS;

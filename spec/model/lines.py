@@ -1,7 +1,7 @@
-"""The lines of a trace: their shapes, reading one, and what they may say of the process that wrote them.
+"""The lines of a trace: their shapes, their parser, and the rules for the process that wrote them.
 
-A trace is what one server process did, in order, one JSON object a line; docs/reference/trace-format.md explains the kinds.
-The server writes these very shapes. What they mean for a session is judged in :mod:`interlock.spec.model.rules`.
+A trace lists what one server process did, in order, as one JSON object per line. docs/reference/trace-format.md explains the
+kinds. The server writes these same shapes. :mod:`interlock.spec.model.rules` checks what they mean for a session.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Line(msgspec.Struct, frozen=True, gc=False, tag_field="kind", forbid_unknown_fields=True, omit_defaults=True):
-    """What every line has. ``life`` names one start of the process: it changes when the server was started again."""
+    """The fields of every line. ``life`` identifies one start of the process; it changes when the server is restarted."""
 
     node: str
     life: str
 
     @property
     def kind(self) -> str:
-        """append, ack, open, close, drop or recover."""
+        """The kind: append, ack, open, close, drop or recover."""
         return str(self.__struct_config__.tag)
 
 
 class Recover(Line, frozen=True, tag="recover"):
-    """The node has read the log again and disconnected what its former self left. ``position``: the log's last one."""
+    """The node has read the log again and disconnected its former life's connections. ``position`` is the log's last one."""
 
     position: Count
 
 
 class Append(Line, frozen=True, tag="append"):
-    """A record became durable. ``view``: the version the node decided it on. ``data``: what the event carries.
+    """A record became durable. ``view`` is the version on which the node decided it. ``data`` is the event's data.
 
-    ``late``: the life that appended it died before it could say so, and a later one says it.
+    ``late``: the life that appended it died before it could write the line, and a later life writes it.
     """
 
     session: str
@@ -51,7 +51,7 @@ class Append(Line, frozen=True, tag="append"):
 
 
 class Ack(Line, frozen=True, tag="ack"):
-    """A caller was answered: its command is recorded as ``version``. ``view``: the version the answer tells of."""
+    """A caller was answered that its command is recorded as ``version``. ``view`` is the version that the answer shows."""
 
     session: str
     command: str
@@ -68,7 +68,7 @@ class Open(Line, frozen=True, tag="open"):
 
 
 class Close(Line, frozen=True, tag="close"):
-    """The server decided to end an open socket with close code ``code``, having seen version ``view``."""
+    """The server decided to close a socket with ``code``, having seen version ``view``."""
 
     session: str
     connection: str
@@ -77,7 +77,7 @@ class Close(Line, frozen=True, tag="close"):
 
 
 class Drop(Line, frozen=True, tag="drop"):
-    """An open socket is gone, and the server had not closed it."""
+    """A socket is gone that the server had not closed."""
 
     session: str
     connection: str
@@ -85,14 +85,14 @@ class Drop(Line, frozen=True, tag="drop"):
 
 
 AnyLine: TypeAlias = Append | Ack | Open | Close | Drop | Recover
-"""Each kind of line; all but Recover have ``session``."""
+"""Every kind of line. All but Recover have ``session``."""
 
 
 class TraceFault(Exception):
     """The first line that the declaration does not allow.
 
-    ``line`` counts from 1 within the trace of ``node``; ``property`` is a name of :mod:`interlock.spec.properties`, or
-    ``format`` for a line that can't be read or can't be where it is; ``sentence`` says what is wrong.
+    ``line`` counts from 1 within the trace of ``node``. ``property`` is a name of :mod:`interlock.spec.properties`, or
+    ``format`` for a line that is malformed or out of place. ``sentence`` says what is wrong.
     """
 
     def __init__(self, line: int, node: str, promise: str, sentence: str) -> None:
@@ -134,18 +134,18 @@ EVENT_DATA: Final[dict[str, type[msgspec.Struct]]] = {
         for event, fields in _FIELDS.items()
     },
 }
-"""Event name → the shape of its data, written down here once more so that it is compared with the machine's."""
+"""The shape of each event's data, repeated here so that a test compares it with the machine's."""
 
 _decoder: Final[msgspec.json.Decoder[AnyLine]] = msgspec.json.Decoder(AnyLine)
 
 
 def parse(text: str | bytes, number: int = 1, node: str = "") -> AnyLine:
-    """The line in ``text``; ``number`` and ``node`` say for the fault which line of whose trace it is.
+    """Return the line in ``text``. ``number`` and ``node`` are its line number and node, for the error.
 
-    An event that is not declared is left to the rules.
+    An undeclared event is not an error here; the rules refuse it.
 
     Raises:
-        TraceFault: ``format``: it is not a line of this format.
+        TraceFault: ``format``: the text is not a line of this format.
     """
     try:
         line = _decoder.decode(text)
@@ -157,7 +157,7 @@ def parse(text: str | bytes, number: int = 1, node: str = "") -> AnyLine:
 
 
 class Broken(Exception):
-    """A rule does not hold: the property, and the sentence that says how."""
+    """A rule is broken. ``property`` names the property, and ``sentence`` says how."""
 
     def __init__(self, promise: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -166,11 +166,10 @@ class Broken(Exception):
 
 
 class Process:
-    """One trace's server process: its number among the traces, and what its lines have said of itself.
+    """The server process of one trace: its number among the traces, and what its lines have shown so far.
 
-    ``names``: what the node was called, in this life or before; ``node``: what it is called in this one. ``spoken``: this
-    life has written a line that is not a late record; ``recovered``: it has written its ``recover``. ``position``: the last
-    one of the log that any line of the trace named.
+    ``node`` is its name in this life; ``names`` also has those of earlier lives. ``spoken``: this life has written a line
+    other than a late record. ``recovered``: it has written its ``recover``. ``position`` is the last log position so far.
     """
 
     __slots__ = ("_lives", "life", "names", "node", "number", "position", "recovered", "spoken")
@@ -186,7 +185,7 @@ class Process:
         self._lives: set[str] = set()
 
     def begin_life(self, line: AnyLine) -> None:
-        """The first line of another life.
+        """Process the first line of another life.
 
         Raises:
             Broken: that life is over.
@@ -200,10 +199,10 @@ class Process:
         self.spoken = self.recovered = False
 
     def say(self, line: AnyLine) -> None:
-        """What a line says of the process that wrote it, whatever session it is of.
+        """Check a line, of whichever session, against the process that wrote it.
 
         Raises:
-            Broken: it has another name, it is late or early in this life, or it goes back in the log.
+            Broken: the line has another node name, is too late or too early in this life, or goes back in the log.
         """
         if line.node != self.node:
             raise Broken("format", f"the line is of {line.node}, in life {line.life} of {self.node}")
@@ -232,5 +231,5 @@ class Process:
 
 
 def socket_of(line: Open | Close | Drop) -> str:
-    """What stories call the socket of ``line``."""
+    """Return the name of the line's socket in stories."""
     return f"socket {line.connection} of {line.node}"

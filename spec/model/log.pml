@@ -1,6 +1,6 @@
 /* The durable log: one place appends to it, and nothing changes what it holds. */
 
-/* Fold one transition in: what interlock.machine.session.session.evolve does. */
+/* Apply one transition to the fold, like interlock.machine.session.session.evolve. */
 inline evolve(fold, n, event_, tab_, target_) {
   fold.state = target_;
   if
@@ -21,7 +21,7 @@ inline clear(fold) {
   fold.state = STATE_none; fold.own[0] = 0; fold.own[1] = 0; fold.left = 0; fold.proved = false
 }
 
-/* What must hold of a record when it is written; `view_` is the version its writer had seen. */
+/* The promises about a record when it is written. `view_` is the version its writer had seen. */
 inline promises_of_append(n, event_, tab_, target_, view_, command_) {
   PROMISE(no_lost_update, view_ == version);
   PROMISE(command_once, command_ == 0 || recorded[command_] == 0);
@@ -35,13 +35,13 @@ inline promises_of_append(n, event_, tab_, target_, view_, command_) {
 }
 
 #ifdef KEEP_LOG
-/* The whole log, for the checks that read it again. Elsewhere its fold is enough, and merges many histories into one state. */
+/* The whole log, for the checks that replay it. Other checks keep only its fold, which merges many histories into one state. */
 typedef Entry { byte event; byte tab; byte node; byte target };
 Entry entry[LOG_LENGTH + 1];
 Fold replayed;
 byte position, old_event, old_tab, old_node, old_target;
 
-/* The fold of the first `upto` records must be `fold`; deadlines aside, as they pass while the log rests. */
+/* The fold of the first `upto` records must be `fold`, except for deadlines, which pass without a record. */
 inline promise_fold(name, fold, upto) {
   clear(replayed);
   for (position : 1 .. upto) {

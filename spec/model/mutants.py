@@ -1,7 +1,7 @@
-"""Seeded bugs, each tied to the check and the property that must catch it. One that survives is a hole in the specification.
+"""Seeded bugs, each with the check and the property that must catch it. A bug that survives is a gap in the specification.
 
-Mutants of a declaration change its text; mutants of the model switch one safety measure off. Those of
-the real code are in ``tests/mutants/``.
+Mutants of a declaration change its text. Mutants of the model turn one safety measure off. Mutants of the real code are in
+``tests/mutants/``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _DECLARATIONS: Final = Path(__file__).parents[1]
 
 
 class Mutant(msgspec.Struct, frozen=True):
-    """One bug. ``edits`` are (old, new) texts of ``declaration``; without any, ``MUTANT_<name>`` is a switch of the model.
+    """One bug. ``edits`` are (old, new) texts of ``declaration``; if empty, ``MUTANT_<name>`` is a switch of the model.
 
-    ``bounds`` are the check's, but for those named here: a story is told the shortest way, and less world makes that quick.
+    ``bounds`` replace those of the check. A story is searched by its shortest way, and smaller bounds make that fast.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Mutant(msgspec.Struct, frozen=True):
     declaration: str = "session.py"
 
     def kind(self) -> str:
-        """Where the bug is: ``declaration`` or ``model``."""
+        """Return where the bug is: ``declaration`` or ``model``."""
         return "declaration" if self.edits else "model"
 
 
@@ -329,7 +329,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
 
 
 def program(mutant: Mutant) -> tuple[Check, Program]:
-    """The check that must catch ``mutant``, and its model with the bug in it.
+    """Return the check that must catch ``mutant``, and its model with the bug.
 
     Raises:
         ValueError: the declaration no longer holds the text that the mutant changes.
@@ -345,10 +345,10 @@ def program(mutant: Mutant) -> tuple[Check, Program]:
 
 
 def mutated(mutant: Mutant) -> Lifecycle:
-    """The declaration with the mutant's edits.
+    """Return the declaration with the mutant's edits.
 
     Raises:
-        ValueError: an edit's old text is not there exactly once.
+        ValueError: an edit's old text does not occur exactly once.
     """
     source = (_DECLARATIONS / mutant.declaration).read_text(encoding="utf-8")
     for old, new in mutant.edits:

@@ -1,7 +1,7 @@
-/* How a step tells what it did, and how a promise is held against it under its name in spec/properties.py.
+/* TELL reports a step, and PROMISE checks a property, by its name in spec/properties.py.
  *
- * A broken promise stops the search and is told by its name. Where a trace is validated there is nothing to stop: a step that
- * breaks a promise is not possible, and the name is kept to say why.
+ * A broken promise stops the search and prints its name. When a trace is validated, a step that breaks a promise is impossible
+ * instead, and the name is kept as the reason.
  */
 mtype = {
   /* the promises */
@@ -9,7 +9,7 @@ mtype = {
   no_lost_update, replay_equals_state, cache_is_fold, single_owner, view_monotonic, durability, no_early_expiry, rotation,
   revocation_fence,
   deleted_absorbs, authority_at_append, disabled_never_serves, old_password_never_admits, overtaken_change_refused,
-  /* what a step can tell; spec/model/story.py has the sentence for each */
+  /* the steps that can be told; spec/model/story.py has a sentence for each */
   refuse, decide_, conflict, append_, close_, acknowledge_, repeat_, open_, turn_away, drop_, crash_, recover_, follow_, tick_,
   exchange, answer_again, reuse, turn_down, send, lose, receive, steal, login, grace_ends,
   write_, sync_, sync_fails, tell, kill_, power_cut, restart_, sign, stop_,
@@ -27,13 +27,13 @@ mtype = {
 c_decl {
 \#include "told.h"
 };
-/* Once a place: some execution got here. Not part of the state. */
+/* Print once per place that some execution reached it. It is not part of the state. */
 #define REACHED(what) c_code { static char told_before; if (!told_before) { told_before = 1; told(#what); } }
-/* Some execution has recorded the declared transition of this number. (Spin can't search breadth first with a hidden variable.) */
+/* Some execution has recorded the declared transition with this number. (Spin can't search breadth first with a hidden variable.) */
 byte row;
 #define TAKE(number) row = number; c_code { taken(now.row); }; row = 0
 #ifdef LIVENESS
-/* What never happens is looked for by itself. */
+/* Liveness checks search for their claim alone. */
 #define PROMISE(name, holds) skip
 #else
 #define PROMISE(name, holds) if :: (holds) :: else -> printf("@ %d %d\n", broken, name); assert(false) fi

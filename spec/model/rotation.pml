@@ -1,8 +1,9 @@
-/* Refresh tokens of one session: tabs that share a cookie jar, a thief who copied a token, a network that loses, repeats and is
- * late.
+/* Refresh tokens of one session: tabs that share a cookie jar, a thief who copied a token, and a network that loses, repeats and
+ * delays messages.
  *
- * One server step decides and records, as lifecycle.pml shows that the door does. The rules are interlock.machine.session.refresh_tokens',
- * and interlock.server.runtime.sessions.Sessions.refresh. Time is the order in which the graces of issued tokens end.
+ * One server step decides and records, as lifecycle.pml shows for the door. The rules are those of
+ * interlock.machine.session.refresh_tokens and interlock.server.runtime.sessions.Sessions.refresh. Time is the order in which the
+ * graces of issued tokens end.
  */
 #include "generated/session.pml"
 #include "promises.pml"
@@ -11,16 +12,16 @@
 #define NEVER 254
 #define GONE 255
 
-/* The session as recorded: the newest token, and of each one issued whether its own grace still runs, the first token that was
- * given for it (NEVER: it was not presented), and the token with whose grace it goes (NEVER: with none; GONE: it is gone, or
- * was not issued). */
+/* The recorded session: the newest token, and for each issued one: whether its own grace still runs; the first token that was
+ * returned for it (NEVER: it was not presented); the token whose grace ends it (NEVER: none does; GONE: it has ended, or was
+ * not issued). */
 byte epoch, current;
 bool revoked;
 bool fresh[ROTATIONS + 1];
 byte answer[ROTATIONS + 1], until[ROTATIONS + 1];
-byte running;            /* how many graces run */
+byte running;            /* the number of graces that run */
 
-/* `since`: the oldest token whose answer had not come when this was sent. */
+/* `since`: the oldest token whose answer had not arrived when this was sent. */
 typedef Token { bool there; byte epoch; byte nth; byte since };
 Token jar;               /* what the browser holds */
 Token request[4];        /* under way to the server, from each tab and the thief */
@@ -28,7 +29,7 @@ Token reply[4];          /* under way back */
 Token stolen;
 
 bool thief_acted;        /* a stolen token has reached the server */
-byte quiet;              /* exchanges of the owner since the theft, each of another token and while no grace ran */
+byte quiet;              /* the owner's exchanges since the theft, each of a different token and while no grace ran */
 
 #define OF_NOW(token) (token.epoch == epoch && token.nth <= current)
 #define HONOURED(token) (OF_NOW(token) && until[token.nth] != GONE)
@@ -50,7 +51,7 @@ byte quiet;              /* exchanges of the owner since the theft, each of anot
 #endif
 #endif
 #endif
-/* Whichever state the session is in while it lives. */
+/* In any state of a live session. */
 #define ACCEPTED_IN(state, token) (NEXT(state, EVENT_refresh, true, true, true, true, true, CLAIM(token)) != STATE_none)
 #define ACCEPTED(token) \
   (revoked -> ACCEPTED_IN(STATE_expired, token) : \
@@ -61,7 +62,7 @@ inline unset(token) { token.there = false; token.epoch = 0; token.nth = 0; token
 
 inline issue() { fresh[current] = true; running++; answer[current] = NEVER; until[current] = NEVER }
 
-/* Token `k` was presented and is exchanged: what the jar can't hold any more goes. */
+/* Exchange the presented token `k`, and end the tokens that the jar can't hold any more. */
 #ifdef MUTANT_late_answer_is_theft
 #define UNDER_WAY(j, k) (fresh[j] && j > k)
 #else
@@ -94,7 +95,7 @@ inline exchange_(k) {
   issue()
 }
 
-/* The server answers the token that party `who` presents. */
+/* Answer the token that party `who` presents. */
 inline serve(who) {
   thief_acted = thief_acted || who == THIEF;
   if
@@ -117,11 +118,11 @@ inline serve(who) {
        fi;
        exchange_(request[who].nth);
        set(reply[who], epoch, current);
-       /* Two exchanges of the owner, and the copy opens nothing. */
+       /* After two exchanges of the owner, the copy opens nothing. */
        PROMISE(rotation, quiet < 2 || !ACCEPTED(stolen))
   :: !ACCEPTED(request[who]) && !revoked && OF_NOW(request[who]) ->
        TELL4(reuse, who, request[who].epoch, request[who].nth, current);
-       /* An honest browser alone never gets here. */
+       /* Without a thief this is never reached. */
        PROMISE(rotation, thief_acted);
        revoked = true
   :: else ->
@@ -132,8 +133,8 @@ inline serve(who) {
 
 inline waits_for(token, nth_) { if :: token.there && token.epoch == epoch && token.nth < nth_ -> nth_ = token.nth :: else fi }
 
-/* A tab sends what the jar holds, whatever else is under way; the request may arrive or be lost, and so may the answer. What a network
- * repeats is as if another tab had sent it. Tabs that wait are alike, so the first of them is the one that sends. */
+/* A tab sends what the jar holds, whatever else is under way. The request may arrive or be lost, and so may the answer. A message
+ * that the network repeats is equivalent to another tab's. Waiting tabs are symmetric, so the first of them sends. */
 #define BUSY(who) (request[who].there || reply[who].there)
 #define NEXT_TO_SEND(who) (!BUSY(who) && (who == 0 || BUSY(0)) && (who < 2 || BUSY(1)))
 proctype Tab(byte who) {
@@ -148,7 +149,7 @@ proctype Tab(byte who) {
   :: atomic { request[who].there && ROOM(who) -> serve(who); j = 0; unset(request[who]) }
   :: atomic { request[who].there -> TELL2(lose, who, 0); unset(request[who]) }
   :: atomic { reply[who].there ->
-       /* A cookie is simply set: the last answer to arrive is what the jar holds. */
+       /* The jar holds the last answer to arrive. */
        set(jar, reply[who].epoch, reply[who].nth);
        TELL2(receive, who, reply[who].nth);
        unset(reply[who]) }
@@ -156,8 +157,8 @@ proctype Tab(byte who) {
   od
 }
 
-/* The thief copies the jar at any time, once, and sends the copy at any time, as often as they like; then the one or the other
- * token that they got for it. They know of every step of the owner's. */
+/* The thief copies the jar once, at any time, and sends the copy at any time and any number of times, then the tokens returned
+ * for it. The thief sees every step of the owner. */
 proctype Thief() {
   byte j;
   do
@@ -171,7 +172,7 @@ proctype Thief() {
   od
 }
 
-/* Somebody logs in, again: the epoch rises, and what was issued before opens nothing. */
+/* A user logs in again: the epoch rises, and earlier tokens open nothing. */
 proctype Login() {
   byte j;
   do
@@ -185,8 +186,8 @@ proctype Login() {
   od
 }
 
-/* The grace of a token ends, in the order in which they were issued. Assumed of honest browsers and their network: not while
- * the answer with it is under way, nor a request that was sent before that answer came. */
+/* Graces end in the order in which the tokens were issued. Assumption about honest browsers and their network: a grace does not
+ * end while the answer with its token is under way, nor a request that was sent before that answer arrived. */
 #define ANSWERING(token, nth_) (token.there && token.epoch == epoch && token.nth <= nth_)
 #define ASKING(token, nth_) (token.there && token.epoch == epoch && token.since <= nth_)
 #define HONEST_UNDER_WAY(nth_) \

@@ -1,7 +1,7 @@
-"""What a line of a trace may say, given the lines before it: a second opinion that shares no code with the machine.
+"""Rules for each line of a trace, given the lines before it. They share no code with the machine.
 
-One :class:`Fold` a session, by a fold of its own over the recorded data; the declared rows come from
-:mod:`interlock.spec.lifecycles`, the guards are evaluated here. Each rule names the property it belongs to.
+There is one :class:`Fold` per session, a separate fold over the recorded data. The declared rows come from
+:mod:`interlock.spec.lifecycles`; the guards are evaluated here. Each rule names its property.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NOTHING: Final[tuple[None, dict[str, str]]] = (None, {})
 
 
 class Ended:
-    """What is kept of a session that ended and that no process can look back on."""
+    """The rest of a session that has ended and whose earlier versions no process can show any more."""
 
     __slots__ = ("bounds", "commands", "session_id", "version")
 
@@ -29,7 +29,7 @@ class Ended:
         self.session_id = fold.session_id
         self.version = fold.version
         self.bounds = fold.bounds
-        # In version order; a hash is an eighth of an id, and two of one session that meet are not to be expected.
+        # In version order. A hash takes an eighth of an id's memory; collisions within one session are unlikely.
         self.commands = array("q", map(hash, fold.commands))
 
     def begin_life(self, process: Process) -> None:
@@ -43,31 +43,30 @@ class Ended:
         _see(self, line.view, process, line.version)
 
     def append(self, line: Append, process: Process) -> None:
-        """See :meth:`Fold.append`: nothing may follow."""
+        """See :meth:`Fold.append`: refuse every record."""
         del process
         _follows(line, self.version)
         _absorbed(line)
 
     def open(self, line: Open, process: Process) -> None:
-        """See :meth:`Fold.open`: no connection is left that could open."""
+        """See :meth:`Fold.open`: refuse every socket, because no connection is left."""
         _see(self, line.view, process)
         raise Broken("open_guard", f"{socket_of(line)} opens, and session {self.session_id} has ended")
 
     def gone(self, line: Close | Drop, process: Process) -> None:
-        """See :meth:`Fold.gone`: no socket is open."""
+        """See :meth:`Fold.gone`: refuse it, because no socket is open."""
         del process
         _not_open(line)
 
 
 class Fold:
-    """One session as its durable records amount to it, and what each process has said of it.
+    """One session: the fold of its durable records, and what each process has shown of it.
 
-    ``past`` holds (state, owners) after version ``first`` and each one since, as far back as a process may still speak of.
-    ``issued``: when each refresh token of the epoch was issued; ``presented``: which were presented, when, and which one was
-    the newest then.
-    ``owners`` says which node each connection belongs to; it is replaced, never changed. ``known`` has every connection there
-    ever was, and whether it was ever open. ``sockets`` says which process holds each open one. ``bounds[n]``: process n has
-    told version so and so and may tell none before it; -1: it has told nothing.
+    ``past`` holds (state, owners) after version ``first`` and each later one, as far back as a process may still refer to.
+    ``issued`` has the time at which each refresh token of the epoch was issued. ``presented`` lists which tokens were
+    presented, when, and which one was newest then. ``owners`` has the node of each connection; it is replaced, never modified.
+    ``known`` has every connection that ever existed, and whether it was ever open. ``sockets`` has the process that holds each
+    open one. ``bounds[n]`` is the newest version that process n has shown (-1: none); it may show none older.
     """
 
     __slots__ = (
@@ -115,21 +114,21 @@ class Fold:
 
     @property
     def settled(self) -> bool:
-        """It ended, no socket is open, and no process that ever spoke of it can tell an older version."""
+        """Whether the session has ended, no socket is open, and no process that showed it can show an older version."""
         return (
             self.state in FINAL and not self.sockets and all(bound in (_NEVER, self.version) for bound in self.bounds)
         )
 
     def begin_life(self, process: Process) -> None:
-        """The process was started again: its sockets are gone, and it has read the log."""
+        """Process a restart: the process's sockets are gone, and it has read the log."""
         self.sockets = {known: holder for known, holder in self.sockets.items() if holder is not process}
         self.bounds[process.number] = self.version
 
     def recovered(self, process: Process) -> None:
-        """The process says that it has disconnected what its former self left.
+        """Process a ``recover``: the process has disconnected its former life's connections.
 
         Raises:
-            Broken: the session still holds a connection of it.
+            Broken: the session still holds such a connection.
         """
         for connection_id, node in self.owners.items():
             if node in process.names:
@@ -139,10 +138,10 @@ class Fold:
                 )
 
     def append(self, line: Append, process: Process) -> None:
-        """A record became durable.
+        """Process a durable record.
 
         Raises:
-            Broken: it does not follow, or is not declared.
+            Broken: the record does not follow, or is not declared.
         """
         _follows(line, self.version)
         if self.state in FINAL:
@@ -178,10 +177,10 @@ class Fold:
             self._forget()
 
     def ack(self, line: Ack, process: Process) -> None:
-        """A caller was answered.
+        """Process an answer to a caller.
 
         Raises:
-            Broken: what it was told is not in the log, or is older than what was told before, or a socket is still open.
+            Broken: the answer is not in the log or older than an earlier one, or a socket is still open.
         """
         if self.commands.get(line.command) != line.version:
             _unlogged(line, self.version)
@@ -196,10 +195,10 @@ class Fold:
                     )
 
     def open(self, line: Open, process: Process) -> None:
-        """A socket was greeted.
+        """Process the greeting of a socket.
 
         Raises:
-            Broken: the session, as the node saw it, does not hold the connection, or it is open somewhere.
+            Broken: the session, as the node saw it, does not hold the connection, or the connection has been open before.
         """
         _see(self, line.view, process)
         state, owners = self._at(line.view)
@@ -217,10 +216,10 @@ class Fold:
         self.sockets[line.connection] = process
 
     def gone(self, line: Close | Drop, process: Process) -> None:
-        """A socket was closed or dropped.
+        """Process the close or drop of a socket.
 
         Raises:
-            Broken: it was not open on this node.
+            Broken: the socket was not open on this node.
         """
         if self.sockets.get(line.connection) is not process:
             _not_open(line)
@@ -240,7 +239,7 @@ class Fold:
         if self.epoch == 0:
             raise Broken("authentication_first", f"connection {connection_id} connects before anybody has logged in")
         if line.late:
-            # The life that died may have had another name.
+            # The life that died may have had another node name.
             process.names.add(node)
         elif node != line.node:
             raise Broken("single_owner", f"{line.node} recorded a connect in the name of {node}")
@@ -277,11 +276,11 @@ class Fold:
                 raise Broken(promise, f"{line.event} was recorded at {line.at_ms}, but the guard {term} does not hold")
 
     def _at(self, version: int) -> tuple[str | None, dict[str, str]]:
-        """(state, owners) after ``version``. Who has never spoken of the session owned nothing before what is kept."""
+        """Return (state, owners) after ``version``. A process that never showed the session owned nothing at older versions."""
         return self.past[version - self.first] if version >= self.first else _NOTHING
 
     def _forget(self) -> None:
-        """Drop what is older than any process that ever spoke of the session may still tell."""
+        """Drop versions that no process that ever showed the session may still show."""
         oldest = min(bound for bound in self.bounds if bound != _NEVER)
         if oldest > self.first:
             del self.past[: oldest - self.first]
@@ -305,7 +304,7 @@ def _absorbed(line: Append) -> NoReturn:
 
 
 def _see(fold: Fold | Ended, view: int, process: Process, at_least: int = 0) -> None:
-    """The process tells the session as of ``view``: it is durable, not before ``at_least``, and not behind what it told."""
+    """Check that a process may show version ``view``: it is durable, at least ``at_least``, and not older than shown before."""
     if view > fold.version or view < at_least:
         raise Broken(
             "cache_is_fold",

@@ -1,6 +1,6 @@
-"""Running Spin: make the verifier, run it to its end, and read what it says.
+"""Run Spin: build the verifier, run it to completion, and parse its output.
 
-Nothing is claimed for a search that was not completed.
+An incomplete search proves nothing, so it is an error.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from interlock.spec.promela import promela
 from interlock.spec.transitions import Lifecycle
 
 MODEL: Final = Path(__file__).parent
-"""Where the model lies."""
+"""The folder of the model."""
 
 CYCLE: Final = "START OF CYCLE"
-"""In a story of something that never happens: from here on it repeats."""
+"""The line in a liveness counterexample after which the steps repeat."""
 
 _VECTOR_BYTES: Final = 4096
-# What timeout(1) exits with when the time is up, and when its command was killed.
+# Exit codes of timeout(1) when the time is up, and when its command was killed.
 _TIMED_OUT: Final = 124
 _KILLED: Final = 137
 _TOLD_LINE: Final = "@ "
@@ -42,15 +42,15 @@ class SpinMissing(RuntimeError):
 
 
 class SearchFailed(RuntimeError):
-    """The search did not come to an end, so nothing is known; the message says why."""
+    """The search did not complete, so there is no result. The message says why."""
 
 
 def _unheard(_states: int) -> None:
-    """The progress that nobody asked for."""
+    """Ignore progress; the default."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a complete search found. ``story`` is the counterexample's steps as told, empty when every promise was kept."""
+    """The result of a complete search. ``story`` has the told steps of the counterexample; empty if every promise holds."""
 
     states: int
     transitions: int
@@ -59,18 +59,18 @@ class Outcome(msgspec.Struct, frozen=True):
     megabytes: float
     story: tuple[str, ...]
     untold: frozenset[str]
-    """Steps that the model can tell and that no execution reached."""
+    """The steps that the model can tell and no execution reached."""
     taken: frozenset[int]
-    """The numbers of the declared transitions that some execution recorded, see :func:`interlock.spec.promela.promela`."""
+    """The numbers of the declared transitions that executions recorded; see :func:`interlock.spec.promela.promela`."""
 
     @property
     def broken(self) -> bool:
-        """A property does not hold."""
+        """Whether a property is broken."""
         return bool(self.story)
 
 
 class Program(msgspec.Struct, frozen=True):
-    """A model with its macros: ``files`` replaces or adds files by name (for a mutated declaration)."""
+    """A model with its macros. ``files`` replaces or adds files by name (for a mutated declaration)."""
 
     model: str
     defines: tuple[str, ...]
@@ -79,10 +79,10 @@ class Program(msgspec.Struct, frozen=True):
 
 
 def require() -> None:
-    """See that Spin and gcc are there.
+    """Check that Spin and gcc are installed.
 
     Raises:
-        SpinMissing: one of them is not; the message says how to get it.
+        SpinMissing: one of them is missing; the message says how to install it.
     """
     missing = [tool for tool in ("spin", "gcc") if shutil.which(tool) is None]
     if missing:
@@ -90,18 +90,18 @@ def require() -> None:
 
 
 def relation(lifecycle: Lifecycle) -> str:
-    """The name under which a model includes the declared transitions of ``lifecycle``."""
+    """Return the file name under which a model includes the declared transitions of ``lifecycle``."""
     return f"{GENERATED.name}/{lifecycle.name}.pml"
 
 
 @contextmanager
 def workplace(program: Program) -> Iterator[Path]:
-    """A folder of its own with the model in it; it is gone afterwards."""
+    """Create a temporary folder with the model in it."""
     with tempfile.TemporaryDirectory(prefix="interlock-spin-") as name:
         folder = Path(name)
         for path in (*MODEL.glob("*.pml"), *MODEL.glob("*.h")):
             (folder / path.name).write_bytes(path.read_bytes())
-        # The declarations as they stand, whether or not somebody has generated the files from them.
+        # From the current declarations, because the generated files may be stale.
         relations = {relation(lifecycle): promela(lifecycle) for lifecycle in LIFECYCLES}
         (folder / GENERATED.name).mkdir()
         for file, text in {**relations, **program.files}.items():
@@ -119,9 +119,9 @@ def verify(
 ) -> Outcome:
     """Search every execution of ``program``.
 
-    ``shortest`` searches breadth first, so that a counterexample is as short as can be; it needs more memory and is for safety
-    only. ``optimised``: have the verifier compiled for a long search; for a short one, compiling it so takes longer than the
-    search. ``progress`` is told the number of states so far.
+    ``shortest`` searches breadth first, which gives the shortest counterexample. It needs more memory and works only for
+    safety. ``optimised`` compiles the verifier for a long search; for a short one that takes longer than the search.
+    ``progress`` is called with the number of states so far.
 
     Raises:
         SpinMissing, SearchFailed
@@ -143,10 +143,10 @@ def verify(
 
 
 def build(program: Program, folder: Path, flags: list[str]) -> None:
-    """Make ``pan``, the verifier of ``program``, in ``folder``.
+    """Build ``pan``, the verifier of ``program``, in ``folder``.
 
     Raises:
-        SearchFailed: the model is not one that Spin takes.
+        SearchFailed: Spin does not accept the model.
     """
     defines = _defines(program)
     _call(["spin", "-a", *defines, program.model], folder)
@@ -159,14 +159,14 @@ def _defines(program: Program) -> list[str]:
 
 
 def step_names() -> dict[int, str]:
-    """The number that Spin gives each name in ``promises.pml``: it counts from the last one."""
+    """Return Spin's number for each name in ``promises.pml``. Spin counts from the last name."""
     block = (MODEL / "promises.pml").read_text(encoding="utf-8").partition("mtype = {")[2].partition("}")[0]
     names = re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", block, flags=re.DOTALL))
     return dict(enumerate(reversed(names), 1))
 
 
 def _can_tell(program: Program, folder: Path) -> frozenset[str]:
-    """Every step that the model can tell, by the files it is made of."""
+    """Return every step that the model can tell, from the files that it includes."""
     found: set[str] = set()
     waiting = [program.model]
     while waiting:
@@ -185,7 +185,7 @@ def _call(command: list[str], folder: Path) -> str:
 
 def _run(command: list[str], folder: Path, timeout_s: float, progress: Callable[[int], None]) -> str:
     lines: list[str] = []
-    # timeout(1) ends it, as reading its output here would wait for ever; and it ends with the thread that waits for it.
+    # timeout(1) ends the verifier, because reading its output has no timeout. pdeathsig ends it with the waiting thread.
     bound = ["setpriv", "--pdeathsig", "KILL"]
     with subprocess.Popen(  # noqa: S603  # our own commands
         [*bound, "timeout", str(timeout_s), *bound, *command],
@@ -229,10 +229,10 @@ def _read(output: str, story: tuple[str, ...], can_tell: frozenset[str]) -> Outc
 
 
 def _story(folder: Path) -> tuple[str, ...]:
-    """The trail as the model tells it: its own lines, and where a cycle begins.
+    """Return the trail as told by the model: its own lines, and where a cycle begins.
 
     Raises:
-        SearchFailed: there is nothing in it.
+        SearchFailed: the trail tells nothing.
     """
     replayed = subprocess.run(["./pan", "-r", "-S"], cwd=folder, capture_output=True, text=True, check=False).stdout
     lines = [line.strip() for line in replayed.splitlines()]
@@ -243,7 +243,7 @@ def _story(folder: Path) -> tuple[str, ...]:
 
 
 def _step(line: str) -> str:
-    """A told step with names for numbers: of what it is, and of the promise that breaks."""
+    """Return a told step with names instead of numbers, for the step itself and for a broken promise."""
     if not line.startswith(_TOLD_LINE):
         return CYCLE
     names = step_names()

@@ -1,4 +1,4 @@
-"""A counterexample as a numbered story in the project's words, instead of Spin's trail."""
+"""Convert Spin's counterexample to a numbered story in the project's words."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PARTIES: Final = ("tab 1", "tab 2", "tab 3", "the thief")
 
 
 def tell(steps: Iterable[str], claim: str | None = None) -> list[str]:
-    """The steps of ``interlock.spec.model.spin.Outcome.story`` as sentences, ending with the property that is broken.
+    """Return the steps of ``interlock.spec.model.spin.Outcome.story`` as sentences, ending with the broken property.
 
-    ``claim`` is the property of a liveness check: no step of its story breaks it, but a cycle in which it never comes true.
+    ``claim`` is the property of a liveness check. No step of such a story breaks it, but a cycle in which it never holds.
     """
     sentences: list[str] = []
     cycle = False

@@ -1,4 +1,4 @@
-/* Says which steps and which declared transitions some execution took, so that a check which never tried something is noticed. */
+/* Print which steps and declared transitions some execution took, so that a check that never tried one is noticed. */
 #include <stdio.h>
 
 static void told(const char *step) {

@@ -1,8 +1,8 @@
-/* Instead of the world: what servers wrote down about themselves (interlock serve --trace), line by line.
+/* Replaces world.pml by the traces that servers wrote (interlock serve --trace), line by line.
  *
- * Each node's lines are taken in the order in which the node wrote them. What it does not write down (a crash, reading the log,
- * the clock) may happen in between. A step that breaks a promise is not possible; a trace is accepted when some execution
- * takes every line. Sessions follow one another, each from an empty log. spec/model/abstraction.py writes the numbers.
+ * Each node's lines are taken in the order in which the node wrote them. What it does not write (a crash, reading the log, the
+ * clock) may happen in between. A step that breaks a promise is impossible; a trace is accepted if some execution takes every
+ * line. Sessions follow one another, each from an empty log. spec/model/abstraction.py writes the numbers.
  */
 c_decl {
 \#include "lines.h"
@@ -14,24 +14,24 @@ c_decl {
 #define LINE_open 5
 #define LINE_close 6
 
-/* The line at hand, set by LOOK; not part of the state. */
+/* The current line, set by LOOK. It is not part of the state. */
 hidden byte kind, l_event, l_tab, l_command, l_source, l_target;
 hidden byte l_alive, l_claim, l_late, l_first, l_elsewhere, l_fresh;
 hidden short l_version, l_view;
 hidden byte limit;
 
-int session;                     /* which session's lines */
-int taken[2];                    /* how many of each node's */
+int session;                     /* the session whose lines are read */
+int taken[2];                    /* how many lines of each node were taken */
 bool recovering[2];
-bool begun[2];                   /* this life has written more than what its former self could not */
+bool begun[2];                   /* this life has written a line other than its former life's late records */
 SET used, opened;                /* connections that have connected, and whose socket has opened */
 bool possible = true;
 
-/* Spin takes no call in an expression; these are macros of lines.h. */
+/* Spin allows no call in an expression, so these are macros of lines.h. */
 #define MAY_0 (possible && c_expr { LOOK_0 })
 #define MAY_1 (possible && c_expr { LOOK_1 })
 
-/* The view of a line is the node's view: it may read the log on the way, but never goes back. */
+/* A line's view is the node's view. The node may read the log before the line, but its view never goes back. */
 #define BEHIND(n) (node[n].up && kind != LINE_start && kind != LINE_recover && !l_late && node[n].view < l_view)
 
 inline take(n) {
@@ -75,7 +75,7 @@ inline take(n) {
   if :: possible -> taken[n] = taken[n] + 1; c_code { taken_one(now.session, now.taken[0], now.taken[1]); } :: else fi
 }
 
-/* The clock has done what the time stamps say. */
+/* The time stamps decide which deadlines have passed. */
 inline take_append(n) {
   durable.left = (l_alive -> 1 : 0);
   PROMISE(versions_gapless, l_version == version + 1);

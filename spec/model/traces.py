@@ -1,9 +1,8 @@
-"""Is a trace one that the declaration allows? A linear check of what real servers did, line by line.
+"""Check line by line whether the declaration allows a trace of real servers.
 
-Give :func:`check` one trace a node, each an iterable of lines; opening files is the caller's. It stops at the first fault, so
-everything before it is the shortest bad prefix. :func:`by_session` cuts traces into sessions, for who wants to look at one.
-
-Only what is wrong can be found, not what is missing: a server that stops in the middle is no fault.
+Pass :func:`check` one trace per node, each an iterable of lines; the caller opens the files. It stops at the first fault, so
+the lines up to it are the shortest bad prefix. :func:`by_session` splits traces into sessions. Only what is wrong can be
+found, not what is missing: a server that stops in the middle is no fault.
 """
 
 from __future__ import annotations
@@ -49,11 +48,11 @@ Text = Iterable[str | bytes]
 """The lines of one trace, for example an open file."""
 
 Traces = Mapping[str, Text] | Iterable[Text]
-"""One trace a node; the names of a mapping are the caller's own."""
+"""One trace per node. The caller chooses the names of a mapping."""
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """How much was checked: lines of all traces, sessions in them, records appended."""
+    """The amount that was checked: lines of all traces, sessions in them, records appended."""
 
     lines: int
     sessions: int
@@ -63,8 +62,8 @@ class Summary(msgspec.Struct, frozen=True):
 def check(traces: Traces) -> Summary:
     """Check ``traces``, one for each node, all of the same log.
 
-    Within a trace the lines keep their order. Between traces a line waits until what it tells of is durable, and the
-    records go in the order of the log. When no trace can go on, the fault is at the first line that waits.
+    Within a trace the lines keep their order. Between traces, a line waits until what it refers to is durable, and records are
+    taken in the order of the log. If no trace can continue, the fault is the first waiting line.
 
     Raises:
         TraceFault: the first line that breaks a property.
@@ -73,7 +72,7 @@ def check(traces: Traces) -> Summary:
     checker = _Checker(len(texts))
     readers = [_Reader(number, text) for number, text in enumerate(texts)]
     if len(readers) == 1:
-        # Nobody to wait for.
+        # A single trace never waits.
         (reader,) = readers
         while reader.line is not None:
             checker.take(reader, reader.line)
@@ -83,10 +82,10 @@ def check(traces: Traces) -> Summary:
 
 
 def by_session(traces: Traces) -> dict[str, list[list[AnyLine]]]:
-    """The lines of each session: for each session id one list a trace, in the order of the traces, each in its own order.
+    """Return the lines of each session, by id: one list per trace, in the order of the traces, each in its own order.
 
-    A new life shows in the field ``life`` of the lines. A ``recover`` line, which is of no session, is in the list of each
-    session that has earlier lines in that trace and whose end is not among them.
+    A new life shows in the field ``life`` of the lines. A ``recover`` line belongs to no session. It is added to the list of
+    each session that has earlier lines in that trace, unless its end is among them.
 
     Raises:
         TraceFault: ``format``: a line can't be read.
@@ -94,7 +93,7 @@ def by_session(traces: Traces) -> dict[str, list[list[AnyLine]]]:
     texts = _texts(traces)
     found: dict[str, list[list[AnyLine]]] = {}
     for number, text in enumerate(texts):
-        # Those that a recovery concerns, in the order in which they came.
+        # The sessions that a recovery concerns, in order of their first line.
         living: dict[str, None] = {}
         for line in _Reader(number, text):
             if isinstance(line, Recover):
@@ -115,7 +114,7 @@ def _texts(traces: Traces) -> list[Text]:
 
 
 class _Reader:
-    """One trace being read: ``line`` is the next line, or None at the end; ``number`` counts it from 1."""
+    """The reader of one trace. ``line`` is the next line, None at the end; ``number`` is its line number, from 1."""
 
     def __init__(self, index: int, text: Text) -> None:
         self._text: Iterator[str | bytes] = iter(text)
@@ -140,7 +139,7 @@ class _Reader:
 
 
 class _Checker:
-    """All sessions, as the lines that were taken so far amount to them."""
+    """The state of all sessions after the lines taken so far."""
 
     def __init__(self, processes: int) -> None:
         self.sessions: dict[str, Fold | Ended] = {}
@@ -148,20 +147,20 @@ class _Checker:
         self._processes: Final = processes
 
     def take(self, reader: _Reader, line: AnyLine) -> None:
-        """Judge ``line``, the reader's next, and go on to the one after it.
+        """Check ``line``, the reader's next one, and advance the reader.
 
         Raises:
-            TraceFault: it breaks a property.
+            TraceFault: the line breaks a property.
         """
         try:
             self._judge(line, reader.process)
         except Broken as broken:
-            # The name that the life has: the line may be in another.
+            # The life's name, because the line may have a wrong one.
             raise TraceFault(reader.number, reader.process.node, broken.property, broken.sentence) from None
         reader.advance()
 
     def waits(self, line: AnyLine) -> bool:
-        """Something that the line tells of is not durable yet, or, for a record, it is not the session's next."""
+        """Return whether the line refers to something that is not durable yet, or, for a record, is not the session's next."""
         if isinstance(line, Recover):
             return False
         fold = self.sessions.get(line.session)
@@ -207,13 +206,13 @@ class _Checker:
         process.recovered = True
 
     def _settle(self, fold: Fold | Ended) -> None:
-        """Keep little of a session that is over: traces are long."""
+        """Keep only the rest of a session that is over, because traces are long."""
         if isinstance(fold, Fold) and fold.settled:
             self.sessions[fold.session_id] = Ended(fold)
 
 
 def _interleave(checker: _Checker, readers: list[_Reader]) -> None:
-    """Take the lines of several traces: first what can be told already, then the next record of the log."""
+    """Take the lines of several traces: first all that need no later record, then the next record of the log."""
     while True:
         for reader in readers:
             while (line := reader.line) and not isinstance(line, Append | Recover) and not checker.waits(line):
@@ -222,11 +221,11 @@ def _interleave(checker: _Checker, readers: list[_Reader]) -> None:
         if not waiting:
             return
         ready = [(reader, line) for reader, line in waiting if not checker.waits(line)]
-        # When none can go on, judging the first says what is wrong with it.
+        # If none can continue, judging the first one raises its fault.
         checker.take(*(min(ready, key=_place_in_log) if ready else waiting[0]))
 
 
 def _place_in_log(next_line: tuple[_Reader, AnyLine]) -> tuple[int, bool]:
-    """A recovery comes after the record that was the last one then; else its node may be told to own what others ended."""
+    """Return a line's sort key. A recovery sorts after the record before it, or its node may seem to own what others ended."""
     line = next_line[1]
     return (line.position, isinstance(line, Recover)) if isinstance(line, Append | Recover) else (0, False)

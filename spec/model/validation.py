@@ -1,6 +1,6 @@
-"""Traces against the model: what real servers did is an execution of it, or it is not.
+"""Validate traces against the model: what real servers did must be an execution of it.
 
-Sessions that did the same, ids and times aside, are one question; the verifier gets many of them at once and is compiled once.
+Sessions that are equal except for ids and times are asked once. The verifier is compiled once and gets many sessions per run.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _STUCK: Final = "@@ stuck"
 _OF: Final = ": session "
 
 Session = Sequence[Sequence[AnyLine]]
-"""The lines of one session, a list for each node: see :func:`interlock.spec.model.traces.by_session`."""
+"""The lines of one session, one list per node: see :func:`interlock.spec.model.traces.by_session`."""
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """A session that no execution of the model can match.
+    """A session that no execution of the model matches.
 
-    ``stuck``: of each node that has one left, the first line that could not be taken. ``promise``: the property that forbids
-    it, as far as the longest match tells.
+    ``stuck`` has, for each node with lines left, the first line that could not be taken. ``promise`` is the property that
+    forbids it, in the longest match.
     """
 
     session_id: str
@@ -41,9 +41,9 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What the model said: how many sessions there were, how many of them different, and which were rejected.
+    """The model's answer: the number of sessions, how many were different, and which were rejected.
 
-    ``too_wide`` were not asked: they hold more at a time than the model can tell apart.
+    ``too_wide`` were not asked, because they hold more at a time than the model can distinguish.
     """
 
     sessions: int
@@ -54,7 +54,7 @@ class Judgement(msgspec.Struct, frozen=True):
 
 @contextmanager
 def matcher() -> Iterator[Path]:
-    """The compiled matcher, in a folder of its own.
+    """Compile the matcher in a temporary folder.
 
     Raises:
         SpinMissing, SearchFailed
@@ -67,10 +67,10 @@ def matcher() -> Iterator[Path]:
 
 
 def judge(folder: Path, sessions: Iterable[tuple[str, Session]]) -> Judgement:
-    """Ask the matcher in ``folder`` about every session, given as (id, lines).
+    """Run the matcher in ``folder`` on every session, given as (id, lines).
 
     Raises:
-        SearchFailed: the matcher did not come to an end.
+        SearchFailed: the matcher did not complete.
     """
     different: dict[tuple[object, ...], tuple[str, Session, Abstract]] = {}
     too_wide: list[str] = []
@@ -96,7 +96,7 @@ def judge(folder: Path, sessions: Iterable[tuple[str, Session]]) -> Judgement:
                 break
             number, taken, promise = stuck
             rejections.append(_rejection(*chunk[number], taken, promise))
-            # Those before it were matched; ask about the rest.
+            # The sessions before it were matched; ask about those after it.
             chunk = chunk[number + 1 :]
     return Judgement(count, len(different), tuple(rejections), tuple(too_wide))
 
@@ -106,7 +106,7 @@ Text = Sequence[str | bytes]
 
 
 class Validation(msgspec.Struct, frozen=True):
-    """What became of a heap of traces, each of a log of its own: how much there was, and in words what is wrong."""
+    """The result for a set of traces, each of its own log: how much was checked, and what is wrong, as text."""
 
     traces: int
     lines: int
@@ -117,22 +117,21 @@ class Validation(msgspec.Struct, frozen=True):
 
 
 def _log(asked: str) -> int:
-    """The number of the log that a session asked about is of."""
+    """Return the number of the log to which a session belongs."""
     return int(asked.partition(_OF)[0])
 
 
 def _unheard(_name: str) -> None:
-    """The progress that nobody asked for."""
+    """Ignore progress; the default."""
 
 
 def validate(logs: Iterable[tuple[str, Sequence[Text]]], *, advance: Callable[[str], None] = _unheard) -> Validation:
-    """Hold every log's traces, given as (name, the lines of each node), against both the linear rules and the model.
+    """Check every log's traces, given as (name, the lines of each node), against both the linear rules and the model.
 
-    The two are separate opinions. That they agree is part of what is checked: where one of them accepts what the other
-    rejects, one of them is wrong.
+    The two are independent. If one accepts what the other rejects, one of them is wrong, and that is reported as a fault.
 
     Raises:
-        SpinMissing, SearchFailed: the model could not be asked.
+        SpinMissing, SearchFailed: the model could not be run.
     """
     faults: list[str] = []
     traces = lines = number = 0
@@ -179,7 +178,7 @@ def _chunk(waiting: list[Asked]) -> tuple[list[Asked], list[Asked]]:
 
 
 def _match(folder: Path, chunk: list[Abstract]) -> tuple[int, tuple[int, ...], str] | None:
-    """None if all were matched; else the first that was not, how many of its lines were (of each node), and the promise."""
+    """Return None if all were matched, else the first that was not: its index, each node's lines taken, the promise."""
     with (folder / "lines.txt").open("w") as file:
         file.write(f"{len(chunk)}\n")
         for session in chunk:
@@ -211,6 +210,6 @@ def _rejection(session_id: str, session: Session, numbers: Abstract, taken: tupl
         for node, lines in enumerate(session)
         if taken[node] < len(numbers.origin[node])
     )
-    # Nothing forbade it: it tells of what was not durable and never came to be.
+    # No promise forbids it: the line waits for something that never became durable.
     waits = {"ack": "acknowledged_logged", "append": "versions_gapless"}.get(stuck[0].kind, "cache_is_fold")
     return Rejection(session_id, stuck, promise or waits)

@@ -1,4 +1,4 @@
-"""Running all checks and mutants, several at a time, and saying what became of each."""
+"""Run all checks and mutants, several at a time, and report each result."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _QUICK_S: Final = 600
 _DEEP_S: Final = 4 * 3600
 
 Progress = Callable[[str, int], None]
-"""Told of a check's name and the states it has seen so far."""
+"""Called with a check's name and the number of states so far."""
 
 
 def _unheard(_name: str, _states: int) -> None:
-    """The progress that nobody asked for."""
+    """Ignore progress; the default."""
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one check or mutant.
+    """The result of one check or mutant.
 
-    ``good``: a check found every promise kept; a mutant was caught by the property it is tied to. ``story`` is the
-    counterexample in words. ``trouble`` says why nothing is known, or what is not as it should be.
+    ``good``: the check found no broken promise, or the mutant was caught by its property. ``story`` is the counterexample in
+    words. ``trouble`` says why there is no result, or what is wrong.
     """
 
     name: str
@@ -43,13 +43,13 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def check_all(*, deep: bool, jobs: int, only: Sequence[str] = (), progress: Progress = _unheard) -> Iterator[Result]:
-    """Run the checks (those named ``only``, if any), ``jobs`` at a time; give each result when it is there."""
+    """Run the checks (those named ``only``, if any), ``jobs`` at a time. Yield each result when it is available."""
     chosen = [check for check in CHECKS if not only or check.name in only]
     yield from _spread([partial(_check, check, progress, deep=deep) for check in chosen], jobs)
 
 
 def catch_all(*, jobs: int, only: Sequence[str] = (), progress: Progress = _unheard) -> Iterator[Result]:
-    """Run the mutants of declaration and model (those named ``only``, if any), ``jobs`` at a time."""
+    """Run the mutants of declarations and model (those named ``only``, if any), ``jobs`` at a time."""
     chosen = [mutant for mutant in MUTANTS if not only or mutant.name in only]
     yield from _spread([partial(_catch, mutant, progress) for mutant in chosen], jobs)
 
@@ -66,7 +66,7 @@ def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
     try:
         outcome = verify(run, timeout_s=_DEEP_S if deep else _QUICK_S, progress=lambda n: progress(check.name, n))
         if outcome.broken and check.claim is None:
-            # Once more, breadth first: the same fault by the shortest way.
+            # Search again breadth first, for the shortest story of the fault.
             outcome = verify(run, shortest=True, timeout_s=_QUICK_S)
     except SearchFailed as failed:
         return msgspec.structs.replace(described, trouble=str(failed))
@@ -83,7 +83,7 @@ def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
 
 
 def _untaken(lifecycle: Lifecycle, outcome: Outcome) -> list[str]:
-    """The declared transitions that no execution recorded."""
+    """Return the declared transitions that no execution recorded."""
     rows = enumerate(lifecycle.transitions, 1)
     return [
         f"{row.event} ({row.source or 'none'} → {row.target})" for number, row in rows if number not in outcome.taken

@@ -1,9 +1,9 @@
-/* Who acts: two nodes, each a door and the tasks beside it; clients; what goes wrong; the clock. */
+/* The actors: two nodes, each with a door and its own tasks; clients; faults; the clock. */
 
 byte decided, crashes, drops;
 bool asked_first;
 
-/* Nodes are alike: the first decision is node 0's. */
+/* Nodes are symmetric, so node 0 makes the first decision. */
 #define MAY_ASK(n) (n == 0 || decided > 0)
 
 #ifdef MUTANT_connection_ids_reused
@@ -12,13 +12,13 @@ bool asked_first;
 #define CONNECTION(command) (command - 1)
 #endif
 
-/* Refusals are free: they change nothing. */
+/* Refusals are not counted, because they change nothing. */
 inline count_decision(n) {
   if :: node[n].at == DECIDED -> decided++ :: else fi
 }
 
-/* Clients send anything to any node, in any order. A command is lost by never arriving, delayed by arriving late, and sent
- * again by arriving with the same id; the connect of connection k has id k + 1, as a connection asks once. */
+/* Clients send anything to any node, in any order. A lost command never arrives, a delayed one arrives late, and a repeated one
+ * arrives with the same id. The connect of connection k has id k + 1, because a connection asks once. */
 #define ASKED(name) :: !ABOUT_CONNECTION(EVENT_##name) -> event = EVENT_##name
 proctype Door(byte n) {
   byte event, command;
@@ -30,7 +30,7 @@ proctype Door(byte n) {
        if :: claim = true :: event == EVENT_reauthenticate || event == EVENT_refresh -> claim = false fi;
        d_step { decide(n, event, 0, command, claim); count_decision(n); event = 0; command = 0; claim = false } }
   :: atomic { node[n].up && node[n].at == IDLE && decided < DECISIONS && MAY_ASK(n) ->
-       /* The second connection asks after the first has; they are alike but for what else their ids may name. */
+       /* The second connection asks after the first. They are symmetric except for what else their ids may name. */
        if :: command = 1 :: asked_first -> command = 2 fi;
        d_step {
          decide(n, EVENT_connect, CONNECTION(command), command, true);
@@ -42,8 +42,8 @@ proctype Door(byte n) {
   od
 }
 
-/* What a node does of itself. Each of these can happen only so often before all rest, so fairness to the task as a whole
- * is fairness to each. */
+/* What a node does without a client. Each of these steps can happen only finitely often before all rest, so fairness to the
+ * task is fairness to each step. */
 proctype Keeper(byte n) {
   do
 #ifndef MUTANT_no_recovery
@@ -64,7 +64,7 @@ proctype Keeper(byte n) {
   od
 }
 
-/* A node may crash and a peer may vanish; neither has to. */
+/* A node may crash and a peer may vanish. Neither must happen. */
 proctype Misfortune() {
   byte n;
   do
@@ -97,8 +97,8 @@ proctype Clock() {
   od
 }
 
-/* An intent on an open socket is executed under a check of the log itself, not of the node's view of it. Assumed: check and
- * effect are one step, as in one transaction of the log's database. */
+/* An intent on an open socket is executed after a check of the log itself, not of the node's view. Assumption: check and effect
+ * are one step, as in one transaction of the log's database. */
 #ifdef MUTANT_no_fence
 #define FENCE(n) (node[n].cache.state == STATE_connected)
 #else
@@ -112,7 +112,7 @@ proctype Realm() {
   od
 }
 
-/* A client that sends one command again and again until it is answered. */
+/* A client that repeats one command until it is answered. */
 proctype Persistent() {
   do
   :: d_step { !answered && node[0].up && node[0].at == IDLE -> decide(0, EVENT_touch, 0, 1, true) }
@@ -138,7 +138,7 @@ init {
   }
 }
 
-/* Liveness, each under weak fairness of every task above; a run has one claim. */
+/* Liveness claims, each under weak fairness of every task above. A run has one claim. */
 #define STRANDED(tab) (HAS(OWNED(durable) & ~(node[0].open | node[1].open), tab))
 #define open_sockets (node[0].open | node[1].open)
 #ifdef CLAIM_expires_or_renewed
