@@ -1,1 +1,1 @@
-"""Makes the declared lifecycle happen, in memory and purely: no clock, no randomness, no input or output."""
+"""The rules of every lifecycle, as pure functions: no clock, no randomness, no I/O."""

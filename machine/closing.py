@@ -1,7 +1,7 @@
-"""The one table of WebSocket close codes: code, reason, and what the client does next.
+"""The table of WebSocket close codes: code, reason, and what the client does next.
 
-Codes 1000 to 1013 are RFC 6455 (7.4.1) and the IANA registry's; 4400 to 4504 are ours, chosen to rhyme with the HTTP
-status that says the same.
+Codes 1000 to 1013 come from RFC 6455 (7.4.1) and the IANA registry. Codes 4400 to 4504 are Interlock's own, numbered like HTTP
+statuses of similar meaning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Next(enum.Enum):
 
 
 class CloseCode(msgspec.Struct, frozen=True):
-    """One row: ``reason`` travels in the close frame (``{reason}`` in it is filled in), ``advice`` in the docs."""
+    """One row. ``reason`` is sent in the close frame, with ``{reason}`` in it replaced. ``advice`` is shown in the docs."""
 
     code: int
     name: str
@@ -63,11 +63,11 @@ _ROWS: Final = (
 )
 
 CLOSE_CODES: Final[dict[str, CloseCode]] = {row.name: row for row in _ROWS}
-"""Every way a connection ends, by name."""
+"""All close codes, by name."""
 
 
 class Close(msgspec.Struct, frozen=True):
-    """The close of one connection: ``name`` is a key of the table, ``reason`` fills its blank."""
+    """The close of one connection. ``name`` is a key of :data:`CLOSE_CODES`; ``detail`` replaces ``{reason}`` in its text."""
 
     name: str
     detail: str = ""
@@ -79,6 +79,6 @@ class Close(msgspec.Struct, frozen=True):
 
     @property
     def reason(self) -> str:
-        """The text of the close frame, cut to the 123 bytes that RFC 6455 (5.5) leaves for it."""
+        """The text of the close frame, truncated to the 123 bytes that RFC 6455 (5.5) allows."""
         text = CLOSE_CODES[self.name].reason.format(reason=self.detail)
         return text.encode()[:123].decode(errors="ignore")

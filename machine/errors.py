@@ -1,4 +1,4 @@
-"""The whole error tree. Everything Interlock raises on purpose is an :class:`InterlockError`.
+"""The error tree. Every error that Interlock raises on purpose is an :class:`InterlockError`.
 
 InterlockError
 ├── TransitionRefused       the lifecycle does not allow it; nothing changed
@@ -30,7 +30,7 @@ InterlockError
 │   ├── PasswordRefused     breaks the password rules
 │   ├── GroupsRefused       a header can't carry these group names
 │   └── IdentityRefused     the identity is verified, but has no account here, or a disabled one
-├── OriginRefused           the page that asks is of an origin that may not use the credential
+├── OriginRefused           the page's origin may not use the credential
 ├── NotAuthenticated        the session is anonymous, and the call needs a subject
 ├── LoginTooOld             the call needs a more recent login
 ├── UpstreamUnavailable     the identity provider's keys can't be fetched now
@@ -51,7 +51,7 @@ from __future__ import annotations
 class InterlockError(Exception):
     """Base class of all errors raised on purpose. ``str()`` of it contains no secret and may be shown to the caller.
 
-    ``session_id``: the session that a refused credential names, if its signature or MAC holds.
+    ``session_id`` is the session that a refused credential names, if its signature or MAC is valid.
     """
 
     session_id: str | None = None
@@ -60,8 +60,8 @@ class InterlockError(Exception):
 class TransitionRefused(InterlockError):
     """The declaration does not allow ``event`` in ``state``; nothing changed.
 
-    ``guard`` is the guard that failed (``not x`` where the declaration asks for x to be false), or None when the
-    declaration has no such transition at all.
+    ``guard`` is the guard that failed, ``not x`` if the declaration requires x to be false. It is None if the declaration has
+    no such transition.
     """
 
     def __init__(self, event: str, state: str | None, guard: str | None = None) -> None:
@@ -90,7 +90,7 @@ class SessionNotFound(InstanceNotFound):
 
 
 class LedgerFault(InterlockError):
-    """The log was changed after it was written. ``position`` is the first record that shows it."""
+    """The log was changed after it was written. ``position`` is the first record that shows it; ``fault`` describes it."""
 
     def __init__(self, position: int, fault: str) -> None:
         self.position = position
@@ -115,7 +115,7 @@ class SurfaceError(InterlockError):
 
 
 class VersionConflict(SurfaceError):
-    """The instance is no longer at the version that the transition was decided on: load it and decide again."""
+    """The instance is no longer at the version on which the transition was decided. Load it and decide again."""
 
     def __init__(self, instance_id: str, version: int) -> None:
         self.instance_id = instance_id
@@ -124,7 +124,7 @@ class VersionConflict(SurfaceError):
 
 
 class RecordRefused(SurfaceError):
-    """The database's own rules refused this record. Records of other callers in the same batch were written."""
+    """The database's triggers or constraints refused this record. Records of other callers in the same batch were written."""
 
 
 class SurfaceFailed(SurfaceError):
@@ -216,7 +216,7 @@ class IdentityRefused(AccountError):
 
 
 class OriginRefused(InterlockError):
-    """The page that asks is of an origin that may not use the credential."""
+    """The page's origin may not use the credential."""
 
 
 class NotAuthenticated(InterlockError):
@@ -224,7 +224,7 @@ class NotAuthenticated(InterlockError):
 
 
 class UpstreamUnavailable(InterlockError):
-    """The identity provider's keys can't be fetched, so its token can't be verified. ``retry_after_s`` in whole seconds."""
+    """The identity provider's keys can't be fetched, so its token can't be verified. ``retry_after_s`` is in whole seconds."""
 
     def __init__(self, retry_after_s: int) -> None:
         self.retry_after_s = retry_after_s
@@ -248,7 +248,7 @@ class Overloaded(InterlockError):
 
 
 class StorageLow(Overloaded):
-    """The disk is nearly full: only what ends something or takes rights away is recorded."""
+    """The disk is nearly full. Only transitions that end something or take rights away are recorded."""
 
     def __init__(self) -> None:
         super().__init__(60, "the disk is nearly full; sessions can only be ended")

@@ -1,4 +1,4 @@
-"""Refusals and faults in words: what was tried, what stood against it, what is missing; guards in the declaration's words."""
+"""Texts that explain refusals and faults in the declaration's words: what was tried, which guard failed, what is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from interlock.machine.machine import Instance, Machine
 
 
 def refusal(machine: Machine[Any], refused: TransitionRefused, instance: Any, data: Any) -> str:
-    """Why the declaration of ``machine`` does not let ``refused.event`` with ``data`` happen to ``instance``."""
+    """Return why the declaration of ``machine`` refuses ``refused.event`` with ``data`` for ``instance``."""
     tried = f"{refused.event} {f'from {refused.state}' if refused.state else f'before {machine.creation}'}"
     if refused.guard is None:
         return f"refused: {tried}. The declaration has {refused.event} {_places(machine, refused.event)} only."
@@ -23,7 +23,7 @@ def refusal(machine: Machine[Any], refused: TransitionRefused, instance: Any, da
 
 
 def altered(kind: str, version: int, before: Instance | None) -> str:
-    """What a digest that does not fit may mean at a record of ``version``; its instance so far is ``before``, or has ended."""
+    """Return the likely cause of a digest mismatch at ``version``; ``before`` is the instance so far, None if it had ended."""
     if before is None:
         guess = f"its {kind} had ended before, so a record was repeated or moved"
     elif version <= before.version:
@@ -38,7 +38,7 @@ def altered(kind: str, version: int, before: Instance | None) -> str:
 
 
 def out_of_place(position: int, last: int) -> str:
-    """What it means that ``position`` comes after ``last``."""
+    """Return what it means that ``position`` comes after ``last``."""
     if position <= last:
         return f"follows record {last}: it is duplicated, or out of order"
     missing = f"record {last + 1} is" if position == last + 2 else f"records {last + 1} to {position - 1} are"
@@ -46,7 +46,7 @@ def out_of_place(position: int, last: int) -> str:
 
 
 def broken_head(head: Receipt, there: Receipt | None, end: int) -> str | None:
-    """How a log that ends at ``end``, and has ``there`` in the place of ``head``, breaks what its signed head says."""
+    """Return how a log that ends at ``end``, with ``there`` at the place of its signed ``head``, contradicts it, or None."""
     if there == head:
         return None
     if there is not None:
@@ -59,7 +59,7 @@ def broken_head(head: Receipt, there: Receipt | None, end: int) -> str | None:
 
 
 def beyond_head(position: int, end: int, *, final: bool) -> str | None:
-    """What is wrong when the log ends at ``end`` and its head says ``position``; None while the head can lag that far.
+    """Return what is wrong if the log ends at ``end`` and its head says ``position``, None if a head may lag that far.
 
     ``final``: the head was signed at a clean stop, after the last record.
     """
@@ -73,14 +73,14 @@ def beyond_head(position: int, end: int, *, final: bool) -> str | None:
 
 
 def short_of(at_least: int, end: int) -> str | None:
-    """What is wrong when the log ends at ``end`` and is known to have held record ``at_least``."""
+    """Return what is wrong when the log ends at ``end`` although it once held record ``at_least``, or None."""
     if end >= at_least:
         return None
     return f"the log ends at record {end}, and must hold at least {at_least}: records were removed, or this is an older copy"
 
 
 def broken_receipt(receipt: Receipt, there: Receipt | None, end: int) -> str | None:
-    """How a log that ends at ``end``, and has ``there`` in the place of ``receipt``, breaks it."""
+    """Return how a log that ends at ``end``, with ``there`` at the place of ``receipt``, contradicts it, or None."""
     if there == receipt:
         return None
     if there is not None:
@@ -94,12 +94,12 @@ _REWRITTEN: Final = "the log was rewritten from there or before"
 
 
 def article(kind: str) -> str:
-    """``kind`` with its indefinite article."""
+    """Return ``kind`` with its indefinite article."""
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _places(machine: Machine[Any], event: str) -> str:
-    """From which states the declaration has ``event``."""
+    """Return the states from which the declaration allows ``event``, as text."""
     lifecycle = machine.lifecycle
     sources = [row.source for row in lifecycle.transitions if row.event == event]
     states = [state.name for state in lifecycle.states if state.name in sources]

@@ -1,8 +1,8 @@
-"""The record, its digest chain, and the receipt that names a place in it.
+"""The record, its digest chain, and the receipt that identifies one record in the chain.
 
-The chain: ``digest(n) = SHA-256(digest(n-1) ‖ payload(n))`` with 32 zero bytes before the first record. The payload is
-the UTF-8 JSON array ``[position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, data]``,
-where ``data`` is the JSON text exactly as stored. An edited, missing, repeated or swapped record breaks it from there on.
+The chain is ``digest(n) = SHA-256(digest(n-1) ‖ payload(n))``, with 32 zero bytes before the first record. The payload is the
+UTF-8 JSON array ``[position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, data]``, where
+``data`` is the JSON text exactly as stored. An edited, missing, repeated or swapped record breaks the chain from there on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GENESIS: Final[bytes] = bytes(32)
 """The digest before the first record."""
 
 HEAD_LAG: Final = 10_000
-"""Records that the log may hold beyond its newest signed head. The writer waits for the head rather than exceed it."""
+"""How many records the log may hold beyond its newest signed head. At this limit the writer waits for a new head."""
 
 _encoder: Final = msgspec.json.Encoder()
 _encode: Final = _encoder.encode
@@ -29,7 +29,7 @@ _RECEIPT: Final = re.compile(r"([1-9][0-9]{0,18})\.([0-9a-f]{64})\Z")
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One transition as the log holds it. ``position`` counts from 1 over all instances; ``digest`` is 32 bytes."""
+    """One transition as stored in the log. ``position`` counts from 1 over all instances; ``digest`` is 32 bytes."""
 
     position: int
     transition: Transition
@@ -37,14 +37,14 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def receipt(self) -> Receipt:
-        """What whoever asked for the transition may keep of it."""
+        """The receipt that the caller gets for the record."""
         return Receipt(self.position, self.digest.hex())
 
 
 class Receipt(msgspec.Struct, frozen=True, order=True):
-    """The place and the digest of an acknowledged record: by the chain, a statement about it and all before it.
+    """The position and digest of an acknowledged record. By the chain it covers this record and all before it.
 
-    ``digest`` is lower-case hex. As text it is ``position.digest``.
+    ``digest`` is lower-case hex. The text form is ``position.digest``.
     """
 
     position: int
@@ -55,10 +55,10 @@ class Receipt(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The receipt that ``text`` writes down.
+        """Return the receipt that ``text`` contains.
 
         Raises:
-            ReceiptMalformed: it writes down none.
+            ReceiptMalformed: ``text`` is not a receipt.
         """
         match = _RECEIPT.match(text)
         if match is None:
@@ -67,11 +67,11 @@ class Receipt(msgspec.Struct, frozen=True, order=True):
 
 
 EMPTY: Final = Receipt(0, GENESIS.hex())
-"""Where the chain of a log without records ends. No client is given it, and no text is parsed into it."""
+"""The end of the chain of an empty log. It is never given to a client, and no text parses to it."""
 
 
 class StoredRow(msgspec.Struct, frozen=True, array_like=True):
-    """A record as it is stored: flat, with ``data`` as JSON text. Nothing in it has been checked yet."""
+    """A record as stored: flat, unchecked, with ``data`` as JSON text."""
 
     position: int
     kind: str
@@ -88,11 +88,11 @@ class StoredRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 fields_of: Final = msgspec.structs.astuple
-"""A row as the plain tuple of its fields."""
+"""Return the fields of a row as a plain tuple."""
 
 
 def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
-    """The row that records ``transition`` at ``position`` after the record whose digest is ``previous``."""
+    """Return the row that records ``transition`` at ``position``, after the record whose digest is ``previous``."""
     data = _encoder.encode(transition.data).decode()
     payload = (
         position,
@@ -111,20 +111,20 @@ def chain(previous: bytes, position: int, transition: Transition) -> StoredRow:
 
 
 def row_digest(previous: bytes, row: StoredRow) -> bytes:
-    """What the digest of ``row`` must be, given the digest before it."""
+    """Return the digest that ``row`` must have, given the digest before it."""
     return payload_digest(previous, fields_of(row)[:-1])
 
 
 def payload_digest(previous: bytes, payload: tuple[Any, ...]) -> bytes:
-    """The digest of a record whose fields, without its digest, are ``payload``, given the digest before it."""
+    """Return the digest of a record with the fields ``payload`` (all but the digest), given the digest before it."""
     return _sha256(previous + _encode(payload)).digest()
 
 
 def parse(row: StoredRow, machines: Machines) -> Record:
-    """The record in ``row``, of one of ``machines``.
+    """Return the record in ``row``, which must be of one of ``machines``.
 
     Raises:
-        LedgerFault: kind or event is unknown, or its data does not have the event's shape.
+        LedgerFault: the kind or event is unknown, or the data does not have the event's shape.
     """
     position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, text, digest = fields_of(row)
     data = machines.of(position, kind).data_of(position, event, text)

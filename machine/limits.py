@@ -1,13 +1,13 @@
-"""Rate limits, purely: the generic cell rate algorithm over a table of fixed size that forgets nobody early.
+"""Rate limits as pure code: the generic cell rate algorithm (GCRA) over a table of fixed size that never evicts a key.
 
-GCRA keeps one number for each key: the *theoretical arrival time* (ITU-T I.371), up to which what came has used the rate up. A
-key is free while that time is at most a burst ahead of now. The numbers live in a count-min sketch with conservative
-update: each key has four cells, and its number is the least of them. So
+GCRA stores one number per key, the *theoretical arrival time* (ITU-T I.371): the time up to which the key has used its rate. A
+key may proceed while that time is at most one burst ahead of now. The numbers are stored in a count-min sketch with
+conservative update: each key has four cells, and its number is the smallest of them. Therefore
 
-* memory is fixed, whatever number of keys an attacker makes up;
-* nothing is ever evicted, so nobody gets a fresh limit by flooding the table;
-* the only error is to the other side: keys that share all four cells share a limit. The salt is secret, so collisions
-  can't be sought; with 10,000 keys used up of 2**18 cells one key in 2,500 meets it.
+* memory is fixed, however many keys an attacker invents;
+* nothing is evicted, so flooding the table resets no limit;
+* the only error is strictness: keys that share all four cells share a limit. The salt is secret, so an attacker can't search
+  for collisions. With 10,000 keys used up of 2**18 cells, one key in 2,500 is affected.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ _KEYS: Final = 256
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """``count`` at once, and after that ``count`` in each ``period_ms``, evenly."""
+    """Allow ``count`` at once, and after that ``count`` per ``period_ms``, spaced evenly."""
 
     count: int
     period_ms: int
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What one ``take`` added to which cells, so that exactly that can be given back."""
+    """What one ``take`` added to each cell, so that ``give_back`` can subtract exactly that."""
 
     added: tuple[tuple[int, int], ...]
 
 
 def parse_rate(text: str) -> Rate | None:
-    """The rate that ``text`` of the form :data:`RATE_PATTERN` means, such as ``10/15m``; None for ``off``."""
+    """Return the rate that ``text`` (of the form :data:`RATE_PATTERN`, such as ``10/15m``) specifies; None for ``off``."""
     match = _RATE.match(text)
     return Rate(int(match[1]), int(match[2]) * _UNIT_MS[match[3]]) if match else None
 
 
 class Limiter:
-    """One limit for any number of keys. ``rate`` None never refuses. ``salt`` (at most 64 bytes) is secret and random.
+    """One limit for any number of keys. A ``rate`` of None never refuses. ``salt`` (at most 64 bytes) is secret and random.
 
-    ``cells`` is a power of two; each takes 8 bytes once it is used.
+    ``cells`` is a power of two. Each takes 8 bytes once it is used.
     """
 
     def __init__(self, rate: Rate | None, *, salt: bytes, cells: int = CELLS) -> None:
         self._rate = rate
         self._salt = salt
         self._mask = cells - 1
-        # Times in microseconds, so that thousands in a second still come out even.
+        # In microseconds, because a rate of thousands per second does not divide into whole milliseconds.
         self._interval_us = max(1, rate.period_ms * _US_PER_MS // rate.count) if rate else 0
         self._cells = memoryview(bytearray(8 * cells if rate else 0)).cast("q")
         # One request asks for the same key several times.
         self._ways = functools.lru_cache(maxsize=_KEYS)(self._hashed)
 
     def wait_ms(self, key: str, now_ms: int, *, but: int = 0) -> int:
-        """How long ``key`` has to wait at ``now_ms`` until one more is free; 0 when it is free now.
+        """Return how long ``key`` must wait at ``now_ms`` before it may take one more; 0 if it may now.
 
-        ``but`` so many of those that were taken count as if they had been given back.
+        ``but``: treat this many earlier takes as given back.
         """
         if self._rate is None:
             return 0
@@ -79,7 +79,7 @@ class Limiter:
         return max(0, -(-wait_us // _US_PER_MS))
 
     def take(self, key: str, now_ms: int) -> Charge:
-        """Count one of ``key`` at ``now_ms``; the caller has found it free."""
+        """Count one use by ``key`` at ``now_ms``. The caller has checked that ``wait_ms`` is 0."""
         if self._rate is None:
             return Charge(())
         now_us = now_ms * _US_PER_MS
@@ -91,7 +91,7 @@ class Limiter:
         return Charge(added)
 
     def give_back(self, charge: Charge) -> None:
-        """Undo a ``take``: what it was for turned out not to count."""
+        """Undo a ``take`` whose use turned out not to count."""
         for cell, added_us in charge.added:
             self._cells[cell] -= added_us
 

@@ -1,7 +1,7 @@
-"""A declared lifecycle that runs. What takes a :class:`Machine` knows no lifecycle by name: log, database, verifier, door.
+"""A declared lifecycle, ready to run. Log, database, door and verifier take a :class:`Machine` and know no lifecycle by name.
 
-A lifecycle is added by its declaration, the structures of its commands' data, the structure of its instances, its guards,
-and ``evolve``. Everything else follows from these.
+To add a lifecycle, supply its declaration, the data structures of its commands, the structure of its instances, its guards and
+``evolve``. Everything else is derived from these.
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ from interlock.spec.transitions import Lifecycle
 
 
 class Data(Protocol):
-    """What a command carries, and its record as it stands: all that a guard or the fold will ever need, nothing secret."""
+    """The data of a command. It is recorded unchanged, so it holds all that guards and the fold need, and nothing secret."""
 
     event: ClassVar[str]
 
 
 class Instance(Protocol):
-    """What every instance has. The first field of its structure is its id."""
+    """The fields that every instance has. The first field of its structure is its id."""
 
     @property
     def state(self) -> str | None:
-        """The state that its last transition led to; None before its creation."""
+        """The state after the last transition; None before the creation."""
 
     @property
     def version(self) -> int:
-        """How many transitions it took."""
+        """The number of transitions so far."""
 
     @property
     def created_at_ms(self) -> int:
-        """When the first was, in ms since the Unix epoch; 0 before its creation."""
+        """The time of the first transition, in ms since the Unix epoch; 0 before the creation."""
 
     @property
     def updated_at_ms(self) -> int:
-        """When the last was, in ms since the Unix epoch; 0 before its creation."""
+        """The time of the last transition, in ms since the Unix epoch; 0 before the creation."""
 
 
 InstanceT = TypeVar("InstanceT", bound=Instance)
 
 
 def id_of(instance: Any) -> str:
-    """The id of ``instance``."""
+    """Return the id of ``instance``."""
     return getattr(instance, instance.__struct_fields__[0])  # type: ignore[no-any-return]  # the first field is the id
 
 
 class Command(msgspec.Struct, frozen=True):
-    """One thing asked of one instance.
+    """A request to change one instance.
 
-    ``command_id`` names this asking: submitting the same id for the same instance again returns the recorded outcome and
-    changes nothing. ``actor`` says who asked, for the log: ``anonymous``, an account id, ``server``, or, with a
-    name, ``admin:``, ``client:`` or ``provider:``.
+    ``command_id`` makes it idempotent: submitting the same id for the same instance again returns the recorded outcome and
+    changes nothing. ``actor`` is the requester as named in the log: ``anonymous``, an account id, ``server``, or ``admin:``,
+    ``client:`` or ``provider:`` followed by a name.
     """
 
     command_id: str
@@ -65,7 +65,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """One step of one instance of ``kind``, decided and ready to be recorded; ``version`` counts from 1 without gaps."""
+    """One decided step of an instance of ``kind``, ready to be recorded. ``version`` counts from 1 without gaps."""
 
     kind: str
     instance_id: str
@@ -82,8 +82,7 @@ class Transition(msgspec.Struct, frozen=True):
 class Authority(msgspec.Struct, frozen=True):
     """The instance under whose authority something is recorded.
 
-    At the place in the log where it is recorded, the instance must not have ended or be overdue, and be at ``epoch`` (None: at
-    any).
+    At that position in the log, the instance must not have ended or be overdue, and must be at ``epoch`` (None: any epoch).
     """
 
     kind: str
@@ -92,10 +91,11 @@ class Authority(msgspec.Struct, frozen=True):
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """What lists, timers and conditions ask of an instance, beside its state. Each is a column of its projection.
+    """The fields of an instance, besides its state, that lists, timers and conditions use. Each is a column of the projection.
 
-    ``owner``: the account that it belongs to. ``epoch``: what was granted under an older one is void. ``deadline_ms``: it is
-    good until then. ``reason``: why it ended. ``busy``: a server process holds something for it, an open connection say.
+    ``owner`` is the account that the instance belongs to. What was granted under an ``epoch`` older than this one is void.
+    ``deadline_ms`` is when the instance expires. ``reason`` is why it ended. ``busy`` means that a server process holds
+    something for it, such as an open connection.
     """
 
     owner: str | None = None
@@ -106,11 +106,11 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 class Words(msgspec.Struct, frozen=True):
-    """What people are told of a lifecycle's instances, beyond its declaration's own sentences. Each part may be left out.
+    """Texts about a lifecycle's instances, besides the declaration's own sentences. Each part may be omitted.
 
-    ``facts``: guard, or ``not guard`` → how things stood with an instance and a command's data when it failed.
-    ``particulars``: event → what a record's data adds, given the instance before it. ``likely``: event → the data that
-    whoever is likely to ask would ask with. ``stands``: how an instance stands at a time in ms, by name.
+    ``facts`` maps a guard, or ``not guard``, to a text about the instance and the command's data when it failed.
+    ``particulars`` maps an event to what its record's data adds, given the instance before it. ``likely`` maps an event to the
+    data of a typical command. ``stands`` returns the state of an instance at a time in ms, by name.
     """
 
     facts: Mapping[str, Callable[[Any, Any], str]] = {}
@@ -122,19 +122,18 @@ class Words(msgspec.Struct, frozen=True):
 class Machine(Generic[InstanceT]):
     """One declared lifecycle, ready to run.
 
-    ``instance``: the structure of an instance; called with an id it gives the one before its creation. ``data``: one
-    structure an event. ``evolve``: the instance after a transition. ``guards``: those that the declaration names.
-
-    ``keys``: see :class:`Keys`. ``copied``: ``owner`` and ``reason`` → the events that set them → the field of their data that
-    is taken. ``counts``: fields of an instance that count events → those events; ``epoch`` may be one. The database holds
-    every projection to these two. ``essential``: events that are recorded while the disk is nearly full, as ends are.
-    ``lasting``: its instances have no deadline, so there are ever more that have not ended. Each is compared with its records
-    whenever it is read, all others once at the start. ``not_found``: the error for an id that nothing has. ``authorise``:
-    raises what a caller is told under whose authority, an instance at an epoch (None: at any), nothing can be recorded at a
-    time in ms.
+    ``instance`` is the structure of an instance; called with an id, it returns the instance before its creation. ``data`` has
+    one structure per event. ``evolve`` returns the instance after a transition. ``guards`` are those that the declaration
+    names. ``keys``: see :class:`Keys`. ``copied`` maps ``owner`` and ``reason`` to the events that set them, and each event to
+    the field of its data that is copied. ``counts`` maps fields of an instance that count events to those events; ``epoch``
+    may be one. The database checks every projection against ``copied`` and ``counts``. ``essential`` are events that, like
+    ends, are recorded even while the disk is nearly full. ``lasting``: the instances have no deadline, so the number of live
+    ones only grows. Each is compared with its records whenever it is read, those of other lifecycles once at the start.
+    ``not_found`` returns the error for an unknown id. ``authorise`` raises the error for the caller if nothing can be recorded
+    under the authority of an instance at an epoch (None: any) at a time in ms.
 
     Raises:
-        ValueError: guards or data are not exactly those that the declaration has.
+        ValueError: ``guards`` or ``data`` do not match the declaration exactly.
     """
 
     def __init__(  # noqa: PLR0913  # each part of a lifecycle once, most of them by name
@@ -158,9 +157,9 @@ class Machine(Generic[InstanceT]):
         self.kind: Final = lifecycle.name
         self.instance: Final = instance
         self.absent: Final[Callable[[str], InstanceT]] = instance
-        """The instance with an id before its creation."""
+        """Return the instance with an id, before its creation."""
         self.decode: Final[Callable[[str], InstanceT]] = msgspec.json.Decoder(instance).decode
-        """An instance out of its JSON."""
+        """Return an instance from its JSON."""
         self.evolve: Final = evolve
         self.keys: Final = keys
         self.copied: Final = dict(copied or {})
@@ -180,9 +179,9 @@ class Machine(Generic[InstanceT]):
         self.creation: Final = lifecycle.transitions[0].event
 
     def decide(self, instance: InstanceT, command: Command, now_ms: int) -> Transition:
-        """The transition that ``command`` causes at ``now_ms``. Nothing changes until it is recorded.
+        """Return the transition that ``command`` causes at ``now_ms``. Nothing changes until it is recorded.
 
-        Should the caller's clock have been set back, the instance's own last step counts as now: time never runs backwards
+        If the caller's clock was set back, the time of the instance's last transition is used, so that time never decreases
         within an instance.
 
         Raises:
@@ -205,21 +204,21 @@ class Machine(Generic[InstanceT]):
         )
 
     def replay(self, instance_id: str, transitions: Iterable[Transition]) -> InstanceT:
-        """The instance that the whole of its history, in version order, amounts to."""
+        """Return the instance that results from its whole history, given in version order."""
         instance = self.absent(instance_id)
         for transition in transitions:
             instance = self.evolve(instance, transition)
         return instance
 
     def is_essential(self, transition: Transition) -> bool:
-        """Whether it is recorded also while the disk is nearly full."""
+        """Return whether ``transition`` is recorded even while the disk is nearly full."""
         return transition.target in self.final or transition.event in self._essential
 
     def data_of(self, position: int, event: str, text: str) -> Any:
-        """What the ``event`` at ``position`` carries, from its JSON ``text``.
+        """Return the data of ``event`` at ``position``, decoded from its JSON ``text``.
 
         Raises:
-            LedgerFault: the event is unknown or its data does not have the event's shape.
+            LedgerFault: the event is unknown, or its data does not have the event's shape.
         """
         decoder = self._decoders.get(event)
         if decoder is None:
@@ -231,28 +230,28 @@ class Machine(Generic[InstanceT]):
 
 
 class Machines:
-    """The lifecycles that one log holds, by kind."""
+    """The lifecycles of one log, by kind."""
 
     def __init__(self, *machines: Machine[Any]) -> None:
         self._by_kind: Final = {machine.kind: machine for machine in machines}
 
     def __iter__(self) -> Iterator[Machine[Any]]:
-        """Each of them."""
+        """Iterate over the machines."""
         return iter(self._by_kind.values())
 
     def get(self, kind: str) -> Machine[Any] | None:
-        """The one of ``kind``, or None."""
+        """Return the machine of ``kind``, or None."""
         return self._by_kind.get(kind)
 
     def is_essential(self, transition: Transition) -> bool:
-        """Whether it is recorded also while the disk is nearly full."""
+        """Return whether ``transition`` is recorded even while the disk is nearly full."""
         return self._by_kind[transition.kind].is_essential(transition)
 
     def of(self, position: int, kind: str) -> Machine[Any]:
-        """The one of ``kind``, which the record at ``position`` names.
+        """Return the machine of ``kind``, which the record at ``position`` names.
 
         Raises:
-            LedgerFault: there is none.
+            LedgerFault: there is no machine of ``kind``.
         """
         machine = self._by_kind.get(kind)
         if machine is None:

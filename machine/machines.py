@@ -1,4 +1,4 @@
-"""Every lifecycle that the server's log holds."""
+"""All lifecycles of the server's log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An instance's life in words: what each record says, in the declaration's sentences, and how things stood at a moment."""
+"""The history of an instance as text: what each record says, in the declaration's sentences, and the state at a given time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from interlock.machine.times import rfc3339
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One record in words. ``sentence`` is the event's in the declaration, ``particulars`` what the record adds to it."""
+    """One record as text. ``sentence`` describes the event, from the declaration; ``particulars`` is what the record adds."""
 
     version: int
     position: int
@@ -29,7 +29,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """What one event would do: lead to ``target``, or be refused for ``refused``."""
+    """What one event would do: lead to ``target``, or be refused for the reason ``refused``."""
 
     event: str
     target: str | None
@@ -37,7 +37,7 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """How an instance stood at ``at``, after ``version`` records: what its lifecycle says of it, what would be possible."""
+    """An instance at the time ``at``, after ``version`` records: its state, what ``stands`` says, what each event would do."""
 
     at: str
     version: int
@@ -47,7 +47,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 def tell(machine: Machine[InstanceT], instance_id: str, records: Iterable[Record]) -> tuple[list[Step], InstanceT]:
-    """The story of ``records``, which are an instance's from its first on, and the instance after them."""
+    """Return ``records`` (all of one instance, from the first on) as steps, and the instance after them."""
     instance, steps = machine.absent(instance_id), []
     for record in records:
         steps.append(_step(machine, record, instance))
@@ -56,7 +56,7 @@ def tell(machine: Machine[InstanceT], instance_id: str, records: Iterable[Record
 
 
 def moment(machine: Machine[InstanceT], instance: InstanceT, now_ms: int) -> Moment:
-    """How ``instance`` (at version 1 or later) stands at ``now_ms``."""
+    """Return ``instance`` (at version 1 or later) as it is at ``now_ms``."""
     words = machine.words
     return Moment(
         at=rfc3339(now_ms),

@@ -1,4 +1,4 @@
-"""The declaration's rows, compiled into the step function that runs."""
+"""The transition table: the declaration's rows, compiled for lookup."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ Guard = Callable[[InstanceT, DataT, int], bool]
 
 
 class Table(Generic[InstanceT, DataT]):
-    """Every declared transition of one lifecycle, ready to be looked up by (state, event).
+    """All declared transitions of one lifecycle, indexed by (state, event).
 
-    ``guards`` gives each guard the declaration names as a pure function of the instance, the command's data and the
-    time in milliseconds.
+    ``guards`` maps each declared guard to a pure function of the instance, the command's data and the time in milliseconds.
 
     Raises:
-        ValueError: the guards given are not exactly the guards declared.
+        ValueError: ``guards`` are not exactly the declared guards.
     """
 
     __slots__ = ("_candidates",)
@@ -39,15 +38,15 @@ class Table(Generic[InstanceT, DataT]):
         self._candidates = {key: tuple(rows) for key, rows in candidates.items()}
 
     def declares(self, state: str | None, event: str) -> bool:
-        """Whether ``event`` is declared from ``state``, under whatever guards."""
+        """Return whether ``event`` is declared from ``state``, under any guards."""
         return (state, event) in self._candidates
 
     def step(self, state: str | None, event: str, instance: InstanceT, data: DataT, now_ms: int) -> str:
-        """The state that ``event`` leads to from ``state``: the first row whose guards all hold.
+        """Return the state to which ``event`` leads from ``state``: that of the first row whose guards all hold.
 
         Raises:
-            TransitionRefused: no such row, or every row has a guard that fails; the first failing guard of the first
-                row is named.
+            TransitionRefused: there is no such row, or each row has a failing guard. The error names the first failing guard
+                of the first row.
         """
         rows = self._candidates.get((state, event))
         if rows is None:

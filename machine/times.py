@@ -11,5 +11,5 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @lru_cache(maxsize=8192)
 def rfc3339(at_ms: int) -> str:
-    """``at_ms`` as RFC 3339 in UTC, for example ``2026-01-23T09:30:00.000Z``."""
+    """Return ``at_ms`` as RFC 3339 in UTC, for example ``2026-01-23T09:30:00.000Z``."""
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds")[:-6] + "Z"

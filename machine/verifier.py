@@ -1,4 +1,4 @@
-"""Check and replay a whole log in one pass."""
+"""Verification of a whole log by replaying it in one pass."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from interlock.machine.machine import Machine, Machines, Transition
 
 
 class Verifier:
-    """Reads a log from its first record and raises at the first that is not what the server would have written.
+    """Read a log from its first record, and raise at the first record that the server would not have written.
 
-    Checked for each record: positions without gaps, the digest chain, a known kind, versions without gaps, the source is the
-    state before, the event, its guards (evaluated at the recorded time on the fold so far) and the target are declared, and
-    no command id repeats within an instance.
+    For each record it checks that positions have no gaps, the digest chain holds, the kind is known, versions have no gaps,
+    the source is the previous state, the event, its guards (evaluated at the recorded time on the fold so far) and the target
+    are declared, and no command id repeats within an instance.
 
-    ``live`` is the fold of every instance that has not ended, by kind and id; an ended one is handed out by ``feed`` once,
-    and forgotten: memory grows with what lives, not with history. ``begun`` says whether the log holds the first record of an
-    instance (kind, id) before a position. It is asked at the beginning of each instance.
+    ``live`` is the fold of every instance that has not ended, by kind and id. ``feed`` returns an ended instance once and then
+    drops it, so memory grows with the live instances, not with history. ``begun`` returns whether the log holds the first
+    record of an instance (kind, id) before a position. It is called at the beginning of each instance.
     """
 
     __slots__ = ("_begun", "_commands", "_ended", "_machines", "head", "live", "position")
@@ -36,19 +36,19 @@ class Verifier:
 
     @property
     def instance_count(self) -> int:
-        """How many instances the log has held so far."""
+        """The number of instances in the log so far."""
         return len(self.live) + self._ended
 
     def feed(self, row: StoredRow) -> tuple[Machine[Any], Any]:
-        """Take the next row in order of position and return its instance as it stands after it, and what it is one of.
+        """Process the next row in order of position. Return its machine, and its instance after the row.
 
         Raises:
-            LedgerFault: naming the position and what is wrong with it.
+            LedgerFault: the row is wrong; the error names the position and the fault.
         """
         return self.feed_fields(fields_of(row))
 
     def feed_fields(self, row: tuple[Any, ...]) -> tuple[Machine[Any], Any]:
-        """Like :meth:`feed`, for whoever has the fields of a row as the database gives them: a million times a log."""
+        """Process a row given as the database's plain tuple. It is a faster :meth:`feed` for logs of millions of records."""
         position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, text, digest = row
         key = (kind, instance_id)
         instance = self.live.get(key)

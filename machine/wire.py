@@ -1,6 +1,6 @@
-"""What records look like outside: the JSON that HTTP, WebSocket and the command line share.
+"""The JSON representation of records, shared by HTTP, WebSocket and the command line.
 
-Times are RFC 3339 UTC with milliseconds outside, integer milliseconds inside.
+Times are RFC 3339 in UTC with milliseconds; internally they are integer milliseconds.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class TransitionView(msgspec.Struct, frozen=True):
 
 
 def own_transition_view(record: Record) -> TransitionView:
-    """``record`` as the session's holder sees it: ``admin`` or ``client`` did it, and not which of them by name."""
+    """Return ``record`` as the session's holder sees it: the actor is ``admin`` or ``client``, without its name."""
     view = transition_view(record)
     return msgspec.structs.replace(view, actor=view.actor.partition(":")[0])
 
 
 def transition_view(record: Record) -> TransitionView:
-    """``record`` as administrators see it."""
+    """Return ``record`` as administrators see it."""
     step = record.transition
     return TransitionView(
         position=record.position,

@@ -1,1 +1,1 @@
-"""Accounts: what is asked of one, its fold, and how it is bound to the personal data that no record holds."""
+"""Accounts: their commands, their fold, and the commitments that bind records to personal data stored elsewhere."""

@@ -1,4 +1,4 @@
-"""One account: its fields, its guard, and ``evolve``, which folds a recorded transition into it."""
+"""One account: its fields, its guard, and ``evolve``, which applies a recorded transition to it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from interlock.machine.machine import Keys, Transition
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of one account after ``version`` transitions. Times are integer milliseconds since the Unix epoch.
 
-    ``state`` is None at version 0, before ``register``. ``epoch`` rises with each change of password, disable and delete: a
-    session that began under an older one no longer serves. ``email``, ``password``, ``identity`` are commitments, None for what
-    it does not have. ``disabled_at_ms``: since when it is disabled, None while it is not.
+    ``state`` is None at version 0, before ``register``. ``epoch`` rises with each password change, disable and delete;
+    sessions of an older epoch are refused. ``email``, ``password`` and ``identity`` are commitments, None if the account has
+    no such value. ``disabled_at_ms`` is when the account was disabled, None while it is not.
     """
 
     account_id: str
@@ -40,16 +40,16 @@ def _current_password(account: Account, data: Any, _now_ms: int) -> bool:
 GUARDS: Final[dict[str, Callable[[Account, Any, int], bool]]] = {"current_password": _current_password}
 
 RAISE_EPOCH: Final = ("change_password", "disable", "delete")
-"""The events that take rights away from sessions."""
+"""The events that raise the epoch, so that earlier sessions are refused."""
 
 
 def keys(account: Account) -> Keys:
-    """What lists and conditions ask of ``account``."""
+    """Return the fields of ``account`` that lists and conditions use."""
     return Keys(epoch=account.epoch)
 
 
 def evolve(account: Account, transition: Transition) -> Account:
-    """``account`` after ``transition``. The caller passes transitions that were decided, in version order."""
+    """Return ``account`` after ``transition``. The caller passes decided transitions in version order."""
     return msgspec.structs.replace(
         account,
         state=transition.target,

@@ -1,9 +1,9 @@
-"""What may be asked of an account: one data structure per declared event.
+"""The commands of an account: one data structure per declared event.
 
-The data is recorded with the transition as it stands, so it holds nothing secret and nothing personal: of an email address, a
-password hash or an identity at a provider only a commitment (see :mod:`interlock.machine.account.commitments`).
+The data is recorded with the transition unchanged, so it must hold nothing secret or personal. An email address, a password
+hash or an identity at a provider appears only as a commitment (see :mod:`interlock.machine.account.commitments`).
 
-``address``, of an administrator's request, says where it came from (ASVS 16.2.1), if known.
+``address`` is the client address of an administrator's request (ASVS 16.2.1), None if unknown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Register(_Data, frozen=True):
-    """Begin an account: with an ``email`` and a ``password``, or with an ``identity`` at a provider."""
+    """Create an account, with an ``email`` and a ``password`` or with an ``identity`` at a provider."""
 
     event: ClassVar[str] = "register"
     email: Commitment | None = None
@@ -30,7 +30,7 @@ class Register(_Data, frozen=True):
 
 
 class ChangePassword(_Data, frozen=True):
-    """Replace the ``current`` password by a ``new`` one; the epoch rises, so sessions of the old one no longer serve."""
+    """Replace the ``current`` password by a ``new`` one. The epoch rises, so sessions of the old password are refused."""
 
     event: ClassVar[str] = "change_password"
     current: Commitment
@@ -54,14 +54,14 @@ class SetGroups(_Data, frozen=True):
 
 
 class Disable(_Data, frozen=True):
-    """Keep everybody out; the epoch rises, so no session of before serves, also not after an enable."""
+    """Refuse all logins. The epoch rises, so earlier sessions stay refused even after an enable."""
 
     event: ClassVar[str] = "disable"
     address: str | None = None
 
 
 class Enable(_Data, frozen=True):
-    """Let the owner log in again."""
+    """Allow logins again."""
 
     event: ClassVar[str] = "enable"
     address: str | None = None

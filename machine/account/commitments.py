@@ -1,7 +1,7 @@
-"""Keyed commitments: what records hold of an account's personal data, which itself stays outside of them.
+"""Keyed commitments: the form in which records refer to an account's personal data, which is stored outside the log.
 
-Each account has a random key, which lies beside its personal data and is erased with it. With the key anybody can check that
-the data is what was recorded. Without it, so from the log alone or after the account's deletion, nobody can test a guess.
+Each account has a random key, stored beside its personal data and erased with it. Anyone with the key can check that the data
+is what was recorded. Without the key (from the log alone, or after the account's deletion) a guess can't be tested.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Commitment: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
 """HMAC-SHA-256 (RFC 2104) under the account's key, as base64url without padding."""
 
 Committed: TypeAlias = Literal["email", "password_hash", "identity"]
-"""What there are commitments to."""
+"""The values that commitments are made to."""
 
 
 def commit(key: bytes, what: Committed, *values: str) -> Commitment:
-    """The commitment to ``values``, which are ``what`` of the account that has ``key`` (32 bytes)."""
+    """Return the commitment to ``values``, which are the ``what`` of the account whose key (32 bytes) is ``key``."""
     message = b"".join(b"%d:%s" % (len(text), text) for text in (each.encode() for each in (what, *values)))
     return base64.urlsafe_b64encode(hmac.digest(key, message, hashlib.sha256)).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""The account's lifecycle, ready to run."""
+"""The account lifecycle as a runnable :class:`Machine`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from interlock.spec.lifecycles import ACCOUNT
 
 
 def ensure_active(account: Account) -> None:
-    """Check that ``account`` may be used. Ask only for somebody who has proved to be its owner.
+    """Check that ``account`` is active. Call it only after the caller has authenticated as its owner.
 
     Raises:
-        AccountDisabled: an administrator has disabled it.
-        CredentialInvalid: it was deleted, or never registered.
+        AccountDisabled: an administrator has disabled the account.
+        CredentialInvalid: the account was deleted or never registered.
     """
     if account.state == "disabled":
         raise AccountDisabled("an administrator has disabled this account")
@@ -27,17 +27,17 @@ def ensure_active(account: Account) -> None:
 
 
 def ensure_serves(account: Account, epoch: int) -> None:
-    """Check that a session which began under ``epoch`` of ``account`` still serves, whether or not its end is recorded.
+    """Check that a session granted under ``epoch`` of ``account`` may still be used, whether or not its end is recorded.
 
     Raises:
-        SessionEnded: it does not, and why.
+        SessionEnded: the session may not be used; the error carries the reason.
     """
     if account.state != "active" or epoch != account.epoch:
         raise SessionEnded(why_superseded(account))
 
 
 def why_superseded(account: Account) -> RevocationReason:
-    """For which reason a session of ``account`` ends that no longer serves."""
+    """Return the reason for ending a session that the current state of ``account`` no longer allows."""
     match account.state:
         case "active":
             return "password_changed"
@@ -53,7 +53,7 @@ def _authorise(account: Account, epoch: int | None, _now_ms: int) -> None:
 
 
 def authority_of(account: Account) -> Authority:
-    """That of ``account``: what is recorded under it is refused once its password is changed, or it is disabled or deleted."""
+    """Return the authority of ``account``. A password change, disable or delete makes the log refuse records under it."""
     return Authority(ACCOUNT_MACHINE.kind, account.account_id, account.epoch)
 
 

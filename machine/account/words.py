@@ -1,4 +1,4 @@
-"""What people are told of accounts: how things stood when a guard failed, what each record says, how an account stands."""
+"""Texts about accounts for people: why a guard failed, what a record says, and the account's state at a given time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from interlock.machine.machine import Words
 from interlock.machine.times import rfc3339
 
 _NONE: Final = "A" * 43
-"""A commitment to nothing that anybody has."""
+"""A well-formed commitment that matches no value."""
 
 
 def _password(account: Account, _data: Any) -> str:

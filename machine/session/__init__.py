@@ -1,1 +1,1 @@
-"""The session: its state, its commands, and the words for what happens to it."""
+"""Sessions: state, commands, WebSocket conversation, and texts for people."""

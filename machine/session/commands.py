@@ -1,7 +1,7 @@
-"""What a caller may ask of a session: one data structure per declared event.
+"""The commands of a session: one data structure per declared event.
 
-The data is recorded with the transition as it stands, so it holds all that a guard or the fold will ever need, and
-nothing secret. ``event`` ties each structure to its event in the declaration; a test holds the two sets equal.
+The data is recorded with the transition unchanged, so it holds everything that guards and the fold need, and nothing secret.
+``event`` names the structure's event in the declaration; a test compares the two sets.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import msgspec
 from msgspec import Meta
 
 ExpiryReason: TypeAlias = Literal["idle", "absolute"]
-"""Which deadline ended a session."""
+"""The deadline that ended a session."""
 
 RevocationReason: TypeAlias = Literal[
     "logout", "revoked", "token_reuse", "password_changed", "account_disabled", "account_deleted", "replaced"
 ]
-"""Why somebody, or the server, ended a session before its deadline. ``replaced``: its browser went on with another one."""
+"""Why a session was ended before its deadline. ``replaced``: its browser continued with another session."""
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The limits a session lives under, fixed when it is created so that its log can be checked alone.
+    """The limits of a session. They are fixed at its creation, so that its log can be checked alone.
 
-    Durations in milliseconds. ``refresh_grace_ms``: how long a refresh token that was exchanged is still answered, and an
-    answer may be under way (see :mod:`interlock.machine.session.refresh_tokens`).
+    Durations are in milliseconds. ``refresh_grace_ms`` is how long an exchanged refresh token is still accepted, and how long
+    a response may be under way (see :mod:`interlock.machine.session.refresh_tokens`).
     """
 
     idle_timeout_ms: int
@@ -34,24 +34,24 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Create(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Begin an anonymous session under ``policy``."""
+    """Create an anonymous session under ``policy``."""
 
     event: ClassVar[str] = "create"
     policy: Policy
 
 
 Age: TypeAlias = Annotated[int, Meta(ge=0)]
-"""How long before, in milliseconds."""
+"""How long ago, in milliseconds."""
 
 Epoch: TypeAlias = Annotated[int, Meta(ge=0)]
-"""How often rights were taken away from what went before."""
+"""A counter of the changes that void what was granted before."""
 
 
 class Authenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``subject`` (an account id) has proved who they are by ``method``.
+    """Record that ``subject`` (an account id) has authenticated by ``method``.
 
-    ``proof_age_ms``: how long before, where somebody else took the proof; None when nobody knows. Left out: just now.
-    ``account_epoch``: that of the account as the proof was taken. Left out: 0.
+    ``proof_age_ms`` is how long ago they authenticated at an identity provider, None if unknown. If omitted: just now.
+    ``account_epoch`` is the account's epoch at that time. If omitted: 0.
     """
 
     event: ClassVar[str] = "authenticate"
@@ -62,9 +62,9 @@ class Authenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class Reauthenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``subject`` has proved again who they are; the epoch rises, so older tokens stop working.
+    """Record that the same ``subject`` has authenticated again. The epoch rises, so older tokens stop working.
 
-    ``proof_age_ms``, ``account_epoch``: see :class:`Authenticate`.
+    ``proof_age_ms`` and ``account_epoch``: see :class:`Authenticate`.
     """
 
     event: ClassVar[str] = "reauthenticate"
@@ -75,7 +75,7 @@ class Reauthenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
 
 
 class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Connection ``connection_id`` opens on server ``node``."""
+    """Open connection ``connection_id`` on server ``node``."""
 
     event: ClassVar[str] = "connect"
     connection_id: str
@@ -83,7 +83,7 @@ class Connect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Disconnect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Connection ``connection_id`` is gone. ``code`` is its WebSocket close code; 1006 when nobody saw it close."""
+    """Record that connection ``connection_id`` is gone. ``code`` is its WebSocket close code, 1006 if no close was seen."""
 
     event: ClassVar[str] = "disconnect"
     connection_id: str
@@ -91,7 +91,7 @@ class Disconnect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A verified refresh token of this ``epoch`` and ``rotation`` was presented."""
+    """Exchange a verified refresh token of ``epoch`` and ``rotation``."""
 
     event: ClassVar[str] = "refresh"
     epoch: int
@@ -99,7 +99,7 @@ class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Touch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The client did something that counts as activity."""
+    """Record client activity."""
 
     event: ClassVar[str] = "touch"
 
@@ -112,7 +112,7 @@ class Revoke(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Expire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Write down that a deadline has passed; ``reason`` says which."""
+    """Record that a deadline has passed. ``reason`` says which one."""
 
     event: ClassVar[str] = "expire"
     reason: ExpiryReason

@@ -1,11 +1,10 @@
-"""One WebSocket connection, sans I/O: messages in; messages and one close out.
+"""One WebSocket connection without I/O: messages in, messages and one close out.
 
-The caller owns the socket. It hands in what arrived (``receive_text``, ``receive_bytes``), what was recorded
-(``observe``) and what time it is (``tick``), then sends what ``take`` returns, in order, and closes when ``closing`` is
-set. Once ``closing`` is set nothing else is said, and what arrives is ignored.
+The caller owns the socket. It passes in what arrived (``receive_text``, ``receive_bytes``), what was recorded (``observe``)
+and the time (``tick``). Then it sends what ``take`` returns, in order, and closes the socket once ``closing`` is set. Once
+``closing`` is set, nothing more is sent and input is ignored.
 
-Server → client: ``hello`` (always first), ``transition``, ``refreshed``, ``pong``. Client → server: ``refresh``,
-``ping``.
+Server → client: ``hello`` (always first), ``transition``, ``refreshed``, ``pong``. Client → server: ``refresh``, ``ping``.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ SUBPROTOCOL: Final = "interlock.v1"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What the client has to keep within: the size of one message in bytes."""
+    """The limits for the client: the size of one message in bytes."""
 
     message_bytes: int
 
 
 class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
-    """The first message: which connection this is, where the session stands, how often the server pings.
+    """The first message: the connection's id, the session's state, and how often the server pings.
 
-    ``receipt`` is that of the recorded ``connect``.
+    ``receipt`` is the receipt of the recorded ``connect``.
     """
 
     connection_id: str
@@ -47,11 +46,11 @@ class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
 
 
 class TransitionMessage(TransitionView, frozen=True, tag_field="type", tag="transition"):
-    """A transition of the own session, just recorded."""
+    """A transition of the client's session that was just recorded."""
 
 
 class Refreshed(msgspec.Struct, frozen=True, tag_field="type", tag="refreshed"):
-    """The access token was accepted; without another, the connection closes with 4408 at ``expires_at``."""
+    """The access token was accepted. The connection closes with 4408 at ``expires_at`` unless the client sends another."""
 
     expires_at: str
 
@@ -61,13 +60,13 @@ class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):
 
 
 class RefreshRequest(msgspec.Struct, frozen=True, tag_field="type", tag="refresh", forbid_unknown_fields=True):
-    """A newer access token of the same session, so that the connection may stay open."""
+    """A newer access token of the same session, to keep the connection open."""
 
     access_token: str
 
 
 class PingRequest(msgspec.Struct, frozen=True, tag_field="type", tag="ping", forbid_unknown_fields=True):
-    """The client asks whether the server is there."""
+    """A request for a ``pong``, to check that the server responds."""
 
 
 ServerMessage = Hello | TransitionMessage | Refreshed | Pong
@@ -78,10 +77,11 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def parse(text: str) -> ClientMessage:
-    """The client's message in ``text``.
+    """Return the client's message in ``text``.
 
     Raises:
-        MessageRefused: it is not a message of ``interlock.v1``; the text says what is wrong and quotes nothing of it.
+        MessageRefused: ``text`` is not a message of ``interlock.v1``. The error says what is wrong and quotes nothing of
+            ``text``.
     """
     try:
         return _decoder.decode(text)
@@ -97,8 +97,8 @@ def parse(text: str) -> ClientMessage:
 class Conversation:
     """The state of one open connection of one session.
 
-    ``authorised_until_ms``: when the credential it was opened with, or the last one it was given, expires.
-    ``outbox_limit``: how many messages may wait before the client counts as a slow consumer.
+    ``authorised_until_ms`` is when the connection's newest credential expires. ``outbox_limit`` is how many messages may wait
+    before the client counts as a slow consumer.
     """
 
     __slots__ = (
@@ -119,7 +119,7 @@ class Conversation:
         self.session_id = session.session_id
         self.closing: Close | None = None
         self._epoch = session.epoch
-        # What it has heard of the session; records that are part of it may still come.
+        # Records up to this version may still be delivered; the client already has them as part of the session's state.
         self._heard_version, self._heard_epoch = session.version, session.epoch
         self._greeted = False
         self._authorised_until_ms = authorised_until_ms
@@ -132,7 +132,7 @@ class Conversation:
         return self._authorised_until_ms
 
     def greet(self, session: Session, receipt: Receipt, *, ping_interval_ms: int, limits: Limits) -> None:
-        """Say hello, with ``session`` as it stands after the connection was recorded, and the ``receipt`` of that."""
+        """Queue the hello, with ``session`` as it is after its ``connect`` was recorded, and the ``receipt`` of that record."""
         self._greeted = True
         self._heard_version, self._heard_epoch = session.version, session.epoch
         self._say(
@@ -148,7 +148,7 @@ class Conversation:
         )
 
     def receive_text(self, text: str) -> RefreshRequest | None:
-        """Take a text message. A returned request wants its token checked, then ``authorise`` or ``close``."""
+        """Process a text message. If it returns a request, check its token and call ``authorise`` or ``close``."""
         if self.closing is not None:
             return None
         try:
@@ -162,20 +162,20 @@ class Conversation:
         return None
 
     def receive_bytes(self) -> None:
-        """Take a binary message: there are none in this protocol."""
+        """Refuse a binary message; the protocol has none."""
         self.close(Close("bad_message", "binary frames are not part of interlock.v1"))
 
     def authorise(self, epoch: int, until_ms: int) -> None:
-        """An access token of this session was checked: the connection may stay open until it expires."""
+        """Keep the connection open until ``until_ms``, when the access token that the caller has checked expires."""
         self._epoch = epoch
         self._authorised_until_ms = until_ms
         self._say(Refreshed(rfc3339(until_ms)))
 
     def observe(self, record: Record) -> None:
-        """``record`` of the session was written; they come in order.
+        """Process a ``record`` of the session. Records come in order.
 
-        What comes before the greeting is part of the state the greeting tells, so only an end matters then. Records that the
-        session held already when the connection was opened, or greeted, are none of its business.
+        The greeting contains the session's state, so before it only an end of the session matters. Records that are already
+        part of the session as it was opened or greeted are ignored.
         """
         move = record.transition
         if move.version <= self._heard_version:
@@ -188,21 +188,21 @@ class Conversation:
         if move.target in FINAL_STATES:
             self.close(Close("session_ended", move.data.reason))
         elif self._heard_epoch > self._epoch:
-            # The credential this connection lives by was superseded; the client refreshes and comes back.
+            # A later login superseded the connection's credential; the client must refresh and reconnect.
             self.close(Close("token_expired"))
 
     def tick(self, now_ms: int) -> None:
-        """It is ``now_ms``: close if the credential has expired."""
+        """Close the connection if its credential has expired at ``now_ms``."""
         if now_ms >= self._authorised_until_ms:
             self.close(Close("token_expired"))
 
     def close(self, closing: Close) -> None:
-        """End the conversation; the first reason given stands."""
+        """End the conversation. The first reason given stands."""
         if self.closing is None:
             self.closing = closing
 
     def take(self) -> list[bytes]:
-        """The messages to send now, as JSON in UTF-8, in order."""
+        """Return the messages to send now, in order, as JSON in UTF-8."""
         messages = [_encoder.encode(message) for message in self._outbox]
         self._outbox.clear()
         return messages

@@ -1,4 +1,4 @@
-"""The session's lifecycle, ready to run."""
+"""The session lifecycle as a runnable :class:`Machine`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LOGINS: Final = ("authenticate", "reauthenticate")
 
 
 def ensure_usable(session: Session, now_ms: int) -> None:
-    """Check that ``session`` lives at ``now_ms`` and is in a state from which the declaration has ``touch``.
+    """Check that ``session`` is alive at ``now_ms`` and in a state from which the declaration has ``touch``.
 
     Raises:
-        SessionEnded: it does not live.
-        SessionUnusable: it lives, and can only be ended in its state.
+        SessionEnded: the session is not alive.
+        SessionUnusable: the session is alive, but its state allows only its end.
     """
     ensure_alive(session, now_ms)
     if not SESSION_MACHINE.table.declares(session.state, "touch"):
@@ -35,13 +35,13 @@ def ensure_authority(
     superseded: type[CredentialRefused] = TokenExpired,
     check: Callable[[Session, int], None] = ensure_usable,
 ) -> None:
-    """Check that a credential of ``session`` that was issued at ``epoch`` is good at ``now_ms``: the one rule for all of them.
+    """Check that a credential of ``session``, issued at ``epoch``, is valid at ``now_ms``. All kinds of credential use this.
 
-    ``epoch`` None: one of any epoch. ``superseded``: what whoever has an older one is told.
+    An ``epoch`` of None accepts any epoch. ``superseded`` is the error to raise for a credential of an older epoch.
 
     Raises:
-        SessionEnded, SessionUnusable: what ``check`` finds.
-        CredentialRefused: as ``superseded``; somebody has logged in since.
+        SessionEnded, SessionUnusable: as ``check`` raises.
+        CredentialRefused: of type ``superseded``; a later login has superseded the credential.
     """
     check(session, now_ms)
     if epoch is not None and epoch != session.epoch:
@@ -49,7 +49,7 @@ def ensure_authority(
 
 
 def authority_of(session: Session) -> Authority:
-    """That of ``session`` as it stands: what is recorded under it is refused once somebody logs in on it, or it ends."""
+    """Return the authority of ``session`` at its present epoch. The next login or its end makes the log refuse records."""
     return Authority(SESSION_MACHINE.kind, session.session_id, session.epoch)
 
 

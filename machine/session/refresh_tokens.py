@@ -1,8 +1,9 @@
-"""Which refresh tokens of a session are honoured.
+"""The rules for which refresh tokens of a session are accepted.
 
-Every answer to a refresh token is a new token, numbered by ``rotation``: an exchange and its repeat differ, so two parties
-that hold copies are told apart as soon as both have gone on. A token is honoured as long as one cookie jar may hold it, or
-may have it under way. The grace is the time within which an answer, and a request that was sent before it came, arrive.
+Every response to a refresh token contains a new token, numbered by ``rotation``. An exchange and its repeat therefore differ,
+and two parties that hold copies are distinguished as soon as both have continued. A token is accepted as long as one cookie
+jar may hold it or may have it under way. The grace is the time within which a response arrives, and a request that was sent
+before that response.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import msgspec
 
 
 class IssuedToken(msgspec.Struct, frozen=True, array_like=True):
-    """A refresh token that is honoured: not at all from ``until_ms`` on, or without end if that is None.
+    """A refresh token that is accepted until ``until_ms``, or without limit if that is None.
 
-    ``used_at_ms`` is when it was first exchanged; None if it never was.
+    ``used_at_ms`` is when it was first exchanged, None if never.
     """
 
     rotation: int
@@ -24,12 +25,12 @@ class IssuedToken(msgspec.Struct, frozen=True, array_like=True):
     until_ms: int | None = None
 
     def honoured_at(self, now_ms: int) -> bool:
-        """Return whether it is exchanged at ``now_ms``."""
+        """Return whether the token is accepted at ``now_ms``."""
         return self.until_ms is None or now_ms < self.until_ms
 
 
 def honoured(tokens: Iterable[IssuedToken], rotation: int, now_ms: int) -> IssuedToken | None:
-    """Return the token with ``rotation`` if it is exchanged at ``now_ms``, else None: then it is in a second hand."""
+    """Return the token with ``rotation`` if it is accepted at ``now_ms``, else None: then a second party holds it."""
     for token in tokens:
         if token.rotation == rotation and token.honoured_at(now_ms):
             return token
@@ -37,12 +38,12 @@ def honoured(tokens: Iterable[IssuedToken], rotation: int, now_ms: int) -> Issue
 
 
 def exchange(tokens: tuple[IssuedToken, ...], rotation: int, now_ms: int, grace_ms: int) -> tuple[IssuedToken, ...]:
-    """Return what is honoured once the token with ``rotation`` was exchanged for a new one, the last of the result.
+    """Return the accepted tokens after the one with ``rotation`` was exchanged. The last one is the new token.
 
-    The exchange shows what the jar held a moment ago. Another token may still come to it, or have come since, if it was
-    issued less than a grace ago, unless the presented one was issued after that other was used: then the jar held the other
-    one first, and not again. All but these can only be in requests that were sent before the presented token reached the
-    jar: for at most a grace after it was issued.
+    The exchange shows which token the jar held a moment ago. Another token may still reach the jar, or may have reached it
+    since, if it was issued less than one grace ago. The exception is a token that was used before the presented one was
+    issued: the jar held it earlier and will not hold it again. All remaining tokens can occur only in requests sent before the
+    presented token reached the jar, so they are accepted for at most one grace after it was issued.
     """
     issued_at_ms = next((token.issued_at_ms for token in tokens if token.rotation == rotation), now_ms)
     moved_on_ms = issued_at_ms + grace_ms

@@ -1,10 +1,10 @@
-"""One session: its fields, its guards, and ``evolve``, which folds a recorded transition into it.
+"""One session: its fields, its guards, and ``evolve``, which applies a recorded transition to it.
 
-The current session is exactly the fold of its transitions, so whoever holds the log holds the truth.
+The current session is exactly the fold of its transitions.
 
-Clocks: ``create``, ``authenticate`` and ``reauthenticate`` start both clocks (NIST SP 800-63B-4, 2.1.3:
-reauthentication resets them); ``touch`` restarts the idle clock. ``refresh``, ``connect`` and heartbeats restart
-neither: a forgotten tab that renews its tokens for ever must still run into the idle timeout.
+``create``, ``authenticate`` and ``reauthenticate`` start both clocks (NIST SP 800-63B-4, 2.1.3: reauthentication resets them).
+``touch`` restarts the idle clock. ``refresh``, ``connect`` and heartbeats restart neither: a forgotten tab that keeps renewing
+its tokens must still reach the idle timeout.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from interlock.spec.lifecycles import SESSION
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """One live WebSocket of a session and the server process that holds it."""
+    """One live WebSocket of a session, and the server process that holds it."""
 
     connection_id: str
     node: str
@@ -40,10 +40,10 @@ class Connection(msgspec.Struct, frozen=True):
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of one session after ``version`` transitions. Times are integer milliseconds since the Unix epoch.
 
-    ``state`` is None at version 0, before ``create``. ``epoch`` rises with every (re)authentication; ``rotation`` with
-    every refresh: it is the number of the newest refresh token. ``refresh_tokens`` are those of this epoch that are
-    honoured, oldest first. ``proof_age_ms`` is how long before the last (re)authentication its subject had proved who they
-    are, or None when nobody knows. ``account_epoch``: the epoch of the subject's account at that login.
+    ``state`` is None at version 0, before ``create``. ``epoch`` rises with every (re)authentication. ``rotation`` rises with
+    every refresh; it is the number of the newest refresh token. ``refresh_tokens`` are the accepted tokens of this epoch,
+    oldest first. ``proof_age_ms`` is how long before the last (re)authentication the subject had authenticated, None if
+    unknown. ``account_epoch`` is the epoch of the subject's account at that login.
     """
 
     session_id: str
@@ -65,31 +65,31 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def proved_at_ms(self) -> int | None:
-        """When whoever logged in last had proved who they are, None if nobody knows; of an anonymous session, when it began."""
+        """When the subject last authenticated, None if unknown; for an anonymous session, when it was created."""
         if self.proof_age_ms is None:
             return None
         return self.authenticated_at_ms - self.proof_age_ms
 
     @property
     def authenticated_at_ms(self) -> int:
-        """When the current epoch began: at the last login, or, of an anonymous session, with the session."""
+        """When the current epoch began: at the last login, or for an anonymous session at its creation."""
         return self.absolute_deadline_ms - self.policy.absolute_timeout_ms
 
     @property
     def unused(self) -> bool:
-        """Nothing shows that somebody has the tokens of the current epoch: no refresh, no connection, no activity."""
+        """Whether no refresh, connection or activity shows that the client has received the tokens of the current epoch."""
         began_ms = self.idle_deadline_ms - self.policy.idle_timeout_ms
         never_refreshed = len(self.refresh_tokens) == 1
         return never_refreshed and not self.connections and began_ms == self.authenticated_at_ms
 
     @property
     def deadline_ms(self) -> int:
-        """When the session stops being alive, should nothing happen before."""
+        """When the session expires if nothing renews it."""
         return min(self.idle_deadline_ms, self.absolute_deadline_ms)
 
     @property
     def ended(self) -> bool:
-        """The end is recorded."""
+        """Whether the end is recorded."""
         return self.state in FINAL_STATES
 
 
@@ -97,7 +97,7 @@ FINAL_STATES: Final[frozenset[str]] = frozenset(state.name for state in SESSION.
 
 
 def alive(session: Session, _data: object, now_ms: int) -> bool:
-    """Now is before the idle deadline and before the absolute deadline."""
+    """Return whether ``now_ms`` is before the idle deadline and before the absolute deadline."""
     return now_ms < session.idle_deadline_ms and now_ms < session.absolute_deadline_ms
 
 
@@ -132,7 +132,7 @@ GUARDS: Final[dict[str, Callable[[Session, Any, int], bool]]] = {
 
 
 def evolve(session: Session, transition: Transition) -> Session:
-    """``session`` after ``transition``. The caller passes transitions that were decided, in version order."""
+    """Return ``session`` after ``transition``. The caller passes decided transitions in version order."""
     return _EVOLVE[transition.event](session, transition, transition.data)
 
 
@@ -209,7 +209,7 @@ def _ended(session: Session, step: Transition, data: Expire) -> Session:
     )
 
 
-# One call with names that are known beforehand: putting a dictionary together for it takes three times as long.
+# Each caller passes literal keyword arguments: building a dictionary of them takes three times as long.
 _replace: Final = msgspec.structs.replace
 _EVOLVE: Final[dict[str, Callable[[Session, Transition, Any], Session]]] = {
     "create": _created,
@@ -225,20 +225,20 @@ _EVOLVE: Final[dict[str, Callable[[Session, Transition, Any], Session]]] = {
 
 
 def keys(session: Session) -> Keys:
-    """What lists, timers and conditions ask of ``session``."""
+    """Return the fields of ``session`` that lists, timers and conditions use."""
     return Keys(session.subject, session.epoch, session.deadline_ms, session.reason, bool(session.connections))
 
 
 def overdue_reason(session: Session, now_ms: int) -> ExpiryReason:
-    """Which deadline ends ``session`` at ``now_ms``; the caller has found it not alive."""
+    """Return the deadline that ends ``session`` at ``now_ms``. The caller has checked that the session is not alive."""
     return "absolute" if now_ms >= session.absolute_deadline_ms else "idle"
 
 
 def ensure_alive(session: Session, now_ms: int) -> None:
-    """Check that ``session`` lives at ``now_ms``, whether or not its end is recorded.
+    """Check that ``session`` is alive at ``now_ms``, whether or not its end is recorded.
 
     Raises:
-        SessionEnded: it does not live, and why.
+        SessionEnded: the session is not alive; the error carries the reason.
     """
     if session.ended:
         raise SessionEnded(session.reason or "")
@@ -247,20 +247,20 @@ def ensure_alive(session: Session, now_ms: int) -> None:
 
 
 def touch_due_at_ms(session: Session) -> int:
-    """When activity is worth recording: once a tenth of the idle timeout has passed since the idle clock started."""
+    """Return when activity should be recorded next: a tenth of the idle timeout after the idle clock started."""
     idle_timeout_ms = session.policy.idle_timeout_ms
     return session.idle_deadline_ms - idle_timeout_ms + idle_timeout_ms // 10
 
 
 def touch_due(session: Session, now_ms: int) -> bool:
-    """Whether activity is worth recording at ``now_ms``."""
+    """Return whether activity should be recorded at ``now_ms``."""
     return now_ms >= touch_due_at_ms(session)
 
 
 def opens_until_ms(session: Session, rotation: int, now_ms: int) -> int:
-    """Until when the refresh token of ``rotation`` opens something without being exchanged; 0 if it opens nothing.
+    """Return until when the refresh token of ``rotation`` is accepted without being exchanged; 0 if it is not accepted.
 
-    Once it was exchanged its holder has a newer one: it opens something for a grace more, for what was asked meanwhile.
+    Once it was exchanged, its holder has a newer token. It is accepted for one more grace, for requests sent meanwhile.
     """
     token = honoured(session.refresh_tokens, rotation, now_ms)
     if token is None:

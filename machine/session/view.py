@@ -1,6 +1,6 @@
-"""What a session looks like outside: the JSON that HTTP and the command line share.
+"""The JSON representation of a session, shared by HTTP and the command line.
 
-Times are RFC 3339 UTC with milliseconds outside, integer milliseconds inside.
+Times are RFC 3339 in UTC with milliseconds; internally they are integer milliseconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SessionView(msgspec.Struct, frozen=True):
 
 
 def session_view(session: Session) -> SessionView:
-    """``session`` (at version 1 or later) as its owner sees it."""
+    """Return ``session`` (at version 1 or later) as its owner sees it."""
     return SessionView(
         session_id=session.session_id,
         state=session.state or "",

@@ -1,4 +1,4 @@
-"""What people are told of sessions: how things stood when a guard failed, what each record says, how a session stands."""
+"""Texts about sessions for people: why a guard failed, what a record says, and the session's state at a given time."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ _PARTICULARS: Final[dict[str, Callable[[Any, Session], str]]] = {
     "expire": _ended,
 }
 
-# What the one who is likely to ask would ask: the same subject, a new connection or one that is open, the current token.
+# The data of a typical command: the same subject, a new connection or an open one, the current refresh token.
 _SENSIBLE: Final[dict[str, Callable[[Session, int], Data]]] = {
     "create": lambda session, _: Create(session.policy),
     "authenticate": lambda session, _: Authenticate(session.subject or "somebody", "password"),
