@@ -1,4 +1,4 @@
-"""The personal data of accounts as it is stored, beside the log, which holds commitments to it."""
+"""The personal data of accounts as stored beside the log. The log holds commitments to it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from interlock.server.surface.log import Along
 
 
 class PersonalData(msgspec.Struct, frozen=True):
-    """What is known of the owner of account ``account_id``; ``key`` is the one of the commitments to it (32 bytes).
+    """The personal data of the owner of account ``account_id``. ``key`` (32 bytes) is the key of the commitments to it.
 
-    ``email`` is normalised; ``password_hash`` is an argon2id string with its own parameters and salt. Both are None where the
-    provider ``issuer`` proves who its owner is, whom it calls ``subject``, for ever and nobody else.
+    ``email`` is normalised. ``password_hash`` is an argon2id string with its own parameters and salt. Both are None for an
+    account that logs in at the identity provider ``issuer``; ``subject`` is the owner's id there, which the provider never
+    gives to anyone else.
     """
 
     account_id: str
@@ -45,7 +46,7 @@ class PersonalData(msgspec.Struct, frozen=True):
         return commit(self.key, "identity", self.issuer, self.subject)
 
     def is_of(self, account: Account) -> bool:
-        """Whether the records of ``account`` are about this very data."""
+        """Return whether the records of ``account`` commit to exactly this data."""
         return (self.account_id, self.committed_email, self.committed_password, self.committed_identity) == (
             account.account_id,
             account.email,
@@ -55,7 +56,7 @@ class PersonalData(msgspec.Struct, frozen=True):
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """An account as its log has it, and the personal data that it is about."""
+    """An account as the log has it, and its personal data."""
 
     account: Account
     data: PersonalData
@@ -67,7 +68,7 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 def not_what_was_recorded(account_id: str) -> SurfaceFailed:
-    """What is said where the personal data of an account is not what its records are about."""
+    """Return the error for personal data that differs from what the account's records commit to."""
     return SurfaceFailed(
         f"what is stored of the owner of account {account_id} is not what its records are about: something other than the"
         " server has changed it. Keep everything as it is, and look at it with `interlock verify`"
@@ -75,44 +76,44 @@ def not_what_was_recorded(account_id: str) -> SurfaceFailed:
 
 
 class AccountStore(Protocol):
-    """Where personal data is kept. Every implementation passes the same contract suite."""
+    """The store of personal data. Every implementation passes the same contract suite."""
 
     async def by_email(self, email: str) -> PersonalData | None:
-        """What is stored of the owner of this normalised email address, or None: not compared with the account's records."""
+        """Return the data stored for this normalised email address, or None. It is not compared with the account's records."""
         ...
 
     async def by_id(self, account_id: str) -> Owner | None:
-        """The owner of the account with this id, read in one look; None when there is none, or it was deleted.
+        """Return the account with this id and its data, from one snapshot; None if there is none or it was deleted.
 
         Raises:
-            SurfaceFailed: the data is not what the account's records are about.
+            SurfaceFailed: the data is not what the account's records commit to.
         """
         ...
 
     async def by_identity(self, issuer: str, subject: str) -> PersonalData | None:
-        """What is stored of whom the provider ``issuer`` calls ``subject``, or None; as :meth:`by_email`."""
+        """Return the data stored for the ``subject`` of provider ``issuer``, or None; unchecked, like :meth:`by_email`."""
         ...
 
     async def of_accounts(self, account_ids: Collection[str]) -> list[PersonalData]:
-        """What is stored of the owners of these accounts, in no order; as :meth:`by_email`."""
+        """Return the data stored for these accounts, in no order; unchecked, like :meth:`by_email`."""
         ...
 
     def add(self, data: PersonalData) -> Along:
-        """Store, with a step, the data of a new account.
+        """Store the data of a new account in the transaction of a step.
 
-        Raises (with the step):
-            AccountExists: the email address, or the identity, is taken.
+        Raises (when the step is written):
+            AccountExists: the email address or the identity is taken.
         """
         ...
 
     def replace_hash(self, account_id: str, password_hash: str) -> Along:
-        """Replace, with a step, the hash of the account's password."""
+        """Replace the account's password hash in the transaction of a step."""
         ...
 
     def erase(self, account_id: str) -> Along:
-        """Erase, with a step, all that is known of the account's owner, and the key of the commitments to it."""
+        """Erase the account's personal data, including the key of its commitments, in the transaction of a step."""
         ...
 
     async def superseded_sessions(self) -> list[str]:
-        """The ids of the sessions that have not ended and serve no more: their account has another epoch, or is not active."""
+        """Return the ids of the sessions that have not ended, but whose account is not active or has another epoch."""
         ...

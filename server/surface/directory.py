@@ -1,4 +1,4 @@
-"""Lists of instances, newest first, page by page, however many there are."""
+"""Pages of instances, newest first."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from interlock.machine.machine import Instance, InstanceT, Machine, id_of
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which instances of one kind. None is any. The ranges are in ms, begin inclusive, end exclusive.
+    """A filter for instances of one kind; None matches any value. Ranges are in ms, with inclusive start and exclusive end.
 
-    A list with a range of ``updated`` is in the order of the last transition, any other in that of the creation. Both ranges
-    together go with an ``owner`` only.
+    A list with an ``updated`` range is ordered by the last transition, any other list by creation. Both ranges together are
+    allowed only with an ``owner``.
 
-    ``alive_at_ms``, which goes with an ``owner`` only, excludes those that have ended or are overdue at that time.
+    ``alive_at_ms`` excludes instances that have ended or are overdue at that time. It is allowed only with an ``owner``.
     """
 
     state: str | None = None
@@ -29,41 +29,41 @@ class Wanted(msgspec.Struct, frozen=True):
 
     @property
     def of_creation(self) -> bool:
-        """There is a range of the creation."""
+        """Whether the filter has a range of creation times."""
         return self.created_from_ms is not None or self.created_to_ms is not None
 
     @property
     def of_update(self) -> bool:
-        """There is a range of the last transition."""
+        """Whether the filter has a range of times of the last transition."""
         return self.updated_from_ms is not None or self.updated_to_ms is not None
 
     @property
     def by_update(self) -> bool:
-        """The list is in the order of the last transition."""
+        """Whether the list is ordered by the last transition."""
         return self.of_update and self.owner is None
 
     def place_of(self, instance: Instance) -> Place:
-        """Where ``instance`` is in the list."""
+        """Return the position of ``instance`` in the list."""
         return Place(instance.updated_at_ms, id_of(instance)) if self.by_update else Place.of(instance)
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
-    """A place in a list: the time it is ordered by, in ms, then the id."""
+    """A position in a list: the time by which it is ordered, in ms, then the id."""
 
     at_ms: int
     instance_id: str
 
     @classmethod
     def of(cls, instance: Instance) -> Self:
-        """Where ``instance`` is in a list that is in the order of the creation."""
+        """Return the position of ``instance`` in a list that is ordered by creation."""
         return cls(instance.created_at_ms, id_of(instance))
 
 
 class Directory(Protocol):
-    """All instances, those that have ended as well. Every implementation passes the same contract suite."""
+    """All instances, including ended ones. Every implementation passes the same contract suite."""
 
     async def page(
         self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
     ) -> list[InstanceT]:
-        """At most ``limit`` instances of ``machine``, newest first, that come after the place ``before`` in that list."""
+        """Return at most ``limit`` instances of ``machine``, newest first, that come after ``before`` in that order."""
         ...

@@ -1,4 +1,4 @@
-"""Identity providers' tokens that were exchanged for a session, as they are stored: each is good once."""
+"""Hashes of identity providers' tokens that were exchanged for a session. Each token can be exchanged once."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from interlock.server.surface.log import Along
 
 
 class ExchangedTokenStore(Protocol):
-    """Where they are kept until they are too old to be exchanged. Every implementation passes the same contract suite."""
+    """The store of tokens, each kept until it is too old to exchange. Every implementation passes the same contract suite."""
 
     async def ensure_new(self, token_hash: bytes) -> None:
-        """Look whether the token was exchanged: a courtesy, so that one that is sent again and again never reaches the writer.
+        """Check early that the token was not exchanged, so that a token sent repeatedly does not load the writer.
 
         Raises:
-            CredentialInvalid: it was.
+            CredentialInvalid: the token was exchanged.
         """
         ...
 
     def use_up(self, token_hash: bytes, until_ms: int, now_ms: int) -> Along:
-        """Use a token up, with a step. ``token_hash``: SHA-256 of what was signed, 32 bytes.
+        """Mark a token as exchanged in the transaction of a step. ``token_hash`` is the SHA-256 of the signed part, 32 bytes.
 
-        ``until_ms``: when it is too old to be exchanged. What is so at ``now_ms`` is forgotten.
+        ``until_ms`` is when the token becomes too old to be exchanged. Tokens that are too old at ``now_ms`` are deleted.
 
-        Raises (with the step):
-            CredentialInvalid: it was used up before.
+        Raises (when the step is written):
+            CredentialInvalid: the token was exchanged before.
         """
         ...

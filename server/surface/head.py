@@ -1,7 +1,7 @@
-"""The file beside the log that says where the log ended, signed: ``interlock.head``.
+"""The signed head, ``interlock.head``: the file beside the log that states where the log ends.
 
-What is in it, and who signs, this module does not know. It writes what it is given, whole or not at all, after the records
-it speaks of are on disk.
+This module does not know the file's content or its signer. It writes a given text atomically, after the records that the text
+covers are on disk.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from interlock.server.system.supervision import Supervisor, progressed
 
 _PAUSE_S: Final = 0.05
 _LOOK_S: Final = 1.0
-"""How often the keeper shows, while nothing is recorded, that it goes on."""
+"""How often the keeper reports progress to the supervisor while nothing is recorded."""
 _MAX_BYTES: Final = 4096
 
 _log = structlog.get_logger("interlock.head")
 
 
 def read_text(path: Path) -> str | None:
-    """What the head file at ``path`` holds, unchecked; None when there is none.
+    """Return the text of the head file at ``path``, unchecked; None if there is no file.
 
     Raises:
-        HeadRefused: there is something, and it can't be read.
+        HeadRefused: the file can't be read.
     """
     try:
         return read_regular(path, _MAX_BYTES).decode("ascii").strip()
@@ -50,18 +50,18 @@ def read_text(path: Path) -> str | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put a new head in the place of the one at ``path``, if there is one.
+    """Replace the head at ``path``, or create it.
 
     Raises:
-        OSError: it can't be written.
+        OSError: the file can't be written.
     """
     write_private(path, text.encode("ascii") + b"\n")
 
 
 def check_log(data: Path, head: Receipt, *, final: bool) -> int:
-    """Check that the log in folder ``data`` holds the record that ``head`` was signed for. Nothing is written.
+    """Check that the log in folder ``data`` holds the record that ``head`` covers. Return how many records follow it.
 
-    Return how many records follow it. ``final``: the head was signed at a clean stop, so there must be none.
+    Nothing is written. ``final``: the head was signed at a clean stop, so no record may follow.
 
     Raises:
         HeadRefused: records were removed, the log was rewritten, or records follow that the server didn't write.
@@ -79,10 +79,10 @@ def check_log(data: Path, head: Receipt, *, final: bool) -> int:
 
 
 def check_length(data: Path, at_least: int) -> None:
-    """Check that the log in folder ``data`` holds record ``at_least``; 0 asks for nothing. Nothing is written.
+    """Check that the log in folder ``data`` holds record ``at_least``; 0 skips the check. Nothing is written.
 
     Raises:
-        SurfaceFailed: it doesn't, or can't be read.
+        SurfaceFailed: the record is missing, or the log can't be read.
     """
     if not at_least:
         return
@@ -93,11 +93,10 @@ def check_length(data: Path, at_least: int) -> None:
 
 
 class HeadKeeper:
-    """Writes the head anew while the log grows, at most every 50 ms, and never before the records it speaks of are on disk.
+    """Rewrites the head while the log grows, at most every 50 ms, and only after the records that it covers are on disk.
 
-    ``sign`` makes the text for a record, and says that the log ends there if its second argument is true. ``lag`` is told of
-    each head that is on disk. No acknowledgement waits for the head: what was recorded in the last moment before a crash is
-    not yet under one.
+    ``sign`` returns the text for a record; a second argument of True states that the log ends there. ``lag`` is notified of
+    each head that is on disk. Acknowledgements do not wait for the head, so it may not cover the last records before a crash.
     """
 
     def __init__(self, path: Path, sign: Callable[[Receipt, bool], str], lag: HeadLag, supervisor: Supervisor) -> None:
@@ -115,17 +114,17 @@ class HeadKeeper:
 
     @property
     def failing(self) -> bool:
-        """Whether the last try to write it failed."""
+        """Whether the last attempt to write the head failed."""
         return self._failing
 
     async def start(self, newest: Receipt, *, required: bool) -> None:
-        """Write the head for ``newest``, the last record of the log as it is opened, and keep it up from then on.
+        """Write the head for ``newest``, the last record of the log as opened, and keep it up to date from then on.
 
-        ``required``: there is no head on disk, or it says that the log ends at ``newest``. It must be replaced before anything
-        is recorded, or the next start would take what follows for forged.
+        ``required``: there is no head on disk, or it states that the log ends at ``newest``. It must be replaced before
+        anything is recorded, or the next start would treat the new records as forged.
 
         Raises:
-            HeadRefused: it can't be written, and is required.
+            HeadRefused: the head is required and can't be written.
         """
         self._newest = newest
         await self._write()
@@ -137,19 +136,19 @@ class HeadKeeper:
         self._task = self._supervisor.start("head", self._run)
 
     def observe(self, record: Record, _instance: object) -> None:
-        """``record`` is on disk. Call it in the order of the log."""
+        """Note that ``record`` is on disk. Call it in the order of the log."""
         self._newest = record.receipt
         self._grown.set()
 
     def renew(self) -> None:
-        """Write the head anew though the log has not grown: another key signs it now."""
+        """Rewrite the head although the log has not grown, because another key signs it now."""
         self._renewals += 1
         self._grown.set()
 
     async def close(self, last: Receipt | None) -> None:
-        """Stop. After a clean stop ``last`` is the last record, and the head says that the log ends there.
+        """Stop. After a clean stop, write a head which states that the log ends at ``last``.
 
-        The caller has closed the log. None after a failure: what is on disk is not known then.
+        Close the log first. Pass None after a failure, because then it is not known what is on disk.
         """
         if self._task is None:
             return
@@ -161,7 +160,7 @@ class HeadKeeper:
 
     async def _run(self) -> None:
         last = False
-        # Also when the supervisor calls this again.
+        # The supervisor may call this again after a failure: write once without waiting for a record.
         self._grown.set()
         while not last:
             progressed()
@@ -186,12 +185,12 @@ class HeadKeeper:
             self._grown.set()
 
     async def _put(self, receipt: Receipt, *, final: bool) -> bool:
-        """Write the head for ``receipt``; whether it is on disk."""
+        """Write the head for ``receipt``. Return whether it is on disk."""
         try:
             await asyncio.to_thread(lambda: write_text(self._path, self._sign(receipt, final)))
         except (OSError, RuntimeError, MemoryError) as error:
-            # A RuntimeError says that no thread can be started. The log is whole without the head, so the service goes on; the
-            # operator hears of it once, and it is tried again.
+            # RuntimeError: no thread can be started. The log is complete without the head, so the server continues, logs the
+            # failure once and retries.
             if not self._failing:
                 _log.error("head.failed", path=str(self._path), error=str(error) or type(error).__name__)
             self._failing = True

@@ -1,7 +1,7 @@
-"""The surface without a disk: one log in memory, and a handle on it for each process that writes to it.
+"""The storage interfaces in memory: one log, and one handle on it for each process that writes to it.
 
-Nothing survives the program. It is for tests and simulations, of several processes too: what SQLite promises to one of them,
-this promises to each.
+It is for tests and simulations, also of several processes. Nothing survives the program. It gives each process the guarantees
+that SQLite gives to one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from interlock.server.system.workers import settle
 from interlock.spec.export import sql_rows
 
 _Key = tuple[str, str]
-"""Kind and id of an instance."""
+"""The kind and id of an instance."""
 
 _PAGE: Final = 1024
 
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
 
 
 class MemoryStore:
-    """What all handles share: the records, and what they amount to. Appends are written in the order of asking."""
+    """The state that all handles share: the records and their fold. Appends are written in the order of the calls."""
 
     def __init__(self, machines: Machines = MACHINES) -> None:
         self.machines = machines
@@ -54,7 +54,7 @@ class MemoryStore:
         self._commands: dict[tuple[_Key, str], int] = {}
 
     def write(self, writer: MemoryLog, steps: Sequence[Step], under: Authority | None) -> list[Record]:
-        """See :meth:`interlock.server.surface.log.TransitionLog.append`, whose errors it raises."""
+        """Append ``steps``. It raises the errors of :meth:`interlock.server.surface.log.TransitionLog.append`."""
         first = steps[0].transition
         key = (first.kind, first.instance_id)
         if under is not None:
@@ -71,22 +71,22 @@ class MemoryStore:
         return [self._append(writer, step) for step in steps]
 
     def history(self, kind: str, instance_id: str) -> list[Record]:
-        """All records of one instance."""
+        """Return all records of one instance."""
         return self._records.get((kind, instance_id), [])
 
     def living(self) -> list[_Key]:
-        """The instances that have not ended."""
+        """Return the instances that have not ended."""
         return [key for key, each in self.instances.items() if each.state not in self.machines.of(0, key[0]).final]
 
     def keys(self, key: _Key) -> Keys:
-        """What is asked of the instance ``key``."""
+        """Return the :class:`Keys` of the instance ``key``."""
         return self.machines.of(0, key[0]).keys(self.instances[key])
 
     def ensure_holds(self, under: Authority, at_ms: int) -> None:
-        """Check that ``under`` holds now, at ``at_ms``.
+        """Check that ``under`` is valid at ``at_ms``.
 
         Raises:
-            AuthorityLost: it does not.
+            AuthorityLost: it is not valid.
         """
         key = (under.kind, under.instance_id)
         instance = self.instances.get(key)
@@ -126,10 +126,9 @@ def _key_of(step: Step) -> _Key:
 
 
 class MemoryLog:
-    """:class:`interlock.server.surface.log.TransitionLog` in memory: what one process holds of ``store``.
+    """:class:`interlock.server.surface.log.TransitionLog` in memory: one process's handle on ``store``.
 
-    ``max_waiting``: how many appends may wait before callers get Overloaded. ``on_failure`` is called once, should the log
-    stop.
+    ``max_waiting`` is how many appends may wait before callers get Overloaded. ``on_failure`` is called once if the log stops.
     """
 
     def __init__(
@@ -150,8 +149,8 @@ class MemoryLog:
         self._delivered = 0
         self._woken = False
 
-    def refuse_growth(self, low: bool) -> None:  # noqa: FBT001  # as the writer's
-        """While last called with True, only what ends or takes rights away is written; other callers get StorageLow."""
+    def refuse_growth(self, low: bool) -> None:  # noqa: FBT001  # the signature of Writer.refuse_growth
+        """While last called with True, refuse appends with StorageLow unless they end something or take rights away."""
         self._storage_low = low
 
     def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
@@ -169,7 +168,7 @@ class MemoryLog:
             outcome: list[Record] | Exception
             try:
                 outcome = self.store.write(self, steps, under)
-            except Exception as error:  # noqa: BLE001  # also what a step's `along` raises belongs to the caller
+            except Exception as error:  # noqa: BLE001  # the caller gets any error, also of a step's `along`
                 outcome = error
             for handle in self.store.handles:
                 handle.wake()
@@ -183,7 +182,7 @@ class MemoryLog:
         self._follower = follower
 
     def wake(self) -> None:
-        """There may be more in the store: hand it over in the event loop's next turn."""
+        """Schedule delivery of new records in the event loop's next iteration."""
         if self._follower is not None and not self._woken:
             self._woken = True
             asyncio.get_running_loop().call_soon(self._catch_up)
@@ -242,7 +241,7 @@ class MemoryLog:
             return
         try:
             self._hand_over(self._follower)
-        except Exception as error:  # noqa: BLE001  # whatever it is, nobody may be answered from what memory holds now
+        except Exception as error:  # noqa: BLE001  # after any error caches may be stale, so no caller may be answered
             self.failure = f"the log is not followed any more: {error!r}"
             self._on_failure(self.failure)
 
@@ -271,7 +270,7 @@ class MemoryTickets:
 
 
 class MemoryDirectory:
-    """:class:`interlock.server.surface.directory.Directory` of the instances in ``store``. Each page looks at all of them."""
+    """:class:`interlock.server.surface.directory.Directory` of the instances in ``store``. Each page scans all of them."""
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""Tickets as they are stored: by hash, for a few seconds, each to be taken once."""
+"""Tickets as stored: by hash, for a few seconds, each usable once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import msgspec
 class Ticket(msgspec.Struct, frozen=True):
     """The right to open one WebSocket for ``session_id`` at ``epoch``.
 
-    ``ticket_hash`` is the SHA-256 of the ticket, 32 bytes; the ticket itself is never stored. ``authorised_until_ms`` is
-    when the access token it was bought with expires, and with it the connection. ``kid`` names the key that signed that
-    token.
+    ``ticket_hash`` is the SHA-256 of the ticket, 32 bytes; the ticket itself is never stored. ``authorised_until_ms`` is when
+    the access token used to buy the ticket expires, and with it the connection. ``kid`` names the key that signed that token.
     """
 
     ticket_hash: bytes
@@ -24,16 +23,16 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 class TicketStore(Protocol):
-    """Where tickets are kept. Every implementation passes the same contract suite."""
+    """The store of tickets. Every implementation passes the same contract suite."""
 
     async def add(self, ticket: Ticket, now_ms: int) -> None:
-        """Store a ticket durably, and forget those that expired before ``now_ms``.
+        """Store a ticket durably, and delete the tickets that expired before ``now_ms``.
 
         Raises:
-            AuthorityLost: its session has ended, or is not at its epoch any more; nothing was stored.
+            AuthorityLost: its session has ended or is no longer at the ticket's epoch; nothing was stored.
         """
         ...
 
     async def take(self, ticket_hash: bytes) -> Ticket | None:
-        """Remove and return the ticket, also an expired one; None when there is none, or it was taken."""
+        """Remove and return the ticket, even an expired one; None if it does not exist or was taken."""
         ...

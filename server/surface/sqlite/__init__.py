@@ -1,1 +1,1 @@
-"""The surface in one SQLite file."""
+"""The storage interfaces in one SQLite file."""

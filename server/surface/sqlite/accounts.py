@@ -1,4 +1,4 @@
-"""Personal data, and tokens that were exchanged, in the log's own file."""
+"""Personal data and exchanged tokens in the log's database file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _USED: Final = "the ID token was already exchanged"
 
 
 class SqliteAccounts:
-    """:class:`AccountStore` in the log's own file."""
+    """:class:`AccountStore` in the log's database file."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -93,7 +93,7 @@ class SqliteAccounts:
 
 
 class SqliteExchangedTokens:
-    """:class:`ExchangedTokenStore` in the log's own file."""
+    """:class:`ExchangedTokenStore` in the log's database file."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -116,17 +116,17 @@ class SqliteExchangedTokens:
 
 
 def personal_data(row: Sequence[Any]) -> PersonalData:
-    """What is in a row of PERSONAL_COLUMNS.
+    """Return the data in a row of PERSONAL_COLUMNS.
 
     Raises:
-        ValueError: the key is none.
+        ValueError: the key is malformed.
     """
     account_id, key, *rest = row
     return PersonalData(account_id, base64.b64decode(key, validate=True), *rest)
 
 
 def fault_of_personal_data(rows: Iterable[Sequence[Any]], accounts: Mapping[str, Account]) -> str | None:
-    """What is wrong with the ``rows`` of PERSONAL_COLUMNS, or None; ``accounts`` are all that are not deleted, by id."""
+    """Return what is wrong with the ``rows`` of PERSONAL_COLUMNS, or None. ``accounts`` are all that are not deleted, by id."""
     missing = dict(accounts)
     for row in rows:
         account_id = row[0]

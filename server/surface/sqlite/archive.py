@@ -1,4 +1,4 @@
-"""Reading a log as it lies on disk, for the command line: no server needed, and none disturbed."""
+"""Read access to a log on disk, for the command line. It needs no server and does not disturb a running one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _ROW_AT: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions WHERE position =
 _BEGUN: Final = "SELECT 1 FROM transitions WHERE (kind, instance_id, version) = (?, ?, 1) AND position < ?"
 _PERSONAL: Final = f"SELECT {PERSONAL_COLUMNS} FROM personal_data"  # noqa: S608  # column names of ours
 _CORRUPT: Final = 11
-"""SQLite's code, the low byte of its extended ones."""
+"""SQLITE_CORRUPT, the low byte of SQLite's extended error codes."""
 _UNDECODED: Final = "Could not decode to UTF-8"
-"""The driver's words for a text that is none; it has no code for that."""
+"""The start of the driver's message for text that is not UTF-8; the driver has no error code for it."""
 
 
 class Archive:
@@ -44,7 +44,7 @@ class Archive:
         self._machines = machines
 
     def record_count(self) -> int:
-        """How many records the log holds, as its last position says.
+        """Return the number of records, taken from the last position.
 
         Raises:
             FileDamaged: the end of the log can't be read.
@@ -53,7 +53,7 @@ class Archive:
             return int(self._database.execute("SELECT coalesce(max(position), 0) FROM transitions").fetchone()[0])
 
     def latest_at_ms(self) -> int:
-        """The time of the newest record, in ms since the Unix epoch; 0 when there is none.
+        """Return the time of the newest record, in ms since the Unix epoch; 0 if there is none.
 
         Raises:
             FileDamaged: the end of the log can't be read.
@@ -63,24 +63,24 @@ class Archive:
         return int(row[0]) if row else 0
 
     def rows(self) -> Iterator[StoredRow]:
-        """Every record as stored, in order of position, unchecked."""
+        """Yield every record as stored, in order of position, unchecked."""
         yield from starmap(StoredRow, self._in_order())
 
     def history(self, kind: str, instance_id: str) -> list[Record]:
-        """All records of an instance, oldest first; empty when there is none."""
+        """Return all records of an instance, oldest first; empty if there is none."""
         rows = self._database.execute(HISTORY, (kind, instance_id, 0, -1)).fetchall()
         return [parse(stored_row(row), self._machines) for row in rows]
 
     def row_at(self, position: int) -> StoredRow | None:
-        """The record at ``position`` as stored, unchecked; None when there is none."""
+        """Return the record at ``position`` as stored, unchecked; None if there is none."""
         row = self._database.execute(_ROW_AT, (position,)).fetchone()
         return stored_row(row) if row else None
 
     def receipt_at(self, position: int) -> Receipt | None:
-        """What the log, unchecked, has in the place of a receipt of ``position``, EMPTY at 0; None when there is nothing.
+        """Return the receipt of the record at ``position``, unchecked; EMPTY at 0, None if there is no record.
 
         Raises:
-            FileDamaged: it can't be read.
+            FileDamaged: the record can't be read.
         """
         if position == EMPTY.position:
             return EMPTY
@@ -89,7 +89,7 @@ class Archive:
         return Receipt(*row) if row else None
 
     def verify(self) -> Iterator[int]:
-        """Check the whole log in one pass, yielding the position reached every thousand records and at the end.
+        """Check the whole log in one pass. Yield the position reached after every thousand records and at the end.
 
         Raises:
             LedgerFault: the first fault: in the chain, in a record, or between the log and the projection or personal data.
@@ -104,7 +104,7 @@ class Archive:
                     if verifier.position % _PAGE == 0:
                         yield verifier.position
         except TypeError:
-            # The server's tables are STRICT: somebody has put others in their place.
+            # The server's tables are STRICT, so something else has replaced them.
             raise LedgerFault(verifier.position + 1, "a column holds a value of another type") from None
         except FileDamaged as damaged:
             raise LedgerFault(verifier.position + 1, str(damaged)) from None
@@ -120,7 +120,7 @@ class Archive:
         except Error as error:
             if _damage(error) is None:
                 raise
-            # The driver reads a row ahead. When that fails, it has not given away the one before, which may be good.
+            # The driver reads one row ahead. If that fails, it has not yet returned the row before, which may be intact.
             while row := self._database.execute(_NEXT, (reached,)).fetchone():
                 reached = row[0]
                 yield row
@@ -130,10 +130,10 @@ class Archive:
         return self._database.execute(_BEGUN, (kind, instance_id, before)).fetchone() is not None
 
     def _check_beside(self, verifier: Verifier) -> None:
-        """Compare what lies beside the log with all that ``verifier`` has read of it.
+        """Compare the projection and the personal data with what ``verifier`` has read of the log.
 
         Raises:
-            LedgerFault: the projection or the personal data is not what the log says.
+            LedgerFault: the projection or the personal data differs from the log.
         """
         for (kind, _), instance in verifier.live.items():
             self._check_projection(self._machines.of(verifier.position, kind), instance, verifier.position)
@@ -175,14 +175,14 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path, machines: Machines = MACHINES) -> Iterator[Archive]:
-    """Open the log of ``machines`` at ``path``: the database file, or the data folder that holds it.
+    """Open the log of ``machines`` at ``path``, which is the database file or the data folder.
 
     Raises:
-        SurfaceFailed: there is none, or it can't be read.
+        SurfaceFailed: there is no log, or it can't be read.
     """
     database = _open(path)
     try:
-        # One snapshot for everything that is read, also while a server goes on writing.
+        # One snapshot for all reads, even while a server is writing.
         database.execute("BEGIN")
         refuse_foreign(database)
         yield Archive(database, machines)
@@ -194,16 +194,16 @@ def open_archive(path: Path, machines: Machines = MACHINES) -> Iterator[Archive]
 
 @contextmanager
 def integrity_check(path: Path) -> Iterator[Future[list[str]]]:
-    """SQLite's own check of the file at ``path``: pages, indexes, constraints. The result is what it finds wrong.
+    """Run SQLite's own check of the file at ``path``: pages, indexes, constraints. The future returns the list of faults.
 
-    It is under way in a thread and with a connection of its own, beside whatever the caller reads, and is broken off when
-    the context ends before it.
+    The check runs in its own thread and with its own connection, in parallel with the caller's reads. It is interrupted if the
+    context ends first.
 
     Raises:
         SurfaceFailed: there is no readable database at ``path``.
     """
     database = _open(path)
-    # Names out of a damaged schema need not be text.
+    # Names in a damaged schema may not be valid UTF-8.
     database.conn.text_factory = lambda text: text.decode("utf-8", "replace")
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="interlock-integrity") as executor:
@@ -231,12 +231,12 @@ def _open(path: Path) -> sqlite_utils.Database:
     try:
         return open_reader(file)
     except UnicodeDecodeError:
-        # SQLite quotes what it can't read, and the driver wants text.
+        # SQLite quotes the unreadable bytes in its message, and the driver decodes messages as UTF-8.
         raise SurfaceFailed(f"{file} can't be read: malformed database schema") from None
 
 
 def _damage(error: Error) -> str | None:
-    """What ``error`` says of the file, in words; None when it says something else."""
+    """Return what ``error`` says about damage to the file, or None if it is another kind of error."""
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == _CORRUPT:
         return f"the database file is damaged there ({error})"
     if str(error).startswith(_UNDECODED):
@@ -246,7 +246,7 @@ def _damage(error: Error) -> str | None:
 
 @contextmanager
 def _damage_in_words() -> Iterator[None]:
-    """Let what an error says of the file be told apart from everything else that may go wrong.
+    """Convert database errors that mean a damaged file to FileDamaged; let all others pass.
 
     Raises:
         FileDamaged: the file is not what was written.

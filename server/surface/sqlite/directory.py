@@ -1,7 +1,7 @@
-"""Lists of instances, newest first, page by page, however many there are.
+"""Pages of instances, newest first.
 
-Each page is a search in one index that is in the order of the list (or in one for each state, merged), begun where the page
-before ended: nothing is sorted, and no page reads what earlier ones have shown.
+Each page is a search in one index in the order of the list (or in one search for each state, merged), starting where the page
+before ended. Nothing is sorted, and no page reads rows of earlier pages.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from interlock.server.surface.sqlite.rows import reading
 
 
 class SqliteDirectory:
-    """:class:`Directory` in the log's own file."""
+    """:class:`Directory` in the log's database file."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -28,7 +28,7 @@ class SqliteDirectory:
         """See :meth:`Directory.page`."""
 
         def run(connection: Connection) -> list[list[tuple[Any, ...]]]:
-            # One snapshot: what moves from state to state between two searches is in one of them.
+            # One snapshot: an instance that changes state between two searches must be in exactly one of them.
             connection.execute("BEGIN")
             try:
                 return [connection.execute(*search).fetchall() for search in searches(machine, wanted, before, limit)]
@@ -41,18 +41,18 @@ class SqliteDirectory:
 
 
 def searches(machine: Machine[Any], wanted: Wanted, before: Place | None, limit: int) -> list[tuple[str, list[Any]]]:
-    """The statements with their parameters whose rows, merged, are the page."""
+    """Return the statements and parameters whose merged rows are the page."""
     if wanted.owner is not None:
         return [_search(machine, "owner", wanted.owner, wanted, before, limit)]
     if wanted.reason is not None:
-        # Whatever has a reason has ended.
+        # Only ended instances have a reason.
         ended = wanted.state is None or wanted.state in machine.final
         return [_search(machine, "reason", wanted.reason, wanted, before, limit)] if ended else []
     states = [state.name for state in machine.lifecycle.states] if wanted.state is None else [wanted.state]
     return [_search(machine, "state", state, wanted, before, limit) for state in states]
 
 
-def _search(  # a search in an index
+def _search(
     machine: Machine[Any], column: str, value: str, wanted: Wanted, before: Place | None, limit: int
 ) -> tuple[str, list[Any]]:
     order = "updated" if wanted.by_update else "created"
@@ -64,13 +64,13 @@ def _search(  # a search in an index
     conditions: list[tuple[str, tuple[Any, ...]]] = [("kind = ?", (machine.kind,)), (f"{column} = ?", (value,))]
     if low is not None:
         conditions.append((f"{order}_at_ms >= ?", (low,)))
-    # One upper bound only, the lower of the two: SQLite would begin its search at one, and check the other row by row.
+    # Only the lower of the two upper bounds: SQLite would start its search at one and check the other row by row.
     if before is not None and (high is None or before.at_ms < high):
         conditions.append((f"({order}_at_ms, instance_id) < (?, ?)", (before.at_ms, before.instance_id)))
     elif high is not None:
         conditions.append((f"{order}_at_ms < ?", (high,)))
     if column == "owner":
-        # One account's are few enough to look at.
+        # One account has few instances, so checking each row is cheap.
         checks = (
             ("state = ?", wanted.state),
             ("reason = ?", wanted.reason),
@@ -80,7 +80,7 @@ def _search(  # a search in an index
         conditions += [(text, (limit_value,)) for text, limit_value in checks if limit_value is not None]
     index = f"instances_of_{column}_{order}"
     if wanted.alive_at_ms is not None:
-        # An account may have had any number. In this index are those that have not ended.
+        # An account may have any number of ended instances; this index holds only those that have not ended.
         index = "instances_live_of_owner"
         conditions += [("ended = 0", ()), ("deadline_ms > ?", (wanted.alive_at_ms,))]
     statement = (

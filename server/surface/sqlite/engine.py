@@ -1,6 +1,6 @@
-"""SQLite itself: which library, which version, how a connection is set up.
+"""SQLite itself: the library, its minimum version, and the setup of connections.
 
-``pysqlite3`` bundles its own SQLite. The one inside many Pythons is older than 3.51.3 and has the WAL-reset bug, which can
+``pysqlite3`` bundles its own SQLite. Many Python builds contain one older than 3.51.3. It has the WAL-reset bug, which can
 corrupt a database that a reader and a writer share.
 """
 
@@ -26,12 +26,12 @@ IntegrityError = sqlite.IntegrityError
 
 
 def is_busy(error: Exception) -> bool:
-    """``error`` says only that another connection holds a lock. The low byte of SQLite's extended codes is the kind."""
+    """Return whether ``error`` means that another connection holds a lock. The low byte of extended codes is the kind."""
     return bool(getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite.SQLITE_BUSY)
 
 
 def library_version() -> str:
-    """The version of SQLite that is in use."""
+    """Return the version of SQLite in use."""
     return ".".join(map(str, sqlite.sqlite_version_info))
 
 
@@ -50,9 +50,9 @@ def check_version(version: tuple[int, ...] = sqlite.sqlite_version_info) -> None
 
 
 def open_writer(path: Path) -> sqlite_utils.Database:
-    """The one connection that writes. WAL, and every commit is synced (``synchronous=FULL``) before it returns.
+    """Return the only connection that writes. It uses WAL and syncs every commit (``synchronous=FULL``) before it returns.
 
-    ``recursive_triggers`` lets the append-only triggers see the deletes inside ``INSERT OR REPLACE``.
+    With ``recursive_triggers`` the append-only triggers see the deletes inside ``INSERT OR REPLACE``.
     """
     check_version()
     connection = sqlite.connect(str(path), isolation_level=None, check_same_thread=False, cached_statements=256)
@@ -63,10 +63,10 @@ def open_writer(path: Path) -> sqlite_utils.Database:
         "foreign_keys=ON",
         "cache_size=-65536",
         "wal_autocheckpoint=4000",
-        # After a reader kept the write-ahead log from being reset, it shrinks again.
+        # Shrink the write-ahead log again after a long reader has let it grow.
         "journal_size_limit=67108864",
         f"busy_timeout={BUSY_TIMEOUT_MS}",
-        # What is deleted is overwritten: personal data that was erased is not left in free pages.
+        # Overwrite deleted content, so that erased personal data does not stay in free pages.
         "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
@@ -74,9 +74,9 @@ def open_writer(path: Path) -> sqlite_utils.Database:
 
 
 def finish_rollback(path: Path) -> None:
-    """Let SQLite undo what a process left half-done that died before the file was in WAL mode: only a writer can.
+    """Let SQLite roll back what a process left that died before the file was in WAL mode. Only a writer can do this.
 
-    Without such a leftover (a ``-journal`` beside the file) nothing is opened.
+    Nothing is opened if there is no rollback journal (a ``-journal`` file beside ``path``).
     """
     if path.with_name(f"{path.name}-journal").exists():
         with closing(sqlite.connect(str(path), isolation_level=None)) as connection:
@@ -84,7 +84,7 @@ def finish_rollback(path: Path) -> None:
 
 
 def open_reader(path: Path) -> sqlite_utils.Database:
-    """A connection that can't write.
+    """Return a read-only connection.
 
     Raises:
         SurfaceFailed: there is no readable SQLite database at ``path``.
@@ -92,7 +92,7 @@ def open_reader(path: Path) -> sqlite_utils.Database:
     check_version()
     if not path.is_file():
         raise SurfaceFailed(f"no log at {path}")
-    # Quoted: of a folder named a#1 or a%20b another file would be read, or made, than is written.
+    # as_uri() quotes the path. Unquoted, a folder named a#1 or a%20b would open another file than the writer's.
     uri = f"{path.absolute().as_uri()}?mode=ro"
     try:
         connection = sqlite.connect(uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256)

@@ -1,4 +1,4 @@
-"""Opening the data folder: the lock that keeps a second server out, and the log with all that is stored beside it."""
+"""The data folder: its lock, which keeps a second server out, and the opened log with everything stored beside it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ LOG_NAME: Final = "interlock.db"
 _LOCK_NAME: Final = "interlock.lock"
 _MAX_BATCH: Final = 1024
 _ERASURE_WAIT_MS: Final = 100
-"""How long all writes wait for those who read the log just then: for what a server's own reads take, and no longer."""
+"""How long all writes wait for current readers of the log: long enough for the server's own reads, and no longer."""
 
 _ERASURE_AGAIN_S: Final = 1.0
 
 
 class Surface(msgspec.Struct, frozen=True):
-    """Everything that is stored, opened."""
+    """The opened storage."""
 
     log: TransitionLog
     accounts: AccountStore
@@ -53,21 +53,21 @@ class Surface(msgspec.Struct, frozen=True):
     tickets: TicketStore
     directory: Directory
     afterwards: AsyncExitStack
-    """What to do once the last record is written and the folder is still locked."""
+    """Callbacks that run after the last record is written, while the folder is still locked."""
     refuse_growth: Callable[[bool], None]
-    """While last called with True, only what ends or takes rights away is written; other callers get StorageLow."""
+    """While last called with True, refuse writes with StorageLow unless they end something or take rights away."""
     head_lag: HeadLag
-    """To be told of each signed head that is on disk."""
+    """Must be notified of each signed head that is on disk."""
     last: Callable[[], Receipt]
-    """Where the log ends. Ask before the first or after the last write."""
+    """Return the receipt of the last record. Call it before the first or after the last write."""
     waiting: Callable[[], int]
-    """How many writes are queued or being committed."""
+    """Return the number of writes that are queued or being committed."""
     reading: Callable[[], int]
-    """How many reads are queued or under way."""
+    """Return the number of reads that are queued or in progress."""
 
 
 def _nobody_cares(_outcomes: Sequence[object]) -> None:
-    """What is called after a commit when the caller gives nothing."""
+    """Do nothing after a commit; the default of ``on_commit``."""
 
 
 @asynccontextmanager
@@ -81,17 +81,17 @@ async def open_surface(  # noqa: PLR0913  # each by name
     on_commit: Callable[[Sequence[object]], None] = _nobody_cares,
     on_batch: Callable[[Batch], None] | None = None,
 ) -> AsyncIterator[Surface]:
-    """Open (or make) the log of ``machines`` in folder ``data`` for this process alone, until the context ends.
+    """Open or create the log of ``machines`` in folder ``data`` for this process alone, until the context ends.
 
-    ``max_waiting``: how many writes may wait before callers are told Overloaded. ``on_failure`` is called once, on the
-    event loop, should the log stop at an I/O error; ``on_commit`` in the writer's thread with the outcomes of each batch that
-    was committed; ``on_batch`` on the event loop, once the callers of a batch are woken. ``supervisor`` runs what looks at the
-    files while nothing is written.
+    ``max_waiting`` is how many writes may wait before callers get Overloaded. ``on_failure`` is called once, on the event
+    loop, if an I/O error stops the log. ``on_commit`` is called in the writer's thread with the outcomes of each committed
+    batch. ``on_batch`` is called on the event loop, after the futures of a batch have resolved. ``supervisor`` runs the check
+    of the files while nothing is written.
 
     Raises:
-        SurfaceLocked: another server has it open.
-        SurfaceFailed: it can't be opened, is not a log, or is of a newer version.
-        SettingsError: others may write to the folder or to its files.
+        SurfaceLocked: another server has the log open.
+        SurfaceFailed: the log can't be opened, is not a log, or is of a newer version.
+        SettingsError: other users may write to the folder or its files.
     """
     lock = _lock(data)
     try:
@@ -103,7 +103,7 @@ async def open_surface(  # noqa: PLR0913  # each by name
         erasure = Erasure(database, machines)
 
         def committed(outcomes: Sequence[object]) -> None:
-            # An error in here stops the log, and the batch is not acknowledged.
+            # An error in this function stops the log, and the batch is not acknowledged.
             presence.check()
             on_commit(outcomes)
             erasure.committed(outcomes)
@@ -145,12 +145,11 @@ async def open_surface(  # noqa: PLR0913  # each by name
 
 
 class Erasure:
-    """Has what was erased leave the write-ahead log, too, which keeps old pages until it begins anew.
+    """Removes erased data from the write-ahead log, which keeps old pages until it is truncated.
 
-    It does so after the end of an instance of a lasting lifecycle, an account, which erases something.
-
-    While another program reads the log it can't; then it is tried again once a second, as long as there are commits, and there
-    is one every second. A start is such an end: what the last process had to do is not known. ``now_s``: a monotonic clock.
+    It truncates the log after the end of an instance of a lasting lifecycle (an account), because that erases something. While
+    another program reads the log, truncation fails and is retried at a commit, at most once a second; there is a commit every
+    second. A start truncates, too, because what the last process left is unknown. ``now_s`` is a monotonic clock.
     """
 
     def __init__(
@@ -162,7 +161,7 @@ class Erasure:
         self._due_s: float | None = now_s()
 
     def committed(self, outcomes: Sequence[object]) -> None:
-        """A batch was committed. Call it in the writer's thread, before anything of it is acknowledged."""
+        """Process a committed batch. Call it in the writer's thread, before anything of the batch is acknowledged."""
         records = (each for outcome in outcomes if isinstance(outcome, list) for each in outcome)
         if any(
             isinstance(each, Record) and (each.transition.kind, each.transition.target) in self._final
@@ -183,12 +182,12 @@ class Erasure:
 
 @contextmanager
 def alone(data: Path) -> Iterator[None]:
-    """Keep servers out of folder ``data`` until the context ends.
+    """Lock folder ``data`` against servers until the context ends.
 
     Raises:
-        SurfaceLocked: one has it open.
+        SurfaceLocked: a server has the folder open.
         SurfaceFailed: the folder can't be used.
-        SettingsError: others may write to it.
+        SettingsError: other users may write to it.
     """
     lock = _lock(data)
     try:
@@ -200,7 +199,7 @@ def alone(data: Path) -> Iterator[None]:
 def _prepare(path: Path, machines: Machines) -> sqlite_utils.Database:
     try:
         if path.exists() and path.stat().st_size:
-            # Another program's file is left as it is: not switched to WAL, not made private.
+            # Leave another program's file unchanged: do not switch it to WAL or change its permissions.
             finish_rollback(path)
             existing = open_reader(path)
             with closing(existing.conn):
@@ -209,8 +208,8 @@ def _prepare(path: Path, machines: Machines) -> sqlite_utils.Database:
         path.chmod(0o600)
         migrate(database, machines)
         check_projection(database, machines)
-        # What the last process wrote is written once more, to the database itself: after a failed fsync the write-ahead log
-        # may read well, from the kernel's memory, and not be on the disk. The model's `start_without_checkpoint` shows why.
+        # Write what the last process wrote once more, to the database itself: after a failed fsync the kernel may still serve
+        # the write-ahead log from memory although it is not on disk. The model's `start_without_checkpoint` shows why.
         database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except Error as error:
         raise SurfaceFailed(f"{path} can't be opened: {error}") from error
@@ -218,10 +217,10 @@ def _prepare(path: Path, machines: Machines) -> sqlite_utils.Database:
 
 
 def _lock(data: Path) -> int:
-    """Hold the folder's lock file; the kernel releases it when this process ends, however it ends."""
+    """Lock the folder's lock file and return its descriptor. The kernel releases the lock when this process ends."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # A journal is read as if this server had begun to write it.
+        # SQLite trusts an existing journal as if this server had written it.
         beside = [f"{LOG_NAME}-{suffix}" for suffix in ("wal", "shm", "journal")]
         for path in (data, *(data / name for name in (LOG_NAME, *beside, _LOCK_NAME))):
             with suppress(FileNotFoundError):

@@ -55,16 +55,16 @@ _HOLDS: Final = (
 _VERSION: Final = "SELECT version FROM instances WHERE (kind, instance_id) = (?, ?)"
 
 _STEPS_AT_ONCE: Final = 64
-"""Rows in one statement. Each number of rows has a statement of its own, which is prepared once."""
+"""The maximum number of rows in one statement. Each number of rows has its own statement, prepared once."""
 
 _PAGE: Final = 1024
-"""Records that a follower which is behind is given at once."""
+"""How many records a follower that is behind gets at once."""
 
 _STATES: Final = "SELECT kind, state, count(*) FROM instances WHERE ended = 0 GROUP BY kind, state"
 
 
 class ChainHead:
-    """Position and digest of the last record, as the writer's thread knows it: nobody else writes records."""
+    """Position and digest of the last record, as known to the writer's thread, which alone writes records."""
 
     __slots__ = ("_before", "_connection", "digest", "position")
 
@@ -73,10 +73,10 @@ class ChainHead:
         self.position, self.digest = self._before = self._last()
 
     def begun(self) -> None:
-        """Compare the last record of the database with the one that was written last. Call it as a transaction begins.
+        """Check that the last record in the database is the last one written. Call it when a transaction begins.
 
         Raises:
-            SurfaceFailed: another program has written to the log. What went on from there would sign it.
+            SurfaceFailed: another program has written to the log. Continuing from there would sign its records.
         """
         self._before = self.position, self.digest
         last = self._last()
@@ -87,7 +87,7 @@ class ChainHead:
             )
 
     def undone(self) -> None:
-        """Take back what was undone: of the open transaction a part, or all of the one before."""
+        """Return to the last record that is left after a rollback of part of the open transaction, or of all of it."""
         self.position, self.digest = self._last() if self._connection.in_transaction else self._before
 
     def _last(self) -> tuple[int, bytes]:
@@ -95,7 +95,7 @@ class ChainHead:
 
     @property
     def receipt(self) -> Receipt:
-        """That of the last record; EMPTY in an empty log."""
+        """The receipt of the last record; EMPTY in an empty log."""
         return Receipt(self.position, self.digest.hex())
 
 
@@ -103,11 +103,11 @@ _HEAD_WAIT_S: Final = 5.0
 
 
 class HeadLag:
-    """Keeps the log from running further ahead of its signed head than ``HEAD_LAG`` records.
+    """Keeps the log at most ``HEAD_LAG`` records ahead of its signed head.
 
-    A start takes more than that for records that somebody else added, so the writer must never cause it, even when the disk
-    with the head is slow. The last quarter is kept for what ends: nobody has to stay logged in because a head can't be
-    written. Without a head on disk nothing is held back.
+    At a start, a longer lag means that someone else added records, so the writer must never cause one, even if the disk with
+    the head is slow. The last quarter is reserved for ends: users can log out even if no head can be written. Without a head
+    on disk nothing is limited.
     """
 
     def __init__(self) -> None:
@@ -116,16 +116,16 @@ class HeadLag:
         self._stuck = False
 
     def signed(self, position: int) -> None:
-        """A head for ``position`` is on disk."""
+        """Note that a head for ``position`` is on disk."""
         with self._moved:
             self._signed, self._stuck = position, False
             self._moved.notify_all()
 
     def check(self, position: int, *, grows: bool) -> None:
-        """Wait until the log may go on up to ``position``; ``grows`` as for the writer. Call it in the writer's thread.
+        """Wait until the log may grow to ``position``; ``grows`` as for the writer. Call it in the writer's thread.
 
         Raises:
-            Overloaded: the head did not follow.
+            Overloaded: the head did not catch up in time.
         """
         with self._moved:
             most = HEAD_LAG * 3 // 4 if grows else HEAD_LAG
@@ -148,13 +148,13 @@ class SqliteLog:
         self._reader = reader
         self._head = head
         self._lag = lag
-        # The last record whose writer was answered: what is followed goes no further, though more may be on disk.
+        # The last record whose caller was answered. The follower gets no later record, though more may be on disk.
         self._delivered = head.position
         self._follower: Follower | None = None
 
     @property
     def failure(self) -> str | None:
-        """Why the surface has stopped acknowledging, or None while it works."""
+        """Why the log has stopped acknowledging, or None while it works."""
         return self._writer.failure
 
     def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
@@ -170,7 +170,7 @@ class SqliteLog:
         )
 
     async def follow(self, after: int, follower: Follower) -> None:
-        """See :meth:`interlock.server.surface.log.TransitionLog.follow`. One process writes, so only its commits are news."""
+        """See :meth:`interlock.server.surface.log.TransitionLog.follow`. One process writes, so only its commits are new."""
         while after < self._delivered:
             page = await self.after(after, min(_PAGE, self._delivered - after))
             if not page:
@@ -180,7 +180,7 @@ class SqliteLog:
         self._follower = follower
 
     def deliver(self, units: Sequence[Unit[Any, Any]], outcomes: Sequence[Any]) -> None:
-        """Hand over what a batch has recorded. A repeat has recorded nothing: see :meth:`TransitionLog.append`."""
+        """Pass the records of a batch to the follower. A repeat has recorded nothing: see :meth:`TransitionLog.append`."""
         followed = [
             Followed(record, step.instance)
             for unit, outcome in zip(units, outcomes, strict=True)
@@ -235,7 +235,7 @@ class SqliteLog:
         return self._records(rows)[0] if rows else None
 
     def _write(self, connection: Connection, appends: Sequence[Sequence[Step]]) -> list[list[Record]]:
-        """Append the steps of several callers, in order; the records of each."""
+        """Append the steps of several callers, in order. Return the records of each caller."""
         position, digest = self._head.position, self._head.digest
         outcomes: list[list[Record]] = []
         values: list[Any] = []
@@ -243,7 +243,7 @@ class SqliteLog:
             records = []
             for step in steps:
                 if step.along is not None:
-                    # It may ask what the appends before it have changed.
+                    # It may read what the steps before it have written.
                     _insert(connection, values)
                     values.clear()
                     step.along(connection)
@@ -258,7 +258,7 @@ class SqliteLog:
         return outcomes
 
     def _explain(self, connection: Connection, error: Exception, steps: Sequence[Step]) -> list[Record]:
-        # By instance, the first step of each.
+        # The first step of each instance.
         firsts = {(step.transition.kind, step.transition.instance_id): step.transition for step in reversed(steps)}
         first = steps[0].transition
         own = sum(
@@ -277,7 +277,7 @@ class SqliteLog:
         return [parse(stored_row(row), self._machines) for row in rows]
 
     def _grows(self, steps: Sequence[Step]) -> bool:
-        """Whether the reserve of the disk is not for ``steps``: what goes on after the first goes with it."""
+        """Return whether ``steps`` may not use the disk reserve. The first step decides for those after it."""
         return not self._machines.is_essential(steps[0].transition)
 
 
@@ -295,10 +295,10 @@ def _insert(connection: Connection, values: Sequence[Any]) -> None:
 
 
 def ensure_holds(connection: Connection, under: Authority, at_ms: int) -> None:
-    """Check, in the transaction that is open, that ``under`` holds at ``at_ms``, in the writer's place in the log.
+    """Check in the open transaction that ``under`` is valid at ``at_ms``, at the writer's position in the log.
 
     Raises:
-        AuthorityLost: it does not.
+        AuthorityLost: it is not valid.
     """
     asked = (under.kind, under.instance_id, under.epoch, at_ms)
     if connection.execute(_HOLDS, asked).fetchone() is None:

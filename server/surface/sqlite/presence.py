@@ -1,8 +1,8 @@
-"""Whether what is written still goes to the files that the next start will open.
+"""A check that writes still go to the files that the next start will open.
 
-A file that somebody removed, moved or exchanged stays open, and SQLite goes on writing to it: everything would be acknowledged,
-and nothing of it found again. So the database and its write-ahead log are looked up by their names after each commit, before
-anything is acknowledged, and while nothing is written, too.
+If a file is removed, moved or replaced, SQLite keeps writing to the open one: everything would be acknowledged and then lost.
+So the database and its write-ahead log are looked up by name after each commit, before anything is acknowledged, and also
+while the server is idle.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _PAUSE_S: Final = 0.05
 
 
 class Presence:
-    """The files of an open database in WAL mode, as they are now."""
+    """The identities of an open database's files in WAL mode, as they are now."""
 
     def __init__(self, database: Path) -> None:
         self._files = {path: _identity(path) for path in (database, database.with_name(f"{database.name}-wal"))}
         self._checks = Checks(database)
 
     def check(self) -> None:
-        """Look the files up, and wait while the machine is short of memory: what was not looked up is not acknowledged.
+        """Look the files up by name. Wait while the machine is short of memory, because nothing unchecked may be acknowledged.
 
         Raises:
-            SurfaceFailed: one is gone, or another file has its name.
+            SurfaceFailed: a file is gone, or another file has its name.
         """
         for path, identity in self._files.items():
             if self._look_up(path) != identity:

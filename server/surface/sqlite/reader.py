@@ -1,4 +1,4 @@
-"""Reads in a thread of its own, so that a slow disk never holds up the event loop; what waits together is read together."""
+"""Reads in a separate thread, so that a slow disk never blocks the event loop. Waiting reads are batched."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ Run = Callable[[Connection, Sequence[A]], Sequence[T]]
 
 _AT_ONCE: Final = 256
 _MAX_WAITING: Final = 4096
-"""How many reads may wait: what a disk that is busy with other things answers within a second or two."""
+"""How many reads may wait: about what a busy disk answers within a second or two."""
 _KEYS_AT_ONCE: Final = 64
-"""Keys in one statement. Each number of keys has a statement of its own, which is prepared once."""
+"""The maximum number of keys in one statement. Each number of keys has its own statement, prepared once."""
 
 _rows_decoder: Final = msgspec.json.Decoder(list[list[Any]])
 
 
 class Lookup(Generic[T]):
-    """How to find rows of ``table``, those for which ``where`` holds, by ``key``, a column with text, unique among them.
+    """A query for rows of ``table`` that satisfy ``where``, by ``key``, a unique text column.
 
-    ``make`` makes what the caller gets of the values of ``columns`` (numbers, texts, NULL).
+    ``make`` converts the values of ``columns`` (numbers, texts, NULL) to the result.
     """
 
     def __init__(
         self, table: str, columns: str, key: str, make: Callable[[Sequence[Any]], T], *, where: str = "true"
     ) -> None:
-        # One text for all rows: the reader's thread gives the interpreter's lock away at every column that it fetches.
+        # Fetch all rows as one text: the thread releases the interpreter lock for every column that it fetches.
         self._select = f"SELECT json_group_array(json_array({columns}, {key})) FROM {table} WHERE {where} AND {key} IN "  # noqa: S608  # names of ours
         self._make = make
 
     def find(self, connection: Connection, keys: Sequence[str]) -> list[T | None]:
-        """What there is for each of ``keys``, None for nothing."""
+        """Return the result for each of ``keys``, None where there is no row."""
         found: dict[str, T] = {}
         for first in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[first : first + _KEYS_AT_ONCE]
@@ -62,9 +62,9 @@ class _Read(Generic[A, T]):
 
 
 class Reader:
-    """Reads for many callers. Those with the same ``run`` that wait together are read in one call.
+    """Reads for many callers. Waiting reads with the same ``run`` are done in one call.
 
-    Every read raises SurfaceFailed when the database could not be read, and Overloaded when too many wait.
+    Every read raises SurfaceFailed if the database can't be read, and Overloaded if too many reads wait.
     """
 
     def __init__(self, database: sqlite_utils.Database) -> None:
@@ -75,23 +75,23 @@ class Reader:
 
     @property
     def waiting(self) -> int:
-        """How many reads are queued or under way."""
+        """The number of reads that are queued or in progress."""
         return self._workers.waiting
 
     def find(self, lookup: Lookup[T], key: str) -> asyncio.Future[T | None]:
-        """What ``lookup`` finds by ``key``, or None."""
+        """Return what ``lookup`` finds by ``key``, or None."""
         return self._read(lookup.find, key)
 
     def run(self, query: Callable[[Connection], T]) -> asyncio.Future[T]:
-        """What ``query`` returns."""
+        """Return the result of ``query``."""
         return self._read(lambda connection, _: [query(connection)], None)
 
     async def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT."""
+        """Return all rows of a SELECT."""
         return await self.run(lambda connection: connection.execute(statement, parameters).fetchall())
 
     async def close(self) -> None:
-        """Finish what is under way and close the connection."""
+        """Finish the waiting reads and close the connection."""
         self._workers.stop()
         await asyncio.to_thread(self._workers.join)
         self._connection.close()
@@ -104,7 +104,7 @@ class Reader:
     def _serve(self, reads: list[_Read[Any, Any]]) -> None:
         together: dict[Run[Any, Any] | None, list[_Read[Any, Any]]] = {}
         for read in reads:
-            # A read whose caller has gone away costs nothing.
+            # Skip reads whose caller was cancelled.
             together.setdefault(None if read.future.cancelled() else read.run, []).append(read)
         for run, same in together.items():
             arguments = [read.argument for read in same]
@@ -112,10 +112,10 @@ class Reader:
             self._loop.call_soon_threadsafe(self._workers.settle, same, outcomes)
 
     def _outcomes(self, run: Run[Any, Any], arguments: list[Any]) -> Sequence[Any]:
-        """The result or the exception for each of ``arguments``."""
+        """Return the result or the exception for each of ``arguments``."""
         try:
             return run(self._connection, arguments)
-        except Exception as error:  # noqa: BLE001  # it belongs to the caller whose argument causes it
+        except Exception as error:  # noqa: BLE001  # the caller whose argument causes it gets it
             if len(arguments) > 1:
                 return [outcome for argument in arguments for outcome in self._outcomes(run, [argument])]
             if isinstance(error, Error):

@@ -1,4 +1,4 @@
-"""Instances and records as database rows, and back."""
+"""Conversion of instances and records to database rows and back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRANSITION_COLUMNS: Final = (
     "position, kind, instance_id, version, event, source, target, at_ms, actor, command_id, data, digest"
 )
 _STATE: Final = {"state": "target", "version": "version", "updated_at_ms": "at_ms"}
-"""Columns of an instance that its last transition has, under another name."""
+"""Columns of an instance that its last transition has under another name."""
 
 _CHANGING: Final = ("ended", *Keys.__struct_fields__, "fold")
 INSTANCE_COLUMNS: Final = ", ".join((*_STATE, *_CHANGING, "created_at_ms", "instance_id"))
@@ -29,7 +29,7 @@ COMPARED_COLUMNS: Final = (
     " FROM (SELECT t.version, event, source, target, at_ms, data FROM transitions AS t"
     " WHERE (t.kind, t.instance_id) = (instances.kind, instances.instance_id) ORDER BY t.version))"
 )
-"""What :func:`compared` takes: with the row its history as one text. A row for each record takes twice as long."""
+"""The columns for :func:`compared`: the row and its history as one text. One row per record would take twice as long."""
 
 _decode_history: Final = msgspec.json.Decoder(list[tuple[int, str, str | None, str, int, str]]).decode
 
@@ -51,10 +51,10 @@ APPEND_STEPS: Final = (
             WHERE kind = NEW.kind AND instance_id = NEW.instance_id AND NEW.version > 1;
     END""",  # noqa: S608  # column names of ours
 )
-"""What a connection executes once, so that one statement can append any number of steps: a record and its projection each.
+"""Statements that a connection executes once, so that one statement can append any number of steps (record and projection).
 
-The writer's thread gives the interpreter's lock away at every statement and waits to get it back. For every row SQLite runs
-this trigger, and with it those that guard both tables, before it takes the next row.
+The writer's thread releases the interpreter lock at every statement and waits to get it back. For every row SQLite runs this
+trigger, and with it the triggers that guard both tables, before it takes the next row.
 """
 
 STEP_WIDTH: Final = len(_STEP_COLUMNS)
@@ -62,18 +62,18 @@ STEP_WIDTH: Final = len(_STEP_COLUMNS)
 
 @functools.cache
 def insert_steps(count: int) -> str:
-    """The statement that appends ``count`` steps. Its parameters are those of each :func:`step_values`, in order."""
+    """Return the statement that appends ``count`` steps. Its parameters are those of each :func:`step_values`, in order."""
     row = f"({', '.join('?' * STEP_WIDTH)})"
     return f"INSERT INTO steps VALUES {', '.join([row] * count)}"  # noqa: S608  # nothing but placeholders
 
 
 def stored_row(row: tuple[Any, ...]) -> StoredRow:
-    """The record in a row of TRANSITION_COLUMNS, unchecked."""
+    """Return the record in a row of TRANSITION_COLUMNS, unchecked."""
     return StoredRow(*row)
 
 
 def step_values(row: StoredRow, machine: Machine[InstanceT], instance: InstanceT) -> tuple[Any, ...]:
-    """The parameters of one step: its record, and the instance after it."""
+    """Return the parameters of one step: its record, and the instance after it."""
     keys = machine.keys(instance)
     return (
         *fields_of(row),
@@ -88,10 +88,10 @@ def step_values(row: StoredRow, machine: Machine[InstanceT], instance: InstanceT
 
 
 def instance_from(machine: Machine[InstanceT], row: Sequence[Any]) -> InstanceT:
-    """The instance in a row of INSTANCE_COLUMNS.
+    """Return the instance in a row of INSTANCE_COLUMNS.
 
     Raises:
-        SurfaceFailed: the row can't be read, or its columns say something else than its fold: no server has written it.
+        SurfaceFailed: the row can't be read, or its columns contradict its fold, so no server has written it.
     """
     state, version, updated_at_ms, ended, owner, epoch, deadline_ms, reason, busy, fold, created_at_ms, instance_id = (
         row
@@ -114,14 +114,14 @@ def instance_from(machine: Machine[InstanceT], row: Sequence[Any]) -> InstanceT:
 
 
 def compared(machine: Machine[InstanceT], row: Sequence[Any]) -> InstanceT:
-    """The instance in a row of COMPARED_COLUMNS, which is what its records amount to.
+    """Return the instance in a row of COMPARED_COLUMNS, after comparing it with the replay of its records.
 
     Raises:
-        SurfaceFailed: it is not, or can't be read.
+        SurfaceFailed: the two differ, or the row can't be read.
     """
     *columns, history = row
     instance_id = columns[-1]
-    # Whatever comes of a row that no server has written, or of records that nobody has decided.
+    # A row or records that no server has written can cause any exception.
     with suppress(Exception):
         instance = instance_from(machine, columns)
         if machine.replay(instance_id, _transitions(machine, instance_id, history)) == instance:
@@ -141,5 +141,5 @@ def _transitions(machine: Machine[Any], instance_id: str, history: str) -> Itera
 def reading(
     machine: Machine[InstanceT],
 ) -> tuple[str, Callable[[Machine[InstanceT], Sequence[Any]], InstanceT]]:
-    """What is read of each instance, and what makes one of it. Those of a lasting lifecycle are compared."""
+    """Return the columns to read of each instance, and the function that makes it. Lasting lifecycles are compared."""
     return (COMPARED_COLUMNS, compared) if machine.lasting else (INSTANCE_COLUMNS, instance_from)

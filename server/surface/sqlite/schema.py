@@ -1,9 +1,9 @@
 """The tables, and the triggers that guard them.
 
-The database itself refuses an illegal row, whoever types it: a transition that is not declared, one that does not follow its
-instance's last, a change or removal of a record (also by ``INSERT OR REPLACE``), a projection that runs ahead of the log.
-What is legal comes from the declarations: :func:`migrate` fills the ``lifecycle`` table from them and refills it when one has
-changed.
+The database itself refuses an illegal row, whichever program writes it: a transition that is not declared, one that does not
+follow its instance's last, a change or removal of a record (also by ``INSERT OR REPLACE``), a projection that runs ahead of
+the log. The legal transitions come from the declarations: :func:`migrate` fills the ``lifecycle`` table and refills it after a
+change.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ _APPEND_ONLY: Final = {
 
 
 def triggers(machines: Machines) -> dict[str, str]:
-    """Every trigger of the database, by name."""
+    """Return every trigger of the database, by name."""
     ended = _either(
         (f"('{machine.kind}', '{state}')" for machine in machines for state in sorted(machine.final)),
         "(NEW.kind, NEW.state) IN (VALUES {})",
@@ -175,7 +175,7 @@ def triggers(machines: Machines) -> dict[str, str]:
 
 
 def _follows(machine: Machine[Any], *, old: bool) -> str:
-    """What SQL can tell of the fold: what is copied from a record, and the fields that count events. ``old``: there was one."""
+    """Return what SQL can check of the fold: copied fields and counters of events. ``old``: the instance existed before."""
     terms = []
     for column in ("owner", "reason"):
         value = f"OLD.{column}" if old else "NULL"
@@ -199,13 +199,13 @@ def _either(texts: Any, condition: str) -> str:
 
 @_migrations()
 def m001_tables(database: sqlite_utils.Database) -> None:
-    """The log, its projection, and what lies beside it: personal data, tickets, exchanged tokens."""
+    """Create the log, its projection, and the tables beside it: personal data, tickets, exchanged tokens."""
     for statement in _TABLES:
         database.execute(statement)
 
 
 LIVE: Final = f"SELECT {COMPARED_COLUMNS} FROM instances INDEXED BY instances_live WHERE kind = ? AND ended = 0"  # noqa: S608  # names of ours
-"""Every instance of a kind that lives, with its history."""
+"""Every live instance of a kind, with its history."""
 
 _KINDS: Final = """
     WITH RECURSIVE kinds (kind) AS (
@@ -213,17 +213,17 @@ _KINDS: Final = """
         UNION ALL SELECT (SELECT min(kind) FROM instances WHERE kind > kinds.kind) FROM kinds WHERE kind IS NOT NULL)
     SELECT kind FROM kinds WHERE kind IS NOT NULL
 """
-"""Each kind that there is, by one look into the index for each."""
+"""The distinct kinds, by one index lookup for each."""
 
 
 def check_projection(database: sqlite_utils.Database, machines: Machines) -> None:
-    """Compare each instance that lives, by its row, with its records: whatever the server would serve from it.
+    """Compare each live instance, which the server would serve from its row, with its records.
 
-    Those that have ended are left to ``interlock verify``: a start shall cost as much as what lives. Of a lasting lifecycle
-    there is ever more that lives, so each instance is compared when it is read.
+    Ended instances are left to ``interlock verify``, so that a start costs only as much as there are live instances. A lasting
+    lifecycle has ever more live instances; each of those is compared when it is read instead.
 
     Raises:
-        SurfaceFailed: one differs, or is of a kind that is not declared.
+        SurfaceFailed: an instance differs, or its kind is not declared.
     """
     unknown = [kind for (kind,) in database.execute(_KINDS).fetchall() if machines.get(kind) is None]
     if unknown:
@@ -235,10 +235,10 @@ def check_projection(database: sqlite_utils.Database, machines: Machines) -> Non
 
 
 def refuse_foreign(database: sqlite_utils.Database) -> None:
-    """Look at a file before anything is written to it.
+    """Check the file before anything is written to it.
 
     Raises:
-        SurfaceFailed: it is another program's.
+        SurfaceFailed: the file belongs to another program.
     """
     known = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()}
     if known and not {"_sqlite_migrations", "transitions"} <= known:
@@ -251,7 +251,7 @@ def refuse_foreign(database: sqlite_utils.Database) -> None:
 
 
 def migrate(database: sqlite_utils.Database, machines: Machines) -> None:
-    """Bring the file up to this version's tables and the legal transitions of ``machines``, and let ``database`` append.
+    """Create or update the tables and the legal transitions of ``machines``, and prepare ``database`` for appends.
 
     Raises:
         SurfaceFailed: the file is not an Interlock log, or is of a newer version.
@@ -261,7 +261,8 @@ def migrate(database: sqlite_utils.Database, machines: Machines) -> None:
         newer = {m.name for m in _migrations.applied(database)} - {m.name for m in _migrations._migrations}  # noqa: SLF001  # the library offers no public list of its own names
         if newer:
             raise SurfaceFailed(f"this log was written by a newer Interlock (it has {', '.join(sorted(newer))})")
-        # All or nothing: the library's own table alone would make a file that was killed at its first start another program's.
+        # One transaction: if the first start is killed with only the library's own table written, the next start would refuse
+        # the file as another program's.
         with database.atomic():
             _migrations.apply(database)
             _install_legality(database, machines)
@@ -272,7 +273,7 @@ def migrate(database: sqlite_utils.Database, machines: Machines) -> None:
 
 
 def _install_legality(database: sqlite_utils.Database, machines: Machines) -> None:
-    """Make lifecycle table and triggers say what this program declares; write nothing when they already do."""
+    """Update the lifecycle table and the triggers to the declarations. Write nothing if they are up to date."""
     wanted = triggers(machines)
     rows = sorted(row for machine in machines for row in sql_rows(machine.lifecycle))
     installed = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall())

@@ -1,4 +1,4 @@
-"""Tickets in the log's own file."""
+"""Tickets in the log's database file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from interlock.server.surface.tickets import Ticket
 
 
 class SqliteTickets:
-    """:class:`TicketStore` in the log's own file."""
+    """:class:`TicketStore` in the log's database file."""
 
     def __init__(self, writer: Writer, reader: Reader) -> None:
         self._writer = writer
@@ -30,7 +30,7 @@ class SqliteTickets:
         await self._writer.submit(run, raise_again, grows=True)
 
     async def take(self, ticket_hash: bytes) -> Ticket | None:
-        """See :meth:`TicketStore.take`. A made-up ticket costs a read and never reaches the writer."""
+        """See :meth:`TicketStore.take`. An invented ticket costs one read and never reaches the writer."""
         if not await self._reader.rows("SELECT 1 FROM tickets WHERE ticket_hash = ?", ticket_hash):
             return None
 

@@ -1,4 +1,4 @@
-"""One thread owns the only connection that writes; callers queue, and what waits together is committed together."""
+"""One thread owns the only writing connection. Callers queue, and waiting work is committed in one transaction."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Diagnosis = Callable[[Connection, Exception], T]
 
 
 def raise_again(_connection: Connection, error: Exception) -> NoReturn:
-    """The diagnosis of a unit that no constraint can refuse."""
+    """Raise RecordRefused: the diagnosis for a unit that no constraint is expected to refuse."""
     raise RecordRefused(str(error)) from error
 
 
 class Memory(Protocol):
-    """What memory holds of the database besides the reader."""
+    """In-memory state that follows the database."""
 
     def begun(self) -> None:
-        """Compare it: the transaction that begins keeps other programs from writing. What this raises is fail-stop."""
+        """Check the state against the database, which the new transaction locks against other writers. Errors are fail-stop."""
         ...
 
     def undone(self) -> None:
@@ -42,15 +42,15 @@ class Memory(Protocol):
 
 
 class _Busy(Exception):
-    """A transaction could not begin."""
+    """A transaction could not begin because another program holds the lock."""
 
 
 class Unit(Generic[A, T]):
-    """One caller's work: all of it is committed, or none.
+    """The work of one caller, committed completely or not at all.
 
-    ``run`` does it for a list of arguments and returns a result for each. ``diagnose`` is asked, after the work was undone,
-    what a constraint's refusal means: it returns a result after all, or raises the error that the caller gets.
-    ``submitted_ns`` is when it was queued, by the monotonic clock, and ``context`` the caller's context variables then.
+    ``run`` does the work for a list of arguments and returns a result for each. ``diagnose`` is called after a constraint
+    refused the work and it was rolled back: it returns a result, or raises the error for the caller. ``submitted_ns`` is when
+    the unit was queued, by the monotonic clock; ``context`` holds the caller's context variables at that time.
     """
 
     __slots__ = ("argument", "context", "diagnose", "future", "run", "submitted_ns")
@@ -65,9 +65,9 @@ class Unit(Generic[A, T]):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What was committed together: the units and, in the same order, their results or exceptions.
+    """The units of one commit and, in the same order, their results or exceptions.
 
-    Times in ns by the monotonic clock: the commit began and ended, and the callers were woken.
+    Times are in ns by the monotonic clock: when the commit began and ended, and when the futures were resolved.
     """
 
     units: list[Unit[Any, Any]]
@@ -78,17 +78,17 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Writer:
-    """Runs units in the order of submission, as many as are waiting in one ``BEGIN IMMEDIATE`` … ``COMMIT``.
+    """Runs units in the order of submission; all that are waiting share one ``BEGIN IMMEDIATE`` … ``COMMIT``.
 
-    A batch is first tried whole; when a unit in it fails, the batch is undone and run again with a savepoint around each
-    unit, so that the bad one fails alone. The first error of the database itself is fail-stop: after it the outcome of a
-    commit is not knowable (a failed fsync may have dropped pages that SQLite believes are written), so everything is
-    refused until a restart reads the file again.
+    A batch is first run as a whole. If a unit fails, the batch is rolled back and run again with a savepoint around each unit,
+    so that only the bad unit fails. The first error of the database itself is fail-stop, because the outcome of the commit is
+    unknown (a failed fsync may have dropped pages that SQLite believes are written): everything is refused until a restart
+    reads the file again.
 
-    ``memory`` is told, in the writer's thread, of each transaction that begins and of everything that is rolled back;
-    ``on_commit`` with the outcomes of a batch, likewise, after its commit and before any future resolves. ``deliver`` and
-    ``on_batch``, if they are set before the first write, are called on the event loop: the one with the units of a batch and
-    their outcomes before the futures resolve, the other after they have. What ``deliver`` raises is fail-stop.
+    ``memory`` is called in the writer's thread for each transaction that begins and for each rollback. ``on_commit`` is called
+    in that thread with the outcomes of a batch, after its commit and before any future resolves. ``deliver`` and ``on_batch``,
+    if set before the first write, are called on the event loop: ``deliver`` with a batch's units and outcomes before the
+    futures resolve, ``on_batch`` after that. An error in ``deliver`` is fail-stop.
     """
 
     def __init__(
@@ -115,30 +115,30 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """How many units are queued or being committed."""
+        """The number of units that are queued or being committed."""
         return self._workers.waiting
 
     def refuse_growth(self, low: bool) -> None:  # noqa: FBT001  # Surface says what it means
-        """While last called with True, refuse what grows, so that what ends or takes rights away can still be written."""
+        """While last called with True, refuse units that grow the log. This reserves space for ends and loss of rights."""
         self._storage_low = low
 
     def start(self) -> None:
-        """Begin to work; call once."""
+        """Start the thread; call once."""
         self._workers.start()
 
     def submit(
         self, run: Callable[[Connection], T], diagnose: Diagnosis[T], *, grows: bool = False
     ) -> asyncio.Future[T]:
-        """Queue a unit that is run by itself. See :meth:`submit_with_others`."""
+        """Queue a unit that is run on its own. See :meth:`submit_with_others`."""
         return self.submit_with_others(lambda connection, _: [run(connection)], None, diagnose, grows=grows)
 
     def submit_with_others(
         self, run: Run[A, T], argument: A, diagnose: Diagnosis[T], *, grows: bool
     ) -> asyncio.Future[T]:
-        """Queue a unit. Those next to each other with the same ``run`` are run in one call.
+        """Queue a unit. Adjacent units with the same ``run`` are run in one call.
 
-        ``grows``: it adds rows, and ends nothing. The future resolves after the commit is on disk. It raises whatever ``run``
-        or ``diagnose`` raises, SurfaceFailed, StorageLow, or Overloaded when too many wait.
+        ``grows``: the unit adds rows and ends nothing. The future resolves after the commit is on disk. It raises what ``run``
+        or ``diagnose`` raises, SurfaceFailed, StorageLow, or Overloaded if too many units wait.
         """
         future: asyncio.Future[T] = self._loop.create_future()
         if self.failure is not None:
@@ -150,7 +150,7 @@ class Writer:
         return future
 
     async def close(self) -> None:
-        """Commit what waits, stop the thread and close the connection."""
+        """Commit the waiting units, stop the thread and close the connection."""
         self._workers.stop()
         await asyncio.to_thread(self._workers.join)
         await asyncio.to_thread(self._connection.close)
@@ -161,13 +161,13 @@ class Writer:
             outcomes = self._commit(units)
             if self.failure is None:
                 self._on_commit(outcomes)
-        except Exception as error:  # noqa: BLE001  # a dead thread would leave every caller waiting for ever
+        except Exception as error:  # noqa: BLE001  # a dead thread would leave every caller waiting forever
             outcomes = self._fail(error, units)
         times = (began_ns, time.monotonic_ns())
         self._loop.call_soon_threadsafe(self._resolve, units, outcomes, times)
 
     def _commit(self, units: list[Unit[Any, Any]]) -> list[Any]:
-        """The result or the exception of each unit."""
+        """Return the result or the exception of each unit."""
         if self.failure is not None:
             return [SurfaceFailed(self.failure) for _ in units]
         try:
@@ -182,7 +182,7 @@ class Writer:
             return self._commit_apart(units)
         except Error as error:
             return self._fail(error, units)
-        except Exception:  # noqa: BLE001  # a unit's own error: found again, and given to its caller, one by one
+        except Exception:  # noqa: BLE001  # one unit's own error: running each alone finds it for its caller
             return self._commit_apart(units)
         return outcomes
 
@@ -206,7 +206,7 @@ class Writer:
         """Begin a transaction.
 
         Raises:
-            _Busy: another program holds the file's write lock. Nothing was written, so nothing is unknown.
+            _Busy: another program holds the file's write lock. Nothing was written, so the outcome is known.
         """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -225,11 +225,11 @@ class Writer:
                 return unit.diagnose(self._connection, error)
             except Error:
                 raise
-            except Exception as diagnosed:  # noqa: BLE001  # an InterlockError, or a fault of ours: its caller's either way
+            except Exception as diagnosed:  # noqa: BLE001  # the caller gets it, an InterlockError or a bug
                 return diagnosed
         except Error:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever the unit raises belongs to its caller
+        except Exception as error:  # noqa: BLE001  # the unit's caller gets whatever it raises
             self._undo("ROLLBACK TO unit")
             return error
 
@@ -245,11 +245,11 @@ class Writer:
             except Error as second:
                 self.failure += f"; then {second}"
         self._loop.call_soon_threadsafe(self._on_failure, self.failure)
-        # One for each: an exception takes on the traceback of whoever raises it.
+        # One exception for each unit: raising it adds the caller's traceback to it.
         return [SurfaceFailed(self.failure) for _ in units]
 
     def _stop(self, failure: str) -> None:
-        """Fail-stop: memory did not follow what is on disk. Call it on the event loop."""
+        """Stop because memory did not follow what is on disk. Call it on the event loop."""
         self._unfollowed = failure
         if self.failure is None:
             self.failure = failure
@@ -259,10 +259,10 @@ class Writer:
         if self.deliver is not None and self._unfollowed is None:
             try:
                 self.deliver(units, outcomes)
-            except Exception as error:  # noqa: BLE001  # whatever it is, nobody may be answered from what memory holds now
+            except Exception as error:  # noqa: BLE001  # after any error caches may be stale, so no caller may be answered
                 self._stop(f"the log is not followed any more: {error!r}")
         if self._unfollowed is not None:
-            # Also what was committed before the thread heard of it.
+            # Includes batches that the thread committed before it noticed the failure.
             outcomes = [SurfaceFailed(self._unfollowed) for _ in units]
         self._workers.settle(units, outcomes)
         if self.on_batch is not None:
