@@ -1,1 +1,1 @@
-"""The one authority over sessions. It knows nothing of HTTP."""
+"""The runtime: the only code that changes sessions and accounts. It does not depend on HTTP."""

@@ -1,4 +1,4 @@
-"""From tokens to sessions: the one place where a credential is found good or not. How it travelled, the caller knows."""
+"""Verification of credentials: the only place that maps tokens to sessions. The caller knows how a token was transported."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from interlock.server.telemetry.context import note_session
 T = TypeVar("T")
 
 Check = Callable[[Session, int], None]
-"""What a session has to be at a time in ms for a credential of it to count: usable, or, to be ended, only alive."""
+"""Checks a session at a time in ms: usable, or, for a credential that only ends the session, alive."""
 
 
 class Authentication(msgspec.Struct, frozen=True):
-    """A session of which a valid access token was shown, or a ticket that one bought.
+    """The session of a valid access token, or of a ticket that was bought with one.
 
-    ``authorised_until_ms``: when the token expires. ``kid``: the key that signed it.
+    ``authorised_until_ms`` is when the token expires. ``kid`` names the key that signed it.
     """
 
     session: Session
@@ -50,9 +50,9 @@ class Authentication(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """Authenticates tokens and tickets: the guard checks the token, the machines' rules its session and the account."""
+    """Authenticates tokens and tickets. The guard checks the token; the rules in ``machine`` check its session and account."""
 
-    def __init__(  # one of each kind, so that the types tell them apart
+    def __init__(
         self,
         sessions: Sessions,
         accounts: Accounts,
@@ -69,11 +69,11 @@ class Authenticator:
         self._clock = clock
 
     async def by_access_token(self, token: str, check: Check = ensure_usable) -> Authentication:
-        """The living session that ``token`` opens.
+        """Return the live session of ``token``.
 
         Raises:
-            CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound: it opens none.
-            SessionUnusable: ``check`` asks for more than a living session.
+            CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound: the token is not valid.
+            SessionUnusable: ``check`` requires more than a live session.
         """
         claims = self._tokens.check_access_token(token)
         note_session(claims.sid)
@@ -86,10 +86,10 @@ class Authenticator:
         return Authentication(session, claims.exp * 1000, kid_of(token))
 
     async def by_ticket(self, ticket: str) -> Authentication:
-        """The living session that a single-use ticket opens; the ticket is used up by this.
+        """Return the live session of a single-use ticket. This uses the ticket up.
 
         Raises:
-            CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: it opens none.
+            CredentialInvalid, SessionEnded, SessionNotFound, TokenExpired: the ticket is not valid.
         """
         taken = await self._tickets.redeem(ticket)
         self._tokens.ensure_verifies(taken.kid)
@@ -101,29 +101,29 @@ class Authenticator:
         return Authentication(session, taken.authorised_until_ms, taken.kid)
 
     async def by_refresh_token(self, token: str, check: Check = ensure_usable) -> tuple[Session, int]:
-        """The living session and the rotation of ``token``, whose MAC holds; what the rotation means, others ask for.
+        """Return the live session and the rotation of ``token``, after checking its MAC. The caller decides about the rotation.
 
         Raises:
-            CredentialInvalid, SessionEnded, SessionNotFound: it is no refresh token of a living session's epoch.
-            SessionUnusable: ``check`` asks for more than a living session.
+            CredentialInvalid, SessionEnded, SessionNotFound: it is not a refresh token of a live session's epoch.
+            SessionUnusable: ``check`` requires more than a live session.
         """
         parsed = self._tokens.check_refresh_token(token)
         session = await self._sessions.load(parsed.session_id)
         with naming(session.session_id):
             note_session(session.session_id)
             now_ms = self._clock.now_ms()
-            # Nothing renews a refresh token that a later login has superseded.
+            # CredentialInvalid, not TokenExpired: no refresh renews a token that a later login has superseded.
             ensure_authority(session, parsed.epoch, now_ms, superseded=CredentialInvalid, check=check)
             await self._accounts.ensure_serves(session)
         return session, parsed.rotation
 
     async def by_shown_refresh_token(self, token: str) -> tuple[Session, int]:
-        """As :meth:`by_refresh_token`, of a token that opens something without being exchanged.
+        """Authenticate as :meth:`by_refresh_token`, for a request that does not exchange the token.
 
-        To show an old one is no attempt to exchange it, so no sign of theft.
+        Presenting an old token here is no attempt to exchange it, so it is no sign of theft.
 
         Raises:
-            TokenExpired: it was exchanged longer than a grace ago, or is in a second hand.
+            TokenExpired: the token was exchanged more than one grace ago, or a second party holds it.
         """
         session, rotation = await self.by_refresh_token(token)
         now_ms = self._clock.now_ms()
@@ -132,10 +132,10 @@ class Authenticator:
         return session, rotation
 
     async def by_former_refresh_token(self, token: str) -> Session:
-        """The living session that ``token`` is or was a refresh token of, also before a login. By itself it opens nothing.
+        """Return the live session that ``token`` is or was a refresh token of, also before a login. It alone grants no access.
 
         Raises:
-            CredentialInvalid, SessionEnded, SessionNotFound: there is none.
+            CredentialInvalid, SessionEnded, SessionNotFound: there is no such session.
         """
         session = await self._sessions.load(self._tokens.check_refresh_token(token).session_id)
         note_session(session.session_id)
@@ -143,7 +143,7 @@ class Authenticator:
         return session
 
     async def by_any_token(self, token: str) -> Session | None:
-        """The living session that ``token`` is of, be it an access token or a refresh token, exchanged or not; else None."""
+        """Return the live session of ``token``, an access token or a refresh token, exchanged or not; else None."""
         try:
             return (await self.by_access_token(token, ensure_alive)).session
         except (CredentialRefused, SessionNotFound):
@@ -154,18 +154,18 @@ class Authenticator:
             return None
 
     def exchangeable(self, session: Session, rotation: int) -> bool:
-        """Whether the refresh token of ``rotation`` would be exchanged."""
+        """Return whether the refresh token of ``rotation`` would be exchanged."""
         return honoured(session.refresh_tokens, rotation, self._clock.now_ms()) is not None
 
     def exchanged(self, session: Session, rotation: int) -> bool:
-        """Whether the refresh token of ``rotation`` was exchanged, or can't be."""
+        """Return whether the refresh token of ``rotation`` was exchanged, or can't be."""
         issued = honoured(session.refresh_tokens, rotation, self._clock.now_ms())
         return issued is None or issued.used_at_ms is not None
 
     async def note_activity(self, session: Session) -> Session:
-        """Note activity in ``session``, unless it is anonymous and too much is written for those who have not logged in.
+        """Record activity in ``session``, unless it is anonymous and anonymous clients have reached their limit of writes.
 
-        Then it goes on, and ends when it would have without this activity.
+        In that case the session still works, and expires as if this activity had not happened.
         """
         if session.subject is not None or not touch_due(session, self._clock.now_ms()):
             return await self._sessions.touch(session)
@@ -176,12 +176,13 @@ class Authenticator:
             return session
 
     async def refuse_replaced(self, session: Session, kept: str | None) -> None:
-        """End ``session`` if ``kept``, the refresh token of the browser that calls on it, could be exchanged, and is another's.
+        """End ``session`` if ``kept``, the refresh token in the browser's jar, is of another session and could be exchanged.
 
-        Two tabs that began a session each share one jar, which holds the later answer's. The other session is nobody's then.
+        Two tabs that each created a session share one jar, which keeps the later response's token. No browser uses the other
+        session any more.
 
         Raises:
-            SessionEnded: it was.
+            SessionEnded: the session was ended here.
         """
         if kept is None or kept.startswith(f"{session.session_id}."):
             return
@@ -197,14 +198,14 @@ class Authenticator:
 
 
 async def first_good(session_of: Callable[[T], Session], *attempts: Callable[[], Awaitable[T]]) -> T:
-    """Return what the first of ``attempts`` returns that is not refused: a bad credential does not hide a good one.
+    """Return the result of the first attempt that is not refused: a bad credential does not hide a good one.
 
-    A bad credential that names a session is not passed over for a credential of another session, which may be another
-    person's. ``session_of`` says which session was opened.
+    A bad credential that names a session is not skipped for a credential of another session, which may be another person's.
+    ``session_of`` returns the session of a result.
 
     Raises:
-        SessionEnded: an expired or superseded credential names another session than the good one beside it.
-        InterlockError: all are refused, or one that names another session is.
+        SessionEnded: an expired or superseded credential names another session than the good one.
+        InterlockError: all are refused, or a refused one names another session.
     """
     refusals: list[InterlockError] = []
     for attempt in attempts:
@@ -221,17 +222,17 @@ async def first_good(session_of: Callable[[T], Session], *attempts: Callable[[],
 def _refuse_another(refusals: Sequence[InterlockError], session_id: str) -> None:
     for refusal in refusals:
         if refusal.session_id not in {None, session_id}:
-            # To refresh would hand over the other session's tokens.
+            # TokenExpired asks the client to refresh, which would hand over the other session's tokens.
             raise SessionEnded("replaced") if isinstance(refusal, TokenExpired) else refusal
 
 
 def most_helpful(refusals: Sequence[InterlockError]) -> InterlockError:
-    """Of several refusals, the one that says most about what to do next; of those alike the last one."""
+    """Return the refusal that best tells the client what to do next; among equals the last one."""
     return min(reversed(refusals), key=_rank)
 
 
 def _rank(refusal: InterlockError) -> int:
-    """An expired token can be refreshed, so that comes first; that a credential is missing matters only if all are."""
+    """Return the rank of a refusal. An expired token can be refreshed, so it comes first; a missing credential comes last."""
     match refusal:
         case TokenExpired():
             return 0
@@ -244,7 +245,7 @@ def _rank(refusal: InterlockError) -> int:
 
 @contextmanager
 def naming(session_id: str) -> Iterator[None]:
-    """Note in every refusal from within that the credential names this session: see :func:`first_good`."""
+    """Store this session's id in every refusal raised inside: see :func:`first_good`."""
     try:
         yield
     except (CredentialRefused, NotAuthenticated) as refused:

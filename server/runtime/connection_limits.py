@@ -1,6 +1,6 @@
-"""How many connections there may be: of the server, of an account, of a session. One more is refused, or displaces the oldest.
+"""Limits on connections: of the server, an account and a session. One more is refused or displaces the oldest.
 
-The cap of the server as a whole always refuses: otherwise whoever opens many connections would throw out everybody else's.
+The server's own limit always refuses. Otherwise a client that opens many connections would displace those of all others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TRIES: Final = 8
 
 
 class ConnectionLimits:
-    """Admits connections. ``settings`` say how many, and whether one more displaces the oldest."""
+    """Admits connections. ``settings`` contains the limits and whether one more displaces the oldest."""
 
     def __init__(self, sessions: Sessions, connections: Connections, clock: Clock, settings: Settings) -> None:
         self._sessions = sessions
@@ -37,47 +37,47 @@ class ConnectionLimits:
         """Check that the server may hold one more connection.
 
         Raises:
-            Overloaded: it may not.
+            Overloaded: the server has reached its limit.
         """
         if len(self._connections) >= self._settings.connections_total:
             raise Overloaded
 
     async def admit(self, session: Session, connection_id: str) -> Receipt:
-        """Make room for a connection of ``session`` and record it. The caller registers it without waiting in between.
+        """Make room for a connection of ``session`` and record it. The caller must register it without awaiting in between.
 
         Raises:
-            SessionEnded, TokenExpired: the session was good when it was authenticated, and no more when this was decided.
-            TooManyConnections, TransitionRefused: the account or the session holds as many as it may.
+            SessionEnded, TokenExpired: the session lost its validity after it was authenticated.
+            TooManyConnections, TransitionRefused: the account or the session has reached its limit.
         """
         subject = session.subject or ""
         await self._make_room(subject)
         with self._connections.arriving(subject):
             receipt = await self._record(session, connection_id)
-            # What was committed together is answered in turns.
+            # Spread the answers to connects that were committed together over several turns of the event loop.
             await self._connections.steps.wait()
             return receipt
 
     async def _make_room(self, subject: str) -> None:
-        """See to it that the account ``subject`` may hold one more connection. Nothing waits after the last look.
+        """Ensure that the account ``subject`` may hold one more connection. There is no await after the last check.
 
         Raises:
-            TooManyConnections: it holds as many as it may, and the policy is to refuse, or all of them are still arriving.
+            TooManyConnections: the account has reached its limit, and the policy is to refuse or all are still arriving.
         """
         connections, settings = self._connections, self._settings
         while connections.of_account(subject) >= settings.connections_per_account:
             oldest = connections.give_up_oldest(subject) if settings.connections_policy == "displace" else None
             if oldest is None:
                 raise TooManyConnections("the account holds as many connections as it may")
-            # If it is just leaving by itself, so much the better.
+            # A refusal means that it has just disconnected by itself.
             with suppress(TransitionRefused):
                 await self._sessions.submit(oldest.session_id, *commands("server", self._displace(*oldest)))
 
     async def _record(self, session: Session, connection_id: str) -> Receipt:
-        """Record that ``session`` holds the connection; in the same durable batch, if need be, that its oldest is displaced.
+        """Record the connection of ``session``. If necessary, the same durable batch records that its oldest one is displaced.
 
         Raises:
-            SessionEnded, TokenExpired: it was good when it was authenticated, and no more when the connect was decided.
-            TransitionRefused: it holds as many connections as it may, and the policy is to refuse.
+            SessionEnded, TokenExpired: the session lost its validity after it was authenticated.
+            TransitionRefused: the session has reached its limit, and the policy is to refuse.
         """
         actor = session.subject or "anonymous"
         connect = Connect(connection_id, self._settings.node)
@@ -89,7 +89,7 @@ class ConnectionLimits:
                 now = await self._sessions.load(session.session_id)
                 ensure_alive(now, self._clock.now_ms())
                 full = refused.guard == "below_connection_limit"
-                # Or the oldest has left by itself, or somebody else has taken its place: then look again.
+                # The oldest may have left by itself, or another connection may have taken its place: then try again.
                 if (
                     self._settings.connections_policy != "displace"
                     or attempt == _TRIES - 1
@@ -105,6 +105,6 @@ class ConnectionLimits:
         raise AssertionError  # pragma: no cover  # the last try returns or raises
 
     def _displace(self, session_id: str, connection_id: str) -> Disconnect:
-        """Close the socket of a connection, and return what records it. A socket ends before the log says that it is gone."""
+        """Close a connection's socket and return the command that records it. The socket closes before the log says so."""
         self._connections.close(session_id, connection_id, Close("displaced"))
         return Disconnect(connection_id, _DISPLACED)

@@ -1,6 +1,6 @@
-"""The registry of live connections: who hears of a session's transitions, and is told when it ends.
+"""The registry of live connections, which passes a session's transitions and its end to them.
 
-It knows connections only by what they can be told. That a socket is behind one is the experience's business.
+It knows connections only as :class:`Port`; the experience knows that they are sockets.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _HANDSHAKES: Final = 16
 
 
 class Port(Protocol):
-    """The registry's end of one live connection. No call blocks or raises."""
+    """The interface of one live connection to the registry. No call blocks or raises."""
 
     def observe(self, record: Record) -> None:
-        """``record`` of the connection's session was written."""
+        """Process a ``record`` of the connection's session."""
         ...
 
     def close(self, closing: Close) -> None:
-        """End the connection."""
+        """Close the connection."""
         ...
 
     def look_at_keys(self) -> None:
-        """Keys have changed: end the connection if the one that it was opened with is gone."""
+        """Close the connection if the key of its credential no longer exists. Called when keys have changed."""
         ...
 
     def abort(self) -> None:
-        """Drop the connection without a word: the last resort, should another call fail."""
+        """Drop the connection without a close frame: the last resort if another call fails."""
         ...
 
 
@@ -47,7 +47,7 @@ class _Registered(NamedTuple):
 
 
 class Held(NamedTuple):
-    """One live connection of an account: its session, and itself."""
+    """One live connection of an account, and its session."""
 
     session_id: str
     connection_id: str
@@ -56,8 +56,8 @@ class Held(NamedTuple):
 class Connections:
     """Every live connection of this process, by session; and by account, oldest first.
 
-    ``turnstile`` lets a few handshakes through at a time, and ``steps`` lets a few of those go on in a turn of the event loop.
-    After a restart thousands come at once, and whatever else is asked waits for all that go on in the same turn.
+    ``turnstile`` limits concurrent handshakes, and ``steps`` spreads their continuations over turns of the event loop. After a
+    restart thousands of clients reconnect at once, and other requests wait for all that continue in the same turn.
     """
 
     def __init__(self) -> None:
@@ -69,18 +69,18 @@ class Connections:
         self._arriving: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """How many connections are registered or arriving."""
+        """Return the number of connections that are registered or arriving."""
         return self._count
 
     def of_account(self, subject: str) -> int:
-        """How many connections of the account are registered or arriving, less those that were displaced."""
+        """Return the number of the account's connections that are registered or arriving, without displaced ones."""
         return len(self._of_account.get(subject, ())) + self._arriving[subject]
 
     @contextmanager
     def arriving(self, subject: str) -> Iterator[None]:
-        """Count a connection that has proved itself and is being recorded, so that no more arrive than there is room for.
+        """Count an authenticated connection while it is being recorded, so that concurrent arrivals can't exceed the limit.
 
-        The caller registers it without waiting in between, or never.
+        The caller registers it without awaiting in between, or never.
         """
         self._count += 1
         self._arriving[subject] += 1
@@ -93,9 +93,9 @@ class Connections:
                 del self._arriving[subject]
 
     def give_up_oldest(self, subject: str) -> Held | None:
-        """The account's oldest connection, which no longer counts: the caller disconnects it. None when none is registered.
+        """Stop counting the account's oldest connection and return it, None if there is none. The caller must disconnect it.
 
-        It is found once only, so that each of several arrivals at once displaces another.
+        Each connection is returned only once, so that concurrent arrivals displace different ones.
         """
         held = self._of_account.get(subject, {})
         for connection_id in held:
@@ -105,13 +105,13 @@ class Connections:
         return None
 
     def register(self, session_id: str, connection_id: str, port: Port, subject: str) -> None:
-        """Add a connection. The caller looks at the session again afterwards: it may just have ended."""
+        """Add a connection. The caller must check the session again afterwards: it may just have ended."""
         self._ports.setdefault(session_id, {})[connection_id] = _Registered(port, subject)
         self._of_account.setdefault(subject, {})[connection_id] = Held(session_id, connection_id)
         self._count += 1
 
     def unregister(self, session_id: str, connection_id: str, subject: str) -> None:
-        """Remove a connection; removing it twice is harmless."""
+        """Remove a connection. Removing it twice is allowed."""
         self._forget(subject, connection_id)
         ports = self._ports.get(session_id)
         if ports is not None and ports.pop(connection_id, None) is not None:
@@ -127,31 +127,31 @@ class Connections:
                 del self._of_account[subject]
 
     def observe(self, record: Record, _session: Session | None) -> None:
-        """Pass a transition on to every connection of its session, whoever wrote it."""
+        """Pass a transition to every connection of its session, whichever process wrote it."""
         ports = self._ports.get(record.transition.instance_id)
         if ports is None:
             return
         data = record.transition.data
         if isinstance(data, Disconnect) and data.connection_id in ports:
-            # It no longer counts, though its socket may still be saying goodbye.
+            # It no longer counts, though its socket may still be closing.
             self._forget(ports[data.connection_id].subject, data.connection_id)
         for port, _ in list(ports.values()):
             if not guarded(port.observe, record):
                 guarded(port.abort)
 
     def close(self, session_id: str, connection_id: str, closing: Close) -> None:
-        """End one connection, if it is registered."""
+        """Close one connection, if it is registered."""
         registered = self._ports.get(session_id, {}).get(connection_id)
         if registered is not None:
             _close(registered.port, closing)
 
     def close_all(self, closing: Close) -> None:
-        """End every connection."""
+        """Close every connection."""
         for port in self._all():
             _close(port, closing)
 
     def look_at_keys(self) -> None:
-        """End every connection that was opened with a key that is gone."""
+        """Close every connection whose credential was signed with a key that no longer exists."""
         for port in self._all():
             if not guarded(port.look_at_keys):
                 guarded(port.abort)
@@ -161,6 +161,6 @@ class Connections:
 
 
 def _close(port: Port, closing: Close) -> None:
-    """End ``port``. What fails at that is dropped, and keeps no other open."""
+    """Close ``port``. If that fails, abort it, so that the others are still closed."""
     if not guarded(port.close, closing):
         guarded(port.abort)

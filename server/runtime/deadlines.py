@@ -1,4 +1,4 @@
-"""When to look at which session again: many small heaps, so that no call does work that grows with the number of sessions."""
+"""Times at which to check each session: many small heaps, so that no call does work proportional to the number of sessions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 
 _SHARDS: Final = 256
-"""With a million sessions a heap has 4,000 entries, which are sorted anew in a few milliseconds."""
+"""With a million sessions each heap has 4,000 entries; rebuilding it takes a few milliseconds."""
 
 _FEW: Final = 16
-"""So many entries of dropped sessions may stay in a heap whatever its size."""
+"""How many entries of dropped sessions may stay in a heap, whatever its size."""
 
 
 class _Shard(msgspec.Struct, eq=False):
@@ -23,10 +23,9 @@ class _Shard(msgspec.Struct, eq=False):
 
 
 class Deadlines:
-    """One entry, a time in ms, for each of many sessions.
+    """One entry (a time in ms) for each of many sessions.
 
-    A dropped session's entry is skipped when it comes up. The dropped entries of a heap are removed together, once they are
-    half of it.
+    A dropped session's entry is skipped when it is due. Once half of a heap's entries are dropped, all of these are removed.
     """
 
     def __init__(self) -> None:
@@ -34,7 +33,7 @@ class Deadlines:
         self._next_shard = 0
 
     def __len__(self) -> int:
-        """Return the number of entries, with those of dropped sessions that are still there."""
+        """Return the number of entries, including those of dropped sessions that are not removed yet."""
         return sum(len(shard.heap) for shard in self._shards)
 
     def restore(self, entries: Iterable[tuple[int, str]]) -> None:
@@ -49,7 +48,7 @@ class Deadlines:
         heapq.heappush(self._shard(session_id).heap, (at_ms, session_id))
 
     def drop(self, session_id: str) -> None:
-        """Forget the entry of a session that has one."""
+        """Remove the entry of a session that has one."""
         shard = self._shard(session_id)
         shard.dropped.add(session_id)
         if len(shard.dropped) > max(_FEW, len(shard.heap) // 2):
@@ -58,13 +57,13 @@ class Deadlines:
             shard.dropped.clear()
 
     def pop_due(self, now_ms: int, limit: int) -> list[str]:
-        """Take out and return at most ``limit`` sessions whose time is not after ``now_ms``."""
+        """Remove and return at most ``limit`` sessions whose time is at or before ``now_ms``."""
         due: list[str] = []
         for _ in range(_SHARDS):
             shard = self._shards[self._next_shard]
             while shard.heap and shard.heap[0][0] <= now_ms:
                 if len(due) == limit:
-                    # The next call begins here: no heap waits for the same others again and again.
+                    # The next call starts at this heap, so that none is starved by those before it.
                     return due
                 session_id = heapq.heappop(shard.heap)[1]
                 if session_id in shard.dropped:
@@ -75,7 +74,7 @@ class Deadlines:
         return due
 
     def earliest_ms(self) -> int | None:
-        """Return the first time of all entries, or None if there are none."""
+        """Return the earliest time of all entries, or None if there are none."""
         return min((shard.heap[0][0] for shard in self._shards if shard.heap), default=None)
 
     def _shard(self, session_id: str) -> _Shard:

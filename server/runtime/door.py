@@ -1,4 +1,4 @@
-"""The one door: every change of every instance passes :meth:`Door.submit`, and nothing else changes one."""
+"""The door: every change of every instance goes through :meth:`Door.submit`."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from interlock.server.telemetry.trace import Untraced
 T = TypeVar("T")
 
 OwnListener = Callable[[Record, Any], None]
-"""Called with a record that a door has written, and the instance after it, in the context of whoever asked for it."""
+"""Called with a record that a door has written and the instance after it, in the caller's context."""
 
 RefusalListener = Callable[[str, str, TransitionRefused], None]
-"""Told, on the event loop, of every refused command's kind and instance id, and the refusal."""
+"""Called on the event loop with the kind, the instance id and the refusal of every refused command."""
 
 _CONFLICT_RETRIES: Final = 3
 
 _OWN_WRITES: Final = 64
-"""How many writes of the server itself are under way. Their callbacks run in one turn of the event loop, a few milliseconds."""
+"""How many of the server's own writes run at once. Their callbacks run in one turn of the event loop, a few milliseconds."""
 
 
 class Outcome(msgspec.Struct, Generic[InstanceT], frozen=True):
-    """What became of commands: the instance as it stands now, and what they recorded (nothing for a repeat).
+    """The result of commands: the current instance and the records they made (none for a repeat).
 
-    ``joined``: the instance that a joined change has led to.
+    ``joined`` is the instance after a joined change.
     """
 
     instance: InstanceT
@@ -54,14 +54,14 @@ class Outcome(msgspec.Struct, Generic[InstanceT], frozen=True):
 
     @property
     def receipt(self) -> Receipt | None:
-        """That of the last record; by the chain it covers the ones before. None when nothing was recorded."""
+        """The receipt of the last record, which by the chain covers the ones before; None if nothing was recorded."""
         return self.records[-1].receipt if self.records else None
 
 
 class Change(msgspec.Struct, Generic[InstanceT], frozen=True):
-    """What is asked of one instance at its door.
+    """Commands for one instance, with its door.
 
-    ``along``: see :class:`interlock.server.surface.log.Step`. ``epoch``: the one that the instance must be at, None for any.
+    ``along``: see :class:`interlock.server.surface.log.Step`. ``epoch``: the epoch that the instance must be at, None for any.
     """
 
     door: Door[InstanceT]
@@ -72,10 +72,10 @@ class Change(msgspec.Struct, Generic[InstanceT], frozen=True):
 
 
 class Door(Generic[InstanceT]):
-    """All instances of one lifecycle. Commands to one are taken in turn; commands to different ones are written together.
+    """All instances of one lifecycle. Commands to one instance run in turn; those to different instances are written together.
 
-    ``feed``: what memory follows; start it before the first command. ``cache_limit``: how many are kept in memory; the rest
-    are one read away. ``trace`` hears of every answer.
+    ``feed`` updates the cache; start it before the first command. ``cache_limit`` is how many instances are kept in memory;
+    each other one costs a read. ``trace`` gets every acknowledgement.
     """
 
     def __init__(
@@ -93,47 +93,47 @@ class Door(Generic[InstanceT]):
         self._cache_limit = cache_limit
         self._trace = trace or Untraced()
         self._cache: dict[str, InstanceT] = {}
-        # Instances that are being read, as long as nobody has changed them since the read began.
+        # Instances that are being read and have not changed since the read began.
         self._reading: set[str] = set()
         self.turns: Final = Turns()
-        """Whoever has an instance's turn decides and appends, or gives it back."""
+        """The holder of an instance's turn decides and appends, or gives the turn back."""
         self._own_listeners: list[OwnListener] = []
         self._refusal_listeners: list[RefusalListener] = []
         self._own_writes = asyncio.Semaphore(_OWN_WRITES)
         feed.remember(machine.kind, self._apply)
 
     def subscribe_own(self, listener: OwnListener) -> None:
-        """Have ``listener`` called with what this door records, once all who follow the log have had it.
+        """Call ``listener`` with every record that this door writes, after all followers of the log.
 
-        For what is said of a caller's doings, once, by the process that did them. What reacts to a transition follows the log.
+        Use it for what the process that did something reports once. Reactions to a transition follow the log instead.
         """
         self._own_listeners.append(listener)
 
     def subscribe_refusals(self, listener: RefusalListener) -> None:
-        """Have ``listener`` told of every refusal from now on."""
+        """Call ``listener`` with every refusal from now on."""
         self._refusal_listeners.append(listener)
 
     @property
     def failure(self) -> str | None:
-        """Why nothing more is acknowledged, or None while all is well."""
+        """Why nothing more is acknowledged, or None while the log works."""
         return self._log.failure
 
     def check_alive(self) -> None:
-        """Refuse once the log has stopped: memory may then hold what disk does not.
+        """Raise if the log has stopped: memory may then hold what the disk does not.
 
         Raises:
-            SurfaceFailed: the log stopped at an I/O error.
+            SurfaceFailed: the log has stopped at an I/O error.
         """
         if self._log.failure is not None:
             raise SurfaceFailed(self._log.failure)
 
     def cached(self, instance_id: str) -> InstanceT | None:
-        """The current instance if it is in memory. It is exact as far as the log was followed: memory changes only with it."""
+        """Return the current instance if it is in memory, else None. It is exact up to the last record that was followed."""
         self.check_alive()
         return self._cache.get(instance_id)
 
     async def load(self, instance_id: str) -> InstanceT:
-        """The current instance.
+        """Return the current instance.
 
         Raises:
             InstanceNotFound: there is none.
@@ -142,7 +142,7 @@ class Door(Generic[InstanceT]):
         instance = self.cached(instance_id)
         if instance is not None:
             return instance
-        # In turn with the instance's commands, so that what is read can't be older than what memory held and dropped.
+        # Read in turn with the instance's commands, so that the result can't be older than what memory held and dropped.
         await self.turns.take(instance_id)
         try:
             return await self._read(instance_id)
@@ -150,12 +150,12 @@ class Door(Generic[InstanceT]):
             self.turns.give(instance_id)
 
     async def history(self, instance_id: str, after_version: int, limit: int) -> list[Record]:
-        """At most ``limit`` records of the instance with a version above ``after_version``, oldest first."""
+        """Return at most ``limit`` records of the instance with a version above ``after_version``, oldest first."""
         self.check_alive()
         return await self._log.history(self.machine.kind, instance_id, after_version, limit)
 
     async def records(self, after: int, limit: int) -> list[Record]:
-        """At most ``limit`` records of all instances with a position above ``after``, oldest first."""
+        """Return at most ``limit`` records of all instances with a position above ``after``, oldest first."""
         self.check_alive()
         return await self._log.after(after, limit)
 
@@ -167,24 +167,22 @@ class Door(Generic[InstanceT]):
         along: Along | None = None,
         joined: Change[Any] | None = None,
     ) -> Outcome[InstanceT]:
-        """Decide ``asked`` in order, and record them durably as one batch. All happen, or none.
+        """Decide ``asked`` in order and record them durably as one batch: all or none.
 
-        Whoever follows the log has had the records when this returns.
+        All followers of the log have processed the records when this returns. ``under`` is the authority that the caller has
+        shown. It must be valid at the log position of the batch. ``along``: see :class:`interlock.server.surface.log.Step`.
+        ``joined`` is a change of an instance of another lifecycle, recorded first in the same batch. A change of an account
+        joins one of a session, never the reverse: all callers that need both turns take them in this order.
 
-        ``under``: the authority that the caller has shown. It must hold at the place in the log where the batch is recorded.
-        ``along``: see :class:`interlock.server.surface.log.Step`. ``joined``: a change of an instance of another lifecycle,
-        which is recorded in the same batch, before. A change of an account joins one of a session, never the other way
-        round: whoever needs both takes the turns in this order.
-
-        A command id that is already recorded for the instance appends nothing: the instance as it stands is returned, and what
-        was recorded then. Cancelling the caller does not undo what was handed to the log.
+        A command id that is already recorded for the instance appends nothing: the current instance and the old records are
+        returned. Cancelling the caller does not undo what was handed to the log.
 
         Raises:
-            TransitionRefused: the lifecycle does not allow one of them; nothing changed.
-            CredentialRefused, AccountDisabled: ``under`` does not hold any more; nothing changed.
+            TransitionRefused: the lifecycle does not allow one of the commands; nothing changed.
+            CredentialRefused, AccountDisabled: ``under`` is no longer valid; nothing changed.
             InstanceNotFound: there is no such instance, and the first command does not create it.
             RecordRefused, SurfaceFailed, Overloaded: nothing was acknowledged.
-            What ``along`` raises.
+            Any error of ``along``.
         """
         change = Change(self, instance_id, asked, along)
         changes: list[Change[Any]] = [change] if joined is None else [joined, change]
@@ -192,7 +190,7 @@ class Door(Generic[InstanceT]):
             try:
                 outcomes = await _submit_once(self._log, changes, under, first_try=attempt == 0)
             except VersionConflict:
-                # What memory held is forgotten already.
+                # settle() has already dropped the cached instance, so the next try reads it from the log.
                 continue
             except AuthorityLost:
                 for each in changes:
@@ -208,11 +206,11 @@ class Door(Generic[InstanceT]):
         raise SurfaceFailed("the instance kept changing under another writer")
 
     async def insist(self, instance_id: str, actor: str, data: Data) -> Outcome[InstanceT]:
-        """Submit what has to be written in the end; while the storage is overloaded, wait and try again.
+        """Submit a command that must eventually be written. While the storage is overloaded, wait and retry.
 
-        Only a few callers try at a time, the others wait for them. So the server's own work, of which there may be as much as
-        there are instances, neither adds to an overload nor keeps the event loop. Not for requests: they need an answer in
-        time, and would keep the server's own work waiting.
+        Only a few callers submit at once, so that the server's own work, up to one command per instance, neither adds to an
+        overload nor blocks the event loop. Requests must not use this: they need an answer in time, and would delay the
+        server's own work.
 
         Raises:
             TransitionRefused, InstanceNotFound, RecordRefused, SurfaceFailed: as :meth:`submit`.
@@ -222,17 +220,17 @@ class Door(Generic[InstanceT]):
             return await patiently(lambda: self.submit(instance_id, *asked))
 
     async def explain_lost(self, under: Authority) -> None:
-        """Raise why ``under``, of an instance of this door, does not hold any more, if that can be told."""
+        """Raise the reason why ``under``, of an instance of this door, is no longer valid. Return if there is none any more."""
         self.machine.authorise(await self.load(under.instance_id), under.epoch, self._clock.now_ms())
 
     async def decide(self, change: Change[InstanceT], under: Authority | None, *, first_try: bool) -> list[Step]:
-        """The steps that ``change`` takes now, for whoever has the instance's turn.
+        """Return the steps of ``change``. The caller holds the instance's turn.
 
-        ``under``: given if it is of this very instance. It is exact: the log takes the steps only if they follow this version.
+        ``under`` is given only if it is of this instance. The check is exact: the log takes the steps only at this version.
 
         Raises:
-            TransitionRefused: the lifecycle does not allow it; the listeners were told.
-            CredentialRefused, AccountDisabled: ``under`` does not hold.
+            TransitionRefused: the lifecycle does not allow it; the listeners were called.
+            CredentialRefused, AccountDisabled: ``under`` is not valid.
         """
         instance = await self._read_for(change.instance_id, change.asked[0], first_try=first_try)
         now_ms = self._clock.now_ms()
@@ -253,7 +251,7 @@ class Door(Generic[InstanceT]):
         return steps
 
     async def _read(self, instance_id: str) -> InstanceT:
-        """The current instance, for whoever holds its turn."""
+        """Return the current instance. The caller holds its turn."""
         instance = self.cached(instance_id)
         if instance is not None:
             return instance
@@ -270,35 +268,35 @@ class Door(Generic[InstanceT]):
         return instance
 
     def _apply(self, record: Record, instance: InstanceT | None) -> None:
-        """Keep memory as new as the log: what another writer changed is forgotten, and read when somebody asks for it."""
+        """Update the cache with a record. An instance that another process changed is dropped, and read when next needed."""
         if instance is not None:
             self._remember(instance)
             return
         self._cache.pop(record.transition.instance_id, None)
-        # What is being read may be from before this record.
+        # A read in progress may return the instance as it was before this record.
         self._reading.discard(record.transition.instance_id)
 
     async def _read_for(self, instance_id: str, first: Command, *, first_try: bool) -> InstanceT:
         if first.data.event != self.machine.creation:
             return await self._read(instance_id)
         if first_try:
-            # A new id is almost surely new: save the read, and let the append find out if it is not.
+            # A new id almost certainly has no instance: skip the read; the append fails if there is one.
             return self.cached(instance_id) or self.machine.absent(instance_id)
         with suppress(InstanceNotFound):
             return await self._read(instance_id)
         return self.machine.absent(instance_id)
 
     def settle(self, steps: list[Step], records: list[Record] | BaseException) -> None:
-        """Hear from the log what became of ``steps``, remember it, tell the listeners, and give the instance's turn back."""
+        """Process the log's answer for ``steps``: update the cache, call the listeners, and give the instance's turn back."""
         instance_id = steps[0].transition.instance_id
         try:
             if isinstance(records, BaseException):
-                # An overloaded log has queued nothing, so memory is still exact. To drop it would add a read to the overload.
+                # An overloaded log has queued nothing, so the cache is still exact. Dropping it would add to the overload.
                 if not isinstance(records, Overloaded):
                     self._cache.pop(instance_id, None)
                 return
             if records[0].transition is not steps[0].transition:
-                # A repeat: what was recorded then says nothing of where the instance stands now.
+                # A repeat: its old records do not show the current state of the instance.
                 self._cache.pop(instance_id, None)
                 return
             for record, step in zip(records, steps, strict=True):
@@ -332,8 +330,8 @@ async def _submit_once(
         for change in taken:
             change.door.turns.give(change.instance_id)
         raise
-    # The turns end, and the listeners hear of it, when the log answers: also if the caller is gone by then. So the caller
-    # waits for a future of its own, whose cancellation is not the append's.
+    # The turns end and the listeners are called when the log answers, even if the caller was cancelled. So the caller waits
+    # for a future of its own, whose cancellation does not cancel the append.
     answered: asyncio.Future[list[list[Record]]] = asyncio.get_running_loop().create_future()
     appended.add_done_callback(lambda future: _settle(future, changes, steps, answered))
     records = await answered
@@ -357,7 +355,7 @@ def _settle(
     error = appended.exception()
     outcomes: list[Any] = [error] * len(changes)
     if error is None:
-        # What joins has new command ids, so it is no repeat: the records are one for each step.
+        # A joined change has new command ids, so it is never a repeat: there is one record for each step.
         joined, records = len(steps[0]) if len(steps) > 1 else 0, appended.result()
         outcomes = [records[:joined], records[joined:]] if joined else [records]
     for change, own, outcome in zip(changes, steps, outcomes, strict=True):
@@ -366,7 +364,7 @@ def _settle(
 
 
 def keep_newest(memory: dict[str, T], key: str, value: T, limit: int) -> None:
-    """Put ``value`` into ``memory``; of more than ``limit`` the oldest is forgotten."""
+    """Put ``value`` into ``memory``, and remove the oldest entry if there are more than ``limit``."""
     memory.pop(key, None)
     memory[key] = value
     if len(memory) > limit:
@@ -374,10 +372,10 @@ def keep_newest(memory: dict[str, T], key: str, value: T, limit: int) -> None:
 
 
 async def patiently(call: Callable[[], Awaitable[T]], within_s: float | None = None) -> T:
-    """Return what ``call`` gives; while the storage is overloaded, wait and call again.
+    """Return the result of ``call``. While the storage is overloaded, wait and call again.
 
     Raises:
-        Overloaded: it still was after ``within_s`` seconds. None, for the server's own work, waits without end.
+        Overloaded: the storage still was after ``within_s`` seconds. None, for the server's own work, waits without limit.
     """
     try:
         async with asyncio.timeout(within_s):
@@ -391,5 +389,5 @@ async def patiently(call: Callable[[], Awaitable[T]], within_s: float | None = N
 
 
 def commands(actor: str, *asked: Data) -> tuple[Command, ...]:
-    """``asked`` as commands of ``actor``, each with a new id."""
+    """Return ``asked`` as commands of ``actor``, each with a new id."""
     return tuple(Command(next_id("cmd"), actor, data) for data in asked)

@@ -1,8 +1,8 @@
-"""Writes down the end of every session whose deadline has passed.
+"""The task that records the end of every session whose deadline has passed.
 
-The guard ``alive`` refuses an overdue session everything from the millisecond of its deadline on; this makes the end
-durable and closes the sockets. One entry a session: a deadline only ever moves later, so an entry that comes up early is put
-back at the session's deadline of now, and activity costs nothing.
+The guard ``alive`` refuses everything to an overdue session from the millisecond of its deadline on. This task makes the end
+durable, which closes the sockets. Each session has one entry. Deadlines only move later, so an entry that is due early is put
+back with the session's current deadline, and activity costs nothing here.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from interlock.server.system.supervision import progressed
 _log = structlog.get_logger("interlock.expiry")
 
 _LONGEST_SLEEP_S = 1.0
-"""The wall clock may jump; so it is looked at this often."""
+"""The wall clock may jump, so the task checks it at least this often."""
 
 _AT_ONCE = 64
-"""How many expiries are handed to the log together. They keep the event loop for a few milliseconds."""
+"""How many expiries are handed to the log together. They block the event loop for a few milliseconds."""
 
 _RETRY_MS = 1000
 
 
 class Expiry:
-    """The deadlines and the task that keeps them."""
+    """The deadlines, and the task that enforces them."""
 
     def __init__(self, sessions: Sessions, clock: Clock) -> None:
         self._sessions = sessions
@@ -49,12 +49,12 @@ class Expiry:
     def restore(self, deadlines: list[tuple[int, str]]) -> None:
         """Start from (deadline in ms, session id) of every session that has not ended.
 
-        Should others write to the log meanwhile, one may be among them whose creation is observed later. It is looked at twice.
+        If other processes write meanwhile, a session may be listed whose creation is observed later. It is then checked twice.
         """
         self._deadlines.restore(deadlines)
 
     def observe(self, record: Record, _session: Session | None) -> None:
-        """Watch a session from its creation until its end, whoever wrote them."""
+        """Track a session from its creation to its end, whichever process wrote them."""
         move = record.transition
         if move.version == 1:
             created = SESSION_MACHINE.evolve(SESSION_MACHINE.absent(move.instance_id), move)
@@ -63,7 +63,7 @@ class Expiry:
             self._deadlines.drop(move.instance_id)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
         while True:
             progressed()
             await self._expire_due()
@@ -73,7 +73,7 @@ class Expiry:
             self._wakes_at_ms = now_ms + round(_LONGEST_SLEEP_S * 1000)
             if earliest_ms is not None:
                 self._wakes_at_ms = min(self._wakes_at_ms, earliest_ms)
-            # Not wait_for: when the event is set in the moment of the cancellation, Python 3.11's forgets the latter.
+            # Not wait_for: Python 3.11 loses a cancellation that arrives at the moment when the event is set.
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0, self._wakes_at_ms - now_ms) / 1000):
                     await self._earlier.wait()
@@ -91,7 +91,7 @@ class Expiry:
             self._push(later_ms, session_id)
 
     async def _look_at(self, session_id: str) -> int | None:
-        """End the session if its deadline has passed; return when to look at it again, or None for never."""
+        """End the session if its deadline has passed. Return when to check it again, or None for never."""
         try:
             session = await patiently(functools.partial(self._sessions.load, session_id))
             if session.ended:
@@ -103,15 +103,15 @@ class Expiry:
         except SessionNotFound:
             _log.error("expiry.session_not_found", session_id=session_id)
         except TransitionRefused:
-            # It ended or was renewed in the meantime: look again soon.
+            # The session ended or was renewed in the meantime: check it again soon.
             return self._clock.now_ms() + _RETRY_MS
         except SurfaceError as error:
             _log.error("expiry.failed", session_id=session_id, error=str(error))
-            # After a fail-stop nothing can be written before a restart, which restores the deadlines.
+            # After a fail-stop nothing can be written until a restart, which restores the deadlines.
             with suppress(SurfaceFailed):
                 self._sessions.check_alive()
                 return self._clock.now_ms() + _RETRY_MS
-        except Exception:  # noqa: BLE001  # one session's trouble must not be the end of all expiry
+        except Exception:  # noqa: BLE001  # one session's failure must not stop the expiry of all others
             _log.exception("expiry.failed", session_id=session_id)
             return self._clock.now_ms() + _RETRY_MS
         return None

@@ -1,4 +1,4 @@
-"""The log as it is followed: whatever reacts to transitions hears of them here, whoever wrote them."""
+"""Delivery of the log's records to everything that reacts to transitions, whichever process wrote them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from interlock.server.surface.log import Followed, TransitionLog
 _log = structlog.get_logger("interlock.server")
 
 Listener = Callable[[Record, Any | None], None]
-"""Called with a record, and the instance after it if this process wrote the record; None if another did."""
+"""Called with a record, and the instance after it; the instance is None if another process wrote the record."""
 
 
 class Feed:
-    """Hands on every record of ``log``: each once, in order, own writes like those of others.
+    """Delivers every record of ``log`` once, in order, whether this or another process wrote it.
 
-    The records of one commit come together: first memory takes all of them, then each listener has them in turn. All of it
-    happens in one turn of the event loop, and before the writers of the records are answered. So whoever is answered finds
-    memory as new as its own record, and the sockets of a session that it ended closing.
+    The records of one commit are delivered together: first to all caches, then to each listener in turn. This happens in one
+    turn of the event loop, before the callers are answered. A caller that gets its answer finds the caches as new as its own
+    record, and the sockets of a session that it ended already closing.
     """
 
     def __init__(self, log: TransitionLog) -> None:
@@ -34,25 +34,25 @@ class Feed:
 
     @property
     def position(self) -> int:
-        """The position of the last record that everybody has had."""
+        """The position of the last delivered record."""
         return self._position
 
     def remember(self, kind: str, memory: Listener) -> None:
-        """Have ``memory`` take every record of ``kind``, before all listeners. If it fails, the log stops.
+        """Pass every record of ``kind`` to ``memory``, before all listeners. If it fails, the log stops.
 
-        It is what keeps a cache as new as the log. One that has missed a record would serve what is revoked.
+        ``memory`` keeps a cache up to date. A cache that misses a record would serve revoked sessions.
         """
         self._memories.append((kind, memory))
 
     def subscribe(self, listener: Listener, kind: str | None = None) -> None:
-        """Have ``listener`` called with every record (of ``kind``, if given), after those that subscribed before.
+        """Call ``listener`` with every record (of ``kind``, if given), after earlier subscribers.
 
-        One that raises is logged, and stops no other.
+        If it raises, the error is logged and the others are still called.
         """
         self._listeners.append((kind, listener))
 
     async def start(self, after: int = 0) -> None:
-        """Follow the log from position ``after`` on. Returns when everybody has had what there is.
+        """Follow the log from position ``after`` on. Return once all existing records are delivered.
 
         Raises:
             SurfaceFailed: the log can't be read.

@@ -1,4 +1,4 @@
-"""Calls that must not stop the ones after them."""
+"""Calls of listeners whose failure must not stop the calls after them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = structlog.get_logger("interlock.server")
 
 
 def guarded(listener: Callable[P, object], *arguments: P.args, **keywords: P.kwargs) -> bool:
-    """Call ``listener``, and return whether it succeeded. An exception is logged: the transition happened all the same."""
+    """Call ``listener`` and return whether it succeeded. An exception is only logged, because the transition has happened."""
     try:
         listener(*arguments, **keywords)
     except Exception as error:  # noqa: BLE001  # a listener's fault must not keep the next one from closing a socket

@@ -1,4 +1,4 @@
-"""What a start has to put right: connections and sessions that a dead process left in the log, and records it did not trace."""
+"""Repairs at a start: connections and sessions that a dead process left in the log, and records missing in its trace."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _PAGE = 1024
 
 
 async def trace_missed(log: TransitionLog, trace: Untraced) -> None:
-    """Begin ``trace`` with what the log holds and it does not: a killed process did not live to write it.
+    """Start ``trace`` with the records that the log has and the trace lacks, because a process was killed before it wrote them.
 
-    A new trace of a log that has records tells of the sessions that live; those that ended never appear again. It is new
-    until a life came as far as to recover.
+    A new trace of an existing log contains only the live sessions, because ended ones never appear again. A trace counts as
+    new until a process has recovered.
 
     Raises:
-        SettingsError: the trace can't be used, or is of another log.
+        SettingsError: the trace can't be used, or belongs to another log.
     """
     told = trace.begin()
     if told is None:
         return
-    # Those after the place before, so that the first is the one in that place.
+    # The record at the trace's last position: the first one after the position before it.
     at_last = await log.after(told.last.position - 1, 1) if told.last is not None and told.last.position else []
     trace.go_on(await log.newest(), at_last[0] if at_last else None)
     position, of_all = told.position, told.recovered
@@ -47,14 +47,14 @@ async def trace_missed(log: TransitionLog, trace: Untraced) -> None:
 
 
 async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, *, at_once: int = _PAGE) -> int:
-    """Record the disconnect of every connection that ``node``, this process, opened and no longer holds; return how many.
+    """Record the disconnect of every connection that ``node``, this process, opened and no longer holds. Return their number.
 
-    Connections of other nodes are theirs, and may be open. Call it before this process accepts its first connection.
-    ``at_once``: how many writes the log takes together.
+    Connections of other nodes are left alone: they may be open. Call it before this process accepts its first connection.
+    ``at_once`` is how many writes the log takes together.
     """
 
     async def disconnect(session_id: str, connection_id: str) -> None:
-        # A session that is overdue or ended has no use for it.
+        # A refusal means that the session has ended meanwhile and holds no connection any more.
         with suppress(TransitionRefused):
             await sessions.submit(session_id, *commands("server", Disconnect(connection_id, _ABNORMAL)))
 
@@ -69,10 +69,10 @@ async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, 
 
 
 async def end_left_over(sessions: Sessions, accounts: Accounts, store: AccountStore, *, at_once: int = _PAGE) -> int:
-    """End the sessions that no longer serve, before this process takes work; how many there were.
+    """End the sessions that their accounts no longer allow, before this process takes work. Return their number.
 
-    What takes the rights of an account's sessions away is on disk before their ends: a server that died in between has left
-    some. ``at_once``: how many writes the log takes together.
+    A change of an account is on disk before its sessions end, so a server that died in between has left some. ``at_once`` is
+    how many writes the log takes together.
     """
 
     async def end(session_id: str) -> None:

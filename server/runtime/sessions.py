@@ -1,4 +1,4 @@
-"""Sessions: what is asked of them, as commands at the door."""
+"""Sessions: their commands, submitted through the door."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from interlock.server.telemetry.trace import Untraced
 
 
 class Sessions(Door[Session]):
-    """All sessions. ``policy``: the limits that a new one lives under."""
+    """All sessions. ``policy`` contains the limits of new ones."""
 
     def __init__(
         self, feed: Feed, clock: Clock, *, policy: Policy, cache_limit: int, trace: Untraced | None = None
@@ -38,7 +38,7 @@ class Sessions(Door[Session]):
         super().__init__(SESSION_MACHINE, feed, clock, cache_limit=cache_limit, trace=trace)
         self._policy = policy
         self._touching: set[str] = set()
-        # Sessions whose newest login's tokens were used for what is not recorded, and the epoch of that login.
+        # Session id → epoch, for sessions whose newest tokens were used for something that is not recorded.
         self._used: dict[str, int] = {}
 
     async def begin(
@@ -49,20 +49,20 @@ class Sessions(Door[Session]):
         along: Along | None = None,
         joined: Change[Any] | None = None,
     ) -> Outcome[Session]:
-        """Create a session under the server's policy and submit ``more`` to it, all in one durable batch."""
+        """Create a session under the server's policy and submit ``more`` to it, in one durable batch."""
         asked = commands(actor, Create(self._policy), *more)
         session_id = new_session_id(self._clock.now_ms())
         return await self.submit(session_id, *asked, under=under, along=along, joined=joined)
 
     async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Outcome[Session]:
-        """Answer the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
+        """Exchange the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
 
-        One that a single browser or program may still hold is exchanged: the newest, one whose answer was lost, one that
-        was exchanged within the grace. Every answer is a new token and a record. Any other is in two hands, so the session
-        is revoked (RFC 9700, 4.14.2).
+        A token that a single browser or program may still hold is exchanged: the newest one, one whose response was lost, or
+        one exchanged within the grace. Every exchange returns a new token and makes a record. For any other token two parties
+        hold copies, so the session is revoked (RFC 9700, 4.14.2).
 
         Raises:
-            SessionEnded: the session is not alive, or has just been revoked because the token was reused.
+            SessionEnded: the session is not alive, or was just revoked because the token was reused.
             CredentialInvalid: the token is of an epoch before the session's last login.
         """
         try:
@@ -73,17 +73,17 @@ class Sessions(Door[Session]):
             if epoch != session.epoch:
                 raise CredentialInvalid("the refresh token was superseded by a later login") from None
             await self.end(session, "token_reuse", "server")
-            # Somebody else may have ended it first, for a reason of their own.
+            # Another request may have ended it first, for another reason.
             raise SessionEnded((await self.load(session_id)).reason or "") from None
 
     async def touch(self, session: Session) -> Session:
-        """Note activity in ``session``: recorded at most once per tenth of the idle timeout, otherwise free.
+        """Record activity in ``session``, at most once per tenth of the idle timeout.
 
         Raises:
-            SessionEnded, TokenExpired: since the caller looked it has ended, or somebody has logged in on it.
+            SessionEnded, TokenExpired: since the caller read the session, it has ended or had another login.
         """
         session_id = session.session_id
-        # What is in memory may be newer than what the caller holds, and another request's touch may be under way.
+        # The cache may be newer than the caller's copy, and another request's touch may be in progress.
         if session_id in self._touching or not touch_due(self.cached(session_id) or session, self._clock.now_ms()):
             if session.unused:
                 keep_newest(self._used, session_id, session.epoch, self._cache_limit)
@@ -93,13 +93,13 @@ class Sessions(Door[Session]):
             actor = session.subject or "anonymous"
             return (await self._submit_alive(session_id, actor, Touch(), under=authority_of(session))).instance
         except Overloaded:
-            # Whoever only reads is answered. The session ends when it would have without this activity, unless there is more.
+            # Reads still work. Without further activity the session ends as if this activity had not happened.
             return session
         finally:
             self._touching.discard(session_id)
 
     def is_unused(self, session: Session) -> bool:
-        """Whether nothing shows that somebody has the tokens of the current epoch: no record, nor activity since the start."""
+        """Return whether no record and no activity since the start shows that the client has the current epoch's tokens."""
         return session.unused and self._used.get(session.session_id) != session.epoch
 
     async def authenticate(
@@ -111,14 +111,14 @@ class Sessions(Door[Session]):
         along: Along | None = None,
         joined: Change[Any] | None = None,
     ) -> Outcome[Session]:
-        """Somebody has proved who they are: upgrade ``session``, or begin one that is theirs from its first moment.
+        """Record ``login``: upgrade ``session``, or create one that belongs to the subject from its first moment.
 
         ``under``, ``along``, ``joined``: as for :meth:`submit`.
 
         Raises:
-            SessionEnded: the session ended since the caller looked.
-            CredentialRefused: ``under`` does not hold any more.
-            TransitionRefused: the session is another subject's.
+            SessionEnded: the session has ended since the caller read it.
+            CredentialRefused: ``under`` is no longer valid.
+            TransitionRefused: the session belongs to another subject.
         """
         subject = login.subject
         if session is None:
@@ -127,20 +127,20 @@ class Sessions(Door[Session]):
             with suppress(TransitionRefused):
                 asked = commands(subject, login)
                 return await self.submit(session.session_id, *asked, under=under, along=along, joined=joined)
-            # Another tab may have logged in on the same session meanwhile: then this is the same subject once more, or
-            # a refusal with a better reason.
+            # Another tab may have logged in on the same session: a reauthentication succeeds for the same subject, and
+            # otherwise gives a better reason.
         again = Reauthenticate(subject, login.method, login.proof_age_ms, login.account_epoch)
         return await self._submit_alive(session.session_id, subject, again, under=under, along=along, joined=joined)
 
     async def end(
         self, session: Session, reason: RevocationReason, actor: str, *, under: Authority | None = None
     ) -> Receipt | None:
-        """Revoke ``session``; None when it had ended already.
+        """Revoke ``session``. Return None if it had already ended.
 
         ``under``: as for :meth:`submit`. Of two calls that each end the other's session, under their own, one fails.
 
         Raises:
-            CredentialRefused: ``under`` does not hold any more.
+            CredentialRefused: ``under`` is no longer valid.
         """
         with suppress(TransitionRefused):
             return (await self.submit(session.session_id, *commands(actor, Revoke(reason)), under=under)).receipt
@@ -156,7 +156,7 @@ class Sessions(Door[Session]):
         along: Along | None = None,
         joined: Change[Any] | None = None,
     ) -> Outcome[Session]:
-        """What becomes of ``data``; when the session has just ended, the caller hears that, not that it is refused."""
+        """Submit ``data``. If the session has just ended, raise SessionEnded instead of TransitionRefused."""
         try:
             return await self.submit(session_id, *commands(actor, data), under=under, along=along, joined=joined)
         except TransitionRefused:

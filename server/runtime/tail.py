@@ -1,8 +1,8 @@
-"""The log as it grows, for whoever follows it: each reader has a place of its own, and nothing is ever missed between pages.
+"""Pages of the growing log for readers that follow it. Each reader has its own position and misses nothing between pages.
 
-A reader asks for what comes after its place. The newest records are kept in memory, once for all readers; what is older is
-read from the log. So there is no seam between history and the present, a reader costs the same however slow it is, and it
-goes on after a pause, or a new connection, exactly where it was.
+A reader asks for the records after its position. The newest records are kept in memory once for all readers; older ones are
+read from the log. So history and live records form one sequence, a slow reader costs no more than a fast one, and after a
+pause or a reconnect a reader continues exactly where it was.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ After = Callable[[int, int], Awaitable[list[Record]]]
 
 
 class Tail:
-    """The end of the log. ``after(position, limit)`` reads it from disk; ``newest`` is the last position as it is opened.
+    """The end of the log. ``after(position, limit)`` reads from disk; ``newest`` is the last position when the log is opened.
 
-    ``followers``: how many follow it now; they count themselves.
+    ``followers`` is the number of current followers, which they maintain themselves.
     """
 
     def __init__(self, after: After, newest: int) -> None:
@@ -35,24 +35,24 @@ class Tail:
 
     @property
     def newest(self) -> int:
-        """The position of the newest record that was acknowledged; 0 in an empty log."""
+        """The position of the newest acknowledged record; 0 in an empty log."""
         return self._newest
 
     def observe(self, record: Record, _instance: object) -> None:
-        """``record`` is on disk. Call it in the order of the log, without gaps."""
+        """Add ``record``, which is on disk. Call it in the order of the log, without gaps."""
         self._kept.append(record)
         self._newest = record.position
         self.wake()
 
     def wake(self) -> None:
-        """Let everybody who waits look again."""
+        """Wake all waiting readers."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
     async def after(self, position: int, limit: int) -> list[Record]:
-        """At most ``limit`` records with a position above ``position``, oldest first; empty when there are none yet."""
+        """Return at most ``limit`` records with a position above ``position``, oldest first; empty if there are none yet."""
         if position >= self._newest:
             return []
         if self._kept and self._kept[0].position <= position + 1:
@@ -61,9 +61,9 @@ class Tail:
         return await self._after(position, limit)
 
     async def wait(self, position: int, at_most_s: float) -> float:
-        """Until there may be something after ``position``, :meth:`wake` is called, or ``at_most_s`` have passed.
+        """Wait until there may be a record after ``position``, :meth:`wake` is called, or ``at_most_s`` have passed.
 
-        How many seconds it took.
+        Return how many seconds it took.
         """
         if position < self._newest:
             return 0.0

@@ -1,1 +1,1 @@
-"""Accounts: what is asked of them, logging in, their sessions, and what administrators do."""
+"""Accounts: their commands, logins, their sessions, and administration."""

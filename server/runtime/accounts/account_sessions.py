@@ -1,4 +1,4 @@
-"""The living sessions of one account, however many there are: page by page, and a few ends at a time."""
+"""The live sessions of one account, read in pages and ended a few at a time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.directory import Directory, Place, Wanted
 
 _PAGE: Final = 64
-"""How many sessions are read, and handed to the log, together. It keeps the event loop for a few milliseconds."""
+"""How many sessions are read, and handed to the log, together. One page blocks the event loop for a few milliseconds."""
 
 _PATIENCE_S: Final = 15.0
 """How long a request waits for a page, or for one end, while the storage is overloaded."""
 
 
 class AccountSessions:
-    """Reads the sessions of an account, and ends them."""
+    """Reads and ends the sessions of an account."""
 
     def __init__(self, sessions: Sessions, directory: Directory, clock: Clock) -> None:
         self._sessions = sessions
@@ -39,14 +39,14 @@ class AccountSessions:
         self._going_on: set[asyncio.Task[list[Receipt]]] = set()
 
     async def close(self) -> None:
-        """Give up the ends that go on: the next start makes them."""
+        """Cancel the ends in progress. The next start makes them."""
         ends = list(self._going_on)
         for each in ends:
             each.cancel()
         await asyncio.gather(*ends, return_exceptions=True)
 
     async def page(self, subject: str, before: Place | None, limit: int) -> list[Session]:
-        """Return at most ``limit`` sessions of ``subject`` that are alive now, newest first, after the place ``before``."""
+        """Return at most ``limit`` sessions of ``subject`` that are alive now, newest first, after ``before`` in that order."""
         self._sessions.check_alive()
         return await self._directory.page(
             SESSION_MACHINE, Wanted(owner=subject, alive_at_ms=self._clock.now_ms()), before, limit
@@ -61,15 +61,14 @@ class AccountSessions:
         but: str | None = None,
         under: Authority | None = None,
     ) -> list[Receipt]:
-        """Revoke every session of ``subject`` that is alive now, except ``but``. Return the receipt of each end.
+        """Revoke every session of ``subject`` that is alive now, except ``but``. Return the receipts of the ends.
 
-        ``under``: the authority of whoever asks; see :meth:`interlock.server.runtime.door.Door.submit`.
-
-        While the storage is overloaded it waits: what is called to end everything must not leave a rest.
+        ``under`` is the authority of the caller; see :meth:`interlock.server.runtime.door.Door.submit`. While the storage is
+        overloaded this waits, so that no session is left.
 
         Raises:
-            CredentialRefused: ``under`` does not hold any more. Some sessions may have ended.
-            Overloaded: it still was after a while. Some sessions may have ended.
+            CredentialRefused: ``under`` is no longer valid. Some sessions may have ended.
+            Overloaded: the storage stayed overloaded for too long. Some sessions may have ended.
         """
 
         async def end(session: Session) -> Receipt | None:
@@ -82,15 +81,15 @@ class AccountSessions:
     async def end_superseded(
         self, account: Account, actor: str, *, within_s: float | None = _PATIENCE_S
     ) -> list[Receipt]:
-        """Revoke the sessions that have served until ``account``, which is on disk, became what it is; the receipts.
+        """Revoke the sessions that ``account``, as it is on disk, no longer allows. Return the receipts of the ends.
 
         Raises:
-            Overloaded: the storage was overloaded for ``within_s`` seconds (None: wait without end). Some may have ended.
+            Overloaded: the storage was overloaded for ``within_s`` seconds (None: wait without limit). Some may have ended.
         """
 
         async def end(session: Session) -> Receipt | None:
             if session.account_epoch < account.epoch:
-                # Unless its owner has logged in on it anew.
+                # A refusal means that the owner has logged in again on this session, so it stays.
                 with suppress(CredentialRefused):
                     return await self._sessions.end(
                         session, why_superseded(account), actor, under=authority_of(session)
@@ -100,10 +99,10 @@ class AccountSessions:
         return await self._for_each(account.account_id, end, within_s)
 
     async def end_superseded_at_last(self, account: Account, actor: str) -> list[Receipt]:
-        """Revoke as :meth:`end_superseded`, for a caller that can't be called again.
+        """Call :meth:`end_superseded`, for a request that can't be repeated.
 
-        When the storage has been overloaded for too long, the caller has an empty list and the ends go on. The next start
-        makes those that this process does not live to make.
+        If the storage is overloaded for too long, return an empty list and continue the ends in the background. The next start
+        makes those that this process does not complete.
         """
         ends = asyncio.create_task(self.end_superseded(account, actor, within_s=None))
         self._going_on.add(ends)

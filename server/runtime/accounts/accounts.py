@@ -1,4 +1,4 @@
-"""Accounts: what is asked of them, as commands at their door, and the personal data that goes along."""
+"""Accounts: their commands, submitted through the door, and the personal data that is written in the same transaction."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ class Accounts(Door[Account]):
         self._store = store
 
     async def standing(self, account_id: str) -> Account:
-        """The account as it stands; one that was never registered at version 0."""
+        """Return the current account, at version 0 if it was never registered."""
         with suppress(InstanceNotFound):
             return await self.load(account_id)
         return Account(account_id)
 
     async def ensure_serves(self, session: Session) -> None:
-        """Check that ``session`` serves, as far as that depends on its subject's account.
+        """Check that the account of ``session`` still allows it.
 
         Raises:
-            SessionEnded: the account is not active, or has taken the session's rights away.
+            SessionEnded: the account is not active, or a change of it has ended the session's rights.
         """
         if session.subject is not None:
             account = self.cached(session.subject) or await self.standing(session.subject)
             ensure_serves(account, session.account_epoch)
 
     async def by_email(self, email: str) -> Owner | None:
-        """The owner of this normalised email address, or None."""
+        """Return the owner of this normalised email address, or None."""
         self.check_alive()
         return await self._owner(await self._store.by_email(email))
 
     async def by_id(self, account_id: str) -> Owner | None:
-        """The owner of the account with this id; None when there is none, or it was deleted."""
+        """Return the owner of the account with this id; None if there is none or it was deleted."""
         self.check_alive()
         return await self._store.by_id(account_id)
 
     async def by_identity(self, issuer: str, subject: str) -> Owner | None:
-        """The owner whom the provider ``issuer`` calls ``subject``, or None."""
+        """Return the owner with the id ``subject`` at provider ``issuer``, or None."""
         self.check_alive()
         return await self._owner(await self._store.by_identity(issuer, subject))
 
@@ -66,10 +66,10 @@ class Accounts(Door[Account]):
         subject: str | None = None,
         groups: tuple[str, ...] = (),
     ) -> Owner:
-        """Make an account, of whoever has the password or is the provider's ``subject``.
+        """Create an account, for the holder of a password or for the ``subject`` of a provider.
 
         Raises:
-            AccountExists: the email address, or the identity, is taken; nothing changed.
+            AccountExists: the email address or the identity is taken; nothing changed.
         """
         key = secrets.token_bytes(KEY_BYTES)
         data = PersonalData(new_id("acc"), key, email, password_hash, issuer, subject)
@@ -79,44 +79,44 @@ class Accounts(Door[Account]):
         return Owner(outcome.instance, data)
 
     def password_change(self, owner: Owner, password_hash: str) -> Change[Account]:
-        """What replaces the password of ``owner``, to be recorded with what the owner's session does by it.
+        """Return the change that replaces the owner's password. Record it together with the renewal of the owner's session.
 
-        It is refused once the account's epoch or the hash is another one, or the account is not active.
+        The log refuses it if the account's epoch or hash has changed since, or the account is not active.
         """
         change = ChangePassword(*self._hashes(owner, password_hash))
         along = self._store.replace_hash(owner.account_id, password_hash)
         return Change(self, owner.account_id, commands(owner.account_id, change), along, owner.account.epoch)
 
     async def rehash(self, owner: Owner, password_hash: str) -> None:
-        """Replace the hash of the password of ``owner`` by another hash of the same password.
+        """Replace the owner's password hash by another hash of the same password.
 
         Raises:
-            TransitionRefused: it is not the account's any more, or the account is not active.
+            TransitionRefused: the hash is no longer the account's, or the account is not active.
         """
         rehash = Rehash(*self._hashes(owner, password_hash))
         along = self._store.replace_hash(owner.account_id, password_hash)
         await self.submit(owner.account_id, *commands(owner.account_id, rehash), along=along)
 
     def change(self, account_id: str, actor: str, data: Data) -> Change[Account]:
-        """What ``data`` asks, to be recorded with something else."""
+        """Return ``data`` as a change, to be recorded together with another."""
         return Change(self, account_id, commands(actor, data))
 
     async def ask(self, account_id: str, actor: str, data: Data) -> Outcome[Account]:
-        """Submit ``data``, which needs no personal data to go along."""
+        """Submit ``data``, which involves no personal data."""
         return await self.submit(account_id, *commands(actor, data))
 
     async def erase(self, account_id: str, actor: str, data: Data) -> Outcome[Account]:
-        """Submit ``data``, a delete, and erase with it all that is known of the account's owner."""
+        """Submit ``data``, a delete, and erase the owner's personal data in the same transaction."""
         return await self.submit(account_id, *commands(actor, data), along=self._store.erase(account_id))
 
     async def _owner(self, data: PersonalData | None) -> Owner | None:
-        """The owner whose ``data`` was just read. The account is in memory, or is compared with its records once."""
+        """Return the owner of ``data``, which was just read. The account is in memory, or is compared with its records once."""
         if data is None:
             return None
         account = await self.standing(data.account_id)
         if data.is_of(account):
             return Owner(account, data)
-        # One of the two may be older than the other. What is read in one look decides.
+        # The account and the data may have been read at different times; one snapshot of both decides.
         return await self._store.by_id(data.account_id)
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""What administrators do: end sessions, disable accounts and enable them again, name an account's groups, delete it.
+"""What administrators do: list and end sessions, disable, enable and delete accounts, set their groups.
 
-Each is a transition whose actor is ``admin:<name>``, on disk before it is answered: the audit trail is the log.
+Each change is a transition with the actor ``admin:<name>``, on disk before the response: the log is the audit trail.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from interlock.server.surface.directory import Directory, Place, Wanted
 from interlock.server.surface.log import TransitionLog
 
 __all__ = ["Administration", "Caller", "Place", "Wanted"]
-"""Those of the surface as well: the experience shows them, and knows no surface."""
+"""Includes two types of the surface, which the experience uses but may not import from there."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """The administrator who asks: ``actor`` is ``admin:<name>``; ``address`` is where from, if known."""
+    """The calling administrator. ``actor`` is ``admin:<name>``; ``address`` is the client address, None if unknown."""
 
     actor: str
     address: str | None
 
 
 class Administration:
-    """Every act and every look of administrators. Who may call it, the experience has checked.
+    """All changes and queries by administrators. The experience has checked that the caller may make them.
 
-    Nothing is answered once the log has stopped: memory and disk may then differ.
+    Nothing is answered after the log has stopped, because memory and disk may then differ.
     """
 
     def __init__(
@@ -59,53 +59,53 @@ class Administration:
         self._directory = directory
 
     async def sessions(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
-        """A page of all sessions, newest first."""
+        """Return a page of all sessions, newest first."""
         self._sessions.check_alive()
         return await self._directory.page(SESSION_MACHINE, wanted, before, limit)
 
     async def accounts(self, wanted: Wanted, before: Place | None, limit: int) -> list[Account]:
-        """A page of all accounts, newest first, deleted ones as well."""
+        """Return a page of all accounts, newest first, including deleted ones."""
         self._accounts.check_alive()
         return await self._directory.page(ACCOUNT_MACHINE, wanted, before, limit)
 
     async def emails(self, accounts: Sequence[Account]) -> dict[str, str]:
-        """The email addresses of those of ``accounts`` that have one, by account id.
+        """Return the email addresses of those ``accounts`` that have one, by account id.
 
         Raises:
-            SurfaceFailed: one is not the address that the account's records are about.
+            SurfaceFailed: an address is not the one that the account's records commit to.
         """
         recorded = {account.account_id: account.email for account in accounts}
         found = await self._store.of_accounts(recorded)
         for data in found:
-            # An address never changes, but the account may have been deleted since it was read.
+            # An address never changes, but the account may have been deleted in the meantime.
             if recorded[data.account_id] not in {None, data.committed_email}:
                 raise not_what_was_recorded(data.account_id)
         return {data.account_id: data.email for data in found if data.email is not None}
 
     async def account_of(self, email: str) -> Account | None:
-        """The account with this normalised email address, or None."""
+        """Return the account with this normalised email address, or None."""
         owner = await self._accounts.by_email(email)
         return owner.account if owner else None
 
     async def acts(self, after: int, limit: int) -> list[Record]:
-        """At most ``limit`` records of what administrators did, above position ``after``, oldest first."""
+        """Return at most ``limit`` records of administrators' changes above position ``after``, oldest first."""
         self._sessions.check_alive()
         return await self._log.audit(after, limit)
 
     async def end(self, session: Session, caller: Caller) -> Receipt | None:
-        """Revoke one session; None when it had ended already."""
+        """Revoke one session. Return None if it had already ended."""
         return await self._sessions.end(session, "revoked", caller.actor)
 
     async def end_all(self, account_id: str, caller: Caller) -> list[Receipt]:
-        """Revoke every session of the account that lives now; the receipt of each end."""
+        """Revoke every session of the account that is alive now. Return the receipts of the ends."""
         return await self._account_sessions.end_all(account_id, "revoked", caller.actor)
 
     async def disable(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt], int]:
-        """Disable the account, then end all of its sessions; the receipts of both, and how many ended.
+        """Disable the account, then end all its sessions. Return the account, all receipts, and the number of ended sessions.
 
-        First the account, durably: no session is recorded for it afterwards, also by a login that is under way
-        (:meth:`interlock.server.runtime.accounts.logins.Login.record`), and none serves. Should the server die in between, its
-        next start ends the rest. Asking again waits for the ends.
+        The disable is durable first. From then on no session of the account is usable or recorded, even by a login in progress
+        (:meth:`interlock.server.runtime.accounts.logins.Login.record`). If the server dies before all sessions have ended, its
+        next start ends the rest. A repeated call waits for the ends.
 
         Raises:
             InstanceNotFound, TransitionRefused: there is no such account, or it was deleted.
@@ -119,9 +119,9 @@ class Administration:
         return await self._without_sessions(outcome, caller)
 
     async def delete(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt], int]:
-        """Delete the account with all that is known of its owner, then end all of its sessions; as :meth:`disable`.
+        """Delete the account and its owner's personal data, then end all its sessions; as :meth:`disable`.
 
-        Its records stay. Asking again waits for the ends.
+        Its records stay. A repeated call waits for the ends.
 
         Raises:
             InstanceNotFound: there is no such account.
@@ -133,14 +133,14 @@ class Administration:
         return await self._without_sessions(outcome, caller)
 
     async def enable(self, account_id: str, caller: Caller) -> Outcome[Account]:
-        """Enable the account again, unless it is active, once all of its sessions have ended; they stay so.
+        """Enable the account if it is disabled, after all its sessions have ended. They stay ended.
 
         Raises:
             InstanceNotFound, TransitionRefused: there is no such account, or it was deleted.
         """
         account = await self._accounts.load(account_id)
         if account.state == "disabled":
-            # Those that an overload or a crash has left.
+            # An overload or a crash may have left some.
             await self._account_sessions.end_superseded(account, caller.actor)
         try:
             return await self._accounts.ask(account_id, caller.actor, Enable(caller.address))

@@ -1,4 +1,4 @@
-"""Logging in and what goes with it: register, prove a password or an identity, change the password."""
+"""Registration, authentication by password or by an identity provider, and password changes."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _TRIES: Final = 3
 
 
 class Login:
-    """One that is proved and not recorded yet: somebody is the owner of ``account``, and may have a session of it, once.
+    """An authenticated login that is not recorded yet. It entitles the owner of ``account`` to one session.
 
-    ``method``: how they proved it; ``proof_age_ms``: how long ago, None if nobody knows. ``along`` goes with the session's
-    step, and ``change``, of the account, is recorded with it.
+    ``method`` is how the owner authenticated, and ``proof_age_ms`` how long ago, None if unknown. ``along`` is written in the
+    transaction of the session's step. ``change``, of the account, is recorded with it.
     """
 
     def __init__(  # noqa: PLR0913  # each part of it once, most by name
@@ -68,13 +68,13 @@ class Login:
         self._change = change
 
     async def record(self, session: Session | None) -> Outcome[Session]:
-        """Upgrade ``session``, or begin one.
+        """Upgrade ``session``, or create one if it is None.
 
-        No session outlives the password it was opened with, nor the account: it is recorded only while the account is what
-        it was when its owner was proved. What changes the account later ends it.
+        The session is recorded only while the account is as it was when its owner authenticated, so that no session outlives
+        its password or account. A later change of the account ends it.
 
         Raises:
-            AccountDisabled, CredentialInvalid: the account is not what it was.
+            AccountDisabled, CredentialInvalid: the account has changed.
             SessionEnded, TransitionRefused: ``session`` can't be upgraded.
         """
         under = authority_of(self._account)
@@ -89,13 +89,13 @@ class Login:
         except AuthorityLost:
             await self._accounts.explain_lost(under)
             raise
-        # Another tab may have ended the session before its tokens were sent: then there is a second one.
+        # This may be called a second time, if another tab ends the session before its tokens are sent.
         self._along = self._change = None
         return outcome
 
 
 class Logins:
-    """Who may log in, and how. ``register``: whether a provider's token makes an account for whoever has none."""
+    """Registration and login. ``register``: an unknown user of the identity provider gets an account at the first login."""
 
     def __init__(  # noqa: PLR0913  # each by name
         self,
@@ -117,10 +117,10 @@ class Logins:
         self._register = register
 
     async def register(self, email: str, password: str, place: str) -> Owner:
-        """Make an account with a password. ``place`` is the key by which the client's address is limited.
+        """Create an account with a password. ``place`` is the key under which the client's address is rate-limited.
 
         Raises:
-            AccountError: the address is none, or is taken, or the password breaks a rule; nothing changed.
+            AccountError: the address is invalid or taken, or the password breaks a rule; nothing changed.
         """
         normalised = normalise_email(email)
         requester = Requester(normalised, place)
@@ -129,15 +129,15 @@ class Logins:
         return await self._accounts.register("anonymous", email=normalised, password_hash=password_hash)
 
     async def prove(self, requester: Requester, password: str, count: Count = uncounted) -> Owner:
-        """The owner of the account that ``password`` opens. An unknown address takes as long as a wrong password.
+        """Return the owner that ``password`` authenticates. An unknown address takes as long as a wrong password.
 
-        A hash of older parameters is replaced on the way. ``count`` counts the try, which no longer counts if it was right.
+        A hash with old parameters is replaced. ``count`` counts the attempt; a successful one no longer counts.
 
         Raises:
-            CredentialInvalid: there is none; the message does not say which of the two was wrong.
-            AccountDisabled: both are right, and the account is disabled: nobody else is told.
+            CredentialInvalid: address or password is wrong; the message does not say which.
+            AccountDisabled: both are right and the account is disabled. Only the owner gets this error.
             Overloaded: too many hashes wait.
-            RateLimited: ``count`` refused it.
+            RateLimited: ``count`` refused the attempt.
         """
         owner = await self._accounts.by_email(requester.account)
         stored = owner.data.password_hash if owner else None
@@ -145,23 +145,23 @@ class Logins:
             raise CredentialInvalid("email or password is wrong")
         ensure_active(owner.account)
         if self._passwords.is_outdated(stored):
-            # Unless somebody else has changed or rehashed it meanwhile. Not worth a failed login: the next one tries again.
+            # Another request may have changed or rehashed it. The login does not fail for this: the next one tries again.
             with suppress(Overloaded, TransitionRefused):
                 await self._accounts.rehash(owner, await self._passwords.hash(password, requester))
         return owner
 
     def login(self, owner: Owner) -> Login:
-        """That of ``owner``, who has proved it by their password."""
+        """Return the login of ``owner``, who has authenticated by password."""
         return Login(self._sessions, self._accounts, owner.account, "password")
 
     async def login_by(self, arrival: Arrival) -> Login:
-        """That of whoever a provider vouches for with a token; with the session the token is used up.
+        """Return the login of the user that a provider's token identifies. The token is used up when the session is recorded.
 
-        An account is only ever found by issuer and subject. It is made if need be, and gets the groups that the token names.
+        An account is found only by issuer and subject. It is created if necessary, and gets the groups that the token names.
 
         Raises:
             CredentialInvalid: the token was exchanged before.
-            IdentityRefused: there is no account for them, or it is disabled.
+            IdentityRefused: the user has no account, or it is disabled.
         """
         await self._exchanged_tokens.ensure_new(arrival.token_hash)
         account = await self._account_of(arrival)
@@ -169,7 +169,7 @@ class Logins:
         if arrival.groups is not None and arrival.groups != account.groups:
             change = self._accounts.change(account.account_id, f"provider:{arrival.issuer}", SetGroups(arrival.groups))
         now_ms = self._clock.now_ms()
-        # Not in the future, for which clock skew is granted: it would be recent for longer.
+        # The allowed clock skew permits a time in the future. Without max() such a login would stay recent for longer.
         age_ms = None if arrival.proved_at_ms is None else max(0, now_ms - arrival.proved_at_ms)
         along = self._exchanged_tokens.use_up(arrival.token_hash, arrival.token_until_ms, now_ms)
         return Login(self._sessions, self._accounts, account, "oidc", proof_age_ms=age_ms, along=along, change=change)
@@ -177,17 +177,16 @@ class Logins:
     async def change_password(
         self, session: Session, current: str, new: str, place: str, count: Count = uncounted
     ) -> tuple[Outcome[Session], Owner]:
-        """Replace ``current`` by ``new`` for the subject of ``session``, which is renewed by that, in one transaction.
+        """Replace ``current`` by ``new`` for the subject of ``session``, and renew the session in the same transaction.
 
-        Nobody comes in by the old password any more, and no other session of the account serves: see :meth:`end_others`.
-        ``place`` is the key by which the client's address is limited. ``count`` counts the try, unless ``current`` is right.
+        From then on the old password and all other sessions of the account are refused: see :meth:`end_others`. ``place`` is
+        the key under which the client's address is rate-limited. ``count`` counts the attempt, unless ``current`` is right.
 
         Raises:
             PasswordWrong: ``current`` is wrong.
             PasswordRefused: ``new`` breaks a rule.
-            RateLimited: ``count`` refused it.
-            CredentialRefused: the session has ended or serves no more, or somebody has logged in on it, while the passwords
-                were hashed.
+            RateLimited: ``count`` refused the attempt.
+            CredentialRefused: while the passwords were hashed, the session ended, lost its rights, or had another login.
         """
         subject = session.subject or ""
         owner = await self._accounts.by_id(subject)
@@ -207,7 +206,7 @@ class Logins:
                     joined=self._accounts.password_change(owner, password_hash),
                 )
             except (AccountDisabled, CredentialInvalid, TransitionRefused):
-                # It has been changed, disabled or deleted meanwhile, unless another login has hashed the same password again.
+                # The account was changed, disabled or deleted meanwhile, or another login has rehashed the same password.
                 await self._accounts.ensure_serves(session)
                 owner = await self._accounts.by_id(subject) or owner
             else:
@@ -216,9 +215,9 @@ class Logins:
         raise PasswordWrong("the current password is wrong")
 
     async def end_others(self, owner: Owner) -> list[Receipt]:
-        """End the sessions that a change of password of ``owner`` has superseded; the receipts of their ends.
+        """End the sessions that the owner's password change has superseded. Return the receipts of the ends.
 
-        Should the server die before all of them have ended, its next start ends them.
+        If the server dies before all of them have ended, its next start ends the rest.
         """
         return await self._account_sessions.end_superseded_at_last(owner.account, owner.account_id)
 
@@ -233,7 +232,7 @@ class Logins:
                     actor, issuer=arrival.issuer, subject=arrival.subject, groups=arrival.groups or ()
                 )
             except AccountExists:
-                # By another token, in the same moment.
+                # Another token of the same user has created the account at the same moment.
                 owner = await self._accounts.by_identity(arrival.issuer, arrival.subject)
         if owner is None:
             raise IdentityRefused("there is no account for this identity any more")
