@@ -1,1 +1,1 @@
-"""Makes the lifecycle happen over disk and network."""
+"""The server: runs the lifecycles over disk and network."""

@@ -1,4 +1,4 @@
-"""The ASGI application over the services that :mod:`interlock.server.wiring` puts together."""
+"""The ASGI application over the services made by :mod:`interlock.server.wiring`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from interlock.server.settings import Settings
 
 
 def app_over(services: Services) -> ObservedApp:
-    """The ASGI application over ``services`` that the caller has opened and will close."""
+    """Return the ASGI application over ``services``. The caller has opened them and closes them."""
     app = build_app(services.settings)
     app.state.services = services
     app.services = services
@@ -39,7 +39,7 @@ def app_over(services: Services) -> ObservedApp:
 
 
 def build_app(settings: Settings) -> ObservedApp:
-    """The application without anything behind its endpoints."""
+    """Return the application without services behind its endpoints."""
     structs = StructSchemas()
     app = ObservedApp(
         route_handlers=[
@@ -60,11 +60,11 @@ def build_app(settings: Settings) -> ObservedApp:
         request_class=JsonRequest,
         middleware=[refuse_queries],
         plugins=[structs],
-        # The connection bounds bodies before the application hears of a request.
+        # The HTTP connection limits bodies before a request reaches the application.
         request_max_body_size=None,
         openapi_config=openapi_config(),
         logging_config=None,
-        # Said, because Litestar would take both from the environment, and its debugger stops the server at any refusal.
+        # Set explicitly: Litestar reads both from the environment, and its debugger would stop the server at any refusal.
         debug=False,
         pdb_on_exception=False,
     )

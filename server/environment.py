@@ -1,6 +1,6 @@
-"""What settings are written as: variables of the environment, and texts.
+"""Checks of settings as written: names of environment variables, and text values.
 
-One that is misspelt would otherwise do nothing, in silence, and one with a line end would mean something else.
+A misspelt variable would silently do nothing, and a value with a line end would mean something else.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ PREFIX: Final = "INTERLOCK_"
 _KUBERNETES: Final = re.compile(
     r"INTERLOCK_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)\Z"
 )
-"""What Kubernetes puts into every container of a namespace with a Service ``interlock`` or ``interlock-…`` (service links)."""
+"""Variables that Kubernetes sets in containers of a namespace with a Service ``interlock`` or ``interlock-…``."""
 
 _BENCHMARKS: Final = f"{PREFIX}BENCH_"
-"""How the variables begin that a benchmark reads which starts the server, and with it the server's environment."""
+"""The prefix of variables for a benchmark, which are also in the environment of the server that it starts."""
 
 _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
-"""How the value of its ``INTERLOCK_PORT`` and ``INTERLOCK_…_PORT`` begins. No setting's value does."""
+"""The start of the values of Kubernetes's ``INTERLOCK_PORT`` and ``INTERLOCK_…_PORT``. No setting has such a value."""
 
 
 def own_variables(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
-    """The variables of Interlock in ``environment``. Those that are not for the server are left out.
+    """Return the variables in ``environment`` that are for the server.
 
     Raises:
-        SettingsError: the name of another begins like ours, in whichever case, and is not in ``known``.
+        SettingsError: a name starts with Interlock's prefix, in any case, and is not in ``known``.
     """
     own = {
         name: value
@@ -43,16 +43,16 @@ def own_variables(environment: Mapping[str, str], known: Collection[str]) -> dic
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
-    """The end of a sentence that says which of ``known`` is meant by ``name``; empty if none is like it."""
+    """Return the end of a sentence that suggests the name in ``known`` most like ``name``; empty if none is similar."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def check_text(written: str, value: Any) -> None:
-    """Refuse what no setting has and files and shells add: a line end, another control character, blanks around a value.
+    """Refuse characters that files and shells add by mistake: line ends, other control characters, blanks around a value.
 
     Raises:
-        SettingsError: there is one; the value is not said, since it may be a secret in the wrong place.
+        SettingsError: there is one. The message omits the value, which may be a misplaced secret.
     """
     for text in value if isinstance(value, list | tuple) else [value]:
         if isinstance(text, str) and not text.isprintable():

@@ -1,4 +1,4 @@
-"""Made-up names: session, connection, command and account ids. None of them is a credential."""
+"""Generated ids of sessions, connections, commands and accounts. None of them is a credential."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final
 
 
 class _Process:
-    """What is of this process alone."""
+    """The name and the counter of this process."""
 
     def __init__(self) -> None:
         self.draw()
-        # A child would give its parent's names again, and a command of a known name is taken for a repeat.
+        # A forked child would repeat its parent's ids, and a command with a known id is treated as a repeat.
         os.register_at_fork(after_in_child=self.draw)
 
     def draw(self) -> None:
@@ -26,22 +26,22 @@ _process: Final = _Process()
 
 
 def new_session_id(now_ms: int) -> str:
-    """36 characters of base32hex: 48 bits of time in milliseconds, then 128 random bits.
+    """Return a new session id: 48 bits of time in milliseconds and 128 random bits, as 36 characters of base32hex.
 
-    The time comes first so that new sessions lie side by side in the database's B-trees, as UUIDv7 does (RFC 9562, 5.7);
-    unlike a UUID it holds the 128 random bits that ASVS 11.5.1 asks for.
+    The time comes first so that new sessions are adjacent in the database's B-trees, as with UUIDv7 (RFC 9562, 5.7). Unlike a
+    UUID, the id has the 128 random bits that ASVS 11.5.1 requires.
     """
     return base64.b32hexencode(now_ms.to_bytes(6, "big") + secrets.token_bytes(16)).rstrip(b"=").decode().lower()
 
 
 def new_id(prefix: str) -> str:
-    """``prefix``, an underscore, and 128 random bits in 22 URL-safe characters."""
+    """Return ``prefix``, an underscore, and 128 random bits in 22 URL-safe characters."""
     return f"{prefix}_{secrets.token_urlsafe(16)}"
 
 
 def next_id(prefix: str) -> str:
-    """``prefix`` and a name no other process or call gives: 128 random bits drawn once for this process, and a number.
+    """Return ``prefix`` and a unique name: 128 random bits drawn once for this process, and a number.
 
-    For what is named at every request: asking the kernel for randomness each time was a twentieth of a request's cost.
+    Use it for ids needed in every request: reading randomness from the kernel each time took a twentieth of a request's time.
     """
     return f"{prefix}_{_process.name}_{next(_process.numbers)}"

@@ -1,4 +1,4 @@
-"""One server process: the listening socket, signals, draining."""
+"""One server process: listening sockets, signals, draining."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _log = structlog.get_logger("interlock.server")
 
 _METRICS_GRACE_S: Final = 1.0
 _YOUNG: Final = 2
-"""The garbage collector's passes over what is new before one over what is young: 2,100 objects, less than a millisecond."""
+"""Youngest-generation passes per pass over the middle generation, which then takes under a millisecond for 2,100 objects."""
 _RARELY: Final = 3500
-"""Passes over what is young before a full one."""
+"""Middle-generation passes per full pass."""
 
 
 async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
-    """Run one server until it is told to stop (SIGTERM, SIGINT or SIGHUP).
+    """Run one server until SIGTERM, SIGINT or SIGHUP stops it.
 
     ``on_ready`` is called with the base URL once requests are answered.
 
@@ -48,7 +48,7 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     async with open_services(settings) as services, AsyncExitStack() as stack:
         stopping = _stop_signals()
         if for_metrics is not None:
-            # Not for servers without metrics: importing the library takes a while.
+            # Import only if metrics are on: importing the library is slow.
             from interlock.server.telemetry.metrics import Metrics
             from interlock.server.telemetry.metrics_listener import metrics_app
 
@@ -70,10 +70,10 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
 
 
 def begin_collecting() -> None:
-    """Switch the garbage collector on. Passes, in which nobody is answered, are short, and full ones come rarely.
+    """Enable the garbage collector with short and rare passes, because nothing is answered during a pass.
 
-    What was made until now stays: no pass looks at it. Of a connection that opens all stays as well, and one that closes is
-    freed without a pass (tests/transport/test_garbage.py). So while clients reconnect, full passes would find nothing.
+    Existing objects are frozen, so no pass visits them. All objects of a new connection survive, and a closed one is freed
+    without a pass (tests/transport/test_garbage.py). So full passes while clients reconnect would find nothing.
     """
     gc.freeze()
     gc.set_threshold(gc.get_threshold()[0], _YOUNG, _RARELY)
@@ -81,15 +81,15 @@ def begin_collecting() -> None:
 
 
 def _limits(settings: Settings, services: Services) -> ConnectionLimits:
-    """The limits of a port; each port counts its own connections."""
+    """Return the limits of a port. Each port counts its own connections."""
     return ConnectionLimits(settings, services.addresses)
 
 
 def _stop_signals() -> asyncio.Event:
-    """Set when the process is told to stop: by SIGTERM, SIGINT, or SIGHUP unless it was started with that ignored (nohup).
+    """Return an event that SIGTERM, SIGINT or SIGHUP sets. SIGHUP is left alone if the process started with it ignored (nohup).
 
-    A second Ctrl-C does not wait for the drain. SIGUSR1 and SIGUSR2 are ignored: operators send them to make a server reopen
-    its log or show its status, and by default they would kill it.
+    A second Ctrl-C stops at once, without draining. SIGUSR1 and SIGUSR2 are ignored: operators send them to servers to reopen
+    a log or show status, and by default they would kill the process.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -110,14 +110,14 @@ def _stop_signals() -> asyncio.Event:
 
 
 async def _drain(server: HttpServer, services: Services, grace_s: float) -> None:
-    """Take no new work. Sockets are told to come back (1001) and their disconnects recorded before anything closes."""
+    """Stop accepting work, close the WebSockets with 1001, and wait until their disconnects are recorded."""
     services.draining = True
     server.stop_accepting()
     services.tail.wake()
     services.connections.close_all(Close("draining"))
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace_s
-    while (len(services.connections) or services.tasks) and loop.time() < deadline:  # noqa: ASYNC110  # once in a life
+    while (len(services.connections) or services.tasks) and loop.time() < deadline:  # noqa: ASYNC110  # runs once, at the stop
         await asyncio.sleep(0.02)
     await server.close(max(0.0, deadline - loop.time()))
 
@@ -132,7 +132,7 @@ def _on_loopback(listener: socket.socket) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """The listening socket, bound before anything is opened, so that a port in use is said first."""
+    """Return the listening socket. It is bound before anything else is opened, so that a port in use is reported first."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -145,10 +145,10 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _begin(server: HttpServer, listener: socket.socket) -> None:
-    """Let peers connect: not before everything is open. Of two that are bound to one port only the first can (SO_REUSEADDR).
+    """Start serving, once everything is open. Of two servers bound to one port (SO_REUSEADDR), only the first can listen.
 
     Raises:
-        SettingsError: it can't; uvloop would go on without a word.
+        SettingsError: this server can't listen. Without this check uvloop would continue silently.
     """
     try:
         listener.listen()

@@ -1,4 +1,4 @@
-"""What the endpoints work with. :mod:`interlock.server.wiring` makes one of these; nothing else wires."""
+"""The services that endpoints use. Only :mod:`interlock.server.wiring` creates them."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 
 class Services(msgspec.Struct):
-    """Everything an endpoint may call. ``draining``: the server is stopping and takes no new work.
+    """Everything that an endpoint may call. ``draining``: the server is stopping and takes no new work.
 
-    ``keys`` change when they are rotated. ``clients``: programs that may ask for introspection and revocation.
-    ``spans`` is there only if somebody asked for OpenTelemetry, whose library is not imported otherwise. ``tasks`` go on after
-    the request that began them.
+    ``keys`` is replaced when keys are rotated. ``clients`` are the programs that may use introspection and revocation.
+    ``spans`` is set only if OpenTelemetry is configured; otherwise its library is not imported. ``tasks`` continue after the
+    request that started them.
     """
 
     settings: Settings
@@ -76,7 +76,7 @@ class Services(msgspec.Struct):
     tasks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do ``work`` in a task of its own. A stopping server waits for it."""
+        """Run ``work`` in its own task. A stopping server waits for it."""
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

@@ -1,4 +1,4 @@
-"""Every setting, once: its name, default, unit and meaning. Flags, environment, TOML file and docs are derived from here."""
+"""Every setting, with its default, unit and meaning. Flags, environment variables, TOML keys and docs are derived from here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD_NAME: Final = "interlock.head"
 
 
 def _wanted(words: str, pattern: str | None = None) -> Meta:
-    """The expected value in words; error messages show it instead of the pattern."""
+    """Return a constraint with the expected value in words, which error messages show instead of the pattern."""
     return Meta(pattern=pattern, extra={"wanted": words})
 
 
@@ -28,7 +28,7 @@ Origin = Annotated[
         rf"^[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:{_PORT})?$|^[a-z]+://\[[0-9a-f:]+\](:{_PORT})?$",
     ),
 ]
-"""As a browser writes it (RFC 6454, 6.1): lower case, no path. ``null`` and ``*`` are refused: they would match any page."""
+"""An origin as browsers write it (RFC 6454, 6.1): lower case, no path. ``null`` and ``*`` are refused: both match any page."""
 
 Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
@@ -43,7 +43,7 @@ def _doc(text: str) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole configuration of one server."""
+    """The configuration of one server."""
 
     host: Annotated[str, Meta(min_length=1), _doc("Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _doc("Port to listen on; 0 chooses a free one.")] = 8700
@@ -335,12 +335,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = ""
 
     cheap_passwords_for_tests: bool = False
-    """Password hashes that cost nothing and protect nothing. Only INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS=1 sets it: no flag, no
-    file."""
+    """Make password hashes cost and protect nothing. Only INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS=1 sets it, no flag or file."""
 
     @property
     def head_path(self) -> Path:
-        """Path of the log's signed head."""
+        """The path of the log's signed head."""
         return Path(self.head) if self.head else Path(self.data) / HEAD_NAME
 
     @property

@@ -1,7 +1,7 @@
-"""Read the settings of one start.
+"""Loading of settings from flags, environment variables and a TOML file.
 
-A setting ``x`` is the flag ``--x`` (with ``-`` for ``_``), the variable ``INTERLOCK_X``, or the key ``x`` of the TOML file that
-``--config`` or ``INTERLOCK_CONFIG`` names. The flag wins over the variable, the variable over the file.
+Setting ``x`` is the flag ``--x`` (with ``-`` for ``_``), the variable ``INTERLOCK_X``, or the key ``x`` of the TOML file that
+``--config`` or ``INTERLOCK_CONFIG`` names. The flag overrides the variable, and the variable overrides the file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SettingRow(msgspec.Struct, frozen=True):
 
 @functools.cache
 def setting_rows() -> tuple[SettingRow, ...]:
-    """Every setting, in the order in which they are declared."""
+    """Return every setting, in order of declaration."""
     hints = get_type_hints(Settings, include_extras=True)
     return tuple(
         SettingRow(field.name, _kind(hints[field.name]), field.default, _description(hints[field.name]))
@@ -56,11 +56,11 @@ def setting_rows() -> tuple[SettingRow, ...]:
 
 
 def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], config: Path | None = None) -> Settings:
-    """The settings that flags (those given, by setting name), environment and TOML file amount to.
+    """Return the settings from flags (the given ones, by setting name), environment and TOML file.
 
     Raises:
-        SettingsError: the file can't be read, or a setting is unknown, of the wrong type or out of range, or can't go with
-            another; the message names it as whoever set it wrote it.
+        SettingsError: the file can't be read; a setting is unknown, of the wrong type or out of range, or conflicts with
+            another. The message names the setting as the user wrote it.
     """
     environment = check_environment(environment)
     config = config or (Path(environment[_CONFIG]) if environment.get(_CONFIG) else None)
@@ -93,10 +93,10 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], conf
 
 
 def check_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables in ``environment`` that Interlock reads.
+    """Return the variables in ``environment`` that Interlock reads.
 
     Raises:
-        SettingsError: one is misspelt.
+        SettingsError: a name is misspelt.
     """
     return own_variables(environment, [*(row.variable for row in setting_rows()), _CONFIG, _TESTS_ONLY_VARIABLE])
 
@@ -109,10 +109,10 @@ def _from_file(config: Path) -> dict[str, Any]:
 
 
 def _refusal(said: str, written: Mapping[str, str]) -> SettingsError:
-    """What msgspec said of a value, for whoever wrote it: without its paths and patterns."""
+    """Return msgspec's error for the user: with the setting as written, without paths and patterns."""
     wrong, _, path = said.partition(" - at ")
     place = _PLACE.match(path)
-    assert place is not None  # noqa: S101  # a file is a table whose names are known by now
+    assert place is not None  # noqa: S101  # the file is a table with known names by now, so the path names a setting
     name, index = place[1], place[2]
     if "regex" in wrong or "enum" in wrong:
         wrong = f"expected {_words(get_type_hints(Settings, include_extras=True)[name])}"
@@ -121,7 +121,7 @@ def _refusal(said: str, written: Mapping[str, str]) -> SettingsError:
 
 
 def _words(hint: Any) -> str:
-    """What :func:`_wanted` says in ``hint``."""
+    """Return the words that :func:`_wanted` stores in ``hint``."""
     for meta in getattr(hint, "__metadata__", ()):
         if meta.extra:
             return str(meta.extra["wanted"])
@@ -138,7 +138,7 @@ def _share_a_port(settings: Settings) -> bool:
 
 
 def _address(host: str) -> str:
-    """``host`` in one spelling, as the system reads it when it listens there; a name as it is."""
+    """Return ``host`` in canonical form, as the system interprets it when listening; a name is returned unchanged."""
     try:
         if ":" not in host:
             return str(IPv4Address(socket.inet_aton(host)))

@@ -1,4 +1,4 @@
-"""The signed head at a start: what it must say of the log, and who signs it from then on."""
+"""The signed head at a start: its check against the log, and its signer from then on."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _log = structlog.get_logger("interlock.server")
 
 
 def read_checked(settings: Settings) -> Head | None:
-    """Return the head of the log, compared with it; None if there is none, or the setting ``new_head`` leaves it aside.
+    """Return the log's head after comparing it with the log; None if there is none, or the setting ``new_head`` ignores it.
 
-    Nothing is written: a folder that somebody tampered with is left as it is found.
+    Nothing is written, so that a folder that was tampered with stays as it was found.
 
     Raises:
-        HeadRefused: the head is not good, or the log is another; the message says what to do.
+        HeadRefused: the head is invalid or does not match the log; the message says what to do.
         SurfaceFailed: the log is shorter than it must be.
-        SurfaceLocked, SettingsError: the folder is in use, or others may write to it or to the head.
+        SurfaceLocked, SettingsError: the folder is in use, or other users may write to it or to the head.
     """
     data = Path(settings.data)
     check_length(data, settings.at_least)
     if settings.new_head:
         return None
     try:
-        # Whatever else is wrong with it, `read_text` says.
+        # `read_text` reports any other fault of the file.
         with suppress(OSError):
             refuse_writable(settings.head_path)
         text = read_text(settings.head_path)
         if text is None:
             return None
         head = check_head(text, load_public_keys(data / "keys"))
-        # SQLite makes files of its own as it reads: first look whose the folder and its files are.
+        # SQLite creates files while reading, so first check the permissions of the folder and its files.
         with alone(data):
             more = check_log(data, head.receipt, final=head.final)
     except HeadRefused as refused:
@@ -54,13 +54,12 @@ def read_checked(settings: Settings) -> Head | None:
 
 
 def require(settings: Settings, head: Head | None, last: Receipt) -> None:
-    """Refuse a log with records and no head, unless the setting ``new_head`` asks for one.
+    """Refuse a log that has records but no head, unless the setting ``new_head`` is on.
 
-    A server signs a head before its first record, so one that is missing was removed: by whoever cut records off, or added
-    some.
+    A server signs a head before its first record. So a missing head was removed, by someone who removed or added records.
 
     Raises:
-        HeadRefused: there is none.
+        HeadRefused: there is no head.
     """
     if head is not None or last == EMPTY:
         return
@@ -76,12 +75,12 @@ async def keep(
     head: Head | None,
     signer: Callable[[], tuple[SigningKey, int]],
 ) -> HeadKeeper:
-    """Sign a head for the last record, and from then on, until the log is closed. ``head`` is the one so far.
+    """Sign a head for the last record, and keep it up to date until the log is closed. ``head`` is the present one.
 
-    ``signer``: the key that signs now, and the time.
+    ``signer`` returns the key that signs now, and the time.
 
     Raises:
-        HeadRefused: it can't be written, and the next start would refuse what is recorded without.
+        HeadRefused: the head can't be written, and the next start would refuse the records made without it.
     """
 
     def sign(receipt: Receipt, final: bool) -> str:  # noqa: FBT001  # HeadKeeper says what it means

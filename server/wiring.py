@@ -1,6 +1,6 @@
-"""Wiring: what is behind the endpoints is put together here, and nowhere else.
+"""Wiring: the only place that creates the services behind the endpoints.
 
-Opening a server also puts right what a crash left; closing it leaves nothing half-way.
+Opening them also repairs what a crash left; closing them leaves nothing unfinished.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _SALT_BYTES: Final = 16
 
 
 class _Storage(msgspec.Struct):
-    """The open log, and who is told of what it does."""
+    """The open log, and the receivers of its events."""
 
     surface: Surface
     trace: Untraced
@@ -79,7 +79,7 @@ class _Storage(msgspec.Struct):
 
 
 class _Core(msgspec.Struct):
-    """What decides, and what it needs for that."""
+    """The parts that decide, and what they need."""
 
     clock: SystemClock
     host: MachineMonitor
@@ -92,13 +92,13 @@ class _Core(msgspec.Struct):
 
 
 class _Watchers(msgspec.Struct):
-    """Who hears of every batch that is committed."""
+    """The receivers of every committed batch."""
 
     spans: Spans | None
     measures: Unmeasured
 
     def committed(self, batch: Batch) -> None:
-        """A batch is on disk."""
+        """Pass a committed batch to metrics and spans."""
         self.measures.batch(batch)
         if self.spans is not None:
             self.spans.batch(batch)
@@ -106,16 +106,16 @@ class _Watchers(msgspec.Struct):
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Everything the endpoints call, opened and recovered, until the context ends.
+    """Open and recover all services that endpoints use, until the context ends.
 
     Raises:
         SurfaceLocked, SurfaceFailed: the log can't be opened.
         SettingsError: the keys can't be used.
-        HeadRefused: the log is not the one that its signed head speaks of, or has none.
-        ClockBehind: the log's newest record is further ahead of the machine's clock than it may be.
+        HeadRefused: the log does not match its signed head, or has none.
+        ClockBehind: the machine's clock is too far behind the log's newest record.
     """
     connections, supervisor = Connections(), Supervisor()
-    # Before anything is opened for writing.
+    # Check the head before anything is opened for writing.
     head = signed_head.read_checked(settings)
     async with _open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:
         stack.callback(supervisor.close)
@@ -130,7 +130,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             feed, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
         )
         accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.cached_sessions)
-        # First of all listeners: a socket closes before anybody hears why.
+        # The first of all listeners, so that sockets close before any other listener learns of the end.
         feed.subscribe(connections.observe, SESSION_MACHINE.kind)
         storage.watchers.measures = await _watch(feed, (sessions, accounts), settings, clock)
         await trace_missed(surface.log, storage.trace)
@@ -143,7 +143,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         expiry = Expiry(sessions, clock)
         expiry.restore(await surface.log.live_deadlines(SESSION_MACHINE.kind))
         feed.subscribe(expiry.observe, SESSION_MACHINE.kind)
-        # Whoever is to hear of transitions has subscribed.
+        # All listeners have subscribed.
         await feed.start(position)
         orphans = await disconnect_orphans(surface.log, sessions, settings.node, at_once=settings.log_queue)
         storage.trace.recovered()
@@ -158,12 +158,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
             services.tokens.use(keys)
             if retired_early:
-                # Whoever had the key may hold sockets by tokens of their own making.
+                # The key may have been stolen, and its thief may hold sockets opened with forged tokens.
                 connections.close_all(Close("token_expired"))
             if keys is not None:
                 services.keys = keys
                 keeper.renew()
-                # Also of a key that had not signed yet, or was done: only a thief has anything of it.
+                # Includes keys that had not signed yet or no longer signed: only a thief has tokens of those.
                 connections.look_at_keys()
 
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
@@ -184,7 +184,7 @@ async def _open_storage(
     settings: Settings, connections: Connections, supervisor: Supervisor
 ) -> AsyncIterator[_Storage]:
     def stop(failure: str) -> None:
-        # Fail-stop: what memory says may be ahead of the disk, so no socket stays open on it.
+        # Fail-stop: memory may be ahead of the disk, so no socket may stay open.
         _log.critical("surface.failed", failure=failure)
         connections.close_all(Close("internal_error"))
 
@@ -202,18 +202,18 @@ async def _open_storage(
 
 
 def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncExitStack) -> Services:
-    """The services over what is open; ``stack`` closes what they opened."""
+    """Return the services over what is open. ``stack`` closes what they opened."""
     surface, measures, keys = storage.surface, storage.watchers.measures, Path(settings.data) / "keys"
     clock, ring, sessions, connections = core.clock, core.ring, core.sessions, core.connections
     admin_secrets = Secrets(keys, "admin")
-    admin_secrets.names()  # what can't be read is said now, not at the first use
+    admin_secrets.names()  # fail now if they can't be read, not at the first use
     pseudonyms = Pseudonyms(lambda: ring.keys.refresh_mac)
     id_tokens = IdTokens(settings, clock)
     stack.push_async_callback(id_tokens.close)
     stack.push_async_callback(core.account_sessions.close)
     passwords = _passwords(settings)
     stack.callback(passwords.close)
-    # Where a key's cells lie in the tables of limits: anew at each start, with the tables.
+    # It determines a key's cells in the tables of the rate limits, which are new at each start.
     salt = secrets.token_bytes(_SALT_BYTES)
     tokens = Tokens(
         ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
@@ -295,10 +295,10 @@ def _passwords(settings: Settings) -> Passwords:
 
 
 async def _newest_time(surface: Surface, settings: Settings) -> int:
-    """The time of the newest record, before which no time is said again.
+    """Return the time of the newest record, below which the clock must not go.
 
     Raises:
-        ClockBehind: it is further ahead of the machine's clock than it may be, and tokens would be good for as much longer.
+        ClockBehind: the machine's clock is too far behind it. Tokens would be valid for that much longer.
     """
     latest_ms = await surface.log.latest_at_ms()
     now_ms = SystemClock().now_ms()
@@ -313,7 +313,7 @@ async def _newest_time(surface: Surface, settings: Settings) -> int:
 
 
 async def _watch(feed: Feed, doors: Sequence[Door[Any]], settings: Settings, clock: Clock) -> Unmeasured:
-    """Have the log and, if somebody may ask for them, the metrics told of what happens. Call it before anything does."""
+    """Subscribe the security log and, if they are on, the metrics. Call it before anything happens."""
     measures = Unmeasured()
     if settings.metrics_port is not None:
         from interlock.server.telemetry.metrics import Metrics
@@ -329,7 +329,7 @@ async def _watch(feed: Feed, doors: Sequence[Door[Any]], settings: Settings, clo
 
 @asynccontextmanager
 async def _open_spans(settings: Settings) -> AsyncIterator[Spans | None]:
-    """What sends OpenTelemetry spans until the context ends, if somebody asked for them.
+    """Open the sender of OpenTelemetry spans until the context ends; None if it is not configured.
 
     Raises:
         SettingsError: the extra is not installed.
