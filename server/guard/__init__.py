@@ -1,1 +1,1 @@
-"""Proves who is calling: passwords, tokens, keys."""
+"""Verification of credentials: passwords, tokens, keys."""

@@ -1,4 +1,4 @@
-"""Who is an administrator: whoever presents one of the secrets that ``interlock admin-token create`` made."""
+"""Administrators: callers that present a secret made by ``interlock admin-token create``."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ _log = structlog.get_logger("interlock.admin")
 
 
 class Administrator(msgspec.Struct, frozen=True):
-    """One who has presented a secret: whose, and which."""
+    """An authenticated administrator: the secret's name and the stored secret."""
 
     name: str
     secret: StoredSecret
 
     @property
     def actor(self) -> str:
-        """What transitions and acts call them. No account is called so: those begin with ``acc_``."""
+        """The actor in transitions and audit events. No account has this name: account ids begin with ``acc_``."""
         return f"admin:{self.name}"
 
 
 class Admins:
-    """All administrators.
+    """Authenticates administrators.
 
-    Refusals are no audit records: anybody can cause them, as many as they like, and the audit trail is kept for ever. They
-    are in the log, which tells repeats as a number.
+    Refusals are logged and not audited: anybody can cause any number of them, and the audit trail is kept for ever. The log
+    counts repeats.
     """
 
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
 
     def prove(self, presented: str) -> Administrator:
-        """Whose secret ``presented`` is.
+        """Return the administrator whose secret ``presented`` is.
 
         Raises:
-            AdminCredentialInvalid: nobody's.
-            SettingsError: the secrets can't be read, so nobody can be told from them.
+            AdminCredentialInvalid: it is no administrator's secret.
+            SettingsError: the secrets can't be read.
         """
         name = self._secrets.check(presented)
         if name is None:
@@ -47,7 +47,7 @@ class Admins:
         return Administrator(name, self._secrets.names()[name])
 
     def still(self, administrator: Administrator) -> bool:
-        """The secret that ``administrator`` has presented has not been removed since, nor exchanged.
+        """Return whether the secret that ``administrator`` presented is still stored: neither removed nor replaced.
 
         Raises:
             SettingsError: the secrets can't be read.

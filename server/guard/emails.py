@@ -1,9 +1,8 @@
-"""When two ways to write an email address are the same one.
+"""Normalisation of email addresses, so that different spellings of one address find one account.
 
-Two domains that somebody else may own must not be one account, so the domain is read as IDNA 2008 reads it: ``straße.example``
-and ``strasse.example`` are two (RFC 5891; UTS 46, non-transitional), and ``straße.example`` and its ``xn--`` form are one.
-Case folding would merge the first two. With the dot of the root or without it is one domain, too (RFC 1034, 3.1):
-``example.org.`` is ``example.org``.
+Two domains that may have different owners must not share an account, so the domain follows IDNA 2008: ``straße.example``
+and ``strasse.example`` differ (RFC 5891; UTS 46, non-transitional), and ``straße.example`` equals its ``xn--`` form. Case
+folding would merge the first two. The trailing root dot is dropped: ``example.org.`` is ``example.org`` (RFC 1034, 3.1).
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ _MAX_LENGTH: Final = 254
 
 
 def fold_email(email: str) -> str:
-    """``email`` as accounts are found by it, whatever its form: trimmed, NFC, in lower case, its domain as Unicode."""
+    """Return ``email`` as accounts are stored, without checking it: trimmed, NFC, lower case, its domain in Unicode."""
     local, at, domain = unicodedata.normalize("NFC", email.strip()).rpartition("@")
-    # At last: IDNA has more dots than one. That of the root says that the name is whole, as names of the internet are anyhow.
+    # Last, because IDNA maps several characters to a dot. The root dot only marks a name as absolute; Internet names are.
     return f"{_lower(local)}{at}{_fold_domain(domain).removesuffix('.')}"
 
 
 def normalise_email(email: str) -> str:
-    """``email`` as accounts are found by it (see :func:`fold_email`). Only its rough form is checked.
+    """Return ``email`` as accounts are stored (see :func:`fold_email`), after a rough check of its form.
 
     Raises:
-        AccountError: it has no form of an email address.
+        AccountError: it does not look like an email address.
     """
     normalised = fold_email(email)
     local, _, domain = normalised.rpartition("@")
@@ -48,10 +47,10 @@ def _fold_domain(domain: str) -> str:
     try:
         return idna.decode(idna.encode(domain, uts46=True))
     except (idna.IDNAError, UnicodeError):
-        # No domain of the internet's; perhaps one of a local network. It is compared as text.
+        # Not an Internet domain; perhaps a local one. Compare it as text.
         return lower
 
 
 def _lower(text: str) -> str:
-    # Lower case may take NFC away again.
+    # Lower-casing can undo NFC.
     return unicodedata.normalize("NFC", text.lower())

@@ -1,7 +1,7 @@
-"""What an account's groups may be called: the one rule for whoever names them and for what proxies are told.
+"""Names of groups: one rule for accounts and for the header that proxies receive.
 
-Proxies hand them to the application in one header, between commas (ADR 42). So a name is what a header field carries unchanged
-(RFC 9110, 5.5) and no reader of lists takes for two or for a quoted one (5.6.1, 5.6.4).
+Proxies pass the groups to the application in one header, separated by commas (ADR 42). So a name may hold only what a field
+value carries unchanged (RFC 9110, 5.5) and what no list parser splits or takes for a quoted string (5.6.1, 5.6.4).
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from typing import Final
 from interlock.machine.errors import GroupsRefused
 
 PATTERN: Final = r"^[!#-+\--~]([ !#-+\--~]*[!#-+\--~])?$(?!\n)"
-"""One name: printable ASCII without commas and quotation marks, and without blanks at the ends.
-
-To Python ``$`` is also before a line end that ends the text; to JSON Schema what follows it here is always true.
-"""
+"""One name: printable ASCII without commas and quotation marks, and without leading and trailing spaces. In Python ``$``
+also matches before a final line feed, which the lookahead excludes; in JSON Schema the lookahead is always true."""
 
 MAX_LENGTH: Final = 2048
-"""Of all names together, with the commas: nginx reads the head of an answer into 4096 bytes, and the rest needs its own."""
+"""Limit of the joined names, commas included. nginx reads a response head into 4096 bytes, which other fields share."""
 
 _NAME: Final = re.compile(PATTERN)
 
 
 def header_of(groups: Sequence[str]) -> str:
-    """``groups`` as the value of a header, between commas.
+    """Return ``groups`` as a header value, separated by commas.
 
     Raises:
-        GroupsRefused: one of them is no name, or together they are too long.
+        GroupsRefused: a name is invalid, or together they are too long.
     """
     if not all(map(_NAME.match, groups)):
         raise GroupsRefused(
@@ -41,10 +39,10 @@ def header_of(groups: Sequence[str]) -> str:
 
 
 def named(groups: Sequence[str]) -> tuple[str, ...]:
-    """``groups`` as an account has them: in order, and each once.
+    """Return ``groups`` as an account stores them: sorted, without duplicates.
 
     Raises:
-        GroupsRefused: one of them is no name, or together they are too long.
+        GroupsRefused: a name is invalid, or together they are too long.
     """
     ordered = tuple(sorted(set(groups)))
     header_of(ordered)

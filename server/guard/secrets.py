@@ -1,7 +1,7 @@
-"""Secrets of other software: an administrator's credential, a client of introspection. Only their hashes are kept.
+"""Secrets of other software: administrators, and clients of introspection. Only their hashes are stored.
 
-Each is a file ``<kind>-<name>.secret`` of mode 0600 beside the keys: the command line writes it, a running server notices.
-A secret is ``ilk_<kind>_<name>_<43 characters>``: 256 random bits, named so that a scanner finds one that leaked.
+Each is a file ``<kind>-<name>.secret`` of mode 0600 beside the keys. The command line writes it, and a running server
+notices. A secret is ``ilk_<kind>_<name>_<43 characters>``: 256 random bits, prefixed so that scanners find leaks.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _UNKNOWN_HASH: Final = "0" * 64
 
 
 class StoredSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file holds: the SHA-256 of the secret, in hex, and when it was made. 256 random bits need no slower hash."""
+    """The content of a file: the secret's SHA-256 in hex, and its creation time. 256 random bits need no slower hash."""
 
     sha256: str
     created_at_ms: int
 
 
 class Secrets:
-    """The secrets of one kind in ``folder``. What the command line adds or removes counts from the next check on.
+    """The secrets of one kind in ``folder``. Changes by the command line take effect at the next check.
 
-    While the folder can't be listed for want of a descriptor, the secrets that are known are checked all the same.
+    While the folder can't be listed for lack of a descriptor, known secrets are still checked.
     """
 
     def __init__(self, folder: Path, kind: Kind) -> None:
@@ -54,10 +54,10 @@ class Secrets:
         self._lists = Checks(folder / f"{kind}-*{_SUFFIX}", math.inf)
 
     def names(self) -> dict[str, StoredSecret]:
-        """Every secret by name, in the order of the names.
+        """Return every secret by name, sorted.
 
         Raises:
-            SettingsError: a file can't be read, holds no secret, or may be read by others.
+            SettingsError: a file can't be read, holds no secret, or is readable by others.
         """
         was_good, self._good = self._good, False
         try:
@@ -78,10 +78,10 @@ class Secrets:
         return self._known
 
     def check(self, presented: str) -> str | None:
-        """The name whose secret ``presented`` is, or None. Takes as long for a name that nobody has.
+        """Return the name of the secret ``presented``, or None. An unknown name takes as long.
 
         Raises:
-            SettingsError: as in :meth:`names`; or the name is not known, and the folder can't be listed.
+            SettingsError: as in :meth:`names`; or the name is unknown and the folder can't be listed.
         """
         name = self._name_in(presented)
         stored = self.names().get(name)
@@ -91,11 +91,11 @@ class Secrets:
         return name if hmac.compare_digest(expected, _hash(presented)) else None
 
     def create(self, name: str, now_ms: int) -> str:
-        """Make the secret of ``name`` and return it; it can't be shown again.
+        """Create and return the secret of ``name``, which can't be shown again.
 
         Raises:
-            SettingsError: the name is taken or not well formed, the folder is not one that a server uses, or the file
-                can't be written.
+            SettingsError: the name is taken or invalid, the folder is not one that a server uses, or the file can't be
+                written.
         """
         if not _NAME.match(name):
             raise SettingsError("a name has 1 to 40 of a-z, 0-9 and -, and does not begin with -")
@@ -103,7 +103,7 @@ class Secrets:
             raise SettingsError(f"a secret named {name} exists; remove it first")
         secret = f"ilk_{self._kind}_{name}_{secrets.token_urlsafe(_SECRET_BYTES)}"
         try:
-            # A secret beside no keys opens nothing: somebody has named the wrong folder.
+            # A secret without keys beside it opens nothing: the folder is the wrong one.
             if not self._folder.exists() or not key_files(self._folder):
                 raise no_keys(self._folder)
             write_private(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
@@ -112,7 +112,7 @@ class Secrets:
         return secret
 
     def remove(self, name: str) -> None:
-        """Forget the secret of ``name``: it opens nothing any more.
+        """Delete the secret of ``name``, so that it is no longer accepted.
 
         Raises:
             SettingsError: there is none, or its file can't be removed.
@@ -125,10 +125,10 @@ class Secrets:
             raise SettingsError(f"{self._path(name)} can't be removed: {error.strerror}") from error
 
     def _stamps(self, *, was_good: bool) -> dict[str, Stamp]:
-        """The stamp of each file, in the order of their names. ``was_good``: the last look found nothing wrong.
+        """Return the stamp of each file, sorted by name. ``was_good``: the last scan found no problem.
 
         Raises:
-            OSError: there is no telling.
+            OSError: the folder or a file can't be checked.
         """
         seen: dict[str, Stamp] = {}
         complete = True
@@ -146,10 +146,10 @@ class Secrets:
         return seen
 
     def _files(self, *, was_good: bool) -> list[str]:
-        """The names of the files; while the folder can't be listed, of those that are known.
+        """Return the names of the files; those already known if the folder can't be listed.
 
         Raises:
-            OSError: there is no telling.
+            OSError: the folder can't be listed.
         """
         try:
             with os.scandir(self._folder) as entries:

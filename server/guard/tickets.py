@@ -12,9 +12,9 @@ from interlock.server.surface.tickets import Ticket, TicketStore
 
 
 class Tickets:
-    """Issues tickets and takes them back. Only their hashes are stored.
+    """Issues and redeems tickets. Only their hashes are stored.
 
-    ``lifetime_ms``: how long a ticket may wait to be used.
+    ``lifetime_ms``: how long a ticket may be redeemed.
     """
 
     def __init__(self, store: TicketStore, clock: Clock, *, lifetime_ms: int) -> None:
@@ -23,9 +23,9 @@ class Tickets:
         self._clock = clock
 
     async def issue(self, session: Session, authorised_until_ms: int, kid: str) -> str:
-        """A ticket for one connection of ``session``, which may stay open until ``authorised_until_ms``.
+        """Return a ticket for one connection of ``session``, which may stay open until ``authorised_until_ms``.
 
-        ``kid`` names the key of the access token that buys it: the ticket is worthless once that key is gone.
+        ``kid`` names the key of the access token that buys it: the ticket is void once that key is gone.
         """
         ticket = secrets.token_urlsafe(32)
         now_ms = self._clock.now_ms()
@@ -38,7 +38,7 @@ class Tickets:
         return ticket
 
     async def redeem(self, ticket: str) -> Ticket:
-        """What ``ticket`` was issued for; it is used up by this.
+        """Use up ``ticket``, and return what it was issued for.
 
         Raises:
             CredentialInvalid: it is unknown, used up or expired.
@@ -52,5 +52,5 @@ class Tickets:
 
 
 def _hash(ticket: str) -> bytes:
-    """What is stored of ``ticket``: its SHA-256. 256 random bits need no slower hash."""
+    """Return the SHA-256 that is stored. 256 random bits need no slower hash."""
     return hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).digest()

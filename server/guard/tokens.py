@@ -1,13 +1,13 @@
 """Tokens as functions of the session. None is stored.
 
-Access token: a JWT signed with ES256 (RFC 7519, RFC 9068's ``typ: at+jwt``), minutes long. It says which session, subject and
-epoch it was made for, and opens something only while the session is alive and at that epoch: the guard checks the
-token, its caller the session.
+Access token: a JWT signed with ES256 (RFC 7519, RFC 9068's ``typ: at+jwt``), minutes long. It names the session, subject
+and epoch it was made for, and is accepted only while the session is alive and at that epoch: the guard checks the token,
+its caller the session.
 
-Refresh token: ``<session id>.<epoch>.<rotation>.<MAC>``, where the MAC is HMAC-SHA-256 over the other three. The MAC is checked
-before the session is looked up, so a made-up token never costs a read. A login raises the epoch, which makes every older
-refresh token of the session worthless: whoever planted or copied the anonymous one gets nothing (session fixation, ASVS
-7.2.4).
+Refresh token: ``<session id>.<epoch>.<rotation>.<MAC>``, where the MAC is HMAC-SHA-256 over the other three. The MAC is
+checked before the session is looked up, so a made-up token never costs a read. A login raises the epoch, which voids every
+older refresh token of the session: an attacker who planted or copied the anonymous one gains nothing (session fixation,
+ASVS 7.2.4).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _TYPE: Final = "at+jwt"
 _MAX_TOKEN_LENGTH: Final = 2048
 _CACHE_LIMIT: Final = 16_384
 _CLOCK_SKEW_S: Final = 60
-"""How far the clock of another server with these keys may be ahead. ``exp`` is exact: whoever is late refreshes."""
+"""How far the clock of another server with these keys may be ahead. ``exp`` is exact: a late client refreshes."""
 _REFRESH_TOKEN: Final = re.compile(r"([0-9a-v]{36})\.(0|[1-9][0-9]{0,15})\.(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})\Z")
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What an access token says: all that RFC 9068, 2.2, requires.
+    """The claims of an access token: all that RFC 9068, 2.2, requires.
 
-    ``exp``, ``iat`` and ``nbf`` in whole seconds since the Unix epoch.
+    ``exp``, ``iat`` and ``nbf`` are whole seconds since the Unix epoch.
 
-    ``client_id`` is the application that the token was made for. Nobody registers clients to log in, so it is the audience.
-    Ours have no ``nbf``; it is checked all the same. Other claims say nothing to us (RFC 7519, 4).
+    ``client_id`` is the application that the token was made for. Clients are not registered for logins, so it equals the
+    audience. This server writes no ``nbf`` but checks it. Other claims are ignored (RFC 7519, 4).
     """
 
     sid: str
@@ -59,7 +59,7 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class RefreshToken(msgspec.Struct, frozen=True):
-    """What a refresh token says."""
+    """The content of a refresh token."""
 
     session_id: str
     epoch: int
@@ -69,11 +69,11 @@ class RefreshToken(msgspec.Struct, frozen=True):
 _claims_decoder: Final = msgspec.json.Decoder(Claims)
 _encode: Final = msgspec.json.Encoder().encode
 _es256: Final = ECAlgorithm(ECAlgorithm.SHA256)
-"""The library's algorithm, and not its ``encode`` and ``decode``: what these check is checked already, and more strictly."""
+"""Not the library's ``encode`` and ``decode``: the rest of what they check is checked here, more strictly."""
 
 
 class Tokens:
-    """Makes and checks tokens. While the keys can't be used, every call that needs one raises KeysUnavailable.
+    """Issues and verifies tokens. While the keys are unusable, every call that needs one raises KeysUnavailable.
 
     ``lifetime_s``: how long an access token lives.
     """
@@ -84,27 +84,27 @@ class Tokens:
         self._clock = clock
         self._issuer = issuer
         self._audience = audience
-        # A signature once checked need not be checked again: the exact text is the key, and nothing of the session is kept.
+        # Cache of verified signatures by exact text. It holds no state of the session.
         self._verified: dict[str, Claims] = {}
 
     def use(self, keys: Keys | None) -> None:
-        """Make and check tokens with ``keys`` from now on; what only other keys had signed is worthless at once.
+        """Use ``keys`` from now on. Tokens that only other keys verify become invalid at once.
 
-        Without keys none is made or checked: every call is refused until there are some.
+        With None every call is refused until there are keys again.
         """
         self._usable = keys
         self._verified.clear()
 
     @property
     def usable(self) -> bool:
-        """Whether tokens can be made and checked now."""
+        """Whether tokens can be issued and verified now."""
         return self._usable is not None
 
     def ensure_usable(self) -> None:
-        """Refuse while the keys can't be used.
+        """Refuse while the keys are unusable.
 
         Raises:
-            KeysUnavailable: nobody's credential can be relied on now.
+            KeysUnavailable: no credential can be verified now.
         """
         if self._usable is None:
             raise KeysUnavailable
@@ -116,7 +116,7 @@ class Tokens:
         return self._usable
 
     def access_token(self, session: Session) -> str:
-        """A new access token for ``session`` as it stands."""
+        """Return a new access token for the current state of ``session``."""
         now_s = self._clock.now_ms() // 1000
         claims = Claims(
             sid=session.session_id,
@@ -134,11 +134,11 @@ class Tokens:
         return f"{signed}.{base64url(_es256.sign(signed.encode(), signing.private))}"
 
     def check_access_token(self, token: str) -> Claims:
-        """The claims of ``token``, whose signature, type, issuer, audience and expiry hold.
+        """Verify signature, type, issuer, audience and expiry of ``token``, and return its claims.
 
         Raises:
-            TokenExpired: it was good.
-            CredentialInvalid: it is not one of ours, or not well formed.
+            TokenExpired: it was valid.
+            CredentialInvalid: it is not this server's, or malformed.
         """
         claims = self._verified.get(token)
         if claims is None:
@@ -154,42 +154,42 @@ class Tokens:
         return claims
 
     def ensure_verifies(self, kid: str) -> None:
-        """Refuse what was opened or bought with an access token of the key ``kid`` once that key is gone.
+        """Refuse what an access token of the key ``kid`` opened or bought, once that key is gone.
 
         Raises:
-            TokenExpired: it is gone.
+            TokenExpired: the key is gone.
         """
         if kid not in self._keys.verifying:
             raise TokenExpired("the key of the access token was retired")
 
     def refresh_token(self, session: Session) -> str:
-        """The session's newest refresh token. Hand it out once only: after it was made by a login or a refresh."""
+        """Return the session's newest refresh token. Hand it out only once: after the login or refresh that made it."""
         mac = _mac(self._keys.refresh_mac, session.session_id, session.epoch, session.rotation)
         return f"{session.session_id}.{session.epoch}.{session.rotation}.{mac}"
 
     def check_refresh_token(self, token: str) -> RefreshToken:
-        """What ``token`` says, whose MAC holds. Whether its epoch and rotation still count, its session tells.
+        """Verify the MAC of ``token`` and return its content. The session decides whether epoch and rotation are current.
 
         Raises:
-            CredentialInvalid: it is not one of ours, or not well formed.
+            CredentialInvalid: it is not this server's, or malformed.
         """
         match = _REFRESH_TOKEN.match(token)
         if match is None:
             raise CredentialInvalid("not a refresh token")
         parsed = RefreshToken(match[1], int(match[2]), int(match[3]))
         expected = [_mac(key, parsed.session_id, parsed.epoch, parsed.rotation) for key in self._keys.refresh_macs]
-        # Every key is tried, whichever fits: how long it takes says nothing (ASVS 11.2.4).
+        # Every key is tried, so that the time reveals nothing (ASVS 11.2.4).
         fits = [hmac.compare_digest(each, match[4]) for each in expected]
         if not any(fits):
             raise CredentialInvalid("not a refresh token of this server")
         return parsed
 
     def marker(self, session: Session) -> str:
-        """The value of the cookie that shows that a browser was given ``session`` at its epoch. It opens nothing."""
+        """Return the cookie value that shows that a browser received ``session`` at its epoch. It grants no access."""
         return f"{session.epoch}.{_marker(self._keys.refresh_mac, session.session_id, session.epoch)}"
 
     def check_marker(self, session_id: str, epoch: int, mac: str) -> bool:
-        """Whether ``mac`` is that of the session's marker of ``epoch``."""
+        """Return whether ``mac`` is that of the session's marker of ``epoch``."""
         return any(hmac.compare_digest(_marker(key, session_id, epoch), mac) for key in self._keys.refresh_macs)
 
     def _verify(self, token: str) -> Claims:
@@ -207,14 +207,14 @@ class Tokens:
             or claims.aud != self._audience
         ):
             raise CredentialInvalid("the access token's signature, issuer or audience is wrong")
-        # Expiry is checked at every use; the other times only get better.
+        # Expiry is checked at every use; once valid, the other times stay valid.
         self._check_span(claims)
         return claims
 
     def _check_span(self, claims: Claims) -> None:
-        """The token's time has come, and is no longer than this server's tokens may live (ASVS 9.2.1).
+        """Check that the token is already valid, and no longer than this server's tokens may be (ASVS 9.2.1).
 
-        The second keeps whoever had a key for a moment from making a token that lives for ever.
+        The second check keeps an attacker who had a key for a moment from making a token that never expires.
         """
         latest_s = self._clock.now_ms() // 1000 + _CLOCK_SKEW_S
         if claims.iat > latest_s or (claims.nbf is not UNSET and claims.nbf > latest_s):
@@ -224,7 +224,7 @@ class Tokens:
 
 
 def kid_of(token: str) -> str:
-    """The name of the key of an access token that was checked."""
+    """Return the key id of a verified access token."""
     return read_header(token.partition(".")[0]).kid
 
 
@@ -234,7 +234,7 @@ def _header(kid: str) -> str:
 
 
 def subject_of(session: Session) -> str:
-    """What tokens of ``session`` call whoever holds it."""
+    """Return the ``sub`` of the session's tokens."""
     return session.subject or f"anonymous:{session.session_id}"
 
 

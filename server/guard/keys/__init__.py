@@ -1,1 +1,1 @@
-"""Signing keys: on disk, in memory, their rotation, and what they sign."""
+"""Signing keys: files, key ring, rotation, and the signed head of the log."""

@@ -1,8 +1,8 @@
-"""The signed head of the chain: a statement of where the log ended, which anybody with the public keys can check.
+"""The signed head of the log: a statement of where the log ended, verifiable with the public keys.
 
-A compact JWS (RFC 7515) with ES256 and ``typ: interlock-head+jwt``. Its payload is ``position`` and ``digest`` (hex) of the
-newest record, ``iat``, and ``final``: whether the server stopped after that record. A signature for access tokens can't be
-passed off as one, nor the other way: the type differs.
+A compact JWS (RFC 7515) with ES256 and ``typ: interlock-head+jwt``. The payload holds ``position`` and ``digest`` (hex) of
+the newest record, ``iat``, and ``final``: whether the server stopped after that record. The type keeps a head and an access
+token from being mistaken for each other.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _MAX_LENGTH: Final = 1024
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a head says: the newest record's place and digest, and when (seconds since the Unix epoch) it was signed.
+    """The payload of a head: position and digest of the newest record, and ``iat``, when it was signed.
 
-    Of a log without records, 0 and 32 zero bytes.
+    For an empty log these are 0 and 32 zero bytes. ``iat`` is in seconds since the Unix epoch.
 
-    ``final``: the server stopped cleanly after this record, so the log ends there. Heads of older versions don't say.
+    ``final``: the server stopped cleanly after this record, so the log ends there. Heads of older versions lack it.
     """
 
     position: int
@@ -37,7 +37,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def receipt(self) -> Receipt:
-        """The record it was signed for."""
+        """The record that the head was signed for."""
         return Receipt(self.position, self.digest)
 
 
@@ -45,35 +45,35 @@ _head_decoder: Final = msgspec.json.Decoder(Head)
 
 
 def sign_head(receipt: Receipt, key: SigningKey, now_ms: int, *, final: bool) -> str:
-    """The head that says that the log holds the record of ``receipt`` and, if ``final``, ends there."""
+    """Return a signed head: the log holds the record of ``receipt`` and, if ``final``, ends there."""
     head = Head(receipt.position, receipt.digest, now_ms // 1000, final)
     headers = {"kid": key.kid, "typ": _TYPE}
     return jwt.encode(msgspec.to_builtins(head), key.private, algorithm=ALGORITHM, headers=headers)
 
 
 def read_head(text: str) -> Head:
-    """What ``text`` says; its signature is not looked at.
+    """Return the payload of ``text`` without verifying the signature.
 
     Raises:
-        HeadRefused: it is no head.
+        HeadRefused: it is not a head.
     """
     return _take_apart(text)[1]
 
 
 def signer_of(text: str) -> str:
-    """The kid of the key that ``text`` says it is signed by; the signature is not looked at.
+    """Return the ``kid`` in the header of ``text`` without verifying the signature.
 
     Raises:
-        HeadRefused: it is no head.
+        HeadRefused: it is not a head.
     """
     return _take_apart(text)[0].kid
 
 
 def check_head(text: str, public_keys: Mapping[str, Any]) -> Head:
-    """What ``text`` says, if one of ``public_keys`` (by kid) says that it was signed.
+    """Return the payload of ``text``, verified with ``public_keys`` (by kid).
 
     Raises:
-        HeadRefused: it is no head, of a key that is not among them, or not what was signed.
+        HeadRefused: it is not a head, its key is not among them, or the signature is wrong.
     """
     header, head = _take_apart(text)
     public = public_keys.get(header.kid)

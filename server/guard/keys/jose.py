@@ -1,8 +1,7 @@
-"""Reading our own signed texts (compact JWS, RFC 7515) more strictly than a library has to: there is one way to write one.
+"""Strict parsing of this server's own compact JWS (RFC 7515): each has exactly one valid encoding.
 
-A library may take a text that others read differently, and what two readers understand differently is an attack (RFC 8725,
-2.4 and 3.8 to 3.11): base64url with spare bits set, an object that names a member twice, a number as text, a header that
-brings a key or says where to get one.
+Parser differences enable attacks (RFC 8725, 2.4 and 3.8 to 3.11), and libraries accept what others read differently:
+base64url with non-zero spare bits, duplicate object members, a number as a string, a header that carries a key or its URL.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The only header there may be: no ``crit``, no ``jwk`` or ``x5c``, no ``jku`` or ``x5u`` (ASVS 9.1.3)."""
+    """The only header accepted: no ``crit``, no ``jwk`` or ``x5c``, no ``jku`` or ``x5u`` (ASVS 9.1.3)."""
 
     alg: str
     kid: str
@@ -35,14 +34,14 @@ _header_decoder: Final = msgspec.json.Decoder(Header)
 
 
 class Malformed(ValueError):
-    """A text is none of ours; which rule it breaks is nobody's business."""
+    """The text is not one of this server's. The error does not say which rule it breaks."""
 
 
 def take_apart(text: str, payload: msgspec.json.Decoder[T], *, typ: str, max_length: int) -> tuple[Header, T]:
-    """The header and the payload of ``text``, whose signature is not looked at.
+    """Return the header and payload of ``text`` without verifying the signature.
 
     Raises:
-        Malformed: it is not in our form, of another algorithm than ours, or of another type than ``typ``.
+        Malformed: the form, the algorithm or the type (``typ``) is wrong.
     """
     if len(text) > max_length or not COMPACT.match(text):
         raise Malformed
@@ -56,24 +55,24 @@ def take_apart(text: str, payload: msgspec.json.Decoder[T], *, typ: str, max_len
 
 @functools.lru_cache(maxsize=64)
 def read_header(part: str) -> Header:
-    """The header that ``part`` encodes. All tokens of a key have the same.
+    """Return the header that ``part`` encodes. Cached, because all tokens of a key share one.
 
     Raises:
-        Malformed: it is not in our form.
+        Malformed: the form is wrong.
     """
     return _read(part, _header_decoder)
 
 
 def base64url(raw: bytes) -> str:
-    """``raw`` in base64url without padding (RFC 7515, 2)."""
+    """Encode ``raw`` as base64url without padding (RFC 7515, 2)."""
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def canonical_bytes(part: str) -> bytes:
-    """The bytes that ``part`` encodes, if there is no other way to write them (RFC 4648, 3.5).
+    """Decode ``part``, which must be the canonical base64url encoding of its bytes (RFC 4648, 3.5).
 
     Raises:
-        Malformed: there is, or it is not base64url.
+        Malformed: it is not canonical, or not base64url.
     """
     try:
         raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
@@ -85,10 +84,10 @@ def canonical_bytes(part: str) -> bytes:
 
 
 def unambiguous_json(raw: bytes) -> Any:
-    """What ``raw`` says to every reader: no object names a member twice (readers differ on which one counts: RFC 8259, 4).
+    """Parse ``raw`` as JSON without duplicate members, of which readers choose differently (RFC 8259, 4).
 
     Raises:
-        ValueError: one does, or ``raw`` is not JSON; ``NaN`` and ``Infinity`` are Python's, not JSON's.
+        ValueError: a member is duplicated, or ``raw`` is not JSON; ``NaN`` and ``Infinity`` are Python's extensions.
         RecursionError: it is nested too deeply.
     """
     return _unambiguous.decode(raw.decode())
@@ -113,6 +112,6 @@ def _read(part: str, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         value = decoder.decode(raw)
         unambiguous_json(raw)
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, not of this shape, or nested for ever
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, wrong shape, or nested too deeply
         raise Malformed from None
     return value

@@ -1,4 +1,4 @@
-"""The keys of a running server: it looks at their files once a second, so the command line can rotate and retire them."""
+"""The keys of a running server, re-read from their files every second so that the command line can rotate and retire them."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _LOOK_EVERY_S: Final = 1.0
 _log = structlog.get_logger("interlock.keys")
 
 OnKeysChanged: TypeAlias = Callable[[Keys | None, bool], None]
-"""Told of every change: the keys that count from now on, or None while their files can't be used; and whether a key is gone
-whose tokens may still be alive, so that it was retired because it is compromised."""
+"""Called on every change with the keys now in use, or None while the files are unusable, and with whether a key was removed
+whose tokens may still be alive: then it was retired because it is compromised."""
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a look at the files found.
+    """The result of one scan of the key files.
 
-    ``keys``: by file. Of a file that can't be used it is what was known before, so that it is known again once it can.
-    ``unusable``: why no key counts now, in words; empty if they do. ``ignored``: what is wrong with files that hold no key
-    that ever counted.
+    ``keys``: by file. A file that became unusable keeps its last known key, so that the key is recognised once the file is
+    mended. ``unusable``: why no key is in use, one text per problem; empty otherwise. ``ignored``: problems of files whose
+    key was never in use.
     """
 
     keys: dict[Path, tuple[Stamp | None, Key]]
@@ -54,9 +54,9 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class _Look(msgspec.Struct):
-    """What one look has found so far, as in :class:`Found`.
+    """The result of a scan in progress, as in :class:`Found`.
 
-    ``went``: files that were listed and are not there. ``complete``: everything could be checked.
+    ``went``: files that were listed but are missing. ``complete``: every check succeeded.
     """
 
     keys: dict[Path, tuple[Stamp | None, Key]] = {}
@@ -67,19 +67,19 @@ class _Look(msgspec.Struct):
 
 
 class KeyRing:
-    """``keys`` is what counts now, or counted last. :meth:`watch` keeps it so.
+    """Holds the keys in use as ``keys``. :meth:`watch` keeps them up to date.
 
-    A key whose file is gone does not count any more, whatever else is wrong. Where there is no key of a kind left, or the
-    file of one that counts can't be read, is no key, or is open to others, none counts until that is mended: nobody can
-    tell then what the operator, or a thief, has done to them. A key that was not good when it appeared never counts.
+    A key whose file is gone is dropped, whatever else is wrong. If no key of a kind is left, or the file of a key in use is
+    unreadable, holds no key or is open to others, no key is used until that is mended: an operator or a thief may have
+    changed it. A key that was invalid when it appeared is never used.
 
-    A shortage of descriptors or memory is no such case. A check of the known files takes no descriptor, so a file that is
-    removed or changed is noticed meanwhile; a new one is noticed once the folder can be listed.
+    A shortage of descriptors or memory is different. Checking known files needs no descriptor, so a removed or changed file
+    is still noticed; a new one is noticed once the folder can be listed.
 
     ``lives``: how long tokens may live.
 
     Raises:
-        SettingsError: a key can't be used, at the start.
+        SettingsError: a key is unusable at the start.
     """
 
     def __init__(self, folder: Path, clock: Clock, lives: Lives) -> None:
@@ -87,10 +87,10 @@ class KeyRing:
         self._clock = clock
         self._lives = lives
         self._checks = Checks(folder)
-        # Without end: beyond what a check of the known files shows, a list shows only what is new.
+        # No time limit: known files are checked anyway, so a listing only reveals new ones.
         self._lists = Checks(folder, math.inf)
         self.keys: Keys = load_keys(folder, clock.now_ms())
-        # A change that `use` was not told of yet, or failed at, and whether it retired a key early.
+        # A change that `use` has not handled yet, and whether it retired a key early.
         self._untold = self._untold_early = False
         self._found = Found({}, frozenset(), frozenset())
         self._found = self.look()
@@ -98,8 +98,8 @@ class KeyRing:
             raise SettingsError(problem)
 
     async def watch(self, use: OnKeysChanged) -> None:
-        """Look again and again. ``use`` is called, on the event loop, when the keys have changed."""
-        # A thread of its own, started once: a machine that is short of memory may start no other.
+        """Scan periodically. Call ``use`` on the event loop when the keys have changed."""
+        # A dedicated thread, started once: under memory pressure no other may start.
         thread = ThreadPoolExecutor(1, thread_name_prefix="interlock-keys")
         try:
             while True:
@@ -107,7 +107,7 @@ class KeyRing:
                 await asyncio.sleep(_LOOK_EVERY_S)
                 try:
                     found = await asyncio.get_running_loop().run_in_executor(thread, self.look)
-                except Exception as error:  # noqa: BLE001  # nobody would look again, and what is gone would count for ever
+                except Exception as error:  # noqa: BLE001  # otherwise the scans end and removed keys stay valid
                     if self._excused(self._checks, error):
                         continue
                     problem = f"{self._folder} can't be looked at: {type(error).__name__}"
@@ -117,18 +117,18 @@ class KeyRing:
             thread.shutdown(wait=False)
 
     def look(self) -> Found:
-        """Read what has changed. Nothing counts before :meth:`take`."""
+        """Scan the files and return the result, which takes effect in :meth:`take`."""
         gone: set[Path] = set()
         while True:
             found, went = self._look()
-            # What went after the folder was listed may have been replaced before, so the list is too old. What is missing
-            # again and again is a link to nowhere.
+            # A file that vanished after the listing may have been replaced earlier, so list again. A file that is missing
+            # twice is a dangling link.
             if went <= gone:
                 return found
             gone |= went
 
     def _look(self) -> tuple[Found, set[Path]]:
-        """What is found, and which files were listed and are not there."""
+        """Return the result of one scan, and the files that were listed but are missing."""
         look, known = _Look(), self._found.keys
         try:
             paths = self._paths()
@@ -146,10 +146,10 @@ class KeyRing:
         return Found(look.keys, frozenset(look.unusable), frozenset(look.ignored)), look.went
 
     def _paths(self) -> list[Path]:
-        """The files of keys; while the folder can't be listed for want of a descriptor, those that are known.
+        """Return the key files; those already known if the folder can't be listed for lack of a descriptor.
 
         Raises:
-            OSError: there is no telling.
+            OSError: the folder can't be listed.
         """
         try:
             paths = key_files(self._folder)
@@ -183,22 +183,22 @@ class KeyRing:
             look.went.add(path)
         except (SettingsError, OSError) as error:
             if path not in known:
-                # A new file that can't be read for want of a descriptor is read at a later look.
+                # A later scan reads a new file that lacks a descriptor now.
                 if not is_transient(error):
                     look.ignored.add(_in_words(path, error))
             elif stamp is None and self._excused(self._checks, error):
                 look.keys[path], look.complete = known[path], False
             else:
                 look.unusable.add(_in_words(path, error))
-                # Without its stamp, so that it is read anew at the next look.
+                # No stamp, so the next scan reads it again.
                 look.keys[path] = (None, known[path][1])
 
     def _excused(self, checks: Checks, error: Exception) -> bool:
-        """Whether the keys that the last look found still count, if it found nothing wrong."""
+        """Return whether the keys of the last scan stay in use despite ``error``, because that scan was clean."""
         return bool(self._found.keys) and not self._found.unusable and checks.excuse(error)
 
     def take(self, found: Found, use: OnKeysChanged) -> None:
-        """Let ``found`` count from now on. Also without a change of files another key may be the one to sign by now."""
+        """Apply ``found``. The signing key can change with time even if no file did."""
         before, now_ms = self._found, self._clock.now_ms()
         self._found = found
         for problem in sorted(found.unusable - before.unusable):
@@ -219,16 +219,16 @@ class KeyRing:
         self._untold |= changed or bool(found.unusable) != bool(before.unusable)
         self._untold_early |= early
         if self._untold:
-            # Should it fail, it is called again at the next look: a key that is gone must not count for ever.
+            # If `use` fails, the next scan repeats the call: a removed key must not stay valid.
             use(None if found.unusable else self.keys, self._untold_early)
             self._untold = self._untold_early = False
 
 
 def open_keyring(folder: Path, clock: Clock, lives: Lives) -> KeyRing:
-    """Return the keys in ``folder``, and tell the command line, by a file there, how long what they sign may live.
+    """Return the key ring of ``folder``, and record there for the command line how long tokens may live.
 
     Raises:
-        SettingsError: a key can't be used.
+        SettingsError: a key is unusable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -243,10 +243,10 @@ def _in_words(path: Path, error: Exception) -> str:
 
 
 def _identity(key: Key) -> tuple[str, bytes]:
-    """What tells ``key`` from another in a file of the same name: a signing key is named after itself."""
+    """Tell ``key`` from another in a file of the same name. A signing key is named after itself."""
     return key.name, b"" if isinstance(key, SigningKey) else key.secret
 
 
 def _names(keys: Keys) -> tuple[object, ...]:
-    """What tells two sets of keys apart: the same key read twice is not equal to itself."""
+    """Return what distinguishes two sets of keys: a key read twice does not equal itself."""
     return keys.signing.kid, *keys.verifying, keys.refresh_mac, keys.refresh_macs

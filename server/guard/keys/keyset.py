@@ -1,11 +1,11 @@
-"""The keys, as files of mode 0600 in ``DATA/keys/``. Nothing else reads them, and they never enter the database.
+"""The keys, stored as files of mode 0600 in ``DATA/keys/`` and never in the database.
 
 ``signing-<kid>.pem``: a P-256 private key (PKCS #8) that signs access tokens and the head of the log. ``refresh.key`` (32
 random bytes, the first one) and ``refresh-<random>.key`` (JSON): MAC keys of refresh tokens.
 
-Of each kind that key signs whose time to sign from came last, and all of them verify. A file says that time itself (a line
-``Signs-From:`` before the PEM, a member of the JSON), in milliseconds since the Unix epoch, so neither a copy nor a restore
-changes which one signs. A PEM without it, made by hand or by an older version, signs from when its file was written.
+Of each kind the key whose start time passed last signs; all of them verify. The file holds the start time (a line
+``Signs-From:`` before the PEM, a member of the JSON) in milliseconds since the Unix epoch, so a copy or a restore does not
+change which key signs. A PEM without it, made by hand or by an older version, signs from its modification time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from interlock.server.system.permissions import read_private, refuse_open, write
 
 ALGORITHM: Final = "ES256"
 JWKS_MAX_AGE_S: Final = 300
-"""How long others may keep the public keys they fetched."""
+"""How long others may cache the public keys."""
 
 Kind: TypeAlias = Literal["signing", "refresh"]
 
@@ -54,17 +54,17 @@ class SigningKey(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What the command line calls it."""
+        """The name on the command line."""
         return self.kid
 
     @property
     def kind(self) -> Kind:
-        """What it signs."""
+        """The kind of key."""
         return "signing"
 
 
 class RefreshKey(msgspec.Struct, frozen=True):
-    """A MAC key of refresh tokens; ``name`` is its file's, less the suffix."""
+    """A MAC key of refresh tokens. ``name`` is its file's name without suffix."""
 
     name: str
     secret: bytes
@@ -75,7 +75,7 @@ class RefreshKey(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> Kind:
-        """What it signs."""
+        """The kind of key."""
         return "refresh"
 
 
@@ -85,10 +85,10 @@ K = TypeVar("K", SigningKey, RefreshKey)
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """All keys of this server at one moment: those that sign, and those that verify.
+    """All keys of this server at one moment, for signing and for verifying.
 
-    ``verifying``: signing keys by kid, in the order in which they sign. ``refresh_macs``: the MAC keys that refresh tokens
-    may have been made with; ``refresh_mac`` is the one they are made with now.
+    ``verifying``: signing keys by kid, ordered by start time. ``refresh_mac``: the MAC key of new refresh tokens.
+    ``refresh_macs``: all MAC keys that verify them.
     """
 
     signing: SigningKey
@@ -100,7 +100,7 @@ class Keys(msgspec.Struct, frozen=True):
         return f"Keys(signing={self.signing.kid!r}, verifying={list(self.verifying)!r})"
 
     def jwks(self) -> dict[str, Any]:
-        """The public keys as a JWK Set (RFC 7517), also of a key that does not sign yet."""
+        """Return the public keys as a JWK Set (RFC 7517), including keys that do not sign yet."""
         return {
             "keys": [
                 {**_jwk(key.public), "kid": key.kid, "use": "sig", "alg": ALGORITHM} for key in self.verifying.values()
@@ -114,29 +114,28 @@ class _StoredRefreshKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 def load_keys(folder: Path, now_ms: int | None = None) -> Keys:
-    """The keys in ``folder`` as they stand at ``now_ms`` (now, if not given); what is missing is created, once.
+    """Return the keys in ``folder`` as of ``now_ms`` (default: now). Create a missing first key of a kind.
 
     Raises:
-        SettingsError: a key can't be read, is not a key, or others than its owner may read it, or the folder is open to
-            others.
+        SettingsError: a key is unreadable, invalid or readable by others than its owner, or the folder is open to others.
     """
     return assemble(read_keys(folder, create=True), SystemClock().now_ms() if now_ms is None else now_ms)
 
 
 def load_public_keys(folder: Path) -> dict[str, Any]:
-    """The public halves of the signing keys in ``folder``, by kid. Nothing is created: for whoever only looks.
+    """Return the public halves of the signing keys in ``folder``, by kid. Create nothing.
 
     Raises:
-        SettingsError: a key can't be read, is not a key, or others than its owner may read it.
+        SettingsError: a key is unreadable, invalid, or readable by others than its owner.
     """
     return {key.kid: key.public for key in read_keys(folder) if isinstance(key, SigningKey)}
 
 
 def read_keys(folder: Path, *, create: bool = False) -> list[Key]:
-    """Every key in ``folder``; with ``create`` a first one of each kind is made if there is none.
+    """Return every key in ``folder``; with ``create``, make a first one of each kind that has none.
 
     Raises:
-        SettingsError: a key can't be read, is not a key, or others than its owner may read it.
+        SettingsError: a key is unreadable, invalid, or readable by others than its owner.
     """
     try:
         if create:
@@ -158,7 +157,7 @@ def read_keys(folder: Path, *, create: bool = False) -> list[Key]:
 
 
 def assemble(keys: Iterable[Key], now_ms: int) -> Keys:
-    """What ``keys``, of which there is one of each kind at least, amount to at ``now_ms``."""
+    """Combine ``keys``, at least one of each kind, into the set in use at ``now_ms``."""
     keys = list(keys)
     signing, refresh = of_kind(keys, SigningKey), of_kind(keys, RefreshKey)
     return Keys(
@@ -170,45 +169,45 @@ def assemble(keys: Iterable[Key], now_ms: int) -> Keys:
 
 
 def of_kind(keys: Iterable[Key], kind: type[K]) -> list[K]:
-    """Those of ``keys`` that are of ``kind``, in the order in which they sign."""
+    """Return those of ``keys`` that are of ``kind``, ordered by start time."""
     return sorted((key for key in keys if isinstance(key, kind)), key=lambda key: (key.signs_from_ms, key.name))
 
 
 def current(keys: Sequence[K], now_ms: int) -> K:
-    """The one of ``keys``, in the order in which they sign, that signs at ``now_ms``. Before all of them, the first."""
+    """Return the key that signs at ``now_ms``: the last one started, or the first if none has started."""
     return keys[place_of_current(keys, now_ms)]
 
 
 def place_of_current(keys: Sequence[SigningKey] | Sequence[RefreshKey], now_ms: int) -> int:
-    """Where in ``keys`` :func:`current` is."""
+    """Return the index in ``keys`` of :func:`current`."""
     begun = [place for place in range(len(keys)) if keys[place].signs_from_ms <= now_ms]
     return begun[-1] if begun else 0
 
 
 def key_files(folder: Path) -> list[Path]:
-    """The files of keys in ``folder``.
+    """Return the key files in ``folder``.
 
     Raises:
-        OSError: there is no telling.
+        OSError: the folder can't be listed.
     """
     return sorted(path for path in folder.iterdir() if _FILE.match(path.name))
 
 
 def no_keys(folder: Path) -> SettingsError:
-    """The error for a folder without keys: the wrong one is named, or no server has run there yet."""
+    """Return the error for a folder without keys: the wrong folder, or no server has run there yet."""
     return SettingsError(f"there are no keys in {folder}: a server makes the first ones when it starts")
 
 
 def key_file(folder: Path, key: Key) -> Path:
-    """Where ``key`` lies."""
+    """Return the path of ``key``."""
     return folder / (f"signing-{key.kid}.pem" if isinstance(key, SigningKey) else f"{key.name}.key")
 
 
 def read_key(path: Path) -> Key:
-    """The key in the file ``path``.
+    """Read the key in the file ``path``.
 
     Raises:
-        SettingsError: it is not a key, or others than its owner may read it.
+        SettingsError: it is not a key, or readable by others than its owner.
         OSError: it can't be read.
     """
     content = read_private(path)
@@ -227,13 +226,13 @@ def read_key(path: Path) -> Key:
 
 
 def create_signing_key(folder: Path, signs_from_ms: int) -> SigningKey:
-    """A new key pair, on disk.
+    """Create a key pair on disk.
 
     Raises:
         OSError: it can't be written.
     """
     key = _signing_key(ec.generate_private_key(ec.SECP256R1()), signs_from_ms)
-    while key.kid.startswith("-"):  # which a command line would take for an option
+    while key.kid.startswith("-"):  # a command line would read it as an option
         key = _signing_key(ec.generate_private_key(ec.SECP256R1()), signs_from_ms)
     pem = key.private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -243,7 +242,7 @@ def create_signing_key(folder: Path, signs_from_ms: int) -> SigningKey:
 
 
 def create_refresh_key(folder: Path, signs_from_ms: int) -> RefreshKey:
-    """A new MAC key, on disk.
+    """Create a MAC key on disk.
 
     Raises:
         OSError: it can't be written.
@@ -271,7 +270,7 @@ def _read_signing_key(path: Path, content: bytes) -> SigningKey:
 def _signing_key(private: ec.EllipticCurvePrivateKey, signs_from_ms: int) -> SigningKey:
     public = private.public_key()
     jwk = _jwk(public)
-    # RFC 7638, 3: the required members, in lexical order, without white space.
+    # RFC 7638, 3: the required members in lexical order, without white space.
     canonical = json.dumps({name: jwk[name] for name in ("crv", "kty", "x", "y")}, separators=(",", ":"))
     thumbprint = hashlib.sha256(canonical.encode()).digest()
     kid = base64.urlsafe_b64encode(thumbprint).rstrip(b"=").decode()
@@ -283,9 +282,9 @@ def _jwk(public: ec.EllipticCurvePublicKey) -> dict[str, Any]:
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """What tells that a file is another, was written, or may be read by others than before.
+    """Return a value that changes when a file is replaced, is written, or gets other permissions.
 
-    The times alone are too coarse for that: on many kernels two changes within some milliseconds have the same.
+    Times alone are too coarse: on many kernels, changes within a few milliseconds share one.
     """
     who = (status.st_mode, status.st_uid, status.st_gid)
     return status.st_ino, *who, status.st_size, status.st_mtime_ns, status.st_ctime_ns

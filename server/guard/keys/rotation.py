@@ -1,8 +1,8 @@
-"""When a new key begins to sign, and when an old one may go.
+"""Key rotation: when a new key begins to sign, and when an old one may be retired.
 
-A new signing key is published at once and signs only when everybody who checks tokens has had time to fetch it: twice as
-long as the key set may be cached. An old key may go when nothing that it signed can be alive any more. Key lifecycle after
-NIST SP 800-57 part 1, 5.3 and 8 (ASVS 11.1.1, 11.2.2).
+A new signing key is published at once. It signs after twice the key set's cache time, when every verifier has had time to
+fetch it. An old key may be retired when everything it signed has expired. The lifecycle follows NIST SP 800-57 part 1, 5.3
+and 8 (ASVS 11.1.1, 11.2.2).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ANNOUNCED_MS: Final = 2 * JWKS_MAX_AGE_S * 1000
 """How long a new key is published before it signs."""
 
 MARGIN_MS: Final = 60_000
-"""How much longer than its tokens an old key is kept: clocks differ, and a server needs a moment to notice a new key."""
+"""How much longer than its tokens an old key is kept: clocks differ, and servers notice a new key with a delay."""
 
 _LIVES_FILE: Final = "lives.json"
 
@@ -43,20 +43,20 @@ Status: TypeAlias = Literal["waits", "signs", "verifies", "done"]
 
 
 class Lives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long what a key signed may live: access tokens, and refresh tokens, which live as long as their session."""
+    """Maximum lifetimes of what a key signs: access tokens, and sessions, which bound refresh tokens."""
 
     access_token_ms: int
     session_ms: int
 
     def of(self, kind: Kind) -> int:
-        """How long tokens of keys of ``kind`` may live."""
+        """Return how long tokens of a key of ``kind`` may live."""
         return self.access_token_ms if kind == "signing" else self.session_ms
 
 
 class KeyRow(msgspec.Struct, frozen=True):
-    """How one key stands. ``retire_from_ms``: when nothing that it signed can be alive; None while that is not known.
+    """The status of one key. ``retire_from_ms``: when everything it signed has expired; None if unknown.
 
-    ``waits``: published, signs later. ``verifies``: what it signed may be alive. ``done``: it may be retired.
+    ``waits``: published, signs later. ``verifies``: tokens that it signed may be alive. ``done``: it may be retired.
     """
 
     name: str
@@ -67,10 +67,10 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 
 def note_lives(folder: Path, lives: Lives) -> Lives:
-    """Write down, for the command line, how long tokens may live; the longest that was ever allowed here counts.
+    """Record the token lifetimes for the command line, and return them. The longest ever allowed in this folder is kept.
 
     Raises:
-        SettingsError: what is there can't be read.
+        SettingsError: the file can't be read.
         OSError: it can't be written.
     """
     known = known_lives(folder)
@@ -84,10 +84,10 @@ def note_lives(folder: Path, lives: Lives) -> Lives:
 
 
 def known_lives(folder: Path) -> Lives | None:
-    """How long tokens may live, as the server wrote it down; None if none has.
+    """Return the token lifetimes that a server recorded; None if none did.
 
     Raises:
-        SettingsError: it can't be read.
+        SettingsError: the file can't be read.
     """
     path = folder / _LIVES_FILE
     try:
@@ -101,10 +101,10 @@ def known_lives(folder: Path) -> Lives | None:
 
 
 def rotate(folder: Path, now_ms: int, *, refresh: bool, at_once: bool) -> Key:
-    """Make the next key, which signs after a while, or ``at_once``.
+    """Create the next key, which signs after :data:`ANNOUNCED_MS`, or ``at_once``.
 
-    It signs after every older one, whatever time their files say: one that sorted before another would not go on signing.
-    Only those that still wait are not waited for ``at_once``; they take over when their time comes.
+    Its start time lies after that of every older key, or an older one would go on signing. ``at_once`` ignores keys that
+    still wait; they take over when their time comes.
 
     Raises:
         SettingsError: there are no keys to rotate, or the new one can't be written.
@@ -114,7 +114,7 @@ def rotate(folder: Path, now_ms: int, *, refresh: bool, at_once: bool) -> Key:
         raise no_keys(folder)
     older_ms = sorted(key.signs_from_ms for key in keys if isinstance(key, RefreshKey) == refresh)
     if at_once:
-        # Before all of them, the first signs, though its time has not come.
+        # If none has started, the first one signs anyway.
         older_ms = [each for each in older_ms if each <= now_ms] or older_ms[:1]
     signs_from_ms = max([now_ms if at_once else now_ms + ANNOUNCED_MS, *(each + 1 for each in older_ms)])
     try:
@@ -124,7 +124,7 @@ def rotate(folder: Path, now_ms: int, *, refresh: bool, at_once: bool) -> Key:
 
 
 def rows(folder: Path, now_ms: int) -> list[KeyRow]:
-    """Every key in ``folder`` and how it stands, in the order in which they sign.
+    """Return the status of every key in ``folder``, ordered by start time.
 
     Raises:
         SettingsError: a key can't be read.
@@ -138,7 +138,7 @@ def rows(folder: Path, now_ms: int) -> list[KeyRow]:
 
 
 def find(folder: Path, name: str) -> Key:
-    """The key that ``name`` means.
+    """Return the key named ``name``.
 
     Raises:
         SettingsError: there is none, or a key can't be read.
@@ -150,10 +150,10 @@ def find(folder: Path, name: str) -> Key:
 
 
 def check_retirement(folder: Path, key: Key, now_ms: int, *, force: bool) -> None:
-    """Check that ``key`` may go. With ``force`` only one that is needed to sign may not.
+    """Check that ``key`` may be retired. With ``force``, refuse only the key that signs.
 
     Raises:
-        KeyNeeded: it may not, and why.
+        KeyNeeded: it may not; the message says why.
         SettingsError: a key can't be read.
     """
     row = next(row for row in rows(folder, now_ms) if row.name == key.name)
@@ -176,10 +176,10 @@ def check_retirement(folder: Path, key: Key, now_ms: int, *, force: bool) -> Non
 
 
 def remove(folder: Path, key: Key) -> None:
-    """Let ``key`` be gone, on disk.
+    """Delete the file of ``key``.
 
     Raises:
-        SettingsError: its file can't be removed.
+        SettingsError: the file can't be removed.
     """
     try:
         key_file(folder, key).unlink()
@@ -189,14 +189,14 @@ def remove(folder: Path, key: Key) -> None:
 
 
 def may_have_tokens(key: Key, keys: Iterable[Key], lives: Lives | None, now_ms: int) -> bool:
-    """Whether, among ``keys``, something that ``key`` signed may be alive."""
+    """Return whether tokens that ``key``, one of ``keys``, signed may be alive."""
     same = of_kind(keys, SigningKey) if isinstance(key, SigningKey) else of_kind(keys, RefreshKey)
     place = [each.name for each in same].index(key.name)
     return _row(place, same, lives, now_ms).status in {"signs", "verifies"}
 
 
 def _row(place: int, keys: Sequence[SigningKey] | Sequence[RefreshKey], lives: Lives | None, now_ms: int) -> KeyRow:
-    """How the key at ``place`` among all of its kind stands."""
+    """Return the status of the key at ``place`` among all of its kind."""
     key, signs = keys[place], place_of_current(keys, now_ms)
     retire_from_ms = None
     if place + 1 < len(keys) and lives is not None:

@@ -1,11 +1,11 @@
-"""Somebody else proves who is calling: an OpenID Connect provider, by an ID token.
+"""Login with an OpenID Connect provider, by an ID token.
 
-Only an ID token says that somebody has just proved who they are; an access token says what somebody may do, so it is not
-taken (ASVS 9.2.2). What is checked is OpenID Connect Core 1.0, 3.1.3.7, and of the form what
-:mod:`interlock.server.guard.tokens` checks of our own tokens. A token is exchanged once: it is a bearer token that other
-programs have seen.
+Only ID tokens are accepted: they say that a user has just authenticated, and an access token says what its holder may do
+(ASVS 9.2.2). The claims are checked by OpenID Connect Core 1.0, 3.1.3.7, and the form as in
+:mod:`interlock.server.guard.tokens`. Each token is accepted once, because it is a bearer token that other programs have
+seen.
 
-Providers write optional claims in many ways. A claim that no setting asks for refuses nobody, whatever is in it.
+Providers write optional claims in many ways. A claim that no setting asks for never causes a refusal.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _log = structlog.get_logger("interlock.upstream")
 _SKEW_S: Final = 60
 _MS_PER_S: Final = 1000
 _SENT_KEYS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64"})
-"""Header parameters that bring a key of their own, or change what the signature means (RFC 7515, 4.1; RFC 7797)."""
+"""Header parameters that carry a key, or change what the signature means (RFC 7515, 4.1; RFC 7797)."""
 
 
 _LATEST_S: Final = 2**53
 
 NumericDate: TypeAlias = Annotated[float, Meta(ge=0, le=_LATEST_S)]
-"""Seconds since the Unix epoch, perhaps with a fraction (RFC 7519, 2)."""
+"""Seconds since the Unix epoch, possibly with a fraction (RFC 7519, 2)."""
 
 
 class Header(msgspec.Struct, frozen=True):
-    """What an ID token's header says.
+    """The header of an ID token.
 
-    ``typ`` is left out by many, and JWT otherwise (RFC 7519, 5.1). ``kid`` may be left out by a provider with one key
-    (OpenID Connect Core 1.0, 10.1).
+    Many providers omit ``typ``; otherwise it is JWT (RFC 7519, 5.1). A provider with one key may omit ``kid`` (OpenID
+    Connect Core 1.0, 10.1).
     """
 
     alg: str
@@ -53,10 +53,10 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What an ID token says.
+    """The claims of an ID token.
 
-    ``typ`` and ``token_use`` are how Keycloak and Cognito tell ID tokens from access tokens; ``events`` is in logout tokens
-    only (OpenID Connect Back-Channel Logout 1.0, 2.4). ``auth_time``, ``acr`` and ``nonce`` may be anything as long as nobody
+    Keycloak and Cognito mark ID tokens with ``typ`` and ``token_use``; only logout tokens have ``events`` (OpenID Connect
+    Back-Channel Logout 1.0, 2.4). ``auth_time``, ``acr`` and ``nonce`` may hold anything unless a setting or the client
     asks for them.
     """
 
@@ -76,19 +76,19 @@ class Claims(msgspec.Struct, frozen=True):
 
     @property
     def auth_time_s(self) -> float | None:
-        """When the login was, in seconds since the Unix epoch; None if the provider does not say it as a number."""
+        """The time of the login, in seconds since the Unix epoch; None if the provider sends no number."""
         said = self.auth_time
-        # Compared and not asked whether it is finite: a whole number may be too large for a float.
+        # A comparison instead of `isfinite`: an integer may be too large for a float.
         known = isinstance(said, int | float) and not isinstance(said, bool) and -math.inf < said < math.inf
         return float(min(max(said, 0), _LATEST_S)) if known else None
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """Somebody for whom an identity provider vouches with a token.
+    """A user whose ID token was verified.
 
-    ``subject`` is what the provider ``issuer`` calls them, for ever and nobody else. ``groups`` replace those of the account;
-    None leaves them. ``token_hash``: SHA-256 of what was signed, 32 bytes; from ``token_until_ms`` on the token is too old.
-    ``proved_at_ms``: when they proved to the provider who they are, None if it does not say.
+    ``subject`` is the provider's permanent identifier of the user, unique within ``issuer``. ``groups`` replace those of
+    the account; None keeps them. ``token_hash``: SHA-256 of the signed part, 32 bytes; from ``token_until_ms`` on the token
+    is too old. ``proved_at_ms``: when the user authenticated at the provider, None if unknown.
     """
 
     issuer: str
@@ -100,10 +100,10 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class IdTokens:
-    """Checks ID tokens of the provider that the settings name.
+    """Verifies ID tokens of the configured provider.
 
     Raises:
-        SettingsError: the settings name a provider and not all that is needed to trust it.
+        SettingsError: the settings name a provider but lack what is needed to trust it.
     """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
@@ -126,11 +126,11 @@ class IdTokens:
             )
 
     async def check(self, token: str, nonce: str | None) -> Arrival:
-        """Who ``token`` says has arrived. ``nonce`` is what the client asked the provider with, if it sent one.
+        """Verify ``token`` and return its user. ``nonce``: the one of the client's authentication request, if any.
 
         Raises:
-            CredentialInvalid: it is no good, or no good here and now.
-            UpstreamUnavailable: the provider's keys can't be had.
+            CredentialInvalid: the token is invalid, or not valid here and now.
+            UpstreamUnavailable: the provider's keys can't be fetched.
         """
         if self._keys is None:
             raise CredentialInvalid("no identity provider is configured")
@@ -139,7 +139,7 @@ class IdTokens:
         header_text, payload_text, signature_text = token.split(".")
         header = _convert(header_members := _members(header_text), Header)
         _check_canonical(signature_text)
-        # Every claim is looked at before a key is asked for: a token of somebody else costs the provider nothing.
+        # Check every claim before fetching keys: a foreign token must not cause requests to the provider.
         members = _members(payload_text)
         claims = _convert(members, Claims)
         if header.alg not in self._settings.upstream_algorithms:
@@ -156,7 +156,7 @@ class IdTokens:
             subject=claims.sub,
             groups=groups,
             proved_at_ms=None if claims.auth_time_s is None else _ms(claims.auth_time_s),
-            # Without the signature: some algorithms let anybody make a second good signature out of the first.
+            # Without the signature: some algorithms let anybody derive a second valid one from the first.
             token_hash=hashlib.sha256(f"{header_text}.{payload_text}".encode()).digest(),
             token_until_ms=_ms(until_s),
         )
@@ -170,11 +170,11 @@ class IdTokens:
         """Check that the provider signed ``token``.
 
         Raises:
-            CredentialInvalid: it did not, with none of its keys.
-            UpstreamUnavailable: the provider's keys can't be had.
+            CredentialInvalid: no key of the provider verifies it.
+            UpstreamUnavailable: the provider's keys can't be fetched.
         """
         kid, key = header.kid or None, None
-        # Without a name a signature by a new key can't be told from a forged one before the provider is asked again.
+        # Without a key id, only a new fetch can tell a signature by a new key from a forged one.
         for _ in range(1 if kid else 2):
             key = await keys.find(kid, header.alg, other_than=key)
             if key is not None and _signed_with(key, token):
@@ -188,7 +188,7 @@ class IdTokens:
         )
 
     def _check_claims(self, claims: Claims, nonce: str | None) -> float:
-        """Check what the token says of itself; the second from which it is too old to be exchanged."""
+        """Check the claims. Return the second from which the token is too old to be exchanged."""
         settings = self._settings
         now_s = self._clock.now_ms() / _MS_PER_S
         auth_time_s = claims.auth_time_s
@@ -201,7 +201,7 @@ class IdTokens:
             "not an ID token, but another kind of token": claims.events is not None,
             "expired, or issued too long ago": now_s >= until_s,
             "not valid yet": max(claims.iat, claims.nbf or 0, auth_time_s or 0) > now_s + _SKEW_S,
-            # Some write an empty nonce where there was none.
+            # Some providers send an empty nonce where the request had none.
             "wrong nonce": (claims.nonce or None) != (nonce or None),
             "the login is too old, or auth_time is missing": bool(settings.upstream_auth_age_s)
             and (auth_time_s is None or now_s > auth_time_s + settings.upstream_auth_age_s),
@@ -213,9 +213,9 @@ class IdTokens:
         return until_s
 
     def _groups(self, members: dict[str, Any]) -> tuple[str, ...] | None:
-        """The names in the groups claim; no claim is no group.
+        """Return the names in the groups claim; a missing claim means no groups.
 
-        None when no claim is asked for, or when the token says that the groups are too many to be listed in it.
+        Return None if no claim is configured, or if the token says that there are too many groups to list.
         """
         name = self._settings.upstream_groups_claim
         if not name:
@@ -226,23 +226,23 @@ class IdTokens:
         if groups is None or groups == "":
             groups = []
         elif isinstance(groups, str):
-            groups = [groups]  # AD FS writes a single one so
+            groups = [groups]  # AD FS writes a single group like this
         elif isinstance(groups, dict):
-            groups = list(groups)  # Zitadel writes roles as the names of members
+            groups = list(groups)  # Zitadel writes roles as member names
         if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
             raise CredentialInvalid("the groups claim is not a list of names")
         try:
             return named(groups)
         except GroupsRefused as refused:
-            # Not without those that can't be told: an application may refuse whoever is in one of them.
+            # Refuse the token instead of dropping groups: an application may deny access by a group.
             raise CredentialInvalid(f"groups claim rejected: {refused}") from None
 
 
 def _kept_elsewhere(members: dict[str, Any], name: str) -> bool:
-    """Whether the token says that claim ``name`` is left out of it and has to be asked for somewhere else.
+    """Return whether the token says that claim ``name`` was left out and must be fetched elsewhere.
 
-    Distributed claims (OpenID Connect Core 1.0, 5.6.2), and the ``hasgroups`` of Entra ID: both are written there when somebody
-    is in very many groups.
+    Providers do so for users in very many groups: with distributed claims (OpenID Connect Core 1.0, 5.6.2), or with Entra
+    ID's ``hasgroups``.
     """
     elsewhere = members.get("_claim_names")
     return (isinstance(elsewhere, dict) and name in elsewhere) or (
@@ -251,7 +251,7 @@ def _kept_elsewhere(members: dict[str, Any], name: str) -> bool:
 
 
 def _signed_with(key: jwt.PyJWK, token: str) -> bool:
-    # The library's algorithm, and not its ``decode``: what this checks of the form is checked already.
+    # Not the library's ``decode``: everything else that it checks has been checked here.
     signed, _, signature = token.rpartition(".")
     return key.Algorithm.verify(signed.encode(), key.key, canonical_bytes(signature))
 
@@ -275,10 +275,10 @@ def _check_canonical(part: str) -> None:
 
 
 def _members(part: str) -> dict[str, Any]:
-    """The JSON object in ``part``, no member of which, however deep, is named twice."""
+    """Decode a JSON object without duplicate members at any depth."""
     try:
         value = unambiguous_json(canonical_bytes(part))
-    except (ValueError, RecursionError):  # not base64url, not UTF-8, not JSON, or nested for ever
+    except (ValueError, RecursionError):  # not base64url, not UTF-8, not JSON, or nested too deeply
         raise CredentialInvalid("not an ID token") from None
     if not isinstance(value, dict):
         raise CredentialInvalid("not an ID token")

@@ -1,8 +1,7 @@
-"""The public keys of the identity provider: fetched, checked, kept, and fetched anew.
+"""The public keys of the identity provider: fetched, validated and cached.
 
-They come over HTTPS (over plain HTTP from this machine alone), within a time and a size, and never by a redirect. A key
-that nobody knows makes the server ask again, but only once in a while, however many ask for it: an attacker's made-up
-``kid`` must not turn this server against the provider.
+Fetches use HTTPS (plain HTTP only on this machine), have limits of time and size, and follow no redirect. An unknown
+``kid`` causes a fetch, at most once per retry interval, so that made-up ones can't turn this server against the provider.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ _FITTING: Final = {
     "ES256": ("EC", "P-256"),
     "EdDSA": ("OKP", "Ed25519"),
 }
-"""Which kind of key (RFC 7518, 6.1, and RFC 8037, 2) each algorithm is used with."""
+"""The key type (RFC 7518, 6.1, and RFC 8037, 2) for each algorithm."""
 
 _RSA_BITS: Final = range(2048, 8193)
-"""RFC 7518, 3.3, asks for 2048; beyond 8192 a signature costs more than it is worth."""
+"""RFC 7518, 3.3, requires 2048; above 8192, verification is too expensive."""
 
 
 class ProviderKey(msgspec.Struct, frozen=True):
-    """A key of the provider, for one algorithm that may be used with it. ``kid``: its name, if it has one."""
+    """A key of the provider, for one algorithm. ``kid``: its key id, if it has one."""
 
     kid: str | None
     algorithm: str
@@ -51,14 +50,14 @@ class ProviderKey(msgspec.Struct, frozen=True):
 
 
 class _Unusable(Exception):
-    """What the provider answered is no key set, or it did not answer."""
+    """The provider did not answer, or the answer is not a key set."""
 
 
 class Freshness(msgspec.Struct, frozen=True):
     """When keys are fetched, in milliseconds.
 
-    After ``fresh_ms`` they are fetched anew; if that fails, they are used up to ``stale_ms`` after they were fetched. From
-    one attempt to the next ``retry_ms`` pass.
+    Keys are fetched again after ``fresh_ms``; if that fails, they are used until ``stale_ms`` after their fetch. Attempts
+    are at least ``retry_ms`` apart.
     """
 
     fresh_ms: int
@@ -69,10 +68,10 @@ class Freshness(msgspec.Struct, frozen=True):
 class ProviderKeys:
     """The keys of one provider.
 
-    ``jwks_uri``: where they are; if empty, the provider's discovery document says it (OpenID Connect Discovery 1.0, 4).
+    ``jwks_uri``: their address; if empty, the provider's discovery document supplies it (OpenID Connect Discovery 1.0, 4).
 
     Raises:
-        SettingsError: an address is not one that keys may be fetched from.
+        SettingsError: keys may not be fetched from one of the addresses.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class ProviderKeys:
         self._local = _on_this_machine(issuer)
         if not self._allowed(issuer) or (jwks_uri and not self._allowed(jwks_uri)):
             raise SettingsError("upstream_issuer and upstream_jwks_uri: https:// is needed, or http:// on loopback")
-        # A proxy that the environment names is for the way out, not for this machine.
+        # A proxy from the environment is for outgoing traffic, not for this machine.
         self._http = httpx.AsyncClient(timeout=_FETCH_S, follow_redirects=False, trust_env=not self._local)
         self._turn = asyncio.Lock()
         self._keys: list[ProviderKey] = []
@@ -101,13 +100,13 @@ class ProviderKeys:
         self._failed = True
 
     async def find(self, kid: str | None, algorithm: str, *, other_than: jwt.PyJWK | None = None) -> jwt.PyJWK | None:
-        """The provider's key of this name for this algorithm; None when the provider has none.
+        """Return the provider's key with this ``kid`` for this algorithm; None if there is none.
 
-        Without a name it is the only key for this algorithm; None when there are several (OpenID Connect Core 1.0, 10.1).
-        ``other_than``: a key that was found before and did not fit, so that the provider is asked for a newer one.
+        Without a ``kid``, return the only key for this algorithm; None if there are several (OpenID Connect Core 1.0,
+        10.1). ``other_than``: a key that did not verify, so the provider is asked for a newer one.
 
         Raises:
-            UpstreamUnavailable: whether it has can't be told now.
+            UpstreamUnavailable: the provider's current keys are unknown.
         """
         key = self._known(kid, algorithm)
         if key is None or key is other_than or self._older_than(self._fresh_ms):
@@ -129,7 +128,7 @@ class ProviderKeys:
         return self._fetched_at_ms is None or self._clock.now_ms() >= self._fetched_at_ms + limit_ms
 
     async def _refresh(self) -> None:
-        """Fetch the keys, unless somebody has just tried: whoever waited for that finds what came of it."""
+        """Fetch the keys, unless there was an attempt within the retry interval. Concurrent callers share one attempt."""
         async with self._turn:
             now_ms = self._clock.now_ms()
             if self._tried_at_ms is not None and now_ms < self._tried_at_ms + self._retry_ms:
@@ -140,7 +139,7 @@ class ProviderKeys:
                 async with asyncio.timeout(_FETCH_S):
                     uri = self._jwks_uri or await self._discover()
                     document = await self._get(uri)
-                    # In a thread: a set of thousands of keys takes a while. A RuntimeError says that none can be started.
+                    # In a thread: a set of thousands of keys takes a while. A RuntimeError means that no thread can start.
                     keys = await asyncio.to_thread(usable_keys, document, self._algorithms)
             except (_Unusable, httpx.HTTPError, httpx.InvalidURL, TimeoutError, RuntimeError) as error:
                 _log.warning("upstream.keys_unavailable", because=str(error) or type(error).__name__)
@@ -151,7 +150,7 @@ class ProviderKeys:
     async def _discover(self) -> str:
         document = await self._get(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
         uri = document.get("jwks_uri")
-        # Discovery 1.0, 4.3: the issuer has to be the very one that was asked, or one provider could speak for another.
+        # Discovery 1.0, 4.3: the issuer must match exactly, or one provider could speak for another.
         if document.get("issuer") != self._issuer or not isinstance(uri, str) or not self._allowed(uri):
             raise _Unusable("the discovery document is of another issuer, or names no address that keys may come from")
         return uri
@@ -174,18 +173,18 @@ class ProviderKeys:
         return document
 
     def _allowed(self, url: str) -> bool:
-        """HTTPS; or plain HTTP to this machine, if that is where the issuer is, so that no provider can send us inside."""
+        """Return whether ``url`` is HTTPS, or plain HTTP on this machine if the issuer is local, so none can send us inside."""
         scheme, host = _scheme_and_host(url)
         return bool(host) and (scheme == "https" or (scheme == "http" and self._local and _on_this_machine(url)))
 
 
 def usable_keys(document: dict[str, Any], algorithms: Iterable[str]) -> list[ProviderKey]:
-    """The keys of a JWK Set (RFC 7517) that signatures may be checked with, once for each algorithm.
+    """Return the keys of a JWK Set (RFC 7517) that may verify signatures, once per algorithm.
 
-    Left out: keys of another use, for an algorithm that is not in ``algorithms``, too short, or private.
+    Keys of another use, for an algorithm not in ``algorithms``, too short or private are left out.
 
     Raises:
-        _Unusable: it is no JWK Set.
+        _Unusable: it is not a JWK Set.
     """
     rows = document.get("keys")
     if not isinstance(rows, list):
@@ -195,7 +194,7 @@ def usable_keys(document: dict[str, Any], algorithms: Iterable[str]) -> list[Pro
 
 
 def _key(row: dict[str, Any], algorithm: str) -> ProviderKey | None:
-    # Some write what they have nothing to say of as null, or as an empty text.
+    # Some providers write absent members as null or an empty string.
     row = {name: value for name, value in row.items() if value not in (None, "")}
     kid, operations = row.get("kid"), row.get("key_ops", ["verify"])
     good = (

@@ -1,1 +1,1 @@
-"""Passwords: rules, blocklist, and hashing in threads, in a fair order."""
+"""Passwords: rules, blocklist, and hashing in threads with a fair queue."""

@@ -1,10 +1,10 @@
-"""Which passwords are among the first that anybody would try (NIST SP 800-63B-4, 3.1.1.2; ASVS 6.2.4, 6.2.11, 6.2.12).
+"""Rejection of passwords that are easy to guess (NIST SP 800-63B-4, 3.1.1.2; ASVS 6.2.4, 6.2.11, 6.2.12).
 
-A list of common passwords holds few of fifteen characters: people reach fifteen by putting common things together. So what is
-asked is how many guesses the *whole* password would take whoever tries common things first: zxcvbn (Wheeler, USENIX Security
-2016) over the lists that ship with it (the 30,000 most common passwords of known breaches, names, words of Wikipedia and of
-film), their repetition, reversal, letters for digits, keyboard rows, sequences, dates, and the words that are near here: the
-address, the service's name, what the setting ``password_context_words`` names.
+Lists of common passwords hold few of fifteen characters: people reach fifteen by joining common parts. So the number of
+guesses for the *whole* password is estimated, common things first: zxcvbn (Wheeler, USENIX Security 2016) with the lists
+that ship with it (the 30,000 most common passwords of known breaches, names, words of Wikipedia and of film), their
+repetition, reversal, letters for digits, keyboard rows, sequences, dates, and words specific to the account and the
+service: the email address, the service's name, the setting ``password_context_words``.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from interlock.machine.errors import PasswordRefused, SettingsError
 from interlock.server.system.permissions import read_regular
 
 EASY_LOG10: Final = 10.0
-"""Passwords within the first 10^10 guesses are refused: two common words are, and three joined to one; four are not."""
+"""Passwords within the first 10^10 guesses are refused: two common words, or three joined to one; four pass."""
 
 EASY_JOINED_LOG10: Final = 8.0
-"""And those that are within the first 10^8 once single separators between words are left out. zxcvbn makes more of a hyphen
-or a space than it is worth where people put one as a matter of course."""
+"""The limit for the password without single separators between words. zxcvbn overrates a hyphen or a space where people put
+one by habit."""
 
 _PIECE: Final = 24
-"""Characters looked at together. The time for some symbols grows with the third power; four words still fit."""
+"""Characters scored together. For some symbols the time grows with the third power; four words still fit."""
 
 _MIN_WORD: Final = 3
 _WORD: Final = re.compile(r"[^\W_]+")
 _SEPARATOR: Final = re.compile(r"(?<=[^\W_])[\W_](?=[^\W_])")
-"""One character between two words that is no letter and no digit."""
+"""A single character between two words that is neither letter nor digit."""
 
 
 class Blocklist:
-    """``service`` and ``words``: what is easy to guess here. ``path``: a file of more passwords, one a line; None for none.
+    """Rejects ``service`` and ``words``, which are easy to guess here, and the lines of the file ``path``, if given.
 
     Raises:
         SettingsError: the file can't be read.
@@ -53,12 +53,12 @@ class Blocklist:
                 raise SettingsError(f"password_blocklist: {path} can't be read: {error}") from None
 
     def check(self, password: str, personal: Iterable[str] = ()) -> None:
-        """Check that ``password`` is not easy to guess for its owner, of whom ``personal`` tells (the email address).
+        """Check that ``password`` is hard to guess. ``personal``: what is known of its owner (the email address).
 
-        Takes some 20 ms for the worst passwords: not for the event loop.
+        The worst passwords take some 20 ms, so don't call it on the event loop.
 
         Raises:
-            PasswordRefused: it is; the message says why and quotes nothing.
+            PasswordRefused: it is easy; the message says why and quotes nothing.
         """
         folded = _fold(password)
         if folded in self._listed:
@@ -73,7 +73,7 @@ class Blocklist:
 
 
 def _is_easy(text: str, near: list[str], easy_log10: float) -> bool:
-    # What repeats itself is as easy to guess as what it repeats.
+    # A repetition is as easy to guess as its unit.
     unit = text[: (text + text).find(text, 1)]
     total = 0.0
     for piece in dict.fromkeys(unit[at : at + _PIECE] for at in range(0, len(unit), _PIECE)):
@@ -88,7 +88,7 @@ def _fold(text: str) -> str:
 
 
 def _with_parts(texts: Iterable[str]) -> list[str]:
-    """``texts``, the words in them, and those without what separates them, folded, each once."""
+    """Return ``texts``, their words, and ``texts`` without separators, all folded and without duplicates."""
     folded = [_fold(text) for text in texts]
     parts = [word for text in folded for word in [*_WORD.findall(text), _SEPARATOR.sub("", text)]]
     return [word for word in dict.fromkeys([*folded, *parts]) if len(word) >= _MIN_WORD]

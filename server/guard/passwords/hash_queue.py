@@ -1,17 +1,16 @@
-"""Which password hash is computed next: a queue that is fair to accounts and to addresses.
+"""The queue of password hashes, fair to accounts and to addresses.
 
-A hash takes a thread for tens of milliseconds, so whoever asks for many decides how long everybody else waits. Three rules
-bound that:
+A hash takes a thread for tens of milliseconds, so one client with many requests could delay all others. Three rules bound
+that:
 
-* The request goes first whose account and address have had least: of the latest hashes that were begun since the queue was
-  last empty. What waits does not count here: an account that has more waiting than others would be served less than them, and
-  so have even more waiting.
-* A full queue turns away a request of the account or address that has most waiting. So a flood displaces itself and not a
+* The next request is the one whose account and address had the fewest of the latest hashes begun since the queue was last
+  empty. Waiting requests don't count: an account with more of them would be served less, and so have even more waiting.
+* A full queue drops a request of the account or address with the most waiting. So a flood displaces itself and not a
   newcomer.
-* Of one account, one hash is computed at a time, over all devices and addresses.
+* For each account, one hash is computed at a time, over all devices and addresses.
 
-An arrival at a full queue, and the choice of the next request, look at each waiting request once. So ``max_waiting`` has to be
-small: the event loop does this work.
+An arrival at a full queue and the choice of the next request scan all waiting requests. The event loop does this work, so
+``max_waiting`` must be small.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ J = TypeVar("J")
 
 
 class Ended(Protocol):
-    """What is called at the end of a hash that was counted, with whether it goes on counting."""
+    """A callback for the end of a counted hash."""
 
     def __call__(self, *, counts: bool) -> None:
-        """End it."""
+        """End the hash. ``counts``: whether it stays counted."""
         ...
 
 
 Count: TypeAlias = Callable[[], Ended]
-"""Counts a try at a password when its hash begins. Raises RateLimited if there were too many."""
+"""Counts a password attempt when its hash begins. Raises RateLimited if there were too many."""
 
 _RECENT: Final = 256
-"""So many of the hashes that were begun last count against their account and address."""
+"""How many of the latest hashes count against their account and address."""
 
 
 class Requester(msgspec.Struct, frozen=True):
-    """For whom a hash is computed: the folded email address, and the key by which the client's address is limited.
+    """For whom a hash is computed: the folded email address, and the rate limit key of the client's address.
 
     ``known``: the client showed a device that the account knows, or a session of the account.
     """
@@ -54,14 +53,14 @@ class Requester(msgspec.Struct, frozen=True):
 
 
 class _Share(msgspec.Struct, eq=False):
-    """What one account, or one address, has of the queue: how many requests that wait, and of the latest that were begun."""
+    """An account's or address's share of the queue: requests waiting, and how many of the latest hashes were its own."""
 
     waiting: int = 0
     begun: int = 0
 
 
 class Entry(msgspec.Struct, Generic[J], eq=False):
-    """One request in the queue; entries with smaller numbers came earlier."""
+    """A request in the queue. Smaller numbers arrived earlier."""
 
     number: int
     requester: Requester
@@ -71,7 +70,7 @@ class Entry(msgspec.Struct, Generic[J], eq=False):
 
 
 class HashQueue(Generic[J]):
-    """Jobs that wait for a thread, at most ``max_waiting``. Every call is made on the event loop."""
+    """Jobs that wait for a thread, at most ``max_waiting``. Call every method on the event loop."""
 
     def __init__(self, *, max_waiting: int) -> None:
         self._max_waiting = max_waiting
@@ -86,10 +85,10 @@ class HashQueue(Generic[J]):
         return len(self._waiting)
 
     def add(self, requester: Requester, job: J) -> tuple[Entry[J], Entry[J] | None]:
-        """Queue ``job``. Return its entry, and the entry that it displaced, which the caller has to refuse.
+        """Queue ``job``. Return its entry, and the entry it displaced, which the caller must refuse.
 
         Raises:
-            Overloaded: too many wait, and nobody has more waiting than this one.
+            Overloaded: the queue is full, and this requester has the most waiting.
         """
         self._number += 1
         account = self._accounts.setdefault(requester.account, _Share())
@@ -107,7 +106,7 @@ class HashQueue(Generic[J]):
         return entry, last
 
     def begin(self) -> Entry[J] | None:
-        """Return the next request, or None. The caller reports its end with :meth:`end`."""
+        """Take the next request and return it, or None. The caller must call :meth:`end` when it is done."""
         free = [entry for entry in self._waiting.values() if entry.requester.account not in self._busy]
         entry = min(free, key=_begun_and_number, default=None)
         if entry is not None:
@@ -117,7 +116,7 @@ class HashQueue(Generic[J]):
         return entry
 
     def end(self, entry: Entry[J]) -> None:
-        """Let the account of ``entry`` have its next hash: this one is computed."""
+        """Mark the hash of ``entry`` as done, so that its account can have its next one."""
         self._busy.remove(entry.requester.account)
         if not self._waiting and not self._busy:
             # Reset when idle: no requester is owed anything.
@@ -126,13 +125,13 @@ class HashQueue(Generic[J]):
             self._addresses.clear()
 
     def remove(self, entry: Entry[J]) -> None:
-        """Take ``entry`` out if it still waits, as if it had never come."""
+        """Remove ``entry`` if it still waits, as if it had never arrived."""
         if entry.number in self._waiting:
             self._take_out(entry)
             self._forget_idle(entry.requester)
 
     def drain(self) -> Iterator[J]:
-        """Take out every job that waits."""
+        """Remove and yield every waiting job."""
         while self._waiting:
             yield self._waiting.popitem()[1].job
 
@@ -157,7 +156,7 @@ class HashQueue(Generic[J]):
                 del shares[name]
 
 
-# The account decides among the requests of one address: its other users are not the flood.
+# Among the requests of one address the account decides: the address's other users are not the flood.
 
 
 def _begun_and_number(entry: Entry[Any]) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""Password hashes: argon2id (RFC 9106) in a few threads of its own, never on the event loop."""
+"""Password hashes: argon2id (RFC 9106), in a few threads of its own and never on the event loop."""
 
 from __future__ import annotations
 
@@ -23,23 +23,21 @@ from interlock.server.system.workers import Workers, settle
 T = TypeVar("T")
 
 MINIMUM_LENGTH: Final = 15
-"""NIST SP 800-63B-4, 3.1.1.2: a password that is the only factor has at least 15 characters."""
+"""NIST SP 800-63B-4, 3.1.1.2: at least 15 characters if the password is the only factor."""
 
 MAXIMUM_LENGTH: Final = 1024
 
 _MAXIMUM_MARKS: Final = 30
-"""Unicode's Stream-Safe Text Format (UAX #15, 13): no language writes more combining characters on one letter."""
+"""Unicode's Stream-Safe Text Format (UAX #15, 13): no language puts more combining characters on one letter."""
 
 _AT_A_TIME_S: Final = 0.004
-"""A thread takes as many hashes as it needs so long for: one of any that protects a password.
-
-Of those that protect none (tests, benchmarks), one costs less than to hand it over and to wake whoever waits for it.
-"""
+"""A thread takes a batch of hashes that fills this time: a single one at any cost that protects a password. At the low
+costs of tests and benchmarks, handing a hash over and waking its caller costs more than the hash."""
 _MOST_AT_A_TIME: Final = 32
 
 _STRANGERS_NICENESS: Final = 19
 _KNOWN_NICENESS: Final = 10
-"""Linux has it for each thread: hashes get what the event loop leaves, and those of strangers what is left of that."""
+"""Linux sets niceness per thread: hashes get what the event loop leaves, and strangers' hashes what remains."""
 
 
 def _nothing(*, counts: bool) -> None:
@@ -47,12 +45,12 @@ def _nothing(*, counts: bool) -> None:
 
 
 def uncounted() -> Ended:
-    """Count nothing: see :data:`interlock.server.guard.passwords.hash_queue.Count`."""
+    """Count nothing: a no-op :data:`interlock.server.guard.passwords.hash_queue.Count`."""
     return _nothing
 
 
 class _Begun(msgspec.Struct, eq=False):
-    """A job that a thread has, or will have next: it left the queue as ``entry``. ``ended``: see ``Count``."""
+    """A job that a thread computes now or next. It left the queue as ``entry``. ``ended``: see ``Count``."""
 
     entry: Entry[_Job]
     ended: Ended
@@ -70,7 +68,7 @@ class _Job(msgspec.Struct, eq=False):
 
 
 class _Pool:
-    """``threads`` threads of the priority ``niceness``, which take ``at_a_time`` jobs each, and who waits for them."""
+    """``threads`` threads of priority ``niceness`` that take ``at_a_time`` jobs each, and their queue."""
 
     def __init__(self, *, threads: int, at_a_time: int, max_waiting: int, niceness: int) -> None:
         self._queue: HashQueue[_Job] = HashQueue(max_waiting=max_waiting)
@@ -91,7 +89,7 @@ class _Pool:
         return len(self._queue) + self._threads.waiting
 
     async def run(self, requester: Requester, count: Count, work: Callable[..., T], *arguments: object) -> T:
-        """What ``work`` returns. It goes on counting if that is False.
+        """Run ``work`` in a thread and return its result. The attempt stays counted if the result is False.
 
         Raises:
             Overloaded: too many wait.
@@ -108,23 +106,23 @@ class _Pool:
             self._queue.remove(entry)
 
     def close(self) -> None:
-        """Stop the threads. Nobody gets the hashes that were not begun."""
+        """Stop the threads. Hashes that have not begun are cancelled."""
         for job in [*self._queue.drain(), *[begun.entry.job for begun in self._threads.take_back()]]:
             job.future.cancel()
         self._threads.stop()
         self._threads.join()
 
     def _begin(self) -> None:
-        """Give the threads that are free what is next."""
+        """Give free threads the next jobs."""
         while self._threads.waiting < self._places and (entry := self._queue.begin()) is not None:
             job = entry.job
             try:
-                # Whose caller has gone away is not to count.
+                # If its caller is gone, the attempt does not count.
                 ended = uncounted() if job.future.done() else job.count()
             except RateLimited as refused:
                 self._queue.end(entry)
                 settle([job.future], [refused])
-                # The next one in another turn of the loop: many may be refused in a row, and each search takes time.
+                # Continue in another turn of the loop: many may be refused in a row, and each search takes time.
                 asyncio.get_running_loop().call_soon(self._begin)
                 return
             self._threads.give(_Begun(entry, ended))
@@ -132,7 +130,7 @@ class _Pool:
     def _ended(self, all_begun: list[_Begun], outcomes: list[Any]) -> None:
         for begun, outcome in zip(all_begun, outcomes, strict=True):
             self._queue.end(begun.entry)
-            # Before the account's next hash begins, which would be refused for one that did not fail.
+            # Before the account's next hash begins, which this attempt could otherwise get refused.
             begun.ended(counts=outcome is False)
         self._threads.settle(all_begun, outcomes)
         self._begin()
@@ -143,22 +141,22 @@ class _Pool:
 
 
 def _outcome(job: _Job) -> Any:
-    """What ``job`` comes to; None if its caller has gone away meanwhile: a hash costs too much for nobody."""
+    """Run ``job`` and return its result. Return None without hashing if its caller is gone."""
     if job.future.cancelled():
         return None
     try:
         return job.work(*job.arguments)
-    except Exception as error:  # noqa: BLE001  # it belongs to the caller
+    except Exception as error:  # noqa: BLE001  # the caller raises it
         return error
 
 
 class Passwords:
-    """Hashes and checks passwords.
+    """Hashes and verifies passwords.
 
-    ``memory_kib``, ``iterations`` and ``threads`` are argon2id's cost. ``workers`` is how many hashes are computed at a time,
-    and ``max_waiting`` how many may wait for that before callers get Overloaded: of known devices, and of strangers, each as
-    many. Of one account each computes one at a time, so both together two. The threads of strangers have the lowest
-    priority, so a flood of them hardly delays an owner. ``blocklist``: which new passwords are too easy to guess.
+    ``memory_kib``, ``iterations`` and ``threads`` are argon2id's cost. ``workers`` is the number of hashes computed at a
+    time, and ``max_waiting`` the number that may wait before callers get Overloaded, each for known devices and again for
+    strangers. Either computes one hash per account at a time, so both together two. The threads for strangers have the
+    lowest priority, so a flood hardly delays an owner. ``blocklist`` refuses new passwords that are easy to guess.
     """
 
     def __init__(
@@ -166,7 +164,7 @@ class Passwords:
     ) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=iterations, memory_cost=memory_kib, parallelism=1)
         self._blocklist = blocklist or Blocklist("interlock", ())
-        # What a login to no account is checked against, so that it costs the same as one to an account.
+        # The hash for logins without an account, so that they cost the same.
         began_s = time.perf_counter()
         self._decoy = self._hasher.hash(secrets.token_urlsafe())
         at_a_time = min(_MOST_AT_A_TIME, max(1, int(_AT_A_TIME_S / (time.perf_counter() - began_s))))
@@ -180,7 +178,7 @@ class Passwords:
 
     @staticmethod
     def check_rules(password: str) -> None:
-        """Check a new password's length, in characters after NFC normalisation. There are no composition rules.
+        """Check a new password's length in characters after NFC. There are no composition rules.
 
         Raises:
             PasswordRefused: it is too short or too long.
@@ -194,7 +192,7 @@ class Passwords:
             raise PasswordRefused(f"a password has at most {MAXIMUM_LENGTH} characters")
 
     async def check_new(self, password: str, personal: Iterable[str], requester: Requester) -> None:
-        """Check a new password: its length, and that it is not easy to guess; ``personal`` is its owner's email address.
+        """Check that a new password has the right length and is hard to guess. ``personal``: its owner's email address.
 
         Raises:
             PasswordRefused: it breaks one of the two rules.
@@ -203,11 +201,11 @@ class Passwords:
         await self._run(requester, self._check_new, password, list(personal))
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Whether ``password_hash`` was made with other parameters than today's."""
+        """Return whether ``password_hash`` was made with parameters other than the current ones."""
         return self._hasher.check_needs_rehash(password_hash)
 
     async def hash(self, password: str, requester: Requester) -> str:
-        """The argon2id string of ``password``.
+        """Return the argon2id string of ``password``.
 
         Raises:
             Overloaded: too many wait.
@@ -217,9 +215,9 @@ class Passwords:
     async def verify(
         self, password_hash: str | None, password: str, requester: Requester, count: Count = uncounted
     ) -> bool:
-        """Whether ``password`` is the one behind ``password_hash``. None (no such account) takes as long and is False.
+        """Return whether ``password`` matches ``password_hash``. None (no such account) takes as long and returns False.
 
-        ``count`` counts it while it is being found out, and from then on if it is False.
+        ``count`` counts the attempt while it runs; it stays counted if the result is False.
 
         Raises:
             Overloaded: too many wait.
@@ -228,7 +226,7 @@ class Passwords:
         return await self._run(requester, self._verify, password_hash, password, count=count)
 
     def close(self) -> None:
-        """Stop the threads. Nobody gets the hashes that were not begun."""
+        """Stop the threads. Hashes that have not begun are cancelled."""
         self._known.close()
         self._strangers.close()
 
@@ -254,14 +252,14 @@ class Passwords:
 
 
 def _step_back(niceness: int) -> None:
-    """Let this thread wait for the others of this process, above all the event loop's: a hash can, and many are long."""
+    """Lower this thread's priority below this process's other threads, above all the event loop's."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def _is_beyond_normalising(text: str) -> bool:
-    """Whether ``text`` has so many combining characters in a row that the time to sort them would be felt.
+    """Return whether ``text`` has so many combining characters in a row that sorting them takes too long.
 
-    That time grows with the square of their number, and the interpreter does nothing else meanwhile, in whichever thread.
+    The time grows with the square of their number, and blocks the interpreter whichever thread does it.
     """
     run = 0
     if not text.isascii():
@@ -273,7 +271,7 @@ def _is_beyond_normalising(text: str) -> bool:
 
 
 def _bytes(password: str) -> bytes:
-    # No account has a password of the other kind, so it does not matter how it is written.
+    # No account has such a password, so its encoding does not matter.
     if _is_beyond_normalising(password):
         return password.encode("utf-8", "surrogatepass")
     return unicodedata.normalize("NFC", password).encode()

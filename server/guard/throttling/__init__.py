@@ -1,1 +1,1 @@
-"""How often somebody may try: by address, account and device."""
+"""Rate limits by address, account and device."""

@@ -1,4 +1,4 @@
-"""Whose request it is: the client's address, from the connection or from what a trusted proxy says of it."""
+"""The client's address, from the connection or from a trusted proxy's header."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ _log = structlog.get_logger("interlock.security")
 _FORWARDED_FOR: Final = re.compile(r"(?:^|;)\s*for=(\"[^\"]*\"|[^;\s\"]*)\s*(?=;|$)", re.IGNORECASE)
 
 _HOPS: Final = 32
-"""So many are looked at: nobody stands behind more trusted proxies."""
+"""How many hops are read: no client is behind more trusted proxies."""
 
 _REMEMBERED: Final = 4096
-"""So many addresses are remembered as counted or not."""
+"""Size of the cache of exempt and counted addresses."""
 
 _UNTRUSTED: Final = 1024
-"""So many peers that write the header without being trusted are remembered. Any other gets its line again."""
+"""How many untrusted peers that send the header are remembered. A forgotten peer is logged again."""
 
 
 class Addresses:
-    """Finds client addresses. ``trusted`` are the proxies (addresses or CIDR networks) whose word counts.
+    """Finds client addresses. ``trusted``: the proxies (addresses or CIDR networks) whose header is believed.
 
-    ``header`` is the one header those proxies write, in lower case: ``x-forwarded-for`` or ``forwarded`` (RFC 7239). Only one,
-    because what a proxy does not write it passes on as the client sent it (ASVS 4.1.3).
+    ``header`` is the one header that the proxies write, in lower case: ``x-forwarded-for`` or ``forwarded`` (RFC 7239).
+    Only one, because a proxy passes on any other as the client sent it (ASVS 4.1.3).
 
-    ``uncounted``: the networks whose clients are not counted for how much they ask.
+    ``uncounted``: networks whose clients are exempt from rate limits.
 
     Raises:
-        SettingsError: one of ``trusted`` or ``uncounted`` is no network.
+        SettingsError: an entry of ``trusted`` or ``uncounted`` is not a network.
     """
 
     def __init__(self, trusted: Sequence[str], header: str, uncounted: Sequence[str] = ()) -> None:
         self._header = header.encode()
-        # Peers that were told of, the latest last.
+        # Peers already warned about, the latest last.
         self._untrusted: dict[str, None] = {}
         self._trusted = _networks("trusted_proxies", trusted)
         uncounted_networks = _networks("uncounted", uncounted)
         self._is_uncounted = lru_cache(maxsize=_REMEMBERED)(lambda address: _among(address, uncounted_networks))
 
     def client(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """The client's address: that of ``peer``, or, behind trusted proxies, the last one that is not a trusted proxy's.
+        """Return the client's address: ``peer``, or, behind trusted proxies, the last hop that is not one of them.
 
-        The header is read from the right: each proxy appends whom it heard from, so what stands further left than the first
-        untrusted hop was written by that hop, and may say anything.
+        The header is read from the right: each proxy appends the address it saw, so everything left of the first untrusted
+        hop was written by that hop and may be forged.
         """
         client = canonical(peer or "") or UNKNOWN
         if not self._trusted or not self.trusts(client):
@@ -69,9 +69,9 @@ class Addresses:
         return client
 
     def _warn(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Log it if ``peer`` speaks for others and is not believed: behind a proxy all clients are one address then.
+        """Log that ``peer`` sends the header and is not trusted: if it is a proxy, all clients share its address.
 
-        Each peer has a line of its own, or a stranger could use up the proxy's.
+        Each peer is logged once, or a stranger could suppress the proxy's line.
         """
         if self._header in [name for name, _ in headers]:
             self._untrusted[peer] = None
@@ -80,11 +80,11 @@ class Addresses:
             _log.warning("proxy.untrusted", address=peer, header=self._header.decode())
 
     def trusts(self, address: str) -> bool:
-        """Whether ``address`` is a trusted proxy's."""
+        """Return whether ``address`` is a trusted proxy's."""
         return _among(address, self._trusted)
 
     def counts(self, address: str) -> bool:
-        """Whether what a client at ``address`` asks for is counted."""
+        """Return whether requests from ``address`` count against the rate limits."""
         return not self._is_uncounted(address)
 
 

@@ -1,9 +1,9 @@
-"""Device cookies: a browser has known an account's password, so what strangers try there must not use its own tries up.
+"""Device cookies: a browser that knew an account's password keeps its own attempts, which strangers can't use up.
 
-Nothing is stored. A cookie says when it was made, when the password was set that its browser has known, and 128 random bits,
-with a MAC of all that and of the account's email address under the refresh tokens' key. It opens nothing. It counts as
-long as that password is the account's, for half a year at the longest, and while its key is kept: with a key that was stolen
-and retired goes whatever the thief has made.
+Nothing is stored. A cookie holds its creation time, the time at which the known password was set, and 128 random bits, with
+a MAC over these and the account's email address under the refresh tokens' key. It grants no access. It is valid as long as
+the account keeps that password, for half a year at most, and while its key is kept: retiring a stolen key also retires the
+cookies that a thief made.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _NONCE_BYTES: Final = 16
 
 
 class Accounts(Protocol):
-    """Where accounts are found: a part of :class:`interlock.server.runtime.accounts.accounts.Accounts`."""
+    """Looks up accounts; a part of :class:`interlock.server.runtime.accounts.accounts.Accounts`."""
 
     async def by_email(self, email: str) -> Owner | None:
-        """The owner of this normalised email address, or None."""
+        """Return the owner of this normalised email address, or None."""
 
 
 class Devices:
-    """Makes device cookies and knows them again. ``keys`` tells what the keys are at each moment: they are rotated."""
+    """Makes and recognises device cookies. ``keys`` returns the current keys, which rotate."""
 
     def __init__(self, accounts: Accounts, clock: Clock, keys: Callable[[], Keys]) -> None:
         self._accounts = accounts
@@ -42,22 +42,22 @@ class Devices:
         self._keys = keys
 
     def issue(self, owner: Owner) -> str:
-        """A new cookie for a browser whose user has just shown the password that ``owner`` has."""
+        """Return a new cookie for a browser whose user has just shown the current password of ``owner``."""
         issued_s, set_at_ms = self._clock.now_ms() // 1000, owner.account.password_changed_at_ms
         said = f"{issued_s}.{set_at_ms}.{base64url(secrets.token_bytes(_NONCE_BYTES))}"
         return f"{said}.{_mac(self._keys().refresh_mac, said, owner.data.email or '')}"
 
     async def known(self, email: str, cookie: str | None) -> str | None:
-        """What tells the device of ``cookie`` apart; None if the account of ``email`` does not know it, or not any more."""
+        """Return the identifier of the device of ``cookie``; None if the account of ``email`` does not know it any more."""
         match = _COOKIE.match(cookie or "")
         if match is None:
             return None
         said, folded = ".".join(match.groups()[:3]), fold_email(email)
-        # Every key is tried, whichever fits: how long it takes says nothing (ASVS 11.2.4).
+        # Every key is tried, so that the time reveals nothing (ASVS 11.2.4).
         fits = [hmac.compare_digest(_mac(key, said, folded), match[4]) for key in self._keys().refresh_macs]
         if not any(fits) or self._clock.now_ms() // 1000 >= int(match[1]) + LIFE_S:
             return None
-        # Only for who has a good cookie, and so knows that there is an account. Nobody else can tell by the time it takes.
+        # Only for holders of a valid cookie, who know that there is an account. Nobody else can tell by the time.
         owner = await self._accounts.by_email(folded)
         if owner is None or owner.account.password_changed_at_ms != int(match[2]):
             return None

@@ -1,4 +1,4 @@
-"""How much one address and one account may ask for. Failed logins: :mod:`interlock.server.guard.throttling.logins`."""
+"""Rate limits by address and account. Failed logins: :mod:`interlock.server.guard.throttling.logins`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from interlock.server.settings import Settings
 from interlock.server.system.addresses import limit_key
 
 Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "handshake", "password", "exchange"]
-"""What is asked for; each kind is counted by itself."""
+"""The kind of request. Each kind is counted separately."""
 
 _log = structlog.get_logger("interlock.traffic")
 
@@ -26,7 +26,7 @@ _MS_PER_S: Final = 1_000
 
 
 class Gate:
-    """One limiter, the clock, and a line in the log for whoever is refused."""
+    """A rate limiter with its clock, which logs refusals."""
 
     def __init__(self, kind: str, by: str, rate: str, clock: Clock, salt: bytes) -> None:
         self._kind = kind
@@ -36,15 +36,15 @@ class Gate:
         self._under_way: Counter[str] = Counter()
 
     def wait_ms(self, key: str) -> int:
-        """How long ``key`` has to wait; 0 when it is free."""
+        """Return how long ``key`` must wait; 0 if it need not."""
         return self._limiter.wait_ms(key, self._clock.now_ms())
 
     def settled_wait_ms(self, key: str) -> int:
-        """How long ``key`` would have to wait if nothing that is under way goes on counting."""
+        """Return how long ``key`` must wait if no attempt in progress stays counted."""
         return self._limiter.wait_ms(key, self._clock.now_ms(), but=self._under_way.get(key, 0))
 
     def take(self, key: str) -> Charge:
-        """Count one of ``key``.
+        """Count one request of ``key``.
 
         Raises:
             RateLimited: its limit is used up; nothing was counted.
@@ -54,7 +54,7 @@ class Gate:
         return self._limiter.take(key, self._clock.now_ms())
 
     def begin(self, key: str) -> Ended:
-        """Count one of ``key`` that is under way. Returns what ends it, called with whether it goes on counting.
+        """Count an attempt of ``key`` in progress. Return the callback that ends it, and says whether it stays counted.
 
         Raises:
             RateLimited: its limit is used up; nothing was counted.
@@ -72,11 +72,11 @@ class Gate:
         return end
 
     def give_back(self, charge: Charge) -> None:
-        """What was taken did not count."""
+        """Undo a :meth:`take`."""
         self._limiter.give_back(charge)
 
     def refusal(self, wait_ms: int) -> RateLimited:
-        """Say in the log that somebody is refused (ASVS 16.3.3); the error to raise."""
+        """Log a refusal (ASVS 16.3.3), and return the error to raise."""
         _log.warning("traffic.limited", kind=self._kind, by=self._by)
         return RateLimited(-(-wait_ms // _MS_PER_S))
 
@@ -121,7 +121,7 @@ class Limits:
         self._by_address[kind].take(limit_key(address))
 
     def of_account(self, kind: Kind, subject: str) -> None:
-        """Count a request of ``kind`` for the account ``subject`` (or, for an anonymous session, that session's id).
+        """Count a request of ``kind`` for the account ``subject`` (an anonymous session's id if there is none).
 
         Raises:
             RateLimited: there were too many.
@@ -130,7 +130,7 @@ class Limits:
 
     @contextmanager
     def login_of_account(self, subject: str) -> Iterator[None]:
-        """Count a login of ``subject``. One that the server is too busy for is not counted: a flood of those locks nobody out.
+        """Count a login of ``subject``, unless the server is overloaded: a flood of those must lock nobody out.
 
         Raises:
             RateLimited: there were too many.
@@ -145,7 +145,7 @@ class Limits:
 
     @contextmanager
     def anonymous(self) -> Iterator[None]:
-        """Count a row that stays on the disk for ever, and is written for somebody who has not logged in. No row: no count.
+        """Count a permanent row that is written for a client that has not logged in. If the body fails, it is not counted.
 
         Raises:
             RateLimited: there were too many, of all clients together.
@@ -158,7 +158,7 @@ class Limits:
             raise
 
     def wrong_passwords(self, session_id: str) -> Count:
-        """What counts a try at the current password by the session that asks: a stolen one must not block the owner's.
+        """Return the counter of attempts at the current password, per session: a stolen one must not block the owner's.
 
         Raises:
             RateLimited: there were too many wrong ones.

@@ -1,16 +1,16 @@
 """Failed logins are slowed down, and nobody can lock the owner out by failing on purpose (ASVS 6.1.1, 6.3.1).
 
-Each try is counted when its hash begins, so that parallel tries can't overtake the count, and none is refused for others that
-still wait; one that succeeds is given back. On a device that the account knows
-(:mod:`interlock.server.guard.throttling.devices`) a try meets that device's own counter. Any other try meets three: that of the
-account at this address, the address's over all accounts, and the account's over all strangers. So strangers use up what
-strangers have, and nothing of the owner's.
+Each attempt is counted when its hash begins, so parallel attempts can't overtake the count and waiting ones don't refuse
+others; a success is given back. An attempt on a device that the account knows
+(:mod:`interlock.server.guard.throttling.devices`) counts on that device's own counter. Any other attempt counts on three:
+the account at this address, the address over all accounts, and the account over all strangers. So strangers use up only
+what strangers share, and nothing of the owner's.
 
-An account that does not exist is counted alike. And it is answered alike: where the address or the account has used its
-counter up, the password is looked at all the same if this account has logged in at this address since the start, with the
-password it has now; but only the right one makes a difference. A wrong one gets the refusal that everybody else gets, and no
-later: a hash that takes longer than the shortest delay of a refusal is not waited for.
-Otherwise somebody at a shared address could tell by the answers who else has an account and logs in there.
+An account that does not exist is counted and answered alike. If the address or the account has used up its counter, the
+password is still checked if this account has logged in from this address since the start with its current password; but
+only the right password makes a difference. A wrong one gets the usual refusal, and no later: a hash that takes longer than
+the shortest delay of a refusal is not awaited. Otherwise a client at a shared address could tell by the answers who else
+has an account and logs in there.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ _ACCOUNTS: Final = 50_000
 _Wait: TypeAlias = Callable[[Gate, str], int]
 
 _Wanted: TypeAlias = tuple[list[tuple[Gate, str]], Callable[[], RateLimited] | None]
-"""Counters with the key of each, and what makes the refusal of a wrong password, if it is not told."""
+"""Counters with their keys, and what makes the refusal of a wrong password if the result must stay hidden."""
 
 
 class Client(msgspec.Struct, frozen=True):
-    """Who tries: the address, and what tells the device apart, if it is one that the account knows."""
+    """The client of an attempt: its address, and the identifier of its device if the account knows it."""
 
     address: str
     device: str | None = None
 
 
 class Trial:
-    """A try to log in. ``requester``: for whom the password is hashed. ``wanted`` tells which counters it meets."""
+    """A login attempt. ``requester``: for whom the password is hashed. ``wanted`` returns the counters it counts on."""
 
     def __init__(self, requester: Requester, wanted: Callable[[_Wait, bool], _Wanted]) -> None:
         self.requester = requester
@@ -61,18 +61,18 @@ class Trial:
 
     @property
     def hidden(self) -> bool:
-        """Whether a wrong password is answered like a try that is refused unseen: then the time of the hash must not show."""
+        """Whether a wrong password gets the answer of a refusal without a check. The time of the hash must not show then."""
         return self._refusal is not None
 
     def is_refused(self) -> bool:
-        """Whether it is refused unseen, whatever those under way come to."""
+        """Return whether it is refused without a check, whatever comes of the attempts in progress."""
         return not self._look(Gate.settled_wait_ms)
 
     def count(self) -> Ended:
-        """Count the try: see :data:`interlock.server.guard.passwords.hash_queue.Count`. It may become hidden by this."""
+        """Count the attempt, as a :data:`interlock.server.guard.passwords.hash_queue.Count`. May make it hidden."""
         wanted = self._look(Gate.wait_ms)
         if not wanted:
-            # How long to wait is for the refusal to say: see Logins.trial.
+            # The refusal says how long to wait: see Logins.trial.
             raise RateLimited(0)
         ends = [gate.begin(key) for gate, key in wanted]
 
@@ -88,38 +88,38 @@ class Trial:
         return wanted
 
     def refused(self, error: Exception) -> Exception:
-        """Return what is raised in place of ``error``, also to be logged: the refusal of a try that is hidden."""
+        """Return the error to raise instead of ``error``: for a hidden attempt, the refusal, which is also logged."""
         return error if self._refusal is None else self._refusal()
 
 
 class _Places(msgspec.Struct):
-    """Addresses from which an account has logged in with the password that it was given at ``set_at_ms``."""
+    """Addresses from which an account has logged in with the password that was set at ``set_at_ms``."""
 
     set_at_ms: int
     addresses: dict[str, None]
 
 
 class LoginLimits:
-    """Counts tries to log in."""
+    """Counts login attempts."""
 
     def __init__(self, settings: Settings, clock: Clock, salt: bytes, pseudonyms: Pseudonyms) -> None:
         self._pseudonyms = pseudonyms
         self._of_address = Gate("login", "address", settings.limit_login_address, clock, salt)
         self._of_client = Gate("login", "client", settings.limit_login_client, clock, salt)
         self._of_account = Gate("login", "account", settings.limit_login_account, clock, salt)
-        # Nobody sees this one in an answer: it bounds what is looked at behind a refusal.
+        # Never visible in an answer: it limits the checks behind a refusal.
         self._of_place = Gate("login", "place", settings.limit_login_client, clock, salt)
-        # By account. Only who knows a password gets in here, so nobody else can push it out.
+        # By account. Only a known password adds an entry, so nobody else can evict one.
         self._places: dict[str, _Places] = {}
 
     @contextmanager
     def trial(self, email: str, client: Client) -> Iterator[Trial]:
-        """A try at the account of ``email``; the body counts it as its hash begins, and raises CredentialInvalid if it failed.
+        """Attempt a login to the account of ``email``. The body counts it as its hash begins.
 
-        Where it is ``hidden``, the body raises TimeoutError before the time shows.
+        The body raises CredentialInvalid if the login fails. If ``hidden``, it raises TimeoutError before the time shows.
 
         Raises:
-            RateLimited: there were too many; the body was not run, or failed.
+            RateLimited: there were too many attempts; the body did not run, or failed.
         """
         requester = Requester(fold_email(email), limit_key(client.address))
         if self._device(requester, client.device, Gate.settled_wait_ms):
@@ -130,7 +130,7 @@ class LoginLimits:
         try:
             yield trial
         except CredentialInvalid as error:
-            # No address of an account in the log; the same account has the same name there, whatever it is called.
+            # The log holds no email address; a pseudonym lets it tell accounts apart.
             name = self._pseudonyms.of_email(email)
             known = requester.known or self._is_place(requester)
             _log.warning("login.failed", method="password", account=name, address=client.address, known=known)
@@ -139,16 +139,16 @@ class LoginLimits:
             raise trial.refused(error) from None
 
     def remember(self, owner: Owner, address: str) -> None:
-        """The password that ``owner`` has was shown from ``address``. Where only an older one was shown is forgotten.
+        """Record that the current password of ``owner`` was shown from ``address``. Drop the addresses of an older one.
 
-        Else whoever has known a password could go on guessing the next one from each place they have been to.
+        Otherwise someone who knew an old password could keep guessing the new one from every address they used before.
         """
         email, set_at_ms = owner.data.email or "", owner.account.password_changed_at_ms
         places = self._places.pop(email, None)
         if places is None or places.set_at_ms < set_at_ms:
             places = _Places(set_at_ms, {})
         self._places[email] = places
-        # Unless it was shown just before another one was set, by somebody else.
+        # Skip it if another client has set a new password since.
         if places.set_at_ms == set_at_ms:
             place = limit_key(address)
             places.addresses.pop(place, None)
@@ -159,11 +159,11 @@ class LoginLimits:
             del self._places[next(iter(self._places))]
 
     def forget(self, email: str) -> None:
-        """The account of ``email`` was deleted."""
+        """Drop the addresses of the account of ``email``, which was deleted."""
         self._places.pop(email, None)
 
     def _device(self, requester: Requester, nonce: str | None, wait: _Wait) -> list[tuple[Gate, str]]:
-        """What counts a try on a known device; nothing if it is none, or has failed too often: then it is a stranger."""
+        """Return the counter of a known device; none if it is unknown or failed too often, which makes it a stranger."""
         device = f"device\n{requester.account}\n{nonce}"
         return [] if nonce is None or wait(self._of_client, device) else [(self._of_client, device)]
 
@@ -172,10 +172,10 @@ class LoginLimits:
         return places is not None and requester.address in places.addresses
 
     def _wanted(self, requester: Requester, nonce: str | None, wait: _Wait, hidden: bool) -> _Wanted:  # noqa: FBT001  # given by position
-        """What counts a try, and, where strangers are refused, also what makes the refusal of a wrong password.
+        """Return the counters of an attempt and, where strangers are refused, what makes a wrong password's refusal.
 
-        A try that was ``hidden`` before is counted behind the refusal alone, as if it had been refused then. A try that is
-        refused unseen is counted by nothing.
+        An attempt that was ``hidden`` before counts behind the refusal only, as if it had been refused then. One that is
+        refused without a check counts nowhere.
         """
         if device := self._device(requester, nonce, wait):
             return device, None

@@ -1,4 +1,4 @@
-"""Names for what must not be named: an email address in a log."""
+"""Keyed hashes of email addresses, for logs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _BYTES: Final = 8
 
 
 class Pseudonyms:
-    """Keyed hashes of email addresses: the same for the same address, and of no use to whoever does not have the key.
+    """Computes a pseudonym per email address, which is meaningless without the key.
 
-    ``key`` tells the refresh tokens' MAC key of the moment, so that names stay the same over restarts, until that key is
-    rotated: who had a stolen one can't tell who the new names are. What is hashed can't be a token's text.
-    Somebody may have typed a password where the address belongs: without the key nobody can try whether it is one.
+    ``key`` returns the refresh tokens' current MAC key. Pseudonyms outlive restarts and change when that key is rotated, so
+    a stolen old key does not resolve the new ones. The hashed text can never be a token's. Users sometimes type a password
+    as the address: without the key nobody can test guesses.
     """
 
     def __init__(self, key: Callable[[], bytes]) -> None:
         self._key = key
 
     def of_email(self, email: str) -> str:
-        """16 hexadecimal digits for the account's address, in whichever form it is written."""
+        """Return 16 hexadecimal digits for the account's address, equal for all its spellings."""
         text = f"interlock log name v1\n{fold_email(email)}".encode("utf-8", "surrogatepass")
         return hmac.digest(self._key(), text, hashlib.sha256)[:_BYTES].hex()
