@@ -1,1 +1,1 @@
-"""HTTP and WebSocket: intent and context, no rules."""
+"""HTTP and WebSocket endpoints. They carry intent and context, and hold no rules."""

@@ -1,4 +1,4 @@
-"""Admission: every session and every connection passes this first. This reads the request; the rules are the guard's."""
+"""Admission, which every session and connection passes first. It reads the request; the guard holds the rules."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from interlock.server.services import Services
 from interlock.server.system.addresses import limit_key
 
 DEVICE_COOKIE: Final = "__Host-interlock-device"
-"""Says that this browser has known the account's password, so that strangers can't use its tries up. It opens nothing."""
+"""Shows that this browser has known the account's password, so strangers can't use up its attempts. Grants no access."""
 
 ARRIVED: Final = "arrived_ns"
-"""Name in a request's state: when it came, in ns by the monotonic clock."""
+"""Key in a request's state: its arrival time in ns of the monotonic clock."""
 
 _ADDRESS: Final = "address"
 
 _SHORTEST: Final = 0.5
 _LONGEST: Final = 1.5
-"""A refusal is delayed by ``refusal_delay_s`` times something between these."""
+"""A refusal is delayed by ``refusal_delay_s`` times a random factor between these."""
 
 _DEVICE: Final = DEVICE_COOKIE.encode() + b"="
 
 
 def note_address(services: Services, scope: Any) -> str:
-    """Find the address of the client that sent a request or a handshake. Call it once, before anything asks for it."""
+    """Determine the client's address of a request or handshake, and store it in the scope. Call it once, first."""
     peer = scope.get("client")
     address = scope["state"][_ADDRESS] = services.addresses.client(peer[0] if peer else None, scope["headers"])
     return address
 
 
 def address_of(scope: Any) -> str:
-    """The address of the client that sent a request or a handshake."""
+    """Return the client's address of a request or handshake."""
     address: str = scope["state"][_ADDRESS]
     return address
 
 
 def limit_key_of(scope: Any) -> str:
-    """The key by which the client's address is limited."""
+    """Return the rate limit key of the client's address."""
     return limit_key(address_of(scope))
 
 
@@ -64,7 +64,7 @@ def admit(services: Services, scope: Any, kind: Kind) -> None:
 
 
 def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> None:
-    """Count a request of ``kind`` for the account ``subject`` (or, for an anonymous session, that session's id).
+    """Count a request of ``kind`` for the account ``subject`` (an anonymous session's id if there is none).
 
     Raises:
         RateLimited: there were too many.
@@ -81,9 +81,9 @@ def login_of_account(services: Services, scope: Any, subject: str) -> AbstractCo
 
 @asynccontextmanager
 async def hidden(services: Services, scope: Any, trial: Trial) -> AsyncIterator[Count]:
-    """End the body by TimeoutError before the time shows that a password is looked at where ``trial`` is hidden.
+    """Yield the counter of ``trial``. While it is hidden, end the body by TimeoutError before the time of the hash shows.
 
-    Gives what counts the try. A trial that becomes hidden by that has the same time, which counts from its arrival.
+    An attempt that counting makes hidden has the same limit, which starts at the request's arrival.
     """
     async with asyncio.timeout(None) as patience:
 
@@ -101,7 +101,7 @@ async def hidden(services: Services, scope: Any, trial: Trial) -> AsyncIterator[
 
 
 def _hidden_until_s(services: Services, scope: Any) -> float | None:
-    """Return until when, by the event loop's clock, the delay of every refusal hides what is done; None without a delay."""
+    """Return until when, in event loop time, the delay of every refusal hides the work; None without a delay."""
     delay_s = services.settings.refusal_delay_s
     if not delay_s:
         return None
@@ -110,24 +110,24 @@ def _hidden_until_s(services: Services, scope: Any) -> float | None:
 
 
 async def slow_refusal(services: Services, headers: Iterable[tuple[bytes, bytes]], took_s: float) -> None:
-    """Keep a client waiting that is told to wait (``headers`` hold Retry-After), so that asking again pays less.
+    """Delay a refusal that has Retry-After in ``headers``, so that retrying gains little.
 
-    ``took_s``: how long ago the request came. The delay counts from there, so it hides what was done before the refusal.
+    ``took_s``: the time since the request arrived. The delay starts there, so it hides the work before the refusal.
     """
     if any(name == b"retry-after" for name, _ in headers):
-        # Spread, or those who were refused together would all come back together.
-        delay_s = services.settings.refusal_delay_s * random.uniform(_SHORTEST, _LONGEST)  # noqa: S311  # no secret
+        # Random, or clients refused together would return together.
+        delay_s = services.settings.refusal_delay_s * random.uniform(_SHORTEST, _LONGEST)  # noqa: S311  # not a secret
         await asyncio.sleep(max(0.0, delay_s - took_s))
 
 
 async def client_of(services: Services, scope: Any, email: str) -> Client:
-    """Who tries to log in to the account of ``email``."""
+    """Return the client that tries to log in to the account of ``email``."""
     device = await services.devices.known(email, cookie_named(scope, _DEVICE))
     return Client(address_of(scope), device)
 
 
 def device_cookie(value: str) -> Cookie:
-    """The cookie of a ``value`` that ``Devices.issue`` has made: by it the account knows this browser again."""
+    """Return the cookie for a ``value`` made by ``Devices.issue``, by which the account recognises this browser."""
     return Cookie(
         key=DEVICE_COOKIE,
         value=value,

@@ -1,4 +1,4 @@
-"""What endpoints have in common: how they reach the services, and what their OpenAPI says of credentials."""
+"""Shared parts of the endpoints: access to the services, and OpenAPI declarations of credentials."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CREDENTIALS: Final = (
     SessionUnusable,
     Overloaded,
 )
-"""What any call with a credential may be refused for."""
+"""Errors of any call with a credential."""
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
 
@@ -52,19 +52,19 @@ After = Annotated[
 
 
 class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An empty object: there is nothing that a client may choose, least of all the id of a new session."""
+    """An empty object: a client can choose nothing, least of all the id of a new session."""
 
 
 def wired_services(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
-    """The services that :mod:`interlock.server.wiring` wired, for endpoints that need no credential."""
+    """Return the services wired by :mod:`interlock.server.wiring`, for endpoints that need no credential."""
     return connection.app.state.services  # type: ignore[no-any-return]  # Litestar's State is untyped
 
 
 def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
-    """The services, for a call that checks or makes a credential.
+    """Return the services, for a call that checks or issues a credential.
 
     Raises:
-        KeysUnavailable: the key files can't be used now, so nobody's credential can be relied on.
+        KeysUnavailable: the key files are unusable, so no credential can be verified.
     """
     services = wired_services(connection)
     services.tokens.ensure_usable()
@@ -72,7 +72,7 @@ def services_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
 
 
 def services_for_page(connection: ASGIConnection[Any, Any, Any, Any]) -> Services:
-    """The services, for a call that may use or set the cookie: a page of another origin is refused first (ASVS 3.5.1).
+    """Return the services, for a call that may use or set the cookie. Pages of other origins are refused (ASVS 3.5.1).
 
     Raises:
         OriginRefused: the page's origin is not allowed.
@@ -86,10 +86,10 @@ def services_for_page(connection: ASGIConnection[Any, Any, Any, Any]) -> Service
 def page(
     path: str, found: Sequence[T], limit: int, view: Callable[[T], V], after: Callable[[T], Mapping[str, Any]]
 ) -> Response[list[V]]:
-    """Answer with ``found``, at most ``limit`` entries of the list at ``path``, each as ``view`` shows it.
+    """Return ``found``, at most ``limit`` entries of the list at ``path``, each converted by ``view``.
 
-    While more may follow, a ``Link`` header says where the list goes on (RFC 8288). ``after`` returns the query parameters for
-    what comes after an entry.
+    While more may follow, a ``Link`` header points to the next page (RFC 8288). ``after`` returns the query parameters of
+    the page after an entry.
     """
     headers = {}
     if len(found) == limit:
@@ -98,11 +98,11 @@ def page(
 
 
 def parse_cursor(cursor: str | None) -> Place | None:
-    """The place in a list that ``cursor``, an :data:`After`, names."""
+    """Parse ``cursor``, an :data:`After`."""
     match = re.match(_CURSOR, cursor or "")
     return Place(int(match[1]), match[2]) if match else None
 
 
 def format_cursor(place: Place) -> str:
-    """The text that :func:`parse_cursor` reads."""
+    """Return the text that :func:`parse_cursor` reads."""
     return f"{place.at_ms}.{place.instance_id}"

@@ -1,4 +1,4 @@
-"""What a request carries to be known by: bearer token and cookie. What it is worth, the authenticator says."""
+"""Reads the credentials of a request: bearer token and cookie. The authenticator verifies them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COOKIE: Final = COOKIE_NAME.encode() + b"="
 
 
 def header(scope: Any, name: bytes) -> str | None:
-    """The value of the header ``name`` (lower case) in an ASGI scope, or None."""
+    """Return the value of the header ``name`` (lower case) in an ASGI scope, or None."""
     for key, value in scope["headers"]:
         if key == name:
             return value.decode("latin-1")  # type: ignore[no-any-return]  # ASGI header values are bytes
@@ -29,10 +29,10 @@ def header(scope: Any, name: bytes) -> str | None:
 
 
 def bearer(scope: Any) -> str | None:
-    """The bearer token of a request (RFC 6750, 2.1), or None when it has no Authorization header.
+    """Return the bearer token of a request (RFC 6750, 2.1), or None without an Authorization header.
 
     Raises:
-        CredentialInvalid: the Authorization header is of another scheme.
+        CredentialInvalid: the Authorization header has another scheme.
     """
     for key, value in scope["headers"]:
         if key == b"authorization":
@@ -43,22 +43,21 @@ def bearer(scope: Any) -> str | None:
 
 
 def cookie(scope: Any) -> str | None:
-    """The refresh token in the request's cookie, or None."""
+    """Return the refresh token in the request's cookie, or None."""
     return cookie_named(scope, _COOKIE)
 
 
 def cookie_named(scope: Any, wanted: bytes) -> str | None:
-    """The value of the cookie whose name and ``=`` are ``wanted``; None if the request has none, or more than one.
+    """Return the value of the cookie whose name and ``=`` are ``wanted``; None if there is none, or more than one.
 
-    A browser holds one cookie of a ``__Host-`` name. Where there are two, somebody else has a hand in it, and nobody can tell
-    which one is the browser's: to take either could be to take what was planted.
+    A browser holds one cookie of a ``__Host-`` name. If there are two, one was planted, and the server can't tell which.
     """
     found: bytes | None = None
     for key, value in scope["headers"]:
-        # A browser's HTTP/2 may come in as several Cookie headers.
+        # HTTP/2 lets a browser split its cookies over several Cookie headers.
         if key == b"cookie" and wanted in value:
             for pair in value.split(b";"):
-                # Not what strip() takes by itself: a name after any other character is another name, also to the browser.
+                # Only what RFC 6265 strips: after any other white space it is another cookie name, also to the browser.
                 stripped = pair.strip(b" \t")
                 if stripped.startswith(wanted):
                     if found is not None:
@@ -68,12 +67,12 @@ def cookie_named(scope: Any, wanted: bytes) -> str | None:
 
 
 def from_browser(scope: Any) -> bool:
-    """A browser's page sent this: browsers add these headers to what scripts send, and scripts can't remove them."""
+    """Return whether a browser's page sent this: browsers add these headers, and scripts can't remove them."""
     return any(key in {b"origin", b"sec-fetch-site"} for key, _ in scope["headers"])
 
 
 def refuse_foreign(use: Use, scope: Any, allowed: tuple[str, ...]) -> None:
-    """Refuse what another site's page has made a browser send (ASVS 3.5.1, 3.5.3, 3.5.8, 4.4.2).
+    """Refuse a request that another site's page made a browser send (ASVS 3.5.1, 3.5.3, 3.5.8, 4.4.2).
 
     Raises:
         OriginRefused: the page is another site's.
@@ -84,25 +83,25 @@ def refuse_foreign(use: Use, scope: Any, allowed: tuple[str, ...]) -> None:
 
 
 def kept_token(scope: Any) -> str | None:
-    """The refresh token in the cookie of a browser's page: that of the session that its tabs share. None from a program."""
+    """Return the refresh token in the cookie of a browser's page, whose tabs share that session. None for programs."""
     held = cookie(scope)
     return held if held is not None and from_browser(scope) else None
 
 
 async def caller(services: Services, scope: Any) -> Session:
-    """The session of a request's bearer token, at the token's epoch; the request counts as activity.
+    """Return the session of a request's bearer token, at the token's epoch. The request counts as activity.
 
     Raises:
-        CredentialRefused, SessionNotFound: nobody can be told from it.
+        CredentialRefused, SessionNotFound: the token opens no session.
     """
     return (await authenticate_caller(services, scope)).session
 
 
 async def authenticate_caller(services: Services, scope: Any) -> Authentication:
-    """As :func:`caller`, with what is known of the token.
+    """Authenticate as :func:`caller`, and return what is known of the token too.
 
     Raises:
-        CredentialRefused, SessionNotFound: nobody can be told from it.
+        CredentialRefused, SessionNotFound: the token opens no session.
     """
     authenticator = services.authenticator
     found = await authenticate_bearer(services, scope)
@@ -111,7 +110,7 @@ async def authenticate_caller(services: Services, scope: Any) -> Authentication:
 
 
 async def authenticate_bearer(services: Services, scope: Any, check: Check = ensure_usable) -> Authentication:
-    """The living session that a request's bearer token opens.
+    """Return the live session that a request's bearer token opens.
 
     Raises:
         CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound: it opens none.

@@ -1,6 +1,6 @@
-"""Litestar guards: what a call asks of its caller before its body is looked at.
+"""Litestar guards: checks of the caller before the body is read.
 
-A guard costs 10 µs, a sixth of a session check: calls that need no body check the same in their handlers (ADR 58).
+A guard costs 10 µs, a sixth of a session check, so calls without a body check the same in their handlers (ADR 58).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def own_page(connection: Connection, _: BaseRouteHandler) -> None:
 
 
 def admitted(kind: Kind) -> Guard:
-    """Return the guard that counts a request of ``kind`` by its client's address. It raises RateLimited."""
+    """Return a guard that counts a request of ``kind`` by its client's address. It raises RateLimited."""
 
     async def guard(connection: Connection, _: BaseRouteHandler) -> None:
         admit(services_of(connection), connection.scope, kind)
@@ -46,7 +46,7 @@ def admitted(kind: Kind) -> Guard:
 
 
 def with_body(wanted: str) -> Guard:
-    """Return the guard of a call whose body is its credential, so that a missing one is answered with 401.
+    """Return a guard for a call whose body is its credential, so that a missing one is answered with 401.
 
     It raises CredentialMissing, which says to send ``wanted``.
     """
@@ -69,20 +69,20 @@ def each_of(*guards: Guard) -> Guard:
 
 
 async def session_holder(connection: Connection, _: BaseRouteHandler) -> None:
-    """Guard a call by the holder of an access token, whose session is ``request.user`` from here on.
+    """Guard a call with an access token. Its session becomes ``request.user``.
 
     Raises:
-        CredentialRefused, SessionNotFound: nobody can be told from it.
+        CredentialRefused, SessionNotFound: the token opens no session.
     """
     connection.scope["user"] = await caller(services_of(connection), connection.scope)
 
 
 async def administrator(connection: Connection, _: BaseRouteHandler) -> None:
-    """Guard a call of administrators: the bearer of the secret, whom no session stands for (ASVS 8.2.1), is ``request.user``.
+    """Guard a call of administrators. The administrator becomes ``request.user``; there is no session (ASVS 8.2.1).
 
     Raises:
-        AdminCredentialMissing, AdminCredentialInvalid: somebody else.
-        SettingsError: the keys can't be used, or the secrets, so nobody can be told from them.
+        AdminCredentialMissing, AdminCredentialInvalid: the caller is not an administrator.
+        SettingsError: the keys or the secrets are unusable, so no caller can be authenticated.
         SurfaceFailed: the log has stopped; what is stored may not be what was acknowledged.
     """
     services, scope = services_of(connection), cast("HTTPScope", connection.scope)

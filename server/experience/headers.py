@@ -1,4 +1,4 @@
-"""Headers of answers: those that go with every one, the receipt, and what pages of other origins may read (CORS)."""
+"""Response headers: those of every response, the receipt, and what pages of other origins may read (CORS)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SECURITY: Final[RawHeaders] = [
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-"""What keeps a browser from plain HTTP, guessing, telling, framing and embedding. The connection adds it to every answer."""
+"""Prevent plain HTTP, MIME sniffing, referrers, framing and embedding. The connection adds them to every response."""
 
 NO_STORE: Final = (b"cache-control", b"no-store")
 
 RECEIPT_HEADER: Final = "Interlock-Receipt"
-"""Gives the receipt of what a call recorded."""
+"""The receipt of what a call recorded."""
 
 _NO_CONTENT: Final = 204
 _VARY: Final = (b"vary", b"Origin")
@@ -35,17 +35,17 @@ _PREFLIGHT_S: Final = b"600"
 
 
 class Completion:
-    """Completes the headers of an answer: the methods of its path (Allow), and what other origins' pages may do with it (CORS).
+    """Completes response headers: the allowed methods (Allow), and what other origins' pages may do with it (CORS).
 
-    ``origins``: pages of these may read answers (Fetch standard, 3.3). An origin is compared whole; without any, no answer
-    says a word of CORS. Litestar's own CORS names methods, headers and credentials also to origins that are not allowed.
+    ``origins``: pages of these may read responses (Fetch standard, 3.3). Origins are compared whole; without any, CORS
+    headers are never sent. Litestar's CORS sends methods, headers and credentials even to other origins.
     """
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def complete(self, scope: Any, status: int, headers: RawHeaders) -> RawHeaders:
-        """``headers`` of an answer with ``status``, and what is missing in them."""
+        """Return ``headers`` of a response with ``status``, with the missing ones added."""
         methods = _methods(scope) if status == _NO_CONTENT and scope["method"] == HttpMethod.OPTIONS else b""
         if methods:
             headers = [*[header for header in headers if header[0] != b"allow"], (b"allow", methods)]
@@ -55,28 +55,28 @@ class Completion:
 
 
 def receipt_header(receipt: Receipt | None) -> dict[str, str]:
-    """The headers that give ``receipt``: none when nothing was recorded."""
+    """Return the headers for ``receipt``; none if nothing was recorded."""
     return {} if receipt is None else {RECEIPT_HEADER: str(receipt)}
 
 
 def allowed(methods: Iterable[str]) -> bytes:
-    """``methods`` as an Allow header says them: where there is GET, there is HEAD (RFC 9110, 9.1)."""
+    """Return ``methods`` as the value of Allow. GET implies HEAD (RFC 9110, 9.1)."""
     return ", ".join(sorted({*methods, *(("HEAD",) if "GET" in methods else ())})).encode()
 
 
 ALLOW_GET: Final = (b"allow", allowed(("GET", "OPTIONS")))
-"""Of a path that is no route of Litestar's, or one that it does not answer OPTIONS for."""
+"""For a path that is not a Litestar route, or whose OPTIONS Litestar does not answer."""
 
 
 def _methods(scope: Any) -> bytes:
-    """The methods of the path; empty if no route of Litestar's answers it. Of several handlers Litestar names the first's."""
+    """Return the methods of the path; empty if no Litestar route has it. Litestar itself names only the first handler's."""
     path, app = scope.get("path_template"), scope.get("litestar_app")
     route = next((r for r in app.routes if r.path_format == path), None) if app is not None else None
     return allowed(route.methods) if isinstance(route, HTTPRoute) else b""
 
 
 def _cross_origin(scope: Any, allowed: frozenset[bytes], methods: bytes) -> RawHeaders:
-    """What a page of an allowed origin may do with the answer; ``methods`` are those of the path, in answer to OPTIONS."""
+    """Return the CORS headers for a page of an allowed origin. ``methods``: those of the path, for a preflight."""
     asked = dict(scope["headers"])
     origin = asked.get(b"origin")
     if origin is None or origin not in allowed:

@@ -1,9 +1,9 @@
-"""One browser has one session. Its tabs share a cookie jar, and what they do at the same time must leave one alive.
+"""One browser has one session: tabs share a cookie jar, and concurrent calls of theirs must leave one session alive.
 
-The cookie holds the refresh token of the jar's session. A second answer overwrites it, and nobody can tell from the cookie
-alone that there was a first. So each session that a jar is given also leaves a *session marker*: a cookie of its own name,
-which opens nothing and shows that this browser had the session. Whichever session a call goes on with, the others that it
-presents end.
+The cookie holds the refresh token of the jar's session. A second response overwrites it, and the cookie alone does not show
+that there was a first. So each session given to a jar also leaves a *session marker*: a cookie of its own name, which
+grants no access and shows that this browser had the session. A call continues with one session, and ends the others that it
+presents.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ _MARKER: Final = re.compile(
     + rb"-([0-9a-v]{36})=(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
 )
 _TRIES: Final = 3
-"""Each try but the last has lost its session to another call of the same browser, and there are few at a time."""
+"""Each attempt but the last lost its session to a concurrent call of the same browser, of which there are few."""
 
 
 class Presented(msgspec.Struct):
-    """The living sessions that a request presents credentials or markers of, the markers' epochs, and what was refused.
+    """The live sessions of a request's credentials and markers, the markers' epochs, and what was refused.
 
-    ``sessions``: those that the request may end, also where they can't be used in their state. ``logins``: those of them
-    that somebody has logged in to since, with an answer that may be lost or under way. ``others``: those that an old marker
-    may not end. ``is_unused``: see :meth:`interlock.server.runtime.sessions.Sessions.is_unused`.
+    ``sessions``: those that the request may end, even if their state forbids their use. ``logins``: those of them with a
+    later login whose response may be lost or under way. ``others``: those that an old marker may not end. ``is_unused``:
+    see :meth:`interlock.server.runtime.sessions.Sessions.is_unused`.
     """
 
     is_unused: Callable[[Session], bool]
@@ -71,9 +71,8 @@ class Presented(msgspec.Struct):
     def add(self, session: Session, epoch: int) -> bool:
         """Add a session that the browser was given at ``epoch``; return whether the request may end it.
 
-        After a login it may not: whoever has planted an anonymous session in a browser could throw out who logs in there.
-        Unless nothing has been done with the login's tokens: then its answer may have been lost, and nobody else can end
-        the session.
+        After a login it may not, or an attacker who planted an anonymous session in a browser could log out its user. The
+        exception is a login whose tokens were never used: its response may be lost, and nobody else can end the session.
         """
         if epoch != session.epoch and not self.is_unused(session):
             self.others[session.session_id] = session
@@ -85,7 +84,7 @@ class Presented(msgspec.Struct):
 
 
 async def presented_sessions(services: Services, scope: Any, *tokens: str | None) -> Presented:
-    """Collect the sessions of the bearer token, the refresh ``tokens`` of the body, the cookie and the session markers."""
+    """Collect the sessions of the bearer token, the body's refresh ``tokens``, the cookie and the session markers."""
     found = Presented(services.sessions.is_unused, {}, [], {}, _markers(services, scope), [])
     with _noted(found):
         session = (await authenticate_bearer(services, scope, ensure_alive)).session
@@ -105,11 +104,11 @@ async def presented_sessions(services: Services, scope: Any, *tokens: str | None
 async def issue_tokens(
     services: Services, scope: Any, session: Session, receipt: Receipt | None, status: int
 ) -> Response[TokenResponse]:
-    """Answer with ``session``'s tokens. To a browser: it is the jar's session from now on, and the jar's others end.
+    """Respond with ``session``'s tokens. For a browser it becomes the jar's session, and the jar's others end.
 
     Raises:
-        SessionEnded: another call of the browser has gone on with another session meanwhile, or has logged out.
-        TokenExpired: another call has logged in on this session meanwhile.
+        SessionEnded: another call of the browser has since chosen another session, or logged out.
+        TokenExpired: another call has since logged in on this session.
     """
     if not from_browser(scope):
         return token_response(services, scope, session, receipt, status)
@@ -139,12 +138,12 @@ async def issue_tokens(
 async def answer_with(
     services: Services, scope: Any, choose: Callable[[], Awaitable[tuple[Outcome[Session], int]]]
 ) -> Response[TokenResponse]:
-    """Issue the tokens of the session that ``choose`` goes on with, and answer with the status that it says.
+    """Respond with the tokens of the session, and the status, that ``choose`` returns.
 
-    If another call of the browser has ended that session meanwhile, ``choose`` looks again.
+    If another call of the browser has since ended that session, ``choose`` runs again.
 
     Raises:
-        SessionEnded, TokenExpired: as :func:`issue_tokens`, each time.
+        SessionEnded, TokenExpired: every attempt failed as in :func:`issue_tokens`.
     """
     for left in reversed(range(_TRIES)):
         outcome, status = await choose()
@@ -157,10 +156,10 @@ async def answer_with(
 
 
 async def refresh(services: Services, scope: Any, session: Session, rotation: int) -> Outcome[Session]:
-    """Exchange the refresh token of ``session`` and ``rotation``, counted by account, and among all that have none.
+    """Exchange the refresh token of ``session`` and ``rotation``. It counts per account, or among all anonymous sessions.
 
-    One that ends its session is not counted: else whoever has a copy would only have to use the limit up, and the owner's
-    exchange, which throws them out, would be refused.
+    A reused token, which ends its session, is not counted. Otherwise a thief could use up the limit, so that the owner's
+    exchange, which locks the thief out, would be refused.
 
     Raises:
         CredentialInvalid, SessionEnded: it was exchanged before, or the session has ended.
@@ -176,10 +175,10 @@ async def refresh(services: Services, scope: Any, session: Session, rotation: in
 
 
 async def resume(services: Services, scope: Any) -> Outcome[Session] | None:
-    """Go on with the session of a browser's cookie, whose refresh token is exchanged by that. None if it opens none.
+    """Continue the session of a browser's cookie by exchanging its refresh token. Return None if it opens none.
 
     Raises:
-        TokenExpired: a login was recorded just now, whose answer the cookie or a session marker is older than.
+        TokenExpired: a login was just recorded that the cookie or a session marker predates.
         RateLimited: there were too many.
     """
     if not from_browser(scope):
@@ -199,13 +198,13 @@ async def resume(services: Services, scope: Any) -> Outcome[Session] | None:
 
 
 async def log_in(services: Services, scope: Any, login: Login) -> Response[TokenResponse]:
-    """Log in whoever has proved who they are, and answer with the tokens.
+    """Log in the user that ``login`` authenticated, and respond with the tokens.
 
-    Upgrades the session of the bearer token, or of the browser's cookie, or the subject's own that a session marker names,
-    or begins one. A stale credential is no reason to refuse a login, nor is a browser in which somebody else was logged in.
+    Upgrades the session of the bearer token, or of the browser's cookie, or the subject's own that a session marker names;
+    otherwise creates one. Neither a stale credential nor another user's login in the browser prevents a login.
 
     Raises:
-        TransitionRefused: the bearer token is of another subject's living session.
+        TransitionRefused: the bearer token is of another subject's live session.
     """
 
     async def upgrade(session: Session | None) -> tuple[Outcome[Session], int]:
@@ -223,14 +222,14 @@ async def log_in(services: Services, scope: Any, login: Login) -> Response[Token
 
 
 def clearing_cookies(found: Presented) -> list[Cookie]:
-    """Remove everything of Interlock's from a jar but the device's cookie."""
+    """Return cookies that remove all of Interlock's from a jar, except the device cookie."""
     return [session_cookie("", 0), *[_marker_cookie(each, "", 0) for each in found.markers]]
 
 
 async def _held(services: Services, scope: Any, subject: str) -> list[Session]:
-    """The usable sessions of a browser that ``subject`` may upgrade by a login: the cookie's, then the markers'.
+    """Return the usable sessions of a browser that a login of ``subject`` may upgrade: the cookie's, then the markers'.
 
-    Also by a token of before a login, whose answer may have been lost or under way: its subject proves who they are again.
+    A token from before a login qualifies too: that login's response may be lost, and its subject authenticates again.
     """
     if not from_browser(scope):
         return []
@@ -261,10 +260,10 @@ async def _living(services: Services, session_id: str) -> Session:
 
 
 def _markers(services: Services, scope: Any) -> dict[str, int]:
-    """Of each session that the request has a marker of, the epoch at which it was given.
+    """Return the epoch of each session that the request has a valid marker of.
 
-    All of them, as many as a request's head holds: one that is passed over stays alive after a logout. Each costs a read of its
-    session, and has cost its holder a session.
+    All markers in the request's head count, because a skipped session would survive a logout. Each costs a read of its
+    session, and its holder had to obtain that session first.
     """
     held = b";".join(value for key, value in scope["headers"] if key == b"cookie")
     named = [(match[1].decode(), int(match[2]), match[3].decode()) for match in _MARKER.finditer(held)]

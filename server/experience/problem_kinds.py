@@ -1,4 +1,4 @@
-"""The kinds of problems. One table: what was raised → status, name, title, and what the client does next."""
+"""The kinds of problems, as one table: exception → status, name, title, and the client's next action."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Recovery(StrEnum):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """One kind of problem. ``recovery`` is what the client does next, and ``advice`` says it in a sentence."""
+    """One kind of problem. ``recovery`` is the client's next action, and ``advice`` a sentence about it."""
 
     status: int
     name: str
@@ -235,5 +235,5 @@ BY_STATUS: Final[dict[int, Kind]] = {
 
 
 def problem_kinds() -> list[Kind]:
-    """Every kind of problem, by status and name, for the docs."""
+    """Return every kind of problem, sorted by status and name, for the docs."""
     return sorted({*KINDS.values(), *BY_STATUS.values(), UNKNOWN_SESSION}, key=lambda kind: (kind.status, kind.name))

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details, each of a kind of :mod:`interlock.server.experience.problem_kinds`.
 
-The ``type`` is a stable URN; its last part is the anchor in docs/reference/problems. ``detail`` never quotes a value the client
-sent, so no secret comes back.
+``type`` is a stable URN; its last part is the anchor in docs/reference/problems. ``detail`` never quotes a value from the
+request, so it can't leak a secret.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TYPE_PREFIX: Final = "urn:interlock:problem:"
 
 
 _LOOKED_AGAIN_S: Final = 1
-"""What is wrong with keys and secrets is noticed within a second of its being put right."""
+"""The server notices repaired keys and secrets within a second."""
 
 if TYPE_CHECKING:
     ProblemType: TypeAlias = str
@@ -43,7 +43,7 @@ else:
 
 
 OAuthError: TypeAlias = Literal["invalid_request", "invalid_client", "server_error", "temporarily_unavailable"]
-"""What RFC 6749 calls it, in 5.2 and 4.1.2.1."""
+"""Error codes of RFC 6749, 5.2 and 4.1.2.1."""
 
 
 class InvalidField(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RequestRefused(errors.InterlockError):
-    """A request that HTTP has a status for; ``status`` is a key of the table above."""
+    """A request that is refused with an HTTP ``status`` of :mod:`interlock.server.experience.problem_kinds`."""
 
     def __init__(self, status: int, detail: str) -> None:
         self.status = status
@@ -83,7 +83,7 @@ class RequestRefused(errors.InterlockError):
 
 
 def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
-    """The problem that ``error`` is to the client, and the headers that go with it."""
+    """Return the problem that tells the client of ``error``, and its headers."""
     kind = _kind(error)
     headers: dict[str, str] = {}
     extra: dict[str, Any] = {}
@@ -106,11 +106,9 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
         case ValidationException():
             extra = {"errors": [_validation_row(row) for row in error.extra or ()]}
             detail = error.detail.partition(" for ")[0]
-        case MethodNotAllowedException(
-            headers={"allow": methods} | {"Allow": methods}
-        ):  # Litestar writes it in both ways
+        case MethodNotAllowedException(headers={"allow": methods} | {"Allow": methods}):  # Litestar uses both spellings
             headers["allow"] = allowed(methods.split(", ")).decode()
-    if kind.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2: a 401 comes with a challenge
+    if kind.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2: a 401 needs a challenge
         headers["www-authenticate"] = _challenge(error)
     return _problem(kind, detail, **extra), headers
 
@@ -127,20 +125,20 @@ def _challenge(error: Exception) -> str:
 
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Litestar's exception handler for everything."""
+    """Litestar's exception handler for all exceptions."""
     problem, headers = logged_problem(request, error)
     return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def logged_problem(request: Request[Any, Any, Any], error: Exception) -> tuple[Problem, dict[str, str]]:
-    """:func:`problem_for`; what is the server's own fault is logged."""
+    """Return :func:`problem_for` of ``error``, and log it."""
     problem, headers = problem_for(error)
     tell_problem(request.scope, problem, error)
     return problem, headers
 
 
 async def send_problem(scope: Any, send: Any, error: Exception, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
-    """Answer ``error`` over ASGI itself, with ``more`` headers."""
+    """Send the problem of ``error`` over plain ASGI, with ``more`` headers."""
     problem, headers = problem_for(error)
     tell_problem(scope, problem, error)
     raw_headers, body = problem_content(problem)
@@ -150,13 +148,13 @@ async def send_problem(scope: Any, send: Any, error: Exception, more: Iterable[t
 
 
 def problem_content(problem: Problem) -> tuple[RawHeaders, bytes]:
-    """Return the headers that describe the content of an answer with ``problem``, and that content."""
+    """Return the content headers and the content of a response with ``problem``."""
     body = msgspec.json.encode(problem)
     return [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))], body
 
 
 def tell_problem(scope: Any, problem: Problem, error: Exception) -> None:
-    """Log and count a problem that is answered. The address is not logged: somebody may have put a secret there."""
+    """Log and count a problem. The URL is not logged, because a client may have put a secret there."""
     name = problem.type.removeprefix(TYPE_PREFIX)
     scope["litestar_app"].state.services.metrics.problem(name)
     about = {
@@ -178,9 +176,9 @@ def tell_problem(scope: Any, problem: Problem, error: Exception) -> None:
 
 
 def responses(*kinds: type[Exception] | int) -> dict[int, ResponseSpec]:
-    """What an endpoint's OpenAPI says of its errors: those of ``kinds`` and the ones any endpoint may answer.
+    """Return the OpenAPI specification of an endpoint's errors: ``kinds``, and those of every endpoint.
 
-    Any call may be refused for a query parameter that it does not take.
+    The latter include an unknown query parameter.
     """
     always = (400, 500, errors.SurfaceError, errors.SettingsError)
     chosen = [_kind_named(kind) for kind in (*kinds, *always)]
@@ -227,7 +225,7 @@ def _kind(error: Exception) -> Kind:
 
 
 def _validation_row(row: Any) -> InvalidField:
-    """Which field, and what is wrong with it. msgspec's messages quote no value, but for one that is none of an enum's."""
+    """Return the field and what is wrong with it, without the value that msgspec quotes for an enum."""
     about = row if isinstance(row, dict) else {}
     message = str(about.get("message", ""))
     return InvalidField(str(about.get("key", "")), _NOT_OF_ENUM if message.startswith(_NOT_OF_ENUM) else message)

@@ -1,4 +1,4 @@
-"""What endpoints answer with, and the one way tokens are handed out."""
+"""Response bodies, and the one function that hands out tokens."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class EndedResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HealthResponse(msgspec.Struct, frozen=True):
-    """``ok``, or why not; and what is wrong with the machine while the server goes on, if anything is."""
+    """``ok``, or the cause of a failure; ``warnings`` are problems of the machine that the server survives."""
 
     status: Annotated[str, Meta(examples=["ok"])]
     warnings: Annotated[list[str], Meta(examples=[["the clock is not synchronised"]])] | UnsetType = UNSET
@@ -89,10 +89,10 @@ class KeySetResponse(msgspec.Struct, frozen=True):
 def token_response(
     services: Services, scope: Any, session: Session, receipt: Receipt | None, status: int
 ) -> Response[TokenResponse]:
-    """Hand out ``session``'s current tokens, and the receipt of what was recorded.
+    """Return ``session``'s current tokens, and the receipt of what was recorded.
 
-    The caller has checked the Origin. To a browser's page the refresh token goes in a cookie that scripts can't read, and
-    only there: a script that was injected into the page can't ask for it in the body.
+    The caller has checked the Origin. A browser's page gets the refresh token only in a cookie that scripts can't read: a
+    script injected into the page can't ask for it in the body.
     """
     refresh_token = services.tokens.refresh_token(session)
     in_cookie = from_browser(scope)
@@ -113,10 +113,10 @@ def token_response(
 
 
 def age_left_s(services: Services, session: Session) -> int:
-    """How long ``session`` lives at the longest."""
+    """Return the seconds until the absolute deadline of ``session``."""
     return max(0, session.absolute_deadline_ms - services.clock.now_ms()) // 1000
 
 
 def session_cookie(value: str, max_age_s: int, key: str = COOKIE_NAME) -> Cookie:
-    """The cookie that holds a browser's refresh token, or one like it; a ``max_age_s`` of 0 removes it."""
+    """Return a cookie for a browser's refresh token, or a similar one. A ``max_age_s`` of 0 removes it."""
     return Cookie(key=key, value=value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="strict")

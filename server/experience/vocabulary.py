@@ -1,7 +1,7 @@
-"""The API's words as enums, so that a generated client has a type for each, and the texts that many answers hold.
+"""The API's words as enums, so that generated clients have a type for each, and types that many responses share.
 
-Each enum is read from where its words are declared. The server works with the plain texts: the type checker sees ``str``, and
-only the OpenAPI document sees the enum.
+Each enum is derived from the declaration of its words. The server works with plain strings: the type checker sees ``str``,
+and only the OpenAPI document sees the enum.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from interlock.spec.lifecycles import ACCOUNT, SESSION
 
 
 def enum_of(name: str, values: Iterable[str], about: str) -> type[StrEnum]:
-    """Return an enum ``name`` of ``values``; ``about`` is its description in the document."""
+    """Return an enum ``name`` of ``values``. ``about`` is its description in the document."""
     enum: type[StrEnum] = StrEnum(name, [(value, value) for value in values])  # type: ignore[misc]  # read, not written out
     enum.__doc__ = about
     return enum
@@ -39,7 +39,7 @@ else:
     Kind = enum_of("Kind", (each.kind for each in MACHINES), "What a record is of.")
     AccountState = enum_of("AccountState", (each.name for each in ACCOUNT.states), "A state of the account lifecycle.")
     SessionState = enum_of("SessionState", (each.name for each in SESSION.states), "A state of the session lifecycle.")
-    # Several lifecycles have a state or an event of the same name.
+    # Several lifecycles share names of states and events.
     State = enum_of("State", _names("states"), "A state of any lifecycle.")
     Event = enum_of("Event", _names("events"), "An event of any lifecycle.")
     EndReason = enum_of(
@@ -57,4 +57,4 @@ Version: TypeAlias = Annotated[int, Meta(examples=[3])]
 Position: TypeAlias = Annotated[int, Meta(examples=[41])]
 Digest: TypeAlias = Annotated[str, Meta(examples=["9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a"])]
 Time: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-01-23T09:30:00.000Z"])]
-"""A time as RFC 3339 writes it, in UTC with milliseconds."""
+"""An RFC 3339 time in UTC, with milliseconds."""

@@ -1,4 +1,4 @@
-"""One open WebSocket. The rules are :mod:`interlock.machine.session.conversation`'s; this moves its messages."""
+"""One open WebSocket. :mod:`interlock.machine.session.conversation` holds the rules; this transports its messages."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _log = structlog.get_logger("interlock.http")
 
 _OUTBOX_LIMIT: Final = 256
 _BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next is Next.MEND}
-"""Ends of connections on which something came that is no message, whichever layer noticed."""
+"""Close codes of connections that sent something invalid, whichever layer noticed."""
 
 
 class Socket:
-    """One open WebSocket: the registry's port at one end, the connection at the other.
+    """One open WebSocket: registered as a port at one end, handler of the connection at the other.
 
     No task runs for it. One timer waits for the credential's expiry; a task checks a new credential, or records the end.
     """
@@ -79,10 +79,10 @@ class Socket:
         self._queued_texts: list[str] | None = None
 
     async def arrive(self, receipt: Receipt) -> None:
-        """Register the connection, of whose connect this is the ``receipt``. Answer the handshake without waiting in between.
+        """Register the connection whose connect has this ``receipt``. Then answer the handshake without waiting.
 
         Raises:
-            InterlockError: the session or the log went away; the caller calls :meth:`lost`.
+            InterlockError: the session or the log failed; the caller calls :meth:`lost`.
         """
         conversation, services = self._conversation, self._services
         services.connections.register(conversation.session_id, conversation.connection_id, self, self._subject)
@@ -93,7 +93,7 @@ class Socket:
     # What the connection calls: see interlock.server.experience.transport.websocket.WebSocketHandler
 
     def opened(self, wire: WebSocket) -> None:
-        """The handshake was answered."""
+        """Start the timer, and send what waits."""
         self._wire = wire
         if self._services.settings.access_log:
             _log.info("socket.opened", connection_id=self._conversation.connection_id)
@@ -101,7 +101,7 @@ class Socket:
         self._flush()
 
     def text(self, text: str) -> None:
-        """A text message came."""
+        """Handle a text message."""
         if self._queued_texts is not None:
             self._queued_texts.append(text)
             return
@@ -115,20 +115,20 @@ class Socket:
         self._flush()
 
     def binary(self) -> None:
-        """A binary message came."""
+        """Handle a binary message."""
         self._conversation.receive_bytes()
         self._flush()
 
     def writable(self) -> None:
-        """The peer takes again what is sent."""
+        """Send what waits."""
         self._flush()
 
     def broken(self, closing: Close) -> None:
-        """The peer broke the protocol or a limit."""
+        """Close after the peer broke the protocol or a limit."""
         self.close(closing)
 
     def lost(self, heard: int) -> None:
-        """The connection is gone: forget it, and record that. ``heard`` is the code that the peer's end gave."""
+        """Unregister the connection and record its end. ``heard`` is the peer's close code."""
         conversation, services = self._conversation, self._services
         self._wire = None
         services.connections.unregister(conversation.session_id, conversation.connection_id, self._subject)
@@ -183,7 +183,7 @@ class Socket:
             await self._services.sessions.insist(conversation.session_id, "server", disconnect)
 
     def _look_again(self, session: Session, receipt: Receipt) -> None:
-        """Registering came after authentication and connect: a revocation in between has missed the port."""
+        """Check the session again: a revocation between authentication and registration did not reach the port."""
         try:
             ensure_authority(session, self._epoch, self._services.clock.now_ms())
         except (SessionEnded, TokenExpired) as refused:
@@ -212,7 +212,7 @@ class Socket:
         self._services.trace.opened(session.session_id, self._conversation.connection_id, session.version)
 
     async def _reauthorise(self, token: str) -> None:
-        """Check a new credential, then hear what was sent after it. The connection may have ended meanwhile."""
+        """Check a new credential, then process the messages queued behind it. The connection may have ended meanwhile."""
         conversation = self._conversation
         try:
             found = await self._services.authenticator.by_access_token(token)
@@ -253,7 +253,7 @@ class Socket:
             self.abort()
 
     def _trace_end(self, *, gone: bool = False) -> None:
-        """Trace, once, that the open socket was ended by the server, or, when it is ``gone``, by the peer."""
+        """Trace, once, that the server ended the open socket, or, when it is ``gone``, the peer."""
         conversation, trace = self._conversation, self._services.trace
         if not self._open or not (gone or conversation.closing):
             return
@@ -264,7 +264,7 @@ class Socket:
             trace.dropped(conversation.session_id, conversation.connection_id, self._seen)
 
     def _flush(self) -> None:
-        """Send what waits, as far as the peer takes it; when the conversation is over, close."""
+        """Send what waits while the peer takes it, and close if the conversation is over."""
         self._trace_end()
         wire, conversation = self._wire, self._conversation
         if wire is None:
@@ -281,7 +281,7 @@ class Socket:
 
 
 def closing_for(error: Exception) -> Close:
-    """How a connection ends that failed with ``error``."""
+    """Return how a connection ends that failed with ``error``."""
     match error:
         case SessionNotFound():
             return Close("session_not_found")
@@ -301,7 +301,7 @@ def closing_for(error: Exception) -> Close:
 
 
 def closing_told(error: Exception) -> Close:
-    """:func:`closing_for`; what is the server's own fault is logged."""
+    """Return :func:`closing_for` of ``error``, and log the server's own faults."""
     if not isinstance(error, InterlockError | TimeoutError):
         _log.error("socket.failed", exc_info=error)
     return closing_for(error)

@@ -1,1 +1,1 @@
-"""The HTTP endpoints, one file a group of calls."""
+"""The HTTP endpoints, one file per group of calls."""

@@ -1,4 +1,4 @@
-"""Endpoints of administrators: all sessions."""
+"""Endpoints of administrators for all sessions."""
 
 from __future__ import annotations
 
@@ -154,16 +154,16 @@ async def _session(services: Services, session_id: str) -> Session:
 
 
 def _ms(name: str, text: str | None) -> int | None:
-    """The RFC 3339 time ``text``, which the parameter ``name`` gives, in ms.
+    """Parse the RFC 3339 time ``text`` of the parameter ``name``, and return it in ms.
 
     Raises:
-        RequestRefused: it is none.
+        RequestRefused: it is not such a time.
     """
     if text is None:
         return None
     try:
         return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
-    except (ValueError, TypeError):  # a TypeError when it has no time zone
+    except (ValueError, TypeError):  # a TypeError if it has no time zone
         raise RequestRefused(400, f"{name} is a time with its time zone, such as 2026-01-23T09:30:00Z") from None
 
 

@@ -1,4 +1,4 @@
-"""Endpoints of administrators: all accounts."""
+"""Endpoints of administrators for all accounts."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ async def get_account(request: Request[Any, Any, Any], account_id: FromPath[str]
 async def list_account_transitions(
     request: Request[Any, Any, Any], account_id: FromPath[str], after_version: AfterVersion = 0, limit: Limit = 100
 ) -> Response[list[TransitionView]]:
-    """The account's transitions, oldest first. A ``Link: rel="next"`` header is there while more may follow."""
+    """List the account's transitions, oldest first. If more may follow, there is a ``Link: rel="next"`` header."""
     accounts = services_of(request).accounts
     with _known():
         await accounts.load(account_id)
@@ -187,9 +187,9 @@ async def disable_account(
     guards=[administrator],
 )
 async def delete_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedAccountResponse]:
-    """Delete an account for ever: its owner's email address, password and identity are erased, and all its sessions end.
+    """Delete an account permanently: erase its owner's email address, password and identity, and end all its sessions.
 
-    Its records stay, and name it by its id alone. The email address may be registered again, for a new account.
+    Its records stay, and name it by its id only. The email address may be registered again, for a new account.
     """
     services = services_of(request)
     with _known():

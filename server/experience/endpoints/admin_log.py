@@ -1,4 +1,4 @@
-"""Endpoints of administrators: the log by cursor and as it grows, and what administrators did."""
+"""Endpoints of administrators for the log: pages, a stream, and the audit trail."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _log = structlog.get_logger("interlock.admin")
 
 _MEDIA_TYPE: Final = "text/event-stream"
 _FOLLOWERS: Final = 16
-"""How many may follow the log at a time."""
+"""Maximum number of concurrent streams."""
 _AT_ONCE: Final = 256
-"""Records in one piece of a stream; with what the transport buffers, all that waits for a follower in memory."""
+"""Records per piece of a stream. With the transport's buffer, this limits the memory of a slow client."""
 _HEARTBEAT_S: Final = 15.0
-"""As often as proxies want to see something, so that they keep the connection."""
+"""Short enough to keep the connection open through proxies."""
 _LOOK_S: Final = 1.0
-"""How often a stream looks whether it may go on."""
+"""Interval at which a stream checks whether it may continue."""
 _RETRY_MS: Final = 2000
 _MINIMUM: Final = {"minimum": 0}
-"""Litestar leaves the 0 out of the document where null is allowed, too."""
+"""Litestar omits the 0 from the document if null is allowed too."""
 
 _EVENTS: Final = ResponseSpec(
     str,
@@ -113,7 +113,7 @@ async def follow_transitions(
     services = services_of(request)
     found: Administrator = request.user
     if last_event_id is None and "last-event-id" in request.headers:
-        raise RequestRefused(400, "null is no position")  # Litestar takes it for a header that is not there
+        raise RequestRefused(400, "null is no position")  # to Litestar it is a missing header
     position = last_event_id if last_event_id is not None else after
     if position is None:
         position = services.tail.newest
@@ -150,7 +150,7 @@ async def list_admin_acts(
 
 
 class Follower:
-    """One stream of the log, at its own place in it."""
+    """One stream of the log, with its own position."""
 
     def __init__(self, services: Services, found: Administrator, position: int, scope: Any) -> None:
         self._services = services
@@ -162,14 +162,14 @@ class Follower:
         self._timer: asyncio.TimerHandle | None = None
 
     def join(self) -> None:
-        """Count as a follower until the task of this request ends: also if the client is gone before its response begins."""
+        """Count as a follower until the task of this request ends, even if the client leaves before the response begins."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a request has one
         self._services.tail.followers += 1
         task.add_done_callback(self._leave)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """What is sent, piece by piece. Each is asked for when the one before has left, and a clock runs meanwhile."""
+        """Yield the pieces of the stream. A timer runs until each piece has been sent."""
         yield ServerSentEventMessage(None, comment="following", retry=_RETRY_MS).encode()
         ended = False
         while not ended:
@@ -183,7 +183,7 @@ class Follower:
         self._services.tail.followers -= 1
 
     async def _next(self) -> tuple[bytes, bool]:
-        """The next piece, and whether it is the last."""
+        """Return the next piece, and whether it is the last."""
         tail = self._services.tail
         silent_s = 0.0
         while silent_s < _HEARTBEAT_S:
@@ -202,7 +202,7 @@ class Follower:
         return ServerSentEventMessage(None, comment="heartbeat").encode(), False
 
     def _over(self) -> str | None:
-        """Why this can't go on."""
+        """Return why the stream must end, or None."""
         if self._slow:
             return "slow-consumer"
         if self._services.draining:
@@ -214,7 +214,7 @@ class Follower:
         return None
 
     def _note(self) -> None:
-        """The piece has not left in time: should it leave yet, the follower is told; if not, it is cut."""
+        """Mark a client that did not take its piece in time. If it still takes it, it gets an `end`; if not, it is cut."""
         self._slow = True
         _log.info("admin.stream_slow", actor=self._administrator.actor)
         self._watch(self._cut)

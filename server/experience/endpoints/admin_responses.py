@@ -1,4 +1,4 @@
-"""Responses to administrators. No field is a secret, or the hash of one (ASVS 8.2.3)."""
+"""Responses to administrators. No field holds a secret or the hash of one (ASVS 8.2.3)."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class EndedAccountResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def admin_session(session: Session) -> AdminSessionView:
-    """``session`` (at version 1 or later) as administrators see it."""
+    """Return the administrators' view of ``session``, which is at version 1 or later."""
     shown = msgspec.structs.asdict(session_view(session))
     return AdminSessionView(**shown, updated_at=rfc3339(session.updated_at_ms))
 
 
 def admin_account(account: Account, email: str | None) -> AdminAccountView:
-    """``account`` (at version 1 or later), whose owner has ``email``, as administrators see it."""
+    """Return the administrators' view of ``account`` (at version 1 or later), whose owner has ``email``."""
     return AdminAccountView(
         subject=account.account_id,
         state=account.state or "",

@@ -122,7 +122,7 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
     services = services_of(request)
     client = await client_of(services, request.scope, data.email)
     with services.login_limits.trial(data.email, client) as trial:
-        # Before the hash: what is counted after it costs the server as much as what is allowed.
+        # Before the hash, which costs as much whether the request is refused or not.
         admit(services, request.scope, "login")
         with login_of_account(services, request.scope, f"{trial.requester.known}\n{trial.requester.account}"):
             async with hidden(services, request.scope, trial) as count:
@@ -181,7 +181,7 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
     if not found.sessions:
         answer = handle(request, most_helpful(found.refused))
     if from_browser(request.scope):
-        # What pages of this origin kept about the one who leaves. Not "cookies": that takes those of sibling hosts, too.
+        # Data that pages of this origin stored. Not "cookies": that would delete those of sibling hosts too.
         answer.headers["clear-site-data"] = '"cache", "storage"'
     if from_browser(request.scope) or cookie(request.scope) is not None:
         answer.cookies += jar.clearing_cookies(found)
@@ -224,16 +224,16 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
     receipt = max(filter(None, [outcome.receipt, *await services.logins.end_others(owner)]))
     answer = await jar.issue_tokens(services, request.scope, session, receipt, 200)
     if from_browser(request.scope):
-        # The one that it has is of the old password, and counts no more.
+        # The browser's current one belongs to the old password, and is invalid now.
         answer.cookies.append(device_cookie(services.devices.issue(owner)))
     return answer
 
 
 async def _log_out_all(services: Services, sessions: Iterable[Session]) -> list[Receipt | None]:
-    """End all of ``sessions``, or as many as can be: what goes wrong with one does not keep the next alive.
+    """End all of ``sessions``. A failure with one does not keep the next from ending.
 
     Raises:
-        Overloaded: some are alive.
+        Overloaded: some sessions are still alive.
     """
     receipts, overloaded = [], None
     for session in sessions:
@@ -247,13 +247,13 @@ async def _log_out_all(services: Services, sessions: Iterable[Session]) -> list[
 
 
 async def _refresh_token(services: Services, scope: Any, data: RefreshBody | None) -> tuple[Session, int]:
-    """The session and rotation of the token to exchange.
+    """Return the session and rotation of the token to exchange.
 
-    A token that ends its session, since it was used, does not hide a good one of the same session.
+    A used token, which ends its session, does not hide a valid one of the same session.
 
     Raises:
-        CredentialRefused, SessionNotFound: there is no refresh token, none of a living session, or the body's names another
-            session than the cookie and opens it no more.
+        CredentialRefused, SessionNotFound: there is no refresh token, none opens a live session, or the one in the body is
+            invalid and names another session than the cookie.
     """
     sent = filter(None, [data.refresh_token if data is not None else None, cookie(scope)])
     used: list[tuple[Session, int]] = []

@@ -1,4 +1,4 @@
-"""``WS /api/connect``: the handshake. What can be refused over HTTP is; what a browser has to read is said in a close code."""
+"""``WS /api/connect``: the handshake. Refusals that browsers must be able to read are sent as close codes, others as HTTP."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from interlock.server.services import Services
 _log = structlog.get_logger("interlock.http")
 
 _SUBPROTOCOLS: Final = 16
-"""So many offers are looked at."""
+"""How many offered subprotocols are read."""
 _TICKET_PREFIX: Final = "ticket."
 
 
 @asgi("/api/connect", copy_scope=False)
 async def connect(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # ASGI's signature
-    """Open the live connection, or say why not."""
+    """Open the WebSocket, or answer why not."""
     try:
         await _connect(scope, send)
     except (InterlockError, HTTPException) as error:
@@ -51,7 +51,7 @@ async def connect(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: 
 
 
 async def _connect(scope: Any, send: Any) -> None:
-    """Shake hands; or tell the methods that there are.
+    """Answer the handshake, or OPTIONS.
 
     Raises:
         InterlockError, HTTPException: the handshake is refused over HTTP.
@@ -74,8 +74,8 @@ async def _connect(scope: Any, send: Any) -> None:
         found, receipt = await _arrive(services, scope, subprotocols, connection_id)
     except RateLimited:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever it is, the client can read it in the close code only
-        # A browser can't read a refused handshake: accept it, say why in the close code, hold nothing.
+    except Exception as error:  # noqa: BLE001  # the client can read any error only in the close code
+        # A browser can't read a refused handshake: accept it, send the reason as close code, and hold nothing.
         closing = closing_told(error)
         _log.info("socket.refused", code=closing.code, because=closing.name)
         services.metrics.closed(closing.code, "server")
@@ -87,11 +87,11 @@ async def _connect(scope: Any, send: Any) -> None:
 async def _arrive(
     services: Services, scope: Any, subprotocols: list[str], connection_id: str
 ) -> tuple[Authentication, Receipt]:
-    """Authenticate the handshake and record the connect, in turn with the other handshakes."""
+    """Authenticate the handshake and record the connect. Handshakes take turns."""
     async with asyncio.timeout(services.settings.handshake_timeout_s) as limit, services.connections.turnstile:
         await services.connections.steps.wait()
         found = await _authenticate(services, scope, subprotocols)
-        # No time limit any more: once it is handed to the log it happens, and then somebody has to hold it.
+        # No time limit from here: once the log has the connect, it happens, and a connection must hold it.
         limit.reschedule(None)
         services.connection_limits.ensure_room()
         admit_account(services, scope, "handshake", found.session.subject or found.session.session_id)
@@ -99,7 +99,7 @@ async def _arrive(
 
 
 async def _open(socket: Socket, send: Any, upgrade: dict[str, Any], receipt: Receipt) -> None:
-    """Answer the handshake of a connection whose connect is recorded. If nobody is there any more, that is recorded.
+    """Answer a handshake whose connect is recorded. If the client is gone, record the disconnect.
 
     Raises:
         RequestRefused: the client did not wait for the answer.
@@ -112,7 +112,7 @@ async def _open(socket: Socket, send: Any, upgrade: dict[str, Any], receipt: Rec
         raise
     except ConnectionError:
         socket.lost(ABNORMAL)
-    except Exception as error:  # noqa: BLE001  # the session or the log went away before anything was open
+    except Exception as error:  # noqa: BLE001  # the session or the log failed before anything was open
         closing = closing_told(error)
         socket.close(closing)
         socket.lost(ABNORMAL)
@@ -120,7 +120,7 @@ async def _open(socket: Socket, send: Any, upgrade: dict[str, Any], receipt: Rec
 
 
 class RefusingHandler:
-    """The end of a WebSocket that is closed as soon as it is open."""
+    """Handler of a WebSocket that is closed as soon as it opens."""
 
     __slots__ = ("_closing",)
 
@@ -132,23 +132,23 @@ class RefusingHandler:
         wire.close(self._closing)
 
     def text(self, text: str) -> None:
-        """Ignore: the close frame is already sent."""
+        """Ignore: the close frame has been sent."""
 
     def binary(self) -> None:
-        """Ignore: the close frame is already sent."""
+        """Ignore: the close frame has been sent."""
 
     def writable(self) -> None:
-        """Nothing waits to be sent."""
+        """Ignore: nothing waits to be sent."""
 
     def broken(self, closing: Close) -> None:
-        """Ignore: the close frame is already sent."""
+        """Ignore: the close frame has been sent."""
 
     def lost(self, code: int) -> None:
         """Ignore: the connection was not recorded."""
 
 
 def _subprotocols(scope: Any) -> list[str]:
-    """The subprotocols that the client offers (RFC 6455, 4.1)."""
+    """Return the subprotocols that the client offers (RFC 6455, 4.1)."""
     offered = b",".join(value for name, value in scope["headers"] if name == b"sec-websocket-protocol")
     return [
         part.strip() for part in offered.decode("latin-1").split(",", _SUBPROTOCOLS)[:_SUBPROTOCOLS] if part.strip()
@@ -156,7 +156,7 @@ def _subprotocols(scope: Any) -> list[str]:
 
 
 def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
-    """What can be refused before the upgrade, over HTTP: origin, overload, subprotocol. Returns the one to speak."""
+    """Check origin, rate limit, capacity and subprotocol before the upgrade. Return the subprotocol to speak."""
     refuse_foreign(Use.HANDSHAKE, scope, services.settings.origins)
     admit(services, scope, "handshake")
     if services.draining:
@@ -170,13 +170,13 @@ def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
 
 
 async def _authenticate(services: Services, scope: Any, offered: list[str]) -> Authentication:
-    """The session of the handshake's credential: bearer header, else ticket.
+    """Return the session of the handshake's credential: bearer header, else ticket.
 
-    A bad one does not hide the next, unless that is of another session. The cookie is none: a socket that it opened would be a
-    use of the refresh token that exchanges nothing, so a copy could keep one open without a trace.
+    An invalid one does not hide the next, unless that is of another session. The cookie is not accepted: it would be a use
+    of the refresh token without an exchange, so a stolen copy could keep a socket open unnoticed.
 
     Raises:
-        CredentialRefused, SessionNotFound: none of them opens one.
+        CredentialRefused, SessionNotFound: no credential opens a session.
     """
     services.tokens.ensure_usable()
     tickets = [each.removeprefix(_TICKET_PREFIX) for each in offered if each.startswith(_TICKET_PREFIX)]
@@ -196,6 +196,6 @@ def _session_of(found: Authentication) -> Session:
 
 
 async def _refuse(send: Any, upgrade: dict[str, Any], closing: Close) -> None:
-    """Say in a close code why there is no connection; a peer that is gone need not hear it."""
+    """Send the reason as close code. Ignore that the peer is gone."""
     with suppress(ConnectionError):
         await send({**upgrade, "handler": RefusingHandler(closing)})

@@ -1,4 +1,4 @@
-"""The endpoint for logins at an identity provider: its ID token is exchanged for a session."""
+"""Login with an identity provider: the endpoint that exchanges its ID token for a session."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exch
     with a password, even if the email address is the same.
     """
     services = services_of(request)
-    # Before anybody else is asked: a token that is used up and opens nothing is lost.
+    # Check first: a token that is used up without opening a session is lost.
     services.sessions.check_alive()
     arrival = await services.id_tokens.check(data.id_token, data.nonce)
     login = await services.logins.login_by(arrival)

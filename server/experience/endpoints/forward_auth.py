@@ -1,8 +1,8 @@
-"""Forward-auth: a proxy asks at each request of an application behind it whether, and as whom, the request may pass.
+"""Forward-auth: a proxy asks for each request to an application whether, and as which user, it may pass.
 
-nginx (``auth_request``), Caddy (``forward_auth``) and Traefik (ForwardAuth) send the request's own headers without its body.
-2xx lets it pass, with the identity headers of this answer; anything else does not. This is the hottest path there is: it
-answers from memory, and the session's state is looked at each time.
+nginx (``auth_request``), Caddy (``forward_auth``) and Traefik (ForwardAuth) send the request's headers without its body. A
+2xx lets it pass, with the identity headers of this answer; anything else does not. This is the hottest path: it answers
+from memory, and checks the session's state each time.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from interlock.server.runtime.authenticator import first_good, naming
 from interlock.server.services import Services
 
 REMEMBERED: Final = "interlock.remembered"
-"""Key in a scope's ``state``: what :meth:`ForwardAuth.remembered` said of the request, None included."""
+"""Key in a scope's ``state``: the result of :meth:`ForwardAuth.remembered` for the request, None included."""
 
 _LIMIT: Final = 50_000
 _READS: Final = frozenset({"GET", "HEAD"})
 
 
 class Pass(msgspec.Struct, frozen=True):
-    """The last answer for a session: right as long as what it was made from is the same, and it is before ``until_ms``.
+    """A cached answer for a session, valid before ``until_ms`` and as long as what it was made from is unchanged.
 
-    ``block``: its headers, as they are sent.
+    ``block``: its encoded headers.
     """
 
     keys: Keys
@@ -59,7 +59,7 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class ForwardAuth:
-    """The endpoint. It is no handler of Litestar's: routing, hooks and middleware would cost more than the answer."""
+    """The endpoint. Not a Litestar handler, because routing, hooks and middleware would cost more than the answer."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -67,9 +67,9 @@ class ForwardAuth:
         self._by_cookie: dict[str, Pass] = {}
 
     async def answer(self, scope: Any, send: Any) -> None:
-        """Say whether the request may pass, and as whom: 200 with the identity headers, or a problem and no identity.
+        """Answer whether, and as which user, the request may pass: 200 with the identity headers, or a problem.
 
-        GET is answered, OPTIONS with the methods there are, any other method with 405 (ASVS 4.1.4).
+        Only GET is allowed; OPTIONS lists the methods, and any other method gets 405 (ASVS 4.1.4).
         """
         if scope["method"] == "OPTIONS":
             await _send(send, 204, [ALLOW_GET])
@@ -77,13 +77,13 @@ class ForwardAuth:
         if scope["method"] != "GET":
             await send_problem(scope, send, RequestRefused(405, "ask with GET"), [ALLOW_GET])
             return
-        # Looked at once: a forged token costs a signature check.
+        # Computed once: a forged token costs a signature check.
         known = scope["state"][REMEMBERED] if REMEMBERED in scope["state"] else self.remembered(scope)
         try:
             if isinstance(known, Exception):
-                raise known  # noqa: TRY301  # it was caught where it arose
+                raise known  # noqa: TRY301  # caught where it was raised
             known = known or await self._admit(scope)
-        except Exception as error:  # noqa: BLE001  # whatever goes wrong, the answer is a refusal
+        except Exception as error:  # noqa: BLE001  # any failure is a refusal
             await send_problem(scope, send, error)
         else:
             await _send(send, 200, _headers(known.session, known.account))
@@ -109,17 +109,17 @@ class ForwardAuth:
                 session = services.sessions.cached(known.session.session_id)
             return known if known is not None and self._holds(known, session) else None
         except CredentialRefused as error:
-            # What is wrong with the bearer token says nothing of the cookie.
+            # A bad bearer token says nothing about the cookie.
             return error if cookie(scope) is None else None
-        except Exception as error:  # noqa: BLE001  # whatever it is, the request does not pass
+        except Exception as error:  # noqa: BLE001  # any failure is a refusal
             return error
 
     async def _admit(self, scope: Any) -> Pass:
-        """The answer to a request that may pass; counts as activity in its session.
+        """Return the answer to a request that may pass, and count it as activity.
 
         Raises:
-            CredentialRefused, SessionNotFound: nobody can be told from it.
-            KeysUnavailable: the key files can't be used now; what is remembered counts for nothing.
+            CredentialRefused, SessionNotFound: no credential opens a session.
+            KeysUnavailable: the key files are unusable, so no cached answer is valid.
             NotAuthenticated: the session is anonymous.
             OriginRefused: the credential is a cookie, and another site's page sent it.
         """
@@ -134,7 +134,7 @@ class ForwardAuth:
             session, rotation = await services.authenticator.by_shown_refresh_token(held)
             renewed = await self._renew(session)
             if renewed.session.epoch == session.epoch:
-                # The cookie may open something for a shorter time than an access token.
+                # The cookie may expire earlier than an access token.
                 until_ms = min(renewed.until_ms, opens_until_ms(renewed.session, rotation, services.clock.now_ms()))
                 _keep(self._by_cookie, held, msgspec.structs.replace(renewed, until_ms=until_ms))
             return renewed
@@ -142,7 +142,7 @@ class ForwardAuth:
         return await first_good(_session_of, by_bearer, by_cookie)
 
     def _cookie(self, scope: Any) -> str:
-        """The refresh token in the cookie of a request that no other site's page has sent.
+        """Return the refresh token in the cookie, after checking that no other site's page sent it.
 
         Raises:
             CredentialMissing: there is none.
@@ -155,29 +155,29 @@ class ForwardAuth:
         return held
 
     def _holds(self, known: Pass, session: Session | None) -> bool:
-        """Whether ``known`` is still the answer, now that the session is ``session``."""
+        """Return whether ``known`` is still the answer for the current ``session``."""
         return (
             # Both are replaced, never changed: the same object is the same state.
             known.session is session
-            # A key that is gone opens nothing any more, also where its token was checked before.
+            # A retired key's tokens are refused, even if they were verified before.
             and known.keys is self._services.keys
             and known.account is self._services.accounts.cached(known.account.account_id)
             and self._services.clock.now_ms() < known.until_ms
         )
 
     async def _renew(self, session: Session) -> Pass:
-        """Look at everything behind ``session``, which was just found usable; note the activity, and remember the answer."""
+        """Check the account of ``session``, which was just found usable; note the activity, and cache the answer."""
         services = self._services
         with naming(session.session_id):
             if session.subject is None:
                 raise NotAuthenticated("the session is anonymous; log in first")
             await services.sessions.touch(session)
             account = await services.accounts.standing(session.subject)
-            # Meanwhile it may have ended.
+            # It may have ended meanwhile.
             session = await services.sessions.load(session.session_id)
             ensure_usable(session, services.clock.now_ms())
             ensure_serves(account, session.account_epoch)
-        # Activity is to be noted again then, and what is overdue ends.
+        # Then activity must be noted again, or the session is overdue.
         until_ms = min(session.deadline_ms, touch_due_at_ms(session))
         renewed = Pass(services.keys, session, account, until_ms, header_block(_headers(session, account)))
         _keep(self._by_session, session.session_id, renewed)
@@ -196,15 +196,15 @@ def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
 
 
 def _headers(session: Session, account: Account) -> RawHeaders:
-    """All of them, also the empty ones: what the client sent under these names is to be overwritten.
+    """Return all identity headers, empty ones too, so that the client's own of these names are overwritten.
 
     Raises:
-        SurfaceFailed: the account has groups that break the rule of names: another program wrote them.
+        SurfaceFailed: a group of the account breaks the rule for names, so another program wrote it.
     """
     try:
         groups = header_of(account.groups)
     except GroupsRefused as refused:
-        # To tell the others alone could open what is closed to whoever is in this one.
+        # Don't send the other groups alone: an application may deny access by this one.
         raise SurfaceFailed(f"account {account.account_id} can't be read: {refused}") from None
     return [
         (b"remote-user", account.account_id.encode()),

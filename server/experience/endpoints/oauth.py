@@ -1,7 +1,7 @@
 """Endpoints for other software that receives users' tokens: introspection (RFC 7662) and revocation (RFC 7009).
 
 The caller authenticates with the secret of a client made by ``interlock clients create`` (ASVS 10.4.10). Errors are problem
-details like all others, with the members ``error`` and ``error_description`` of RFC 6749, 5.2.
+details like all others, plus the members ``error`` and ``error_description`` of RFC 6749, 5.2.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _OAUTH_ERRORS: Final[dict[int, OAuthError]] = {
     500: "server_error",
     503: "temporarily_unavailable",
 }
-"""By status; what is not here is ``invalid_request``. The last two are RFC 6749's names in 4.1.2.1."""
+"""By status; any other is ``invalid_request``. RFC 6749, 4.1.2.1, defines the last two."""
 
 
 class TokenForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,7 +90,7 @@ Form = Annotated[TokenForm, Body(media_type=RequestEncodingType.URL_ENCODED)]
 
 
 def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Exceptions as problem details that clients of RFC 6749 understand, too."""
+    """Convert exceptions to problem details that clients of RFC 6749 understand too."""
     problem, headers = logged_problem(request, error)
     problem = msgspec.structs.replace(
         problem, error=_OAUTH_ERRORS.get(problem.status, "invalid_request"), error_description=problem.detail
@@ -99,13 +99,13 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
 
 
 async def admit_client(request: Request[Any, Any, Any]) -> None:
-    """Read the form, and go on only for a registered client; its name is ``request.state.client`` then.
+    """Read the form, and authenticate the client. Its name is then in ``request.state.client``.
 
-    Litestar's own reading of a form looks at no Content-Type, mends what is not UTF-8, makes a list of a repeated field,
-    and remembers the last thousand bodies, with the secrets in them.
+    Litestar's own form parser ignores the Content-Type, repairs invalid UTF-8, turns a repeated field into a list, and
+    caches the last thousand bodies with the secrets in them.
 
     Raises:
-        ClientRefused: the caller is no client.
+        ClientRefused: the caller is not a client.
         RequestRefused: the body is not a form (RFC 6749, 3.2: each field at most once).
     """
     body = await request.body()
@@ -181,11 +181,11 @@ async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[
 
 
 def authenticate_client(services: Services, scope: Any, form: Mapping[str, str]) -> str:
-    """The name of the client that sent ``form``; its secret came with ``Basic`` or in the form, and not both.
+    """Return the name of the client that sent ``form``. Its secret is in ``Basic`` or in the form, not both.
 
     Raises:
-        ClientRefused: it did not, or is none.
-        RequestRefused: it came both ways (RFC 6749, 2.3).
+        ClientRefused: the client or its secret is missing, unknown or wrong.
+        RequestRefused: the secret came both ways (RFC 6749, 2.3).
         SettingsError: the clients' secrets can't be read.
     """
     authorization = header(scope, b"authorization")
@@ -205,7 +205,7 @@ def authenticate_client(services: Services, scope: Any, form: Mapping[str, str])
 
 
 def _basic(authorization: str) -> tuple[str, str]:
-    """Name and secret in an Authorization header of the scheme Basic; both are form-encoded first (RFC 6749, 2.3.1)."""
+    """Return name and secret in a Basic Authorization header. Both are form-encoded first (RFC 6749, 2.3.1)."""
     if authorization[: len(_BASIC)].lower() != _BASIC:
         raise ClientRefused("Authorization does not use the scheme Basic")
     try:

@@ -1,4 +1,4 @@
-"""Endpoints of sessions: create a session, get it, list and end the sessions of the account."""
+"""Endpoints of sessions: create a session, get it, list and end the account's sessions."""
 
 from __future__ import annotations
 
@@ -224,10 +224,10 @@ def _ensure_recent_login(services: Services, session: Session) -> None:
 
 
 async def _own_session(services: Services, own: Session, session_id: str) -> Session:
-    """The living session with this id, if it is ``own`` or of the same account.
+    """Return the live session with this id, if it is ``own`` or of the same account.
 
     Raises:
-        RequestRefused: 404. Nobody learns whether another account has the session.
+        RequestRefused: 404, which does not reveal whether another account has the session.
     """
     if session_id == own.session_id:
         return own

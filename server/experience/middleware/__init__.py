@@ -1,1 +1,1 @@
-"""What happens around every request: its id, its headers, its query, its body."""
+"""Middleware of every request: id, headers, query, body."""

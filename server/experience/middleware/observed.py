@@ -1,4 +1,4 @@
-"""Around every request: its id, what is measured of it, its span, its line in the access log."""
+"""Instrumentation of every request: its id, metrics, span and access log line."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ _STARTS: Final = frozenset({"http.response.start", UPGRADE})
 
 
 class ObservedApp(Litestar):
-    """The application, watched from outside its own routing, so that what no route answers is seen as well."""
+    """The application, instrumented outside of Litestar's routing, so that requests without a route are seen too."""
 
     services: Services
-    """What the endpoints work with; there before the first request."""
+    """The services of the endpoints. Set before the first request."""
 
     forward_auth: ForwardAuth
-    """What no route of Litestar's answers; there before the first request, too."""
+    """The endpoint outside of Litestar's routes. Set before the first request."""
 
     completion: Completion
-    """What completes the headers of every answer."""
+    """Completes the headers of every response."""
 
     queries: Queries
-    """Which query parameters each call takes."""
+    """The query parameters of each call."""
 
     def fast_path(self, scope: Any) -> bytes | None:
-        """Fast path of forward-auth: the answer from memory, without a task, a span or a line in the access log.
+        """Fast path: answer forward-auth from memory, without a task, a span or a line in the access log.
 
-        None: the application has to be asked.
+        Return None if the application must answer.
         """
         if scope["path"] != FORWARD_AUTH:
             return None
@@ -57,18 +57,18 @@ class ObservedApp(Litestar):
         known = scope["state"][REMEMBERED] = self.forward_auth.remembered(scope)
         if not isinstance(known, Pass) or services.spans is not None or services.settings.access_log:
             return None
-        # No character of a request id ends a header.
+        # A request id holds no character that could end a header.
         block = b"%bx-request-id: %b\r\n" % (known.block, _request_id(services, scope).encode())
         services.metrics.answered(scope["method"], FORWARD_AUTH, 200, (time.monotonic_ns() - began_ns) / 1e9)
         return block
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """ASGI's entry point."""
+        """The ASGI entry point."""
         services = self.services
         request_id = _request_id(services, scope)
         method = scope["method"]
         if method == "HEAD":
-            # Where there is GET there is HEAD (RFC 9110, 9.1); the connection leaves out the content.
+            # GET implies HEAD (RFC 9110, 9.1); the connection omits the content.
             scope["method"] = "GET"
         began_ns = scope["state"][ARRIVED] = time.monotonic_ns()
         known = begin_request(request_id, note_address(services, scope))
@@ -80,13 +80,13 @@ class ObservedApp(Litestar):
                 return
             status = message.get("status", _SWITCHING_PROTOCOLS)
             if status in _TOLD_TO_WAIT and scope["path"] != FORWARD_AUTH:
-                # A proxy that asks for somebody else is not kept waiting: it holds that request open meanwhile.
+                # Don't delay a proxy: it keeps its client's request open meanwhile.
                 await slow_refusal(services, message["headers"], (time.monotonic_ns() - began_ns) / 1e9)
             seconds = (time.monotonic_ns() - began_ns) / 1e9
             route = scope.get("path_template") or NO_ROUTE
             headers = self.completion.complete(scope, status, message.get("headers", ()))
             message["headers"] = [*headers, (REQUEST_ID_HEADER, request_id.encode())]
-            # An upgrade may be refused here; what is sent instead is recorded then.
+            # An upgrade may be refused here; the response sent instead is recorded then.
             await send(message)
             services.metrics.answered(method, route, status, seconds)
             if span is not None:
@@ -109,7 +109,7 @@ class ObservedApp(Litestar):
 
 
 def _request_id(services: Services, scope: Any) -> str:
-    """A new id; the caller's own only where the setting says that a proxy has made it, and if nothing is odd about it."""
+    """Return a new id, or the caller's if the setting says that a proxy sets it and it is well formed."""
     if services.settings.trust_ids:
         given = header(scope, REQUEST_ID_HEADER)
         if given is not None and _GOOD_ID.match(given):

@@ -1,6 +1,6 @@
-"""Which query parameters a call takes: those that its OpenAPI lists, each once. Any other is refused.
+"""Check of the query: only parameters in the call's OpenAPI are accepted, each once.
 
-A filter that is misspelt and passed over would answer with everything, and what is written twice says two things.
+Ignoring a misspelt filter would return everything, and a duplicate parameter is ambiguous.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from interlock.server.experience.problems import RequestRefused
 
 Queries: TypeAlias = dict[tuple[str, str], dict[bytes, bool]]
-"""Each call's parameters, by method and path template, and whether they are free text; a call without any is not in it."""
+"""Each call's parameters by method and path template, and whether they are free text. Calls without any are absent."""
 
 _METHODS: Final = ("get", "post", "put", "delete")
 
 
 def queries_of(document: OpenAPI) -> Queries:
-    """The query parameters that ``document`` lists."""
+    """Return the query parameters that ``document`` lists."""
     queries: Queries = {}
     for path, item in (document.paths or {}).items():
         for method in _METHODS:
@@ -46,12 +46,12 @@ def refuse_queries(app: ASGIApp) -> ASGIApp:
 
 
 def _check_query(scope: Any) -> None:
-    """Check that a routed request has only query parameters that its call takes, and each once.
+    """Check that a routed request has only query parameters that its call takes, each once.
 
-    A preflight is let through, so that the page is told what is wrong with the request itself.
+    A preflight is exempt, so that the page learns what is wrong with the request itself.
 
     Raises:
-        RequestRefused: it has others, or one twice. Their names are the client's, and are not said.
+        RequestRefused: a parameter is unknown or a duplicate. The message omits its name, which the client chose.
     """
     query = scope["query_string"]
     if not query or scope["method"] == "OPTIONS":
@@ -60,7 +60,7 @@ def _check_query(scope: Any) -> None:
     names = []
     for name, _, value in (part.partition(b"=") for part in query.split(b"&") if part):
         names.append(unquote_to_bytes(name.replace(b"+", b" ")))
-        # Litestar would take it for a parameter that is not there, and answer with everything.
+        # Litestar would treat it as a missing parameter, and return everything.
         if unquote_to_bytes(value).lower() == b"null" and not taken.get(names[-1], True):
             raise RequestRefused(400, "null is no value of a query parameter: leave it out")
     if not taken.keys() >= set(names):

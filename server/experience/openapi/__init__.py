@@ -1,1 +1,1 @@
-"""What OpenAPI says of the endpoints beyond what Litestar finds out."""
+"""OpenAPI descriptions of the endpoints beyond what Litestar derives."""

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the whole."""
+"""General part of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from interlock.server.experience.credentials import COOKIE_NAME
 
 
 def _operation_id(handler: HTTPRouteHandler, _method: Any, _path: Any) -> str:
-    """Name the call by its handler, in the case that most clients like: ``createSession`` for ``create_session``."""
+    """Derive the operation id from the handler's name, in camel case: ``createSession`` for ``create_session``."""
     first, *others = handler.handler_name.split("_")
     return first + "".join(map(str.capitalize, others))
 
 
 def openapi_config() -> OpenAPIConfig:
-    """Title, tags and credentials."""
+    """Return title, tags and credentials."""
     return OpenAPIConfig(
         title="Interlock",
         version=version("interlock"),

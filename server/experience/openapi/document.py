@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what Litestar reads from the handlers."""
+"""Additions to the OpenAPI document that Litestar generates."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NO_CONTENT: Final = "204"
 
 
 def complete(document: OpenAPI, structs: StructSchemas) -> None:
-    """Add to ``document`` what is missing: what ``structs`` describes, headers, and what may be left out."""
+    """Add to ``document`` the schemas of ``structs``, headers, and which values are optional."""
     components = document.components
     assert isinstance(components, Components)  # noqa: S101  # ours is one; Litestar would merge several
     schemas: dict[str, Any] = {**(components.schemas or {}), **structs.components()}
@@ -70,7 +70,7 @@ def complete(document: OpenAPI, structs: StructSchemas) -> None:
 
 
 def _complete_responses(answers: dict[str, Any]) -> None:
-    # What Litestar says of the headers of one answer that is no refusal holds for all of them.
+    # Litestar adds headers to one success response only; all of them have these.
     success: dict[str, Any] = next(
         (each.headers for status, each in answers.items() if status < "3" and each.headers), {}
     )
@@ -79,19 +79,19 @@ def _complete_responses(answers: dict[str, Any]) -> None:
             response.content = None
         own = response.headers or (success if status < "3" else {})
         if status == "401" and "Set-Cookie" in success:
-            own = {"Set-Cookie": success["Set-Cookie"]}  # a cookie that is no good is forgotten
+            own = {"Set-Cookie": success["Set-Cookie"]}  # an invalid cookie is deleted
         named = sorted({*own, *OF_STATUS.get(status, ()), *OF_EVERY_ANSWER})
         response.headers = {
             name: Reference(f"#/components/headers/{name}") if name in HEADERS else own[name] for name in named
         }
         for media in (response.content or {}).values():
             for example in (media.examples or {}).values():
-                # Litestar's own field, which OpenAPI does not have: its value is the example's key.
+                # Litestar's own field, which OpenAPI lacks; its value is the example's key.
                 example.id = None
 
 
 def _not_null(schema: Any) -> tuple[Any, bool]:
-    """``schema`` without the null by which Litestar says that a value may be left out; and whether it may not be."""
+    """Return ``schema`` without the null that Litestar adds to optional values, and whether it is required."""
     if not isinstance(schema, Schema) or not schema.one_of:
         return schema, True
     choice = schema.one_of[0]
@@ -102,7 +102,7 @@ def _not_null(schema: Any) -> tuple[Any, bool]:
 
 
 def _forward_auth() -> PathItem:
-    """Describe the one endpoint that is not handled by Litestar."""
+    """Describe the endpoint outside of Litestar's routes."""
     kinds = (CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound, NotAuthenticated)
     answers = {
         "200": OpenAPIResponse(
@@ -116,7 +116,7 @@ def _forward_auth() -> PathItem:
         )
     }
     refusals = responses(403, Overloaded, *kinds)
-    del refusals[400]  # it has no parameters, and passes over what is in the query
+    del refusals[400]  # it has no parameters and ignores its query
     answers |= {str(status): _problem(spec) for status, spec in refusals.items()}
     return PathItem(
         get=Operation(
@@ -137,7 +137,7 @@ def _forward_auth() -> PathItem:
 
 
 def _problem(spec: ResponseSpec) -> OpenAPIResponse:
-    """What :func:`responses` says of a status, outside of a handler."""
+    """Convert a specification by :func:`responses` for use outside of a handler."""
     examples = {each.id or "": Example(summary=each.summary, value=each.value) for each in spec.examples or ()}
     media = OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Problem"), examples={**examples})
     return OpenAPIResponse(description=spec.description or "", content={MEDIA_TYPE: media})

@@ -1,4 +1,4 @@
-"""The headers of answers, as the OpenAPI document describes them: each once, by its name."""
+"""Response headers in the OpenAPI document, each described once by name."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ OF_STATUS: Final = {"401": ("WWW-Authenticate",), "429": ("Retry-After",), "503"
 
 
 def may_send(*names: str) -> list[ResponseHeader]:
-    """What a handler's ``response_headers`` say: its answers may have the headers ``names``."""
+    """Return ``response_headers`` for a handler whose responses may have the headers ``names``."""
     return [ResponseHeader(name=name, documentation_only=True) for name in names]

@@ -1,4 +1,4 @@
-"""One request and its response, as ASGI: ``receive`` and ``send`` of the application, bytes on the connection."""
+"""One request and its response: the ASGI ``receive`` and ``send`` on a connection."""
 
 from __future__ import annotations
 
@@ -23,24 +23,23 @@ EXTENSION: Final = "interlock.exchange"
 UPGRADE: Final = "interlock.upgrade"
 """Type of the message that answers 101 and makes the connection a WebSocket.
 
-``handler`` is its :class:`interlock.server.experience.transport.websocket.WebSocketHandler`, ``headers`` are more headers
-of the answer, and ``key`` is the handshake's ``Sec-WebSocket-Key``, which was checked.
-"""
+``handler`` is its :class:`interlock.server.experience.transport.websocket.WebSocketHandler`, ``headers`` are additional
+response headers, and ``key`` is the validated ``Sec-WebSocket-Key``."""
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 _STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 _ABSOLUTE: Final = re.compile(rb"https?://[^/?]*(.*)\Z", re.IGNORECASE | re.DOTALL)
 _PATH_BYTES: Final = 1024
 _WRITTEN_APART: Final = 8 * 1024
-"""Content of this size is not copied behind the head."""
+"""Content of at least this size is written separately from the head, to avoid a copy."""
 _NO_CONTENT: Final = frozenset({204, 304})
 
 
 def header_block(headers: RawHeaders) -> bytes:
-    """``headers`` as they are sent.
+    """Return the encoded ``headers``.
 
     Raises:
-        RuntimeError: one of them holds what would end it.
+        RuntimeError: a header holds a line end or NUL.
     """
     block = b"".join([b"%b: %b\r\n" % header for header in headers])
     if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers) or b"\0" in block:
@@ -53,12 +52,12 @@ _NO_STORE: Final = header_block([NO_STORE])
 
 
 class Connection(Protocol):
-    """What an exchange needs of the connection that it takes place on."""
+    """The connection of an exchange."""
 
     write_paused: bool
 
     def write(self, data: bytes) -> None:
-        """Send ``data``; nothing once the connection is lost."""
+        """Send ``data``; drop it once the connection is lost."""
         ...
 
     async def drain(self) -> None:
@@ -66,11 +65,11 @@ class Connection(Protocol):
         ...
 
     def finished(self, *, keep_alive: bool) -> None:
-        """The response is complete."""
+        """Handle the end of a complete response."""
         ...
 
     def abort(self) -> None:
-        """Drop the TCP connection, with what is still to be sent."""
+        """Drop the TCP connection and all unsent data."""
         ...
 
     def mark_streaming(self) -> None:
@@ -79,7 +78,7 @@ class Connection(Protocol):
 
     @property
     def heard_more(self) -> bool:
-        """Whether the client has sent more behind its request, or its end."""
+        """Whether the client has sent data after its request, or closed its end."""
         ...
 
     def upgrade(self, handler: WebSocketHandler, headers: RawHeaders, key: bytes) -> None:
@@ -116,7 +115,7 @@ class Exchange:
         self._remaining: int | None = None
 
     def scope(self, client: tuple[Any, ...] | None, server: tuple[Any, ...] | None) -> dict[str, Any]:
-        """The ASGI scope of the request, sent by the socket address ``client`` to ``server``."""
+        """Return the ASGI scope of the request, sent from the socket address ``client`` to ``server``."""
         request = self.request
         raw_path, query = split_target(request.target)
         return {
@@ -137,7 +136,7 @@ class Exchange:
         }
 
     async def receive(self) -> dict[str, Any]:
-        """ASGI's ``receive``: the request, then its end: the response is complete, or the client is gone."""
+        """ASGI ``receive``: return the request, then a disconnect once the response is complete or the client is gone."""
         if not self._received:
             self._received = True
             return {"type": "http.request", "body": self.request.body, "more_body": False}
@@ -148,12 +147,12 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """ASGI's ``send``, with one more message, :data:`UPGRADE`. What is sent to a client that is gone is dropped.
+        """ASGI ``send``, plus the message :data:`UPGRADE`. Messages to a client that is gone are dropped.
 
         Raises:
-            RuntimeError: the message is out of place, or no response of HTTP's.
-            ConnectionError: the client is gone, and there is nobody to upgrade.
-            RequestRefused: the client of an upgrade sent something before it had the answer (RFC 6455, 4.1).
+            RuntimeError: the message is out of order, or not a valid response.
+            ConnectionError: the client of an upgrade is gone.
+            RequestRefused: the client of an upgrade sent data before it had the answer (RFC 6455, 4.1).
         """
         kind = message["type"]
         if self.complete:
@@ -177,48 +176,48 @@ class Exchange:
             self.started = True
 
     def respond(self, status: int, headers: RawHeaders, body: bytes) -> None:
-        """Send a whole response, without the application."""
+        """Send a whole response, bypassing the application."""
         self._head = self._begin(status, headers)
         self.started = True
         self._send_body(body, more=False)
 
     def respond_prepared(self, block: bytes) -> None:
-        """Send 200 without content, without the application. ``block`` is the :func:`header_block` of its headers."""
+        """Send 200 without content, bypassing the application. ``block`` is the :func:`header_block` of its headers."""
         self._remaining = 0
         self._head = self._head_of(200, block, _NO_STORE)
         self.started = True
         self._send_body(b"", more=False)
 
     def disconnect(self) -> None:
-        """The client is gone, or has its response: whoever waits in ``receive`` hears of it, and what is sent is dropped."""
+        """Mark the exchange as over: wake the task waiting in ``receive``, and drop further messages."""
         self.complete = True
         if self._disconnected is not None:
             self._disconnected.set()
 
     def close_after(self) -> None:
-        """End the connection with this response."""
+        """Close the connection after this response."""
         self._keep_alive = False
 
     def abort(self) -> None:
-        """Drop the TCP connection, with what is still to be sent."""
+        """Drop the TCP connection and all unsent data."""
         self._connection.abort()
 
     def mark_streaming(self) -> None:
-        """The response is a stream without end: the client's end ends it, and the application cuts one that does not read."""
+        """Mark the response as an endless stream, which the client's end ends. The application cuts slow clients."""
         self._connection.mark_streaming()
 
     def refuse_early_data(self) -> None:
-        """Refuse a handshake behind which the client has sent more, or its end (RFC 6455, 4.1): it waits for the answer.
+        """Refuse a handshake whose client sent data, or closed its end, before the answer (RFC 6455, 4.1).
 
         Raises:
-            RequestRefused: 400; the connection ends with the answer.
+            RequestRefused: 400; the connection closes after the response.
         """
         if self._connection.heard_more:
             self.close_after()
             raise RequestRefused(400, "data received before the handshake was answered: wait for the 101 response")
 
     def _begin(self, status: int, headers: Any) -> bytes:
-        """The response's head."""
+        """Return the response's head."""
         block = header_block(headers)
         no_store = _NO_STORE
         for name, value in headers:
@@ -233,7 +232,7 @@ class Exchange:
         return b"".join((_STATUS_LINES[status], date_line(), block, _SECURITY, no_store, framing, b"\r\n"))
 
     def _frame(self, status: int) -> bytes:
-        """Decide how the client is told where the content ends (RFC 9112, 6.3); the headers that say so."""
+        """Choose how the end of the content is marked (RFC 9112, 6.3), and return the headers for it."""
         framing = b""
         if status in _NO_CONTENT:
             self._remaining = 0
@@ -251,7 +250,7 @@ class Exchange:
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
         if self.request.method == "HEAD":
-            # A stream would have no end: its head is all that was asked for.
+            # HEAD of a stream: the content would never end.
             body, more, self._remaining = b"", False, None
         elif self._chunked:
             body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
@@ -273,7 +272,7 @@ class Exchange:
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
-    """The path and the query of a request's target, in origin-form or absolute-form (RFC 9112, 3.2)."""
+    """Split a request target in origin-form or absolute-form (RFC 9112, 3.2) into path and query."""
     absolute = None if target.startswith(b"/") else _ABSOLUTE.match(target)
     if absolute is not None:
         target = absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
@@ -282,10 +281,10 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 
 def path_of(raw_path: bytes) -> str:
-    """The path that is routed by: decoded, but for what would change where its segments end.
+    """Return the path for routing, decoded except where that would change its segments.
 
-    An encoded slash is a part of its segment (RFC 3986, 2.2), and an empty segment is one, which no route has. Other readers,
-    such as the rules of a proxy, would otherwise see another path. A long one is not taken apart: no route has it.
+    An encoded slash belongs to its segment (RFC 3986, 2.2). An empty segment is kept; no route has one. Otherwise other
+    readers, such as a proxy's rules, would see another path. A long path is not decoded: no route has one.
     """
     if b"%" not in raw_path and b"//" not in raw_path:
         return raw_path.decode("utf-8", "replace")
@@ -301,8 +300,8 @@ _date: tuple[int, bytes] = (0, b"")
 
 
 def date_line() -> bytes:
-    """The Date header of a response of now (RFC 9110, 6.6.1)."""
-    global _date  # noqa: PLW0603  # one per second and process
+    """Return the Date header for now (RFC 9110, 6.6.1)."""
+    global _date  # noqa: PLW0603  # cached per second
     now = int(time.time())
     if _date[0] != now:
         _date = (now, b"date: %b\r\n" % formatdate(now, usegmt=True).encode())

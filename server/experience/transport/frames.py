@@ -1,7 +1,7 @@
-"""Reads and writes WebSocket frames with picows, on a connection that exists already.
+"""Reads and writes WebSocket frames with picows on an existing connection.
 
-picows has no call for that, so its protocol object is made here, and given a handshake of our own words: it never reads the
-client's. This is all that leans on what picows does not document; the version is pinned below the next minor one.
+picows has no call for that, so its protocol object is created here and gets a synthetic handshake: it never reads the
+client's. Only this uses undocumented behaviour of picows; its version is pinned below the next minor one.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _HANDSHAKE: Final = (
 _ANY_KEY: Final = b"AAAAAAAAAAAAAAAAAAAAAA=="
 
 _READ_BYTES: Final = 4 * 1024
-"""What is read at a time."""
+"""Size of one read."""
 _BUFFER_BYTES: Final = 2048
-"""Where picows puts an unfinished frame, on each connection."""
+"""Size of the buffer that picows holds per connection for an unfinished frame."""
 _KEPT_BYTES: Final = 16 * 1024
-"""A larger buffer, which it has made for a large frame, goes with that frame."""
+"""picows grows its buffer for a large frame. One above this size is replaced after that frame."""
 
 _shared: Final = memoryview(bytearray(_READ_BYTES))
-"""Where all connections read into."""
+"""The read buffer, shared by all connections."""
 
 
 class FrameReader(asyncio.BufferedProtocol):
-    """The protocol of a connection that is a WebSocket. ``socket`` is told of its frames, its pauses and its end."""
+    """The protocol of a connection that is a WebSocket. It reports frames, pauses and the end to ``socket``."""
 
     def __init__(self, transport: Any, socket: WebSocket, headers: RawHeaders, key: bytes) -> None:
         self._transport = transport
@@ -49,8 +49,8 @@ class FrameReader(asyncio.BufferedProtocol):
         self._begin(WSUpgradeResponse.create_101_response(extra_headers=answer), key)
 
     def _begin(self, response: Any, key: bytes) -> None:
-        """Have picows answer a handshake with ``key`` by ``response``, and read frames from now on."""
-        # Nothing that picows holds may hold this object: such a cycle only a pass of the garbage collector frees.
+        """Make picows answer a handshake with ``key`` by ``response``, and read frames from now on."""
+        # picows must not reference this object: only the garbage collector would free such a cycle.
         socket = self._socket
         self._picows = WSProtocol(
             None,  # host and port, of a client
@@ -76,11 +76,11 @@ class FrameReader(asyncio.BufferedProtocol):
         self._picows.buffer_updated(len(handshake))
 
     def get_buffer(self, _size: int) -> memoryview:
-        """Where to read into."""
+        """Return the buffer to read into."""
         return _shared
 
     def buffer_updated(self, count: int) -> None:
-        """Give picows what was read, in pieces that fit into its buffer: it doubles one that is nearly full, for good."""
+        """Feed picows in pieces that fit its buffer, which it doubles permanently when nearly full."""
         at = 0
         while at < count and not self._socket.over:
             space = self._picows.get_buffer(-1)
@@ -94,34 +94,34 @@ class FrameReader(asyncio.BufferedProtocol):
                 self._size *= 2
             self._picows.buffer_updated(length)
         if self._size > _KEPT_BYTES and len(self._picows.get_buffer(-1)) == self._size and not self._socket.over:
-            # Nothing is unfinished: begin again with a small buffer.
+            # No frame is unfinished: start again with a small buffer.
             self._line.muted = True
             self._begin(WSUpgradeResponse.create_101_response(), _ANY_KEY)
             self._line.muted = False
 
     def eof_received(self) -> bool:
-        """The peer sends no more, also no close frame."""
+        """Handle the end of the peer's data, without a close frame."""
         self._socket.peer_ended()
         return True
 
     def pause_writing(self) -> None:
-        """The peer does not take what is sent."""
+        """Note that the peer does not take what is sent."""
         self._socket.blocked()
 
     def resume_writing(self) -> None:
-        """The peer takes it again."""
+        """Note that the peer takes it again."""
         self._socket.unblocked()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The TCP connection is gone."""
+        """Handle the loss of the TCP connection."""
         self._socket.connection_lost()
 
 
 class _Line:
-    """What picows takes for the transport and its socket. It writes to it; how and when the connection ends is decided here.
+    """Stands in for picows' transport and socket: passes writes on, and leaves the end of the connection to this server.
 
-    Once ``muted`` it drops what is written. It says then that bytes wait, which makes picows write to it and not to the socket;
-    also while ``socket`` gathers what goes out with the handshake's answer.
+    While ``muted`` it drops writes. While ``muted``, or while ``socket`` collects the handshake's answer, it reports
+    waiting bytes, so that picows writes to it instead of the socket.
     """
 
     __slots__ = ("_socket", "_transport", "muted")
@@ -132,23 +132,23 @@ class _Line:
         self.muted = False
 
     def get_extra_info(self, name: str) -> _Line | None:
-        """Of what is known of the transport, the socket."""
+        """Return the socket."""
         return self if name == "socket" else None
 
     def fileno(self) -> int:
-        """The file descriptor of the socket."""
+        """Return the file descriptor of the socket."""
         number: int = self._transport.get_extra_info("socket").fileno()
         return number
 
     def setsockopt(self, *_: object) -> None:
-        """Leave the socket as it is: the event loop has set TCP_NODELAY. Each option would cost two system calls."""
+        """Ignore: the event loop has set TCP_NODELAY, and each option would cost two system calls."""
 
     def getsockopt(self, *_: object) -> int:
-        """What picows would log of the socket."""
+        """Return a dummy value; picows only logs it."""
         return 0
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes wait to be sent."""
+        """Return how many bytes wait to be sent."""
         return 1 if self.muted or self._socket.answering else int(self._transport.get_write_buffer_size())
 
     def write(self, data: bytes) -> None:
@@ -162,13 +162,13 @@ class _Line:
             self._socket.write(b"".join(parts))
 
     def close(self) -> None:
-        """Leave it open: picows closes a connection a few milliseconds after it could not read something."""
+        """Ignore: picows closes a few milliseconds after an unreadable frame, too early."""
 
 
 class _PicowsLogger:
-    """What picows takes for a logger. An error is the one sign that it could not read a frame, before it answers that itself.
+    """Stands in for picows' logger. An error is the only sign of an unreadable frame before picows answers it itself.
 
-    Then ``line`` is muted, and ``socket`` hears of the fault.
+    Then ``line`` is muted, and ``socket`` handles the fault.
     """
 
     __slots__ = ("_line", "_socket")
@@ -186,7 +186,7 @@ class _PicowsLogger:
     debug = warning = info
 
     def error(self, *_: object) -> None:
-        """The peer broke the protocol, or a handler failed; the latter is logged."""
+        """Report a protocol error of the peer, or a failed handler; the latter is logged."""
         error = sys.exc_info()[1]
         if isinstance(error, WSProtocolError):
             self._fault(int(error.args[0]))

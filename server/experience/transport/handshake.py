@@ -13,10 +13,10 @@ _KEY_BYTES: Final = 16
 
 
 def handshake_key(request: Request) -> bytes:
-    """The ``Sec-WebSocket-Key`` of a request that is a good WebSocket handshake (4.2.1).
+    """Return the ``Sec-WebSocket-Key`` of a valid WebSocket handshake (4.2.1).
 
     Raises:
-        RequestRefused: 426 for what asks for no WebSocket, or another version; 400 for a handshake that is malformed.
+        RequestRefused: 426 if it asks for no WebSocket or another version; 400 if it is malformed.
     """
     fields: dict[bytes, list[bytes]] = {}
     for name, value in request.headers:

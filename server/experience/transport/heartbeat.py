@@ -1,4 +1,4 @@
-"""Ping every open WebSocket, and end those whose peer is no longer there. One timer serves all of them."""
+"""Pings every open WebSocket, and ends those whose peer does not answer. One timer serves all of them."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import structlog
 _log = structlog.get_logger("interlock.http")
 
 _TICKS: Final = 8
-"""How many times an interval the timer looks: a ping is late by at most an eighth."""
+"""Timer ticks per interval: a ping is late by at most an eighth."""
 
 
 class Pinged(Protocol):
     """A connection with a heartbeat."""
 
     def ping(self) -> None:
-        """Send a ping. Call ``heard`` once its pong is there."""
+        """Send a ping. Call ``heard`` when its pong arrives."""
         ...
 
     def lost(self) -> None:
-        """The pong did not come in time."""
+        """End the connection: the pong did not arrive in time."""
         ...
 
     def abort(self) -> None:
-        """Drop the connection: one of the other calls failed."""
+        """Drop the connection, because another call failed."""
         ...
 
 
 class Heartbeat:
-    """Pings each member every ``interval_s``, and calls its ``lost`` when no pong came within ``timeout_s``."""
+    """Pings each member every ``interval_s``, and calls its ``lost`` when no pong arrived within ``timeout_s``."""
 
     def __init__(self, interval_s: float, timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._interval_s = interval_s
         self._timeout_s = timeout_s
-        # Both in the order of their times: each member that is added waits as long as every other.
+        # Both are ordered by time, since all members wait equally long.
         self._ping_at: dict[Pinged, float] = {}
         self._lost_at: dict[Pinged, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -49,12 +49,12 @@ class Heartbeat:
             self._set_timer()
 
     def heard(self, member: Pinged) -> None:
-        """The pong of ``member`` is there."""
+        """Note the pong of ``member``."""
         if self._lost_at.pop(member, None) is not None:
             self._ping_at[member] = self._loop.time() + self._interval_s
 
     def remove(self, member: Pinged) -> None:
-        """Ping ``member`` no more; removing it twice is harmless."""
+        """Stop pinging ``member``. Repeated calls are harmless."""
         self._ping_at.pop(member, None)
         self._lost_at.pop(member, None)
 
@@ -74,16 +74,16 @@ class Heartbeat:
 
 
 def _call(member: Pinged, call: Callable[[], None]) -> None:
-    """Call ``call`` of ``member``, and drop the member if it fails. The others are pinged all the same."""
+    """Call ``call`` of ``member``, and drop the member if it fails, so that the others are still pinged."""
     try:
         call()
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is this member's alone
+    except Exception as error:  # noqa: BLE001  # any failure concerns only this member
         _log.error("socket.failed", exc_info=error)
         member.abort()
 
 
 def _due(times: dict[Pinged, float], now: float) -> Pinged | None:
-    """Take out the first member, if its time has come."""
+    """Remove and return the first member if it is due."""
     for member, at in times.items():
         if at > now:
             break

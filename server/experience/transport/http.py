@@ -1,7 +1,7 @@
-"""One TCP connection that speaks HTTP/1.1: reads a request, has it answered, reads the next one.
+"""A TCP connection that speaks HTTP/1.1: reads a request, has it answered, reads the next one.
 
-A request is whole before the application hears of it, and while it is answered nothing more is read than one buffer: a pipeline
-waits in the client's kernel. A client has a time limit for its head and its body, and one to take the answer.
+The application gets a request when it is complete. While it is answered, at most one more buffer is read: a pipeline waits
+in the client's kernel. Head, body and taking the answer each have a time limit.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from interlock.server.experience.transport.websocket import WebSocket, WebSocket
 from interlock.server.system.loop_turns import LoopTurns
 
 READ_BYTES: Final = 16 * 1024
-"""What is read at a time, and so the most that waits in memory behind a request that is being answered."""
+"""Size of one read, and so the limit of what waits in memory behind a request being answered."""
 
 WRITE_BYTES: Final = 16 * 1024
-"""With more than this to be sent, a client has to read before it is answered again."""
+"""With more than this unsent, no further request is answered until the client reads."""
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _buffer: Final = memoryview(bytearray(READ_BYTES))
-"""Where every connection reads into. The event loop fills it and hands it over in one step, so none sees another's bytes."""
+"""The read buffer of all connections. The event loop fills it and hands it over in one step, so none sees another's bytes."""
 
 _log = structlog.get_logger("interlock.traffic")
 
@@ -42,9 +42,9 @@ FastPath = Callable[[dict[str, Any]], bytes | None]
 class PortState(NamedTuple):
     """What all connections of one port share.
 
-    ``app`` is the ASGI application. ``fast_path`` answers a request without waiting for anything, or returns None; its answer
-    is 200 without content, of which it returns the block of headers. ``newcomers`` have sent something, and had no request
-    answered yet. ``connections`` and ``tasks`` are those that are open and under way.
+    ``app`` is the ASGI application. ``fast_path`` returns the header block of an answer 200 without content, or None if it
+    can't answer without waiting. ``newcomers`` have sent data, and had no request answered yet. ``connections`` are open,
+    and ``tasks`` in progress.
     """
 
     app: Any
@@ -66,7 +66,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(header_bytes=settings.header_bytes, body_bytes=BODY_BYTES)
         self._exchange: Exchange | None = None
-        # What was read behind the request that is being answered, or before its turn.
+        # Read behind the request being answered, or before the connection's turn.
         self._pending = b""
         self._is_new = True
         self._queued = False
@@ -81,10 +81,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._streaming = False
         self.write_paused = False
 
-    # What the event loop calls
+    # Called by the event loop
 
     def connection_made(self, transport: Any) -> None:
-        """Take the connection, if there is room for it; then it has to say something soon."""
+        """Accept the connection if the limits allow it, and start its time limit."""
         self._transport = transport
         self._client = transport.get_extra_info("peername")
         self._server = transport.get_extra_info("sockname")
@@ -99,7 +99,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._wait(limits.settings.header_timeout_s)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Forget the connection. The application hears that the client of its request is gone."""
+        """Forget the connection, and tell the application that its client is gone."""
         exchange = self._exchange
         self._forget()
         self._slot.release()
@@ -109,48 +109,48 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._writable.set()
 
     def get_buffer(self, _size: int) -> memoryview:
-        """Where to read into."""
+        """Return the buffer to read into."""
         return _buffer
 
     def buffer_updated(self, count: int) -> None:
-        """``count`` bytes were read."""
+        """Handle ``count`` bytes that were read."""
         data = bytes(_buffer[:count])
         if self._exchange is not None or self._queued:
-            # No more is fetched from the kernel until its turn.
+            # Read no more from the kernel until its turn.
             self._pending += data
             self._pause()
             return
         if self._is_new:
-            # Thousands may come at once. Who was here before does not wait for all of them.
+            # Thousands may arrive at once. Older connections don't wait for all of them.
             self._pending = data
             self._queued = True
             self._port.newcomers.add(self._take_turn)
             return
         if count == READ_BYTES:
-            # There is more: others first.
+            # There is more: let other connections go first.
             self._pause()
             self._loop.call_soon(self._resume)
         self._read(data)
 
     def eof_received(self) -> bool:
-        """The client sends no more. It still gets its answer (RFC 9112, 9.6); one that has no end ends with this."""
+        """Handle the client's end. It still gets its answer (RFC 9112, 9.6), unless that is a stream, which ends."""
         self._ended = True
         if self._streaming and self._exchange is not None:
             self._exchange.disconnect()
             self._leave()
         elif self._exchange is None and not self._queued:
-            # What is left of earlier answers is sent first, and only as long as the client takes it.
+            # Earlier answers are still sent while the client takes them.
             self._leave()
         return True
 
     def pause_writing(self) -> None:
-        """The client does not take what was written."""
+        """Note that the client does not take what was written."""
         self.write_paused = True
         if not self._streaming:
             self._stall.start()
 
     def resume_writing(self) -> None:
-        """The client has taken most of it."""
+        """Note that the client has taken most of it."""
         self.write_paused = False
         self._stall.stop()
         if self._writable is not None:
@@ -158,10 +158,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         if self._exchange is not None and self._exchange.complete:
             self._port.turns.add(self._next)
 
-    # What an exchange calls
+    # Called by an exchange
 
     def write(self, data: bytes) -> None:
-        """Send ``data``; nothing once the connection is lost."""
+        """Send ``data``; drop it once the connection is lost."""
         if not self._transport.is_closing():
             self._transport.write(data)
 
@@ -172,20 +172,20 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._writable = None
 
     def finished(self, *, keep_alive: bool) -> None:
-        """The response is complete: go on with the next request, or end the connection."""
+        """Continue with the next request after a complete response, or close the connection."""
         self._streaming = False
         if self._transport.is_closing() or self._left:
             return
         if not keep_alive or self._draining:
             self._leave()
         elif self._pending:
-            # Not from within: the pipeline may be long, and others wait.
+            # Not recursively: the pipeline may be long, and others wait.
             self._port.turns.add(self._next)
         elif not self.write_paused:
             self._next()
 
     def abort(self) -> None:
-        """Drop the TCP connection, with what is still to be sent."""
+        """Drop the TCP connection and all unsent data."""
         self._transport.abort()
 
     def mark_streaming(self) -> None:
@@ -195,7 +195,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     @property
     def heard_more(self) -> bool:
-        """Whether the client has sent more behind its request, or its end."""
+        """Whether the client has sent data after its request, or closed its end."""
         return bool(self._pending) or self._ended
 
     def upgrade(self, handler: WebSocketHandler, headers: RawHeaders, key: bytes) -> None:
@@ -206,10 +206,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         FrameReader(self._transport, socket, headers, key)
         self._resume()
 
-    # What the server calls
+    # Called by the server
 
     def drain_down(self) -> None:
-        """Take no new request."""
+        """Accept no new request."""
         self._draining = True
         if self._exchange is not None:
             self._exchange.close_after()
@@ -219,11 +219,11 @@ class HttpConnection(asyncio.BufferedProtocol):
     # Reading and answering
 
     def _next(self) -> None:
-        """The answer is complete, and the client takes it: read on."""
+        """Read the next request, if the answer is complete and the client takes it."""
         if self.write_paused or self._transport.is_closing() or self._left:
             return
         if self._exchange is None or not self._exchange.complete:
-            # It was asked for twice.
+            # A repeated call.
             return
         if self._draining:
             self._leave()
@@ -233,13 +233,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._go_on()
 
     def _take_turn(self) -> None:
-        """What a newcomer has sent is read now."""
+        """Read what a newcomer has sent."""
         self._queued = False
         if not self._transport.is_closing() and not self._left:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Read what waits, then what comes."""
+        """Read pending bytes, then resume reading from the socket."""
         if self._pending:
             pending, self._pending = self._pending, b""
             self._read(pending)
@@ -287,8 +287,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         try:
             await self._port.app(scope, exchange.receive, exchange.send)
             if not exchange.complete:
-                raise RuntimeError("the application did not complete its response")  # noqa: TRY301  # handled as its other faults are
-        except Exception as error:  # noqa: BLE001  # the last resort: the application has handlers of its own
+                raise RuntimeError("the application did not complete its response")  # noqa: TRY301  # handled like its faults
+        except Exception as error:  # noqa: BLE001  # last resort: the application has its own handlers
             _log.error("http.broken", exc_info=error)
             if exchange.started:
                 self._transport.abort()
@@ -297,16 +297,16 @@ class HttpConnection(asyncio.BufferedProtocol):
                 _respond(exchange, RequestRefused(500, "the server has logged it"))
 
     def _refuse(self, refused: RequestRefused) -> None:
-        """Answer what is no request, too large or too slow, and end the connection: nobody knows where the next one begins."""
+        """Answer an unreadable, too large or too slow request, and close: the start of the next one is unknown."""
         _log.info("traffic.unreadable", client=self._slot.address, status=refused.status)
         self._deadline = None
         self._exchange = Exchange(self, UNREADABLE)
         _respond(self._exchange, refused)
 
-    # Timers and flow
+    # Timers and flow control
 
     def _wait(self, seconds: float) -> None:
-        """The client has ``seconds`` from now on. One timer runs, and is not moved for each request."""
+        """Give the client ``seconds`` from now. One timer runs, and is not moved for each request."""
         self._deadline = self._loop.time() + seconds
         if self._timer is not None and self._timer_at > self._deadline:
             self._timer.cancel()
@@ -323,7 +323,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if left > 0:
             self._wait(left)
         elif self._queued:
-            # It waits for the server.
+            # The connection waits for the server.
             self._wait(self._port.limits.settings.header_timeout_s)
         elif self._reader.begun:
             part = "body" if self._reader.in_body else "head"
@@ -345,7 +345,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _leave(self) -> None:
-        """End the connection: the client gets what was written, as long as it goes on reading."""
+        """Close the connection. The client gets what was written as long as it keeps reading."""
         self._left = True
         self._forget()
         self.write_paused = False
@@ -354,7 +354,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         LingeringClose(self._transport, self._slot.release, LINGER_S, while_it_reads=True, peer_ended=self._ended)
 
     def _forget(self) -> None:
-        """Let go of everything that would be a cycle, which only a pass of the garbage collector frees."""
+        """Release all cyclic references, which only the garbage collector would free."""
         self._exchange = None
         self._reader.close()
         self._deadline = None
@@ -366,7 +366,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
 
 UNREADABLE: Final = Request("GET", b"/", "1.1", [], keep_alive=False, offers_upgrade=False, has_body=False, body=b"")
-"""Stands for a request that could not be read."""
+"""Placeholder for an unreadable request."""
 
 
 def _respond(exchange: Exchange, refused: RequestRefused) -> None:

@@ -1,4 +1,4 @@
-"""How many connections a port has: in all, and of each address."""
+"""Limits of a port's connections: in total, and per address."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from interlock.server.settings import Settings
 from interlock.server.system.addresses import UNKNOWN, limit_key
 
 BODY_BYTES: Final = 64 * 1024
-"""Content of a request: every endpoint takes a small JSON object or a form."""
+"""Maximum content of a request: every endpoint takes a small JSON object or a form."""
 
 
 class ConnectionLimits:
-    """The limits of one port, and its connections, whatever they have become.
+    """The limits of one port, and its open connections, WebSockets included.
 
-    ``frame_interval_s`` is what a WebSocket frame uses of ``limit_frames``; ``frame_burst_s`` how much may be used ahead (None:
-    any number).
+    ``frame_interval_s`` is the cost of a WebSocket frame under ``limit_frames``; ``frame_burst_s`` is how much may be used
+    ahead (None: no limit).
     """
 
     def __init__(self, settings: Settings, addresses: Addresses) -> None:
@@ -31,7 +31,7 @@ class ConnectionLimits:
         self.by_address: Counter[str] = Counter()
 
     def take(self, transport: Any) -> ConnectionSlot:
-        """Count the connection of ``transport``, also if there is no room for it."""
+        """Count the connection of ``transport``, even beyond the limits."""
         peer = transport.get_extra_info("peername")
         address = self.addresses.client(peer[0] if peer else None, ())
         counted = address != UNKNOWN and self.addresses.counts(address) and not self.addresses.trusts(address)
@@ -43,7 +43,7 @@ class ConnectionLimits:
 
 
 class ConnectionSlot:
-    """One counted connection, under ``limits``. ``address`` is its peer's, and ``key`` what it is counted by, if it is."""
+    """One counted connection, under ``limits``. ``address`` is its peer's; ``key`` is its rate limit key, None if exempt."""
 
     __slots__ = ("address", "key", "limits", "transport")
 
@@ -55,14 +55,14 @@ class ConnectionSlot:
 
     @property
     def over(self) -> bool:
-        """Whether there are more connections than there may be."""
+        """Whether the limits are exceeded."""
         limits = self.limits
         return len(limits.open) > limits.settings.tcp_total or (
             self.key is not None and limits.by_address[self.key] > limits.settings.tcp_per_address
         )
 
     def release(self) -> None:
-        """Stop counting it; calling this twice is harmless."""
+        """Stop counting it. Repeated calls are harmless."""
         limits = self.limits
         if self not in limits.open:
             return

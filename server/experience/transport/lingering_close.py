@@ -1,7 +1,6 @@
-"""The end of a connection: what was written is still sent; what comes is thrown away, until the peer closes or its time is up.
+"""Lingering close: send what was written and discard what arrives, until the peer closes or its time is up.
 
-A connection that is closed while unread bytes wait is reset, and the peer may lose the last answer (RFC 9112, 9.6; RFC 6455,
-7.1.1).
+Closing a connection with unread bytes resets it, and the peer may lose the last answer (RFC 9112, 9.6; RFC 6455, 7.1.1).
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from typing import Any, Final
 from interlock.server.experience.transport.stall import StallWatch
 
 LINGER_S: Final = 3.0
-"""How long a peer may take for its end."""
+"""How long a peer has to close its end."""
 
 _MOST_BYTES: Final = 256 * 1024
-"""What is read and thrown away at most: a peer that sends more wants no answer."""
+"""Limit of discarded bytes: a peer that sends more wants no answer."""
 
 _sink: Final = memoryview(bytearray(64 * 1024))
 
 
 class LingeringClose(asyncio.BufferedProtocol):
-    """The last protocol of ``transport``, whose writing end it closes. ``on_lost`` is called when the connection is gone.
+    """The last protocol of ``transport``: closes its writing end, and calls ``on_lost`` when the connection is gone.
 
-    ``seconds`` is the time for the peer's end; with ``while_it_reads`` it begins anew whenever the peer acknowledges something.
-    If the peer's end came already, the connection closes as soon as the peer has what was written.
+    ``seconds`` is the peer's time to close; with ``while_it_reads`` it restarts whenever the peer acknowledges bytes. If
+    the peer's end came already, the connection closes as soon as the peer has what was written.
     """
 
     def __init__(
@@ -55,21 +54,21 @@ class LingeringClose(asyncio.BufferedProtocol):
             transport.resume_reading()
 
     def get_buffer(self, _size: int) -> memoryview:
-        """Where to read into: all connections share what nobody looks at."""
+        """Return the buffer to read into. All connections share it, since nothing reads it."""
         return _sink
 
     def buffer_updated(self, count: int) -> None:
-        """Throw it away."""
+        """Discard what was read."""
         self._read += count
         if self._read > _MOST_BYTES and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The peer's end: close."""
+        """Close after the peer's end."""
         return False
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The connection is gone."""
+        """Stop the timers, and report the loss."""
         if self._stall is not None:
             self._stall.stop()
         if self._timer is not None:

@@ -1,6 +1,6 @@
-"""Cut the bytes of one connection into HTTP/1.1 requests (RFC 9112). No I/O.
+"""Splits the bytes of one connection into HTTP/1.1 requests (RFC 9112). No I/O.
 
-llhttp parses; it is fed at most to the end of one request, so nothing of the next one is read before the caller asks for it.
+llhttp parses. It is fed at most to the end of one request, so the next one is not parsed before the caller asks for it.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ MAX_HEADERS: Final = 128
 """Headers of one request: browsers and proxies send about thirty."""
 
 MAX_CHUNKS: Final = 1024
-"""Chunks, and trailers, of one body. Each costs two calls of the parser; clients send them by the kilobyte."""
+"""Chunks and trailers of one body. Each costs two parser calls; clients send chunks of kilobytes."""
 
 _NO_PARSER: Final = httptools.HttpRequestParser(object())
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _BLANK_LINE: Final = b"\r\n\r\n"
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _READ_HERE: Final = _FRAMING | {b"host", b"expect"}
-"""Headers that decide where a request ends, and whether it is one."""
+"""Headers that determine where a request ends, and whether it is valid."""
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*\Z")
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}\Z")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*[;\r]")
 
 
 class Request(msgspec.Struct):
-    """One whole request. Header names are in lower case; ``offers_upgrade``: it has ``Connection: upgrade`` and ``Upgrade``."""
+    """One request. Header names are in lower case. ``offers_upgrade``: it has ``Connection: upgrade`` and ``Upgrade``."""
 
     method: str
     target: bytes
@@ -47,7 +47,7 @@ class Request(msgspec.Struct):
 class RequestReader:
     """Reads one request after the other.
 
-    ``header_bytes`` bounds the request line and headers of a request, ``body_bytes`` its content.
+    ``header_bytes`` limits the request line and headers of a request, ``body_bytes`` its content.
     """
 
     __slots__ = (
@@ -89,7 +89,7 @@ class RequestReader:
         self._expects = False
         self._body_begun = False
         self._headers: RawHeaders = []
-        # The values of those headers that are read here.
+        # Values of the headers in _READ_HERE.
         self._fields: dict[bytes, list[bytes]] = {}
         self._request_line = b""
         self._target = b""
@@ -109,22 +109,22 @@ class RequestReader:
         self._seam = b""
 
     def close(self) -> None:
-        """Read no more; closing twice is harmless."""
-        # The parser holds what it calls, methods of this object: a cycle.
+        """Stop reading. Repeated calls are harmless."""
+        # The parser references methods of this object: a cycle.
         self._parser = _NO_PARSER
 
     @property
     def begun(self) -> bool:
-        """Whether a part of a request has been read."""
+        """Whether part of a request has been read."""
         return self._size > 0
 
     @property
     def wants_continue(self) -> bool:
-        """Whether the client waits for a word before it sends the content (RFC 9110, 10.1.1)."""
+        """Whether the client waits for 100 Continue before it sends the content (RFC 9110, 10.1.1)."""
         return self._expects and self.in_body and not self._body_begun
 
     def feed(self, data: bytes) -> tuple[Request | None, bytes]:
-        """Read on. Return the request, once it is whole, and what follows it in ``data``, unread.
+        """Read ``data``. Return the request, once complete, and the unread rest of ``data``.
 
         Raises:
             RequestRefused: it is not HTTP/1.1, or too large; the end of the message is unknown, so the connection must end.
@@ -143,7 +143,7 @@ class RequestReader:
                     bytes(self._body),
                 )
                 if self._in_framing or self._chunked:
-                    # Also behind trailers: to llhttp one called Connection ends what comes after this message.
+                    # After trailers too: a trailer named Connection would make llhttp end whatever follows.
                     self._parser = httptools.HttpRequestParser(self)
                 self._reset()
                 return request, data
@@ -165,7 +165,8 @@ class RequestReader:
         if self._method:
             self._begin_body()
             if self.in_body and self.complete:
-                # llhttp takes an upgrade offer as accepted, and the message as over (RFC 9110, 7.8: it is for us to decide).
+                # llhttp treats an upgrade offer as accepted and the message as over, but that is the server's decision (RFC
+                # 9110, 7.8).
                 self.complete = False
                 self._read_framing()
             elif offer and not self.complete:
@@ -184,7 +185,7 @@ class RequestReader:
         return data[end:]
 
     def _feed_line(self, data: bytes) -> bytes:
-        """Read the line in front of a chunk, a trailer, or the empty line that ends the message (RFC 9112, 7.1)."""
+        """Read a chunk's size line, a trailer, or the empty line that ends the message (RFC 9112, 7.1)."""
         end = data.find(b"\n") + 1 or len(data)
         self._line += data[:end]
         if len(self._line) > self._head_bytes:
@@ -213,11 +214,11 @@ class RequestReader:
             self._in_line = False
 
     def _begin_body(self) -> None:
-        """The head is whole: find out how the content is framed, and whether it may be sent at all."""
+        """Determine how the content is framed, and whether it is acceptable, after the head."""
         if self._method == "CONNECT":
             raise RequestRefused(400, "CONNECT rejected: this server is not a proxy")
         if not self._request_line.rpartition(b" ")[2].startswith(b"HTTP/"):
-            # llhttp reads RTSP and ICE, too, and does not tell.
+            # llhttp also accepts RTSP and ICE, silently.
             raise RequestRefused(400, "not a request of HTTP/1.1")
         if self._version not in _VERSIONS:
             raise RequestRefused(400, "unsupported HTTP version: use HTTP/1.1")
@@ -239,7 +240,7 @@ class RequestReader:
         return self._fields.get(wanted, [])
 
     def _check_host(self) -> None:
-        """RFC 9112, 3.2: there is one Host, and a target in absolute-form names the same."""
+        """Check that there is one Host, and that a target in absolute-form names the same (RFC 9112, 3.2)."""
         hosts = self._values(b"host")
         if len(hosts) > 1 or (not hosts and self._version != "1.0") or not all(map(_HOST.match, hosts)):
             raise RequestRefused(400, "send exactly one valid Host header")
@@ -254,7 +255,7 @@ class RequestReader:
             raise RequestRefused(400, "the request target and Host name different hosts")
 
     def _read_framing(self) -> None:
-        """Go on with a parser to which no upgrade was offered."""
+        """Continue with a parser that got no upgrade offer."""
         self._in_framing = True
         self._parser = httptools.HttpRequestParser(self)
         lines = b"".join(b"%b: %b\r\n" % header for header in self._headers if header[0] in _FRAMING)
@@ -264,10 +265,10 @@ class RequestReader:
         return RequestRefused(413, f"a body has at most {self._body_bytes} bytes")
 
     def _parse(self, part: bytes) -> bool:
-        """Whether llhttp stopped at an upgrade offer.
+        """Feed llhttp. Return whether it stopped at an upgrade offer.
 
         Raises:
-            RequestRefused: from a callback, or for what llhttp can't read.
+            RequestRefused: a callback raised it, or llhttp can't parse ``part``.
         """
         try:
             self._parser.feed_data(part)
@@ -280,18 +281,18 @@ class RequestReader:
         return False
 
     def on_message_begin(self) -> None:
-        """Called by llhttp at the first byte of a request."""
+        """Callback of llhttp: the first byte of a request."""
         if self.complete:
-            # What ended it was no line end of HTTP's, so that our cut and llhttp's are not the same.
+            # The last message ended without a line end of HTTP, so llhttp's end differs from this reader's.
             raise RequestRefused(400, "invalid message framing")
 
     def on_url(self, url: bytes) -> None:
-        """Called by llhttp with a part of the request's target."""
+        """Callback of llhttp: part of the request target."""
         if not self._in_framing:
             self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp with a header; with a trailer, which is not used (RFC 9110, 6.5.1)."""
+        """Callback of llhttp: a header, or a trailer, which is ignored (RFC 9110, 6.5.1)."""
         if self.in_body or self._in_framing:
             return
         if len(self._headers) >= MAX_HEADERS:
@@ -302,7 +303,7 @@ class RequestReader:
             self._fields.setdefault(name, []).append(value)
 
     def on_headers_complete(self) -> None:
-        """Called by llhttp at the end of the head."""
+        """Callback of llhttp: the end of the head."""
         if self._in_framing:
             return
         self._method = self._parser.get_method().decode("ascii")
@@ -310,7 +311,7 @@ class RequestReader:
         self._keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
-        """Called by llhttp with a part of the content."""
+        """Callback of llhttp: part of the content."""
         if not self.in_body:
             raise RequestRefused(400, "invalid message framing")
         self._body += body
@@ -318,5 +319,5 @@ class RequestReader:
             raise self._too_large()
 
     def on_message_complete(self) -> None:
-        """Called by llhttp at the end of a request."""
+        """Callback of llhttp: the end of a request."""
         self.complete = True

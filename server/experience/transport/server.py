@@ -13,10 +13,10 @@ from interlock.server.system.loop_turns import LoopTurns
 
 _BACKLOG: Final = 2048
 _ACCEPTS: Final = 4
-"""How many connections are accepted in one turn of the event loop."""
+"""Connections accepted per turn of the event loop."""
 
 _UNSENT_BYTES: Final = 16 * 1024
-"""How much the kernel takes for a client that does not read, about. What is on its way to one that reads does not count."""
+"""Approximate limit of unsent data in the kernel for a client that does not read. Data in flight does not count."""
 
 
 def _nothing(_scope: dict[str, Any]) -> None:
@@ -24,9 +24,9 @@ def _nothing(_scope: dict[str, Any]) -> None:
 
 
 class HttpServer:
-    """Answers with the ASGI application ``app`` on one port.
+    """Serves the ASGI application ``app`` on one port.
 
-    ``fast_path``, if given, answers what it can without waiting for anything, before a task is made for it.
+    ``fast_path``, if given, answers what it can without waiting, before a task is created.
     """
 
     def __init__(self, app: Any, limits: ConnectionLimits, *, fast_path: FastPath = _nothing) -> None:
@@ -38,9 +38,10 @@ class HttpServer:
     async def start(self, listener: socket.socket) -> None:
         """Accept connections on ``listener``, which is bound."""
         loop = asyncio.get_running_loop()
-        # Accepted sockets inherit it. The kernel takes megabytes otherwise, and keeps them after the connection was cut.
+        # Accepted sockets inherit it. Otherwise the kernel takes megabytes, and keeps them after the connection was cut.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
-        # libuv accepts one connection a turn and listener; of a burst, the last would wait for hundreds of turns of the others.
+        # libuv accepts one connection per turn and listener: without duplicates, the last of a burst would wait hundreds of
+        # turns.
         for each in (listener, *(listener.dup() for _ in range(_ACCEPTS - 1))):
             server = await loop.create_server(lambda: HttpConnection(self._port), sock=each, backlog=_BACKLOG)
             self._servers.append(server)
@@ -51,9 +52,9 @@ class HttpServer:
             server.close()
 
     async def close(self, grace_s: float) -> None:
-        """End every connection that is not a WebSocket: idle ones now, the others after their answer or ``grace_s``.
+        """Close all HTTP connections: idle ones now, others after their answer or ``grace_s``.
 
-        WebSockets that were closed have as long for their end.
+        Closed WebSockets have the same time for their closing handshake.
         """
         self.stop_accepting()
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Notice a peer that takes nothing of what was written to it. A slow reader that goes on reading is none."""
+"""Detects a peer that takes nothing of what was written to it. A slow but steady reader is no such peer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class StallWatch:
-    """While writing is paused: call ``on_stall`` once the peer has acknowledged no byte for ``seconds``."""
+    """Calls ``on_stall`` when, while writing is paused, the peer has acknowledged no byte for ``seconds``."""
 
     __slots__ = ("_loop", "_on_stall", "_outstanding", "_seconds", "_timer", "_transport")
 
@@ -24,13 +24,13 @@ class StallWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Watch from now on; nothing more is written until :meth:`stop`."""
+        """Start watching. Nothing more may be written until :meth:`stop`."""
         self.stop()
         self._outstanding = outstanding(self._transport)
         self._timer = self._loop.call_later(self._seconds, self._look)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -44,7 +44,7 @@ class StallWatch:
 
 
 def outstanding(transport: Any) -> int:
-    """How many written bytes the peer has not acknowledged: those in the process, and in the kernel (tcp(7), SIOCOUTQ)."""
+    """Return how many written bytes the peer has not acknowledged, in the process and the kernel (tcp(7), SIOCOUTQ)."""
     waiting: int = transport.get_write_buffer_size()
     try:
         sent = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))

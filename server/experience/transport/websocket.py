@@ -1,7 +1,7 @@
-"""One established WebSocket (RFC 6455). picows parses and writes frames; messages, limits and the end are decided here.
+"""One established WebSocket (RFC 6455). picows handles frames; messages, limits and the end are handled here.
 
-No task runs for a connection, idle or not. A peer gets a bounded part of each turn of the event loop; one that floods is cut.
-Numbers in brackets are sections of RFC 6455.
+No task runs for a connection, idle or not. A peer gets a bounded part of each turn of the event loop; one that floods is
+cut. Numbers in brackets are sections of RFC 6455.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from interlock.server.experience.transport.stall import StallWatch
 from interlock.server.system.loop_turns import LoopTurns
 
 MESSAGE_BYTES: Final = 64 * 1024
-"""Size of a message, over all its fragments."""
+"""Maximum size of a message, over all its fragments."""
 
 NO_CODE: Final = 1005
 ABNORMAL: Final = 1006
 
 _TURN_FRAMES: Final = 64
-"""Frames of one connection in one turn of the event loop, give or take what one buffer holds.
+"""Approximate number of frames per connection and turn of the event loop; a buffer may hold more.
 
-The loop's clock tells turns apart, in milliseconds: of several within one, each but the first has one buffer.
-"""
+Turns are told apart by the loop's clock, in milliseconds: of several within one, each but the first has one buffer."""
 _FRAME_BYTES: Final = 4 * 1024
-"""So many bytes of a message count as one more frame against the limit."""
+"""Each block of this many bytes of a message counts as one more frame against the limit."""
 
 _CLOSE: Final = 8
 _PRIVATE: Final = range(3000, 5000)
@@ -38,39 +37,39 @@ _SENT_BY_PEERS: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 _BY_CODE: Final = {row.code: name for name, row in CLOSE_CODES.items()}
 
 _TURN, _BLOCKED, _BUSY = 1, 2, 4
-"""Why a connection is not read: it had its turn; it does not take what is sent; the handler asked for it."""
+"""Why a connection is not read: its turn is over; the peer does not take what is sent; the handler asked for it."""
 
 
 class WebSocketHandler(Protocol):
-    """The application's end of a WebSocket. No call waits or raises."""
+    """The application's end of a WebSocket. No method waits or raises."""
 
     def opened(self, wire: WebSocket) -> None:
-        """The handshake was answered; ``wire`` is there to send."""
+        """Handle the answered handshake. ``wire`` can send from now on."""
         ...
 
     def text(self, text: str) -> None:
-        """A text message came."""
+        """Handle a text message."""
         ...
 
     def binary(self) -> None:
-        """A binary message came."""
+        """Handle a binary message."""
         ...
 
     def writable(self) -> None:
-        """The peer takes again what is sent."""
+        """Continue sending: the peer takes it again."""
         ...
 
     def broken(self, closing: Close) -> None:
-        """The peer broke the protocol or a limit: end the connection with ``closing``."""
+        """End the connection with ``closing``: the peer broke the protocol or a limit."""
         ...
 
     def lost(self, code: int) -> None:
-        """The connection is over. ``code`` is the peer's close code: 1005 if it gave none, 1006 if it sent no close frame."""
+        """Handle the end. ``code`` is the peer's close code: 1005 if it gave none, 1006 without a close frame."""
         ...
 
 
 class WebSocket(WSListener):
-    """The connection below an :class:`WebSocketHandler`."""
+    """The connection below a :class:`WebSocketHandler`."""
 
     __slots__ = (
         "_answer",
@@ -108,7 +107,7 @@ class WebSocket(WSListener):
         self._slot = slot
         self._limits = slot.limits
         self._frames: WSTransport = None  # type: ignore[assignment]  # until the handshake is answered, before anything else
-        # What is sent until the handler knows of the connection.
+        # Data sent before the handler knows of the connection.
         self._answer: bytearray | None = bytearray()
         self._stall: StallWatch | None = None
         self._holds = 0
@@ -120,13 +119,13 @@ class WebSocket(WSListener):
         # Fragments of a message so far (5.4), and whether it is binary.
         self._parts: bytearray | None = None
         self._binary = False
-        # Whether the last ping found that message begun.
+        # Whether the last ping found that message unfinished.
         self._unfinished = False
         self._used_until = 0.0
         self._turn = 0.0
         self._turn_frames = 0
 
-    # What the handler calls
+    # Called by the handler
 
     @property
     def writable(self) -> bool:
@@ -139,24 +138,24 @@ class WebSocket(WSListener):
             self._frames.send(WSMsgType.TEXT, text)
 
     def close(self, closing: Close) -> None:
-        """Send a close frame. The peer has a few seconds for the rest, whatever it does."""
+        """Send a close frame. The peer has a few seconds to close, whatever it does."""
         if not self._closing:
             self._send_close(closing.code.to_bytes(2, "big") + closing.reason.encode())
 
     def pause_reading(self) -> None:
-        """Read no more from the peer. Messages that were read already still come."""
+        """Stop reading from the peer. Messages already read are still delivered."""
         self._hold(_BUSY)
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Resume reading."""
         self._let_go(_BUSY)
 
     def abort(self) -> None:
-        """Drop the TCP connection, with what is still to be sent."""
+        """Drop the TCP connection and all unsent data."""
         self._transport.abort()
         self._end()
 
-    # What the heartbeat calls
+    # Called by the heartbeat
 
     def ping(self) -> None:
         """See :class:`interlock.server.experience.transport.heartbeat.Pinged`."""
@@ -170,15 +169,15 @@ class WebSocket(WSListener):
     def lost(self) -> None:
         """See :class:`interlock.server.experience.transport.heartbeat.Pinged`."""
         if self._holds & _BLOCKED:
-            # Its pong is not read. Whether it is still there the stall watch sees.
+            # The server is not reading, so it can't see the pong. The stall watch decides whether the peer is alive.
             self._heartbeat.add(self)
         else:
             self._handler.broken(Close("heartbeat_lost"))
 
-    # What picows calls
+    # Called by picows
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake's answer was written, or picows begins again."""
+        """Handle the written handshake answer. picows calls this again after a restart."""
         first, self._frames = self._frames is None, transport
         if first:
             self._heartbeat.add(self)
@@ -186,14 +185,14 @@ class WebSocket(WSListener):
             self._send_answer()
 
     def on_ws_frame(self, _transport: WSTransport, frame: WSFrame) -> None:
-        """A frame was read."""
+        """Handle a frame."""
         if self.over:
             return
         kind = frame.msg_type
         if not self._within_limits(frame.payload_size):
             self._handler.broken(Close("flood"))
         elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            # No extension was agreed on (5.2).
+            # No extension was negotiated (5.2).
             self._handler.broken(Close("protocol_error"))
         elif kind == WSMsgType.TEXT and frame.fin and self._parts is None:
             self._message(frame.get_payload_as_bytes(), binary=False)
@@ -207,11 +206,11 @@ class WebSocket(WSListener):
         else:
             self._fragment(kind, frame)
 
-    # What the connection calls
+    # Called by the connection
 
     @property
     def answering(self) -> bool:
-        """Whether the handshake's answer, and what is sent with it, is still being put together."""
+        """Whether the handshake's answer, and what is sent with it, is still being collected."""
         return self._answer is not None
 
     def write(self, data: bytes) -> None:
@@ -223,17 +222,17 @@ class WebSocket(WSListener):
 
     @property
     def over(self) -> bool:
-        """Whether what comes means nothing any more."""
+        """Whether further input is ignored."""
         return self._closing or self._faulted
 
     def blocked(self) -> None:
-        """The peer does not take what is sent: it is not read either, so that answers don't pile up."""
+        """Stop reading while the peer does not take what is sent, so that answers don't pile up."""
         self._hold(_BLOCKED)
         self._stall = StallWatch(self._transport, self._limits.settings.send_timeout_s, self._stalled)
         self._stall.start()
 
     def unblocked(self) -> None:
-        """The peer takes it again."""
+        """Continue reading: the peer takes again what is sent."""
         if self._stall is not None:
             self._stall.stop()
             self._stall = None
@@ -241,22 +240,22 @@ class WebSocket(WSListener):
         self._handler.writable()
 
     def peer_ended(self) -> None:
-        """The peer has closed its end without a close frame: close ours (7.1.1, 7.1.5)."""
+        """Close after the peer closed its end without a close frame (7.1.1, 7.1.5)."""
         self._peer_ended = True
         if not self._faulted:
             self._finish()
 
     def connection_lost(self) -> None:
-        """The TCP connection is gone, without a word."""
+        """Handle the loss of the TCP connection."""
         try:
             self._end()
         finally:
             self._slot.release()
 
     def faulted(self, code: int) -> None:
-        """What came can't be read, or a handler failed: end the connection with ``code``. Picows may go on reading, in vain.
+        """End the connection with ``code`` after unreadable input or a failed handler. picows may go on reading, in vain.
 
-        If the peer's close frame stands in front of it, that was the end, and what follows means nothing (1.4).
+        If the peer's close frame came before, that was the end, and what follows is ignored (1.4).
         """
         if not self.over:
             self._faulted = True
@@ -287,7 +286,7 @@ class WebSocket(WSListener):
             self._handler.text(text)
 
     def _fragment(self, kind: WSMsgType, frame: WSFrame) -> None:
-        """A binary message, or a part of a message in several frames (5.4)."""
+        """Handle a binary message, or part of a fragmented one (5.4)."""
         if (kind == WSMsgType.CONTINUATION) == (self._parts is None):
             self._handler.broken(Close("protocol_error"))
             return
@@ -301,11 +300,11 @@ class WebSocket(WSListener):
             self._message(bytes(parts), binary=self._binary)
 
     def _close_frame(self, frame: WSFrame) -> None:
-        """The peer closes."""
+        """Handle the peer's close frame."""
         self._answer_close(cast("int", frame.get_close_code()) if frame.payload_size else NO_CODE)
 
     def _answer_close(self, code: int) -> None:
-        """Answer the peer's close frame with the same code, and be gone (5.5.1, 7.4)."""
+        """Answer the peer's close frame with the same code, and close (5.5.1, 7.4)."""
         if code != NO_CODE and code not in _SENT_BY_PEERS and code not in _PRIVATE:
             self._handler.broken(Close("protocol_error"))
             return
@@ -315,7 +314,7 @@ class WebSocket(WSListener):
     # Limits
 
     def _within_limits(self, size: int) -> bool:
-        """Count a frame (GCRA over ``limit_frames``). After the peer's part of the turn, others are first."""
+        """Count a frame (GCRA over ``limit_frames``), and pause after the peer's part of the turn."""
         now = self._loop.time()
         burst_s = self._limits.frame_burst_s
         if burst_s is not None:
@@ -332,18 +331,18 @@ class WebSocket(WSListener):
         return True
 
     def _next_turn(self) -> None:
-        """Others were first."""
+        """Resume reading after other connections had their turn."""
         self._let_go(_TURN)
 
     def _stalled(self) -> None:
-        """The peer has taken nothing for too long: it can't be told."""
+        """Drop a peer that has taken nothing for too long; a close frame would not reach it."""
         try:
             self._handler.broken(Close("slow_consumer"))
         finally:
             self.abort()
 
     def _send_close(self, payload: bytes) -> None:
-        """Write a close frame (5.5.1), whatever picows thinks of the connection."""
+        """Write a close frame (5.5.1) regardless of picows' state."""
         if not self._transport.is_closing():
             self.write(bytes((0x80 | _CLOSE, len(payload))) + payload)
         self._finish()
@@ -355,7 +354,7 @@ class WebSocket(WSListener):
             self._transport.write(answer)
 
     def _finish(self) -> None:
-        """All is written: what comes now means nothing any more. The peer has a few seconds to take it and to end."""
+        """Close after everything is written. Input is ignored; the peer has a few seconds to take the data and close."""
         if self._closing:
             return
         self._send_answer()
@@ -372,7 +371,7 @@ class WebSocket(WSListener):
         if self._stall is not None:
             self._stall.stop()
             self._stall = None
-        # It holds this object: a cycle, which only a pass of the garbage collector would free.
+        # It references this object: a cycle that only the garbage collector would free.
         del self._frames
         self._handler.lost(self._received_code)
 
