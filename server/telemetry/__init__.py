@@ -1,1 +1,1 @@
-"""What operators hear of the server: logs and their declared events, metrics, spans, the model's trace."""
+"""Telemetry: logs and their declared events, metrics, spans, the model trace."""

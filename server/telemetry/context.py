@@ -1,6 +1,6 @@
-"""What every log line within a request says of it. One context variable that holds one dict: every request pays for this.
+"""Context of log lines: the fields of the current request, as one dict in one context variable.
 
-structlog's own ``bind_contextvars`` costs some microseconds a call, which is a twentieth of a small request.
+Every request pays for this. structlog's ``bind_contextvars`` costs microseconds per call, a twentieth of a small request.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ _request: Final[ContextVar[dict[str, str] | None]] = ContextVar("interlock_reque
 
 
 def begin_request(request_id: str, client: str) -> dict[str, str]:
-    """From here on, in this task and those it starts, lines say which request they belong to."""
+    """Set the fields of the request for all log lines in this task and those it starts. Return them."""
     fields = {"request_id": request_id, "client": client}
     _request.set(fields)
     return fields
 
 
 def note_session(session_id: str) -> None:
-    """The request has proved which session it belongs to."""
+    """Add the request's authenticated session to its fields."""
     fields = _request.get()
     if fields is not None:
         fields["session_id"] = session_id
 
 
 def merge_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Add what is known of the request to a line; what the line says itself stands."""
+    """Processor of structlog: add the request's fields to a line. The line's own fields win."""
     fields = _request.get()
     return {**fields, **event} if fields else event

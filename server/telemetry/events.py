@@ -1,7 +1,7 @@
 """Every log event: its level, its fields, and its meaning.
 
-A call such as ``_log.warning("login.failed", method="password")`` is a row here: same level, no field that the row lacks.
-A test reads all calls in the source and compares. So the log has a fixed vocabulary; the page that documents it is this table.
+Every call such as ``_log.warning("login.failed", method="password")`` must be a row here: same level, no other fields. A
+test compares all calls in the source. So the log has a fixed vocabulary, and the page that documents it is generated.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ GROUPS: Final[dict[Group, str]] = {
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One row. ``fields`` are keys of FIELDS; those of CONTEXT need not be named.
+    """One row. ``fields`` are keys of FIELDS; those of CONTEXT need not be listed.
 
-    ``repeats``: a client may cause this event any number of times. Of events with the same ``client`` (for a fault: the same
-    place in the code) and the same values of these fields the first has a line, and the others are counted
+    ``repeats``: a client may cause this event any number of times. Of events with the same ``client`` (for a fault: the
+    same place in the code) and the same values of these fields, the first has a line, and the others are counted
     (:mod:`interlock.server.telemetry.repeats`). None: each event has its own line.
     """
 

@@ -1,4 +1,4 @@
-"""What an ``exc_info`` of a log call means."""
+"""The ``exc_info`` of a log call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def exception_of(exc_info: Any) -> BaseException | None:
-    """The exception that ``exc_info`` names: itself, a tuple as of ``sys.exc_info``, or True for the one being handled."""
+    """Return the exception of ``exc_info``: an exception, a ``sys.exc_info`` tuple, or True for the current one."""
     if isinstance(exc_info, tuple):
         exc_info = exc_info[1]
     elif exc_info is True:

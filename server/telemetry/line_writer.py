@@ -30,7 +30,7 @@ _FOR_ALL: Final = 0.75
 """The part of the queue that every level may use. The rest is kept for errors, so that nothing else can crowd them out."""
 
 _BATCH_BYTES: Final = 64 * 1024
-"""Size of one write, about: as much as a pipe holds."""
+"""Approximate size of one write: as much as a pipe holds."""
 
 _LAST_S: Final = 1.0
 """How long :meth:`LineWriter.flush` waits for a reader."""

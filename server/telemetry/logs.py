@@ -1,11 +1,10 @@
 """Structured logs on standard error: text for people, or JSON lines for machines. One event, one line.
 
-A call never waits for whoever reads the lines (:mod:`interlock.server.telemetry.line_writer`), and repeats become a number
+A call never waits for the reader of the lines (:mod:`interlock.server.telemetry.line_writer`), and repeats become a number
 (:mod:`interlock.server.telemetry.repeats`).
 
-No call in this project passes a credential, a header or a body to the log. Whatever gets there all the same is made harmless:
-characters that could forge a line or steer a terminal are escaped (ASVS 16.4.1), and what has the form of one of our
-credentials is masked (16.2.5).
+No call in this project logs a credential, a header or a body. As a second defence, characters that could forge a line or
+control a terminal are escaped (ASVS 16.4.1), and text in the form of one of this server's credentials is masked (16.2.5).
 """
 
 from __future__ import annotations
@@ -75,13 +74,13 @@ class EventLogger:
 
 
 def event_counts() -> dict[str, int]:
-    """How often each event was logged by this process, also if it has no line: repeats, and levels that are not shown."""
+    """Return how often this process logged each event, including those without a line: repeats and hidden levels."""
     with _counting:
         return dict(_counts)
 
 
 def dropped_lines() -> int:
-    """How many lines of this process were dropped, because standard error did not take them."""
+    """Return how many lines of this process were dropped because standard error did not accept them."""
     return _output[0].dropped if _output is not None else 0
 
 
@@ -89,8 +88,8 @@ def dropped_lines() -> int:
 def logging_to_stderr(level: str, *, as_json: bool) -> Iterator[LineWriter]:
     """Send structlog's and the standard library's records of ``level`` and above to standard error, until the context ends.
 
-    An exception that ends the context is logged as ``server.failed`` and becomes exit status 1. The end of the context waits a
-    second at most for lines that are not written yet.
+    An exception that ends the context is logged as ``server.failed`` and becomes exit status 1. The end of the context
+    waits at most a second for unwritten lines.
     """
     writer = configure_logs(level, as_json=as_json)
     try:
@@ -130,7 +129,7 @@ def configure_logs(level: str, *, as_json: bool, descriptor: int = STDERR) -> Li
     structlog.configure(
         processors=[_count, filter_by_level, merge_request, repeats.drop_repeats, *shared],
         logger_factory=EventLogger,
-        # Every level gets as far as the count; the filter above then drops what is below the threshold.
+        # All levels reach the count; the filter above then drops what is below the threshold.
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
@@ -144,7 +143,7 @@ def configure_logs(level: str, *, as_json: bool, descriptor: int = STDERR) -> Li
     writer.addFilter(repeats.filter)
     logging.root.handlers = [writer]
     logging.getLogger("interlock").setLevel(threshold)
-    # Libraries log the addresses of requests at lower levels. A client may have put a secret there.
+    # Libraries log request URLs at lower levels. A client may have put a secret there.
     logging.root.setLevel(max(threshold, logging.WARNING))
     logging.captureWarnings(capture=True)
     sys.unraisablehook = _log_unraisable
@@ -155,24 +154,24 @@ def configure_logs(level: str, *, as_json: bool, descriptor: int = STDERR) -> Li
 
 
 def log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An event loop's handler of exceptions that nobody caught (ASVS 16.5.4): asyncio's own would quote their messages."""
+    """Event loop exception handler (ASVS 16.5.4). asyncio's own would quote the exceptions' messages."""
     task = context.get("task") or context.get("future")
     _log.error(
         "task.failed",
         task=task.get_name() if isinstance(task, asyncio.Task) else None,
-        # What stands in brackets may be what the callback was called with.
+        # Brackets may contain the callback's arguments.
         because=re.split(r"[<(]", context["message"])[0].strip(),
         exc_info=context.get("exception"),
     )
 
 
 def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Log an exception that nobody can catch: Python's hook. The object it came from may hold anything, so it is left out."""
+    """Python hook: log an exception that can't be caught, without the object it came from, which may hold anything."""
     _log.error("task.failed", because=unraisable.err_msg or "Exception ignored", exc_info=unraisable.exc_value)
 
 
 def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
-    """Log an exception that ended a thread: Python's hook."""
+    """Python hook: log an exception that ended a thread."""
     name = ended.thread.name if ended.thread is not None else None
     _log.error("task.failed", task=name, because="Exception in thread", exc_info=ended.exc_value)
 
@@ -184,7 +183,7 @@ def _count(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _describe_exception(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Kinds and places of an exception on one line. Its message may quote a client, and its variables hold secrets."""
+    """Describe an exception by kinds and places on one line. Its message may quote a client, and its variables secrets."""
     event.pop("stack_info", None)
     error = exception_of(event.pop("exc_info", None))
     if error is not None:
@@ -193,7 +192,7 @@ def _describe_exception(_logger: Any, _method: str, event: EventDict) -> EventDi
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """``error``, what it came from, and so on."""
+    """Yield ``error``, its cause, and so on."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -229,5 +228,5 @@ def _harmless(value: Any) -> Any:
 
 
 def _escaped(character: str) -> str:
-    """What is neither letter, digit, mark nor plain space: line ends, ANSI's ESC, and what turns text around."""
+    """Escape a character that is not printable: line ends, ESC, and bidirectional controls."""
     return character if character.isprintable() else character.encode("unicode_escape").decode()

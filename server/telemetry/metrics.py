@@ -1,7 +1,7 @@
-"""Metrics for Prometheus: one table of names, and what counts them. Nothing here is imported unless a port is set.
+"""Prometheus metrics: one table of names, and what updates them. Imported only if a port is set.
 
-No label holds what clients choose: routes are templates, events and guards are declared, close codes are those of the table.
-Everything but :meth:`Metrics.text` is called on the event loop.
+No label holds a value that clients choose: routes are templates, events and guards are declared, close codes are those of
+the table. Everything but the encoding for a scrape runs on the event loop.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NS_PER_S: Final = 1e9
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One metric: what it is called, what it counts, by what. ``buckets`` only for histograms."""
+    """One metric: name, meaning, labels. ``buckets`` only for histograms."""
 
     kind: type[Counter | Gauge | Histogram]
     name: str
@@ -129,11 +129,11 @@ ROWS: Final = (
     Row(Counter, "interlock_log_dropped_total", "Log lines that were dropped: standard error did not take them."),
     Row(Gauge, "interlock_build_info", "Always 1; the labels say what is running.", ("version", "python", "sqlite")),
 )
-"""Every metric of ours. The process's own (``process_…``) come from prometheus-client."""
+"""Every metric of this server. The process's own (``process_…``) come from prometheus-client."""
 
 
 def _logged_events() -> dict[tuple[str, ...], int]:
-    """Every declared event, also those that did not happen yet: a rate needs a zero to start from."""
+    """Return the counts of all declared events, zeros included: a rate needs a zero to start from."""
     counts = event_counts()
     return {(name,): counts.get(name, 0) for name in EVENTS}
 
@@ -142,17 +142,17 @@ _TOLD: Final[dict[str, Callable[[], dict[tuple[str, ...], int]]]] = {
     "interlock_log_events_total": _logged_events,
     "interlock_log_dropped_total": lambda: {(): dropped_lines()},
 }
-"""What :mod:`interlock.server.telemetry.logs` has counted, by labels."""
+"""Counters of :mod:`interlock.server.telemetry.logs`, by labels."""
 
 
 class _Told(Collector):
-    """A counter that is read when somebody asks."""
+    """A counter that is read at each scrape."""
 
     def __init__(self, row: Row) -> None:
         self._row = row
 
     def collect(self) -> Iterator[Metric]:
-        """The counter as it is now."""
+        """Yield the current value."""
         family = CounterMetricFamily(self._row.name, self._row.about, labels=self._row.labels)
         for labels, count in _TOLD[self._row.name]().items():
             family.add_metric(labels, count)
@@ -160,7 +160,7 @@ class _Told(Collector):
 
 
 class Metrics(Unmeasured):
-    """The metrics of one server. ``live``: (kind, state) → how many that have not ended are in it."""
+    """The metrics of one server. ``live``: (kind, state) → number of live instances."""
 
     def __init__(self, machines: Machines, clock: Clock, live: Mapping[tuple[str, str], int]) -> None:
         self.registry = CollectorRegistry()
@@ -173,7 +173,7 @@ class Metrics(Unmeasured):
             options: dict[str, Any] = {"buckets": row.buckets} if row.buckets else {}
             self._metrics[row.name] = row.kind(row.name, row.about, row.labels, registry=self.registry, **options)
         ProcessCollector(registry=self.registry)
-        # Children that are known beforehand: no look-up when they count, and a zero before they first do.
+        # Children known in advance: counted without a look-up, and zero before their first count.
         self._live = {
             (machine.kind, state.name): self._metrics["interlock_instances"].labels(machine.kind, state.name)
             for machine in machines
@@ -239,7 +239,7 @@ class Metrics(Unmeasured):
         key = (method, route, status)
         pair = self._requests.get(key)
         if pair is None:
-            # Of methods there are as many as HTTP's parser knows, so this has a limit, too.
+            # HTTP's parser knows a limited number of methods, so this is bounded too.
             known = method if method in _METHODS else "other"
             pair = self._requests[key] = (
                 self._child("interlock_http_requests_total", known, route, str(status)),
@@ -261,7 +261,7 @@ class Metrics(Unmeasured):
         self._metrics["interlock_revoke_to_close_seconds"].observe((self._clock.now_ms() - decided_at_ms) / 1000)
 
     def _child(self, *key: str) -> Any:
-        """The metric named first, with the label values that follow."""
+        """Return the metric named first, with the label values that follow."""
         child = self._children.get(key)
         if child is None:
             child = self._children[key] = self._metrics[key[0]].labels(*key[1:])

@@ -1,4 +1,4 @@
-"""The application of the metrics' own port, which no client need reach (ASVS 13.4.5)."""
+"""The application on the metrics' own port, which clients need not reach (ASVS 13.4.5)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _OPEN_METRICS: Final = "application/openmetrics-text"
 
 
 def metrics_app(registry: CollectorRegistry) -> Callable[[Any, Any, Any], Any]:
-    """An ASGI application that answers ``GET /metrics``, 400 if it is to filter them, and 404 to anything else."""
+    """Return an ASGI application that answers ``GET /metrics``, 400 with a query, and 404 anywhere else."""
     making: dict[str, asyncio.Task[bytes]] = {}
 
     def text(accept: str) -> tuple[asyncio.Task[bytes], str]:
-        """The text of now and its type. Of each type one is made at a time: however many ask, they share it."""
-        # Only the name: the library takes the client's word for the version, and fails at one that is none.
+        """Return the task that encodes the metrics, and their content type. Concurrent requests share one per type."""
+        # Only the name: the library trusts the client's version parameter, and fails if it is invalid.
         encode, content_type = choose_encoder(_OPEN_METRICS if _OPEN_METRICS in accept else "")
         if content_type not in making:
-            # In a thread: the text of some hundred series takes a millisecond or two, which nobody else need wait for.
+            # In a thread: encoding some hundred series takes a millisecond or two.
             making[content_type] = asyncio.create_task(asyncio.to_thread(encode, registry))
             making[content_type].add_done_callback(lambda _: making.pop(content_type))
         return making[content_type], content_type

@@ -1,9 +1,9 @@
-"""Aggregation of refusals and faults that repeat: the first gets a line of its own, the others become a number.
+"""Aggregation of repeated refusals and faults: the first gets its own line, the others become a number.
 
-A client can cause a refusal with every request, from as many addresses as it has. Within ten seconds, each client gets one line
-for each kind of refusal. At the end, another line tells how many more there were. Faults are told apart by their place in the
-code instead of the client. The field ``repeats`` in :mod:`interlock.server.telemetry.events` declares which events are counted,
-and by what.
+A client can cause a refusal with every request, from as many addresses as it has. Within ten seconds, each client gets one
+line for each kind of refusal. At the end, another line tells how many more there were. Faults are told apart by their place
+in the code instead of the client. The field ``repeats`` in :mod:`interlock.server.telemetry.events` declares which events
+are counted, and by what.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS: Final = 256
 """How many kinds are told apart. Fewer are declared; each logger of a library adds one a level."""
 
 _Kind = tuple[str, str, tuple[Any, ...]]
-"""Logger, event, values of the event's ``repeats``. Of a library's line: logger, number of the level, nothing."""
+"""Logger, event, values of the event's ``repeats``. For a library's line: logger, level number, nothing."""
 
 
 class Repeats:
@@ -49,11 +49,11 @@ class Repeats:
         # Reentrant: a garbage collection within may log.
         self._lock = threading.RLock()
         self._sources = 0
-        # None stands for the sources that were too many.
+        # None counts the sources beyond the limits.
         self._kinds: dict[_Kind, Counter[str | None]] = {}
 
     def drop_repeats(self, logger: logging.Logger, _method: str, event: EventDict) -> EventDict:
-        """Return ``event`` if it gets a line: a structlog processor.
+        """Processor of structlog: return ``event`` if it gets a line.
 
         Raises:
             DropEvent: it is a repeat, and counted.
@@ -69,13 +69,13 @@ class Repeats:
         raise structlog.DropEvent
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a library's ``record`` gets a line: a filter of :mod:`logging`. The text counts, not its arguments."""
+        """Filter of logging: return whether a library's ``record`` gets a line. Its text counts, not its arguments."""
         error = exception_of(record.exc_info)
         source = f"{record.msg} ({_place(error)})" if error is not None else str(record.msg)
         return self._is_first((record.name, str(record.levelno), ()), source)
 
     def report(self) -> None:
-        """Log a number for everything that was repeated since the last call, and begin anew."""
+        """Log the number of each repeated event since the last call, and start again."""
         with self._lock:
             kinds, self._kinds, self._sources = self._kinds, {}, 0
         for (name, event, values), counts in kinds.items():
@@ -115,7 +115,7 @@ class Repeats:
 
 
 def _place(error: BaseException | None) -> str:
-    """Kind of ``error`` and where it was raised; empty if there is none."""
+    """Return the kind of ``error`` and where it was raised; empty if there is none."""
     trace = error.__traceback__ if error is not None else None
     if trace is None:
         return type(error).__name__ if error is not None else ""

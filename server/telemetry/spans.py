@@ -1,8 +1,8 @@
-"""OpenTelemetry spans, when somebody asked for them: one for each request, each recorded transition and each commit.
+"""Optional OpenTelemetry spans: one for each request, each recorded transition and each commit.
 
 A transition's span is a child of its request's; a commit's span links to every transition it wrote. Names and attributes
-follow OpenTelemetry's semantic conventions for HTTP where there is one. No address, header or body is ever an attribute.
-This module is imported only if the setting ``otel_endpoint`` is set, and needs the extra ``interlock[otel]``.
+follow OpenTelemetry's semantic conventions for HTTP where they exist. No address, header or body is ever an attribute. This
+module is imported only if the setting ``otel_endpoint`` is set, and needs the extra ``interlock[otel]``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RequestSpan:
         self._token = otel_context.attach(set_span_in_context(span))
 
     def answered(self, route: str, status: int, session_id: str | None) -> None:
-        """The answer begins."""
+        """Record the start of the response."""
         self._span.update_name(f"{self._method} {route}")
         self._span.set_attributes({"http.route": route, "http.response.status_code": status})
         if session_id is not None:
@@ -57,13 +57,13 @@ class RequestSpan:
             self._span.set_status(Status(StatusCode.ERROR))
 
     def leave(self) -> None:
-        """End it, and make the span before current again. Call it where it was begun."""
+        """End the span, and restore the previous one. Call it in the context that began it."""
         self._span.end()
         otel_context.detach(self._token)
 
 
 class Spans:
-    """Makes spans and sends them in a thread of their own. Other ``OTEL_…`` variables hold as the SDK reads them."""
+    """Creates spans, and sends them in a separate thread. The SDK reads other ``OTEL_…`` variables as usual."""
 
     def __init__(self, settings: Settings) -> None:
         self._trusts_caller = settings.trust_ids
@@ -74,7 +74,7 @@ class Spans:
                 "service.instance.id": settings.node,
             }
         )
-        # What the environment says wins over what we say, and that over the SDK's defaults.
+        # The environment overrides these attributes, which override the SDK's defaults.
         resource = Resource.create().merge(own).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         endpoint = f"{settings.otel_endpoint.rstrip('/')}/v1/traces"
@@ -82,12 +82,12 @@ class Spans:
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("interlock", version("interlock"))
         self._incoming = TraceContextTextMapPropagator()
-        # Spans are dated by the wall clock, durations measured by the monotonic one.
+        # Spans carry wall-clock times; durations are measured by the monotonic clock.
         self._wall_minus_monotonic_ns = time.time_ns() - time.monotonic_ns()
         _log.info("spans.sending", url=endpoint)
 
     def begin(self, scope: Any, method: str, request_id: str) -> RequestSpan:
-        """The span of the request in ``scope``. The caller's own span is its parent if callers are trusted with ids."""
+        """Begin the span of the request in ``scope``. The caller's span is its parent if its ids are trusted."""
         parent = None
         if self._trusts_caller:
             carrier = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"] if k in _TRACE_HEADERS}
@@ -101,7 +101,7 @@ class Spans:
         return RequestSpan(span, method)
 
     def batch(self, batch: Batch) -> None:
-        """One span for each transition and each other write, and one for their commit."""
+        """Create a span for each transition and other write, and one for their commit."""
         links = []
         for unit, outcome in zip(batch.units, batch.outcomes, strict=True):
             records = outcome if isinstance(outcome, list) else [None]
@@ -118,7 +118,7 @@ class Spans:
         commit.end(self._wall(batch.ended_ns))
 
     async def close(self) -> None:
-        """Send what waits, and stop. A receiver that does not answer is not waited for as long as the SDK would."""
+        """Send waiting spans, and stop. The wait for an unresponsive receiver is shorter than the SDK's."""
         impatience = asyncio.get_running_loop().call_later(_PATIENCE_S, self._exporter.shutdown)
         await asyncio.to_thread(self._provider.shutdown)
         impatience.cancel()

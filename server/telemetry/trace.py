@@ -1,7 +1,7 @@
-"""The trace: what this process does, one JSON line at a time, for :mod:`interlock.spec.model.traces` to check afterwards.
+"""The model trace: this process's actions as JSON lines, which :mod:`interlock.spec.model.traces` checks afterwards.
 
-Appended records are written by the writer's thread, everything else by the event loop. Each write is one ``write(2)`` on a
-descriptor opened with O_APPEND, so lines never mix and a killed process loses none that it wrote. Nothing is synced.
+The writer thread writes appended records, the event loop everything else. Each write is one ``write(2)`` on a descriptor
+opened with O_APPEND, so lines never mix and a killed process loses none that it wrote. Nothing is synced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, 
 _log = structlog.get_logger("interlock.trace")
 
 _KIND: Final = "session"
-"""The model of the trace is about sessions."""
+"""The model covers sessions only."""
 
 _APPEND: Final = b'{"kind":"append",'
 _RECOVER: Final = b'{"kind":"recover",'
@@ -37,9 +37,9 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What a trace holds already. ``position``: the log's last when its last record or recovery was written, 0 if it has none.
+    """The content of an existing trace. ``position``: the log's last at its last record or recovery; 0 without any.
 
-    ``last``: its last record. ``recovered``: some life came as far as its ``recover``.
+    ``last``: its last record. ``recovered``: a server's run got as far as its ``recover``.
     """
 
     position: int = 0
@@ -48,50 +48,50 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Untraced:
-    """A trace that nobody asked for: every call does nothing."""
+    """No-op trace."""
 
     def begin(self) -> Told | None:
-        """Open the file and return what it holds, None when there is none. What is in it is left as it is.
+        """Open the file and return its content, or None without a file. The content is not changed.
 
         Raises:
-            SettingsError: the file can't be used, or is not a trace.
+            SettingsError: the file is unusable, or not a trace.
         """
         return None
 
     def go_on(self, newest: Record | None, at_last: Record | None) -> None:
-        """Write from now on. ``newest``: the log's last record; ``at_last``: the one where the trace has its last.
+        """Start writing. ``newest``: the log's last record; ``at_last``: the one at the position of the trace's last.
 
         Raises:
-            SettingsError: the trace is of another log; nothing was written.
+            SettingsError: the trace belongs to another log; nothing was written.
         """
 
     def missed(self, records: Sequence[Record], position: int) -> None:
-        """``records``, none of them traced, were durable before this life; the log has been read up to ``position``."""
+        """Trace ``records``, which were durable before this run and not traced. The log was read up to ``position``."""
 
     def recovered(self) -> None:
-        """What the former life left has been put right, up to the log's last record."""
+        """Trace that recovery is complete, up to the log's last record."""
 
     def appended(self, outcomes: Sequence[object]) -> None:
-        """``outcomes``, lists of records among them, are durable. Called in the writer's thread, in the order of the log."""
+        """Trace the records among ``outcomes``, now durable. Called in the writer thread, in log order."""
 
     def acknowledged(self, session_id: str, version: int, records: Sequence[Record]) -> None:
-        """A caller is answered: ``records`` are its commands', and the session is at ``version``."""
+        """Trace that a caller was answered: ``records`` are its commands', and the session is at ``version``."""
 
     def opened(self, session_id: str, connection_id: str, version: int) -> None:
-        """A socket is greeted with the session at ``version``."""
+        """Trace that a socket was greeted with the session at ``version``."""
 
     def closed(self, session_id: str, connection_id: str, version: int, code: int) -> None:
-        """The server ends an open socket that has heard of ``version`` last."""
+        """Trace that the server ends an open socket, which last saw ``version``."""
 
     def dropped(self, session_id: str, connection_id: str, version: int) -> None:
-        """An open socket that has heard of ``version`` last is gone, and the server had not ended it."""
+        """Trace that an open socket, which last saw ``version``, is gone without the server having ended it."""
 
     def close(self) -> None:
-        """Write nothing any more."""
+        """Stop writing."""
 
 
 class Trace(Untraced):
-    """A trace in a file. A file that can't be written any more ends the trace, never the server."""
+    """A trace in a file. A write error ends the trace, never the server."""
 
     def __init__(self, path: Path, node: str) -> None:
         self._path = path
@@ -103,13 +103,13 @@ class Trace(Untraced):
         self._writable = False
 
     def look(self) -> None:
-        """Refuse, before anything is opened for writing, a file that is not a trace.
+        """Check that an existing file is a trace, before anything is opened for writing.
 
         Raises:
-            SettingsError: it is none.
+            SettingsError: it is not.
         """
         try:
-            # Not opened yet: opening a pipe or a device may do something.
+            # Check before opening: opening a pipe or a device can have effects.
             if not stat.S_ISREG(self._path.stat().st_mode):
                 raise SettingsError(f"the trace {self._path} can't be used: it is not a regular file")
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
@@ -169,7 +169,7 @@ class Trace(Untraced):
         self._write([Recover(self._node, self._life, self._position)])
 
     def appended(self, outcomes: Sequence[object]) -> None:
-        """See :meth:`Untraced.appended`. What a repeat gives again is older than the last, and was traced then."""
+        """See :meth:`Untraced.appended`. A repeated command's record is older than the last, and was traced before."""
         lines: list[Line] = []
         for outcome in outcomes:
             for record in outcome if isinstance(outcome, list) else ():
@@ -241,17 +241,17 @@ class Trace(Untraced):
         try:
             if os.write(self._descriptor, text) == len(text):
                 return
-            # A full disk took a part. A reader must find whole lines.
+            # A full disk accepted only a part. Readers must find whole lines.
             self._cut()
             error = "the disk is full"
         except OSError as failed:
             error = str(failed)
-        # Not closed here: the other thread may be about to write to this very descriptor.
+        # Not closed here: the other thread may be about to write to this descriptor.
         self._writable = False
         _log.error("trace.ended", path=str(self._path), error=error)
 
     def _cut(self) -> None:
-        """Drop what a write that was cut short left behind the last whole line."""
+        """Remove a partial line at the end."""
         size = os.fstat(self._descriptor).st_size
         if size:
             with mmap.mmap(self._descriptor, size, access=mmap.ACCESS_READ) as text:
@@ -261,7 +261,7 @@ class Trace(Untraced):
 
 
 def _read(descriptor: int) -> Told:
-    """What the trace holds. A last line that was torn is passed over.
+    """Read the content of a trace. A torn last line is ignored.
 
     Raises:
         TraceFault, ValueError: it is not a trace.
@@ -271,7 +271,7 @@ def _read(descriptor: int) -> Told:
         return Told()
     with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as text:
         end = text.rfind(b"\n") + 1
-        # A file without a line end within reason has no line that a server wrote.
+        # Without an early line end, the file has no line that a server wrote.
         parse(text[: text.find(b"\n", 0, _LONGEST) + 1])
         if not _BEGINNING.startswith(torn := text[end : end + len(_BEGINNING)]):
             raise ValueError(f"it ends with {torn!r}, which is not a line of a trace; nothing was changed")
@@ -286,7 +286,7 @@ def _read(descriptor: int) -> Told:
 
 
 def _refuse_what_is_in_use(path: Path, settings: Settings) -> None:
-    """The files of the server itself are no place for a trace, whether they are there already or not."""
+    """Refuse a path of the server's own files, whether they exist or not."""
     data, head = Path(settings.data), settings.head_path
     used = [*(data / name for name in _OTHERS), head, head.with_name(f"{head.name}.new")]
     real = path.resolve()
@@ -298,10 +298,10 @@ def _refuse_what_is_in_use(path: Path, settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_trace(settings: Settings) -> AsyncIterator[Untraced]:
-    """The trace that setting ``trace`` asks for, until the context ends; :meth:`Untraced.begin` opens its file.
+    """Yield the trace of the setting ``trace`` until the context ends. :meth:`Untraced.begin` opens its file.
 
     Raises:
-        SettingsError: something is there that is not a trace. Nothing was written yet.
+        SettingsError: the file is not a trace. Nothing was written.
     """
     trace = Untraced()
     if settings.trace:

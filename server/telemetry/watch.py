@@ -1,6 +1,6 @@
-"""What the one door did and refused, as far as it is a security event, told to the log (ASVS 16.3.1 to 16.3.3).
+"""Logs the transitions and refusals that are security events (ASVS 16.3.1 to 16.3.3).
 
-Everything that changes a session passes the door, so nothing that ends or opens one can forget to say so.
+Every change of a session passes the door, so no session can begin or end unlogged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a metho
 
 
 def tell_transition(record: Record, session: Any) -> None:
-    """A listener for :meth:`interlock.server.runtime.door.Door.subscribe_own`."""
+    """Listener for :meth:`interlock.server.runtime.door.Door.subscribe_own`."""
     move = record.transition
     if move.event not in _TOLD:
         return
@@ -49,7 +49,7 @@ def tell_transition(record: Record, session: Any) -> None:
 
 
 def tell_refusal(kind: str, instance_id: str, refusal: TransitionRefused) -> None:
-    """A listener for :meth:`interlock.server.runtime.door.Door.subscribe_refusals`."""
+    """Listener for :meth:`interlock.server.runtime.door.Door.subscribe_refusals`."""
     _log.info(
         "transition.refused",
         instance_kind=kind,
