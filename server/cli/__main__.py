@@ -1,4 +1,4 @@
-"""``python -m interlock.server.cli``."""
+"""Entry point of ``python -m interlock.server.cli``."""
 
 from interlock.server.cli.main import main
 

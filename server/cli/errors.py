@@ -1,4 +1,4 @@
-"""What the commands share: where the log is, and how an error becomes one line and an exit status."""
+"""Shared parts of the commands: the log's location, and errors as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ data_option = click.option(
 
 
 def keys_folder(data: Path) -> Path:
-    """The folder of the keys of a server on ``data``.
+    """Return the key folder of a server on ``data``.
 
     Raises:
-        SettingsError: there are none: the wrong folder is named, or no server has run there yet.
+        SettingsError: it has no keys: it is the wrong folder, or no server has run there yet.
     """
     from interlock.server.guard.keys.keyset import key_files, no_keys
 
@@ -47,7 +47,7 @@ def _to_stderr(text: str) -> None:
 
 @contextmanager
 def errors_as_messages(say: Callable[[str], object] = _to_stderr) -> Iterator[None]:
-    """``say`` what went wrong in one line instead of a traceback."""
+    """Print an error in one line with ``say`` instead of a traceback, and exit."""
     try:
         yield
     except InterlockError as error:

@@ -1,4 +1,4 @@
-"""``interlock keys``: rotate and retire the keys that sign tokens, also beside a running server."""
+"""``interlock keys``: rotate and retire the keys that sign tokens, even beside a running server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def list_keys(data: Path) -> None:
             until = "" if row.retire_from_ms is None else rfc3339(row.retire_from_ms)
             begin = rfc3339(row.signs_from_ms) if row.signs_from_ms else ""
             table.add_row(row.name, row.kind, _STATUS[row.status], begin, until)
-        # Names are there to be copied: in a pipe, too, nothing of them is left out.
+        # Names are copied from here, so they are never truncated, not even in a pipe.
         Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
@@ -107,7 +107,7 @@ def retire(kid: str, data: Path, head: Path | None, *, force: bool) -> None:
 
 
 def _clock(data: Path) -> Clock:
-    """The server's clock. Who signs now, and what may be retired, must be the same here and there.
+    """Return the server's clock: which key signs, and which may be retired, must be the same here and there.
 
     Raises:
         SurfaceFailed: there is a log, and it can't be read.
@@ -126,7 +126,7 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
     """Have the log's head signed by another key than ``key``, or the next start would refuse it.
 
     Raises:
-        KeyNeeded: the running server has not signed it anew, and ``force`` does not say to go on.
+        KeyNeeded: the running server has not signed it again, and ``force`` is not given.
     """
     from interlock.server.guard.keys.heads import check_head, sign_head
     from interlock.server.guard.keys.keyset import load_keys, load_public_keys
@@ -142,10 +142,10 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
             signing = load_keys(data / "keys", now_ms).signing
             write_text(path, sign_head(head.receipt, signing, now_ms, final=head.final))
     except HeadRefused:
-        # A head that its key did not sign is refused with the key as without.
+        # A head with a wrong signature is refused with or without the key.
         return
     except SurfaceLocked:
-        # A server runs, and does it as soon as it notices the new key.
+        # A running server signs the head when it notices the new key.
         deadline = time.monotonic() + _HEAD_WAIT_S
         while _signed_by(path, key) is not None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -156,7 +156,7 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
 
 
 def _signed_by(path: Path, key: Key) -> str | None:
-    """The head at ``path`` if it says that ``key`` signed it."""
+    """Return the head at ``path`` if it names ``key`` as its signer."""
     from interlock.server.guard.keys.heads import signer_of
     from interlock.server.surface.head import read_text
 

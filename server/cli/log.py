@@ -47,7 +47,7 @@ def transitions(instance_id: str, kind: str, data: Path, *, as_json: bool) -> No
 
 
 class _Time(click.ParamType[tuple[str, int]]):
-    """A moment of an instance: a version, or an RFC 3339 time as milliseconds."""
+    """A point in an instance's history: a version, or an RFC 3339 time in milliseconds."""
 
     name = "time"
 
@@ -171,7 +171,7 @@ def export(log: Path | None, data: Path, output: str) -> None:
 
 
 def _up_to(records: list[Record], at: tuple[str, int] | None, now_ms: int) -> tuple[list[Record], int]:
-    """The records up to the moment that was asked for, and that moment in milliseconds."""
+    """Return the records up to the requested moment, and that moment in milliseconds."""
     kind, number = at or ("time", now_ms)
     if kind == "version":
         if not 1 <= number <= len(records):

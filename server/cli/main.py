@@ -1,4 +1,4 @@
-"""The command line: run a server, look into its log, check it, draw a lifecycle."""
+"""The command line: run a server, read and check its log, draw a lifecycle."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     Each setting is a flag, an environment variable or a key of the TOML file; a flag overrides a variable,
     and a variable overrides the file.
     """
-    # Until the server answers: what imports and the start make is no garbage.
+    # Until the server answers: imports and start-up create no garbage.
     gc.disable()
     import uvloop
 

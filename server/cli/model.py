@@ -1,4 +1,4 @@
-"""The commands about the specification: ``check`` runs the model checker, ``trace`` checks what servers did against it."""
+"""Commands for the specification: ``check`` runs the model checker, ``trace`` checks traces of servers against the model."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _lines(path: Path) -> list[bytes]:
 
 @contextmanager
 def _progress(what: str, total: int) -> Iterator[tuple[Callable[[], None], Callable[[str, int], None]]]:
-    """A bar on standard error: (one more is done, such a one has seen so many states)."""
+    """Show a bar on standard error. Yield two callbacks: one item is done; an item has seen so many states."""
     console = Console(stderr=True)
     columns = (
         TextColumn(what),

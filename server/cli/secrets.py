@@ -14,7 +14,7 @@ from interlock.server.cli.errors import data_option, errors_as_messages, keys_fo
 
 
 def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens: str) -> click.RichGroup:
-    """``group`` with the commands that make, list and remove the secrets of ``purpose``; ``opens`` says what one is for."""
+    """Add to ``group`` the commands for the secrets of ``purpose``, and return it. ``opens`` says what one is for."""
 
     @group.command()
     @click.argument("name")
@@ -30,7 +30,7 @@ def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens
 
         with errors_as_messages():
             secret = Secrets(data / "keys", purpose).create(name, SystemClock().now_ms())
-        # Alone on standard output, so that it can be piped to where it is kept.
+        # Alone on standard output, so that it can be piped into a secret store.
         click.echo(secret)
         Console(stderr=True, highlight=False).print(
             f"With this secret [bold]{name}[/bold] {opens}. It can't be shown again.", soft_wrap=True

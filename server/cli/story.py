@@ -1,4 +1,4 @@
-"""An instance's story on a terminal."""
+"""Prints an instance's story on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from interlock.machine.story import Moment, Step
 
 
 def print_story(console: Console, title: str, steps: list[Step], stands: Moment) -> None:
-    """Print ``steps``, one a line, and then how the instance stood."""
+    """Print ``steps``, one a line, and then the state of the instance."""
     console.print(f"[bold]{escape(title)}[/bold]\n", soft_wrap=True)
     width = len(str(steps[-1].version))
     for step in steps:

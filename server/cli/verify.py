@@ -1,4 +1,4 @@
-"""``interlock verify``: whether the log is what the server wrote, ends where its head says, and holds what was acknowledged."""
+"""``interlock verify``: checks that the log is as written, ends where its head says, and holds what was acknowledged."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _PLACE: Final = "every one declared and in its place"
 
 
 class _Signed(msgspec.Struct, frozen=True):
-    """What is known of the log's head: ``receipt`` if there is one that can be compared, and ``note`` in any case.
+    """The log's head. ``receipt``: its record, if there is one to compare; ``note``: a description in any case.
 
-    ``checked``: it is signed by the keys beside the log. ``final``: it says that the server stopped there.
+    ``checked``: a key beside the log verified its signature. ``final``: it says that the server stopped there.
     """
 
     receipt: Receipt | None
@@ -57,20 +57,20 @@ def run(
     require_head: bool,
     at_least: int,
 ) -> int:
-    """Check the log at ``place``, say what is found, and return the exit status.
+    """Check the log at ``place``, print the findings, and return the exit status.
 
-    ``given_head``: where the head lies, if it is not beside the log. ``receipts``: to be shown in the log, ``-`` for those
-    on ``stdin``. ``require_head``: that there is no head whose signature was checked is a fault, too. ``at_least``: so is
-    that the log ends before this position.
+    ``given_head``: path of the head, if not beside the log. ``receipts``: to look up in the log, ``-`` for those on
+    ``stdin``. ``require_head``: a missing head or unchecked signature is a fault. ``at_least``: so is an end before this
+    position.
 
     Raises:
-        ReceiptMalformed, SurfaceFailed: what is asked for can't be read.
+        ReceiptMalformed, SurfaceFailed: an input can't be read.
     """
     out, err = Console(highlight=False), Console(stderr=True, highlight=False)
     wanted = list(_wanted(receipts, stdin))
     faults = []
     folder = place if place.is_dir() else place.parent
-    # Before the log: beside a running server both grow, and the head never says more than the log holds.
+    # Before the log: a running server grows both, and the head never names more than the log holds.
     try:
         signed = _signed(folder, given_head, required=require_head)
         if require_head and not signed.checked:
@@ -105,7 +105,7 @@ def run(
 def _ends(
     archive: Archive, signed: _Signed, folder: Path, given_head: Path | None, at_least: int
 ) -> tuple[list[str], str]:
-    """What is wrong with where the log ends, and a note about records beyond the head."""
+    """Return faults at the end of the log, and a note about records beyond the head."""
     try:
         end = archive.record_count()
     except FileDamaged as damaged:
@@ -115,7 +115,7 @@ def _ends(
     if signed.receipt is None:
         return faults, ""
     broken = _compared(archive, signed.receipt, broken_head)
-    # Beside a running server the log had grown beyond the head that was read before it, so this one is read after it.
+    # A running server's log may have grown beyond the head read before it, so this head is read after the log.
     with suppress(HeadRefused, SurfaceFailed):
         newer = _signed(folder, given_head, required=False)
         signed = newer if newer.receipt is not None else signed
@@ -130,7 +130,7 @@ def _ends(
 def _first_fault(
     archive: Archive, checking: Future[list[str]], console: Console
 ) -> tuple[LedgerFault | None, list[str]]:
-    """The first fault in the records, and what SQLite finds wrong with the file."""
+    """Return the first fault in the records, and the problems that SQLite finds in the file."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     times = (TimeRemainingColumn(), TimeElapsedColumn())
     fault = None
@@ -154,16 +154,16 @@ def _count_for_show(archive: Archive) -> int | None:
 
 def _damaged(found: list[str]) -> str:
     more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-    # Of a damaged page SQLite says first in which database it lies, on a line of its own.
+    # SQLite first names the database of a damaged page, on its own line.
     return f"the database file is damaged: {found[0].removeprefix(_IN_MAIN).splitlines()[0]}{more}"
 
 
 def _signed(folder: Path, given: Path | None, *, required: bool) -> _Signed:
-    """The head that belongs to the log in ``folder``, and whose word it is.
+    """Return the head of the log in ``folder``, verified if possible.
 
     Raises:
-        HeadRefused: it is garbled, or not signed by the keys beside the log.
-        SurfaceFailed: there is none where the caller said that there is, and none is ``required``.
+        HeadRefused: it is malformed, or not signed by the keys beside the log.
+        SurfaceFailed: the given path has none, and none is ``required``.
     """
     path = given or folder / HEAD_NAME
     try:
@@ -195,10 +195,10 @@ def _signed(folder: Path, given: Path | None, *, required: bool) -> _Signed:
 
 
 def _wanted(texts: Iterable[str], stdin: Iterable[str]) -> Iterator[Receipt]:
-    """The receipts of the command line, and of standard input where it is asked for.
+    """Yield the receipts from the command line, and from standard input if requested.
 
     Raises:
-        ReceiptMalformed: one of them is none.
+        ReceiptMalformed: one is malformed.
     """
     for text in texts:
         if text != "-":
@@ -224,7 +224,7 @@ def _from_line(line: str) -> Receipt:
 def _compared(
     archive: Archive, receipt: Receipt, explain: Callable[[Receipt, Receipt | None, int], str | None]
 ) -> str | None:
-    """What ``explain`` says of ``receipt`` and what the log has in its place, or that there is no telling."""
+    """Return what ``explain`` says of ``receipt`` and the log's record there, or that they can't be compared."""
     try:
         return explain(receipt, archive.receipt_at(receipt.position), archive.record_count())
     except FileDamaged as damaged:
@@ -232,7 +232,7 @@ def _compared(
 
 
 def _broken(archive: Archive, receipt: Receipt, fault: LedgerFault | None) -> str | None:
-    """Why ``receipt`` is not shown, or None."""
+    """Return why ``receipt`` is not shown, or None."""
     broken = _compared(archive, receipt, broken_receipt)
     if broken is None and fault is not None and receipt.position >= fault.position:
         return f"not shown: the log is not what was written from record {fault.position} on"

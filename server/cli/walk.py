@@ -44,8 +44,8 @@ echo "$(curl -s $URL/api/session/transitions -H "$(bearer "$LOGIN")")"
 ELSEWHERE=$(curl -s $URL/api/auth/login -H 'Content-Type: application/json' -d "$ADA")
 echo "$(curl -s -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")")"; wait $!
 """
-"""Shell commands with two placeholders: ``url``, and ``python``, an interpreter that has websockets. The README's tour is
-the same text; a test runs it."""
+"""Shell commands with two placeholders: ``url``, and ``python``, an interpreter with websockets. The README has the same
+text; a test runs it."""
 
 
 def print_walk(console: Console, url: str) -> None:
