@@ -1,1 +1,1 @@
-"""The operating system as a server meets it: threads, files, permissions, descriptors, standard streams, shortages."""
+"""Operating system: threads, files, permissions, descriptors, standard streams, shortages."""

@@ -1,4 +1,4 @@
-"""Internet addresses as text: one spelling for each, and what of it is counted."""
+"""IP addresses as text: their canonical spelling, and the part that rate limits use."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 UNKNOWN: Final = "unknown"
-"""The address of a peer that has none, such as one on a Unix socket."""
+"""The address of a peer without one, such as on a Unix socket."""
 
 _V6_PREFIX: Final = 64
 
 _LONGEST: Final = 100
-"""Characters of an address with everything around it. What is longer is none, and need not be remembered."""
+"""Characters of an address with its decoration. Longer text is not an address, and not cached."""
 
 _REMEMBERED: Final = 4096
-"""So many addresses are remembered as parsed: behind a proxy each request has the same two or three."""
+"""Size of the cache of parsed addresses: behind a proxy each request has the same two or three."""
 
 
 def limit_key(address: str) -> str:
-    """What ``address`` is limited by: an IPv6 client by its /64, of which it can use any address it likes (RFC 6177)."""
+    """Return the rate limit key of ``address``. An IPv6 client can use its whole /64, so that is its key (RFC 6177)."""
     if ":" not in address:
         return address
     return str(IPv6Network((address, _V6_PREFIX), strict=False))
 
 
 def canonical(text: str) -> str | None:
-    """``text`` as an address, without port, brackets and zone; an IPv4 address mapped into IPv6 is the IPv4 one."""
+    """Return the address in ``text`` without port, brackets and zone, or None. IPv4-mapped IPv6 becomes IPv4."""
     return _parsed(text) if len(text) <= _LONGEST else None
 
 

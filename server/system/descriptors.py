@@ -1,6 +1,6 @@
 """File descriptors: how many this process may have, and how many connections fit.
 
-Each connection is one. A process that has no descriptor left can accept nobody, and can't open its own files either. So the
+Each connection takes one. A process without free descriptors can neither accept connections nor open its own files. So the
 soft limit is raised to the hard one at the start, and connections are capped below it.
 """
 
@@ -18,14 +18,14 @@ from interlock.server.settings import Settings
 
 RESERVE: Final = 128
 """Descriptors that no connection takes. Event loop, listeners, database, lock, trace and standard streams are about 25; the
-others are for what comes and goes: a look at the keys, the next head, a scrape, calls to an identity provider or a collector
-with their look-ups of names, imports at first use, and the two or three connections that are accepted before they are cut."""
+others are temporary: key scans, the next head, a scrape, calls to an identity provider or a collector with DNS, imports at
+first use, and the two or three connections that are accepted before they are cut."""
 
 _log = structlog.get_logger("interlock.server")
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of open files to the hard one; return the limit that holds then."""
+    """Raise the soft limit of open files to the hard one, and return the resulting limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         # The kernel refuses a hard limit above fs.nr_open, which may have been lowered since.
@@ -38,7 +38,7 @@ def effective_tcp_total(settings: Settings, open_files: int) -> int:
     """Return how many TCP connections each port may hold: ``tcp_total``, or as many as ``open_files`` leave.
 
     Raises:
-        SettingsError: not one for each port is left.
+        SettingsError: there is not one for each port.
     """
     ports = 1 if settings.metrics_port is None else 2
     if open_files < RESERVE + ports:
@@ -50,9 +50,7 @@ def effective_tcp_total(settings: Settings, open_files: int) -> int:
 
 
 def fit_descriptors(settings: Settings) -> Settings:
-    """Raise the limit of open files, and return ``settings`` with the ``tcp_total`` that it leaves room for.
-
-    Call it before anything is opened.
+    """Raise the limit of open files, and return ``settings`` with the ``tcp_total`` that fits. Call it first.
 
     Raises:
         SettingsError: the limit is too low for any connection.

@@ -1,4 +1,4 @@
-"""Watches what the machine gives the server: the time, space on the disk, and a file that can be written."""
+"""Monitors the machine: its clock, disk space, and whether the signed head can be written."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _LOOK_S: Final = 1.0
 _BEGIN_S: Final = 5.0
 
 CLOCK_TOLERANCE_MS: Final = 5_000
-"""A wall clock that is behind by less is not worth a word."""
+"""Wall clock deviations below this are not reported."""
 
 
 class MachineMonitor:
-    """Looks at the machine once a second, and says in the log and in ``warnings`` what is wrong with it.
+    """Checks the machine once a second, and reports problems in the log and in ``warnings``.
 
-    ``clock`` is the server's. Whether the machine's is behind it at the start is said by the caller. ``refuse_growth`` is
-    called with True while the disk of folder ``data`` has less than ``reserve`` bytes free, and with False once it has an
-    eighth more. 0 asks for nothing. ``head_failing`` tells whether the signed head can't be written.
+    ``clock`` is the server's. The caller reports a machine clock that is behind it at the start. ``refuse_growth`` is
+    called with True when the disk of folder ``data`` has less than ``reserve`` bytes free, and with False when it has an
+    eighth more; 0 disables it. ``head_failing`` returns whether the signed head can't be written.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class MachineMonitor:
 
     @property
     def warnings(self) -> list[str]:
-        """What is wrong with the machine now, in words; the server goes on."""
+        """The machine's current problems, in words; the server continues."""
         found = {
             "the machine's clock was set back; the server's time goes on from before": self._clock_behind,
             "the disk is nearly full; sessions can only be ended": self.disk_low,
@@ -59,26 +59,26 @@ class MachineMonitor:
         return [warning for warning, holds in found.items() if holds]
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Check periodically until cancelled."""
         while True:
             progressed()
             await self.look()
             await asyncio.sleep(_LOOK_S)
 
     async def begin(self) -> None:
-        """Look for the first time, for a moment at most: a disk that hangs does not keep the server from its start."""
+        """Check once, with a time limit: a hanging disk must not prevent the start."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_BEGIN_S):
                 await self.look()
 
     async def look(self) -> None:
-        """Look once."""
+        """Check once."""
         self._look_at_clock()
         try:
             # In a thread: a disk may hang.
             space = await asyncio.to_thread(os.statvfs, self._data)
         except (OSError, RuntimeError):
-            # What is wrong with the folder, a write finds out. A RuntimeError says that no thread can be started.
+            # A write will reveal the problem. A RuntimeError means that no thread can start.
             return
         self._look_at_disk(space.f_bavail * space.f_frsize)
 

@@ -1,4 +1,4 @@
-"""Share the turns of the event loop among those that wait for theirs."""
+"""Distributes work over turns of the event loop."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final
 from interlock.server.system.workers import settle
 
 EACH_TURN: Final = 4
-"""So many go on in one turn: with a request or a step of a handshake each, about a millisecond."""
+"""Calls per turn. At a request or a handshake step each, this takes about a millisecond."""
 
 
 class LoopTurns:
-    """Calls what is added, in the order in which it was added, a few a turn: whoever is new waits for those few only."""
+    """Calls what is added, in order, a few per turn, so that newly arrived events wait only for those few."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
@@ -39,7 +39,7 @@ class LoopTurns:
     def _take(self) -> None:
         self._scheduled = False
         for _ in range(min(EACH_TURN, len(self._waiting))):
-            # What is left is not forgotten if one of them fails.
+            # Schedule the rest first, in case this call fails.
             if len(self._waiting) > 1:
                 self._schedule()
             self._waiting.popleft()()

@@ -1,7 +1,4 @@
-"""Files that belong to one user: who else may touch them, and how they are written.
-
-What others may write, others may exchange.
-"""
+"""Checks and writes private files. Whoever may write to a file's folder may replace the file."""
 
 from __future__ import annotations
 
@@ -13,27 +10,27 @@ from interlock.machine.errors import SettingsError
 
 
 def refuse_writable(path: Path) -> None:
-    """Check that nobody but its owner may write to ``path``, a folder or a regular file, and that it is not somebody else's.
+    """Check that only its owner may write to ``path``, a folder or regular file of this user or root.
 
     Raises:
-        SettingsError: others may, it is, or it is a pipe, a socket or a device.
-        OSError: there is no telling.
+        SettingsError: others may write to it or own it, or it is a pipe, a socket or a device.
+        OSError: it can't be checked.
     """
     status = path.stat()
     _refuse_irregular(path, status)
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SettingsError(f"{path} may be written by others; forbid it: chmod go-w {path}{_by_fs_group(status)}")
     if os.geteuid() or not stat.S_ISDIR(status.st_mode):
-        # At the command line root acts for whoever the folder belongs to.
+        # On the command line, root acts for the folder's owner.
         _refuse_foreign(path, status)
 
 
 def refuse_open(folder: Path) -> None:
-    """Check that ``folder`` is its owner's alone. Who may write to it can exchange keys; who may list it learns names.
+    """Check that ``folder`` is its owner's alone. A writer could replace keys, and a reader learns names.
 
     Raises:
-        SettingsError: others than its owner may, or it belongs to somebody else.
-        OSError: there is no telling.
+        SettingsError: others may access it or own it.
+        OSError: it can't be checked.
     """
     status = folder.stat()
     if status.st_mode & 0o077:
@@ -42,10 +39,10 @@ def refuse_open(folder: Path) -> None:
 
 
 def read_private(path: Path) -> bytes:
-    """The content of ``path``.
+    """Return the content of ``path``.
 
     Raises:
-        SettingsError: others than its owner may read it, it belongs to somebody else, or it is no regular file.
+        SettingsError: others may read it or own it, or it is not a regular file.
         OSError: it can't be read.
     """
     status = path.stat()
@@ -57,10 +54,10 @@ def read_private(path: Path) -> bytes:
 
 
 def read_regular(path: Path, limit: int = -1) -> bytes:
-    """The content of ``path``, or its first ``limit`` bytes. To open a pipe would wait for a writer, perhaps for ever.
+    """Return the content of ``path``, or its first ``limit`` bytes. A pipe is refused: opening it could block for ever.
 
     Raises:
-        SettingsError: it is no regular file.
+        SettingsError: it is not a regular file.
         OSError: it can't be read.
     """
     _refuse_irregular(path, path.stat())
@@ -69,10 +66,10 @@ def read_regular(path: Path, limit: int = -1) -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Put a file of mode 0600 in the place of the one at ``path``, if there is one: a crash leaves the one or the other.
+    """Write a file of mode 0600 atomically: after a crash, ``path`` has the old or the new content.
 
-    When this returns, the new one is on disk, its name included: a power cut doesn't bring the old one back. It belongs to whom
-    the folder belongs to: what root writes by the command line, the server must be able to read.
+    On return the file and its name are on disk, so a power cut does not restore the old one. It gets the folder's owner:
+    the server must be able to read what root writes on the command line.
 
     Raises:
         OSError: it can't be written.
@@ -92,7 +89,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have it on disk which files ``folder`` holds."""
+    """Sync the directory entries of ``folder`` to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -101,7 +98,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _refuse_irregular(path: Path, status: os.stat_result) -> None:
-    """Check that ``path`` is a regular file. Or a folder: whoever reads that is told so at once.
+    """Check that ``path`` is a regular file or a folder, which fails when it is read.
 
     Raises:
         SettingsError: it is a pipe, a socket or a device.
@@ -111,11 +108,11 @@ def _refuse_irregular(path: Path, status: os.stat_result) -> None:
 
 
 def _refuse_foreign(path: Path, status: os.stat_result) -> None:
-    """Check that ``path`` belongs to the user that this runs as, or to root. Root may also act for whom the folder belongs to.
+    """Check that ``path`` belongs to this user or to root. Root may also act for the folder's owner.
 
     Raises:
-        SettingsError: it is somebody else's.
-        OSError: there is no telling.
+        SettingsError: it belongs to another user.
+        OSError: it can't be checked.
     """
     user = os.geteuid()
     trusted = {0, user} if user else {0, path.parent.stat().st_uid}
@@ -127,7 +124,7 @@ def _refuse_foreign(path: Path, status: os.stat_result) -> None:
 
 
 def _by_fs_group(status: os.stat_result) -> str:
-    """What else to do where a group was let in, and nobody else: the end of a message."""
+    """Return the end of a message: advice if only a group has access."""
     if not status.st_mode & stat.S_IRWXG or status.st_mode & stat.S_IWOTH:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Standard streams that nobody reads, or that are closed, as they may be for a server."""
+"""Standard streams of a server: possibly closed, or without a reader."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ STDERR: Final = 2
 def prepare_streams() -> None:
     """Make the standard streams safe to write to. Call this first, in the main thread.
 
-    Open the null device in place of a closed stream. Otherwise the next file or socket that the process opens would get that
-    number, and everything that is written to the stream. Ignore SIGTTOU, by which a terminal stops background jobs that write
+    Open the null device in place of a closed stream. Otherwise the next file or socket that the process opens would get
+    that number, and everything written to the stream. Ignore SIGTTOU, by which a terminal stops background jobs that write
     to it (``stty tostop``).
     """
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -25,7 +25,7 @@ def prepare_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free number: this one, as those below it are open by now.
+            # The lowest free number is this one, since those below it are open by now.
             os.open(os.devnull, os.O_RDWR)
 
 
@@ -33,7 +33,7 @@ def write_some(descriptor: int, data: memoryview) -> int:
     """Write a part of ``data`` and return its size. Block until that is possible, even on a non-blocking descriptor.
 
     Raises:
-        OSError: nothing can be written: the reader is gone, the disk is full.
+        OSError: the reader is gone, or the disk is full.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Background work that has to go on as long as the server does."""
+"""Supervision of background work that runs as long as the server."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ _log = structlog.get_logger("interlock.server")
 Work = Callable[[], Awaitable[None]]
 
 _PAUSE_S: Final = 1.0
-"""How long after a failure the work is begun again, and how often its progress is looked at."""
+"""Delay before failed work restarts, and interval at which its progress is checked."""
 
 _FAILING_S: Final = 30.0
-"""How long after its last failure work counts as failing: longer than the interval of most readiness probes.
+"""How long work counts as failing after its last failure: longer than the interval of most readiness probes.
 
-Also how long work may go on without progress, counted in looks: while the process is stopped (a paused machine, SIGSTOP)
-nothing can go on, and that is no fault of the work.
-"""
+Also how long work may make no progress, counted in checks: while the process is stopped (a paused machine, SIGSTOP) nothing
+can progress, which is no fault of the work."""
 
 
 class WorkEnded(Exception):
-    """Background work returned, or was cancelled by nobody who may, before the server stops."""
+    """Background work returned or was cancelled before the server stops."""
 
 
 class _State(msgspec.Struct):
@@ -41,16 +40,16 @@ _own_state: ContextVar[_State | None] = ContextVar("supervised", default=None)
 
 
 def progressed() -> None:
-    """Note that the background work that calls this goes on. Each round of supervised work calls it once."""
+    """Note progress of the calling background work. Each round of supervised work calls it once."""
     state = _own_state.get()
     if state is not None:
         state.silent_looks = 0
 
 
 class Supervisor:
-    """Runs background work. Work that ends is logged and begun again; meanwhile the server is not ready.
+    """Runs background work. Work that ends is logged and restarted; meanwhile the server is not ready.
 
-    Nor is it while work makes no progress. Such work is logged and left alone: what it waits for may be half done.
+    Nor is it while work makes no progress. Such work is logged and left alone, because what it waits for may be half done.
     """
 
     def __init__(self) -> None:
@@ -59,12 +58,12 @@ class Supervisor:
 
     @property
     def failing(self) -> list[str]:
-        """Names of the work that has ended in the last half minute, or makes no progress."""
+        """Names of the work that ended in the last half minute, or makes no progress."""
         now = monotonic()
         return sorted(name for name, state in self._states.items() if state.stuck or _is_recent(state.failed_at, now))
 
     def start(self, name: str, work: Work) -> asyncio.Task[None]:
-        """Call ``work`` until it returns, in a task, which it returns. ``work`` can be called again after it raised."""
+        """Return a task that calls ``work`` until it returns. ``work`` can be called again after it raised."""
         return asyncio.create_task(self._keep(name, work, may_return=True), name=f"interlock-{name}")
 
     @asynccontextmanager
@@ -79,7 +78,7 @@ class Supervisor:
                 await task
 
     def close(self) -> None:
-        """The server stops: work that ends from now on is not begun again."""
+        """Stop restarting work, because the server stops."""
         self._closing = True
 
     async def _keep(self, name: str, work: Work, *, may_return: bool) -> None:
@@ -96,13 +95,13 @@ class Supervisor:
             await asyncio.sleep(_PAUSE_S)
 
     async def _run(self, name: str, work: Work, state: _State) -> Exception | None:
-        """Call ``work`` once and watch its progress; return how it failed, or None if it returned."""
+        """Call ``work`` once and watch its progress. Return how it failed, or None if it returned."""
 
         async def call() -> None:
             await work()
 
         state.silent_looks = 0
-        # A task of its own: else a cancellation that is not the supervisor's could not be told from one that is.
+        # In a task of its own, to tell a cancellation of the work from one of the supervisor.
         task = asyncio.create_task(call(), name=f"interlock-{name}-work")
         try:
             while not task.done():
@@ -125,7 +124,7 @@ def _is_recent(failed_at: float | None, now: float) -> bool:
 
 
 def _look(name: str, state: _State) -> None:
-    """Log it once when work ``name`` has made no progress for too long. Call it every ``_PAUSE_S`` seconds."""
+    """Log once if work ``name`` has made no progress for too long. Call it every ``_PAUSE_S`` seconds."""
     state.silent_looks += 1
     silent_s = state.silent_looks * _PAUSE_S
     if (silent_s >= _FAILING_S) == state.stuck:

@@ -1,6 +1,6 @@
-"""Errors that say nothing about a file: the machine is short of descriptors or memory, or a call was interrupted.
+"""Errors that say nothing about a file: descriptors or memory are short, or a call was interrupted.
 
-A check that is repeated must not take such an error for a file that is gone. What the last check found counts a while longer.
+A repeated check must not mistake such an error for a removed file. The result of the last check stays valid for a while.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 
 RELIED_ON_S: Final = 30.0
-"""How long the result of the last check counts while checks fail. The OOM killer ends most shortages of memory sooner. A key
-that is removed meanwhile opens something for as long, so a peer that can cause a shortage must not gain more."""
+"""How long the result of the last check stays valid while checks fail. The OOM killer ends most shortages of memory sooner.
+A key removed meanwhile stays valid as long, so a peer that can cause a shortage must not gain more."""
 
 _TOLD_EVERY_S: Final = 30.0
 _TRANSIENT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
@@ -29,7 +29,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 class Checks:
-    """The repeated checks of one file or folder. ``relied_on_s``: how long the result of the last one counts."""
+    """The repeated checks of one file or folder. ``relied_on_s``: how long the last result stays valid."""
 
     def __init__(self, path: Path, relied_on_s: float = RELIED_ON_S) -> None:
         self._path = path
@@ -44,9 +44,9 @@ class Checks:
         self._failing = False
 
     def excuse(self, error: BaseException) -> bool:
-        """Return whether the result of the last complete check still counts, though a check failed with ``error``.
+        """Return whether the result of the last complete check is still valid after a check failed with ``error``.
 
-        Only the first failure in a row is logged, and not more often than twice a minute.
+        Only the first failure in a row is logged, at most twice a minute.
         """
         if not is_transient(error):
             return False

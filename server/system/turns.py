@@ -1,4 +1,4 @@
-"""One at a time for each key, in the order of asking."""
+"""A fair lock per key."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import deque
 
 
 class Turns:
-    """A lock for each key that is held or waited for. An ``asyncio.Lock`` each would cost as much as a decision."""
+    """Holds one lock per key in use. An ``asyncio.Lock`` each would cost as much as a decision."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     async def take(self, key: str) -> None:
-        """Wait for the turn of ``key``. The caller ends it with :meth:`give`."""
+        """Wait for the turn of ``key``. The caller must call :meth:`give`."""
         waiting = self._waiting.get(key)
         if waiting is None:
             self._waiting[key] = deque()
@@ -24,12 +24,12 @@ class Turns:
             await mine
         except asyncio.CancelledError:
             if not mine.cancelled():
-                # The turn was given in the same moment.
+                # The turn was given at the same moment.
                 self.give(key)
             raise
 
     def give(self, key: str) -> None:
-        """End the turn of ``key``: it is the next one's, if one waits."""
+        """End the turn of ``key``, and pass it to the next waiter, if any."""
         waiting = self._waiting[key]
         while waiting:
             following = waiting.popleft()

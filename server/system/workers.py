@@ -1,4 +1,4 @@
-"""Threads that do what the event loop must not wait for."""
+"""Threads for work that would block the event loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger("interlock.server")
 
 
 class Job(Protocol):
-    """What a thread does for somebody who waits for ``future``."""
+    """Work of a thread, whose caller awaits ``future``."""
 
     @property
     def future(self) -> asyncio.Future[Any]:
@@ -30,15 +30,14 @@ J = TypeVar("J", bound=Job)
 
 
 class Workers(Generic[J]):
-    """``threads`` threads that take jobs from one queue, of which at most ``max_waiting`` are queued or under way.
+    """``threads`` threads with one job queue, of which at most ``max_waiting`` are queued or in progress.
 
-    The jobs of one turn of the event loop are queued together, when it ends. A thread that is woken by the first of them
-    competes with the loop for the interpreter's lock, and finds one job where it would have found many.
+    The jobs of one turn of the event loop are queued together, when it ends. A thread woken by the first of them would
+    compete with the loop for the interpreter's lock, and find one job instead of many.
 
-    ``serve`` is called in a thread with at most ``at_once`` jobs, in the order in which they were given, and has the event loop
-    call :meth:`settle` with them. Should it raise, the futures of these jobs get a RuntimeError, and the thread goes on. A job
-    counts until it is settled, also when its caller has gone away. ``on_start`` is called once in each thread, which works also
-    if that fails.
+    ``serve`` is called in a thread with at most ``at_once`` jobs, in order, and has the event loop call :meth:`settle` with
+    them. If it raises, the futures of these jobs get a RuntimeError, and the thread continues. A job counts until it is
+    settled, even if its caller is gone. ``on_start`` is called once in each thread, which works even if that fails.
     """
 
     def __init__(
@@ -63,11 +62,11 @@ class Workers(Generic[J]):
 
     @property
     def waiting(self) -> int:
-        """How many jobs are queued or under way."""
+        """How many jobs are queued or in progress."""
         return len(self._unsettled)
 
     def start(self) -> None:
-        """Begin to work; call once."""
+        """Start the threads. Call it once."""
         for thread in self._threads:
             thread.start()
 
@@ -82,7 +81,7 @@ class Workers(Generic[J]):
         self._given.append(job)
 
     def settle(self, jobs: Sequence[J], outcomes: Sequence[Any]) -> None:
-        """Resolve the future of each job with its result or its exception. Call it on the event loop."""
+        """Resolve the future of each job with its result or exception. Call it on the event loop."""
         self._unsettled.difference_update(jobs)
         settle([job.future for job in jobs], outcomes)
 
@@ -92,7 +91,7 @@ class Workers(Generic[J]):
         return list(self._rest())
 
     def stop(self) -> None:
-        """Let the threads end after the jobs that were given. Give none after this."""
+        """End the threads after the jobs given so far. Give none after this."""
         self._hand_over()
         for _ in self._threads:
             self._queue.put(None)
@@ -108,11 +107,11 @@ class Workers(Generic[J]):
             self._queue.put(job)
 
     def _rest(self) -> Iterator[J]:
-        """Every job that is queued now."""
+        """Yield every queued job."""
         with suppress(queue.Empty):
             while (job := self._queue.get_nowait()) is not None:
                 yield job
-            # Some thread's sign to end: it is read again when the jobs before it are done.
+            # Another thread's end marker, which is read again when the jobs before it are done.
             self._queue.put(None)
 
     def _work(self) -> None:
@@ -126,24 +125,24 @@ class Workers(Generic[J]):
                 self._guarded(job.future.get_loop().call_soon_threadsafe, self.settle, jobs, outcomes)
 
     def _guarded(self, call: Callable[..., object], *arguments: object) -> Exception | None:
-        """Call ``call`` and return its exception, which is logged: a dead thread would leave every later caller waiting."""
+        """Call ``call``. Log and return its exception: a dead thread would leave every later caller waiting."""
         try:
             call(*arguments)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the thread goes on
+        except Exception as error:  # noqa: BLE001  # the thread continues after any failure
             _log.critical("background.failed", work=self._name, exc_info=error)
             return error
         return None
 
 
 def _failed(name: str, error: Exception) -> RuntimeError:
-    """Return what one caller gets for ``error``: an exception takes on the traceback of each caller that raises it."""
+    """Return a new exception for one caller: an exception collects the traceback of each caller that raises it."""
     failed = RuntimeError(f"{name} failed")
     failed.__cause__ = error
     return failed
 
 
 def settle(futures: Iterable[asyncio.Future[Any]], outcomes: Iterable[Any]) -> None:
-    """Resolve each future with its result or its exception. Whose caller has gone away is left as it is."""
+    """Resolve each future with its result or exception. Skip those whose caller is gone."""
     for future, outcome in zip(futures, outcomes, strict=True):
         if future.done():
             continue
