@@ -1,4 +1,4 @@
-"""OWASP ASVS 5.0 and what Interlock does about it: the table in asvs.toml, read."""
+"""OWASP ASVS 5.0 and Interlock's answers: reads the table in asvs.toml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Requirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One requirement in our own words (``asks``), and one of the three answers; asvs.toml says what they mean."""
+    """One requirement in this project's words (``asks``), and one of three answers, which asvs.toml defines."""
 
     level: int
     asks: str
@@ -20,7 +20,7 @@ class Requirement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def answer(self) -> str:
-        """Whichever it is, in words."""
+        """The answer in words."""
         if self.met is not None:
             return self.met
         if self.not_met is not None:
@@ -42,7 +42,7 @@ CHAPTERS: Final = {
     "16": "Logging and errors",
     "2": "Order and transactions",
 }
-"""What the chapters of the standard are about, in the order of the table."""
+"""Subjects of the standard's chapters, in the order of the table."""
 
 REQUIREMENTS: Final[dict[str, Requirement]] = msgspec.convert(
     tomllib.loads(Path(__file__).with_suffix(".toml").read_text()), dict[str, Requirement]

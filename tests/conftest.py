@@ -1,4 +1,4 @@
-"""What every test shares."""
+"""Configuration of all tests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import settings
 
 
 def pytest_configure() -> None:
-    """Set what holds in the whole process, before files of tests are imported."""
+    """Set up the process before test files are imported."""
     _choose_examples()
     _be_patient()
 
 
 def _choose_examples() -> None:
-    # ``quick`` is for the desk. ``thorough`` is for CI and derandomised: a red build then means a changed program, and the
-    # same build is red again; new examples are hunted at the desk, where what is found is kept in .hypothesis.
+    # ``quick`` is for the desk. ``thorough`` is for CI and derandomised, so that a red build means a changed program, and
+    # is reproducible; new examples are searched at the desk, and .hypothesis keeps the findings.
     quick = settings(max_examples=50, stateful_step_count=30, deadline=None, print_blob=True)
     settings.register_profile("quick", quick)
     settings.register_profile("thorough", quick, max_examples=500, stateful_step_count=50, derandomize=True)
@@ -26,9 +26,9 @@ def _choose_examples() -> None:
 
 
 def _be_patient() -> None:
-    # A server on a busy machine may take longer than the five seconds that httpx waits unasked; what hangs fails all the same.
+    # A server on a busy machine may take longer than httpx's default of five seconds; a hanging one still fails.
     for wait in ("connect", "read", "write", "pool"):
         setattr(DEFAULT_TIMEOUT_CONFIG, wait, 60)
-    # A client reads every certificate authority when it is made, in 20 ms; thousands are made here. Once is enough.
+    # Each new client reads every certificate authority, in 20 ms; thousands are created here, so read them once.
     transport = vars(httpx._transports.default)
     transport["create_ssl_context"] = functools.cache(transport["create_ssl_context"])

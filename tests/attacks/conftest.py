@@ -1,4 +1,4 @@
-"""What the tests through a proxy share."""
+"""Fixtures of the tests through a proxy."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def running_front(
 
 @pytest.fixture
 def front(running_front: Front) -> Front:
-    """It has seen nothing yet, whichever test came before."""
+    """Return the proxy with an empty record, whichever test came before."""
     running_front.seen()
     return running_front

@@ -1,4 +1,4 @@
-"""Canaries: secrets that are used throughout a run, well and badly, and turn up in nothing the server writes or says."""
+"""Canaries: secrets used correctly and wrongly throughout a run must appear in no output or file of the server."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ BROWSER = {"sec-fetch-site": "same-origin"}
 
 
 class FailingServer(ServerProcess):
-    """A server with faults that tell what they know."""
+    """A server with faults whose errors contain secrets."""
 
     entry = "tests.support.failing"
 
 
 class Run:
-    """One run: the secrets, whole and as needles, and everything that the server said to its clients."""
+    """One run: the secrets, whole and as search patterns, and everything that the server sent to its clients."""
 
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
@@ -55,14 +55,14 @@ class Run:
         return secret
 
     def token(self, what: str, token: str) -> str:
-        """A token, a ticket, another program's secret. What makes it one is at its end."""
+        """Add a token, a ticket or another program's secret. Its secret part is at its end."""
         what = f"{what} {next(self._numbers)}"
         self.whole[what] = token
         self.canaries.add(what, token.rpartition(".")[2][-43:])
         return token
 
     def took(self, answer: httpx.Response) -> httpx.Response:
-        """Tokens that an answer gives out are canaries from now on; everything else in it is something that was said."""
+        """Add tokens in an answer to the canaries; everything else in it is output to search."""
         self.statuses.add(answer.status_code)
         text = answer.text
         given: dict[str, Any] = answer.json() if answer.is_success and text.startswith("{") else {}
@@ -76,7 +76,7 @@ class Run:
         return answer
 
     async def call(self, method: str, path: str, **arguments: Any) -> httpx.Response | None:
-        """A request, unless the client's library refuses to send it."""
+        """Send a request, unless the client library refuses to."""
         try:
             async with asyncio.timeout(5):
                 return self.took(await self.http.request(method, path, **arguments))
@@ -86,7 +86,7 @@ class Run:
             return None
 
     async def socket(self, path: str = "", say: tuple[str | bytes, ...] = (), **arguments: Any) -> None:
-        """A WebSocket handshake, what is then said, and what the server says to all that."""
+        """Open a WebSocket and send messages on it. Record the server's output."""
         url = self.server.socket_url + path
         try:
             async with (
@@ -135,7 +135,7 @@ def test_no_secret_turns_up_anywhere(tmp_path: Path, *, as_json: bool) -> None:
         assert len(receiver.bodies) > 3
         sent = b"".join(receiver.bodies)
     canaries, said = found.canaries, found.said
-    # It did what it should: tokens were given out, requests of all kinds refused, faults provoked.
+    # The run worked: tokens were issued, requests of all kinds refused, faults provoked.
     assert {200, 201, 204, 400, 401, 403, 404, 405, 409, 415, 422, 500} <= found.statuses
     log = server.log_path.read_bytes()
     for event in (b"http.failed", b"socket.failed", b"task.failed", b"login.failed", b"token.reused", b"http.answered"):
@@ -152,14 +152,14 @@ def test_no_secret_turns_up_anywhere(tmp_path: Path, *, as_json: bool) -> None:
 
 
 def _found_in_what_was(said: list[bytes], canaries: Canaries) -> list[str]:
-    """Looked for in all of it at once, which is quick, and one by one only to tell where."""
+    """Search all outputs at once, which is fast, and one by one only to name the place."""
     if not canaries.found("all that was said", b"\n\n".join(said)):
         return []
     return [found for text in said for found in canaries.found(f"what was said: {text[:400]!r}", text)]
 
 
 async def everything(server: ServerProcess, made: dict[str, str]) -> Run:
-    """Good and bad use, faults, a kill and a restart, and use again; whatever lies about in between is looked through."""
+    """Use secrets correctly and wrongly, cause faults, kill, restart, and use them again. Search the files in between."""
     this = Run(server)
     async with this.http:
         await use(this, made)
@@ -167,7 +167,7 @@ async def everything(server: ServerProcess, made: dict[str, str]) -> Run:
 
 
 async def use(this: Run, made: dict[str, str]) -> None:
-    """All of it, in order."""
+    """Run all steps in order."""
     server = this.server
     this.made = made
     for kind, secret in made.items():
@@ -192,7 +192,7 @@ async def use(this: Run, made: dict[str, str]) -> None:
 
 
 def metrics(server: ServerProcess) -> str:
-    """The metrics; where they are, the log says in either form."""
+    """Read the metrics. They are searched in either log format."""
     import re
 
     log = server.log_path.read_text()
@@ -201,7 +201,7 @@ def metrics(server: ServerProcess) -> str:
 
 
 async def good_use(this: Run, email: str, first: str, second: str) -> None:
-    """Each secret where it belongs."""
+    """Send each secret where it belongs."""
 
     async def post(path: str, body: Any = None, token: str = "", **headers: str) -> dict[str, Any]:
         given = {**({"authorization": f"Bearer {token}"} if token else {}), **headers}
@@ -248,7 +248,7 @@ async def good_use(this: Run, email: str, first: str, second: str) -> None:
 
 
 async def bad_use(this: Run, email: str) -> None:
-    """Each secret in every place where it does not belong, on every endpoint there is."""
+    """Send each secret in every wrong place, on every endpoint."""
     document = (await this.http.get("/schema/openapi.json")).json()
     calls = [(m.upper(), path) for path, item in document["paths"].items() for m in item if m in METHODS]
     secrets_now = list(this.whole.values())
@@ -258,7 +258,7 @@ async def bad_use(this: Run, email: str) -> None:
     this.took(await good.log_in(other, this.whole["password"]))
 
     async def misuse(number: int, method: str, path: str) -> None:
-        # Each endpoint sees a few of the secrets in every place, and each secret a few of the endpoints.
+        # Each endpoint gets a few of the secrets in every place, and each secret a few of the endpoints.
         for secret in secrets_now[number % 5 :: 5]:
             async with work:
                 for arguments in misplaced(secret, email):
@@ -278,13 +278,13 @@ async def bad_use(this: Run, email: str) -> None:
 
 
 def fill(path: str, secret: str) -> str:
-    """``path`` with ``secret`` for its parameters."""
+    """Fill the parameters of ``path`` with ``secret``."""
     parts = [quote(secret, safe="") if part.startswith("{") else part for part in path.split("/")]
     return "/".join(parts)
 
 
 def misplaced(secret: str, email: str) -> Iterator[dict[str, Any]]:
-    """Requests that have ``secret`` where it does not belong."""
+    """Yield requests that have ``secret`` in a wrong place."""
     safe = quote(secret, safe="")
     yield {"params": {"token": secret, secret: "1"}}
     yield {"headers": {f"x-{safe.replace('%', '').lower()}": "1"}}
@@ -320,7 +320,7 @@ def misplaced(secret: str, email: str) -> Iterator[dict[str, Any]]:
 
 
 async def socket_misuse(this: Run, secret: str, safe: str, bearer: dict[str, str]) -> AsyncIterator[Any]:
-    """Handshakes and messages that have ``secret`` where it does not belong."""
+    """Send handshakes and messages that have ``secret`` in a wrong place."""
     word = safe.replace("%", "")
     yield this.socket(f"?ticket={safe}&{safe}=1", subprotocols=["interlock.v1"])
     yield this.socket(subprotocols=["interlock.v1", f"ticket.{word}"])
@@ -341,7 +341,7 @@ async def socket_misuse(this: Run, secret: str, safe: str, bearer: dict[str, str
 
 
 async def raw(server: ServerProcess, text: bytes) -> bytes:
-    """What the server says to bytes that are no request."""
+    """Return the server's answer to bytes that are no request."""
     address = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(text)
@@ -354,7 +354,7 @@ async def raw(server: ServerProcess, text: bytes) -> bytes:
 
 
 async def faults(this: Run, email: str) -> None:
-    """Faults of the server while it holds secrets."""
+    """Cause faults of the server while it holds secrets."""
     secret = this.password("password of a fault", "explode ")
     answer = await this.http.post("/api/auth/login", json={"email": email, "password": secret})
     assert this.took(answer).status_code == 500

@@ -1,7 +1,7 @@
-"""A refresh token was copied, and the copy is used beside its owner's: whatever the thief does, it comes to light.
+"""A refresh token is copied and used beside its owner's: whatever the thief does is detected.
 
-After two exchanges of the owner the session has ended, or each of the thief's answers is in the log and none of their tokens
-opens anything. Ten owners at once for each strategy.
+After two exchanges by the owner the session has ended, or each answer to the thief is in the log and none of their tokens
+opens anything. Each strategy runs against ten owners at once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAUSE_S: Final = 3 * GRACE_S
 
 
 class Thief:
-    """Holds a copy of the owner's token, and all that was given for it."""
+    """Holds a copy of the owner's token, and everything that was issued for it."""
 
     def __init__(self, owner: Client) -> None:
         self.owner = owner
@@ -36,7 +36,7 @@ class Thief:
         self.answers = 0
 
     async def present(self, token: str) -> bool:
-        """Exchange ``token``; whether it was answered."""
+        """Exchange ``token``. Return whether it succeeded."""
         answer = await self.client.refresh(token)
         if answer.is_success:
             self.answers += 1
@@ -45,38 +45,38 @@ class Thief:
         return answer.is_success
 
     async def rest(self) -> None:
-        """Let the time pass that lies between two exchanges of the owner."""
+        """Let the time between two exchanges of the owner pass."""
         await asyncio.sleep(PAUSE_S)
 
 
 async def after_the_owner(thief: Thief) -> None:
-    """Keeps in step: right after each exchange of the owner."""
+    """Present the newest copy right after each exchange of the owner."""
     await thief.present(thief.tokens[-1])
     await thief.rest()
 
 
 async def with_the_first_copy(thief: Thief) -> None:
-    """Presents what was copied, again and again."""
+    """Present the first copy again and again."""
     for _ in range(3):
         await thief.present(thief.tokens[0])
     await thief.rest()
 
 
 async def before_the_owner(thief: Thief) -> None:
-    """Waits until the owner is about to go on."""
+    """Present a token just before the owner's next exchange."""
     await thief.rest()
     await thief.present(thief.tokens[-1])
 
 
 async def all_the_time(thief: Thief) -> None:
-    """Polls faster than any grace."""
+    """Poll faster than any grace."""
     for _ in range(6):
         await thief.present(thief.tokens[-1])
         await asyncio.sleep(PAUSE_S / 6)
 
 
 async def on_a_socket(thief: Thief) -> None:
-    """Watches the session on a socket of their own, and presents a token as soon as somebody refreshes."""
+    """Watch the session on an own socket, and present a token as soon as somebody refreshes."""
     if not await thief.present(thief.tokens[-1]):
         return
     async with thief.client.connect() as socket:
@@ -85,14 +85,14 @@ async def on_a_socket(thief: Thief) -> None:
             async with asyncio.timeout(PAUSE_S):
                 async for text in socket:
                     message = json.loads(text)
-                    # Not at their own, or the copy would answer itself for ever.
+                    # Not after an own refresh, or the copy would answer itself for ever.
                     if message.get("event") == "refresh" and message["version"] > thief.client.tokens["version"]:
                         await thief.present(thief.tokens[-1])
     await thief.rest()
 
 
 async def not_at_all(thief: Thief) -> None:
-    """Sits still until the owner has gone on."""
+    """Wait until the owner has refreshed."""
     await thief.rest()
 
 
@@ -110,7 +110,7 @@ STRATEGIES: Final[dict[str, Callable[[Thief], Awaitable[None]]]] = {
 
 
 async def _try(url: str, strategy: Callable[[Thief], Awaitable[None]], *, thief_first: bool) -> tuple[Thief, int, bool]:
-    """One owner, one thief. How often the owner was answered, and whether the session had ended by then."""
+    """Run one owner against one thief. Return how often the owner succeeded, and whether the session has ended."""
     owner = await logged_in(url)
     thief = Thief(owner)
     await thief.rest()
@@ -141,7 +141,7 @@ async def test_a_copy_is_out_within_two_exchanges_of_its_owner(tmp_path: Path, *
             events = [record["event"] for record in logged[thief.owner.session_id]]
             assert events.count("refresh") == answered + thief.answers, strategy.__name__
             if not ended:
-                # Their newest first: an older one would end the session, and prove nothing of it.
+                # Their newest first: an older one would end the session, and prove nothing.
                 for token in reversed(thief.tokens):
                     assert not await thief.present(token), f"{strategy.__name__}: a copy opens something"
             await thief.owner.http.aclose()
@@ -169,7 +169,7 @@ async def test_a_copy_that_uses_the_limit_up_does_not_keep_its_owner_from_ending
 
 @scenario(120)
 async def test_what_lies_within_one_grace_is_taken_for_tabs_and_recorded(tmp_path: Path) -> None:
-    """The limit of it: who is quick passes for another tab, in the log, until the owner's next exchange but one."""
+    """A limit of the detection: a fast thief passes for another tab, in the log, until the owner's second exchange after it."""
     with running_server(tmp_path / "data", refresh_grace_s=60) as server:
         async with await logged_in(server.url) as owner:
             thief = Thief(owner)

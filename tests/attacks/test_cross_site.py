@@ -1,7 +1,7 @@
-"""A real Chromium, pages of other origins, and a victim who is logged in: over TLS and nginx, as the how-to page says.
+"""Attacks by pages of other origins on a logged-in victim, in a real Chromium, over TLS and nginx as in the how-to page.
 
-``evil.example`` is another site. ``evil.example.org`` is a sibling of ``app.example.org``: to a browser the same site, so that
-even a SameSite=Strict cookie goes along. What holds it off is that Origin and Sec-Fetch-Site are looked at.
+``evil.example`` is another site. ``evil.example.org`` is a sibling of ``app.example.org``: the same site to a browser, so
+that even a SameSite=Strict cookie is sent. The check of Origin and Sec-Fetch-Site stops it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ OPEN: Final = """
 
 
 class Victim(msgspec.Struct):
-    """A browser in which somebody is logged in to the application."""
+    """A browser whose user is logged in to the application."""
 
     server: ServerProcess
     front: Front
@@ -54,7 +54,7 @@ class Victim(msgspec.Struct):
     login: dict[str, Any]
 
     def reached(self) -> list[str]:
-        """What has reached the application; the login page anybody may see, and the others' own pages are not counted."""
+        """Return what reached the application, without its public login page and the attackers' pages."""
         others = [f"{host}:{self.front.port}" for host in OTHERS]
         return [
             seen["path"]
@@ -63,7 +63,7 @@ class Victim(msgspec.Struct):
         ]
 
     async def still_fine(self) -> None:
-        """The session lives, holds no connection, and the page's cookie is still the current one."""
+        """Check that the session lives, has no connection, and the page's cookie is still current."""
         await self.tab.go(f"{self.front.origin}/public/page")
         bearer = {"authorization": f"Bearer {self.login['access_token']}"}
         session = await self.tab.run(f"{ASK} return ask('GET', '/api/session', undefined, bearer)", bearer=bearer)
@@ -88,7 +88,7 @@ async def victim_in(folder: Path) -> AsyncIterator[Victim]:
                 return ask("POST", "/api/auth/login", account);"""
             login = await tab.run(script, account=account)
             assert login["status"] == 200, login
-            # From here on nothing is worth a touch: what the attacks leave behind shows in the database.
+            # No touch is due from here on, so the database shows whatever the attacks leave.
             yield Victim(server, front, tab, login["body"])
 
 
@@ -159,7 +159,7 @@ async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_n
 
 @scenario()
 async def test_a_page_that_hides_its_origin_may_post_to_its_own(tmp_path: Path) -> None:
-    """With ``Referrer-Policy: no-referrer`` Chromium writes ``Origin: null`` and ``Sec-Fetch-Site: same-origin``."""
+    """With ``Referrer-Policy: no-referrer`` Chromium sends ``Origin: null`` and ``Sec-Fetch-Site: same-origin``."""
     async with victim_in(tmp_path) as victim:
         victim.front.seen()
         script = """
@@ -272,7 +272,7 @@ async def test_a_script_of_another_origin_changes_nothing_and_reads_nothing(host
 @pytest.mark.asvs("3.3.3")
 @scenario()
 async def test_a_sibling_host_plants_no_cookie_of_a_session(tmp_path: Path) -> None:
-    """Chromium keeps the plain name for the host itself, and takes others from a sibling that only look like it."""
+    """Chromium reserves the exact name for the host itself, and accepts only similar names from a sibling."""
     async with victim_in(tmp_path) as victim:
         tab, front = victim.tab, victim.front
         own = victim.login["session_id"]
@@ -305,7 +305,7 @@ async def test_no_page_frames_an_answer_of_interlocks(tmp_path: Path) -> None:
 
 @scenario()
 async def test_on_the_developers_own_machine_the_cookie_works_without_tls(tmp_path: Path) -> None:
-    """To Chromium http://localhost is as good as HTTPS, also for a ``__Host-`` cookie."""
+    """Chromium treats http://localhost like HTTPS, even for a ``__Host-`` cookie."""
     with running_server(tmp_path / "data") as server:
         async with chromium(tmp_path) as browser:
             tab = await browser.tab()

@@ -1,4 +1,4 @@
-"""Does the time a failed login takes tell whether the address has an account? Asked of a real server, with real hashes."""
+"""Whether the time of a failed login reveals that the address has an account. A real server with real hashes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.support.server import ServerProcess, check_trace
 TRIES = 200
 
 TOLERANCE = 0.2
-"""How far the probability that a try at a known address takes longer than one at an unknown address may lie from a half.
+"""Tolerance: how far the probability that an attempt at a known address takes longer may lie from a half.
 
 With 100 of each and no difference its standard deviation is sqrt((100 + 100 + 1) / (12 * 100 * 100)) = 0.041: a false alarm
-would be 4.9 of them away. Without the decoy hash nearly every try at a known address takes longer: 20 ms and more against one.
-"""
+would be 4.9 of them away. Without the decoy hash nearly every attempt at a known address takes longer: 20 ms and more
+against one."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """It hashes as for a user, and does not refuse."""
+    """Run a server with production hashes and without limits."""
     process = ServerProcess(tmp_path_factory.mktemp("enumeration") / "data", {})
     process.cheap_passwords = False
     process.start()
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def longer(some: Sequence[float], others: Sequence[float]) -> float:
-    """The probability that one of ``some`` is larger than one of ``others`` (Mann and Whitney's U, by ranks)."""
+    """Return the probability that one of ``some`` exceeds one of ``others`` (Mann and Whitney's U, by ranks)."""
     ranked = sorted([(value, True) for value in some] + [(value, False) for value in others])
     assert all(before[0] <= after[0] for before, after in pairwise(ranked))
     ranks = sum(rank for rank, (_, is_one) in enumerate(ranked, start=1) if is_one)
@@ -54,7 +54,7 @@ def test_the_statistic_tells_a_difference_and_no_difference() -> None:
 
 @pytest.mark.slow
 def test_neither_the_answer_nor_its_time_tells_who_has_an_account(server: ServerProcess) -> None:
-    chance = random.Random(20260123)  # noqa: S311  # the order of tries, the same at each run
+    chance = random.Random(20260123)  # noqa: S311  # the order of attempts, the same in each run
     known = [f"known{number}@example.org" for number in range(10)]
     unknown = [f"nobody{number}@example.org" for number in range(10)]
     took: dict[bool, list[float]] = {True: [], False: []}
@@ -70,7 +70,7 @@ def test_neither_the_answer_nor_its_time_tells_who_has_an_account(server: Server
 
         for email in known + unknown:
             attempt(email)
-        # In pairs of a random order, so that whatever else the machine does meets both alike.
+        # In pairs of random order, so that other load on the machine affects both alike.
         for _ in range(TRIES // 2):
             for exists in chance.sample([True, False], 2):
                 seconds, answer = attempt(chance.choice(known if exists else unknown))

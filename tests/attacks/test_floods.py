@@ -1,4 +1,4 @@
-"""Floods of WebSocket frames: the server stays there for everybody else, and each flood is cut, counted and told."""
+"""Floods of WebSocket frames: each is cut, counted and logged, and the server stays responsive to other clients."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.support.server import ServerProcess, running_server
 
 FLOOD: Final = 4420
 MANY: Final = 20_000
-"""Frames: far more than any client means to send at once."""
+"""Frames: far more than any client sends at once on purpose."""
 
 BAR: Final = 5
 TURNS: Final = 8
 TURN_S: Final = 0.7
 FEW: Final = 100
 LONG_TURN_S: Final = 10
-"""A turn without that many responses has an end, too, and a p99 that tells enough."""
+"""Maximum length of a measurement with fewer responses; its p99 is still good enough."""
 
 
 SETTINGS: Final[dict[str, Any]] = {
@@ -40,7 +40,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "log_json": True,
     "access_token_s": 3600,
     "connections_per_session": 100,
-    # As it is unless it is set.
+    # The default.
     "limit_frames": Settings().limit_frames,
 }
 
@@ -54,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server as a user has it: what measures coverage would slow its Python down, and the libraries in C not at all."""
+    """Run a server without coverage, which would slow its Python code and not the C libraries."""
     process = ServerProcess(tmp_path_factory.mktemp("quick") / "data", {**SETTINGS, "trace": ""})
     process.forked = False
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +67,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @contextmanager
 def opened(server: ServerProcess, tokens: dict[str, Any]) -> Iterator[Raw]:
-    """An open socket that was greeted."""
+    """Return an open socket after its greeting."""
     with Raw(server.url) as raw:
         raw.send(handshake(bearer(tokens)))
         assert raw.response().status == 101
@@ -80,7 +80,7 @@ def cut(server: ServerProcess, code: int) -> float:
 
 
 def told(server: ServerProcess) -> float:
-    """How many sockets were told to be refused; repeats may have one line together."""
+    """Return how many refused sockets were logged. Repeats may share a line."""
     return scrape(server).value("interlock_log_events_total", event="socket.refused")
 
 
@@ -89,7 +89,7 @@ def lines(server: ServerProcess, code: int) -> list[dict[str, Any]]:
 
 
 def gone(server: ServerProcess, tokens: dict[str, Any], connects: int = 1) -> bool:
-    """Whether every connection that the session had is recorded as gone."""
+    """Return whether every connection of the session is recorded as disconnected."""
     seen = events(server, tokens)
     return seen["connect"] == seen["disconnect"] == connects
 
@@ -112,7 +112,7 @@ def test_a_flood_on_an_open_socket_is_cut_counted_and_told(server: ServerProcess
 
 @pytest.mark.parametrize("kind", FLOODS)
 def test_a_flood_by_a_peer_that_reads_nothing_is_cut(server: ServerProcess, kind: str) -> None:
-    """It is recorded as gone while the peer still holds its end open."""
+    """The disconnect is recorded while the peer still holds its end open."""
     tokens, counted = log_in(server), cut(server, FLOOD)
     first, again = FLOODS[kind]
     with opened(server, tokens) as raw:
@@ -164,7 +164,7 @@ def ask(server: ServerProcess, tokens: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("kind", [*FLOODS, *BAD])
 def test_frames_before_the_handshake_is_answered_cut_the_connection(server: ServerProcess, kind: str) -> None:
-    """A client must wait for the answer (RFC 6455, 4.1): what comes with the handshake was sent by no honest one."""
+    """A client must wait for the answer (RFC 6455, 4.1), so an honest one never sends data with the handshake."""
     tokens = log_in(server)
     first, again = {**FLOODS, **BAD}[kind]
     for frames in (first + again, first + again * MANY):
@@ -178,7 +178,7 @@ def test_frames_before_the_handshake_is_answered_cut_the_connection(server: Serv
 
 @pytest.mark.parametrize("kind", [*FLOODS, *BAD])
 def test_frames_after_a_refusal_cut_the_connection(server: ServerProcess, kind: str) -> None:
-    """The peer has no credential: it is told so and then owed nothing, though it doesn't answer the close."""
+    """A peer without a credential gets the reason and nothing more, even if it does not answer the close."""
     before, counted = told(server), cut(server, 4401)
     first, again = {**FLOODS, **BAD}[kind]
     with Raw(server.url) as raw:
@@ -188,12 +188,12 @@ def test_frames_after_a_refusal_cut_the_connection(server: ServerProcess, kind: 
         assert raw.close_code() == 4401
         raw.rest()
     assert cut(server, 4401) == counted + 1
-    # The flood behind the refusal may be told, too.
+    # The flood after the refusal may be logged too.
     assert before + 1 <= told(server) <= before + 2
 
 
 def p99_s(raws: list[Raw], request: bytes) -> float:
-    """The 99th percentile of how long one request after the other took, in one turn."""
+    """Return the 99th percentile of consecutive request times in one turn."""
     took: list[float] = []
     began = time.perf_counter()
     while (passed := time.perf_counter() - began) < TURN_S or (len(took) < FEW and passed < LONG_TURN_S):
@@ -216,7 +216,7 @@ def p99_s(raws: list[Raw], request: bytes) -> float:
     ],
 )
 def test_others_wait_little_longer_while_five_peers_flood(quick: ServerProcess, when: str, kind: str) -> None:
-    """The best of some turns: the machine may be busy with other things in one of them."""
+    """Takes the best of several turns, as the machine may be busy in some."""
     tokens = log_in(quick)
     token = "" if when == "refused" else tokens["access_token"]
     request = head("GET /api/forward-auth HTTP/1.1", bearer(log_in(quick)))
@@ -247,7 +247,7 @@ async def test_a_chatty_client_is_no_flood(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("size", [1, 600])
 def test_a_message_in_a_hundred_fragments_is_no_flood(server: ServerProcess, size: int) -> None:
-    """With 600 bytes in each it is almost as large as a message may be."""
+    """With 600 bytes in each, the message is almost as large as allowed."""
     text = b'{"type":"ping"}' + b" " * (100 * size - 15)
     parts = [text[at : at + size] for at in range(0, len(text), size)]
     with opened(server, log_in(server)) as raw:
@@ -260,7 +260,7 @@ def test_a_message_in_a_hundred_fragments_is_no_flood(server: ServerProcess, siz
 
 
 def test_a_burst_of_messages_after_a_pause_is_no_flood(server: ServerProcess) -> None:
-    """A client that was asleep sends what it has; each message is answered."""
+    """A client that was suspended sends what it has queued; each message is answered."""
     with opened(server, log_in(server)) as raw:
         raw.send(frame(TEXT, b'{"type":"ping"}') * 200)
         assert [raw.frame() for _ in range(200)] == [(TEXT, b'{"type":"pong"}')] * 200

@@ -1,4 +1,4 @@
-"""Requests whose parts could be read in two ways, beyond those of test_smuggling.py: refused, and the connection ends."""
+"""Ambiguous requests, beyond those of test_smuggling.py: refused, and the connection ends."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_chunks_that_could_be_read_in_two_ways_are_refused_and_ended(server: Ser
 
 
 def refused_and_ended(server: ServerProcess, message: bytes) -> None:
-    """One 400, whatever follows, and however it is cut; nothing is done for it."""
+    """Check that there is one 400 however the request is split, whatever follows, and that nothing is executed."""
     before = stored(server.data)
     whole = message + NEXT
     for segments in ([whole], [message, NEXT], [bytes([each]) for each in whole]):
@@ -141,7 +141,7 @@ def test_what_is_odd_and_clear_is_taken(server: ServerProcess, lines: bytes, bod
 
 
 def test_trailers_say_nothing_of_the_request(server: ServerProcess, tokens: dict[str, Any]) -> None:
-    """RFC 9110, 6.5.1: a credential behind the body is none."""
+    """RFC 9110, 6.5.1: a credential in a trailer is ignored."""
     late = "".join(f"{name}: {value}\r\n" for name, value in bearer(tokens).items()).encode()
     message = head("GET /api/session HTTP/1.1", {"Transfer-Encoding": "chunked"}) + b"0\r\n" + late + b"\r\n"
     assert asked(server, message).status == 401
@@ -149,7 +149,7 @@ def test_trailers_say_nothing_of_the_request(server: ServerProcess, tokens: dict
 
 @pytest.mark.parametrize("lines", [b"\r\n", b"\r\n\r\n"])
 def test_empty_lines_before_a_request_are_passed_over(server: ServerProcess, lines: bytes) -> None:
-    """RFC 9112, 2.2: old clients send one behind a body."""
+    """RFC 9112, 2.2: old clients send one after a body."""
     with Raw(server.url) as raw:
         for _ in range(2):
             raw.send(lines + head("GET /health/live HTTP/1.1"))

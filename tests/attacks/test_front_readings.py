@@ -1,4 +1,4 @@
-"""Requests that proxy, application and Interlock could read differently, through nginx and Caddy as the guides have them."""
+"""Requests that proxy, application and Interlock could read differently, through nginx and Caddy as in the guides."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ PROTECTED: Final = (
     "/publicity",
     "\\public\\x",
 )
-"""Each is below /public/ in somebody's reading, or not plainly so in somebody else's."""
+"""Paths that some readers take to be below /public/, and others do not."""
 
 INSIDE: Final = (
     "/api/admin/sessions",
@@ -114,19 +114,19 @@ INSIDE: Final = (
     "/metrics/..%2fapi/x",
     "/health/ready%3f/../../api/x",
 )
-"""What clients have no business with, in somebody's reading."""
+"""Paths that some readers take for Interlock's internal ones."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """As the guides say: the proxy's word about the client's address counts."""
+    """Run a server that trusts the proxy's header for the client's address, as in the guides."""
     data = tmp_path_factory.mktemp("readings") / "data"
     with running_server(data, trusted_proxies="127.0.0.1", limit_login_client=f"{TRIES}/1h") as process:
         yield process
 
 
 async def user_of(front: Front) -> Client:
-    """Somebody new, logged in through the proxy; only the tokens are of use."""
+    """Log in a new user through the proxy; only the tokens are used."""
     async with front.client() as http:
         client = await logged_in(front.origin, http)
     front.seen()
@@ -136,7 +136,7 @@ async def user_of(front: Front) -> Client:
 @pytest.mark.asvs("4.1.3")
 @pytest.mark.parametrize("target", PROTECTED)
 def test_without_identity_nothing_passes_that_is_not_plainly_public(front: Front, target: str) -> None:
-    # 301: nginx sends /public to /public/.
+    # 301: nginx redirects /public to /public/.
     assert front.say(target) in {301, 400, 401, 404}
     assert front.seen() == []
 
@@ -149,7 +149,7 @@ def test_what_is_plainly_public_passes_as_it_was_written(front: Front) -> None:
 
 
 def test_traefiks_guide_lets_the_same_pass_unasked() -> None:
-    """No test starts it. Its rules are matched against the path that it hands on, without dot segments and double slashes."""
+    """Traefik does not run here: its rules are matched against the path it forwards, without dots and double slashes."""
     calls, plain = re.findall(r"PathRegexp\(`(.*)\$`\)", block_of("behind-traefik.md"))
     assert calls == plain.replace("/public/", "/api/")
     for page in ("behind-nginx.md", "behind-caddy.md"):
@@ -164,13 +164,13 @@ async def test_no_spelling_reaches_what_only_the_proxy_asks(front: Front, server
     for target in INSIDE:
         for secret in secrets:
             status = front.say(target, ("Authorization", f"Bearer {secret}"))
-            # What is no path of Interlock's in the proxy's reading is the application's, and 200 its answer to a user.
+            # A path that the proxy does not take for Interlock's is the application's, which answers 200 to a user.
             assert status in {400, 401, 404} or (status == 200 and front.seen()), target
     front.seen()
 
 
 def guess(front: Front, email: str, address: str, *headers: tuple[str, str]) -> int:
-    """The status of a login at ``email`` with a wrong password."""
+    """Return the status of a login to ``email`` with a wrong password."""
     body = json.dumps({"email": email, "password": "not the right password"}).encode()
     json_body = ("Content-Type", "application/json")
     return front.say("/api/auth/login", json_body, *headers, method="POST", body=body, address=address)
@@ -259,6 +259,6 @@ async def test_no_spelling_of_the_cookie_reaches_the_application(front: Front) -
         cookies = [("Cookie", line) for line in written]
         for credentials, statuses in (([own_page], {200, 400, 401, 500}), ([own_page, bearer], {200, 400, 500})):
             for target in ("/x", "/public/x"):
-                # 500: nginx hands on a control character, which Interlock does not read.
+                # 500: nginx forwards a control character, which Interlock rejects.
                 assert front.say(target, *cookies, *credentials) in statuses, written
         assert user.refresh_token not in json.dumps(front.seen()), written

@@ -1,4 +1,4 @@
-"""Requests in the bodies of others that offer another protocol, through nginx and Caddy as the guides have them."""
+"""Requests hidden in the bodies of upgrade offers, through nginx and Caddy as in the guides."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ APPLICATIONS: Final = (("GET", "/x"), ("POST", "/x"), ("POST", "/public/x"))
 FRAMINGS: Final = ("length", "chunks")
 CUTS: Final = ("whole", "body apart", "pieces")
 PAUSE_S: Final = 0.02
-"""Between two segments: long enough that they arrive as two."""
+"""Pause between two segments, long enough that they arrive separately."""
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> str:
-    """An administrator's."""
+    """Return an administrator's secret."""
     return admin_token(server.data)
 
 
 def request_of(line: str, headers: Mapping[str, str], body: str = "") -> bytes:
-    """A whole request; ``line`` is its method and target."""
+    """Return a whole request. ``line`` is its method and target."""
     length = {"Content-Length": str(len(body))} if body else {}
     lines = [
         f"{line} HTTP/1.1",
@@ -70,7 +70,7 @@ def request_of(line: str, headers: Mapping[str, str], body: str = "") -> bytes:
 
 
 def segments(request: tuple[str, str], headers: Mapping[str, str], body: bytes, framing: str, cut: str) -> list[bytes]:
-    """The request with ``body``, in the segments in which it is sent."""
+    """Return the request with ``body``, in the segments in which it is sent."""
     if framing == "chunks":
         headers = {**headers, "Transfer-Encoding": "chunked"}
         body = b"3\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (body[:3], len(body) - 3, body[3:])
@@ -86,7 +86,7 @@ def segments(request: tuple[str, str], headers: Mapping[str, str], body: bytes, 
 
 
 def ask(wire: ssl.SSLSocket, parts: Sequence[bytes]) -> HTTPResponse:
-    """The head of the answer to the request whose segments are ``parts``."""
+    """Return the head of the answer to the request with segments ``parts``."""
     for number, part in enumerate(parts):
         time.sleep(PAUSE_S * bool(number))
         wire.sendall(part)
@@ -96,13 +96,13 @@ def ask(wire: ssl.SSLSocket, parts: Sequence[bytes]) -> HTTPResponse:
 
 
 def status_of(front: Front, parts: Sequence[bytes]) -> int:
-    """The status of the answer to a request on a connection of its own."""
+    """Return the status of the answer to a request on a new connection."""
     with front.wire() as wire:
         return ask(wire, parts).status
 
 
 async def user_of(front: Front) -> tuple[Client, str]:
-    """Somebody new, logged in through the proxy, of whom only the tokens are of use; and the account's id."""
+    """Log in a new user through the proxy. Return the tokens and the account's id."""
     async with front.client() as http:
         client = await logged_in(front.origin, http)
         subject = str((await client.session())["subject"])
@@ -111,7 +111,7 @@ async def user_of(front: Front) -> tuple[Client, str]:
 
 
 def gets_own_answer(front: Front, person: Client) -> None:
-    """Ask for the session of ``person`` through the proxy, which has open connections to the server already."""
+    """Check that ``person`` gets their own session through the proxy, which already has open connections to the server."""
     with front.wire() as wire:
         answer = ask(wire, [request_of("GET /api/session", person.bearer)])
         body = answer.read()
@@ -129,7 +129,7 @@ HIDDEN: Final = {
     "the beginning of one": b"POST /api/auth/logout HTTP/1.1\r\nHost: x\r\nX: ",
     "one that wants more": b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
 }
-"""What the body holds. The first two would be whole requests; the others take the next person's request for their rest."""
+"""Bodies. The first two hold whole requests; the others would swallow the next user's request."""
 
 
 @pytest.mark.asvs("4.2.1")

@@ -1,4 +1,4 @@
-"""Which offers of another protocol nginx and Caddy hand on, as the guides have them: those of WebSocket handshakes only."""
+"""Which upgrade offers nginx and Caddy forward, as in the guides: only those of WebSocket handshakes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CALLS: Final = ("/api/session", "/api/auth/login", "/api/connect/x", "/api/nothi
 
 
 class Recorder:
-    """Stands where Interlock would, lets everybody pass, and keeps what it was asked: method, target, Upgrade."""
+    """Stands in for Interlock: accepts everything, and records method, target and Upgrade of each request."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str, str | None]] = []
@@ -59,7 +59,7 @@ class Recorder:
         self.url = f"http://127.0.0.1:{self.web.server_port}"
 
     def offers(self) -> set[tuple[str, str, str | None]]:
-        """What was asked since this was last called, but for requests without any offer."""
+        """Return the requests since the last call, without those that offer nothing."""
         heard, self.heard = self.heard, []
         return {(method, target, upgrade) for method, target, upgrade in heard if upgrade is not None}
 
@@ -84,7 +84,7 @@ def test_of_two_offers_none_but_the_websocket_is_handed_on(front: Front, server:
 
 
 def reached(front: Front) -> list[dict[str, str]]:
-    """The headers of what reached the application."""
+    """Return the headers of the requests that reached the application."""
     return [dict(seen["headers"]) for seen in front.seen()]
 
 

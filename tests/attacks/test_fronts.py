@@ -1,4 +1,4 @@
-"""Forward-auth through nginx and Caddy, configured as the how-to pages say: none passes who should not, or as another."""
+"""Forward-auth through nginx and Caddy as in the how-to pages: no unauthorised request passes, nor under another identity."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @asynccontextmanager
 async def user_of(front: Front) -> AsyncIterator[Client]:
-    """Somebody new, logged in through the proxy."""
+    """Log in a new user through the proxy."""
     async with front.client() as http:
         client = await logged_in(front.origin, http)
         front.seen()
@@ -47,7 +47,7 @@ LIES: Final = [
     for name in IDENTITY
     for spelling in (name, name.upper(), *(name.title().replace("-", other) for other in "-_.!#$%&'*+^`|~"))
 ]
-"""Every identity header, several times, in every spelling that somebody takes for it."""
+"""Every identity header, several times, in every spelling that some reader accepts."""
 
 
 @pytest.mark.asvs("4.1.3")
@@ -256,7 +256,7 @@ async def test_without_tls_no_websocket_opens(front: Front) -> None:
 
 @pytest.mark.asvs("4.4.1")
 def test_the_guides_listen_for_nothing_but_tls() -> None:
-    """A name without a scheme is HTTPS to Caddy, and a router with ``tls`` nothing else to Traefik."""
+    """Caddy serves HTTPS for a name without a scheme, and Traefik nothing else for a router with ``tls``."""
     listeners = re.findall(r"^ *listen +(.*);", block_of("behind-nginx.md"), re.MULTILINE)
     assert listeners == ["443 ssl"]
     sites = re.findall(r"^([^\s#(].*?) *\{$", block_of("behind-caddy.md"), re.MULTILINE)
@@ -284,7 +284,7 @@ async def test_what_was_logged_out_stays_out_after_a_restart_and_nothing_passes_
             server.start()
 
             async def passes() -> httpx.Response:
-                # A proxy may hold a server that was away for dead a few seconds more.
+                # The proxy may treat a restarted server as dead for a few more seconds.
                 while (answer := await stays.request("GET", "/x")).status_code >= 500:
                     pass
                 return answer

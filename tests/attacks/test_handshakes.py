@@ -1,4 +1,4 @@
-"""WebSocket handshakes that are malformed, too large or never whole: each has an answer and an end."""
+"""WebSocket handshakes that are malformed, too large or incomplete: each is answered, and its connection ends."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.server import ServerProcess, running_server
 WELL: Final = offer()
 LINE: Final = "GET /api/connect HTTP/1.1"
 HEADER_BYTES: Final = 16_384
-"""What a head may have unless the setting says otherwise."""
+"""The default limit of a request head."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Hasty with what isn't whole, and patient with idle connections, so that no other limit ends one."""
+    """Run a server that is impatient with incomplete requests only, so that no other limit ends a connection."""
     folder = tmp_path_factory.mktemp("handshakes") / "data"
     with running_server(
         folder,
@@ -47,15 +47,15 @@ REFUSALS: Final = ("request.refused", "traffic.unreadable", "traffic.slow", "soc
 
 
 def refusals(server: ServerProcess) -> float:
-    """How many were told to the log; repeats may be told as a number."""
+    """Return how many refusals were logged, including those counted as repeats."""
     told = scrape(server)
     return sum(told.value("interlock_log_events_total", event=name) for name in REFUSALS)
 
 
 def refused(server: ServerProcess, messages: list[list[bytes]]) -> list[int]:
-    """The status of the one response to each of ``messages``, cut in segments, on connections at the same time.
+    """Return the status of the one response to each of ``messages``, sent in segments on concurrent connections.
 
-    Each connection ends, at once or when nothing more comes, and each is told to the log.
+    Each connection ends, at once or when nothing more arrives, and each refusal is logged.
     """
     before, statuses = refusals(server), []
     with ExitStack() as stack:
@@ -66,7 +66,7 @@ def refused(server: ServerProcess, messages: list[list[bytes]]) -> list[int]:
             while (response := raw.response()).status == 100:
                 pass
             rest = raw.rest()
-            # Half a message that follows may be told to be late.
+            # An incomplete message that follows may be logged as slow.
             assert rest == b"" or (not response.closes and rest.startswith(b"HTTP/1.1 408 ")), rest
             statuses.append(response.status)
     assert refusals(server) >= before + len(messages)
@@ -130,7 +130,7 @@ def test_a_malformed_handshake_is_answered(
         with Raw(server.url) as raw:
             raw.send(*segments)
             response = raw.response()
-            # An extension or a subprotocol that the server doesn't know is no fault of the handshake by itself.
+            # An unknown extension or subprotocol does not make the handshake malformed.
             assert response.status in (
                 {101, 400} if {"Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"} & {*changed} else {400, 426}
             )
@@ -151,7 +151,7 @@ PADDINGS: Final[dict[str, Callable[[int], dict[str, str]]]] = {
 def test_an_honest_handshake_with_a_large_head_is_taken(
     server: ServerProcess, tokens: dict[str, Any], kind: str, size: int
 ) -> None:
-    """Browsers send all cookies that a site has set: 8 to 12 KiB are not rare."""
+    """Browsers send all cookies of a site: 8 to 12 KiB are not rare."""
     message = head(LINE, {**WELL, **PADDINGS[kind](size), **bearer(tokens)})
     assert size - 200 < len(message) < HEADER_BYTES
     for segments in ([message], [message[at : at + 1000] for at in range(0, len(message), 1000)]):
@@ -200,7 +200,7 @@ def test_a_handshake_with_too_large_a_head_is_refused_and_ended(
         with Raw(server.url) as raw:
             raw.send(*segments)
             said = raw.rest()
-        # The answer may be lost to a client that still sends when the connection ends.
+        # The answer may be lost if the client still sends when the connection ends.
         assert said.startswith(b"HTTP/1.1 431 ") or (said == b"" and size > 40_000)
         assert said.count(b"HTTP/1.1 ") <= 1
     assert refusals(server) > before
@@ -210,7 +210,7 @@ def test_a_handshake_with_too_large_a_head_is_refused_and_ended(
 def test_a_handshake_with_many_short_headers_is_answered(
     server: ServerProcess, tokens: dict[str, Any], count: int
 ) -> None:
-    """No client means that. More than 128 are too many; with a hundred it is still taken."""
+    """More than 128 headers are too many; a hundred are accepted."""
     with Raw(server.url) as raw:
         raw.send(head(LINE, {**WELL, **{f"X-{number:04}": "x" for number in range(count)}, **bearer(tokens)}))
         assert raw.response().status == (101 if count == 100 else 431)
@@ -233,7 +233,7 @@ def test_a_handshake_that_stops_is_not_waited_for(server: ServerProcess, tokens:
 
 
 def test_a_handshake_that_drips_is_not_waited_for(server: ServerProcess, tokens: dict[str, Any]) -> None:
-    """The limit is for the whole head, however steadily it comes."""
+    """The limit applies to the whole head, however steadily it arrives."""
     whole = head(LINE, {**WELL, **bearer(tokens), "X-Long": "x" * 10_000})
     with Raw(server.url) as raw:
         raw.socket.settimeout(0)
@@ -245,7 +245,7 @@ def test_a_handshake_that_drips_is_not_waited_for(server: ServerProcess, tokens:
                 time.sleep(0.02)
                 continue
             except ConnectionError:
-                return  # It was cut between our write and our read, and what it said is gone.
+                return  # The server cut it between write and read, so its answer is lost.
             assert said.startswith(b"HTTP/1.1 408 ")
             return
     raise AssertionError("the whole head was waited for")
@@ -253,7 +253,7 @@ def test_a_handshake_that_drips_is_not_waited_for(server: ServerProcess, tokens:
 
 @pytest.mark.parametrize("shown", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic x"}, {"Cookie": "a=b"}])
 def test_a_handshake_without_a_credential_has_an_end(server: ServerProcess, shown: Mapping[str, str]) -> None:
-    """It is accepted, so that a browser can read why not, and closed; the peer answers nothing."""
+    """It is accepted, so that a browser can read the reason, and closed, although the peer does not answer."""
     with Raw(server.url) as raw:
         raw.send(handshake(shown))
         assert raw.response().status == 101

@@ -1,4 +1,4 @@
-"""Corners of HTTP/1.1 that proxies, old clients and attackers come through: HEAD, half-closes, Host, targets, framing."""
+"""Corner cases of HTTP/1.1 with proxies, old clients and attackers: HEAD, half-closes, Host, targets, framing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> dict[str, str]:
-    """The header with an administrator's secret."""
+    """Return the header with an administrator's secret."""
     return {"Authorization": f"Bearer {admin_token(server.data, 'corners')}"}
 
 
@@ -40,7 +40,7 @@ def tokens(server: ServerProcess) -> dict[str, Any]:
 
 
 def reads(server: ServerProcess, **names: str) -> dict[str, list[str]]:
-    """Every path that is read with GET, with its parameters filled in by ``names``; and which methods it has."""
+    """Return every path that has GET, with parameters filled from ``names``, and its methods."""
     document = httpx.get(f"{server.url}/schema/openapi.json").raise_for_status().json()
     paths = {
         path.format_map(_Filled(names)): sorted(methods)
@@ -61,7 +61,7 @@ ENDLESS: Final = "/api/admin/transitions/stream"
 def test_head_is_answered_as_get_is_without_the_body(
     server: ServerProcess, tokens: dict[str, Any], secret: dict[str, str]
 ) -> None:
-    """RFC 9110, 9.3.2; HAProxy asks forward-auth with it."""
+    """RFC 9110, 9.3.2. HAProxy calls forward-auth with HEAD."""
     account = httpx.get(f"{server.url}/api/session", headers=bearer(tokens)).raise_for_status().json()["subject"]
     paths = reads(server, session_id=tokens["session_id"], account_id=account, subject=account)
     assert {"/api/session", "/api/forward-auth", "/.well-known/jwks.json", "/health/ready", ENDLESS} <= set(paths)
@@ -106,7 +106,7 @@ def test_a_path_that_is_read_lists_head_among_its_methods(server: ServerProcess)
 
 
 def test_a_client_that_half_closes_gets_its_answer(server: ServerProcess, tokens: dict[str, Any]) -> None:
-    """RFC 9112, 9.6. What the client waits for may take a while: a disk, or the hash of a password."""
+    """RFC 9112, 9.6. The answer may take a while: a disk, or a password hash."""
     login = b'{"email":"nobody@example.org","password":"correct horse battery staple"}'
     body = {**JSON, "Content-Length": str(len(login))}
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(login), login)
@@ -156,7 +156,7 @@ HOSTS: Final = {
 
 @pytest.mark.parametrize("message", HOSTS.values(), ids=HOSTS)
 def test_a_request_of_http_1_1_has_one_host(server: ServerProcess, message: bytes) -> None:
-    """RFC 9112, 3.2. Behind proxies it decides whose request it is."""
+    """RFC 9112, 3.2. Behind proxies, Host determines the application."""
     with Raw(server.url) as raw:
         raw.send(message + NEXT)
         response = raw.response()
@@ -235,7 +235,7 @@ def gzipped(**headers: str) -> bytes:
     "coding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "gzip, gzip", "identity, gzip", "unknown"]
 )
 def test_a_body_in_a_coding_is_refused_with_415(server: ServerProcess, coding: str) -> None:
-    """RFC 9110, 15.5.16: taken as it is, it would be malformed; unpacked, it could be large."""
+    """RFC 9110, 15.5.16: undecoded it would be malformed, and decoded it could be large."""
     before = stored(server.data)
     response = asked(server, gzipped(**{"Content-Encoding": coding}), method="POST")
     assert (response.status, response.problem) == (415, "unsupported-media-type")
@@ -251,7 +251,7 @@ def test_the_codings_that_are_none_are_good(server: ServerProcess) -> None:
 
 
 def test_the_accepted_codings_of_an_answer_change_nothing(server: ServerProcess) -> None:
-    """Compressed secrets beside what an attacker chose can be guessed (BREACH)."""
+    """Compressed secrets beside text of an attacker can be guessed (BREACH)."""
     response = asked(
         server, head("GET /schema/openapi.json HTTP/1.1", {"Accept-Encoding": "gzip, br, *", "TE": "trailers, gzip"})
     )

@@ -1,4 +1,4 @@
-"""Java's own HTTP client. It offers HTTP/2 (``Upgrade: h2c``) with its requests, bodies included, unless it is told not to."""
+"""Java's own HTTP client, which by default offers HTTP/2 (``Upgrade: h2c``) with its requests, even those with bodies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 class Relay:
-    """Hands a client's bytes on to the server at ``port``, and keeps them in ``heard``."""
+    """Forwards a client's bytes to the server at ``port``, and records them in ``heard``."""
 
     def __init__(self, port: int) -> None:
         self.heard: list[bytearray] = []

@@ -1,4 +1,4 @@
-"""Floods of everything that makes the server hash a password: an owner with a device cookie logs in all the while."""
+"""Floods of every request that hashes a password, while an owner with a device cookie logs in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.server import ServerProcess
 FEW: Final = 8
 BAR: Final = 3
 TURNS: Final = 6
-"""The best of some turns: the machine is busy with other tests in most of them."""
+"""Takes the best of several turns, as the machine is busy with other tests in most."""
 
 CONNECTIONS: Final = 500
 SAME: Final = "198.51.100.1"
@@ -47,7 +47,7 @@ def login(email: str, address: str, password: str = PASSWORD, **headers: str) ->
 
 
 class Site:
-    """A server behind a proxy, as it is for a user, without limits on how often: what is left is who is served next."""
+    """A server behind a proxy with production settings but no rate limits: what is tested is who is served next."""
 
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
@@ -65,7 +65,7 @@ class Site:
         return email
 
     def devices(self, email: str, count: int) -> list[str]:
-        """Cookies of so many devices that the account knows."""
+        """Return cookies of this many devices that the account knows."""
         cookies = []
         for _ in range(count):
             self.http.cookies.clear()
@@ -85,7 +85,7 @@ class Site:
         return f"Bearer {answer.raise_for_status().json()['access_token']}"
 
     def floods(self) -> dict[str, Callable[[], list[bytes]]]:
-        """The requests of each kind of flood, to be sent in turn."""
+        """Return the requests of each kind of flood, to be sent in turn."""
         ours, one = self.mallory[0], SAME
         many = [f"198.51.{100 + number // 250}.{number % 250}" for number in range(300)]
         pairs = list(zip(self.mallory, self.others, strict=True))
@@ -109,7 +109,7 @@ class Site:
             "logins on anonymous sessions": lambda: [
                 login(ours, one, Cookie=each, Authorization=self.begin()) for each in self.cookies
             ],
-            # The last step is refused: what counts is the work before.
+            # The last step is refused; only the work before it matters.
             "registrations": lambda: [request("register", one, {"email": ours, "password": PASSWORD})],
             "changes of the password": lambda: [
                 request("password", one, change, Authorization=self.bearer(email)) for email in self.mallory
@@ -117,7 +117,7 @@ class Site:
         }
 
     def owner_logs_in(self, address: str, logins: int) -> list[float]:
-        """How long each login takes her, in seconds. Every try succeeds."""
+        """Return the duration of each of the owner's logins, in seconds. Every attempt succeeds."""
         took = []
         for _ in range(logins):
             with Raw(self.server.url) as raw:

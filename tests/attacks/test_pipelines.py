@@ -1,4 +1,4 @@
-"""Requests that are sent without waiting for responses: they take no memory, and each is answered in its turn."""
+"""Pipelined requests: they take no memory, and each is answered in its turn."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from tests.support.small_buffers import small_buffers
 CONNECTIONS: Final = 20
 REQUESTS: Final = 1_000
 KIB: Final = 64
-"""A connection with a pipeline may take so much more than an idle one."""
+"""How much more memory a connection with a pipeline may take than an idle one."""
 OWN_KIB: Final = 512
-"""What the process may grow by meanwhile, whoever is connected."""
+"""How much the process may grow meanwhile on its own."""
 
 PATIENT: Final[dict[str, Any]] = {
     "trust_ids": True,
@@ -49,7 +49,7 @@ JSON: Final = "Content-Type: application/json\r\n"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """It names requests as the client does, so that a response tells which request it is to."""
+    """Run a server that uses the client's request ids, so that a response shows its request."""
     folder = tmp_path_factory.mktemp("pipelines") / "data"
     with running_server(folder, **PATIENT) as process:
         yield process
@@ -62,12 +62,12 @@ def memory_kib(server: ServerProcess) -> int:
 
 
 def unread(raw: Raw) -> int:
-    """How many bytes wait in the kernel for ``raw`` to read them."""
+    """Return how many bytes wait in the kernel for ``raw`` to read them."""
     return int(struct.unpack("i", fcntl.ioctl(raw.socket, termios.FIONREAD, bytes(4)))[0])
 
 
 def settled_kib(server: ServerProcess, raws: list[Raw], other: Raw) -> int:
-    """The most memory the server had until it sends nothing more to ``raws``; ``other`` is answered all the while."""
+    """Return the server's peak memory until it sends nothing more to ``raws``. ``other`` is answered meanwhile."""
     most, sent, calm = 0, -1, 0
     while calm < 5:
         other.send(LIVE)
@@ -96,13 +96,13 @@ REQUEST_KINDS: Final[dict[str, Callable[[int], bytes]]] = {
 
 @pytest.mark.parametrize("kind", REQUEST_KINDS)
 def test_pipelines_take_no_memory_and_are_answered_once_they_are_read(tmp_path: Path, kind: str) -> None:
-    """The kernel holds little of what the server sends, so that it has to wait for its peers soon."""
+    """The kernel's buffers are small, so the server soon waits for its peers."""
     requests = b"".join(map(REQUEST_KINDS[kind], range(REQUESTS)))
     with small_buffers(tmp_path / "data", **PATIENT) as server, ExitStack() as stack:
         raws = [stack.enter_context(Raw(server.url, receive_buffer=16_384)) for _ in range(CONNECTIONS)]
         other = stack.enter_context(Raw(server.url))
         for raw in raws:
-            # Each has been answered before, so that everything is in place.
+            # Each was answered before, so everything is initialised.
             raw.send(REQUEST_KINDS[kind](0) * 2)
             names(raw, 2)
         idle_kib = settled_kib(server, raws, other)
@@ -118,7 +118,7 @@ def test_pipelines_take_no_memory_and_are_answered_once_they_are_read(tmp_path: 
 
 @pytest.mark.parametrize("target", ["/health/live", "/schema/openapi.json"])
 def test_the_kernel_holds_little_for_a_client_that_does_not_read(server: ServerProcess, target: str) -> None:
-    """It would go on holding megabytes after the connection is cut."""
+    """Otherwise it would hold megabytes even after the connection is cut."""
     requests = head(f"GET {target} HTTP/1.1") * REQUESTS
     with Raw(server.url, receive_buffer=4096) as raw:
         threading.Thread(target=raw.send, args=(requests,), daemon=True).start()
@@ -204,7 +204,7 @@ def test_a_request_that_ends_the_connection_is_the_last(server: ServerProcess) -
     ids=["no HTTP", "two lengths", "a space before the colon"],
 )
 def test_what_came_before_a_bad_request_is_answered(server: ServerProcess, bad: bytes) -> None:
-    """The bad one ends the connection; its own answer may be missing behind those that wait."""
+    """The invalid request ends the connection; its own answer may be missing after those that wait."""
     with Raw(server.url) as raw:
         raw.send(named(1) + named(2, "POST /api/session", "Content-Length: 0\r\n") + bad + named(3))
         assert names(raw, 2) == ["r1", "r2"]
@@ -224,7 +224,7 @@ def test_a_handshake_behind_a_request_is_taken_in_its_turn(server: ServerProcess
 
 
 def test_a_request_behind_a_handshake_is_not_answered(server: ServerProcess) -> None:
-    """Frames are what comes next on that connection, and not before the 101."""
+    """That connection continues with frames, and not before the 101."""
     credential = bearer(log_in(server))
     for shown in (credential, {}):
         with Raw(server.url) as raw:
@@ -259,7 +259,7 @@ def test_100_continue_comes_when_it_is_the_requests_turn(server: ServerProcess) 
 
 
 def test_a_client_that_does_not_wait_for_100_continue_is_answered_too(server: ServerProcess) -> None:
-    """RFC 9110, 10.1.1: the server may then leave it out."""
+    """RFC 9110, 10.1.1: the server may then omit it."""
     with Raw(server.url) as raw:
         raw.send((expecting(1, 2) + b"{}") * 2 + named(1))
         statuses: list[int] = []

@@ -1,4 +1,4 @@
-"""What was good once and is no more: replayed over every door, and after a restart; and chains of refresh tokens."""
+"""Replay of once valid credentials at every endpoint, even after a restart; and chains of refresh tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kind(answer: httpx.Response) -> str:
 
 
 class Loot:
-    """Everything an attacker copied of a session while it was good."""
+    """Everything that an attacker copied from a session while it was valid."""
 
     def __init__(self, client: Client, ticket: str, secret: str) -> None:
         self.url = client.url
@@ -38,11 +38,11 @@ class Loot:
     @classmethod
     async def of(cls, client: Client, secret: str) -> Loot:
         answer = await client.request("POST", "/api/session/ticket")
-        # An anonymous session gets none.
+        # An anonymous session gets no ticket.
         return cls(client, answer.json().get("ticket", "made-up"), secret)
 
     async def is_worthless(self, problem: str, code: int, *, refresh: str = "session-ended") -> None:
-        """Every door refuses all of it, over HTTP with ``problem`` and over WebSocket with the close ``code``."""
+        """Check that all of it is refused everywhere, over HTTP with ``problem`` and over WebSocket with the close ``code``."""
         bearer = {"Authorization": f"Bearer {self.access_token}"}
         async with Client(self.url) as thief:
             for method, path in (
@@ -140,7 +140,7 @@ async def test_replay_after_the_end_and_after_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("grace_s", [0, 60])
 @scenario(120)
 async def test_fifty_parallel_refreshes_of_one_token_leave_one_chain(tmp_path: Path, grace_s: int) -> None:
-    """Each is answered with a token of its own and recorded: no answer was used yet. Whichever is used is the chain."""
+    """Each answer has its own token and is recorded, because none was used yet. Whichever is used continues the chain."""
     with running_server(tmp_path / "data", refresh_grace_s=grace_s, limit_address="off", limit_account="off") as server:
         async with await logged_in(server.url) as client:
             old = client.refresh_token
@@ -164,7 +164,7 @@ async def test_fifty_parallel_refreshes_of_one_token_leave_one_chain(tmp_path: P
 @pytest.mark.asvs("7.2.4")
 @scenario(120)
 async def test_session_fixation(tmp_path: Path) -> None:
-    """An attacker begins a session and has the victim log in on it: of what they hold, nothing is good afterwards."""
+    """An attacker creates a session and has the victim log in on it: nothing of the attacker's is valid afterwards."""
     with running_server(tmp_path / "data") as server:
         secret = Secrets(server.data / "keys", "client").create("gateway", 1)
         async with Client(server.url) as attacker, Client(server.url) as victim, AsyncExitStack() as stack:
@@ -178,13 +178,13 @@ async def test_session_fixation(tmp_path: Path) -> None:
             socket = await stack.enter_async_context(victim.connect())
             await hello(socket)
             await loot.is_worthless("token-expired", 4408, refresh="credential-invalid")
-            # And the victim noticed nothing of it.
+            # The victim did not notice.
             assert (await victim.session())["state"] == "connected"
             assert (await victim.refresh()).status_code == 200
-            # Nor does a second login, of the same person, leave the tokens of the first alive.
+            # A second login of the same user also invalidates the first one's tokens.
             again = await Loot.of(victim, secret)
             assert (await victim.log_in(email)).status_code == 200
-            # Its answer was not lost: until that shows, what is of before may still end the session.
+            # Once its answer is used, older tokens can no longer end the session.
             assert (await victim.refresh()).status_code == 200
             await again.is_worthless("token-expired", 4408, refresh="credential-invalid")
 
@@ -212,7 +212,7 @@ async def test_a_cookie_that_was_planted_is_not_what_the_victim_logs_in_to(tmp_p
 @pytest.mark.asvs("7.4.1", "11.2.2")
 @scenario(180)
 async def test_a_stolen_key_is_retired_and_all_that_it_signed_is_worthless(tmp_path: Path) -> None:
-    """Beside the running server, without a restart, also for tokens that were checked before and for open sockets."""
+    """Beside the running server, without a restart, even for tokens that were verified before and for open sockets."""
     with running_server(tmp_path / "data") as server:
         secret = Secrets(server.data / "keys", "client").create("gateway", 1)
         old = load_keys(server.data / "keys").signing.kid
@@ -239,7 +239,7 @@ async def test_a_stolen_key_is_retired_and_all_that_it_signed_is_worthless(tmp_p
             assert kind(await client.http.get("/api/session", headers=bearer)) == "credential-invalid"
             async with client.connect(additional_headers=bearer) as socket:
                 assert (await closed(socket))[0] == 4401
-            # Whoever holds the refresh token, which the other key made, goes on.
+            # The refresh token has another key, so its holder can continue.
             assert (await client.refresh()).status_code == 200
             async with client.connect() as socket:
                 await hello(socket)

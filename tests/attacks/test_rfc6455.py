@@ -1,4 +1,4 @@
-"""RFC 6455, section by section, over raw sockets: what breaks the protocol ends the connection, and with the right code."""
+"""RFC 6455, section by section, over raw sockets: protocol errors end the connection with the right code."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def bearer(server: ServerProcess) -> str:
-    """The access token of somebody new."""
+    """Return the access token of a new user."""
     who = {"email": new_email(), "password": PASSWORD}
     with httpx.Client(base_url=server.url, timeout=WAIT_S) as http:
         http.post("/api/auth/register", json=who).raise_for_status()
@@ -84,14 +84,14 @@ BROKEN: Final[dict[str, tuple[bytes, set[int]]]] = {
     },
     "reserved bits on a rest": (frame(TEXT, ASK[:5], fin=False) + frame(CONTINUATION, ASK[5:], rsv=4), {1002}),
     "reserved bits on a close": (frame(CLOSE, b"\x03\xe8", rsv=2), {1002}),
-    # 5.2: opcodes that mean nothing.
+    # 5.2: undefined opcodes.
     **{
         f"opcode {opcode}{', ' + what if what else ''}": (frame(opcode, payload, fin=fin), {1002})
         for opcode in (*range(3, 8), *range(11, 16))
         for what, payload, fin in (("", ASK, True), ("empty", b"", True), ("not final", b"", False))
     },
     "an unknown opcode in a message": (frame(TEXT, ASK[:5], fin=False) + frame(3, ASK[5:]), {1002}),
-    # 5.2: the highest bit of a length of 64 bits is 0.
+    # 5.2: the highest bit of a 64-bit length is 0.
     "a negative length": (struct.pack("!BBQ", 0x81, 0xFF, 1 << 63 | 5) + bytes(4) + b"hello", {1002, 1009}),
     "a length of -1": (struct.pack("!BBQ", 0x82, 0xFF, (1 << 64) - 1) + bytes(4), {1002, 1009}),
     # 5.4: fragments.
@@ -102,7 +102,7 @@ BROKEN: Final[dict[str, tuple[bytes, set[int]]]] = {
     "the beginning of text within a message": (frame(TEXT, ASK[:5], fin=False) + frame(TEXT, ASK, fin=False), {1002}),
     "binary within a message": (frame(TEXT, ASK[:5], fin=False) + frame(BINARY, ASK), {1002}),
     "text within an empty message": (frame(TEXT, fin=False) + frame(TEXT, ASK), {1002}),
-    # 5.5: control frames are whole and short.
+    # 5.5: control frames are unfragmented and short.
     **{
         f"opcode {opcode} in parts": (frame(opcode, payload, fin=False), {1002})
         for opcode, payload in ((PING, b"x"), (PING, b""), (PONG, b"x"), (CLOSE, b"\x03\xe8"))
@@ -148,7 +148,7 @@ BROKEN: Final[dict[str, tuple[bytes, set[int]]]] = {
     "text in parts that goes on wrong": (fragments(TEXT, b"\xf0\x9f", b"\x98", b"x"), {1007}),
     "text in parts with a surrogate": (fragments(TEXT, b"\xed", b"\xa0\x80"), {1007}),
     "text in parts that is wrong in the first": (fragments(TEXT, b"\xff", ASK), {1007}),
-    # The server's own limit: 64 KiB of a message, however it comes. What is announced need not come.
+    # The server's own limit: 64 KiB per message, however it is framed. The announced data need not arrive.
     **{
         f"a length of {name} is announced": (head + bytes(4), {1009})
         for name, head in _HUGE.items()
@@ -173,7 +173,7 @@ def test_what_breaks_the_protocol_ends_the_connection(
         wire.send(data)
         assert wire.read_close()[0] in codes
     with Wire(server, bearer) as wire:
-        # What comes behind it is not answered (7.1.7), also in the same segment; what came before may be.
+        # Later frames are not answered (7.1.7), even in the same segment; earlier ones may be.
         wire.send(frame(TEXT, ASK) + data + frame(TEXT, ASK) + frame(PING, b"late"))
         assert wire.read_close((TEXT, ANSWER))[0] in codes
 
@@ -192,7 +192,7 @@ def test_it_makes_no_difference_that_it_comes_byte_by_byte(
 
 
 def long_head(opcode: int, payload: bytes, bits: int) -> bytes:
-    """A frame whose length takes more bytes than it needs to."""
+    """Return a frame whose length field takes more bytes than necessary."""
     length = struct.pack("!BH", 0xFE, len(payload)) if bits == 16 else struct.pack("!BQ", 0xFF, len(payload))
     return bytes([0x80 | opcode]) + length + bytes(4) + payload
 
@@ -259,7 +259,7 @@ def test_a_message_of_64_kib_is_not_too_big(server: ServerProcess, bearer: str, 
     "text", ["κόσμε", "\x7f\u0080\u07ff\u0800\uffff", "\ud7ff\ue000\ufffd\ufeff", "\U00010000\U0010ffff😀"]
 )
 def test_text_in_utf_8_is_read_wherever_it_is_cut(server: ServerProcess, bearer: str, text: str) -> None:
-    """That it was read is seen from what is said of it: it is no access token."""
+    """The server's refusal shows that it read the text: it is no access token."""
     message = (_REFRESH % text).encode()
     for at in range(len(message) - len(text.encode()) - 2, len(message)):
         with Wire(server, bearer) as wire:
@@ -305,7 +305,7 @@ def test_a_close_frame_without_a_code_is_answered_with_one_without(server: Serve
 
 
 def test_a_close_frame_within_a_message_is_a_close(server: ServerProcess, bearer: str) -> None:
-    """Control frames may come between fragments (5.4), and this is one."""
+    """Control frames, such as a close, may come between fragments (5.4)."""
     with Wire(server, bearer) as wire:
         wire.send(frame(TEXT, ASK[:5], fin=False) + closing(1000) + frame(CONTINUATION, ASK[5:]))
         assert wire.read_close() == (1000,)

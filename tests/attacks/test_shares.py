@@ -1,4 +1,4 @@
-"""What one peer may keep for itself: memory of a connection that was used, and turns of the event loop."""
+"""Limits of one peer's share: memory of a used connection, and turns of the event loop."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def long_frame(payload: bytes) -> bytes:
-    """A masked text frame of 126 bytes or more; the mask is zero."""
+    """Return a masked text frame of 126 bytes or more; the mask is zero."""
     return struct.pack("!BBH", 0x80 | TEXT, 0x80 | 126, len(payload)) + bytes(4) + payload
 
 
 @pytest.mark.parametrize("size", [4_000, 60_000])
 def test_large_messages_leave_no_large_buffers(server: ServerProcess, size: int) -> None:
-    """In bursts, so that what is read at a time is always as much as there is room for.
+    """Sent in bursts, so that each read fills the available space.
 
-    A buffer that grows with what is read keeps megabytes a connection. A message that is put together is a few copies of
-    itself, and the allocator may hold on to those.
+    A buffer that grows with each read would keep megabytes per connection. Assembling a message takes a few copies of it,
+    and the allocator may keep those.
     """
     sockets, times = 20, 400_000 // size
     ping = b'{"type":"ping"}'
@@ -59,7 +59,7 @@ def test_large_messages_leave_no_large_buffers(server: ServerProcess, size: int)
 
 
 def test_a_newcomer_does_not_wait_for_all_that_came_before(server: ServerProcess) -> None:
-    """Neither for what they have sent ahead, nor behind a burst of connections that nobody uses."""
+    """A newcomer waits neither for requests that others sent ahead, nor behind a burst of unused connections."""
     peers, requests, burst = 40, 400, 300
     parts = urlsplit(server.url)
     with ExitStack() as stack:
@@ -68,7 +68,7 @@ def test_a_newcomer_does_not_wait_for_all_that_came_before(server: ServerProcess
             raw.send(LIVE * requests)
         for _ in range(burst):
             idle = stack.enter_context(socket.socket())
-            idle.setblocking(False)  # noqa: FBT003  # the socket's own call
+            idle.setblocking(False)  # noqa: FBT003  # the socket's signature
             idle.connect_ex((parts.hostname, parts.port))
         newcomer = stack.enter_context(Raw(server.url))
         newcomer.send(LIVE)
@@ -81,7 +81,7 @@ def test_a_newcomer_does_not_wait_for_all_that_came_before(server: ServerProcess
 
 
 def metric(server: ServerProcess) -> int:
-    """How many requests the server has read by now, by the numbers that it gives them."""
+    """Return how many requests the server has read, by the numbers that it gives them."""
     with Raw(server.url) as raw:
         raw.send(LIVE)
         identity = raw.response().header("x-request-id")

@@ -1,4 +1,4 @@
-"""Bodies of numbers that take long to read: a stranger may send them, and everybody waits meanwhile."""
+"""Bodies with numbers that are slow to parse: an unauthenticated client could block everyone with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.server import running_server
 
 
 def test_no_number_takes_longer_to_read_than_others(tmp_path: Path) -> None:
-    """What a stranger may send is read on the event loop, and some numbers take a thousand times as long to be made exact."""
+    """The event loop parses untrusted bodies, and some numbers take a thousand times as long to convert exactly."""
 
     def fastest(number: str) -> float:
         body = f"[{','.join([number] * (64_000 // (len(number) + 1)))}]"

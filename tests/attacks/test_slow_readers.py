@@ -1,4 +1,4 @@
-"""Clients that don't read: after a revocation they are gone soon. Clients that read slowly get everything."""
+"""Clients that don't read are cut soon after a revocation. Clients that read slowly get everything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.small_buffers import small_buffers
 
 SEND_S: Final = 2
 SOON_S: Final = 4 * SEND_S
-"""A peer that doesn't read is waited for as long as the setting says; a busy machine takes its time besides."""
+"""The time limit of a peer that doesn't read is a setting; a busy machine takes longer."""
 
 SMALL: Final = 4096
 
@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @contextmanager
 def deaf(server: ServerProcess, tokens: dict[str, Any]) -> Iterator[Raw]:
-    """An open socket whose client has read the greeting, and reads nothing any more."""
+    """Return an open socket whose client has read the greeting, and reads no more."""
     with Raw(server.url, receive_buffer=SMALL) as raw:
         raw.send(handshake(bearer(tokens)))
         assert raw.response().status == 101
@@ -62,7 +62,7 @@ def deaf(server: ServerProcess, tokens: dict[str, Any]) -> Iterator[Raw]:
 
 
 def refresh(server: ServerProcess, tokens: dict[str, Any], count: int) -> None:
-    """Each refresh is pushed to the session's sockets."""
+    """Refresh, which is pushed to the session's sockets."""
     token = tokens["refresh_token"]
     with httpx.Client(base_url=server.url, timeout=60) as http:
         for _ in range(count):
@@ -71,12 +71,12 @@ def refresh(server: ServerProcess, tokens: dict[str, Any], count: int) -> None:
 
 
 def push(server: ServerProcess, tokens: dict[str, Any], _: Raw) -> None:
-    """More than the kernel takes."""
+    """Push more than the kernel takes."""
     refresh(server, tokens, 60)
 
 
 def push_much(server: ServerProcess, tokens: dict[str, Any], _: Raw) -> None:
-    """More than the server is willing to hold."""
+    """Push more than the server holds."""
     refresh(server, tokens, 400)
 
 
@@ -88,12 +88,12 @@ FILLS: Final[dict[str, Callable[[ServerProcess, dict[str, Any], Raw], None]]] = 
     "answers": lambda _server, _tokens, raw: raw.send(frame(TEXT, b'{"type":"ping"}') * 300),
     "half a frame": lambda _server, _tokens, raw: raw.send(frame(TEXT, b'{"type":"ping"}')[:-5]),
 }
-"""What the server has in hand for a client that doesn't read, and how it came to that."""
+"""Ways to fill the server's buffers for a client that doesn't read."""
 
 
 @contextmanager
 def filled(server: ServerProcess) -> Iterator[dict[str, tuple[dict[str, Any], Raw]]]:
-    """A socket of a new session for each of them."""
+    """Return a socket of a new session for each of them."""
     with ExitStack() as stack:
         sockets = {}
         for name, fill in FILLS.items():
@@ -146,7 +146,7 @@ def test_displaced_sockets_that_are_not_read_are_gone_soon(tmp_path: Path) -> No
 
 
 def test_a_drain_does_not_wait_for_sockets_that_are_not_read(tmp_path: Path) -> None:
-    """Its own limit is far away."""
+    """Its own limit is much longer."""
     with serving(tmp_path, drain_s=80) as server, filled(server):
         began = time.monotonic()
         assert server.stop() == 0
@@ -163,7 +163,7 @@ def test_many_that_are_not_read_are_gone_as_soon_as_one(server: ServerProcess) -
 
 
 def test_a_peer_that_goes_on_sending_is_gone_as_soon(server: ServerProcess) -> None:
-    """It answers no close and sends what looks like life."""
+    """It answers no close, and sends data that looks alive."""
     tokens = log_in(server)
     with deaf(server, tokens) as raw:
         revoked(server, tokens)
@@ -176,7 +176,7 @@ def test_a_peer_that_goes_on_sending_is_gone_as_soon(server: ServerProcess) -> N
 
 @pytest.mark.parametrize("count", [60, 250])
 def test_a_socket_that_is_read_at_last_hears_everything_up_to_the_end(tmp_path: Path, count: int) -> None:
-    """As many messages may wait: what was pushed before the end is not lost with it."""
+    """Messages pushed before the end are not lost with it, since this many may wait."""
     with small_buffers(tmp_path / "data", send_timeout_s=60) as server:
         tokens = log_in(server)
         with deaf(server, tokens) as raw:
@@ -191,7 +191,7 @@ def test_a_socket_that_is_read_at_last_hears_everything_up_to_the_end(tmp_path: 
 
 
 def test_a_socket_that_stops_in_the_middle_is_recorded_as_gone(server: ServerProcess) -> None:
-    """Nobody ends the session: what is pushed to it finds no reader, for longer than the limit."""
+    """The session does not end: its pushed messages find no reader for longer than the limit."""
     tokens = log_in(server)
     with deaf(server, tokens) as raw:
         push_much(server, tokens, raw)
@@ -204,7 +204,7 @@ STEP: Final = 4096
 
 
 def read_steadily(raw: Raw, size: int, seconds: float) -> None:
-    """Read ``size`` bytes in so much time, in many small steps."""
+    """Read ``size`` bytes steadily over this time, in many small steps."""
     steps = size // STEP
     began = time.monotonic()
     for number in range(steps):
@@ -217,7 +217,7 @@ def read_steadily(raw: Raw, size: int, seconds: float) -> None:
 
 
 def whole(url: str, count: int, size: int, seconds: float) -> bytes:
-    """Ask for the document ``count`` times and read ``size`` bytes of it slowly, then a last answer as fast as it comes."""
+    """Request the document ``count`` times, read ``size`` bytes slowly, then the rest at full speed."""
     with Raw(url, receive_buffer=SMALL) as raw:
         raw.send(WANTED * count)
         read_steadily(raw, size * count, seconds)
@@ -226,7 +226,7 @@ def whole(url: str, count: int, size: int, seconds: float) -> bytes:
 
 
 def test_a_slow_and_steady_reader_gets_a_long_answer_whole(tmp_path: Path) -> None:
-    """It takes four times the limit, which is for a peer that stalls."""
+    """It takes four times the limit, which applies to stalled peers only."""
     limit_s = 3
     with small_buffers(tmp_path / "data", send_timeout_s=limit_s) as server, ThreadPoolExecutor() as threads:
         size = len(httpx.get(f"{server.url}/schema/openapi.json").raise_for_status().content)
@@ -248,12 +248,12 @@ UNFINISHED: Final = {
     "half a head": b"GET /",
     "half a body": head("POST /api/session HTTP/1.1", {"Content-Length": "2"}) + b"{",
 }
-"""What stands at the end of what a client sends."""
+"""The end of what a client sends."""
 
 
 @pytest.mark.parametrize("last", UNFINISHED.values(), ids=UNFINISHED)
 def test_a_client_that_ends_and_does_not_read_is_gone_soon(tmp_path: Path, last: bytes) -> None:
-    """Of some the kernel holds all the answers, for some the process holds a few, and some are cut for too many."""
+    """For some all answers are in the kernel, for some a few in the process, and some are cut for too many."""
     live = head("GET /health/live HTTP/1.1")
     waiting = serving(tmp_path, header_timeout_s=SEND_S, body_timeout_s=SEND_S, keep_alive_s=SEND_S)
     with waiting as server, ExitStack() as stack:
@@ -261,7 +261,7 @@ def test_a_client_that_ends_and_does_not_read_is_gone_soon(tmp_path: Path, last:
         for count in range(15, 165, 15):
             raw = raws[str(count)] = stack.enter_context(Raw(server.url, receive_buffer=SMALL))
             raw.send(live * count)
-        # Not before it was all answered: what waits behind an answer is another case.
+        # Not before all of it was answered: requests waiting behind an answer are another case.
         time.sleep(SEND_S / 4)
         for raw in raws.values():
             raw.send(last)

@@ -1,4 +1,4 @@
-"""Requests whose end can be read in two ways: refused whole, so that no proxy in front and Interlock can disagree."""
+"""Requests whose end is ambiguous: refused, so that Interlock and a proxy in front can't disagree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credential stuffing against a real server, from one address and from many; the owner gets in all the while."""
+"""Credential stuffing against a real server, from one address and from many, while the owner can log in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PER_ADDRESS, PER_CLIENT, PER_ACCOUNT = 20, 5, 30
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Behind a proxy that says who the client is, with limits as they are shipped, only lower."""
+    """Run a server behind a proxy that sends the client's address, with lower limits of the default kind."""
     with running_server(
         tmp_path_factory.mktemp("stuffing") / "data",
         trusted_proxies="127.0.0.1",
@@ -34,13 +34,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def device_of(answer: httpx.Response) -> str:
-    """The device's cookie that ``answer`` sets, as it is sent."""
+    """Return the device cookie that ``answer`` sets, as it is sent."""
     pairs = [line.partition(";")[0] for line in answer.headers.get_list("set-cookie")]
     return next(pair for pair in pairs if pair.startswith("__Host-interlock-device="))
 
 
 class Attack:
-    """Whoever sends what they like, each request from the address it says."""
+    """Sends any requests, each from the address it names."""
 
     def __init__(self, server: ServerProcess) -> None:
         self.server = server
@@ -62,7 +62,7 @@ class Attack:
         return email
 
     async def flood(self, tries: Iterator[tuple[str, str, str]]) -> Counter[int]:
-        """All of ``tries`` (account, password, address), sixteen at a time; how often each status was answered."""
+        """Send all of ``tries`` (account, password, address), sixteen at a time. Count the answers by status."""
         statuses: Counter[int] = Counter()
 
         async def work() -> None:
@@ -80,7 +80,7 @@ def leaked(number: int) -> str:
 @pytest.mark.asvs("6.3.1", "2.4.1")
 @scenario()
 async def test_from_one_address(server: ServerProcess) -> None:
-    """A list of leaked pairs, one of them right, tried from one address: after a few the rest is not even looked at."""
+    """A list of leaked pairs, one of them right, tried from one address: after a few, passwords are not even checked."""
     attack = Attack(server)
     async with attack.http:
         victim = await attack.account()
@@ -96,7 +96,7 @@ async def test_from_one_address(server: ServerProcess) -> None:
 @pytest.mark.asvs("6.1.1", "6.3.1", "2.4.1")
 @scenario()
 async def test_from_many_addresses_at_one_account(server: ServerProcess) -> None:
-    """Few passwords of a distributed attack are looked at; the owner is not locked out, before, during or after it."""
+    """Few passwords of a distributed attack are checked; the owner is not locked out before, during or after it."""
     attack = Attack(server)
     async with attack.http:
         victim = await attack.account()
@@ -122,7 +122,7 @@ async def test_from_many_addresses_at_one_account(server: ServerProcess) -> None
 @pytest.mark.asvs("6.1.1")
 @scenario()
 async def test_from_the_owners_own_address(server: ServerProcess) -> None:
-    """An attacker in the same house uses up what that address has; the owner's browser still gets in."""
+    """An attacker in the same house uses up that address's attempts; the owner's browser can still log in."""
     attack = Attack(server)
     async with attack.http:
         victim = await attack.account()
@@ -138,7 +138,7 @@ async def test_from_the_owners_own_address(server: ServerProcess) -> None:
 @pytest.mark.asvs("6.3.1")
 @scenario()
 async def test_by_whoever_has_known_the_password_before(server: ServerProcess) -> None:
-    """Device cookies and known addresses of the time before the change are a stranger's; the owner's browser is known."""
+    """Device cookies and addresses from before the password change count as a stranger's; the owner's browser is known."""
     attack = Attack(server)
     async with attack.http:
         victim = await attack.account()
@@ -187,14 +187,14 @@ async def test_the_limits_do_not_tell_who_has_an_account(server: ServerProcess) 
         for name, email in (("known", await attack.account()), ("unknown", new_email())):
             tries = [await attack.log_in(email, leaked(n), f"203.0.113.{100 + n % 40}") for n in range(PER_ACCOUNT + 5)]
             answers[name] = [(each.status_code, {**each.json(), "detail": ""}) for each in tries]
-        # The addresses have failed a second time by then, and still have tries left.
+        # The addresses have failed a second time by then, and have attempts left.
         assert answers["known"] == answers["unknown"]
         assert [status for status, _ in answers["known"]].count(429) == 5
 
 
 @scenario()
 async def test_a_shared_address_with_many_failures_does_not_tell_who_logs_in_there(server: ServerProcess) -> None:
-    """Made up, elsewhere, here before, here with a device: a wrong password is answered alike, before and after the limit."""
+    """Unknown account, known elsewhere, known here, known device: a wrong password gets the same answers around the limit."""
     attack = Attack(server)
     async with attack.http:
         shared, page = "192.0.2.90", {"Origin": server.url}

@@ -1,4 +1,4 @@
-"""Targets of requests: a path has one spelling, so that whoever judges it in front judges the same one."""
+"""Request targets: a path has one spelling, so that a proxy in front judges the same path as the server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> dict[str, str]:
-    """The header with an administrator's secret."""
+    """Return the header with an administrator's secret."""
     return {"Authorization": f"Bearer {admin_token(server.data, 'targets')}"}
 
 
@@ -75,14 +75,14 @@ SPELLINGS: Final = (
     "api/admin/accounts",
     "*/api/admin/accounts",
 )
-"""Each is another path than /api/admin/accounts by RFC 3986, or none, and the same one in somebody's reading."""
+"""By RFC 3986 each differs from /api/admin/accounts, or is invalid; some readers take it for the same."""
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_another_spelling_of_a_path_is_another_path(
     server: ServerProcess, secret: dict[str, str], spelling: str
 ) -> None:
-    """A proxy's rules judge the path as it is written: nothing that is not written so may be reached behind them."""
+    """A proxy's rules match the path as written, so nothing may be reached under another spelling."""
     assert asked(server, head("GET /api/admin/accounts?email=a@b.example HTTP/1.1", secret)).status in {200, 404}
     response = asked(server, head(f"GET {spelling}?email=a@b.example HTTP/1.1", secret))
     assert response.status in {400, 404}
@@ -110,7 +110,7 @@ def test_forward_auth_has_one_spelling_too(server: ServerProcess, tokens: dict[s
 
 
 def test_letters_that_are_encoded_without_need_are_the_same_letters(server: ServerProcess) -> None:
-    """RFC 3986, 6.2.2.2: unreserved characters mean the same encoded."""
+    """RFC 3986, 6.2.2.2: unreserved characters mean the same when encoded."""
     assert asked(server, head("GET /%68ealth/live HTTP/1.1")).status == 200
 
 

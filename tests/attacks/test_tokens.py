@@ -1,4 +1,4 @@
-"""Attacks on tokens, against a real server: whatever is not exactly what the server signed for this use opens no door."""
+"""Attacks on tokens, against a real server: only exactly what the server signed for a use is accepted there."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def keys(server: ServerProcess) -> Keys:
 
 @pytest.fixture(scope="module")
 def gateway(server: ServerProcess) -> str:
-    """The secret of a client that may introspect."""
+    """Return the secret of a client that may introspect."""
     return Secrets(server.data / "keys", "client").create("gateway", 1)
 
 
 async def refused_everywhere(client: Client, token: str, gateway: str, *, expired: bool = False) -> None:
-    """``token`` opens nothing as an access token, at any door; the door says to refresh only if it is ``expired``."""
+    """Check that ``token`` is refused everywhere as an access token. Only if it is ``expired``, the answer says to refresh."""
     problem, code = ("token-expired", 4408) if expired else ("credential-invalid", 4401)
-    # What the gate remembers of the client must not help whoever sends something else.
+    # The answer that forward-auth caches for the client must not let a forged token in.
     await client.http.get("/api/forward-auth", headers={"Authorization": f"Bearer {client.access_token}"})
     headers = {"Authorization": f"Bearer {token}"}
     for method, path in (
@@ -75,7 +75,7 @@ async def refused_everywhere(client: Client, token: str, gateway: str, *, expire
 
 @asynccontextmanager
 async def victim(server: ServerProcess) -> AsyncIterator[Client]:
-    """Somebody who is logged in, and to whom nothing happens but what they do themselves."""
+    """Return a logged-in user whom nobody else affects."""
     async with await logged_in(server.url) as client:
         assert (await client.session())["state"] == "authenticated"
         yield client
@@ -86,7 +86,7 @@ async def victim(server: ServerProcess) -> AsyncIterator[Client]:
 
 @scenario()
 async def test_a_token_put_together_by_hand_opens_the_door(server: ServerProcess, keys: Keys) -> None:
-    """So that each of those below is refused for its own reason."""
+    """So that each forgery below is refused for its own reason."""
     async with victim(server) as client:
         token = signed(keys, usual_header(keys), claims_of(client.access_token))
         answer = await client.http.get("/api/session", headers={"Authorization": f"Bearer {token}"})
@@ -98,7 +98,7 @@ async def test_a_token_put_together_by_hand_opens_the_door(server: ServerProcess
 async def test_each_door_refuses_each_kind_of_forgery(
     server: ServerProcess, keys: Keys, gateway: str, tmp_path: Path
 ) -> None:
-    """One of a kind; tests/server/test_tokens.py has their variants."""
+    """One of each kind; tests/server/test_tokens.py has their variants."""
     other = load_keys(tmp_path / "keys")
     async with victim(server) as client:
         header, claims, now_s = usual_header(keys), claims_of(client.access_token), int(time.time())
@@ -129,7 +129,7 @@ async def test_each_door_refuses_each_kind_of_forgery(
 async def test_a_token_that_brings_its_key_or_says_where_to_get_it(
     server: ServerProcess, keys: Keys, gateway: str
 ) -> None:
-    """An attacker's own key, embedded or at an address: refused, and nobody asks there."""
+    """An attacker's own key, embedded or at a URL: refused, and the URL is never requested."""
     asked = 0
 
     def ask(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -156,7 +156,7 @@ async def test_a_token_that_brings_its_key_or_says_where_to_get_it(
 @pytest.mark.asvs("10.3.2")
 @scenario(120)
 async def test_claims_that_are_not_the_sessions_as_it_stands(server: ServerProcess, keys: Keys, gateway: str) -> None:
-    """Each claim counts: a good signature over one session's id and another's subject opens neither."""
+    """Each claim counts: a valid signature over one session's id and another's subject opens neither."""
     async with victim(server) as client, victim(server) as other:
         claims, theirs = claims_of(client.access_token), claims_of(other.access_token)
         for change in (

@@ -1,4 +1,4 @@
-"""Offers to change the protocol that the server doesn't take: the message is read as plain HTTP, and its body is no request."""
+"""Upgrade offers that the server declines: the message is read as plain HTTP, and its body is no request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.raw import (
 from tests.support.server import ServerProcess, running_server
 
 HIDDEN: Final = b"GET /health/live HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
-"""What a body holds: answered, it says `{"status":"ok"}`."""
+"""A request hidden in a body. An answer to it would be `{"status":"ok"}`."""
 
 OFFERS: Final = {
     "foo": {"Connection": "upgrade", "Upgrade": "foo"},
@@ -66,13 +66,13 @@ def written(method: str, path: str, body: str, offered: Mapping[str, str]) -> by
 
 
 def begins_handshake(method: str, path: str, offered: Mapping[str, str]) -> bool:
-    """Whether it asks for the WebSocket, well or badly, so that it isn't answered as plain HTTP."""
+    """Return whether it asks for a WebSocket, validly or not, so that it isn't answered as plain HTTP."""
     return (method, path) == ("GET", "/api/connect") and offered["Upgrade"].lower() == "websocket"
 
 
 @pytest.fixture(scope="module")
 def plain(server: ServerProcess) -> dict[tuple[str, str, str], Response]:
-    """The responses to the same requests without any offer."""
+    """Return the responses to the same requests without any offer."""
     return {
         (method, path, body): asked(server, written(method, path, body, {}), method=method)
         for method, path, body in itertools.product(METHODS, PATHS, BODIES)
@@ -104,7 +104,7 @@ def test_where_an_offer_is_cut_in_two_makes_no_difference(server: ServerProcess,
 def test_an_offer_that_comes_byte_by_byte_is_answered_once(
     server: ServerProcess, plain: dict[tuple[str, str, str], Response], method: str
 ) -> None:
-    """All of them at the same time, to save time."""
+    """All of them concurrently, to save time."""
     with ExitStack() as stack:
         sent = []
         for offered, body in itertools.product(OFFERS.values(), BODIES):
@@ -137,7 +137,7 @@ def test_an_offer_behind_others_on_one_connection_is_answered_in_its_turn(
 
 
 def test_a_client_that_offers_http2_begins_a_session_and_logs_in(server: ServerProcess) -> None:
-    """As Java's HttpClient does: the offer comes with each request until it is taken."""
+    """Java's HttpClient does this: it sends the offer with each request until it is accepted."""
     tokens = log_in(server)
     with Raw(server.url) as raw:
         for number in range(3):
@@ -149,7 +149,7 @@ def test_a_client_that_offers_http2_begins_a_session_and_logs_in(server: ServerP
 
 @pytest.mark.parametrize("name", OFFERS)
 def test_forward_auth_lets_pass_whoever_offers_something(server: ServerProcess, name: str) -> None:
-    """A proxy hands on the headers of the request that it asks about, a WebSocket's too."""
+    """A proxy forwards the headers of the request that it asks about, even a WebSocket handshake's."""
     with Raw(server.url) as raw:
         for _ in range(2):
             raw.send(head("GET /api/forward-auth HTTP/1.1", {**OFFERS[name], **bearer(log_in(server))}))
@@ -176,7 +176,7 @@ def without(*names: str) -> dict[str, str]:
 
 
 def twice(name: str, *values: str) -> dict[str, str]:
-    """The handshake with header ``name`` once for each of ``values``."""
+    """Return the handshake with header ``name`` once for each of ``values``."""
     return {**without(name), name: f"\r\n{name}: ".join(values)}
 
 
@@ -254,7 +254,7 @@ def test_a_handshake_as_clients_write_it_is_taken(server: ServerProcess, changed
 
 
 def test_the_server_answers_nothing_twice_when_a_client_gives_up(server: ServerProcess) -> None:
-    """A client that ends the connection behind its offer still hears one response."""
+    """A client that closes its end after the offer still gets one response."""
     for name, body in itertools.product(OFFERS, BODIES):
         with Raw(server.url) as raw:
             raw.send(written("POST", "/api/auth/login", body, OFFERS[name]))

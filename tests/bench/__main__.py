@@ -1,4 +1,4 @@
-"""The command: choose figures, measure them one after the other, show the table, and write it into the page."""
+"""The command: choose figures, measure them one after the other, print the table, and write it into the page."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _TREE: Final = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Measure; the exit status is 0 if every figure could be measured, whatever it was."""
+    """Measure. The exit status is 0 if every figure could be measured, whatever its value."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=FIGURES, help="this figure alone; may be given again")
     parser.add_argument(
@@ -104,7 +104,7 @@ def main() -> int:
 
 
 def _same_disk() -> Path:
-    """A folder for data on the disk of the source tree: a temporary folder in memory would make every commit free."""
+    """Return a data folder on the disk of the source tree: a temporary folder in memory would make commits free."""
     temporary = Path(tempfile.gettempdir())
     if temporary.stat().st_dev == _TREE.stat().st_dev:
         return temporary

@@ -1,4 +1,4 @@
-"""The ceiling of a session check: one Litestar route that returns a struct of a session's size, on stock uvicorn.
+"""Baseline of a session check: one Litestar route that returns a struct of a session's size, on stock uvicorn.
 
 ``python -m tests.bench.bare_app`` runs it. Nothing of Interlock is loaded.
 """
@@ -40,7 +40,7 @@ _ANSWER = Session(
 
 @get("/health/ready")
 async def ready() -> Session:
-    """Answer what every server of the bench is asked at its start."""
+    """Answer the readiness check of the bench."""
     return _ANSWER
 
 

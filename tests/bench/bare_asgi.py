@@ -1,6 +1,6 @@
-"""The ceiling of forward-auth and of a message on a WebSocket: one ASGI function, on stock uvicorn.
+"""Baseline of forward-auth and of a WebSocket message: one ASGI function, on stock uvicorn.
 
-It answers every request with the identity headers of a forward-auth answer, and sends back every message. ``python -m
+It answers every request with the identity headers of a forward-auth answer, and echoes every message. ``python -m
 tests.bench.bare_asgi`` runs it. Nothing of Interlock is loaded.
 """
 

@@ -1,4 +1,4 @@
-"""The ceiling of a message on a WebSocket in Python: an echo on picows, with no ASGI and no task.
+"""Baseline of a WebSocket message in Python: an echo on picows, without ASGI and tasks.
 
 ``python -m tests.bench.bare_picows`` runs it. Nothing of Interlock is loaded.
 """
@@ -25,7 +25,7 @@ class Echo(WSListener):
     """One connection."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Send a text back as it is; pings are picows' own matter."""
+        """Echo a text message; picows handles pings."""
         if frame.msg_type == WSMsgType.TEXT:
             transport.send(WSMsgType.TEXT, frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -34,7 +34,7 @@ class Echo(WSListener):
 
 
 def route(request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-    """Return a connection, or the answer to what every server of the bench is asked at its start."""
+    """Return a connection, or the answer to the bench's readiness check."""
     if request.path == b"/health/ready":
         return WSUpgradeResponseWithListener(WSUpgradeResponse.create_ok_response(), None)
     return Echo()

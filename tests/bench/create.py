@@ -7,7 +7,7 @@ from tests.bench.processes import UNLIMITED, Loaded, interlock, per_cpu_second, 
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Requests a second to one pinned process; a new pair of servers for each number of keep-alive connections."""
+    """Measure requests per second of one pinned process, with a new pair of servers for each number of connections."""
     return [await _measure(bench, connections) for connections in (32, 128)]
 
 

@@ -21,7 +21,7 @@ CALLERS = 256
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Transitions a second on two files of the same disk."""
+    """Measure transitions per second on two files of the same disk."""
     seconds = 1.0 if not bench.quick else 0.3
     raw = _Raw(RawWriter(bench.path("raw")))
     async with open_surface(
@@ -55,7 +55,7 @@ async def measure(bench: Bench) -> list[Figure]:
 
 
 async def _call(door: Sessions, held: list[Session], number: int, until: float) -> int:
-    """One caller on one session of its own: the next transition as soon as the last is acknowledged."""
+    """Run one caller on its own session: the next transition as soon as the last is acknowledged."""
     session = held[number]
     count = 0
     while time.perf_counter() < until:
@@ -66,7 +66,7 @@ async def _call(door: Sessions, held: list[Session], number: int, until: float) 
 
 
 class _Raw:
-    """The other side: the same rows of as many sessions, decided beforehand."""
+    """The baseline: the same rows of as many sessions, decided in advance."""
 
     def __init__(self, writer: RawWriter) -> None:
         self._writer = writer
@@ -78,7 +78,7 @@ class _Raw:
             self._sessions.append(authenticated.instance)
 
     async def rate(self, rows: int, a_commit: int) -> float:
-        """Rows a second."""
+        """Return rows per second."""
         steps = []
         for number in range(rows):
             step = step_of(self._sessions[number % CALLERS], next_data(self._sessions[number % CALLERS]), now_ms())

@@ -18,7 +18,7 @@ _CONNECTIONS: Final = 100
 _PING: Final = b'{"type":"ping"}'
 _PONG: Final = b'{"type":"pong"}'
 _TEXT: Final = b"\x81\x0f"
-"""The head of an unmasked final text frame of 15 bytes, as both messages have."""
+"""The head of an unmasked final text frame of 15 bytes, the size of both messages."""
 
 _ASK: Final = b"\x81\x8f" + bytes(4) + _PING
 """The client's frame. A mask of 0 costs the server as much as any other."""
@@ -27,7 +27,7 @@ _HEARTBEAT: Final = 9
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Round trips a second of one pinned process: 100 connections, one message in flight on each."""
+    """Measure round trips per second of one pinned process: 100 connections, one message in flight on each."""
     return [
         await _measure(bench, "stock uvicorn", "tests.bench.bare_asgi", 1.0),
         await _measure(bench, "bare picows", "tests.bench.bare_picows", 0.4),
@@ -51,7 +51,7 @@ async def _measure(bench: Bench, name: str, module: str, bar: float) -> Figure:
 
 
 class _Talk:
-    """One server and the open connections to it, which talk in this side's turns only."""
+    """One server and its open connections, which talk only in this side's turns."""
 
     def __init__(self, process: Process, connections: list[_Connection], seconds: int) -> None:
         self.per_cpu_s: list[float] = []
@@ -60,7 +60,7 @@ class _Talk:
         self._seconds = seconds
 
     async def rate(self) -> float:
-        """One turn: round trips a second."""
+        """Measure one turn: round trips per second."""
         before = cpu_s(self._process.pid)
         for connection in self._connections:
             connection.begin()
@@ -69,14 +69,14 @@ class _Talk:
         self.per_cpu_s.append(count / (cpu_s(self._process.pid) - before))
         if any(connection.lost for connection in self._connections):
             raise BenchError("the server closed a WebSocket")
-        # The answers that are under way belong to no turn.
+        # Answers still in flight belong to no turn.
         await asyncio.sleep(0.2)
         return count / self._seconds
 
 
 @asynccontextmanager
 async def _talking(process: Process, credentials: Iterable[str], answer: bytes, seconds: int) -> AsyncIterator[_Talk]:
-    """A connection to ``process`` for each header line of ``credentials``; the server answers a ping with ``answer``."""
+    """Open a connection to ``process`` for each header line of ``credentials``. The server answers a ping with ``answer``."""
     connections: list[_Connection] = []
     try:
         for credential in credentials:
@@ -96,7 +96,7 @@ async def _open(process: Process, connection: _Connection) -> None:
 
 
 class _Connection(asyncio.Protocol):
-    """A WebSocket that sends the next ping as soon as it has the answer, from ``begin`` to ``end``."""
+    """A WebSocket that sends the next ping after each answer, from ``begin`` to ``end``."""
 
     def __init__(self, credential: str, answer: bytes) -> None:
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -119,7 +119,7 @@ class _Connection(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
-        """Count the answer and ask again; anything else that a server says is read and answered if it has to be."""
+        """Count the answer and send the next ping. Read and, if necessary, answer anything else."""
         if data == self._answer and not self._buffer:
             self._answered()
             return
@@ -141,7 +141,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(bytes((0x8A, 0x80 | len(payload))) + bytes(4) + payload)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Note that the server has hung up."""
+        """Note that the server closed the connection."""
         self.lost = True
         if not self.open.done():
             self.open.set_exception(BenchError("the server hung up"))
@@ -152,12 +152,12 @@ class _Connection(asyncio.Protocol):
         self._transport.write(_ASK)
 
     def end(self) -> int:
-        """Send no more; return how many answers came."""
+        """Stop sending. Return how many answers arrived."""
         self._talks = False
         return self._count
 
     def drop(self) -> None:
-        """Close the TCP connection, if there is one."""
+        """Close the TCP connection, if open."""
         if self._transport is not None:
             self._transport.abort()
 

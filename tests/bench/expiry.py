@@ -1,4 +1,4 @@
-"""How late the end of a session is on disk after its deadline, among 100,000 sessions."""
+"""How long after its deadline the end of a session is on disk, among 100,000 sessions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IDLE_MS: Final = 3_600_000
 
 
 class _ShiftedClock:
-    """The wall clock, set so that the file's first deadline comes just after it was opened."""
+    """The wall clock, shifted so that the file's first deadline comes just after it was opened."""
 
     def __init__(self) -> None:
         self.shift_ms = 0
@@ -46,7 +46,7 @@ class _ShiftedClock:
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """A thousand deadlines a second, evenly; then many in the same millisecond."""
+    """Measure a thousand deadlines per second, evenly; then many in the same millisecond."""
     total = bench.pick(100_000, 5000)
     seconds = bench.pick(15, 2)
     at_once = bench.pick(5000, 500)
@@ -68,7 +68,7 @@ def _figure(title: str, late: list[float], bar: float | None) -> Figure:
 
 
 async def _lateness(bench: Bench, name: str, total: int, offsets_ms: list[int]) -> list[float]:
-    """ms from deadline to the end being on disk, for each session that has one of ``offsets_ms`` after the first deadline."""
+    """Return ms from deadline to durable end, for each session with one of ``offsets_ms`` after the first deadline."""
     folder = bench.path(f"expiry-{name}")
     bench.say(f"writing {total:,} sessions")
     created_ms = now_ms() - _IDLE_MS
@@ -102,7 +102,7 @@ async def _lateness(bench: Bench, name: str, total: int, offsets_ms: list[int]) 
 
 
 def _write(folder: Path, total: int, offsets_ms: list[int], created_ms: int) -> None:
-    """Write the sessions; nothing of it stays in memory, for the garbage collector to walk during the measurement."""
+    """Write the sessions. Keep nothing in memory, which the garbage collector would scan during the measurement."""
     raw = RawWriter(folder)
     for first in range(0, total, 10_000):
         steps: list[Step] = []

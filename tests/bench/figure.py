@@ -1,4 +1,4 @@
-"""What a figure is, and how two sides are compared fairly: in turn, within one run, by medians."""
+"""Figures, and the fair comparison of two sides: in turns, within one run, by medians."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BenchError(Exception):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One row of the table. ``reached`` is None for a figure that has no bar of its own."""
+    """One row of the table. ``reached`` is None for a figure without a target."""
 
     title: str
     ours: str
@@ -28,9 +28,9 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Bench:
-    """What every figure needs: where to put files, how thorough to be, and where to say what it is doing.
+    """The environment of a figure: where to put files, how thorough to be, and how to report progress.
 
-    ``sockets``: how many a figure is to open that lets its caller choose.
+    ``sockets``: how many a figure opens if the caller chooses.
     """
 
     def __init__(self, folder: Path, *, quick: bool, say: Callable[[str], None], sockets: int | None = None) -> None:
@@ -40,11 +40,11 @@ class Bench:
         self.sockets = sockets
 
     def pick(self, full: int, quick: int) -> int:
-        """A count, by how thorough this run is."""
+        """Return a count by how thorough this run is."""
         return quick if self.quick else full
 
     def path(self, name: str) -> Path:
-        """A new folder for one measurement."""
+        """Return a new folder for one measurement."""
         path = self.folder / name
         path.mkdir(parents=True)
         return path
@@ -58,7 +58,7 @@ class Pairs(msgspec.Struct, frozen=True):
 
     @property
     def ratios(self) -> list[float]:
-        """Each turn's own ratio, lowest first: whatever else the machine did in that turn hit both sides."""
+        """Each turn's own ratio, lowest first. Other load on the machine affected both sides of a turn."""
         return sorted(a / b for a, b in zip(self.ours, self.ceiling, strict=True))
 
     @property
@@ -67,7 +67,7 @@ class Pairs(msgspec.Struct, frozen=True):
         return statistics.median(self.ratios)
 
     def at_least(self, title: str, bar: float, unit: str, note: str = "") -> Figure:
-        """The figure that asks for a ratio of ``bar`` or more."""
+        """Return the figure that asks for a ratio of ``bar`` or more."""
         return Figure(
             title=title,
             ours=f"{number(statistics.median(self.ours))} {unit}",
@@ -79,7 +79,7 @@ class Pairs(msgspec.Struct, frozen=True):
         )
 
     def spread(self) -> str:
-        """The ratio, and how far single turns were from it."""
+        """Return the ratio, and the range of single turns."""
         digits = 0 if self.ratio >= 10 else 2
         low, high = self.ratios[0], self.ratios[-1]
         return f"{self.ratio:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
@@ -89,7 +89,7 @@ Side = Callable[[], Awaitable[float]]
 
 
 async def in_turns(bench: Bench, what: str, rounds: int, ours: Side, ceiling: Side) -> Pairs:
-    """Measure A B A B …; each side returns its rate. One turn of each goes first and does not count."""
+    """Measure A B A B …; each side returns its rate. One uncounted turn of each goes first."""
     bench.say(f"{what}: warming up")
     await ours()
     await ceiling()
@@ -102,29 +102,29 @@ async def in_turns(bench: Bench, what: str, rounds: int, ours: Side, ceiling: Si
 
 
 def at_most(title: str, value: float, bar: float, unit: str, note: str = "") -> Figure:
-    """The figure that asks for ``bar`` or less."""
+    """Return the figure that asks for ``bar`` or less."""
     return Figure(title, f"{number(value)} {unit}", bar=f"≤ {bar:g} {unit}", reached=value <= bar, note=note)
 
 
 def number(value: float) -> str:
-    """``value`` with as many digits as a reader wants."""
+    """Format ``value`` with a readable number of digits."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The smallest value that at least ``share`` of ``values`` do not exceed (nearest rank)."""
+    """Return the smallest value that at least ``share`` of ``values`` do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
 def now_ms() -> int:
-    """The wall clock in milliseconds."""
+    """Return the wall clock in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 def cores() -> tuple[set[int], set[int]]:
-    """Cores for the server and for its clients: one each where there are two, so that neither steals from the other."""
+    """Return cores for the server and for its clients: one each if there are two, so that they don't compete."""
     available = sorted(os.sched_getaffinity(0))
     return ({available[0]}, set(available[1:])) if len(available) > 1 else (set(available), set(available))

@@ -1,4 +1,4 @@
-"""What a flood of logins does to everybody else: p99 of ``GET /api/session`` with and without it, in turns."""
+"""Effect of a flood of logins on other clients: p99 of ``GET /api/session`` with and without it, in turns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _READERS = 8
 _EVERY_S = 0.02
 _FLOODERS = 64
 _MANY = 200
-"""More than may wait for a password hash: the rest is refused."""
+"""More than may wait for a password hash, so that the rest is refused."""
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Real password hashes, limits as shipped; a proxy that is trusted says whose request each is."""
+    """Measure with real password hashes and default limits. A trusted proxy names each request's client."""
     figures = []
     for title, flooders, addresses in (
         (f"from one address, {_FLOODERS} connections", _FLOODERS, 1),
@@ -47,7 +47,7 @@ async def _one(bench: Bench, url: str, title: str, flooders: int, addresses: int
         async def flooded() -> float:
             over = asyncio.Event()
             flood = [asyncio.create_task(_flood(http, numbers, addresses, over, statuses)) for http in pool]
-            # Until the queue for hashes is as full as it gets.
+            # Until the queue for hashes is full.
             await asyncio.sleep(1)
             p99_ms = await _p99_ms(bench, readers, users)
             over.set()
@@ -76,7 +76,7 @@ async def _user(http: Http, number: int) -> User:
 
 
 async def _p99_ms(bench: Bench, readers: list[Http], users: list[User]) -> float:
-    """Each reader asks every 20 ms, whether or not the server is quick: what people notice is the wait."""
+    """Return p99. Each reader sends every 20 ms, however fast the server is: users notice the wait."""
     took: list[float] = []
 
     async def read(http: Http, user: User, count: int) -> None:
@@ -94,7 +94,7 @@ async def _p99_ms(bench: Bench, readers: list[Http], users: list[User]) -> float
 async def _flood(
     http: Http, numbers: Iterator[int], addresses: int, over: asyncio.Event, statuses: Counter[int]
 ) -> None:
-    """Wrong passwords for made-up accounts, the next as soon as there is an answer."""
+    """Send wrong passwords for made-up accounts, the next one after each answer."""
     while not over.is_set():
         number = next(numbers)
         address = f"10.1.{number % addresses // 250}.{number % addresses % 250}"

@@ -11,7 +11,7 @@ _PATH = "/api/forward-auth"
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Requests a second to one pinned process, 32 keep-alive connections; 256 logged-in sessions ask in turn."""
+    """Measure requests per second of one pinned process, 32 keep-alive connections, for 256 logged-in sessions in turn."""
     figures = []
     with interlock(bench, bench.path("forward-auth")) as ours, running(bench, "tests.bench.bare_asgi") as bare:
         async with http_pool(ours.url, 8) as pool:

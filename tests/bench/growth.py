@@ -1,4 +1,4 @@
-"""What a transition costs in a file of 1,000 sessions and in one of 1,000,000."""
+"""Cost of a transition in a file of 1,000 sessions and in one of 1,000,000."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ TOLERANCE = 0.2
 
 
 class _File:
-    """One opened log and the sessions in it."""
+    """An opened log and its sessions."""
 
     def __init__(self, sessions: Sessions, ids: list[str]) -> None:
         self._sessions = sessions
         self._recent = ids[-FEW:]
         self._all = ids
-        self._random = random.Random(1)  # noqa: S311  # which session is touched next is no secret
+        self._random = random.Random(1)  # noqa: S311  # the choice of sessions is no secret
 
     async def rate(self, callers: int, seconds: float, *, anywhere: bool) -> float:
-        """Transitions a second, on the newest thousand sessions or anywhere in the file."""
+        """Return transitions per second, on the newest thousand sessions or anywhere in the file."""
         ids = self._all if anywhere else self._recent
         began = time.perf_counter()
         counts = await asyncio.gather(*(self._call(ids, began + seconds) for _ in range(callers)))
@@ -49,7 +49,7 @@ class _File:
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Both files are open at once and take turns; every caller touches a session drawn at random."""
+    """Measure with both files open, in turns; every caller touches a session drawn at random."""
     many = bench.pick(1_000_000, 50_000)
     seconds = 1.0 if not bench.quick else 0.3
     figures = []

@@ -1,4 +1,4 @@
-"""What an idle connection costs in memory, all of it counted: the process, its session, and the kernel's side."""
+"""Total memory of an idle connection: the process, its session, and the kernel's part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SETTLE_S: Final = 2.0
 
 
 class _Memory(msgspec.Struct, frozen=True):
-    """KiB: the server's resident set; the kernel's objects for sockets, and its socket buffers, of the whole machine."""
+    """KiB: the server's resident set; the kernel's socket objects, and its socket buffers, of the whole machine."""
 
     resident: float
     slabs: float
@@ -28,7 +28,7 @@ class _Memory(msgspec.Struct, frozen=True):
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """One server for each count; nothing of its memory management is changed."""
+    """Measure one server for each count, with default memory management."""
     counts = (2000, 5000) if not bench.quick else (300,)
     open_files(max(counts) + 500)
     return [await _measure(bench, count) for count in counts]
@@ -37,7 +37,7 @@ async def measure(bench: Bench) -> list[Figure]:
 async def _measure(bench: Bench, count: int) -> Figure:
     with interlock(bench, bench.path(f"memory-{count}")) as server:
         async with http_pool(server.url, 16) as pool:
-            # What is allocated once, whoever connects, is not a connection's: imports, threads, caches' first pages.
+            # One-time allocations are not a connection's: imports, threads, first pages of caches.
             warm = await _users(bench, pool, "warm", _WARM_UP)
             for socket in await _open(bench, server.url, pool, warm):
                 socket.hang_up()
@@ -54,7 +54,7 @@ async def _measure(bench: Bench, count: int) -> Figure:
     open_socket_kib = (connected.resident - logged_in.resident) / count
     # Both ends of every connection are on this machine; the server owns one of them.
     slabs = (connected.slabs - at_first.slabs) / count / 2
-    # Buffers are counted for the whole machine; what others gave back meanwhile is no credit of ours.
+    # Buffers are counted for the whole machine; what other programs freed meanwhile is not credited.
     buffers = max(0.0, connected.buffers - at_first.buffers) / count
     note = (
         f"process {process:.1f} (the socket {open_socket_kib:.1f}, its account and session {process - open_socket_kib:.1f}), "
@@ -90,7 +90,7 @@ def _resident(pid: int) -> float:
 
 
 def _slabs() -> float:
-    """What sockets take in the kernel besides their buffers; only root may read it, for others it counts as 0."""
+    """Return the kernel's memory for sockets besides their buffers. Only root may read it; for others it counts as 0."""
     try:
         rows = [line.split() for line in Path("/proc/slabinfo").read_text().splitlines()]
     except PermissionError:

@@ -1,4 +1,4 @@
-"""``interlock serve`` without its transition log: the same app in all but durability.
+"""``interlock serve`` without its transition log: the same app except for durability.
 
 ``python -m tests.bench.memory_server serve …`` takes the flags of ``interlock``. Accounts and tickets stay in the file;
 ``POST /api/session`` touches neither.
@@ -26,13 +26,13 @@ from interlock.server.system.workers import settle
 
 
 class _NoLog(MemoryLog):
-    """Acknowledges at once, chains nothing and keeps nothing: what remains is the application without its log."""
+    """Acknowledges at once, and chains and stores nothing: what remains is the application without its log."""
 
     def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:  # noqa: ARG002  # nothing is kept to compare
-        """See :class:`interlock.server.surface.log.TransitionLog`. Sessions begun are found in the door's own cache."""
+        """See :class:`interlock.server.surface.log.TransitionLog`. New sessions are found in the door's own cache."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[Record]] = loop.create_future()
-        # At the loop's next turn: a request that never waits would let one connection keep the others out.
+        # In the loop's next turn: requests that never wait would let one connection starve the others.
         loop.call_soon(self._answer, future, steps)
         return future
 

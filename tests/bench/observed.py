@@ -1,4 +1,4 @@
-"""What it costs to be watched: a durable ``POST /api/session`` with metrics, and without."""
+"""Cost of observability: a durable ``POST /api/session`` with metrics, and without."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.bench.processes import Loaded, interlock, per_cpu_second
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Requests a second to one pinned process over 32 keep-alive connections."""
+    """Measure requests per second of one pinned process over 32 keep-alive connections."""
     with (
         interlock(bench, bench.path("observed"), "--metrics-port", "0") as ours,
         interlock(bench, bench.path("unobserved")) as ceiling,

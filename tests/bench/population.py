@@ -1,4 +1,4 @@
-"""Writes logs of any size quickly: real lives of sessions, through the writer's own statements, in big batches."""
+"""Writes logs of any size quickly: realistic sessions, through the writer's own statements, in big batches."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ _BATCH: Final = 10_000
 
 
 class RawWriter:
-    """The writer's own statements on its own connection, with no queue, thread or event loop around them."""
+    """The writer's own statements on a separate connection, without queue, thread and event loop."""
 
     def __init__(self, folder: Path) -> None:
         self._database = open_writer(folder / LOG_NAME)
         migrate(self._database, MACHINES)
         self._connection: Any = self._database.conn
-        # Only ``_write`` is used, and it touches neither the writer nor the reader.
+        # Only ``_write`` is used, which touches neither the writer nor the reader.
         self._log = SqliteLog(MACHINES, cast("Any", None), cast("Any", None), ChainHead(self._connection), HeadLag())
 
     def commit(self, steps: Sequence[Step]) -> None:
-        """Write ``steps`` in one transaction, one unit each, as the writer's thread does."""
+        """Write ``steps`` in one transaction, one unit each, as the writer thread does."""
         self._connection.execute("BEGIN IMMEDIATE")
         self._log._write(self._connection, [(step,) for step in steps])
         self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Check the log in and close it."""
+        """Checkpoint the log and close it."""
         self._connection.close()
 
 
 def step_of(session: Session, data: Data, at_ms: int) -> Step:
-    """The step that ``data`` causes."""
+    """Return the step that ``data`` causes."""
     transition = SESSION_MACHINE.decide(session, Command(new_id("cmd"), session.subject or "anonymous", data), at_ms)
     return Step(transition, evolve(session, transition))
 
 
 def next_data(session: Session) -> Data:
-    """What an authenticated session does next, for ever: connect, touch, refresh, disconnect."""
+    """Return an authenticated session's next step, in an endless cycle: connect, touch, refresh, disconnect."""
     match session.version % 4:
         case 2:
             return Connect(new_id("con"), NODE)
@@ -79,10 +79,10 @@ def next_data(session: Session) -> Data:
 
 
 class Population(msgspec.Struct, frozen=True):
-    """A log to write: so many sessions of so many transitions each.
+    """A log to write: the number of sessions, and of transitions in each.
 
-    ``live``: one session in so many has not ended. ``left_connected``: one in so many holds a connection, as a killed
-    server leaves it. ``span_ms``: over how long the sessions began, until now.
+    ``live``: one session in this many has not ended. ``left_connected``: one in this many holds a connection, as a killed
+    server leaves it. ``span_ms``: the period, until now, in which the sessions began.
     """
 
     sessions: int
@@ -94,7 +94,7 @@ class Population(msgspec.Struct, frozen=True):
 
 
 def write(bench: Bench, folder: Path, population: Population) -> list[str]:
-    """Write ``population`` into ``folder``; the ids of the sessions, oldest first."""
+    """Write ``population`` into ``folder``. Return the ids of the sessions, oldest first."""
     raw = RawWriter(folder)
     ids: list[str] = []
     total = population.sessions * population.transitions
@@ -114,7 +114,7 @@ def _batches(steps: Iterable[Step]) -> Iterator[list[Step]]:
 
 
 def _lives(population: Population, ids: list[str]) -> Iterator[Step]:
-    """The steps of all sessions; a cohort of a thousand lives side by side, then the next one comes."""
+    """Yield the steps of all sessions. A cohort of a thousand runs interleaved before the next one."""
     end_ms = now_ms() - 1000
     for first in range(0, population.sessions, _COHORT):
         numbers = range(first, min(first + _COHORT, population.sessions))

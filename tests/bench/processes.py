@@ -1,4 +1,4 @@
-"""Server processes: started as a user starts them, pinned to a core, stopped whatever happens."""
+"""Server processes: started as a user starts them, pinned to a core, stopped in any case."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STOP_TIMEOUT_S = 60.0
 UNLIMITED = tuple(
     part for name, value in unlimited.UNLIMITED.items() for part in (f"--{name.replace('_', '-')}", str(value))
 )
-"""The flags that lift the limits of an address: a whole load comes from one."""
+"""Flags that lift the limits of an address, because a whole load comes from one."""
 
 _LOAD = Path(__file__).with_name("load.lua")
 
@@ -45,7 +45,7 @@ class Process(msgspec.Struct, frozen=True):
 def running(
     bench: Bench, module: str, *arguments: str, pinned: bool = True, cheap_passwords: bool = True
 ) -> Iterator[Process]:
-    """``python -m module arguments``, which prints its address, until the context ends."""
+    """Run ``python -m module arguments``, which prints its address, until the context ends."""
     errors = bench.folder / f"{module}.{time.monotonic_ns()}.stderr"
     began = time.perf_counter()
     with errors.open("w") as stderr:
@@ -82,14 +82,14 @@ def running(
 
 @contextmanager
 def interlock(bench: Bench, data: Path, *flags: str, pinned: bool = True) -> Iterator[Process]:
-    """``interlock serve`` with its defaults, on a free port, but that one address may ask as often as it likes."""
+    """Run ``interlock serve`` with its defaults on a free port, but without limits of an address."""
     arguments = ("--port", "0", "--data", str(data), *UNLIMITED, *flags)
     with running(bench, "interlock.server.cli", "serve", *arguments, pinned=pinned) as process:
         yield process
 
 
 def _ready(url: str, began: float) -> float:
-    """Ask for /health/ready until it is 200; the seconds since ``began``."""
+    """Wait until /health/ready is 200. Return the seconds since ``began``."""
     address = urlsplit(url)
     while time.perf_counter() < began + _START_TIMEOUT_S:
         connection = HTTPConnection(address.hostname or "", address.port or 0, timeout=_START_TIMEOUT_S)
@@ -109,7 +109,7 @@ def open_files(wanted: int) -> None:
     """Raise this process's limit of open files, which its children inherit.
 
     Raises:
-        BenchError: the system does not allow as many.
+        BenchError: the system does not allow that many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
@@ -119,9 +119,9 @@ def open_files(wanted: int) -> None:
 
 
 class Loaded:
-    """A server under load, turn by turn. ``per_cpu_s``: requests for each second of processor time it used in a turn.
+    """A server under load, turn by turn. ``per_cpu_s``: requests per second of processor time in a turn.
 
-    On a machine that other work shares, a rate says what was left for the server; this says what a request costs.
+    On a shared machine, a rate depends on other load; this is the cost of a request.
     """
 
     def __init__(self, process: Process, path: str, *, seconds: int, **options: Any) -> None:
@@ -132,7 +132,7 @@ class Loaded:
         self._options = options
 
     async def rate(self) -> float:
-        """One turn: requests a second."""
+        """Measure one turn: requests per second."""
         before = cpu_s(self._process.pid)
         rate = load(self._url, seconds=self._seconds, **self._options)
         self.per_cpu_s.append(rate * self._seconds / (cpu_s(self._process.pid) - before))
@@ -140,19 +140,19 @@ class Loaded:
 
 
 class Side(Protocol):
-    """One side of a comparison; ``per_cpu_s`` as in :class:`Loaded`."""
+    """One side of a comparison. ``per_cpu_s`` as in :class:`Loaded`."""
 
     per_cpu_s: list[float]
 
 
 def per_cpu_second(ours: Side, ceiling: Side) -> str:
-    """How both compare by processor time, all threads counted."""
+    """Compare both by processor time, all threads counted."""
     a, b = statistics.median(ours.per_cpu_s), statistics.median(ceiling.per_cpu_s)
     return f"per second of processor time, all threads: {a:,.0f} to {b:,.0f}, {a / b:.2f}"
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that ``pid`` has used so far, in user and kernel."""
+    """Return the processor time that ``pid`` has used so far, in user and kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -166,9 +166,9 @@ def load(
     connections: int = 32,
     seconds: int = 2,
 ) -> float:
-    """Requests a second that ``url`` answers with 2xx to wrk, each connection asking again as soon as it has an answer.
+    """Return how many requests per second ``url`` answers with 2xx to wrk, whose connections never pause.
 
-    ``tokens``: a file of access tokens, one a line, used in turn; with ``cookies`` of refresh tokens, which go in the cookie.
+    ``tokens``: a file of access tokens, one a line, used in turn; with ``cookies`` of refresh tokens, sent in the cookie.
 
     Raises:
         BenchError: wrk is missing, or a request failed.

@@ -10,7 +10,7 @@ _SESSIONS = 256
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Requests a second to one pinned process, 32 keep-alive connections; 256 logged-in sessions ask in turn."""
+    """Measure requests per second of one pinned process, 32 keep-alive connections, for 256 logged-in sessions in turn."""
     tokens = bench.folder / "read-tokens"
     with interlock(bench, bench.path("read")) as ours, running(bench, "tests.bench.bare_app") as bare:
         async with http_pool(ours.url, 8) as pool:

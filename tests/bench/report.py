@@ -35,7 +35,7 @@ def show(name: str, figures: Iterable[Figure], table: Table | None = None) -> Ta
 
 
 def write(measured: Mapping[str, list[Figure]], order: Iterable[str]) -> None:
-    """Replace the page's rows of the figures in ``measured`` and leave the others as they stand."""
+    """Replace the page's rows of the figures in ``measured``, and keep the others."""
     text = PAGE.read_text()
     before, begin, rest = text.partition(_BEGIN)
     old, end, after = rest.partition(_END)
@@ -54,7 +54,7 @@ def write(measured: Mapping[str, list[Figure]], order: Iterable[str]) -> None:
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """Describe the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{len(os.sched_getaffinity(0))} cores ({_processor()}), {memory:.0f} GiB, Linux {platform.release()}, "

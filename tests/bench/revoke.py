@@ -19,7 +19,7 @@ _AT_ONCE: Final = 32
 
 
 class _Delay(msgspec.Struct, frozen=True):
-    """One socket's close, in ms: since the request was sent, and since its answer came (below 0: before it).
+    """Delay of one socket's close in ms: since the request was sent, and since its answer came (below 0: before it).
 
     The promise counts from the answer; the table shows the longer time, from the request.
     """
@@ -29,7 +29,7 @@ class _Delay(msgspec.Struct, frozen=True):
 
 
 class _Victim(msgspec.Struct, frozen=True):
-    """Sockets that shall close, and the request that makes them."""
+    """Sockets that must close, and the request that closes them."""
 
     sockets: list[Socket]
     method: str
@@ -38,7 +38,7 @@ class _Victim(msgspec.Struct, frozen=True):
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """The client is this process, on another core than the server's."""
+    """Measure. The client is this process, on another core than the server's."""
     idle, single, several = bench.pick(2000, 200), bench.pick(600, 60), bench.pick(40, 8)
     open_files(idle + single + 20 * several + 500)
     before = os.sched_getaffinity(0)
@@ -78,7 +78,7 @@ def _figure(title: str, delays: list[list[_Delay]]) -> Figure:
 
 
 async def _crowd(bench: Bench, url: str, pool: list[Http], count: int) -> list[Socket]:
-    """Sockets of as many accounts, which nobody revokes."""
+    """Open sockets of as many accounts, which are not revoked."""
 
     async def join(http: Http, number: int) -> Socket:
         if number % 100 == 0:
@@ -94,7 +94,7 @@ async def _new_user(http: Http, email: str) -> User:
 
 
 async def _single(url: str, http: Http, number: int) -> _Victim:
-    """One socket, ended from another session of the account or by its own logout."""
+    """Open one socket, ended from another session of the account or by its own logout."""
     user = await _new_user(http, f"single{number}@example.org")
     sockets = [await open_socket(url, user.access_token)]
     if number % 2:
@@ -104,7 +104,7 @@ async def _single(url: str, http: Http, number: int) -> _Victim:
 
 
 async def _whole(url: str, http: Http, number: int) -> _Victim:
-    """A subject with nine more sessions, one of them with 8 sockets, all ended at once from a tenth."""
+    """Log in a subject on nine more sessions, one of them with 8 sockets, all ended at once from a tenth."""
     user = await _new_user(http, f"whole{number}@example.org")
     others = [await http.log_in(user.email) for _ in range(9)]
     tokens = [others[0].access_token] * 8 + [other.access_token for other in others[1:]]
@@ -120,7 +120,7 @@ async def _revoke(http: Http, victim: _Victim) -> list[_Delay]:
         if code != _ENDED:
             raise BenchError(f"closed with {code}")
         delays.append(_Delay((at - answer.sent_at) * 1e3, (at - answer.answered_at) * 1e3))
-    # People do not revoke back to back; let the server finish the closing handshake and the log the disconnect.
+    # Users do not revoke back to back; let the closing handshake and the recorded disconnect finish.
     time_left = 0.002 - (time.perf_counter() - answer.answered_at)
     await asyncio.sleep(max(0.0, time_left))
     return delays

@@ -1,4 +1,4 @@
-"""From the start of the process to ready, over a log of a million transitions; and how fast such a log is verified."""
+"""Time from process start to ready, over a log of a million transitions; and speed of verifying such a log."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.log import record_count
 BAR_S: Final = 2.0
 _TRANSITIONS: Final = 10
 _ORPHANS: Final = 100
-"""One session in so many is left connected, as by a killed server."""
+"""One session in this many is left connected, as by a killed server."""
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Starts with one session in ten alive, then with all of them alive."""
+    """Measure starts with one session in ten alive, then with all of them alive."""
     sessions = bench.pick(100_000, 5_000)
     empty = [_start(bench, bench.path(f"startup-empty-{turn}")) for turn in range(3)]
     return [
@@ -39,7 +39,7 @@ def _starts(bench: Bench, population: Population, *, verify: bool) -> list[Figur
     of = f"{population.sessions * population.transitions:,} transitions, {live:,} sessions alive"
     figures = []
     if population.left_connected:
-        # The first start disconnects in the log what the killed server left; the later ones find nothing to do.
+        # The first start disconnects in the log what the killed server left; later ones have nothing to do.
         orphans = population.sessions // population.left_connected
         figures.append(
             at_most(f"start to ready after a kill: {of}, {orphans:,} orphans", _start(bench, folder), BAR_S, "s")
@@ -67,7 +67,7 @@ def _start(bench: Bench, folder: Path, *, cold: bool = False) -> float:
 
 
 def _verify(bench: Bench, folder: Path) -> Figure:
-    """The whole command, from its start to its last line, as somebody would type it."""
+    """Measure the whole command, from its start to its last line."""
     bench.say("verifying")
     positions = record_count(folder)
     began = time.perf_counter()

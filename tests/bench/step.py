@@ -29,7 +29,7 @@ Step = tuple[str, str, Session, Any]
 
 
 class _Model:
-    """What python-statemachine works on: each guard it asks is the compiled table's own, on the same session."""
+    """The model of python-statemachine: each guard is the compiled table's own, on the same session."""
 
     state: str | None = None
     session: Session = SESSION_MACHINE.absent("")
@@ -46,7 +46,7 @@ for _name in GUARDS:
 
 
 def _life() -> list[Step]:
-    """A life of one session, without its end: the library's machine stops for good in a final state."""
+    """Return a session's steps without its end: the library's machine stops for good in a final state."""
     wanted: list[Callable[[Session], Data]] = [
         lambda _: Touch(),
         lambda _: Authenticate("acc_1", "password"),
@@ -69,7 +69,7 @@ def _life() -> list[Step]:
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """Steps a second, one after the other on one core."""
+    """Measure steps per second, one after the other on one core."""
     life = _life()
     loops, machine_loops = bench.pick(20_000, 4_000), bench.pick(300, 60)
     model = _Model()

@@ -1,4 +1,4 @@
-"""Stock uvicorn, as a user starts it. A ceiling that runs on it loads nothing of Interlock; a test looks."""
+"""Stock uvicorn, as a user starts it. A test checks that baselines on it load nothing of Interlock."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import uvicorn
 
 
 def serve(app: Any) -> None:
-    """Serve ``app`` on a free port until SIGTERM, with uvicorn's defaults, but for its access log."""
+    """Serve ``app`` on a free port until SIGTERM, with uvicorn's defaults except the access log."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     print(f"bare on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)  # noqa: T201  # its parent reads it
-    # uvicorn would pick the same three by itself; if one is missing, a named one is an error and not a slower ceiling.
+    # uvicorn would choose the same three; if one is missing, naming it is an error instead of a slower baseline.
     config = uvicorn.Config(
         app, loop="uvloop", http="httptools", ws="websockets-sansio", log_level="warning", access_log=False
     )

@@ -1,4 +1,4 @@
-"""Every socket comes back at once: the server is killed and started again, and none of them waits for another."""
+"""Reconnect storm: the server is killed and restarted, and all sockets return at once."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _PAUSE_S: Final = 0.1
 
 
 class _Return(msgspec.Struct, frozen=True):
-    """One client's way back: seconds from the start of the storm to its hello, and how often it had to try again."""
+    """One client's reconnect: seconds from the start of the storm to its hello, and how often it retried."""
 
     seconds: float
     retries: int
 
 
 async def measure(bench: Bench) -> list[Figure]:
-    """The clients are this process, on another core than the server's."""
+    """Measure. The clients are this process, on another core than the server's."""
     count = bench.sockets or bench.pick(2000, 200)
     open_files(2 * count + 500)
     before = os.sched_getaffinity(0)
@@ -103,7 +103,7 @@ async def _users(bench: Bench, pool: list[Http], count: int) -> list[User]:
 
 
 async def _come_back(url: str, user: User, began_at: float) -> tuple[Socket, _Return]:
-    """Try until there is a hello, as a client does."""
+    """Retry until there is a hello, as a client does."""
     retries = 0
     while True:
         try:
@@ -117,7 +117,7 @@ async def _come_back(url: str, user: User, began_at: float) -> tuple[Socket, _Re
 
 @asynccontextmanager
 async def _probing(url: str, user: User, took_ms: list[float]) -> AsyncIterator[None]:
-    """Have somebody else ask meanwhile; add how long each of their answers took."""
+    """Run the prober meanwhile. Add the duration of each of its answers."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.bench.prober", url, user.access_token),

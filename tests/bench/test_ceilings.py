@@ -1,4 +1,4 @@
-"""The ceilings of the bench are what a user would start instead: they do comparable work and hold no code of Interlock."""
+"""The baselines of the bench do comparable work and load no code of Interlock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation, built once as ``make docs`` builds it."""
+"""Fixtures: the documentation, built once as ``make docs`` builds it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.docs.pages import DOCS
 
 
 class Page(HTMLParser):
-    """What one built page refers to, the anchors it has, and its text."""
+    """A built page: its references, its anchors, and its text."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built pages. Building them gives no warning."""
+    """Return the folder of the built pages. The build must give no warning."""
     out = tmp_path_factory.mktemp("docs")
     command = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "doctrees"), str(DOCS), str(out / "html")]
     build = subprocess.run(
@@ -67,5 +67,5 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def pages(site: Path) -> dict[str, Page]:
-    """Every built page by its path."""
+    """Return every built page by its path."""
     return {str(path.relative_to(site)): Page(path) for path in sorted(site.rglob("*.html"))}

@@ -1,4 +1,4 @@
-"""The Markdown pages as the tests read them."""
+"""Reads the Markdown pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPTIONS = re.compile(r"(?::[a-z-]+:[^\n]*\n)*\n?")
 
 
 class Block(NamedTuple):
-    """One fenced block: its language, its caption ('' without one) and its text."""
+    """A fenced block: its language, its caption ('' without one) and its text."""
 
     language: str
     caption: str
@@ -24,7 +24,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: str) -> list[Block]:
-    """The fenced blocks of a page of docs/, in order."""
+    """Return the fenced blocks of a page of docs/, in order."""
     found = []
     for fence in _FENCE.finditer((DOCS / page).read_text()):
         language, body, caption = fence["info"].strip(), fence["body"], ""
@@ -39,6 +39,6 @@ def blocks(page: str) -> list[Block]:
 
 
 def captioned(page: str, caption: str) -> str:
-    """The text of the one block of ``page`` with ``caption``."""
+    """Return the text of the one block of ``page`` with ``caption``."""
     [text] = [block.text for block in blocks(page) if block.caption == caption]
     return text

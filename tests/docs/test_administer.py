@@ -1,4 +1,4 @@
-"""The guide for administrators does what it says: its commands are run in order, and print what the page shows."""
+"""The guide for administrators: its commands, run in order, print what the page shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARK = "@@ end of block"
 
 
 def shows(block: Block, printed: str) -> bool:
-    """What the page shows is how ``printed`` begins; … stands for anything."""
+    """Check that ``printed`` begins as the page shows; … matches anything."""
     pattern = ".*".join(re.escape(part) for part in re.split("…", block.text.strip().replace("\n", "\r\n")))
     return re.match(pattern, printed.strip().replace("\r\n", "\n").replace("\n", "\r\n"), re.DOTALL) is not None
 

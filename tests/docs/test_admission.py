@@ -1,4 +1,4 @@
-"""The page on admission names every limit and its default, and the context-specific words of passwords."""
+"""The page on admission names every limit with its default, and the context-specific words of passwords."""
 
 from __future__ import annotations
 

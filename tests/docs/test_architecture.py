@@ -1,4 +1,4 @@
-"""What the page on architecture points at is there."""
+"""Everything that the page on architecture names exists."""
 
 from __future__ import annotations
 

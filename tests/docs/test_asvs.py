@@ -1,4 +1,4 @@
-"""The page of OWASP ASVS 5.0 says what is so: no requirement left out, none met without a test, no test for what is not met."""
+"""The page on OWASP ASVS 5.0: every requirement is answered, and exactly those that are met have tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.docs.pages import DOCS
 from tests.support.marks import marked
 from tests.support.source import modules
 
-# The standard's ids that concern a session service, by level, in its order.
+# The standard's ids that apply to a session service, by level, in its order.
 LEVELS = {
     1: (
         "3.3.1 3.4.1 3.4.2 3.5.1 3.5.2 3.5.3 4.1.1 4.4.1 6.1.1 6.2.1 6.2.2 6.2.3 6.2.4 6.2.5 6.2.8 6.3.1 "
@@ -37,7 +37,7 @@ SECURITY = (DOCS / "explanation/security.md").read_text()
 
 @pytest.fixture(scope="module")
 def shown() -> dict[str, set[str]]:
-    """The places of the tests that say they show a requirement."""
+    """Return the places of the tests marked with a requirement."""
     found: dict[str, set[str]] = {}
     for requirement, place in marked("asvs"):
         found.setdefault(requirement, set()).add(place)
@@ -87,7 +87,7 @@ def test_the_page_has_every_requirement_with_its_tests(pages: dict[str, Page], s
 
 @pytest.mark.asvs("6.1.3", "6.3.4")
 def test_every_way_to_log_in_is_in_the_table_of_the_security_model() -> None:
-    """A login is the command itself, or the proved login that asks for it; each names its method."""
+    """A login is the command itself, or the proved login that requests it; each names its method."""
     places = {"Authenticate": 1, "Reauthenticate": 1, "Login": 3}
     methods: set[str] = set()
     for file, tree in modules("server"):
@@ -95,7 +95,7 @@ def test_every_way_to_log_in_is_in_the_table_of_the_security_model() -> None:
             if isinstance(node, ast.Call) and (place := places.get(ast.unparse(node.func).rpartition(".")[2])):
                 said = node.args[place]
                 if ast.unparse(said) in {"self._method", "login.method"}:
-                    continue  # it passes on what it is told
+                    continue  # it passes a method on
                 assert isinstance(said, ast.Constant), f"{file}:{node.lineno} does not say which method it is"
                 methods.add(str(said.value))
     ways = SECURITY.partition("## Ways to log in")[2].partition("\n## ")[0]
@@ -141,7 +141,7 @@ def test_each_call_says_in_the_reference_which_credential_it_takes(pages: dict[s
     for path, item in build_app(Settings()).openapi_schema.to_schema()["paths"].items():
         for method, operation in item.items():
             call, choices = f"{method.upper()} {path}", operation.get("security") or [{}]
-            if call != "POST /api/auth/refresh":  # which takes its credential in the body, too
+            if call != "POST /api/auth/refresh":  # the credential may be in the body
                 wanted = " or ".join(words[next(iter(choice), "none")] for choice in choices)
                 assert f"{call} {operation['summary']} {wanted}" in text.replace("\u2019", "'")
             assert f"{call} yes" in rows

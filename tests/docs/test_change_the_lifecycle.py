@@ -1,4 +1,4 @@
-"""The guide to a new state, followed: its changes are made in a copy of the sources, and what it says then holds."""
+"""The guide to a new state: its changes, made in a copy of the sources, have the effects it describes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.source import ROOT, copy_sources
 _GUIDE: Final = (ROOT / "docs/how-to/change-the-lifecycle.md").read_text(encoding="utf-8")
 _HUNK: Final = re.compile(r"^@@\n((?:[ +-].*\n|\+?\n)+)", re.MULTILINE)
 
-# In a process of its own, as the modules of the real sources are loaded here.
+# In a separate process, because this one has loaded the modules of the real sources.
 _LIFE: Final = """
 import asyncio, sys
 from pathlib import Path
@@ -119,7 +119,7 @@ asyncio.run(main())
 
 
 def _apply(folder: Path, diff: str) -> None:
-    """Make the changes of ``diff``: what stands before each must be in its file once."""
+    """Apply the changes of ``diff``. The context of each must occur exactly once in its file."""
     for part in diff.split("--- ")[1:]:
         name, hunks = part.split("\n", 1)
         path = folder / name

@@ -1,4 +1,4 @@
-"""The example client of the guide keeps its token fresh, comes back after a restart, and stops when its session ends."""
+"""The guide's example client keeps its token fresh, reconnects after a restart, and stops when its session ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.client import logged_in
 from tests.support.server import ServerProcess, running_server
 
 PATIENCE_S = 90
-"""The guide's client waits up to 30 s before it tries again."""
+"""The guide's client waits up to 30 s between attempts."""
 
 
 def _load(folder: Path) -> Any:
@@ -32,7 +32,7 @@ def _load(folder: Path) -> Any:
 
 async def _live(server: ServerProcess, module: Any) -> None:
     async with AsyncExitStack() as held, await logged_in(server.url) as other:
-        # The same account twice: what the guide's client lives on, and what ends it from elsewhere.
+        # Two sessions of one account: the guide's client's, and one that ends it.
         tokens = dict(other.tokens)
         live = module.LiveSession(server.url, tokens)
         held.push_async_callback(live.http.aclose)
@@ -41,7 +41,7 @@ async def _live(server: ServerProcess, module: Any) -> None:
         async def follow() -> None:
             async with aclosing(live.messages()) as messages:
                 async for message in messages:
-                    seen.append(message["type"])  # noqa: PERF401  # seen at once, not when all have come
+                    seen.append(message["type"])  # noqa: PERF401  # visible at once, not only when all have come
 
         following = asyncio.create_task(follow())
         await _until(lambda: "refreshed" in seen)
@@ -50,7 +50,7 @@ async def _live(server: ServerProcess, module: Any) -> None:
         await _until(lambda: seen.count("hello") >= 2)
         status = httpx.codes.UNAUTHORIZED
         async with asyncio.timeout(PATIENCE_S):
-            # The token of two seconds may have run out before it arrives; the client has a new one soon.
+            # The token of two seconds may expire before it arrives; the client soon has a new one.
             while status == httpx.codes.UNAUTHORIZED:
                 ended = await live.http.post(
                     "/api/auth/logout", headers={"Authorization": f"Bearer {live.tokens['access_token']}"}
@@ -60,13 +60,13 @@ async def _live(server: ServerProcess, module: Any) -> None:
         assert status == httpx.codes.NO_CONTENT
         with pytest.raises(module.Ended) as end:
             await asyncio.wait_for(following, PATIENCE_S)
-        # The socket says so, or the refresh that was just under way.
+        # Either the socket reports it, or a refresh that was in progress.
         assert end.value.code in {4403, 401}
 
 
 async def _until(condition: Any) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110  # what is waited for happens in another task's list
+        while not condition():  # noqa: ASYNC110  # another task fills the list
             await asyncio.sleep(0.02)
 
 

@@ -1,4 +1,4 @@
-"""The clients that generators make of the served OpenAPI document: they type-check, and make the whole tour."""
+"""Clients that generators make of the served OpenAPI document type-check, and complete the tour."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def arguments(server: ServerProcess) -> list[str]:
-    """What both tours are called with."""
+    """Return the arguments of both tours."""
     return [server.url, admin_token(server.data), Secrets(server.data / "keys", "client").create("gateway", 1)]
 
 
 def ran(folder: Path, command: list[str] | str, url: str = "", **environment: str) -> str:
-    """What ``command`` prints, which succeeds in ``folder``."""
+    """Run ``command`` in ``folder``, and return its output. It must succeed."""
     path = f"{BIN}:{folder / 'node_modules/.bin'}:{os.environ['PATH']}"
     done = subprocess.run(
         command,

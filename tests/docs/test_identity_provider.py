@@ -1,4 +1,4 @@
-"""The guide to identity providers: its configuration, its command and its table hold with a provider that is not ours."""
+"""The guide to identity providers: its configuration, command and table hold with an independent provider."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_configuration_and_the_command_of_the_guide(tmp_path: Path, provider
 
 
 class Gate:
-    """A server that trusts the provider, and the session of somebody who came in from there."""
+    """A server that trusts the provider, and the session of a user who logged in there."""
 
     def __init__(self, server: ServerProcess, provider: Provider) -> None:
         self.server = server
@@ -125,7 +125,7 @@ ROWS: Final[dict[str, tuple[str, Callable[[Gate], None], dict[str, Any]]]] = {
     "groups or strength change at the provider": ("they take effect at the next exchange", _groups_change, {}),
     "the account is disabled here": ("it ends at once, ", _is_disabled, {}),
 }
-"""What happens → the effect on the session by the guide's table, how it happens, and settings that hasten it."""
+"""Event → its effect on the session by the guide's table, how to cause it, and settings that hasten it."""
 
 
 @pytest.mark.asvs("7.1.3", "7.6.1")

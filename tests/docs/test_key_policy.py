@@ -1,4 +1,4 @@
-"""The guide to keys is the policy for them: it says what the code does, and its commands do what it says."""
+"""The guide to keys is the key policy: it agrees with the code, and its commands do what it says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBERS = {5: "five", 10: "ten"}
 
 
 def _section(page: str, title: str) -> str:
-    """The text below the heading ``title`` of ``page``, in one line."""
+    """Return the text below the heading ``title`` of ``page``, in one line."""
     return " ".join((DOCS / page).read_text().partition(f"## {title}\n")[2].partition("\n## ")[0].split())
 
 
@@ -48,7 +48,7 @@ def test_the_guide_says_in_which_steps_a_key_lives_and_who_holds_it() -> None:
     (steps,) = re.findall(
         r"A key goes through [a-z]+ stages: (.+?) and removed\.", _section(_GUIDE, "As a matter of routine")
     )
-    # One that is done is still there, until somebody retires it.
+    # A key with status done still exists, until somebody retires it.
     assert set(re.findall(r"\*([a-z]+)\*", steps)) == set(get_args(Status)) - {"done"}
     holders = _section(_GUIDE, "Who holds the keys")
     assert re.findall(r"\b0[67]00\b", holders) == ["0600", "0700"]
@@ -72,7 +72,7 @@ def test_the_commands_of_the_guide_do_what_it_says(tmp_path: Path) -> None:
     for line in lines:
         outcome = _run(line, tmp_path, first)
         if "retire" in line and "--force" not in line:
-            # Here no time passes: what is told to wait for is still to come.
+            # No time passes here, so what to wait for is still to come.
             assert (outcome.exit_code, outcome.stdout) == (2, "")
         else:
             assert outcome.exit_code == 0, outcome.output

@@ -1,4 +1,4 @@
-"""What the pages say of the log, run on a log: the plain-Python check of the chain, and the backup."""
+"""The pages on the log, run on a log: the plain-Python check of the chain, and the backup."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _check(folder: Path, log: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _backup(server: ServerProcess, folder: Path) -> Path:
-    """Do what the guide's section on backups says, beside the running server."""
+    """Follow the guide's section on backups, beside the running server."""
     shell = next(block for block in blocks(_GUIDE) if block.language == "shell")
     (folder / "backup.py").write_text(captioned(_GUIDE, "backup.py"))
     (folder / ".venv").symlink_to(sys.prefix)

@@ -1,4 +1,4 @@
-"""Dashboard and alerts: every query names metrics that exist, and every alert tells what to do."""
+"""Dashboard and alerts: every query names existing metrics, and every alert says what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALERTS = DOCS / "how-to" / "prometheus-alerts.yml"
 
 
 def sample_names(registry: CollectorRegistry) -> Iterator[str]:
-    """The names that a query may use: a histogram's are its name with ``_bucket``, ``_sum`` and ``_count``."""
+    """Return the sample names that queries may use: for a histogram, its name with ``_bucket``, ``_sum`` and ``_count``."""
     for family in registry.collect():
         if family.type == "counter":
             yield f"{family.name}_total"
@@ -110,7 +110,7 @@ def test_every_alert_has_a_section_that_says_what_to_do(pages: dict[str, Page]) 
     alerts = re.findall(r"alert: (\w+)", ALERTS.read_text())
     assert len(alerts) == len(set(alerts)) > 10
     for alert in alerts:
-        # Sphinx makes anchors of small letters.
+        # Sphinx makes lower-case anchors.
         assert {alert.lower(), alert} & page.anchors, alert
 
 
@@ -178,7 +178,7 @@ def test_alerts_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
         for alert, (series, _, at) in CASES.items()
     ]
     loud = [rule_test(alert, *case, fires=True) for alert, case in CASES.items()]
-    # JSON is YAML, too.
+    # JSON is also YAML.
     cases = tmp_path / "cases.yml"
     cases.write_text(json.dumps({"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": loud + quiet}))
     promtool("test", "rules", str(cases))

@@ -1,4 +1,4 @@
-"""The restore procedure of the guide, followed to the letter on a server's folder: what comes back, and what is done again."""
+"""The guide's restore procedure, followed to the letter on a server's folder: what is restored, and what must be redone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _shell(folder: Path, text: str) -> str:
 
 
 def _restore(folder: Path) -> str:
-    """Steps 2 to 4 in ``folder``, which holds ``data`` and ``backup``; what the guide's script says was done since."""
+    """Do steps 2 to 4 in ``folder``, which holds ``data`` and ``backup``. Return the script's list of later changes."""
     (folder / "data").rename(folder / "away")
     (folder / "data").mkdir(mode=0o700)
     for name in ("interlock.db", "interlock.head"):
@@ -69,7 +69,7 @@ async def test_a_restored_log_opens_no_old_token_and_what_was_done_since_is_told
         async with Client(server.url) as anybody:
             assert (await anybody.http.get("/api/session", headers=thief.bearer)).status_code == 401
             assert (await anybody.http.post("/api/auth/refresh", json={"refresh_token": thief.refresh_token})).is_error
-            # What the guide warns of.
+            # The guide warns of this.
             assert (await anybody.sibling().log_in(thief.email)).status_code == 200
             assert (await anybody.sibling().log_in(changer.email)).status_code == 200
             async with Admin(server.url, removed) as back:

@@ -1,4 +1,4 @@
-"""The built pages: complete, whole, and readable without a network."""
+"""The built pages: complete, intact, and readable without a network."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_every_problem_is_there(pages: dict[str, Page]) -> None:
         assert kind.name in guide, f"the recovery table misses {kind.name}"
 
 
-# Litestar says when a parameter is declared in its older style; that is no matter of the pages.
+# Litestar warns of parameters in its older style, which does not concern the pages.
 @pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
 def test_every_endpoint_is_there(pages: dict[str, Page]) -> None:
     text = pages["reference/http.html"].text

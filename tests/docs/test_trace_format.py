@@ -1,4 +1,4 @@
-"""What the page says of traces, held against the shapes and run."""
+"""The page on traces agrees with the trace format, and its example is run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = "reference/trace-format.md"
 
 
 def _rows(first: str) -> dict[str, str]:
-    """First cell, as code, and the rest of each row of the table whose first column is called ``first``."""
+    """Return first cell, as code, and the rest of each row of the table whose first column is ``first``."""
     table = (DOCS / PAGE).read_text().partition(f"| {first} |")[2].partition("\n\n")[0]
     cells = [line.split("|")[1:] for line in table.splitlines()[2:]]
     return {cell.strip().strip("`"): rest[0] for cell, *rest in cells}

@@ -1,4 +1,4 @@
-"""The tutorial does what it says: its commands are run in order, and print what the page shows."""
+"""The tutorial: its commands, run in order, print what the page shows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _WAITS = {
     "laptop.json & sleep 2\n": "laptop.json | tee hello.txt &\nuntil grep -q hello hello.txt; do sleep 0.1; done\n",
     "; sleep 2\n": "; wait\n",
 }
-"""A moment is longer on a busy machine than on a desk."""
+"""Waits are longer here, because the machine may be busy."""
 
 
 def _script(url: str) -> tuple[str, dict[str, str], list[Block | None]]:
-    """One shell script of all commands; the files to save before it; what each command is said to print."""
+    """Return one shell script of all commands, the files to save before it, and the output expected of each command."""
     first, *rest = blocks(_PAGE)
-    # The server that ``make run`` starts is started by the test, on a free port.
+    # The test itself starts the server of ``make run``, on a free port.
     assert (first.language, first.text.strip()) == ("shell", "make run")
     files = {block.caption: block.text for block in rest if block.language == "python"}
     assert all(files), "each Python block has a file name"
@@ -50,7 +50,7 @@ def _pattern(line: str) -> re.Pattern[str]:
 
 
 def _shows(block: Block, printed: str) -> bool:
-    """``printed`` is what ``block`` shows; what runs in the background may print its lines in between."""
+    """Check that ``printed`` matches ``block``; background output may appear in between."""
     expected, lines = block.text.strip().splitlines(), printed.strip().splitlines()
     if block.language == "text":
         expected, lines = sorted(expected), sorted(lines)
@@ -71,7 +71,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             timeout=300,
-            # Whole lines, so that what runs in the background does not break into them.
+            # Whole lines, so that background output does not break into them.
             env={**os.environ, "PYTHONUNBUFFERED": "", "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"},
             check=False,
         )

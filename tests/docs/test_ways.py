@@ -1,4 +1,4 @@
-"""The ways that the page on architecture lists are those that requests take."""
+"""The call lists on the page on architecture match what requests call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLANES = {
     "machine": 3,
 }
 _BEGIN_ANEW = {("server/runtime/feed.py", "Feed._take"), ("server/experience/websocket.py", "Socket.observe")}
-"""What the log's answer calls, and what the registry knows by what it can be told alone."""
+"""Callers are not tracked from here: the log's answer, and the registry's notification."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A machine's clock that is wrong: nothing comes back to life, tokens live no longer, and keys go on being rotated."""
+"""A wrong machine clock: nothing ended revives, tokens live no longer, and keys can still be rotated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.server import new_trace
 from tests.support.shifted_clock import shifted_clock
 
 _AHEAD_S: Final = 3500
-"""Within what the default setting lets a log be ahead of the clock."""
+"""Within the default limit for a log ahead of the clock."""
 _YEAR_S: Final = 31_536_000
 
 
@@ -33,7 +33,7 @@ def keys(*arguments: str, data: Path) -> Result:
 
 
 def statuses(data: Path) -> dict[str, str]:
-    """How each key stands, by what the command line says."""
+    """Return the status of each key, by the command line."""
     rows = [line.strip("│").split("│") for line in keys("list", data=data).stdout.splitlines() if "│" in line]
     return {row[0].strip(): row[2].strip() for row in rows}
 
@@ -45,7 +45,7 @@ def signer(client: Client) -> str:
 @pytest.mark.asvs("7.4.1")
 @scenario()
 async def test_a_clock_that_was_set_back_brings_nothing_back_to_life(tmp_path: Path) -> None:
-    """Three lives of one server: on time, most of an hour ahead, and on time again. Time goes on from the newest record."""
+    """Three runs of one server: on time, most of an hour ahead, and on time again. Time continues from the newest record."""
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with shifted_clock(data, 0, trace) as server:
         async with await logged_in(server.url) as client:
@@ -68,7 +68,7 @@ async def test_a_clock_that_was_set_back_brings_nothing_back_to_life(tmp_path: P
 @pytest.mark.asvs("9.2.1")
 @scenario()
 async def test_a_token_is_judged_by_the_servers_own_clock(tmp_path: Path) -> None:
-    """By the wall clock, which was set back, it would be good for minutes yet."""
+    """By the wall clock, which was set back, it would be valid for minutes."""
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with shifted_clock(data, 0, trace) as server:
         async with await logged_in(server.url) as client:
@@ -86,7 +86,7 @@ async def test_a_token_is_judged_by_the_servers_own_clock(tmp_path: Path) -> Non
 @pytest.mark.asvs("9.2.1")
 @scenario()
 async def test_with_a_log_too_far_ahead_no_server_starts(tmp_path: Path) -> None:
-    """Its tokens would be good for as much longer, with whoever checks them alone: a year after a logout, say."""
+    """Otherwise others would accept its tokens for as much longer: a year after a logout, for example."""
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with shifted_clock(data, _YEAR_S, trace) as server:
         async with await logged_in(server.url) as client:
@@ -94,7 +94,7 @@ async def test_with_a_log_too_far_ahead_no_server_starts(tmp_path: Path) -> None
     before = (data / "interlock.head").read_bytes()
     assert "clock_behind_s" in said(start(data))
     assert (data / "interlock.head").read_bytes() == before
-    # The operator knows better.
+    # The operator overrides it.
     with shifted_clock(data, 0, trace, clock_behind_s=2 * _YEAR_S) as server:
         until(lambda: "clock.behind_the_log" in server.log_path.read_text())
         async with Client(server.url) as client:

@@ -1,4 +1,4 @@
-"""The disk fails under a running server: it stops acknowledging at once, says so, and has lost nothing it acknowledged."""
+"""The disk fails under a running server: it stops acknowledging, reports it, and loses nothing acknowledged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.server import ServerProcess, check_trace, running_server
 
 
 def fill_the_disk(server: ServerProcess) -> int:
-    """From now on the WAL can't grow: what write(2) says then (EFBIG) is as good as a full disk. Returns the limit."""
+    """Keep the WAL from growing, and return the limit. write(2) then fails with EFBIG, as on a full disk."""
     wal = server.data / "interlock.db-wal"
     limit = wal.stat().st_size + 4096
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -39,7 +39,7 @@ def check(answer: httpx.Response, status: int, name: str) -> None:
 
 
 async def work_until_refused(server: ServerProcess) -> tuple[dict[str, int], httpx.Response]:
-    """Many callers at once, until one is refused: the versions that were acknowledged, by session, and the refusal."""
+    """Run many callers until one is refused. Return the acknowledged versions by session, and the refusal."""
     acknowledged: dict[str, int] = {}
     refusals: list[httpx.Response] = []
 
@@ -77,7 +77,7 @@ async def test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing
     finally:
         server.stop()
     verify(server.data)
-    # The disk was full for the trace, too: it ended there, and began again with what the log knew better.
+    # The disk was full for the trace too: it ended there, and a new one began from the log.
     check_trace(server.trace)
 
 
@@ -114,7 +114,7 @@ async def fail_under_load(server: ServerProcess) -> tuple[dict[str, int], Client
 
 
 async def go_on(server: ServerProcess, client: Client) -> None:
-    """After the restart the same session goes on, its connection recorded as gone."""
+    """Check that the session continues after the restart, its connection recorded as disconnected."""
     session = await client.session()
     assert (session["state"], session["connections"]) == ("authenticated", 0)
     (await client.refresh()).raise_for_status()
@@ -127,7 +127,7 @@ async def go_on(server: ServerProcess, client: Client) -> None:
 
 @pytest.mark.asvs("16.3.4")
 def test_a_disk_that_gets_room_again_does_not_bring_the_log_back(tmp_path: Path) -> None:
-    """After one failed write nobody knows what the kernel kept: only a start, which reads the file again, may go on."""
+    """After a failed write the kernel's state is unknown: only a start, which reads the file again, may continue."""
     with running_server(tmp_path / "data") as server, httpx.Client(base_url=server.url) as http:
         http.post("/api/session").raise_for_status()
         fill_the_disk(server)
@@ -158,7 +158,7 @@ async def test_a_lock_held_by_another_program_is_overload_and_passes(tmp_path: P
             other.execute("ROLLBACK")
             await dropped
             assert (await client.http.post("/api/session")).status_code == 201
-            # The disconnect could not be written meanwhile; it is, as soon as it can.
+            # The disconnect could not be written meanwhile, but is written as soon as possible.
             await eventually(lambda: disconnected(client))
         verify(server.data)
 
@@ -173,7 +173,7 @@ def open_as_a_user(server: ServerProcess) -> Any:
 
 @asynchronous
 async def test_a_row_that_another_program_appends_by_hand_stops_the_server(tmp_path: Path) -> None:
-    """Somebody copies the last record of another session into a new one: the server stops there, and verify tells."""
+    """The last record of another session is copied into a new one: the server stops there, and verify finds it."""
     with running_server(tmp_path / "data") as server, closing(open_as_a_user(server)) as other:
         async with Client(server.url) as client:
             (await client.begin()).raise_for_status()

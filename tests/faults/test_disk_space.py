@@ -1,4 +1,4 @@
-"""A disk that is nearly full: what ends is still recorded, and nothing begins. And what fills a disk is bounded."""
+"""A nearly full disk: ends are recorded, and nothing begins. What fills a disk is bounded."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_with_space_again_everything_is_written_again(tmp_path: Path, monk
 
 @scenario()
 async def test_what_is_written_without_a_login_is_bounded_in_all(tmp_path: Path) -> None:
-    """Of all addresses together, those included that are not counted by themselves: each is rows for ever."""
+    """The bound covers all addresses together, even exempt ones, because each row is permanent."""
     settings: dict[str, Any] = {
         "trusted_proxies": "127.0.0.0/8",
         "limit_anonymous": "5/1h",
@@ -115,7 +115,7 @@ async def test_what_is_written_without_a_login_is_bounded_in_all(tmp_path: Path)
 
 
 def _without_a_login(stranger: Client) -> list[Callable[[str], Awaitable[httpx.Response]]]:
-    """Everything that has rows written for somebody who is nobody, from an address: begin, refresh, go on, register."""
+    """Cause every row that an unauthenticated client can, from an address: begin, refresh, resume, register."""
 
     def sent(path: str, body: Callable[[], dict[str, str]] | None = None) -> Callable[[str], Awaitable[httpx.Response]]:
         async def ask(address: str) -> httpx.Response:
@@ -142,11 +142,11 @@ def _without_a_login(stranger: Client) -> list[Callable[[str], Awaitable[httpx.R
 @pytest.mark.parametrize(("limit", "records"), [("1/1h", 1), ("2/1h", 2)])
 @scenario()
 async def test_activity_without_a_login_counts_too(tmp_path: Path, limit: str, records: int) -> None:
-    """It is recorded while there is room for it, and refused in no case."""
+    """It is recorded while there is room, and never refused."""
     with running_server(tmp_path / "data", limit_anonymous=limit, idle_timeout_s=30) as server:
         async with Client(server.url) as stranger:
             await stranger.begin()
-            await asyncio.sleep(3.5)  # a tenth of the idle timeout: from then on activity is worth a record
+            await asyncio.sleep(3.5)  # a tenth of the idle timeout, from which activity is recorded
             for _ in range(3):
                 assert (await stranger.request("GET", "/api/session")).status_code == 200
             assert record_count(server.data) == records
@@ -164,7 +164,7 @@ async def test_a_head_that_cannot_be_written_is_a_warning_until_it_can(tmp_path:
                 return list(health.json().get("warnings", []))
 
             assert (await warnings(), scrape(server).value("interlock_head_failing")) == ([], 0)
-            # Nothing can be put in the place of a folder, not even by root.
+            # Nothing can replace a folder, not even root.
             await eventually(lambda: _in_its_place(head))
             (await client.http.post("/api/session")).raise_for_status()
             await eventually(lambda: any(row["event"] == "head.failed" for row in log_rows(server)))
@@ -176,7 +176,7 @@ async def test_a_head_that_cannot_be_written_is_a_warning_until_it_can(tmp_path:
 
 
 def _in_its_place(head: Path) -> bool:
-    """Make a folder of the head; not done if the server writes a new one meanwhile."""
+    """Make a folder in place of the head. Retry if the server writes a new one meanwhile."""
     head.unlink(missing_ok=True)
     try:
         head.mkdir()

@@ -1,4 +1,4 @@
-"""Whatever fails, nothing is opened by it: 503, or a server that does not start, and never an allow."""
+"""No failure grants access: 503, or a server that does not start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.server import ServerProcess, check_trace, running_server
 HARMLESS: Final = {
     "GET /.well-known/jwks.json": "public keys, out of memory: whoever has an old token still can't use it here",
 }
-"""What answers though the log has stopped. The health probes answer as well, with 503; so does the document itself."""
+"""Paths that answer although the log has stopped. So do the health probes, with 503, and the document itself."""
 
 _BODIES: Final[dict[str, dict[str, Any]]] = {
     "PUT /api/admin/accounts/{account_id}/groups": {"groups": []},
@@ -40,12 +40,12 @@ def problem(answer: httpx.Response, status: int, name: str) -> None:
 
 
 def page(server: ServerProcess, client: Client) -> dict[str, str]:
-    """The headers by which a browser's page would ask, with the client's session in its cookie."""
+    """Return a browser page's headers, with the client's session in its cookie."""
     return {"Cookie": f"__Host-interlock={client.refresh_token}", "Origin": server.url}
 
 
 async def all_is_refused(client: Client, admin: Admin, gateway: str, *, harmless: Iterable[str] = HARMLESS) -> None:
-    """Every call of the document, with credentials that were good a moment ago, and the WebSocket: all are refused."""
+    """Check that every call of the document, and the WebSocket, is refused with credentials that were valid before."""
     document = (await client.http.get("/schema/openapi.json")).json()
     subject = client.tokens["subject"]
     bodies = _BODIES | {
@@ -95,7 +95,7 @@ FAILURES: Final[dict[str, Callable[[ServerProcess], Callable[[], None]]]] = {
     "the database is exchanged for a copy": lambda server: _exchanged(server.database),
     "the write-ahead log is removed": lambda server: _moved(server.data / "interlock.db-wal"),
 }
-"""What happens to a running server → what takes it back."""
+"""What happens to a running server → how to undo it."""
 
 
 @pytest.mark.asvs("16.5.2", "16.5.3")
@@ -123,7 +123,7 @@ async def test_once_the_log_is_gone_nothing_is_opened(
             assert await stream.end() == "unavailable"
             await all_is_refused(client, admin, gateway)
             take_back()
-            # It stays so until somebody looks.
+            # It stays so until a restart.
             await all_is_refused(client, admin, gateway)
             server.stop()
             server.start()
@@ -138,7 +138,7 @@ async def test_once_the_log_is_gone_nothing_is_opened(
     ("lost", "names"),
     [
         ("interlock.db", {"unavailable"}),
-        # The keys go with the folder. Which of the two watches looks first, each once a second, is chance.
+        # The keys are in the folder too. Either of the two checks, each once a second, may be first.
         ("", {"unavailable", "secrets-unavailable"}),
     ],
     ids=["the database", "the folder"],
@@ -164,7 +164,7 @@ async def test_a_log_that_is_removed_is_missed_also_while_nobody_writes(
 
 
 def test_without_its_database_it_does_not_start_anew(tmp_path: Path) -> None:
-    """An empty log would be one in which nobody was ever logged out."""
+    """An empty log would have forgotten every logout."""
     with running_server(tmp_path / "data") as server:
         httpx.post(f"{server.url}/api/session").raise_for_status()
     for file in server.data.glob("interlock.db*"):
@@ -174,7 +174,7 @@ def test_without_its_database_it_does_not_start_anew(tmp_path: Path) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
-    """A data folder that a server has used, with an administrator's secret."""
+    """Return a data folder that a server has used, with an administrator's secret."""
     with running_server(tmp_path / "data") as server:
         admin_token(server.data)
     yield server.data
@@ -230,7 +230,7 @@ async def test_a_disable_that_could_not_be_written_is_not_answered(tmp_path: Pat
 @pytest.mark.asvs("7.4.2")
 @scenario()
 async def test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start(tmp_path: Path) -> None:
-    """The account is closed on disk before the first of its sessions ends: what a kill in between leaves is made here."""
+    """The account is disabled on disk before its first session ends. The state that a kill in between leaves is made here."""
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""A limit of open files: it is raised as far as it goes, and connections are capped below it."""
+"""The limit of open files: raised as far as possible, and connections are capped below it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REQUEST = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def peer(url: str, source: str) -> socket.socket | None:
-    """A connection from ``source`` that has been answered once and is kept; None if it was cut."""
+    """Open a connection from ``source`` that has been answered once; None if it was cut."""
     parts = urlsplit(url)
     raw = socket.create_connection((parts.hostname or "", parts.port or 0), 60, (source, 0))
     try:
@@ -47,7 +47,7 @@ def peer(url: str, source: str) -> socket.socket | None:
 
 @contextmanager
 def crowd(url: str, count: int) -> Iterator[list[socket.socket]]:
-    """``count`` connections from each of two addresses, as far as they are not cut."""
+    """Open ``count`` connections from each of two addresses. Skip those that are cut."""
     with ExitStack() as stack:
         peers = [peer(url, source) for source in ("127.0.0.1", "127.0.0.2") for _ in range(count)]
         yield [stack.enter_context(raw) for raw in peers if raw is not None]
@@ -73,7 +73,7 @@ async def test_sessions_are_answered_with_more_peers_than_descriptors(tmp_path: 
                 assert len(here) == told["tcp_total"] - 2
                 await all_is_answered(client, secrets)
                 assert interlock("keys", "rotate", "--data", server.data).returncode == 0
-                # The files were looked at since.
+                # The files were checked since.
                 await eventually(lambda: has_keys(client, 2))
                 await all_is_answered(client, secrets)
                 for _ in range(3):

@@ -1,4 +1,4 @@
-"""Accounts that somebody changed who can write the file and has no key: each is refused, and `interlock verify` says so."""
+"""Accounts forged by an attacker who can write the file but has no key: refused, and `interlock verify` reports them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BOB: Final = "bob@example.org"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that a server left cleanly: Ada, Bob, and somebody who was deleted."""
+    """Return a data folder that a server left cleanly: Ada, Bob, and a deleted account."""
 
     async def use(server: ServerProcess) -> None:
         async with Client(server.url) as client, Admin(server.url, admin_token(server.data)) as admin:
@@ -62,7 +62,7 @@ PERSONAL: Final = {
 @pytest.mark.parametrize("change", PERSONAL.values(), ids=PERSONAL)
 @scenario()
 async def test_personal_data_that_no_record_is_about_opens_nothing(data: Path, change: str) -> None:
-    """Whatever the password is. Somebody else's opens theirs."""
+    """Whatever the password is. Another account's opens that account."""
     with shell(data) as log:
         log.execute(f"UPDATE personal_data SET {change} WHERE email = ?", (ADA,))  # noqa: S608  # texts of ours
     outcome = verify(data)
@@ -108,7 +108,7 @@ FOLDS: Final = {
 @pytest.mark.parametrize("change", FOLDS.values(), ids=FOLDS)
 @scenario()
 async def test_an_account_that_is_not_the_fold_of_its_records_is_not_served(data: Path, change: str) -> None:
-    """Others are."""
+    """Other accounts are."""
     with shell(data) as log:
         log.execute(
             f"UPDATE instances SET {change} WHERE kind = 'account'"  # noqa: S608  # texts of ours
@@ -125,7 +125,7 @@ async def test_an_account_that_is_not_the_fold_of_its_records_is_not_served(data
 
 @scenario()
 async def test_a_fold_and_its_personal_data_forged_together_open_nothing(data: Path) -> None:
-    """The forger has the account's key, and so can commit to a password of their own."""
+    """The forger has the account's key, and so can commit to any password."""
     with shell(data) as log:
         account_id, key = log.execute(
             "SELECT account_id, commitment_key FROM personal_data WHERE email = ?", (ADA,)

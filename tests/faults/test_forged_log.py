@@ -1,4 +1,4 @@
-"""A log that somebody changed who can write the file, knows the format and has no key: every column, every place."""
+"""A log forged by an attacker who can write the file and knows the format but has no key: every column, every place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.verifying import live, verify
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that a server left cleanly: one session that has ended, and three that live."""
+    """Return a data folder that a server left cleanly: one ended session, and three live ones."""
     data = tmp_path_factory.mktemp("forged") / "data"
     with running_server(data) as server:
         asyncio.run(live(server))
@@ -48,10 +48,10 @@ def data(made: Path, tmp_path: Path) -> Path:
 
 
 def forge(data: Path, count: int = 1) -> list[str]:
-    """Append sessions of an account with a login each, exactly as the server would write them; their ids."""
+    """Append sessions of an account with a login each, exactly as the server writes them. Return their ids."""
     database = open_writer(data / LOG_NAME)
     migrate(database, MACHINES)
-    # Only ``_write`` is used, and it touches neither the writer nor the reader.
+    # Only ``_write`` is used, which touches neither the writer nor the reader.
     log = SqliteLog(MACHINES, cast("Any", None), cast("Any", None), ChainHead(database.conn), HeadLag())
     stories = [Story(f"forged-{number}") for number in range(count)]
     database.execute("BEGIN")
@@ -123,7 +123,7 @@ def test_verify_beside_a_running_server_finds_no_fault_in_its_end(tmp_path: Path
 @pytest.mark.parametrize("idle", [True, False], ids=["idle", "at work"])
 @asynchronous
 async def test_a_running_server_stops_at_a_record_that_it_did_not_write(tmp_path: Path, idle: bool) -> None:  # noqa: FBT001  # a parameter of the test
-    """It would go on from there, and sign it."""
+    """Otherwise it would continue from there, and sign it."""
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     try:
@@ -154,7 +154,7 @@ COLUMNS: dict[str, tuple[object, object]] = {
     "command_id": ("cmd_of_mallory", "cmd_of_eve"),
     "data": ("{}", '{"subject":"mallory","method":"password"}'),
 }
-"""Values that no record of the log has there."""
+"""Values that no record of the log has in the column."""
 
 
 @pytest.mark.parametrize("chained", [False, True], ids=["", "rechained"])
@@ -190,7 +190,7 @@ def _columns(data: Path) -> list[tuple[str, str]]:
 
 
 UNHEARD_OF: dict[str, tuple[Any, ...]] = {"INTEGER": (77,), "TEXT": ("mallory",)}
-"""Values that no column of the log has; of a state also one that is declared."""
+"""Values that no column of the log has; for a state also a declared one."""
 FOLDS = {
     "subject": "'mallory'",
     "epoch": "7",
@@ -209,7 +209,7 @@ FOLDS = {
 
 
 def _changes(data: Path) -> list[str]:
-    """Every column set to something, and every field of the fold."""
+    """Yield a change of every column, and of every field of the fold."""
     changes = [
         f"{name} = {value!r}"
         for name, kind in _columns(data)
@@ -243,7 +243,7 @@ def test_a_projection_is_changed_anywhere(data: Path, which: str, tmp_path: Path
 @pytest.mark.parametrize("along", ["", ", ended = 1", ", ended = 1, state = 'expired', reason = 'revoked'"])
 @asynchronous
 async def test_nothing_is_served_from_a_live_session_that_was_changed(data: Path, along: str, tmp_path: Path) -> None:
-    """The start sees it; one that the start takes for ended is seen when somebody asks for it."""
+    """The start detects it; if the start takes the session for ended, its first use does."""
     with shell(data) as log:
         (session_id,) = log.execute(LIVE).fetchone()
     refused = Counter[str]()
@@ -310,7 +310,7 @@ async def start_refuses(data: Path) -> None:
 
 
 def test_a_log_and_head_rolled_back_together_are_told_by_a_position(data: Path) -> None:
-    """Locally nothing else can tell: the older pair is just what the server once wrote."""
+    """Nothing else on the machine can show it: the older pair is exactly what the server once wrote."""
     older = data.with_name("older")
     shutil.copytree(data, older)
     with running_server(data) as server:
@@ -331,7 +331,7 @@ def test_a_log_and_head_rolled_back_together_are_told_by_a_position(data: Path) 
 
 
 def test_a_start_that_cannot_lift_a_final_head_is_refused(data: Path) -> None:
-    """It would record what the next start takes for forged."""
+    """Otherwise it would record what the next start takes for forged."""
     draft = data / "interlock.head.new"
     draft.mkdir()
     refused = start(data)

@@ -1,4 +1,4 @@
-"""The signed head of the log on disk: it follows the log and never leads, and a start refuses a log that falls short of it."""
+"""The signed head on disk: it follows the log and never leads, and a start refuses a log that ends before it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SESSIONS = 6
 
 
 def head_of(data: Path, path: Path | None = None) -> Head:
-    """The head beside the log, its signature checked."""
+    """Read the head beside the log, and verify its signature."""
     return check_head((path or data / "interlock.head").read_text().strip(), load_public_keys(data / "keys"))
 
 
@@ -38,7 +38,7 @@ def says(data: Path, receipt: Receipt) -> bool:
 
 
 def begin(server: ServerProcess, times: int = 1) -> list[Receipt]:
-    """Begin sessions, one after the other; their receipts."""
+    """Create sessions one after the other, and return their receipts."""
     with httpx.Client(base_url=server.url) as client:
         return [Receipt(**client.post("/api/session").raise_for_status().json()["receipt"]) for _ in range(times)]
 
@@ -51,13 +51,13 @@ def until(condition: Callable[[], bool], within_s: float = 30) -> None:
 
 
 def told(server: ServerProcess, event: str) -> list[dict[str, Any]]:
-    """What a server that ran with ``log_json`` logged of ``event``."""
+    """Return what a server with ``log_json`` logged of ``event``."""
     return [row for row in log_rows(server) if row["event"] == event]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that a server left cleanly."""
+    """Return a data folder that a server left cleanly."""
     data = tmp_path_factory.mktemp("head") / "data"
     with running_server(data) as server:
         begin(server, SESSIONS)
@@ -71,7 +71,7 @@ def data(made: Path, tmp_path: Path) -> Path:
 
 
 def start(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Try to start a server that is expected to refuse."""
+    """Try to start a server that must refuse."""
     return subprocess.run(
         [sys.executable, "-m", "interlock.server.cli", "serve", "--port", "0", "--data", str(data), *flags],
         capture_output=True,
@@ -99,7 +99,7 @@ def test_it_follows_the_log_while_the_server_runs(tmp_path: Path) -> None:
 
 @pytest.mark.checks("durability")
 def test_after_a_kill_it_lags_and_never_leads(tmp_path: Path) -> None:
-    """Killed in the middle of load, again and again: each start accepts the head, and each acknowledgement is there."""
+    """Killed under load, again and again: each start accepts the head, and keeps everything acknowledged."""
 
     async def load(url: str, told: list[Receipt]) -> None:
         async with httpx.AsyncClient(base_url=url) as client:
@@ -112,7 +112,7 @@ def test_after_a_kill_it_lags_and_never_leads(tmp_path: Path) -> None:
     async def scenario(server: ServerProcess, told: list[Receipt], more: int) -> None:
         enough = len(told) + more
         clients = [asyncio.create_task(load(server.url, told)) for _ in range(8)]
-        while len(told) < enough:  # noqa: ASYNC110  # the tests ask, and nobody tells
+        while len(told) < enough:  # noqa: ASYNC110  # no event is available to await
             await asyncio.sleep(0.001)
         await asyncio.to_thread(server.kill)
         await asyncio.gather(*clients)
@@ -141,7 +141,7 @@ def test_after_a_kill_it_lags_and_never_leads(tmp_path: Path) -> None:
 
 @contextmanager
 def lagging_head(data: Path, records: int) -> Iterator[ServerProcess]:
-    """A server that was killed when its head was ``records`` behind; it may be started again."""
+    """Return a server that was killed when its head was ``records`` behind. It may be started again."""
     server = ServerProcess(data, {"log_json": True})
     server.start()
     try:
@@ -214,7 +214,7 @@ def test_a_start_refuses_and_says_what_to_do(data: Path, spoil: Callable[[Path],
     assert {path: path.read_bytes() for path in before} == before, "everything is left as it was found"
     if (data / "interlock.head").is_dir():
         (data / "interlock.head").rmdir()
-    # Somebody who knows why says so.
+    # An operator who knows the reason overrides it.
     with running_server(data, new_head=True) as server:
         begin(server)
     with running_server(data) as server:

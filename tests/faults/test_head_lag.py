@@ -1,4 +1,4 @@
-"""How far the log may go on ahead of its signed head: after a crash at any step, and while the head can't be written."""
+"""The limit of the log's lead over its signed head: after a crash at any step, and while the head can't be written."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_killed_at_any_step_of_start_work_and_stop_the_log_stays_good(tmp_path: 
 
 
 def _crashed_at(data: Path, step: int) -> bool:
-    """Start a server that dies at ``step``, have it write, and stop it; whether it lived through all of it."""
+    """Run a server that dies at ``step``: start, write, stop. Return whether it survived all of it."""
     process = subprocess.Popen(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""While a running server's key files can't be used, nothing is opened: 503 everywhere, and it goes on by itself afterwards."""
+"""While a running server's key files are unusable, access is refused with 503; it recovers by itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.server import ServerProcess, running_server
 TakeBack = Callable[[], object]
 
 _ALIVE: Final = "GET /health/live"
-"""A restart mends nothing: it would be refused."""
+"""The process is alive: a restart would not help, because it would be refused."""
 
 
 def _emptied(keys: Path) -> TakeBack:
@@ -54,7 +54,7 @@ def _junk(path: Path) -> TakeBack:
 
 
 def _no_file(path: Path) -> TakeBack:
-    """As root nothing is unreadable but what is no file."""
+    """Make the path something else than a file: root can read everything else."""
     back = _moved(path)
     path.mkdir(mode=0o700)
 
@@ -81,11 +81,11 @@ BROKEN: Final[dict[str, tuple[Callable[[Path], TakeBack], str]]] = {
     "the refresh key is junk": (lambda keys: _junk(keys / "refresh.key"), "does not hold 32 bytes"),
     "the refresh key can't be read": (lambda keys: _no_file(keys / "refresh.key"), "can't be read: Is a directory"),
 }
-"""What happens to the keys of a running server, with what takes it back, and what the server's log says of it."""
+"""What happens to the keys of a running server, how to undo it, and what the server logs."""
 
 
 async def passes(server: ServerProcess, client: Client) -> list[int]:
-    """What forward-auth answers to the access token and to the cookie."""
+    """Return forward-auth's answers to the access token and to the cookie."""
     asked_for = {"X-Forwarded-Method": "GET", "X-Forwarded-Host": urlsplit(server.url).netloc}
     return [
         (await client.http.get("/api/forward-auth", headers={**held, **asked_for})).status_code
@@ -104,7 +104,7 @@ async def metric(server: ServerProcess) -> float:
 
 
 def unusable(server: ServerProcess) -> list[str]:
-    """Why keys can't be used, as often as that was logged."""
+    """Return the logged reasons why keys are unusable, repeats included."""
     return [row["problem"] for row in log_rows(server) if row["event"] == "keys.unusable"]
 
 
@@ -126,7 +126,7 @@ async def test_while_the_keys_cannot_be_used_nothing_is_opened(
             client.tokens["subject"] = (await client.session())["subject"]
             assert await passes(server, client) == [200, 200]
             take_back = break_them(keys)
-            # What takes several steps may be seen between two of them, and is then told twice.
+            # A problem that takes several steps may be noticed between them, and is then logged twice.
             await eventually(lambda: any(says in problem for problem in unusable(server)))
             assert await passes(server, client) == [503, 503]
             assert await ready(client) == (503, "the key files can't be used; the server's log says why")

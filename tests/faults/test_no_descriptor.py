@@ -1,4 +1,4 @@
-"""No file descriptor is left: what is open goes on, and what is gone is noticed all the same."""
+"""No file descriptor is left: open connections work on, and removed files are still noticed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ KEPT_S = 600
 
 @asynccontextmanager
 async def one_connection(url: str) -> AsyncIterator[Client]:
-    """A client that has logged in, and asks everything over the one connection that it keeps."""
+    """Return a logged-in client that sends everything over one keep-alive connection."""
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEPT_S)
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
         yield await logged_in(url, http)
 
 
 async def all_is_answered(client: Client, secrets: dict[str, str]) -> None:
-    """Calls with each kind of credential over the client's connection, some of which write."""
+    """Check calls with each kind of credential over the client's connection, some of which write."""
     assert (await client.session())["state"] in {"authenticated", "connected"}
     (await client.refresh()).raise_for_status()
     asked_for = {"X-Forwarded-Method": "GET", "X-Forwarded-Host": urlsplit(client.url).netloc}
@@ -67,19 +67,19 @@ async def has_keys(client: Client, count: int) -> bool:
 
 @scenario()
 async def test_open_connections_are_answered_with_no_descriptor_left(tmp_path: Path) -> None:
-    """Looking at files that are known takes none, nor does writing to a database that is open."""
+    """Neither checking known files nor writing to an open database takes a descriptor."""
     with running_server(tmp_path / "data", log_json=True, keep_alive_s=KEPT_S, ping_interval_s=KEPT_S) as server:
         secrets = made_secrets(server)
         async with one_connection(server.url) as client, client.connect() as open_socket:
             await hello(open_socket)
-            # What is imported at the first use is imported now.
+            # Import everything now that is imported at its first use.
             await all_is_answered(client, secrets)
             taken = {"email": client.email, "password": "correct horse battery staple"}
             assert (await client.http.post("/api/auth/register", json=taken)).status_code == 409
             with no_descriptor(server.pid):
                 await eventually(lambda: events(server, "files.unchecked"))
                 await all_is_answered(client, secrets)
-                # A unit of a batch that a constraint refuses is undone by a savepoint.
+                # A savepoint undoes a unit of a batch that violates a constraint.
                 assert (await client.http.post("/api/auth/register", json=taken)).status_code == 409
                 new = client.sibling()
                 (await new.begin()).raise_for_status()
@@ -112,7 +112,7 @@ async def test_removed_keys_and_secrets_open_nothing_with_no_descriptor_left(tmp
                 remove_admin(server.data)
                 bearer = {"Authorization": f"Bearer {secrets['admin']}"}
                 answer = await client.http.get("/api/admin/audit", headers=bearer)
-                # Whether somebody has made one of the name anew can't be told.
+                # Whether a new file of the name exists can't be checked.
                 assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1")
                 assert interlock("keys", "retire", old, "--force", "--data", server.data).returncode == 0
                 await eventually(lambda: has_keys(client, 1))

@@ -1,4 +1,4 @@
-"""The power goes: of each file there is what was synced, and that is enough."""
+"""A power cut: what was synced of each file is enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that can't start says why in one line, and leaves with a status that is not 0."""
+"""A server that can't start gives the reason in one line, and exits with a status other than 0."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def start(data: Path, *flags: str, **environment: str) -> subprocess.CompletedPr
 
 
 def said(outcome: subprocess.CompletedProcess[str]) -> str:
-    """The one line of complaint of a server that did not start."""
+    """Return the one error line of a server that did not start."""
     assert outcome.returncode == 2, outcome.stderr
     assert outcome.stdout == ""
     assert "Traceback" not in outcome.stderr
@@ -38,7 +38,7 @@ def said(outcome: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that a server has used."""
+    """Return a data folder that a server has used."""
     data = tmp_path_factory.mktemp("start") / "data"
     with running_server(data):
         pass
@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(made: Path, tmp_path: Path) -> Path:
-    """A copy of it, to break."""
+    """Return a copy of it, to break."""
     copy = tmp_path / "data"
     shutil.copytree(made, copy)
     return copy
@@ -59,7 +59,7 @@ def signing_key(data: Path) -> Path:
 
 
 def _unreadable(data: Path) -> None:
-    """As root nothing is unreadable but what is no file."""
+    """Replace the file by something that is not one: root can read everything else."""
     path = data / "keys" / "refresh.key"
     path.unlink()
     path.mkdir(mode=0o700)
@@ -152,7 +152,7 @@ def test_it_starts_again_once_it_is_mended(data: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a#1", "a?mode=rwc", "b%2fc", "%61", "a b", "ä"])
 def test_a_folder_of_any_name_holds_the_log_that_is_read(tmp_path: Path, name: str) -> None:
-    """SQLite opens a file to read by its URI, in which these mean something else: another file would be read, or made."""
+    """SQLite opens a file to read by its URI. Unescaped, these characters would name, or create, another file."""
     folder = tmp_path / "in" / name
     folder.parent.mkdir()
     with running_server(folder) as server:

@@ -1,1 +1,1 @@
-"""Fuzzing of everything that reads what a stranger sent: ``python -m tests.fuzz --seconds 300``."""
+"""Fuzzing of every parser of untrusted input: ``python -m tests.fuzz --seconds 300``."""

@@ -18,14 +18,14 @@ from tests.fuzz.targets import TARGETS
 from tests.fuzz.world import world
 
 _EXAMPLES = 200
-"""How many a target gets before it is the next one's turn."""
+"""Examples of one target before the next one's turn."""
 
 
 @click.command()
 @click.option("--seconds", type=click.FloatRange(min=0), default=300.0, show_default=True, help="How long.")
 @click.option("--seed", "first", type=int, help="The seed of the first round; drawn if not given.")
 def main(seconds: float, first: int | None) -> None:
-    """Take turns with all targets until the time is over; each has at least one."""
+    """Take turns with all targets until the time is over, at least once each."""
     console = Console(highlight=False)
     rounds = random.SystemRandom().randrange(2**32) if first is None else first
     console.print(f"seed {rounds}")
@@ -42,7 +42,7 @@ def main(seconds: float, first: int | None) -> None:
                 )
                 try:
                     seed(rounds)(how(make(attacked)))()
-                except BaseException:  # noqa: BLE001  # whatever it is, it is what was looked for
+                except BaseException:  # noqa: BLE001  # any error is a finding
                     console.print(f"[bold red]fault[/bold red]: {name}, seed {rounds}")
                     traceback.print_exc()
                     sys.exit(1)

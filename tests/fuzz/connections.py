@@ -1,4 +1,4 @@
-"""What reads a connection's bytes, on real sockets: requests and frames, whole, broken, and split anywhere."""
+"""Parsers of a connection's bytes, on real sockets: requests and frames, whole, broken, and split anywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ cuts = st.lists(st.integers(0, 2000), max_size=8)
 
 
 def frames(world: World) -> Callable[[], None]:
-    """Frames: messages and the end of the connection are those of a plain reading of RFC 6455."""
+    """Fuzz frames: messages and the connection's end match a plain reading of RFC 6455."""
 
     @given(sequences, cuts)
     def target(sent: list[Frame], places: list[int]) -> None:
@@ -32,7 +32,7 @@ def frames(world: World) -> Callable[[], None]:
 
 
 def requests(world: World) -> Callable[[], None]:
-    """Requests: each whole one has one answer, in order; what is none ends the connection, and nothing is read behind it."""
+    """Fuzz requests: each whole one has one answer, in order; an invalid one ends the connection, and nothing later is read."""
 
     @given(streams, cuts)
     def target(stream: bytes, places: list[int]) -> None:

@@ -1,7 +1,7 @@
-"""What is fuzzed, each as a Hypothesis test: whatever is put in, only declared errors come out, and nothing is accepted.
+"""The fuzzing targets, as Hypothesis tests: any input causes only declared errors, and nothing is accepted.
 
-Beside arbitrary text there is what a stranger would start from: a good token, changed in one place, and the members of a good
-one, exchanged for any JSON and signed with the server's own key, so that more than the signature is in the way.
+Beside arbitrary text, the inputs are what an attacker would start from: a valid token changed in one place, and a valid
+one's members replaced by any JSON and signed with the server's own key, so that the signature is not the only obstacle.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ letters = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678
 
 @st.composite
 def edits(draw: st.DrawFn) -> Callable[[str], str]:
-    """A change of a text in one place: exchanged, inserted, cut, or doubled."""
+    """Change a text in one place: replace, insert, cut, or double."""
     place = draw(st.integers(0, 4096))
     what = draw(st.characters() | st.sampled_from(["=", ".", "\n", "\x00", "-", "_"]))
     how = draw(st.sampled_from(["exchange", "insert", "cut", "double"]))
@@ -70,7 +70,7 @@ def edits(draw: st.DrawFn) -> Callable[[str], str]:
 
 @st.composite
 def bit_flips(draw: st.DrawFn) -> Callable[[str], str]:
-    """One bit of what a part of a token encodes is turned, and the part encoded again."""
+    """Flip one bit of what a part of a token encodes, and encode it again."""
     part, bit = draw(st.integers(0, 2)), draw(st.integers(0, 1 << 20))
 
     def flip(token: str) -> str:
@@ -86,7 +86,7 @@ def bit_flips(draw: st.DrawFn) -> Callable[[str], str]:
 
 
 def _refused(world: World, work: Any) -> None:
-    """``work``, a proof of some credential, fails as it is declared to."""
+    """Check that ``work``, the verification of some credential, fails as declared."""
     try:
         world.run(work)
     except (CredentialRefused, SessionNotFound):
@@ -95,7 +95,7 @@ def _refused(world: World, work: Any) -> None:
 
 
 def access_tokens(world: World) -> Callable[[], None]:
-    """Texts, and the good token changed anywhere: never accepted."""
+    """Fuzz texts, and the valid token changed anywhere: never accepted."""
 
     @given(texts | letters, edits() | bit_flips())
     def target(text: str, change: Callable[[str], str]) -> None:
@@ -108,7 +108,7 @@ def access_tokens(world: World) -> Callable[[], None]:
 
 
 def signed_claims(world: World) -> Callable[[], None]:
-    """Any header and claims under a good signature: accepted only with our header, and read as they stand."""
+    """Fuzz header and claims under a valid signature: accepted only with the server's header, and read exactly."""
     keys = world.services.keys
     header, claims = usual_header(keys), claims_of(world.access_token)
 
@@ -133,7 +133,7 @@ def signed_claims(world: World) -> Callable[[], None]:
 
 
 def refresh_tokens(world: World) -> Callable[[], None]:
-    """Texts, the good token changed, and any epoch and rotation with the good MAC: never accepted, and no sign of theft."""
+    """Fuzz texts, changed tokens, and any epoch and rotation with a valid MAC: never accepted, nor taken for theft."""
 
     @given(texts | letters, edits(), st.integers(min_value=2) | st.text(max_size=20))
     def target(text: str, change: Callable[[str], str], number: int | str) -> None:
@@ -148,7 +148,7 @@ def refresh_tokens(world: World) -> Callable[[], None]:
 
 
 def tickets(world: World) -> Callable[[], None]:
-    """Texts, and a good ticket changed: never accepted."""
+    """Fuzz texts, and a valid ticket changed: never accepted."""
     ticket = world.run(world.services.tickets.issue(world.session, 2**53, world.services.keys.signing.kid))
 
     @given(texts | letters, edits())
@@ -164,7 +164,7 @@ def tickets(world: World) -> Callable[[], None]:
 
 
 def socket_messages(world: World) -> Callable[[], None]:
-    """Any text in place of a message: an answer, a request to check a token, or a close; nothing else."""
+    """Fuzz texts as a message: an answer, a token to check, or a close; nothing else."""
     messages = [{"type": "ping"}, {"type": "refresh", "access_token": "x"}]
 
     @given(
@@ -183,7 +183,7 @@ def socket_messages(world: World) -> Callable[[], None]:
             if conversation.closing is not None:
                 assert request is None
                 assert (conversation.closing.code, conversation.take()) == (4400, [])
-                assert len(conversation.closing.reason.encode()) <= 123  # RFC 6455, 5.5: what a close frame holds
+                assert len(conversation.closing.reason.encode()) <= 123  # RFC 6455, 5.5: the content of a close frame
             elif request is not None:
                 assert json.loads(each)["access_token"] == request.access_token
                 assert isinstance(request, RefreshRequest)
@@ -195,7 +195,7 @@ def socket_messages(world: World) -> Callable[[], None]:
 
 
 def heads(world: World) -> Callable[[], None]:
-    """Texts, the good head changed, and any payload under a good signature: no head but a head."""
+    """Fuzz texts, the valid head changed, and any payload under a valid signature: only a head is accepted."""
     keys = world.services.keys
     public = {kid: key.public for kid, key in keys.verifying.items()}
     receipt = Receipt(812, "ab" * 32)
@@ -222,7 +222,7 @@ def heads(world: World) -> Callable[[], None]:
 
 
 def bodies(world: World) -> Callable[[], None]:
-    """Any bytes, and any members, as the body of every call that takes one: a problem, never a fault of the server."""
+    """Fuzz bytes, and any members, as the body of every call with one: a problem, never a fault of the server."""
     good: dict[str, dict[str, Any]] = {
         "/api/session": {},
         "/api/auth/register": {"email": "x", "password": "y"},
@@ -247,7 +247,7 @@ def bodies(world: World) -> Callable[[], None]:
 
 
 def forms(world: World) -> Callable[[], None]:
-    """Any bytes as the form of introspection and revocation, from a registered client and from nobody."""
+    """Fuzz bytes as the form of introspection and revocation, from a registered client and from a stranger."""
     auth = ("gateway", world.secret)
 
     @given(st.binary(max_size=200), texts, edits() | bit_flips(), edits(), st.sampled_from(["introspect", "revoke"]))

@@ -1,4 +1,4 @@
-"""What is attacked: services over a real log, and a connection's two protocols on a real socket."""
+"""The attacked system: services over a real log, and a connection's two protocols on a real socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.upgraded import Upgrading, upgrading
 
 
 class World:
-    """A server without its sockets: a real log, one session of somebody who is logged in, and a loop to run in."""
+    """A server without its sockets: a real log, a logged-in session, and an event loop."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,14 +52,14 @@ class World:
         self._runner.close()
 
     def check_untouched(self) -> None:
-        """Nothing happened to the session that was attacked."""
+        """Check that the attacked session is unchanged."""
         history = self.run(self.services.sessions.history(self.session.session_id, 0, 100))
         assert [record.transition.event for record in history] == ["create", "authenticate"]
 
 
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
-    """A world over ``folder`` until the context ends; then nothing may have happened in it."""
+    """Open a world over ``folder`` until the context ends; then nothing in it may have changed."""
     made = World(folder)
     try:
         yield made

@@ -32,10 +32,10 @@ from interlock.spec.lifecycles import SESSION
 
 
 class Opinion:
-    """What the log of one session amounts to.
+    """The state of one session according to its log.
 
-    ``tokens``: each refresh token of its epoch, and when it was issued; ``presented``: which were exchanged, when, and which
-    one was the newest then.
+    ``tokens``: each refresh token of its epoch, and when it was issued; ``presented``: which were exchanged, when, and
+    which one was the newest then.
     """
 
     def __init__(self, log: Sequence[Transition]) -> None:
@@ -96,7 +96,7 @@ class Opinion:
         return max(now_ms, self.last_ms) >= self.deadline_ms
 
     def expects(self, data: Data, now_ms: int) -> str | None:
-        """Where ``data`` must lead, or None if it must be refused."""
+        """Return where ``data`` must lead, or None if it must be refused."""
         if isinstance(data, Create):
             return "created" if self.policy is None else None
         if self.policy is None or self.ended:
@@ -121,7 +121,7 @@ class Opinion:
         return None if overdue else target
 
     def held(self, rotation: int, now_ms: int) -> bool:
-        """Whether one cookie jar may hold the token of ``rotation``, or have it under way."""
+        """Return whether one cookie jar may hold the token of ``rotation``, or await it."""
         if rotation not in self.tokens or self.policy is None:
             return False
         grace_ms = self.policy.refresh_grace_ms
@@ -137,14 +137,14 @@ class Opinion:
         return True
 
     def opens(self, rotation: int, now_ms: int) -> bool:
-        """Whether it opens something without being exchanged: it was not, or that was less than a grace ago."""
+        """Return whether it opens something without an exchange: it was not exchanged, or less than a grace ago."""
         used_ms = [at_ms for other, at_ms, _ in self.presented if other == rotation]
         recent = self.policy is not None and used_ms != [] and now_ms - used_ms[0] < self.policy.refresh_grace_ms
         return self.held(rotation, now_ms) and (not used_ms or recent)
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One command put to one session. ``transition`` is None if it was refused, and ``guard`` then the guard named."""
+    """One command to one session. ``transition`` is None if it was refused, and ``guard`` is then the guard named."""
 
     before: Session
     image: bytes
@@ -162,7 +162,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 def take(before: Session, log: tuple[Transition, ...], opinion: Opinion, command: Command, now_ms: int) -> Step:
-    """Put ``command`` to ``before``, which is what ``log`` amounts to."""
+    """Apply ``command`` to ``before``, the state according to ``log``."""
     image = msgspec.json.encode(before)
     try:
         transition = SESSION_MACHINE.decide(before, command, now_ms)
@@ -270,7 +270,7 @@ PROMISES: Final[dict[str, Callable[[Step], None]]] = {
 
 
 def check_all(step: Step) -> None:
-    """Hold ``step`` against every promise.
+    """Check ``step`` against every promise.
 
     Raises:
         AssertionError: one is broken: its name, and what was done to which session.
@@ -283,7 +283,7 @@ def check_all(step: Step) -> None:
 
 
 def _told(step: Step) -> str:
-    """The step in words, after all that led to it."""
+    """Describe the step, after all that led to it."""
     lines = [
         f"{number:3}. {each.event}: {each.source or 'no session'} → {each.target}, at {each.at_ms} ms: {each.data}"
         for number, each in enumerate(step.log, 1)

@@ -14,11 +14,11 @@ from interlock.machine.session.session import Session, evolve
 POLICY: Final = Policy(idle_timeout_ms=1_000, absolute_timeout_ms=5_000, connection_limit=2, refresh_grace_ms=100)
 
 Step = tuple[Data, int]
-"""What is asked, and when in milliseconds."""
+"""A command's data, and its time in milliseconds."""
 
 
 def history(session_id: str, steps: Iterable[Step]) -> list[Transition]:
-    """The transitions of one session that takes ``steps``, with command ids ``c1``, ``c2`` …"""
+    """Return the transitions of one session that takes ``steps``, with command ids ``c1``, ``c2`` …"""
     session, transitions = SESSION_MACHINE.absent(session_id), []
     for n, (data, now_ms) in enumerate(steps, 1):
         transition = SESSION_MACHINE.decide(session, Command(f"c{n}", "test", data), now_ms)
@@ -28,7 +28,7 @@ def history(session_id: str, steps: Iterable[Step]) -> list[Transition]:
 
 
 def session_after(*steps: Step, session_id: str = "s") -> Session:
-    """The session that takes ``steps``."""
+    """Return the session that takes ``steps``."""
     session = SESSION_MACHINE.absent(session_id)
     for transition in history(session_id, steps):
         session = evolve(session, transition)
@@ -36,7 +36,7 @@ def session_after(*steps: Step, session_id: str = "s") -> Session:
 
 
 def rows_of(transitions: Iterable[Transition]) -> list[StoredRow]:
-    """The log that records ``transitions`` in this order, from position 1."""
+    """Return the log that records ``transitions`` in this order, from position 1."""
     rows: list[StoredRow] = []
     for transition in transitions:
         previous = rows[-1].digest if rows else GENESIS

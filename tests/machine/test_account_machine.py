@@ -1,4 +1,4 @@
-"""The account's lifecycle: no order of commands leads to a state that is none, and every record reads well."""
+"""The account's lifecycle: no order of commands leads to an invalid state, and every record is readable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ADDRESSES = st.sampled_from([None, "192.0.2.7"])
 
 
 class AccountMachine(RuleBasedStateMachine):
-    """Any commands in any order: what is refused changes nothing, and the log of what is not is a good one."""
+    """Any commands in any order: a refused one changes nothing, and the log of the others is valid."""
 
     def __init__(self) -> None:
         super().__init__()

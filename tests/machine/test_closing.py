@@ -41,7 +41,7 @@ def test_names_and_codes_are_unique() -> None:
 
 @pytest.mark.parametrize("row", CLOSE_CODES.values(), ids=lambda row: row.name)
 def test_a_code_may_be_sent_by_an_application(row: CloseCode) -> None:
-    # RFC 6455, 7.4: 1004 to 1006 and 1015 never travel; 3000 to 3999 are for registered libraries.
+    # RFC 6455, 7.4: 1004 to 1006 and 1015 are never sent; 3000 to 3999 are for registered libraries.
     assert row.code in {1000, 1001, 1002, 1007, 1008, 1009, 1011, 1013} or 4000 <= row.code <= 4999
 
 

@@ -1,4 +1,4 @@
-"""One WebSocket conversation, as dialogues and as anything a client could send in any order."""
+"""One WebSocket conversation, as dialogues and as any messages of a client in any order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _conversation(*, until_ms: int = 300_000, outbox_limit: int = 8, greeted: bo
 
 
 def _observe(conversation: Conversation, *data: Data) -> Session:
-    """Let ``conversation`` see the records of ``data``, which follow upon the session's opening."""
+    """Let ``conversation`` observe the records of ``data``, which follow the session's opening."""
     transitions = history("s", [*_OPENED, *((each, 10 + n) for n, each in enumerate(data))])
     rows = rows_of(transitions)
     for n in range(len(_OPENED), len(rows)):
@@ -221,7 +221,7 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 
 
 def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects that come close to being messages."""
+    """Objects that are almost messages."""
     keys = st.sampled_from(["type", "access_token", "x"])
     return st.dictionaries(keys, values | st.sampled_from(["ping", "refresh", "hello"]))
 

@@ -1,4 +1,4 @@
-"""The compiled table against the library that gives the declaration its meaning: python-statemachine itself."""
+"""The compiled table against the library that defines the declaration's meaning: python-statemachine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _COMPILED: Final[Table[Facts, None]] = Table(SESSION, {name: _fact(name) for nam
 
 
 class _Model:
-    """Holds the state the library works on, and answers each guard with the fact of its name."""
+    """Holds the state of the library's machine, and answers each guard with the fact of its name."""
 
     def __init__(self) -> None:
         self.state: str | None = None
@@ -55,14 +55,15 @@ class _Library:
 
     def step(self, state: str, event: str, facts: Facts) -> str | None:
         if self.machine.is_terminated:
-            # The library's engine stops for good in a final state, and would refuse whatever state is set after.
+            # The library's engine stops for good in a final state, and would refuse whatever state is set afterwards.
             self.machine = SessionLifecycle(self.model)
-        # Setting the model's state rehydrates; a `start_value` would run the entry of the state again.
+        # Setting the model's state rehydrates it; a `start_value` would run the state's entry again.
         self.model.state, self.model.facts = state, facts
         try:
             self.machine.send(event)
         except TransitionNotAllowed:
-            # The library says the same of an unknown event, a wrong state and a failed guard; and it moved nothing.
+            # The library raises the same for an unknown event, a wrong state and a failed guard; and the state is
+            # unchanged.
             assert self.model.state == state
             return None
         assert self.model.state is not None

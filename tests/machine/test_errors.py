@@ -19,7 +19,7 @@ from interlock.machine.errors import (
 
 
 def _drawn() -> dict[str, str]:
-    """Error → its base, from the tree in the module's docstring."""
+    """Return error → base, from the tree in the module's docstring."""
     path: list[str] = []
     bases: dict[str, str] = {}
     for line in inspect.getdoc(errors).splitlines():  # type: ignore[union-attr]  # it has one

@@ -1,8 +1,8 @@
-"""Every session that can be reached in a small world, and every command put to each of them.
+"""Every reachable session of a small world, and every command to each of them.
 
 The world: two subjects, three connections of which two may be open, milliseconds for time. Sessions that differ only in
-when they began, or in how many epochs, rotations and versions lie behind them, count as one; so the world is finite and
-is walked to its end, without a bound on the depth.
+when they began, or in how many epochs, rotations and versions they have had, count as one; so the world is finite and is
+explored completely, without a bound on the depth.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _POLICY: Final = Policy(idle_timeout_ms=4, absolute_timeout_ms=8, connection_lim
 _TOKENS: Final = 3
 _TABS: Final = ("x", "y", "z")
 _SUBJECTS: Final = ("alice", "bob")
-# Fewer than these would mean that the walk no longer goes where it should.
+# Fewer than these mean that the search no longer goes where it should.
 _SESSIONS: Final = 3_000
 _ACCEPTED: Final = 19_000
 
@@ -49,7 +49,7 @@ def _commands(session: Session) -> list[Data]:
         *(
             Refresh(e, r)
             for e, r in (*((epoch, rotation + step) for step in (-2, -1, 0, 1)), (epoch - 1, rotation))
-            # Within one grace there is no end of tokens.
+            # Within one grace the number of tokens is unlimited.
             if len(session.refresh_tokens) < _TOKENS
         ),
         Touch(),
@@ -59,7 +59,7 @@ def _commands(session: Session) -> list[Data]:
 
 
 def _shape(session: Session, opinion: Opinion, now_ms: int) -> tuple[object, ...]:
-    """What of ``session`` can matter to any later command."""
+    """Return what of ``session`` can matter to any later command."""
     if session.state is None or session.ended:
         return (session.state, session.reason)
     tokens = tuple(
@@ -77,7 +77,7 @@ def _shape(session: Session, opinion: Opinion, now_ms: int) -> tuple[object, ...
         tuple(sorted(connection.connection_id for connection in session.connections)),
         max(session.idle_deadline_ms - now_ms, 0),
         max(session.absolute_deadline_ms - now_ms, 0),
-        # Where the second opinion differs the two are not the same, or a wrong clock would hide behind a right one.
+        # If the second opinion differs, so do the states; otherwise a wrong clock would hide behind a right one.
         max(opinion.deadline_ms - now_ms, 0),
         max(opinion.absolute_from_ms + _POLICY.absolute_timeout_ms - now_ms, 0),
         tokens,
@@ -109,10 +109,10 @@ def test_every_edge_keeps_every_promise() -> None:
             queue.append((step.after, step.log_after, now_ms))
         if session.state is not None and not session.ended:
             queue.append((session, log, now_ms + 1))
-    print(f"{len(seen)} sessions, {accepted} accepted commands")  # noqa: T201  # the figure the docs quote: pytest -s
+    print(f"{len(seen)} sessions, {accepted} accepted commands")  # noqa: T201  # the figure in the docs: pytest -s
     assert len(seen) >= _SESSIONS
     assert accepted >= _ACCEPTED
     assert taken == {(row.event, row.source, row.target) for row in SESSION.transitions}
-    # The guards of disconnect's two rows fill each other's gap, so `last_connection` never gets to refuse.
+    # The guards of disconnect's two rows complement each other, so `last_connection` never refuses.
     asked = {str(term) for row in SESSION.transitions for term in row.guards}
     assert failed_guards == asked - {"last_connection", "not last_connection"} | {None}

@@ -1,4 +1,4 @@
-"""Refusals and faults, as people read them."""
+"""The texts of refusals and faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each guard, wherever the declaration asks for it, is one whose loss a promise notices."""
+"""Each guard, wherever the declaration uses it, is one whose loss breaks a promise."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from interlock.spec.transitions import TransitionRow
 from tests.machine.test_exhaustive import test_every_edge_keeps_every_promise as walk
 
 _OCCURRENCES = [(row, term) for row in SESSION.transitions for term in row.guards]
-# The declaration could do without these, as it stands: who is in the first row's state holds no connection yet, and of the
-# rows of one event the first that holds is taken.
+# The declaration as it stands implies these: a session in the first row's state holds no connection yet, and of an event's
+# rows the first that holds applies.
 _IMPLIED = {
     "connect from authenticated: below_connection_limit",
     "disconnect from connected: last_connection",

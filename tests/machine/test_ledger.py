@@ -1,4 +1,4 @@
-"""The digest chain and the verifier: what was written passes, and whatever else is found at its position."""
+"""The digest chain and the verifier: the written log passes, and any change is found at its position."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ _BOB = history("b", [(CREATE, 5), (Touch(), 200), (Expire("idle"), 5_000)])
 _LOG = [*_ALICE[:3], *_BOB[:2], *_ALICE[3:], _BOB[2]]
 _ROWS = rows_of(_LOG)
 
-# Where in the log each record of alice's stands, by its event.
+# The place of each of alice's records in the log, by its event.
 _AT = {row.event: row.position for row in _ROWS if row.instance_id == "a"}
 
 
 def begun_in(rows: list[StoredRow]) -> Callable[[str, str, int], bool]:
-    """Whether an instance's first record lies before a position of ``rows``."""
+    """Return whether an instance's first record lies before a position of ``rows``."""
     return lambda kind, instance_id, before: any(
         (row.kind, row.instance_id) == (kind, instance_id) and row.version == 1 and row.position < before
         for row in rows
@@ -75,14 +75,14 @@ def _fault(rows: list[StoredRow]) -> LedgerFault:
 
 
 def _edited(at: int, /, **changes: Any) -> list[StoredRow]:
-    """The log with one record changed, its digest left as it was."""
+    """Return the log with one record changed and its digest kept."""
     rows = list(_ROWS)
     rows[at - 1] = msgspec.structs.replace(rows[at - 1], **changes)
     return rows
 
 
 def _rechained(rows: list[StoredRow]) -> list[StoredRow]:
-    """The log as somebody would leave it who can compute digests too."""
+    """Return the log as left by an attacker who can compute digests too."""
     head, forged = GENESIS, []
     for row in rows:
         head = row_digest(head, row)
@@ -321,7 +321,7 @@ def test_a_fault_leaves_the_verifier_where_it_was() -> None:
 
 
 def test_a_legal_edit_by_somebody_who_rechains_shows_in_the_head_alone() -> None:
-    """Why the head is worth keeping elsewhere: the chain itself is no signature."""
+    """This is why a copy of the head should be kept elsewhere: the chain itself is no signature."""
     assert _verify(_forged(_AT["touch"], actor="mallory")).head != _verify(_ROWS).head
 
 

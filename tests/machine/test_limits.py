@@ -1,4 +1,4 @@
-"""Rate limits: what is let through, and that a crowd of keys gives nobody a fresh limit."""
+"""Rate limits: what is allowed, and that a crowd of keys gives nobody a fresh limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SALT = b"salt"
 
 
 class Exact:
-    """GCRA with a number for each key, as the textbook has it."""
+    """GCRA with an exact number for each key, as in the textbook."""
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
@@ -104,7 +104,7 @@ def test_with_room_it_is_the_textbook(count: int, period_ms: int, steps: list[tu
 
 @given(st.integers(1, 5), st.integers(1_000, 10_000), STEPS)
 def test_without_room_it_is_only_ever_stricter(count: int, period_ms: int, steps: list[tuple[str, int]]) -> None:
-    """Eight cells for six keys: who shares them waits for others too, and nobody gets one more than alone."""
+    """Eight cells for six keys: keys that share a cell also wait for each other, and none gets more than alone."""
     rate = Rate(count, period_ms)
     limiter, exact, now_ms = Limiter(rate, salt=SALT, cells=8), Exact(rate), 0
     for key, passed_ms in steps:

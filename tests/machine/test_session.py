@@ -1,4 +1,4 @@
-"""The examples one would tell a colleague; the random and the exhaustive tests hold the rules behind them."""
+"""Typical examples; the random and the exhaustive tests check the rules behind them."""
 
 from __future__ import annotations
 
@@ -157,13 +157,13 @@ def test_activity_is_worth_a_record_once_per_tenth_of_the_idle_timeout() -> None
 
 
 def _honoured(session: Session, now_ms: int, epoch: int = 1) -> list[int]:
-    """The rotations of ``epoch`` that are exchanged at ``now_ms``."""
+    """Return the rotations of ``epoch`` that are exchanged at ``now_ms``."""
     guard = GUARDS["rotation_honoured"]
     return [rotation for rotation in range(session.rotation + 2) if guard(session, Refresh(epoch, rotation), now_ms)]
 
 
 def _refreshed(*presented: tuple[int, int]) -> Session:
-    """A session whose refresh tokens were presented: (rotation, when). The first is issued at 0; the grace is 100."""
+    """Return a session whose refresh tokens were presented: (rotation, when). The first is issued at 0; the grace is 100."""
     return session_after((CREATE, 0), (LOGIN, 0), *((Refresh(1, rotation), at_ms) for rotation, at_ms in presented))
 
 
@@ -185,25 +185,25 @@ def test_an_answer_that_was_given_up_is_not_honoured() -> None:
 
 
 def test_three_tabs_and_a_late_request_keep_every_token_that_a_jar_may_hold() -> None:
-    # Tabs 1 and 2 send 0; tab 3 has got 1 and exchanges it; then the 0 of tab 2 arrives.
+    # Tabs 1 and 2 send 0; tab 3 has received 1 and exchanges it; then the 0 of tab 2 arrives.
     session = _refreshed((0, 300), (1, 310), (0, 320))
     assert _honoured(session, 330) == [0, 1, 2, 3]
-    # The answer with 3 came last, or that with 2.
+    # The answer with 3 came last, or the one with 2.
     assert _honoured(_refreshed((0, 300), (1, 310), (0, 320), (3, 600)), 600) == [3, 4]
     assert _honoured(_refreshed((0, 300), (1, 310), (0, 320), (2, 600)), 600) == [2, 4]
 
 
 def test_a_late_answer_that_sets_the_cookie_back_is_honoured() -> None:
-    # 1 is on its way while 2 comes and is exchanged for 3; then 1 comes, and is what the jar holds.
+    # 1 is on its way while 2 arrives and is exchanged for 3; then 1 arrives, and the jar holds it.
     session = _refreshed((0, 300), (0, 310), (2, 350))
     assert _honoured(session, 999) == [1, 2, 3]
     assert _honoured(_refreshed((0, 300), (0, 310), (2, 350), (1, 600)), 600) == [1, 4]
 
 
 def test_a_copy_that_kept_in_step_is_found_out_at_the_next_exchange() -> None:
-    # The owner exchanges 0 for 1; the copy, within the grace, for 2. Then the owner goes on, long after.
+    # The owner exchanges 0 for 1; the copy, within the grace, for 2. Long after, the owner continues.
     assert _honoured(_refreshed((0, 300), (0, 310), (1, 600)), 600) == [1, 3]
-    # Or the copy goes on first: then the owner's next exchange ends the session.
+    # Or the copy continues first: then the owner's next exchange ends the session.
     assert _honoured(_refreshed((0, 300), (0, 310), (2, 600)), 600) == [2, 3]
 
 
@@ -244,7 +244,7 @@ def test_a_token_that_was_exchanged_opens_things_within_its_grace_only() -> None
     ],
 )
 def test_what_shows_that_somebody_has_the_tokens_of_a_login(after_the_login: list[Step], *, unused: bool) -> None:
-    """A socket of before the login that closes is none of it."""
+    """The close of a socket from before the login does not."""
     session = session_after((CREATE, 0), (Refresh(0, 0), 10), (LOGIN, 20), *after_the_login)
     assert session.unused is unused
 

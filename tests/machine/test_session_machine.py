@@ -1,4 +1,4 @@
-"""Random lives of sessions, with a clock that jumps forwards and sometimes back, in one log that is verified."""
+"""Random sessions, with a clock that jumps forwards and sometimes back, in one log that is verified."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _POLICIES = st.builds(
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """One session at a time; when it has ended another may begin in the same log."""
+    """One session at a time; when it has ended, another may begin in the same log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class SessionMachine(RuleBasedStateMachine):
     def touch(self) -> None:
         self.put(Touch())
 
-    @precondition(lambda self: len(self.log) > 6)  # otherwise most sessions would not get to live
+    @precondition(lambda self: len(self.log) > 6)  # otherwise most sessions would end at once
     @rule(
         reason=st.sampled_from(["logout", "revoked", "token_reuse", "password_changed", "account_disabled", "replaced"])
     )

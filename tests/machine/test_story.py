@@ -1,4 +1,4 @@
-"""The story of a session's records, and how it stood at a moment."""
+"""The story of a session's records, and its state at a moment."""
 
 from __future__ import annotations
 

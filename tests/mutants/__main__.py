@@ -1,8 +1,8 @@
-"""The command: seed each bug into a copy of the sources, run who must catch it, and show the verdicts.
+"""The command: seed each bug into a copy of the sources, run the test that must catch it, and show the verdicts.
 
-Without options the bugs break the published properties, with ``--connection`` what the connection layer owes its peers (both:
-``make mutants``); with ``--measures`` each takes away what one requirement of the OWASP ASVS rests on (``make measures``).
-``--check`` runs none, and says in seconds which of all of them have lost their place in the code.
+Without options the bugs break the published properties; with ``--connection``, requirements of the connection layer (both:
+``make mutants``). With ``--measures`` each removes what one requirement of the OWASP ASVS rests on (``make measures``).
+``--check`` runs none, and takes seconds to report which of all of them can't be made any more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _COLUMNS: Final = (
 
 
 def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] | None = None) -> int:
-    """Try ``mutants``, or those that the options choose; the exit status is 0 if every one was caught."""
+    """Run ``mutants``, or those that the options choose. The exit status is 0 if every one was caught."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None, mutants: Sequence[Mutant] | Non
 
 
 def _try_all(mutants: Sequence[Mutant], jobs: int, console: Console) -> list[Verdict]:
-    """The verdicts, or none when what must fail on the mutants does not even pass without them."""
+    """Return the verdicts, or none if the tests that must fail on the mutants do not even pass without them."""
     with (
         tempfile.TemporaryDirectory(prefix="interlock-mutants-", ignore_cleanup_errors=True) as folder,
         Progress(*_COLUMNS, console=console, transient=True) as progress,

@@ -1,4 +1,4 @@
-"""Every mutant there is."""
+"""The catalogue of all mutants."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.mutants.of_machine import OF_MACHINE
 from tests.mutants.of_server import OF_SERVER
 
 MUTANTS: Final[tuple[Mutant, ...]] = (*OF_MACHINE, *OF_SERVER, *OF_AUTHORITY)
-"""Bugs that break a published property. A property that real code can break has at least one here."""
+"""Bugs that break a published property. Each property that real code can break has at least one."""
 
 CONNECTION: Final[tuple[Mutant, ...]] = OF_CONNECTION
 """Bugs in the connection layer."""
 
 MEASURES: Final[tuple[Mutant, ...]] = (*WEB, *AUTHENTICATION, *SESSIONS, *TOKENS, *OPERATIONS)
-"""Measures taken away. Each requirement of the OWASP ASVS that is said to be met has at least one here."""
+"""Removed measures. Each requirement of the OWASP ASVS that is said to be met has at least one."""

@@ -1,4 +1,4 @@
-"""Whether mutants can still be made, without running any."""
+"""Check, without running any, that all mutants can still be made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.source import ROOT
 
 
 def check(mutants: Sequence[Mutant]) -> list[str]:
-    """What is wrong with ``mutants``: edits that have lost their place, names that nothing defines, tests that are gone."""
+    """Return what is wrong with ``mutants``: edits without their place, undefined names, missing tests."""
     faults = [
         f"{bug} There are {count} of it." for bug, count in Counter(each.bug for each in mutants).items() if count > 1
     ]
@@ -27,7 +27,7 @@ def check(mutants: Sequence[Mutant]) -> list[str]:
                         (Path(folder) / f"{number}_{path.name}").write_text(text, encoding="utf-8")
             except MutantError as error:
                 faults.append(str(error))
-        # A mutant with a name that is not there is caught by any test, and shows nothing.
+        # Any test catches a mutant with an undefined name, so it would show nothing.
         command = [sys.executable, "-m", "ruff", "check", "--isolated", "--quiet", "--output-format=concise"]
         found = subprocess.run(
             [*command, "--target-version=py311", "--select=F821,F823", folder],

@@ -1,8 +1,8 @@
-"""An edit of the real code: it names a definition and a node in it, and says what becomes of the node.
+"""An edit of the real code: it names a definition and a node in it, and the node's replacement.
 
-Code is compared as syntax trees, so an edit stays what it is when code moves, is formatted anew or changes somewhere else.
-In a pattern ``...`` stands for anything; at the end of arguments or of a body, for all that follows. In what takes the
-pattern's place ``...`` stands for what it matched.
+Code is compared as syntax trees, so an edit survives moves, formatting and changes elsewhere. In a pattern ``...`` stands
+for anything; at the end of arguments or of a body, for all that follows. In a replacement ``...`` stands for what it
+matched.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Edit(NamedTuple):
 def at(place: str, *changes: Change) -> tuple[Edit, ...]:
     """Change the definition ``module:name``, or the fenced blocks of the page ``docs/….md``.
 
-    ``name`` is a function, a class, a constant or a field: ``Class.method``. Of several definitions of one name ``module``,
-    a part of its dotted name, tells which is meant; where there is only one, it may have moved.
+    ``name`` is a function, a class, a constant or a field: ``Class.method``. If several definitions share a name,
+    ``module``, a part of its dotted name, selects one; a unique definition may have moved.
     """
     return (Edit(place, changes),)
 
@@ -54,17 +54,17 @@ def returns(value: str) -> Change:
 
 
 def replace(old: str, new: str) -> Change:
-    """Put ``new`` in the place of ``old``: an expression, keyword arguments, or statements."""
+    """Replace ``old`` by ``new``: an expression, keyword arguments, or statements."""
     return lambda module: put(module, old, new)
 
 
 def drop(old: str) -> Change:
-    """Take ``old`` away: a statement, a decorator, an argument, an operand of ``and`` or ``or``, an element of a list."""
+    """Remove ``old``: a statement, a decorator, an argument, an operand of ``and`` or ``or``, an element of a list."""
     return lambda module: put(module, old, None)
 
 
 def in_text(old: str, new: str) -> Change:
-    """Put ``new`` in the place of ``old`` in the only text (an SQL statement, a header, a fenced block) that holds it."""
+    """Replace ``old`` by ``new`` in the only text (an SQL statement, a header, a fenced block) that contains it."""
     loosely = re.compile(r"\s+".join(map(re.escape, old.split())))
 
     def change(module: ast.Module) -> None:
@@ -81,7 +81,7 @@ def in_text(old: str, new: str) -> Change:
 
 
 def applied(tree: Path, edits: Iterable[Edit]) -> dict[Path, str]:
-    """The files below ``tree`` that ``edits`` change, with what they then hold.
+    """Return the files below ``tree`` that ``edits`` change, with their new content.
 
     Raises:
         EditError: an edit has lost its place.
@@ -116,7 +116,7 @@ def _of_code(text: str, name: str, changes: Iterable[Change]) -> str:
     module = ast.Module([node], [])
     for change in changes:
         change(module)
-    # In as many blocks as around the definition, so that texts of several lines are not indented afterwards.
+    # Nested in as many blocks as the definition, so that multi-line texts are not indented afterwards.
     depth = node.col_offset // 4
     for _ in range(depth):
         module = ast.Module([ast.If(ast.Constant(value=True), module.body or [ast.Pass()], [])], [])
@@ -125,7 +125,7 @@ def _of_code(text: str, name: str, changes: Iterable[Change]) -> str:
 
 
 def _located(tree: Path, place: str) -> tuple[Path, str]:
-    """The file with the definition that ``place`` names, and the definition's name."""
+    """Return the file with the definition that ``place`` names, and the definition's name."""
     module, _, name = place.rpartition(":")
     everywhere = _index(tree).get(name, [])
     there = [
@@ -139,7 +139,7 @@ def _located(tree: Path, place: str) -> tuple[Path, str]:
 
 @functools.cache
 def _index(tree: Path) -> dict[str, list[Path]]:
-    """The files with a definition of each name; one that defines it twice is there twice."""
+    """Return the files with a definition of each name. A file that defines it twice is listed twice."""
     index: dict[str, list[Path]] = {}
     for path in (path for folder in _FOLDERS for path in sorted((tree / folder).rglob("*.py"))):
         for name, nodes in _definitions(ast.parse(path.read_text(encoding="utf-8"))).items():

@@ -1,4 +1,4 @@
-"""One mutant: an edit of the real code that is a bug, and who must notice."""
+"""One mutant: an edit that makes the real code wrong, and the test that must fail."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.support.source import modules
 
 
 class MutantError(Exception):
-    """The mutant can't be made: the code it edits has changed."""
+    """The mutant can't be made, because the code it edits has changed."""
 
 
 class Mutant(msgspec.Struct, frozen=True):
-    """A bug that somebody might write.
+    """A plausible bug.
 
     ``breaks``: the name of the property, or the id of the ASVS requirement, that no longer holds. ``caught_by``: the test
-    that must fail, ``test_name``, ``test_name[parameter]`` or ``TestClass::test_name``. ``says``: what must stand in its
-    output, where one test holds many properties against the code.
+    that must fail, ``test_name``, ``test_name[parameter]`` or ``TestClass::test_name``. ``says``: text that its output must
+    contain, for a test of many properties.
     """
 
     bug: str
@@ -34,10 +34,10 @@ class Mutant(msgspec.Struct, frozen=True):
 
     @property
     def node(self) -> str:
-        """The test as pytest calls it.
+        """The test's node id for pytest.
 
         Raises:
-            MutantError: there is none of this name, or more than one.
+            MutantError: no test has this name, or more than one.
         """
         files = _files_of_tests().get(re.split(r"::|\[", self.caught_by)[0], [])
         if len(files) != 1:
@@ -54,10 +54,10 @@ def apply(mutant: Mutant, tree: Path) -> None:
     """Write the bug into the copy of the sources at ``tree``.
 
     Raises:
-        MutantError: what an edit names is not there, or not once.
+        MutantError: what an edit names is missing, or not unique.
     """
     for path, text in edited(mutant, tree).items():
-        # A new file, never a changed one: it may be a link to the one that other mutants start from.
+        # A new file, never a changed one: it may be a link that other mutants share.
         path.unlink()
         path.write_text(text, encoding="utf-8")
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
@@ -65,7 +65,7 @@ def apply(mutant: Mutant, tree: Path) -> None:
 
 
 def edited(mutant: Mutant, tree: Path) -> dict[Path, str]:
-    """The files below ``tree`` in which the bug is, with what they then hold.
+    """Return the changed files below ``tree``, with their new content.
 
     Raises:
         MutantError: see :func:`apply`.
@@ -78,7 +78,7 @@ def edited(mutant: Mutant, tree: Path) -> dict[Path, str]:
 
 @functools.cache
 def _files_of_tests() -> dict[str, list[str]]:
-    """The files with a test function, or a class of tests, of each name."""
+    """Return the files with a test function, or a class of tests, of each name."""
     found: dict[str, list[str]] = {}
     for file, tree in modules("tests"):
         for node in tree.body:

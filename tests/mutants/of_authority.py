@@ -1,4 +1,4 @@
-"""Bugs in what holds authority: a session, or an account, that has lost it serves and is obeyed all the same."""
+"""Bugs in authority: a session or an account that has lost it is still served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bugs in what decides: the declaration, its guards, the fold, the verifier, the conversation."""
+"""Bugs in the deciding code: the declaration, its guards, the fold, the verifier, the conversation."""
 
 from __future__ import annotations
 

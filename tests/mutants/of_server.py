@@ -1,4 +1,4 @@
-"""Bugs in what executes: the log, the door, sockets, recovery, expiry."""
+"""Bugs in the executing code: the log, the door, sockets, recovery, expiry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the one node that a text means, and put another in its place."""
+"""Find the one node that a text matches, and replace it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 
 class EditError(Exception):
-    """The edit can't be made: what it names is not there, or is there more than once."""
+    """The edit can't be made: what it names is missing or not unique."""
 
 
 def put(module: ast.Module, old: str, new: str | None) -> None:
-    """Put ``new``, or nothing, where ``old`` matches."""
+    """Put ``new``, or nothing, in the place that ``old`` matches."""
     places = [
         (parse, *place) for parse in (_statements, _expressions, _keywords) for place in _places(module, parse(old))
     ]
@@ -31,7 +31,7 @@ def put(module: ast.Module, old: str, new: str | None) -> None:
 
 
 def _places(module: ast.Module, pattern: list[ast.AST]) -> Iterator[tuple[ast.AST, str, int | None, int]]:
-    """Parent, field, first index and length of what ``pattern`` matches."""
+    """Return parent, field, first index and length of each match of ``pattern``."""
     length = len(pattern)
     for parent in ast.walk(module) if pattern else ():
         for name, value in ast.iter_fields(parent):
@@ -39,13 +39,13 @@ def _places(module: ast.Module, pattern: list[ast.AST]) -> Iterator[tuple[ast.AS
                 for index in range(len(value) - length + 1):
                     if _same(pattern, value[index : index + length]):
                         yield parent, name, index, length
-            # An expression that is a statement was found as that.
+            # An expression statement was found as a statement.
             elif length == 1 and not isinstance(parent, ast.Expr) and _same(pattern[0], value):
                 yield parent, name, None, 1
 
 
 def _filled(nodes: list[ast.AST], was: list[ast.AST]) -> list[ast.AST]:
-    """``nodes``, with ``was`` where they have an ellipsis."""
+    """Return ``nodes`` with ``was`` in place of their ellipsis."""
 
     class Fill(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST | list[ast.AST]:
@@ -85,7 +85,7 @@ def expression(text: str) -> ast.expr:
 
 
 def _same(pattern: object, node: object) -> bool:
-    """Whether ``pattern`` stands for ``node``."""
+    """Return whether ``pattern`` matches ``node``."""
     if isinstance(pattern, list) and isinstance(node, list):
         if pattern and _is_anything(pattern[-1]):
             pattern, node = pattern[:-1], node[: len(pattern) - 1]
@@ -94,7 +94,7 @@ def _same(pattern: object, node: object) -> bool:
         return pattern == node or isinstance(node, ast.expr_context)
     if _is_anything(pattern):
         return isinstance(node, ast.AST)
-    # Of a call whose arguments end with an ellipsis, keywords are among what follows.
+    # If a call's arguments end with an ellipsis, it covers keywords too.
     open_call = isinstance(pattern, ast.Call) and bool(pattern.args) and _is_anything(pattern.args[-1])
     return type(pattern) is type(node) and all(
         _same(value, getattr(node, name))
@@ -104,7 +104,7 @@ def _same(pattern: object, node: object) -> bool:
 
 
 def _is_anything(node: ast.AST) -> bool:
-    """Whether it is an ellipsis, also as a statement, or ``**...`` among keyword arguments."""
+    """Return whether it is an ellipsis, even as a statement, or ``**...`` among keyword arguments."""
     match node:
         case ast.Expr(value=value) | ast.keyword(arg=None, value=value) | value:
             return isinstance(value, ast.Constant) and value.value is ...

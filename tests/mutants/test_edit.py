@@ -1,4 +1,4 @@
-"""An edit finds its definition and its node wherever they have gone, and says when they are gone."""
+"""An edit finds its definition and node wherever they are, and reports if they are gone."""
 
 from __future__ import annotations
 

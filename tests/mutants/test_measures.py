@@ -1,4 +1,4 @@
-"""Each requirement of the OWASP ASVS that is met rests on something that can be taken away, and a test of it would notice."""
+"""Each met requirement of the OWASP ASVS rests on something removable, whose removal a test of it would notice."""
 
 from __future__ import annotations
 

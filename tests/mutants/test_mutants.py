@@ -1,4 +1,4 @@
-"""The seeded bugs can be seeded, and a runner that lets one survive says so."""
+"""The seeded bugs can be seeded, and a runner reports one that survives."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.mutants.edit import at, replace, returns
 from tests.mutants.mutant import Mutant, apply
 from tests.mutants.trial import CAUGHT, Run, judge, run_nodes
 
-# The trace says of every record that it was decided on the version before it. A bug in the code can't make it say
-# otherwise: what decides on an older version breaks versions_gapless.
+# The trace says of every record that it was decided on the version before it. A bug in the code can't change that: a
+# decision on an older version breaks versions_gapless.
 UNBREAKABLE = {"no_lost_update"}
 
 HARMLESS = Mutant(
@@ -115,7 +115,7 @@ def test_what_runs_out_of_time_is_ended_with_all_it_started(tmp_path: Path) -> N
         "    open('child', 'w').write(str(child.pid))\n"
         "    child.wait()\n"
     )
-    # The limit is also for starting pytest, which on a busy machine may take longer.
+    # The limit includes starting pytest, which may take longer on a busy machine.
     for limit_s in (3, 15, 60):
         run = run_nodes(tmp_path, ["test_slow.py"], limit_s=limit_s)
         assert run.status is None
@@ -130,7 +130,7 @@ def test_what_runs_out_of_time_is_ended_with_all_it_started(tmp_path: Path) -> N
 
 
 def _lives(process_id: int) -> bool:
-    """It is there, and not merely waiting for somebody to ask how it ended."""
+    """Return whether the process exists and is no zombie."""
     try:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

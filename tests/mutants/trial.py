@@ -1,4 +1,4 @@
-"""Trying mutants: a copy of the sources for each, one pytest node in it, and a verdict."""
+"""Running mutants: a copy of the sources for each, one pytest node in it, and a verdict."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.mutants.mutant import Mutant, MutantError, apply
 
 ROOT: Final = Path(__file__).parents[2]
 LIMIT_S: Final = 300.0
-"""How long one mutant's node may take."""
+"""Time limit of one mutant's node."""
 CONTROL_LIMIT_S: Final = 600.0
-"""How long the control run, of all nodes, may take."""
+"""Time limit of the control run of all nodes."""
 CAUGHT: Final = "caught"
 
 _COPIED: Final = (
@@ -44,15 +44,15 @@ _ENVIRONMENT: Final = {
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
 }
 _TEST_LIMIT_S: Final = 5.0
-"""A mutant that leaves somebody waiting for ever is caught by the test's own limit, and soon."""
+"""The test's own limit soon catches a mutant that leaves a caller waiting for ever."""
 _TESTS_FAILED: Final = 1
 _BROKEN: Final = re.compile(r"^E +(NameError|UnboundLocalError|ImportError|SyntaxError)\b.*", re.MULTILINE)
-"""What fails a test in code that is no code any more."""
+"""Failures of tests whose code is broken altogether."""
 _TAIL: Final = 4000
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What pytest did. ``status`` is None when it ran out of time."""
+    """What pytest did. ``status`` is None if it ran out of time."""
 
     status: int | None
     output: str
@@ -60,7 +60,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What became of one mutant. ``says`` is :data:`CAUGHT`, or why it does not count as caught."""
+    """The verdict on one mutant. ``says`` is :data:`CAUGHT`, or why it does not count as caught."""
 
     mutant: Mutant
     says: str
@@ -72,7 +72,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def copy_sources(folder: Path) -> Path:
-    """The sources, without what earlier runs left in them, in a new folder ``folder``."""
+    """Copy the sources, without the leftovers of earlier runs, into a new folder ``folder``."""
     folder.mkdir()
     for name in _COPIED:
         if (ROOT / name).is_dir():
@@ -84,7 +84,7 @@ def copy_sources(folder: Path) -> Path:
 
 
 def control(tree: Path, mutants: Iterable[Mutant]) -> Run:
-    """Run every node on the sources as they are. They must pass, or their failing later shows nothing."""
+    """Run every node on the unchanged sources. They must pass, or a later failure shows nothing."""
     nodes = sorted({mutant.node for mutant in mutants})
     return run_nodes(tree, nodes, limit_s=CONTROL_LIMIT_S, test_limit_s=CONTROL_LIMIT_S)
 
@@ -92,12 +92,12 @@ def control(tree: Path, mutants: Iterable[Mutant]) -> Run:
 def try_all(
     tree: Path, mutants: Sequence[Mutant], *, jobs: int, on_verdict: Callable[[Verdict], None]
 ) -> list[Verdict]:
-    """The verdict on each of ``mutants``, in their order; ``tree`` is a copy that passed the control run.
+    """Return the verdict on each of ``mutants``, in order. ``tree`` is a copy that passed the control run.
 
     Raises:
         MutantError: one can't be made.
     """
-    # All edits are tried first: a mutant that can't be made shall not show after a minute of others.
+    # Try all edits first, so that an impossible mutant shows at once.
     folders = []
     for mutant in mutants:
         folders.append(tree.with_name(mutant.name))
@@ -117,10 +117,10 @@ def try_all(
 def run_nodes(
     tree: Path, nodes: Sequence[str], *, limit_s: float = LIMIT_S, test_limit_s: float = _TEST_LIMIT_S
 ) -> Run:
-    """Run ``nodes`` with pytest in ``tree``. Nothing it started is left running, also when the time is up."""
-    # The same examples each time: a mutant must not survive, or be caught, by luck.
+    """Run ``nodes`` with pytest in ``tree``. Leave none of its processes running, even after a timeout."""
+    # The same examples each time, so that no verdict depends on luck.
     options = ["-q", "-x", "--tb=short", "--hypothesis-seed=0", f"--basetemp={tree / '.tmp'}"]
-    # Of all plug-ins the one that is needed: the others take longer to load than most nodes to run.
+    # Only the plug-in that is needed: the others take longer to load than most nodes to run.
     options += ["-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "COV_", "PYTEST"))}
     began = time.monotonic()
@@ -148,12 +148,12 @@ def run_nodes(
 
 
 def tail(run: Run) -> str:
-    """The end of what pytest said."""
+    """Return the end of pytest's output."""
     return run.output[-_TAIL:].strip()
 
 
 def judge(mutant: Mutant, run: Run) -> str:
-    """:data:`CAUGHT`, or why the mutant is not."""
+    """Return :data:`CAUGHT`, or why the mutant is not."""
     if run.status is None:
         return "ran out of time"
     if run.status == 0:
@@ -174,7 +174,7 @@ def _try(mutant: Mutant, folder: Path) -> Verdict:
 
 
 def _link(tree: Path, folder: Path) -> None:
-    """A copy of ``tree`` that takes no room, with the bytecode that the control run compiled."""
+    """Link a copy of ``tree``, which takes no space, with the bytecode of the control run."""
     if folder.exists():
         raise MutantError(f"two mutants are called {folder.name}")
     left = shutil.ignore_patterns(".tmp", ".hypothesis")

@@ -1,4 +1,4 @@
-"""Scenarios: a real server process, real clients, a real file."""
+"""Fixtures of the scenarios: a real server process, real clients, a real file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.server import ServerProcess, running_server
 
 @pytest.fixture(scope="package", autouse=True)
 def from_nothing() -> Iterator[None]:
-    """Servers are started here as a user starts them."""
+    """Start servers as a user starts them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ServerProcess, "forked", False)
         yield
@@ -21,7 +21,7 @@ def from_nothing() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def server(from_nothing: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:  # noqa: ARG001  # its effect
-    """One server that the scenarios without wishes of their own share; whatever they did, its log verifies."""
+    """Run one server that scenarios without special settings share. Its log must verify at the end."""
     with running_server(tmp_path_factory.mktemp("shared") / "data") as process:
         yield process
         verify(process.data)
@@ -29,5 +29,5 @@ def server(from_nothing: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """The data folder of a server that a scenario starts for itself."""
+    """Return the data folder of a server that a scenario starts for itself."""
     return tmp_path / "data"

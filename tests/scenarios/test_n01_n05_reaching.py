@@ -1,4 +1,4 @@
-"""N1 to N5: every address is there, a login is followed by a connect, and each refusal is the declared one."""
+"""N1 to N5: every path exists, a connect succeeds after each login, and each refusal is the declared one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DESIGNED = {
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Method and path of each operation under /api/session and /api/auth."""
+    """Return method and path of each operation under /api/session and /api/auth."""
     for path, item in document["paths"].items():
         if path.startswith(("/api/session", "/api/auth")):
             for method in item:
@@ -64,14 +64,14 @@ async def test_n1_a_routed_path_answers_401_without_credentials_and_never_404(se
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.json()["type"] == "urn:interlock:problem:credential-missing"
             assert "401" in document["paths"][path][method.lower()]["responses"]
-            # Nor does a slash too many, or a method that is not there, make it look as if the path were not.
+            # Neither does an extra slash or a wrong method.
             assert (await client.http.request(method, f"{address}/")).status_code == 401
             assert (await client.http.request("PATCH", address)).status_code == 405
 
 
 @scenario()
 async def test_n1_the_connect_path_is_there_and_says_what_it_is(server: ServerProcess) -> None:
-    """The WebSocket's address answers HTTP with 426, and a handshake without credentials with 4401; never with 404."""
+    """The WebSocket's path answers HTTP with 426, and a handshake without credentials with 4401; never with 404."""
     async with Client(server.url) as client:
         answer = await client.http.get("/api/connect")
         assert answer.status_code == 426
@@ -83,8 +83,8 @@ async def test_n1_the_connect_path_is_there_and_says_what_it_is(server: ServerPr
 async def test_n2_the_session_a_login_names_is_there_at_once(server: ServerProcess) -> None:
     """Login succeeds and the session it names does not exist yet: never again.
 
-    Connect-after-login succeeds every time, whichever way the login and the handshake went; test_connect_after_login has
-    the 10,000.
+    Connect-after-login succeeds every time, whatever the login and the handshake; test_connect_after_login does it 10,000
+    times.
     """
     async with Client(server.url) as client:
         email = new_email()
@@ -109,7 +109,7 @@ async def test_n2_the_session_a_login_names_is_there_at_once(server: ServerProce
 
 
 async def connected(client: Client, **arguments: Any) -> dict[str, Any]:
-    """Open a socket, take its greeting, leave."""
+    """Open a socket, read its greeting, and close it."""
     async with client.connect(**arguments) as socket:
         return await hello(socket)
 
@@ -146,14 +146,14 @@ async def test_n3_only_an_authenticated_session_opens_a_websocket(data: Path) ->
                 async with client.connect(additional_headers=headers, subprotocols=subprotocols) as socket:
                     assert await closed(socket) == (4401, f"not authenticated: {reason}")
             assert record_count(data) == before
-            # The same session, once somebody has logged in on it.
+            # The same session, after a login on it.
             await client.register(email := new_email())
             await client.log_in(email)
             assert (await connected(client))["session_id"] == client.session_id
 
 
 def move_away(data: Path) -> None:
-    """Take the log out of the folder, and the head that would tell of it; leave the keys."""
+    """Move the log and its head out of the folder; keep the keys."""
     for file in (*data.glob("interlock.db*"), data / "interlock.head"):
         file.rename(data / f"old-{file.name}")
 
@@ -161,11 +161,11 @@ def move_away(data: Path) -> None:
 @scenario()
 async def test_n4_a_valid_token_without_a_session_closes_1008_session_not_found(data: Path) -> None:
     """A valid token whose session does not exist gets anything but close 1008 "Session not found": never again."""
-    # A trace tells of one log, and this server is given another in its place.
+    # A trace describes one log, and this server gets another in its place.
     with running_server(data, trace="") as server:
         async with await logged_in(server.url) as client:
             server.stop()
-            # The operator starts afresh and keeps the keys, so that every token still is valid.
+            # The operator starts afresh and keeps the keys, so that every token is still valid.
             move_away(data)
             server.start()
             minted = Tokens(
@@ -190,7 +190,7 @@ async def test_n4_a_valid_token_without_a_session_closes_1008_session_not_found(
 
 @scenario()
 async def test_n5_a_valid_token_and_a_live_session_are_always_let_in(data: Path) -> None:
-    """A valid token and a live session get a 403: never again. By every credential, and from every page allowed."""
+    """A valid token and a live session get a 403: never again. With every credential, and from every allowed page."""
     with running_server(data, origins=ORIGIN["Origin"]) as server:
         async with await logged_in(server.url) as client:
             own = {"Origin": server.url}
@@ -204,7 +204,7 @@ async def test_n5_a_valid_token_and_a_live_session_are_always_let_in(data: Path)
                     assert await connected(
                         client, additional_headers=headers, subprotocols=["interlock.v1", f"ticket.{ticket}"]
                     )
-                # Still after a refresh, and after a restart.
+                # Also after a refresh, and after a restart.
                 assert (await client.refresh()).status_code == 200
                 server.stop()
                 server.start()
@@ -221,7 +221,7 @@ async def _rests(client: Client) -> bool:
 @pytest.mark.parametrize("path", ["/api/session", "/api/sessions", "/api/session/transitions"])
 @scenario()
 async def test_n5_over_http_a_valid_token_opens_what_is_its_own(server: ServerProcess, path: str) -> None:
-    """The same token, over HTTP: 200, from any page, as no cookie is in play."""
+    """The same token over HTTP: 200 from any page, as no cookie is involved."""
     async with await logged_in(server.url) as client:
         for headers in ({}, {"Origin": server.url}, {"Origin": "https://elsewhere.example"}):
             assert (await client.request("GET", path, headers=headers)).status_code == 200

@@ -1,4 +1,4 @@
-"""N6 to N8: nothing made up is adopted, nothing unproved is held, and no order of things leaves a socket over."""
+"""N6 to N8: made-up ids are not adopted, unauthenticated handshakes hold nothing, and no race leaves a socket behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.server import ServerProcess, running_server
 @pytest.mark.asvs("8.2.3", "8.3.1")
 @scenario()
 async def test_n6_an_id_the_client_made_up_is_not_adopted(server: ServerProcess) -> None:
-    """An id or token that the client made up is adopted: never again. Ids: in body, header, cookie, address and path."""
+    """An id or token that the client made up is adopted: never again. Ids: in body, header, cookie, URL and path."""
     made_up = new_session_id(time.time_ns() // 1_000_000)
     before = set(projection(server.data))
     async with await logged_in(server.url) as client:
@@ -73,7 +73,7 @@ async def test_n6_an_id_the_client_made_up_is_not_adopted(server: ServerProcess)
 @pytest.mark.asvs("7.2.1", "9.1.1", "9.1.2", "9.1.3", "9.2.2")
 @scenario()
 async def test_n6_a_token_the_client_made_up_is_not_adopted(server: ServerProcess) -> None:
-    """An id or token that the client made up is adopted: never again. Tokens: forged in every way that is known."""
+    """An id or token that the client made up is adopted: never again. Tokens: forged in every known way."""
     keys = load_keys(server.data / "keys")
     async with await logged_in(server.url) as client, await logged_in(server.url) as victim:
         header, claims, signature = client.access_token.split(".")
@@ -88,16 +88,16 @@ async def test_n6_a_token_the_client_made_up_is_not_adopted(server: ServerProces
             return jwt.encode({**said, **changes}, keys.signing.private, "ES256", {**headers, **(header_changes or {})})
 
         forged = [
-            f"{header}.{_segment(theirs)}.{signature}",  # somebody else's session under one's own signature
+            f"{header}.{_segment(theirs)}.{signature}",  # another user's session under an own signature
             f"{_segment({'alg': 'none', 'typ': 'at+jwt', 'kid': keys.signing.kid})}.{_segment(theirs)}.",
             f"{_segment({'alg': 'none', 'typ': 'at+jwt', 'kid': keys.signing.kid})}.{_segment(theirs)}.AA",
-            # RFC 8725, 2.1: the public key as an HMAC's secret
+            # RFC 8725, 2.1: the public key as an HMAC secret
             f"{symmetric}.{_base64url(hmac.digest(public, symmetric.encode(), 'sha256'))}",
             jwt.encode(theirs, stranger, "ES256", headers),
             jwt.encode(theirs, stranger, "ES256", {**headers, "kid": "another"}),
             jwt.encode(theirs, stranger, "ES256", {**headers, "jwk": keys.jwks()["keys"][0]}),
             jwt.encode(theirs, stranger, "ES256", {"typ": "at+jwt"}),
-            # Signed by this very server, but for something else.
+            # Signed by this server, but for another purpose.
             signed({}, {"typ": "JWT"}),
             signed({"aud": "another"}),
             signed({"iss": "another"}),
@@ -150,7 +150,7 @@ def _base64url(content: bytes) -> str:
 @pytest.mark.asvs("7.2.4")
 @scenario()
 async def test_n6_whoever_planted_an_anonymous_session_gets_nothing_of_the_login(server: ServerProcess) -> None:
-    """Session fixation: what somebody held of the session before the login opens nothing after it."""
+    """Session fixation: what an attacker held of the session before the login opens nothing after it."""
     async with Client(server.url) as attacker:
         await attacker.begin()
         victim = attacker.sibling()
@@ -168,7 +168,7 @@ async def test_n6_whoever_planted_an_anonymous_session_gets_nothing_of_the_login
 @pytest.mark.slow
 @scenario()
 async def test_n7_an_unauthenticated_handshake_holds_nothing(data: Path) -> None:
-    """An unauthenticated handshake holds a resource: never again. Not a descriptor, not memory, not a record."""
+    """An unauthenticated handshake holds a resource: never again. No descriptor, no memory, no record."""
     with running_server(data, ping_interval_s=300) as server:
         async with Client(server.url) as client:
 
@@ -210,7 +210,7 @@ def _memory_kib(server: ServerProcess) -> int:
 @pytest.mark.parametrize("proved", [False, True])
 @scenario()
 async def test_n7_pings_that_nobody_reads_the_answers_of_hold_no_memory(data: Path, *, proved: bool) -> None:
-    """An unauthenticated handshake holds a resource: never again. Nor does a ping, from whomever: its pong need not wait."""
+    """An unauthenticated handshake holds a resource: never again. Unread pongs hold no memory either."""
     with running_server(data) as server:
         async with await logged_in(server.url) as client:
             before = _memory_kib(server)
@@ -228,7 +228,7 @@ async def test_n7_pings_that_nobody_reads_the_answers_of_hold_no_memory(data: Pa
 
 @scenario()
 async def test_n7_what_a_dropped_handshake_held_is_given_back(server: ServerProcess) -> None:
-    """The same for a client that proved itself and vanished before or after the greeting: its session rests."""
+    """The same for an authenticated client that vanished before or after the greeting: its session rests."""
     async with await logged_in(server.url) as client:
         for turn in range(40):
             peer = await Peer.open(server.socket_url, client.bearer)
@@ -238,7 +238,7 @@ async def test_n7_what_a_dropped_handshake_held_is_given_back(server: ServerProc
             await eventually(lambda: _rests(client))
         history = histories(server.data)[client.session_id]
         gone = [record["data"]["code"] for record in history if record["event"] == "disconnect"]
-        assert gone == [1006] * 40  # RFC 6455, 7.1.5: no close frame was seen
+        assert gone == [1006] * 40  # RFC 6455, 7.1.5: without a close frame
 
 
 async def _rests(client: Client) -> bool:
@@ -246,7 +246,7 @@ async def _rests(client: Client) -> bool:
 
 
 class Rounds:
-    """One session of one account, and everything that may happen to it, at random moments of the same 30 ms."""
+    """One session of one account, and every event that may happen to it, at random moments of the same 30 ms."""
 
     def __init__(self, url: str, home: Client, email: str, seed: int) -> None:
         self.home = home
@@ -286,7 +286,7 @@ class Rounds:
         self.sockets.append(socket)
 
     async def living(self, socket: ClientConnection) -> tuple[str, str] | None:
-        """Session and connection of a socket that answers a ping in the protocol, None for one that was closed."""
+        """Return session and connection of a socket that answers a protocol ping, None for a closed one."""
         greeting: dict[str, Any] = {}
         with suppress(websockets.ConnectionClosed):
             await socket.send('{"type": "ping"}')

@@ -1,4 +1,4 @@
-"""N9 to N11: one door, one truth, and planes that keep to themselves."""
+"""N9 to N11: one door, one truth, and separated planes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_n9_every_way_to_a_session_passes_the_one_door(data: Path) -> None
 
 
 def test_n9_only_the_door_appends_and_only_the_surface_opens_the_database() -> None:
-    """A session is created on a path that does not pass the one door: never again. There is no other path in the source."""
+    """A session is created on a path that does not pass the one door: never again. The source has no other path."""
     server = dict(modules("server"))
     appending = {path for path, tree in server.items() if any(call.endswith("log.append") for call in calls(tree))}
     opening = {path for path, tree in server.items() if _packages(imports(tree)) & DATABASE_MODULES}
@@ -112,7 +112,7 @@ async def test_n10_what_a_caller_is_told_a_restart_still_knows(data: Path) -> No
 def test_n11_the_runtime_runs_without_the_web() -> None:
     """The runtime knows of cookies, headers or sockets; or the experience plane writes data: never again.
 
-    What intents do to data is shown with the realms that later work adds.
+    Later work, with realms, will show what intents do to data.
     """
     parts = [f"interlock.{path.removesuffix('.py').replace('/', '.')}" for path, _ in modules("server/runtime")]
     program = f"import sys, {', '.join(parts)}; print(*sys.modules)"
@@ -124,7 +124,7 @@ def test_n11_the_runtime_runs_without_the_web() -> None:
 
 
 def test_n11_the_experience_writes_no_data() -> None:
-    """The runtime knows of cookies, headers or sockets; or the experience plane writes data: never again. Its other half."""
+    """The runtime knows of cookies, headers or sockets; or the experience plane writes data: never again. The second half."""
     for path, tree in modules("server/experience"):
         assert not any(call.endswith(("log.append", ".execute", ".write_text")) for call in calls(tree)), path
         stored = {name for name in imports(tree) if name.startswith("interlock.server.surface")}

@@ -40,7 +40,7 @@ def test_n12_every_problem_and_every_close_declares_what_the_client_does_next() 
 
 
 def told(answer: httpx.Response, name: str) -> None:
-    """``answer`` is the problem ``name``, and says how to recover from it."""
+    """Check that ``answer`` is the problem ``name``, and says how to recover."""
     declared = {kind.name: kind for kind in problem_kinds()}[name]
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
@@ -51,7 +51,7 @@ def told(answer: httpx.Response, name: str) -> None:
 @pytest.mark.slow
 @scenario()
 async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path) -> None:  # noqa: PLR0915  # a list
-    """A failure leaves the client without a declared way to recover: never again. Each recovery, followed, recovers."""
+    """A failure leaves the client without a declared way to recover: never again. Each recovery, followed, works."""
     seen: set[str] = set()
 
     def expect(answer: httpx.Response, name: str) -> None:
@@ -148,9 +148,8 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
                 assert int(answer.headers["retry-after"]) >= 1
             assert (await home.begin()).status_code == 201
             expect(await half_a_request(server.url), "request-timeout")
-    # What a failing disk and a fault of the program answer is shown where those are made to happen; what an identity
-    # provider does to a login in test_n12_upstream.py, and an old login in tests/server/test_recent_login.py. A session in
-    # any declared state that is not final may be used.
+    # Tests that make a disk fail or a fault happen show those problems; test_n12_upstream.py shows the identity provider's,
+    # and tests/server/test_recent_login.py an old login. A session in any declared non-final state may be used.
     assert seen == {kind.name for kind in problem_kinds()} - {
         "unavailable",
         "internal-error",
@@ -162,7 +161,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
 
 
 async def with_an_administrator(tab: Client, data: Path, expect: Callable[[httpx.Response, str], None]) -> None:
-    """The problems that only administrators meet, or their accounts."""
+    """Recover from the problems that only administrators, or their accounts, meet."""
     expect(await tab.http.get("/api/admin/accounts"), "admin-credential-missing")
     wrong = {"Authorization": "Bearer ilk_admin_ada_x"}
     expect(await tab.http.get("/api/admin/accounts", headers=wrong), "admin-credential-invalid")
@@ -184,7 +183,7 @@ async def with_an_administrator(tab: Client, data: Path, expect: Callable[[httpx
 
 
 async def half_a_request(url: str) -> httpx.Response:
-    """What somebody is answered who sends half a body and waits."""
+    """Return the answer to a client that sends half a body and waits."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(
@@ -198,14 +197,14 @@ async def half_a_request(url: str) -> httpx.Response:
 
 
 def unknown_session(data: Path) -> str:
-    """An access token that is valid in everything but that its session does not exist."""
+    """Return an access token that is valid except that its session does not exist."""
     keys = load_keys(data / "keys")
     tokens = Tokens(keys, SystemClock(), issuer="interlock", audience="interlock", lifetime_s=2)
     return tokens.access_token(Session(new_session_id(0), state="authenticated", version=2, subject="acc_x", epoch=1))
 
 
 class Closings:
-    """One client and every way it can lose its socket; then what the table says it does next."""
+    """One client and every way it can lose its socket, then the declared recovery."""
 
     def __init__(self, server: ServerProcess, client: Client, email: str) -> None:
         self.server = server
@@ -222,7 +221,7 @@ class Closings:
         }
 
     async def nothing(self) -> None:
-        """Only reconnecting is left to do."""
+        """Do nothing: reconnecting is enough."""
 
     async def log_in(self) -> None:
         assert (await self.client.log_in(self.email)).status_code == 200
@@ -233,17 +232,17 @@ class Closings:
         await self.log_in()
 
     async def recover(self, name: str, seen: tuple[int, str]) -> None:
-        """``seen`` is the close ``name``; following its advice, the client is connected again."""
+        """Check that ``seen`` is the close ``name``, and that following its advice reconnects the client."""
         row = CLOSE_CODES[name]
         assert seen[0] == row.code
-        if row.code not in {1000, 1007, 1009}:  # those the WebSocket libraries word themselves
+        if row.code not in {1000, 1007, 1009}:  # those whose reason the WebSocket libraries word themselves
             assert seen[1].startswith(row.reason.partition("{")[0])
         await self.recoveries[row.next]()
         async with self.client.connect() as socket:
             assert (await hello(socket))["state"] == "connected"
 
     async def recover_after_leaving(self, other: ClientConnection, seen: tuple[int, str]) -> None:
-        """The same for too many connections: the user closes one of them first."""
+        """Do the same for too many connections, after the user closes one of them."""
         await other.close()
         await eventually(self.fewer)
         await self.recover("too_many_connections", seen)
@@ -252,21 +251,21 @@ class Closings:
         return bool((await self.client.session())["connections"] < 2)
 
     async def after(self, message: str | bytes | None, **arguments: Any) -> tuple[int, str]:
-        """The close of a socket after ``message``."""
+        """Return the close of a socket after ``message``."""
         async with self.client.connect(**arguments) as socket:
             if message is not None:
                 await socket.send(message)
             return await closed(socket)
 
     async def after_a_new_login(self) -> tuple[int, str]:
-        """The close of a socket with a token from before the last login; that of a token whose time is up is N14's."""
+        """Return the close of a socket with a token from before the last login. N14 covers an expired one."""
         before = self.client.bearer
         await self.log_in()
         self.client.tokens["access_token"] = before["Authorization"].removeprefix("Bearer ")
         return await self.after(None)
 
     async def of_a_peer(self, *frames: bytes) -> tuple[int, str]:
-        """The close of a peer that sends ``frames`` and answers no ping."""
+        """Return the close of a peer that sends ``frames`` and answers no ping."""
         async with await Peer.open(self.server.socket_url, self.client.bearer) as peer:
             for frame in frames:
                 peer.writer.write(frame)

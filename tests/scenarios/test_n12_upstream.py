@@ -1,4 +1,4 @@
-"""N12 for logins at an identity provider: what fails there leaves the client with a way to recover, too."""
+"""N12 for logins at an identity provider: their failures also leave the client a way to recover."""
 
 from __future__ import annotations
 

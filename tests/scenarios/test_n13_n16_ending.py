@@ -1,4 +1,4 @@
-"""N13 to N16: what ends, ends everywhere and in time; what lives on is not ended by accident; nobody retries for ever."""
+"""N13 to N16: ends take effect everywhere and in time, nothing else ends a session, and nobody retries for ever."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 
 LATE_S = 10
-"""How late the end may come on a busy machine."""
+"""How late an end may come on a busy machine."""
 
 
 async def same_account(home: Client, count: int) -> list[Client]:
-    """``count`` sessions of one new account, each with its own user agent."""
+    """Return ``count`` sessions of one new account, each with its own user agent."""
     (await home.register(email := new_email())).raise_for_status()
     tabs = [home.sibling() for _ in range(count)]
     for tab in tabs:
@@ -34,7 +34,7 @@ async def same_account(home: Client, count: int) -> list[Client]:
 
 
 async def open_sockets(client: Client, count: int) -> list[ClientConnection]:
-    """``count`` open sockets of ``client``'s session, greeted."""
+    """Open ``count`` sockets of ``client``'s session, and read their greetings."""
     sockets = [await client.connect() for _ in range(count)]
     for socket in sockets:
         await hello(socket)
@@ -42,7 +42,7 @@ async def open_sockets(client: Client, count: int) -> list[ClientConnection]:
 
 
 async def end(way: str, home: Client, tab: Client) -> str:
-    """End ``tab``'s session; the reason that is recorded."""
+    """End ``tab``'s session, and return the recorded reason."""
     body = {"current_password": PASSWORD, "new_password": PASSWORD[::-1]}
     match way:
         case "one":
@@ -66,8 +66,8 @@ async def end(way: str, home: Client, tab: Client) -> str:
 async def test_n13_a_session_that_ended_holds_no_socket(server: ServerProcess, way: str) -> None:
     """A revoked session's socket stays open, or executes one more intent after the revocation was acknowledged: never again.
 
-    Whoever ended it and however: each socket hears the last transition, then 4403, and what is sent after the
-    acknowledgement is not answered any more. The same for intents comes with the intents that later work adds.
+    However the session ended, each socket receives the last transition, then 4403, and later messages are not answered.
+    Later work will show the same for intents.
     """
     async with Client(server.url) as first:
         home, tab = await same_account(first, 2)
@@ -90,9 +90,9 @@ async def test_n13_a_session_that_ended_holds_no_socket(server: ServerProcess, w
 @pytest.mark.parametrize("revoked", [True, False])
 @scenario()
 async def test_n13_a_client_that_reads_nothing_is_cut(data: Path, *, revoked: bool) -> None:
-    """A revoked session's socket stays open: never again. Not even one that only talks, reads nothing and answers no close.
+    """A revoked session's socket stays open: never again. Not even one that sends, reads nothing and answers no close.
 
-    Without a revocation it is a slow consumer: cut after the send timeout, as it can't be told 4413; it reconnects.
+    Without a revocation it is a slow consumer: cut after the send timeout, because 4413 would not reach it; it reconnects.
     """
     with running_server(data, send_timeout_s=1) as server:
         async with Client(server.url) as first:
@@ -129,7 +129,7 @@ async def test_n13_a_session_ends_at_its_deadline(data: Path) -> None:
             async with client.connect() as socket:
                 assert await closed(socket) == (4403, "session ended: idle")
             assert -0.005 < time.time() - seconds(deadlines["idle_expires_at"]) < LATE_S
-            # Activity moves the idle deadline; the absolute one stays where it is.
+            # Activity moves the idle deadline, not the absolute one.
             await client.begin()
             await client.register(email := new_email())
             await client.log_in(email)
@@ -147,25 +147,25 @@ async def test_n13_a_session_ends_at_its_deadline(data: Path) -> None:
 
 
 def seconds(at: str) -> float:
-    """``at`` in seconds since the Unix epoch."""
+    """Return ``at`` in seconds since the Unix epoch."""
     return datetime.fromisoformat(at).timestamp()
 
 
 async def by_ticket(client: Client) -> dict[str, Any]:
-    """How to connect with a ticket."""
+    """Return the connect parameters with a ticket."""
     ticket = (await client.request("POST", "/api/session/ticket")).json()["ticket"]
     return {"additional_headers": {}, "subprotocols": ["interlock.v1", f"ticket.{ticket}"]}
 
 
 async def by_bearer(_client: Client) -> dict[str, Any]:
-    """How a program connects."""
+    """Return the connect parameters with a bearer token."""
     return {}
 
 
 @pytest.mark.slow
 @scenario()
 async def test_n14_a_token_that_expires_on_an_open_socket_is_noticed(data: Path) -> None:
-    """A token that expires on an open socket is never noticed: never again. Whatever the socket was opened with."""
+    """A token that expires on an open socket is never noticed: never again. Whatever credential opened the socket."""
     with running_server(data, access_token_s=2) as server:
         async with await logged_in(server.url) as client:
 
@@ -187,7 +187,7 @@ async def test_n14_a_token_that_expires_on_an_open_socket_is_noticed(data: Path)
 @pytest.mark.slow
 @scenario()
 async def test_n14_a_refresh_in_place_keeps_the_socket_open(data: Path) -> None:
-    """The other side of it: with a newer token in time the socket stays, for as long as there is one."""
+    """Conversely, a newer token in time keeps the socket open, again and again."""
     with running_server(data, access_token_s=5) as server:
         async with await logged_in(server.url) as client, client.connect() as socket:
             greeting = await hello(socket)
@@ -206,7 +206,7 @@ async def test_n14_a_refresh_in_place_keeps_the_socket_open(data: Path) -> None:
 @pytest.mark.asvs("10.3.2")
 @scenario()
 async def test_n14_a_token_that_is_not_its_own_does_not_keep_a_socket_open(server: ServerProcess) -> None:
-    """Refreshing in place takes a valid, current token of the same session; another ends the connection."""
+    """Refreshing in place takes a valid, current token of the same session; any other ends the connection."""
     async with await logged_in(server.url) as client, await logged_in(server.url) as other:
         for token, code in (
             (other.access_token, 4401),
@@ -227,7 +227,7 @@ async def test_n14_a_token_that_is_not_its_own_does_not_keep_a_socket_open(serve
 
 @scenario()
 async def test_n14_a_burst_of_messages_is_answered_whole(server: ServerProcess) -> None:
-    """An open socket is not lost by talking fast: a client that reads gets every answer, in order."""
+    """A fast sender does not lose its socket: a client that reads gets every answer, in order."""
     async with await logged_in(server.url) as client, client.connect() as socket:
         await hello(socket)
         socket.transport.write(Peer.frame(1, b'{"type":"ping"}') * 3000)
@@ -239,7 +239,7 @@ async def test_n14_a_burst_of_messages_is_answered_whole(server: ServerProcess) 
 @pytest.mark.slow
 @scenario()
 async def test_n15_two_tabs_that_refresh_at_once_stay_logged_in(data: Path) -> None:
-    """Two tabs refreshing at once log the user out: never again. 500 times, and whichever answer came last is the cookie."""
+    """Two tabs refreshing at once log the user out: never again. 500 times, whichever answer sets the cookie last."""
     with running_server(data) as server:
         async with await logged_in(server.url) as one:
             two = one.sibling()
@@ -254,13 +254,13 @@ async def test_n15_two_tabs_that_refresh_at_once_stay_logged_in(data: Path) -> N
                     one.tokens = two.tokens
                 assert one.refresh_token not in chain
                 chain.append(one.refresh_token)
-                if turn % 50 == 0:  # a reply is lost
+                if turn % 50 == 0:  # a response is lost
                     assert (await two.refresh(chain[-2])).status_code == 200
             assert (await one.session())["connections"] == 2
             history = histories(data)[one.session_id]
             assert [record["event"] for record in history].count("refresh") == 1010
 
-            # A made-up successor is nobody's, and no sign of theft.
+            # A made-up successor belongs to nobody, and is no sign of theft.
             session_id, epoch, rotation, mac = one.refresh_token.split(".")
             made_up = f"{session_id}.{epoch}.{int(rotation) + 9}.{mac}"
             assert (await one.sibling().refresh(made_up)).status_code == 401
@@ -293,7 +293,7 @@ async def test_n15_an_old_token_that_comes_back_ends_the_session_everywhere(data
 
 @scenario()
 async def test_n15_two_browser_tabs_share_their_cookie(server: ServerProcess) -> None:
-    """The same with the cookie, as browsers have it: whichever answer comes last is what both tabs go on with."""
+    """The same with cookies, as in browsers: both tabs continue with whichever answer comes last."""
     page = {"Origin": server.url}
     async with Client(server.url) as client:
         await client.register(email := new_email())
@@ -309,7 +309,7 @@ async def test_n15_two_browser_tabs_share_their_cookie(server: ServerProcess) ->
 
 @scenario()
 async def test_n15_a_stolen_token_used_twice_at_once_is_told_the_same(data: Path) -> None:
-    """Reuse that races with reuse ends the session once, and every caller hears why."""
+    """Concurrent reuses end the session once, and every caller learns the reason."""
     with running_server(data, refresh_grace_s=0) as server:
         async with await logged_in(server.url) as client:
             old = client.refresh_token
@@ -325,7 +325,7 @@ async def test_n15_a_stolen_token_used_twice_at_once_is_told_the_same(data: Path
 @pytest.mark.asvs("7.4.1", "10.4.5")
 @scenario()
 async def test_n16_a_dead_token_is_always_told_so_and_costs_nothing(data: Path) -> None:
-    """A client retries a dead token for ever: never again. Each says 401 and what to do instead; retries write nothing."""
+    """A client retries a dead token for ever: never again. Each answer is 401 with a recovery; retries write nothing."""
     with running_server(data, refresh_grace_s=0) as server:
         async with Client(server.url) as first:
             home, ended, superseded, reused = await same_account(first, 4)
@@ -361,5 +361,5 @@ async def test_n16_a_dead_token_is_always_told_so_and_costs_nothing(data: Path) 
                 async with first.connect(additional_headers={}, subprotocols=ticket) as socket:
                     assert (await closed(socket))[0] == 4401
             assert record_count(data) == before
-            # None of it was anybody's undoing.
+            # Nothing else was affected.
             assert (await home.session())["state"] == (await superseded.session())["state"] == "authenticated"

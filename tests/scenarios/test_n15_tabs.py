@@ -26,7 +26,7 @@ ROUNDS: Final = 50
 @pytest.mark.slow
 @scenario(500)
 async def test_n15_five_tabs_of_a_browser_restored_at_once_stay_logged_in(tmp_path: Path) -> None:
-    """Real tabs with one cookie jar: each loads its page, refreshes, and refreshes again with whatever the jar then holds."""
+    """Real tabs with one cookie jar: each loads its page, refreshes, and refreshes again with the jar's current cookie."""
     with running_server(tmp_path / "data", **NO_LIMITS) as server, nginx(tmp_path, server.url) as front:
         async with chromium(tmp_path, front.certificate) as browser:
             tabs = [await browser.tab() for _ in range(TABS)]
@@ -79,7 +79,7 @@ async def test_n15_a_phone_that_lost_its_answer_comes_back_after_the_grace(tmp_p
                     assert (await lost.refresh(kept)).status_code == 200
                     await asyncio.sleep(0.4)
                 assert (await phone.refresh(kept)).status_code == 200
-            # But what was used, and then came back, is in a second hand.
+            # But a used token that comes back means a second holder.
             assert (await phone.refresh()).status_code == 200
             await asyncio.sleep(0.4)
             assert (await phone.sibling().refresh(kept)).json()["reason"] == "token_reuse"
@@ -88,7 +88,7 @@ async def test_n15_a_phone_that_lost_its_answer_comes_back_after_the_grace(tmp_p
 @pytest.mark.parametrize("seed", range(4))
 @scenario(120)
 async def test_n15_one_jar_with_answers_lost_and_late_is_never_taken_for_two(tmp_path: Path, seed: int) -> None:
-    """Any number of tabs over one cookie jar, through a network that loses and delays, and sets the cookie back."""
+    """Many tabs share one cookie jar over a network that loses and delays answers, and sets the cookie back."""
     dice = random.Random(seed)  # noqa: S311  # which answers are lost is no secret
     grace_s = 2.0
     with running_server(tmp_path / "data", refresh_grace_s=grace_s, **NO_LIMITS) as server:
@@ -105,7 +105,7 @@ async def test_n15_one_jar_with_answers_lost_and_late_is_never_taken_for_two(tmp
                     if dice.random() < 0.8:
                         jar.tokens = answer.json()
 
-            # Far below the grace, so that a busy machine does not make the network slower than is assumed of it.
+            # Far below the grace, so that a busy machine stays within the assumed network delay.
             await asyncio.gather(*(tab(lambda: asyncio.sleep(dice.random() * 0.05)) for _ in range(4)))
             await asyncio.sleep(grace_s)
             assert (await jar.refresh()).status_code == 200

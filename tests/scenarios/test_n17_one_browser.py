@@ -1,4 +1,4 @@
-"""N17: one browser, one session. Real Chromium tabs that do everything at once; no logout leaves a ghost behind."""
+"""N17: one browser, one session. Real Chromium tabs act at once, and no logout leaves a live session behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ASK = """
 
 
 class Visit(msgspec.Struct):
-    """A browser that has never been here, and an account."""
+    """A browser with an empty profile, and an account."""
 
     server: ServerProcess
     browser: Browser
@@ -48,7 +48,7 @@ class Visit(msgspec.Struct):
         return tabs
 
     async def forget(self, tab: Tab) -> None:
-        """Be a first visit again."""
+        """Clear the browser's state."""
         await tab.command("Network.clearBrowserCookies")
 
     def alive(self) -> set[str]:
@@ -66,13 +66,13 @@ async def first_visit(folder: Path) -> AsyncIterator[Visit]:
 
 
 async def ask(tab: Tab, method: str, path: str, body: Any = None, bearer: str | None = None) -> Any:
-    """What a page's script is answered."""
+    """Return the answer to a page's script."""
     script = f"{ASK} return ask(method, path, body, bearer)"
     return await tab.run(script, method=method, path=path, body=body, bearer=bearer)
 
 
 async def both(tabs: list[Tab], path: str, body: Any = None) -> list[dict[str, Any]]:
-    """What every tab is answered that asks at the same time."""
+    """Return the answers to all tabs, which call at the same time."""
     answers = await asyncio.gather(*(ask(tab, "POST", path, body) for tab in tabs))
     assert {answer["status"] for answer in answers} <= {200, 201}, answers
     return [answer["body"] for answer in answers]
@@ -80,7 +80,7 @@ async def both(tabs: list[Tab], path: str, body: Any = None) -> list[dict[str, A
 
 @scenario()
 async def test_n17_two_tabs_on_a_first_visit_end_up_in_one_session(tmp_path: Path) -> None:
-    """Each begins a session, and one cookie remains. The next call of either, by cookie alone, ends the other session."""
+    """Each tab creates a session, and one cookie remains. The next call of either, by cookie alone, ends the other session."""
     async with first_visit(tmp_path) as visit:
         tabs = await visit.tabs(2)
         for turn in range(10):
@@ -91,7 +91,7 @@ async def test_n17_two_tabs_on_a_first_visit_end_up_in_one_session(tmp_path: Pat
             assert resumed["status"] == 200
             assert resumed["body"]["session_id"] in {each["session_id"] for each in begun}
             assert visit.alive() - before == {resumed["body"]["session_id"]}
-            # Whose session it is no more is told so.
+            # The tab that lost its session learns it.
             for tab, own in zip(tabs, begun, strict=True):
                 seen = await ask(tab, "GET", "/api/session", bearer=own["access_token"])
                 if own["session_id"] != resumed["body"]["session_id"]:
@@ -109,7 +109,7 @@ async def test_n17_two_tabs_that_log_in_at_once_share_a_session_and_a_logout(tmp
             ghosts = visit.alive()
             logins = await both(tabs, "/api/auth/login", visit.account)
             if turn % 2:
-                # The page has lost its tokens: the cookies alone have to do.
+                # The page has lost its tokens, and only has the cookies.
                 assert (await ask(tabs[0], "POST", "/api/auth/logout"))["status"] == 204
             else:
                 refreshed = await both(tabs, "/api/auth/refresh")
@@ -123,7 +123,7 @@ async def test_n17_two_tabs_that_log_in_at_once_share_a_session_and_a_logout(tmp
 
 @scenario()
 async def test_n17_the_socket_of_the_tab_that_lost_its_session_says_so(tmp_path: Path) -> None:
-    """Tab A's session gives way to tab B's: A's socket closes with 4403 "replaced", and A goes on in B's session."""
+    """Tab A's session is replaced by tab B's: A's socket closes with 4403 "replaced", and A continues in B's session."""
     async with first_visit(tmp_path) as visit:
         tabs = await visit.tabs(2)
         first = await ask(tabs[0], "POST", "/api/auth/login", visit.account)
@@ -137,7 +137,7 @@ async def test_n17_the_socket_of_the_tab_that_lost_its_session_says_so(tmp_path:
             return true;""",
             token=first["body"]["access_token"],
         )
-        # An answer to tab B that was on its way while nobody had a cookie.
+        # An answer to tab B that was on its way while no cookie was set.
         kept = (await tabs[0].command("Network.getCookies"))["cookies"]
         await visit.forget(tabs[0])
         second = await ask(tabs[1], "POST", "/api/auth/login", visit.account)

@@ -1,4 +1,4 @@
-"""The process itself: killed in the middle of load, stopped, started twice."""
+"""The server process: killed under load, stopped, started twice."""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ from tests.support.peer import Peer
 from tests.support.running import eventually, run, scenario
 from tests.support.server import ServerProcess, check_trace, running_server
 
-"""An issue's requirement: from the start of the process to its first answer of readiness."""
-
 LOST = (httpx.TransportError, OSError, websockets.WebSocketException, EOFError)
-"""What a client sees when the server dies under it."""
+"""What a client sees when the server dies."""
 
 
 class Load:
-    """Clients that do everything at once, and keep what the server acknowledged: (session id, version)."""
+    """Clients that do everything concurrently, and record what the server acknowledged: (session id, version)."""
 
     def __init__(self, url: str, seed: int) -> None:
         self.url = url
-        self.random = random.Random(seed)  # noqa: S311  # a schedule, no secret
+        self.random = random.Random(seed)  # noqa: S311  # a schedule, not a secret
         self.acknowledged: set[tuple[str, int]] = set()
         self.counts: Counter[str] = Counter()
 
@@ -51,7 +49,7 @@ class Load:
                 await self.life(tab)
 
     async def life(self, tab: Client) -> None:
-        """One session, from its first page load to its end, or to wherever the server dies."""
+        """Run one session, from its first page load to its end or the server's death."""
         tab.email = tab.email or new_email()
         self.keep((await tab.begin()).json())
         await tab.register(tab.email)
@@ -80,8 +78,9 @@ class Load:
 @pytest.mark.checks("acknowledged_logged", "durability", "crashed_recovers")
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged(data: Path) -> None:
-    """kill -9 in the middle of load, 20 times: every acknowledged transition is in the log, verify passes, orphans are
-    disconnected. How soon it is ready again is a figure of tests/bench: a busy machine is not a fault.
+    """kill -9 under load, 20 times: every acknowledged transition is in the log, verify passes, orphans are disconnected.
+
+    The time until it is ready again is a figure of tests/bench: a busy machine is not a fault.
     """
     ready_s, orphans, acknowledged = [], 0, set()
     with running_server(data) as server:
@@ -124,7 +123,7 @@ async def _kill_under(load: Load, server: ServerProcess, after_s: float) -> None
 
 @scenario()
 async def test_more_orphans_than_the_queue_holds_are_disconnected_all_the_same(data: Path) -> None:
-    """A start puts right what a kill left, however small the server's queue is set."""
+    """A start repairs what a kill left, however small the server's queue is set."""
     with running_server(data, log_queue=3) as server:
         async with await logged_in(server.url) as client:
             await client.register(email := new_email())
@@ -141,7 +140,7 @@ async def test_more_orphans_than_the_queue_holds_are_disconnected_all_the_same(d
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @scenario()
 async def test_a_stop_drains(data: Path, number: signal.Signals) -> None:
-    """Every socket is told 1001, every disconnect is recorded, and the exit status is 0."""
+    """Every socket gets 1001, every disconnect is recorded, and the exit status is 0."""
     with running_server(data) as server:
         async with await logged_in(server.url) as client:
             sockets = [await client.connect() for _ in range(8)]
@@ -158,7 +157,7 @@ async def test_a_stop_drains(data: Path, number: signal.Signals) -> None:
 @pytest.mark.slow
 @scenario()
 async def test_a_stop_in_the_middle_of_handshakes_forgets_none(data: Path) -> None:
-    """Whenever the signal comes: no socket is left to find out by itself, none holds the stop up, none stays in the log."""
+    """Whenever the signal comes, every socket gets a close, none delays the stop, and none stays in the log."""
     for turn in range(5):
         server = ServerProcess(data, {"drain_s": 60})
         server.start()
@@ -189,11 +188,11 @@ async def test_a_stop_in_the_middle_of_handshakes_forgets_none(data: Path) -> No
 @pytest.mark.slow
 @scenario()
 async def test_a_peer_that_answers_nothing_does_not_hold_a_stop_up(data: Path) -> None:
-    """The drain has an end: who does not answer the close is recorded as gone, and the exit status still is 0."""
+    """The drain ends: a peer that does not answer the close is recorded as disconnected, and the exit status is 0."""
     with running_server(data, drain_s=1) as server:
         async with await logged_in(server.url) as client, await Peer.open(server.socket_url, client.bearer) as peer:
             await peer.read()
-            # A closing handshake that nobody answers would end after ten seconds without this measure, too.
+            # Without this measure, an unanswered closing handshake would end after ten seconds too.
             async with asyncio.timeout(9):
                 assert await asyncio.to_thread(server.stop) == 0
     assert [record["event"] for record in records(data)][-1] == "disconnect"
@@ -201,7 +200,7 @@ async def test_a_peer_that_answers_nothing_does_not_hold_a_stop_up(data: Path) -
 
 
 def test_a_second_server_on_the_same_data_is_refused(data: Path) -> None:
-    """It says at once who holds the folder and what to do, exits with a failure, and the first one notices nothing."""
+    """It reports at once who holds the folder and what to do, and exits with a failure; the first server is unaffected."""
     with running_server(data) as server:
         refused = interlock("serve", "--data", data, "--port", 0)
         assert refused.returncode == 2
@@ -213,7 +212,7 @@ def test_a_second_server_on_the_same_data_is_refused(data: Path) -> None:
 
 
 def test_a_port_in_use_is_refused(data: Path, tmp_path: Path) -> None:
-    """The same for the port: said in one line, before the second folder is touched."""
+    """The same for the port: reported in one line, before the second folder is touched."""
     with running_server(data) as server:
         port = server.url.rpartition(":")[2]
         refused = interlock("serve", "--data", tmp_path / "other", "--port", port)
@@ -226,7 +225,7 @@ def test_a_port_in_use_is_refused(data: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @scenario()
 async def test_a_busy_file_loses_no_disconnect(data: Path) -> None:
-    """Somebody holds the file's lock for longer than a commit waits: callers hear 503, and what happened is written later."""
+    """Another program holds the file's lock for longer than a commit waits: callers get 503, events are written later."""
     with running_server(data) as server:
         async with await logged_in(server.url) as client:
             async with client.connect() as socket:
@@ -246,7 +245,7 @@ async def test_a_busy_file_loses_no_disconnect(data: Path) -> None:
 @pytest.mark.asvs("2.3.4")
 @scenario()
 async def test_no_more_connect_at_once_than_there_is_room_for(data: Path) -> None:
-    """A crowd that arrives at the same moment does not slip past the server's cap; who waits gets in."""
+    """Connects at the same moment can't exceed the server's cap; those that wait get in."""
     with running_server(data, connections_total=5) as server:
         async with await logged_in(server.url) as client:
             await client.register(email := new_email())
@@ -277,7 +276,7 @@ async def test_no_more_connect_at_once_than_there_is_room_for(data: Path) -> Non
 @pytest.mark.slow
 @scenario()
 async def test_a_log_is_verified_while_the_server_writes_it(data: Path) -> None:
-    """An operator may look at any time: verify sees one moment of a log that goes on growing."""
+    """verify sees one moment of a growing log."""
     with running_server(data) as server:
         load, stop = Load(server.url, 0), asyncio.Event()
         running = asyncio.create_task(load.run(stop))
@@ -291,8 +290,8 @@ async def test_a_log_is_verified_while_the_server_writes_it(data: Path) -> None:
 @pytest.mark.asvs("7.4.3")
 @scenario()
 async def test_a_login_with_the_old_password_does_not_survive_its_change(data: Path) -> None:
-    """A login that raced the change of the password it used ends with it."""
-    chance = random.Random(6)  # noqa: S311  # a schedule, no secret
+    """A login that raced the change of its password ends with the change."""
+    chance = random.Random(6)  # noqa: S311  # a schedule, not a secret
     with running_server(data) as server:
         async with Client(server.url) as client:
             for _ in range(80):
@@ -318,7 +317,7 @@ async def test_a_login_with_the_old_password_does_not_survive_its_change(data: P
 
 @scenario()
 async def test_a_request_that_races_the_end_of_its_session_hears_that_it_ended(data: Path) -> None:
-    """Activity is being written when the session ends: the caller hears 401 and why, not that a transition is refused."""
+    """Activity is being written when the session ends: the caller gets 401 and the reason, not a refused transition."""
     with running_server(data, idle_timeout_s=60) as server:
         async with Client(server.url) as client:
             await client.register(email := new_email())
@@ -341,7 +340,7 @@ async def test_a_request_that_races_the_end_of_its_session_hears_that_it_ended(d
                 ended = tab.session_id
                 first, login, *others = await asyncio.gather(*asked)
                 assert first.status_code == 204
-                # The password is proof enough: only the bearer token was of a session that has ended.
+                # The password suffices: only the bearer token belongs to an ended session.
                 assert (login.status_code, login.json()["session_id"] == ended) == (200, False)
                 for answer in others:
                     assert (answer.status_code, answer.json().get("reason")) == (401, "logout"), answer.text

@@ -1,4 +1,4 @@
-"""Races, many times over, with random timing: each ends the declared way, and none hangs."""
+"""Races, repeated with random timing: each has a declared outcome, and none hangs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ AT_A_TIME = 64
 
 
 def shares(total: int, workers: int) -> list[range]:
-    """The numbers below ``total``, dealt out to ``workers``."""
+    """Distribute the numbers below ``total`` over ``workers``."""
     return [range(worker, total, workers) for worker in range(workers)]
 
 
 async def accounts(client: Client, count: int) -> list[Client]:
-    """User agents with an account each, logged in."""
+    """Return logged-in user agents with an account each."""
     tabs = [client.sibling() for _ in range(count)]
 
     async def enter(tab: Client) -> None:
@@ -73,7 +73,7 @@ async def test_connect_after_login_succeeds_every_time(data: Path) -> None:
 async def test_handshake_against_revocation_never_leaves_a_socket_open(data: Path) -> None:
     """2,000 races with random timing: never a socket left open on an expired session, no hang."""
     outcomes: Counter[int] = Counter()
-    chance = random.Random(4)  # noqa: S311  # a schedule, no secret
+    chance = random.Random(4)  # noqa: S311  # a schedule, not a secret
     with running_server(data, argon2_queue=1000) as server:
         async with Client(server.url) as client:
             emails = [new_email() for _ in range(20)]
@@ -113,8 +113,8 @@ async def test_handshake_against_revocation_never_leaves_a_socket_open(data: Pat
 @pytest.mark.slow
 @scenario()
 async def test_handshake_against_a_new_login_never_leaves_a_socket_on_the_old_token(data: Path) -> None:
-    """A login raises the epoch: a socket whose handshake raced it with the old token is closed with 4408 all the same."""
-    chance = random.Random(5)  # noqa: S311  # a schedule, no secret
+    """A login raises the epoch: a socket whose handshake raced it with the old token is closed with 4408."""
+    chance = random.Random(5)  # noqa: S311  # a schedule, not a secret
     with running_server(data, argon2_queue=1000) as server:
         async with Client(server.url) as client:
 

@@ -1,4 +1,4 @@
-"""The walk that ``make run`` prints is run as it stands, by a shell that knows nothing else."""
+"""The tour that ``make run`` prints works as it is, in a plain shell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.source import ROOT
 
 @pytest.mark.slow
 def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: Path, tmp_path: Path) -> None:
-    """A new user pastes it: an anonymous session, a login on it, hello, what happened, and the end, with its close."""
+    """A new user pastes it: an anonymous session, a login on it, hello, the history, and the end, with its close."""
     bash = shutil.which("bash")
     assert bash
     printed = tmp_path / "printed"
@@ -62,12 +62,12 @@ def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: P
     verify(data)
     check_trace(trace)
     ends = [history[-1]["data"].get("reason") for history in histories(data).values()]
-    assert ends.count("revoked") == 3  # the two of the socket, and the first walk's login elsewhere
+    assert ends.count("revoked") == 3  # the socket's two, and the first tour's login elsewhere
     assert not list(tmp_path.glob("*.json"))
 
 
 def check(lines: list[str], *, again: bool) -> None:
-    """What the walk printed, line by line."""
+    """Check the tour's output line by line."""
     said = [line.removeprefix("socket: ") for line in lines if line.startswith("socket: ")]
     session, account, login, transitions, ended = (
         json.loads(line) for line in lines if not line.startswith("socket: ")
@@ -85,5 +85,5 @@ def check(lines: list[str], *, again: bool) -> None:
 
 
 def events(records: list[dict[str, Any]]) -> list[str]:
-    """The event of each record."""
+    """Return the event of each record."""
     return [record["event"] for record in records]

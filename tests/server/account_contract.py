@@ -1,4 +1,4 @@
-"""What every implementation of the stores beside the log promises: personal data, and tokens that were exchanged."""
+"""Contract of the stores beside the log: personal data, and exchanged tokens."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TOKEN = bytes(32)
 
 
 class AccountStoreContract(ABC):
-    """:class:`interlock.server.surface.accounts.AccountStore`."""
+    """Contract of :class:`interlock.server.surface.accounts.AccountStore`."""
 
     @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:
-        """What is stored by the implementation under test, over ``folder``."""
+        """Open the implementation under test over ``folder``."""
 
     @asynchronous
     async def test_an_owner_is_found_by_email_by_id_and_by_identity(self, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ class AccountStoreContract(ABC):
     @pytest.mark.parametrize("email", ["ada@example.org", None])
     @asynchronous
     async def test_an_address_or_an_identity_is_taken_once(self, tmp_path: Path, email: str | None) -> None:
-        """Whoever comes second is not registered at all."""
+        """The second one is not registered."""
         async with self.open(tmp_path) as surface:
             rivals = [AccountStory(_rival(f"acc_{n}", email)) for n in range(5)]
             steps = [rival.register(surface.accounts.add(rival.data)) for rival in rivals]
@@ -77,7 +77,7 @@ class AccountStoreContract(ABC):
     @pytest.mark.asvs("2.3.3")
     @asynchronous
     async def test_what_goes_along_with_steps_that_are_refused_is_not_there(self, tmp_path: Path) -> None:
-        """Also where another instance's step is the one that is refused."""
+        """Even if another instance's step is the refused one."""
         async with self.open(tmp_path) as surface:
             store, ada, session = surface.accounts, AccountStory(), Story()
             await surface.log.append(ada.register(store.add(ada.data)))
@@ -139,11 +139,11 @@ class AccountStoreContract(ABC):
 
 
 class ExchangedTokenStoreContract(ABC):
-    """:class:`interlock.server.surface.exchanged_tokens.ExchangedTokenStore`."""
+    """Contract of :class:`interlock.server.surface.exchanged_tokens.ExchangedTokenStore`."""
 
     @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:
-        """What is stored by the implementation under test, over ``folder``."""
+        """Open the implementation under test over ``folder``."""
 
     @pytest.mark.asvs("2.3.4")
     @asynchronous

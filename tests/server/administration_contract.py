@@ -1,4 +1,4 @@
-"""What every implementation of the lists of instances promises: see ``surface_contract.py``."""
+"""Contract of the lists of instances: see ``surface_contract.py``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.steps import NOW_MS, POLICY, Story
 
 
 class DirectoryContract(ABC):
-    """:class:`interlock.server.surface.directory.Directory`."""
+    """Contract of :class:`interlock.server.surface.directory.Directory`."""
 
     @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[Surface]:
-        """The store of the implementation under test, over ``folder``."""
+        """Open the implementation under test over ``folder``."""
 
     @asynchronous
     async def test_any_filters_give_what_they_say_newest_first_page_by_page(self, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ class DirectoryContract(ABC):
 
 
 def filters() -> list[Wanted]:
-    """Every combination of filters that can be asked for."""
+    """Return every valid combination of filters."""
     ranges: list[tuple[int | None, int | None]] = [
         (None, None),
         (NOW_MS + 4, None),

@@ -1,4 +1,4 @@
-"""A real server process that the tests of the wire share."""
+"""Fixtures: a real server process that the wire tests share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.verifying import live
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One server for all tests without wishes of their own; whatever they did, its log verifies."""
+    """Run one server that tests without special settings share. Its log must verify at the end."""
     with running_server(tmp_path_factory.mktemp("wire") / "data", connections_per_session=3) as process:
         yield process
         verify(process.data)
@@ -26,14 +26,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Hostile]:
-    """An identity provider that lies as it is told, one for each file of tests."""
+    """Run a hostile identity provider, one per test file."""
     with hostile_provider() as hostile:
         yield hostile
 
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    """A data folder that a server wrote and left cleanly, and the receipts it gave."""
+    """Return a data folder that a server wrote and left cleanly, and the receipts it issued."""
     data = tmp_path_factory.mktemp("verify") / "data"
     with running_server(data) as server:
         receipts = asyncio.run(live(server))
@@ -42,7 +42,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[s
 
 @pytest.fixture
 def folder(written: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> Path:
-    """A copy, to tamper with."""
+    """Return a copy to tamper with."""
     shutil.copytree(written[0], tmp_path / "data")
     return tmp_path / "data"
 

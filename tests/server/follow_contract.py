@@ -1,4 +1,4 @@
-"""What every implementation of the transition log promises to those who follow it, and to several who write to it."""
+"""Contract of the transition log for followers, and for several writers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from tests.support.steps import Story
 
 
 class FollowContract(ABC):
-    """:meth:`interlock.server.surface.log.TransitionLog.follow`."""
+    """Contract of :meth:`interlock.server.surface.log.TransitionLog.follow`."""
 
     @abstractmethod
     def open(
         self, folder: Path, *, max_waiting: int = 1000, on_failure: Callable[[str], None] = pytest.fail
     ) -> AbstractAsyncContextManager[TransitionLog]:
-        """The log of the implementation under test, over ``folder``."""
+        """Open the implementation under test over ``folder``."""
 
     @asynchronous
     async def test_a_follower_has_what_was_there_and_what_comes_each_once(self, tmp_path: Path) -> None:
-        """Also what is written while it reads what was there."""
+        """Records written during the initial read included."""
         async with self.open(tmp_path, max_waiting=5000) as log:
             appended = [log.append(Story().begin()) for _ in range(1500)]
             await log.append(Story().begin())
@@ -66,7 +66,7 @@ class FollowContract(ABC):
 
     @asynchronous
     async def test_what_was_not_written_is_not_followed(self, tmp_path: Path) -> None:
-        """Neither a repeat, nor what was refused, alone or beside others."""
+        """Neither a repeat nor a refused step, alone or beside others."""
         async with self.open(tmp_path) as log:
             heard: list[int] = []
             await log.follow(0, lambda told: heard.extend(r.position for r, _ in told))
@@ -82,7 +82,7 @@ class FollowContract(ABC):
 
     @asynchronous
     async def test_a_follower_that_fails_stops_the_log(self, tmp_path: Path) -> None:
-        """Its memory may be older than the log: the writer is not answered, and no later one is."""
+        """Its memory may be older than the log: neither this writer nor a later one is answered."""
         stops: list[str] = []
         async with self.open(tmp_path, on_failure=stops.append) as log:
 
@@ -100,12 +100,12 @@ class FollowContract(ABC):
 
     @asynchronous
     async def test_a_follower_that_fails_once_is_not_called_again(self, tmp_path: Path) -> None:
-        """Whatever was committed meanwhile: it would be memory with a gap that is said to be whole."""
+        """Whatever is committed meanwhile: its memory would have a gap."""
         calls: list[int] = []
 
         def fail(followed: Sequence[Followed]) -> None:
             calls.append(len(followed))
-            # What was asked for after the first commit began may get onto the disk now, before anybody hears of the fault.
+            # What was submitted after the first commit began may still reach the disk before the fault is noticed.
             time.sleep(0.2)
             raise ZeroDivisionError
 
@@ -121,11 +121,11 @@ class FollowContract(ABC):
 
 
 class SharedLogContract(ABC):
-    """A log that several processes write to: what each of them holds."""
+    """Contract of a log that several processes write to."""
 
     @abstractmethod
     def open_two(self, folder: Path) -> AbstractAsyncContextManager[tuple[TransitionLog, TransitionLog]]:
-        """Two handles on one log."""
+        """Open two handles on one log."""
 
     @asynchronous
     async def test_each_follower_has_the_records_of_both_in_one_order(self, tmp_path: Path) -> None:

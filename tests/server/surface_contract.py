@@ -1,4 +1,4 @@
-"""What every implementation of the surface's interfaces promises. Subclass a contract, say how to open one, and run it."""
+"""Contracts of the surface's interfaces. Subclass one, define how to open an implementation, and run it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tests.support.steps import NOW_MS, POLICY, Story
 
 
 class TransitionLogContract(ABC):
-    """:class:`interlock.server.surface.log.TransitionLog`."""
+    """Contract of :class:`interlock.server.surface.log.TransitionLog`."""
 
     @abstractmethod
     def open(
         self, folder: Path, *, max_waiting: int = 1000, on_failure: Callable[[str], None] = pytest.fail
     ) -> AbstractAsyncContextManager[TransitionLog]:
-        """The store of the implementation under test, over ``folder``."""
+        """Open the implementation under test over ``folder``."""
 
     @abstractmethod
     def refuse_growth(self, log: TransitionLog, *, low: bool) -> None:
@@ -75,7 +75,7 @@ class TransitionLogContract(ABC):
             for late in (account, session):
                 before, stale_account, stale_session = await log.after(0, 9), account.account, session.session
                 steps = [*account.tell(SetGroups(("ops",))), *session.touch()]
-                # Another writer was there first, of the one or of the other.
+                # Another writer was first, for either instance.
                 account.account, session.session = stale_account, stale_session
                 other = account.tell(Disable()) if late is account else session.touch()
                 await log.append(other)
@@ -83,7 +83,7 @@ class TransitionLogContract(ABC):
                     await log.append(steps)
                 assert await log.after(0, 9) == [*before, *await log.after(len(before), 9)]
                 assert len(await log.after(len(before), 9)) == 1
-            # An account that has no personal data was deleted.
+            # An account without personal data was deleted.
             await log.append(account.tell(Delete()))
 
     @asynchronous
@@ -103,7 +103,7 @@ class TransitionLogContract(ABC):
 
     @asynchronous
     async def test_of_two_that_end_each_other_one_stays(self, tmp_path: Path) -> None:
-        """Also where both ends are written together with others, and before the ends of others."""
+        """Even if both ends are in one batch with others, and before the ends of others."""
         async with self.open(tmp_path) as log:
             one, other = Story(), Story()
             crowd = [Story() for _ in range(5)]
@@ -127,7 +127,7 @@ class TransitionLogContract(ABC):
 
     @asynchronous
     async def test_authority_is_what_it_is_at_the_place_in_the_log(self, tmp_path: Path) -> None:
-        """It is handed over together with what takes it away: what comes after that is refused, and nothing of it is there."""
+        """It is submitted together with what takes it away: all later steps are refused as a whole."""
         async with self.open(tmp_path) as log:
             own, ended, overdue, targets = Story(), Story(), Story(), [Story() for _ in range(5)]
             for story in (own, ended, *targets):

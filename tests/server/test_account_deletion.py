@@ -1,4 +1,4 @@
-"""An account is deleted over a real server: nothing of its owner is left."""
+"""Deletion of an account over a real server: nothing about its owner is left."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def secret(server: ServerProcess) -> str:
 async def test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner(
     server: ServerProcess, secret: str
 ) -> None:
-    """Its records stay, and name nobody. The address is free."""
+    """Its records stay without naming anybody, and the address is free."""
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         subject, other = await subject_of(client), client.sibling()
         (await other.log_in(client.email)).raise_for_status()
@@ -76,7 +76,7 @@ async def test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner(
 @pytest.mark.parametrize("how", ["running", "killed", "stopped"])
 @scenario()
 async def test_no_file_has_anything_of_a_deleted_account(tmp_path: Path, how: str) -> None:
-    """Also not what SQLite keeps: free pages and the write-ahead log."""
+    """Including what SQLite keeps: free pages and the write-ahead log."""
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     try:
@@ -101,7 +101,7 @@ async def test_no_file_has_anything_of_a_deleted_account(tmp_path: Path, how: st
 
 
 def test_whoever_reads_for_long_keeps_no_write_waiting_and_what_was_erased_goes_afterwards(tmp_path: Path) -> None:
-    """A backup, say, or `interlock verify`."""
+    """Such as a backup, or `interlock verify`."""
     tried: list[str] = []
     now_s = 100.0
     with closing(open_writer(tmp_path / "log.db").conn) as log, closing(open_writer(tmp_path / "log.db").conn) as other:
@@ -143,7 +143,7 @@ def _held(data: Path, texts: list[str]) -> set[str]:
 
 
 def _known(data: Path) -> dict[str, tuple[str, ...]]:
-    """What is stored of each owner, by email address."""
+    """Return everything stored about each owner, by email address."""
     with open_archive(data) as archive:
         rows = archive._database.execute("SELECT email, password_hash, commitment_key FROM personal_data").fetchall()
     return {row[0]: row for row in rows}

@@ -1,4 +1,4 @@
-"""An account that owns many sessions: they are listed page by page, and all of them end."""
+"""An account with many sessions: they are listed in pages, and all of them can be ended."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CHANGED = Fold("ada", state="active", epoch=1)
 
 
 class Account:
-    """The sessions of accounts over a log on disk, with the clock in hand."""
+    """The sessions of accounts over a log on disk, with a manual clock."""
 
     def __init__(self, sessions: Sessions, own: AccountSessions, clock: HandClock) -> None:
         self.sessions = sessions
@@ -55,7 +55,7 @@ class Account:
 
 @asynccontextmanager
 async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
-    """``busy``: so many reads of a page are refused before the first succeeds."""
+    """Open an account. ``busy``: how many reads of a page are refused before the first succeeds."""
     async with open_surface(folder, max_waiting=20, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         clock = HandClock()
         feed = Feed(surface.log)
@@ -95,7 +95,7 @@ async def test_the_living_sessions_of_an_account_are_listed_newest_first(tmp_pat
 @pytest.mark.asvs("7.4.5")
 @asynchronous
 async def test_every_session_of_an_account_ends_although_the_storage_is_overloaded(tmp_path: Path) -> None:
-    """Three times as many as may be written at a time, and the reads are refused at first, too."""
+    """There are three times as many as may be written at a time, and reads are refused at first too."""
     async with account(tmp_path, busy=2) as ada:
         living = [await ada.log_in() for _ in range(150)]
         others = await ada.log_in("bob")
@@ -109,7 +109,7 @@ async def test_every_session_of_an_account_ends_although_the_storage_is_overload
 
 
 class Stuck:
-    """Refuses every end of the ``living`` sessions, or does not answer if it ``hangs``: a log whose head can't be written."""
+    """Refuses every end of the ``living`` sessions, or hangs if ``hangs``: a log whose head can't be written."""
 
     def __init__(self, account: Account, living: list[Session], *, hangs: bool = False) -> None:
         self.holds = True
@@ -117,7 +117,7 @@ class Stuck:
         self._hangs = hangs
         self._of = {session.session_id for session in living}
         self._append = account.sessions._log.append
-        account.sessions._log.append = self.append  # type: ignore[method-assign]  # a log in its place
+        account.sessions._log.append = self.append  # type: ignore[method-assign]  # a stand-in log
 
     def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
         if not self.holds or steps[0].transition.instance_id not in self._of:
@@ -174,7 +174,7 @@ async def test_no_session_is_listed_once_the_log_has_stopped(tmp_path: Path) -> 
 
 
 async def logged_in(services: Services, subject: str, count: int) -> tuple[Session, dict[str, str]]:
-    """The newest of ``count`` sessions of ``subject``, and the header that its client sends."""
+    """Return the newest of ``count`` sessions of ``subject``, and its client's headers."""
     await registered(services, subject)
     for _ in range(count):
         session = (await services.sessions.begin(subject, Authenticate(subject, "password"))).instance
@@ -226,7 +226,7 @@ async def test_one_session_of_many_is_ended_by_reading_no_other(tmp_path: Path) 
             lists += 1
             return await page(machine, wanted, before, limit)
 
-        services.administration._directory.page = counted  # type: ignore[method-assign]  # a count that is put in
+        services.administration._directory.page = counted  # type: ignore[method-assign]  # a counter
         for other in (theirs.session_id, anonymous.session_id, "nobody"):
             answer = await http.delete(f"/api/sessions/{other}", headers=credential)
             assert kind(answer) == (404, "not-found"), other

@@ -79,7 +79,7 @@ def test_a_shorter_or_longer_one_is_refused(password: str, message: str) -> None
 
 @asynchronous
 async def test_a_long_row_of_combining_characters_is_not_sorted() -> None:
-    """The time for it grows with the square of its length, and nothing else runs meanwhile."""
+    """Sorting takes time quadratic in its length, and blocks the interpreter."""
     passwords = cheap()
     marks = "\u0301\u0316" * 15
     Passwords.check_rules(f"{PASSWORD}{marks}")
@@ -144,7 +144,7 @@ async def test_hashing_leaves_the_event_loop_free_and_too_many_are_refused() -> 
 
 @asynchronous
 async def test_at_most_two_hashes_of_an_account_at_a_time() -> None:
-    """One for the devices that it knows and one for strangers, however many threads there are."""
+    """One for known devices and one for strangers, whatever the number of threads."""
     passwords = cheap(workers=8)
     gate = threading.Event()
     computing: list[Requester] = []

@@ -1,4 +1,4 @@
-"""Whose request it is: forwarded addresses count only from trusted proxies, and only the ones those wrote."""
+"""Client addresses: forwarded ones count only from trusted proxies, and only the parts that those wrote."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_ipv6_client_is_limited_by_its_64() -> None:
 
 
 def test_each_untrusted_peer_that_speaks_for_others_is_told_of_once() -> None:
-    """A stranger who writes the header first does not hide the proxy that nobody trusts."""
+    """A stranger who sends the header first does not hide an untrusted proxy."""
     addresses = Addresses((), "x-forwarded-for")
     peers = ["192.0.2.66", "10.0.0.1"]
     with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Administrators over a real server: anybody's sessions, accounts, and what is written down of it."""
+"""Administrators over a real server: any session, any account, and the records of their calls."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ async def test_a_disabled_account_is_out_at_once_and_stays_out(server: ServerPro
 @pytest.mark.asvs("7.4.2")
 @scenario()
 async def test_a_login_that_races_the_disable_leaves_no_living_session(server: ServerProcess, secret: str) -> None:
-    """Whichever comes first, when both are answered nothing of the account lives."""
+    """Whichever is first, after both answers no session of the account is alive."""
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         subject = await subject_of(client)
         for _ in range(15):
@@ -219,7 +219,7 @@ async def test_a_login_that_races_the_disable_leaves_no_living_session(server: S
 async def test_a_password_change_that_races_the_disable_leaves_no_living_session(
     server: ServerProcess, secret: str
 ) -> None:
-    """And the password is the one that was answered."""
+    """The password is the one of the successful answer."""
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         subject, password = await subject_of(client), PASSWORD
         for n in range(8):

@@ -1,4 +1,4 @@
-"""Administrators' secrets over a real server: what they open, what they do not, and who is told of whom."""
+"""Administrators' secrets over a real server: what they open, what they do not, and how they are logged."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_secrets_are_made_and_removed_while_the_server_runs(server: Server
 @pytest.mark.asvs("16.3.1", "16.3.2", "16.2.5")
 @scenario()
 async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) -> None:
-    """A refusal at once, the others of the next seconds as a number: guessing can't fill the disk."""
+    """The first refusal is logged at once, those of the next seconds as a number: guessing can't fill the disk."""
     with running_server(tmp_path / "data", log_json=True) as server:
         secret = admin_token(server.data)
         async with Admin(server.url, secret) as admin, Admin(server.url, f"{secret[:-9]}forgotten") as stranger:
@@ -105,7 +105,7 @@ async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) 
 @pytest.mark.asvs("13.3.1", "16.5.1", "16.5.3")
 @scenario()
 async def test_a_secret_that_others_may_read_opens_nothing(tmp_path: Path) -> None:
-    """And no other does either, until that is mended: whose secret is whose can't be relied on."""
+    """Nor does any other secret until it is mended, because no owner of a secret is certain."""
     with running_server(tmp_path / "data") as server:
         async with Admin(server.url, admin_token(server.data)) as admin:
             await admin.get("/accounts")

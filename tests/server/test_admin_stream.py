@@ -1,4 +1,4 @@
-"""The live tail over a real server: nothing is missed, nothing comes twice, and it ends when it must."""
+"""The live stream over a real server: no record is missing or repeated, and it ends when it must."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.wire import services_in
 
 
 async def work(server: ServerProcess, sessions: int) -> None:
-    """Callers who begin sessions and refresh them, at once: three records each."""
+    """Run concurrent callers that create sessions and refresh them: three records each."""
 
     async def one() -> None:
         async with Client(server.url) as client:
@@ -40,7 +40,7 @@ async def work(server: ServerProcess, sessions: int) -> None:
 
 
 async def collect(admin: Admin, after: int, until: int, reconnect: random.Random | None = None) -> list[dict[str, Any]]:
-    """Follow from ``after`` to position ``until``, coming back again and again if ``reconnect`` says when."""
+    """Follow from ``after`` to position ``until``. Reconnect whenever ``reconnect`` says."""
     found: list[dict[str, Any]] = []
     place: dict[str, int] = {"after": after}
     while not found or found[-1]["position"] < until:
@@ -59,7 +59,7 @@ async def test_under_load_and_over_reconnects_every_record_comes_once_and_in_ord
         async with Admin(server.url, admin_token(server.data)) as admin:
             await work(server, 40)
             total = 40 * 3 + 200 * 3
-            chance = random.Random(7)  # noqa: S311  # no secret
+            chance = random.Random(7)  # noqa: S311  # not a secret
             followers = [
                 collect(admin, 0, total),
                 collect(admin, 0, total, chance),
@@ -80,7 +80,7 @@ async def test_without_a_place_it_begins_with_what_comes_next(tmp_path: Path) ->
             await client.begin()
             async with admin.follow() as stream:
                 waiting = asyncio.create_task(stream.record())
-                # The stream is there once its first line is.
+                # The stream is registered once its first line arrives.
                 await eventually(lambda: stream.comments)
                 await client.refresh()
                 record = await waiting
@@ -178,7 +178,7 @@ async def test_so_many_may_follow_and_no_more_until_one_leaves(tmp_path: Path) -
 
 
 def stalled(server: ServerProcess, secret: str) -> socket.socket:
-    """A follower that asks for everything, and reads nothing."""
+    """Open a stream of the whole log that is not read."""
     host, port = server.url.removeprefix("http://").split(":")
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -194,7 +194,7 @@ def stalled(server: ServerProcess, secret: str) -> socket.socket:
 async def test_who_reads_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> None:
     with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
         secret = admin_token(server.data)
-        # More than the buffers on the way take.
+        # More than the buffers in between take.
         await work(server, 200)
         with stalled(server, secret) as slow:
             async with Admin(server.url, secret) as admin:
@@ -202,13 +202,13 @@ async def test_who_reads_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> N
                 await work(server, 100)
                 assert len(await rest) == 300
             await eventually(lambda: "admin.stream_cut" in server.log_path.read_text(), within_s=30)
-            # What was on the way is still read; the rest of the log never comes.
+            # Buffered data is still read; the rest of the log never comes.
             assert len(await asyncio.to_thread(read_all, slow)) < 900 * 300
 
 
 @asynchronous
 async def test_who_reads_nothing_and_says_that_no_more_comes_is_cut_as_well(tmp_path: Path) -> None:
-    """Its end is the end of the stream, though not all of what was written can leave."""
+    """The client's half-close ends the stream, even though buffered data can't leave."""
     with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
         secret = admin_token(server.data)
         await work(server, 200)
@@ -232,7 +232,7 @@ async def test_who_reads_too_late_is_told(tmp_path: Path) -> None:
 
 
 def read_all(raw: socket.socket) -> bytes:
-    """What comes until the server drops the connection, or says that it was all."""
+    """Read until the server drops the connection or ends the stream."""
     read = b""
     with suppress(ConnectionResetError):
         while not read.endswith(b"\r\n0\r\n\r\n") and (piece := raw.recv(65536)):
@@ -242,7 +242,7 @@ def read_all(raw: socket.socket) -> bytes:
 
 @asynchronous
 async def test_a_stream_that_never_began_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its client is gone before the response begins: however often that happens, others may follow."""
+    """The client leaves before the response begins: however often that happens, others may follow."""
     async with services_in(tmp_path) as services, client_of(app_over(services)) as http:
         secret = services.admins._secrets.create("ada", services.clock.now_ms())
         credential = {"authorization": f"Bearer {secret}"}

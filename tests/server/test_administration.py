@@ -1,4 +1,4 @@
-"""Inside: the tail's memory, ends that wait for a busy log, refusals that are counted, and files that are looked up."""
+"""Internals: the tail's memory, ends that wait for a busy log, counted refusals, and checks of files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.steps import Story
 
 
 class Followed:
-    """A tail over a log in memory; ``read`` are the places from which it went to the log."""
+    """A tail over a log in memory. ``read``: the positions from which it read the log."""
 
     def __init__(self) -> None:
         self.log = MemoryLog()

@@ -1,4 +1,4 @@
-"""Lists over SQLite: the contract, and the plans of the searches."""
+"""Lists over SQLite: the contract, and the query plans."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class TestSqliteDirectory(DirectoryContract):
 
 class TestMemoryDirectory(DirectoryContract):
     @asynccontextmanager
-    async def open(self, folder: Path) -> AsyncIterator[Any]:  # noqa: ARG002  # it keeps nothing
+    async def open(self, folder: Path) -> AsyncIterator[Any]:  # noqa: ARG002  # nothing is stored
         log = MemoryLog()
         yield SimpleNamespace(log=log, directory=MemoryDirectory(log.store))
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Any]:
-    """The file with one session and one act in it, opened by somebody with a shell."""
+    """Open the file, which holds one session and one audit record, in a shell."""
 
     async def make() -> None:
         async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
@@ -72,7 +72,7 @@ def plan(shell: Any, statement: str, parameters: list[Any]) -> str:
 
 
 def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
-    """What makes a page as fast at a million sessions as at a hundred."""
+    """So a page is as fast with a million sessions as with a hundred."""
     pages = [
         search
         for wanted in filters()
@@ -90,7 +90,7 @@ def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
 
 
 def test_a_search_begins_where_the_page_before_ended(shell: Any) -> None:
-    """The place bounds the search itself: it is not looked for row by row from the newest on."""
+    """The cursor bounds the search itself; rows are not scanned from the newest."""
     for wanted in filters():
         for statement, parameters in searches(SESSION_MACHINE, wanted, Place(NOW_MS - 1, "s"), 10):
             told = plan(shell, statement, parameters)

@@ -1,4 +1,4 @@
-"""A lifecycle that nobody has heard of: declaration, data types and ``evolve`` are all that it takes."""
+"""A new lifecycle needs only a declaration, data types and ``evolve``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.steps import Story
 
 class ParcelGuards(Protocol):
     def by_the_sender(self) -> bool:
-        """The command names who sent the parcel."""
+        """Guard: the command names the parcel's sender."""
         ...
 
 
@@ -100,7 +100,7 @@ BOTH = Machines(SESSION_MACHINE, PARCELS)
 
 
 async def live_through(folder: Path) -> list[Any]:
-    """One parcel's life, and a session beside it, through the door and onto the disk; what the door told."""
+    """Run one parcel, and a session beside it, through the door onto the disk. Return what the door published."""
     told: list[Any] = []
     async with open_surface(
         folder, machines=BOTH, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()
@@ -116,7 +116,7 @@ async def live_through(folder: Path) -> list[Any]:
         door.subscribe_refusals(metrics.refused)
         await start(feed)
         await door.submit("p1", *commands("ada", HandIn("ada")))
-        # Ids of different kinds may be the same.
+        # Ids of different kinds may be equal.
         await surface.log.append(Story("p1").begin("ada"))
         await door.submit("p1", *commands("van", Collect()))
         with pytest.raises(TransitionRefused, match="by_the_sender"):
@@ -175,7 +175,7 @@ async def test_the_log_alone_shows_it_and_a_forged_record_is_found(tmp_path: Pat
 
 
 @asynchronous
-async def test_it_needs_no_disk(tmp_path: Path) -> None:  # noqa: ARG001  # as the others
+async def test_it_needs_no_disk(tmp_path: Path) -> None:  # noqa: ARG001  # like the others
     feed = Feed(MemoryLog(MemoryStore(BOTH)))
     door = Door(PARCELS, feed, HandClock(), cache_limit=1)
     await start(feed)

@@ -1,4 +1,4 @@
-"""The application in this process, where a test can make things happen that no client can."""
+"""The application in this process, where a test can cause what no client can."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_mistake_of_ours_is_a_problem_too_and_tells_nothing(
 async def test_no_variable_of_the_environment_brings_a_debugger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Litestar's own would stop the whole server at the first refusal, until somebody types something."""
+    """Litestar's would stop the whole server at the first refusal, until somebody types something."""
     stopped: list[str] = []
     monkeypatch.setenv("LITESTAR_DEBUG", "1")
     monkeypatch.setenv("LITESTAR_PDB", "1")
@@ -77,7 +77,7 @@ async def test_no_variable_of_the_environment_brings_a_debugger(
 async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The login was proved before the change and comes to the log after it: no session is recorded."""
+    """The login was authenticated before the change and reaches the log after it: no session is recorded."""
     async with served(tmp_path) as (services, http):
         subject = (await http.post("/api/auth/register", json=ADA)).raise_for_status().json()["subject"]
         authenticate = services.sessions.authenticate
@@ -100,7 +100,7 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
 async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The hash takes a while; who was thrown out in that time changes nothing and throws nobody else out."""
+    """The hash takes a while; a session revoked meanwhile neither changes the password nor ends other sessions."""
     async with served(tmp_path) as (services, http):
         (await http.post("/api/auth/register", json=ADA)).raise_for_status()
         thief, owner = [(await http.post("/api/auth/login", json=ADA)).raise_for_status().json() for _ in range(2)]
@@ -125,7 +125,7 @@ async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile
 
 @asynchronous
 async def test_behind_a_refusal_a_slow_hash_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who fills the queue for hashes could else tell by the time who has logged in at a shared address."""
+    """Otherwise an attacker who fills the hash queue could tell by the time who has logged in at a shared address."""
     gate = threading.Event()
     limits = {"limit_login_account": "2/1h", "refusal_delay_s": 0.4, "trusted_proxies": ("127.0.0.1",)}
     async with services_in(tmp_path, **limits) as services, client_of(app_over(services)) as http:
@@ -155,7 +155,7 @@ async def test_behind_a_refusal_a_slow_hash_does_not_show(tmp_path: Path, monkey
 
 @asynchronous
 async def test_two_new_passwords_in_one_millisecond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The session that changed them, and one that logs in afterwards, outlive the next start."""
+    """The session that changed them, and one that logs in afterwards, survive the next start."""
     now_ns = time.time_ns()
     monkeypatch.setattr(
         "interlock.server.clock.time", SimpleNamespace(time_ns=lambda: now_ns, monotonic_ns=lambda: now_ns)

@@ -1,4 +1,4 @@
-"""Sockets that come at once, as after a restart: they come in a few at a time, and hold up nobody else."""
+"""Sockets that arrive at once, as after a restart: a few are handled at a time, and other requests are not delayed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SOCKETS = 200
 
 @asynchronous
 async def test_sockets_that_come_at_once_take_many_turns_of_the_event_loop(tmp_path: Path) -> None:
-    """Whatever else is asked has its turn in between: neither credentials nor answers are many in one turn."""
+    """Other requests get their turns in between: few credentials and few answers are processed per turn."""
     async with services_in(tmp_path) as services:
         wires = [Wire(services, (await log_in(services))[1]) for _ in range(_SOCKETS)]
         turn = 0

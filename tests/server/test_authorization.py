@@ -1,4 +1,4 @@
-"""Who may do what, as docs/reference/authorization.md says: every call of the document with every kind of credential."""
+"""Authorization as in docs/reference/authorization.md: every call of the document with every kind of credential."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def operations(server: ServerProcess) -> dict[str, list[str]]:
-    """Call → the credentials that the document names; a call that needs none names none."""
+    """Return call → the credentials in the document; none for a call that needs none."""
     document = httpx.get(f"{server.url}/schema/openapi.json").json()
     return {
         f"{method.upper()} {path}": [name for choice in operation.get("security", ()) for name in choice]
@@ -71,7 +71,7 @@ def call(server: ServerProcess, name: str, headers: dict[str, str]) -> httpx.Res
 
 
 def refused_at_the_door(answer: httpx.Response) -> bool:
-    """The credential itself was refused, before anything that was asked."""
+    """Return whether the credential itself was refused, before the request was considered."""
     return answer.status_code == 401 and answer.json()["type"].rpartition(":")[2] in _REFUSED_AT_THE_DOOR
 
 
@@ -85,7 +85,7 @@ def test_each_call_takes_the_credential_that_is_documented_and_no_other(
     assert len(operations) > 25
     for name, wanted in operations.items():
         if name in {"POST /api/auth/login", "POST /api/auth/exchange", "POST /api/auth/refresh"}:
-            continue  # what they prove is in the body
+            continue  # the body authenticates
         opened = {
             "none": call(server, name, {}),
             "bearer": call(server, name, {"Authorization": f"Bearer {log_in(server.url)}"}),
@@ -100,7 +100,7 @@ def test_each_call_takes_the_credential_that_is_documented_and_no_other(
 
 @pytest.mark.asvs("8.2.2")
 def test_what_belongs_to_another_account_is_not_there(server: ServerProcess) -> None:
-    """Neither by its id, nor in a list, nor by a filter: a session's token reaches its own account, whatever it asks for."""
+    """Neither by its id, nor in a list, nor by a filter: a session's token reaches only its own account."""
     with httpx.Client(base_url=server.url) as http:
         own, other = ({"Authorization": f"Bearer {log_in(server.url)}"} for _ in range(2))
         others = http.get("/api/session", headers=other).json()
@@ -116,7 +116,7 @@ def test_what_belongs_to_another_account_is_not_there(server: ServerProcess) -> 
 
 @pytest.mark.asvs("8.2.3")
 def test_no_field_is_set_that_the_server_decides(server: ServerProcess) -> None:
-    """Whoever adds fields of an account or a session to what they send is refused, and nothing is made."""
+    """A request with additional fields of an account or a session is refused, and creates nothing."""
     fields: dict[str, Any] = {
         "subject": "acc_x",
         "groups": ["admin"],

@@ -1,4 +1,4 @@
-"""Bad requests to a real server: each is answered with a problem document of a stable type, and nothing changes."""
+"""Bad requests to a real server: each gets a problem document of a stable type, and nothing changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JSON = {"content-type": "application/json"}
 
 
 class Caller(msgspec.Struct):
-    """Somebody who is logged in, and somebody who is not."""
+    """A logged-in client, and an anonymous one."""
 
     http: httpx.Client
     email: str
@@ -42,7 +42,7 @@ def caller(server: ServerProcess) -> Iterator[Caller]:
 
 
 def check(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
-    """``answer`` is the problem called ``name``, whole and with nothing in it that was sent."""
+    """Check that ``answer`` is the complete problem ``name``, and repeats nothing of the request."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["cache-control"] == "no-store"
@@ -145,7 +145,7 @@ OTHER_TYPES = [
 def test_a_body_that_does_not_say_it_is_json(
     server: ServerProcess, caller: Caller, path: str, who: str | None, content_type: str | None
 ) -> None:
-    """What another site's form could send without asking is never taken for JSON, however much it looks like it."""
+    """What a form of another site can send without a preflight is never read as JSON, however similar it looks."""
     before = stored(server.data)
     headers = ({"content-type": content_type} if content_type else {}) | (bearer(caller.user) if who else {})
     body = {"email": new_email(), "password": "long enough for a password"}

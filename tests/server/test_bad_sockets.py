@@ -25,7 +25,7 @@ BIG = 64 * 1024
 
 
 async def refused(client: Client, **arguments: Any) -> websockets.Response:
-    """The HTTP answer to a handshake that is refused before the upgrade; a problem document."""
+    """Return the HTTP answer, a problem document, to a handshake refused before the upgrade."""
     with pytest.raises(websockets.InvalidStatus) as caught:
         await client.connect(**arguments)
     response = caught.value.response
@@ -120,7 +120,7 @@ async def test_an_unknown_subprotocol_is_refused_before_the_upgrade(server: Serv
 async def spoken(
     server: ServerProcess, message: Any, **how: Any
 ) -> tuple[tuple[int, str], list[str], ClientConnection]:
-    """Connect, say ``message``: how the server closes, and which events the session's log then ends with."""
+    """Connect and send ``message``. Return the server's close, and the last events of the session's log."""
     async with await logged_in(server.url) as client:
         async with client.connect(max_size=None) as socket:
             await socket.recv()
@@ -131,7 +131,7 @@ async def spoken(
 
 
 async def gone(client: Client) -> list[str]:
-    """The session's events, once the log says that its connection is gone."""
+    """Return the session's events once the disconnect is recorded."""
     if (await client.session())["connections"]:
         return []
     answer = (await client.request("GET", "/api/session/transitions")).raise_for_status()
@@ -203,7 +203,7 @@ async def test_a_foreign_or_bad_token_on_the_open_socket_closes_it(server: Serve
 @pytest.mark.asvs("2.3.4")
 @asynchronous
 async def test_connects_over_the_sessions_limit_are_closed_with_4429(server: ServerProcess) -> None:
-    """The limit is 3; the surplus is refused one by one and all at once, and those that were open stay open."""
+    """The limit is 3; further ones are refused, one by one and all at once, and the open ones stay open."""
 
     async def first_word(socket: ClientConnection) -> Any:
         try:
@@ -289,7 +289,7 @@ def fragment(opcode: int, payload: bytes, *, last: bool) -> bytes:
 
 @asynchronous
 async def test_a_message_that_does_not_become_whole_is_not_kept_for_ever(tmp_path: Path) -> None:
-    """Though its peer answers every ping. One that finishes each message, and begins another at once, stays."""
+    """Even though its peer answers every ping. A peer that finishes each message, and starts another at once, stays."""
     message = b'{"type": "ping"}'
     with running_server(tmp_path / "data", ping_interval_s=0.2, ping_timeout_s=20) as server:
         async with await logged_in(server.url) as client:
@@ -315,7 +315,7 @@ async def test_a_message_that_does_not_become_whole_is_not_kept_for_ever(tmp_pat
 
 @asynchronous
 async def test_a_peer_that_does_not_read_is_cut(tmp_path: Path) -> None:
-    """It asks without end and never reads: the server holds a bounded number of answers, waits so long, and lets go."""
+    """It sends pings and never reads: the server holds a bounded number of answers, waits a limited time, and cuts it."""
     with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
         async with await logged_in(server.url) as client:
             peer = await Peer.open(server.socket_url, client.bearer)

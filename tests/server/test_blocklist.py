@@ -1,4 +1,4 @@
-"""Which new passwords are too easy to guess, whatever they are made of."""
+"""Which new passwords are too easy to guess, whatever they consist of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, as somebody types it."""
+"""The command line, as a user types it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SESSION = "the-session-we-look-at"
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of 1,003 sessions: one that was used and ended, two that live, and a thousand in a crowd."""
+    """Return a log of 1,003 sessions: one used and ended, two live ones, and a thousand others."""
     folder = tmp_path_factory.mktemp("log")
 
     async def write() -> None:
@@ -52,7 +52,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(written: Path, tmp_path: Path) -> Path:
-    """A copy, to tamper with."""
+    """Return a copy to tamper with."""
     copy = tmp_path / "log"
     shutil.copytree(written, copy)
     return copy
@@ -118,7 +118,7 @@ def test_verify_of_a_good_log(written: Path) -> None:
 
 
 def tamper(folder: Path, *statements: str) -> None:
-    """Edit the log as somebody with time and a shell: the triggers are taken away first."""
+    """Edit the log like somebody with a shell and time, who first removes the triggers."""
     with closing(pysqlite3.connect(str(folder / "interlock.db"), isolation_level=None)) as shell:
         for (name,) in shell.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             shell.execute("DROP TRIGGER " + name)

@@ -1,4 +1,4 @@
-"""``interlock admin-token``: what it prints, and what it leaves."""
+"""``interlock admin-token``: its output and its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.log import interlock
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """The folder of a server that has been started once."""
+    """Return the folder of a server that was started once."""
     load_keys(tmp_path / "keys")
     return tmp_path
 
@@ -62,7 +62,7 @@ def test_what_can_not_be_is_said_in_one_line(data: Path, arguments: tuple[str, s
 
 @pytest.mark.parametrize("command", [("admin-token", "create", "ada"), ("clients", "create", "gateway")])
 def test_a_forgotten_or_wrong_folder_gets_no_secret(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """It would open nothing, and nobody would see why."""
+    """It would open nothing, and the reason would not be visible."""
     outcome = interlock(*command, "--data", tmp_path / "data")
     assert (outcome.returncode, outcome.stdout) == (2, "")
     said = f"interlock: there are no keys in {tmp_path}/data/keys: a server makes the first ones when it starts\n"

@@ -1,4 +1,4 @@
-"""``interlock keys`` and ``interlock clients``, as somebody types them, also beside a running server."""
+"""``interlock keys`` and ``interlock clients``, as a user types them, even beside a running server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(*arguments: object, **environment: str | None) -> Result:
 
 
 def shown(data: Path) -> dict[str, list[str]]:
-    """The rows of ``interlock keys list``, by key."""
+    """Return the rows of ``interlock keys list``, by key."""
     outcome = run("keys", "list", "--data", data)
     assert outcome.exit_code == 0, outcome.output
     rows = [
@@ -42,7 +42,7 @@ def shown(data: Path) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data folder that a server left, with a head."""
+    """Return a data folder that a server left, with a head."""
     data = tmp_path_factory.mktemp("keys") / "data"
     with running_server(data) as server:
         httpx.post(f"{server.url}/api/session").raise_for_status()
@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def make_old(data: Path, seconds: int) -> None:
-    """Let the signing keys have been made ``seconds`` earlier than their files say."""
+    """Make the signing keys ``seconds`` older than their files say."""
     for path in data.glob("keys/signing-*.pem"):
         first, _, rest = path.read_bytes().partition(b"\n")
         path.write_bytes(b"Signs-From: %d\n" % (int(first.split()[1]) - seconds * 1000) + rest)
@@ -74,7 +74,7 @@ LISTS = [("keys", "list"), ("clients", "list"), ("admin-token", "list")]
 def test_a_folder_without_keys_is_not_shown_as_one_with_none(
     tmp_path: Path, command: tuple[str, ...], folder: str
 ) -> None:
-    """Somebody has named the wrong folder, and would believe that there is nothing to see."""
+    """The operator named the wrong folder, and would believe that there are no keys."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "a-file").touch()
     outcome = run(*command, "--data", tmp_path / folder)
@@ -85,7 +85,7 @@ def test_a_folder_without_keys_is_not_shown_as_one_with_none(
 
 
 def test_a_misspelt_variable_stops_every_command(made: Path) -> None:
-    """Else a command that was to look at another folder looks at this one."""
+    """Otherwise a command meant for another folder would use the default one."""
     for command in (*LISTS, ("verify",), ("transitions", "x"), ("serve",)):
         outcome = run(*command, INTERLOCK_DATE=str(made))
         assert outcome.exit_code == 2
@@ -138,7 +138,7 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_retired_key_strands_no_log(tmp_path: Path) -> None:
-    """The head is signed by the old key, and no server runs that could sign it anew."""
+    """The old key signed the head, and no server is running that could sign it again."""
     with running_server(tmp_path / "data") as server:
         httpx.post(f"{server.url}/api/session").raise_for_status()
     data, head = server.data, server.data / "interlock.head"
@@ -161,7 +161,7 @@ def test_a_retired_key_strands_no_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", ["garbage", "", "another"])
 def test_a_head_that_another_key_signed_hinders_nobody(tmp_path: Path, made: Path, spoil: str) -> None:
-    """It is refused with the key as without; the operator hears of it from the next start."""
+    """It is refused with or without the key; the next start tells the operator."""
     data = tmp_path / "data"
     data.mkdir()
     old = load_keys(data / "keys").signing.kid
@@ -204,7 +204,7 @@ def test_a_head_that_the_running_server_does_not_renew_keeps_its_key(
         outcome = run("keys", "retire", old, "--data", data)
         assert outcome.exit_code == 2
         assert old in outcome.stderr
-        # A compromised key goes all the same.
+        # A compromised key is removed anyway.
         assert run("keys", "retire", old, "--force", "--data", data).exit_code == 0
 
 
@@ -261,7 +261,7 @@ async def test_nobody_is_logged_out_by_the_rotation_of_the_refresh_tokens_key(tm
             server.start()
             assert (await client.refresh()).status_code == 200
             assert (await sleeper.refresh()).status_code == 200
-            # The old key gone before its time: what it made is worthless, what the new one made is not.
+            # The old key is removed early: its tokens are void, the new one's are not.
             async with await logged_in(server.url) as late:
                 page = {"Cookie": f"__Host-interlock={late.refresh_token}", "Origin": server.url}
                 outcome = await asyncio.to_thread(run, "keys", "retire", "refresh", "--force", "--data", server.data)
@@ -303,14 +303,14 @@ async def test_a_bad_key_beside_a_running_server_changes_nothing_and_is_told(tmp
 
 
 def test_a_key_folder_that_cannot_be_written_to_still_serves(tmp_path: Path, made: Path) -> None:
-    """Keys may come from a read-only place: then the command line can't know how long tokens live, and says so."""
+    """Keys may be read-only: then the command line can't know the token lifetimes, and says so."""
     data = tmp_path / "data"
     (data / "keys").mkdir(parents=True, mode=0o700)
     for path in made.glob("keys/*"):
         if path.name != "lives.json":
             (data / "keys" / path.name).write_bytes(path.read_bytes())
             (data / "keys" / path.name).chmod(0o600)
-    # Something in the way of the draft: a folder can't be opened as a file, not even by root.
+    # Block the draft file's path: a folder can't be opened as a file, not even by root.
     (data / "keys" / "lives.json.new").mkdir()
     (data / "keys" / "lives.json.new" / "x").touch()
     with running_server(data, log_json=True) as server:

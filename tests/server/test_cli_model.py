@@ -1,4 +1,4 @@
-"""``interlock check`` and ``interlock trace``, as a person at a terminal meets them."""
+"""``interlock check`` and ``interlock trace``, as a user at a terminal sees them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_folder_of_no_traces_is_not_good(tmp_path: Path) -> None:
 
 
 def test_a_declaration_that_breaks_a_promise_is_told_as_a_story(tmp_path: Path) -> None:
-    """Somebody edits the declaration by hand: the command names the property and tells the shortest way there."""
+    """The declaration was edited by hand: the command names the property and prints the shortest counterexample."""
     copy_sources(tmp_path)
     declaration = tmp_path / "spec" / "session.py"
     text = declaration.read_text()

@@ -1,4 +1,4 @@
-"""The server's clock over the machine's: it never goes back, never runs ahead for good, and tells when it differs."""
+"""The server's clock: it never goes back, never stays ahead for good, and reports when it differs from the machine's."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_clock_never_goes_back_and_never_stands_still(monkeypatch: pytest.Mo
 
 
 def test_a_pause_while_the_clock_is_read_does_not_stay() -> None:
-    """Between the two readings, or anywhere: sessions would end early for as long as the server runs."""
+    """Otherwise sessions would end early as long as the server runs, wherever the pause was."""
     machine = Machine(monotonic_ms=100)
     with machine.read():
         clock = SystemClock()
@@ -64,7 +64,7 @@ def test_a_pause_while_the_clock_is_read_does_not_stay() -> None:
 
 
 def test_threads_that_ask_at_once_never_see_the_time_go_back() -> None:
-    """One is interrupted with a small step of the clock in hand, and another one makes a larger one meanwhile."""
+    """One thread is interrupted while it holds a small step of the clock, and another takes a larger one meanwhile."""
     machine = Machine(monotonic_ms=100)
     with machine.read():
         clock = SystemClock()

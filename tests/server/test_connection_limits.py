@@ -1,4 +1,4 @@
-"""Caps on live connections, by session and by account: refuse one more, or displace the oldest."""
+"""Limits on live connections, by session and by account: refuse a new one, or displace the oldest."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def test_the_oldest_of_an_account_that_leaves_by_itself_meanwhile_is_no_ob
         held_one = (await services.sessions.load(session.session_id)).connections[0].connection_id
         wire.leave()
         await running
-        # As if its socket were still saying goodbye.
+        # As if its socket were still closing.
         services.connections._of_account["ada"] = {held_one: Held(session.session_id, held_one)}
         await services.connection_limits.admit(session, "con_1")
         assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
@@ -178,7 +178,7 @@ async def test_one_that_was_displaced_before_it_was_registered_hears_so(tmp_path
             return await load(instance_id)
 
         services.connections.register = lambda *arguments: late.append(arguments)  # type: ignore[method-assign]  # too late
-        services.sessions.load = displaced_meanwhile  # type: ignore[method-assign]  # where the socket looks again
+        services.sessions.load = displaced_meanwhile  # type: ignore[method-assign]  # where the socket checks the session again
         await wire.run()
         assert wire.said == ["accept", "close 4409 displaced by another connection"]
         assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]

@@ -1,4 +1,4 @@
-"""Browsers: the refresh token lives in a cookie that scripts can't read, and only pages of allowed origins may use it."""
+"""Browsers: the refresh token is in a cookie that scripts can't read, and only pages of allowed origins may use it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 class Page:
-    """A page in a browser: its origin goes with every request, and the cookie with those that ask for it."""
+    """A page in a browser: every request carries its origin, and the cookie where requested."""
 
     def __init__(self, url: str, origin: str = APP) -> None:
         self.http = httpx.Client(base_url=url, timeout=30)
@@ -58,7 +58,7 @@ class Page:
 
 
 def set_cookies(answer: httpx.Response) -> SimpleCookie:
-    """Every cookie that the answer sets."""
+    """Return every cookie that the answer sets."""
     cookies = SimpleCookie()
     for line in answer.headers.get_list("set-cookie"):
         cookies.load(line)
@@ -82,7 +82,7 @@ def test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_s
     answers = [page.post("/api/session"), page.log_in(), page.post("/api/auth/refresh"), page.post("/api/auth/logout")]
     cookies = [set_cookies(answer.raise_for_status()) for answer in answers]
     marker = f"{NAME}-{answers[0].json()['session_id']}"
-    # A marker is set where a session is new to the browser; this page's does not keep it, so each answer sets it again.
+    # A session new to the browser sets a marker; this page does not keep it, so each answer sets it again.
     assert [set(each) for each in cookies] == [{NAME, marker}, {NAME, DEVICE, marker}, {NAME, marker}, {NAME}]
     for morsel in (morsel for each in cookies for morsel in each.values()):
         assert morsel["secure"], morsel.key
@@ -229,13 +229,13 @@ def test_without_a_page_the_cookie_is_no_credential(page: Page) -> None:
     [
         (b"__Host-interlock=%s", True),
         (b"theme=dark;\t__Host-interlock=%s \t; x=y", True),
-        # Other names to a browser, which lets a sibling host set them.
+        # To a browser these are other names, which a sibling host may set.
         (b"\xa0__Host-interlock=%s", False),
         (b"theme=dark; \x85__Host-interlock=%s", False),
         (b"\xc2\xa0__Host-interlock=%s", False),
         (b"__host-interlock=%s", False),
         (b'x="__Host-interlock=%s"', False),
-        # A browser holds one of the name: another one is not its own.
+        # A browser holds one cookie of the name, so a second one is not its own.
         (b"__Host-interlock=%s; __Host-interlock=x", False),
         (b"__Host-interlock=; __Host-interlock=%s", False),
         (b"__Host-interlock=%s; \xa0__Host-interlock=x", True),
@@ -244,7 +244,7 @@ def test_without_a_page_the_cookie_is_no_credential(page: Page) -> None:
 def test_all_that_ask_for_the_cookie_mean_the_only_one_of_its_exact_name(
     page: Page, held: bytes, *, counts: bool
 ) -> None:
-    """Else a sibling host could plant one, and a page might be in with one part of the server and out with the other."""
+    """Otherwise a sibling host could plant one, and two parts of the server could use different ones."""
     page.log_in().raise_for_status()
     headers = [(b"cookie", held % (page.cookie or "").encode()), (b"origin", APP.encode())]
     page.http.cookies.clear()
@@ -257,7 +257,7 @@ def test_all_that_ask_for_the_cookie_mean_the_only_one_of_its_exact_name(
 
 
 def test_the_cookie_may_come_in_any_one_of_several_headers(page: Page) -> None:
-    """As proxies write the request of a browser that speaks HTTP/2 (RFC 9113, 8.2.3)."""
+    """Proxies split a browser's HTTP/2 cookies like this (RFC 9113, 8.2.3)."""
     page.log_in().raise_for_status()
     own, other = (b"cookie", f"{NAME}={page.cookie}".encode()), (b"cookie", b"theme=dark")
     page.http.cookies.clear()
@@ -270,7 +270,7 @@ def test_the_cookie_may_come_in_any_one_of_several_headers(page: Page) -> None:
 @pytest.mark.asvs("4.4.2")
 @asynchronous
 async def test_a_cookie_opens_no_socket(server: ServerProcess) -> None:
-    """It would be a use of the refresh token that exchanges nothing: a copy could keep a socket without a trace."""
+    """It would use the refresh token without an exchange: a copy could keep a socket open unnoticed."""
     page = Page(server.url)
     with page.http:
         page.register()
@@ -284,7 +284,7 @@ async def test_a_cookie_opens_no_socket(server: ServerProcess) -> None:
             with pytest.raises(websockets.InvalidStatus) as refused:
                 await client.connect(origin="https://evil.example", additional_headers=cookie)
             assert refused.value.response.status_code == 403
-            # The cookie beside another credential does no harm.
+            # The cookie is harmless beside another credential.
             async with client.connect(origin=APP, additional_headers=cookie | bearer) as socket:
                 assert json.loads(await socket.recv())["type"] == "hello"
         steps = page.http.get("/api/session/transitions", headers=bearer).json()

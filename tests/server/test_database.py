@@ -1,4 +1,4 @@
-"""The database file by itself: it refuses what is typed into it by hand, and keeps what an older version wrote."""
+"""The database file itself: it refuses rows typed in by hand, and keeps what an older version wrote."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NEXT = {
     "data": "{}",
     "digest": bytes(32),
 }
-"""A row that would be legal next, but for its digest."""
+"""A row that would be legal next, except for its digest."""
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shell(path: Path) -> Iterator[Any]:
-    """What somebody has who opens the file with a shell: no pragma of ours is set."""
+    """Open the file as in a shell, without the server's pragmas."""
     with closing(pysqlite3.connect(str(path), isolation_level=None)) as connection:
         yield connection
 
 
 def dump(path: Path) -> dict[str, Any]:
-    """Everything in the file: what it declares, and every row."""
+    """Return everything in the file: its schema, and every row."""
     with closing(pysqlite3.connect(str(path))) as connection:
         declared = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
         rows = {
@@ -176,7 +176,7 @@ FOLLOWS = {
     "epoch": 1,
     "fold": '{"epoch":1}',
 }
-"""What LOGIN makes of its session, as far as the database itself compares."""
+"""The result of LOGIN for its session, as far as the database compares it."""
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_projection_that_its_record_does_not_make_is_refused(shell: Any, chang
 
 
 def test_an_end_without_its_reason_is_refused(shell: Any) -> None:
-    """Queries tell by the reason which sessions have ended."""
+    """Queries recognise ended sessions by the reason."""
     end = {**NEXT, "event": "revoke", "target": "expired", "data": '{"reason":"revoked"}'}
     shell.execute(INSERT, list(end.values()))
     ended = {"version": 4, "state": "expired", "updated_at_ms": end["at_ms"], "ended": 1, "reason": "revoked"}
@@ -246,7 +246,7 @@ def test_a_projection_begins_as_its_first_record_makes_it(shell: Any, change: di
 
 
 def test_a_row_that_only_lies_about_its_digest_is_found_by_verify(path: Path, shell: Any) -> None:
-    """SQL knows no SHA-256: what the declaration allows, the file takes; the chain shows who wrote it."""
+    """SQL has no SHA-256: the file accepts what the declaration allows, and the chain shows who wrote it."""
     shell.execute(INSERT, list(NEXT.values()))
     with pytest.raises(LedgerFault, match="record 5: digest"):
         verify(path)
@@ -280,9 +280,9 @@ async def test_a_file_that_is_current_is_not_written_at_open(path: Path) -> None
 @pytest.mark.checks("durability")
 @asynchronous
 async def test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log(path: Path, tmp_path: Path) -> None:
-    """The log may have read well from the kernel's memory alone, after a failed fsync: what counts is in the database."""
+    """After a failed fsync, the log may be readable only from the kernel's memory; what counts is on disk."""
     async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
-        # With the first commit the write-ahead log begins anew; the second one is in it.
+        # The first commit restarts the write-ahead log, and the second one is in it.
         for _ in range(2):
             await surface.log.append(Story().begin())
         killed = tmp_path / "killed"
@@ -296,7 +296,7 @@ async def test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log(pat
 
 @asynchronous
 async def test_a_first_start_that_died_half_way_does_not_hinder_the_next(tmp_path: Path) -> None:
-    """It leaves a rollback journal, as the file was not in WAL mode yet."""
+    """It leaves a rollback journal, because the file was not in WAL mode yet."""
     died = tmp_path / "died"
     died.mkdir()
     with closing(pysqlite3.connect(str(tmp_path / "interlock.db"), isolation_level=None)) as first:
@@ -344,7 +344,7 @@ async def test_a_second_server_on_the_same_log_is_refused_and_told_who_has_it(pa
 
 @asynchronous
 async def test_a_log_of_a_development_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    """Before records named their kind. Nothing had been released, so nothing reads it."""
+    """It predates kinds in records. Nothing was released, so nothing reads it."""
     path = tmp_path / "interlock.db"
     with closing(pysqlite3.connect(path)) as older:
         older.execute("CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT)")

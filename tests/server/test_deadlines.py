@@ -1,4 +1,4 @@
-"""Deadlines of many sessions: each comes up once, in time, and none costs as much as there are sessions."""
+"""Deadlines of many sessions: each is due once, in time, and at a cost independent of their number."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_dropped_session_does_not_come_up_and_leaves_nothing() -> None:
     deadlines = Deadlines()
     ids = [f"s{n}" for n in range(20_000)]
     deadlines.restore((n, each) for n, each in enumerate(ids))
-    kept = set(random.Random(1).sample(ids, 100))  # noqa: S311  # no secret
+    kept = set(random.Random(1).sample(ids, 100))  # noqa: S311  # not a secret
     for each in ids:
         if each not in kept:
             deadlines.drop(each)
@@ -49,7 +49,7 @@ def test_the_end_of_one_session_never_costs_as_much_as_there_are_sessions() -> N
     gc.disable()
     try:
         for each in ids:
-            # Of this thread alone: the machine may be busy with other things.
+            # Of this thread only, because the machine may be busy.
             before = time.thread_time()
             deadlines.drop(each)
             took.append(time.thread_time() - before)

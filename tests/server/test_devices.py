@@ -1,4 +1,4 @@
-"""A device cookie counts while the password that its browser has known is the account's, and its key is kept."""
+"""A device cookie is valid while its known password is the account's, and its key is kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BOB = owner("acc_bob", "bob@example.org")
 
 
 class _Store:
-    """Accounts in memory, and for whose a device's cookie was looked up."""
+    """Accounts in memory. Records the look-ups for device cookies."""
 
     def __init__(self, *owners: Owner) -> None:
         self.owners = {each.data.email: each for each in owners}
@@ -42,7 +42,7 @@ class _Store:
 
 
 def devices_of(folder: Path, store: Any, clock: HandClock) -> Devices:
-    """What a server over the keys in ``folder`` has."""
+    """Return the devices of a server with the keys in ``folder``."""
     keys = load_keys(folder)
     return Devices(store, clock, lambda: keys)
 
@@ -80,7 +80,7 @@ async def test_a_device_cookie_is_of_one_account_one_server_and_some_months(tmp_
 async def test_a_device_cookie_is_of_one_password(tmp_path: Path) -> None:
     store = _Store(ADA)
     devices = devices_of(tmp_path / "keys", store, HandClock())
-    # Also one that is made late, for who showed the old password while another one was set.
+    # Also one issued late, for the old password while the new one was being set.
     before = [devices.issue(ADA)]
     changed = store.owners[ADA.data.email] = owner("acc_ada", "ada@example.org", at_ms=2)
     before.append(devices.issue(ADA))
@@ -91,7 +91,7 @@ async def test_a_device_cookie_is_of_one_password(tmp_path: Path) -> None:
 
 
 class _Owner:
-    """Somebody with an account, each of whose requests comes from where nobody has come from before."""
+    """An account's owner, each of whose requests comes from a new address."""
 
     def __init__(self, server: ServerProcess, http: httpx.Client) -> None:
         self.server = server
@@ -108,19 +108,19 @@ class _Owner:
         )
 
     def new_cookie(self, cookie: bytes = b"") -> bytes:
-        """The device's cookie after a login."""
+        """Log in, and return the device cookie."""
         lines = self.log_in(cookie).raise_for_status().headers.get_list("set-cookie")
         (line,) = [line for line in lines if line.startswith("__Host-interlock-device=")]
         return line.partition(";")[0].encode()
 
     def shut_strangers_out(self) -> None:
-        """Use up what strangers have."""
+        """Use up the strangers' attempts."""
         statuses = [self.log_in(password="wrong").status_code for _ in range(3)]
         assert statuses == [401, 401, 429]
         assert self.log_in().status_code == 429
 
     def names(self) -> list[str]:
-        """What the log has called the account, failure by failure."""
+        """Return the account's pseudonyms in the log, failure by failure."""
         lines = [json.loads(line) for line in whole_log(self.server).splitlines() if '"login.failed"' in line]
         return [line["account"] for line in lines]
 
@@ -141,7 +141,7 @@ def keys_command(server: ServerProcess, *arguments: str) -> None:
 
 
 async def changes(server: ServerProcess, number: int) -> None:
-    """Wait until the server has taken notice of so many changes of its keys."""
+    """Wait until the server has noticed this many changes of its keys."""
     await eventually(lambda: server.log_path.read_text().count('"keys.changed"') == number)
 
 

@@ -1,4 +1,4 @@
-"""Which email addresses are taken, and in which form."""
+"""Email addresses: accepted ones, and their normalised form."""
 
 from __future__ import annotations
 

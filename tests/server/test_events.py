@@ -1,4 +1,4 @@
-"""The log's vocabulary: what is logged is declared, and what is declared is logged."""
+"""The log's vocabulary: every logged event is declared, and every declared one is logged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_is_declared_is_logged_with_all_its_fields() -> None:
 
 
 def test_the_table_is_well_formed() -> None:
-    # The last two are in lines that tell a number: nothing in the source calls for them by name.
+    # The last two occur only in lines with a number, so no call in the source names them.
     used = {field for row in EVENTS.values() for field in row.fields} | set(CONTEXT) | {"place", "repeated"}
     assert used == set(FIELDS)
     assert list(FIELDS) == sorted(FIELDS)

@@ -1,4 +1,4 @@
-"""Logging in with a provider that is not ours: Django OAuth Toolkit as a process, the real server, the real flow."""
+"""Login with an independent provider: Django OAuth Toolkit as a process, the real server, the real flow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
 
 @pytest.fixture(scope="module")
 def gate(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that trusts the provider."""
+    """Run a server that trusts the provider."""
     with running_server(tmp_path_factory.mktemp("gate") / "data", **trusting(provider)) as process:
         yield process
 
@@ -243,7 +243,7 @@ def test_keys_are_rotated_and_the_provider_goes_away_and_comes_back(tmp_path: Pa
                 "also not after a restart"
             )
 
-            # Closed to new people, and to those whose account was disabled.
+            # Closed to new users, and to those whose account was disabled.
             gate.stop()
             gate._settings |= {"upstream_accounts": "known"}
             gate.start()

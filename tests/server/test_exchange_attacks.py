@@ -1,4 +1,4 @@
-"""Attacks on the exchange, over a real server: the provider is honest and so is its key, the token is not what it should be."""
+"""Attacks on the exchange, over a real server: provider and key are honest, the token is not."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def good(provider: Hostile, **claims: Any) -> dict[str, Any]:
-    """Claims that hold; with ``claims`` changed perhaps no more.
+    """Return valid claims, changed by ``claims``.
 
-    Times among them are made now: a test may run long after its file was imported.
+    Times are relative to now: a test may run long after its file was imported.
     """
     made = {name: value() if callable(value) else value for name, value in claims.items()}
     return provider.claims(**{"auth_time": int(time.time()), "acr": "silver", **made})
 
 
 def after_s(seconds: float) -> Callable[[], float]:
-    """A time so long after now, when it is asked for."""
+    """A time this long after now, evaluated on use."""
     return lambda: int(time.time()) + seconds
 
 
@@ -78,14 +78,14 @@ def b64(raw: bytes) -> str:
 
 
 def raw_token(provider: Hostile, header: bytes, payload: bytes) -> str:
-    """A token with a good signature over whatever this is."""
+    """Return a token with a valid signature over any content."""
     text = f"{b64(header)}.{b64(payload)}"
     signature = provider.keys["rsa"].sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
     return f"{text}.{b64(signature)}"
 
 
 def assert_refused(gate: ServerProcess, token: str) -> str:
-    """It is refused for the token's sake, and nothing changed; what the server said of it."""
+    """Check that the token is refused and nothing changed. Return the logged reason."""
     before = stored(gate.data)
     answer = exchange(gate, token)
     assert answer.status_code == 401, answer.text
@@ -117,7 +117,7 @@ def test_each_algorithm_that_is_allowed_is_taken(gate: ServerProcess, provider: 
     assert exchange(gate, signed(provider, good(provider), kid=kid, alg=alg)).status_code == 200
 
 
-# Each with a word of the refusal, so that it is refused for this and not for another reason.
+# Each with a word of its refusal, so that no other reason passes.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "another issuer": ({"iss": "https://another.example"}, "wrong issuer"),
     "an issuer with another slash": ({"iss": "http://127.0.0.1/"}, "wrong issuer"),
@@ -184,7 +184,7 @@ def _with_payload(provider: Hostile, payload: bytes) -> str:
 
 
 def _mac(provider: Hostile, key: bytes) -> str:
-    """The algorithm confused: a MAC whose key is something that everybody knows."""
+    """Confuse the algorithm: a MAC whose key is public."""
     text = f"{b64(json.dumps({**HEADER, 'alg': 'HS256'}).encode())}.{b64(json.dumps(good(provider)).encode())}"
     return f"{text}.{b64(hmac.digest(key, text.encode(), hashlib.sha256))}"
 
@@ -197,7 +197,7 @@ def _public(provider: Hostile, encoding: serialization.Encoding) -> bytes:
 
 
 def _by_a_stranger(provider: Hostile, **headers: Any) -> str:
-    """Signed with a key of the attacker's, which the token itself brings along or says where to find."""
+    """Sign with an attacker's key, which the token embeds or links to."""
     key = rsa.generate_private_key(65537, 2048)
     brought = {"jwk": RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)} if headers.pop("bring", False) else {}
     return jwt.encode(good(provider), key, algorithm="RS256", headers={"kid": "rsa", **brought, **headers})
@@ -210,7 +210,7 @@ def _part(token: str, which: int, change: Callable[[str], str]) -> str:
 
 
 def _spare_bit(part: str) -> str:
-    """The same bytes written another way: the last character of a 256-byte signature has four bits to spare."""
+    """Write the same bytes another way: the last character of a 256-byte signature has four spare bits."""
     return part[:-1] + ALPHABET[ALPHABET.index(part[-1]) + 1]
 
 
@@ -304,7 +304,7 @@ def test_made_up_kids_do_not_turn_the_server_against_the_provider(gate: ServerPr
 
 
 def test_a_second_good_signature_does_not_make_a_second_token(gate: ServerProcess, provider: Hostile) -> None:
-    """Of an ECDSA signature (r, s) anybody can make another good one: (r, n - s)."""
+    """From an ECDSA signature (r, s) anybody can derive another valid one: (r, n - s)."""
     token = signed(provider, good(provider), kid="ec", alg="ES256")
     assert exchange(gate, token).status_code == 200
     text, _, signature = token.rpartition(".")
@@ -322,7 +322,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 @pytest.mark.asvs("10.3.3")
 def test_an_address_in_a_token_opens_nobodys_account(gate: ServerProcess, provider: Hostile) -> None:
-    """An account is found by issuer and subject alone: whoever may set an address at the provider gets no account here."""
+    """An account is found by issuer and subject only: setting an address at the provider gives no access."""
     email = new_email()
     body = {"email": email, "password": PASSWORD}
     local = httpx.post(f"{gate.url}/api/auth/register", json=body).raise_for_status().json()["subject"]

@@ -29,7 +29,7 @@ from tests.support.steps import NOW_MS, POLICY, Story
 
 
 class Server:
-    """Sessions and their expiry over a log in memory, with the clock in hand."""
+    """Sessions and their expiry over a log in memory, with a manual clock."""
 
     def __init__(self, log: MemoryLog | None = None, clock: Clock | None = None) -> None:
         self.log = log or MemoryLog()
@@ -44,7 +44,7 @@ class Server:
         return (await self.sessions.begin("anonymous")).instance
 
     async def at(self, time_ms: int) -> None:
-        """Let the expiry look at the clock when it says ``time_ms``."""
+        """Run the expiry at the time ``time_ms``."""
         self.clock.time_ms = time_ms
         await self.expiry._expire_due()
 
@@ -199,7 +199,7 @@ async def test_after_a_fail_stop_nothing_is_asked_again() -> None:
 
 @asynchronous
 async def test_every_deadline_is_kept_and_none_early_among_100_000_sessions() -> None:
-    """2,000 of 100,000 end within one second, while the others wait for theirs."""
+    """2,000 of 100,000 end within one second, while the others wait."""
     clock = SystemClock()
     server = Server(clock=clock)
     late_ms: list[int] = []
@@ -224,11 +224,11 @@ async def test_every_deadline_is_kept_and_none_early_among_100_000_sessions() ->
     newcomer = await server.begin()
     assert newcomer.deadline_ms > start_ms
     async with asyncio.timeout(20):
-        while len(late_ms) < 2000:  # noqa: ASYNC110  # to wait for an event would be to measure it too
+        while len(late_ms) < 2000:  # noqa: ASYNC110  # waiting for an event would measure that too
             await asyncio.sleep(0.01)
     running.cancel()
     assert len(late_ms) == 2000
-    # By how much they are late is a figure of tests/bench: a busy machine is not a fault.
+    # Lateness is a figure of tests/bench: a busy machine is no fault.
     assert min(late_ms) >= 0
 
 
@@ -242,7 +242,7 @@ async def test_a_session_nearer_than_all_others_wakes_the_sleeper(monkeypatch: p
     await asyncio.sleep(0)
     session = await server.begin()
     async with asyncio.timeout(30):
-        while not (await server.sessions.load(session.session_id)).ended:  # noqa: ASYNC110  # nothing tells of it
+        while not (await server.sessions.load(session.session_id)).ended:  # noqa: ASYNC110  # no event is available to await
             await asyncio.sleep(0.005)
     running.cancel()
 
@@ -261,7 +261,7 @@ async def test_it_stops_when_told_also_in_the_moment_of_a_new_session() -> None:
 
 
 class Port:
-    """One end of a connection, keeping what it was told."""
+    """One end of a connection, which records what it receives."""
 
     def __init__(self) -> None:
         self.told: list[object] = []

@@ -1,4 +1,4 @@
-"""The feed: who hears first, what a fault of one does to the others, and that memory is never older than what was followed."""
+"""The feed: the order of listeners, the effect of a failing one, and memory that is never older than the followed log."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.wire import services_in
 
 @asynchronous
 async def test_memory_has_a_whole_batch_before_the_first_listener_hears_of_it() -> None:
-    """And the first listener, which closes sockets, has all of it before the second says anything."""
+    """And the first listener, which closes sockets, has all of it before the second is called."""
     log = MemoryLog()
     feed = Feed(log)
     heard: list[tuple[str, int]] = []
@@ -76,7 +76,7 @@ async def test_a_server_whose_memory_fails_closes_its_sockets_and_answers_nothin
         session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
         port = Mock()
         services.connections.register("another", "con", port, "ada")
-        services.sessions._remember = Mock(side_effect=ZeroDivisionError)  # type: ignore[method-assign]  # a fault of ours
+        services.sessions._remember = Mock(side_effect=ZeroDivisionError)  # type: ignore[method-assign]  # an injected fault
         with capture_logs() as logs, pytest.raises(SurfaceFailed):
             await services.sessions.submit(session.session_id, *commands("ada", Touch()))
         assert [each["event"] for each in logs] == ["feed.failed", "surface.failed"]
@@ -123,7 +123,7 @@ async def test_what_another_process_changed_is_forgotten_and_read_again() -> Non
 @pytest.mark.checks("view_monotonic")
 @asynchronous
 async def test_a_read_that_is_overtaken_by_the_log_is_not_remembered() -> None:
-    """The read began before another process's login was followed, and ends after it."""
+    """The read begins before another process's login is followed, and ends after it."""
 
     class SlowReads(MemoryLog):
         held: asyncio.Event | None = None
@@ -154,7 +154,7 @@ async def test_a_read_that_is_overtaken_by_the_log_is_not_remembered() -> None:
 @pytest.mark.checks("revocation_fence")
 @asynchronous
 async def test_a_server_closes_sockets_before_anybody_else_hears(tmp_path: Path) -> None:
-    """Of a whole commit: several ends that are written together."""
+    """For a whole commit: several ends written together."""
     async with services_in(tmp_path) as services:
 
         class Port(Mock):

@@ -1,4 +1,4 @@
-"""A shortage of descriptors or memory says nothing about secrets, the database or the head: and what is gone, is gone."""
+"""Shortages of descriptors or memory say nothing about secrets, database and head; a removed file is still noticed."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_nothing_is_acknowledged_before_the_database_could_be_looked_up(tm
 
 
 class Pauses:
-    """How often a check of the database waited for the next try."""
+    """Counts how often a check of the database was retried."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Forward-auth without a proxy: what it answers to what proxies send, and that what memory holds is exact."""
+"""Forward-auth without a proxy: its answers to what proxies send, and the exactness of its cache."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Gate(msgspec.Struct):
         self.session = outcome.instance
 
     def later(self, by_ms: int) -> None:
-        """Let ``by_ms`` pass."""
+        """Advance the clock by ``by_ms``."""
         clock: Any = self.services.clock
         clock._ahead_of_monotonic_ns += by_ms * 1_000_000
 
@@ -97,7 +97,7 @@ async def test_the_answer_names_the_account_its_groups_the_session_and_its_state
 
 @asynchronous
 async def test_who_has_a_group_that_can_not_be_told_does_not_pass(tmp_path: Path) -> None:
-    """No server has stored it. The others alone are not told: an application may refuse whoever is in this one."""
+    """No server stored such a group. The others are not sent alone, because an application may deny access by this one."""
     for number, name in enumerate(("staff,admin", "a\r\nremote-user: root", 'quo"te', " admin", "bücher", "x" * 2049)):
         async with gate_in(tmp_path / str(number), ("staff", name)) as gate:
             answer = await gate.ask(gate.bearer)
@@ -300,7 +300,7 @@ async def test_a_session_that_ends_while_its_activity_is_noted_does_not_pass(
 @pytest.mark.asvs("7.4.2")
 @asynchronous
 async def test_a_disabled_account_does_not_pass(tmp_path: Path) -> None:
-    """Also before the end of its session is on disk."""
+    """Even before the end of its session is on disk."""
     async with gate_in(tmp_path) as gate:
         assert (await gate.ask(gate.bearer)).status_code == 200
         await gate.services.accounts.ask("ada", "admin:eve", Disable())
@@ -320,7 +320,7 @@ async def test_a_change_of_the_account_counts_from_the_next_answer_on(tmp_path: 
 @pytest.mark.parametrize("looks_up", ["cached", "load"])
 @asynchronous
 async def test_whatever_fails_nobody_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks_up: str) -> None:
-    """A remembered answer needs the one look-up, and a new one the other."""
+    """A cached answer needs one of the look-ups, and a new one the other."""
     async with gate_in(tmp_path) as gate:
         if looks_up == "cached":
             assert (await gate.ask(gate.bearer)).status_code == 200
@@ -355,7 +355,7 @@ async def test_only_get_and_head_are_answered(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_head_is_answered_as_get_is(tmp_path: Path) -> None:
-    """HAProxy asks with HEAD."""
+    """HAProxy uses HEAD."""
     async with gate_in(tmp_path) as gate:
         for credential in (gate.bearer, gate.cookie, gate.bearer):
             answer = await gate.ask(credential, method="HEAD")

@@ -1,4 +1,4 @@
-"""What a start finds in the place of its database: what is not a log is refused and left as it is."""
+"""A start on something else than its database: it is refused and left unchanged."""
 
 from __future__ import annotations
 

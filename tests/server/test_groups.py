@@ -1,4 +1,4 @@
-"""What an account's groups may be called: one rule for the administrator, the identity provider and the proxy that is told."""
+"""Names of groups: one rule for administrators, the identity provider and the proxy header."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def administrator(server: ServerProcess) -> Iterator[httpx.Client]:
 
 
 class Person:
-    """Somebody whom the provider knows, and their session."""
+    """A user whom the provider knows, and their session."""
 
     def __init__(self, server: ServerProcess, provider: Hostile, name: str) -> None:
         self.http = httpx.Client(base_url=server.url, timeout=60)
@@ -69,7 +69,7 @@ class Person:
         self.name = name
 
     def arrive(self, groups: list[Any]) -> httpx.Response:
-        """What the exchange answers to a new ID token with these groups."""
+        """Exchange a new ID token with these groups, and return the answer."""
         token = self.provider.token(sub=self.name, groups=groups)
         answer = self.http.post("/api/auth/exchange", json={"id_token": token})
         if answer.status_code == 200:
@@ -80,7 +80,7 @@ class Person:
         return str(self.http.get("/api/session").raise_for_status().json()["subject"])
 
     def told(self) -> httpx.Response:
-        """What a proxy is told."""
+        """Return the groups that a proxy receives."""
         return self.http.get("/api/forward-auth").raise_for_status()
 
 
@@ -108,7 +108,7 @@ def test_groups_reach_the_application_as_they_were_named(
 def test_groups_that_would_not_reach_it_so_are_refused(
     administrator: httpx.Client, person: Person, groups: list[Any]
 ) -> None:
-    """And none is left out: a rule of the application's may refuse whoever is in it."""
+    """No group is left out instead, because the application may deny access by it."""
     person.arrive(["staff"]).raise_for_status()
     refused = person.arrive(groups)
     assert (refused.status_code, refused.json()["type"]) == (401, "urn:interlock:problem:credential-invalid")
@@ -122,7 +122,7 @@ def test_groups_that_would_not_reach_it_so_are_refused(
 
 @pytest.mark.parametrize("groups", [GOOD["one name as long as all may be"], GOOD["as many as there may be"]])
 def test_the_answer_with_the_most_groups_fits_into_a_proxys_buffer(person: Person, groups: list[str]) -> None:
-    """nginx reads the head of an answer into 4 KiB unless it is told otherwise, and makes 500 of a longer one."""
+    """nginx reads a response head into 4 KiB by default, and answers 500 if it is longer."""
     person.arrive(groups).raise_for_status()
     answer = person.told()
     head = b"".join(b"%b: %b\r\n" % header for header in answer.headers.raw)

@@ -1,4 +1,4 @@
-"""Whose hash is next: no account, no address and no number of either keeps a newcomer waiting or out."""
+"""The hash queue: no number of accounts and addresses keeps a newcomer waiting or out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWNER = Requester("owner@example.org", "192.0.2.1")
 
 
 class Threads:
-    """As many threads as there are, each of which computes one hash a turn."""
+    """Simulated threads, each of which computes one hash per turn."""
 
     def __init__(self, threads: int = 2) -> None:
         self.queue: HashQueue[str] = HashQueue(max_waiting=PLACES)
@@ -25,7 +25,7 @@ class Threads:
         self.displaced: list[Requester] = []
 
     def ask(self, requester: Requester, job: str = "") -> bool:
-        """Whether there is a place for it."""
+        """Add a request. Return whether there was room."""
         try:
             _, displaced = self.queue.add(requester, job)
         except Overloaded:
@@ -35,14 +35,14 @@ class Threads:
         return True
 
     def flood(self, requesters: Iterable[Requester]) -> None:
-        """Let each ask, and the threads work while they do."""
+        """Let each requester add one, and run the threads meanwhile."""
         for number, requester in enumerate(requesters):
             self.ask(requester)
             if number % 3 == 0:
                 self.turn()
 
     def turn(self) -> list[Entry[str]]:
-        """One turn of the threads; what they begin."""
+        """Run one turn of the threads. Return what they begin."""
         for entry in self.computing:
             self.queue.end(entry)
         begun = [self.queue.begin() for _ in range(self.threads)]
@@ -140,8 +140,8 @@ def test_what_was_served_while_nobody_waited_does_not_count() -> None:
 
 
 def test_no_account_falls_behind_the_others() -> None:
-    """Each client asks again when it is answered. What an account has waiting must not keep it from being served."""
-    pool, chance = Threads(threads=1), random.Random(1)  # noqa: S311  # which account asks next is no secret
+    """Each client sends again when it is answered. An account's waiting requests must not keep it from being served."""
+    pool, chance = Threads(threads=1), random.Random(1)  # noqa: S311  # the choice of accounts is no secret
     pool.queue = HashQueue(max_waiting=64)
     for _ in range(64):
         pool.ask(Requester(f"{chance.randrange(64)}@x.org", "198.51.100.1"))

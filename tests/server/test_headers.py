@@ -1,4 +1,4 @@
-"""Headers: what every answer tells a browser, whoever gives the answer, and what pages of other origins may read."""
+"""Headers: what every response tells a browser, whichever layer sends it, and what pages of other origins may read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bearer(server: ServerProcess) -> dict[str, str]:
 
 
 def of_the_connection(server: ServerProcess) -> httpx.Response:
-    """The answer to what is no HTTP, which the application never hears of."""
+    """Return the answer to invalid HTTP, which the application never sees."""
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), 30) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
         said = b""
@@ -50,7 +50,7 @@ def of_the_connection(server: ServerProcess) -> httpx.Response:
 
 
 def of_handshake(server: ServerProcess, origin: str, path: str = "/api/connect") -> httpx.Response:
-    """The answer to a WebSocket handshake that is refused over HTTP."""
+    """Return the answer to a WebSocket handshake refused over HTTP."""
     with pytest.raises(websockets.InvalidStatus) as refused:
         connect(server.url.replace("http", "ws") + path, origin=websockets.Origin(origin), open_timeout=30)
     response = refused.value.response
@@ -60,7 +60,7 @@ def of_handshake(server: ServerProcess, origin: str, path: str = "/api/connect")
 
 
 def answers(server: ServerProcess, bearer: dict[str, str]) -> Iterator[httpx.Response]:
-    """One answer of every kind there is, with its status."""
+    """Return one answer of every kind, with its status."""
     with httpx.Client(base_url=server.url, timeout=30) as http:
         for method, path, headers, status in (
             ("POST", "/api/session", {}, 201),
@@ -126,7 +126,7 @@ def test_nothing_is_kept_in_a_cache_but_the_public_keys(server: ServerProcess, b
 
 @pytest.mark.asvs("4.1.1")
 def test_a_body_says_what_it_is_and_text_in_which_encoding(server: ServerProcess, bearer: dict[str, str]) -> None:
-    """JSON has no charset parameter: it is UTF-8 always (RFC 8259, 8.1 and 11)."""
+    """JSON has no charset parameter: it is always UTF-8 (RFC 8259, 8.1 and 11)."""
     for answer in answers(server, bearer):
         if not answer.content:
             continue
@@ -149,7 +149,7 @@ def test_no_answer_says_what_software_gives_it(server: ServerProcess, bearer: di
 
 @pytest.mark.asvs("4.1.2")
 def test_no_answer_redirects(server: ServerProcess, bearer: dict[str, str]) -> None:
-    """A client that asks without TLS by mistake is to notice; for people, the proxy redirects."""
+    """A client that forgets TLS must notice; the proxy redirects people."""
     for answer in answers(server, bearer | {"x-forwarded-proto": "http"}):
         assert not answer.is_redirect
         assert "location" not in answer.headers
@@ -240,7 +240,7 @@ def test_without_the_setting_no_answer_says_a_word_of_cors(tmp_path: Path) -> No
 @pytest.mark.asvs("3.5.1")
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_the_browser_knows_better_than_the_host(server: ServerProcess, site: str) -> None:
-    """A page at http:// of the same host, which somebody on the network has made, is not the server's own."""
+    """A page at http:// of the same host, which a network attacker may have made, is not the server's own."""
     host = server.url.removeprefix("http://")
     headers = {"origin": f"https://{host}", "sec-fetch-site": site}
     assert httpx.post(f"{server.url}/api/session", headers=headers).status_code == 403

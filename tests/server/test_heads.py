@@ -1,4 +1,4 @@
-"""The signed head as a text: who can check it, and what is none."""
+"""The signed head as text: how it is verified, and what is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def public(keys: Keys) -> dict[str, Any]:
 
 
 def signed(keys: Keys, payload: dict[str, object], **headers: object) -> str:
-    """A JWS by the server's own key, of whatever a test wants."""
+    """Sign any content with the server's own key."""
     header = {"kid": keys.signing.kid, "typ": "interlock-head+jwt", **headers}
     return jwt.encode(payload, keys.signing.private, "ES256", header)
 
@@ -118,7 +118,7 @@ def test_an_access_token_is_no_head(keys: Keys) -> None:
 
 
 def test_one_way_to_write_it(keys: Keys) -> None:
-    """The same bytes in other letters, and a member named twice with the same value: readers could differ."""
+    """The same bytes in other letters, and a member twice with the same value: readers could differ."""
     text = sign_head(RECEIPT, keys.signing, NOW_MS, final=False)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     other = text[:-1] + alphabet[alphabet.index(text[-1]) + 1]

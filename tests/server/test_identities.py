@@ -1,4 +1,4 @@
-"""Whom a provider vouches for: their account, its groups, and the token that is used up with the session."""
+"""Users of an identity provider: their account, its groups, and the token that the login uses up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FOR_EVER_MS = 2**50
 def arrival(
     subject: str = "ada", groups: tuple[str, ...] | None = ("ops",), issuer: str = "https://id.example"
 ) -> Arrival:
-    """Somebody arrives with a token that nobody has shown before."""
+    """Return a verified identity with a new token."""
     return Arrival(issuer, subject, groups, next(_numbers).to_bytes(32, "big"), _FOR_EVER_MS)
 
 

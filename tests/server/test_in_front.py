@@ -1,4 +1,4 @@
-"""What the log says when nothing stands in front of the server, or something that it does not know."""
+"""Log lines about missing or unknown proxies in front of the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRUSTED = {"trusted_proxies": "127.0.0.1"}
 
 
 def said(tmp_path: Path, event: str, header: str | None = None, **settings: Any) -> list[dict[str, Any]]:
-    """The lines of ``event`` after some requests, perhaps with a proxy's header, to a server with ``settings``."""
+    """Return the lines of ``event`` after requests, with or without a proxy's header, to a server with ``settings``."""
     with running_server(tmp_path / "data", log_json=True, **settings) as server:
         for _ in range(3):
             headers = {header: "198.51.100.7"} if header else {}
@@ -49,7 +49,7 @@ def test_nothing_is_said_without_one_or_of_a_trusted_one_or_of_the_other_header(
 
 
 def test_a_server_for_other_machines_without_a_proxy_in_front_says_so_at_its_start(tmp_path: Path) -> None:
-    (line,) = said(tmp_path, "server.exposed", host="0.0.0.0")  # noqa: S104  # that is what is told of
+    (line,) = said(tmp_path, "server.exposed", host="0.0.0.0")  # noqa: S104  # what the warning is about
     assert (line["level"], line["host"]) == ("warning", "0.0.0.0")  # noqa: S104  # see above
 
 

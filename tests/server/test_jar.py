@@ -1,4 +1,4 @@
-"""One browser, one session: what each call does with what a cookie jar shows."""
+"""One browser, one session: the effect of each call on what a cookie jar presents."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_begin_with_a_good_cookie_resumes_and_is_recorded_as_a_refresh(
         jar.take(answer)
         after = await jar.session(first["session_id"])
         assert (after.version, after.rotation) == (before.version + 1, before.rotation + 1)
-        # Another tab, which has not heard of it yet, gets a token of its own.
+        # Another tab, which has not seen it yet, gets its own token.
         mine, jar.cookies = jar.cookies, cookie
         again = await jar.ask("/api/session")
         assert jar.cookies[NAME] != mine[NAME]
@@ -85,7 +85,7 @@ async def test_begin_while_another_tab_logs_in_waits_and_never_gets_its_session(
             jar.take(login)
             assert (await jar.ask("/api/session"))["session_id"] == first["session_id"]
             return
-        # After the grace the session ends, for nobody can reach it.
+        # After the grace the session ends, because nobody can reach it.
         jar.later(11_000)
         answer = await jar.post("/api/session")
         assert (answer.status_code, answer.json()["state"]) == (201, "created")
@@ -155,7 +155,7 @@ async def test_two_people_who_log_in_at_once_in_one_browser_get_a_session_each_a
         assert [answer.status_code for answer in answers] == [200, 200]
         sessions = [jar.take(answer)["session_id"] for answer in answers]
         assert len(set(sessions)) == 2
-        # Whichever answer was last, one session is alive, or the cookie is of one that is not: the next login repairs it.
+        # Whichever answer was last, one session lives, or the cookie's is dead: the next login repairs it.
         final = await jar.ask("/api/auth/login", ADA)
         alive = [each for each in {*sessions, final["session_id"]} if not (await jar.session(each)).ended]
         assert alive == [final["session_id"]]
@@ -226,7 +226,7 @@ async def test_who_planted_a_session_does_not_throw_out_who_logs_in_there(tmp_pa
 @pytest.mark.parametrize(("path", "by"), [("session", "token"), ("forward-auth", "token"), ("forward-auth", "cookie")])
 @asynchronous
 async def test_nor_who_only_reads_there(tmp_path: Path, path: str, by: str) -> None:
-    """A read right after the login leaves no record, and shows that somebody has the login's tokens all the same."""
+    """A read after the login leaves no record, but shows that the user has the login's tokens."""
     async with jar_in(tmp_path) as jar:
         first = await jar.ask("/api/session")
         planted = Jar(jar.services, jar.http, dict(jar.cookies))
@@ -266,7 +266,7 @@ async def test_an_end_that_the_log_has_no_room_for_is_made_up_for_by_the_next_ca
 
 @asynchronous
 async def test_a_session_that_gives_way_is_ended_by_the_server(tmp_path: Path) -> None:
-    """Not by whoever logs in: the one before them would be told who that is."""
+    """Not by the new user, or the previous one would learn their identity."""
     async with jar_in(tmp_path) as jar:
         mine, _ = await two_tabs(jar)
         lost = await jar.ask("/api/auth/login", BOB)
@@ -304,7 +304,7 @@ async def test_a_logout_that_the_log_has_no_room_for_ends_what_it_can_and_is_rep
 
 @asynchronous
 async def test_a_program_has_no_jar(tmp_path: Path) -> None:
-    """Several sessions of one program are its own affair, whatever cookies it sends along."""
+    """Several sessions of one program are its own choice, whatever cookies it sends."""
     async with jar_in(tmp_path) as jar:
         begun = [(await jar.http.post("/api/session")).json() for _ in range(2)]
         headers = {

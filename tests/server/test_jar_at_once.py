@@ -1,4 +1,4 @@
-"""Calls that one browser makes at the same time, and answers that come late: one session stays."""
+"""Concurrent calls of one browser, and late answers: one session stays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.jar import ADA, BOB, NAME, PAGE, Jar, jar_in, problem, two_ta
 
 
 async def at_once(jar: Jar, *calls: tuple[str, Any, str | None]) -> dict[int, httpx.Response]:
-    """The answer to each call. All were sent with the same cookies, and arrive in the order in which they are given."""
+    """Send all calls with the same cookies, deliver the answers in the given order, and return them."""
     answers: dict[int, httpx.Response] = {}
 
     async def call(number: int, path: str, body: Any, bearer: str | None) -> None:

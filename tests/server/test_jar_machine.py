@@ -1,4 +1,4 @@
-"""One browser, many tabs, answers that come late or never: Hypothesis looks for a second session that lives on (N17)."""
+"""One browser, many tabs, late and lost answers: Hypothesis searches for a second live session (N17)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAME: Final = "__Host-interlock"
 PAGE: Final = {"origin": f"https://{HOST}", "sec-fetch-site": "same-origin"}
 PEOPLE: Final = ("ada@example.org", "bob@example.org")
 Call: TypeAlias = tuple[str, str | None]
-"""A path, and who logs in there."""
+"""A path, and the user who logs in there."""
 CALLS: Final[list[Call]] = [
     *(("/api/auth/login", email) for email in PEOPLE),
     ("/api/session", None),
@@ -91,7 +91,7 @@ class Browser(RuleBasedStateMachine):
         return await self.http.request(method, path, json=body, headers=headers)
 
     def take(self, tab: int, answer: httpx.Response) -> None:
-        """The answer arrives."""
+        """Deliver the answer."""
         for line in answer.headers.get_list("set-cookie"):
             for name, morsel in SimpleCookie(line).items():
                 if morsel["max-age"] == "0":
@@ -104,7 +104,7 @@ class Browser(RuleBasedStateMachine):
             self.tabs[tab] = answer.json().get("access_token", self.tabs[tab])
 
     def arrive(self, tab: int, answer: httpx.Response, when: str) -> bool:
-        """Whether the answer has arrived."""
+        """Deliver the answer, if it is still on its way. Return whether it was."""
         if when == "late":
             self.late.append(Late(tab, answer))
         elif when == "now":
@@ -112,7 +112,7 @@ class Browser(RuleBasedStateMachine):
         return when == "now"
 
     def alive(self) -> set[str]:
-        """Of the sessions that the jar was given, those that live."""
+        """Return the live sessions among those that the jar was given."""
         return {session_id for session_id in self.given if self.run_async(self.lives(session_id))}
 
     async def lives(self, session_id: str) -> bool:
@@ -123,7 +123,7 @@ class Browser(RuleBasedStateMachine):
         return not session.ended and self.services.clock.now_ms() < session.deadline_ms
 
     def check_one(self, answer: httpx.Response) -> None:
-        """The jar holds the session that the answer names, which lives, and every other one has ended."""
+        """Check that the jar holds the answer's session, which lives, and that every other one has ended."""
         assert self.jar[NAME].startswith(answer.json()["session_id"] + ".")
         assert self.alive() == {answer.json()["session_id"]}
 
@@ -168,7 +168,7 @@ class Browser(RuleBasedStateMachine):
 
     @rule(calls=st.lists(st.tuples(TABS, st.sampled_from(CALLS), st.booleans()), min_size=2, max_size=3))
     def at_once(self, calls: list[tuple[int, Call, bool]]) -> None:
-        """All are sent with the same cookies, and each answer arrives when it is given."""
+        """Send all with the same cookies. Each answer arrives at its turn."""
         arrived: list[tuple[int, httpx.Response]] = []
 
         async def call(tab: int, path: str, email: str | None, *, bearer: bool) -> None:
@@ -198,7 +198,7 @@ class Browser(RuleBasedStateMachine):
             )
 
     def cookie_is_old(self) -> bool:
-        """Whether the jar's cookie is of before a login: it does not say which session is the jar's."""
+        """Return whether the jar's cookie predates a login, so that it does not show the jar's session."""
         session = self.run_async(self.services.sessions.load(self.jar[NAME].partition(".")[0]))
         return self.services.tokens.check_refresh_token(self.jar[NAME]).epoch != session.epoch
 
@@ -210,12 +210,12 @@ class Browser(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        """More than the grace."""
+        """Let more than the grace pass."""
         clock: Any = self.services.clock
         clock._ahead_of_monotonic_ns += 11_000 * 1_000_000
 
     def teardown(self) -> None:
-        """Whatever has happened, one logout by the cookies alone leaves nothing alive."""
+        """Log out by the cookies alone: it must leave nothing alive, whatever happened."""
         for late in self.late:
             self.take(late.tab, late.answer)
         self.late.clear()
@@ -230,7 +230,7 @@ class Browser(RuleBasedStateMachine):
 
 TestBrowser = pytest.mark.slow(Browser.TestCase)
 TestBrowser.settings = settings(
-    # Each example opens a server: to make a failing one shorter would take minutes.
+    # Each example opens a server, so shrinking a failing one would take minutes.
     max_examples=min(settings().max_examples, 25),
     stateful_step_count=25,
     deadline=None,

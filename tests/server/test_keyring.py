@@ -1,4 +1,4 @@
-"""The keys of a running server: what the files say counts within a second, and none counts while they can't be used."""
+"""The keys of a running server: changes of the files take effect within a second, and none counts while they are unusable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_new_key_is_published_at_once_and_signs_when_everybody_can_have_it(ser
     server.clock.time_ms += 1
     assert server.look() == [False]
     assert server.ring.keys.signing.kid == new
-    # The old one verifies as long as its last token lives, and a little longer, and until then nobody takes it away.
+    # The old one verifies for its last token's life and a margin, and can't be retired until then.
     server.clock.time_ms -= ANNOUNCED_MS
     assert server.tokens.check_access_token(before).sid == SID
     server.clock.time_ms += ANNOUNCED_MS
@@ -100,7 +100,7 @@ def test_the_key_that_signs_cannot_be_retired_not_even_by_force(server: KeyServe
 
 
 def test_a_key_whose_file_holds_another_is_gone(server: KeyServer) -> None:
-    """So somebody replaces a stolen key by hand."""
+    """This is how a stolen key can be replaced by hand."""
     file = server.folder / "refresh.key"
     file.write_bytes(bytes(32))
     assert server.look() == [True], "sockets close, since tokens of the one before may be alive"
@@ -139,7 +139,7 @@ def test_the_longest_life_that_was_ever_allowed_counts(tmp_path: Path) -> None:
 
 
 def test_a_new_key_signs_after_every_older_one_whatever_their_files_say(server: KeyServer) -> None:
-    """A clock that was ahead made the older one: a new one that sorted before it would never be the one that signs."""
+    """A clock that was ahead made the older one: a new key that sorted before it would never sign."""
     ahead_ms = server.now_ms + 10**10
     late = rotate(server.folder, ahead_ms, refresh=False, at_once=True)
     new = rotate(server.folder, server.now_ms, refresh=False, at_once=False)
@@ -159,7 +159,7 @@ def test_in_an_emergency_keys_that_wait_are_not_waited_for(server: KeyServer) ->
 
 
 def test_before_the_time_of_all_keys_the_first_signs_and_is_not_overtaken_by_a_new_one(server: KeyServer) -> None:
-    """It has signed, so it must not come to stand among those that wait: they may be retired as nothing of theirs is alive."""
+    """It has signed, so it must not sort among waiting keys, which may be retired because they have no live tokens."""
     first = server.ring.keys.signing
     server.clock.time_ms = first.signs_from_ms - 10**9
     new = rotate(server.folder, server.now_ms, refresh=False, at_once=True)
@@ -202,7 +202,7 @@ def test_a_new_key_that_is_not_good_never_counts_and_is_told_once(server: KeySer
 
 
 def test_a_retired_key_is_gone_whatever_else_is_wrong(server: KeyServer) -> None:
-    """Else a slip with one file would keep a compromised key alive."""
+    """Otherwise a mistake with one file would keep a compromised key valid."""
     old, stolen = server.ring.keys.signing, token(server)
     new_key_file(server)
     server.look()

@@ -1,4 +1,4 @@
-"""Keys: made once, kept private, named after themselves, and refused when anything about them is wrong."""
+"""Keys: created once, kept private, named after themselves, and refused if anything about them is wrong."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ _STATUS = os.stat_result((0o100600, 11, 5, 1, 1000, 1000, 40, 0, 0, 0))
 
 @pytest.mark.parametrize(("place", "value"), [(0, 0o100604), (1, 12), (4, 0), (5, 0), (6, 41)])
 def test_a_file_that_was_changed_is_noticed_though_its_times_are_the_same(place: int, value: int) -> None:
-    """As after two changes within one tick of a kernel's clock."""
+    """As after two changes within one tick of the kernel's clock."""
     changed = [*_STATUS]
     changed[place] = value
     assert stamp_of(os.stat_result(changed)) != stamp_of(_STATUS)

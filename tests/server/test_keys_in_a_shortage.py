@@ -1,4 +1,4 @@
-"""A shortage of descriptors or memory says nothing about the keys: what is known of them counts on, and not for ever."""
+"""Shortages of descriptors or memory say nothing about the keys: known ones stay valid for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log's writer: nobody waits for it, what it can't write is counted, and readers find whole lines."""
+"""The log's writer: no caller waits for it, lost lines are counted, and readers find whole lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def logger() -> Any:
 
 @contextmanager
 def small_pipe(*, blocking: bool = True) -> Iterator[tuple[int, int]]:
-    """A pipe that holds one page."""
+    """Return a pipe that holds one page."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.set_blocking(writer, blocking)
@@ -41,14 +41,14 @@ def small_pipe(*, blocking: bool = True) -> Iterator[tuple[int, int]]:
         yield reader, writer
     finally:
         os.close(reader)
-        # A writer that was left behind would go on in whatever gets the number of this descriptor next.
+        # A leftover writer would write to whatever gets this descriptor's number next.
         for thread in set(threading.enumerate()) - before:
             thread.join()
         os.close(writer)
 
 
 def read_up_to(reader: int, end: bytes) -> list[dict[str, Any]]:
-    """Read until a line holds ``end``."""
+    """Read until a line contains ``end``."""
     text = b""
     while end not in text or not text.endswith(b"\n"):
         text += os.read(reader, 65536)
@@ -105,7 +105,7 @@ def test_the_end_does_not_wait_for_a_reader() -> None:
 
 
 def test_what_can_not_be_written_is_counted_and_a_disk_with_room_again_has_whole_lines(tmp_path: Path) -> None:
-    """In a process of its own: the limit on files, which stands for a full disk, is one of the process."""
+    """In a separate process, because the file size limit that simulates a full disk is per process."""
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, tmp_path / "log"], capture_output=True, text=True, timeout=300, check=False
     )
@@ -148,7 +148,7 @@ def test_a_forked_process_logs_on_and_repeats_nothing(tmp_path: Path) -> None:
         logger().info("server.ready")
         pid = os.fork()
         if not pid:
-            # Whatever happens here, the rest of the tests must not run a second time.
+            # Whatever happens here, the other tests must not run a second time.
             try:
                 logger().info("keys.usable")
                 logging.root.handlers[0].flush()
@@ -215,7 +215,7 @@ def test_a_writer_that_fails_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.asvs("16.3.4", "16.2.5")
 def test_the_error_that_ends_the_server_is_its_last_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    # The outer log has everything put back as it was.
+    # The outer log restores everything.
     with logging_to_file(tmp_path / "log"), pytest.raises(SystemExit) as ended, logging_to_stderr("info", as_json=True):
         raise ValueError("correct horse")
     assert ended.value.code == 1

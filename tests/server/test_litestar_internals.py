@@ -1,4 +1,4 @@
-"""What of Litestar is used though its documentation does not promise it: each part is there, and in one module only."""
+"""Uses of Litestar's undocumented parts: each exists, and only one module uses them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_each_internal_part_of_litestar_is_there() -> None:
     assert hasattr(HTTPRouteHandler, "parsed_data_field")
     assert isinstance(SchemaCreator(plugins=[]).schema_registry, SchemaRegistry)
     assert callable(SchemaRegistry.get_schema_for_field_definition)
-    # What routing leaves in the scope: typed, and described nowhere.
+    # What routing leaves in the scope: typed, but not documented.
     assert {"litestar_app", "path_template"} <= set(HTTPScope.__annotations__)
 
 

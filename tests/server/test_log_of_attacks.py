@@ -1,4 +1,4 @@
-"""Attempts to get around a control, over a real server: each has its line, with whose it was and none of what was sent."""
+"""Attempts to bypass a control, over a real server: each is logged with its client, and nothing that was sent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECRET = "correct-horse-battery-staple"
 
 @pytest.fixture(scope="module")
 def attacked(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server behind a proxy on this machine. It logs all it can, and waits for nobody."""
+    """Run a server behind a proxy on this machine, which logs everything and has short timeouts."""
     with running_server(
         tmp_path_factory.mktemp("attacked") / "data",
         log_json=True,
@@ -47,7 +47,7 @@ def rows(server: ServerProcess, event: str) -> list[dict[str, Any]]:
 
 
 async def new_rows(server: ServerProcess, event: str, before: int) -> list[dict[str, Any]]:
-    """The lines that came after the first ``before``, as soon as there is one."""
+    """Return the lines after the first ``before``, once there is one."""
     found: list[dict[str, Any]] = await eventually(lambda: rows(server, event)[before:])
     return found
 
@@ -69,7 +69,7 @@ async def test_what_ends_an_open_socket_for_what_was_said_on_it_has_a_line(
 ) -> None:
     async with await logged_in(attacked.url) as client:
         before = len(rows(attacked, "socket.refused"))
-        # Another address each: what one client repeats has no line of its own.
+        # A new address each time, because one client's repeats share a line.
         address = f"198.51.100.{100 + list(BROKEN.values()).index((message, code, because))}"
         with_address = {**client.bearer, "X-Forwarded-For": address}
         async with client.connect(additional_headers=with_address) as opened:
@@ -88,7 +88,7 @@ async def test_what_ends_an_open_socket_for_what_was_said_on_it_has_a_line(
 @pytest.mark.asvs("16.2.1", "16.3.3")
 @asynchronous
 async def test_what_is_no_request_has_a_line_with_whose_it_was(attacked: ServerProcess) -> None:
-    """The peer's address: there are no headers yet in which a proxy could say more."""
+    """The peer's address: no headers have been read in which a proxy could name another."""
     address = urlsplit(attacked.url)
     for sent, event, about in (
         (b"\x16\x03\x01 garbage\r\n\r\n", "traffic.unreadable", {"status": 400}),
@@ -115,7 +115,7 @@ def test_behind_a_proxy_a_line_names_the_client_and_not_the_proxy(attacked: Serv
 @pytest.mark.asvs("16.2.5")
 @asynchronous
 async def test_nothing_of_a_request_is_logged_as_it_came(attacked: ServerProcess) -> None:
-    """Not its address, where somebody may have put a secret, nor a header, nor what is in the body."""
+    """Not its URL, where a client may have put a secret, nor a header, nor the body's content."""
     before = len(log_rows(attacked))
     headers = {"User-Agent": SECRET, "Cookie": f"x={SECRET}", "Referer": f"https://x/{SECRET}", "X-Request-Id": SECRET}
     async with await logged_in(attacked.url) as client:

@@ -1,4 +1,4 @@
-"""Standard streams that nobody reads, or that are closed: the server serves, and ends when it is asked to."""
+"""Unread or closed standard streams: the server works, and stops when asked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.started import LIMIT_S, read_all, started
 
 @contextmanager
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe that holds one page, the least that there is. Its ends may be closed within."""
+    """Return a pipe that holds one page, the minimum. Its ends may be closed within."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     try:
@@ -50,7 +50,7 @@ def test_a_server_whose_log_nobody_reads_answers_and_says_what_was_dropped(tmp_p
         rows = [json.loads(line) for line in text.splitlines()]
     told = [row for row in rows if row["event"] == "log.dropped"]
     assert sum(row["dropped"] for row in told) == dropped
-    # Each of those requests has a line in the access log, or is one of those that were dropped.
+    # Each of those requests has a line in the access log, or is counted as dropped.
     answered = [row for row in rows if row["event"] == "http.answered" and row["route"] == "/health/live"]
     others = [row for row in rows if row["event"] == "http.answered" and row["route"] == "none"]
     assert asked - dropped <= len(answered) + len(others) < asked
@@ -92,7 +92,7 @@ def test_a_server_without_a_standard_error_serves(tmp_path: Path, how: str) -> N
     with started(tmp_path / "data", before=shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         server.ready()
         assert set(ask_all(server.url, ["/health/live", "/nothing"] * 100)) == {200, 404}
-        # What the server opens is none of its standard streams: what is written there would get into it.
+        # The server opens none of its files as a standard stream: output would get into it.
         streams = [str(Path(f"/proc/{server.process.pid}/fd/{number}").readlink()) for number in (0, 1, 2)]
         assert [each for each in streams if not each.startswith(("/dev/", "pipe:", "/proc"))] == []
         assert server.stop() == 0

@@ -1,4 +1,4 @@
-"""Failed logins are slowed down by where they come from, and nobody else's failures are the owner's."""
+"""Failed logins are slowed down by their source, and other clients' failures do not lock the owner out."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def logins(clock: HandClock | None = None, **limits: str) -> LoginLimits:
 
 
 def fails(guard: LoginLimits, client: Client, email: str = EMAIL) -> bool:
-    """Whether a wrong password was looked at (True) or refused unseen."""
+    """Attempt with a wrong password. Return whether it was checked (True) or refused without a check."""
     try:
         with guard.trial(email, client) as trial:
             trial.count()(counts=True)
-            raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # what a wrong password does in there
+            raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # the effect of a wrong password
     except CredentialInvalid:
         return True
     except RateLimited:
@@ -41,7 +41,7 @@ def fails(guard: LoginLimits, client: Client, email: str = EMAIL) -> bool:
 
 
 def succeeds(guard: LoginLimits, client: Client, email: str = EMAIL, *, set_at_ms: int = 1) -> bool:
-    """Whether the right password, the one that was set at ``set_at_ms``, was looked at."""
+    """Attempt with the right password, set at ``set_at_ms``. Return whether it was checked."""
     try:
         with guard.trial(email, client) as trial:
             trial.count()(counts=False)
@@ -52,13 +52,13 @@ def succeeds(guard: LoginLimits, client: Client, email: str = EMAIL, *, set_at_m
 
 
 def begin(guard: LoginLimits) -> Ended:
-    """Begin a hash, and return what is called at its end."""
+    """Begin a hash. Return the callback for its end."""
     with guard.trial(EMAIL, HOME) as trial:
         return trial.count()
 
 
 def count(attempt: Callable[[], bool]) -> int:
-    """How often in a row it is looked at."""
+    """Return how often in a row it is checked."""
     tries = 0
     while attempt():
         tries += 1
@@ -135,7 +135,7 @@ def test_where_only_an_older_password_was_shown_is_nobodys_place_any_more() -> N
     assert fails(guard, stranger(100)), "what there is for strangers"
     assert not any(fails(guard, stranger(number)) for number in range(8))
     assert succeeds(guard, HOME, set_at_ms=2)
-    # Who showed the older one while it was changed.
+    # The older one was shown while it was being changed.
     guard.remember(owner("acc_x", EMAIL), stranger(7).address)
     assert not fails(guard, stranger(7))
 
@@ -231,11 +231,11 @@ def test_failures_are_logged_by_a_name_that_is_no_address() -> None:
 
 
 def answer(guard: LoginLimits, client: Client, email: str) -> tuple[str, object]:
-    """What somebody with a wrong password is told."""
+    """Return the answer to a wrong password."""
     try:
         with guard.trial(email, client) as trial:
             trial.count()(counts=True)
-            raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # what a wrong password does in there
+            raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # the effect of a wrong password
     except CredentialInvalid as wrong:
         return "wrong", str(wrong)
     except RateLimited as limited:
@@ -244,7 +244,7 @@ def answer(guard: LoginLimits, client: Client, email: str) -> tuple[str, object]
 
 @pytest.mark.parametrize("before", [0, 1, 5, 6, 7])
 def test_wrong_passwords_do_not_tell_who_has_logged_in_at_a_shared_address(before: int) -> None:
-    """Whatever was tried there before, each next answer is the same: also what the tries themselves use up."""
+    """Whatever was tried there before, each next answer is the same, even for what the attempts themselves use up."""
     said = {}
     for name in ("of somebody here", "made up"):
         clock = HandClock()
@@ -289,13 +289,13 @@ def test_behind_a_refusal_what_was_not_looked_at_is_refused_alike(error: Excepti
 
 @pytest.mark.parametrize("name", ["of somebody here", "made up"])
 def test_what_waited_while_strangers_used_up_what_they_have_is_refused_alike(name: str) -> None:
-    """At a known address the password is looked at behind the refusal, wherever the counters stood on arrival."""
+    """At a known address the password is checked behind the refusal, whatever the counters were on arrival."""
     guard = logins()
     if name == "of somebody here":
         assert succeeds(guard, HOME)
     wrong, right = guard.trial(EMAIL, HOME), guard.trial(EMAIL, HOME)
     with right as late:
-        with pytest.raises(RateLimited) as refused, wrong as trial:  # noqa: PT012  # what a wrong password does in there
+        with pytest.raises(RateLimited) as refused, wrong as trial:  # noqa: PT012  # the effect of a wrong password
             numbers = iter(range(1000))
             count(lambda: fails(guard, HOME, f"user{next(numbers)}@example.org"))
             trial.count()(counts=True)
@@ -306,7 +306,7 @@ def test_what_waited_while_strangers_used_up_what_they_have_is_refused_alike(nam
 
 
 def test_only_a_known_device_has_the_places_that_are_kept_for_owners() -> None:
-    """By a place of its own in the queue somebody at a shared address could tell who has logged in there."""
+    """A reserved place in the queue would reveal who has logged in at a shared address."""
     guard = logins()
     assert succeeds(guard, HOME)
     with guard.trial(EMAIL, HOME) as trial:
@@ -316,7 +316,7 @@ def test_only_a_known_device_has_the_places_that_are_kept_for_owners() -> None:
 
 
 def test_logins_that_the_server_is_too_busy_for_are_not_counted() -> None:
-    """Strangers who are turned away while others' hashes are computed use nothing up of the account that they name."""
+    """Overload by strangers' attempts does not use up the attempts of the account they name."""
     limits = Limits(Settings(limit_account="2/1h"), HandClock(), b"salt")
     for _ in range(10):
         with pytest.raises(Overloaded), limits.login_of_account(EMAIL):

@@ -1,4 +1,4 @@
-"""Logins of one account that are under way at the same time, over a real server."""
+"""Concurrent logins of one account, over a real server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def register(server: ServerProcess, account: dict[str, str]) -> None:
 
 
 async def logins(server: ServerProcess, account: dict[str, str], *, tries: int) -> Counter[int]:
-    """Log in from one address so often at once; how often each status was answered."""
+    """Log in concurrently from one address. Count the answers by status."""
     limits = httpx.Limits(max_connections=tries)
     async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits) as http:
         answers = await asyncio.gather(*(http.post("/api/auth/login", json=account) for _ in range(tries)))
@@ -32,7 +32,7 @@ async def logins(server: ServerProcess, account: dict[str, str], *, tries: int) 
 @pytest.mark.asvs("6.3.1")
 @asynchronous
 async def test_right_passwords_at_once_are_all_taken_and_wrong_ones_are_few(tmp_path: Path) -> None:
-    """However many there are, and also right after wrong ones, while a single try is left."""
+    """However many there are, and even after wrong ones, with a single attempt left."""
     account = {"email": new_email(), "password": PASSWORD}
     wrong = {**account, "password": "another password of 15"}
     with running_server(tmp_path / "data", limit_login_client=f"{LIMIT}/1h", refusal_delay_s=0.1) as server:

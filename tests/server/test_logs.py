@@ -1,4 +1,4 @@
-"""The log's lines: one event is one line, nothing forges one, and no credential is in any."""
+"""Log lines: one per event, none forged, and none with a credential."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CREDENTIALS = (
 
 @pytest.fixture(params=["json", "text"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], list[str]]]:
-    """What was logged since, line by line."""
+    """Return the lines logged since the last call."""
     with logging_to_file(tmp_path / "log", as_json=request.param == "json") as lines:
         yield lines
 

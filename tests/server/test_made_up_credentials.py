@@ -1,4 +1,4 @@
-"""Credentials that a stranger makes up are refused by what memory knows: none of them costs a read."""
+"""Made-up credentials are refused from memory: none of them costs a read."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_made_up_cookie_costs_no_read(tmp_path: Path, call: str) -> None
             reads.append(wanted)
             return await load(machine, wanted)
 
-        services.sessions._log.load = counted  # type: ignore[assignment,method-assign]  # a count that is put in
+        services.sessions._log.load = counted  # type: ignore[assignment,method-assign]  # a counter
         method, path = CALLS[call]
         for made_up in (
             f"{'0' * 36}.{epoch}.{rotation}.{mac}",

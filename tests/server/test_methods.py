@@ -1,4 +1,4 @@
-"""Which methods each path has, and that any other is refused. Where an address is listened on."""
+"""The methods of each path; any other is refused. Also the addresses listened on."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_no_path_is_forgotten(server: ServerProcess) -> None:
 
 @pytest.mark.asvs("4.4.1")
 def test_unless_told_otherwise_it_listens_for_the_proxy_on_the_same_host_alone(server: ServerProcess) -> None:
-    """All of 127.0.0.0/8 is this host: whoever listens on every address answers at 127.0.0.2, too."""
+    """All of 127.0.0.0/8 is this host: a server listening on every address would answer at 127.0.0.2 too."""
     port = int(server.url.rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", port), 10).close()

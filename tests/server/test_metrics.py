@@ -1,4 +1,4 @@
-"""Metrics: on a port of their own, true, and of bounded size."""
+"""Metrics: on a separate port, correct, and of bounded size."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def measured(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 def live_states(data: Path) -> dict[str, int]:
-    """How many sessions that have not ended are in each state, by the database."""
+    """Return how many live sessions are in each state, by the database."""
     return dict(Counter(row["state"] for row in projection(data).values() if row["reason"] is None))
 
 
 async def connections(server: ServerProcess, number: int) -> None:
-    """Wait until so many WebSockets are open."""
+    """Wait until this many WebSockets are open."""
     await eventually(lambda: scrape(server).value("interlock_connections") == number)
 
 
 async def everything(server: ServerProcess) -> list[ClientConnection]:
-    """Sessions in every state, ends of several kinds, refusals; two sockets stay open."""
+    """Make sessions in every state, ends of several kinds, and refusals. Leave two sockets open."""
     async with Client(server.url) as anonymous:
         await anonymous.begin()
     first, second = await logged_in(server.url), await logged_in(server.url)
@@ -66,7 +66,7 @@ async def everything(server: ServerProcess) -> list[ClientConnection]:
     await hello(left)
     await left.close(1000)
     await connections(server, 2)
-    # The disconnect is recorded after the socket is forgotten.
+    # The disconnect is recorded after the socket is unregistered.
     await eventually(
         lambda: scrape(server).value("interlock_transitions_total", kind="session", event="disconnect") == 1
     )
@@ -82,13 +82,13 @@ def test_nobody_is_shown_metrics_who_was_not_meant_to(tmp_path: Path, measured: 
     with running_server(tmp_path / "plain", log_json=True) as plain:
         assert listening(plain.pid) == {int(plain.url.rpartition(":")[2])}
     assert "metrics.listening" not in {row["event"] for row in log_rows(plain)}
-    # Nor on the port that clients use, when there are some.
+    # Nor on the port of clients, if metrics are on.
     assert httpx.get(f"{measured.url}/metrics").status_code == 404
     assert len(listening(measured.pid)) == 2
 
 
 def listening(pid: int) -> set[int]:
-    """The TCP ports that a process listens on, from /proc."""
+    """Return the TCP ports that a process listens on, from /proc."""
     sockets = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
@@ -123,7 +123,7 @@ def test_what_is_counted_is_what_the_log_holds(measured: ServerProcess) -> None:
 
 
 def each_write_is_in_a_batch(now: Scrape) -> bool:
-    """And waited for its commit; none waits now. The server writes by itself each second: one scrape may come between."""
+    """Check that each write was in a batch and none waits. The server's own write each second may fall between."""
     return (
         now.value("interlock_append_batch_size_sum") == now.value("interlock_append_seconds_count")
         and now.value("interlock_commit_seconds_count") == now.value("interlock_append_batch_size_count")
@@ -188,7 +188,7 @@ def test_no_label_holds_what_a_client_chose(measured: ServerProcess) -> None:
 
 
 async def strange(server: ServerProcess, number: int) -> None:
-    """A path, a query, a header, an account and a close code that nobody else has."""
+    """A path, a query, a header, an account and a close code that are otherwise unused."""
     client = await logged_in(server.url)
     open_ = await client.connect(user_agent_header=f"agent-{number}")
     await hello(open_)
@@ -212,7 +212,7 @@ def test_sessions_by_state_are_exact_over_a_kill_and_a_restart(measured: ServerP
             == live_states(measured.data)
             == {"created": 1, "authenticated": 2}
         )
-        # What the start put right counts as of this life.
+        # The start's repairs count in this run.
         assert now.by("interlock_transitions_total", "event", "session") == {"disconnect": 2}
         assert now.value("interlock_connections") == 0
         for socket_ in kept:

@@ -1,4 +1,4 @@
-"""Introspection (RFC 7662) and revocation (RFC 7009): what registered clients are told and may end, and nobody else."""
+"""Introspection (RFC 7662) and revocation (RFC 7009): only registered clients are answered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One of its own: activity would be seen at once, since the idle timeout is short."""
+    """Run a separate server with a short idle timeout, so that activity would show at once."""
     with running_server(
         tmp_path_factory.mktemp("oauth") / "data", idle_timeout_s=600, issuer="https://id.example"
     ) as it:
@@ -47,7 +47,7 @@ async def introspect(client: Client, secret: str, token: str, **more: str) -> di
 
 
 def refused(answer: httpx.Response, status: int, error: str, name: str) -> None:
-    """It is a problem (RFC 9457) and an OAuth error (RFC 6749, 5.2) at once."""
+    """Check that it is both a problem (RFC 9457) and an OAuth error (RFC 6749, 5.2)."""
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
     body = answer.json()
     assert (body["error"], body["type"]) == (error, f"urn:interlock:problem:{name}")
@@ -98,10 +98,10 @@ async def test_a_refresh_token_is_active_while_it_is_the_current_one(server: Ser
         }
         await client.refresh()
         assert await introspect(client, secret, old) == {"active": False}, "though its grace is not over"
-        # Any hint will do, also a wrong one (RFC 7662, 2.1).
+        # Any hint is accepted, even a wrong one (RFC 7662, 2.1).
         for hint in ("access_token", "refresh_token", "saml", ""):
             assert (await introspect(client, secret, client.refresh_token, token_type_hint=hint))["active"] is True
-        # Asking for an exchanged one was no use of it.
+        # Introspecting an exchanged token is no use of it.
         assert (await client.refresh()).status_code == 200
 
 
@@ -119,7 +119,7 @@ async def test_asking_is_no_activity(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", idle_timeout_s=0.5) as server:
         key = Secrets(server.data / "keys", "client").create("gateway", 1)
         async with await logged_in(server.url) as client:
-            # A request of its own would be recorded as a touch, each twentieth of a second.
+            # A request of its own would be recorded as a touch, every twentieth of a second.
             while (await introspect(client, key, client.access_token))["active"]:
                 assert (await introspect(client, key, client.refresh_token)).keys() >= {"active"}
             record = histories(server.data)[client.session_id]
@@ -227,7 +227,7 @@ async def test_nobody_else_is_answered_and_nothing_happens(server: ServerProcess
             assert secret not in answer.text
         in_the_address = {"client_id": "gateway", "client_secret": secret}
         refused(await client.http.post(path, data=token, params=in_the_address), 400, "invalid_request", "bad-request")
-        # Who is asked for first: a form that is not good says nothing to strangers either.
+        # The client is authenticated first: an invalid form reveals nothing to strangers.
         refused(await client.http.post(path), 401, "invalid_client", "client-refused")
         assert (await client.session())["state"] == "authenticated"
 
@@ -266,7 +266,7 @@ def test_a_form_and_nothing_else(
 @pytest.mark.parametrize("path", PATHS)
 def test_too_much_is_too_much(server: ServerProcess, secret: str, path: str) -> None:
     answer = httpx.post(f"{server.url}{path}", data={"token": "x" * 70_000}, auth=("gateway", secret))
-    # The connection refuses it, which knows nothing of OAuth.
+    # The connection layer refuses it, which does not know OAuth.
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:interlock:problem:too-large")
     assert httpx.get(f"{server.url}{path}").status_code == 405
     assert httpx.get(f"{server.url}{path}", params={"token": "x"}, auth=("gateway", secret)).status_code == 405

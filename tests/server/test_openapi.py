@@ -1,4 +1,4 @@
-"""The OpenAPI document: whole, valid, true. Schemathesis tries to prove otherwise."""
+"""The OpenAPI document: complete, valid, true. Schemathesis tries to disprove it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every body of a call, in and out: what it is, and its media type object."""
+    """Return every body of a call, in and out: its description, and its media type object."""
     for media_type, media in operation.get("requestBody", {}).get("content", {}).items():
         yield f"request {media_type}", media
     for status, response in operation["responses"].items():
@@ -159,7 +159,7 @@ def test_each_field_has_an_example_that_fits_it(document: dict[str, Any]) -> Non
 
 
 def test_null_is_no_value_of_a_parameter(server: ServerProcess, document: dict[str, Any]) -> None:
-    """A filter that is null and passed over would answer with everything."""
+    """A null filter that is ignored would return everything."""
     admin = Secrets(server.data / "keys", "admin").create(f"null-{uuid4().hex[:8]}", 1)
     headers = {"authorization": f"Bearer {admin}"}
     for name, operation in operations(document):
@@ -223,7 +223,7 @@ def test_each_call_says_every_status_it_can_answer(document: dict[str, Any]) -> 
     ids=["status", "body", "header", "status of another call", "problem of another call"],
 )
 def test_an_answer_that_is_not_documented_is_noticed(status: int, content: Any, headers: dict[str, str]) -> None:
-    """Every client of the tests holds what it is answered against the document."""
+    """Every test client checks its answers against the document."""
     if status >= 400 and content:
         headers = {**headers, "content-type": "application/problem+json"}
         content = {"title": "x", "status": status, "detail": "x", "recovery": "log_in", "advice": "x", **content}
@@ -241,7 +241,7 @@ def test_options_lists_what_the_document_does(server: ServerProcess, document: d
 
 
 def test_options_is_answered_for_every_path(server: ServerProcess) -> None:
-    """Also where no document tells of the path, and with what a wrong method is told."""
+    """Even on paths outside the document, and with the same methods that a 405 lists."""
     for route in build_app(Settings()).routes:
         url = server.url + re.sub(r"\{.*?\}", "x", route.path_format)
         answer, wrong = httpx.options(url), httpx.request("TRACE", url)
@@ -277,7 +277,7 @@ def test_a_body_is_read_as_what_it_is_and_never_as_what_it_looks_like(
 
 
 def fits(schema: dict[str, Any], body: str) -> bool:
-    """Whether ``body`` is JSON that the schema takes."""
+    """Return whether ``body`` is JSON that fits the schema."""
     try:
         return jsonschema_rs.is_valid(schema, json.loads(body))
     except ValueError:
@@ -286,7 +286,7 @@ def fits(schema: dict[str, Any], body: str) -> bool:
 
 @pytest.mark.asvs("4.1.1")
 def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, Any], tmp_path: Path) -> None:
-    """All checks, all phases. tests/support/schemathesis.toml says which not, what is expected, and why."""
+    """All checks, all phases. tests/support/schemathesis.toml lists exceptions and reasons."""
     outcome = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),

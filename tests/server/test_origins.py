@@ -23,7 +23,7 @@ HOST: Final = "app.example"
 LISTED: Final = ("https://other.example", "https://port.example:8443", "https://Upper.Example:443", "app://desktop")
 
 OWN: Final = ("https://app.example", "https://app.example:443", "HTTPS://App.Example", "wss://app.example")
-"""Spellings of the own origin, over TLS."""
+"""Spellings of the server's own origin, over TLS."""
 ALLOWED: Final = (
     "https://other.example",
     "HTTPS://OTHER.example:443",
@@ -61,7 +61,7 @@ USES: Final = (Use.CALL, Use.HANDSHAKE, Use.APPLICATION)
 
 
 def headers_of(origin: str | None, site: str | None, **more: str) -> list[tuple[bytes, bytes]]:
-    """The headers of a page's request; names in ``more`` have underscores."""
+    """Return the headers of a page's request; names in ``more`` have underscores."""
     sent = {
         "host": HOST,
         "x-forwarded-host": HOST,
@@ -145,7 +145,7 @@ def test_of_several_hosts_in_x_forwarded_host_the_first_counts(use: Use) -> None
 @pytest.mark.asvs("3.5.1")
 @pytest.mark.parametrize("use", USES)
 def test_a_hidden_origin_passes_from_the_same_origin_alone(use: Use) -> None:
-    """``Referrer-Policy: no-referrer`` makes ``Origin: null`` of a page's own post; a sandboxed frame says it, too."""
+    """``Referrer-Policy: no-referrer`` makes ``Origin: null`` of a page's own post; a sandboxed frame sends it too."""
     for site in SITES:
         assert passes(use, headers_of("null", site)) == (site == "same-origin"), site
 
@@ -175,7 +175,7 @@ def test_a_header_that_is_there_twice_names_no_page(use: Use) -> None:
 
 
 def test_a_websocket_through_forward_auth_is_judged_by_its_origin() -> None:
-    """Not every browser tells the site of a handshake rightly."""
+    """Not every browser sends a correct Sec-Fetch-Site with a handshake."""
     socket = {"sec_fetch_mode": "websocket", "x_forwarded_method": "GET", "x_forwarded_proto": "wss"}
     assert passes(Use.APPLICATION, headers_of("https://app.example", "cross-site", **socket))
     assert not passes(Use.APPLICATION, headers_of("http://app.example", "cross-site", **socket))
@@ -184,7 +184,7 @@ def test_a_websocket_through_forward_auth_is_judged_by_its_origin() -> None:
 
 @asynccontextmanager
 async def three_doors(folder: Path) -> AsyncIterator[Any]:
-    """Asks a real server as a page with a good cookie would: what it answered at each of the three."""
+    """Send a page's requests with a valid cookie to a real server, and return its answers at the three endpoints."""
     async with open_services(Settings(data=str(folder), cheap_passwords_for_tests=True, origins=LISTED)) as services:
         await registered(services, "ada")
         session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance

@@ -1,4 +1,4 @@
-"""Access tokens as other programs check them: libraries of several languages, by the rules of RFC 9068."""
+"""Access tokens verified by other programs: libraries of several languages, by the rules of RFC 9068."""
 
 from __future__ import annotations
 

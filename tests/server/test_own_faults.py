@@ -1,4 +1,4 @@
-"""Faults of the server's own: the client hears that something went wrong, the log where, and nobody hears a secret."""
+"""The server's own faults: the client gets an error, the log the place, and neither a secret."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: S
         rows = await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "socket.failed"])
         assert len(rows) == 1
         assert "endpoints/connect.py" in rows[0]["traceback"]
-        # What failed outside any request is caught last of all.
+        # A failure outside any request is caught by the last resort.
         await eventually(lambda: [row for row in log_rows(failing) if row["event"] == "task.failed"])
         assert "explode" not in failing.log_path.read_text()
         other = await logged_in(failing.url)

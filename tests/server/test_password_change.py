@@ -1,4 +1,4 @@
-"""A password is changed: by whom, and what else may happen in the meantime."""
+"""Changes of a password: who may, and what may happen concurrently."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
 @pytest.mark.checks("overtaken_change_refused")
 @asynchronous
 async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
-    """And the session of the one that loses is as it was."""
+    """The loser's session is unchanged."""
     async with accounts_in(tmp_path, cheap(workers=2)) as house:
         owner = await house.register("ada@example.org", PASSWORD)
         sessions = [await house.log_in(owner) for _ in range(2)]
@@ -62,7 +62,7 @@ async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
         changes = (house.change(session, PASSWORD, each) for session, each in zip(sessions, new, strict=True))
         outcomes = await asyncio.gather(*changes, return_exceptions=True)
         (won,) = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Owner)]
-        # It is of a session that no longer serves.
+        # Its session is no longer valid.
         assert isinstance(outcomes[1 - won], SessionEnded)
         assert await house.prove(asks("ada@example.org"), new[won]) == outcomes[won]
         assert await house.sessions.load(sessions[1 - won].session_id) == sessions[1 - won]
@@ -120,10 +120,10 @@ async def test_a_change_beside_a_disable_is_refused_for_its_session(
 
 @asynchronous
 async def test_a_password_is_changed_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
-    """And nobody logs in: a login begins something."""
+    """Nobody logs in then, because a login begins something."""
     async with accounts_in(tmp_path) as house:
         session = await house.log_in(await house.register("ada@example.org", PASSWORD))
-        house.surface.refuse_growth(True)  # noqa: FBT003  # Surface says what it means
+        house.surface.refuse_growth(True)  # noqa: FBT003  # Surface's signature
         changed = await house.change(session, PASSWORD, "another long password")
         with pytest.raises(StorageLow):
             await house.log_in(changed)

@@ -1,4 +1,4 @@
-"""The rules for passwords over a real server, at both places where one is set: a registration and a change."""
+"""The password rules over a real server, at both places where one is set: registration and change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TAKEN, REFUSED = (201, 200), (422, 422)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """With names of its own, words and a list: each makes one password easy that is not easy anywhere else."""
+    """Run a server with its own name, words and list: each makes a password easy that is not easy elsewhere."""
     folder = tmp_path_factory.mktemp("rules")
     listed = folder / "listed.txt"
     listed.write_text(f"{LISTED}\n")
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 async def answers(server: ServerProcess, password: str) -> tuple[int, int]:
-    """What a registration with ``password`` and a change to it are answered: if with success, it logs in, else not."""
+    """Return the answers to a registration with ``password`` and to a change to it. It logs in exactly if they succeed."""
     email = new_email()
     async with await logged_in(server.url) as client:
         registered = await client.register(email, password)
@@ -75,7 +75,7 @@ async def test_a_long_one_is_taken(server: ServerProcess, length: int) -> None:
 @pytest.mark.asvs("6.2.9")
 @asynchronous
 async def test_a_long_one_may_be_typed_in_several_code_points_for_each_character(server: ServerProcess) -> None:
-    # U+1F82 is one character of four; there is none of more.
+    # U+1F82 decomposes to four code points, the maximum.
     longest = (PASSWORD + "\u1f82" * 1024)[:1024]
     assert await answers(server, unicodedata.normalize("NFD", longest)) == TAKEN
 

@@ -1,4 +1,4 @@
-"""Slow, silent, oversized and too many: what a peer below HTTP may do to the server, with real sockets."""
+"""Peers that are slow, silent, oversized or too many, with real sockets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.support.small_buffers import small_buffers
 
 HEADER_BYTES = Settings().header_bytes
 LONG_S = 30
-"""What is cut is cut after a second or two; only what never is takes this long, and fails."""
+"""Upper bound: what is cut is cut after a second or two."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Hasty."""
+    """Run a server with short timeouts."""
     folder: Path = tmp_path_factory.mktemp("patience") / "data"
     with small_buffers(folder, header_timeout_s=2, body_timeout_s=2, keep_alive_s=1, send_timeout_s=2) as process:
         yield process
@@ -40,7 +40,7 @@ def wire(server: ServerProcess) -> socket.socket:
 
 
 def rest(raw: socket.socket) -> bytes:
-    """Everything until the server ends the connection."""
+    """Read until the server ends the connection."""
     received = b""
     try:
         while chunk := raw.recv(65536):
@@ -61,7 +61,7 @@ REQUEST = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def answered(raw: socket.socket) -> None:
-    """One request, and its whole answer."""
+    """Send one request, and return its whole answer."""
     raw.sendall(REQUEST)
     received = b""
     while not received.endswith(b"}"):
@@ -96,7 +96,7 @@ def test_a_head_that_drips_is_not_waited_for(server: ServerProcess) -> None:
             except TimeoutError:
                 continue
             except OSError:
-                # It was cut between our write and our read, and what it said is gone.
+                # The server cut it between write and read, so its answer is lost.
                 return
         assert received.startswith(b"HTTP/1.1 408")
 
@@ -109,7 +109,7 @@ def test_half_a_second_head_is_not_waited_for(server: ServerProcess) -> None:
 
 
 def test_empty_lines_keep_no_connection_open(server: ServerProcess) -> None:
-    """An empty line begins no request, and yet it is a first byte, at which a timer of idle connections may stop."""
+    """An empty line starts no request, but its first byte may stop the idle timer."""
     with wire(server) as raw:
         answered(raw)
         raw.sendall(b"\r\n")
@@ -163,7 +163,7 @@ def test_a_body_that_was_refused_is_not_waited_for_either(server: ServerProcess)
     ids=["a long header", "a long target", "many headers", "an endless header", "a WebSocket handshake"],
 )
 def test_a_head_has_a_size(server: ServerProcess, head: bytes) -> None:
-    """And who sends a larger one is told, also if some of it was still to be sent when that was clear."""
+    """The client is told so, even if it had more to send at that moment."""
     with wire(server) as raw:
         raw.sendall(head)
         assert problem(rest(raw)) == (431, "head-too-large")
@@ -214,7 +214,7 @@ def test_an_answer_that_nobody_takes_is_not_kept(server: ServerProcess) -> None:
                 raw.sendall(wanted)
         except ConnectionError:
             return
-        # What the kernel still holds for it is the kernel's; the server has given up on it.
+        # The kernel may still hold data for it; the server has closed it.
         within = time.monotonic() + LONG_S
         while len(sockets(server)) > before:
             assert time.monotonic() < within
@@ -238,7 +238,7 @@ def test_an_answer_that_is_taken_slowly_arrives_whole(server: ServerProcess) -> 
 
 
 def sockets(server: ServerProcess) -> list[str]:
-    """The server's open sockets."""
+    """Return the server's open sockets."""
     folder = Path(f"/proc/{server.pid}/fd")
     found = []
     for entry in folder.iterdir():
@@ -249,7 +249,7 @@ def sockets(server: ServerProcess) -> list[str]:
 
 @asynchronous
 async def test_a_websocket_is_none_of_this(server: ServerProcess) -> None:
-    """It outlives every limit of a head, a body and an idle connection: it has its own."""
+    """It outlives every limit of head, body and idle connections, and has its own."""
     async with await logged_in(server.url) as client, client.connect() as socket:
         await hello(socket)
         with wire(server) as raw:
@@ -285,7 +285,7 @@ def test_there_is_room_for_so_many_connections_and_of_one_address(tmp_path: Path
                 try:
                     answered(raw)
                 except (ConnectionError, AssertionError):
-                    continue  # the ones before are not quite gone yet
+                    continue  # the earlier ones are not quite gone yet
                 break
         else:
             raise AssertionError("a connection that is gone still counts")

@@ -1,4 +1,4 @@
-"""What a start compares of the sessions that are alive. Edits that it refuses: tests/faults/test_forged_log.py."""
+"""A start's comparison of live sessions. Edits that it refuses: tests/faults/test_forged_log.py."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_a_start_takes_what_a_server_has_written(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_start_reads_no_session_that_has_ended(tmp_path: Path) -> None:
-    """Or it would take longer each day."""
+    """Otherwise it would take longer each day."""
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()):
         pass
     with closing(pysqlite3.connect(str(tmp_path / LOG_NAME))) as shell:

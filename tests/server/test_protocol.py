@@ -1,4 +1,4 @@
-"""The WebSocket protocol below ASGI, with raw sockets: heartbeats, bad handshakes, and peers that let things pile up."""
+"""The WebSocket protocol below ASGI, with raw sockets: heartbeats, bad handshakes, and peers that don't read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXT = 1
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """It asks often whether its peers are there, and with small buffers it soon has to wait for them."""
+    """Run a server with frequent pings and small buffers, which soon waits for its peers."""
     folder: Path = tmp_path_factory.mktemp("protocol") / "data"
     with small_buffers(folder, ping_interval_s=1, send_timeout_s=3) as process:
         yield process
@@ -86,7 +86,7 @@ async def nobody(client: Client) -> bool:
 
 @asynchronous
 async def test_a_peer_that_does_not_read_is_not_read_from_and_loses_no_pong(tmp_path: Path) -> None:
-    """It pings without end: the server stops reading, so that no answers pile up, and goes on once the peer reads."""
+    """It pings without end: the server stops reading, so that answers don't pile up, and continues when the peer reads."""
     with small_buffers(tmp_path / "data", send_timeout_s=600, ping_interval_s=600) as server:
         async with await logged_in(server.url) as client:
             peer = await Peer.open(server.socket_url, client.bearer)
@@ -111,7 +111,7 @@ async def test_a_peer_that_does_not_read_is_not_read_from_and_loses_no_pong(tmp_
 
 @asynchronous
 async def test_a_peer_that_goes_on_after_the_close_is_answered_nothing_and_cut(server: ServerProcess) -> None:
-    """It neither echoes the close frame nor answers the heartbeat: the connection ends all the same, with one close."""
+    """It neither echoes the close frame nor answers the heartbeat: the connection still ends, with one close."""
     async with await logged_in(server.url) as client:
         peer = await Peer.open(server.socket_url, client.bearer)
         await peer.read()

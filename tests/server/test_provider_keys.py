@@ -1,4 +1,4 @@
-"""The provider's keys: when they are fetched, what is refused, and how little an attacker can make the server ask."""
+"""The provider's keys: when they are fetched, what is refused, and how few requests an attacker can cause."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ SPOILED: dict[str, Callable[[Hostile], None]] = {
     "discovery with another slash": lambda p: p.publish(issuer=p.issuer + "/"),
     "keys over plain HTTP from elsewhere": lambda p: p.publish(jwks_uri="http://198.51.100.7/keys"),
     "keys over plain HTTP from no loopback address": lambda p: p.publish(
-        jwks_uri=p.issuer.replace("127.0.0.1", "0.0.0.0") + KEYS  # noqa: S104  # an address to ask, not to listen on
+        jwks_uri=p.issuer.replace("127.0.0.1", "0.0.0.0") + KEYS  # noqa: S104  # an address to request, not to listen on
     ),
     "keys in a file": lambda p: p.publish(jwks_uri="file:///etc/passwd"),
     "keys at no address": lambda p: p.publish(jwks_uri="https://["),

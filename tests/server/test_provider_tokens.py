@@ -1,4 +1,4 @@
-"""ID tokens and keys as providers in the field write them. What no setting asks for refuses nobody, however it is written."""
+"""ID tokens and keys as real providers write them. Claims that no setting asks for never cause a refusal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.running import eventually, until
 from tests.support.server import running_server
 
 Written = tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, ...]]
-"""Of one provider: members of the header, claims, members of the key, and the groups that come of it."""
+"""One provider's header members, claims, key members, and the resulting groups."""
 
 GROUPS: Final = "upstream_groups_claim"
 
@@ -36,7 +36,7 @@ def now_s() -> int:
 
 
 PROVIDERS: Final[dict[str, Callable[[], Written]]] = {
-    # No `alg` with the key, certificates, an issuer of its own; GUIDs as groups.
+    # No `alg` in the key, certificates, its own issuer; GUIDs as groups.
     "Entra ID": lambda: (
         {"typ": "JWT", "x5t": "nOo3ZDrODXEK1jKWhXslHR_KXEg"},
         {
@@ -70,7 +70,7 @@ PROVIDERS: Final[dict[str, Callable[[], Written]]] = {
         {"use": "sig", "x5t": "x", "x5c": ["MIIC"], "alg": "RS256"},
         ("staff",),
     ),
-    # Encryption keys stand beside the signing ones; groups are paths.
+    # Encryption keys beside the signing ones; groups are paths.
     "Keycloak": lambda: (
         {"typ": "JWT"},
         {"typ": "ID", "azp": AUDIENCE, "acr": 1, "auth_time": 0, "session_state": "x", "groups": ["/staff/eu"]},
@@ -95,7 +95,7 @@ PROVIDERS: Final[dict[str, Callable[[], Written]]] = {
         {"alg": "RS256", "use": "sig"},
         ("staff",),
     ),
-    # One group as text; times of logins as text; the same certificate twice in the header.
+    # One group as text; login times as text; the same certificate twice in the header.
     "AD FS, in one group": lambda: (
         {"typ": "JWT", "x5t": "x"},
         {"groups": "EXAMPLE\\Domain Users", "auth_time": "2026-01-23T09:30:00.000Z", "apptype": "Confidential"},
@@ -108,7 +108,7 @@ PROVIDERS: Final[dict[str, Callable[[], Written]]] = {
         {"alg": "RS256", "use": "sig", "x5c": ["MIIC"]},
         (),
     ),
-    # Roles are the names of members; the audience lists the project's clients.
+    # Roles are member names; the audience lists the project's clients.
     "Zitadel": lambda: (
         {},
         {
@@ -122,7 +122,7 @@ PROVIDERS: Final[dict[str, Callable[[], Written]]] = {
         ("editor", "staff"),
     ),
     "Dex": lambda: ({}, {"email_verified": True, "groups": ["team:a"], "azp": None}, {"use": "sig"}, ("team:a",)),
-    # Ruby and Java programs write times with fractions; some write null for what there is not.
+    # Ruby and Java programs write times with fractions; some write null for missing values.
     "a program that writes fractions and nulls": lambda: (
         {"typ": None},
         {
@@ -169,7 +169,7 @@ async def check(provider: Hostile, token: str, nonce: str | None = None, **setti
 
 
 def token_of(provider: Hostile, header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """With what is null in it, which a library would leave out."""
+    """Encode a token, keeping null members, which a library would omit."""
     parts = ({"alg": "RS256", **header}, {**provider.claims(), **claims})
     text = ".".join(base64url(json.dumps(part).encode()) for part in parts)
     signature = provider.keys["rsa"].sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())

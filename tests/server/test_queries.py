@@ -1,4 +1,4 @@
-"""Query parameters: what a call does not take, or is given twice, is refused, whatever the call."""
+"""Query parameters: unknown and duplicate ones are refused, on every call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.wire import services_in
 
 
 def routes() -> list[tuple[str, str]]:
-    """Every method and path that is answered, with something in the place of what a path names."""
+    """Return every method and path that is answered, with path parameters filled in."""
     found = []
     for route in build_app(Settings()).routes:
         path = "/".join("x" if part.startswith("{") else part for part in route.path_format.split("/"))
@@ -34,11 +34,11 @@ def routes() -> list[tuple[str, str]]:
         assert isinstance(route, HTTPRoute | ASGIRoute)
         found += [(method, path) for method in sorted(methods - {"OPTIONS"})]
         found += [("HEAD", path)] if "GET" in methods and isinstance(route, HTTPRoute) else []
-    return sorted(found)  # Litestar has no order of its own: each worker of a run has to find the same
+    return sorted(found)  # Litestar has no stable order, and each worker of a run must find the same
 
 
 def ask(server: ServerProcess, method: str, target: str, **headers: str) -> tuple[int, bytes]:
-    """What is answered to ``target`` as it is written, which a library might mend."""
+    """Send ``target`` exactly as written, which a library might normalise."""
     connection = HTTPConnection(urlsplit(server.url).netloc, timeout=60)
     connection.request(method, target, headers=headers)
     answer = connection.getresponse()
@@ -70,7 +70,7 @@ def test_an_unknown_query_parameter_is_refused_on_every_route(server: ServerProc
 
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> dict[str, str]:
-    """What an administrator shows."""
+    """Return an administrator's secret."""
     return {"Authorization": f"Bearer {admin_token(server.data, 'queries')}"}
 
 
@@ -114,7 +114,7 @@ def test_a_preflight_is_answered_so_that_the_page_can_read_what_is_wrong(server:
 
 @asynchronous
 async def test_the_query_of_an_applications_request_is_the_applications(server: ServerProcess) -> None:
-    """Caddy asks forward-auth with it."""
+    """Caddy calls forward-auth with it."""
     async with await logged_in(server.url) as client:
         for query in ("?foo=1", "?foo=1&foo=2", "?"):
             assert (await client.request("GET", f"/api/forward-auth{query}")).status_code == 200

@@ -1,4 +1,4 @@
-"""What must not be guessed: 128 random bits or more, and none of them from a generator that can be wound back."""
+"""Unguessable values: at least 128 random bits, and none from a generator that can be seeded."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.support.accounts import owner
 from tests.support.steps import NOW_MS, Story
 
 _MANY = 64
-"""A bit that is drawn is the same in so many with a probability of 2^-63."""
+"""A random bit is the same in this many with a probability of 2^-63."""
 _SEED = 20_260_101
 
 
 class _Forgetful:
-    """A ticket store that keeps nothing: what is looked at here is what was issued."""
+    """A ticket store that keeps nothing: the test examines issued tickets."""
 
     async def add(self, *_: Any) -> None:
         return None
@@ -96,7 +96,7 @@ MADE: dict[str, Callable[[Path], bytes]] = {
     "signing key": _signing_key,
     "device cookie": _device,
 }
-"""Each makes one anew, in a folder of its own, and tells its bytes."""
+"""Functions that make a new one each, in a separate folder, and return its bytes."""
 
 
 @pytest.mark.asvs("11.5.1")
@@ -106,7 +106,7 @@ def test_what_must_not_be_guessed_has_128_bits_that_no_seed_gives_again(
 ) -> None:
     made, before = [], random.getstate()
     for _ in range(_MANY):
-        # Whoever takes the module `random` for this gets the same again.
+        # Values from the module `random` would repeat here.
         random.seed(_SEED)
         made.append(int.from_bytes(make(tmp_path), "big"))
     random.setstate(before)
@@ -132,7 +132,7 @@ print(len(names), len(childs), len(names & childs))
 
 
 def test_a_forked_process_gives_no_name_that_its_parent_gives() -> None:
-    """A command under a name that is known is taken for a repeat, and not carried out."""
+    """A command under a known id is taken for a repeat, and not executed."""
     outcome = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, text=True, check=True)
     assert outcome.stdout.split() == ["20", "20", "0"]
 

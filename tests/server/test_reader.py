@@ -1,4 +1,4 @@
-"""Reads of many callers at once: few statements, and a bad one fails alone."""
+"""Concurrent reads of many callers: few statements, and an invalid one fails alone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_sessions_asked_for_at_once_are_read_together(tmp_path: Path) -> N
 
 @asynchronous
 async def test_an_email_address_is_compared_to_its_last_character(tmp_path: Path) -> None:
-    """Also with what a text in C or JSON would end at; what is no text at all fails alone."""
+    """Even after what would end a text in C or JSON; what is no text at all fails alone."""
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         story = AccountStory()
         await surface.log.append(story.register(surface.accounts.add(story.data)))
@@ -87,7 +87,7 @@ async def test_only_so_many_reads_wait_and_the_others_are_told_at_once(
 async def test_a_read_counts_until_it_is_done_also_if_its_caller_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Callers who go away, such as handshakes that took too long, must not queue more than may wait; nor is their work done."""
+    """Callers who leave, such as timed-out handshakes, must not queue more than the limit; nor is their work done."""
     monkeypatch.setattr("interlock.server.surface.sqlite.reader._MAX_WAITING", 3)
     gate, started = threading.Event(), threading.Event()
     ran: list[int] = []

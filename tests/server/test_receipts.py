@@ -1,4 +1,4 @@
-"""Every acknowledged transition is answered with its place and digest, and the log holds exactly that."""
+"""Every acknowledged transition returns its position and digest, and the log holds exactly that."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def in_log(data: Path, receipt: dict[str, Any]) -> dict[str, Any]:
-    """The record that ``receipt`` names, if the log holds it with this digest."""
+    """Return the record that ``receipt`` names, if the log holds it with this digest."""
     record: dict[str, Any] = records(data)[receipt["position"] - 1]
     assert {name: record[name] for name in ("position", "digest")} == receipt
     return record
 
 
 def in_header(answer: httpx.Response) -> dict[str, Any]:
-    """The receipt in the answer's header."""
+    """Return the receipt in the answer's header."""
     receipt = Receipt.parse(answer.headers["interlock-receipt"])
     return {"position": receipt.position, "digest": receipt.digest}
 
 
 def told(answer: httpx.Response) -> dict[str, Any]:
-    """The receipt in the answer's body, which is the one in its header."""
+    """Return the receipt in the answer's body. It must equal the header's."""
     receipt: dict[str, Any] = answer.raise_for_status().json()["receipt"]
     assert receipt == in_header(answer)
     return receipt

@@ -1,4 +1,4 @@
-"""Ending other sessions needs a recent login; ending one's own never does."""
+"""Ending other sessions needs a recent login; ending the own never does."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ OLD: Final[dict[str, Callable[[int], int | None]]] = {
 
 @pytest.fixture(scope="module")
 def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that asks for a login in the last ten minutes, and trusts ``provider``."""
+    """Run a server that requires a login in the last ten minutes, and trusts ``provider``."""
     settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "recent_login_s": 600}
     with running_server(tmp_path_factory.mktemp("recent") / "data", **settings) as process:
         yield process
@@ -73,7 +73,7 @@ def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 class Person:
-    """Somebody whom the provider knows."""
+    """A user whom the provider knows."""
 
     def __init__(self, gate: ServerProcess, provider: Hostile) -> None:
         self.gate = gate
@@ -81,13 +81,13 @@ class Person:
         self.name = uuid4().hex
 
     def arrive(self, when: Callable[[int], int | None], **headers: str) -> dict[str, str]:
-        """Log in by an ID token that says of the login at the provider that it was ``when``; the bearer of the session."""
+        """Log in with an ID token whose login at the provider was at ``when``. Return the session's bearer header."""
         token = self.provider.token(sub=self.name, auth_time=when(int(time.time())))
         answer = httpx.post(f"{self.gate.url}/api/auth/exchange", json={"id_token": token}, headers=headers)
         return {"authorization": f"Bearer {answer.raise_for_status().json()['access_token']}"}
 
     def end_others(self, bearer: dict[str, str]) -> tuple[int, Any]:
-        """The status of the try to end all other sessions, and how many ended or the type of the problem."""
+        """Try to end all other sessions. Return the status, and how many ended or the problem's type."""
         answer = httpx.delete(f"{self.gate.url}/api/sessions", headers=bearer)
         body = answer.json()
         return answer.status_code, body.get("ended", body.get("type"))
@@ -111,7 +111,7 @@ def test_a_recent_login_at_the_provider_is_proof_enough(
 def test_an_exchange_alone_is_no_recent_login(
     gate: ServerProcess, provider: Hostile, when: Callable[[int], int | None]
 ) -> None:
-    """Whoever holds a stolen access token may get an ID token of the victim's old login, without a password."""
+    """A stolen access token's holder may get an ID token of the victim's old login, without a password."""
     person = Person(gate, provider)
     other = person.arrive(when)
     bearer = person.arrive(when)

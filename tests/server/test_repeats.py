@@ -1,4 +1,4 @@
-"""Refusals and faults that repeat: the first is a line of its own, the others are a number, and nothing is missing."""
+"""Repeated refusals and faults: the first has its own line, the others become a number, and none is lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROXIED = {"trusted_proxies": "127.0.0.1", "log_json": True}
 
 
 def total(rows: list[dict[str, Any]]) -> int:
-    """How many ``rows`` tell of."""
+    """Return how many events ``rows`` represent."""
     return sum(row.get("repeated", 1) for row in rows)
 
 
@@ -56,7 +56,7 @@ def test_5000_refusals_of_one_client_are_a_few_lines_that_add_up(tmp_path: Path)
         "info",
         "interlock.http",
     )
-    # The other problem has its own first line, and its own number.
+    # The other problem has its own first line and number.
     assert total(of_problem(rows, "credential-missing")) == 10
     assert of_problem(rows, "credential-missing")[0]["route"] == "/api/session"
     assert counted == 5_010
@@ -75,7 +75,7 @@ def test_a_flood_from_many_addresses_is_a_few_lines_and_hides_no_other_refusal(t
     clients = Counter(row.get("client") for row in refused)
     assert clients["198.51.0.0"] >= 1
     assert "repeated" not in next(row for row in refused if row["client"] == "198.51.0.0")
-    # Those that were too many to tell one by one.
+    # Those beyond the limit of separate lines.
     assert all(row["repeated"] > 0 for row in refused if "client" not in row)
     assert clients[None] >= 1
     (other,) = of_problem(rows, "credential-missing")
@@ -98,7 +98,7 @@ def test_each_client_has_its_lines(tmp_path: Path) -> None:
 
 
 def garbage(url: str, source: str, times: int) -> None:
-    """Send what is no HTTP, on a new connection each time."""
+    """Send invalid HTTP, on a new connection each time."""
     address = urlsplit(url)
     for _ in range(times):
         with socket.create_connection((address.hostname, address.port), 60, (source, 0)) as raw:
@@ -109,7 +109,7 @@ def garbage(url: str, source: str, times: int) -> None:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """What was logged."""
+    """Return the logged lines."""
     with logging_to_file(tmp_path / "log") as lines:
         yield lambda: [json.loads(line) for line in lines()]
 

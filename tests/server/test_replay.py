@@ -1,4 +1,4 @@
-"""``interlock replay``: a session's life in words, from a log that a server wrote."""
+"""``interlock replay``: the history of a session in words, from a log that a server wrote."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.server import ServerProcess, running_server
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A data folder, and a session in it that was opened, refreshed, and logged out with its socket open."""
+    """Return a data folder, and its session that connected, refreshed, and logged out with its socket open."""
 
     async def live(server: ServerProcess) -> str:
         async with await logged_in(server.url) as client, client.connect() as socket:

@@ -1,4 +1,4 @@
-"""Secrets of other software: made by the command line, checked by a running server, kept only as hashes."""
+"""Secrets of other software: made by the command line, checked by a running server, stored only as hashes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from interlock.server.guard.secrets import Secrets
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of keys, as a server makes it."""
+    """Return a folder of keys, as a server makes it."""
     load_keys(tmp_path / "keys")
     return tmp_path / "keys"
 

@@ -1,4 +1,4 @@
-"""What the log says of security: who came in, who did not, what was refused; each line of a request with its id."""
+"""Security events in the log: logins, failed logins, refusals; each line of a request has its id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ID = re.compile(r"req_[\w-]{22}_[0-9]+")
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One server that logs all it can, and believes what is said of a client's address."""
+    """Run one server that logs everything, and trusts the forwarded client address."""
     data = tmp_path_factory.mktemp("logged") / "data"
     settings = {"log_json": True, "log_level": "debug", "access_log": True, "trusted_proxies": "127.0.0.1"}
     with running_server(data, refresh_grace_s=0, **settings) as process:
@@ -29,7 +29,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def of_request(server: ServerProcess, answer: httpx.Response) -> list[dict[str, Any]]:
-    """The lines of the request that ``answer`` answers; the access log's is the last of them."""
+    """Return the log lines of the request of ``answer``; the access log's is the last."""
     request_id = answer.headers["x-request-id"]
     assert ID.fullmatch(request_id)
     return until(lambda: rows if (rows := of_id(server, request_id)) and rows[-1]["event"] == "http.answered" else [])
@@ -62,7 +62,7 @@ def test_logins_and_failed_ones(logged: ServerProcess) -> None:
             first, second = one(logged, failed, "login.failed"), one(logged, unknown, "login.failed")
             again = one(logged, await client.sibling().log_in(email, PASSWORD + "x"), "login.failed")
             assert (first["level"], first["method"]) == ("warning", "password")
-            # Guesses at one account can be put together, and the address is nowhere.
+            # Guesses at one account can be correlated, and the email address appears nowhere.
             assert first["account"] == again["account"] != second["account"]
             assert re.fullmatch(r"[0-9a-f]{16}", first["account"])
         text = whole_log(logged)
@@ -109,7 +109,7 @@ def test_refusals_say_what_was_refused_and_to_whom(logged: ServerProcess) -> Non
         row = one(logged, reused, "token.reused")
         assert (row["level"], row["session_id"]) == ("warning", session_id)
         assert one(logged, reused, "transition.refused")["guard"] == "rotation_honoured"
-        # From another address: what one client repeats has no line of its own.
+        # From another address, because one client's repeats share a line.
         dead = await client.request("GET", "/api/session", headers={"X-Forwarded-For": "192.0.2.2"})
         row = one(logged, dead, "request.refused", "192.0.2.2")
         assert (row["problem"], row["status"], row["route"]) == ("session-ended", 401, "/api/session")

@@ -1,7 +1,7 @@
-"""The service over SQLite, told anything in any order, crashed and reopened anywhere: Hypothesis looks for a lie.
+"""The service over SQLite under any commands in any order, crashed and reopened anywhere, as a Hypothesis state machine.
 
-What must hold after each step: the session in memory is the stored projection is the fold of its records; listeners heard
-each record once and in order; what was acknowledged is there; a refusal changed nothing.
+Invariants after each step: the session in memory equals the stored projection and the fold of its records; listeners
+received each record once and in order; everything acknowledged is there; a refusal changed nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ NUMBERS = st.integers(0, 10**6)
 
 
 class Service(RuleBasedStateMachine):
-    """``acknowledged`` is what callers were told was recorded; ``heard`` what listeners were, since the last start."""
+    """``acknowledged``: what callers were told was recorded. ``heard``: what listeners received, since the last start."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.asked)
     @rule(number=NUMBERS)
     def ask_the_same_again(self, number: int) -> None:
-        """What was recorded is not recorded again: it is told, or refused by what has happened since."""
+        """Repeat a recorded command: it is not recorded again, but answered, or refused because of later changes."""
         session_id, asked = self.asked[number % len(self.asked)]
         before = self.run_async(self.log.load(SESSION_MACHINE, session_id))
         history = self.run_async(self.log.history("session", session_id, 0, 1000))
@@ -195,7 +195,7 @@ class Service(RuleBasedStateMachine):
                 if index < len(tasks):
                     tasks[index].cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            # Whoever was cancelled left the log at work: wait for it by asking once more.
+            # A cancelled caller left the log at work: wait for it with another request.
             for session_id in {self.pick(number) for number, _ in asked}:
                 await self.submit(session_id, (self.command(Touch()),))
 
@@ -234,7 +234,7 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.known)
     @rule(asked=st.lists(st.tuples(NUMBERS, DATA), max_size=6), turns=st.integers(0, 4))
     def crash_and_reopen(self, asked: list[tuple[int, Data]], turns: int) -> None:
-        """Take the files as they lie while work is under way, and go on from them as after a power cut."""
+        """Copy the files while work is in progress, and continue from them as after a power cut."""
 
         async def work() -> None:
             tasks = [
@@ -304,5 +304,5 @@ class Service(RuleBasedStateMachine):
 
 
 TestService = pytest.mark.checks("replay_equals_state", "cache_is_fold")(pytest.mark.slow(Service.TestCase))
-# Each example opens real files several times; CI's share of examples would take minutes here.
+# Each example opens real files several times; CI's number of examples would take minutes here.
 TestService.settings = settings(max_examples=min(settings().max_examples, 100), stateful_step_count=25)

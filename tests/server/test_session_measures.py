@@ -1,4 +1,4 @@
-"""What OWASP ASVS asks of sessions and of the rights that hang on them, over the real server."""
+"""Requirements of OWASP ASVS on sessions and the rights that depend on them, over the real server."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_each_login_and_each_refresh_makes_tokens_that_nobody_had(server: 
             (await client.log_in(client.email)).raise_for_status()
             given.append(client.tokens)
     assert len({tokens["refresh_token"] for tokens in given}) == len(given)
-    # Not the texts: of the same claims a signature is another one each time.
+    # Not the texts: signatures of the same claims differ each time.
     names = {jwt.decode(tokens["access_token"], options={"verify_signature": False})["jti"] for tokens in given}
     assert len(names) == len(given)
 
@@ -77,7 +77,7 @@ async def test_each_login_and_each_refresh_makes_tokens_that_nobody_had(server: 
 @pytest.mark.asvs("7.2.3")
 @asynchronous
 async def test_refresh_tokens_end_in_256_bits_that_say_nothing_of_each_other(server: ServerProcess) -> None:
-    """Neither of those of other sessions, nor of the same session's next ones."""
+    """Neither on those of other sessions, nor on the same session's next ones."""
     async with Client(server.url) as first:
         clients = [first, *(first.sibling() for _ in range(49))]
         macs = []
@@ -90,7 +90,7 @@ async def test_refresh_tokens_end_in_256_bits_that_say_nothing_of_each_other(ser
 
 
 async def last_word(socket: ClientConnection) -> str | int | None:
-    """Say something: the close code, or ``pong`` if there was an answer."""
+    """Send a message. Return the close code, or ``pong`` if it was answered."""
     with suppress(websockets.ConnectionClosed):
         await socket.send('{"type": "ping"}')
         while json.loads(await socket.recv())["type"] != "pong":
@@ -100,7 +100,7 @@ async def last_word(socket: ClientConnection) -> str | int | None:
 
 
 class Held:
-    """What somebody holds of a session: its tokens, a ticket and an open socket."""
+    """A session's credentials: its tokens, a ticket and an open socket."""
 
     def __init__(self, client: Client, ticket: str, socket: ClientConnection) -> None:
         self.client = client
@@ -117,7 +117,7 @@ class Held:
         return cls(copy, ticket, socket)
 
     async def opens_nothing(self, name: str, refresh: str, code: int) -> None:
-        """Asked at once, and not after a while."""
+        """Check that it opens nothing, at once and without waiting."""
         answer, word = await asyncio.gather(self.client.request("GET", "/api/session"), last_word(self.socket))
         assert answer.status_code == 401
         assert problem(answer) == (401, name)
@@ -184,7 +184,7 @@ def body_of(operation: dict[str, Any], described: dict[str, Any]) -> list[Any]:
 @pytest.mark.asvs("7.6.2")
 @asynchronous
 async def test_nothing_that_a_page_loads_and_no_form_logs_anybody_in(server: ServerProcess) -> None:
-    """Every GET there is, with and without a password in the address; and a form with the password."""
+    """Every GET, with and without a password in the URL; and a form with the password."""
     email = new_email()
     login = {"email": email, "password": PASSWORD}
     async with Client(server.url) as client:
@@ -207,7 +207,7 @@ async def test_nothing_that_a_page_loads_and_no_form_logs_anybody_in(server: Ser
 @pytest.mark.asvs("8.3.1")
 @asynchronous
 async def test_what_a_client_says_of_itself_opens_nothing(server: ServerProcess) -> None:
-    """Not even in the words in which Interlock itself tells a proxy who is calling."""
+    """Not even in the headers with which Interlock itself tells a proxy who is calling."""
     async with await logged_in(server.url) as victim, Client(server.url) as client:
         await client.begin()
         own, view = client.session_id, await victim.session()

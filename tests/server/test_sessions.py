@@ -1,4 +1,4 @@
-"""The one door, over a log in memory: who waits for whom, who is told what, and what memory is allowed to forget."""
+"""The one door, over a log in memory: who waits for whom, what is published, and what memory may forget."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_what_was_evicted_is_read_again_and_exact() -> None:
 
 @asynchronous
 async def test_what_was_read_before_a_command_is_not_remembered_after_it() -> None:
-    """A slow read of an evicted session, and a command that is quicker: the older session must not come back."""
+    """A slow read of an evicted session, and a quicker command: the older session must not come back."""
 
     class SlowReads(MemoryLog):
         slow = False
@@ -166,7 +166,7 @@ async def test_a_repeated_creation_of_a_session_not_in_memory_says_where_it_stan
 
 @asynchronous
 async def test_another_writers_append_is_read_and_the_command_decided_again() -> None:
-    """Also when nobody has told the door of it yet."""
+    """Even if the door has not been notified yet."""
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     behind = Sessions(Feed(MemoryLog(door.log.store)), door.clock, policy=POLICY, cache_limit=10)
@@ -195,7 +195,7 @@ async def test_a_session_that_keeps_changing_elsewhere_is_given_up() -> None:
 @asynchronous
 async def test_a_creation_that_conflicts_is_decided_again_on_what_is_there() -> None:
     class SlowLog(MemoryLog):
-        """It says once that somebody was first; in the end nobody was."""
+        """Reports a conflict once, although no other writer was first."""
 
         said = False
 
@@ -306,7 +306,7 @@ async def test_tabs_that_refresh_at_once_each_get_a_token_of_their_own() -> None
     assert all(outcome.receipt is not None for outcome in after)
     assert [event for event, _ in door.heard].count("refresh") == 4
     door.clock.time_ms += 2 * POLICY.refresh_grace_ms
-    # The jar holds whichever came last; the others are nobody's.
+    # The jar holds whichever came last; nobody has the others.
     assert (await door.sessions.refresh(session_id, 1, 2, "ada")).instance.rotation == 5
     with pytest.raises(SessionEnded, match="token_reuse"):
         await door.sessions.refresh(session_id, 1, 4, "ada")

@@ -1,4 +1,4 @@
-"""The one door when the log has no room for a write, or has stopped: what is refused, what is answered, and what that costs."""
+"""The one door with an overloaded or stopped log: what is refused, what is answered, and at what cost."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_an_overloaded_log_leaves_memory_exact() -> None:
 
 
 class CountedLog(MemoryLog):
-    """A log that counts what is read from it."""
+    """A log that counts its reads."""
 
     reads = 0
 

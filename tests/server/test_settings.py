@@ -1,4 +1,4 @@
-"""Settings: flag over environment over file, and a clear word when one can't be used."""
+"""Settings: flag over environment over file, and a clear error for invalid ones."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_the_policy_of_new_sessions_is_in_milliseconds() -> None:
 
 
 def texts(row: SettingRow) -> list[Any]:
-    """A good value of ``row``, as text."""
+    """Return a valid value of ``row``, as text."""
     good = {
         "origins": "https://a.example",
         "upstream_algorithms": "ES256",
@@ -247,7 +247,7 @@ def test_a_value_with_a_line_end_or_blanks_is_refused_wherever_it_stands(row: Se
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_no_value_is_anything_but_a_setting_or_refused_by_name(row: SettingRow, tmp_path: Path) -> None:
-    """Whatever it is: no other error, and nothing odd in the settings."""
+    """Any value gives valid settings or a refusal that names it, and no other error."""
     config = tmp_path / "interlock.toml"
     for odd in ["", *ODD]:
         settings, said = outcome({}, {row.variable: odd})
@@ -264,7 +264,7 @@ def test_no_value_is_anything_but_a_setting_or_refused_by_name(row: SettingRow, 
 
 
 def outcome(*arguments: Any) -> tuple[Settings | None, str]:
-    """The settings, or why there are none."""
+    """Return the settings, or why there are none."""
     try:
         return load_settings(*arguments), ""
     except SettingsError as error:

@@ -1,6 +1,6 @@
-"""Where a call takes several credentials, a bad one does not hide a good one, and never ends what the good one opens.
+"""Calls with several credentials: a bad one does not hide a good one, and never ends what the good one opens.
 
-Unless the bad one is of another session: then the good one may be another person's.
+The exception is a bad one of another session: then the good one may be another user's.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class House(msgspec.Struct):
         return self.session
 
     async def hello(self, headers: dict[str, str], *offered: str) -> str:
-        """The session that a socket opens, or the code that closes it."""
+        """Return the session that a socket opens, or the code that closes it."""
         protocols: Any = ["interlock.v1", *offered]
         page = {"Origin": self.url, "Sec-Fetch-Site": "same-origin"}
         address = self.url.replace("http", "ws") + "/api/connect"
@@ -108,7 +108,7 @@ async def house_in(folder: Path) -> AsyncIterator[House]:
         used = tokens.refresh_token(session)
         for _ in range(2):
             session = (await sessions.refresh(session.session_id, session.epoch, session.rotation, subject)).instance
-        # Beyond the grace of the first.
+        # After the grace of the first.
         clock._ahead_of_monotonic_ns += 11 * 1_000_000_000
         gone = (await sessions.begin(subject, Authenticate(subject, "password"))).instance
         await sessions.end(gone, "logout", subject)
@@ -205,7 +205,7 @@ async def test_a_logout_with_credentials_of_two_sessions_ends_both(tmp_path: Pat
 
 @asynchronous
 async def test_a_refresh_takes_the_token_that_is_good(tmp_path: Path) -> None:
-    """A token that was used up ends its session, unless the good one is there as well."""
+    """A used-up token ends its session, unless the good one is sent as well."""
     async with house_in(tmp_path) as house:
         for name, token in house.bad_refresh_tokens.items():
             answer = await house.post("/api/auth/refresh", PAGE | house.cookie, {"refresh_token": token})
@@ -276,7 +276,7 @@ async def test_a_handshake_takes_the_credential_that_is_good(tmp_path: Path) -> 
         for name, bearer in house.bad_bearers.items():
             told = {"of an ended session": "4403", "of no session": "1008"}.get(name, own)
             assert await house.hello({"Authorization": bearer}, f"ticket.{await ticket()}") == told, name
-        # The cookie opens none, good as it is.
+        # The cookie opens none, even though it is valid.
         assert await house.hello(house.cookie, "ticket.x") == "4401"
         assert await house.hello({"Authorization": house.bearer}, "ticket.x") == own
         for name, token in house.bad_refresh_tokens.items():
@@ -293,7 +293,7 @@ async def test_a_handshake_takes_the_credential_that_is_good(tmp_path: Path) -> 
 @pytest.mark.asvs("7.2.1")
 @asynchronous
 async def test_a_bad_credential_does_not_let_in_as_somebody_else(tmp_path: Path) -> None:
-    """Ada's credential is no good any more, and beside it is Bob's good cookie or ticket."""
+    """Ada's credential is invalid, beside Bob's valid cookie or ticket."""
     async with house_in(tmp_path) as house:
         await registered(house.services, "acc_bob")
         bob = await house.begin("acc_bob")

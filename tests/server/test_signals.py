@@ -1,4 +1,4 @@
-"""Signals, and terminals that are closed: what asks the server to end drains it, and what does not ends nothing."""
+"""Signals, and closed terminals: requests to stop drain the server, and nothing else stops it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_signals_that_end_nothing(tmp_path: Path, number: signal.Signals) -> Non
 
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
-    """A terminal: its other end, and the one for programs."""
+    """Return a terminal: its other end, and the programs' end."""
     outer, inner = pty.openpty()
     try:
         yield outer, inner
@@ -64,7 +64,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 def test_a_server_drains_when_its_terminal_is_closed(tmp_path: Path) -> None:
     with terminal() as (outer, inner):
         streams: Any = {"stdin": inner, "stdout": inner, "stderr": inner}
-        # setsid makes the terminal the server's own, as a shell's is.
+        # setsid makes the terminal the server's own, like a shell's.
         with started(tmp_path / "data", before=("setsid", "--ctty"), **streams) as server:
             os.close(inner)
             server.ready()
@@ -79,7 +79,7 @@ def test_a_terminal_that_stops_background_jobs_which_write_does_not_stop_the_ser
         modes[3] |= termios.TOSTOP
         termios.tcsetattr(inner, termios.TCSANOW, modes)
         threading.Thread(target=read_all, args=(outer, bytearray()), daemon=True).start()
-        # bash with job control gives each job in the background a process group of its own.
+        # bash with job control puts each background job into its own process group.
         pid = tmp_path / "pid"
         shell = ("setsid", "--ctty", "bash", "-mc", f'"$@" & echo $! >{pid}; wait $!', "bash")
         with started(tmp_path / "data", before=shell, **streams) as server:

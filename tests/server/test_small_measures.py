@@ -1,4 +1,4 @@
-"""Small measures, each of which a requirement of OWASP ASVS asks for by itself, over the real server."""
+"""Small measures that single requirements of OWASP ASVS ask for, over the real server."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_password_is_changed_with_the_current_one_and_the_other_sessions
 
 @pytest.mark.asvs("13.3.1")
 def test_keys_are_in_their_folder_and_nowhere_else(tmp_path: Path) -> None:
-    """Neither in the database, nor in log, trace or export, in whatever form."""
+    """Neither in the database, nor in log, trace or export, in any encoding."""
 
     async def use(url: str) -> None:
         async with await logged_in(url) as client:

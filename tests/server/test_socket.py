@@ -1,4 +1,4 @@
-"""One WebSocket's life below the network: what a wire does that no well-behaved client ever does."""
+"""One WebSocket below the network: what no well-behaved client does."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.support.wire import Wire, events, log_in, services_in
 
 
 def meanwhile(services: Services, monkeypatch: pytest.MonkeyPatch, change: Callable[[], Awaitable[object]]) -> None:
-    """Have ``change`` happen after the connect was recorded and before the socket looks at the session again."""
+    """Apply ``change`` after the connect was recorded and before the socket checks the session again."""
     load = services.sessions.load
 
     async def changed_load(session_id: str) -> Session:
@@ -198,7 +198,7 @@ class _FullLater(Connections):
 
 @asynchronous
 async def test_a_credential_that_expires_on_the_open_socket_closes_it(tmp_path: Path) -> None:
-    # A token ends with a full second: it lives two to three.
+    # A token expires at a full second: it lives two to three.
     async with services_in(tmp_path, access_token_s=3) as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
@@ -216,7 +216,7 @@ async def test_a_timer_that_rings_early_is_set_again(tmp_path: Path) -> None:
         await eventually(lambda: wire.said == ["accept", "hello"])
         (ports,) = services.connections._ports.values()
         ((socket, _),) = ports.values()
-        socket._tick()  # type: ignore[attr-defined]  # as the event loop does
+        socket._tick()  # type: ignore[attr-defined]  # called like by the event loop
         assert wire.said == ["accept", "hello"]
         wire.leave()
         await running

@@ -1,4 +1,4 @@
-"""OpenTelemetry: spans reach a real OTLP/HTTP receiver, and without the setting nothing of it is there."""
+"""OpenTelemetry: spans reach a real OTLP/HTTP receiver, and without the setting nothing of it is loaded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_pat
         with running_server(tmp_path / "data", otel_endpoint=receiver.url, node="node-7") as server:
             trace_id = "0af7651916cd43dd8448eb211c80319c"
             client = run(a_login_and_a_socket(server, traceparent=f"00-{trace_id}-b7ad6b7169203331-01"))
-        # The stop sent what was left.
+        # The stop sent the rest.
         (login,) = receiver.named("POST /api/auth/login")
         assert login.kind == Span.SpanKind.SPAN_KIND_SERVER
         told = attributes(login)
@@ -55,7 +55,7 @@ def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_pat
         (commit,) = [c for c in commits if authenticate.span_id in {link.span_id for link in c.links}]
         assert {link.span_id for link in commit.links} >= {create.span_id, authenticate.span_id}
         assert not commit.parent_span_id
-        # What is written beside the log is no transition: a ticket, say.
+        # A write beside the log, such as a ticket, is no transition.
         (ticket,) = receiver.named("POST /api/session/ticket")
         assert ticket.span_id in {span.parent_span_id for span in receiver.named("write")}
         (socket,) = receiver.named("GET /api/connect")
@@ -64,7 +64,7 @@ def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_pat
         (connect,) = receiver.named("append connect")
         assert connect.parent_span_id == socket.span_id
         assert receiver.named("append disconnect")
-        # Nobody said that callers may choose the trace.
+        # Callers are not trusted with the trace id.
         (unknown,) = receiver.named("GET none")
         assert unknown.trace_id.hex() != trace_id
         assert (receiver.resource["service.name"], receiver.resource["service.instance.id"]) == ("interlock", "node-7")
@@ -124,7 +124,7 @@ def test_without_the_setting_nothing_of_it_is_imported() -> None:
 
 
 def test_without_the_extra_the_start_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As on a machine without the extra: a package that can't be imported comes first on the path.
+    # As on a machine without the extra: a package that can't be imported is first on the path.
     missing = tmp_path / "path" / "opentelemetry"
     missing.mkdir(parents=True)
     (missing / "__init__.py").write_text("raise ModuleNotFoundError('No module', name='opentelemetry')\n")

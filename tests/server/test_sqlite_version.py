@@ -1,4 +1,4 @@
-"""Which SQLite the server starts with."""
+"""The SQLite versions that the server starts with."""
 
 from __future__ import annotations
 

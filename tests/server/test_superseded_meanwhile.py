@@ -1,7 +1,7 @@
-"""A credential that is superseded while a call by it is under way: the call took effect before that, or is refused.
+"""A credential is superseded while a call with it is in progress: the call takes effect before that, or is refused.
 
-The log has one order. In each test the login, or the end, that takes the authority away comes to the session first, after the
-credential was proved; the call must not be in the log behind it.
+The log has one order. In each test the login, or the end, that takes the authority away reaches the session first, after
+the credential was verified; the call must not be in the log after it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support.wire import Wire, services_in
 
 
 class House(msgspec.Struct):
-    """Ada, logged in twice: ``own`` is the session that calls, with ``headers``."""
+    """Ada, logged in twice: ``own`` is the calling session, with ``headers``."""
 
     services: Services
     http: httpx.AsyncClient
@@ -44,7 +44,7 @@ class House(msgspec.Struct):
 
 @asynccontextmanager
 async def house(folder: Path) -> AsyncIterator[House]:
-    # Every request is to be recorded as activity, so that there is something to refuse.
+    # Every request must be recorded as activity, so that there is something to refuse.
     async with services_in(folder, idle_timeout_s=36_000) as services, client_of(app_over(services)) as http:
         account = await services.logins.register("ada@example.org", PASSWORD, "somewhere")
         login = Authenticate(account.account_id, "password")
@@ -82,7 +82,7 @@ CALLS: Final[dict[str, Callable[[House], Awaitable[tuple[bool, object]]]]] = {
         "POST", "/api/auth/password", {"current_password": PASSWORD, "new_password": "another long password of hers"}
     ),
 }
-"""Every call that changes something under the authority of an access token. Logging out is none: it only ends."""
+"""Every call that changes something under an access token's authority. Logout is not one: it only ends a session."""
 
 ENDS: Final = {
     "a login": Reauthenticate,
@@ -100,7 +100,7 @@ async def test_what_a_superseded_credential_asked_for_is_not_recorded_after(
     async with house(tmp_path) as ada:
         sessions, own = ada.services.sessions, ada.own
         taken = Reauthenticate(own.subject or "", "password") if end == "a login" else Revoke("revoked")
-        # The session is busy; the login, or the end, waits for it first, then the call, whose credential is good so far.
+        # The session is busy; first the login, or the end, waits for it, then the call with a still valid credential.
         for each in (own.session_id, ada.other.session_id):
             await sessions.turns.take(each)
         superseding = asyncio.ensure_future(sessions.submit(own.session_id, *commands("elsewhere", taken)))
@@ -116,12 +116,12 @@ async def test_what_a_superseded_credential_asked_for_is_not_recorded_after(
         assert [record.transition.event for record in after if record.transition.actor == own.subject] == [], said
         assert not succeeded or call == "a ticket", said
         if succeeded:
-            # It was sold before; it opens nothing any more.
+            # It was issued before; it opens nothing any more.
             assert "ticket" in str(said)
 
 
 async def _waits_or_is_done(ada: House, calling: asyncio.Future[tuple[bool, object]]) -> None:
-    """Until the call waits for a session's turn, or for the log, or is done."""
+    """Wait until the call waits for the session's turn or the log, or is done."""
     turns = ada.services.sessions.turns
     for _ in range(200):
         if calling.done() or sum(map(len, turns._waiting.values())) > 1:

@@ -1,4 +1,4 @@
-"""Background work that fails is noticed, by the log and by whoever asks whether the server is ready; and it goes on."""
+"""Failing background work shows in the log and in the readiness probe, and is restarted."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ async def test_a_process_that_was_stopped_for_a_while_has_no_stuck_work(monkeypa
     with capture_logs() as logs:
         async with supervisor.running("it", work):
             await asyncio.sleep(0.01)
-            time.sleep(1.5)  # noqa: ASYNC251  # nothing goes on meanwhile, as after SIGSTOP
+            time.sleep(1.5)  # noqa: ASYNC251  # nothing runs meanwhile, as after SIGSTOP
             for _ in range(10):
                 await asyncio.sleep(0)
                 assert supervisor.failing == []
@@ -276,7 +276,7 @@ async def test_a_thread_outlives_what_fails_in_it_and_nobody_waits_for_ever() ->
 
 @asynchronous
 async def test_each_caller_of_a_failed_thread_gets_an_exception_of_its_own() -> None:
-    """Raising an exception changes it: it takes on the traceback of the caller."""
+    """Raising an exception changes it: it collects the traceback of each caller."""
 
     def serve(_jobs: list[Job]) -> None:
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Every implementation of the surface runs its contract; and what SQLite alone has to show."""
+"""Every implementation of the surface against its contract; and tests of SQLite only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TestMemoryLog(TransitionLogContract, FollowContract):
     @asynccontextmanager
     async def open(
         self,
-        folder: Path,  # noqa: ARG002  # it keeps nothing
+        folder: Path,  # noqa: ARG002  # nothing is stored
         *,
         max_waiting: int = 1000,
         on_failure: Callable[[str], None] = pytest.fail,
@@ -66,7 +66,7 @@ class TestSharedMemoryLog(SharedLogContract):
 
 class TestMemoryTickets(TicketStoreContract):
     @asynccontextmanager
-    async def open(self, folder: Path) -> AsyncIterator[tuple[TransitionLog, TicketStore]]:  # noqa: ARG002  # it keeps nothing
+    async def open(self, folder: Path) -> AsyncIterator[tuple[TransitionLog, TicketStore]]:  # noqa: ARG002  # nothing is stored
         log = MemoryLog()
         yield log, MemoryTickets(log.store)
 
@@ -124,7 +124,7 @@ async def test_closing_commits_what_waits_and_reopening_finds_it(tmp_path: Path)
 
 @asynchronous
 async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for(tmp_path: Path) -> None:
-    """All of them wait together. What goes along with a step sees what the steps before it have changed."""
+    """All of them wait together. What accompanies a step sees the changes of the steps before it."""
     async with opened(tmp_path) as surface:
         accounts, tokens = surface.accounts, surface.exchanged_tokens
         ada, rival = AccountStory(), AccountStory(personal("acc_2"))
@@ -225,7 +225,7 @@ class FailingDisk:
 
 
 class BusyFile:
-    """A connection that finds the file locked at its ``number``th attempt to begin a transaction."""
+    """A connection whose file is locked at the ``number``th attempt to begin a transaction."""
 
     def __init__(self, number: int) -> None:
         self.left = number
@@ -246,13 +246,13 @@ class BusyFile:
 @pytest.mark.parametrize("number", [1, 2])
 @asynchronous
 async def test_a_file_that_another_program_locks_stops_nothing(number: int) -> None:
-    """Also when the batch was undone because of one bad row, and begins again. Each caller gets an error of its own."""
+    """Even when a bad row undid the batch, which begins again. Each caller gets its own error."""
 
     def refuse(_connection: Any) -> None:
         raise IntegrityError("a bad row")
 
     writer = Writer(
-        SimpleNamespace(conn=BusyFile(number)),  # type: ignore[arg-type]  # of a database it uses the connection
+        SimpleNamespace(conn=BusyFile(number)),  # type: ignore[arg-type]  # it uses only a database's connection
         max_waiting=10,
         max_batch=3,
         memory=Mock(),
@@ -286,7 +286,7 @@ def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, 
         stops: list[str] = []
         connection = FailingDisk(at, rollback=rollback)
         writer = Writer(
-            SimpleNamespace(conn=connection),  # type: ignore[arg-type]  # of a database it uses the connection
+            SimpleNamespace(conn=connection),  # type: ignore[arg-type]  # it uses only a database's connection
             max_waiting=10,
             max_batch=2,
             memory=Mock(),
@@ -320,7 +320,7 @@ def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, 
 
 @asynchronous
 async def test_what_is_not_to_be_acknowledged_stops_the_log_once() -> None:
-    """Also what was queued before it stopped is refused, and neither committed nor looked at."""
+    """What was queued before the stop is refused too, and neither committed nor examined."""
     stops: list[str] = []
     looked: list[Sequence[object]] = []
 
@@ -330,7 +330,7 @@ async def test_what_is_not_to_be_acknowledged_stops_the_log_once() -> None:
 
     connection = FailingDisk("nowhere", rollback=True)
     writer = Writer(
-        SimpleNamespace(conn=connection),  # type: ignore[arg-type]  # of a database it uses the connection
+        SimpleNamespace(conn=connection),  # type: ignore[arg-type]  # it uses only a database's connection
         max_waiting=10,
         max_batch=1,
         memory=Mock(),

@@ -1,4 +1,4 @@
-"""Tickets: what a client that can't send headers opens its WebSocket with, and how little each is good for."""
+"""Tickets: for clients that can't send headers, and of limited use."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ async def bought(client: Client) -> dict[str, Any]:
 
 
 def with_ticket(ticket: str) -> dict[str, Any]:
-    """How to connect with it."""
+    """Return the connect parameters with a ticket."""
     return {"additional_headers": {}, "subprotocols": ["interlock.v1", f"ticket.{ticket}"]}
 
 
 def signed_by(key: SigningKey, token: str) -> str:
-    """What ``token`` says, signed by ``key``."""
+    """Sign the claims of ``token`` with ``key``."""
     claims = jwt.decode(token, options={"verify_signature": False})
     return jwt.encode(claims, key.private, algorithm="ES256", headers={"kid": key.kid, "typ": "at+jwt"})
 
 
 async def refusal(client: Client, ticket: str) -> tuple[int, str]:
-    """How the server closes a socket that says nothing before."""
+    """Return how the server closes a socket before any message."""
     async with client.connect(**with_ticket(ticket)) as socket:
         with pytest.raises(websockets.ConnectionClosed):
             await socket.recv()
@@ -116,7 +116,7 @@ async def test_only_the_access_token_of_somebody_who_is_logged_in_buys_a_ticket(
 @pytest.mark.parametrize("restarted", [False, True])
 @asynchronous
 async def test_a_ticket_goes_with_the_key_of_the_token_that_bought_it(tmp_path: Path, *, restarted: bool) -> None:
-    """Whoever had a stolen key may have bought tickets with tokens of their own making."""
+    """A stolen key's holder may have bought tickets with forged tokens."""
     with running_server(tmp_path / "data", ticket_s=600) as server:
         async with await logged_in(server.url) as client:
             old = load_keys(server.data / "keys").signing.kid
@@ -141,7 +141,7 @@ async def test_a_ticket_goes_with_the_key_of_the_token_that_bought_it(tmp_path: 
 @pytest.mark.asvs("11.2.2")
 @asynchronous
 async def test_a_socket_goes_with_a_key_that_has_signed_nothing(tmp_path: Path) -> None:
-    """A key that waits for its time verifies already. Whoever has stolen it makes tokens; nobody else has one."""
+    """A waiting key already verifies. A thief may have made tokens with it; nobody else has one."""
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client:
             assert interlock("keys", "rotate", "--data", server.data).returncode == 0

@@ -1,4 +1,4 @@
-"""Tokens: only what this server signed for this session, as it stands, opens anything; all else is refused the same way."""
+"""Tokens: only what this server signed for this session in its current state is accepted; refusals are alike."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_an_access_token_says_whose_it_is_and_any_library_can_check_it(tokens: T
 
 @pytest.mark.asvs("7.2.2")
 def test_two_access_tokens_are_never_the_same(tokens: Tokens) -> None:
-    # Not the texts: of the same claims a signature is another one each time.
+    # Not the texts: signatures of the same claims differ each time.
     one, other = (tokens.check_access_token(tokens.access_token(session_of())) for _ in range(2))
     assert one.jti != other.jti
 
@@ -97,7 +97,7 @@ def test_many_tokens_are_remembered_only_up_to_a_limit(tokens: Tokens, monkeypat
 
 
 def test_a_token_signed_by_hand_is_good(tokens: Tokens, keys: Keys) -> None:
-    """So that each of the bad ones below is bad for its own reason."""
+    """So that each bad one below is refused for its own reason."""
     assert tokens.check_access_token(signed(keys, *good(keys))).epoch == 1
 
 
@@ -123,7 +123,7 @@ def _tampered(keys: Keys) -> str:
 
 
 def _non_canonical(keys: Keys) -> str:
-    """The same bytes, written another way: the last character's unused bits are set."""
+    """Write the same bytes another way: with the last character's unused bits set."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     token = signed(keys, *good(keys))
     assert len(token.rpartition(".")[2]) % 4 == 2
@@ -254,14 +254,14 @@ def test_clocks_may_differ_by_a_minute_and_expiry_is_exact(tokens: Tokens, keys:
 
 @pytest.mark.asvs("9.2.1")
 def test_a_token_that_would_live_too_long_is_refused(tokens: Tokens, keys: Keys) -> None:
-    """Whoever had the key for a moment can't make one that lives for ever."""
+    """An attacker who had the key for a moment can't make one that never expires."""
     for exp in (NOW_MS // 1000 + LIFETIME_S + 1, int("9" * 400)):
         with pytest.raises(TokenExpired):
             tokens.check_access_token(signed(keys, *good(keys, exp=exp)))
 
 
 def test_claims_that_say_nothing_to_us_are_left_alone(tokens: Tokens, keys: Keys) -> None:
-    """As RFC 7519, 4, has it: the key that vouches for them is ours."""
+    """As in RFC 7519, 4: this server's key vouches for them."""
     assert tokens.check_access_token(signed(keys, *good(keys, scope="all"))).sub == "ada"
 
 
@@ -320,7 +320,7 @@ def test_a_token_with_one_character_changed_is_refused(keys: Keys, place: int, c
 
 
 def check_refresh(tokens: Tokens, token: str, session: Session) -> int:
-    """The rotation of ``token``, which has to be of ``session`` and its epoch."""
+    """Return the rotation of ``token``, which must belong to ``session`` and its epoch."""
     parsed = tokens.check_refresh_token(token)
     assert (parsed.session_id, parsed.epoch) == (session.session_id, session.epoch)
     return parsed.rotation

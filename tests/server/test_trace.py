@@ -1,4 +1,4 @@
-"""The trace that a server writes: complete, in order, without a secret; and what it shows that no log can."""
+"""The trace that a server writes: complete, in order, without a secret; and what it shows beyond the log."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_what_a_killed_process_did_not_live_to_write_is_written_first(tmp_
         await services.sessions.end(ended, "logout", "ada")
         living, _ = await log_in(services)
     whole = trace.read_bytes()
-    # The process was killed in the middle of writing its fourth record.
+    # The process was killed while writing its fourth record.
     trace.write_bytes(whole[: whole.rindex(b'{"kind":"append"') - 400])
     async with services_in(tmp_path):
         pass
@@ -90,7 +90,7 @@ async def test_what_a_killed_process_did_not_live_to_write_is_written_first(tmp_
     late = [line for line in told if isinstance(line, Append) and line.late]
     assert [(line.session, line.version) for line in late] == [(living.session_id, 1), (living.session_id, 2)]
     assert told[-1] == Recover("node-1", told[-1].life, 6)
-    # A new file on an old log: those that live, from their first record on.
+    # A new file on an old log: the live sessions, from their first record.
     trace.unlink()
     async with services_in(tmp_path):
         pass
@@ -109,7 +109,7 @@ async def test_a_repeat_is_acknowledged_again_and_appended_once(tmp_path: Path) 
         once = commands("ada", Touch())
         for _ in range(2):
             await services.sessions.submit(session.session_id, *once)
-        # Also when both are in one batch, so that the log gives the first's record to the second.
+        # Also with both in one batch, so that the log gives the first one's record to the second.
         twice = commands("ada", Touch())
         rival = Sessions(
             Feed(services.sessions._log), services.clock, policy=POLICY, cache_limit=10, trace=services.trace
@@ -177,7 +177,7 @@ async def test_each_socket_opens_and_ends_once(tmp_path: Path) -> None:
 async def test_a_session_that_ends_during_the_handshake_opens_no_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends after its connect was recorded and before the socket looks at it again."""
+    """It ends after its connect was recorded and before the socket checks it again."""
     async with services_in(tmp_path) as services:
         session, token = await log_in(services)
         load = services.sessions.load
@@ -198,7 +198,7 @@ async def test_a_session_that_ends_during_the_handshake_opens_no_socket(
 @pytest.mark.checks("acknowledged_logged")
 @asynchronous
 async def test_nobody_is_told_before_the_commit(tmp_path: Path) -> None:
-    """The disk takes its time; whoever answers meanwhile is seen."""
+    """The disk is slow, so a premature answer would be seen."""
     async with services_in(tmp_path) as services:
         log: Any = services.sessions._log
         log._writer._connection = _SlowCommit(log._writer._connection)
@@ -212,7 +212,7 @@ async def test_nobody_is_told_before_the_commit(tmp_path: Path) -> None:
 
 
 class _SlowCommit:
-    """A connection whose commits take so long that everybody who does not wait for them is quicker."""
+    """A connection with slow commits, so that callers that don't wait for them are faster."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -229,7 +229,7 @@ class _SlowCommit:
 @pytest.mark.checks("revocation_fence")
 @asynchronous
 async def test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed(tmp_path: Path) -> None:
-    """Not a moment before: the answer may lead to whatever the socket must not see."""
+    """Not before: the answer may lead to what the socket must not see."""
     async with services_in(tmp_path) as services:
         session, token = await log_in(services)
         wires = [Wire(services, token) for _ in range(3)]

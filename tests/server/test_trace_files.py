@@ -1,4 +1,4 @@
-"""The file that a trace is written to: what is accepted, what is refused, and what a kill or a full disk leaves of it."""
+"""Trace files: what is accepted, what is refused, and what a kill or a full disk leaves."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ _IN_USE = (
 @pytest.mark.parametrize("name", _IN_USE)
 @asynchronous
 async def test_a_file_of_the_server_is_no_place_for_a_trace(tmp_path: Path, name: str) -> None:
-    """Neither before the first start, when it is not there yet, nor later."""
+    """Neither before the first start, when it does not exist yet, nor later."""
     data = tmp_path / "data"
     settings = Settings(data=str(data), trace=str(data / name), cheap_passwords_for_tests=True)
     with pytest.raises(SettingsError):
@@ -166,7 +166,7 @@ async def test_a_trace_of_another_log_is_refused(tmp_path: Path) -> None:
 
 @asynchronous
 async def test_a_new_trace_that_was_killed_before_it_recovered_is_still_new(tmp_path: Path) -> None:
-    """It told of the living session's first record only; the one that ended must not come into it."""
+    """It held the live session's first record only; the ended one must not come into it."""
     async with services_in(tmp_path) as services:
         living, _ = await log_in(services)
         ended, _ = await log_in(services)

@@ -1,4 +1,4 @@
-"""Admission over a real server: too many requests are refused with 429, each by what it is limited by."""
+"""Admission over a real server: too many requests are refused with 429, each by its own limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.stored import stored
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Two of everything by address, five by account; whoever says who the client is, is believed."""
+    """Run a server with limits of two per address and five per account, which trusts forwarded addresses."""
     with running_server(
         tmp_path_factory.mktemp("traffic") / "data",
         trusted_proxies="127.0.0.1",
@@ -39,7 +39,7 @@ _places = iter(range(1, 65_000))
 
 
 def place() -> dict[str, str]:
-    """Nobody has come from there before."""
+    """Return an address that was never used before."""
     number = next(_places)
     return {"X-Forwarded-For": f"198.51.{number // 256}.{number % 256}"}
 

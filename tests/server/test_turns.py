@@ -1,4 +1,4 @@
-"""One at a time for each key, whatever becomes of those who wait."""
+"""Turns per key, whatever happens to the waiters."""
 
 from __future__ import annotations
 

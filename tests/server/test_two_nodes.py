@@ -1,4 +1,4 @@
-"""Two server processes on one log, in one program: what one of them records, the other hears of, and acts on."""
+"""Two server processes on one log, in one program: each notices and applies what the other records."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Socket:
 
 
 class Node:
-    """What one process puts together over its handle on the log: see interlock.server.wiring."""
+    """The components of one process over its handle on the log: see interlock.server.wiring."""
 
     def __init__(self, store: MemoryStore, tickets: MemoryTickets, clock: HandClock, name: str) -> None:
         self.name = name
@@ -163,7 +163,7 @@ async def test_a_login_at_one_node_supersedes_the_credentials_at_the_other() -> 
 
 @asynchronous
 async def test_a_socket_whose_login_the_node_has_not_heard_of_yet_stays() -> None:
-    """The session was read from the log before the records that led to it were followed: they are none of its business."""
+    """The session was read from the log before the records that led to it were followed; they don't concern the socket."""
     async with two_nodes() as (one, other, clock):
         before = await one.log_in()
         late = Sessions(Feed(MemoryLog(one.log.store)), clock, policy=POLICY, cache_limit=10)

@@ -1,4 +1,4 @@
-"""While the key files of a running server can't be used, no token is made or checked; a rotation never looks like that."""
+"""While a running server's key files are unusable, no token is issued or verified; a rotation never looks like that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(tmp_path: Path) -> KeyServer:
 
 
 def nothing_counts(server: KeyServer, made: str) -> None:
-    """No token is made, and none is good that was good a moment ago."""
+    """Check that no token is issued, and none is valid that was valid before."""
     story = Story(SID)
     story.begin("ada")
     assert not server.tokens.usable
@@ -127,7 +127,7 @@ def test_another_key_in_the_place_of_the_last_one_makes_its_tokens_worthless(ser
 
 
 def test_a_look_that_fails_is_no_reason_to_go_on(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever keeps the server from looking: it would never hear that a key is gone."""
+    """Whatever the error: otherwise the server would never notice a removed key."""
     heard: list[bool] = []
     listed = key_files
 
@@ -154,7 +154,7 @@ def test_a_look_that_fails_is_no_reason_to_go_on(server: KeyServer, monkeypatch:
 
 
 def test_who_fails_at_a_change_of_keys_is_told_again(server: KeyServer) -> None:
-    """Also that a key was retired early, though at the next look nothing has changed."""
+    """Including that a key was retired early, even though the next scan finds no change."""
     old = server.ring.keys.signing.kid
     create_signing_key(server.folder, server.now_ms)
     server.look()
@@ -194,7 +194,7 @@ def test_a_rotation_after_the_folder_was_listed_is_not_taken_for_a_loss(
 
 
 def test_no_rotation_looks_unusable_at_any_moment(server: KeyServer) -> None:
-    """Looked at as fast as can be, while keys come and go as the command line makes and retires them."""
+    """Scanned as fast as possible, while keys are made and retired as the command line does it."""
     done = threading.Event()
     found: list[str] = []
 

@@ -1,4 +1,4 @@
-"""``interlock verify`` over a log that a server wrote: what was done to it is found, and said in words."""
+"""``interlock verify`` on a log that a server wrote: tampering is found and explained."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _delete(log: Any) -> None:
 
 
 def _copy(log: Any, source: int, position: int) -> None:
-    """Put record ``source`` in at ``position`` once more; its ids must not clash with the table's keys."""
+    """Insert record ``source`` again at ``position``; its ids must not clash with the table's keys."""
     log.execute("CREATE TEMP TABLE copied AS SELECT * FROM transitions WHERE position = ?", (source,))
     log.execute("UPDATE copied SET position = ?", (position,))
     log.execute("CREATE TABLE free AS SELECT * FROM transitions")
@@ -68,7 +68,7 @@ def _swap(log: Any) -> None:
 
 
 def _illegal(log: Any) -> None:
-    """The login becomes a connect of the anonymous session, and everything after is made to go with it."""
+    """Turn the login into a connect of the anonymous session, and adapt everything after it."""
     log.execute(
         "UPDATE transitions SET event = 'connect', target = 'connected',"
         ' data = \'{"connection_id":"con_1","node":"node-1"}\' WHERE position = 3'
@@ -84,7 +84,7 @@ def _guarded(log: Any) -> None:
 
 
 def _another_type(log: Any) -> None:
-    """A table like the server's, but not STRICT, and a text where a number belongs."""
+    """Make a table like the server's, but not STRICT, and a text in place of a number."""
     _copy(log, 0, 0)
     log.execute("UPDATE transitions SET version = 'two' WHERE position = 3")
     rechain(log)
@@ -168,7 +168,7 @@ def _page_size(file: bytearray) -> int:
 
 
 def _place(folder: Path, position: int, *, in_index: bool) -> tuple[bytearray, int]:
-    """The database file, and where the command id of the record at ``position`` ends: in its unique index, or in the record."""
+    """Return the database file, and where the command id of record ``position`` ends, in its index or the record."""
     with closing(open_reader(folder / "interlock.db").conn) as log:
         (command,) = log.execute("SELECT command_id FROM transitions WHERE position = ?", (position,)).fetchone()
         (page,) = log.execute(
@@ -229,7 +229,7 @@ def test_a_page_that_is_no_page_is_a_fault_at_its_first_record(tmp_path: Path, *
         commands = [each for (each,) in log.execute("SELECT command_id FROM transitions ORDER BY position")]
     file = bytearray((tmp_path / "interlock.db").read_bytes())
     size = _page_size(file)
-    # Records are written before their index entries are, and lie with their data: {"..."} follows the command id.
+    # Records precede their index entries in the file, with their data: {"..."} follows the command id.
     pages = [file.index(each.encode() + b"{") // size for each in commands]
     page = pages[-1 if last else 100]
     file[page * size : page * size + 8] = b"\xff" * 8

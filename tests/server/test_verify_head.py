@@ -1,4 +1,4 @@
-"""``interlock verify`` against the signed head and against receipts."""
+"""``interlock verify`` with the signed head and with receipts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an installation puts beside other packages: one name, and nothing in anybody's way."""
+"""What an installation adds beside other packages: one name, without conflicts."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_the_readme_in_a_wheel_renders_outside_the_repository(wheel: Path) -> No
     assert links
     assert [each for each in links if not each.startswith("https://")] == []
     assert "the tutorial, the architecture or" in readme
-    # What is code stays as it is.
+    # Code stays as it is.
     fence = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
     assert fence.findall(readme) == fence.findall(source) != []
 
 
 def test_an_application_may_have_packages_of_the_same_names(wheel: Path, tmp_path: Path) -> None:
-    """``pip install`` of a package called ``server`` once wrote over the application's own."""
+    """``pip install`` of a package called ``server`` once overwrote the application's own."""
     installed = tmp_path / "site"
     application = tmp_path / "application"
     for name in ("server", "machine", "spec"):

@@ -1,4 +1,4 @@
-"""What an account's operations do, they do wholly or not at all: under overload at any write, and after a crash at any."""
+"""Operations of an account are atomic: under overload at any write, and after a crash at any."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEW = {"current_password": PASSWORD, "new_password": "another long password"}
 
 
 class Place:
-    """A server, somebody logged in on three devices, and how many writes are done before the next one fails."""
+    """A server, a user logged in on three devices, and how many writes succeed before the next one fails."""
 
     def __init__(self, services: Services, http: httpx.AsyncClient) -> None:
         self.services = services
@@ -43,7 +43,7 @@ class Place:
         return {"Authorization": f"Bearer {self.tokens[device]['access_token']}"}
 
     async def sees(self) -> tuple[list[int], int, int, int]:
-        """Whose tokens open their session; what the old password, the new one and a new account's answer."""
+        """Return whose tokens open their session, and the answers to the old password, the new one and a new account."""
         opens = [(await self.http.get("/api/session", headers=self.bearer(each))).status_code for each in range(3)]
         old = await self.http.post("/api/auth/login", json=ADA)
         new = await self.http.post("/api/auth/login", json={**ADA, "password": NEW["new_password"]})
@@ -53,7 +53,7 @@ class Place:
 
 @pytest.fixture(autouse=True)
 def _no_empty_batches() -> Iterator[None]:
-    """The server commits an empty batch every second. That is no write of an operation, and none is to be taken for one."""
+    """Skip the empty batch that the server commits every second: it is no write of an operation."""
     with mock.patch.object(presence, "_LOOK_S", 3600):
         yield
 
@@ -96,7 +96,7 @@ OPERATIONS: dict[Callable[[Place], Awaitable[httpx.Response]], tuple[list[int], 
     end_others: ([200, 401, 401], 200, 401, 401),
     change_password: ([200, 401, 401], 401, 200, 401),
 }
-"""What is seen after each."""
+"""The visible state after each operation."""
 
 BEFORE = ([200, 200, 200], 200, 401, 401)
 
@@ -138,7 +138,7 @@ async def test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_ne
     if write == 0:
         assert (opens, old, new) == ([200, 200, 200], 200, 401)
     else:
-        # Whoever was not answered holds the tokens from before; the session is theirs all the same.
+        # Clients that got no answer hold the tokens from before; the session is still theirs.
         assert (opens[1:], old, new) == ([401, 401], 401, 200)
         assert [session.epoch for session in renewed] == [2]
 
@@ -155,7 +155,7 @@ async def test_a_start_ends_no_session_of_the_present_password(tmp_path: Path) -
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, write: int, kind: type[Exception]) -> None:
-    """Let the write that comes after ``write`` others fail; after an overload those that follow are taken again."""
+    """Fail the write after ``write`` others. After an overload, later ones succeed again."""
     submit = Writer.submit_with_others
     count = 0
 

@@ -1,4 +1,4 @@
-"""Whose files they are: a server starts on nothing that somebody else may have written."""
+"""Ownership of files: a server starts on nothing that another user may have written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOMEBODY = 54_321
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """The folder of a server that has run and stopped."""
+    """Return the folder of a server that has run and stopped."""
     load_keys(tmp_path / "data" / "keys")
     Secrets(tmp_path / "data" / "keys", "client").create("gateway", 1)
     Secrets(tmp_path / "data" / "keys", "admin").create("ada", 1)
@@ -40,7 +40,7 @@ def start(data: Path) -> None:
 
 
 def given_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``path`` belongs to somebody else from now on, whoever runs the tests."""
+    """Give ``path`` to another user, whoever runs the tests."""
     if os.geteuid() == 0:
         os.chown(path, SOMEBODY, -1)
         return
@@ -155,7 +155,7 @@ def test_a_file_of_another_owner_is_refused(data: Path, name: str, monkeypatch: 
 
 
 def test_a_link_is_judged_by_what_it_leads_to(data: Path, tmp_path: Path) -> None:
-    """As Kubernetes mounts secrets: each a link to a file somewhere else."""
+    """As Kubernetes mounts secrets: each is a link to a file elsewhere."""
     key = KEYS["a signing key"](data / "keys")
     shutil.move(key, tmp_path / "elsewhere.pem")
     key.symlink_to(tmp_path / "elsewhere.pem")

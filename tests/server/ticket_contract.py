@@ -1,4 +1,4 @@
-"""What every implementation of the ticket store promises; as in surface_contract.py."""
+"""Contract of the ticket store; as in surface_contract.py."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.support.steps import Story
 
 
 class TicketStoreContract(ABC):
-    """:class:`interlock.server.surface.tickets.TicketStore`."""
+    """Contract of :class:`interlock.server.surface.tickets.TicketStore`."""
 
     @abstractmethod
     def open(self, folder: Path) -> AbstractAsyncContextManager[tuple[TransitionLog, TicketStore]]:
-        """The store of the implementation under test, and its log, over ``folder``."""
+        """Open the implementation under test, and its log, over ``folder``."""
 
     @asynccontextmanager
     async def sold(self, folder: Path) -> AsyncIterator[tuple[TicketStore, Ticket, Story, TransitionLog]]:
@@ -68,7 +68,7 @@ class TicketStoreContract(ABC):
             again, ended = story.tell(Reauthenticate("ada", "password")), story.tell(Revoke("logout"))
             newer = msgspec.structs.replace(ticket, epoch=2)
             outcomes = []
-            # Each is handed over before the one before it is on disk.
+            # Each is submitted before the previous one is on disk.
             for then, sold in ((again, ticket), ([], newer), (ended, newer)):
                 appended = [log.append(then)] if then else []
                 outcomes += await asyncio.gather(*appended, store.add(sold, 0), return_exceptions=True)

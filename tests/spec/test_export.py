@@ -1,4 +1,4 @@
-"""The generated files: what is committed is what the declaration says now, and each of them says all of it."""
+"""The generated files: the committed ones match the declaration, and each of them shows all of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from interlock.spec.lifecycles import ACCOUNT, SESSION
 from interlock.spec.transitions import GuardTerm, Lifecycle, NamedRow, StateRow, TransitionRow
 
 Shown = tuple[str, str | None, str, tuple[str, ...]]
-"""A transition as any of the files shows it: event, source, target, guards."""
+"""A transition as the files show it: event, source, target, guards."""
 
 _each_lifecycle = pytest.mark.parametrize("lifecycle", LIFECYCLES, ids=lambda lifecycle: lifecycle.name)
 
@@ -45,7 +45,7 @@ def _guards(text: str) -> tuple[str, ...]:
 
 
 def _job() -> Lifecycle:
-    """A lifecycle with all that the session's lacks: two ends, a way back, rows that differ in their guards alone."""
+    """Return a lifecycle with what the session's lacks: two ends, a way back, rows that differ only in their guards."""
     states = [("open", True, False), ("done", False, True), ("busy", False, False), ("late", False, False)]
     ways = [
         ("submit", None, "open", ""),
@@ -186,7 +186,7 @@ def test_markdown_shows_every_row(lifecycle: Lifecycle) -> None:
 
 @pytest.mark.parametrize("lifecycle", [*LIFECYCLES, _job()], ids=lambda lifecycle: lifecycle.name)
 def test_the_picture_shows_every_row(lifecycle: Lifecycle) -> None:
-    root = ET.fromstring(svg(lifecycle))  # noqa: S314  # our own text
+    root = ET.fromstring(svg(lifecycle))  # noqa: S314  # this project's own text
     space = {"svg": "http://www.w3.org/2000/svg"}
     spans = root.findall(".//svg:tspan", space)
     assert sorted(span.text or "" for span in spans if span.get("class") == "event") == sorted(
@@ -207,8 +207,8 @@ def test_the_picture_shows_every_row(lifecycle: Lifecycle) -> None:
 
 @_each_lifecycle
 def test_nothing_in_the_picture_lies_outside_it_or_on_something_else(lifecycle: Lifecycle) -> None:
-    """Boxes and label lines, measured with the widths the layout assumes, keep clear of each other and of the frame."""
-    root = ET.fromstring(svg(lifecycle))  # noqa: S314  # our own text
+    """Boxes and label lines, measured with the layout's widths, overlap neither each other nor the frame."""
+    root = ET.fromstring(svg(lifecycle))  # noqa: S314  # this project's own text
     space = "{http://www.w3.org/2000/svg}"
     width, height = float(root.get("width", "0")), float(root.get("height", "0"))
     areas: list[tuple[float, float, float, float]] = []

@@ -1,4 +1,4 @@
-"""The model and what runs it: it is the declaration's, its bugs are caught and told in words, and no search ends unnoticed."""
+"""The model and its runner: it matches the declaration, its bugs are caught and explained, and no search ends unnoticed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find(name: str) -> Mutant:
 
 
 def ask(tmp_path: Path, lifecycle: Lifecycle) -> list[int]:
-    """What Promela says that ``NEXT`` is, for every state, event and value of each guard."""
+    """Return the value of ``NEXT`` in Promela, for every state, event and value of each guard."""
     guards = [guard.name for guard in lifecycle.guards]
     cases = "\n".join(
         f'  printf("= %d\\n", NEXT({state}, {event}, {", ".join(map(str, facts))}));'
@@ -49,7 +49,7 @@ def ask(tmp_path: Path, lifecycle: Lifecycle) -> list[int]:
 
 @pytest.mark.parametrize("lifecycle", LIFECYCLES, ids=lambda lifecycle: lifecycle.name)
 def test_the_relation_in_promela_is_the_declared_one(tmp_path: Path, lifecycle: Lifecycle) -> None:
-    """Every state, event and combination of guards, against the rows read one by one."""
+    """For every state, event and combination of guards, against the rows read one by one."""
     guards = [guard.name for guard in lifecycle.guards]
     names = [None, *(state.name for state in lifecycle.states)]
     events = [event.name for event in lifecycle.events]
@@ -140,7 +140,7 @@ def test_a_search_counts_what_it_saw() -> None:
     assert outcome.states > 1000
     assert outcome.transitions > outcome.states
     assert not outcome.broken
-    assert "crash_" in outcome.untold  # there is none in so small a world
+    assert "crash_" in outcome.untold  # so small a world has none
     assert "append_" not in outcome.untold
 
 

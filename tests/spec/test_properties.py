@@ -1,4 +1,4 @@
-"""The published properties name only places that check them, and every place that checks one is named."""
+"""The published properties name only existing checks, and every check of one is named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAMES = {promised.name for promised in PROPERTIES}
 
 
 def _named_in(path: Path) -> set[str]:
-    """The tests of a file: its test functions, its Test classes, and what it assigns to a Test name (hypothesis)."""
+    """Return a file's tests: its test functions, its Test classes, and what it assigns to a Test name (hypothesis)."""
     names: set[str] = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         match node:
@@ -80,7 +80,7 @@ def test_what_the_model_is_said_to_check_it_asserts() -> None:
 
 
 def test_each_property_of_the_model_has_a_mutant_that_must_break_it() -> None:
-    """So that a check which would hold whatever happens is noticed."""
+    """So that a check that always holds is noticed."""
     assert {(mutant.check, mutant.promise) for mutant in MUTANTS} == {
         (check.name, name) for check in CHECKS for name in check.properties
     }

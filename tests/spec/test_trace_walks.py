@@ -1,4 +1,4 @@
-"""Random lives of a session on two nodes, decided by the machine and told as traces: accepted, and no corruption passes."""
+"""Random session traces on two nodes, decided by the machine: they are accepted, and no corruption of them is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _POLICY = Policy(idle_timeout_ms=60, absolute_timeout_ms=200, connection_limit=3
 
 
 class Telling:
-    """Two good nodes over one log, and what they trace. ``held`` is who holds which socket open."""
+    """Two correct nodes over one log, and their trace. ``held``: which node holds which socket open."""
 
     def __init__(self) -> None:
         self.session: Session = SESSION_MACHINE.absent("s1")
@@ -42,7 +42,7 @@ class Telling:
         self.numbers = itertools.count(1)
 
     def tell(self, node: str, data: Data, now_ms: int) -> None:
-        """``node`` is asked for ``data``; what is refused is not told."""
+        """Ask ``node`` for ``data``. A refusal is not traced."""
         try:
             move = SESSION_MACHINE.decide(self.session, Command(f"c{next(self.numbers)}", "ada", data), now_ms)
         except TransitionRefused:
@@ -85,7 +85,7 @@ _STEPS = st.lists(
 
 
 def told(steps: list[tuple[str, str, str, int]]) -> Telling:
-    """A session's life by ``steps``: (node, what, which connection, ms that pass)."""
+    """Trace a session with ``steps``: (node, what, which connection, ms that pass)."""
     telling = Telling()
     now_ms, opened = 1_000, itertools.count(1)
     telling.tell("node-1", Create(_POLICY), now_ms)
@@ -119,7 +119,7 @@ def test_what_the_machine_decides_is_accepted(steps: list[tuple[str, str, str, i
 def test_a_record_that_is_left_out_doubled_moved_or_renumbered_is_noticed(
     steps: list[tuple[str, str, str, int]], data: st.DataObject
 ) -> None:
-    """Every record is answered, so that not even the last can be left out."""
+    """Every record is acknowledged, so that not even the last can be missing."""
     traces = told([("node-1", what, name, ms) for _, what, name, ms in steps]).traces["node-1"]
     place = data.draw(st.sampled_from([n for n, line in enumerate(traces) if isinstance(line, Append)]))
     record = traces[place]
@@ -145,7 +145,7 @@ def test_a_session_of_many_versions_is_forgotten_as_far_as_nobody_looks_back() -
     assert check([written(told([("node-1", "touch", "x", 0)] * 150).traces["node-1"])]).appends == 152
     silent = [line for line in telling.traces["node-1"] if not isinstance(line, Ack)]
     assert check([written(silent)]).appends == 152, "who was never answered may still look back to the first"
-    # Who never spoke of it may not begin with what is long gone.
+    # A node that never mentioned the session may not begin with old versions.
     telling.say(Open("node-2", "life of node-2", "s1", "x", 3))
     with pytest.raises(TraceFault, match="view_monotonic"):
         check(telling.written())

@@ -1,4 +1,4 @@
-"""The checker of traces: what real servers did is accepted, and each rule finds its own fault, at the very line."""
+"""The trace checker: real servers' traces are accepted, and each rule finds its own fault at the right line."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ BAD = (
     ("a-node-waits-for-a-record-that-never-comes", "acknowledged_logged", "node-2", 3),
     ("a-socket-opens-on-another-node", "open_guard", "node-2", 2),
 )
-"""File, property, node, line: what is wrong in each, and where it first shows."""
+"""File, property, node, line: the fault in each, and where it first shows."""
 
 
 def read(folder: str, name: str) -> dict[str, list[str]]:
-    """The lines of the trace, or of the traces by node, that are called ``name``."""
+    """Read the lines of the trace, or of the traces by node, called ``name``."""
     found = sorted((_TRACES / folder).glob(f"{name}.*jsonl"))
     return {path.suffixes[0].strip(".").replace("jsonl", "node-1"): path.read_text().splitlines() for path in found}
 

@@ -1,4 +1,4 @@
-"""The reader: what the declaration says comes out, and what can't come out is refused."""
+"""The reader: it returns what the declaration says, and refuses what can't be exported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.source import copy_sources
 
 
 def _asked(event: str, source: str | None, lifecycle: Lifecycle = SESSION) -> list[tuple[str, list[str]]]:
-    """Where ``event`` may lead from ``source``, and under which guards."""
+    """Return where ``event`` may lead from ``source``, and under which guards."""
     rows = [row for row in lifecycle.transitions if (row.event, row.source) == (event, source)]
     return [(row.target, [str(guard) for guard in row.guards]) for row in rows]
 
@@ -185,7 +185,7 @@ def _declare(
     build: Callable[[State, State], dict[str, Any]] = lambda _start, _end: {},
     **attributes: Any,
 ) -> type[StateMachine]:
-    """A declaration that can be exported, but for what the arguments add to a state, a transition, an event, the class."""
+    """Return an exportable declaration, except for what the arguments add to a state, a transition, an event, the class."""
     first = State(**{"name": "It begins.", "initial": True, **(start or {})})
     last = State(name="It ends.", final=True)
     body: dict[str, Any] = {
@@ -320,7 +320,7 @@ def test_a_guard_is_written_as_it_is_asked() -> None:
 def test_what_the_library_refuses_is_said_with_the_property_it_would_break(
     tmp_path: Path, declaration: str, old: str, new: str, promise: str
 ) -> None:
-    """Somebody lets the final state be left: there is nothing to check then, but a name for what is wrong."""
+    """The final state may be left: nothing can be checked then, but the error names the property."""
     copy_sources(tmp_path)
     path = tmp_path / "spec" / declaration
     text = path.read_text()

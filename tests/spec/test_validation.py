@@ -1,4 +1,4 @@
-"""Traces against the model: it accepts what is good, and rejects what is bad at the same line as the rules do."""
+"""Traces against the model: it accepts good ones, and rejects bad ones at the same line as the rules do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_sessions_that_did_the_same_are_one_question(folder: Path) -> None:
 
 
 def test_every_bad_session_of_a_heap_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also over several runs of the matcher, with good ones between."""
+    """Even across several runs of the matcher, with good sessions between."""
     monkeypatch.setattr(validation, "_LINES_AT_ONCE", 60)
     bad = [name for name, promise, _, _ in BAD if promise not in {"format", "crashed_recovers"}]
     heap = [
@@ -70,7 +70,7 @@ def test_every_bad_session_of_a_heap_is_named(folder: Path, monkeypatch: pytest.
 
 
 class Told:
-    """Lines of one session on one node, made one after another."""
+    """Generates lines of one session on one node."""
 
     def __init__(self) -> None:
         self.lines: list[AnyLine] = []
@@ -137,7 +137,7 @@ def test_a_heap_about_which_the_model_is_asked_nothing_is_not_good() -> None:
 
 
 def test_a_number_is_given_again_only_when_nobody_speaks_of_its_bearer() -> None:
-    """A connection that is never given up keeps its number; a command has its own until its last answer."""
+    """A connection that never closes keeps its number; a command keeps its own until its last answer."""
     told = Told()
     told.connect("held", first=True)
     told.connect("second", first=False)
@@ -174,7 +174,7 @@ def test_that_the_two_opinions_differ_is_a_fault(monkeypatch: pytest.MonkeyPatch
     good, bad = list(read("golden", "life").values()), list(read("bad", "an-orphan-is-left").values())
 
     def accepts(_traces: object) -> None:
-        """Finds nothing wrong."""
+        """Return no faults."""
 
     monkeypatch.setattr(validation, "check", accepts)
     (_, differs) = validate([("log", bad)]).faults
@@ -197,7 +197,7 @@ def test_a_matcher_that_does_not_answer_is_no_yes(folder: Path, tmp_path: Path) 
 
 
 def test_what_the_checker_skips_it_skips_as_the_model_does() -> None:
-    """A recovery is told to the sessions it concerns: by_session and the model's start of a life go together."""
+    """Only the sessions concerned see a recovery: by_session and the model's start of a run agree on which."""
     (lines,) = next(iter(by_session(read("golden", "kill")).values()))
     kinds = [line.kind for line in abstract([lines]).nodes[0]]
     assert kinds.count(1) == len({line.life for line in lines})

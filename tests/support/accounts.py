@@ -1,4 +1,4 @@
-"""Accounts for tests: steps of one, decided by the machine, and accounts that a server has."""
+"""Accounts for tests: an account's steps decided by the machine, and accounts of a server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _numbers = itertools.count(1)
 
 
 def personal(account_id: str = "acc_1", email: str | None = "ada@example.org") -> PersonalData:
-    """Of somebody with a password, or, without an address, of somebody whom a provider calls by the account's id."""
+    """Return personal data: with a password, or, without an email address, of a provider's user named by the account's id."""
     if email is None:
         return PersonalData(account_id, KEY, issuer="https://id.example", subject=account_id)
     return PersonalData(account_id, KEY, email, "hash-1")
@@ -40,7 +40,7 @@ def registration(data: PersonalData, *groups: str) -> Register:
 
 
 class AccountStory:
-    """One account that is told step by step. ``account`` is how it stands after all that was told."""
+    """Builds one account step by step. ``account`` is its current state."""
 
     def __init__(self, data: PersonalData | None = None, *, at_ms: int = NOW_MS) -> None:
         self.data = data or personal()
@@ -60,7 +60,7 @@ class AccountStory:
         return self.tell(registration(self.data, *groups), along, "anonymous")
 
     def hashes(self, password_hash: str) -> tuple[str, str]:
-        """The commitments to the hash that is, and to ``password_hash``, which is the account's from now on."""
+        """Return commitments to the current hash and to ``password_hash``, which replaces it."""
         current = self.data.committed_password or ""
         self.data = msgspec.structs.replace(self.data, password_hash=password_hash)
         return current, commit(KEY, "password_hash", password_hash)
@@ -70,14 +70,14 @@ class AccountStory:
 
 
 def owner(account_id: str = "acc_1", email: str | None = "ada@example.org", *, at_ms: int = 1) -> Owner:
-    """Somebody whose account was registered at ``at_ms``."""
+    """Return an owner whose account was registered at ``at_ms``."""
     story = AccountStory(personal(account_id, email), at_ms=at_ms)
     story.register()
     return story.owner
 
 
 async def registered(services: Services, account_id: str, *groups: str) -> Account:
-    """An account that ``services`` have from now on."""
+    """Register an account with ``services``."""
     data = personal(account_id, f"{account_id}@registered.example")
     along = services.accounts._store.add(data)
     asked = commands("anonymous", registration(data, *groups))
@@ -85,7 +85,7 @@ async def registered(services: Services, account_id: str, *groups: str) -> Accou
 
 
 async def died_after(folder: Path, account_id: str, data: Data) -> None:
-    """Append ``data`` to the account in the log at ``folder``, as a server would that died before it did anything else."""
+    """Append ``data`` to the account in the log at ``folder``, like a server that died right after it."""
     async with open_surface(folder, max_waiting=1, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         account = await surface.log.load(ACCOUNT_MACHINE, account_id)
         assert account is not None

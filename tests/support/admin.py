@@ -1,4 +1,4 @@
-"""An administrator on the wire."""
+"""An administrator's client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.log import interlock
 
 
 def admin_token(data: Path, name: str = "ada") -> str:
-    """A new administrator's secret, made as an operator makes it."""
+    """Create an administrator's secret as an operator does."""
     outcome = interlock("admin-token", "create", name, "--data", data)
     assert outcome.returncode == 0, outcome.stderr
     return outcome.stdout.strip()
@@ -28,7 +28,7 @@ def remove_admin(data: Path, name: str = "ada") -> None:
 
 
 def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
-    """The body of ``answer``, which is the problem ``name``."""
+    """Check that ``answer`` is the problem ``name``, and return its body."""
     assert answer.status_code == status, answer.text
     body: dict[str, Any] = answer.json()
     assert body["type"] == f"urn:interlock:problem:{name}"
@@ -36,7 +36,7 @@ def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
 
 
 async def subject_of(client: Client) -> str:
-    """The id of the account that ``client`` is logged in to."""
+    """Return the id of the account that ``client`` is logged in to."""
     return str((await client.session())["subject"])
 
 
@@ -59,13 +59,13 @@ class Admin:
         await self.http.aclose()
 
     async def get(self, path: str, **query: Any) -> Any:
-        """What a GET answers, as JSON."""
+        """Send a GET, and return its JSON."""
         answer = await self.http.get(path, params=query or None)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     async def pages(self, path: str, **query: Any) -> list[list[dict[str, Any]]]:
-        """Every page of a list, by its Link headers."""
+        """Yield every page of a list, by its Link headers."""
         found = []
         address, parameters = path, query or None
         while address:
@@ -77,12 +77,12 @@ class Admin:
         return found
 
     async def every(self, path: str, **query: Any) -> list[dict[str, Any]]:
-        """A whole list, page by page."""
+        """Return a whole list, page by page."""
         return [each for page in await self.pages(path, **query) for each in page]
 
     @asynccontextmanager
     async def follow(self, after: int | None = None, last_event_id: int | None = None) -> AsyncIterator[Stream]:
-        """The live tail."""
+        """Open the live stream."""
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         query = {} if after is None else {"after": after}
         async with self.http.stream("GET", "/transitions/stream", params=query, headers=headers) as answer:
@@ -92,14 +92,14 @@ class Admin:
 
 
 class Stream:
-    """A parser of Server-Sent Events (WHATWG HTML, 9.2.6), as far as they are used here."""
+    """Parses Server-Sent Events (WHATWG HTML, 9.2.6), as far as they are used here."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.comments: list[str] = []
         self._lines = answer.aiter_lines()
 
     async def event(self) -> dict[str, Any] | None:
-        """The next event: ``id``, ``event`` and ``data``; None at the end of the stream."""
+        """Return the next event: ``id``, ``event`` and ``data``; None at the end of the stream."""
         fields: dict[str, Any] = {}
         async for line in self._lines:
             name, _, value = line.partition(": ")
@@ -114,7 +114,7 @@ class Stream:
         return None
 
     async def record(self) -> dict[str, Any]:
-        """The next record, which carries its position as its id."""
+        """Return the next record. Its position must be the event's id."""
         event = await self.event()
         assert event is not None
         assert event["event"] == "transition", event
@@ -123,7 +123,7 @@ class Stream:
         return data
 
     async def end(self) -> str:
-        """Read on to the end; the reason that the server gave."""
+        """Read to the end, and return the server's reason."""
         while event := await self.event():
             if event["event"] == "end":
                 assert "id" not in event, "it must not move the place that the client goes on from"

@@ -1,4 +1,4 @@
-"""Asynchronous tests without a plug-in: each runs in a fresh event loop, of asyncio or, as the server's, of uvloop."""
+"""Asynchronous tests without a plug-in: each runs in a fresh event loop, asyncio's or, like the server, uvloop's."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support import running
 P = ParamSpec("P")
 
 LIMIT_S = float(os.environ.get("TEST_LIMIT_S", running.LIMIT_S))
-"""A test that hangs fails instead, and soon where that is what is expected of it."""
+"""A hanging test fails, and soon if that is expected."""
 
 
 def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """``test`` as a function that pytest can call."""
+    """Wrap ``test`` as a function that pytest can call."""
 
     @functools.wraps(test)
     def run(*arguments: P.args, **keywords: P.kwargs) -> None:
@@ -29,7 +29,7 @@ def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
 
 
 def on_uvloop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """:func:`asynchronous`, in the event loop that the server runs in."""
+    """Wrap as :func:`asynchronous`, in the event loop of the server."""
 
     @functools.wraps(test)
     def run(*arguments: P.args, **keywords: P.kwargs) -> None:

@@ -1,4 +1,4 @@
-"""A real Chromium without a window, told what to do over the DevTools protocol."""
+"""A real headless Chromium, controlled over the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _FLAGS = (
 
 
 class Tab:
-    """One tab. What goes wrong in a page's script is raised here."""
+    """One tab. Errors of a page's script are raised here."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
         self._session = session
 
     async def go(self, url: str) -> str:
-        """Navigate, as if the address was typed; wait until it is loaded, and return where that led."""
+        """Navigate as if the URL was typed; wait until it is loaded, and return the final URL."""
         loaded = self._browser.expect(self._session, "Page.loadEventFired")
         answer = await self.command("Page.navigate", url=url)
         assert "errorText" not in answer, f"{url}: {answer['errorText']}"
@@ -53,7 +53,7 @@ class Tab:
         return str(await self.run("location.href"))
 
     async def run(self, script: str, **values: Any) -> Any:
-        """What the body of an async function ``script`` returns in the page, with ``values`` as its names."""
+        """Run the body of an async function ``script`` in the page, with ``values`` as its names, and return its result."""
         names = "".join(f"const {name} = {json.dumps(value)};" for name, value in values.items())
         body = script if "return" in script else f"return {script}"
         answer = await self.command(
@@ -67,12 +67,12 @@ class Tab:
         return answer["result"].get("value")
 
     async def command(self, method: str, **parameters: Any) -> Any:
-        """Any command of the DevTools protocol."""
+        """Send any command of the DevTools protocol."""
         return await self._browser.command(method, self._session, **parameters)
 
 
 class Browser:
-    """A running browser with a profile of its own."""
+    """A running browser with its own profile."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -81,7 +81,7 @@ class Browser:
         self._events: dict[tuple[str, str], asyncio.Future[None]] = {}
 
     async def tab(self) -> Tab:
-        """A new tab."""
+        """Open a new tab."""
         target = await self.command("Target.createTarget", url="about:blank")
         attached = await self.command("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         tab = Tab(self, attached["sessionId"])
@@ -97,13 +97,13 @@ class Browser:
         return await asyncio.wait_for(answer, _LIMIT_S)
 
     def expect(self, session: str, event: str) -> asyncio.Future[None]:
-        """Resolves at the next ``event`` of a tab."""
+        """Return a future for the next ``event`` of a tab."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._events[session, event] = future
         return future
 
     async def listen(self) -> None:
-        """Take what the browser says, until it is gone."""
+        """Read the browser's messages until it is gone."""
         async for text in self._socket:
             message = json.loads(text)
             if "id" in message:
@@ -120,7 +120,7 @@ class Browser:
 
 @asynccontextmanager
 async def chromium(folder: Path, certificate: Path | None = None) -> AsyncIterator[Browser]:
-    """Chromium with a fresh profile in ``folder``, to which every name is this machine and ``certificate`` is good."""
+    """Run Chromium with a fresh profile in ``folder``. It resolves every name to this machine, and trusts ``certificate``."""
     program = shutil.which("chromium")
     assert program, "the tests need chromium: make packages"
     profile = folder / "profile"
@@ -147,7 +147,7 @@ async def chromium(folder: Path, certificate: Path | None = None) -> AsyncIterat
 
 
 async def _address(profile: Path, process: asyncio.subprocess.Process) -> str:
-    """Where it listens, once it says so."""
+    """Wait for the address that it listens on."""
     said = profile / "DevToolsActivePort"
     while True:
         lines = said.read_text().splitlines() if said.exists() else []
@@ -158,7 +158,7 @@ async def _address(profile: Path, process: asyncio.subprocess.Process) -> str:
 
 
 def _pin(certificate: Path) -> str:
-    """What Chromium knows the certificate's key by."""
+    """Return Chromium's hash of the certificate's key."""
     key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
     info = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return base64.b64encode(hashlib.sha256(info).digest()).decode()

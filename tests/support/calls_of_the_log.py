@@ -15,7 +15,7 @@ _SERVER = Path(server.__file__).parent
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One call of a logger. ``event`` is None where the source computes it; ``**about`` adds ``fields`` if it is a literal."""
+    """One logger call. ``event`` is None if it is computed; ``**about`` adds ``fields`` if it is a literal."""
 
     place: str
     level: str
@@ -24,7 +24,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def calls() -> Iterator[Call]:
-    """Every call of a structlog logger in ``server/``, and of the standard library's."""
+    """Yield every call of a structlog logger in ``server/``, and of the standard library's."""
     for path in sorted(_SERVER.rglob("*.py")):
         tree = ast.parse(path.read_text())
         literals = {
@@ -44,7 +44,7 @@ def calls() -> Iterator[Call]:
 
 
 def _loggers(tree: ast.Module) -> Iterator[str]:
-    """What the names bound to a logger are, and the expressions that make one on the spot."""
+    """Return the names bound to a logger, and the expressions that create one in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"get_logger", "getLogger"}:
             yield ast.unparse(node)

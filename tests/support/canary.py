@@ -1,4 +1,4 @@
-"""Secrets that must turn up nowhere, in whatever form, and where they are looked for."""
+"""Secrets that must appear nowhere in any form, and the search for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WINDOW = 16
 
 
 class Canaries:
-    """Secrets by what they are, and every form in which one could show."""
+    """Secrets by name, and every form in which one could appear."""
 
     def __init__(self) -> None:
         self._needles: dict[bytes, str] = {}
@@ -24,25 +24,25 @@ class Canaries:
         return len(self._needles)
 
     def add(self, what: str, secret: str) -> str:
-        """``secret``, whose every character is one; of a token give the part that makes it one."""
+        """Add ``secret``, all of whose characters are secret; for a token, pass its secret part."""
         for form, needle in _forms(secret):
             assert len(needle) >= _WINDOW, f"{what} as {form} is too short to be told from chance"
             self._needles[needle] = f"{what}, {form}"
         return secret
 
     def password(self, what: str, secret: str) -> str:
-        """A password: besides, no digest of it may show that is quick to try."""
+        """Add a password: in addition, none of its fast digests may appear."""
         for name in ("md5", "sha1", "sha256"):
             digest = hashlib.new(name, secret.encode(), usedforsecurity=False)
             self._needles[digest.digest()] = self._needles[digest.hexdigest().encode()] = f"{what}, {name}"
         return self.add(what, secret)
 
     def found(self, where: str, text: bytes) -> list[str]:
-        """Which of them ``text`` holds."""
+        """Return which of them ``text`` contains."""
         return [f"{what} in {where}" for needle, what in self._needles.items() if needle in text]
 
     def found_in(self, *paths: Path) -> list[str]:
-        """Which of them lie in files or below folders, byte by byte; and in the files' names."""
+        """Return which of them are in files or below folders, byte by byte, or in the files' names."""
         found = []
         for path in (each for top in paths for each in (sorted(top.rglob("*")) if top.is_dir() else [top])):
             found += self.found(f"the name {path}", str(path).encode())
@@ -51,7 +51,7 @@ class Canaries:
 
 
 def content(path: Path) -> bytes:
-    """What a file holds; nothing if it is none, or is gone since it was listed: a running server replaces files."""
+    """Return a file's content; empty if it is no file or gone since it was listed, since a running server replaces files."""
     with suppress(FileNotFoundError):
         if path.is_file():
             return path.read_bytes()
@@ -87,9 +87,9 @@ def _forms(secret: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _base64_forms(raw: bytes) -> Iterator[tuple[str, bytes]]:
-    """Base64 of whatever text holds ``raw``: it may begin at three places of a group, and what is beside it spoils the ends."""
+    """Return base64 of any text with ``raw`` in it: at three offsets of a group, without the context-dependent ends."""
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for before in range(3):
             text = encode(b"\0" * before + raw).rstrip(b"=")
-            # The first and the last group may hold bits of the neighbours.
+            # The first and the last group may hold bits of adjacent text.
             yield f"base64, {before} before", text[4 if before else 0 : len(text) - len(text) % 4 - 4]

@@ -1,4 +1,4 @@
-"""A client of the wire: httpx and websockets. Each answer is held against the OpenAPI document."""
+"""A client: httpx and websockets. Each answer is checked against the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from tests.support.documented import check_answer
 
 PASSWORD = "correct horse battery staple"
 
-# A connection is given up before a server may close it under a request (`keep_alive_s`, 75 seconds if a test sets no other).
+# A connection expires here before a server may close it under a request (`keep_alive_s`, 75 seconds unless a test changes
+# it).
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=2)
 
 _numbers = itertools.count(1)
 
 
 def new_email() -> str:
-    """An address nobody has used before in this test run."""
+    """Return an email address that is new in this test run."""
     return f"user{next(_numbers)}@example.org"
 
 
 class Client:
-    """One user agent: an httpx client, and the tokens it was last given."""
+    """One user agent: an httpx client, and its latest tokens."""
 
     def __init__(self, url: str, http: httpx.AsyncClient | None = None) -> None:
         self.url = url
@@ -38,7 +39,7 @@ class Client:
         self.email = ""
 
     def sibling(self) -> Client:
-        """Another user agent, with no tokens yet, over the same connections."""
+        """Return another user agent, without tokens, over the same connections."""
         return Client(self.url, self.http)
 
     async def __aenter__(self) -> Self:
@@ -64,12 +65,12 @@ class Client:
         return {"Authorization": f"Bearer {self.access_token}"} if self.tokens else {}
 
     async def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """A request with the current access token, if there is one."""
+        """Send a request with the current access token, if there is one."""
         headers = {**self.bearer, **arguments.pop("headers", {})}
         return await self.http.request(method, path, headers=headers, **arguments)
 
     async def begin(self) -> httpx.Response:
-        """Begin an anonymous session and keep its tokens."""
+        """Create an anonymous session and keep its tokens."""
         return self._keep(await self.http.post("/api/session"))
 
     async def register(self, email: str, password: str = PASSWORD) -> httpx.Response:
@@ -86,7 +87,7 @@ class Client:
         return self._keep(await self.http.post("/api/auth/refresh", json=body))
 
     async def session(self) -> dict[str, Any]:
-        """The session as the server sees it."""
+        """Get the session from the server."""
         answer = await self.request("GET", "/api/session")
         answer.raise_for_status()
         body: dict[str, Any] = answer.json()
@@ -95,7 +96,7 @@ class Client:
     def connect(self, **arguments: Any) -> connect:
         """Open the WebSocket with the access token as bearer (or with ``additional_headers``).
 
-        What waits to be read is not limited, so that nothing here is slow unless a test means it to be.
+        Its receive queue is unlimited, so that a client is slow only if a test wants it.
         """
         arguments.setdefault("max_queue", None)
         arguments.setdefault("open_timeout", 30)
@@ -111,7 +112,7 @@ class Client:
 
 
 async def logged_in(url: str, http: httpx.AsyncClient | None = None) -> Client:
-    """A client of a new account, logged in."""
+    """Return a client logged in to a new account."""
     client = Client(url, http)
     email = new_email()
     (await client.register(email)).raise_for_status()
@@ -120,20 +121,20 @@ async def logged_in(url: str, http: httpx.AsyncClient | None = None) -> Client:
 
 
 async def hello(socket: ClientConnection) -> dict[str, Any]:
-    """The server's first message."""
+    """Read the server's first message."""
     message: dict[str, Any] = json.loads(await socket.recv())
     assert message["type"] == "hello"
     return message
 
 
 async def closed(socket: ClientConnection) -> tuple[int, str]:
-    """Read until the server closes; the close code and reason it gave."""
+    """Read until the server closes. Return its close code and reason."""
     await rest_of(socket)
     return (1006, "") if socket.close_code is None else (socket.close_code, socket.close_reason or "")
 
 
 async def rest_of(socket: ClientConnection) -> list[dict[str, Any]]:
-    """Every message up to the close."""
+    """Return every message up to the close."""
     messages = []
     with suppress(websockets.ConnectionClosed):
         while True:

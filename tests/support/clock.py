@@ -6,7 +6,7 @@ from tests.support.steps import NOW_MS
 
 
 class HandClock:
-    """:class:`interlock.server.clock.Clock` by hand."""
+    """A manual :class:`interlock.server.clock.Clock`."""
 
     def __init__(self, now_ms: int = NOW_MS) -> None:
         self.time_ms = now_ms

@@ -1,4 +1,4 @@
-"""Whether an answer is one that the OpenAPI document lists for its call: status, headers, body and problem."""
+"""Checks that the OpenAPI document lists an answer for its call: status, headers, body and problem."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from interlock.server.app import build_app
 from interlock.server.settings import Settings
 
 _OF_ANY_CALL: Final = frozenset({405, 408, 413, 431})
-"""What the connection refuses before it knows the call, or no call of this path would be asked for."""
+"""Refusals before the connection knows the call, or that no call of this path causes."""
 
 
 def check_documented(response: httpx.Response) -> None:
-    """Check an answer whose body was read. Calls that no document lists (the schema, a WebSocket, made-up paths) are let be."""
+    """Check an answer whose body was read. Calls outside the document (the schema, a WebSocket, made-up paths) are exempt."""
     request = response.request
     operation = _operation(request.method, request.url.raw_path.partition(b"?")[0].decode())
     if operation is None or response.status_code in _OF_ANY_CALL:
@@ -45,11 +45,11 @@ def check_documented(response: httpx.Response) -> None:
 
 
 async def check_answer(response: httpx.Response) -> None:
-    """An event hook of httpx's clients: see :func:`check_documented`. A stream is not read."""
+    """Event hook of httpx clients: see :func:`check_documented`. A stream is not read."""
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         await response.aread()
         if not _document.cache_info().currsize:
-            # It takes a second on a busy machine, in which nothing else of a test is to stand still.
+            # This takes a second on a busy machine, which must not block the rest of a test.
             await asyncio.to_thread(_document)
         check_documented(response)
 

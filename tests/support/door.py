@@ -16,13 +16,13 @@ from tests.support.steps import POLICY
 
 
 async def start(feed: Feed) -> None:
-    """Follow the log from where it ends now."""
+    """Follow the log from its current end."""
     newest = await feed.log.newest()
     await feed.start(newest.position if newest is not None else 0)
 
 
 class HeldLog(MemoryLog):
-    """A log whose answers wait until they are let go."""
+    """A log that delays its answers until they are released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class HeldLog(MemoryLog):
 
 
 class Door:
-    """Sessions over a log in memory, and what a listener heard. It follows the log from the event loop's next turn on."""
+    """Sessions over a log in memory, and what a listener received. It follows the log from the event loop's next turn on."""
 
     def __init__(self, log: MemoryLog | None = None, cache_limit: int = 100) -> None:
         self.log = log or MemoryLog()

@@ -1,4 +1,4 @@
-"""An application behind a proxy: it answers with what reached it. ``python -m tests.support.echo_app`` runs it."""
+"""An application behind a proxy that answers with what reached it. ``python -m tests.support.echo_app`` runs it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from urllib.parse import unquote_to_bytes
 
 import uvicorn
 
-# With an icon of its own, so that no browser asks for one whenever it likes.
+# With its own icon, so that no browser requests one at arbitrary times.
 _PAGE: Final = b'<!doctype html><title>a page</title><link rel="icon" href="data:,">'
 
 _seen: list[dict[str, Any]] = []
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """JSON of the request; below /public/page empty pages, whose query is a cookie that they set, percent-encoded.
+    """Answer with JSON of the request. Below /public/page are empty pages, whose query is a percent-encoded cookie to set.
 
-    ``/seen`` gives all requests since it was last asked.
+    ``/seen`` returns all requests since the last call.
     """
     if scope["type"] == "lifespan":
         return

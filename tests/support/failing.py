@@ -1,8 +1,8 @@
-"""``interlock serve`` with faults that a bug might have: what fails holds a secret, and says it.
+"""``interlock serve`` with plausible faults: the failing code holds a secret, and reveals it.
 
-A password that holds ``explode`` makes its hashing fail, a ticket that does makes its redemption fail, with the secret in the
-error's words, in the variables of the frames it passes, and in the arguments of a callback that fails on the event loop. A
-WebSocket message that does makes its reading fail.
+A password containing ``explode`` makes its hashing fail, and such a ticket its redemption, with the secret in the error's
+message, in the variables of the frames it passes, and in the arguments of a callback that fails on the event loop. Such a
+WebSocket message makes its reading fail.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``interlock serve`` whose background work fails: that which ``FAILING_WORK`` names, as often as ``FAILURES`` says."""
+"""``interlock serve`` whose background work named by ``FAILING_WORK`` fails ``FAILURES`` times."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def _raise(*_: object) -> None:
 def _put_in() -> None:
     match os.environ["FAILING_WORK"]:
         case "expiry":
-            Expiry.run = _failing(Expiry.run)  # type: ignore[method-assign]  # a fault that is put in
+            Expiry.run = _failing(Expiry.run)  # type: ignore[method-assign]  # an injected fault
         case "keys":
-            KeyRing.watch = _failing(KeyRing.watch)  # type: ignore[method-assign]  # a fault that is put in
+            KeyRing.watch = _failing(KeyRing.watch)  # type: ignore[method-assign]  # an injected fault
         case "head":
-            HeadKeeper._run = _failing(HeadKeeper._run)  # type: ignore[method-assign]  # a fault that is put in
+            HeadKeeper._run = _failing(HeadKeeper._run)  # type: ignore[method-assign]  # an injected fault
         case "files":
-            files.keep_looking = _failing(keep_looking)  # type: ignore[attr-defined]  # a fault that is put in
+            files.keep_looking = _failing(keep_looking)  # type: ignore[attr-defined]  # an injected fault
         case "metrics":
             _raise.__qualname__ = "Metrics.observe"
-            Metrics.observe = _raise  # type: ignore[method-assign,assignment]  # a fault that is put in
+            Metrics.observe = _raise  # type: ignore[method-assign,assignment]  # an injected fault
 
 
 if __name__ == "__main__":

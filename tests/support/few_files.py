@@ -1,4 +1,4 @@
-"""``interlock`` under a limit of open files, as ``ulimit -n`` or ``LimitNOFILE=`` sets it. Run as a module it is the server."""
+"""``interlock`` under a limit of open files, like ``ulimit -n`` or ``LimitNOFILE=``. Run as a module it is the server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT: Final = "TEST_OPEN_FILES"
 
 @contextmanager
 def limited(data: Path, soft: int, hard: int, **settings: Any) -> Iterator[ServerProcess]:
-    """A server that is started with these limits of open files, until the context ends."""
+    """Start a server with these limits of open files, until the context ends."""
     server = ServerProcess(data, settings)
     server.entry = MODULE
     with patch.dict(os.environ, {LIMIT: f"{soft}:{hard}"}):
@@ -32,13 +32,13 @@ def limited(data: Path, soft: int, hard: int, **settings: Any) -> Iterator[Serve
 
 
 def limit_of(server: ServerProcess) -> tuple[int, int]:
-    """The soft and the hard limit of open files of the running ``server``."""
+    """Return the soft and the hard limit of open files of the running ``server``."""
     return resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
 
 
 @contextmanager
 def no_descriptor(pid: int = 0) -> Iterator[None]:
-    """Let the process (this one, if not given) open nothing more, until the context ends: every try fails with EMFILE."""
+    """Keep the process (default: this one) from opening anything until the context ends: every attempt fails with EMFILE."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
     try:

@@ -1,7 +1,7 @@
-"""Peers that flood a server with WebSocket frames, in a process of their own, so that they slow no client down by themselves.
+"""Peers that flood a server with WebSocket frames, in a separate process, so that they slow no client down.
 
-``python -m tests.support.flooding URL TOKEN KIND PEERS EARLY``: each peer connects, sends frames at a set pace, and connects
-again once it is cut, until standard input ends; then it prints how often. Without a TOKEN the handshake is refused.
+``python -m tests.support.flooding URL TOKEN KIND PEERS EARLY``: each peer connects, sends frames at a fixed rate, and
+reconnects when it is cut, until standard input ends; then it prints how often. Without a TOKEN the handshake is refused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONTINUATION: Final = 0
 
 _EVERY_S: Final = 0.01
 _BYTES: Final = 14_000
-"""1.4 MB/s a peer."""
+"""1.4 MB/s per peer."""
 
 _AGAIN_S: Final = 0.2
 
@@ -34,13 +34,13 @@ FLOODS: Final = {
     "pings within a message": (frame(TEXT, b"{", final=False), frame(PING, b"x")),
     "tiny messages": (b"", frame(TEXT, b'{"type":"ping"}')),
 }
-"""What comes first on the open socket, and what then comes again and again."""
+"""The first data on the open socket, and what is then repeated."""
 
 BAD: Final = {
     "empty texts": (b"", frame(TEXT)),
     "empty binaries": (b"", frame(BINARY)),
 }
-"""Messages that are none: each alone ends the connection."""
+"""Invalid messages: each alone ends the connection."""
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def _flood(url: str, token: str, kind: str, over: threading.Event, *, early: boo
             raw.socket.settimeout(0)
             rest = chunk
             while not over.is_set():
-                # What the kernel didn't take is the end of a frame, perhaps.
+                # The rest, possibly the end of a frame, was not accepted by the kernel.
                 rest = _push(raw, rest) or chunk
                 time.sleep(_EVERY_S)
             return cut
@@ -89,7 +89,7 @@ def _flood(url: str, token: str, kind: str, over: threading.Event, *, early: boo
 
 
 def _push(raw: Raw, data: bytes) -> bytes:
-    """Send what the kernel takes and read what has come; the rest of ``data``.
+    """Send what the kernel accepts, and read what has arrived. Return the rest of ``data``.
 
     Raises:
         OSError: the connection is gone.

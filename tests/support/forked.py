@@ -1,7 +1,7 @@
-"""``interlock`` as a process that is forked from one which has imported it: most of what a start costs are imports.
+"""``interlock`` as a process forked from one that has imported it, since most of the start-up time is imports.
 
-A build that starts it some hundred times saves minutes. Everything after the imports is as it always is: the command line is
-read, the settings, the files. Scenarios, benchmarks and tests of the start itself start it from nothing, as a user does.
+A build that starts it some hundred times saves minutes. Everything after the imports is the same: the command line, the
+settings and the files are read. Scenarios, benchmarks and tests of the start itself start it from nothing, as a user does.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def _context() -> ForkServerContext:
 
 
 class Forked:
-    """``interlock ARGUMENTS`` in ``environment``; standard error goes to the file ``log``. Used as a ``subprocess.Popen``."""
+    """``interlock ARGUMENTS`` in ``environment``, with standard error in the file ``log``. Like a ``subprocess.Popen``."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         reader, writer = _context().Pipe(duplex=False)
-        # A daemon: multiprocessing would wait for another at the end of the tests.
+        # A daemon, because multiprocessing would wait for any other at the end of the tests.
         self._process = _context().Process(target=_run, args=(arguments, environment, log, writer), daemon=True)
         self._process.start()
         writer.close()
@@ -50,7 +50,7 @@ class Forked:
         reader.close()
 
     def wait(self, timeout: float) -> int:
-        """Its exit status, or the number of the signal that ended it, negative.
+        """Return its exit status, or the negative number of the signal that ended it.
 
         Raises:
             TimeoutExpired: it has not ended within ``timeout`` seconds.
@@ -61,7 +61,7 @@ class Forked:
         return self._process.exitcode
 
     def send_signal(self, number: signal.Signals) -> None:
-        # It may have ended by itself just now.
+        # It may have just ended by itself.
         with suppress(ProcessLookupError):
             if self._process.exitcode is None:
                 os.kill(self.pid, number)
@@ -71,7 +71,7 @@ class Forked:
 
 
 def _end_what_is_left() -> None:
-    """What a failed test left behind may heed no SIGTERM, and multiprocessing would wait for it without end."""
+    """Kill what a failed test left behind: it may ignore SIGTERM, and multiprocessing would wait for ever."""
     for process in multiprocessing.active_children():
         process.kill()
 

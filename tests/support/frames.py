@@ -1,4 +1,4 @@
-"""Frames as a client might write them, and a plain reading of them. Numbers in brackets are sections of RFC 6455."""
+"""Frames as clients might write them, and a plain reading of them. Numbers in brackets are sections of RFC 6455."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MESSAGE_BYTES = 65_536
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """A frame as a client might write it; ``wide``: how many length bytes it uses beyond what it needs."""
+    """A frame as a client might write it. ``wide``: how many unnecessary length bytes it has."""
 
     opcode: int
     payload: bytes = b""
@@ -37,7 +37,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     @property
     def unreadable(self) -> int | None:
-        """The close code for what is wrong with it by itself, or None (5.2, 5.5)."""
+        """The close code for a frame that is wrong by itself, or None (5.2, 5.5)."""
         control, length = self.opcode >= CLOSE, len(self.payload)
         if (
             self.opcode not in {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}
@@ -103,24 +103,24 @@ class Reading:
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What may come of frames: text messages, how many binary ones, and the codes that may end the connection then."""
+    """The possible results of frames: text messages, the number of binary ones, and the possible close codes."""
 
     texts: list[str]
     binaries: int
     codes: set[int]
     without_last: tuple[list[str], int] | None
-    """The messages if the frame in front of the unreadable one is dropped with it."""
+    """The messages if the frame before the unreadable one is dropped with it."""
 
     def fits(self, texts: list[str], binaries: int, code: int) -> bool:
-        """Whether that may have come of it."""
+        """Return whether this may be the result."""
         return code in self.codes and (texts, binaries) in ((self.texts, self.binaries), self.without_last)
 
 
 def read(frames: list[Frame]) -> Expected:
-    """What may come of ``frames``, the last of which is a close frame.
+    """Return the possible results of ``frames``, the last of which is a close frame.
 
-    A frame that can't be read may be noticed before the one in front of it is looked at, which is dropped then; but for a close
-    frame, which is the end.
+    An unreadable frame may be noticed before the frame in front of it is processed, which is then dropped, unless it is a
+    close frame, which is the end.
     """
     reading, before = Reading(), (list[str](), 0)
     for frame, following in zip(frames, [*frames[1:], None], strict=True):
@@ -129,7 +129,7 @@ def read(frames: list[Frame]) -> Expected:
             reading.read(frame)
         if reading.code is not None:
             ahead = following.unreadable if following is not None and frame.opcode != CLOSE else None
-            # A close code of 0 is taken for none if there is more behind it.
+            # A close code of 0 counts as none if more follows.
             none = 1005 if frame.opcode == CLOSE and frame.payload[:2] == b"\0\0" and following is not None else None
             codes = {code for code in (reading.code, ahead, none) if code is not None}
             dropped = last if frame.unreadable is not None else None
@@ -159,15 +159,15 @@ sequences = st.lists(st.one_of(honest, honest, fragments, fragments, closes, odd
 
 
 def split(whole: bytes, cuts: list[int]) -> list[bytes]:
-    """``whole`` in segments."""
+    """Split ``whole`` into segments."""
     places = sorted(min(cut, len(whole)) for cut in cuts)
     return [whole[a:b] for a, b in zip([0, *places], [*places, len(whole)], strict=True)]
 
 
 def encode(frames: list[Frame]) -> bytes:
-    """``frames`` on the wire."""
+    """Encode ``frames``."""
     return b"".join(frame.encode() for frame in frames)
 
 
 LAST = Frame(CLOSE, struct.pack("!H", 4321))
-"""With it a client ends a connection that is still open."""
+"""The client's end of a connection that is still open."""

@@ -1,4 +1,4 @@
-"""Proxies as the how-to pages configure them: the pages' own blocks, with addresses and certificates of a test's."""
+"""Proxies as the how-to pages configure them: the pages' own blocks, with the test's addresses and certificates."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Front(msgspec.Struct):
         return ssl.create_default_context(cafile=str(self.certificate))
 
     def client(self, host: str = HOST) -> httpx.AsyncClient:
-        """A client of ``host``, whose name no name server knows."""
+        """Return a client of ``host``, whose name no DNS server knows."""
         return httpx.AsyncClient(
             base_url=f"https://127.0.0.1:{self.port}",
             headers={"host": f"{host}:{self.port}"},
@@ -59,7 +59,7 @@ class Front(msgspec.Struct):
         )
 
     def socket(self, path: str, **arguments: Any) -> websockets.asyncio.client.connect:
-        """A WebSocket to ``path``."""
+        """Open a WebSocket to ``path``."""
         return websockets.asyncio.client.connect(
             f"wss://{HOST}:{self.port}{path}",
             host="127.0.0.1",
@@ -73,7 +73,7 @@ class Front(msgspec.Struct):
     def say(
         self, target: str, *headers: tuple[str, str], method: str = "GET", body: bytes = b"", address: str = "127.0.0.1"
     ) -> int:
-        """Ask for ``target`` from ``address``, written just so; the status of the answer."""
+        """Request exactly ``target`` from ``address``, and return the status of the answer."""
         lines = [
             f"{method} {target} HTTP/1.1",
             f"Host: {HOST}:{self.port}",
@@ -85,18 +85,18 @@ class Front(msgspec.Struct):
             return int(connection.recv(16).split()[1])
 
     def wire(self, address: str = "127.0.0.1") -> ssl.SSLSocket:
-        """A connection of a client at ``address``, on which nothing was said yet."""
+        """Open an unused connection from ``address``."""
         plain = socket.create_connection(("127.0.0.1", self.port), _START_S, source_address=(address, 0))
         return self.tls.wrap_socket(plain, server_hostname=HOST)
 
     def seen(self) -> list[dict[str, Any]]:
-        """What reached the application since this was last asked."""
+        """Return what reached the application since the last call."""
         requests: list[dict[str, Any]] = httpx.get(f"{self.application}/seen", timeout=30).json()
         return requests
 
 
 class _Named(httpx.AsyncHTTPTransport):
-    """Connects to an address and asks for a name (TLS server name indication)."""
+    """Connects to an address and requests a name (TLS server name indication)."""
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(**options)
@@ -109,7 +109,7 @@ class _Named(httpx.AsyncHTTPTransport):
 
 @contextmanager
 def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
-    """nginx over the server at ``interlock``; hosts ``foreign`` are other people's, with the application's pages."""
+    """Run nginx over the server at ``interlock``; hosts ``foreign`` belong to others, with the application's pages."""
     with _echo() as application:
         kept, certificate = KeptPort(), certify(folder, HOST, *foreign)
         port = kept.number
@@ -132,7 +132,7 @@ def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
             f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         configuration = folder / "nginx.conf"
-        # Whoever runs the tests owns the folder; nginx would have its workers be somebody else.
+        # The user who runs the tests owns the folder; nginx's workers would run as another one.
         user = "user root;\n" if os.geteuid() == 0 else ""
         configuration.write_text(
             f"{user}daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\nevents {{ }}\n"
@@ -145,7 +145,7 @@ def nginx(folder: Path, interlock: str, *foreign: str) -> Iterator[Front]:
 
 @contextmanager
 def caddy(folder: Path, interlock: str) -> Iterator[Front]:
-    """Caddy over the server at ``interlock``."""
+    """Run Caddy over the server at ``interlock``."""
     with _echo() as application:
         kept, certificate = KeptPort(), certify(folder, HOST)
         port = kept.number
@@ -174,7 +174,7 @@ FRONTS: Final[dict[str, Callable[[Path, str], AbstractContextManager[Front]]]] =
 
 
 def identity(reached: dict[str, Any]) -> dict[str, list[str]]:
-    """The identity headers that reached the application, as an application server of the old school reads them (CGI)."""
+    """Return the identity headers that reached the application, as a CGI application server reads them."""
     found: dict[str, list[str]] = {}
     for name, value in reached["headers"]:
         plain = re.sub("[^a-z0-9]", "-", name.lower())
@@ -184,7 +184,7 @@ def identity(reached: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def certify(folder: Path, *hosts: str) -> Path:
-    """A certificate for ``hosts`` that vouches for itself; its key lies beside it."""
+    """Create a self-signed certificate for ``hosts``, with its key beside it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
     now = dt.datetime.now(dt.UTC)
@@ -209,14 +209,14 @@ def certify(folder: Path, *hosts: str) -> Path:
 
 
 def _program(name: str) -> str:
-    """Where the system has ``name``; not every user's PATH has /usr/sbin."""
+    """Return the path of ``name``; not every user's PATH has /usr/sbin."""
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     assert found, f"the tests need {name}: make packages"
     return found
 
 
 def block_of(page: str) -> str:
-    """The first code block of a how-to page, without its options."""
+    """Return the first code block of a how-to page, without its options."""
     text = (_HOW_TO / page).read_text()
     block = text.partition("```{code-block}")[2].partition("\n")[2].partition("\n```")[0]
     return "\n".join(line for line in block.splitlines() if not line.startswith(":caption:")) + "\n"
@@ -231,7 +231,7 @@ def _replace(text: str, *pairs: tuple[str, str]) -> str:
 
 @contextmanager
 def _echo() -> Iterator[str]:
-    """The application; its base URL."""
+    """Run the application. Yield its base URL."""
     process = subprocess.Popen([sys.executable, "-m", "tests.support.echo_app"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -244,7 +244,7 @@ def _echo() -> Iterator[str]:
 
 @contextmanager
 def _process(command: Sequence[str], output: Path, port: int) -> Iterator[None]:
-    """``command`` from when it listens on ``port`` until the context ends."""
+    """Run ``command`` until the context ends, which begins when it listens on ``port``."""
     with output.open("w") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=out, env={**os.environ, "XDG_CONFIG_HOME": str(output.parent)}
@@ -265,6 +265,6 @@ def _process(command: Sequence[str], output: Path, port: int) -> Iterator[None]:
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
-            # Caddy waits for what it has not answered.
+            # Caddy waits for unanswered requests.
             process.kill()
             process.wait()

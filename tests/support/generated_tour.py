@@ -69,7 +69,7 @@ URL, ADMIN, GATEWAY = sys.argv[1:]
 ADA = Credentials("python@example.org", "correct horse battery staple")
 OTHER_PASSWORD = "incorrect donkey battery staple"
 
-# The generator wants an AuthenticatedClient wherever a credential may be sent; without one, a Client will do.
+# The generator requires an AuthenticatedClient wherever a credential may be sent; without one, a Client works.
 anybody = cast("AuthenticatedClient", Client(URL, raise_on_unexpected_status=True))
 admin = AuthenticatedClient(URL, ADMIN, raise_on_unexpected_status=True)
 gateway = AuthenticatedClient(
@@ -112,7 +112,7 @@ mine = holder(tokens)
 session = good(SessionView, get_session.sync_detailed(client=mine))
 assert (session.state, session.subject, session.reason) == (SessionState.AUTHENTICATED, account.subject, None)
 
-# Its tokens go on.
+# Its tokens continue.
 assert isinstance(tokens.refresh_token, str)
 tokens = good(TokenResponse, refresh.sync_detailed(client=anybody, body=RefreshBody(tokens.refresh_token)))
 mine = holder(tokens)
@@ -151,7 +151,7 @@ body = PasswordChange(ADA.password, OTHER_PASSWORD)
 tokens = good(TokenResponse, change_password.sync_detailed(client=mine, body=body))
 mine = holder(tokens)
 
-# What other software asks.
+# Calls of other software.
 told = good(IntrospectionResponse, introspect_token.sync_detailed(client=gateway, body=TokenForm(tokens.access_token)))
 assert (told.active, told.session_state) == (True, SessionState.AUTHENTICATED)
 problem = refused(
@@ -225,4 +225,4 @@ assert isinstance(own, list)
 assert [step.event for step in own][:2] == [Event.REGISTER, Event.CHANGE_PASSWORD]
 deleted = good(EndedAccountResponse, delete_account.sync_detailed(account.subject, client=admin))
 assert deleted.state is AccountState.DELETED
-print("the whole tour")  # noqa: T201  # for whoever runs it
+print("the whole tour")  # noqa: T201  # for its user

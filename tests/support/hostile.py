@@ -1,4 +1,4 @@
-"""An identity provider in the hands of a test: it serves what it is told to, counts what it is asked, and signs anything."""
+"""A hostile identity provider: it serves what a test says, counts the requests, and signs anything."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _rows(keys: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class Hostile:
-    """``answers``: what each path answers, as (status, headers, body). ``asked``: the paths in the order they were asked."""
+    """``answers``: each path's answer, as (status, headers, body). ``asked``: the paths in the order of requests."""
 
     def __init__(self, port: int) -> None:
         self.issuer = f"http://127.0.0.1:{port}"
@@ -46,17 +46,17 @@ class Hostile:
         self.publish()
 
     def publish(self, *rows: Any, issuer: str | None = None, jwks_uri: str | None = None) -> None:
-        """Serve discovery, and ``rows`` as the keys; without any, those that it has."""
+        """Serve discovery, and ``rows`` as the keys; by default its own."""
         self.serve(DISCOVERY, {"issuer": issuer or self.issuer, "jwks_uri": jwks_uri or self.issuer + KEYS})
         self.serve(KEYS, {"keys": list(rows) or _rows(self.keys)})
 
     def serve(self, path: str, document: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        """Answer ``path`` with ``document``: bytes as they are, anything else as JSON."""
+        """Serve ``document`` at ``path``: bytes as they are, anything else as JSON."""
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.answers[path] = (status, headers or {}, body)
 
     def move(self, path: str) -> None:
-        """Have ``path`` redirect to where its answer now is."""
+        """Redirect ``path`` to a new location of its answer."""
         self.answers["/moved"] = self.answers[path]
         self.serve(path, b"", 302, {"location": f"{self.issuer}/moved"})
 
@@ -65,7 +65,7 @@ class Hostile:
         self.drip_s = pause_s
 
     def claims(self, **changed: Any) -> dict[str, Any]:
-        """The claims of a good ID token of somebody new, with ``changed``; what is changed to None is left out."""
+        """Return the claims of a valid ID token of a new user, with ``changed``; None removes a claim."""
         now_s = int(time.time())
         claims = {
             "iss": self.issuer,
@@ -81,7 +81,7 @@ class Hostile:
     def token(
         self, kid: str = "rsa", algorithm: str = "RS256", headers: dict[str, Any] | None = None, **claims: Any
     ) -> str:
-        """A token of its own, signed with its key ``kid``."""
+        """Return a token signed with its key ``kid``."""
         return jwt.encode(
             self.claims(**claims), self.keys[kid], algorithm=algorithm, headers={"kid": kid, **(headers or {})}
         )
@@ -89,7 +89,7 @@ class Hostile:
 
 @contextmanager
 def hostile_provider() -> Iterator[Hostile]:
-    """A provider on a free port of this machine."""
+    """Run a provider on a free port of this machine."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -106,7 +106,7 @@ def hostile_provider() -> Iterator[Hostile]:
                     self.wfile.write(body[at : at + (1 if hostile.drip_s else 65_536)])
                     time.sleep(hostile.drip_s)
             except OSError:
-                self.close_connection = True  # the server had enough
+                self.close_connection = True  # the server stopped reading
 
         def log_message(self, *_: object) -> None:
             pass

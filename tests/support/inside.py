@@ -1,4 +1,4 @@
-"""The server in this process, on a port of its own: a test can make things happen that no client can."""
+"""The server in this process, on its own port: a test can cause what no client can."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from interlock.server.experience.transport.limits import ConnectionLimits
 from interlock.server.experience.transport.server import HttpServer
 
 HOST: Final = "interlock.example"
-"""What the client calls the server."""
+"""The host in the client's URLs."""
 
 
 @asynccontextmanager
 async def client_of(app: ObservedApp) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server that answers with ``app``, until the context ends."""
+    """Yield a client of a server with ``app``, until the context ends."""
     settings = app.services.settings
     server = HttpServer(app, ConnectionLimits(settings, app.services.addresses), fast_path=app.fast_path)
     listener = socket.create_server(("127.0.0.1", 0))

@@ -39,7 +39,7 @@ class Jar(msgspec.Struct):
     cookies: dict[str, str] = msgspec.field(default_factory=dict)
 
     async def post(self, path: str, body: Any = None, *, bearer: str | None = None) -> httpx.Response:
-        """What is answered; it has not arrived."""
+        """Send a request. Return its answer, which has not arrived yet."""
         headers = {**PAGE, "cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if bearer is not None:
             headers["authorization"] = f"Bearer {bearer}"
@@ -47,7 +47,7 @@ class Jar(msgspec.Struct):
         return await self.http.post(path, json=body, headers=headers)
 
     def take(self, answer: httpx.Response) -> dict[str, Any]:
-        """The answer arrives."""
+        """Deliver the answer."""
         for line in answer.headers.get_list("set-cookie"):
             for name, morsel in SimpleCookie(line).items():
                 self.cookies[name] = morsel.value
@@ -84,7 +84,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 
 async def two_tabs(jar: Jar) -> tuple[str, str]:
-    """Two first visits at once: one cookie, of the second session, and an access token of each."""
+    """Make two concurrent first visits: one cookie, of the second session, and an access token of each."""
     first = await jar.ask("/api/session")
     held, jar.cookies = jar.cookies, {}
     second = await jar.ask("/api/session")

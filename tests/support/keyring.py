@@ -1,4 +1,4 @@
-"""What a server does with its keys, by hand."""
+"""A server's use of its keys, by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SID = "0" * 36
 
 
 class KeyServer:
-    """What a server does with its keys, by hand: a look at the files, when a test says so."""
+    """A server's use of its keys: the files are scanned when a test says so."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,10 +31,10 @@ class KeyServer:
         return self.clock.time_ms
 
     def look(self) -> list[bool]:
-        """Look once; whether keys were retired early, for each time that something changed."""
+        """Scan once. Return whether keys were retired early, for each change."""
         heard: list[bool] = []
 
-        def use(keys: Keys | None, early: bool) -> None:  # noqa: FBT001  # as KeyRing calls it
+        def use(keys: Keys | None, early: bool) -> None:  # noqa: FBT001  # KeyRing's signature
             self.tokens.use(keys)
             heard.append(early)
 

@@ -1,4 +1,4 @@
-"""What the log says: through the command line, as an operator would ask it."""
+"""The content of the log, through the command line as an operator reads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from interlock.server.system.supervision import Supervisor
 
 
 def interlock(*arguments: object, within_s: float = 300) -> subprocess.CompletedProcess[str]:
-    """``interlock ARGUMENTS``, run to its end."""
+    """Run ``interlock ARGUMENTS`` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "interlock.server.cli", *map(str, arguments)],
         capture_output=True,
@@ -37,14 +37,14 @@ def verify(data: Path) -> None:
 
 
 def records(data: Path) -> list[dict[str, Any]]:
-    """Every record of the log in folder ``data``, as ``interlock export`` writes it."""
+    """Return every record of the log in folder ``data``, as ``interlock export`` writes it."""
     outcome = interlock("export", data)
     assert outcome.returncode == 0, outcome.stderr
     return [json.loads(line) for line in outcome.stdout.splitlines()]
 
 
 def histories(data: Path) -> dict[str, list[dict[str, Any]]]:
-    """The records of each session, oldest first."""
+    """Return the records of each session, oldest first."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in records(data):
         if record["kind"] == "session":
@@ -53,13 +53,13 @@ def histories(data: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def record_count(data: Path) -> int:
-    """How many records the log holds."""
+    """Return the number of records in the log."""
     with open_archive(data) as archive:
         return archive.record_count()
 
 
 def projection(data: Path) -> dict[str, dict[str, Any]]:
-    """The stored current state of every session, by id."""
+    """Return the stored current state of every session, by id."""
     with open_archive(data) as archive:
         rows = archive._database.query("SELECT instance_id, fold FROM instances WHERE kind = 'session'")
         folds = {row["instance_id"]: json.loads(row["fold"]) for row in rows}
@@ -71,7 +71,7 @@ def projection(data: Path) -> dict[str, dict[str, Any]]:
 
 @contextmanager
 def write_lock(data: Path) -> Iterator[None]:
-    """Hold the file's write lock, as another program might: the server's commits wait."""
+    """Hold the file's write lock like another program, so that the server's commits wait."""
     database = open_writer(data / LOG_NAME)
     database.execute("BEGIN IMMEDIATE")
     try:

@@ -28,13 +28,13 @@ PLACE = "192.0.2.1"
 
 
 def cheap(workers: int = 1, max_waiting: int = 10) -> Passwords:
-    """With hashes that cost nothing, and threads that take one at a time, as they do with those that cost something."""
+    """Return password hashing at no cost, with threads that take one hash at a time, as at a real cost."""
     with mock.patch.object(passwords_module, "_MOST_AT_A_TIME", 1):
         return Passwords(memory_kib=8, iterations=1, workers=workers, max_waiting=max_waiting)
 
 
 class House:
-    """Logging in over a log on disk, with the clock in hand."""
+    """Logging in over a log on disk, with a manual clock."""
 
     def __init__(self, surface: Surface, passwords: Passwords) -> None:
         self.surface = surface

@@ -1,7 +1,7 @@
-"""Clients that send requests without end, in a process of their own, so that they slow no client down by themselves.
+"""Clients that send requests without end, in a separate process, so that they slow no client down.
 
-``python -m tests.support.login_flood URL FILE CONNECTIONS``: each connection sends the next of the requests in FILE (JSON) as
-soon as its last one is answered, until standard input ends. Once one is answered 503, ``+`` is printed; if none is, ``-``.
+``python -m tests.support.login_flood URL FILE CONNECTIONS``: each connection sends the next of the requests in FILE (JSON)
+after each answer, until standard input ends. After an answer of 503, ``+`` is printed; if none is, ``-``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 _PAUSE_S: Final = 0.2
-"""After a refusal that does not keep the client waiting: this is a flood of hashes, and not of requests."""
+"""Pause after an immediate refusal: this is a flood of hashes, not of requests."""
 
 _FULL_WITHIN_S: Final = 120
 
@@ -30,8 +30,8 @@ _HELD: Final = frozenset({200, 201, 429, 503})
 def login_flood(url: str, file: Path, requests: list[bytes], connections: int) -> Iterator[None]:
     """Send ``requests`` again and again until the context ends.
 
-    The context begins when one was answered 503, so the flood is more than can be hashed: a refusal comes late, and on a quick
-    machine all would be over before the first.
+    The context begins after an answer of 503, when the flood exceeds the hashing capacity: a refusal comes late, and on a
+    fast machine all would be over before the first.
     """
     file.write_text(json.dumps([request.decode("latin-1") for request in requests]))
     process = subprocess.Popen(
@@ -83,6 +83,6 @@ async def _main(url: str, texts: list[str], connections: int) -> None:
 
 
 if __name__ == "__main__":
-    # Those who flood a server have computers of their own.
+    # Real attackers have their own computers.
     os.nice(19)
     asyncio.run(_main(sys.argv[1], json.loads(Path(sys.argv[2]).read_text()), int(sys.argv[3])))

@@ -1,4 +1,4 @@
-"""Which tests say what they show, read from their source: ``@pytest.mark.checks(…)``, ``@pytest.mark.asvs(…)``."""
+"""The marks of tests, read from their source: ``@pytest.mark.checks(…)``, ``@pytest.mark.asvs(…)``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.source import modules
 
 
 def marked(mark: str) -> Iterator[tuple[str, str]]:
-    """(argument, place) for each argument of ``pytest.mark.<mark>(…)`` on a test.
+    """Yield (argument, place) for each argument of ``pytest.mark.<mark>(…)`` on a test.
 
     A place is ``file::test`` or ``file::Class::test``. Tests are functions and methods, and what a file assigns to a name
     (Hypothesis' state machines).
@@ -20,7 +20,7 @@ def marked(mark: str) -> Iterator[tuple[str, str]]:
 
 
 def _tests(body: list[ast.stmt]) -> Iterator[tuple[str, list[ast.expr]]]:
-    """Name and decorators of each test below."""
+    """Yield name and decorators of each test below."""
     for node in body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if name.startswith("test_"):

@@ -1,4 +1,4 @@
-"""What a server's metrics and log lines say, as an operator's tools would read them."""
+"""A server's metrics and log lines, read like an operator's tools do."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Scrape:
         }
 
     def value(self, name: str, **labels: str) -> float:
-        """The sample with exactly these labels; 0 if there is none."""
+        """Return the sample with exactly these labels; 0 if there is none."""
         return self.samples.get((name, frozenset(labels.items())), 0)
 
     def by(self, name: str, label: str, kind: str | None = None) -> dict[str, float]:
-        """The values of ``name`` that are not 0, by one of its labels."""
+        """Return the non-zero values of ``name``, by one of its labels."""
         return {
             dict(labels)[label]: value
             for (n, labels), value in self.samples.items()
@@ -40,13 +40,13 @@ class Scrape:
 
 
 def log_rows(server: ServerProcess) -> list[dict[str, Any]]:
-    """The log of a server with the setting ``log_json``, as far as it is written."""
-    # The last line may be half written.
+    """Return the lines written so far by a server with the setting ``log_json``."""
+    # The last line may be incomplete.
     return [json.loads(line) for line in server.log_path.read_text().rpartition("\n")[0].splitlines()]
 
 
 def metrics_url(server: ServerProcess) -> str:
-    """Where a server with the settings ``log_json`` and ``metrics_port=0`` serves its metrics."""
+    """Return the metrics URL of a server with the settings ``log_json`` and ``metrics_port=0``."""
     return str(until(lambda: [row["url"] for row in log_rows(server) if row["event"] == "metrics.listening"])[-1])
 
 
@@ -54,9 +54,9 @@ _places = itertools.count(1)
 
 
 def whole_log(server: ServerProcess) -> str:
-    """The log of a running server with everything that it has logged up to now: lines are written in order.
+    """Return the log of a running server up to now: lines are written in order.
 
-    The last one is of garbage that was sent from an address of its own.
+    The last one is of garbage sent from a separate address.
     """
     number = next(_places)
     place = f"127.77.{number // 250}.{1 + number % 250}"
@@ -67,7 +67,7 @@ def whole_log(server: ServerProcess) -> str:
 
 
 def scrape(server: ServerProcess) -> Scrape:
-    """The metrics as they are now."""
+    """Read the current metrics."""
     answer = httpx.get(metrics_url(server))
     assert answer.status_code == 200
     return Scrape(answer.text)

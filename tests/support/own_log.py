@@ -19,10 +19,10 @@ from interlock.server.telemetry.logs import configure_logs
 
 @contextmanager
 def logging_to(descriptor: int, *, as_json: bool = True, level: str = "info") -> Iterator[LineWriter]:
-    """Log to ``descriptor`` until the context ends; then everything is as it was."""
+    """Log to ``descriptor`` until the context ends; then restore everything."""
     loggers = [logging.root, logging.getLogger("interlock")]
     before = logging.root.handlers, [logger.level for logger in loggers], sys.unraisablehook, threading.excepthook
-    # Repeats are told when a test asks for that, however slow the machine is.
+    # Repeats are reported when a test asks, however slow the machine is.
     with mock.patch.object(logs, "EVERY_S", 3600):
         writer = configure_logs(level, as_json=as_json, descriptor=descriptor)
     # Otherwise the server's loggers would keep the processors of the first test that used them.
@@ -40,11 +40,11 @@ def logging_to(descriptor: int, *, as_json: bool = True, level: str = "info") ->
 
 @contextmanager
 def logging_to_file(path: Path, *, as_json: bool = True, level: str = "info") -> Iterator[Callable[[], list[str]]]:
-    """Log to a file; the context gives what reads its lines. After reading, what repeats is a first one again."""
+    """Log to a file. Yield a function that reads its lines, after which repeats count as first ones again."""
     with path.open("ab") as file, logging_to(file.fileno(), as_json=as_json, level=level) as writer:
 
         def lines() -> list[str]:
-            # A flush waits a second at most; on a busy machine that is short.
+            # A flush waits at most a second, which is short on a busy machine.
             with mock.patch.object(line_writer, "_LAST_S", 60):
                 writer.flush()
             return path.read_text().split("\n")[:-1]

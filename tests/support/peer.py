@@ -1,4 +1,4 @@
-"""A WebSocket peer that misbehaves: it answers no ping and no close, and reads only when told to."""
+"""A misbehaving WebSocket peer: it answers no ping and no close, and reads only when told to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PONG = 10
 
 
 class Peer:
-    """A raw connection after its handshake; ``status`` is what the server answered it with."""
+    """A raw connection after its handshake. ``status`` is the server's answer."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: int) -> None:
         self.reader = reader
@@ -32,7 +32,7 @@ class Peer:
 
     @classmethod
     async def open(cls, url: str, headers: Mapping[str, str] | None = None) -> Peer:
-        """Shake hands at ``url`` (``ws://…``). The receive buffer is small, so that it soon is full."""
+        """Connect to ``url`` (``ws://…``). The receive buffer is small, so that it soon is full."""
         parts = urlsplit(url)
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -55,11 +55,11 @@ class Peer:
 
     @staticmethod
     def frame(opcode: int, payload: bytes = b"") -> bytes:
-        """A whole masked frame of at most 125 bytes; the mask is zero, so the payload travels as it is."""
+        """Return a whole masked frame of at most 125 bytes; the mask is zero, so the payload is sent as it is."""
         return struct.pack("!BB", 0x80 | opcode, 0x80 | len(payload)) + bytes(4) + payload
 
     async def read(self) -> tuple[int, bytes]:
-        """The next frame: opcode and payload."""
+        """Read the next frame: opcode and payload."""
         first, second = await self.reader.readexactly(2)
         length = second & 0x7F
         if length == 126:
@@ -69,14 +69,14 @@ class Peer:
         return first & 0x0F, await self.reader.readexactly(length)
 
     async def read_close(self) -> tuple[int, str]:
-        """Read on to the close frame: its code and reason."""
+        """Read up to the close frame. Return its code and reason."""
         while True:
             opcode, payload = await self.read()
             if opcode == CLOSE:
                 return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
     async def gone(self) -> None:
-        """Read and throw away until the server has dropped the connection."""
+        """Read and discard until the server has dropped the connection."""
         try:
             while await self.reader.read(65536):
                 pass
@@ -84,5 +84,5 @@ class Peer:
             pass
 
     def drop(self) -> None:
-        """Vanish: no close frame, no farewell."""
+        """Vanish without a close frame."""
         self.writer.transport.abort()

@@ -1,4 +1,4 @@
-"""A port for one process after another, which no other process on this machine gets in between."""
+"""A port for one process after another, which no other process on this machine can take in between."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import weakref
 
 
 class KeptPort:
-    """A free port, ``number``, of ``host``, which stays taken as long as this object lives.
+    """A free port, ``number``, of ``host``, reserved as long as this object lives.
 
-    A socket is bound to it here and never listens. The kernel then gives the port to nobody who asks for any, and beside it
-    whoever names the port may listen, if it also sets SO_REUSEADDR, as servers do.
+    A bound socket here never listens. The kernel then assigns the port to nobody, and a server that names it may listen
+    beside it if it also sets SO_REUSEADDR, as servers do.
     """
 
     def __init__(self, host: str = "127.0.0.1") -> None:

@@ -1,6 +1,6 @@
-"""What a power cut leaves of SQLite's files: of each what was last synced, and nothing that was written since.
+"""The state of SQLite's files after a power cut: each file's last synced content, and nothing written since.
 
-The wheel's SQLite is asked itself: the default VFS's ``xOpen`` is replaced, and with it the ``xSync`` of each file it opens.
+This hooks the wheel's SQLite: the default VFS's ``xOpen`` is replaced, and with it the ``xSync`` of each file it opens.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any, Final
 
 from pysqlite3 import _sqlite3
 
-# The name is an address: SQLite keeps it, so what is passed on must be its own, not a copy of ours.
+# SQLite keeps the pointer to the name, so it must be passed on unchanged, not as a copy.
 _Open: Final = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p
 )
 _Sync: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 
 
-# What SQLite points to must live as long as SQLite may call it, which nobody can say: for ever.
+# What SQLite points to must outlive its last call, which is unknown: keep it for ever.
 _KEPT: Final[list[Any]] = []
 
 
 class _Methods(ctypes.Structure):
-    """``sqlite3_io_methods``, as of its version 3."""
+    """``sqlite3_io_methods``, version 3."""
 
     _fields_ = (
         ("version", ctypes.c_int),
@@ -53,7 +53,7 @@ class _Vfs(ctypes.Structure):
 
 @contextmanager
 def synced_files() -> Iterator[dict[Path, bytes]]:
-    """What each file that SQLite opens from now on held when it was synced last; a file that never was is missing."""
+    """Record each opened file's content at its last sync, from now on; a file that was never synced is missing."""
     find: Any = ctypes.CDLL(_sqlite3.__file__).sqlite3_vfs_find
     find.restype = ctypes.POINTER(_Vfs)
     vfs = find(None).contents

@@ -23,7 +23,7 @@ from tests.support.provider_site import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI
 
 
 class Provider:
-    """Django OAuth Toolkit on a port of its own. ``issuer`` stays the same over a restart; ``keys`` are files, newest first."""
+    """Django OAuth Toolkit on its own port. ``issuer`` survives a restart; ``keys`` are files, newest first."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -36,7 +36,7 @@ class Provider:
         self.new_key()
 
     def new_key(self) -> None:
-        """Make a key that signs from the next start on; the ones before are still published."""
+        """Create a key that signs from the next start on; earlier ones are still published."""
         path = self.folder / f"key-{len(self.keys)}.pem"
         path.write_bytes(
             rsa.generate_private_key(65537, 2048).private_bytes(
@@ -77,7 +77,7 @@ class Provider:
             process.stdout.close()
 
     def log_in(self, name: str, nonce: str | None = None) -> dict[str, Any]:
-        """What the token endpoint answers after ``name`` has logged in: an ``id_token`` and the provider's own tokens."""
+        """Log in ``name``. Return the token endpoint's answer: an ``id_token`` and the provider's own tokens."""
         verifier = secrets.token_urlsafe(32)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         asked = {
@@ -113,7 +113,7 @@ class Provider:
 
 @contextmanager
 def running_provider(folder: Path) -> Iterator[Provider]:
-    """A provider with its own folder, until the context ends."""
+    """Yield a provider with its own folder, until the context ends."""
     provider = Provider(folder)
     provider.start()
     try:

@@ -1,4 +1,4 @@
-"""What the provider in tests/support/provider_site.py says of people, besides who they are: their groups."""
+"""The claims of the provider in tests/support/provider_site.py besides the identity: groups."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from oauth2_provider.oauth2_validators import OAuth2Validator
 
 
-class Validator(OAuth2Validator):  # type: ignore[misc]  # OAuth Toolkit publishes no types
-    """Adds ``groups``, with the scope that every login asks for."""
+class Validator(OAuth2Validator):  # type: ignore[misc]  # OAuth Toolkit has no types
+    """Adds ``groups``, with the scope that every login requests."""
 
     oidc_claim_scope = None
 
     def get_additional_claims(self, request: Any) -> dict[str, Any]:
-        """The names of the groups, as Django keeps them."""
+        """Return the names of the groups in Django."""
         return {"groups": [group.name for group in request.user.groups.all()]}

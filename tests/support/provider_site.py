@@ -1,4 +1,4 @@
-"""An identity provider that is not ours: Django OAuth Toolkit on Django, as an organisation would set it up.
+"""An independent identity provider: Django OAuth Toolkit on Django, as an organisation would set it up.
 
 Run as a process: ``python -m tests.support.provider_site FOLDER PORT PEOPLE KEY [OLD KEY]``. It prints its issuer when it
 listens. ``PEOPLE`` is JSON: each name with its groups; the password is the name twice.
@@ -22,7 +22,7 @@ REDIRECT_URI = "https://app.example/after-login"
 
 
 def configure(folder: Path, key: Path, old_keys: list[Path]) -> None:
-    """What would stand in the project's settings.py."""
+    """Configure what would be in the project's settings.py."""
     settings.configure(
         ALLOWED_HOSTS=["127.0.0.1"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / "provider.sqlite3"}},
@@ -53,7 +53,7 @@ def configure(folder: Path, key: Path, old_keys: list[Path]) -> None:
 
 
 def populate(people: dict[str, list[str]]) -> None:
-    """Make the application's registration, the people and their groups."""
+    """Create the application's registration, the users and their groups."""
     from django.contrib.auth import get_user_model
     from django.contrib.auth.models import Group
     from django.core.management import call_command
@@ -82,7 +82,7 @@ def populate(people: dict[str, list[str]]) -> None:
 
 
 def main() -> None:
-    """Listen first, so that the address is known; then answer."""
+    """Listen first, so that the address is known; then serve."""
     folder, port, people, key, *old_keys = sys.argv[1:]
     configure(Path(folder), Path(key), [Path(old) for old in old_keys])
     populate(json.loads(people))

@@ -1,4 +1,4 @@
-"""The addresses of the provider in tests/support/provider_site.py: its login, and everything of OAuth Toolkit's."""
+"""URLs of the provider in tests/support/provider_site.py: its login, and everything of OAuth Toolkit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 
-@csrf_exempt  # type: ignore[untyped-decorator]  # Django publishes no types
+@csrf_exempt  # type: ignore[untyped-decorator]  # Django has no types
 def log_in(request: HttpRequest) -> HttpResponse:
-    """The login form's target; the form itself nobody sees."""
+    """Handle the login form's request; the form itself is never shown."""
     user = authenticate(request, username=request.POST.get("username"), password=request.POST.get("password"))
     if user is None:
         return HttpResponse(status=403)

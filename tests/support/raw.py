@@ -1,4 +1,4 @@
-"""One TCP connection to a server: requests are sent byte for byte as written, responses are read by their own framing."""
+"""One TCP connection to a server: requests are sent exactly as written, responses are read by their own framing."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.support.client import PASSWORD, new_email
 from tests.support.server import ServerProcess
 
 LONG_S: Final = min(60, LIMIT_S)
-"""A limit against hanging: whatever is answered or cut takes a second or two."""
+"""Limit against hanging: answers and cuts take a second or two."""
 
 PAUSE_S: Final = 0.002
-"""Between two segments, so that the server reads them one by one."""
+"""Pause between two segments, so that the server reads them separately."""
 
 PAGE: Final = 100
 
@@ -39,24 +39,24 @@ _BODILESS: Final = frozenset({204, 304})
 
 
 class Ended(Exception):
-    """The server ended the connection before a whole response; the message is what it did send."""
+    """The server ended the connection before a whole response. The message is what it sent."""
 
 
 class Response(msgspec.Struct, frozen=True):
-    """One response. Names of headers are in lower case."""
+    """One response. Header names are in lower case."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        """The value of header ``name``; the values of several lines are joined."""
+        """Return the value of header ``name``, with several lines joined."""
         values = [value for each, value in self.headers if each == name]
         return ", ".join(values) if values else None
 
     @property
     def closes(self) -> bool:
-        """Whether it says that the connection is over."""
+        """Whether it announces the end of the connection."""
         return (self.header("connection") or "").lower() == "close"
 
     @property
@@ -91,7 +91,7 @@ class Raw:
         self.socket.close()
 
     def send(self, *segments: bytes) -> None:
-        """Send each of ``segments`` by itself. A server that has cut the connection makes this no error."""
+        """Send each of ``segments`` separately. Ignore that the server has cut the connection."""
         try:
             for number, segment in enumerate(segments):
                 if number:
@@ -101,11 +101,11 @@ class Raw:
             pass
 
     def finish(self) -> None:
-        """Say that nothing more will be sent: a half-close."""
+        """Send no more: a half-close."""
         self.socket.shutdown(socket.SHUT_WR)
 
     def response(self, method: str = "GET") -> Response:
-        """The next response, to a request with ``method``. 1xx count as responses.
+        """Read the next response, to a request with ``method``. 1xx count as responses.
 
         Raises:
             Ended: the connection ended before the response was whole.
@@ -125,13 +125,13 @@ class Raw:
         return msgspec.structs.replace(known, body=self._exactly(int(length)))
 
     def rest(self) -> bytes:
-        """Everything until the server ends the connection."""
+        """Read until the server ends the connection."""
         while self._more():
             pass
         return self._exactly(len(self._read))
 
     def frame(self) -> tuple[int, bytes]:
-        """The next WebSocket frame: opcode and payload.
+        """Read the next WebSocket frame: opcode and payload.
 
         Raises:
             Ended: the connection ended before the frame was whole.
@@ -145,7 +145,7 @@ class Raw:
         return first & 0x0F, self._exactly(length)
 
     def close_code(self) -> int | None:
-        """Read on to the close frame: its code; None if the connection ended without one."""
+        """Read up to the close frame. Return its code; None if the connection ended without one."""
         try:
             while True:
                 opcode, payload = self.frame()
@@ -177,7 +177,7 @@ class Raw:
         return body
 
     def _more(self) -> bool:
-        """Read once; whether there was anything."""
+        """Read once. Return whether there was anything."""
         try:
             received = self.socket.recv(262_144)
         except ConnectionError:
@@ -187,25 +187,25 @@ class Raw:
 
 
 def held(url: str, raw: Raw) -> bool:
-    """Whether the server at ``url`` (on 127.0.0.1) still has its end of the connection."""
-    # What the kernel goes on sending for a process that has closed its socket has no inode.
+    """Return whether the server at ``url`` (on 127.0.0.1) still has its end of the connection."""
+    # A socket that its process has closed, but the kernel still sends for, has no inode.
     return any(row[9] != "0" for row in _server_ends(url, raw))
 
 
 def unacknowledged(url: str, raw: Raw) -> int:
-    """How many bytes the kernel holds at the end of the server at ``url``, for the client to take."""
+    """Return how many bytes the kernel of the server at ``url`` holds for the client."""
     return max((int(row[4].partition(":")[0], 16) for row in _server_ends(url, raw)), default=0)
 
 
 def _server_ends(url: str, raw: Raw) -> list[list[str]]:
-    """The rows of the connection's other end in proc(5)'s net/tcp."""
+    """Return the rows of the connection's other end in proc(5)'s net/tcp."""
     ends = [f"0100007F:{port:04X}" for port in (int(url.rpartition(":")[2]), raw.port)]
     rows = map(str.split, Path("/proc/net/tcp").read_text().splitlines())
     return [row for row in rows if row[1:3] == ends]
 
 
 def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
-    """A masked frame; the mask is zero, so the payload travels as it is."""
+    """Return a masked frame; the mask is zero, so the payload is sent as it is."""
     first = (0x80 if final else 0) | opcode
     if len(payload) < 126:
         return struct.pack("!BB", first, 0x80 | len(payload)) + bytes(4) + payload
@@ -213,18 +213,18 @@ def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
 
 
 def head(first: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """The head of a request with the line ``first``, to host ``x``."""
+    """Return the head of a request with the line ``first``, to host ``x``."""
     lines = {"Host": "x", **(headers or {})}
     return "\r\n".join([first, *(f"{name}: {value}" for name, value in lines.items()), "", ""]).encode("latin-1")
 
 
 def handshake(headers: Mapping[str, str] | None = None) -> bytes:
-    """A WebSocket handshake as a client sends it."""
+    """Return a WebSocket handshake as a client sends it."""
     return head("GET /api/connect HTTP/1.1", {**offer(), **(headers or {})})
 
 
 def offer() -> dict[str, str]:
-    """The headers of a WebSocket handshake."""
+    """Return the headers of a WebSocket handshake."""
     return {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -235,11 +235,11 @@ def offer() -> dict[str, str]:
 
 
 NEXT: Final = head("GET /.well-known/jwks.json HTTP/1.1", {"Connection": "close"})
-"""A request whose answer is like no other, for the end of a connection."""
+"""A request with a unique answer, for the end of a connection."""
 
 
 def answered_once(raw: Raw, method: str = "GET") -> Response:
-    """The one response to what was sent last, a request with ``method``. Then NEXT is answered, or the connection is over."""
+    """Read the one response to the last request, with ``method``. Then NEXT is answered, or the connection is over."""
     response = raw.response(method)
     if response.closes:
         assert response.status >= 400
@@ -253,14 +253,14 @@ def answered_once(raw: Raw, method: str = "GET") -> Response:
 
 
 def asked(server: ServerProcess, *segments: bytes, method: str = "GET") -> Response:
-    """The one response to ``segments``, a request with ``method``, on a connection of its own."""
+    """Return the one response to ``segments``, a request with ``method``, on a new connection."""
     with Raw(server.url) as raw:
         raw.send(*segments)
         return answered_once(raw, method)
 
 
 def log_in(server: ServerProcess) -> dict[str, Any]:
-    """The tokens of a new account's new session."""
+    """Return the tokens of a new account's new session."""
     credentials = {"email": new_email(), "password": PASSWORD}
     httpx.post(f"{server.url}/api/auth/register", json=credentials).raise_for_status()
     tokens: dict[str, Any] = httpx.post(f"{server.url}/api/auth/login", json=credentials).raise_for_status().json()
@@ -268,12 +268,12 @@ def log_in(server: ServerProcess) -> dict[str, Any]:
 
 
 def bearer(tokens: Mapping[str, Any]) -> dict[str, str]:
-    """The header that shows the access token."""
+    """Return the header with the access token."""
     return {"Authorization": f"Bearer {tokens['access_token']}"}
 
 
 def events(server: ServerProcess, tokens: Mapping[str, Any]) -> Counter[str]:
-    """How often each event is recorded of the session of ``tokens``."""
+    """Count the recorded events of the session of ``tokens``."""
     rows: list[dict[str, Any]] = []
     with httpx.Client(base_url=server.url, headers=bearer(tokens), timeout=60) as http:
         while len(rows) % PAGE == 0:

@@ -1,4 +1,4 @@
-"""Many requests in little time: one connection, one request behind the other."""
+"""Many requests quickly: one connection, one request after the other."""
 
 from __future__ import annotations
 

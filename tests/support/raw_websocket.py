@@ -1,4 +1,4 @@
-"""WebSocket frames as a test wants them, right or wrong, and a connection on which nothing else is said."""
+"""WebSocket frames, valid or not, and a connection that sends nothing else."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 ASK: Final = b'{"type":"ping"}'
 ANSWER: Final = b'{"type":"pong"}'
 WAIT_S: Final = 60
-"""Against hanging: whatever is answered or cut takes a moment."""
+"""Limit against hanging: answers and cuts take a moment."""
 
 
 def frame(
     opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = b"\x01\x02\x03\x04"
 ) -> bytes:
-    """One frame; without ``mask`` it is not masked."""
+    """Return one frame, masked only with ``mask``."""
     size = len(payload)
     head = bytes([fin << 7 | rsv << 4 | opcode])
     bit = 0x80 if mask is not None else 0
@@ -38,18 +38,18 @@ def frame(
 
 
 def fragments(opcode: int, *parts: bytes) -> bytes:
-    """One message in as many frames as there are ``parts``."""
+    """Return one message in as many frames as there are ``parts``."""
     last = len(parts) - 1
     return b"".join(frame(CONTINUATION if at else opcode, part, fin=at == last) for at, part in enumerate(parts))
 
 
 def closing(code: int, reason: bytes = b"") -> bytes:
-    """A close frame."""
+    """Return a close frame."""
     return frame(CLOSE, struct.pack("!H", code) + reason)
 
 
 class Wire:
-    """A WebSocket that was greeted. Nothing is sent or read but what the test says."""
+    """A WebSocket after its greeting. It sends and reads only what the test says."""
 
     def __init__(self, server: ServerProcess, bearer: str) -> None:
         parts = urlsplit(server.url)
@@ -81,7 +81,7 @@ class Wire:
         self._socket.sendall(data)
 
     def read(self) -> tuple[int, bytes]:
-        """The next frame of the server's, which is final and not masked (5.1); a heartbeat is answered and passed over."""
+        """Read the server's next frame, which must be final and unmasked (5.1). Heartbeats are answered and skipped."""
         while True:
             first, second = self._exactly(2)
             assert first & 0x70 == 0, "no extension was agreed on"
@@ -96,7 +96,7 @@ class Wire:
             self.send(frame(PONG, payload))
 
     def read_close(self, *before: tuple[int, bytes]) -> tuple[int, ...]:
-        """Read the close frame, which comes next, if need be after the frames ``before``; its code, if it has one."""
+        """Read the close frame, possibly after the frames ``before``. Return its code, if it has one."""
         opcode, payload = self.read()
         for expected in before:
             if opcode != CLOSE:
@@ -104,7 +104,7 @@ class Wire:
                 opcode, payload = self.read()
         assert opcode == CLOSE, payload
         payload[2:].decode()
-        # The server may have hung up already (7.1.1), and something from here may be unread.
+        # The server may have closed already (7.1.1), with unread bytes from here.
         with suppress(BrokenPipeError, ConnectionResetError):
             self.send(frame(CLOSE, payload[:2]))
         with suppress(ConnectionResetError):
@@ -112,7 +112,7 @@ class Wire:
         return struct.unpack("!H", payload[:2]) if payload else ()
 
     def asks(self) -> None:
-        """See that the connection works."""
+        """Check that the connection works."""
         self.send(frame(TEXT, ASK))
         assert self.read() == (TEXT, ANSWER)
 
@@ -122,7 +122,7 @@ class Wire:
         return data
 
     def send_slowly(self, data: bytes) -> None:
-        """Send ``data`` byte by byte; when the server has had enough, the rest stays here."""
+        """Send ``data`` byte by byte; stop when the server closes."""
         with suppress(BrokenPipeError, ConnectionResetError):
             for byte in data:
                 self.send(bytes([byte]))

@@ -1,4 +1,4 @@
-"""A real OTLP/HTTP receiver: it keeps the spans that it is sent."""
+"""A real OTLP/HTTP receiver, which keeps the spans it receives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Receiver:
-    """What an OTLP/HTTP receiver was sent."""
+    """The requests to an OTLP/HTTP receiver."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []

@@ -1,6 +1,6 @@
 """Records the golden traces of tests/spec/traces from a real server: ``python -m tests.support.record_traces``.
 
-Ids and times are made short, so that a person can read them; nothing else is changed. The trace of two nodes is made by hand.
+Ids and times are shortened for human readers; nothing else is changed. The trace of two nodes is written by hand.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SHORT: Final = {
 
 
 async def life(data: Path) -> Path:
-    """One session from its first page load to a revocation, with two sockets; the second leaves by itself."""
+    """Run one session from its first page load to a revocation, with two sockets; the second one disconnects."""
     with running_server(data) as server:
         async with Client(server.url) as client:
             await client.begin()
@@ -56,7 +56,7 @@ async def life(data: Path) -> Path:
 
 
 async def kill(data: Path) -> Path:
-    """Two sockets, a kill -9, a start. The end of the trace is cut as if the kill had come right after the last commit."""
+    """Two sockets, a kill -9, a start. The trace's end is cut as if the kill had come right after the last commit."""
     server = ServerProcess(data, {})
     server.start()
     async with await logged_in(server.url) as client:
@@ -75,7 +75,7 @@ async def kill(data: Path) -> Path:
 
 
 async def rename(data: Path) -> Path:
-    """A session that ended, one that is connected, a kill, and a start under another name that finds a record untraced."""
+    """An ended session, a connected one, a kill, and a start under another name that finds an untraced record."""
     server = ServerProcess(data, {})
     server.start()
     async with await logged_in(server.url) as client:
@@ -100,7 +100,7 @@ async def expiry(data: Path) -> Path:
 
 
 async def repeat(data: Path) -> Path:
-    """The same command twice: the second time it is answered from the log."""
+    """Repeat a command: the second time it is answered from the log."""
     trace = data.with_suffix(".jsonl")
     settings = Settings(data=str(data), trace=str(trace), cheap_passwords_for_tests=True)
     async with open_services(settings) as services:
@@ -113,7 +113,7 @@ async def repeat(data: Path) -> Path:
 
 
 def shortened(text: str) -> str:
-    """``text`` with short ids, and with times in milliseconds since a second before its first record."""
+    """Return ``text`` with short ids, and times in milliseconds since a second before its first record."""
     numbers: dict[str, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
     names: dict[str, str] = {}
 
@@ -132,7 +132,7 @@ _RECORDED: Final[tuple[Callable[[Path], Awaitable[Path]], ...]] = (life, kill, r
 
 
 def main() -> None:
-    """Record all."""
+    """Record all traces."""
     for record in _RECORDED:
         folder = Path(tempfile.mkdtemp())
         try:

@@ -1,4 +1,4 @@
-"""Requests as a client might write them, and what a connection reads of them."""
+"""Requests as clients might write them, and what a connection reads from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def new_reader() -> RequestReader:
 
 
 def read_all(segments: list[bytes]) -> list[Request | int]:
-    """What a connection reads that sends ``segments``: its requests, and the status that ends it, if one does."""
+    """Return what a connection reads from ``segments``: its requests, and the status that ends it, if any."""
     reader, read = new_reader(), list[Request | int]()
     for segment in segments:
         rest = segment
@@ -36,7 +36,7 @@ def request(method: str = "GET", lines: bytes = b"", body: bytes = b"") -> bytes
 
 
 def with_body(method: str, body: bytes, sizes: list[int]) -> bytes:
-    """A request whose body is chunked in pieces of ``sizes``; without sizes, of one length."""
+    """Return a request whose body is chunked in pieces of ``sizes``; without sizes, of one length."""
     if not sizes:
         return request(method, b"Content-Length: %d\r\n" % len(body), body)
     chunks = b""
@@ -68,4 +68,4 @@ noise = st.sampled_from(
     [b"\r\n", b"GET ", b"0\r\n\r\n", b"\x16\x03", b"HELO x\r\n", b"\n\n", b"Host: y\r\n"]
 ) | st.binary(max_size=8)
 streams = st.lists(st.one_of(*[st.builds(offering, messages, offers)] * 3, noise), max_size=5).map(b"".join)
-"""What a connection sends: requests, with noise between and within."""
+"""Generate a connection's data: requests, with noise between and within."""

@@ -1,4 +1,4 @@
-"""Running scenarios: every one is bounded, and nothing sleeps and hopes."""
+"""Running scenarios: every one has a time limit, and none relies on sleeping."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LIMIT_S = 300.0
-"""A test that hangs fails instead. What takes long only because the machine is busy does not."""
+"""A hanging test fails. One that is slow because the machine is busy does not."""
 
 
 def run(main: Coroutine[Any, Any, T], within_s: float = LIMIT_S) -> T:
-    """Run ``main`` on a new event loop; what hangs fails instead."""
+    """Run ``main`` on a new event loop, with the time limit."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(asyncio.wait_for(main, within_s))
 
 
 def scenario(within_s: float = LIMIT_S) -> Callable[[Callable[P, Coroutine[Any, Any, None]]], Callable[P, None]]:
-    """Make an ``async`` test one that pytest can call and that can't hang."""
+    """Make an ``async`` test one that pytest can call, with a time limit."""
 
     def decorate(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         @functools.wraps(test)
@@ -42,7 +42,7 @@ _PATIENCE_S = min(30.0, float(os.environ.get("TEST_LIMIT_S", LIMIT_S)))
 
 
 def until(condition: Callable[[], T], within_s: float = _PATIENCE_S) -> T:
-    """Wait until ``condition()`` is true and return what it gave; for tests without an event loop."""
+    """Wait until ``condition()`` is true and return its value; for tests without an event loop."""
     deadline = time.monotonic() + within_s
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true"
@@ -51,7 +51,7 @@ def until(condition: Callable[[], T], within_s: float = _PATIENCE_S) -> T:
 
 
 async def eventually(condition: Callable[[], Any | Awaitable[Any]], within_s: float = 30) -> Any:
-    """Wait until ``condition()`` is true and return what it gave."""
+    """Wait until ``condition()`` is true and return its value."""
     async with asyncio.timeout(within_s):
         while True:
             found = condition()

@@ -1,6 +1,6 @@
-"""For schemathesis: every call comes from somebody who has just logged in, whatever the calls before it ended.
+"""Hooks for schemathesis: every call has a fresh login, whatever sessions the calls before it ended.
 
-Calls of administrators come from one. Only the stream does not: it would not end.
+Administrators' calls have their secret, except the stream, which would not end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import httpx
 import schemathesis
 from schemathesis import AuthContext, Case
 
-# Those of the examples in the document, so that the examples are good ones.
+# Those of the document's examples, so that the examples are valid.
 _CREDENTIALS = {"email": "ada@example.org", "password": "correct horse battery staple"}
 
 _LONGEST = 512
@@ -38,7 +38,8 @@ class LoggedIn:
             secret = f"gateway:{os.environ['INTERLOCK_CLIENT_SECRET']}"
             case.headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
             if isinstance(case.body, dict):
-                # A client that shows its secret twice is refused, which no schema can say. What breaks the schema stays.
+                # A client that sends its secret twice is refused, which no schema can express. What breaks the schema
+                # stays.
                 case.body = {name: value for name, value in case.body.items() if not _again(name, value)}
             return
         admin = case.path.startswith("/api/admin/") and not case.path.endswith("/stream")

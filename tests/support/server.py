@@ -37,11 +37,11 @@ UNLIMITED = {
     "tcp_per_address": 100_000,
     "connections_per_account": 100_000,
 }
-"""Tests are one address, and in a hurry. A test of a limit sets that limit."""
+"""Tests are one fast client. A test of a limit sets that limit."""
 
 
 def new_trace(data: Path) -> Path:
-    """A file for the trace of a server over folder ``data``: in TEST_TRACES if that is set, else beside it."""
+    """Return a file for the trace of a server over folder ``data``: in TEST_TRACES if set, else beside it."""
     folder = os.environ.get("TEST_TRACES")
     return (Path(folder).resolve() if folder else data.parent) / f"{data.name}-{uuid4().hex}.jsonl"
 
@@ -53,20 +53,20 @@ def check_trace(*traces: Path) -> Summary:
 
 
 class ServerProcess:
-    """``interlock serve`` on a port that it keeps. ``url`` is its base URL, ``log_path`` where its standard error goes.
+    """``interlock serve`` on a reserved port. ``url`` is its base URL; ``log_path`` holds its standard error.
 
     ``trace`` is the file of its trace, the same after a restart; with the setting ``trace=""`` it writes none. With
-    ``cheap_passwords`` set to False before the start, it hashes as it would for a user.
+    ``cheap_passwords`` set to False before the start, hashes have production cost.
     """
 
     entry = "interlock.server.cli"
-    """The module that is run; a test that needs another environment around the server has one of its own."""
+    """The module to run; a test that needs another environment around the server replaces it."""
 
     probe = "/health/ready"
-    """What answers 200 once it has started."""
+    """The path that answers 200 once it has started."""
 
     forked = True
-    """Whether it is forked from a process that has imported it (:class:`Forked`). Else it is started as a user starts it."""
+    """Whether to fork it from a process that has imported it (:class:`Forked`), or to start it as a user does."""
 
     def __init__(self, data: Path, settings: dict[str, Any]) -> None:
         self.data = data
@@ -95,7 +95,7 @@ class ServerProcess:
     def start(self, *once: str) -> None:
         """Start and wait until it answers; a second start is a restart on the same data and port.
 
-        ``once``: flags for this start alone.
+        ``once``: flags for this start only.
         """
         flags = [
             part
@@ -135,11 +135,11 @@ class ServerProcess:
         self.started_in_s = time.monotonic() - began
 
     def kill(self) -> None:
-        """End it as a power cut ends a process: at once, with nothing cleaned up."""
+        """Kill it: like a power cut for the process, without any clean-up."""
         self._end(signal.SIGKILL)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to stop and return its exit status."""
+        """Stop it by SIGTERM and return its exit status."""
         return self._end(number)
 
     def _end(self, number: signal.Signals) -> int:
@@ -157,13 +157,13 @@ class ServerProcess:
 
 @contextmanager
 def running_server(data: Path, **settings: Any) -> Iterator[ServerProcess]:
-    """A server with ``settings`` (by setting name) over folder ``data``, until the context ends; then its trace is checked."""
+    """Run a server with ``settings`` (by setting name) over folder ``data``, until the context ends; then check its trace."""
     server = ServerProcess(data, settings)
     server.start()
     try:
         yield server
     finally:
         server.stop()
-        # Also after a failure: the trace may know what is behind it.
+        # Even after a failure: the trace may show the cause.
         if server.trace.exists():
             check_trace(server.trace)

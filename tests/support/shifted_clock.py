@@ -1,4 +1,4 @@
-"""``interlock`` whose wall clock is wrong, by as many ms as TEST_SHIFT_MS says. Run as a module it is the server.
+"""``interlock`` whose wall clock is wrong by TEST_SHIFT_MS ms. Run as a module it is the server.
 
 SIGCONT sets its clock back by an hour.
 """
@@ -21,7 +21,7 @@ _VARIABLE = "TEST_SHIFT_MS"
 
 @contextmanager
 def shifted_clock(data: Path, shift_s: float, trace: Path, **settings: Any) -> Iterator[ServerProcess]:
-    """Such a server, until the context ends. All lives of one log write to one ``trace``."""
+    """Run such a server until the context ends. All runs on one log write to one ``trace``."""
     server = ServerProcess(data, {"trace": trace, **settings})
     server.entry = "tests.support.shifted_clock"
     os.environ[_VARIABLE] = str(round(shift_s * 1000))
@@ -42,7 +42,7 @@ if __name__ == "__main__":
         global _shift_ns  # noqa: PLW0603  # the clock of the whole process
         _shift_ns -= 3_600_000_000_000
 
-    # The server leaves this signal alone.
+    # The server ignores this signal.
     signal.signal(signal.SIGCONT, _set_back)
     time.time_ns = lambda: _wall() + _shift_ns
     cli.main()

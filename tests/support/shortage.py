@@ -1,4 +1,4 @@
-"""A machine that is short of descriptors or memory: calls of the operating system that fail, and time by hand."""
+"""A machine short of descriptors or memory: failing system calls, and manual time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from interlock.server.system import transient
 
 SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN]
 BAD = [errno.EACCES, errno.EIO, errno.ELOOP]
-"""What is no shortage."""
+"""Errors that are not shortages."""
 
 every_shortage = pytest.mark.parametrize("code", SHORTAGES, ids=errno.errorcode.get)
 other_errors = pytest.mark.parametrize("code", BAD, ids=errno.errorcode.get)
 
 
 class Time:
-    """The monotonic time of all checks, by hand."""
+    """The monotonic time of all checks, set manually."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -29,7 +29,7 @@ class Time:
 
 
 class Failing:
-    """Calls of the operating system that fail, as long as ``code`` is not 0, for the paths that ``concerns``."""
+    """System calls that fail, as long as ``code`` is not 0, for the paths that ``concerns``."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *calls: str) -> None:
         self.code = 0

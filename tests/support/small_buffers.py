@@ -1,6 +1,6 @@
-"""``interlock`` with small send buffers: what the kernel would hold for a peer that does not read, it hardly holds.
+"""``interlock`` with small send buffers, so that the kernel holds little for a peer that does not read.
 
-So a peer that does not read is noticed after little. Run as a module it is the server itself.
+So such a peer is noticed after little data. Run as a module it is the server itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.server import ServerProcess, check_trace
 
 @contextmanager
 def small_buffers(data: Path, **settings: Any) -> Iterator[ServerProcess]:
-    """Such a server, until the context ends."""
+    """Run such a server until the context ends."""
     server = ServerProcess(data, settings)
     server.entry = "tests.support.small_buffers"
     server.start()

@@ -1,4 +1,4 @@
-"""What the source itself says, for the promises that are about who may do what."""
+"""The source code itself, for promises about which code may do what."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ ROOT = Path(__file__).parents[2]
 
 
 def copy_sources(folder: Path, *more: str) -> None:
-    """Copy the package ``interlock`` with what its links name, and ``more``, into ``folder``: to run them changed."""
+    """Copy the package ``interlock`` with its links' targets, and ``more``, into ``folder``: to run them changed."""
     for name in ("interlock", "spec", "machine", "server", *more):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 @functools.cache
 def modules(folder: str) -> list[tuple[str, ast.Module]]:
-    """Path and tree of each module below ``folder``. Change no tree: others are given it, too."""
+    """Return path and tree of each module below ``folder``. The trees are shared, so change none."""
     return [
         (str(path.relative_to(ROOT)), ast.parse(path.read_text())) for path in sorted((ROOT / folder).rglob("*.py"))
     ]
 
 
 def imports(tree: ast.Module) -> set[str]:
-    """The full names of the modules that ``tree`` imports, anywhere in it."""
+    """Return the full names of the modules that ``tree`` imports, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -36,12 +36,12 @@ def imports(tree: ast.Module) -> set[str]:
 
 
 def calls(tree: ast.Module) -> set[str]:
-    """What ``tree`` calls, as written: ``self._log.append``."""
+    """Return the calls in ``tree``, as written: ``self._log.append``."""
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
 def names(tree: ast.Module) -> set[str]:
-    """Every variable, attribute and parameter in ``tree``, in lower case."""
+    """Return every variable, attribute and parameter in ``tree``, in lower case."""
     found: set[str] = set()
     for node in ast.walk(tree):
         match node:

@@ -19,11 +19,11 @@ from tests.support.running import until
 from tests.support.server import UNLIMITED
 
 LIMIT_S = 300
-"""What hangs fails."""
+"""Limit against hanging."""
 
 
 class Started:
-    """``interlock serve``, run by ``before``, with ``streams`` as :class:`subprocess.Popen` names them. It logs JSON lines."""
+    """``interlock serve``, run by ``before``, with ``streams`` like those of :class:`subprocess.Popen`. It logs JSON lines."""
 
     def __init__(self, data: Path, before: Sequence[str], streams: Mapping[str, Any]) -> None:
         self._port, self._metrics = KeptPort(), KeptPort()
@@ -58,14 +58,14 @@ class Started:
         return Scrape(httpx.get(f"http://127.0.0.1:{self._metrics.number}/metrics").text)
 
     def stop(self) -> int:
-        """Ask it to stop and return its exit status."""
+        """Stop it by SIGTERM and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(LIMIT_S)
 
 
 @contextmanager
 def started(data: Path, before: Sequence[str] = (), **streams: Any) -> Iterator[Started]:
-    """A server that is killed in the end, if it has not ended by then."""
+    """Start a server. Kill it at the end of the context, if it still runs."""
     server = Started(data, before, streams)
     try:
         yield server
@@ -75,7 +75,7 @@ def started(data: Path, before: Sequence[str] = (), **streams: Any) -> Iterator[
 
 
 def read_all(descriptor: int, text: bytearray) -> None:
-    """Read into ``text`` until the end. That of a terminal is an error."""
+    """Read into ``text`` until the end, which a terminal reports as an error."""
     with suppress(OSError):
         while part := os.read(descriptor, 65536):
             text += part

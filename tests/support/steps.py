@@ -1,4 +1,4 @@
-"""Steps for a log, decided by the machine as the server would decide them."""
+"""Steps for a log, decided by the machine as the server decides them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _numbers = itertools.count(1)
 
 
 class Story:
-    """One session that is told step by step. ``session`` is how it stands after all that was told."""
+    """Builds one session step by step. ``session`` is its current state."""
 
     def __init__(self, session_id: str | None = None, *, at_ms: int = NOW_MS) -> None:
         self.session = SESSION_MACHINE.absent(session_id or f"session-{next(_numbers)}")
@@ -30,7 +30,7 @@ class Story:
         return self.session.session_id
 
     def tell(self, *told: Data, command_id: str | None = None) -> list[Step]:
-        """The steps of ``told``, in order; ``command_id`` names the first."""
+        """Return the steps of ``told``, in order; ``command_id`` names the first."""
         steps = []
         for data in told:
             command = Command(command_id or f"cmd-{next(_numbers)}", self.session.subject or "anonymous", data)
@@ -41,7 +41,7 @@ class Story:
         return steps
 
     def begin(self, subject: str | None = None, node: str | None = None) -> list[Step]:
-        """The steps of a new session; of ``subject`` if given; with a connection on ``node`` if given."""
+        """Return the steps of a new session; of ``subject`` if given; with a connection on ``node`` if given."""
         told: list[Data] = [Create(POLICY)]
         if subject is not None:
             told.append(Authenticate(subject, "password"))
@@ -53,7 +53,7 @@ class Story:
         return self.tell(Touch())
 
     def bad(self) -> list[Step]:
-        """A step that leads where the declaration does not lead; the story goes on as if it had not been told."""
+        """Return a step to a state that the declaration forbids. The session is not changed."""
         before: Session = self.session
         (step,) = self.touch()
         self.session = before

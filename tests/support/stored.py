@@ -1,4 +1,4 @@
-"""What is on disk, in three numbers: what a refused request must leave as it was."""
+"""Three counts of what is stored, which a refused request must not change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from interlock.server.surface.sqlite.archive import open_archive
 
 
 def stored(data: Path) -> tuple[int, int, int]:
-    """How many records, accounts and tickets the log in folder ``data`` holds."""
+    """Count the records, accounts and tickets in the log in folder ``data``."""
     with open_archive(data) as archive:
         tables = ("transitions", "personal_data", "tickets")
         records, accounts, tickets = (archive._database[name].count for name in tables)

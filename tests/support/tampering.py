@@ -1,4 +1,4 @@
-"""Editing a log as somebody with time and a shell: the triggers are taken away first, digests can be computed anew."""
+"""Editing a log like somebody with a shell and time: without triggers, and with recomputed digests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS
 
 @contextmanager
 def shell(folder: Path) -> Iterator[Any]:
-    """The database in ``folder`` with nothing left that guards it."""
+    """Open the database in ``folder`` without its guards."""
     with closing(pysqlite3.connect(str(folder / "interlock.db"), isolation_level=None)) as connection:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute("DROP TRIGGER " + name)
@@ -23,7 +23,7 @@ def shell(folder: Path) -> Iterator[Any]:
 
 
 def rechain(connection: Any) -> None:
-    """Compute every digest anew, as somebody would who knows the format."""
+    """Recompute every digest, like somebody who knows the format."""
     digest = GENESIS
     rows = connection.execute(f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position").fetchall()  # noqa: S608  # column names of ours
     for row in rows:
@@ -32,9 +32,9 @@ def rechain(connection: Any) -> None:
 
 
 def cut(folder: Path, last: int) -> None:
-    """Remove every record after ``last`` and put the projection right, so that the shorter log is a valid one.
+    """Remove every record after ``last`` and correct the projection, so that the shorter log is valid.
 
-    The sessions that began after ``last`` go; the caller chooses ``last`` so that no other one has records after it.
+    Sessions that began after ``last`` are removed; the caller chooses ``last`` so that no other one has later records.
     """
     with shell(folder) as connection:
         connection.execute("DELETE FROM transitions WHERE position > ?", (last,))

@@ -1,4 +1,4 @@
-"""A server without sessions, on real sockets: a handshake opens a WebSocket that notes what it hears and says it back.
+"""A server without sessions, on real sockets: a handshake opens a WebSocket that records and echoes messages.
 
 Any other request is answered with its method, its target and the length of its body; HEAD with 204.
 """
@@ -29,7 +29,7 @@ HANDSHAKE = (
 
 
 class Noting:
-    """An endpoint that notes what happens, and says text messages back."""
+    """An endpoint that records events, and echoes text messages."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -92,11 +92,11 @@ class Upgrading:
 
     @property
     def count(self) -> int:
-        """How many connections there are."""
+        """Return the number of connections."""
         return len(self._limits.open)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Noting]:
-        """A client's end after the handshake, and the server's endpoint."""
+        """Connect. Return the client's end after the handshake, and the server's endpoint."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(HANDSHAKE)
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -105,9 +105,9 @@ class Upgrading:
 
 @asynccontextmanager
 async def upgrading(*, app: Any = None, buffer_bytes: int | None = None, **settings: Any) -> AsyncIterator[Upgrading]:
-    """Such a server until the context ends. ``app``: what answers instead.
+    """Run such a server until the context ends. ``app``: what answers instead.
 
-    ``buffer_bytes``: what the kernel holds for each of its connections, each way.
+    ``buffer_bytes``: the kernel's buffer for each connection and direction.
     """
     made = Upgrading(app, **settings)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -124,7 +124,7 @@ async def upgrading(*, app: Any = None, buffer_bytes: int | None = None, **setti
 
 
 async def talk(server: Upgrading, segments: list[bytes]) -> tuple[Noting, int]:
-    """Send ``segments`` on a new WebSocket. What the server noted, and the code of its close frame; -1 if there was none."""
+    """Send ``segments`` on a new WebSocket. Return the recorded events, and the close code; -1 if there was none."""
     reader, writer, noted = await server.connect()
     for segment in segments:
         if not writer.transport.is_closing():
@@ -150,7 +150,7 @@ async def talk(server: Upgrading, segments: list[bytes]) -> tuple[Noting, int]:
 
 
 async def converse(server: Upgrading, segments: list[bytes]) -> list[bytes]:
-    """Send ``segments`` on a new connection, then its end. Each answer, as its status and body."""
+    """Send ``segments`` on a new connection, then its end. Return each answer's status and body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     answers = []
     try:

@@ -1,4 +1,4 @@
-"""A log that a server wrote, and ``interlock verify`` over it."""
+"""A log that a server wrote, for ``interlock verify``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPARE = 3
 
 
 async def live(server: ServerProcess) -> list[dict[str, Any]]:
-    """One session's life, from login to logout, and a few that only begin; the receipts of what was acknowledged."""
+    """Run one session from login to logout, and create a few others. Return the receipts of what was acknowledged."""
     receipts = []
     async with await logged_in(server.url) as client:
         receipts.append(client.tokens["receipt"])

@@ -1,7 +1,7 @@
-"""The calls that one login, handshake, forward-auth and revocation make, recorded in one process.
+"""The calls of one login, handshake, forward-auth and revocation, recorded in one process.
 
-``python -m tests.support.ways`` says for each how many folders it enters, and in how many stays: calls of our code in a row
-that lie in one folder. The writer's and the readers' threads are not in it, nor lambdas and comprehensions.
+``python -m tests.support.ways`` prints for each how many folders it enters, and in how many stays: consecutive calls of
+this project's code in one folder. The writer's and readers' threads, lambdas and comprehensions are not included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ADA = b'{"email": "ada@example.org", "password": "correct horse battery staple"
 
 
 class Call(NamedTuple):
-    """One call: its file, its function's name with its class, and the calls of our code that it was made in, inmost first."""
+    """One call: its file, its function's name with its class, and the enclosing calls of this project, innermost first."""
 
     file: str
     name: str
@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
 @contextmanager
 def recorded() -> Iterator[list[Call]]:
-    """Every call of our code in this thread until the context ends. To go on with a coroutine is no call."""
+    """Record every call of this project's code in this thread until the context ends. Resuming a coroutine is no call."""
     calls: list[Call] = []
     files: dict[CodeType, str] = {}
     frames: dict[int, FrameType] = {}
@@ -50,7 +50,7 @@ def recorded() -> Iterator[list[Call]]:
     def profile(frame: FrameType, event: str, _argument: Any) -> None:
         if event != "call" or not file_of(frame.f_code) or id(frame) in frames:
             return
-        frames[id(frame)] = frame  # kept, so that no other gets its number
+        frames[id(frame)] = frame  # kept, so that no other frame reuses its number
         within, outer = [], frame.f_back
         while outer is not None:
             if file_of(outer.f_code):
@@ -66,7 +66,7 @@ def recorded() -> Iterator[list[Call]]:
 
 
 async def record_ways(folder: Path) -> dict[str, list[Call]]:
-    """The calls of each way, by its name."""
+    """Return the calls of each way, by its name."""
     ways: dict[str, list[Call]] = {}
     async with services_in(folder) as services:
         ask = _asking(services)
@@ -113,13 +113,13 @@ def _asking(services: Services) -> Callable[..., Any]:
 
 
 def stays(calls: list[Call]) -> list[str]:
-    """The folders that ``calls`` lie in, one after the other."""
+    """Return the folders that ``calls`` are in, one after the other."""
     folders = [call.file.rpartition("/")[0] for call in calls]
     return [folder for number, folder in enumerate(folders) if number == 0 or folders[number - 1] != folder]
 
 
 def main() -> None:
-    """Print what each way costs a reader."""
+    """Print the cost of each way to a reader."""
     with tempfile.TemporaryDirectory() as folder:
         for name, calls in asyncio.run(record_ways(Path(folder))).items():
             visited = stays(calls)

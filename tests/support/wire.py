@@ -27,19 +27,19 @@ from tests.support.server import UNLIMITED, check_trace
 
 @asynccontextmanager
 async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
-    """Everything the endpoints call, over folder ``folder``; in the end the trace of it is checked."""
+    """Yield everything that endpoints call, over folder ``folder``. Check its trace at the end."""
     trace = folder / "trace.jsonl"
     settings = {"data": str(folder), "trace": str(trace), "cheap_passwords_for_tests": True, **UNLIMITED, **settings}
     try:
         async with open_services(Settings(**settings)) as services:
             yield services
     finally:
-        # Also after a failure: the trace may know what is behind it.
+        # Even after a failure: the trace may show the cause.
         check_trace(trace)
 
 
 class Wire:
-    """The network's end of one connection. ``said`` is what the server said; ``say`` and ``leave`` are what the peer does."""
+    """The network's end of one connection. ``said`` holds the server's messages; ``say`` and ``leave`` act as the peer."""
 
     def __init__(self, services: Services, token: str | None, *, subprotocols: str = "interlock.v1") -> None:
         self.said: list[str] = []
@@ -59,7 +59,7 @@ class Wire:
         ]
         if token:
             headers.append((b"authorization", f"Bearer {token}".encode()))
-        request = Request("GET", b"/api/connect", "1.1", headers, True, True, False, b"")  # noqa: FBT003  # a good handshake
+        request = Request("GET", b"/api/connect", "1.1", headers, True, True, False, b"")  # noqa: FBT003  # a valid handshake
         self.scope = {
             "type": "http",
             "method": "GET",
@@ -77,19 +77,19 @@ class Wire:
         self._endpoint.text(text)
 
     def leave(self, code: int = 1000) -> None:
-        """Close; before the handshake was answered, as soon as it is."""
+        """Close; if the handshake is not answered yet, right after it is."""
         self._code = code
         if self._endpoint is not None and not self._over.is_set():
             self._over.set()
             self._endpoint.lost(code)
 
     def read_again(self) -> None:
-        """Take what is sent from now on."""
+        """Read again from now on."""
         assert self._endpoint is not None
         self.writable = True
         self._endpoint.writable()
 
-    # What the server's end calls: see interlock.server.experience.transport.websocket.WebSocket
+    # Called by the server's end: see interlock.server.experience.transport.websocket.WebSocket
 
     def send(self, text: bytes) -> None:
         self.said.append(str(json.loads(text)["type"]))
@@ -111,7 +111,7 @@ class Wire:
         self.reading = True
 
     def run(self) -> asyncio.Task[None]:
-        """Shake hands; the task ends when the connection is over and that is recorded."""
+        """Complete the handshake. The task ends when the connection is over and that is recorded."""
         return asyncio.create_task(self._run())
 
     async def _run(self) -> None:

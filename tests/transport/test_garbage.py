@@ -1,4 +1,4 @@
-"""A connection that is over frees all of its memory by itself: full passes of the garbage collector come rarely."""
+"""A finished connection frees all of its memory without the garbage collector, whose full passes are rare."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_a_connection_that_is_over_leaves_nothing_to_collect(
 
 
 async def _objects(server: Upgrading) -> Counter[str]:
-    """What a pass would look at, by type, once every connection is over."""
+    """Return the objects left for the garbage collector, by type, once every connection is over."""
     await eventually(lambda: not server.count)
     for endpoint in server.endpoints:
         endpoint.wire = None

@@ -1,4 +1,4 @@
-"""A peer that has closed its end of the connection (FIN): the server closes the other one, whether or not the peer reads."""
+"""A peer that has closed its end (FIN): the server closes the other one, whether or not the peer reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.upgraded import HANDSHAKE, Upgrading, upgrading
 
 LONG_S = 600
 UNREAD = 8 * 1024
-"""Less than makes the server stop writing, and more than it can hand to a kernel that holds little."""
+"""Less than what pauses the server's writing, and more than a kernel with small buffers takes."""
 
 
 def _client(stack: ExitStack, server: Upgrading) -> socket.socket:

@@ -17,7 +17,7 @@ from tests.support.asynchronous import on_uvloop
 from tests.support.upgraded import HANDSHAKE, Noting, upgrading
 
 _DATA_SEGMENTS: Final = slice(152, 156)
-"""Where the kernel says how many segments with data came in (tcp(7), TCP_INFO: ``tcpi_data_segs_in``)."""
+"""The kernel's count of received segments with data (tcp(7), TCP_INFO: ``tcpi_data_segs_in``)."""
 
 _HELLO: Final = b"\x81\x05hello"
 
@@ -29,7 +29,7 @@ def _close_frame(name: str) -> bytes:
 
 
 class _Greeting(Noting):
-    """Says hello as soon as the connection is open, and then, if it is told to, closes it or fails."""
+    """Sends a hello when the connection opens, and then, if told to, closes it or fails."""
 
     def __init__(self, *, and_closes: bool, and_fails: bool) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ async def test_what_is_sent_at_once_goes_out_in_one_segment(closes: bool, fails:
     async with upgrading(app=app) as server:
         with socket.socket() as client:
             client.connect(("127.0.0.1", server.port))
-            client.setblocking(False)  # noqa: FBT003  # socket's own signature
+            client.setblocking(False)  # noqa: FBT003  # the socket's signature
             client.send(HANDSHAKE)
             received = b""
             while not received.endswith(expected):

@@ -1,4 +1,4 @@
-"""What one connection may take: frames, requests sent ahead, and time for its end."""
+"""Limits of one connection: frames, requests sent ahead, and time to close."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ REQUEST = b"GET /ahead HTTP/1.1\r\nHost: x\r\n\r\n"
 AHEADER_BYTES = 512 * 1024
 """Much more than small buffers hold between two processes."""
 TURN_FRAMES = 64
-"""So many frames of one peer are heard in a turn, and those that were read with the last of them."""
+"""Maximum frames of one peer processed in a turn, plus those read together with the last."""
 
 
 async def narrow(server: Upgrading) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A client for whom the kernel holds little."""
+    """Return a client for whom the kernel holds little."""
     raw = socket.socket()
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         raw.setsockopt(socket.SOL_SOCKET, option, 4096)
@@ -33,7 +33,7 @@ async def narrow(server: Upgrading) -> tuple[asyncio.StreamReader, asyncio.Strea
 
 
 async def blocked(server: Upgrading) -> tuple[asyncio.StreamWriter, Noting]:
-    """A client that reads nothing, once the server has more for it than the kernel takes."""
+    """Return a client that reads nothing, once the server has more for it than the kernel takes."""
     reader, writer = await narrow(server)
     writer.write(HANDSHAKE)
     await reader.readuntil(b"\r\n\r\n")
@@ -63,7 +63,7 @@ async def test_each_four_kib_of_a_message_count_as_one_more_frame() -> None:
 
 
 def test_of_one_peer_only_a_part_is_heard_in_a_turn() -> None:
-    """Also when several turns fit into a millisecond, which is how finely uvloop's clock tells them apart."""
+    """Even if several turns fit into a millisecond, the resolution of uvloop's clock."""
     frame, count = encode([Frame(BINARY, b"x" * 94)]), 20_000
 
     async def most_in_a_turn() -> int:
@@ -82,7 +82,7 @@ def test_of_one_peer_only_a_part_is_heard_in_a_turn() -> None:
 
 
 def test_peers_that_send_without_a_pause_share_the_turns() -> None:
-    """However many they are. In the first turn, nobody has had more than others."""
+    """However many they are. The first turn does not count, as nobody has had more than others yet."""
     frame, count, peers = encode([Frame(BINARY, b"x" * 94)]), 400, 150
 
     async def usual_in_a_turn() -> float:
@@ -143,10 +143,10 @@ async def test_a_peer_that_is_not_read_from_is_not_asked_for_its_pong() -> None:
 async def test_a_peer_that_does_not_close_after_the_close_frame_is_cut() -> None:
     async with upgrading(send_timeout_s=0.2) as server:
         reader, writer, _ = await server.connect()
-        # Of no message that was begun.
+        # Excluding unfinished messages.
         writer.write(encode([Frame(CONTINUATION)]))
         while await reader.read(4096):
             pass
-        # The server has sent all it had, and said so; this end stays open.
+        # The server has sent everything, and closed its end; this end stays open.
         await eventually(lambda: server.count == 0)
         writer.close()

@@ -1,4 +1,4 @@
-"""Many new connections send their first request at once: who was connected before does not wait for all of them."""
+"""Many new connections send their first request at once: older connections don't wait for all of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_known_connection_is_answered_before_most_newcomers(first: bytes
 
 @on_uvloop
 async def test_a_newcomer_that_waits_for_its_turn_is_not_too_slow() -> None:
-    """Its request was there in time; the server is what takes longer than the limit."""
+    """Its request arrived in time; only the server takes longer than the limit."""
 
     async def busy(_scope: Any, _receive: Any, send: Any) -> None:
         time.sleep(0.02)  # noqa: ASYNC251  # the event loop is busy

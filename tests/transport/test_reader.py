@@ -1,4 +1,4 @@
-"""Bytes into requests: wherever they are split, whatever they offer, and never past the end of one request."""
+"""Splitting bytes into requests, wherever they are cut, whatever they offer, and never past the end of one request."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_target_has_a_path_and_a_query(target: bytes, parts: tuple[bytes, byte
 )
 @pytest.mark.parametrize("before", [b"", b"\r\n"])
 def test_what_another_protocol_asks_is_no_request(line: bytes, before: bytes) -> None:
-    """llhttp reads some of them."""
+    """llhttp parses some of them."""
     stream = before + line + b"\r\nHost: x\r\nX: HTTP/1.1\r\n\r\n"
     assert read_all([stream]) == [400]
     assert read_all([bytes([byte]) for byte in stream]) == [400]

@@ -1,1 +1,1 @@
-"""What the requirements of the OWASP ASVS rest on, taken away one by one: each must be missed by a test of that requirement."""
+"""Measures behind the requirements of the OWASP ASVS, removed one by one: a test of the requirement must fail."""

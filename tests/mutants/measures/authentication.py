@@ -1,4 +1,4 @@
-"""What requirements of ASVS chapter 6 rest on, taken away."""
+"""Removed measures for requirements of ASVS chapter 6."""
 
 from __future__ import annotations
 

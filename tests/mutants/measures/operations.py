@@ -1,4 +1,4 @@
-"""What requirements of ASVS chapters 13, 16 rest on, taken away."""
+"""Removed measures for requirements of ASVS chapters 13 and 16."""
 
 from __future__ import annotations
 

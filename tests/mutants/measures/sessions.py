@@ -1,4 +1,4 @@
-"""What requirements of ASVS chapters 7, 8, 2 rest on, taken away."""
+"""Removed measures for requirements of ASVS chapters 7, 8 and 2."""
 
 from __future__ import annotations
 

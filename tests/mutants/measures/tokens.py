@@ -1,4 +1,4 @@
-"""What requirements of ASVS chapters 9, 10, 11 rest on, taken away."""
+"""Removed measures for requirements of ASVS chapters 9, 10 and 11."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requirements of ASVS chapters 3, 4, 14 rest on, taken away."""
+"""Removed measures for requirements of ASVS chapters 3, 4 and 14."""
 
 from __future__ import annotations
 
