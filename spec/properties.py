@@ -29,7 +29,7 @@ _WALKS: Final = (
     "tests/machine/test_session_machine.py::TestSession",
 )
 _LEDGER: Final = "tests/machine/test_ledger.py::"
-_TRACE_RULES: Final = "tests/spec/test_traces.py::test_what_is_wrong_is_named_at_the_line_where_it_first_shows"
+_TRACE_RULES: Final = "tests/spec/test_traces.py::test_the_checker_names_a_fault_at_the_line_where_it_first_shows"
 _SQL: Final = "tests/server/test_database.py::test_an_illegal_row_is_refused"
 _TRACED: Final = "tests/server/test_trace.py::"
 _ADMIN: Final = "tests/server/test_admin.py::"
@@ -45,7 +45,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "declared_only",
         "Every record's source, event, guards and target are a row of the declaration; its source is the target of the"
         " record before; the first record of an instance is its creation.",
-        (*_WALKS, _LEDGER + "test_what_was_not_declared_is_found", _SQL, _TRACE_RULES),
+        (*_WALKS, _LEDGER + "test_an_undeclared_transition_is_found", _SQL, _TRACE_RULES),
     ),
     Property(
         "expired_absorbs",
@@ -66,14 +66,14 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "open_guard",
         "A socket is open only on the node that owns its connection: opened while the session holds it, gone before the"
         " disconnect is recorded.",
-        (_TRACED + "test_a_session_that_ends_during_the_handshake_opens_no_socket", _TRACE_RULES),
+        (_TRACED + "test_a_session_ending_during_the_handshake_opens_no_socket", _TRACE_RULES),
     ),
     Property(
         "acknowledged_logged",
         "What a caller was told is recorded, is in the log.",
         (
-            _TRACED + "test_nobody_is_told_before_the_commit",
-            "tests/scenarios/test_process.py::test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged",
+            _TRACED + "test_nobody_is_answered_before_the_commit",
+            "tests/scenarios/test_process.py::test_kill_9_under_load_loses_nothing_acknowledged",
             _TRACE_RULES,
         ),
     ),
@@ -83,7 +83,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         " other command is.",
         (
             _LEDGER + "test_a_repeated_command_is_found",
-            _TRACED + "test_a_repeat_is_acknowledged_again_and_appended_once",
+            _TRACED + "test_a_repeat_is_traced_as_acknowledged_again_and_appended_once",
             _SQL,
             _TRACE_RULES,
         ),
@@ -95,7 +95,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             *_WALKS,
             _LEDGER + "test_a_version_gap_is_found",
             _SQL,
-            _TRACED + "test_of_two_doors_on_one_log_each_decides_on_the_latest_version",
+            _TRACED + "test_two_doors_on_one_log_each_decide_on_the_latest_version",
             _TRACE_RULES,
         ),
     ),
@@ -103,8 +103,8 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "no_lost_update",
         "A record follows the very version it was decided on.",
         (
-            _TRACED + "test_of_two_doors_on_one_log_each_decides_on_the_latest_version",
-            _TWO_NODES + "test_commands_at_both_nodes_at_once_lose_no_update",
+            _TRACED + "test_two_doors_on_one_log_each_decide_on_the_latest_version",
+            _TWO_NODES + "test_concurrent_commands_at_both_nodes_lose_no_update",
             _TRACE_RULES,
         ),
     ),
@@ -118,7 +118,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "What a node says of a session is the fold of that session's log at some version that is durable.",
         (
             "tests/server/test_service_machine.py::TestService",
-            _FEED + "test_a_server_whose_memory_fails_closes_its_sockets_and_answers_nothing_more",
+            _FEED + "test_a_server_with_failing_memory_closes_sockets_and_refuses_all",
             _TRACE_RULES,
         ),
     ),
@@ -130,18 +130,18 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "view_monotonic",
         "A node never tells an older version of a session than it told before.",
-        (_FEED + "test_a_read_that_is_overtaken_by_the_log_is_not_remembered", _TRACE_RULES),
+        (_FEED + "test_a_read_overtaken_by_the_log_is_not_cached", _TRACE_RULES),
     ),
     Property(
         "durability",
         "What was acknowledged stays in the log: over a kill, a power cut, torn and dropped writes, and a failed fsync. The"
         " signed head never speaks of more than is there.",
         (
-            "tests/scenarios/test_process.py::test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged",
-            _FAULTS + "test_power.py::test_what_was_acknowledged_is_there_after_a_power_cut",
-            _FAULTS + "test_disk.py::test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing",
-            _FAULTS + "test_head.py::test_after_a_kill_it_lags_and_never_leads",
-            "tests/server/test_database.py::test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log",
+            "tests/scenarios/test_process.py::test_kill_9_under_load_loses_nothing_acknowledged",
+            _FAULTS + "test_power.py::test_acknowledged_records_survive_a_power_cut",
+            _FAULTS + "test_disk.py::test_a_full_disk_stops_acknowledgements_and_loses_nothing",
+            _FAULTS + "test_head.py::test_after_a_kill_the_head_lags_and_never_leads",
+            "tests/server/test_database.py::test_a_start_rewrites_what_it_found_in_the_write_ahead_log",
         ),
     ),
     Property(
@@ -160,7 +160,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         " two tokens, each two graces after the last exchange.",
         (
             *_WALKS,
-            _TRACED + "test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session",
+            _TRACED + "test_the_trace_shows_one_exchange_and_the_end_by_reuse",
             _ENDING + "test_n15_two_tabs_that_refresh_at_once_stay_logged_in",
             _TRACE_RULES,
         ),
@@ -170,25 +170,25 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "Once the end of a session is acknowledged by a node, no socket of the session is open on it, and no intent of the"
         " session is executed anywhere.",
         (
-            _TRACED + "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
-            _FEED + "test_a_server_closes_sockets_before_anybody_else_hears",
-            _ENDING + "test_n13_a_session_that_ended_holds_no_socket",
+            _TRACED + "test_a_sessions_end_is_acknowledged_after_its_sockets_are_closed",
+            _FEED + "test_a_server_closes_sockets_before_other_listeners_are_called",
+            _ENDING + "test_n13_an_ended_session_holds_no_socket",
             _TRACE_RULES,
         ),
     ),
     Property(
         "deleted_absorbs",
         "Nothing follows the deletion of an account.",
-        ("tests/server/test_account_deletion.py::test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",),
+        ("tests/server/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",),
     ),
     Property(
         "authority_at_append",
         "Nothing is recorded under the authority of a session or an account that had lost it at that place of the log.",
         (
-            _CHANGE_RACES + "test_a_password_changed_while_somebody_logs_in_with_the_old_one",
-            _CHANGE_RACES + "test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile",
-            "tests/server/test_superseded_meanwhile.py::test_what_a_superseded_credential_asked_for_is_not_recorded_after",
-            "tests/server/test_sessions.py::test_activity_by_a_superseded_credential_is_none",
+            _CHANGE_RACES + "test_a_login_overtaken_by_a_password_change_is_refused",
+            _CHANGE_RACES + "test_a_session_revoked_meanwhile_does_not_change_the_password",
+            "tests/server/test_superseded_meanwhile.py::test_a_superseded_credentials_call_is_not_recorded_afterwards",
+            "tests/server/test_sessions.py::test_activity_by_a_superseded_credential_is_not_recorded",
             _TWO_NODES + "test_a_login_at_one_node_supersedes_the_credentials_at_the_other",
         ),
     ),
@@ -197,11 +197,10 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "Once a disable or a delete of an account is acknowledged, or a start has found it in the log, no session of before"
         " serves any more, and none at all until an enable.",
         (
-            _ADMIN + "test_a_disabled_account_is_out_at_once_and_stays_out",
-            "tests/server/test_account_deletion.py::test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",
-            _ADMIN + "test_a_login_that_races_the_disable_leaves_no_living_session",
-            _FAULTS
-            + "test_fail_closed.py::test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
+            _ADMIN + "test_a_disabled_account_is_logged_out_and_can_not_log_in",
+            "tests/server/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",
+            _ADMIN + "test_a_login_racing_a_disable_leaves_no_live_session",
+            _FAULTS + "test_fail_closed.py::test_an_interrupted_disable_is_finished_by_the_next_start",
         ),
     ),
     Property(
@@ -209,15 +208,15 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "Once a change of password is acknowledged, or a start has found it in the log, no login with the old password is"
         " recorded, and no session of an older login serves, but for the one that asked.",
         (
-            "tests/scenarios/test_process.py::test_a_login_with_the_old_password_does_not_survive_its_change",
-            _CHANGE_RACES + "test_a_password_changed_while_somebody_logs_in_with_the_old_one",
-            _WHOLE + "test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_next_start",
+            "tests/scenarios/test_process.py::test_a_login_with_the_old_password_does_not_survive_the_change",
+            _CHANGE_RACES + "test_a_login_overtaken_by_a_password_change_is_refused",
+            _WHOLE + "test_an_interrupted_password_change_is_finished_by_the_next_start",
         ),
     ),
     Property(
         "overtaken_change_refused",
         "Of several changes that name the same password as the current one, one at most is recorded.",
-        ("tests/server/test_password_change.py::test_of_two_changes_at_once_one_wins",),
+        ("tests/server/test_password_change.py::test_one_of_two_concurrent_password_changes_wins",),
     ),
     Property(
         "refusal_changes_nothing",
@@ -234,8 +233,8 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "expired_closes",
         "After the end of a session all its sockets close, for good.",
         (
-            _ENDING + "test_n13_a_session_that_ended_holds_no_socket",
-            "tests/scenarios/test_races.py::test_handshake_against_revocation_never_leaves_a_socket_open",
+            _ENDING + "test_n13_an_ended_session_holds_no_socket",
+            "tests/scenarios/test_races.py::test_a_handshake_racing_a_revocation_leaves_no_socket_open",
             _TWO_NODES + "test_a_revocation_at_one_node_closes_the_sockets_at_the_other",
         ),
         liveness=True,
@@ -245,9 +244,9 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "A session that is connected without a socket gets one or is disconnected; a start leaves no connection of the"
         " process that ended before.",
         (
-            _TRACED + "test_a_start_disconnects_what_a_dead_process_left",
-            _TRACED + "test_a_socket_that_left_is_disconnected",
-            _TWO_NODES + "test_a_node_that_starts_again_disconnects_its_own_connections_only",
+            _TRACED + "test_a_start_traces_disconnects_of_a_dead_processs_connections",
+            _TRACED + "test_a_socket_that_leaves_is_traced_as_disconnected",
+            _TWO_NODES + "test_a_restarting_node_disconnects_only_its_own_connections",
             _TRACE_RULES,
         ),
         liveness=True,
@@ -255,14 +254,14 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "views_catch_up",
         "When the log rests, every live node's view of it catches up.",
-        (_FEED + "test_what_another_process_changed_is_forgotten_and_read_again",),
+        (_FEED + "test_an_instance_changed_by_another_process_is_read_again",),
         liveness=True,
     ),
     Property(
         "crashed_recovers",
         "A crashed node comes back, and disconnects what its former self left, once, before it records anything else.",
         (
-            "tests/scenarios/test_process.py::test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged",
+            "tests/scenarios/test_process.py::test_kill_9_under_load_loses_nothing_acknowledged",
             _TRACE_RULES,
         ),
         liveness=True,
@@ -270,7 +269,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "command_answered",
         "A command that is delivered again and again is acknowledged or refused.",
-        (_TRACED + "test_a_repeat_is_acknowledged_again_and_appended_once",),
+        (_TRACED + "test_a_repeat_is_traced_as_acknowledged_again_and_appended_once",),
         liveness=True,
     ),
 )

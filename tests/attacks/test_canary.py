@@ -112,7 +112,7 @@ class Run:
 @pytest.mark.slow
 @pytest.mark.asvs("16.2.5", "14.2.1", "16.5.1")
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
-def test_no_secret_turns_up_anywhere(tmp_path: Path, *, as_json: bool) -> None:
+def test_no_secret_appears_in_any_output_or_file(tmp_path: Path, *, as_json: bool) -> None:
     data = tmp_path / "data"
     with receiving() as receiver:
         server = FailingServer(
@@ -364,7 +364,7 @@ async def faults(this: Run, email: str) -> None:
     await eventually(lambda: b"task.failed" in this.server.log_path.read_bytes())
 
 
-def test_a_canary_that_is_let_out_is_found(tmp_path: Path) -> None:
+def test_a_leaked_canary_is_found(tmp_path: Path) -> None:
     canaries = Canaries()
     password = canaries.password("p", 'canary ☂ \\ "secret" ' + secrets.token_hex(8))
     token = canaries.add("t", secrets.token_urlsafe(32))

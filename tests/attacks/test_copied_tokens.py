@@ -132,7 +132,9 @@ async def _try(url: str, strategy: Callable[[Thief], Awaitable[None]], *, thief_
 @pytest.mark.asvs("10.4.5")
 @pytest.mark.parametrize("thief_first", [False, True], ids=["owner first", "thief first"])
 @scenario(300)
-async def test_a_copy_is_out_within_two_exchanges_of_its_owner(tmp_path: Path, *, thief_first: bool) -> None:
+async def test_a_copied_refresh_token_is_void_after_two_exchanges_by_the_owner(
+    tmp_path: Path, *, thief_first: bool
+) -> None:
     strategies = list(STRATEGIES.values()) * TRIES
     with running_server(tmp_path / "data", refresh_grace_s=GRACE_S, limit_address="off", limit_account="off") as server:
         tries = await asyncio.gather(*(_try(server.url, strategy, thief_first=thief_first) for strategy in strategies))
@@ -150,7 +152,7 @@ async def test_a_copy_is_out_within_two_exchanges_of_its_owner(tmp_path: Path, *
 
 @pytest.mark.asvs("10.4.5")
 @scenario(120)
-async def test_a_copy_that_uses_the_limit_up_does_not_keep_its_owner_from_ending_it(tmp_path: Path) -> None:
+async def test_using_up_the_rate_limit_does_not_protect_a_copied_refresh_token(tmp_path: Path) -> None:
     settings = {"refresh_grace_s": GRACE_S, "limit_account": "3/1h", "limit_anonymous": "4/1h"}
     with running_server(tmp_path / "data", **settings) as server:
         async with await logged_in(server.url) as owner, Client(server.url) as visitor:
@@ -168,7 +170,7 @@ async def test_a_copy_that_uses_the_limit_up_does_not_keep_its_owner_from_ending
 
 
 @scenario(120)
-async def test_what_lies_within_one_grace_is_taken_for_tabs_and_recorded(tmp_path: Path) -> None:
+async def test_a_copy_used_within_the_grace_passes_for_a_tab_and_is_recorded(tmp_path: Path) -> None:
     """A limit of the detection: a fast thief passes for another tab, in the log, until the owner's second exchange after it."""
     with running_server(tmp_path / "data", refresh_grace_s=60) as server:
         async with await logged_in(server.url) as owner:

@@ -94,7 +94,7 @@ async def victim_in(folder: Path) -> AsyncIterator[Victim]:
 
 @pytest.mark.asvs("3.3.1", "3.3.3", "3.3.4", "4.4.1", "7.4.1", "14.3.1")
 @scenario()
-async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_never_see_the_cookie(
+async def test_an_own_page_runs_a_session_without_scripts_seeing_the_cookie(
     tmp_path: Path,
 ) -> None:
     async with victim_in(tmp_path) as victim:
@@ -158,7 +158,7 @@ async def test_a_page_of_the_application_lives_a_whole_session_and_its_scripts_n
 
 
 @scenario()
-async def test_a_page_that_hides_its_origin_may_post_to_its_own(tmp_path: Path) -> None:
+async def test_a_page_with_no_referrer_may_post_to_its_own_origin(tmp_path: Path) -> None:
     """With ``Referrer-Policy: no-referrer`` Chromium sends ``Origin: null`` and ``Sec-Fetch-Site: same-origin``."""
     async with victim_in(tmp_path) as victim:
         victim.front.seen()
@@ -290,7 +290,7 @@ async def test_a_sibling_host_plants_no_cookie_of_a_session(tmp_path: Path) -> N
 
 @pytest.mark.asvs("3.4.6")
 @scenario()
-async def test_no_page_frames_an_answer_of_interlocks(tmp_path: Path) -> None:
+async def test_no_page_can_frame_a_response(tmp_path: Path) -> None:
     async with victim_in(tmp_path) as victim:
         script = """
             const framed = path => new Promise(resolve => {
@@ -304,7 +304,7 @@ async def test_no_page_frames_an_answer_of_interlocks(tmp_path: Path) -> None:
 
 
 @scenario()
-async def test_on_the_developers_own_machine_the_cookie_works_without_tls(tmp_path: Path) -> None:
+async def test_the_cookie_works_on_localhost_without_tls(tmp_path: Path) -> None:
     """Chromium treats http://localhost like HTTPS, even for a ``__Host-`` cookie."""
     with running_server(tmp_path / "data") as server:
         async with chromium(tmp_path) as browser:

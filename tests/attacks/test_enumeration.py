@@ -44,7 +44,7 @@ def longer(some: Sequence[float], others: Sequence[float]) -> float:
     return (ranks - len(some) * (len(some) + 1) / 2) / (len(some) * len(others))
 
 
-def test_the_statistic_tells_a_difference_and_no_difference() -> None:
+def test_the_statistic_detects_a_difference_and_no_difference() -> None:
     chance = random.Random(1)  # noqa: S311  # an example
     some, same, more = ([chance.gauss(mean, 1) for _ in range(500)] for mean in (0, 0, 1))
     assert abs(longer(some, same) - 0.5) < TOLERANCE
@@ -53,7 +53,7 @@ def test_the_statistic_tells_a_difference_and_no_difference() -> None:
 
 
 @pytest.mark.slow
-def test_neither_the_answer_nor_its_time_tells_who_has_an_account(server: ServerProcess) -> None:
+def test_neither_answer_nor_time_of_a_login_reveals_an_account(server: ServerProcess) -> None:
     chance = random.Random(20260123)  # noqa: S311  # the order of attempts, the same in each run
     known = [f"known{number}@example.org" for number in range(10)]
     unknown = [f"nobody{number}@example.org" for number in range(10)]

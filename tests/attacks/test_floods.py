@@ -95,7 +95,7 @@ def gone(server: ServerProcess, tokens: dict[str, Any], connects: int = 1) -> bo
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_flood_on_an_open_socket_is_cut_counted_and_told(server: ServerProcess, kind: str) -> None:
+def test_a_flood_on_an_open_socket_is_cut_counted_and_logged(server: ServerProcess, kind: str) -> None:
     tokens, counted, before = log_in(server), cut(server, FLOOD), told(server)
     first, again = FLOODS[kind]
     with opened(server, tokens) as raw:
@@ -123,7 +123,7 @@ def test_a_flood_by_a_peer_that_reads_nothing_is_cut(server: ServerProcess, kind
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_messages_that_are_none_end_the_connection_however_many(server: ServerProcess, kind: str) -> None:
+def test_any_number_of_invalid_messages_ends_the_connection(server: ServerProcess, kind: str) -> None:
     tokens = log_in(server)
     with opened(server, tokens) as raw:
         sending = threading.Thread(target=raw.send, args=(BAD[kind][1] * MANY,))
@@ -135,7 +135,7 @@ def test_messages_that_are_none_end_the_connection_however_many(server: ServerPr
     until(lambda: gone(server, tokens))
 
 
-def test_twenty_floods_are_cut_and_told_in_few_lines(tmp_path: Path) -> None:
+def test_twenty_floods_are_cut_and_logged_in_few_lines(tmp_path: Path) -> None:
     peers = 20
     with running_server(tmp_path / "data", **SETTINGS) as server, ExitStack() as stack:
         tokens = log_in(server)
@@ -215,7 +215,7 @@ def p99_s(raws: list[Raw], request: bytes) -> float:
         ("early", "fragments of a byte"),
     ],
 )
-def test_others_wait_little_longer_while_five_peers_flood(quick: ServerProcess, when: str, kind: str) -> None:
+def test_other_clients_wait_little_longer_while_five_peers_flood(quick: ServerProcess, when: str, kind: str) -> None:
     """Takes the best of several turns, as the machine may be busy in some."""
     tokens = log_in(quick)
     token = "" if when == "refused" else tokens["access_token"]

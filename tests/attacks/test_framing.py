@@ -93,13 +93,13 @@ BAD_CHUNKS: Final = {
 
 @pytest.mark.asvs("4.2.1")
 @pytest.mark.parametrize("message", MALFORMED.values(), ids=MALFORMED)
-def test_what_could_be_read_in_two_ways_is_refused_and_ended(server: ServerProcess, message: bytes) -> None:
+def test_an_ambiguous_request_is_refused_and_ends_the_connection(server: ServerProcess, message: bytes) -> None:
     refused_and_ended(server, message)
 
 
 @pytest.mark.asvs("4.2.1")
 @pytest.mark.parametrize("chunks", BAD_CHUNKS.values(), ids=BAD_CHUNKS)
-def test_chunks_that_could_be_read_in_two_ways_are_refused_and_ended(server: ServerProcess, chunks: bytes) -> None:
+def test_ambiguous_chunks_are_refused_and_end_the_connection(server: ServerProcess, chunks: bytes) -> None:
     refused_and_ended(server, _POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
 
 
@@ -134,13 +134,13 @@ WELL_FORMED: Final = {
 
 
 @pytest.mark.parametrize(("lines", "body"), WELL_FORMED.values(), ids=WELL_FORMED)
-def test_what_is_odd_and_clear_is_taken(server: ServerProcess, lines: bytes, body: bytes) -> None:
+def test_an_unusual_but_unambiguous_request_is_accepted(server: ServerProcess, lines: bytes, body: bytes) -> None:
     whole = _POST + lines + body
     for segments in ([whole], [bytes([each]) for each in whole]):
         assert asked(server, *segments, method="POST").status == 201
 
 
-def test_trailers_say_nothing_of_the_request(server: ServerProcess, tokens: dict[str, Any]) -> None:
+def test_trailers_do_not_change_the_request(server: ServerProcess, tokens: dict[str, Any]) -> None:
     """RFC 9110, 6.5.1: a credential in a trailer is ignored."""
     late = "".join(f"{name}: {value}\r\n" for name, value in bearer(tokens).items()).encode()
     message = head("GET /api/session HTTP/1.1", {"Transfer-Encoding": "chunked"}) + b"0\r\n" + late + b"\r\n"
@@ -148,7 +148,7 @@ def test_trailers_say_nothing_of_the_request(server: ServerProcess, tokens: dict
 
 
 @pytest.mark.parametrize("lines", [b"\r\n", b"\r\n\r\n"])
-def test_empty_lines_before_a_request_are_passed_over(server: ServerProcess, lines: bytes) -> None:
+def test_empty_lines_before_a_request_are_ignored(server: ServerProcess, lines: bytes) -> None:
     """RFC 9112, 2.2: old clients send one after a body."""
     with Raw(server.url) as raw:
         for _ in range(2):

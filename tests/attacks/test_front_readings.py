@@ -135,20 +135,20 @@ async def user_of(front: Front) -> Client:
 
 @pytest.mark.asvs("4.1.3")
 @pytest.mark.parametrize("target", PROTECTED)
-def test_without_identity_nothing_passes_that_is_not_plainly_public(front: Front, target: str) -> None:
+def test_without_identity_only_clearly_public_paths_pass(front: Front, target: str) -> None:
     # 301: nginx redirects /public to /public/.
     assert front.say(target) in {301, 400, 401, 404}
     assert front.seen() == []
 
 
-def test_what_is_plainly_public_passes_as_it_was_written(front: Front) -> None:
+def test_clearly_public_paths_reach_the_application_unchanged(front: Front) -> None:
     for target in (*PLAIN, "/public/" + "a" * 7000):
         assert front.say(target) == 200
     asked = [target.partition("?")[0] for target in PLAIN]
     assert [seen["raw_path"] for seen in front.seen()[: len(PLAIN)]] == asked
 
 
-def test_traefiks_guide_lets_the_same_pass_unasked() -> None:
+def test_traefiks_rules_exempt_the_same_public_paths() -> None:
     """Traefik does not run here: its rules are matched against the path it forwards, without dots and double slashes."""
     calls, plain = re.findall(r"PathRegexp\(`(.*)\$`\)", block_of("behind-traefik.md"))
     assert calls == plain.replace("/public/", "/api/")
@@ -158,7 +158,7 @@ def test_traefiks_guide_lets_the_same_pass_unasked() -> None:
 
 @pytest.mark.asvs("13.4.5")
 @asynchronous
-async def test_no_spelling_reaches_what_only_the_proxy_asks(front: Front, server: ServerProcess) -> None:
+async def test_no_spelling_of_a_path_reaches_internal_endpoints(front: Front, server: ServerProcess) -> None:
     user = await user_of(front)
     secrets = (user.access_token, admin_token(server.data, uuid4().hex[:8]))
     for target in INSIDE:
@@ -178,7 +178,7 @@ def guess(front: Front, email: str, address: str, *headers: tuple[str, str]) -> 
 
 @pytest.mark.asvs("4.1.3", "6.3.1")
 @asynchronous
-async def test_who_guesses_passwords_is_counted_by_their_own_address(front: Front, server: ServerProcess) -> None:
+async def test_password_guesses_count_by_the_clients_own_address(front: Front, server: ServerProcess) -> None:
     victim = await user_of(front)
     for number, (name, written) in enumerate((("X-Forwarded-For", "{}"), ("Forwarded", "for={}"), ("X-Real-IP", "{}"))):
         address = f"127.0.1.{number}"
@@ -194,7 +194,7 @@ async def test_who_guesses_passwords_is_counted_by_their_own_address(front: Fron
 
 
 @asynchronous
-async def test_the_application_hears_the_clients_own_address(front: Front) -> None:
+async def test_the_application_receives_the_clients_own_address(front: Front) -> None:
     user = await user_of(front)
     lies = [("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "evil.example")]
     bearer = ("Authorization", f"Bearer {user.access_token}")
@@ -211,7 +211,7 @@ async def test_the_application_hears_the_clients_own_address(front: Front) -> No
 
 @pytest.mark.asvs("4.1.3")
 @asynchronous
-async def test_a_client_cannot_have_its_identity_taken_away(front: Front) -> None:
+async def test_no_header_of_the_client_removes_its_identity(front: Front) -> None:
     user = await user_of(front)
     bearer = ("Authorization", f"Bearer {user.access_token}")
     names = ("Remote-User", "REMOTE-GROUPS", "x-session-id", "X-Session-State")

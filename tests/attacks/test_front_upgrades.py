@@ -75,7 +75,7 @@ def server() -> Iterator[Recorder]:
     thread.join()
 
 
-def test_of_two_offers_none_but_the_websocket_is_handed_on(front: Front, server: Recorder) -> None:
+def test_of_two_upgrade_offers_only_websocket_is_forwarded(front: Front, server: Recorder) -> None:
     for first, second in itertools.permutations(("foo", "websocket")):
         front.say("/api/connect", ("Connection", "Upgrade"), ("Upgrade", first), ("Upgrade", second))
         assert {upgrade for _, _, upgrade in server.offers()} <= {"websocket"}
@@ -89,14 +89,14 @@ def reached(front: Front) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_no_offer_reaches_interlocks_calls(front: Front, server: Recorder, method: str) -> None:
+def test_no_upgrade_offer_reaches_interlocks_api(front: Front, server: Recorder, method: str) -> None:
     for offer, path in itertools.product((WEBSOCKET, *OTHERS), CALLS):
         assert front.say(path, *offer, method=method) == 200
         assert ("GET", path, None) in server.heard or (method, path, None) in server.heard
     assert server.offers() == set()
 
 
-def test_a_handshake_reaches_interlocks_websocket_and_no_other_offer_does(front: Front, server: Recorder) -> None:
+def test_only_websocket_handshakes_reach_interlocks_websocket(front: Front, server: Recorder) -> None:
     path = "/api/connect"
     assert front.say(path, *WEBSOCKET) == 200
     assert {(method, path) for method, path, _ in server.offers()} == {("GET", path)}
@@ -107,7 +107,7 @@ def test_a_handshake_reaches_interlocks_websocket_and_no_other_offer_does(front:
     assert server.offers() == set()
 
 
-def test_a_handshake_reaches_the_application_and_no_other_offer_does(front: Front, server: Recorder) -> None:
+def test_only_websocket_handshakes_reach_the_application_as_offers(front: Front, server: Recorder) -> None:
     assert front.say("/x", *WEBSOCKET) == 101
     assert [headers["upgrade"].lower() for headers in reached(front)] == ["websocket"]
     for path in ("/x", "/public/x"):

@@ -52,7 +52,7 @@ LIES: Final = [
 
 @pytest.mark.asvs("4.1.3")
 @asynchronous
-async def test_the_application_hears_who_is_calling_and_nothing_that_the_client_says_of_it(front: Front) -> None:
+async def test_the_application_receives_the_true_identity_not_the_clients_claims(front: Front) -> None:
     async with user_of(front) as client:
         answer = await client.http.get("/anything?x=1", headers=[*client.bearer.items(), *LIES])
         assert answer.status_code == 200, answer.text
@@ -64,7 +64,7 @@ async def test_the_application_hears_who_is_calling_and_nothing_that_the_client_
 
 
 @asynchronous
-async def test_as_many_groups_as_an_account_may_have_reach_it_unchanged(front: Front, server: ServerProcess) -> None:
+async def test_the_maximum_of_groups_reaches_the_application_unchanged(front: Front, server: ServerProcess) -> None:
     groups = [f"{number:03}" for number in range(511)] + ["a b"]
     async with user_of(front) as client, Admin(server.url, admin_token(server.data, uuid4().hex[:8])) as admin:
         path = f"/accounts/{await subject_of(client)}/groups"
@@ -77,7 +77,7 @@ async def test_as_many_groups_as_an_account_may_have_reach_it_unchanged(front: F
 
 @pytest.mark.asvs("4.1.3")
 @asynchronous
-async def test_on_a_path_for_everybody_nobody_has_an_identity(front: Front) -> None:
+async def test_a_public_path_receives_no_identity(front: Front) -> None:
     async with user_of(front) as client:
         for headers in ([*LIES], [*client.bearer.items(), *LIES]):
             answer = await client.http.get("/public/x", headers=headers)
@@ -87,7 +87,7 @@ async def test_on_a_path_for_everybody_nobody_has_an_identity(front: Front) -> N
 
 @pytest.mark.asvs("10.1.1")
 @asynchronous
-async def test_the_application_gets_no_token_and_its_own_cookies(front: Front) -> None:
+async def test_the_application_gets_its_own_cookies_and_no_token(front: Front) -> None:
     async with user_of(front) as client:
         token = f"{COOKIE}={client.refresh_token}"
         for cookies, kept in (
@@ -118,7 +118,7 @@ async def test_the_application_gets_no_token_and_its_own_cookies(front: Front) -
 
 
 @asynchronous
-async def test_who_has_no_good_credential_does_not_reach_the_application(front: Front) -> None:
+async def test_without_a_valid_credential_no_request_reaches_the_application(front: Front) -> None:
     async with user_of(front) as client:
         tokens = client.tokens
         head, payload, signature = client.access_token.split(".")
@@ -143,7 +143,7 @@ async def test_who_has_no_good_credential_does_not_reach_the_application(front: 
 
 
 @asynchronous
-async def test_people_are_sent_to_the_login_page_and_nowhere_else(front: Front) -> None:
+async def test_browsers_are_redirected_to_the_login_page_only(front: Front) -> None:
     async with front.client() as http:
         answer = await http.get("/x?next=//evil.example", headers={"sec-fetch-mode": "navigate", "accept": "text/html"})
         assert answer.status_code == 302
@@ -152,7 +152,7 @@ async def test_people_are_sent_to_the_login_page_and_nowhere_else(front: Front) 
 
 @pytest.mark.asvs("13.4.5")
 @asynchronous
-async def test_clients_cannot_ask_what_only_the_proxy_asks(front: Front) -> None:
+async def test_clients_can_not_call_forward_auth_through_the_proxy(front: Front) -> None:
     async with user_of(front) as client:
         for path in ("/api/forward-auth", "/api/admin/sessions"):
             assert (await client.request("GET", path)).status_code == 404
@@ -204,7 +204,7 @@ async def test_after_logout_neither_token_nor_cookie_passes(front: Front) -> Non
 
 
 @asynchronous
-async def test_the_applications_websocket_opens_for_whoever_may(front: Front) -> None:
+async def test_the_applications_websocket_opens_for_authorised_users(front: Front) -> None:
     async with user_of(front) as client:
         async with front.socket("/live", additional_headers=[*client.bearer.items(), *LIES]) as socket:
             reached = json.loads(await socket.recv())
@@ -232,7 +232,7 @@ async def test_the_applications_websocket_is_closed_to_other_sites(front: Front)
 
 
 @asynchronous
-async def test_interlocks_own_websocket_works_through_it_and_closes_when_the_session_ends(front: Front) -> None:
+async def test_interlocks_websocket_works_and_closes_through_the_proxy(front: Front) -> None:
     async with user_of(front) as client:
         arguments: dict[str, Any] = {"subprotocols": ["interlock.v1"], "additional_headers": client.bearer}
         async with front.socket("/api/connect", **arguments) as socket:
@@ -269,9 +269,7 @@ def test_the_guides_listen_for_nothing_but_tls() -> None:
 @pytest.mark.asvs("7.4.1")
 @pytest.mark.parametrize("name", FRONTS)
 @asynchronous
-async def test_what_was_logged_out_stays_out_after_a_restart_and_nothing_passes_meanwhile(
-    name: str, tmp_path: Path
-) -> None:
+async def test_a_logout_outlives_a_restart_and_nothing_passes_meanwhile(name: str, tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server, FRONTS[name](tmp_path, server.url) as front:
         async with front.client() as http:
             gone, stays = await logged_in(front.origin, http), await logged_in(front.origin, http)

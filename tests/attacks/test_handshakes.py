@@ -148,7 +148,7 @@ PADDINGS: Final[dict[str, Callable[[int], dict[str, str]]]] = {
 
 @pytest.mark.parametrize("size", [8_000, 12_000, 15_000])
 @pytest.mark.parametrize("kind", PADDINGS)
-def test_an_honest_handshake_with_a_large_head_is_taken(
+def test_a_valid_handshake_with_a_large_head_is_accepted(
     server: ServerProcess, tokens: dict[str, Any], kind: str, size: int
 ) -> None:
     """Browsers send all cookies of a site: 8 to 12 KiB are not rare."""
@@ -216,7 +216,7 @@ def test_a_handshake_with_many_short_headers_is_answered(
         assert raw.response().status == (101 if count == 100 else 431)
 
 
-def test_how_large_a_head_may_be_is_a_setting(tmp_path: Path) -> None:
+def test_the_size_limit_of_a_handshakes_head_is_a_setting(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", header_bytes=65_536) as server:
         credential = bearer(log_in(server))
         for kind, pad in PADDINGS.items():
@@ -226,13 +226,13 @@ def test_how_large_a_head_may_be_is_a_setting(tmp_path: Path) -> None:
                     assert raw.response().status == status, (kind, size)
 
 
-def test_a_handshake_that_stops_is_not_waited_for(server: ServerProcess, tokens: dict[str, Any]) -> None:
+def test_a_handshake_that_stops_is_cut(server: ServerProcess, tokens: dict[str, Any]) -> None:
     whole = handshake(bearer(tokens))
     halves = [[whole[:at]] for at in (1, 20, 200, -4, -3, -2, -1)]
     assert refused(server, halves) == [408] * len(halves)
 
 
-def test_a_handshake_that_drips_is_not_waited_for(server: ServerProcess, tokens: dict[str, Any]) -> None:
+def test_a_slowly_dripping_handshake_is_cut(server: ServerProcess, tokens: dict[str, Any]) -> None:
     """The limit applies to the whole head, however steadily it arrives."""
     whole = head(LINE, {**WELL, **bearer(tokens), "X-Long": "x" * 10_000})
     with Raw(server.url) as raw:
@@ -252,7 +252,7 @@ def test_a_handshake_that_drips_is_not_waited_for(server: ServerProcess, tokens:
 
 
 @pytest.mark.parametrize("shown", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic x"}, {"Cookie": "a=b"}])
-def test_a_handshake_without_a_credential_has_an_end(server: ServerProcess, shown: Mapping[str, str]) -> None:
+def test_a_handshake_without_a_credential_is_closed(server: ServerProcess, shown: Mapping[str, str]) -> None:
     """It is accepted, so that a browser can read the reason, and closed, although the peer does not answer."""
     with Raw(server.url) as raw:
         raw.send(handshake(shown))
@@ -262,7 +262,9 @@ def test_a_handshake_without_a_credential_has_an_end(server: ServerProcess, show
             raw.frame()
 
 
-def test_a_bad_handshake_leaves_the_connection_closed_or_of_use(server: ServerProcess, tokens: dict[str, Any]) -> None:
+def test_an_invalid_handshake_leaves_the_connection_closed_or_usable(
+    server: ServerProcess, tokens: dict[str, Any]
+) -> None:
     for changed in BAD.values():
         headers = {name: value for name, value in {**WELL, **bearer(tokens), **changed}.items() if value is not None}
         with Raw(server.url) as raw:

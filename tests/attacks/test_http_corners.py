@@ -58,7 +58,7 @@ class _Filled(dict[str, str]):
 ENDLESS: Final = "/api/admin/transitions/stream"
 
 
-def test_head_is_answered_as_get_is_without_the_body(
+def test_head_is_answered_like_get_without_the_body(
     server: ServerProcess, tokens: dict[str, Any], secret: dict[str, str]
 ) -> None:
     """RFC 9110, 9.3.2. HAProxy calls forward-auth with HEAD."""
@@ -89,7 +89,7 @@ def kept(response: Response) -> list[tuple[str, str]]:
     return sorted((name, value) for name, value in response.headers if name not in VARYING)
 
 
-def test_a_head_of_the_metrics_is_answered_too(server: ServerProcess) -> None:
+def test_the_metrics_port_answers_head(server: ServerProcess) -> None:
     with Raw(metrics_url(server).removesuffix("/metrics")) as raw:
         raw.send(head("HEAD /metrics HTTP/1.1"), head("GET /metrics HTTP/1.1"))
         assert raw.response("HEAD").status == 200
@@ -131,7 +131,7 @@ def test_a_client_that_half_closes_gets_its_answer(server: ServerProcess, tokens
                 assert raw.rest() == b"", message
 
 
-def test_what_a_half_closed_client_did_is_done(server: ServerProcess) -> None:
+def test_a_half_closed_clients_request_is_executed(server: ServerProcess) -> None:
     before = stored(server.data)[0]
     with Raw(server.url) as raw:
         raw.send(head("POST /api/session HTTP/1.1", {"Content-Length": "0"}))
@@ -165,7 +165,7 @@ def test_a_request_of_http_1_1_has_one_host(server: ServerProcess, message: byte
 
 
 @pytest.mark.parametrize("host", ["x", "x.example:8700", "127.0.0.1", "[::1]:80", "xn--bcher-kva.example", ""])
-def test_hosts_as_clients_write_them_are_good(server: ServerProcess, host: str) -> None:
+def test_valid_host_headers_are_accepted(server: ServerProcess, host: str) -> None:
     assert asked(server, head("GET /health/live HTTP/1.1", {"Host": host})).status == 200
 
 
@@ -177,7 +177,7 @@ def test_http_1_0_needs_no_host_and_ends_the_connection(server: ServerProcess) -
             assert raw.rest() == b""
 
 
-def test_http_1_0_keeps_the_connection_if_both_say_so(server: ServerProcess) -> None:
+def test_http_1_0_keeps_the_connection_on_request(server: ServerProcess) -> None:
     with Raw(server.url) as raw:
         for _ in range(3):
             raw.send(b"GET /health/live HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -199,7 +199,7 @@ def test_connect_opens_no_tunnel(server: ServerProcess, target: str) -> None:
 @pytest.mark.parametrize(
     "method", ["get", "Get", "post", "PROPFIND", "PRI", "M-SEARCH", "QUERY", "PURGE", "FOO", "G@T", "GE T", ""]
 )
-def test_other_methods_are_refused(server: ServerProcess, method: str) -> None:
+def test_unknown_methods_are_refused(server: ServerProcess, method: str) -> None:
     before = stored(server.data)
     response = asked(server, head(f"{method} /api/session HTTP/1.1", {"Content-Length": "0"}), method=method)
     assert response.status in {400, 405, 501}
@@ -210,7 +210,7 @@ def test_other_methods_are_refused(server: ServerProcess, method: str) -> None:
 @pytest.mark.parametrize(
     "version", ["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/1", "HTTP/1.10", "http/1.1", "HTP/1.1", "ICE/1.0", ""]
 )
-def test_other_versions_are_refused_and_ended(server: ServerProcess, version: str) -> None:
+def test_other_http_versions_are_refused_and_end_the_connection(server: ServerProcess, version: str) -> None:
     with Raw(server.url) as raw:
         raw.send(head(f"GET /health/live {version}") + NEXT)
         said = raw.rest()
@@ -218,7 +218,7 @@ def test_other_versions_are_refused_and_ended(server: ServerProcess, version: st
     assert said.count(b"HTTP/1.1 ") == 1
 
 
-def test_the_preface_of_http_2_is_refused_and_ended(server: ServerProcess) -> None:
+def test_the_http_2_preface_is_refused_and_ends_the_connection(server: ServerProcess) -> None:
     with Raw(server.url) as raw:
         raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
         said = raw.rest()
@@ -234,7 +234,7 @@ def gzipped(**headers: str) -> bytes:
 @pytest.mark.parametrize(
     "coding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "gzip, gzip", "identity, gzip", "unknown"]
 )
-def test_a_body_in_a_coding_is_refused_with_415(server: ServerProcess, coding: str) -> None:
+def test_a_body_with_a_content_coding_is_refused_with_415(server: ServerProcess, coding: str) -> None:
     """RFC 9110, 15.5.16: undecoded it would be malformed, and decoded it could be large."""
     before = stored(server.data)
     response = asked(server, gzipped(**{"Content-Encoding": coding}), method="POST")
@@ -242,7 +242,7 @@ def test_a_body_in_a_coding_is_refused_with_415(server: ServerProcess, coding: s
     assert stored(server.data) == before
 
 
-def test_the_codings_that_are_none_are_good(server: ServerProcess) -> None:
+def test_an_empty_or_identity_content_coding_is_accepted(server: ServerProcess) -> None:
     for coding in ("identity", "Identity"):
         message = (
             head("POST /api/session HTTP/1.1", {**JSON, "Content-Length": "2", "Content-Encoding": coding}) + b"{}"
@@ -250,7 +250,7 @@ def test_the_codings_that_are_none_are_good(server: ServerProcess) -> None:
         assert asked(server, message, method="POST").status == 201
 
 
-def test_the_accepted_codings_of_an_answer_change_nothing(server: ServerProcess) -> None:
+def test_accept_encoding_changes_no_response(server: ServerProcess) -> None:
     """Compressed secrets beside text of an attacker can be guessed (BREACH)."""
     response = asked(
         server, head("GET /schema/openapi.json HTTP/1.1", {"Accept-Encoding": "gzip, br, *", "TE": "trailers, gzip"})
@@ -273,7 +273,7 @@ def sized(size: int, how: str) -> bytes:
 @pytest.mark.parametrize("how", ["a header", "the target", "many headers"])
 @pytest.mark.parametrize("port", ["api", "metrics"])
 @pytest.mark.parametrize("limit", [4_096, 16_384, 131_072])
-def test_how_large_a_head_may_be_is_a_setting(tmp_path: Path, limit: int, port: str, how: str) -> None:
+def test_the_size_limit_of_a_request_head_is_a_setting(tmp_path: Path, limit: int, port: str, how: str) -> None:
     with running_server(tmp_path / "data", header_bytes=limit, metrics_port=0, log_json=True) as server:
         url = server.url if port == "api" else metrics_url(server).removesuffix("/metrics")
         for size, statuses in ((limit - 200, {200, 400, 404}), (limit + limit // 4, {431})):
@@ -282,7 +282,7 @@ def test_how_large_a_head_may_be_is_a_setting(tmp_path: Path, limit: int, port: 
                 assert raw.response().status in statuses, size
 
 
-def test_a_head_may_have_sixteen_kib_by_itself(server: ServerProcess) -> None:
+def test_a_request_head_may_have_sixteen_kib_by_default(server: ServerProcess) -> None:
     for how in ("a header", "the target", "many headers"):
         assert asked(server, sized(16_000, how)).status == (400 if how == "the target" else 200)
         with Raw(server.url) as raw:

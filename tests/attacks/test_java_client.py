@@ -62,7 +62,7 @@ class Relay:
 
 @pytest.mark.asvs("4.2.1")
 @asynchronous
-async def test_javas_http_client_logs_in_and_connects_while_it_offers_http2(server: ServerProcess) -> None:
+async def test_javas_http_client_works_while_it_offers_http2(server: ServerProcess) -> None:
     java = shutil.which("java")
     assert java, "the tests need a JDK: make packages"
     relay = Relay(int(server.url.rpartition(":")[2]))

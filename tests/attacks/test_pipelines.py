@@ -95,7 +95,7 @@ REQUEST_KINDS: Final[dict[str, Callable[[int], bytes]]] = {
 
 
 @pytest.mark.parametrize("kind", REQUEST_KINDS)
-def test_pipelines_take_no_memory_and_are_answered_once_they_are_read(tmp_path: Path, kind: str) -> None:
+def test_pipelines_take_no_memory_and_are_answered_once_read(tmp_path: Path, kind: str) -> None:
     """The kernel's buffers are small, so the server soon waits for its peers."""
     requests = b"".join(map(REQUEST_KINDS[kind], range(REQUESTS)))
     with small_buffers(tmp_path / "data", **PATIENT) as server, ExitStack() as stack:
@@ -132,7 +132,7 @@ def test_the_kernel_holds_little_for_a_client_that_does_not_read(server: ServerP
 
 @pytest.mark.parametrize("kind", REQUEST_KINDS)
 @pytest.mark.parametrize("count", [1, 2, 300])
-def test_what_came_before_a_half_close_is_answered(server: ServerProcess, kind: str, count: int) -> None:
+def test_requests_before_a_half_close_are_answered(server: ServerProcess, kind: str, count: int) -> None:
     with Raw(server.url) as raw:
         raw.send(b"".join(map(REQUEST_KINDS[kind], range(count))))
         raw.finish()
@@ -180,7 +180,7 @@ def test_requests_of_many_kinds_are_answered_in_their_turn(server: ServerProcess
             in_turn(raw)
 
 
-def test_where_a_pipeline_is_cut_makes_no_difference(server: ServerProcess) -> None:
+def test_segment_boundaries_in_a_pipeline_make_no_difference(server: ServerProcess) -> None:
     whole = b"".join(MIXED)
     with Raw(server.url) as raw:
         for at in range(1, len(whole), 7):
@@ -203,7 +203,7 @@ def test_a_request_that_ends_the_connection_is_the_last(server: ServerProcess) -
     [b"nonsense\r\n\r\n", named(9, lines="Content-Length: 1\r\nContent-Length: 2\r\n"), named(9, lines="A : b\r\n")],
     ids=["no HTTP", "two lengths", "a space before the colon"],
 )
-def test_what_came_before_a_bad_request_is_answered(server: ServerProcess, bad: bytes) -> None:
+def test_requests_before_an_invalid_one_are_answered(server: ServerProcess, bad: bytes) -> None:
     """The invalid request ends the connection; its own answer may be missing after those that wait."""
     with Raw(server.url) as raw:
         raw.send(named(1) + named(2, "POST /api/session", "Content-Length: 0\r\n") + bad + named(3))
@@ -212,7 +212,7 @@ def test_what_came_before_a_bad_request_is_answered(server: ServerProcess, bad: 
         assert rest == b"" or (rest.startswith(b"HTTP/1.1 400 ") and rest.count(b"HTTP/1.1 ") == 1)
 
 
-def test_a_handshake_behind_a_request_is_taken_in_its_turn(server: ServerProcess) -> None:
+def test_a_handshake_behind_a_request_is_answered_in_its_turn(server: ServerProcess) -> None:
     credential = bearer(log_in(server))
     with Raw(server.url) as raw:
         raw.send(named(1) + named(2) + handshake(credential))
@@ -239,7 +239,7 @@ def expecting(number: int, length: int, version: str = "1.1") -> bytes:
     return named(number, "POST /api/session", lines).replace(b"HTTP/1.1", f"HTTP/{version}".encode())
 
 
-def test_a_client_that_waits_for_100_continue_hears_it(server: ServerProcess) -> None:
+def test_a_client_that_waits_for_100_continue_gets_it(server: ServerProcess) -> None:
     with Raw(server.url) as raw:
         for number in range(3):
             raw.send(expecting(number, 2))
@@ -249,7 +249,7 @@ def test_a_client_that_waits_for_100_continue_hears_it(server: ServerProcess) ->
             assert (response.status, response.header("x-request-id")) == (201, f"r{number}")
 
 
-def test_100_continue_comes_when_it_is_the_requests_turn(server: ServerProcess) -> None:
+def test_100_continue_is_sent_when_it_is_the_requests_turn(server: ServerProcess) -> None:
     with Raw(server.url) as raw:
         raw.send(named(1) + named(2) + expecting(3, 2))
         assert names(raw, 2) == ["r1", "r2"]
@@ -258,7 +258,7 @@ def test_100_continue_comes_when_it_is_the_requests_turn(server: ServerProcess) 
         assert names(raw, 2) == ["r3", "r4"]
 
 
-def test_a_client_that_does_not_wait_for_100_continue_is_answered_too(server: ServerProcess) -> None:
+def test_a_client_that_does_not_wait_for_100_continue_is_answered(server: ServerProcess) -> None:
     """RFC 9110, 10.1.1: the server may then omit it."""
     with Raw(server.url) as raw:
         raw.send((expecting(1, 2) + b"{}") * 2 + named(1))
@@ -271,14 +271,14 @@ def test_a_client_that_does_not_wait_for_100_continue_is_answered_too(server: Se
         assert statuses == [201, 201, 200]
 
 
-def test_a_body_that_will_not_be_taken_is_not_asked_for(server: ServerProcess) -> None:
+def test_a_body_that_will_be_refused_gets_no_100_continue(server: ServerProcess) -> None:
     with Raw(server.url) as raw:
         raw.send(expecting(1, 10_000_000))
         response = raw.response("POST")
         assert (response.status, response.problem) == (413, "too-large")
 
 
-def test_http_1_0_hears_no_100_continue(server: ServerProcess) -> None:
+def test_http_1_0_gets_no_100_continue(server: ServerProcess) -> None:
     with Raw(server.url) as raw:
         raw.send(expecting(1, 2, "1.0") + b"{}")
         assert raw.response("POST").status == 201
@@ -286,7 +286,7 @@ def test_http_1_0_hears_no_100_continue(server: ServerProcess) -> None:
             raw.response()
 
 
-def test_another_expectation_is_answered_once(server: ServerProcess) -> None:
+def test_an_unknown_expectation_is_answered_once(server: ServerProcess) -> None:
     with Raw(server.url) as raw:
         raw.send(named(1, "POST /api/session", "Expect: a-miracle\r\nContent-Length: 0\r\n"))
         response = raw.response("POST")

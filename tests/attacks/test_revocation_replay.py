@@ -106,7 +106,7 @@ ENDS: dict[str, Callable[[Client, str], Awaitable[None]]] = {
 
 @pytest.mark.asvs("7.2.1", "7.4.1", "10.4.9")
 @scenario(180)
-async def test_replay_after_the_end_and_after_a_restart(tmp_path: Path) -> None:
+async def test_credentials_of_an_ended_session_stay_invalid_after_a_restart(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     secret = Secrets(server.data / "keys", "client").create("gateway", 1)
@@ -163,7 +163,7 @@ async def test_fifty_parallel_refreshes_of_one_token_leave_one_chain(tmp_path: P
 
 @pytest.mark.asvs("7.2.4")
 @scenario(120)
-async def test_session_fixation(tmp_path: Path) -> None:
+async def test_session_fixation_gains_nothing(tmp_path: Path) -> None:
     """An attacker creates a session and has the victim log in on it: nothing of the attacker's is valid afterwards."""
     with running_server(tmp_path / "data") as server:
         secret = Secrets(server.data / "keys", "client").create("gateway", 1)
@@ -191,7 +191,7 @@ async def test_session_fixation(tmp_path: Path) -> None:
 
 @pytest.mark.asvs("7.2.4")
 @scenario(120)
-async def test_a_cookie_that_was_planted_is_not_what_the_victim_logs_in_to(tmp_path: Path) -> None:
+async def test_a_login_on_a_planted_cookie_gives_the_attacker_nothing(tmp_path: Path) -> None:
     """The victim's browser holds the attacker's anonymous cookie; after the login the attacker's copy is worthless."""
     with running_server(tmp_path / "data") as server:
         async with Client(server.url) as attacker, Client(server.url) as victim:
@@ -211,7 +211,7 @@ async def test_a_cookie_that_was_planted_is_not_what_the_victim_logs_in_to(tmp_p
 
 @pytest.mark.asvs("7.4.1", "11.2.2")
 @scenario(180)
-async def test_a_stolen_key_is_retired_and_all_that_it_signed_is_worthless(tmp_path: Path) -> None:
+async def test_retiring_a_stolen_key_voids_everything_that_it_signed(tmp_path: Path) -> None:
     """Beside the running server, without a restart, even for tokens that were verified before and for open sockets."""
     with running_server(tmp_path / "data") as server:
         secret = Secrets(server.data / "keys", "client").create("gateway", 1)

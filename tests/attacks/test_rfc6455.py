@@ -166,7 +166,7 @@ BROKEN: Final[dict[str, tuple[bytes, set[int]]]] = {
 
 
 @pytest.mark.parametrize(("data", "codes"), BROKEN.values(), ids=BROKEN)
-def test_what_breaks_the_protocol_ends_the_connection(
+def test_a_protocol_error_ends_the_connection_with_its_code(
     server: ServerProcess, bearer: str, data: bytes, codes: set[int]
 ) -> None:
     with Wire(server, bearer) as wire:
@@ -183,7 +183,7 @@ def test_what_breaks_the_protocol_ends_the_connection(
     [pair for pair in BROKEN.values() if len(pair[0]) < 200],
     ids=[name for name, pair in BROKEN.items() if len(pair[0]) < 200],
 )
-def test_it_makes_no_difference_that_it_comes_byte_by_byte(
+def test_a_protocol_error_sent_byte_by_byte_has_the_same_code(
     server: ServerProcess, bearer: str, data: bytes, codes: set[int]
 ) -> None:
     with Wire(server, bearer) as wire:
@@ -222,7 +222,7 @@ SOUND: Final[dict[str, tuple[bytes, list[tuple[int, bytes]]]]] = {
 
 
 @pytest.mark.parametrize(("data", "answers"), SOUND.values(), ids=SOUND)
-def test_what_keeps_to_the_protocol_is_answered(
+def test_valid_frames_are_answered(
     server: ServerProcess, bearer: str, data: bytes, answers: list[tuple[int, bytes]]
 ) -> None:
     with Wire(server, bearer) as wire:
@@ -239,7 +239,7 @@ def test_what_keeps_to_the_protocol_is_answered(
     [(TEXT, ASK, (TEXT, ANSWER)), (PING, b"hello", (PONG, b"hello"))],
     ids=["text", "ping"],
 )
-def test_a_length_in_more_bytes_than_it_needs_is_read_as_it_is_or_refused(
+def test_an_overlong_length_field_is_read_correctly_or_refused(
     server: ServerProcess, bearer: str, bits: int, opcode: int, payload: bytes, answer: tuple[int, bytes]
 ) -> None:
     with Wire(server, bearer) as wire:
@@ -258,7 +258,7 @@ def test_a_message_of_64_kib_is_not_too_big(server: ServerProcess, bearer: str, 
 @pytest.mark.parametrize(
     "text", ["κόσμε", "\x7f\u0080\u07ff\u0800\uffff", "\ud7ff\ue000\ufffd\ufeff", "\U00010000\U0010ffff😀"]
 )
-def test_text_in_utf_8_is_read_wherever_it_is_cut(server: ServerProcess, bearer: str, text: str) -> None:
+def test_utf_8_text_is_read_wherever_it_is_split(server: ServerProcess, bearer: str, text: str) -> None:
     """The server's refusal shows that it read the text: it is no access token."""
     message = (_REFRESH % text).encode()
     for at in range(len(message) - len(text.encode()) - 2, len(message)):
@@ -291,7 +291,7 @@ BEHIND: Final = {
 
 
 @pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND)
-def test_what_comes_behind_a_close_frame_means_nothing(server: ServerProcess, bearer: str, behind: bytes) -> None:
+def test_data_after_a_close_frame_is_ignored(server: ServerProcess, bearer: str, behind: bytes) -> None:
     for data in (closing(4000), frame(TEXT, ASK) + closing(4000)):
         with Wire(server, bearer) as wire:
             wire.send(data + behind)

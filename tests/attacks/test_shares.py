@@ -58,7 +58,7 @@ def test_large_messages_leave_no_large_buffers(server: ServerProcess, size: int)
         assert memory_kib(server) - before <= sockets * (KIB + 4 * size // 1024)
 
 
-def test_a_newcomer_does_not_wait_for_all_that_came_before(server: ServerProcess) -> None:
+def test_a_new_connection_does_not_wait_for_all_earlier_ones(server: ServerProcess) -> None:
     """A newcomer waits neither for requests that others sent ahead, nor behind a burst of unused connections."""
     peers, requests, burst = 40, 400, 300
     parts = urlsplit(server.url)

@@ -9,7 +9,7 @@ import httpx
 from tests.support.server import running_server
 
 
-def test_no_number_takes_longer_to_read_than_others(tmp_path: Path) -> None:
+def test_no_json_number_takes_longer_to_parse_than_others(tmp_path: Path) -> None:
     """The event loop parses untrusted bodies, and some numbers take a thousand times as long to convert exactly."""
 
     def fastest(number: str) -> float:

@@ -128,7 +128,7 @@ def gone_soon(server: ServerProcess, raws: Mapping[str, Raw]) -> None:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_sockets_that_are_not_read_are_gone_soon_after_the_end(
+def test_unread_sockets_are_cut_soon_after_the_session_ends(
     server: ServerProcess, end: Callable[[ServerProcess, dict[str, Any]], None]
 ) -> None:
     with filled(server) as sockets:
@@ -137,7 +137,7 @@ def test_sockets_that_are_not_read_are_gone_soon_after_the_end(
         gone_soon(server, {name: raw for name, (_, raw) in sockets.items()})
 
 
-def test_displaced_sockets_that_are_not_read_are_gone_soon(tmp_path: Path) -> None:
+def test_unread_displaced_sockets_are_cut_soon(tmp_path: Path) -> None:
     displacing = serving(tmp_path, connections_policy="displace", connections_per_session=1)
     with displacing as server, filled(server) as sockets, ExitStack() as stack:
         for tokens, _ in sockets.values():
@@ -145,7 +145,7 @@ def test_displaced_sockets_that_are_not_read_are_gone_soon(tmp_path: Path) -> No
         gone_soon(server, {name: raw for name, (_, raw) in sockets.items()})
 
 
-def test_a_drain_does_not_wait_for_sockets_that_are_not_read(tmp_path: Path) -> None:
+def test_a_drain_does_not_wait_for_unread_sockets(tmp_path: Path) -> None:
     """Its own limit is much longer."""
     with serving(tmp_path, drain_s=80) as server, filled(server):
         began = time.monotonic()
@@ -153,7 +153,7 @@ def test_a_drain_does_not_wait_for_sockets_that_are_not_read(tmp_path: Path) -> 
         assert time.monotonic() - began < SOON_S
 
 
-def test_many_that_are_not_read_are_gone_as_soon_as_one(server: ServerProcess) -> None:
+def test_many_unread_sockets_are_cut_as_soon_as_one(server: ServerProcess) -> None:
     tokens = log_in(server)
     with ExitStack() as stack:
         raws = [stack.enter_context(deaf(server, tokens)) for _ in range(8)]
@@ -162,7 +162,7 @@ def test_many_that_are_not_read_are_gone_as_soon_as_one(server: ServerProcess) -
         gone_soon(server, {str(number): raw for number, raw in enumerate(raws)})
 
 
-def test_a_peer_that_goes_on_sending_is_gone_as_soon(server: ServerProcess) -> None:
+def test_an_unread_socket_that_keeps_sending_is_cut_as_soon(server: ServerProcess) -> None:
     """It answers no close, and sends data that looks alive."""
     tokens = log_in(server)
     with deaf(server, tokens) as raw:
@@ -175,7 +175,7 @@ def test_a_peer_that_goes_on_sending_is_gone_as_soon(server: ServerProcess) -> N
 
 
 @pytest.mark.parametrize("count", [60, 250])
-def test_a_socket_that_is_read_at_last_hears_everything_up_to_the_end(tmp_path: Path, count: int) -> None:
+def test_a_late_reader_receives_everything_up_to_the_sessions_end(tmp_path: Path, count: int) -> None:
     """Messages pushed before the end are not lost with it, since this many may wait."""
     with small_buffers(tmp_path / "data", send_timeout_s=60) as server:
         tokens = log_in(server)
@@ -190,7 +190,7 @@ def test_a_socket_that_is_read_at_last_hears_everything_up_to_the_end(tmp_path: 
     assert heard == ["refresh"] * count + ["revoke"]
 
 
-def test_a_socket_that_stops_in_the_middle_is_recorded_as_gone(server: ServerProcess) -> None:
+def test_a_socket_whose_reader_stalls_is_recorded_as_disconnected(server: ServerProcess) -> None:
     """The session does not end: its pushed messages find no reader for longer than the limit."""
     tokens = log_in(server)
     with deaf(server, tokens) as raw:
@@ -225,7 +225,7 @@ def whole(url: str, count: int, size: int, seconds: float) -> bytes:
         return raw.rest()
 
 
-def test_a_slow_and_steady_reader_gets_a_long_answer_whole(tmp_path: Path) -> None:
+def test_a_slow_but_steady_reader_gets_a_whole_long_response(tmp_path: Path) -> None:
     """It takes four times the limit, which applies to stalled peers only."""
     limit_s = 3
     with small_buffers(tmp_path / "data", send_timeout_s=limit_s) as server, ThreadPoolExecutor() as threads:
@@ -252,7 +252,7 @@ UNFINISHED: Final = {
 
 
 @pytest.mark.parametrize("last", UNFINISHED.values(), ids=UNFINISHED)
-def test_a_client_that_ends_and_does_not_read_is_gone_soon(tmp_path: Path, last: bytes) -> None:
+def test_a_half_closed_client_that_does_not_read_is_cut_soon(tmp_path: Path, last: bytes) -> None:
     """For some all answers are in the kernel, for some a few in the process, and some are cut for too many."""
     live = head("GET /health/live HTTP/1.1")
     waiting = serving(tmp_path, header_timeout_s=SEND_S, body_timeout_s=SEND_S, keep_alive_s=SEND_S)

@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.mark.asvs("4.2.1")
 @pytest.mark.parametrize("request_", AMBIGUOUS.values(), ids=AMBIGUOUS)
-def test_a_request_with_two_ends_is_none(server: ServerProcess, request_: bytes) -> None:
+def test_a_request_with_an_ambiguous_end_is_refused(server: ServerProcess, request_: bytes) -> None:
     before = stored(server.data)
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), 30) as connection:
         connection.sendall(request_ + _HIDDEN)
@@ -49,7 +49,7 @@ def test_a_request_with_two_ends_is_none(server: ServerProcess, request_: bytes)
     assert stored(server.data) == before
 
 
-def test_the_same_with_one_end_is_one(server: ServerProcess) -> None:
+def test_the_same_request_with_one_end_is_accepted(server: ServerProcess) -> None:
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), 30) as connection:
         connection.sendall(_HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + _CHUNKS)
         assert connection.recv(4096).startswith(b"HTTP/1.1 201 ")

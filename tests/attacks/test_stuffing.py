@@ -79,7 +79,7 @@ def leaked(number: int) -> str:
 
 @pytest.mark.asvs("6.3.1", "2.4.1")
 @scenario()
-async def test_from_one_address(server: ServerProcess) -> None:
+async def test_stuffing_from_one_address_gets_few_passwords_checked(server: ServerProcess) -> None:
     """A list of leaked pairs, one of them right, tried from one address: after a few, passwords are not even checked."""
     attack = Attack(server)
     async with attack.http:
@@ -95,7 +95,7 @@ async def test_from_one_address(server: ServerProcess) -> None:
 
 @pytest.mark.asvs("6.1.1", "6.3.1", "2.4.1")
 @scenario()
-async def test_from_many_addresses_at_one_account(server: ServerProcess) -> None:
+async def test_stuffing_one_account_from_many_addresses_locks_no_owner_out(server: ServerProcess) -> None:
     """Few passwords of a distributed attack are checked; the owner is not locked out before, during or after it."""
     attack = Attack(server)
     async with attack.http:
@@ -121,7 +121,7 @@ async def test_from_many_addresses_at_one_account(server: ServerProcess) -> None
 
 @pytest.mark.asvs("6.1.1")
 @scenario()
-async def test_from_the_owners_own_address(server: ServerProcess) -> None:
+async def test_stuffing_from_the_owners_address_leaves_their_device_in(server: ServerProcess) -> None:
     """An attacker in the same house uses up that address's attempts; the owner's browser can still log in."""
     attack = Attack(server)
     async with attack.http:
@@ -137,7 +137,7 @@ async def test_from_the_owners_own_address(server: ServerProcess) -> None:
 
 @pytest.mark.asvs("6.3.1")
 @scenario()
-async def test_by_whoever_has_known_the_password_before(server: ServerProcess) -> None:
+async def test_knowing_an_old_password_gives_no_more_attempts(server: ServerProcess) -> None:
     """Device cookies and addresses from before the password change count as a stranger's; the owner's browser is known."""
     attack = Attack(server)
     async with attack.http:
@@ -172,7 +172,7 @@ async def test_by_whoever_has_known_the_password_before(server: ServerProcess) -
 
 
 @scenario()
-async def test_one_ipv6_network_is_one_address(server: ServerProcess) -> None:
+async def test_an_ipv6_64_network_counts_as_one_address(server: ServerProcess) -> None:
     attack = Attack(server)
     async with attack.http:
         tries = ((f"user{n}@v6.example", leaked(n), f"2001:db8:1:1::{n:x}") for n in range(1, 101))
@@ -180,7 +180,7 @@ async def test_one_ipv6_network_is_one_address(server: ServerProcess) -> None:
 
 
 @scenario()
-async def test_the_limits_do_not_tell_who_has_an_account(server: ServerProcess) -> None:
+async def test_login_limits_do_not_reveal_who_has_an_account(server: ServerProcess) -> None:
     attack = Attack(server)
     async with attack.http:
         answers = {}
@@ -193,7 +193,7 @@ async def test_the_limits_do_not_tell_who_has_an_account(server: ServerProcess) 
 
 
 @scenario()
-async def test_a_shared_address_with_many_failures_does_not_tell_who_logs_in_there(server: ServerProcess) -> None:
+async def test_login_limits_do_not_reveal_who_logs_in_at_a_shared_address(server: ServerProcess) -> None:
     """Unknown account, known elsewhere, known here, known device: a wrong password gets the same answers around the limit."""
     attack = Attack(server)
     async with attack.http:
@@ -224,7 +224,7 @@ async def test_a_shared_address_with_many_failures_does_not_tell_who_logs_in_the
 
 @pytest.mark.asvs("16.3.1", "16.2.5")
 @scenario()
-async def test_what_failed_is_in_the_log_without_address_of_an_account_and_without_password(
+async def test_failed_logins_are_logged_without_email_address_and_password(
     server: ServerProcess,
 ) -> None:
     attack = Attack(server)

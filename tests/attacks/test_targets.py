@@ -94,7 +94,7 @@ def test_another_spelling_of_a_path_is_another_path(
     "spelling",
     ["//api/session", "/api//session", "/api%2Fsession", "/api/%2Fsession", "/api/session%2F", "/api/./session"],
 )
-def test_no_session_begins_at_another_spelling(server: ServerProcess, spelling: str) -> None:
+def test_no_session_is_created_at_another_spelling_of_the_path(server: ServerProcess, spelling: str) -> None:
     before = stored(server.data)
     response = asked(server, head(f"POST {spelling} HTTP/1.1", {"Content-Length": "0"}), method="POST")
     assert response.status in {400, 404}
@@ -109,7 +109,7 @@ def test_forward_auth_has_one_spelling_too(server: ServerProcess, tokens: dict[s
     assert (response.status, response.header("remote-user")) == (404, None)
 
 
-def test_letters_that_are_encoded_without_need_are_the_same_letters(server: ServerProcess) -> None:
+def test_needlessly_encoded_letters_are_the_same_path(server: ServerProcess) -> None:
     """RFC 3986, 6.2.2.2: unreserved characters mean the same when encoded."""
     assert asked(server, head("GET /%68ealth/live HTTP/1.1")).status == 200
 

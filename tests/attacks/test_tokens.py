@@ -85,7 +85,7 @@ async def victim(server: ServerProcess) -> AsyncIterator[Client]:
 
 
 @scenario()
-async def test_a_token_put_together_by_hand_opens_the_door(server: ServerProcess, keys: Keys) -> None:
+async def test_a_correctly_handmade_token_is_accepted(server: ServerProcess, keys: Keys) -> None:
     """So that each forgery below is refused for its own reason."""
     async with victim(server) as client:
         token = signed(keys, usual_header(keys), claims_of(client.access_token))
@@ -95,7 +95,7 @@ async def test_a_token_put_together_by_hand_opens_the_door(server: ServerProcess
 
 @pytest.mark.asvs("9.1.1", "9.1.2", "9.2.1", "9.2.3", "9.2.4")
 @scenario(120)
-async def test_each_door_refuses_each_kind_of_forgery(
+async def test_every_endpoint_refuses_every_kind_of_forged_token(
     server: ServerProcess, keys: Keys, gateway: str, tmp_path: Path
 ) -> None:
     """One of each kind; tests/server/test_tokens.py has their variants."""
@@ -126,9 +126,7 @@ async def test_each_door_refuses_each_kind_of_forgery(
 
 @pytest.mark.asvs("9.1.3")
 @scenario(120)
-async def test_a_token_that_brings_its_key_or_says_where_to_get_it(
-    server: ServerProcess, keys: Keys, gateway: str
-) -> None:
+async def test_a_token_with_its_own_key_or_key_url_is_refused(server: ServerProcess, keys: Keys, gateway: str) -> None:
     """An attacker's own key, embedded or at a URL: refused, and the URL is never requested."""
     asked = 0
 
@@ -155,7 +153,7 @@ async def test_a_token_that_brings_its_key_or_says_where_to_get_it(
 
 @pytest.mark.asvs("10.3.2")
 @scenario(120)
-async def test_claims_that_are_not_the_sessions_as_it_stands(server: ServerProcess, keys: Keys, gateway: str) -> None:
+async def test_claims_that_differ_from_the_session_are_refused(server: ServerProcess, keys: Keys, gateway: str) -> None:
     """Each claim counts: a valid signature over one session's id and another's subject opens neither."""
     async with victim(server) as client, victim(server) as other:
         claims, theirs = claims_of(client.access_token), claims_of(other.access_token)
@@ -180,9 +178,7 @@ async def test_claims_that_are_not_the_sessions_as_it_stands(server: ServerProce
 
 @pytest.mark.asvs("9.2.2")
 @scenario(120)
-async def test_what_was_signed_for_something_else_is_no_access_token(
-    server: ServerProcess, keys: Keys, gateway: str
-) -> None:
+async def test_credentials_of_other_types_are_no_access_tokens(server: ServerProcess, keys: Keys, gateway: str) -> None:
     """A head, a refresh token, a ticket, a session id; and an access token as any of these."""
     async with victim(server) as client:
         claims = claims_of(client.access_token)

@@ -81,7 +81,7 @@ def plain(server: ServerProcess) -> dict[tuple[str, str, str], Response]:
 
 @pytest.mark.asvs("4.2.1")
 @pytest.mark.parametrize("offered", OFFERS.values(), ids=OFFERS)
-def test_a_request_with_an_offer_is_answered_as_one_without(
+def test_an_upgrade_offer_does_not_change_the_response(
     server: ServerProcess, plain: dict[tuple[str, str, str], Response], offered: Mapping[str, str]
 ) -> None:
     for (method, path, body), expected in plain.items():
@@ -93,7 +93,9 @@ def test_a_request_with_an_offer_is_answered_as_one_without(
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("name", ["foo", "h2c", "a whole handshake"])
-def test_where_an_offer_is_cut_in_two_makes_no_difference(server: ServerProcess, name: str, body: str) -> None:
+def test_the_segment_boundary_in_an_upgrade_offer_makes_no_difference(
+    server: ServerProcess, name: str, body: str
+) -> None:
     message = written("POST", "/api/auth/login", body, OFFERS[name])
     for at in range(1, len(message)):
         response = asked(server, message[:at], message[at:], method="POST")
@@ -101,7 +103,7 @@ def test_where_an_offer_is_cut_in_two_makes_no_difference(server: ServerProcess,
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_offer_that_comes_byte_by_byte_is_answered_once(
+def test_an_upgrade_offer_sent_byte_by_byte_is_answered_once(
     server: ServerProcess, plain: dict[tuple[str, str, str], Response], method: str
 ) -> None:
     """All of them concurrently, to save time."""
@@ -122,9 +124,7 @@ def test_an_offer_that_comes_byte_by_byte_is_answered_once(
 
 @pytest.mark.parametrize("body", ["length", "chunks"])
 @pytest.mark.parametrize("name", OFFERS)
-def test_an_offer_behind_others_on_one_connection_is_answered_in_its_turn(
-    server: ServerProcess, name: str, body: str
-) -> None:
+def test_pipelined_upgrade_offers_are_answered_in_their_turn(server: ServerProcess, name: str, body: str) -> None:
     message = written("POST", "/api/auth/login", body, OFFERS[name])
     with Raw(server.url) as raw:
         raw.send(HIDDEN + message + message + HIDDEN)
@@ -136,7 +136,7 @@ def test_an_offer_behind_others_on_one_connection_is_answered_in_its_turn(
         assert raw.rest() == b""
 
 
-def test_a_client_that_offers_http2_begins_a_session_and_logs_in(server: ServerProcess) -> None:
+def test_a_client_that_offers_http2_can_log_in(server: ServerProcess) -> None:
     """Java's HttpClient does this: it sends the offer with each request until it is accepted."""
     tokens = log_in(server)
     with Raw(server.url) as raw:
@@ -148,7 +148,7 @@ def test_a_client_that_offers_http2_begins_a_session_and_logs_in(server: ServerP
 
 
 @pytest.mark.parametrize("name", OFFERS)
-def test_forward_auth_lets_pass_whoever_offers_something(server: ServerProcess, name: str) -> None:
+def test_forward_auth_accepts_requests_with_an_upgrade_offer(server: ServerProcess, name: str) -> None:
     """A proxy forwards the headers of the request that it asks about, even a WebSocket handshake's."""
     with Raw(server.url) as raw:
         for _ in range(2):
@@ -159,7 +159,7 @@ def test_forward_auth_lets_pass_whoever_offers_something(server: ServerProcess, 
 
 
 @pytest.mark.parametrize("name", OFFERS)
-def test_the_port_of_the_metrics_takes_no_offer_either(server: ServerProcess, name: str) -> None:
+def test_the_metrics_port_ignores_upgrade_offers(server: ServerProcess, name: str) -> None:
     with Raw(metrics_url(server).removesuffix("/metrics")) as raw:
         for body in BODIES:
             raw.send(written("GET", "/metrics", body, OFFERS[name]))
@@ -203,7 +203,7 @@ NO_HANDSHAKES: Final[dict[str, tuple[str, Mapping[str, str], set[int]]]] = {
 
 
 @pytest.mark.parametrize(("method", "headers", "statuses"), NO_HANDSHAKES.values(), ids=NO_HANDSHAKES)
-def test_what_is_no_handshake_is_refused_once_over_http(
+def test_an_invalid_handshake_is_refused_once_over_http(
     server: ServerProcess, method: str, headers: Mapping[str, str], statuses: set[int]
 ) -> None:
     response = asked(server, head(f"{method} /api/connect HTTP/1.1", headers))
@@ -214,13 +214,13 @@ def test_what_is_no_handshake_is_refused_once_over_http(
 
 
 @pytest.mark.parametrize("body", ["length", "chunks"])
-def test_a_handshake_with_a_body_is_refused_and_the_body_is_no_request(server: ServerProcess, body: str) -> None:
+def test_a_handshakes_body_is_refused_and_not_read_as_a_request(server: ServerProcess, body: str) -> None:
     message = written("GET", "/api/connect", body, WELL)
     for segments in ((message,), (message[: -len(BODIES[body][1])], message[-len(BODIES[body][1]) :])):
         assert asked(server, *segments).status in {400, 426}
 
 
-def test_a_handshake_of_http_1_0_is_no_handshake(server: ServerProcess) -> None:
+def test_a_websocket_handshake_over_http_1_0_is_refused(server: ServerProcess) -> None:
     with Raw(server.url) as raw:
         raw.send(head("GET /api/connect HTTP/1.0", WELL))
         assert raw.response().status in {400, 426}
@@ -244,7 +244,7 @@ def test_a_handshake_of_http_1_0_is_no_handshake(server: ServerProcess) -> None:
     ],
     ids=["as usual", "another case", "a list", "two lines", "an empty body", "white space behind values"],
 )
-def test_a_handshake_as_clients_write_it_is_taken(server: ServerProcess, changed: Mapping[str, str]) -> None:
+def test_handshakes_as_clients_write_them_are_accepted(server: ServerProcess, changed: Mapping[str, str]) -> None:
     message = head("GET /api/connect HTTP/1.1", {**WELL, **bearer(log_in(server)), **changed})
     for segments in ([message], [message[:50], message[50:]], [bytes([each]) for each in message]):
         with Raw(server.url) as raw:
@@ -253,7 +253,7 @@ def test_a_handshake_as_clients_write_it_is_taken(server: ServerProcess, changed
             assert raw.frame()[1].startswith(b'{"type":"hello"')
 
 
-def test_the_server_answers_nothing_twice_when_a_client_gives_up(server: ServerProcess) -> None:
+def test_a_client_that_gives_up_after_an_offer_gets_one_response(server: ServerProcess) -> None:
     """A client that closes its end after the offer still gets one response."""
     for name, body in itertools.product(OFFERS, BODIES):
         with Raw(server.url) as raw:

@@ -21,7 +21,7 @@ OURS = "interlock"
 
 
 @pytest.mark.parametrize("ceiling", ["bare_app", "bare_asgi", "bare_picows"])
-def test_a_ceiling_loads_no_code_of_interlock(ceiling: str) -> None:
+def test_a_baseline_loads_no_code_of_interlock(ceiling: str) -> None:
     program = f"import sys, tests.bench.{ceiling}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=TREE, check=True)
     modules = loaded.stdout.split()
@@ -36,7 +36,7 @@ def test_the_bare_route_returns_the_fields_of_a_session(tmp_path: Path) -> None:
     assert list(answer.json()) == [field.name for field in msgspec.structs.fields(SessionView)]
 
 
-def test_the_bare_function_says_who_may_pass(tmp_path: Path) -> None:
+def test_the_bare_function_returns_the_identity_headers(tmp_path: Path) -> None:
     with running(Bench(tmp_path, quick=True, say=print), "tests.bench.bare_asgi", pinned=False) as ceiling:
         answer = httpx.get(f"{ceiling.url}/api/forward-auth", timeout=60)
     assert answer.status_code == 200
@@ -44,7 +44,7 @@ def test_the_bare_function_says_who_may_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ceiling", ["bare_asgi", "bare_picows"])
-def test_a_ceiling_of_sockets_echoes(tmp_path: Path, ceiling: str) -> None:
+def test_a_websocket_baseline_echoes(tmp_path: Path, ceiling: str) -> None:
     with (
         running(Bench(tmp_path, quick=True, say=print), f"tests.bench.{ceiling}", pinned=False) as process,
         connect(process.url.replace("http", "ws", 1) + "/api/connect", compression=None, open_timeout=60) as socket,

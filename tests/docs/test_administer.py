@@ -32,7 +32,7 @@ def shows(block: Block, printed: str) -> bool:
 
 
 @pytest.mark.asvs("7.4.5")
-def test_the_guide(tmp_path: Path) -> None:
+def test_the_administrators_guide_works(tmp_path: Path) -> None:
     page = blocks(_PAGE)
     commands = [block for block in page if block.language == "shell"]
     shown = {before: after for before, after in pairwise(page) if before.language == "shell" != after.language}

@@ -22,7 +22,7 @@ def test_every_limit_is_explained_with_its_default() -> None:
 
 
 @pytest.mark.asvs("6.1.1")
-def test_why_nobody_can_lock_the_owner_out_is_said() -> None:
+def test_the_page_says_why_nobody_can_lock_the_owner_out() -> None:
     assert f"`{DEVICE_COOKIE}`, for half a year" in TEXT
     assert devices.LIFE_S == 180 * 86_400
     assert "the eight latest" in TEXT
@@ -30,7 +30,7 @@ def test_why_nobody_can_lock_the_owner_out_is_said() -> None:
 
 
 @pytest.mark.asvs("6.1.2")
-def test_the_context_specific_words_are_named() -> None:
+def test_the_sources_of_forbidden_password_words_are_named() -> None:
     words = TEXT.partition("**context-specific words**")[2].partition(". ")[0]
     for name in ("`issuer`", "`audience`", "`interlock`", "`password_context_words`"):
         assert name in words

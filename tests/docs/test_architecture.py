@@ -8,7 +8,7 @@ from collections import Counter
 from tests.support.source import ROOT
 
 
-def test_every_file_that_it_names_is_there() -> None:
+def test_every_file_named_on_the_architecture_page_exists() -> None:
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
     named = re.findall(r"`((?:spec|machine|server)/[\w/]+\.py)`", page)
     assert len(named) > 20

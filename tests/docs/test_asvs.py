@@ -44,13 +44,13 @@ def shown() -> dict[str, set[str]]:
     return found
 
 
-def test_no_requirement_is_missing() -> None:
+def test_no_asvs_requirement_is_missing() -> None:
     wanted = {name: level for level, names in LEVELS.items() for name in names.split()}
     assert len(wanted) == 120
     assert {name: each.level for name, each in REQUIREMENTS.items()} == wanted
 
 
-def test_they_are_in_the_standards_order_with_what_concerns_order_last() -> None:
+def test_asvs_requirements_are_in_the_standards_order() -> None:
     def place(name: str) -> tuple[int, ...]:
         chapter, *rest = map(int, name.split("."))
         return (chapter + 100 if chapter == 2 else chapter, *rest)
@@ -60,7 +60,7 @@ def test_they_are_in_the_standards_order_with_what_concerns_order_last() -> None
 
 
 @pytest.mark.parametrize(("name", "requirement"), REQUIREMENTS.items(), ids=REQUIREMENTS)
-def test_each_has_one_answer_and_what_is_met_a_test(
+def test_each_asvs_requirement_has_one_answer_and_each_met_one_a_test(
     name: str, requirement: Requirement, shown: dict[str, set[str]]
 ) -> None:
     answers = [requirement.met, requirement.not_met, requirement.not_applicable]
@@ -73,11 +73,11 @@ def test_each_has_one_answer_and_what_is_met_a_test(
         assert not shown.get(name), "it is said not to be met, and these tests say they show it"
 
 
-def test_each_mark_names_a_requirement(shown: dict[str, set[str]]) -> None:
+def test_each_asvs_mark_names_a_requirement(shown: dict[str, set[str]]) -> None:
     assert set(shown) <= set(REQUIREMENTS)
 
 
-def test_the_page_has_every_requirement_with_its_tests(pages: dict[str, Page], shown: dict[str, set[str]]) -> None:
+def test_the_asvs_page_has_every_requirement_with_its_tests(pages: dict[str, Page], shown: dict[str, set[str]]) -> None:
     text = pages["reference/asvs.html"].text
     for name, requirement in REQUIREMENTS.items():
         assert f"{name} {requirement.level} " in text
@@ -86,7 +86,7 @@ def test_the_page_has_every_requirement_with_its_tests(pages: dict[str, Page], s
 
 
 @pytest.mark.asvs("6.1.3", "6.3.4")
-def test_every_way_to_log_in_is_in_the_table_of_the_security_model() -> None:
+def test_every_login_method_is_in_the_security_models_table() -> None:
     """A login is the command itself, or the proved login that requests it; each names its method."""
     places = {"Authenticate": 1, "Reauthenticate": 1, "Login": 3}
     methods: set[str] = set()
@@ -103,7 +103,7 @@ def test_every_way_to_log_in_is_in_the_table_of_the_security_model() -> None:
 
 
 @pytest.mark.asvs("6.1.3")
-def test_the_table_says_how_strong_each_way_to_log_in_is() -> None:
+def test_the_security_models_table_rates_each_login_method() -> None:
     ways = SECURITY.partition("## Ways to log in")[2].partition("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in ways.splitlines() if line.startswith("| `")
@@ -114,7 +114,7 @@ def test_the_table_says_how_strong_each_way_to_log_in_is() -> None:
 
 
 @pytest.mark.asvs("7.1.1", "7.1.2")
-def test_the_security_model_says_how_long_and_how_many_and_the_settings_agree() -> None:
+def test_limits_in_the_security_model_match_the_settings() -> None:
     times = SECURITY.partition("## How long sessions last")[2].partition("\n## ")[0]
     defaults = Settings()
     for said in (
@@ -127,7 +127,7 @@ def test_the_security_model_says_how_long_and_how_many_and_the_settings_agree() 
 
 
 @pytest.mark.asvs("8.1.1")
-def test_each_call_says_in_the_reference_which_credential_it_takes(pages: dict[str, Page]) -> None:
+def test_the_reference_names_each_calls_credential(pages: dict[str, Page]) -> None:
     words = {
         "bearer": "access token",
         "cookie": "cookie",

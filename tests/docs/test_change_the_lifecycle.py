@@ -154,7 +154,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_declaration_is_changed_in_all_that_is_derived(changed: Path) -> None:
+def test_a_new_state_appears_in_everything_that_is_derived(changed: Path) -> None:
     _run(changed, "-m", "interlock.spec.export", "--check")
     for kind in ("json", "sql", "mmd", "svg", "md", "pml"):
         text = (changed / f"spec/generated/session.{kind}").read_text(encoding="utf-8")
@@ -162,11 +162,11 @@ def test_the_declaration_is_changed_in_all_that_is_derived(changed: Path) -> Non
         assert "resume" in text
 
 
-def test_the_model_tries_the_new_transitions(changed: Path) -> None:
+def test_the_model_tries_the_new_states_transitions(changed: Path) -> None:
     assert "holds" in _run(changed, "-m", "interlock.server.cli", "check", "--only", "replay")
 
 
-def test_a_transition_that_can_not_happen_is_named(changed: Path, tmp_path: Path) -> None:
+def test_the_model_names_a_transition_that_can_not_happen(changed: Path, tmp_path: Path) -> None:
     """No connection is open in the new state, so there is no last one."""
     copy = tmp_path / "copy"
     shutil.copytree(changed, copy, symlinks=True)
@@ -182,13 +182,13 @@ def test_a_transition_that_can_not_happen_is_named(changed: Path, tmp_path: Path
     assert "resume (suspended → authenticated)" in said
 
 
-def test_the_walk_and_the_properties_hold(changed: Path) -> None:
+def test_the_projects_own_tests_pass_with_the_new_state(changed: Path) -> None:
     tests = ["tests/machine/test_exhaustive.py", "tests/machine/test_story.py", "tests/spec/test_transitions.py"]
     said = _run(changed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *tests, "tests/spec/test_export.py")
     assert " passed" in said
 
 
-def test_a_session_is_paused_refused_resumed_and_told(changed: Path, tmp_path: Path) -> None:
+def test_a_session_can_be_paused_resumed_and_replayed(changed: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     session_id = _run(changed, "-c", _LIFE, str(data)).split()[-1]

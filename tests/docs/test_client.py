@@ -70,6 +70,6 @@ async def _until(condition: Any) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_the_example_client(tmp_path: Path) -> None:
+def test_the_guides_example_client_works(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", access_token_s=2) as server:
         asyncio.run(_live(server, _load(tmp_path)))

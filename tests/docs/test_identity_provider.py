@@ -129,7 +129,7 @@ ROWS: Final[dict[str, tuple[str, Callable[[Gate], None], dict[str, Any]]]] = {
 
 
 @pytest.mark.asvs("7.1.3", "7.6.1")
-def test_the_table_says_of_each_event_what_becomes_of_the_session() -> None:
+def test_the_table_lists_each_events_effect_on_the_session() -> None:
     section = (DOCS / _PAGE).read_text().partition("## How long a session lasts")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
     assert [happens for happens, _ in rows] == list(ROWS)
@@ -139,7 +139,7 @@ def test_the_table_says_of_each_event_what_becomes_of_the_session() -> None:
 
 @pytest.mark.asvs("7.1.3", "7.6.1")
 @pytest.mark.parametrize(("said", "happens", "settings"), ROWS.values(), ids=ROWS)
-def test_that_becomes_of_it(
+def test_the_session_changes_as_the_table_says(
     tmp_path: Path, provider: Provider, said: str, happens: Callable[[Gate], None], settings: dict[str, Any]
 ) -> None:
     trust = {"upstream_issuer": provider.issuer, "upstream_audiences": CLIENT_ID, "upstream_groups_claim": "groups"}

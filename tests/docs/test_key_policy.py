@@ -27,7 +27,7 @@ def _section(page: str, title: str) -> str:
 
 
 @pytest.mark.asvs("11.1.1")
-def test_the_guide_says_how_long_keys_overlap_and_the_code_agrees() -> None:
+def test_the_overlap_of_keys_in_the_guide_matches_the_code() -> None:
     routine = _section(_GUIDE, "As a matter of routine")
     for said in (
         "Once a year is enough",
@@ -44,7 +44,7 @@ def test_the_guide_says_how_long_keys_overlap_and_the_code_agrees() -> None:
 
 
 @pytest.mark.asvs("11.1.1")
-def test_the_guide_says_in_which_steps_a_key_lives_and_who_holds_it() -> None:
+def test_the_guide_names_a_keys_life_stages_and_holder() -> None:
     (steps,) = re.findall(
         r"A key goes through [a-z]+ stages: (.+?) and removed\.", _section(_GUIDE, "As a matter of routine")
     )
@@ -61,7 +61,7 @@ def _run(line: str, data: Path, key: str) -> Result:
 
 
 @pytest.mark.asvs("11.1.1")
-def test_the_commands_of_the_guide_do_what_it_says(tmp_path: Path) -> None:
+def test_the_key_guides_commands_work(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     first = load_keys(folder).signing.kid
     assert folder.stat().st_mode & 0o777 == 0o700

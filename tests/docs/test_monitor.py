@@ -76,19 +76,19 @@ def test_every_query_names_metrics_labels_and_events_that_exist(query: str) -> N
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_what_is_summed_by_is_a_label(query: str) -> None:
+def test_every_by_clause_names_a_label(query: str) -> None:
     labels = {label for name, _ in _METRIC.findall(query) for label in LABELS.get(name, ())} | OF_PROMETHEUS
     for group in re.findall(r"\bby \(([^)]*)\)", query):
         assert {each.strip() for each in group.split(",")} <= labels
 
 
-def test_the_dashboard_shows_every_metric_of_ours() -> None:
+def test_the_dashboard_shows_every_own_metric() -> None:
     shown = {name for query in dashboard_queries() for name, _ in _METRIC.findall(query)}
     for row in ROWS:
         assert any(name.startswith(row.name) for name in shown), row.name
 
 
-def test_the_dashboard_is_one_that_grafana_takes() -> None:
+def test_the_dashboard_has_grafanas_structure() -> None:
     board: dict[str, Any] = json.loads(DASHBOARD.read_text())
     assert board["uid"] == "interlock"
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
@@ -105,7 +105,7 @@ def test_the_dashboard_is_one_that_grafana_takes() -> None:
         taken |= cells
 
 
-def test_every_alert_has_a_section_that_says_what_to_do(pages: dict[str, Page]) -> None:
+def test_every_alert_has_a_section_with_instructions(pages: dict[str, Page]) -> None:
     page = pages["how-to/monitor.html"]
     alerts = re.findall(r"alert: (\w+)", ALERTS.read_text())
     assert len(alerts) == len(set(alerts)) > 10
@@ -125,7 +125,7 @@ def test_the_references_name_every_metric_and_event(pages: dict[str, Page]) -> N
     assert all(field in events for field in FIELDS)
 
 
-def test_the_names_follow_prometheus_custom() -> None:
+def test_metric_names_follow_prometheus_conventions() -> None:
     for row in ROWS:
         assert row.name.startswith("interlock_")
         assert row.name.endswith("_total") == (row.kind.__name__ == "Counter")
@@ -144,7 +144,7 @@ def promtool(*arguments: str) -> None:
     assert said.returncode == 0, said.stdout + said.stderr
 
 
-def test_promtool_takes_the_rules() -> None:
+def test_promtool_accepts_the_alert_rules() -> None:
     promtool("check", "rules", "--lint-fatal", str(ALERTS))
 
 

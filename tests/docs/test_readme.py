@@ -7,7 +7,7 @@ from interlock.server.settings import Settings
 from tests.support.source import ROOT
 
 
-def test_the_tour_is_the_walk_that_a_scenario_test_runs() -> None:
+def test_the_readmes_tour_is_the_one_that_serve_prints() -> None:
     """``make run`` prints it, tests/scenarios/test_walk.py pastes it into a shell."""
     _, _, rest = (ROOT / "README.md").read_text().partition("<!-- tour: server/cli/walk.py -->\n```bash\n")
     tour, _, _ = rest.partition("```\n<!-- /tour -->")

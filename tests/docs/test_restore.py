@@ -39,7 +39,7 @@ def _restore(folder: Path) -> str:
 
 
 @scenario(120)
-async def test_a_restored_log_opens_no_old_token_and_what_was_done_since_is_told_and_done_again(tmp_path: Path) -> None:
+async def test_a_restore_voids_old_tokens_and_lists_what_to_redo(tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     with running_server(tmp_path / "data", trace="") as server:
         ada, removed = admin_token(server.data), admin_token(server.data, "removed-later")
@@ -83,7 +83,7 @@ async def test_a_restored_log_opens_no_old_token_and_what_was_done_since_is_told
             assert answer.json() == {"active": False}
 
 
-def test_the_guide_says_what_comes_back() -> None:
+def test_the_restore_guide_says_what_is_restored() -> None:
     restore = (DOCS / _GUIDE).read_text().partition("## Restore\n")[2].partition("\n## ")[0]
     for said in (
         "a disabled account is enabled again",

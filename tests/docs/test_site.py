@@ -33,13 +33,13 @@ def settings_page(pages: dict[str, Page]) -> str:
     return pages["reference/settings.html"].text
 
 
-def test_every_setting_is_there(settings_page: str) -> None:
+def test_every_setting_is_documented(settings_page: str) -> None:
     for row in setting_rows():
         assert {row.name, row.flag, row.variable} <= set(settings_page.replace(",", " ").split()), row.name
         assert row.description.replace("`", "") in settings_page
 
 
-def test_every_close_code_is_there(pages: dict[str, Page]) -> None:
+def test_every_close_code_is_documented(pages: dict[str, Page]) -> None:
     text = pages["reference/close-codes.html"].text
     guide = pages["how-to/write-a-client.html"].text
     for row in CLOSE_CODES.values():
@@ -47,7 +47,7 @@ def test_every_close_code_is_there(pages: dict[str, Page]) -> None:
         assert str(row.code) in guide, f"the recovery table misses {row.code}"
 
 
-def test_every_problem_is_there(pages: dict[str, Page]) -> None:
+def test_every_problem_is_documented(pages: dict[str, Page]) -> None:
     page = pages["reference/problems.html"]
     guide = pages["how-to/write-a-client.html"].text
     for kind in problem_kinds():
@@ -59,7 +59,7 @@ def test_every_problem_is_there(pages: dict[str, Page]) -> None:
 
 # Litestar warns of parameters in its older style, which does not concern the pages.
 @pytest.mark.filterwarnings("ignore::litestar.exceptions.LitestarDeprecationWarning")
-def test_every_endpoint_is_there(pages: dict[str, Page]) -> None:
+def test_every_endpoint_is_documented(pages: dict[str, Page]) -> None:
     text = pages["reference/http.html"].text
     calls = [
         f"{method.upper()} {path}"
@@ -72,7 +72,7 @@ def test_every_endpoint_is_there(pages: dict[str, Page]) -> None:
         assert text.count(call) >= 2, f"{call}: in the table and in a section"
 
 
-def test_every_message_is_there(pages: dict[str, Page]) -> None:
+def test_every_websocket_message_is_documented(pages: dict[str, Page]) -> None:
     page = pages["reference/websocket.html"]
     for message in (*ServerMessage.__args__, *ClientMessage.__args__):
         assert message.__struct_config__.tag in page.anchors
@@ -80,7 +80,7 @@ def test_every_message_is_there(pages: dict[str, Page]) -> None:
             assert field in page.text
 
 
-def test_every_command_and_declared_name_is_there(pages: dict[str, Page]) -> None:
+def test_every_command_and_declared_name_is_documented(pages: dict[str, Page]) -> None:
     commands = pages["reference/command-line.html"].text
     for name in main.list_commands(click.Context(main)):
         assert f"interlock {name}" in commands
@@ -93,7 +93,7 @@ def test_every_command_and_declared_name_is_there(pages: dict[str, Page]) -> Non
             assert description in text
 
 
-def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, Page]) -> None:
+def test_pages_load_nothing_from_other_hosts(site: Path, pages: dict[str, Page]) -> None:
     for name, page in pages.items():
         assert not [load for load in page.loads if _ADDRESS.match(load)], name
         assert not [style for style in page.styles if re.search(r"url\(|@import", style)], name
@@ -101,7 +101,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path, pages: dict[str, Page]) -
         assert not re.search(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", sheet.read_text()), sheet
 
 
-def test_every_link_leads_somewhere(site: Path, pages: dict[str, Page]) -> None:
+def test_every_link_has_a_target(site: Path, pages: dict[str, Page]) -> None:
     broken = []
     for name, page in pages.items():
         for link in page.links:
@@ -122,7 +122,7 @@ def _texts() -> list[Path]:
 
 
 @pytest.mark.parametrize("text", _texts(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_text_names_exists(text: Path) -> None:
+def test_everything_named_in_texts_exists(text: Path) -> None:
     content = text.read_text()
     for path, test in _REPOSITORY_PATH.findall(content):
         assert (ROOT / path).exists(), path

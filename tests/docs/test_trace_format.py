@@ -22,7 +22,7 @@ def _rows(first: str) -> dict[str, str]:
     return {cell.strip().strip("`"): rest[0] for cell, *rest in cells}
 
 
-def test_every_kind_and_every_field_is_there() -> None:
+def test_every_trace_kind_and_field_is_documented() -> None:
     assert list(_rows("field")) == ["kind", *Line.__struct_fields__]
     kinds = {kind.__struct_config__.tag: kind.__struct_fields__ for kind in get_args(AnyLine)}
     told = {kind: tuple(fields.strip().strip("`").split("`, `")) for kind, fields in _rows("kind").items()}
@@ -33,7 +33,7 @@ def test_every_rule_belongs_to_a_published_property() -> None:
     assert set(_rows("property")) <= {promised.name for promised in PROPERTIES} | {"format"}
 
 
-def test_the_example_is_a_good_trace(tmp_path: Path) -> None:
+def test_the_pages_example_is_a_valid_trace(tmp_path: Path) -> None:
     example = captioned(PAGE, "trace.jsonl")
     assert check([example.splitlines()]).appends == 2
     (tmp_path / "trace.jsonl").write_text(example)

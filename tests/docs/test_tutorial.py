@@ -59,7 +59,7 @@ def _shows(block: Block, printed: str) -> bool:
     )
 
 
-def test_the_tutorial(tmp_path: Path) -> None:
+def test_the_tutorials_commands_print_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
     with running_server(tmp_path / "data") as server:
         script, files, said = _script(server.url)

@@ -35,19 +35,19 @@ def listed() -> dict[str, list[Step]]:
     return {name: re.findall(r"^\d+\. `(.+?)`, `(.+?)`", text, re.MULTILINE) for name, text in sections}
 
 
-def test_each_way_is_a_list_of_at_most_twelve_calls(ways: dict[str, list[Call]]) -> None:
+def test_each_documented_call_list_has_at_most_twelve_calls(ways: dict[str, list[Call]]) -> None:
     assert listed().keys() == ways.keys()
     assert all(1 < len(steps) <= 12 for steps in listed().values())
 
 
 @pytest.mark.parametrize("name", listed())
-def test_the_calls_are_made_in_the_order_of_the_list(name: str, ways: dict[str, list[Call]]) -> None:
+def test_calls_happen_in_the_documented_order(name: str, ways: dict[str, list[Call]]) -> None:
     made = iter([(call.file, call.name) for call in ways[name]])
     assert [step for step in listed()[name] if step not in made] == []
 
 
 @pytest.mark.parametrize("name", listed())
-def test_each_call_comes_from_one_above_it_and_goes_no_plane_up(name: str, ways: dict[str, list[Call]]) -> None:
+def test_each_documented_call_comes_from_an_earlier_one_and_goes_down(name: str, ways: dict[str, list[Call]]) -> None:
     first, *others = listed()[name]
     above, made = [first], iter(ways[name])
     for step in others:

@@ -44,7 +44,7 @@ def signer(client: Client) -> str:
 
 @pytest.mark.asvs("7.4.1")
 @scenario()
-async def test_a_clock_that_was_set_back_brings_nothing_back_to_life(tmp_path: Path) -> None:
+async def test_setting_the_clock_back_revives_nothing(tmp_path: Path) -> None:
     """Three runs of one server: on time, most of an hour ahead, and on time again. Time continues from the newest record."""
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with shifted_clock(data, 0, trace) as server:
@@ -67,7 +67,7 @@ async def test_a_clock_that_was_set_back_brings_nothing_back_to_life(tmp_path: P
 
 @pytest.mark.asvs("9.2.1")
 @scenario()
-async def test_a_token_is_judged_by_the_servers_own_clock(tmp_path: Path) -> None:
+async def test_tokens_expire_by_the_servers_own_clock(tmp_path: Path) -> None:
     """By the wall clock, which was set back, it would be valid for minutes."""
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with shifted_clock(data, 0, trace) as server:
@@ -85,7 +85,7 @@ async def test_a_token_is_judged_by_the_servers_own_clock(tmp_path: Path) -> Non
 
 @pytest.mark.asvs("9.2.1")
 @scenario()
-async def test_with_a_log_too_far_ahead_no_server_starts(tmp_path: Path) -> None:
+async def test_a_start_with_a_log_too_far_ahead_is_refused(tmp_path: Path) -> None:
     """Otherwise others would accept its tokens for as much longer: a year after a logout, for example."""
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with shifted_clock(data, _YEAR_S, trace) as server:
@@ -142,7 +142,7 @@ async def test_keys_are_rotated_though_the_log_is_ahead_of_the_clock(
 
 
 @scenario()
-async def test_a_clock_that_is_set_back_under_a_running_server_is_told(tmp_path: Path) -> None:
+async def test_setting_the_clock_back_under_a_running_server_is_logged(tmp_path: Path) -> None:
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with shifted_clock(data, 0, trace, metrics_port=0, log_json=True) as server:
         async with await logged_in(server.url) as client:

@@ -61,7 +61,7 @@ async def work_until_refused(server: ServerProcess) -> tuple[dict[str, int], htt
 @pytest.mark.asvs("16.5.3")
 @pytest.mark.checks("durability")
 @asynchronous
-async def test_a_full_disk_stops_the_server_from_acknowledging_and_loses_nothing(tmp_path: Path) -> None:
+async def test_a_full_disk_stops_acknowledgements_and_loses_nothing(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     try:
@@ -126,7 +126,7 @@ async def go_on(server: ServerProcess, client: Client) -> None:
 
 
 @pytest.mark.asvs("16.3.4")
-def test_a_disk_that_gets_room_again_does_not_bring_the_log_back(tmp_path: Path) -> None:
+def test_free_space_does_not_restart_a_stopped_log(tmp_path: Path) -> None:
     """After a failed write the kernel's state is unknown: only a start, which reads the file again, may continue."""
     with running_server(tmp_path / "data") as server, httpx.Client(base_url=server.url) as http:
         http.post("/api/session").raise_for_status()
@@ -142,7 +142,7 @@ def test_a_disk_that_gets_room_again_does_not_bring_the_log_back(tmp_path: Path)
 
 
 @asynchronous
-async def test_a_lock_held_by_another_program_is_overload_and_passes(tmp_path: Path) -> None:
+async def test_a_lock_by_another_program_is_a_temporary_overload(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server, closing(open_as_a_user(server)) as other:
         async with await logged_in(server.url) as client:
             socket = await client.connect()
@@ -172,7 +172,7 @@ def open_as_a_user(server: ServerProcess) -> Any:
 
 
 @asynchronous
-async def test_a_row_that_another_program_appends_by_hand_stops_the_server(tmp_path: Path) -> None:
+async def test_a_row_appended_by_another_program_stops_the_server(tmp_path: Path) -> None:
     """The last record of another session is copied into a new one: the server stops there, and verify finds it."""
     with running_server(tmp_path / "data") as server, closing(open_as_a_user(server)) as other:
         async with Client(server.url) as client:
@@ -187,7 +187,7 @@ async def test_a_row_that_another_program_appends_by_hand_stops_the_server(tmp_p
 
 
 @asynchronous
-async def test_a_login_waits_for_no_disk_that_is_gone(tmp_path: Path) -> None:
+async def test_a_login_does_not_wait_for_a_failed_disk(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client:
             fill_the_disk(server)

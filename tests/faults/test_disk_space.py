@@ -28,7 +28,7 @@ MORE_THAN_ANY_DISK_MIB = 2**40
 
 
 @scenario()
-async def test_on_a_full_disk_sessions_end_and_none_begins(tmp_path: Path) -> None:
+async def test_on_a_nearly_full_disk_sessions_end_and_none_begins(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_server(data, log_json=True) as server:
         async with Client(server.url) as client:
@@ -67,7 +67,7 @@ async def _on_a_full_disk(server: ServerProcess, client: Client, owner: dict[str
 
 
 @asynchronous
-async def test_with_space_again_everything_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_writes_resume_when_the_disk_has_space_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = 1000
     said: list[bool] = []
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=free, f_frsize=1))
@@ -81,7 +81,7 @@ async def test_with_space_again_everything_is_written_again(tmp_path: Path, monk
 
 
 @scenario()
-async def test_what_is_written_without_a_login_is_bounded_in_all(tmp_path: Path) -> None:
+async def test_rows_of_unauthenticated_clients_are_bounded_in_total(tmp_path: Path) -> None:
     """The bound covers all addresses together, even exempt ones, because each row is permanent."""
     settings: dict[str, Any] = {
         "trusted_proxies": "127.0.0.0/8",
@@ -141,7 +141,7 @@ def _without_a_login(stranger: Client) -> list[Callable[[str], Awaitable[httpx.R
 
 @pytest.mark.parametrize(("limit", "records"), [("1/1h", 1), ("2/1h", 2)])
 @scenario()
-async def test_activity_without_a_login_counts_too(tmp_path: Path, limit: str, records: int) -> None:
+async def test_unauthenticated_activity_counts_against_the_bound(tmp_path: Path, limit: str, records: int) -> None:
     """It is recorded while there is room, and never refused."""
     with running_server(tmp_path / "data", limit_anonymous=limit, idle_timeout_s=30) as server:
         async with Client(server.url) as stranger:
@@ -153,7 +153,7 @@ async def test_activity_without_a_login_counts_too(tmp_path: Path, limit: str, r
 
 
 @scenario()
-async def test_a_head_that_cannot_be_written_is_a_warning_until_it_can(tmp_path: Path) -> None:
+async def test_an_unwritable_head_is_a_warning_until_it_recovers(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", metrics_port=0, log_json=True) as server:
         head = server.data / "interlock.head"
         async with Client(server.url) as client:

@@ -101,7 +101,7 @@ FAILURES: Final[dict[str, Callable[[ServerProcess], Callable[[], None]]]] = {
 @pytest.mark.asvs("16.5.2", "16.5.3")
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 @scenario()
-async def test_once_the_log_is_gone_nothing_is_opened(
+async def test_a_missing_log_refuses_everything(
     tmp_path: Path, failure: Callable[[ServerProcess], Callable[[], None]]
 ) -> None:
     server = ServerProcess(tmp_path / "data", {})
@@ -144,9 +144,7 @@ async def test_once_the_log_is_gone_nothing_is_opened(
     ids=["the database", "the folder"],
 )
 @scenario()
-async def test_a_log_that_is_removed_is_missed_also_while_nobody_writes(
-    tmp_path: Path, lost: str, names: set[str]
-) -> None:
+async def test_a_removed_log_is_noticed_on_an_idle_server(tmp_path: Path, lost: str, names: set[str]) -> None:
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     try:
@@ -163,7 +161,7 @@ async def test_a_log_that_is_removed_is_missed_also_while_nobody_writes(
         server.stop()
 
 
-def test_without_its_database_it_does_not_start_anew(tmp_path: Path) -> None:
+def test_a_server_without_its_database_does_not_start_with_a_new_one(tmp_path: Path) -> None:
     """An empty log would have forgotten every logout."""
     with running_server(tmp_path / "data") as server:
         httpx.post(f"{server.url}/api/session").raise_for_status()
@@ -197,16 +195,14 @@ BROKEN_KEYS: Final[dict[str, tuple[Callable[[Path], object], str]]] = {
 
 @pytest.mark.asvs("13.3.1")
 @pytest.mark.parametrize(("break_it", "message"), BROKEN_KEYS.values(), ids=BROKEN_KEYS)
-def test_keys_that_can_not_be_relied_on_keep_it_from_starting(
-    data: Path, break_it: Callable[[Path], object], message: str
-) -> None:
+def test_unsafe_keys_prevent_the_start(data: Path, break_it: Callable[[Path], object], message: str) -> None:
     break_it(data / "keys")
     assert message in said(start(data))
 
 
 @pytest.mark.asvs("2.3.3", "16.5.3")
 @scenario()
-async def test_a_disable_that_could_not_be_written_is_not_answered(tmp_path: Path) -> None:
+async def test_a_disable_that_was_not_written_is_not_acknowledged(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     try:
@@ -229,7 +225,7 @@ async def test_a_disable_that_could_not_be_written_is_not_answered(tmp_path: Pat
 @pytest.mark.checks("disabled_never_serves")
 @pytest.mark.asvs("7.4.2")
 @scenario()
-async def test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start(tmp_path: Path) -> None:
+async def test_an_interrupted_disable_is_finished_by_the_next_start(tmp_path: Path) -> None:
     """The account is disabled on disk before its first session ends. The state that a kill in between leaves is made here."""
     server = ServerProcess(tmp_path / "data", {})
     server.start()

@@ -130,7 +130,7 @@ def test_all_ports_together_fit_below_the_limit(
     assert effective_tcp_total(settings, open_files) == effective
 
 
-def test_a_limit_that_the_kernel_does_not_raise_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_the_kernel_refuses_to_raise_still_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_resource: int, _limits: tuple[int, int]) -> None:
         raise ValueError("not allowed to raise maximum limit")
 
@@ -139,6 +139,6 @@ def test_a_limit_that_the_kernel_does_not_raise_holds(monkeypatch: pytest.Monkey
     assert descriptors.raise_limit() == 512
 
 
-def test_the_setting_says_how_many_descriptors_are_kept() -> None:
+def test_the_tcp_total_setting_names_the_descriptor_reserve() -> None:
     (row,) = (row for row in setting_rows() if row.name == "tcp_total")
     assert f"less {RESERVE}," in row.description

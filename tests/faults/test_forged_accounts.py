@@ -61,7 +61,7 @@ PERSONAL: Final = {
 
 @pytest.mark.parametrize("change", PERSONAL.values(), ids=PERSONAL)
 @scenario()
-async def test_personal_data_that_no_record_is_about_opens_nothing(data: Path, change: str) -> None:
+async def test_forged_personal_data_opens_nothing(data: Path, change: str) -> None:
     """Whatever the password is. Another account's opens that account."""
     with shell(data) as log:
         log.execute(f"UPDATE personal_data SET {change} WHERE email = ?", (ADA,))  # noqa: S608  # texts of ours
@@ -86,7 +86,7 @@ async def test_personal_data_that_no_record_is_about_opens_nothing(data: Path, c
         ),
     ],
 )
-def test_personal_data_that_is_missing_or_too_much_is_a_fault(data: Path, change: str, words: str) -> None:
+def test_missing_or_surplus_personal_data_is_a_fault(data: Path, change: str, words: str) -> None:
     with shell(data) as log:
         log.execute(change)
     outcome = verify(data)
@@ -107,7 +107,7 @@ FOLDS: Final = {
 
 @pytest.mark.parametrize("change", FOLDS.values(), ids=FOLDS)
 @scenario()
-async def test_an_account_that_is_not_the_fold_of_its_records_is_not_served(data: Path, change: str) -> None:
+async def test_an_account_that_differs_from_its_records_is_not_served(data: Path, change: str) -> None:
     """Other accounts are."""
     with shell(data) as log:
         log.execute(

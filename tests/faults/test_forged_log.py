@@ -61,7 +61,7 @@ def forge(data: Path, count: int = 1) -> list[str]:
     return [f"forged-{number}" for number in range(count)]
 
 
-def test_what_follows_the_head_of_a_clean_stop_is_a_fault(data: Path) -> None:
+def test_records_after_the_head_of_a_clean_stop_are_a_fault(data: Path) -> None:
     end = record_count(data)
     forge(data)
     with shell(data) as log:
@@ -80,7 +80,7 @@ def test_what_follows_the_head_of_a_clean_stop_is_a_fault(data: Path) -> None:
     assert head_of(data).position == end, "nothing was signed"
 
 
-def test_a_forged_tail_is_not_signed_when_the_head_is_removed(data: Path) -> None:
+def test_removing_the_head_does_not_get_a_forged_tail_signed(data: Path) -> None:
     end = record_count(data)
     forge(data)
     (data / "interlock.head").unlink()
@@ -101,7 +101,7 @@ def test_nothing_follows_the_head_of_a_log_that_stopped_empty(tmp_path: Path) ->
     assert verify(server.data).exit_code == 1
 
 
-def test_after_a_crash_no_more_may_follow_than_the_head_can_lag(data: Path) -> None:
+def test_after_a_crash_the_tail_is_limited_by_the_heads_maximum_lag(data: Path) -> None:
     with lagging_head(data, 1):
         pass
     more = HEAD_LAG // 2
@@ -122,7 +122,7 @@ def test_verify_beside_a_running_server_finds_no_fault_in_its_end(tmp_path: Path
 
 @pytest.mark.parametrize("idle", [True, False], ids=["idle", "at work"])
 @asynchronous
-async def test_a_running_server_stops_at_a_record_that_it_did_not_write(tmp_path: Path, idle: bool) -> None:  # noqa: FBT001  # a parameter of the test
+async def test_a_running_server_stops_at_a_foreign_record(tmp_path: Path, idle: bool) -> None:  # noqa: FBT001  # a parameter of the test
     """Otherwise it would continue from there, and sign it."""
     server = ServerProcess(tmp_path / "data", {})
     server.start()
@@ -160,7 +160,7 @@ COLUMNS: dict[str, tuple[object, object]] = {
 @pytest.mark.parametrize("chained", [False, True], ids=["", "rechained"])
 @pytest.mark.parametrize("place", ["beginning", "middle", "tail"])
 @pytest.mark.parametrize("column", COLUMNS)
-def test_a_record_is_changed_in_any_column(data: Path, column: str, place: str, chained: bool) -> None:  # noqa: FBT001  # a parameter of the test
+def test_a_record_changed_in_any_column_is_found(data: Path, column: str, place: str, chained: bool) -> None:  # noqa: FBT001  # a parameter of the test
     end = record_count(data)
     position = {"beginning": 1, "middle": end // 2, "tail": end}[place]
     with shell(data) as log:
@@ -174,7 +174,7 @@ def test_a_record_is_changed_in_any_column(data: Path, column: str, place: str, 
 
 
 @pytest.mark.parametrize("place", ["beginning", "middle", "tail"])
-def test_a_record_is_removed(data: Path, place: str) -> None:
+def test_a_removed_record_is_found(data: Path, place: str) -> None:
     end = record_count(data)
     position = {"beginning": 1, "middle": end // 2, "tail": end}[place]
     with shell(data) as log:
@@ -230,7 +230,7 @@ ENDED = "SELECT min(instance_id) FROM instances WHERE ended = 1"
 
 
 @pytest.mark.parametrize("which", [LIVE, ENDED], ids=["live", "ended"])
-def test_a_projection_is_changed_anywhere(data: Path, which: str, tmp_path: Path) -> None:
+def test_a_projection_changed_anywhere_is_found(data: Path, which: str, tmp_path: Path) -> None:
     for number, change in enumerate(_changes(data)):
         copy = tmp_path / str(number)
         shutil.copytree(data, copy)
@@ -242,7 +242,7 @@ def test_a_projection_is_changed_anywhere(data: Path, which: str, tmp_path: Path
 
 @pytest.mark.parametrize("along", ["", ", ended = 1", ", ended = 1, state = 'expired', reason = 'revoked'"])
 @asynchronous
-async def test_nothing_is_served_from_a_live_session_that_was_changed(data: Path, along: str, tmp_path: Path) -> None:
+async def test_a_tampered_live_session_is_not_served(data: Path, along: str, tmp_path: Path) -> None:
     """The start detects it; if the start takes the session for ended, its first use does."""
     with shell(data) as log:
         (session_id,) = log.execute(LIVE).fetchone()
@@ -265,7 +265,7 @@ async def test_nothing_is_served_from_a_live_session_that_was_changed(data: Path
 
 @pytest.mark.parametrize("change", ["ended = 0", "ended = 0, state = 'authenticated', reason = NULL"])
 @asynchronous
-async def test_a_start_revives_no_session(data: Path, change: str) -> None:
+async def test_a_start_refuses_a_revived_session(data: Path, change: str) -> None:
     _change(data, change, ENDED)
     await start_refuses(data)
 
@@ -284,7 +284,7 @@ def test_a_session_given_to_another_account_stops_the_start(data: Path) -> None:
         "INSERT INTO instances SELECT * FROM made_up",
     ],
 )
-def test_a_projection_is_removed_or_made_up(data: Path, statement: str) -> None:
+def test_a_removed_or_made_up_projection_is_found(data: Path, statement: str) -> None:
     with shell(data) as log:
         log.execute("CREATE TEMP TABLE made_up AS SELECT * FROM instances WHERE kind = 'session' AND ended = 0 LIMIT 1")
         log.execute(
@@ -298,7 +298,7 @@ def test_a_projection_is_removed_or_made_up(data: Path, statement: str) -> None:
 
 
 @asynchronous
-async def test_a_kind_that_nobody_declares_stops_the_start(data: Path) -> None:
+async def test_an_undeclared_kind_stops_the_start(data: Path) -> None:
     _change(data, "kind = 'parcel'", LIVE)
     with pytest.raises(SurfaceFailed, match="holds parcel, and no lifecycle of that name"):
         await open_and_close(data)
@@ -309,7 +309,7 @@ async def start_refuses(data: Path) -> None:
         await open_and_close(data)
 
 
-def test_a_log_and_head_rolled_back_together_are_told_by_a_position(data: Path) -> None:
+def test_a_joint_rollback_of_log_and_head_is_found_by_a_known_position(data: Path) -> None:
     """Nothing else on the machine can show it: the older pair is exactly what the server once wrote."""
     older = data.with_name("older")
     shutil.copytree(data, older)
@@ -330,7 +330,7 @@ def test_a_log_and_head_rolled_back_together_are_told_by_a_position(data: Path) 
         pass
 
 
-def test_a_start_that_cannot_lift_a_final_head_is_refused(data: Path) -> None:
+def test_a_start_that_cannot_replace_a_final_head_is_refused(data: Path) -> None:
     """Otherwise it would record what the next start takes for forged."""
     draft = data / "interlock.head.new"
     draft.mkdir()

@@ -87,7 +87,7 @@ def test_a_clean_stop_signs_the_last_record(data: Path) -> None:
     assert not (data / "interlock.head.new").exists()
 
 
-def test_it_follows_the_log_while_the_server_runs(tmp_path: Path) -> None:
+def test_the_head_follows_the_log_while_the_server_runs(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         assert head_of(server.data).receipt == EMPTY, "there is one before the first record"
         for _ in range(3):
@@ -98,7 +98,7 @@ def test_it_follows_the_log_while_the_server_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.checks("durability")
-def test_after_a_kill_it_lags_and_never_leads(tmp_path: Path) -> None:
+def test_after_a_kill_the_head_lags_and_never_leads(tmp_path: Path) -> None:
     """Killed under load, again and again: each start accepts the head, and keeps everything acknowledged."""
 
     async def load(url: str, told: list[Receipt]) -> None:
@@ -198,7 +198,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "says"), REFUSED.values(), ids=REFUSED)
-def test_a_start_refuses_and_says_what_to_do(data: Path, spoil: Callable[[Path], object], says: str) -> None:
+def test_a_start_refuses_a_mismatched_head_and_says_what_to_do(
+    data: Path, spoil: Callable[[Path], object], says: str
+) -> None:
     spoil(data)
     before = {
         path: path.read_bytes()
@@ -222,7 +224,7 @@ def test_a_start_refuses_and_says_what_to_do(data: Path, spoil: Callable[[Path],
     assert head_of(data).position == record_count(data)
 
 
-def test_a_signed_log_may_be_signed_anew(data: Path) -> None:
+def test_the_new_head_setting_signs_a_log_again(data: Path) -> None:
     with running_server(data, new_head=True, log_json=True) as server:
         until(lambda: bool(told(server, "head.replaced")))
     (replaced,) = told(server, "head.replaced")
@@ -230,7 +232,7 @@ def test_a_signed_log_may_be_signed_anew(data: Path) -> None:
     assert (replaced["level"], replaced["path"], replaced["records"]) == ("warning", path, SESSIONS)
 
 
-def test_after_a_kill_a_log_without_its_head_is_refused_too(data: Path) -> None:
+def test_a_killed_servers_log_without_its_head_is_refused(data: Path) -> None:
     server = ServerProcess(data, {})
     server.start()
     begin(server)
@@ -259,7 +261,7 @@ def test_a_log_has_a_head_before_its_first_record(tmp_path: Path) -> None:
     assert head_of(server.data).position == 3
 
 
-def test_neither_an_empty_log_nor_one_with_its_head_needs_a_new_one(tmp_path: Path) -> None:
+def test_starts_of_consistent_logs_report_nothing_about_the_head(tmp_path: Path) -> None:
     for count in (0, 1, 1):
         with running_server(tmp_path / "data", log_json=True) as server:
             begin(server, count)
@@ -267,7 +269,7 @@ def test_neither_an_empty_log_nor_one_with_its_head_needs_a_new_one(tmp_path: Pa
         assert not told(server, "head.behind")
 
 
-def test_an_empty_log_may_lose_its_head(tmp_path: Path) -> None:
+def test_an_empty_log_without_its_head_starts(tmp_path: Path) -> None:
     with running_server(tmp_path / "data"):
         pass
     (tmp_path / "data" / "interlock.head").unlink()
@@ -276,7 +278,7 @@ def test_an_empty_log_may_lose_its_head(tmp_path: Path) -> None:
     assert head_of(server.data).position == 1
 
 
-def test_a_head_that_lags_is_what_a_crash_leaves(data: Path) -> None:
+def test_a_start_accepts_a_head_that_lags_as_after_a_crash(data: Path) -> None:
     with lagging_head(data, 3) as server:
         outcome = interlock("verify", data)
         assert f"ok: {SESSIONS + 3} records" in outcome.stdout
@@ -288,7 +290,7 @@ def test_a_head_that_lags_is_what_a_crash_leaves(data: Path) -> None:
     verify(data)
 
 
-def test_it_can_lie_on_another_disk(tmp_path: Path) -> None:
+def test_the_head_can_be_on_another_disk(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     with running_server(tmp_path / "data", head=elsewhere / "the.head") as server:
@@ -307,7 +309,7 @@ def test_a_first_start_needs_a_place_for_the_head(tmp_path: Path) -> None:
         begin(server)
 
 
-def test_a_head_that_cannot_be_written_stops_nothing_and_is_told_once(tmp_path: Path) -> None:
+def test_an_unwritable_head_stops_nothing_and_is_logged_once(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_json=True) as server:
         draft = server.data / "interlock.head.new"
         draft.mkdir()

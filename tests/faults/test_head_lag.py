@@ -51,7 +51,7 @@ main()
 """
 
 
-def test_killed_at_any_step_of_start_work_and_stop_the_log_stays_good(tmp_path: Path) -> None:
+def test_a_kill_at_any_step_of_a_servers_run_leaves_a_valid_log(tmp_path: Path) -> None:
     """Before and after each write of the head, each rename and each commit."""
     data, survived, steps = tmp_path / "data", False, 0
     server = ServerProcess(data, {})
@@ -122,9 +122,7 @@ async def test_the_log_waits_for_a_head_that_lags(tmp_path: Path, monkeypatch: p
 
 
 @asynchronous
-async def test_sessions_end_also_while_the_head_can_not_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sessions_can_end_while_the_head_is_unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "HEAD_LAG", 8)
     monkeypatch.setattr(sqlite, "_HEAD_WAIT_S", 0.05)
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:

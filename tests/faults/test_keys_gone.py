@@ -111,7 +111,7 @@ def unusable(server: ServerProcess) -> list[str]:
 @pytest.mark.asvs("13.3.1", "16.5.2", "16.5.3")
 @pytest.mark.parametrize(("break_them", "says"), BROKEN.values(), ids=BROKEN)
 @scenario()
-async def test_while_the_keys_cannot_be_used_nothing_is_opened(
+async def test_unusable_keys_refuse_everything(
     tmp_path: Path, break_them: Callable[[Path], TakeBack], says: str
 ) -> None:
     with running_server(tmp_path / "data", log_json=True, metrics_port=0) as server:
@@ -151,7 +151,7 @@ async def test_while_the_keys_cannot_be_used_nothing_is_opened(
 
 
 @scenario()
-async def test_on_an_open_socket_no_token_is_taken_meanwhile(tmp_path: Path) -> None:
+async def test_unusable_keys_refuse_new_tokens_on_an_open_socket(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client, client.connect() as socket:
             await hello(socket)
@@ -162,7 +162,7 @@ async def test_on_an_open_socket_no_token_is_taken_meanwhile(tmp_path: Path) -> 
 
 
 @pytest.mark.asvs("13.3.1")
-def test_a_start_with_such_a_key_is_refused(tmp_path: Path) -> None:
+def test_a_start_with_an_unusable_key_is_refused(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         keys = server.data / "keys"
         shutil.copy(_signing(keys), keys / "signing-copy.pem")

@@ -96,7 +96,7 @@ async def test_open_connections_are_answered_with_no_descriptor_left(tmp_path: P
 
 
 @scenario()
-async def test_removed_keys_and_secrets_open_nothing_with_no_descriptor_left(tmp_path: Path) -> None:
+async def test_removed_keys_and_secrets_are_void_without_free_descriptors(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_json=True, keep_alive_s=KEPT_S) as server:
         secrets = made_secrets(server)
         keys = server.data / "keys"

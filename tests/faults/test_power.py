@@ -17,7 +17,7 @@ from tests.support.steps import Story
 
 @pytest.mark.checks("durability")
 @asynchronous
-async def test_what_was_acknowledged_is_there_after_a_power_cut(tmp_path: Path) -> None:
+async def test_acknowledged_records_survive_a_power_cut(tmp_path: Path) -> None:
     after = tmp_path / "after"
     after.mkdir()
     story = Story()

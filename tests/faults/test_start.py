@@ -77,26 +77,26 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("break_it", "message"), BROKEN.values(), ids=BROKEN)
-def test_what_is_broken_is_named(data: Path, break_it: Callable[[Path], object], message: str) -> None:
+def test_a_start_names_what_is_broken(data: Path, break_it: Callable[[Path], object], message: str) -> None:
     break_it(data)
     assert message in said(start(data))
 
 
-def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+def test_a_start_refuses_a_file_in_place_of_the_data_folder(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     assert f"{tmp_path}/data " in said(start(tmp_path / "data"))
 
 
-def test_a_folder_below_a_file(tmp_path: Path) -> None:
+def test_a_start_refuses_a_data_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Not a directory" in said(start(tmp_path / "file" / "data"))
 
 
-def test_a_folder_that_takes_no_files() -> None:
+def test_a_start_refuses_an_unwritable_data_folder() -> None:
     assert "/proc/self/data" in said(start(Path("/proc/self/data")))
 
 
-def test_a_port_in_use(tmp_path: Path) -> None:
+def test_a_start_refuses_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = said(start(tmp_path / "data", "--port", str(port)))
@@ -104,7 +104,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists(), "and nothing was made"
 
 
-def test_a_metrics_port_in_use(tmp_path: Path) -> None:
+def test_a_start_refuses_a_metrics_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = said(start(tmp_path / "data", "--metrics-port", str(port)))
@@ -117,32 +117,32 @@ def free_port() -> str:
         return str(other.getsockname()[1])
 
 
-def test_one_port_for_two_things(tmp_path: Path) -> None:
+def test_a_start_refuses_one_port_for_two_purposes(tmp_path: Path) -> None:
     port = free_port()
     line = said(start(tmp_path / "data", "--port", port, "--metrics-port", port))
     assert line.startswith(f"interlock: --metrics-port: {port} ")
     assert not (tmp_path / "data").exists()
 
 
-def test_one_port_for_two_things_under_two_names(tmp_path: Path) -> None:
+def test_a_start_refuses_one_port_under_two_host_names(tmp_path: Path) -> None:
     port = free_port()
     line = said(start(tmp_path / "data", "--port", port, "--metrics-port", port, "--metrics-host", "localhost"))
     assert line.endswith(f"127.0.0.1 port {port}: Address already in use")
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
-def test_an_address_that_is_not_ours(tmp_path: Path, host: str) -> None:
+def test_a_start_refuses_a_foreign_address(tmp_path: Path, host: str) -> None:
     assert f"{host} port 0: " in said(start(tmp_path / "data", "--host", host))
 
 
-def test_a_second_server_on_the_same_data(tmp_path: Path) -> None:
+def test_a_start_refuses_data_in_use_by_another_server(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as first:
         line = said(start(tmp_path / "data"))
         assert f"process {first.pid}" in line
         assert str(first.database) in line
 
 
-def test_it_starts_again_once_it_is_mended(data: Path) -> None:
+def test_a_server_starts_again_once_the_fault_is_mended(data: Path) -> None:
     signing_key(data).chmod(0o640)
     said(start(data))
     signing_key(data).chmod(0o600)
@@ -151,7 +151,7 @@ def test_it_starts_again_once_it_is_mended(data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a#1", "a?mode=rwc", "b%2fc", "%61", "a b", "ä"])
-def test_a_folder_of_any_name_holds_the_log_that_is_read(tmp_path: Path, name: str) -> None:
+def test_a_data_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     """SQLite opens a file to read by its URI. Unescaped, these characters would name, or create, another file."""
     folder = tmp_path / "in" / name
     folder.parent.mkdir()

@@ -23,14 +23,16 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.mark.asvs("9.1.1", "9.2.2")
 @pytest.mark.parametrize("make", TARGETS.values(), ids=TARGETS)
-def test_nothing_breaks_and_nothing_is_accepted(attacked: World, make: Callable[[World], Callable[[], None]]) -> None:
+def test_fuzzing_breaks_nothing_and_gets_nothing_accepted(
+    attacked: World, make: Callable[[World], Callable[[], None]]
+) -> None:
     before = attacked.tries
     make(attacked)()
     assert attacked.tries > before
     attacked.check_untouched()
 
 
-def test_the_program_takes_its_turns_and_says_how_many(tmp_path: Path) -> None:
+def test_the_fuzzer_takes_turns_and_reports_counts(tmp_path: Path) -> None:
     outcome = subprocess.run(
         [sys.executable, "-m", "tests.fuzz", "--seconds", "0", "--seed", "1"],
         cwd=ROOT,
@@ -46,7 +48,7 @@ def test_the_program_takes_its_turns_and_says_how_many(tmp_path: Path) -> None:
         assert name in outcome.stdout
 
 
-def test_a_fault_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finding_ends_the_fuzzers_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
     from tests.fuzz.__main__ import main

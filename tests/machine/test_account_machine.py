@@ -135,7 +135,7 @@ class AccountMachine(RuleBasedStateMachine):
 TestAccountMachine = AccountMachine.TestCase
 
 
-def test_a_whole_life_reads_well() -> None:
+def test_a_whole_account_life_is_told_in_words() -> None:
     told: list[Data] = [
         Register(EMAIL, HASHES[0], groups=("staff",)),
         Rehash(HASHES[0], HASHES[1]),
@@ -168,7 +168,7 @@ def test_a_whole_life_reads_well() -> None:
     ]
 
 
-def test_who_may_be_let_in_by_a_proof() -> None:
+def test_which_accounts_an_authentication_admits() -> None:
     ensure_active(Account("acc_1", state="active"))
     with pytest.raises(AccountDisabled):
         ensure_active(Account("acc_1", state="disabled"))
@@ -177,7 +177,7 @@ def test_who_may_be_let_in_by_a_proof() -> None:
             ensure_active(nobody)
 
 
-def test_a_commitment_is_of_one_key_one_kind_and_its_very_values() -> None:
+def test_a_commitment_depends_on_key_kind_and_values() -> None:
     others = [
         commit(bytes(31) + b"x", "identity", "a", "bc"),
         commit(KEY, "email", "a", "bc"),

@@ -67,7 +67,7 @@ def test_the_server_speaks_first() -> None:
     assert conversation.closing is None
 
 
-def test_what_is_recorded_before_the_greeting_is_part_of_what_it_tells() -> None:
+def test_the_greeting_includes_records_made_before_it() -> None:
     conversation = _conversation(greeted=False)
     session = _observe(conversation, Touch())
     assert conversation.take() == []
@@ -124,7 +124,7 @@ def test_own_transitions_are_pushed_as_they_are_recorded() -> None:
     assert conversation.closing is None
 
 
-def test_the_end_of_the_session_is_told_then_closes() -> None:
+def test_the_end_of_the_session_is_sent_before_the_close() -> None:
     conversation = _conversation()
     assert _observe(conversation, Revoke("password_changed")).ended
     assert [message["event"] for message in _said(conversation)] == ["revoke"]
@@ -147,7 +147,7 @@ def test_a_connection_that_brought_the_new_epoch_stays() -> None:
     assert conversation.closing is None
 
 
-def test_a_slow_consumer_is_dropped_with_what_waits_for_it() -> None:
+def test_a_slow_consumer_and_its_queue_are_dropped() -> None:
     conversation = _conversation(outbox_limit=2)
     closings = []
     for _ in range(3):
@@ -165,7 +165,7 @@ def test_a_consumer_that_keeps_up_is_not_slow() -> None:
     assert conversation.closing is None
 
 
-def test_binary_is_no_part_of_the_protocol() -> None:
+def test_a_binary_message_closes_the_conversation() -> None:
     conversation = _conversation()
     conversation.receive_bytes()
     assert conversation.closing is not None
@@ -202,7 +202,7 @@ def test_the_first_reason_to_close_stands() -> None:
         ('{"x":' + "[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_no_message_says_why(text: str, why: str) -> None:
+def test_an_invalid_message_is_refused_with_the_reason(text: str, why: str) -> None:
     conversation = _conversation()
     assert conversation.receive_text(text) is None
     assert conversation.closing == Close("bad_message", why)
@@ -235,7 +235,7 @@ _EXACT = st.sampled_from([{"type": "ping"}, {"type": "refresh", "access_token": 
 
 
 @given(_EXACT | _objects(_JSON))
-def test_only_exact_messages_are_understood(message: dict[str, Any]) -> None:
+def test_only_exact_messages_are_accepted(message: dict[str, Any]) -> None:
     is_ping = message == {"type": "ping"}
     is_refresh = (
         message.keys() == {"type", "access_token"}

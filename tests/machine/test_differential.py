@@ -77,7 +77,7 @@ def _compiled(state: str | None, event: str, facts: Facts) -> str | None:
         return None
 
 
-def test_every_state_event_and_valuation() -> None:
+def test_table_and_library_agree_on_every_state_event_and_valuation() -> None:
     library, allowed = _Library(), 0
     for values in itertools.product((False, True), repeat=len(_GUARDS)):
         facts = dict(zip(_GUARDS, values, strict=True))
@@ -88,7 +88,7 @@ def test_every_state_event_and_valuation() -> None:
     assert allowed > len(SESSION.transitions)
 
 
-def test_creation_happens_once_and_to_nothing_else() -> None:
+def test_table_and_library_agree_on_creation() -> None:
     facts = dict.fromkeys(_GUARDS, True)
     assert SessionLifecycle.creation[0] == _CREATION
     assert _compiled(None, _CREATION, facts) == SessionLifecycle(_Model()).model.state
@@ -100,7 +100,7 @@ def test_creation_happens_once_and_to_nothing_else() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(_EVENTS), st.fixed_dictionaries({name: st.booleans() for name in _GUARDS}))))
-def test_random_lives(steps: list[tuple[str, Facts]]) -> None:
+def test_table_and_library_agree_on_random_lives(steps: list[tuple[str, Facts]]) -> None:
     library, state = _Library(), "created"
     for event, facts in steps:
         target = library.step(state, event, facts)

@@ -32,7 +32,7 @@ def _drawn() -> dict[str, str]:
     return bases
 
 
-def test_the_tree_drawn_is_the_tree_there_is() -> None:
+def test_the_documented_error_tree_matches_the_classes() -> None:
     classes = {name: one for name, one in vars(errors).items() if inspect.isclass(one)}
     assert _drawn() == {name: one.__bases__[0].__name__ for name, one in classes.items()}
 
@@ -51,11 +51,11 @@ def test_the_tree_drawn_is_the_tree_there_is() -> None:
         (CredentialInvalid("malformed"), "malformed"),
     ],
 )
-def test_what_an_error_says(error: InterlockError, text: str) -> None:
+def test_the_texts_of_errors(error: InterlockError, text: str) -> None:
     assert str(error) == text
 
 
-def test_what_an_error_carries() -> None:
+def test_the_attributes_of_errors() -> None:
     assert SessionNotFound("s").session_id == "s"
     assert (LedgerFault(7, "gap").position, LedgerFault(7, "gap").fault) == (7, "gap")
     assert (VersionConflict("s", 3).instance_id, VersionConflict("s", 3).version) == ("s", 3)

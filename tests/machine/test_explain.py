@@ -119,11 +119,11 @@ def _refused(session: Session, data: Data, now_ms: int) -> str:
         ),
     ],
 )
-def test_a_refusal_says_what_stood_against_it(session: Session, data: Data, now_ms: int, says: str) -> None:
+def test_a_refusal_explains_the_failed_guard(session: Session, data: Data, now_ms: int, says: str) -> None:
     assert _refused(session, data, now_ms) == f"refused: {says}"
 
 
-def test_there_are_words_for_every_guard() -> None:
+def test_every_guard_has_an_explanation() -> None:
     assert {name.removeprefix("not ") for name in WORDS.facts} == {guard.name for guard in SESSION.guards}
 
 
@@ -136,7 +136,7 @@ def test_there_are_words_for_every_guard() -> None:
         (2, None, "its session had ended before, so a record was repeated or moved"),
     ],
 )
-def test_what_a_wrong_digest_may_mean(version: int, at: int | None, says: str) -> None:
+def test_a_wrong_digest_is_explained(version: int, at: int | None, says: str) -> None:
     before = None if at is None else Session("s", "created", at)
     assert altered("session", version, before) == f"digest does not match the record and the one before it: {says}"
 
@@ -150,14 +150,14 @@ def test_what_a_wrong_digest_may_mean(version: int, at: int | None, says: str) -
         (9, 4, "follows record 4: records 5 to 8 are missing"),
     ],
 )
-def test_what_a_wrong_position_means(position: int, last: int, says: str) -> None:
+def test_a_wrong_position_is_explained(position: int, last: int, says: str) -> None:
     assert out_of_place(position, last) == says
 
 
 _THIS, _OTHER = Receipt(655, "ab" * 32), Receipt(655, "cd" * 32)
 
 
-def test_a_promise_that_is_kept_needs_no_words() -> None:
+def test_a_kept_promise_has_no_explanation() -> None:
     assert broken_head(_THIS, _THIS, 700) is None
     assert broken_receipt(_THIS, _THIS, 700) is None
 
@@ -186,11 +186,11 @@ def test_a_promise_that_is_kept_needs_no_words() -> None:
         ),
     ],
 )
-def test_a_promise_that_is_broken(there: Receipt | None, end: int, head: str, receipt: str) -> None:
+def test_a_broken_promise_is_explained(there: Receipt | None, end: int, head: str, receipt: str) -> None:
     assert (broken_head(_THIS, there, end), broken_receipt(_THIS, there, end)) == (head, receipt)
 
 
-def test_how_far_a_log_may_go_beyond_its_head_depends_on_how_it_stopped() -> None:
+def test_the_allowed_tail_after_a_head_depends_on_how_the_log_stopped() -> None:
     assert beyond_head(5, 5, final=True) is None
     assert beyond_head(5, 5 + HEAD_LAG, final=False) is None
     assert "stopped at 5" in str(beyond_head(5, 6, final=True))
@@ -198,6 +198,6 @@ def test_how_far_a_log_may_go_beyond_its_head_depends_on_how_it_stopped() -> Non
     assert str(HEAD_LAG + 1) in str(beyond_head(5, 6 + HEAD_LAG, final=False))
 
 
-def test_a_log_that_is_shorter_than_is_known_is_said() -> None:
+def test_a_log_shorter_than_known_is_explained() -> None:
     assert short_of(5, 5) is None
     assert re.findall(r"\d+", str(short_of(5, 4))) == ["4", "5"]

@@ -26,7 +26,7 @@ def _place(row: TransitionRow, term: object) -> str:
 
 
 @pytest.mark.parametrize(("row", "term"), _OCCURRENCES, ids=[_place(row, term) for row, term in _OCCURRENCES])
-def test_without_it_a_promise_breaks(monkeypatch: pytest.MonkeyPatch, row: TransitionRow, term: object) -> None:
+def test_dropping_any_guard_breaks_a_promise(monkeypatch: pytest.MonkeyPatch, row: TransitionRow, term: object) -> None:
     without = msgspec.structs.replace(row, guards=tuple(guard for guard in row.guards if guard is not term))
     changed = msgspec.structs.replace(
         SESSION, transitions=tuple(without if each is row else each for each in SESSION.transitions)
@@ -39,5 +39,5 @@ def test_without_it_a_promise_breaks(monkeypatch: pytest.MonkeyPatch, row: Trans
         walk()
 
 
-def test_what_is_said_to_be_implied_is_declared() -> None:
+def test_guards_listed_as_implied_are_declared() -> None:
     assert {_place(row, term) for row, term in _OCCURRENCES} >= _IMPLIED

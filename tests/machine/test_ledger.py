@@ -98,7 +98,7 @@ def _renumbered(rows: list[StoredRow]) -> list[StoredRow]:
     return _rechained([msgspec.structs.replace(row, position=n) for n, row in enumerate(rows, 1)])
 
 
-def test_what_was_written_passes() -> None:
+def test_the_written_log_verifies() -> None:
     verifier = Verifier(MACHINES, begun_in(_ROWS))
     for transition, row in zip(_LOG, _ROWS, strict=True):
         assert verifier.feed(row)[1].version == transition.version
@@ -106,7 +106,7 @@ def test_what_was_written_passes() -> None:
     assert (verifier.live, verifier.instance_count) == ({}, 2)
 
 
-def test_the_fold_of_what_lives_is_at_hand() -> None:
+def test_the_verifier_returns_the_fold_of_live_instances() -> None:
     verifier = _verify(_ROWS[:5])
     assert verifier.live == {
         ("session", "a"): SESSION_MACHINE.replay("a", _ALICE[:3]),
@@ -121,7 +121,7 @@ def test_nothing_is_kept_of_a_session_that_ended() -> None:
     assert [each for each in kept if hasattr(each, "__len__") and each not in (verifier.head, MACHINES)] == [{}, {}]
 
 
-def test_the_last_record_of_a_session_hands_out_its_end() -> None:
+def test_the_verifier_returns_a_session_at_its_last_record() -> None:
     verifier = _verify(_ROWS[:-1])
     assert verifier.feed(_ROWS[-1]) == (SESSION_MACHINE, SESSION_MACHINE.replay("b", _BOB))
 
@@ -165,7 +165,7 @@ _OTHER: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("field", StoredRow.__struct_fields__)
-def test_an_edited_field_is_found(field: str) -> None:
+def test_an_edited_field_of_a_record_is_found(field: str) -> None:
     at = _AT["touch"]
     if field == "position":
         assert _fault(_edited(at, position=at + 1)).position == at + 1
@@ -229,7 +229,7 @@ def test_swapped_records_are_found(at: int) -> None:
         ("revoke", {"event": "expire"}, "data of expire is malformed"),
     ],
 )
-def test_what_was_not_declared_is_found(event: str, changes: dict[str, Any], says: str) -> None:
+def test_an_undeclared_transition_is_found(event: str, changes: dict[str, Any], says: str) -> None:
     fault = _fault(_forged(_AT[event], **changes))
     assert fault.position == _AT[event]
     assert says in fault.fault
@@ -251,7 +251,7 @@ def test_a_version_gap_is_found(version: int) -> None:
     assert re.findall(r"-?\d+", fault.fault) == [str(version), "5"]
 
 
-def test_a_record_cut_out_by_somebody_who_renumbers_is_found() -> None:
+def test_a_removed_record_is_found_despite_renumbering() -> None:
     at = _AT["refresh"]
     fault = _fault(_renumbered(_ROWS[: at - 1] + _ROWS[at:]))
     assert fault.position == at
@@ -311,7 +311,7 @@ def test_an_end_for_an_unknown_reason_is_found() -> None:
     assert (fault.position, "malformed" in fault.fault) == (_AT["revoke"], True)
 
 
-def test_a_fault_leaves_the_verifier_where_it_was() -> None:
+def test_a_fault_does_not_change_the_verifier() -> None:
     verifier = _verify(_ROWS[:5])
     with pytest.raises(LedgerFault):
         verifier.feed(_ROWS[6])
@@ -320,12 +320,12 @@ def test_a_fault_leaves_the_verifier_where_it_was() -> None:
     assert verifier.position == len(_ROWS)
 
 
-def test_a_legal_edit_by_somebody_who_rechains_shows_in_the_head_alone() -> None:
+def test_a_legal_edit_with_new_digests_shows_only_in_the_head() -> None:
     """This is why a copy of the head should be kept elsewhere: the chain itself is no signature."""
     assert _verify(_forged(_AT["touch"], actor="mallory")).head != _verify(_ROWS).head
 
 
-def test_the_age_of_a_proof_is_in_the_record_and_a_record_without_one_is_a_proof_itself() -> None:
+def test_a_record_holds_its_authentications_age_or_counts_as_one() -> None:
     for age_ms, more in ((0, ""), (7, ',"proof_age_ms":7'), (None, ',"proof_age_ms":null')):
         _, row = rows_of(history("a", [(CREATE, 0), (Authenticate("alice", "oidc", age_ms), 1)]))
         assert row.data == f'{{"subject":"alice","method":"oidc"{more}}}'

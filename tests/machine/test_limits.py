@@ -53,7 +53,7 @@ def test_a_rate_is_a_count_and_a_period(text: str, rate: Rate | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0/1s", "1/0s", "1/1", "1/1w", "-1/1s", "1/1s ", "on", "10000000/1s"])
-def test_anything_else_is_none(text: str) -> None:
+def test_other_texts_are_no_rates(text: str) -> None:
     assert not re.match(RATE_PATTERN, text)
 
 
@@ -69,21 +69,21 @@ def test_a_burst_is_free_and_then_one_each_interval() -> None:
     assert [take(limiter, "a", now_ms + 100_000) for _ in range(4)] == [True, True, True, False]
 
 
-def test_what_is_given_back_never_counted() -> None:
+def test_a_charge_that_is_given_back_does_not_count() -> None:
     limiter = Limiter(Rate(2, 20_000), salt=SALT)
     for _ in range(10):
         limiter.give_back(limiter.take("a", 5_000))
     assert [take(limiter, "a", 5_000) for _ in range(3)] == [True, True, False]
 
 
-def test_off_is_no_limit() -> None:
+def test_the_rate_off_is_no_limit() -> None:
     limiter = Limiter(None, salt=SALT)
     for _ in range(1000):
         assert take(limiter, "a", 0)
     limiter.give_back(limiter.take("a", 0))
 
 
-def test_a_wait_is_never_nothing_when_there_is_one() -> None:
+def test_a_refusals_wait_is_never_zero() -> None:
     limiter = Limiter(Rate(3_000, 1_000), salt=SALT)
     for _ in range(3_000):
         assert take(limiter, "a", 0)
@@ -94,7 +94,7 @@ STEPS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 4_000)), ma
 
 
 @given(st.integers(1, 5), st.integers(1_000, 10_000), STEPS)
-def test_with_room_it_is_the_textbook(count: int, period_ms: int, steps: list[tuple[str, int]]) -> None:
+def test_with_enough_cells_the_limiter_is_exact_gcra(count: int, period_ms: int, steps: list[tuple[str, int]]) -> None:
     rate = Rate(count, period_ms)
     limiter, exact, now_ms = Limiter(rate, salt=SALT), Exact(rate), 0
     for key, passed_ms in steps:
@@ -103,7 +103,9 @@ def test_with_room_it_is_the_textbook(count: int, period_ms: int, steps: list[tu
 
 
 @given(st.integers(1, 5), st.integers(1_000, 10_000), STEPS)
-def test_without_room_it_is_only_ever_stricter(count: int, period_ms: int, steps: list[tuple[str, int]]) -> None:
+def test_with_shared_cells_the_limiter_is_only_stricter(
+    count: int, period_ms: int, steps: list[tuple[str, int]]
+) -> None:
     """Eight cells for six keys: keys that share a cell also wait for each other, and none gets more than alone."""
     rate = Rate(count, period_ms)
     limiter, exact, now_ms = Limiter(rate, salt=SALT, cells=8), Exact(rate), 0
@@ -114,7 +116,7 @@ def test_without_room_it_is_only_ever_stricter(count: int, period_ms: int, steps
 
 
 @pytest.mark.asvs("2.4.1")
-def test_a_crowd_of_made_up_keys_resets_nobodys_limit_and_limits_hardly_anybody_else() -> None:
+def test_a_crowd_of_made_up_keys_changes_hardly_any_other_limit() -> None:
     limiter = Limiter(Rate(1, 3_600_000), salt=SALT)
     assert take(limiter, "attacker", 0)
     for number in range(10_000):

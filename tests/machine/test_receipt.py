@@ -20,16 +20,16 @@ def test_a_record_gives_its_receipt() -> None:
 
 
 @given(st.integers(1, 2**53), st.binary(min_size=32, max_size=32))
-def test_it_is_read_back_from_its_text(position: int, digest: bytes) -> None:
+def test_a_receipt_is_parsed_from_its_text(position: int, digest: bytes) -> None:
     receipt = Receipt(position, digest.hex())
     assert Receipt.parse(str(receipt)) == receipt
 
 
-def test_its_text_is_what_the_documentation_says() -> None:
+def test_a_receipts_text_is_as_documented() -> None:
     assert str(Receipt(812, _DIGEST)) == f"812.{_DIGEST}"
 
 
-def test_the_later_one_is_the_greater() -> None:
+def test_a_later_receipt_is_greater() -> None:
     assert max(Receipt(9, GENESIS.hex()), Receipt(10, GENESIS.hex())).position == 10
 
 
@@ -50,6 +50,6 @@ def test_the_later_one_is_the_greater() -> None:
         "\N{FULLWIDTH DIGIT EIGHT}." + _DIGEST,
     ],
 )
-def test_what_is_no_receipt_is_refused(text: str) -> None:
+def test_an_invalid_receipt_is_refused(text: str) -> None:
     with pytest.raises(ReceiptMalformed, match="64 hexadecimal digits"):
         Receipt.parse(text)

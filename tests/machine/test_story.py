@@ -51,7 +51,7 @@ def _told(life: list[Step]) -> list[str]:
     return [f"{step.event}: {step.particulars}" for step in steps]
 
 
-def test_each_record_is_one_sentence_of_the_declaration_and_its_particulars() -> None:
+def test_each_record_is_told_as_a_declared_sentence_with_particulars() -> None:
     rows = rows_of(history("s", _LIFE))
     steps, session = tell(SESSION_MACHINE, "s", (parse(row, MACHINES) for row in rows))
     assert [step.version for step in steps] == [step.position for step in steps] == list(range(1, len(_LIFE) + 1))
@@ -66,7 +66,7 @@ def test_each_record_is_one_sentence_of_the_declaration_and_its_particulars() ->
     assert session == SESSION_MACHINE.replay("s", history("s", _LIFE))
 
 
-def test_the_particulars() -> None:
+def test_the_particulars_of_each_event() -> None:
     named = [
         ("create", "1 s", "5 s", "2"),
         ("authenticate", "alice", "password", "1"),
@@ -97,16 +97,16 @@ def test_the_particulars() -> None:
         (None, "nobody knows"),
     ],
 )
-def test_how_old_the_proof_was_is_told(age_ms: int | None, says: str) -> None:
+def test_the_story_tells_the_age_of_an_authentication(age_ms: int | None, says: str) -> None:
     assert says in _told([(CREATE, 0), (Authenticate("alice", "oidc", age_ms), 10)])[1]
 
 
 @pytest.mark.parametrize(("ms", "says"), [(7_200_000, "2 h"), (90_000, "90 s"), (120_000, "2 min"), (1_500, "1500 ms")])
-def test_durations_are_for_people(ms: int, says: str) -> None:
+def test_durations_are_human_readable(ms: int, says: str) -> None:
     assert f"after {says} without" in _told([(Create(Policy(ms, 1000, 1, 0)), 0)])[0]
 
 
-def test_every_declared_event_can_be_told_and_asked() -> None:
+def test_every_declared_event_has_a_story_and_a_possibility() -> None:
     declared = {event.name for event in SESSION.events}
     assert set(WORDS.particulars) < set(WORDS.likely) == declared
 
@@ -116,7 +116,7 @@ def _at(now_ms: int, *life: Step) -> dict[str, str]:
     return {each.event: each.target or each.refused or "" for each in moment(SESSION_MACHINE, session, now_ms).outlook}
 
 
-def test_how_an_open_session_stands() -> None:
+def test_the_state_of_an_open_session_is_told() -> None:
     session = SESSION_MACHINE.replay("s", history("s", _LIFE[:8]))
     stands = moment(SESSION_MACHINE, session, 100)
     assert (stands.at, stands.version, stands.state, stands.stands["subject"]) == (
@@ -145,7 +145,7 @@ def test_a_deadline_decides_what_lives() -> None:
     assert (stands["alive"], stands["reason"]) == (False, "logout")
 
 
-def test_what_would_be_possible_and_what_refused() -> None:
+def test_possible_and_refused_events_are_listed() -> None:
     possible = _at(5, (CREATE, 0))
     for event, says in {
         "create": "create from created",
@@ -171,7 +171,7 @@ def test_what_would_be_possible_and_what_refused() -> None:
 
 @pytest.mark.parametrize("length", range(1, len(_LIFE) + 1))
 @pytest.mark.parametrize("now_ms", [100, 1_500])
-def test_the_outlook_is_what_the_machine_decides(length: int, now_ms: int) -> None:
+def test_the_listed_possibilities_match_the_machines_decisions(length: int, now_ms: int) -> None:
     session = SESSION_MACHINE.replay("s", history("s", _LIFE[:length]))
     for each in moment(SESSION_MACHINE, session, now_ms).outlook:
         data: Data = WORDS.likely[each.event](session, now_ms)

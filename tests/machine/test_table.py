@@ -36,7 +36,7 @@ def _door() -> Table[Facts, None]:
 
 
 @pytest.mark.parametrize("given", [[], ["locked"], ["locked", "heavy", "red"]])
-def test_the_guards_given_are_those_declared(given: list[str]) -> None:
+def test_the_tables_guards_must_match_the_declared_ones(given: list[str]) -> None:
     with pytest.raises(ValueError, match="guards declared"):
         Table(_DOOR, {name: lambda _instance, _data, _now_ms: True for name in given})
 
@@ -55,13 +55,13 @@ def test_the_first_failing_guard_of_the_first_row_is_named(locked: bool, heavy: 
 
 
 @pytest.mark.parametrize(("state", "event"), [("open", "push"), ("shut", "pull"), (None, "push"), ("gone", "push")])
-def test_what_no_row_declares_is_refused_without_a_guard(state: str | None, event: str) -> None:
+def test_an_undeclared_transition_is_refused_without_a_guard(state: str | None, event: str) -> None:
     with pytest.raises(TransitionRefused, match="no such transition is declared") as caught:
         _door().step(state, event, {"locked": False, "heavy": False}, None, 0)
     assert caught.value.guard is None
 
 
-def test_guards_see_the_instance_the_data_and_the_time() -> None:
+def test_guards_receive_instance_data_and_time() -> None:
     seen: list[object] = []
 
     def locked(instance: str, data: str, now_ms: int) -> bool:
@@ -73,7 +73,7 @@ def test_guards_see_the_instance_the_data_and_the_time() -> None:
     assert seen == [("the door", "a push", 7)]
 
 
-def test_every_declared_name_has_its_code_and_no_other() -> None:
+def test_declared_names_and_code_match_exactly() -> None:
     events = {event.name for event in SESSION.events}
     assert set(SESSION_MACHINE.data) == set(_EVOLVE) == events
     assert set(GUARDS) == {guard.name for guard in SESSION.guards}

@@ -23,12 +23,12 @@ def test_times_are_rfc_3339_in_utc_with_milliseconds() -> None:
 
 
 @given(st.integers(0, 253_402_300_799_999))
-def test_no_millisecond_is_lost(at_ms: int) -> None:
+def test_no_millisecond_of_a_time_is_lost(at_ms: int) -> None:
     since = datetime.fromisoformat(rfc3339(at_ms)) - datetime(1970, 1, 1, tzinfo=UTC)
     assert (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000 == at_ms
 
 
-def test_a_session_as_its_owner_sees_it() -> None:
+def test_the_owners_view_of_a_session() -> None:
     assert session_view(session_after((CREATE, _AT_MS), (LOGIN, _AT_MS), (OPEN, _AT_MS))) == SessionView(
         session_id="s",
         state="connected",
@@ -52,14 +52,14 @@ def test_a_session_as_its_owner_sees_it() -> None:
         ("acc_1", "acc_1"),
     ],
 )
-def test_the_holder_of_a_session_is_not_told_which_administrator_it_was(actor: str, shown: str) -> None:
+def test_the_owners_view_of_a_record_names_no_administrator(actor: str, shown: str) -> None:
     record = parse(rows_of(history("s", [(CREATE, _AT_MS)]))[0], MACHINES)
     by = msgspec.structs.replace(record, transition=msgspec.structs.replace(record.transition, actor=actor))
     assert own_transition_view(by) == msgspec.structs.replace(transition_view(by), actor=shown)
     assert transition_view(by).actor == actor
 
 
-def test_a_record_as_it_is_shown() -> None:
+def test_the_view_of_a_record() -> None:
     row = rows_of(history("s", [(CREATE, _AT_MS)]))[0]
     assert transition_view(parse(row, MACHINES)) == TransitionView(
         position=1,

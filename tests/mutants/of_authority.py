@@ -11,13 +11,13 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What a session asks of itself is recorded whatever has become of it since its credential was proved.",
         "authority_at_append",
-        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[connect-a login]",
+        "test_a_superseded_credentials_call_is_not_recorded_afterwards[connect-a login]",
         at("door:Door.decide", replace("self.machine.authorise(instance, under.epoch, now_ms)", "pass")),
     ),
     Mutant(
         "The door keeps the authority for itself, and tells the log of none.",
         "authority_at_append",
-        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[end another session-an end]",
+        "test_a_superseded_credentials_call_is_not_recorded_afterwards[end another session-an end]",
         at(
             "door:_submit_once",
             replace("log.append(together, under)", "log.append(together)"),
@@ -26,67 +26,67 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The log looks at authority before it has written what came before in the same batch.",
         "authority_at_append",
-        "TestSqliteLog::test_of_two_that_end_each_other_one_stays",
+        "TestSqliteLog::test_of_two_sessions_ending_each_other_one_stays",
         at("log:SqliteLog._write", drop("_insert(connection, values)\nvalues.clear()")),
     ),
     Mutant(
         "Whether authority holds is asked of the database, and the answer not looked at.",
         "authority_at_append",
-        "TestSqliteLog::test_authority_is_what_it_is_at_the_place_in_the_log",
+        "TestSqliteLog::test_authority_is_judged_at_the_steps_place_in_the_log",
         at("log:ensure_holds", replace("connection.execute(_HOLDS, asked).fetchone() is None", "... and False")),
     ),
     Mutant(
         "The database does not compare the epoch, so that what a login superseded is obeyed.",
         "authority_at_append",
-        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[end another session-a login]",
+        "test_a_superseded_credentials_call_is_not_recorded_afterwards[end another session-a login]",
         at("log:_HOLDS", in_text("epoch = coalesce(?, epoch)", "epoch >= coalesce(?, epoch)")),
     ),
     Mutant(
         "A session that is overdue is obeyed until its end is written down.",
         "authority_at_append",
-        "TestSqliteLog::test_authority_is_what_it_is_at_the_place_in_the_log",
+        "TestSqliteLog::test_authority_is_judged_at_the_steps_place_in_the_log",
         at("log:_HOLDS", in_text("coalesce(deadline_ms > ?, true)", "coalesce(? > 0, true)")),
     ),
     Mutant(
         "A ticket is sold whatever has become of its session.",
         "authority_at_append",
-        "TestSqliteTickets::test_none_is_sold_behind_a_login_or_an_end",
+        "TestSqliteTickets::test_no_ticket_is_issued_after_a_login_or_an_end",
         at("tickets:SqliteTickets.add", drop("ensure_holds(...)")),
     ),
     Mutant(
         "Whether a credential is good is a matter of its session's life alone, and not of later logins.",
         "authority_at_append",
-        "test_activity_by_a_superseded_credential_is_none",
+        "test_activity_by_a_superseded_credential_is_not_recorded",
         at("machine:ensure_authority", drop("if epoch is not None and epoch != session.epoch:\n    ...")),
     ),
     Mutant(
         "Activity is recorded for whoever has asked, under nobody's authority.",
         "authority_at_append",
-        "test_activity_by_a_superseded_credential_is_none",
+        "test_activity_by_a_superseded_credential_is_not_recorded",
         at("sessions:Sessions.touch", drop("under=authority_of(session)")),
     ),
     Mutant(
         "Ending all other sessions asks once, at the beginning, who is calling.",
         "authority_at_append",
-        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[end all other sessions-a login]",
+        "test_a_superseded_credentials_call_is_not_recorded_afterwards[end all other sessions-a login]",
         at("account_sessions:AccountSessions.end_all", drop("under=under")),
     ),
     Mutant(
         "A socket whose session somebody else has logged in on meanwhile is connected.",
         "authority_at_append",
-        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[connect-a login]",
+        "test_a_superseded_credentials_call_is_not_recorded_afterwards[connect-a login]",
         at("connection_limits:ConnectionLimits._record", drop("under=authority_of(session)")),
     ),
     Mutant(
         "A password is changed by a session that somebody else has logged in on meanwhile.",
         "authority_at_append",
-        "test_what_a_superseded_credential_asked_for_is_not_recorded_after[change the password-a login]",
+        "test_a_superseded_credentials_call_is_not_recorded_afterwards[change the password-a login]",
         at("logins:Logins.change_password", drop("under=session_machine.authority_of(session)")),
     ),
     Mutant(
         "A disable is answered when the account is closed, and leaves its sessions as they are.",
         "disabled_never_serves",
-        "test_a_login_that_races_the_disable_leaves_no_living_session",
+        "test_a_login_racing_a_disable_leaves_no_live_session",
         at(
             "administration:Administration.disable",
             replace("await self._without_sessions(outcome, caller)", "(outcome.instance, [], 0)"),
@@ -95,13 +95,13 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A login that was proved before its account was disabled is recorded after that.",
         "disabled_never_serves",
-        "test_an_account_that_is_disabled_while_its_owner_comes_in",
+        "test_an_exchange_overtaken_by_a_disable_is_refused",
         at("logins:Login.record", replace("under=under", "under=None")),
     ),
     Mutant(
         "A start lets the sessions be that a disable which was cut short has left.",
         "disabled_never_serves",
-        "test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
+        "test_an_interrupted_disable_is_finished_by_the_next_start",
         at(
             "wiring:open_services",
             replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
@@ -110,32 +110,32 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A delete closes the account, and an enable opens it again.",
         "deleted_absorbs",
-        "test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner",
+        "test_a_deleted_accounts_personal_data_is_gone",
         at("administration:Administration.delete", replace("Delete(caller.address)", "Disable(caller.address)")),
     ),
     Mutant(
         "A session serves until its end is recorded, whatever has become of its account.",
         "disabled_never_serves",
-        "test_a_disabled_account_does_not_pass",
+        "test_forward_auth_refuses_a_disabled_account",
         at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
     ),
     Mutant(
         "A change of password is answered when the new one counts, and leaves the sessions of the old one open.",
         "old_password_never_admits",
-        "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
+        "test_a_password_change_needs_the_current_one_and_ends_other_sessions",
         at("auth:change_password", replace("await services.logins.end_others(owner)", "[]"))
         + at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
     ),
     Mutant(
         "A login that was proved by a password before its change is recorded after that.",
         "old_password_never_admits",
-        "test_a_password_changed_while_somebody_logs_in_with_the_old_one",
+        "test_a_login_overtaken_by_a_password_change_is_refused",
         at("logins:Login.record", replace("under=under", "under=msgspec.structs.replace(under, epoch=None)")),
     ),
     Mutant(
         "A start lets the sessions be that a change of password which was cut short has left.",
         "old_password_never_admits",
-        "test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_next_start[1]",
+        "test_an_interrupted_password_change_is_finished_by_the_next_start[1]",
         at(
             "wiring:open_services",
             replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
@@ -145,7 +145,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Of two changes of the same password the later one replaces what the earlier has set.",
         "overtaken_change_refused",
-        "test_of_two_changes_at_once_one_wins",
+        "test_one_of_two_concurrent_password_changes_wins",
         at("account:_current_password", replace("data.current == account.password", "account.password"))
         + at(
             "accounts:Accounts.password_change",

@@ -20,7 +20,7 @@ OF_CONNECTION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The chunks of a body are not counted, so that those of a byte keep the server busy.",
         "body_timeout_s",
-        "test_what_has_no_certain_end_or_is_too_large_is_refused",
+        "test_a_request_with_an_uncertain_end_or_too_large_is_refused",
         at("reader:RequestReader._begin_chunk", replace("self._lines > MAX_CHUNKS", "False")),
     ),
     Mutant(
@@ -53,7 +53,7 @@ OF_CONNECTION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A message of 64 KiB counts as one frame.",
         "limit_frames",
-        "test_each_four_kib_of_a_message_count_as_one_more_frame",
+        "test_each_four_kib_of_a_message_count_as_another_frame",
         at(
             "websocket:WebSocket._within_limits",
             replace("self._limits.frame_interval_s * (1 + size // _FRAME_BYTES)", "self._limits.frame_interval_s"),
@@ -62,13 +62,13 @@ OF_CONNECTION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The size of a message is that of each of its fragments.",
         "RFC 6455, 10.4",
-        "test_frames_are_read_as_the_standard_says",
+        "test_frames_are_read_as_rfc_6455_says",
         at("websocket:WebSocket._fragment", replace("len(self._parts)", "frame.payload_size")),
     ),
     Mutant(
         "While a request is answered the connection goes on reading, and keeps what it reads.",
         "RFC 9112, 9.3.2",
-        "test_requests_that_are_sent_ahead_wait_in_the_kernel_and_are_all_answered",
+        "test_pipelined_requests_wait_in_the_kernel_and_are_all_answered",
         at(
             "http:HttpConnection.buffer_updated",
             replace("self._pending += data\nself._pause()", "self._pending += data"),
@@ -78,20 +78,20 @@ OF_CONNECTION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The next request is answered whether or not the client takes the answers.",
         "send_timeout_s",
-        "test_requests_that_are_sent_ahead_wait_in_the_kernel_and_are_all_answered",
+        "test_pipelined_requests_wait_in_the_kernel_and_are_all_answered",
         at("http:HttpConnection.finished", replace("if not self.write_paused:\n    ...", "self._next()"))
         + at("http:HttpConnection._next", drop("self.write_paused")),
     ),
     Mutant(
         "A peer that takes nothing of what is sent is looked at again and again.",
         "send_timeout_s",
-        "test_a_peer_that_takes_nothing_is_cut",
+        "test_a_peer_that_acknowledges_nothing_is_cut",
         at("stall:StallWatch._look", replace("self._on_stall", "self.start")),
     ),
     Mutant(
         "A peer that is not read from, because it is slow, is closed for its missing pong.",
         "ping_timeout_s",
-        "test_a_peer_that_is_not_read_from_is_not_asked_for_its_pong",
+        "test_a_peer_whose_input_is_paused_needs_no_pong",
         at("websocket:WebSocket.lost", replace("self._holds & _BLOCKED", "False")),
     ),
     Mutant(

@@ -54,7 +54,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The declaration lets an anonymous session open a WebSocket.",
         "authentication_first",
-        "test_an_anonymous_session_connects_nothing",
+        "test_an_anonymous_session_traces_no_connection",
         at(
             "session:SessionLifecycle.connect",
             replace(
@@ -67,7 +67,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The first login does not say whose the session is.",
         "authentication_first",
-        "test_a_whole_life",
+        "test_a_whole_session_life",
         at("session:_authenticated", replace("data.subject", "session.subject")),
     ),
     Mutant(
@@ -93,7 +93,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A log in which a version is missing verifies.",
         "versions_gapless",
-        "test_a_record_cut_out_by_somebody_who_renumbers_is_found",
+        "test_a_removed_record_is_found_despite_renumbering",
         at(
             "verifier:Verifier._check",
             replace("step.version != instance.version + 1", "step.version <= instance.version"),
@@ -102,7 +102,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A session lives one millisecond longer than its idle timeout says.",
         "no_early_expiry",
-        "test_the_deadline_itself_is_too_late",
+        "test_a_session_is_refused_at_its_exact_deadline",
         at("session:alive", replace("now_ms < session.idle_deadline_ms", "now_ms <= session.idle_deadline_ms")),
     ),
     Mutant(
@@ -115,13 +115,13 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A guard that must not hold is never asked, so that a living session expires.",
         "no_early_expiry",
-        "test_the_deadline_itself_is_too_late",
+        "test_a_session_is_refused_at_its_exact_deadline",
         at("table:Table.step", replace("guard(instance, data, now_ms) is not expected", "... and expected")),
     ),
     Mutant(
         "A refresh is recorded for a token that is in a second hand.",
         "rotation",
-        "test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session",
+        "test_the_trace_shows_one_exchange_and_the_end_by_reuse",
         at("refresh_tokens:honoured", replace("return None", "return IssuedToken(rotation, now_ms)")),
         says="rotation:",
     ),
@@ -135,7 +135,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What was issued after the token that is exchanged stays good for ever.",
         "rotation",
-        "test_a_copy_that_kept_in_step_is_found_out_at_the_next_exchange",
+        "test_a_copy_used_in_step_is_detected_at_the_next_exchange",
         at(
             "refresh_tokens:exchange",
             replace("now_ms < token.issued_at_ms + grace_ms and ...", "token.rotation > rotation or ..."),
@@ -144,7 +144,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Only the token before the newest has a grace.",
         "rotation",
-        "test_three_tabs_and_a_late_request_keep_every_token_that_a_jar_may_hold",
+        "test_three_tabs_keep_every_token_that_a_jar_may_hold",
         at(
             "refresh_tokens:exchange",
             replace("now_ms < until_ms", "now_ms < until_ms and token.rotation + 1 >= tokens[-1].rotation + 1"),
@@ -153,13 +153,13 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A token is given up after its grace, though no answer to it was used.",
         "rotation",
-        "test_a_token_whose_successor_was_never_used_is_honoured_after_the_grace",
+        "test_a_token_with_an_unused_successor_is_honoured_after_the_grace",
         at("refresh_tokens:exchange", replace("used_at_ms=used_at_ms", "**..., until_ms=now_ms + grace_ms")),
     ),
     Mutant(
         "A token whose answer comes late is given up when a newer one is used.",
         "rotation",
-        "test_a_late_answer_that_sets_the_cookie_back_is_honoured",
+        "test_a_token_from_a_late_answer_is_honoured",
         at(
             "refresh_tokens:exchange",
             replace(
@@ -171,7 +171,7 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Each use of another token gives an old one another grace.",
         "rotation",
-        "test_the_end_of_what_is_under_way_is_not_put_off_by_repeats",
+        "test_repeats_do_not_extend_the_time_of_pending_answers",
         at(
             "refresh_tokens:exchange",
             replace("moved_on_ms if token.until_ms is None else min(token.until_ms, moved_on_ms)", "now_ms + grace_ms"),
@@ -180,14 +180,14 @@ OF_MACHINE: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A socket hears that its session ended, and stays open.",
         "revocation_fence",
-        "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
+        "test_a_sessions_end_is_acknowledged_after_its_sockets_are_closed",
         at("conversation:Conversation.observe", drop("self.close(Close('session_ended', move.data.reason))")),
         says="revocation_fence:",
     ),
     Mutant(
         "Only a revocation closes sockets; a deadline that passes does not.",
         "expired_closes",
-        "test_a_session_that_expires_closes_its_sockets",
+        "test_an_expiring_session_traces_the_close_of_its_sockets",
         at(
             "conversation:Conversation.observe",
             replace("move.target in FINAL_STATES", "move.event == 'revoke'"),

@@ -11,7 +11,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The writer's thread tells callers of a batch that it is about to commit.",
         "acknowledged_logged",
-        "test_nobody_is_told_before_the_commit",
+        "test_nobody_is_answered_before_the_commit",
         at(
             "writer:Writer._commit",
             replace(
@@ -24,7 +24,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A caller is answered as soon as the log has been asked.",
         "acknowledged_logged",
-        "test_nobody_is_told_before_the_commit",
+        "test_nobody_is_answered_before_the_commit",
         at(
             "door:_submit_once",
             replace(
@@ -40,13 +40,13 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The WAL is synced at checkpoints only: a power cut takes what was acknowledged since.",
         "durability",
-        "test_what_was_acknowledged_is_there_after_a_power_cut",
+        "test_acknowledged_records_survive_a_power_cut",
         at("engine:open_writer", replace("'synchronous=FULL'", "'synchronous=NORMAL'")),
     ),
     Mutant(
         "The database no longer refuses a version that does not follow.",
         "versions_gapless",
-        "test_of_two_doors_on_one_log_each_decides_on_the_latest_version",
+        "test_two_doors_on_one_log_each_decide_on_the_latest_version",
         at("schema:_TABLES", in_text("UNIQUE (kind, instance_id, version),", ""))
         + at(
             "schema:_APPEND_ONLY",
@@ -71,7 +71,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Neither index nor trigger refuses a command that is recorded, so that a repeat happens again.",
         "command_once",
-        "test_a_repeat_is_acknowledged_again_and_appended_once",
+        "test_a_repeat_is_traced_as_acknowledged_again_and_appended_once",
         at("schema:_TABLES", in_text(", UNIQUE (kind, instance_id, command_id)", ""))
         + at(
             "schema:_APPEND_ONLY",
@@ -85,7 +85,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A touch moves the deadline in memory and not in the stored session's row.",
         "replay_equals_state",
-        "TestSqliteLog::test_the_nearer_deadline_counts",
+        "TestSqliteLog::test_the_nearer_deadline_is_stored",
         at(
             "rows:step_values",
             replace("keys.deadline_ms", "instance.created_at_ms + instance.policy.idle_timeout_ms"),
@@ -94,7 +94,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The stored session holds one connection fewer than its log.",
         "replay_equals_state",
-        "TestSqliteLog::test_what_was_appended_is_loaded_and_read_back",
+        "TestSqliteLog::test_appended_records_are_loaded_and_read_back",
         at(
             "rows:step_values",
             replace(
@@ -105,7 +105,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "After a repeat memory holds what was decided for it, which was never recorded.",
         "cache_is_fold",
-        "test_a_repeat_is_acknowledged_again_and_appended_once",
+        "test_a_repeat_is_traced_as_acknowledged_again_and_appended_once",
         at("door:Door.settle", replace("records[0].transition is not steps[0].transition", "not records")),
         says="cache_is_fold:",
     ),
@@ -118,7 +118,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Of a batch whose second command is refused the first has happened in memory.",
         "refusal_changes_nothing",
-        "test_a_refusal_changes_nothing_and_tells_nobody",
+        "test_a_refusal_changes_nothing_and_is_not_published",
         at(
             "door:Door.decide",
             replace(
@@ -130,7 +130,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A session is read outside its turn, and what was read replaces what was written meanwhile.",
         "view_monotonic",
-        "test_what_was_read_before_a_command_is_not_remembered_after_it",
+        "test_a_read_from_before_a_command_is_not_cached_after_it",
         at(
             "door:Door.load",
             replace(
@@ -149,7 +149,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A repeat is told the session as it stood right after the command, not as it stands.",
         "view_monotonic",
-        "test_a_late_repeat_is_told_where_the_session_stands_now",
+        "test_a_late_repeat_is_traced_with_the_sessions_current_version",
         at(
             "door:_submit_once",
             replace(
@@ -172,13 +172,13 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Memory that another writer has overtaken is kept, so that each try decides on the same old session.",
         "views_catch_up",
-        "test_another_writers_append_is_read_and_the_command_decided_again",
+        "test_a_command_is_decided_again_after_another_writers_append",
         at("door:Door.settle", replace("not isinstance(records, Overloaded)", "isinstance(records, SurfaceFailed)")),
     ),
     Mutant(
         "Nobody looks again at a session that ended between its connect and the greeting.",
         "open_guard",
-        "test_a_session_that_ends_during_the_handshake_opens_no_socket",
+        "test_a_session_ending_during_the_handshake_opens_no_socket",
         at(
             "websocket:Socket._look_again",
             drop("ensure_authority(...)"),
@@ -192,41 +192,41 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Two sockets of a session have the same connection id.",
         "single_owner",
-        "test_each_socket_opens_and_ends_once",
+        "test_each_socket_is_traced_as_opened_and_ended_once",
         at("connect:_connect", replace("new_id('con')", "'con'")),
         says="single_owner:",
     ),
     Mutant(
         "A connect names another node than the one that holds the socket.",
         "single_owner",
-        "test_a_socket_that_left_is_disconnected",
+        "test_a_socket_that_leaves_is_traced_as_disconnected",
         at("connection_limits:ConnectionLimits._record", replace("self._settings.node", "'default'")),
         says="single_owner:",
     ),
     Mutant(
         "A start leaves the connections of the process that died in the log.",
         "orphan_reaped",
-        "test_a_start_disconnects_what_a_dead_process_left",
+        "test_a_start_traces_disconnects_of_a_dead_processs_connections",
         at("recovery:disconnect_orphans", returns("0")),
         says="orphan_reaped:",
     ),
     Mutant(
         "A peer that leaves is not recorded as gone.",
         "orphan_reaped",
-        "test_a_socket_that_left_is_disconnected",
+        "test_a_socket_that_leaves_is_traced_as_disconnected",
         at("websocket:Socket.lost", drop("self._context.run(services.spawn, self._record_disconnect(code))")),
     ),
     Mutant(
         "A start writes before it has put right what its former self left.",
         "crashed_recovers",
-        "test_a_start_disconnects_what_a_dead_process_left",
+        "test_a_start_traces_disconnects_of_a_dead_processs_connections",
         at("wiring:open_services", replace("keeper = ...", "await sessions.begin('server')\n...")),
         says="crashed_recovers:",
     ),
     Mutant(
         "The end of a session is acknowledged, and its sockets are told a moment after.",
         "revocation_fence",
-        "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
+        "test_a_sessions_end_is_acknowledged_after_its_sockets_are_closed",
         at(
             "feed:Feed._take",
             replace(
@@ -239,7 +239,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Of several sockets of a session one is told that it ended.",
         "revocation_fence",
-        "test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed",
+        "test_a_sessions_end_is_acknowledged_after_its_sockets_are_closed",
         at(
             "connections:Connections.observe",
             replace("list(ports.values())", "...[:1]"),
@@ -249,13 +249,13 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A session that was renewed is not looked at again, and never expires.",
         "expires_or_renewed",
-        "test_a_renewed_session_is_looked_at_again_at_its_new_deadline",
+        "test_a_renewed_session_expires_at_its_new_deadline",
         at("expiry:Expiry._look_at", replace("return session.deadline_ms", "return None")),
     ),
     Mutant(
         "An expiry that the log did not take is not tried again.",
         "expires_or_renewed",
-        "test_what_the_log_did_not_take_is_asked_again",
+        "test_an_expiry_that_the_log_refused_is_retried",
         at(
             "expiry:Expiry._look_at",
             replace("self._sessions.check_alive()\nreturn ...", "self._sessions.check_alive()"),
@@ -264,7 +264,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Sessions from before a start never expire.",
         "expires_or_renewed",
-        "test_a_start_restores_the_deadlines_of_those_that_live",
+        "test_a_start_restores_the_deadlines_of_live_sessions",
         at("expiry:Expiry.restore", replace("deadlines", "deadlines[:0]")),
     ),
     Mutant(
@@ -276,13 +276,13 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A start does not write once more what it found in the write-ahead log.",
         "durability",
-        "test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log",
+        "test_a_start_rewrites_what_it_found_in_the_write_ahead_log",
         at("files:_prepare", drop("database.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchall()")),
     ),
     Mutant(
         "Sockets hear of a transition after all others.",
         "revocation_fence",
-        "test_a_server_closes_sockets_before_anybody_else_hears",
+        "test_a_server_closes_sockets_before_other_listeners_are_called",
         at(
             "wiring:open_services",
             drop("feed.subscribe(connections.observe, SESSION_MACHINE.kind)"),
@@ -295,7 +295,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A writer is answered before those who follow the log have had what it wrote.",
         "cache_is_fold",
-        "TestSqliteLog::test_whoever_is_answered_finds_that_the_follower_has_had_the_records",
+        "TestSqliteLog::test_a_follower_gets_records_before_their_writer_is_answered",
         at(
             "writer:Writer._resolve",
             replace(
@@ -307,31 +307,31 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What was written while a follower read what it had missed is never handed to it.",
         "views_catch_up",
-        "TestSqliteLog::test_a_follower_has_what_was_there_and_what_comes_each_once",
+        "TestSqliteLog::test_a_follower_gets_old_and_new_records_once_each",
         at("log:SqliteLog.follow", replace("after < self._delivered", "after < self._head.position and not after")),
     ),
     Mutant(
         "A record that a follower was not given is passed over without a word.",
         "views_catch_up",
-        "test_a_log_that_skips_a_record_is_not_followed_any_further",
+        "test_a_log_that_skips_a_record_is_no_longer_followed",
         at("feed:Feed._advance", replace("record.position != self._position + 1", "False")),
     ),
     Mutant(
         "Memory keeps what another process has changed.",
         "views_catch_up",
-        "test_what_another_process_changed_is_forgotten_and_read_again",
+        "test_an_instance_changed_by_another_process_is_read_again",
         at("door:Door._apply", drop("self._cache.pop(record.transition.instance_id, None)")),
     ),
     Mutant(
         "What was read before another process's record is remembered after it.",
         "view_monotonic",
-        "test_a_read_that_is_overtaken_by_the_log_is_not_remembered",
+        "test_a_read_overtaken_by_the_log_is_not_cached",
         at("door:Door._apply", drop("self._reading.discard(record.transition.instance_id)")),
     ),
     Mutant(
         "Memory that could not follow the log is served from all the same.",
         "cache_is_fold",
-        "TestSqliteLog::test_a_follower_that_fails_stops_the_log",
+        "TestSqliteLog::test_a_failing_follower_stops_the_log",
         at(
             "writer:Writer._resolve",
             replace("self._stop(f'the log is not followed any more: {error!r}')", "str(error)"),
@@ -340,19 +340,19 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What was committed before memory lost the log, and answered after it, is acknowledged.",
         "cache_is_fold",
-        "TestSqliteLog::test_a_follower_that_fails_once_is_not_called_again",
+        "TestSqliteLog::test_a_failed_follower_is_not_called_again",
         at("writer:Writer._stop", drop("self._unfollowed = failure")),
     ),
     Mutant(
         "A start disconnects what other nodes hold.",
         "single_owner",
-        "test_a_start_disconnects_what_this_node_left_and_nothing_of_another",
+        "test_a_start_disconnects_only_its_own_nodes_orphans",
         at("recovery:disconnect_orphans", replace("connection.node == node", "True")),
     ),
     Mutant(
         "A socket takes a login that its credential came with for a later one.",
         "open_guard",
-        "test_a_socket_whose_login_the_node_has_not_heard_of_yet_stays",
+        "test_a_socket_with_a_login_not_yet_followed_stays_open",
         at("conversation:Conversation.observe", drop("if move.version <= self._heard_version:\n    return")),
     ),
 )

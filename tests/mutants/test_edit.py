@@ -75,17 +75,19 @@ def _tree(code: str) -> str:
         (at("door:LIMITS", in_text("1 WHERE x", "2 WHERE y")), "1 WHERE x", "2 WHERE y"),
     ],
 )
-def test_one_node_changes_and_nothing_else(tmp_path: Path, edits: tuple[Edit, ...], before: str, after: str) -> None:
+def test_an_edit_changes_one_node_and_nothing_else(
+    tmp_path: Path, edits: tuple[Edit, ...], before: str, after: str
+) -> None:
     assert CODE.count(before) == 1
     assert _tree(edited(tmp_path, edits)) == _tree(CODE.replace(before, after))
 
 
-def test_several_definitions_of_a_file_change(tmp_path: Path) -> None:
+def test_several_definitions_of_a_file_can_be_edited(tmp_path: Path) -> None:
     text = edited(tmp_path, at("door:Door.size", replace("3", "4")) + at("door:leave", drop("who=1")))
     assert _tree(text) == _tree(CODE.replace("size = 3", "size = 4").replace("who=1", ""))
 
 
-def test_code_that_moves_and_is_formatted_anew_keeps_its_mutants(tmp_path: Path) -> None:
+def test_moved_and_reformatted_code_keeps_its_mutants(tmp_path: Path) -> None:
     edits = at("elsewhere:Door.enter", replace("self.note(who, at=1)", "pass"))
     formatted = "import re\n" + CODE.replace(
         "self.note(who, at=1)", "self.note(\n            who,  # them\n            at=1,\n        )"
@@ -105,12 +107,12 @@ def test_code_that_moves_and_is_formatted_anew_keeps_its_mutants(tmp_path: Path)
         (at("door:LIMITS", in_text("y = 1", "")), "0 times"),
     ],
 )
-def test_an_edit_that_has_lost_its_place_says_so(tmp_path: Path, edits: tuple[Edit, ...], says: str) -> None:
+def test_an_edit_without_its_place_is_an_error(tmp_path: Path, edits: tuple[Edit, ...], says: str) -> None:
     with pytest.raises(EditError, match=rf"^door:.*{says}"):
         edited(tmp_path, edits)
 
 
-def test_of_two_definitions_of_a_name_the_module_tells_which(tmp_path: Path) -> None:
+def test_the_module_selects_among_definitions_of_one_name(tmp_path: Path) -> None:
     (tmp_path / "server" / "runtime").mkdir(parents=True)
     (tmp_path / "server" / "runtime" / "hall.py").write_text(CODE)
     edits = at("runtime.hall:Door.size", replace("3", "4"))
@@ -121,7 +123,7 @@ def test_of_two_definitions_of_a_name_the_module_tells_which(tmp_path: Path) -> 
         applied(tmp_path, at("nowhere:Door.size", replace("3", "4")))
 
 
-def test_of_a_page_only_fenced_blocks_change(tmp_path: Path) -> None:
+def test_an_edit_of_a_page_changes_only_fenced_blocks(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("listen 443;\n\n```nginx\nlisten   443;\n```\n")
     [text] = applied(tmp_path, at("page.md", in_text("listen 443;", "listen 80;"))).values()
     assert text == "listen 443;\n\n```nginx\nlisten 80;\n```\n"

@@ -26,13 +26,13 @@ UNBREAKABLE = {"no_lost_update"}
 HARMLESS = Mutant(
     "A session is described in other words.",
     "declared_only",
-    "test_a_whole_life",
+    "test_a_whole_session_life",
     at("session:Session", replace("rotation: int = 0", "rotation: int = 0 + 0")),
     says="in declared_only",
 )
 
 
-def test_each_bug_can_still_be_written_into_the_code() -> None:
+def test_each_mutant_can_still_be_made() -> None:
     assert check([*MUTANTS, *CONNECTION, *MEASURES]) == []
 
 
@@ -43,7 +43,7 @@ def test_every_property_has_a_mutant_and_every_mutant_a_property() -> None:
     assert published - broken == UNBREAKABLE
 
 
-def test_a_bug_of_the_connection_breaks_a_standard_or_a_setting() -> None:
+def test_connection_mutants_name_a_standard_or_a_setting() -> None:
     settings = {row.name for row in setting_rows()}
     for mutant in CONNECTION:
         assert re.fullmatch(r"RFC \d{4}, [\d.]+", mutant.breaks) or mutant.breaks in settings, mutant.breaks
@@ -58,24 +58,24 @@ def test_a_bug_of_the_connection_breaks_a_standard_or_a_setting() -> None:
     ],
     ids=["its node", "a name", "its test"],
 )
-def test_a_mutant_that_has_lost_something_says_so(lost: dict[str, Any], says: str) -> None:
+def test_a_mutant_that_can_not_be_made_is_an_error(lost: dict[str, Any], says: str) -> None:
     [fault] = check([msgspec.structs.replace(HARMLESS, **lost)])
     assert fault.startswith(HARMLESS.bug)
     assert says in fault
 
 
-def test_a_mutant_is_there_once() -> None:
+def test_mutants_are_unique() -> None:
     assert check([HARMLESS, HARMLESS])
 
 
-def test_a_mutant_that_changes_nothing_that_matters_survives(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_harmless_mutant_survives(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], [HARMLESS]) == 1
     said = capsys.readouterr().out
     assert "SURVIVED" in said
     assert "0 of 1 mutants caught" in said
 
 
-def test_a_mutant_that_is_not_there_is_not_tried() -> None:
+def test_an_unknown_mutant_is_refused() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--only", "nobody"], [HARMLESS])
     assert ended.value.code == 2
@@ -93,11 +93,11 @@ def test_a_mutant_that_is_not_there_is_not_tried() -> None:
         (None, "in declared_only", "ran out of time"),
     ],
 )
-def test_only_a_failed_test_that_says_why_catches(status: int | None, output: str, says: str) -> None:
+def test_only_a_failed_test_with_the_right_output_catches(status: int | None, output: str, says: str) -> None:
     assert judge(HARMLESS, Run(status, output, 0.0)) == says
 
 
-def test_a_mutant_is_a_file_of_its_own(tmp_path: Path) -> None:
+def test_a_mutants_file_is_not_shared(tmp_path: Path) -> None:
     """The other copies are links to the same file."""
     (tmp_path / "machine").mkdir()
     path, other = tmp_path / "machine" / "door.py", tmp_path / "other.py"
@@ -107,7 +107,7 @@ def test_a_mutant_is_a_file_of_its_own(tmp_path: Path) -> None:
     assert (path.read_text(), other.read_text()) == ("SIZE = 2\n", "SIZE = 1\n")
 
 
-def test_what_runs_out_of_time_is_ended_with_all_it_started(tmp_path: Path) -> None:
+def test_a_timed_out_run_is_killed_with_its_children(tmp_path: Path) -> None:
     (tmp_path / "test_slow.py").write_text(
         "import subprocess, sys\n"
         "def test_it():\n"

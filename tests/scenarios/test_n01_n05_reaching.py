@@ -47,7 +47,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.asvs("8.2.1", "8.3.1")
 @scenario()
-async def test_n1_a_routed_path_answers_401_without_credentials_and_never_404(server: ServerProcess) -> None:
+async def test_n1_a_routed_path_without_credentials_answers_401_never_404(server: ServerProcess) -> None:
     """A routed /api/session/* or /api/auth/* path answers 404; without credentials it answers 401: never again."""
     async with Client(server.url) as client:
         document = (await client.http.get("/schema/openapi.json")).json()
@@ -70,7 +70,7 @@ async def test_n1_a_routed_path_answers_401_without_credentials_and_never_404(se
 
 
 @scenario()
-async def test_n1_the_connect_path_is_there_and_says_what_it_is(server: ServerProcess) -> None:
+async def test_n1_the_connect_path_exists_and_asks_for_a_websocket(server: ServerProcess) -> None:
     """The WebSocket's path answers HTTP with 426, and a handshake without credentials with 4401; never with 404."""
     async with Client(server.url) as client:
         answer = await client.http.get("/api/connect")
@@ -80,7 +80,7 @@ async def test_n1_the_connect_path_is_there_and_says_what_it_is(server: ServerPr
 
 
 @scenario()
-async def test_n2_the_session_a_login_names_is_there_at_once(server: ServerProcess) -> None:
+async def test_n2_the_session_named_by_a_login_exists_at_once(server: ServerProcess) -> None:
     """Login succeeds and the session it names does not exist yet: never again.
 
     Connect-after-login succeeds every time, whatever the login and the handshake; test_connect_after_login does it 10,000
@@ -189,7 +189,7 @@ async def test_n4_a_valid_token_without_a_session_closes_1008_session_not_found(
 
 
 @scenario()
-async def test_n5_a_valid_token_and_a_live_session_are_always_let_in(data: Path) -> None:
+async def test_n5_a_valid_token_of_a_live_session_always_connects(data: Path) -> None:
     """A valid token and a live session get a 403: never again. With every credential, and from every allowed page."""
     with running_server(data, origins=ORIGIN["Origin"]) as server:
         async with await logged_in(server.url) as client:
@@ -220,7 +220,7 @@ async def _rests(client: Client) -> bool:
 
 @pytest.mark.parametrize("path", ["/api/session", "/api/sessions", "/api/session/transitions"])
 @scenario()
-async def test_n5_over_http_a_valid_token_opens_what_is_its_own(server: ServerProcess, path: str) -> None:
+async def test_n5_a_valid_token_opens_its_session_over_http(server: ServerProcess, path: str) -> None:
     """The same token over HTTP: 200 from any page, as no cookie is involved."""
     async with await logged_in(server.url) as client:
         for headers in ({}, {"Origin": server.url}, {"Origin": "https://elsewhere.example"}):

@@ -149,7 +149,7 @@ def _base64url(content: bytes) -> str:
 
 @pytest.mark.asvs("7.2.4")
 @scenario()
-async def test_n6_whoever_planted_an_anonymous_session_gets_nothing_of_the_login(server: ServerProcess) -> None:
+async def test_n6_planting_an_anonymous_session_gains_nothing(server: ServerProcess) -> None:
     """Session fixation: what an attacker held of the session before the login opens nothing after it."""
     async with Client(server.url) as attacker:
         await attacker.begin()
@@ -209,7 +209,7 @@ def _memory_kib(server: ServerProcess) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("proved", [False, True])
 @scenario()
-async def test_n7_pings_that_nobody_reads_the_answers_of_hold_no_memory(data: Path, *, proved: bool) -> None:
+async def test_n7_unread_pongs_hold_no_memory(data: Path, *, proved: bool) -> None:
     """An unauthenticated handshake holds a resource: never again. Unread pongs hold no memory either."""
     with running_server(data) as server:
         async with await logged_in(server.url) as client:
@@ -227,7 +227,7 @@ async def test_n7_pings_that_nobody_reads_the_answers_of_hold_no_memory(data: Pa
 
 
 @scenario()
-async def test_n7_what_a_dropped_handshake_held_is_given_back(server: ServerProcess) -> None:
+async def test_n7_a_dropped_handshake_holds_nothing(server: ServerProcess) -> None:
     """The same for an authenticated client that vanished before or after the greeting: its session rests."""
     async with await logged_in(server.url) as client:
         for turn in range(40):
@@ -303,9 +303,7 @@ class Rounds:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @scenario()
-async def test_n8_no_order_of_create_login_connect_revoke_leaves_a_socket_without_a_live_session(
-    data: Path, seed: int
-) -> None:
+async def test_n8_no_race_leaves_a_socket_without_a_live_session(data: Path, seed: int) -> None:
     """Create, login, connect, revoke racing in any order leave a socket without a live session: never again."""
     with running_server(data) as server:
         async with Client(server.url) as client:

@@ -49,7 +49,7 @@ async def test_n9_every_way_to_a_session_passes_the_one_door(data: Path) -> None
         assert (history[0]["event"], history[0]["source"], history[0]["version"]) == ("create", None, 1)
 
 
-def test_n9_only_the_door_appends_and_only_the_surface_opens_the_database() -> None:
+def test_n9_only_the_door_appends_and_only_the_surface_opens_the_file() -> None:
     """A session is created on a path that does not pass the one door: never again. The source has no other path."""
     server = dict(modules("server"))
     appending = {path for path, tree in server.items() if any(call.endswith("log.append") for call in calls(tree))}
@@ -65,7 +65,7 @@ def _packages(imported: set[str]) -> set[str]:
 
 
 @scenario()
-async def test_n10_answer_projection_fold_and_greeting_tell_one_truth(data: Path) -> None:
+async def test_n10_answer_projection_fold_and_greeting_agree(data: Path) -> None:
     """Two places hold two truths about one session: never again.
 
     The API, the greeting, what was pushed, the list of sessions, the stored projection and the fold of the log agree.
@@ -98,7 +98,7 @@ async def test_n10_answer_projection_fold_and_greeting_tell_one_truth(data: Path
 
 
 @scenario()
-async def test_n10_what_a_caller_is_told_a_restart_still_knows(data: Path) -> None:
+async def test_n10_answers_are_the_same_after_a_restart(data: Path) -> None:
     """Two places hold two truths about one session: never again. Memory and disk: the answers after a kill are the same."""
     with running_server(data) as server:
         async with await logged_in(server.url) as client:

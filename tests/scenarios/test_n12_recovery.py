@@ -29,7 +29,7 @@ from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 
 
-def test_n12_every_problem_and_every_close_declares_what_the_client_does_next() -> None:
+def test_n12_every_problem_and_close_declares_a_recovery() -> None:
     """A failure leaves the client without a declared way to recover: never again. Each has one, in words and by kind."""
     for kind in problem_kinds():
         assert isinstance(kind.recovery, Recovery), kind

@@ -12,7 +12,7 @@ from tests.support.server import running_server
 
 
 @scenario()
-async def test_n12_following_the_recovery_recovers_from_every_problem_of_an_exchange(data: Path) -> None:
+async def test_n12_following_the_recovery_recovers_from_exchange_problems(data: Path) -> None:
     """A failure leaves the client without a declared way to recover: never again. The provider's, and the account's."""
     with hostile_provider() as provider:
         settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "upstream_retry_s": 0.05}

@@ -63,7 +63,7 @@ async def end(way: str, home: Client, tab: Client) -> str:
 @pytest.mark.checks("revocation_fence", "expired_closes")
 @pytest.mark.parametrize("way", ["one", "others", "own", "password", "logout"])
 @scenario()
-async def test_n13_a_session_that_ended_holds_no_socket(server: ServerProcess, way: str) -> None:
+async def test_n13_an_ended_session_holds_no_socket(server: ServerProcess, way: str) -> None:
     """A revoked session's socket stays open, or executes one more intent after the revocation was acknowledged: never again.
 
     However the session ended, each socket receives the last transition, then 4403, and later messages are not answered.
@@ -205,7 +205,7 @@ async def test_n14_a_refresh_in_place_keeps_the_socket_open(data: Path) -> None:
 
 @pytest.mark.asvs("10.3.2")
 @scenario()
-async def test_n14_a_token_that_is_not_its_own_does_not_keep_a_socket_open(server: ServerProcess) -> None:
+async def test_n14_only_the_sessions_own_token_keeps_a_socket_open(server: ServerProcess) -> None:
     """Refreshing in place takes a valid, current token of the same session; any other ends the connection."""
     async with await logged_in(server.url) as client, await logged_in(server.url) as other:
         for token, code in (
@@ -226,7 +226,7 @@ async def test_n14_a_token_that_is_not_its_own_does_not_keep_a_socket_open(serve
 
 
 @scenario()
-async def test_n14_a_burst_of_messages_is_answered_whole(server: ServerProcess) -> None:
+async def test_n14_every_message_of_a_burst_is_answered(server: ServerProcess) -> None:
     """A fast sender does not lose its socket: a client that reads gets every answer, in order."""
     async with await logged_in(server.url) as client, client.connect() as socket:
         await hello(socket)
@@ -270,7 +270,7 @@ async def test_n15_two_tabs_that_refresh_at_once_stay_logged_in(data: Path) -> N
 
 
 @scenario()
-async def test_n15_an_old_token_that_comes_back_ends_the_session_everywhere(data: Path) -> None:
+async def test_n15_reuse_of_an_old_token_ends_the_session_everywhere(data: Path) -> None:
     """Two parties hold it."""
     with running_server(data, refresh_grace_s=0) as server:
         async with await logged_in(server.url) as one:
@@ -308,7 +308,7 @@ async def test_n15_two_browser_tabs_share_their_cookie(server: ServerProcess) ->
 
 
 @scenario()
-async def test_n15_a_stolen_token_used_twice_at_once_is_told_the_same(data: Path) -> None:
+async def test_n15_concurrent_reuses_of_a_stolen_token_get_the_same_answer(data: Path) -> None:
     """Concurrent reuses end the session once, and every caller learns the reason."""
     with running_server(data, refresh_grace_s=0) as server:
         async with await logged_in(server.url) as client:
@@ -324,7 +324,7 @@ async def test_n15_a_stolen_token_used_twice_at_once_is_told_the_same(data: Path
 
 @pytest.mark.asvs("7.4.1", "10.4.5")
 @scenario()
-async def test_n16_a_dead_token_is_always_told_so_and_costs_nothing(data: Path) -> None:
+async def test_n16_a_dead_token_always_gets_its_recovery_and_costs_nothing(data: Path) -> None:
     """A client retries a dead token for ever: never again. Each answer is 401 with a recovery; retries write nothing."""
     with running_server(data, refresh_grace_s=0) as server:
         async with Client(server.url) as first:

@@ -58,7 +58,7 @@ async def test_n15_five_tabs_of_a_browser_restored_at_once_stay_logged_in(tmp_pa
 
 
 @scenario(120)
-async def test_n15_a_third_tab_between_two_that_refresh_logs_nobody_out(tmp_path: Path) -> None:
+async def test_n15_a_third_tab_between_two_refreshes_logs_nobody_out(tmp_path: Path) -> None:
     """Tabs 1 and 2 send r; tab 3, freshly loaded, exchanges r+1; then the r of tab 2 arrives, and another."""
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as tab:
@@ -69,7 +69,7 @@ async def test_n15_a_third_tab_between_two_that_refresh_logs_nobody_out(tmp_path
 
 
 @scenario(120)
-async def test_n15_a_phone_that_lost_its_answer_comes_back_after_the_grace(tmp_path: Path) -> None:
+async def test_n15_a_lost_answer_can_be_repeated_after_the_grace(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", refresh_grace_s=0.2) as server:
         async with await logged_in(server.url) as phone:
             for _ in range(3):
@@ -87,7 +87,7 @@ async def test_n15_a_phone_that_lost_its_answer_comes_back_after_the_grace(tmp_p
 
 @pytest.mark.parametrize("seed", range(4))
 @scenario(120)
-async def test_n15_one_jar_with_answers_lost_and_late_is_never_taken_for_two(tmp_path: Path, seed: int) -> None:
+async def test_n15_lost_and_late_answers_in_one_jar_are_not_taken_for_theft(tmp_path: Path, seed: int) -> None:
     """Many tabs share one cookie jar over a network that loses and delays answers, and sets the cookie back."""
     dice = random.Random(seed)  # noqa: S311  # which answers are lost is no secret
     grace_s = 2.0
@@ -112,7 +112,7 @@ async def test_n15_one_jar_with_answers_lost_and_late_is_never_taken_for_two(tmp
 
 
 @scenario(120)
-async def test_n15_every_answer_is_recorded_and_is_a_token_of_its_own(tmp_path: Path) -> None:
+async def test_n15_every_refresh_is_recorded_and_gets_its_own_token(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client:
             body = {"refresh_token": client.refresh_token}

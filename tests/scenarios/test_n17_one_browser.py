@@ -122,7 +122,7 @@ async def test_n17_two_tabs_that_log_in_at_once_share_a_session_and_a_logout(tmp
 
 
 @scenario()
-async def test_n17_the_socket_of_the_tab_that_lost_its_session_says_so(tmp_path: Path) -> None:
+async def test_n17_the_replaced_sessions_socket_closes_with_the_reason(tmp_path: Path) -> None:
     """Tab A's session is replaced by tab B's: A's socket closes with 4403 "replaced", and A continues in B's session."""
     async with first_visit(tmp_path) as visit:
         tabs = await visit.tabs(2)

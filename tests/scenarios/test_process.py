@@ -77,7 +77,7 @@ class Load:
 
 @pytest.mark.checks("acknowledged_logged", "durability", "crashed_recovers")
 @pytest.mark.slow
-def test_kill_9_in_the_middle_of_load_loses_nothing_that_was_acknowledged(data: Path) -> None:
+def test_kill_9_under_load_loses_nothing_acknowledged(data: Path) -> None:
     """kill -9 under load, 20 times: every acknowledged transition is in the log, verify passes, orphans are disconnected.
 
     The time until it is ready again is a figure of tests/bench: a busy machine is not a fault.
@@ -122,7 +122,7 @@ async def _kill_under(load: Load, server: ServerProcess, after_s: float) -> None
 
 
 @scenario()
-async def test_more_orphans_than_the_queue_holds_are_disconnected_all_the_same(data: Path) -> None:
+async def test_more_orphans_than_the_queue_holds_are_disconnected(data: Path) -> None:
     """A start repairs what a kill left, however small the server's queue is set."""
     with running_server(data, log_queue=3) as server:
         async with await logged_in(server.url) as client:
@@ -139,7 +139,7 @@ async def test_more_orphans_than_the_queue_holds_are_disconnected_all_the_same(d
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @scenario()
-async def test_a_stop_drains(data: Path, number: signal.Signals) -> None:
+async def test_a_stop_closes_sockets_with_1001_and_records_disconnects(data: Path, number: signal.Signals) -> None:
     """Every socket gets 1001, every disconnect is recorded, and the exit status is 0."""
     with running_server(data) as server:
         async with await logged_in(server.url) as client:
@@ -156,7 +156,7 @@ async def test_a_stop_drains(data: Path, number: signal.Signals) -> None:
 
 @pytest.mark.slow
 @scenario()
-async def test_a_stop_in_the_middle_of_handshakes_forgets_none(data: Path) -> None:
+async def test_a_stop_during_handshakes_closes_every_socket(data: Path) -> None:
     """Whenever the signal comes, every socket gets a close, none delays the stop, and none stays in the log."""
     for turn in range(5):
         server = ServerProcess(data, {"drain_s": 60})
@@ -187,7 +187,7 @@ async def test_a_stop_in_the_middle_of_handshakes_forgets_none(data: Path) -> No
 
 @pytest.mark.slow
 @scenario()
-async def test_a_peer_that_answers_nothing_does_not_hold_a_stop_up(data: Path) -> None:
+async def test_a_silent_peer_does_not_delay_a_stop(data: Path) -> None:
     """The drain ends: a peer that does not answer the close is recorded as disconnected, and the exit status is 0."""
     with running_server(data, drain_s=1) as server:
         async with await logged_in(server.url) as client, await Peer.open(server.socket_url, client.bearer) as peer:
@@ -199,7 +199,7 @@ async def test_a_peer_that_answers_nothing_does_not_hold_a_stop_up(data: Path) -
     verify(data)
 
 
-def test_a_second_server_on_the_same_data_is_refused(data: Path) -> None:
+def test_a_second_server_on_the_same_data_folder_is_refused(data: Path) -> None:
     """It reports at once who holds the folder and what to do, and exits with a failure; the first server is unaffected."""
     with running_server(data) as server:
         refused = interlock("serve", "--data", data, "--port", 0)
@@ -211,7 +211,7 @@ def test_a_second_server_on_the_same_data_is_refused(data: Path) -> None:
     verify(data)
 
 
-def test_a_port_in_use_is_refused(data: Path, tmp_path: Path) -> None:
+def test_a_server_on_a_port_in_use_is_refused(data: Path, tmp_path: Path) -> None:
     """The same for the port: reported in one line, before the second folder is touched."""
     with running_server(data) as server:
         port = server.url.rpartition(":")[2]
@@ -224,7 +224,7 @@ def test_a_port_in_use_is_refused(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @scenario()
-async def test_a_busy_file_loses_no_disconnect(data: Path) -> None:
+async def test_a_locked_database_file_loses_no_disconnect(data: Path) -> None:
     """Another program holds the file's lock for longer than a commit waits: callers get 503, events are written later."""
     with running_server(data) as server:
         async with await logged_in(server.url) as client:
@@ -244,7 +244,7 @@ async def test_a_busy_file_loses_no_disconnect(data: Path) -> None:
 
 @pytest.mark.asvs("2.3.4")
 @scenario()
-async def test_no_more_connect_at_once_than_there_is_room_for(data: Path) -> None:
+async def test_concurrent_connects_can_not_exceed_the_servers_limit(data: Path) -> None:
     """Connects at the same moment can't exceed the server's cap; those that wait get in."""
     with running_server(data, connections_total=5) as server:
         async with await logged_in(server.url) as client:
@@ -275,7 +275,7 @@ async def test_no_more_connect_at_once_than_there_is_room_for(data: Path) -> Non
 
 @pytest.mark.slow
 @scenario()
-async def test_a_log_is_verified_while_the_server_writes_it(data: Path) -> None:
+async def test_a_log_can_be_verified_while_the_server_writes_it(data: Path) -> None:
     """verify sees one moment of a growing log."""
     with running_server(data) as server:
         load, stop = Load(server.url, 0), asyncio.Event()
@@ -289,7 +289,7 @@ async def test_a_log_is_verified_while_the_server_writes_it(data: Path) -> None:
 @pytest.mark.checks("old_password_never_admits")
 @pytest.mark.asvs("7.4.3")
 @scenario()
-async def test_a_login_with_the_old_password_does_not_survive_its_change(data: Path) -> None:
+async def test_a_login_with_the_old_password_does_not_survive_the_change(data: Path) -> None:
     """A login that raced the change of its password ends with the change."""
     chance = random.Random(6)  # noqa: S311  # a schedule, not a secret
     with running_server(data) as server:
@@ -316,7 +316,7 @@ async def test_a_login_with_the_old_password_does_not_survive_its_change(data: P
 
 
 @scenario()
-async def test_a_request_that_races_the_end_of_its_session_hears_that_it_ended(data: Path) -> None:
+async def test_a_request_racing_its_sessions_end_gets_the_reason(data: Path) -> None:
     """Activity is being written when the session ends: the caller gets 401 and the reason, not a refused transition."""
     with running_server(data, idle_timeout_s=60) as server:
         async with Client(server.url) as client:

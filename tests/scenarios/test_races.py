@@ -70,7 +70,7 @@ async def test_connect_after_login_succeeds_every_time(data: Path) -> None:
 @pytest.mark.checks("expired_closes")
 @pytest.mark.slow
 @scenario()
-async def test_handshake_against_revocation_never_leaves_a_socket_open(data: Path) -> None:
+async def test_a_handshake_racing_a_revocation_leaves_no_socket_open(data: Path) -> None:
     """2,000 races with random timing: never a socket left open on an expired session, no hang."""
     outcomes: Counter[int] = Counter()
     chance = random.Random(4)  # noqa: S311  # a schedule, not a secret
@@ -112,7 +112,7 @@ async def test_handshake_against_revocation_never_leaves_a_socket_open(data: Pat
 
 @pytest.mark.slow
 @scenario()
-async def test_handshake_against_a_new_login_never_leaves_a_socket_on_the_old_token(data: Path) -> None:
+async def test_a_handshake_racing_a_login_leaves_no_socket_on_the_old_token(data: Path) -> None:
     """A login raises the epoch: a socket whose handshake raced it with the old token is closed with 4408."""
     chance = random.Random(5)  # noqa: S311  # a schedule, not a secret
     with running_server(data, argon2_queue=1000) as server:

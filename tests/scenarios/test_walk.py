@@ -20,7 +20,7 @@ from tests.support.source import ROOT
 
 
 @pytest.mark.slow
-def test_the_printed_walk_leads_from_a_page_load_to_a_socket_that_closes(data: Path, tmp_path: Path) -> None:
+def test_the_printed_tour_works_as_it_is(data: Path, tmp_path: Path) -> None:
     """A new user pastes it: an anonymous session, a login on it, hello, the history, and the end, with its close."""
     bash = shutil.which("bash")
     assert bash

@@ -51,7 +51,7 @@ class AccountStoreContract(ABC):
 
     @pytest.mark.parametrize("email", ["ada@example.org", None])
     @asynchronous
-    async def test_an_address_or_an_identity_is_taken_once(self, tmp_path: Path, email: str | None) -> None:
+    async def test_an_email_address_or_identity_can_be_registered_once(self, tmp_path: Path, email: str | None) -> None:
         """The second one is not registered."""
         async with self.open(tmp_path) as surface:
             rivals = [AccountStory(_rival(f"acc_{n}", email)) for n in range(5)]
@@ -62,7 +62,7 @@ class AccountStoreContract(ABC):
             assert await surface.accounts.by_id("acc_0") == rivals[0].owner
 
     @asynchronous
-    async def test_a_hash_is_replaced_with_the_record_of_it(self, tmp_path: Path) -> None:
+    async def test_a_password_hash_is_replaced_together_with_its_record(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
             store, story = surface.accounts, AccountStory()
             await surface.log.append(story.register(store.add(story.data)))
@@ -76,7 +76,7 @@ class AccountStoreContract(ABC):
 
     @pytest.mark.asvs("2.3.3")
     @asynchronous
-    async def test_what_goes_along_with_steps_that_are_refused_is_not_there(self, tmp_path: Path) -> None:
+    async def test_refused_steps_leave_no_accompanying_data(self, tmp_path: Path) -> None:
         """Even if another instance's step is the refused one."""
         async with self.open(tmp_path) as surface:
             store, ada, session = surface.accounts, AccountStory(), Story()
@@ -96,7 +96,7 @@ class AccountStoreContract(ABC):
             assert await store.by_id("acc_1") == before
 
     @asynchronous
-    async def test_what_is_erased_is_known_no_more_and_its_address_is_free(self, tmp_path: Path) -> None:
+    async def test_erased_personal_data_is_gone_and_its_address_is_free(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
             store, story = surface.accounts, AccountStory()
             await surface.log.append(story.register(store.add(story.data)))
@@ -108,7 +108,7 @@ class AccountStoreContract(ABC):
             assert await store.by_email("ada@example.org") == another.data
 
     @asynchronous
-    async def test_sessions_that_serve_no_more(self, tmp_path: Path) -> None:
+    async def test_superseded_sessions_are_found(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
             store, log = surface.accounts, surface.log
             accounts = [AccountStory(personal(f"acc_{n}", f"{n}@example.org")) for n in range(5)]
@@ -147,7 +147,7 @@ class ExchangedTokenStoreContract(ABC):
 
     @pytest.mark.asvs("2.3.4")
     @asynchronous
-    async def test_a_token_is_used_up_by_whoever_shows_it_first(self, tmp_path: Path) -> None:
+    async def test_an_exchanged_token_is_used_up_by_its_first_use(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
             store = surface.exchanged_tokens
             await store.ensure_new(TOKEN)
@@ -161,7 +161,7 @@ class ExchangedTokenStoreContract(ABC):
             await store.ensure_new(b"x" * 32)
 
     @asynchronous
-    async def test_a_used_token_is_forgotten_when_it_is_too_old_anyway(self, tmp_path: Path) -> None:
+    async def test_a_used_token_is_forgotten_once_it_is_too_old(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
             await _log_in(surface, TOKEN, now_ms=1)
             with pytest.raises(CredentialInvalid):

@@ -23,7 +23,7 @@ class DirectoryContract(ABC):
         """Open the implementation under test over ``folder``."""
 
     @asynchronous
-    async def test_any_filters_give_what_they_say_newest_first_page_by_page(self, tmp_path: Path) -> None:
+    async def test_filtered_lists_are_exact_newest_first_and_paged(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
             sessions = await _population(surface)
             for wanted in filters():
@@ -37,7 +37,7 @@ class DirectoryContract(ABC):
                 assert await surface.directory.page(SESSION_MACHINE, wanted, None, 100) == expected
 
     @asynchronous
-    async def test_a_place_beyond_the_range_begins_at_the_range(self, tmp_path: Path) -> None:
+    async def test_a_cursor_beyond_the_range_starts_at_the_range(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
             sessions = await _population(surface)
             wanted = Wanted(created_to_ms=NOW_MS + 8)

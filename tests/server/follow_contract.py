@@ -31,7 +31,7 @@ class FollowContract(ABC):
         """Open the implementation under test over ``folder``."""
 
     @asynchronous
-    async def test_a_follower_has_what_was_there_and_what_comes_each_once(self, tmp_path: Path) -> None:
+    async def test_a_follower_gets_old_and_new_records_once_each(self, tmp_path: Path) -> None:
         """Records written during the initial read included."""
         async with self.open(tmp_path, max_waiting=5000) as log:
             appended = [log.append(Story().begin()) for _ in range(1500)]
@@ -47,7 +47,7 @@ class FollowContract(ABC):
             assert heard == list(range(701, 2105))
 
     @asynchronous
-    async def test_whoever_is_answered_finds_that_the_follower_has_had_the_records(self, tmp_path: Path) -> None:
+    async def test_a_follower_gets_records_before_their_writer_is_answered(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             heard: list[Followed] = []
             await log.follow(0, heard.extend)
@@ -65,7 +65,7 @@ class FollowContract(ABC):
             assert [each.record.position for each in heard] == list(range(1, 201))
 
     @asynchronous
-    async def test_what_was_not_written_is_not_followed(self, tmp_path: Path) -> None:
+    async def test_a_follower_gets_no_unwritten_step(self, tmp_path: Path) -> None:
         """Neither a repeat nor a refused step, alone or beside others."""
         async with self.open(tmp_path) as log:
             heard: list[int] = []
@@ -81,7 +81,7 @@ class FollowContract(ABC):
             assert heard == [1, 2]
 
     @asynchronous
-    async def test_a_follower_that_fails_stops_the_log(self, tmp_path: Path) -> None:
+    async def test_a_failing_follower_stops_the_log(self, tmp_path: Path) -> None:
         """Its memory may be older than the log: neither this writer nor a later one is answered."""
         stops: list[str] = []
         async with self.open(tmp_path, on_failure=stops.append) as log:
@@ -99,7 +99,7 @@ class FollowContract(ABC):
             assert stops == [log.failure]
 
     @asynchronous
-    async def test_a_follower_that_fails_once_is_not_called_again(self, tmp_path: Path) -> None:
+    async def test_a_failed_follower_is_not_called_again(self, tmp_path: Path) -> None:
         """Whatever is committed meanwhile: its memory would have a gap."""
         calls: list[int] = []
 
@@ -128,7 +128,7 @@ class SharedLogContract(ABC):
         """Open two handles on one log."""
 
     @asynchronous
-    async def test_each_follower_has_the_records_of_both_in_one_order(self, tmp_path: Path) -> None:
+    async def test_followers_of_both_writers_get_one_order(self, tmp_path: Path) -> None:
         async with self.open_two(tmp_path) as logs:
             heard: tuple[list[Followed], list[Followed]] = ([], [])
             for log, told in zip(logs, heard, strict=True):
@@ -141,7 +141,7 @@ class SharedLogContract(ABC):
                 assert (mine is None) != (others is None), "only whoever wrote a record has the instance at hand"
 
     @asynchronous
-    async def test_of_two_writers_of_one_version_one_wins(self, tmp_path: Path) -> None:
+    async def test_one_of_two_writers_of_a_version_wins(self, tmp_path: Path) -> None:
         async with self.open_two(tmp_path) as logs:
             story = Story()
             await logs[0].append(story.begin("ada"))
@@ -153,7 +153,7 @@ class SharedLogContract(ABC):
             assert sorted(type(outcome).__name__ for outcome in outcomes) == ["VersionConflict", "list"]
 
     @asynchronous
-    async def test_authority_that_another_writer_took_away_is_lost(self, tmp_path: Path) -> None:
+    async def test_authority_removed_by_another_writer_is_lost(self, tmp_path: Path) -> None:
         async with self.open_two(tmp_path) as logs:
             own, target = Story(), Story()
             for story in (own, target):
@@ -164,7 +164,7 @@ class SharedLogContract(ABC):
                 await logs[1].append(target.tell(Revoke("revoked")), by)
 
     @asynchronous
-    async def test_a_repeat_at_another_writer_gives_what_was_recorded(self, tmp_path: Path) -> None:
+    async def test_a_repeat_at_another_writer_returns_the_recorded_result(self, tmp_path: Path) -> None:
         async with self.open_two(tmp_path) as logs:
             steps = Story().begin("ada")
             records = await logs[0].append(steps)

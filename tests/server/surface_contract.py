@@ -38,7 +38,7 @@ class TransitionLogContract(ABC):
         """Tell ``log`` whether the disk is nearly full."""
 
     @asynchronous
-    async def test_what_was_appended_is_loaded_and_read_back(self, tmp_path: Path) -> None:
+    async def test_appended_records_are_loaded_and_read_back(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             records = await log.append(story.begin("ada", "node-1"))
@@ -50,7 +50,7 @@ class TransitionLogContract(ABC):
             assert log.failure is None
 
     @asynchronous
-    async def test_an_empty_log_knows_nobody(self, tmp_path: Path) -> None:
+    async def test_an_empty_log_has_no_instances(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             assert await log.load(SESSION_MACHINE, "nobody") is None
             assert await log.history("session", "nobody", 0, 10) == []
@@ -87,7 +87,7 @@ class TransitionLogContract(ABC):
             await log.append(account.tell(Delete()))
 
     @asynchronous
-    async def test_what_administrators_did_is_listed_in_order(self, tmp_path: Path) -> None:
+    async def test_administrators_records_are_listed_in_order(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             account, session = AccountStory(), Story()
             await log.append(account.register())
@@ -102,7 +102,7 @@ class TransitionLogContract(ABC):
             await log.append(account.tell(Delete()))
 
     @asynchronous
-    async def test_of_two_that_end_each_other_one_stays(self, tmp_path: Path) -> None:
+    async def test_of_two_sessions_ending_each_other_one_stays(self, tmp_path: Path) -> None:
         """Even if both ends are in one batch with others, and before the ends of others."""
         async with self.open(tmp_path) as log:
             one, other = Story(), Story()
@@ -126,7 +126,7 @@ class TransitionLogContract(ABC):
                 await end(crowd[0], Story())
 
     @asynchronous
-    async def test_authority_is_what_it_is_at_the_place_in_the_log(self, tmp_path: Path) -> None:
+    async def test_authority_is_judged_at_the_steps_place_in_the_log(self, tmp_path: Path) -> None:
         """It is submitted together with what takes it away: all later steps are refused as a whole."""
         async with self.open(tmp_path) as log:
             own, ended, overdue, targets = Story(), Story(), Story(), [Story() for _ in range(5)]
@@ -156,7 +156,7 @@ class TransitionLogContract(ABC):
             assert [session is not None and session.ended for session in found] == [True, True, False, False, False]
 
     @asynchronous
-    async def test_history_pages(self, tmp_path: Path) -> None:
+    async def test_an_instances_history_is_paged(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             records = await log.append(story.begin("ada"))
@@ -207,7 +207,7 @@ class TransitionLogContract(ABC):
 
     @pytest.mark.asvs("2.3.4")
     @asynchronous
-    async def test_of_two_that_follow_the_same_version_one_wins(self, tmp_path: Path) -> None:
+    async def test_one_of_two_steps_after_the_same_version_wins(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             await log.append(story.begin())
@@ -228,7 +228,7 @@ class TransitionLogContract(ABC):
                 await log.append(Story("one").begin())
 
     @asynchronous
-    async def test_a_repeated_command_gives_what_was_recorded_and_writes_nothing(self, tmp_path: Path) -> None:
+    async def test_a_repeated_command_returns_its_record_and_writes_nothing(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             asked = story.tell(Create(POLICY), Authenticate("ada", "password"), command_id="once")
@@ -274,7 +274,7 @@ class TransitionLogContract(ABC):
             assert heard == list(range(1, 101))
 
     @asynchronous
-    async def test_cancelling_the_waiter_does_not_undo(self, tmp_path: Path) -> None:
+    async def test_cancelling_the_caller_does_not_undo_the_write(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             assert log.append(story.begin()).cancel()
@@ -283,7 +283,7 @@ class TransitionLogContract(ABC):
 
     @pytest.mark.asvs("2.4.1")
     @asynchronous
-    async def test_too_many_waiting_are_refused_and_nothing_is_queued(self, tmp_path: Path) -> None:
+    async def test_writes_beyond_the_queues_limit_are_refused(self, tmp_path: Path) -> None:
         async with self.open(tmp_path, max_waiting=3) as log:
             stories = [Story() for _ in range(5)]
             outcomes = await asyncio.gather(*(log.append(s.begin()) for s in stories), return_exceptions=True)
@@ -292,7 +292,7 @@ class TransitionLogContract(ABC):
             assert len(await log.append(Story().begin())) == 1
 
     @asynchronous
-    async def test_while_the_disk_is_nearly_full_only_ends_are_taken(self, tmp_path: Path) -> None:
+    async def test_while_the_disk_is_nearly_full_only_ends_are_accepted(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             await log.append(story.begin("ada"))
@@ -304,7 +304,7 @@ class TransitionLogContract(ABC):
             await log.append(Story().begin())
 
     @asynchronous
-    async def test_deadlines_of_those_that_live(self, tmp_path: Path) -> None:
+    async def test_deadlines_of_live_instances_are_read(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             living, ended = Story(), Story()
             await log.append(living.begin())
@@ -313,7 +313,7 @@ class TransitionLogContract(ABC):
             assert await log.live_deadlines("session") == [(NOW_MS + POLICY.idle_timeout_ms, living.session_id)]
 
     @asynchronous
-    async def test_states_of_those_that_live(self, tmp_path: Path) -> None:
+    async def test_live_instances_are_counted_by_state(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             ended = Story()
             for story, subject, node in (
@@ -332,7 +332,7 @@ class TransitionLogContract(ABC):
             }
 
     @asynchronous
-    async def test_the_nearer_deadline_counts(self, tmp_path: Path) -> None:
+    async def test_the_nearer_deadline_is_stored(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             await log.append(story.begin())
@@ -342,7 +342,7 @@ class TransitionLogContract(ABC):
             assert await log.live_deadlines("session") == [(NOW_MS + POLICY.absolute_timeout_ms, story.session_id)]
 
     @asynchronous
-    async def test_what_a_process_holds_something_for(self, tmp_path: Path) -> None:
+    async def test_instances_held_by_a_process_are_found(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             here, twice, gone, idle = Story(), Story(), Story(), Story()
             await log.append(here.begin("ada", "node-1"))
@@ -355,7 +355,7 @@ class TransitionLogContract(ABC):
             assert found == {story.session_id: story.session for story in (here, twice)}
 
     @asynchronous
-    async def test_the_newest_record_and_its_time(self, tmp_path: Path) -> None:
+    async def test_the_newest_record_and_its_time_are_read(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as log:
             story = Story()
             await log.append(story.begin("ada"))

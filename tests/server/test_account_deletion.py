@@ -39,9 +39,7 @@ def secret(server: ServerProcess) -> str:
 @pytest.mark.checks("deleted_absorbs", "disabled_never_serves")
 @pytest.mark.asvs("7.4.2")
 @scenario()
-async def test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner(
-    server: ServerProcess, secret: str
-) -> None:
+async def test_a_deleted_accounts_personal_data_is_gone(server: ServerProcess, secret: str) -> None:
     """Its records stay without naming anybody, and the address is free."""
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         subject, other = await subject_of(client), client.sibling()
@@ -75,7 +73,7 @@ async def test_a_deleted_account_is_gone_with_all_that_was_known_of_its_owner(
 
 @pytest.mark.parametrize("how", ["running", "killed", "stopped"])
 @scenario()
-async def test_no_file_has_anything_of_a_deleted_account(tmp_path: Path, how: str) -> None:
+async def test_no_file_holds_personal_data_of_a_deleted_account(tmp_path: Path, how: str) -> None:
     """Including what SQLite keeps: free pages and the write-ahead log."""
     server = ServerProcess(tmp_path / "data", {})
     server.start()
@@ -100,7 +98,7 @@ async def test_no_file_has_anything_of_a_deleted_account(tmp_path: Path, how: st
         server.stop()
 
 
-def test_whoever_reads_for_long_keeps_no_write_waiting_and_what_was_erased_goes_afterwards(tmp_path: Path) -> None:
+def test_a_long_reader_delays_no_write_and_the_erasure_follows_it(tmp_path: Path) -> None:
     """Such as a backup, or `interlock verify`."""
     tried: list[str] = []
     now_s = 100.0

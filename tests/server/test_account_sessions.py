@@ -78,7 +78,7 @@ async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
 
 
 @asynchronous
-async def test_the_living_sessions_of_an_account_are_listed_newest_first(tmp_path: Path) -> None:
+async def test_an_accounts_live_sessions_are_listed_newest_first(tmp_path: Path) -> None:
     async with account(tmp_path) as ada:
         overdue = await ada.log_in()
         ada.clock.time_ms += POLICY.idle_timeout_ms
@@ -94,7 +94,7 @@ async def test_the_living_sessions_of_an_account_are_listed_newest_first(tmp_pat
 
 @pytest.mark.asvs("7.4.5")
 @asynchronous
-async def test_every_session_of_an_account_ends_although_the_storage_is_overloaded(tmp_path: Path) -> None:
+async def test_all_sessions_of_an_account_end_despite_overloaded_storage(tmp_path: Path) -> None:
     """There are three times as many as may be written at a time, and reads are refused at first too."""
     async with account(tmp_path, busy=2) as ada:
         living = [await ada.log_in() for _ in range(150)]
@@ -130,7 +130,7 @@ class Stuck:
 
 
 @asynchronous
-async def test_a_request_to_end_all_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_to_end_all_sessions_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with account(tmp_path) as ada:
         living = [await ada.log_in() for _ in range(100)]
         stuck = Stuck(ada, living)
@@ -150,7 +150,7 @@ async def test_a_request_to_end_all_does_not_wait_for_ever(tmp_path: Path, monke
 
 
 @asynchronous
-async def test_requests_to_end_all_keep_the_servers_own_work_waiting_for_nothing(tmp_path: Path) -> None:
+async def test_requests_to_end_all_do_not_delay_the_servers_own_work(tmp_path: Path) -> None:
     async with account(tmp_path) as ada:
         stuck = Stuck(ada, [await ada.log_in() for _ in range(100)], hangs=True)
         other = await ada.log_in("bob")
@@ -182,7 +182,7 @@ async def logged_in(services: Services, subject: str, count: int) -> tuple[Sessi
 
 
 @asynchronous
-async def test_my_sessions_page_by_the_link_header(tmp_path: Path) -> None:
+async def test_my_sessions_are_paged_by_the_link_header(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services, client_of(app_over(services)) as http:
         newest, credential = await logged_in(services, "ada", 250)
         await logged_in(services, "bob", 3)
@@ -210,7 +210,7 @@ async def test_my_sessions_page_by_the_link_header(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_one_session_of_many_is_ended_by_reading_no_other(tmp_path: Path) -> None:
+async def test_ending_one_session_reads_no_other(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services, client_of(app_over(services)) as http:
         _, credential = await logged_in(services, "ada", 1)
         target = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
@@ -244,7 +244,7 @@ def kind(answer: httpx.Response) -> tuple[int, str]:
 
 
 @asynchronous
-async def test_an_enable_waits_for_the_ends_that_a_disable_has_left(tmp_path: Path) -> None:
+async def test_an_enable_waits_for_the_session_ends_of_a_disable(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session, _ = await logged_in(services, "ada", 1)
         await services.accounts.ask("ada", "admin:eve", Disable())
@@ -255,7 +255,7 @@ async def test_an_enable_waits_for_the_ends_that_a_disable_has_left(tmp_path: Pa
 
 
 @asynchronous
-async def test_a_start_ends_many_sessions_that_serve_no_more(tmp_path: Path) -> None:
+async def test_a_start_ends_many_superseded_sessions(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         await logged_in(services, "ada", 200)
         await services.accounts.ask("ada", "admin:eve", Disable())

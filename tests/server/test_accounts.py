@@ -37,7 +37,7 @@ def asks(email: str) -> Requester:
 
 @pytest.mark.asvs("11.4.2")
 @asynchronous
-async def test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt() -> None:
+async def test_hashes_are_argon2id_with_the_set_parameters_and_their_own_salt() -> None:
     passwords = Passwords(memory_kib=19_456, iterations=2, workers=1, max_waiting=1)
     first, second = await passwords.hash(PASSWORD, ANYBODY), await passwords.hash(PASSWORD, ANYBODY)
     parameters = argon2.extract_parameters(first)
@@ -58,7 +58,7 @@ async def test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt
     "password", ["x" * 15, "x" * 1024, "\u00e9" * 15, "e\u0301" * 1024, "\U0001f600" * 15, " " * 15]
 )
 @pytest.mark.asvs("6.2.1", "6.2.5", "6.2.9")
-def test_a_password_has_15_to_1024_characters_whatever_they_are(password: str) -> None:
+def test_a_password_of_15_to_1024_characters_is_accepted(password: str) -> None:
     Passwords.check_rules(password)
 
 
@@ -72,13 +72,13 @@ def test_a_password_has_15_to_1024_characters_whatever_they_are(password: str) -
         ("x" * 1025, "at most 1024"),
     ],
 )
-def test_a_shorter_or_longer_one_is_refused(password: str, message: str) -> None:
+def test_a_shorter_or_longer_password_is_refused(password: str, message: str) -> None:
     with pytest.raises(PasswordRefused, match=message):
         Passwords.check_rules(password)
 
 
 @asynchronous
-async def test_a_long_row_of_combining_characters_is_not_sorted() -> None:
+async def test_a_long_run_of_combining_characters_is_not_normalised() -> None:
     """Sorting takes time quadratic in its length, and blocks the interpreter."""
     passwords = cheap()
     marks = "\u0301\u0316" * 15
@@ -110,7 +110,7 @@ async def test_passwords_are_normalised_in_the_threads_that_hash(monkeypatch: py
 
 @pytest.mark.asvs("6.2.8")
 @asynchronous
-async def test_the_same_characters_typed_another_way_are_the_same_password() -> None:
+async def test_equivalent_unicode_spellings_are_the_same_password() -> None:
     passwords = cheap()
     composed = unicodedata.normalize("NFC", "pässwörd with ünicode")
     hashed = await passwords.hash(composed, ANYBODY)
@@ -120,7 +120,7 @@ async def test_the_same_characters_typed_another_way_are_the_same_password() -> 
 
 @pytest.mark.asvs("6.3.1")
 @asynchronous
-async def test_hashing_leaves_the_event_loop_free_and_too_many_are_refused() -> None:
+async def test_hashing_does_not_block_the_event_loop_and_has_a_limit() -> None:
     passwords = cheap(workers=1, max_waiting=2)
     gate, started = threading.Event(), threading.Event()
 
@@ -167,7 +167,7 @@ async def test_at_most_two_hashes_of_an_account_at_a_time() -> None:
 
 
 @asynchronous
-async def test_a_hash_that_nobody_waits_for_is_not_computed() -> None:
+async def test_an_abandoned_hash_is_not_computed() -> None:
     passwords = cheap(workers=1, max_waiting=10)
     gate, started = threading.Event(), threading.Event()
     computed: list[str] = []
@@ -189,7 +189,7 @@ async def test_a_hash_that_nobody_waits_for_is_not_computed() -> None:
 
 
 @asynchronous
-async def test_hashes_that_were_not_begun_are_dropped_when_the_server_stops() -> None:
+async def test_waiting_hashes_are_dropped_when_the_server_stops() -> None:
     passwords = cheap(workers=1, max_waiting=10)
     gate, started = threading.Event(), threading.Event()
 
@@ -208,7 +208,7 @@ async def test_hashes_that_were_not_begun_are_dropped_when_the_server_stops() ->
 
 
 @asynchronous
-async def test_an_account_is_made_and_proved(tmp_path: Path) -> None:
+async def test_an_account_is_registered_and_its_password_verified(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         owner = await house.register(" Ada@Example.ORG ", PASSWORD)
         assert owner.data.email == "ada@example.org"
@@ -222,7 +222,9 @@ async def test_an_account_is_made_and_proved(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_login_to_an_unknown_account_costs_an_argon2_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs: list[str] = []
     original = argon2.PasswordHasher.verify
 
@@ -247,7 +249,7 @@ async def test_an_unknown_account_costs_an_argon2_run_too(tmp_path: Path, monkey
 
 @pytest.mark.asvs("6.2.4", "6.2.11")
 @asynchronous
-async def test_a_password_that_is_easy_to_guess_is_refused_at_registration_and_at_a_change(tmp_path: Path) -> None:
+async def test_an_easy_password_is_refused_at_registration_and_change(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         for easy in ("passwordpassword", "ada@example.org1", "interlock-interlock"):
             with pytest.raises(PasswordRefused):
@@ -273,7 +275,7 @@ async def test_a_password_is_verified_as_typed(tmp_path: Path) -> None:
 
 @pytest.mark.asvs("11.2.2", "11.4.2")
 @asynchronous
-async def test_a_login_replaces_a_hash_of_older_parameters(tmp_path: Path) -> None:
+async def test_a_login_replaces_a_hash_with_older_parameters(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         before = await house.register("ada@example.org", PASSWORD)
     stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
@@ -294,7 +296,7 @@ async def test_a_login_replaces_a_hash_of_older_parameters(tmp_path: Path) -> No
 
 
 @asynchronous
-async def test_a_login_does_not_fail_because_there_is_no_time_for_a_new_hash(
+async def test_a_login_succeeds_even_if_rehashing_is_overloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with accounts_in(tmp_path) as house:
@@ -311,7 +313,7 @@ async def test_a_login_does_not_fail_because_there_is_no_time_for_a_new_hash(
 
 @pytest.mark.asvs("6.1.1")
 @asynchronous
-async def test_a_flood_of_strangers_leaves_places_for_who_is_known() -> None:
+async def test_a_flood_of_strangers_leaves_places_for_known_devices() -> None:
     passwords = cheap(workers=1, max_waiting=2)
     hashed = await passwords.hash(PASSWORD, ANYBODY)
     gate = threading.Event()
@@ -328,7 +330,7 @@ async def test_a_flood_of_strangers_leaves_places_for_who_is_known() -> None:
 
 @pytest.mark.asvs("6.2.10")
 @asynchronous
-async def test_a_password_does_not_grow_old(tmp_path: Path) -> None:
+async def test_a_password_does_not_expire(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         owner = await house.register("ada@example.org", PASSWORD)
         house.clock.advance(50 * 366 * 86_400_000)

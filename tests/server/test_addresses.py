@@ -44,9 +44,7 @@ def headers(*lines: str, name: bytes = b"x-forwarded-for") -> list[tuple[bytes, 
         ("", (), "unknown"),
     ],
 )
-def test_the_last_hop_that_is_no_trusted_proxy_is_the_client(
-    peer: str | None, lines: tuple[str, ...], client: str
-) -> None:
+def test_the_last_untrusted_hop_is_the_client(peer: str | None, lines: tuple[str, ...], client: str) -> None:
     assert Addresses(TRUSTED, "x-forwarded-for").client(peer, headers(*lines)) == client
 
 
@@ -61,29 +59,29 @@ def test_the_last_hop_that_is_no_trusted_proxy_is_the_client(
         ("proto=https", PEER),
     ],
 )
-def test_the_same_in_the_words_of_rfc_7239(line: str, client: str) -> None:
+def test_the_client_is_found_in_an_rfc_7239_header(line: str, client: str) -> None:
     addresses = Addresses(TRUSTED, "forwarded")
     assert addresses.client(PEER, headers(line, name=b"forwarded")) == client
     assert addresses.client(PEER, headers("192.0.2.66")) == PEER, "the other header is the client's own"
 
 
-def test_without_trusted_proxies_nobody_is_believed() -> None:
+def test_without_trusted_proxies_forwarding_headers_are_ignored() -> None:
     assert Addresses((), "x-forwarded-for").client("127.0.0.1", headers("198.51.100.1")) == "127.0.0.1"
 
 
-def test_what_is_no_network_is_refused_at_the_start() -> None:
+def test_an_invalid_proxy_network_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"trusted_proxies: example\.org"):
         Addresses(("10.0.0.0/8", "example.org"), "x-forwarded-for")
 
 
-def test_an_ipv6_client_is_limited_by_its_64() -> None:
+def test_an_ipv6_client_is_limited_by_its_64_network() -> None:
     assert limit_key("2001:db8:1:2:3:4:5:6") == limit_key("2001:db8:1:2:ffff::") == "2001:db8:1:2::/64"
     assert limit_key("2001:db8:1:3::") != limit_key("2001:db8:1:2::")
     assert limit_key("192.0.2.7") == "192.0.2.7"
     assert limit_key("unknown") == "unknown"
 
 
-def test_each_untrusted_peer_that_speaks_for_others_is_told_of_once() -> None:
+def test_each_untrusted_forwarding_peer_is_logged_once() -> None:
     """A stranger who sends the header first does not hide an untrusted proxy."""
     addresses = Addresses((), "x-forwarded-for")
     peers = ["192.0.2.66", "10.0.0.1"]
@@ -94,7 +92,7 @@ def test_each_untrusted_peer_that_speaks_for_others_is_told_of_once() -> None:
     assert [(line["event"], line["address"]) for line in logs] == [("proxy.untrusted", peer) for peer in peers]
 
 
-def test_a_flood_of_untrusted_peers_takes_no_more_memory_and_hides_no_other() -> None:
+def test_the_memory_of_untrusted_peers_is_bounded() -> None:
     addresses = Addresses((), "x-forwarded-for")
     with capture_logs() as logs:
         for number in range(5000):

@@ -28,7 +28,7 @@ def secret(server: ServerProcess) -> str:
 
 
 @scenario()
-async def test_sessions_of_anyone_are_listed_filtered_and_paged(server: ServerProcess, secret: str) -> None:
+async def test_administrators_list_all_sessions_filtered_and_paged(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         subject = await subject_of(client)
         others = []
@@ -67,7 +67,7 @@ async def test_sessions_of_anyone_are_listed_filtered_and_paged(server: ServerPr
 
 
 @scenario()
-async def test_a_session_is_shown_with_its_history(server: ServerProcess, secret: str) -> None:
+async def test_administrators_see_a_session_and_its_history(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, Client(server.url) as client:
         await client.begin()
         email = new_email()
@@ -84,7 +84,7 @@ async def test_a_session_is_shown_with_its_history(server: ServerProcess, secret
 
 
 @scenario()
-async def test_who_holds_a_session_is_not_told_which_administrator_ended_it(server: ServerProcess, secret: str) -> None:
+async def test_the_owner_does_not_learn_which_administrator_ended_a_session(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         socket = await client.connect()
         await hello(socket)
@@ -99,7 +99,7 @@ async def test_who_holds_a_session_is_not_told_which_administrator_ended_it(serv
 
 @pytest.mark.asvs("7.4.5")
 @scenario()
-async def test_any_session_is_ended_and_the_log_says_by_whom(server: ServerProcess, secret: str) -> None:
+async def test_administrators_end_any_session_and_are_recorded(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         socket = await client.connect()
         await hello(socket)
@@ -119,7 +119,7 @@ async def test_any_session_is_ended_and_the_log_says_by_whom(server: ServerProce
 
 @pytest.mark.asvs("7.4.5")
 @scenario()
-async def test_all_sessions_of_an_account_are_ended_and_nobody_elses(server: ServerProcess, secret: str) -> None:
+async def test_administrators_end_all_sessions_of_one_account_only(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         other, stranger = client.sibling(), await logged_in(server.url, client.http)
         (await other.log_in(client.email)).raise_for_status()
@@ -138,7 +138,7 @@ async def test_all_sessions_of_an_account_are_ended_and_nobody_elses(server: Ser
 @pytest.mark.checks("disabled_never_serves")
 @pytest.mark.asvs("7.4.2", "16.2.1")
 @scenario()
-async def test_a_disabled_account_is_out_at_once_and_stays_out(server: ServerProcess, secret: str) -> None:
+async def test_a_disabled_account_is_logged_out_and_can_not_log_in(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         other = client.sibling()
         (await other.log_in(client.email)).raise_for_status()
@@ -197,7 +197,7 @@ async def test_a_disabled_account_is_out_at_once_and_stays_out(server: ServerPro
 @pytest.mark.checks("disabled_never_serves")
 @pytest.mark.asvs("7.4.2")
 @scenario()
-async def test_a_login_that_races_the_disable_leaves_no_living_session(server: ServerProcess, secret: str) -> None:
+async def test_a_login_racing_a_disable_leaves_no_live_session(server: ServerProcess, secret: str) -> None:
     """Whichever is first, after both answers no session of the account is alive."""
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         subject = await subject_of(client)
@@ -216,9 +216,7 @@ async def test_a_login_that_races_the_disable_leaves_no_living_session(server: S
 
 
 @scenario()
-async def test_a_password_change_that_races_the_disable_leaves_no_living_session(
-    server: ServerProcess, secret: str
-) -> None:
+async def test_a_password_change_racing_a_disable_leaves_no_live_session(server: ServerProcess, secret: str) -> None:
     """The password is the one of the successful answer."""
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         subject, password = await subject_of(client), PASSWORD
@@ -240,7 +238,7 @@ async def test_a_password_change_that_races_the_disable_leaves_no_living_session
 
 @pytest.mark.asvs("8.2.3")
 @scenario()
-async def test_accounts_are_listed_found_and_shown_without_what_is_secret(server: ServerProcess, secret: str) -> None:
+async def test_administrators_see_accounts_without_secrets(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         await logged_in(server.url, client.http)
         subject = await subject_of(client)
@@ -271,7 +269,7 @@ async def test_accounts_are_listed_found_and_shown_without_what_is_secret(server
 
 
 @scenario()
-async def test_groups_are_replaced_and_what_is_no_group_is_refused(server: ServerProcess, secret: str) -> None:
+async def test_groups_are_replaced_and_invalid_names_refused(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, await logged_in(server.url) as client:
         subject = await subject_of(client)
         path = f"/accounts/{subject}/groups"
@@ -290,7 +288,7 @@ async def test_groups_are_replaced_and_what_is_no_group_is_refused(server: Serve
 
 
 @scenario()
-async def test_what_is_not_there_is_not_found_and_leaves_no_record(server: ServerProcess, secret: str) -> None:
+async def test_calls_on_missing_instances_get_404_and_leave_no_record(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin:
         acts, newest = await admin.every("/audit"), await admin.every("/transitions", limit=1000)
         for method, path in (
@@ -326,7 +324,7 @@ async def test_what_is_not_there_is_not_found_and_leaves_no_record(server: Serve
     ],
 )
 @scenario()
-async def test_a_list_that_can_not_be_is_refused(server: ServerProcess, secret: str, query: str) -> None:
+async def test_invalid_list_parameters_are_refused(server: ServerProcess, secret: str, query: str) -> None:
     async with Admin(server.url, secret) as admin:
         problem(await admin.http.get(f"/sessions?{query}"), 400, "bad-request")
         both = "created_to=2026-01-01T00:00:00Z&updated_from=2026-01-01T00:00:00Z"
@@ -342,7 +340,7 @@ async def test_contradicting_filters_find_nothing(server: ServerProcess, secret:
 
 
 @scenario()
-async def test_the_log_of_all_sessions_pages_by_position(server: ServerProcess, secret: str) -> None:
+async def test_the_log_is_paged_by_position(server: ServerProcess, secret: str) -> None:
     async with Admin(server.url, secret) as admin, Client(server.url) as client:
         await client.begin()
         pages = await admin.pages("/transitions", limit=7)

@@ -29,7 +29,7 @@ def secret(server: ServerProcess) -> str:
 
 @pytest.mark.asvs("8.2.1", "8.2.2")
 @scenario()
-async def test_no_session_opens_what_is_for_administrators(server: ServerProcess, secret: str) -> None:
+async def test_no_session_opens_administrators_calls(server: ServerProcess, secret: str) -> None:
     async with await logged_in(server.url) as client:
         session_tokens = (client.access_token, client.refresh_token)
         for presented in (
@@ -71,7 +71,7 @@ async def test_an_administrators_secret_opens_nothing_else(server: ServerProcess
 
 @pytest.mark.asvs("8.3.2")
 @scenario()
-async def test_secrets_are_made_and_removed_while_the_server_runs(server: ServerProcess) -> None:
+async def test_secrets_can_be_made_and_removed_while_the_server_runs(server: ServerProcess) -> None:
     async with Admin(server.url, admin_token(server.data, "carl")) as admin:
         await admin.get("/accounts")
         remove_admin(server.data, "carl")
@@ -84,7 +84,7 @@ async def test_secrets_are_made_and_removed_while_the_server_runs(server: Server
 
 @pytest.mark.asvs("16.3.1", "16.3.2", "16.2.5")
 @scenario()
-async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) -> None:
+async def test_administrators_calls_and_refusals_are_logged_without_secrets(tmp_path: Path) -> None:
     """The first refusal is logged at once, those of the next seconds as a number: guessing can't fill the disk."""
     with running_server(tmp_path / "data", log_json=True) as server:
         secret = admin_token(server.data)
@@ -104,7 +104,7 @@ async def test_calls_and_refusals_are_logged_without_any_secret(tmp_path: Path) 
 
 @pytest.mark.asvs("13.3.1", "16.5.1", "16.5.3")
 @scenario()
-async def test_a_secret_that_others_may_read_opens_nothing(tmp_path: Path) -> None:
+async def test_a_secret_readable_by_others_opens_nothing(tmp_path: Path) -> None:
     """Nor does any other secret until it is mended, because no owner of a secret is certain."""
     with running_server(tmp_path / "data") as server:
         async with Admin(server.url, admin_token(server.data)) as admin:
@@ -120,7 +120,7 @@ async def test_a_secret_that_others_may_read_opens_nothing(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("proxies", "address"), [("127.0.0.1", "198.51.100.7"), ("192.0.2.1", "127.0.0.1")])
 @scenario()
-async def test_the_trail_names_the_client_of_a_proxy_that_is_trusted(
+async def test_the_audit_trail_names_the_client_behind_a_trusted_proxy(
     tmp_path: Path, proxies: str, address: str
 ) -> None:
     with running_server(tmp_path / "data", trusted_proxies=proxies) as server:

@@ -54,7 +54,7 @@ async def collect(admin: Admin, after: int, until: int, reconnect: random.Random
 
 
 @scenario()
-async def test_under_load_and_over_reconnects_every_record_comes_once_and_in_order(tmp_path: Path) -> None:
+async def test_the_stream_has_every_record_once_in_order_over_reconnects(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with Admin(server.url, admin_token(server.data)) as admin:
             await work(server, 40)
@@ -74,7 +74,7 @@ async def test_under_load_and_over_reconnects_every_record_comes_once_and_in_ord
 
 
 @scenario()
-async def test_without_a_place_it_begins_with_what_comes_next(tmp_path: Path) -> None:
+async def test_without_a_position_the_stream_starts_with_new_records(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with Admin(server.url, admin_token(server.data)) as admin, Client(server.url) as client:
             await client.begin()
@@ -96,7 +96,7 @@ async def test_without_a_place_it_begins_with_what_comes_next(tmp_path: Path) ->
 
 
 @scenario()
-async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path) -> None:
+async def test_the_stream_resumes_after_a_restart(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with Admin(server.url, admin_token(server.data)) as admin, Client(server.url) as client:
             await client.begin()
@@ -113,7 +113,7 @@ async def test_after_a_restart_it_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.asvs("8.3.2")
 @scenario()
-async def test_it_ends_when_the_secret_is_removed(tmp_path: Path) -> None:
+async def test_the_stream_ends_when_its_secret_is_removed(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         bob = Admin(server.url, admin_token(server.data, "bob"))
         async with Admin(server.url, admin_token(server.data)) as admin, bob, Client(server.url) as client:
@@ -127,7 +127,7 @@ async def test_it_ends_when_the_secret_is_removed(tmp_path: Path) -> None:
 
 
 @scenario()
-async def test_it_ends_when_whose_secret_is_whose_can_not_be_told(tmp_path: Path) -> None:
+async def test_the_stream_ends_when_the_secrets_are_unreadable(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with Admin(server.url, admin_token(server.data)) as admin, admin.follow() as stream:
             secret = server.data / "keys" / "admin-ada.secret"
@@ -138,7 +138,7 @@ async def test_it_ends_when_whose_secret_is_whose_can_not_be_told(tmp_path: Path
 
 @pytest.mark.slow
 @scenario()
-async def test_while_nothing_happens_comments_keep_it_open(tmp_path: Path) -> None:
+async def test_heartbeat_comments_keep_an_idle_stream_open(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with (
             Admin(server.url, admin_token(server.data)) as admin,
@@ -152,7 +152,7 @@ async def test_while_nothing_happens_comments_keep_it_open(tmp_path: Path) -> No
 
 
 @scenario()
-async def test_so_many_may_follow_and_no_more_until_one_leaves(tmp_path: Path) -> None:
+async def test_the_number_of_concurrent_streams_is_limited(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         secret = admin_token(server.data)
         async with Admin(server.url, secret) as admin:
@@ -191,7 +191,7 @@ def stalled(server: ServerProcess, secret: str) -> socket.socket:
 
 
 @asynchronous
-async def test_who_reads_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_stream_that_is_not_read_is_cut_and_delays_nobody(tmp_path: Path) -> None:
     with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
         secret = admin_token(server.data)
         # More than the buffers in between take.
@@ -207,7 +207,7 @@ async def test_who_reads_nothing_is_cut_and_holds_nobody_up(tmp_path: Path) -> N
 
 
 @asynchronous
-async def test_who_reads_nothing_and_says_that_no_more_comes_is_cut_as_well(tmp_path: Path) -> None:
+async def test_a_half_closed_stream_that_is_not_read_is_cut(tmp_path: Path) -> None:
     """The client's half-close ends the stream, even though buffered data can't leave."""
     with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
         secret = admin_token(server.data)
@@ -220,7 +220,7 @@ async def test_who_reads_nothing_and_says_that_no_more_comes_is_cut_as_well(tmp_
 
 
 @asynchronous
-async def test_who_reads_too_late_is_told(tmp_path: Path) -> None:
+async def test_a_stream_read_too_late_ends_with_the_reason(tmp_path: Path) -> None:
     with small_buffers(tmp_path / "data", send_timeout_s=4) as server:
         secret = admin_token(server.data)
         await work(server, 200)

@@ -44,7 +44,7 @@ async def positions(tail: Tail, after: int, limit: int) -> list[int]:
 
 
 @asynchronous
-async def test_what_is_new_comes_from_memory_and_what_is_old_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_tail_reads_new_records_from_memory_and_old_from_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail_module, "_KEPT", 4)
     followed = Followed()
     for _ in range(6):
@@ -59,7 +59,7 @@ async def test_what_is_new_comes_from_memory_and_what_is_old_from_the_log(monkey
 
 
 @asynchronous
-async def test_a_follower_waits_until_there_is_something_or_it_is_woken() -> None:
+async def test_a_tail_wait_ends_with_a_record_or_a_wake_up() -> None:
     followed = Followed()
     waiting = asyncio.create_task(followed.tail.wait(0, 60))
     await asyncio.sleep(0)
@@ -88,7 +88,7 @@ GONE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", ["interlock.db", "interlock.db-wal"])
 @pytest.mark.parametrize("how", GONE.values(), ids=GONE)
 @asynchronous
-async def test_nothing_is_acknowledged_once_a_file_is_gone(
+async def test_nothing_is_acknowledged_once_a_database_file_is_gone(
     tmp_path: Path, name: str, how: Callable[[Path], object]
 ) -> None:
     failures: list[str] = []

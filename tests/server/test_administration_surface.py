@@ -89,7 +89,7 @@ def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
         assert "TEMP B-TREE" not in told, statement
 
 
-def test_a_search_begins_where_the_page_before_ended(shell: Any) -> None:
+def test_a_list_query_starts_at_its_cursor(shell: Any) -> None:
     """The cursor bounds the search itself; rows are not scanned from the newest."""
     for wanted in filters():
         for statement, parameters in searches(SESSION_MACHINE, wanted, Place(NOW_MS - 1, "s"), 10):
@@ -97,7 +97,7 @@ def test_a_search_begins_where_the_page_before_ended(shell: Any) -> None:
             assert re.search(r"_at_ms<\?|\(\w+_at_ms,instance_id\)<\(\?,\?\)", told), told
 
 
-def test_a_start_looks_at_living_sessions_of_accounts_only(shell: Any) -> None:
+def test_a_start_reads_only_live_sessions_of_accounts(shell: Any) -> None:
     told = plan(shell, _SUPERSEDED, [])
     assert "SEARCH s USING INDEX instances_live_of_owner" in told
     assert "SCAN" not in told

@@ -131,7 +131,7 @@ async def live_through(folder: Path) -> list[Any]:
 
 
 @asynchronous
-async def test_it_is_decided_recorded_counted_and_loaded_again(tmp_path: Path) -> None:
+async def test_a_new_lifecycle_is_decided_recorded_counted_and_loaded(tmp_path: Path) -> None:
     *heard, metrics, live = await live_through(tmp_path)
     assert heard == [
         (1, "hand_in", "waiting"),
@@ -153,7 +153,7 @@ async def test_it_is_decided_recorded_counted_and_loaded_again(tmp_path: Path) -
 
 
 @asynchronous
-async def test_the_log_alone_shows_it_and_a_forged_record_is_found(tmp_path: Path) -> None:
+async def test_a_new_lifecycles_records_verify_and_forgeries_are_found(tmp_path: Path) -> None:
     await live_through(tmp_path)
     with open_archive(tmp_path, BOTH) as archive:
         assert list(archive.verify())[-1] == 7
@@ -175,7 +175,7 @@ async def test_the_log_alone_shows_it_and_a_forged_record_is_found(tmp_path: Pat
 
 
 @asynchronous
-async def test_it_needs_no_disk(tmp_path: Path) -> None:  # noqa: ARG001  # like the others
+async def test_a_new_lifecycle_needs_no_disk(tmp_path: Path) -> None:  # noqa: ARG001  # like the others
     feed = Feed(MemoryLog(MemoryStore(BOTH)))
     door = Door(PARCELS, feed, HandClock(), cache_limit=1)
     await start(feed)
@@ -183,13 +183,13 @@ async def test_it_needs_no_disk(tmp_path: Path) -> None:  # noqa: ARG001  # like
     assert (outcome.instance.state, outcome.instance.version) == ("travelling", 2)
 
 
-def test_it_is_drawn_and_modelled() -> None:
+def test_a_new_lifecycle_is_drawn_and_modelled() -> None:
     assert "waiting --> travelling : collect" in mermaid(PARCELS.lifecycle)
     assert "travelling" in svg(PARCELS.lifecycle)
     assert "EVENT_call_back" in promela(PARCELS.lifecycle)
 
 
-def test_what_the_declaration_does_not_have_is_refused() -> None:
+def test_a_lifecycle_whose_code_differs_from_its_declaration_is_refused() -> None:
     with pytest.raises(ValueError, match="events declared"):
         Machine(PARCELS.lifecycle, Parcel, (HandIn, Collect, CallBack), evolve, {"by_the_sender": lambda *_: True})
     with pytest.raises(ValueError, match="guards declared"):

@@ -40,9 +40,7 @@ async def served(folder: Path) -> AsyncIterator[tuple[Services, httpx.AsyncClien
 
 @pytest.mark.asvs("13.4.2", "16.5.1", "16.5.4")
 @asynchronous
-async def test_a_mistake_of_ours_is_a_problem_too_and_tells_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_internal_error_is_a_problem_without_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with served(tmp_path) as (services, http):
 
         async def broken(_actor: str) -> None:
@@ -59,9 +57,7 @@ async def test_a_mistake_of_ours_is_a_problem_too_and_tells_nothing(
 @pytest.mark.asvs("13.4.2")
 @pytest.mark.filterwarnings("ignore:Python Debugger on exception")
 @asynchronous
-async def test_no_variable_of_the_environment_brings_a_debugger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_environment_variable_starts_a_debugger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Litestar's would stop the whole server at the first refusal, until somebody types something."""
     stopped: list[str] = []
     monkeypatch.setenv("LITESTAR_DEBUG", "1")
@@ -74,7 +70,7 @@ async def test_no_variable_of_the_environment_brings_a_debugger(
 
 @pytest.mark.checks("old_password_never_admits", "authority_at_append")
 @asynchronous
-async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
+async def test_a_login_overtaken_by_a_password_change_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The login was authenticated before the change and reaches the log after it: no session is recorded."""
@@ -97,7 +93,7 @@ async def test_a_password_changed_while_somebody_logs_in_with_the_old_one(
 
 @pytest.mark.checks("authority_at_append")
 @asynchronous
-async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile(
+async def test_a_session_revoked_meanwhile_does_not_change_the_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hash takes a while; a session revoked meanwhile neither changes the password nor ends other sessions."""
@@ -124,7 +120,7 @@ async def test_a_password_is_not_changed_by_a_session_that_was_revoked_meanwhile
 
 
 @asynchronous
-async def test_behind_a_refusal_a_slow_hash_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_hash_does_not_show_behind_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise an attacker who fills the hash queue could tell by the time who has logged in at a shared address."""
     gate = threading.Event()
     limits = {"limit_login_account": "2/1h", "refusal_delay_s": 0.4, "trusted_proxies": ("127.0.0.1",)}
@@ -154,7 +150,9 @@ async def test_behind_a_refusal_a_slow_hash_does_not_show(tmp_path: Path, monkey
 
 
 @asynchronous
-async def test_two_new_passwords_in_one_millisecond(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_password_changes_in_one_millisecond_keep_their_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The session that changed them, and one that logs in afterwards, survive the next start."""
     now_ns = time.time_ns()
     monkeypatch.setattr(
@@ -175,7 +173,7 @@ async def test_two_new_passwords_in_one_millisecond(tmp_path: Path, monkeypatch:
 
 
 @asynchronous
-async def test_a_start_disconnects_what_this_node_left_and_nothing_of_another(tmp_path: Path) -> None:
+async def test_a_start_disconnects_only_its_own_nodes_orphans(tmp_path: Path) -> None:
     settings = Settings(data=str(tmp_path), cheap_passwords_for_tests=True, node="alpha")
     async with open_services(settings) as services:
         connects = Connect("con_1", "alpha"), Connect("con_2", "beta")

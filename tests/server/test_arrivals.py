@@ -16,7 +16,7 @@ _SOCKETS = 200
 
 
 @asynchronous
-async def test_sockets_that_come_at_once_take_many_turns_of_the_event_loop(tmp_path: Path) -> None:
+async def test_concurrent_handshakes_take_many_turns_of_the_event_loop(tmp_path: Path) -> None:
     """Other requests get their turns in between: few credentials and few answers are processed per turn."""
     async with services_in(tmp_path) as services:
         wires = [Wire(services, (await log_in(services))[1]) for _ in range(_SOCKETS)]
@@ -48,7 +48,7 @@ async def test_sockets_that_come_at_once_take_many_turns_of_the_event_loop(tmp_p
 
 
 @asynchronous
-async def test_a_handshake_that_had_to_wait_too_long_is_told_so(tmp_path: Path) -> None:
+async def test_a_handshake_that_waited_too_long_is_closed_as_overloaded(tmp_path: Path) -> None:
     async with services_in(tmp_path, handshake_timeout_s=0.3) as services:
         _, token = await log_in(services)
         turnstile = services.connections.turnstile

@@ -76,7 +76,7 @@ def refused_at_the_door(answer: httpx.Response) -> bool:
 
 
 @pytest.mark.asvs("8.1.1", "8.2.1", "8.3.1")
-def test_each_call_takes_the_credential_that_is_documented_and_no_other(
+def test_each_call_accepts_exactly_its_documented_credentials(
     server: ServerProcess, operations: dict[str, list[str]]
 ) -> None:
     secret = admin_token(server.data)
@@ -99,7 +99,7 @@ def test_each_call_takes_the_credential_that_is_documented_and_no_other(
 
 
 @pytest.mark.asvs("8.2.2")
-def test_what_belongs_to_another_account_is_not_there(server: ServerProcess) -> None:
+def test_another_accounts_sessions_are_invisible(server: ServerProcess) -> None:
     """Neither by its id, nor in a list, nor by a filter: a session's token reaches only its own account."""
     with httpx.Client(base_url=server.url) as http:
         own, other = ({"Authorization": f"Bearer {log_in(server.url)}"} for _ in range(2))
@@ -115,7 +115,7 @@ def test_what_belongs_to_another_account_is_not_there(server: ServerProcess) -> 
 
 
 @pytest.mark.asvs("8.2.3")
-def test_no_field_is_set_that_the_server_decides(server: ServerProcess) -> None:
+def test_clients_can_not_set_the_servers_fields(server: ServerProcess) -> None:
     """A request with additional fields of an account or a session is refused, and creates nothing."""
     fields: dict[str, Any] = {
         "subject": "acc_x",

@@ -93,7 +93,9 @@ MALFORMED = {
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
 @pytest.mark.parametrize(("path", "who"), BODY_ENDPOINTS, ids=[path for path, _ in BODY_ENDPOINTS])
-def test_a_malformed_body(server: ServerProcess, caller: Caller, path: str, who: str | None, body: bytes) -> None:
+def test_a_malformed_body_is_refused(
+    server: ServerProcess, caller: Caller, path: str, who: str | None, body: bytes
+) -> None:
     before = stored(server.data)
     headers = JSON | (bearer(caller.user) if who else {})
     problem = check(caller.http.post(path, content=body, headers=headers), 400, "bad-request")
@@ -142,7 +144,7 @@ OTHER_TYPES = [
 @pytest.mark.asvs("3.5.2")
 @pytest.mark.parametrize("content_type", OTHER_TYPES)
 @pytest.mark.parametrize(("path", "who"), BODY_ENDPOINTS, ids=[path for path, _ in BODY_ENDPOINTS])
-def test_a_body_that_does_not_say_it_is_json(
+def test_a_body_not_declared_as_json_is_refused(
     server: ServerProcess, caller: Caller, path: str, who: str | None, content_type: str | None
 ) -> None:
     """What a form of another site can send without a preflight is never read as JSON, however similar it looks."""
@@ -162,7 +164,7 @@ def test_json_may_be_declared_with_a_parameter_or_in_capitals(caller: Caller, co
 
 @pytest.mark.parametrize(("path", "who"), BODY_ENDPOINTS, ids=[path for path, _ in BODY_ENDPOINTS])
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
-def test_a_body_over_64_kib(
+def test_a_body_over_64_kib_is_refused(
     server: ServerProcess, caller: Caller, path: str, who: str | None, *, chunked: bool
 ) -> None:
     before = stored(server.data)
@@ -174,11 +176,11 @@ def test_a_body_over_64_kib(
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/sessions/a/b", "/api/session/0", "/api/admin", "/%00", "/%ff"])
-def test_an_address_that_is_none(caller: Caller, path: str) -> None:
+def test_an_unknown_path_is_not_found(caller: Caller, path: str) -> None:
     check(caller.http.get(path), 404, "not-found")
 
 
-def test_a_websocket_address_asked_over_http_says_to_upgrade(caller: Caller) -> None:
+def test_the_websocket_path_over_http_asks_to_upgrade(caller: Caller) -> None:
     answer = caller.http.get("/api/connect", headers=bearer(caller.user))
     check(answer, 426, "upgrade-required")
     assert (answer.headers["upgrade"], answer.headers["connection"]) == ("websocket", "upgrade")
@@ -246,7 +248,7 @@ BAD_AUTHORIZATIONS = {
 @pytest.mark.asvs("7.2.1", "8.2.1")
 @pytest.mark.parametrize(("method", "path"), AUTHENTICATED)
 @pytest.mark.parametrize(("authorization", "name"), BAD_AUTHORIZATIONS.values(), ids=BAD_AUTHORIZATIONS)
-def test_a_bad_credential(
+def test_a_bad_credential_is_refused(
     server: ServerProcess, caller: Caller, method: str, path: str, authorization: str | None, name: str
 ) -> None:
     before = stored(server.data)
@@ -259,7 +261,7 @@ def test_a_bad_credential(
 
 
 @pytest.mark.asvs("8.2.1")
-def test_an_anonymous_session_may_not_do_what_needs_an_account(server: ServerProcess, caller: Caller) -> None:
+def test_an_anonymous_session_is_refused_what_needs_an_account(server: ServerProcess, caller: Caller) -> None:
     before = stored(server.data)
     headers = bearer(caller.anonymous)
     check(caller.http.post("/api/session/ticket", headers=headers), 403, "login-required")
@@ -270,9 +272,7 @@ def test_an_anonymous_session_may_not_do_what_needs_an_account(server: ServerPro
 
 @pytest.mark.asvs("8.2.2")
 @pytest.mark.parametrize("who", ["user", "anonymous"])
-def test_another_users_session_and_none_at_all_are_not_told_apart(
-    server: ServerProcess, caller: Caller, who: str
-) -> None:
+def test_another_users_session_looks_like_a_missing_one(server: ServerProcess, caller: Caller, who: str) -> None:
     before = stored(server.data)
     headers = bearer(getattr(caller, who))
     answers = [
@@ -295,7 +295,7 @@ BAD_ACCOUNTS = [
 
 
 @pytest.mark.parametrize(("body", "status", "name"), BAD_ACCOUNTS)
-def test_an_account_that_is_not_made(
+def test_an_invalid_registration_is_refused(
     server: ServerProcess, caller: Caller, body: dict[str, str], status: int, name: str
 ) -> None:
     before = stored(server.data)
@@ -304,7 +304,7 @@ def test_an_account_that_is_not_made(
     assert stored(server.data) == before
 
 
-def test_a_login_that_fails_says_not_why(server: ServerProcess, caller: Caller) -> None:
+def test_a_failed_login_does_not_say_why(server: ServerProcess, caller: Caller) -> None:
     before = stored(server.data)
     answers = [
         caller.http.post("/api/auth/login", json={"email": email, "password": password})
@@ -317,7 +317,7 @@ def test_a_login_that_fails_says_not_why(server: ServerProcess, caller: Caller) 
 
 
 @pytest.mark.parametrize("path", ["/api/auth/register", "/api/auth/login", "/api/auth/refresh"])
-def test_nothing_where_something_is_needed(server: ServerProcess, caller: Caller, path: str) -> None:
+def test_a_missing_credential_is_refused(server: ServerProcess, caller: Caller, path: str) -> None:
     before = stored(server.data)
     check(caller.http.post(path), 401, "credential-missing")
     check(caller.http.post(path, content=b"null", headers=JSON), 400, "bad-request")
@@ -326,7 +326,7 @@ def test_nothing_where_something_is_needed(server: ServerProcess, caller: Caller
 
 
 @pytest.mark.parametrize("token", ["", "x", "{access_token}", "{session_id}", "{session_id}.0.x", "{refresh_token}="])
-def test_a_refresh_token_that_is_none(server: ServerProcess, caller: Caller, token: str) -> None:
+def test_an_invalid_refresh_token_is_refused(server: ServerProcess, caller: Caller, token: str) -> None:
     before = stored(server.data)
     name = "credential-invalid" if token else "credential-missing"
     body = {"refresh_token": token.format(**caller.user)}

@@ -34,7 +34,7 @@ async def refused(client: Client, **arguments: Any) -> websockets.Response:
 
 
 @asynchronous
-async def test_a_handshake_without_a_good_credential_is_closed_with_4401_and_holds_nothing(
+async def test_a_handshake_with_a_bad_credential_gets_4401_and_holds_nothing(
     server: ServerProcess,
 ) -> None:
     async with await logged_in(server.url) as client, Client(server.url) as anonymous:
@@ -62,7 +62,7 @@ async def test_a_handshake_without_a_good_credential_is_closed_with_4401_and_hol
 
 @pytest.mark.asvs("14.2.1")
 @asynchronous
-async def test_a_token_in_the_address_is_no_credential(server: ServerProcess) -> None:
+async def test_a_token_in_the_websockets_url_is_no_credential(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         ticket = (await client.request("POST", "/api/session/ticket")).raise_for_status().json()["ticket"]
         for token in (client.access_token, client.refresh_token, ticket):
@@ -188,7 +188,7 @@ async def test_a_message_over_64_kib_in_pieces_closes_with_1009(server: ServerPr
 
 @pytest.mark.asvs("8.2.2")
 @asynchronous
-async def test_a_foreign_or_bad_token_on_the_open_socket_closes_it(server: ServerProcess) -> None:
+async def test_a_foreign_or_bad_token_closes_an_open_socket(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client, await logged_in(server.url) as other:
         for token, reason in (
             (other.access_token, "the token belongs to another session"),
@@ -228,7 +228,7 @@ async def test_connects_over_the_sessions_limit_are_closed_with_4429(server: Ser
 
 
 @asynchronous
-async def test_connects_over_the_servers_limit_are_refused_with_503_before_the_upgrade(tmp_path: Path) -> None:
+async def test_connects_over_the_servers_limit_get_503_before_the_upgrade(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", connections_total=5, connections_per_session=100) as server:
         async with await logged_in(server.url) as client:
 
@@ -288,7 +288,7 @@ def fragment(opcode: int, payload: bytes, *, last: bool) -> bytes:
 
 
 @asynchronous
-async def test_a_message_that_does_not_become_whole_is_not_kept_for_ever(tmp_path: Path) -> None:
+async def test_an_unfinished_message_is_not_kept_for_ever(tmp_path: Path) -> None:
     """Even though its peer answers every ping. A peer that finishes each message, and starts another at once, stays."""
     message = b'{"type": "ping"}'
     with running_server(tmp_path / "data", ping_interval_s=0.2, ping_timeout_s=20) as server:
@@ -314,7 +314,7 @@ async def test_a_message_that_does_not_become_whole_is_not_kept_for_ever(tmp_pat
 
 
 @asynchronous
-async def test_a_peer_that_does_not_read_is_cut(tmp_path: Path) -> None:
+async def test_a_peer_that_does_not_read_its_pongs_is_cut(tmp_path: Path) -> None:
     """It sends pings and never reads: the server holds a bounded number of answers, waits a limited time, and cuts it."""
     with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
         async with await logged_in(server.url) as client:
@@ -339,7 +339,7 @@ async def ask_without_end(peer: Peer, frames: bytes) -> None:
 
 
 @asynchronous
-async def test_a_peer_that_does_not_read_what_is_pushed_is_cut(tmp_path: Path) -> None:
+async def test_a_peer_that_does_not_read_pushed_messages_is_cut(tmp_path: Path) -> None:
     with small_buffers(tmp_path / "data", send_timeout_s=0.5) as server:
         async with await logged_in(server.url) as client, client.connect() as reading:
             peer = await Peer.open(server.socket_url, client.bearer)

@@ -44,7 +44,7 @@ HARD = [
 
 @pytest.mark.asvs("6.2.4", "6.2.12")
 @pytest.mark.parametrize("password", EASY)
-def test_what_is_common_repeated_or_in_sequence_is_refused(password: str) -> None:
+def test_a_common_repeated_or_sequential_password_is_refused(password: str) -> None:
     with pytest.raises(PasswordRefused, match="easy") as refused:
         Blocklist("interlock", ()).check(password)
     assert password not in str(refused.value)
@@ -52,20 +52,20 @@ def test_what_is_common_repeated_or_in_sequence_is_refused(password: str) -> Non
 
 @pytest.mark.asvs("6.2.5")
 @pytest.mark.parametrize("password", HARD)
-def test_what_is_not_is_taken(password: str) -> None:
+def test_a_password_that_is_hard_to_guess_is_accepted(password: str) -> None:
     Blocklist("interlock", ()).check(password, ["ada@example.org"])
 
 
 @pytest.mark.parametrize(
     "password", ["ada.lovelace@example.org", "ada.lovelace@example.org1", "lovelace-example", "lovelacelovelace"]
 )
-def test_what_is_made_of_ones_own_address_is_refused(password: str) -> None:
+def test_a_password_made_of_the_email_address_is_refused(password: str) -> None:
     with pytest.raises(PasswordRefused):
         Blocklist("interlock", ()).check(password, ["ada.lovelace@example.org"])
 
 
 @pytest.mark.asvs("6.1.2", "6.2.11")
-def test_what_is_made_of_the_words_that_are_near_is_refused() -> None:
+def test_a_password_made_of_the_services_words_is_refused() -> None:
     words = ["Frobnitz GmbH", "zorkmid"]
     for password in ("frobnitz-zorkmid", "Zorkmid zorkmid1", "interlock-frobnitz", "My-Service2026"):
         Blocklist("other", ()).check(f"{password}//kW83")
@@ -74,7 +74,7 @@ def test_what_is_made_of_the_words_that_are_near_is_refused() -> None:
 
 
 @pytest.mark.asvs("6.2.12")
-def test_a_list_of_ones_own_is_heeded_in_any_case_and_form(tmp_path: Path) -> None:
+def test_a_custom_blocklist_applies_in_any_case_and_form(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_text("kitten-orbit-lamp-seven\n\nGr\u00fcne-Wiese-im-Mai-71x\n")
     blocklist = Blocklist("interlock", (), path)
@@ -84,7 +84,7 @@ def test_a_list_of_ones_own_is_heeded_in_any_case_and_form(tmp_path: Path) -> No
     blocklist.check("kitten-orbit-lamp-eight")
 
 
-def test_a_list_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
+def test_an_unreadable_blocklist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="password_blocklist"):
         Blocklist("interlock", (), tmp_path / "missing")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")

@@ -74,11 +74,11 @@ def test_help_names_every_command_and_every_setting() -> None:
     assert "cheap" not in told.lower(), "what only tests may choose is no flag"
 
 
-def test_version() -> None:
+def test_the_version_is_printed() -> None:
     assert run("--version").output.startswith("interlock, version ")
 
 
-def test_transitions_as_a_table(written: Path) -> None:
+def test_transitions_are_printed_as_a_table(written: Path) -> None:
     outcome = run("transitions", SESSION, "--data", written, COLUMNS="200")
     assert outcome.exit_code == 0
     assert SESSION in outcome.output
@@ -87,7 +87,7 @@ def test_transitions_as_a_table(written: Path) -> None:
     assert [line.split()[1] for line in outcome.output.splitlines() if re.match(r"│ \d", line)] == ["1", "2", "3", "4"]
 
 
-def test_transitions_as_json_lines(written: Path) -> None:
+def test_transitions_are_printed_as_json_lines(written: Path) -> None:
     outcome = run("transitions", SESSION, "--json", INTERLOCK_DATA=str(written))
     rows = [json.loads(line) for line in outcome.stdout.splitlines()]
     assert [row["event"] for row in rows] == ["create", "authenticate", "connect", "revoke"]
@@ -96,21 +96,21 @@ def test_transitions_as_json_lines(written: Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", rows[0]["digest"])
 
 
-def test_transitions_of_a_session_that_is_none(written: Path) -> None:
+def test_transitions_of_an_unknown_session_is_an_error(written: Path) -> None:
     outcome = run("transitions", "nobody", "--data", written)
     assert (outcome.exit_code, outcome.stdout) == (1, "")
     assert outcome.stderr == "interlock: Session not found\n"
 
 
 @pytest.mark.parametrize("command", [("transitions", "x"), ("replay", "x"), ("verify",), ("export",)])
-def test_a_log_that_is_not_there(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_missing_log_is_an_error(tmp_path: Path, command: tuple[str, ...]) -> None:
     outcome = run(*command, "--data", tmp_path / "nowhere")
     assert (outcome.exit_code, outcome.stdout) == (2, "")
     assert f"{tmp_path / 'nowhere'}\n" in outcome.stderr
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_verify_of_a_good_log(written: Path) -> None:
+def test_verify_accepts_a_valid_log(written: Path) -> None:
     for arguments in ((written,), (written / "interlock.db",), ("--data", written)):
         outcome = run("verify", *arguments)
         assert outcome.exit_code == 0, outcome.output
@@ -175,7 +175,7 @@ def test_verify_names_the_first_fault(folder: Path, statement: str, fault: str) 
     assert fault in line
 
 
-def test_a_record_that_cannot_be_read_as_one(folder: Path) -> None:
+def test_verify_names_an_unreadable_record(folder: Path) -> None:
     tamper(folder, "UPDATE transitions SET event = 'launch' WHERE position = 1")
     for command in (("transitions", SESSION, "--data", folder), ("export", folder)):
         outcome = run(*command)
@@ -198,7 +198,7 @@ UNREADABLE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("spoil", UNREADABLE.values(), ids=UNREADABLE)
-def test_verify_of_what_cannot_be_read(folder: Path, spoil: Callable[[Path], object]) -> None:
+def test_verify_of_an_unreadable_file_is_an_error(folder: Path, spoil: Callable[[Path], object]) -> None:
     spoil(folder / "interlock.db")
     outcome = run("verify", folder)
     assert outcome.exit_code == 2, outcome.output
@@ -213,7 +213,7 @@ def test_verify_of_what_cannot_be_read(folder: Path, spoil: Callable[[Path], obj
         ("account", ("change_password", "disabled", "stays", "current_password")),
     ],
 )
-def test_diagram_in_every_format(lifecycle: str, words: tuple[str, ...]) -> None:
+def test_diagram_prints_every_format(lifecycle: str, words: tuple[str, ...]) -> None:
     drawn = {
         kind: run("diagram", lifecycle, "--format", kind, COLUMNS="200").output
         for kind in ("mermaid", "svg", "json", "table")
@@ -225,14 +225,14 @@ def test_diagram_in_every_format(lifecycle: str, words: tuple[str, ...]) -> None
     assert all(word in drawn["table"] for word in words)
 
 
-def test_diagram_of_the_session_by_default_and_of_no_unknown_lifecycle() -> None:
+def test_diagram_defaults_to_session_and_refuses_unknown_lifecycles() -> None:
     assert run("diagram", COLUMNS="200").output == run("diagram", "session", COLUMNS="200").output
     assert run("diagram", "--format", "crayon").exit_code == 2
     unknown = run("diagram", "sesion")
     assert (unknown.exit_code, "'sesion' is not one of session, account" in unknown.output) == (2, True)
 
 
-def test_export(written: Path, tmp_path: Path) -> None:
+def test_export_writes_the_log_as_json_lines(written: Path, tmp_path: Path) -> None:
     outcome = run("export", written)
     rows = [json.loads(line) for line in outcome.stdout.splitlines()]
     assert [row["position"] for row in rows] == list(range(1, 1009))
@@ -243,13 +243,13 @@ def test_export(written: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "empty.jsonl").exists()
 
 
-def test_an_output_that_cannot_be_written(written: Path, tmp_path: Path) -> None:
+def test_an_unwritable_output_is_an_error(written: Path, tmp_path: Path) -> None:
     outcome = run("export", written, "-o", tmp_path / "no" / "folder")
     assert outcome.exit_code == 2
     assert "No such file or directory" in outcome.stderr
 
 
-def test_an_output_that_is_full(written: Path) -> None:
+def test_a_full_output_is_an_error(written: Path) -> None:
     outcome = run("export", written, "-o", "/dev/full")
     assert outcome.exit_code == 2
     assert "No space left on device" in outcome.stderr
@@ -266,14 +266,14 @@ def serve(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_setting_that_is_none_stops_the_start(tmp_path: Path) -> None:
+def test_an_invalid_setting_stops_the_start(tmp_path: Path) -> None:
     outcome = serve("--data", str(tmp_path / "data"), INTERLOCK_PORT="many")
     assert outcome.returncode == 2
     assert outcome.stderr.startswith("interlock: INTERLOCK_PORT: ")
     assert not (tmp_path / "data").exists()
 
 
-def test_the_walk_is_printed_on_demand(tmp_path: Path) -> None:
+def test_the_tour_is_printed_on_demand(tmp_path: Path) -> None:
     data, trace = tmp_path / "data", new_trace(tmp_path / "data")
     with subprocess.Popen(
         [
@@ -297,7 +297,7 @@ def test_the_walk_is_printed_on_demand(tmp_path: Path) -> None:
         assert call in walk
 
 
-def test_logs_as_json_lines(tmp_path: Path) -> None:
+def test_logs_are_written_as_json_lines(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_json=True, log_level="debug") as server:
         pass
     rows: list[dict[str, Any]] = [json.loads(line) for line in server.log_path.read_text().splitlines()]
@@ -308,7 +308,7 @@ def test_logs_as_json_lines(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", ready["timestamp"])
 
 
-def test_logs_of_errors_only(tmp_path: Path) -> None:
+def test_the_log_level_hides_lower_levels(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_level="error") as server:
         pass
     assert server.log_path.read_text() == ""
@@ -319,7 +319,7 @@ def test_a_server_listens_on_ipv6(tmp_path: Path) -> None:
         assert server.url.startswith("http://[::1]:")
 
 
-def test_sigterm_drains_it_and_ends_it_with_status_0(tmp_path: Path) -> None:
+def test_sigterm_drains_the_server_and_exits_with_status_0(tmp_path: Path) -> None:
     async def scenario(server: ServerProcess) -> None:
         async with await logged_in(server.url) as client, client.connect() as socket:
             await socket.recv()

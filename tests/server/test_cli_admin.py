@@ -22,7 +22,7 @@ def secret_files(data: Path) -> list[Path]:
 
 
 @pytest.mark.asvs("13.3.1")
-def test_a_secret_is_shown_once_and_kept_as_a_hash(data: Path) -> None:
+def test_a_created_secret_is_shown_once_and_stored_as_a_hash(data: Path) -> None:
     made = interlock("admin-token", "create", "ada", "--data", data)
     assert made.returncode == 0
     (secret,) = made.stdout.splitlines()
@@ -48,7 +48,7 @@ def test_a_secret_is_shown_once_and_kept_as_a_hash(data: Path) -> None:
         (("remove", "bob"), "there is no secret named bob"),
     ],
 )
-def test_what_can_not_be_is_said_in_one_line(data: Path, arguments: tuple[str, str], message: str) -> None:
+def test_admin_token_errors_are_one_line(data: Path, arguments: tuple[str, str], message: str) -> None:
     interlock("admin-token", "create", "ada", "--data", data)
     before = [file.read_bytes() for file in secret_files(data)]
     outcome = interlock("admin-token", *arguments, "--data", data)
@@ -61,7 +61,7 @@ def test_what_can_not_be_is_said_in_one_line(data: Path, arguments: tuple[str, s
 
 
 @pytest.mark.parametrize("command", [("admin-token", "create", "ada"), ("clients", "create", "gateway")])
-def test_a_forgotten_or_wrong_folder_gets_no_secret(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_no_secret_is_made_in_a_folder_without_keys(tmp_path: Path, command: tuple[str, ...]) -> None:
     """It would open nothing, and the reason would not be visible."""
     outcome = interlock(*command, "--data", tmp_path / "data")
     assert (outcome.returncode, outcome.stdout) == (2, "")

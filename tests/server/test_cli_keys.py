@@ -71,9 +71,7 @@ LISTS = [("keys", "list"), ("clients", "list"), ("admin-token", "list")]
 
 @pytest.mark.parametrize("command", [*LISTS, ("clients", "remove", "x"), ("admin-token", "remove", "x")])
 @pytest.mark.parametrize("folder", ["nowhere", "empty", "a-file"])
-def test_a_folder_without_keys_is_not_shown_as_one_with_none(
-    tmp_path: Path, command: tuple[str, ...], folder: str
-) -> None:
+def test_listing_a_folder_without_keys_is_an_error(tmp_path: Path, command: tuple[str, ...], folder: str) -> None:
     """The operator named the wrong folder, and would believe that there are no keys."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "a-file").touch()
@@ -93,7 +91,7 @@ def test_a_misspelt_variable_stops_every_command(made: Path) -> None:
         assert "INTERLOCK_DATA?" in outcome.output
 
 
-def test_list_says_how_each_key_stands_and_leaves_nothing_of_a_name_out(made: Path) -> None:
+def test_keys_list_shows_each_keys_status_and_whole_name(made: Path) -> None:
     rows = shown(made)
     kid = load_keys(made / "keys").signing.kid
     assert rows[kid][:2] == ["signing", "signs"]
@@ -119,7 +117,7 @@ def test_rotate_says_when_the_new_key_signs(tmp_path: Path) -> None:
     assert rows["refresh"][1] == "verifies"
 
 
-def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
+def test_key_command_errors_are_one_line(tmp_path: Path) -> None:
     def said(*arguments: object) -> str:
         outcome = run(*arguments, "--data", tmp_path)
         assert (outcome.exit_code, outcome.stdout) == (2, "")
@@ -137,7 +135,7 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
     assert "nobody" in said("clients", "remove", "nobody")
 
 
-def test_a_retired_key_strands_no_log(tmp_path: Path) -> None:
+def test_retiring_a_key_signs_a_stopped_logs_head_again(tmp_path: Path) -> None:
     """The old key signed the head, and no server is running that could sign it again."""
     with running_server(tmp_path / "data") as server:
         httpx.post(f"{server.url}/api/session").raise_for_status()
@@ -160,7 +158,7 @@ def test_a_retired_key_strands_no_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", ["garbage", "", "another"])
-def test_a_head_that_another_key_signed_hinders_nobody(tmp_path: Path, made: Path, spoil: str) -> None:
+def test_a_head_signed_by_another_key_does_not_block_retirement(tmp_path: Path, made: Path, spoil: str) -> None:
     """It is refused with or without the key; the next start tells the operator."""
     data = tmp_path / "data"
     data.mkdir()
@@ -173,7 +171,7 @@ def test_a_head_that_another_key_signed_hinders_nobody(tmp_path: Path, made: Pat
     assert (data / "interlock.head").read_text() == texts[spoil]
 
 
-def test_a_head_whose_signature_is_wrong_is_not_signed_anew(tmp_path: Path) -> None:
+def test_a_head_with_a_wrong_signature_is_not_signed_again(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         httpx.post(f"{server.url}/api/session").raise_for_status()
     head = server.data / "interlock.head"
@@ -186,7 +184,7 @@ def test_a_head_whose_signature_is_wrong_is_not_signed_anew(tmp_path: Path) -> N
     assert head.read_text() == forged
 
 
-def test_a_head_that_the_running_server_does_not_renew_keeps_its_key(
+def test_a_key_is_kept_while_the_running_server_has_not_re_signed_its_head(
     tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("interlock.server.cli.keys._HEAD_WAIT_S", 0.1)
@@ -215,7 +213,7 @@ async def published(client: Client) -> list[str]:
 
 @pytest.mark.asvs("11.2.2")
 @scenario(120)
-async def test_a_running_server_publishes_a_new_key_and_signs_with_it_when_it_is_time(tmp_path: Path) -> None:
+async def test_a_running_server_publishes_a_new_key_and_later_signs_with_it(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client:
             (old,) = await published(client)
@@ -242,7 +240,7 @@ async def test_a_running_server_publishes_a_new_key_and_signs_with_it_when_it_is
 
 @pytest.mark.asvs("11.2.2")
 @scenario(120)
-async def test_nobody_is_logged_out_by_the_rotation_of_the_refresh_tokens_key(tmp_path: Path) -> None:
+async def test_rotating_the_refresh_key_logs_nobody_out(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client, await logged_in(server.url) as sleeper:
             await asyncio.to_thread(run, "keys", "rotate", "--refresh", "--now", "--data", server.data)
@@ -270,7 +268,7 @@ async def test_nobody_is_logged_out_by_the_rotation_of_the_refresh_tokens_key(tm
 
 
 @scenario(120)
-async def test_the_head_of_an_idle_log_is_signed_anew_at_once(tmp_path: Path) -> None:
+async def test_the_head_of_an_idle_log_is_signed_by_a_new_key_at_once(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with Client(server.url) as client:
             await client.begin()
@@ -288,7 +286,7 @@ async def test_the_head_of_an_idle_log_is_signed_anew_at_once(tmp_path: Path) ->
 
 
 @scenario(120)
-async def test_a_bad_key_beside_a_running_server_changes_nothing_and_is_told(tmp_path: Path) -> None:
+async def test_a_bad_new_key_is_logged_and_ignored_by_a_running_server(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_json=True) as server:
         async with await logged_in(server.url) as client:
             before = await published(client)
@@ -302,7 +300,7 @@ async def test_a_bad_key_beside_a_running_server_changes_nothing_and_is_told(tmp
             bad.unlink()
 
 
-def test_a_key_folder_that_cannot_be_written_to_still_serves(tmp_path: Path, made: Path) -> None:
+def test_a_server_runs_with_a_read_only_key_folder(tmp_path: Path, made: Path) -> None:
     """Keys may be read-only: then the command line can't know the token lifetimes, and says so."""
     data = tmp_path / "data"
     (data / "keys").mkdir(parents=True, mode=0o700)
@@ -320,7 +318,7 @@ def test_a_key_folder_that_cannot_be_written_to_still_serves(tmp_path: Path, mad
 
 
 @pytest.mark.asvs("10.4.10")
-def test_clients_are_made_shown_and_removed(tmp_path: Path) -> None:
+def test_introspection_clients_are_created_listed_and_removed(tmp_path: Path) -> None:
     load_keys(tmp_path / "keys")
     outcome = run("clients", "create", "gateway", "--data", tmp_path)
     assert re.fullmatch(r"ilk_client_gateway_[A-Za-z0-9_-]{43}\n", outcome.stdout), "alone, to be piped on"

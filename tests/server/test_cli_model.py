@@ -15,14 +15,14 @@ from tests.support.source import ROOT, copy_sources
 _TRACES = ROOT / "tests" / "spec" / "traces"
 
 
-def test_a_check_that_holds_says_so_with_its_bounds() -> None:
+def test_a_successful_check_names_its_bounds() -> None:
     done = interlock("check", "--only", "durability")
     assert done.returncode == 0, done.stderr
     assert "holds" in done.stdout
     assert "durability: RECORDS 4, RESTARTS 2, CUTS 1, FAILURES 1" in done.stdout
 
 
-def test_a_seeded_bug_that_is_asked_for_is_told_step_by_step() -> None:
+def test_a_selected_mutants_counterexample_is_printed() -> None:
     done = interlock("check", "--only", "ack_before_sync")
     assert done.returncode == 0, done.stderr
     assert "caught" in done.stdout
@@ -30,14 +30,14 @@ def test_a_seeded_bug_that_is_asked_for_is_told_step_by_step() -> None:
     assert "durability: " in done.stdout
 
 
-def test_a_name_nobody_knows_is_refused() -> None:
+def test_an_unknown_check_name_is_refused() -> None:
     done = interlock("check", "--only", "no_such_check")
     assert done.returncode == 2
     assert "no_such_check" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("check", "--only", "durability"), ("trace", _TRACES / "golden" / "life.jsonl")])
-def test_without_spin_it_is_said_what_to_install(
+def test_check_without_spin_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
@@ -46,13 +46,13 @@ def test_without_spin_it_is_said_what_to_install(
     assert "apt-get install spin gcc" in done.stderr
 
 
-def test_good_traces_are_counted() -> None:
+def test_valid_traces_are_counted() -> None:
     done = interlock("trace", _TRACES / "golden" / "life.jsonl", _TRACES / "golden" / "kill.jsonl")
     assert done.returncode == 0, done.stderr
     assert re.findall(r"\d+", done.stdout) == ["2", "42", "2", "2"]
 
 
-def test_the_nodes_of_one_log_are_judged_together() -> None:
+def test_traces_of_several_nodes_on_one_log_are_checked_together() -> None:
     nodes = sorted((_TRACES / "golden").glob("two-nodes.node-*.jsonl"))
     assert interlock("trace", "--one-log", *nodes).returncode == 0
     apart = interlock("trace", *nodes)
@@ -66,12 +66,12 @@ def test_a_bad_trace_is_named_by_line_and_property() -> None:
     assert "an-orphan-is-left.jsonl: line 15 of node-1: orphan_reaped: " in done.stderr
 
 
-def test_a_folder_of_no_traces_is_not_good(tmp_path: Path) -> None:
+def test_a_folder_without_traces_is_a_failure(tmp_path: Path) -> None:
     done = interlock("trace", tmp_path)
     assert done.returncode == 1
 
 
-def test_a_declaration_that_breaks_a_promise_is_told_as_a_story(tmp_path: Path) -> None:
+def test_a_broken_declarations_counterexample_is_printed(tmp_path: Path) -> None:
     """The declaration was edited by hand: the command names the property and prints the shortest counterexample."""
     copy_sources(tmp_path)
     declaration = tmp_path / "spec" / "session.py"

@@ -50,7 +50,7 @@ def test_the_clock_never_goes_back_and_never_stands_still(monkeypatch: pytest.Mo
     assert [clock.now_ms() for _ in range(4)] == [1_000, 1_010, 1_030, 1_500]
 
 
-def test_a_pause_while_the_clock_is_read_does_not_stay() -> None:
+def test_a_pause_while_the_clock_is_read_is_not_kept_as_an_offset() -> None:
     """Otherwise sessions would end early as long as the server runs, wherever the pause was."""
     machine = Machine(monotonic_ms=100)
     with machine.read():
@@ -63,7 +63,7 @@ def test_a_pause_while_the_clock_is_read_does_not_stay() -> None:
             assert clock.ahead_ms() == 0
 
 
-def test_threads_that_ask_at_once_never_see_the_time_go_back() -> None:
+def test_concurrent_threads_never_see_the_time_go_back() -> None:
     """One thread is interrupted while it holds a small step of the clock, and another takes a larger one meanwhile."""
     machine = Machine(monotonic_ms=100)
     with machine.read():
@@ -78,7 +78,7 @@ def test_threads_that_ask_at_once_never_see_the_time_go_back() -> None:
 
 
 @asynchronous
-async def test_how_far_a_clock_that_was_set_back_is_behind() -> None:
+async def test_the_clocks_lead_over_a_set_back_machine_clock_is_reported() -> None:
     machine = Machine(monotonic_ms=100)
     with machine.read(), capture_logs() as logs:
         clock = SystemClock()
@@ -99,7 +99,7 @@ async def test_how_far_a_clock_that_was_set_back_is_behind() -> None:
     assert logs[0]["ahead_ms"] == 60_000
 
 
-def test_a_log_from_the_future_does_not_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_ahead_of_the_machine_does_not_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     steady = iter([5, 5, 9])
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     monkeypatch.setattr(time, "monotonic_ns", lambda: next(steady) * 1_000_000)

@@ -33,7 +33,7 @@ async def another_session(client: Client) -> Client:
 
 
 @asynchronous
-async def test_one_more_than_an_account_may_hold_is_refused(tmp_path: Path) -> None:
+async def test_a_connection_over_the_accounts_limit_is_refused(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", connections_per_account=2) as server:
         async with await logged_in(server.url) as client:
             other = await another_session(client)
@@ -57,7 +57,7 @@ async def held(client: Client, count: int) -> bool:
 
 
 @asynchronous
-async def test_the_oldest_of_a_session_is_displaced_in_one_batch_and_its_end_recorded_once(tmp_path: Path) -> None:
+async def test_a_sessions_oldest_connection_is_displaced_and_recorded_once(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", connections_per_session=2, connections_policy="displace") as server:
         async with await logged_in(server.url) as client, client.connect() as first, client.connect() as second:
             oldest = (await hello(first))["connection_id"]
@@ -77,7 +77,7 @@ async def test_the_oldest_of_a_session_is_displaced_in_one_batch_and_its_end_rec
 
 
 @asynchronous
-async def test_a_session_that_may_hold_one_is_taken_over(tmp_path: Path) -> None:
+async def test_a_limit_of_one_lets_a_new_connection_take_over(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", connections_per_session=1, connections_policy="displace") as server:
         async with await logged_in(server.url) as client, client.connect() as first, client.connect() as second:
             await hello(first)
@@ -88,7 +88,7 @@ async def test_a_session_that_may_hold_one_is_taken_over(tmp_path: Path) -> None
 
 
 @asynchronous
-async def test_the_oldest_of_an_account_is_displaced_whichever_session_it_is_of(tmp_path: Path) -> None:
+async def test_an_accounts_oldest_connection_is_displaced_across_sessions(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", connections_per_account=2, connections_policy="displace") as server:
         async with await logged_in(server.url) as client:
             other = await another_session(client)
@@ -105,7 +105,7 @@ async def test_the_oldest_of_an_account_is_displaced_whichever_session_it_is_of(
 
 
 @asynchronous
-async def test_many_arriving_at_once_leave_as_many_as_there_may_be(tmp_path: Path) -> None:
+async def test_concurrent_connects_leave_as_many_as_the_limit(tmp_path: Path) -> None:
     with running_server(
         tmp_path / "data", connections_per_session=3, connections_per_account=4, connections_policy="displace"
     ) as server:
@@ -130,7 +130,7 @@ async def test_many_arriving_at_once_leave_as_many_as_there_may_be(tmp_path: Pat
 
 
 @asynchronous
-async def test_the_oldest_of_an_account_that_leaves_by_itself_meanwhile_is_no_obstacle(tmp_path: Path) -> None:
+async def test_an_accounts_oldest_connection_may_leave_while_being_displaced(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_per_account=1, connections_policy="displace") as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
@@ -146,7 +146,9 @@ async def test_the_oldest_of_an_account_that_leaves_by_itself_meanwhile_is_no_ob
 
 
 @asynchronous
-async def test_nor_is_the_oldest_of_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sessions_oldest_connection_may_leave_while_being_displaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with services_in(tmp_path, connections_per_session=1, connections_policy="displace") as services:
         session, _ = await log_in(services)
         await services.connection_limits.admit(session, "con_1")
@@ -164,7 +166,7 @@ async def test_nor_is_the_oldest_of_a_session(tmp_path: Path, monkeypatch: pytes
 
 
 @asynchronous
-async def test_one_that_was_displaced_before_it_was_registered_hears_so(tmp_path: Path) -> None:
+async def test_a_connection_displaced_before_registration_is_closed(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_per_session=1, connections_policy="displace") as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
@@ -185,7 +187,7 @@ async def test_one_that_was_displaced_before_it_was_registered_hears_so(tmp_path
 
 
 @asynchronous
-async def test_with_only_arriving_ones_there_is_nobody_to_displace(tmp_path: Path) -> None:
+async def test_arriving_connections_are_not_displaced(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_per_account=1, connections_policy="displace") as services:
         _, token = await log_in(services)
         with services.connections.arriving("ada"):

@@ -78,7 +78,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 
 @pytest.mark.asvs("3.3.1", "3.3.2", "3.3.3", "3.3.4", "3.3.5")
-def test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_site(page: Page) -> None:
+def test_every_cookie_is_host_only_secure_http_only_and_same_site(page: Page) -> None:
     answers = [page.post("/api/session"), page.log_in(), page.post("/api/auth/refresh"), page.post("/api/auth/logout")]
     cookies = [set_cookies(answer.raise_for_status()) for answer in answers]
     marker = f"{NAME}-{answers[0].json()['session_id']}"
@@ -93,7 +93,7 @@ def test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_s
 
 
 @pytest.mark.asvs("3.3.4", "10.1.1")
-def test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_else(page: Page) -> None:
+def test_a_pages_refresh_token_is_only_in_an_http_only_cookie(page: Page) -> None:
     for answer in (page.post("/api/session"), page.log_in(), page.post("/api/auth/refresh")):
         answer.raise_for_status()
         assert "refresh_token" not in answer.json()
@@ -104,7 +104,7 @@ def test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_e
         assert 43_000 < int(morsel["max-age"]) <= 43_200, "as long as the session can live at the longest"
 
 
-def test_a_program_gets_it_in_the_answer_and_no_cookie(server: ServerProcess) -> None:
+def test_a_program_gets_the_refresh_token_in_the_body_and_no_cookie(server: ServerProcess) -> None:
     answer = httpx.post(f"{server.url}/api/session").raise_for_status()
     assert answer.json()["refresh_token"]
     assert "set-cookie" not in answer.headers
@@ -116,7 +116,7 @@ def test_a_login_upgrades_the_session_of_the_cookie(page: Page) -> None:
     assert page.log_in().json()["session_id"] == session_id, "and once more by the same subject"
 
 
-def test_a_stale_or_foreign_cookie_is_no_reason_to_refuse_a_login(page: Page) -> None:
+def test_a_stale_or_foreign_cookie_does_not_prevent_a_login(page: Page) -> None:
     page.cookie = "garbage"
     first = page.log_in().raise_for_status().json()["session_id"]
     assert page.cookie is not None
@@ -125,7 +125,7 @@ def test_a_stale_or_foreign_cookie_is_no_reason_to_refuse_a_login(page: Page) ->
     assert first != second
 
 
-def test_when_somebody_else_logs_in_the_session_before_ends(page: Page, server: ServerProcess) -> None:
+def test_a_login_of_another_user_ends_the_jars_session(page: Page, server: ServerProcess) -> None:
     page.log_in().raise_for_status()
     theirs = {"authorization": f"Bearer {page.access_token}"}
     other = Page(server.url)
@@ -136,7 +136,7 @@ def test_when_somebody_else_logs_in_the_session_before_ends(page: Page, server: 
     assert problem(page.http.get("/api/session", headers=theirs)) == (401, "session-ended")
 
 
-def test_each_refresh_by_cookie_sets_a_cookie_of_its_own(page: Page) -> None:
+def test_each_refresh_by_cookie_sets_a_new_cookie(page: Page) -> None:
     page.log_in().raise_for_status()
     first = page.cookie
     seen = {first}
@@ -195,7 +195,7 @@ def test_a_foreign_page_is_refused_and_changes_nothing(
     assert (stored(server.data), page.cookie) == (before, cookie)
 
 
-def test_a_foreign_page_may_not_refresh_with_a_token_it_got_hold_of(page: Page, server: ServerProcess) -> None:
+def test_a_foreign_page_can_not_refresh_with_a_stolen_token(page: Page, server: ServerProcess) -> None:
     """The refusal comes before the token is exchanged."""
     page.log_in().raise_for_status()
     before = stored(server.data)
@@ -206,7 +206,7 @@ def test_a_foreign_page_may_not_refresh_with_a_token_it_got_hold_of(page: Page, 
 
 @pytest.mark.asvs("3.5.1")
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_a_page_without_an_origin_is_told_by_its_site(server: ServerProcess, site: str) -> None:
+def test_a_page_without_origin_is_judged_by_sec_fetch_site(server: ServerProcess, site: str) -> None:
     answer = httpx.post(f"{server.url}/api/session", headers={"sec-fetch-site": site})
     assert answer.status_code == 403, answer.text
     assert problem(answer) == (403, "origin-refused")
@@ -241,9 +241,7 @@ def test_without_a_page_the_cookie_is_no_credential(page: Page) -> None:
         (b"__Host-interlock=%s; \xa0__Host-interlock=x", True),
     ],
 )
-def test_all_that_ask_for_the_cookie_mean_the_only_one_of_its_exact_name(
-    page: Page, held: bytes, *, counts: bool
-) -> None:
+def test_every_endpoint_reads_only_a_unique_cookie_of_the_exact_name(page: Page, held: bytes, *, counts: bool) -> None:
     """Otherwise a sibling host could plant one, and two parts of the server could use different ones."""
     page.log_in().raise_for_status()
     headers = [(b"cookie", held % (page.cookie or "").encode()), (b"origin", APP.encode())]
@@ -256,7 +254,7 @@ def test_all_that_ask_for_the_cookie_mean_the_only_one_of_its_exact_name(
         assert {problem(each) for each in (gate, refresh, logout)} == {(401, "credential-missing")}
 
 
-def test_the_cookie_may_come_in_any_one_of_several_headers(page: Page) -> None:
+def test_the_cookie_may_be_in_any_of_several_cookie_headers(page: Page) -> None:
     """Proxies split a browser's HTTP/2 cookies like this (RFC 9113, 8.2.3)."""
     page.log_in().raise_for_status()
     own, other = (b"cookie", f"{NAME}={page.cookie}".encode()), (b"cookie", b"theme=dark")
@@ -292,7 +290,7 @@ async def test_a_cookie_opens_no_socket(server: ServerProcess) -> None:
 
 
 @pytest.mark.asvs("16.2.5")
-def test_the_log_of_the_server_holds_no_credential(server: ServerProcess, page: Page) -> None:
+def test_the_servers_log_holds_no_credential(server: ServerProcess, page: Page) -> None:
     page.log_in().raise_for_status()
     said = whole_log(server)
     assert page.cookie is not None

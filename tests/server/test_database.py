@@ -195,7 +195,7 @@ FOLLOWS = {
     ],
     ids=str,
 )
-def test_a_projection_that_its_record_does_not_make_is_refused(shell: Any, change: dict[str, Any]) -> None:
+def test_a_projection_that_contradicts_its_record_is_refused(shell: Any, change: dict[str, Any]) -> None:
     shell.execute(INSERT, list(LOGIN.values()))
     with pytest.raises(pysqlite3.IntegrityError, match=r"^instances: "):
         _project(shell, CREATED, {**FOLLOWS, **change})
@@ -232,7 +232,7 @@ def _project(shell: Any, session_id: str, values: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_a_projection_begins_as_its_first_record_makes_it(shell: Any, change: dict[str, Any]) -> None:
+def test_a_new_projection_must_match_its_first_record(shell: Any, change: dict[str, Any]) -> None:
     first = {**NEXT, "instance_id": "new", "version": 1, "event": "create", "source": None, "target": "created"}
     shell.execute(INSERT, list(first.values()))
     shell.execute("CREATE TEMP TABLE made AS SELECT * FROM instances WHERE instance_id = ?", (CREATED,))
@@ -245,7 +245,7 @@ def test_a_projection_begins_as_its_first_record_makes_it(shell: Any, change: di
     shell.execute("INSERT INTO instances SELECT * FROM made")
 
 
-def test_a_row_that_only_lies_about_its_digest_is_found_by_verify(path: Path, shell: Any) -> None:
+def test_a_row_with_a_wrong_digest_is_found_by_verify(path: Path, shell: Any) -> None:
     """SQL has no SHA-256: the file accepts what the declaration allows, and the chain shows who wrote it."""
     shell.execute(INSERT, list(NEXT.values()))
     with pytest.raises(LedgerFault, match="record 5: digest"):
@@ -253,7 +253,7 @@ def test_a_row_that_only_lies_about_its_digest_is_found_by_verify(path: Path, sh
 
 
 @asynchronous
-async def test_an_older_declaration_in_the_file_is_brought_up_to_date_at_open(path: Path) -> None:
+async def test_an_older_declaration_in_the_file_is_updated_at_open(path: Path) -> None:
     with closing(pysqlite3.connect(str(path), isolation_level=None)) as shell:
         before = dump(path)
         for name in ("transitions_legal", "lifecycle_no_update", "lifecycle_no_delete", "lifecycle_no_insert"):
@@ -270,7 +270,7 @@ async def test_an_older_declaration_in_the_file_is_brought_up_to_date_at_open(pa
 
 
 @asynchronous
-async def test_a_file_that_is_current_is_not_written_at_open(path: Path) -> None:
+async def test_a_current_file_is_not_written_at_open(path: Path) -> None:
     before = content(path)
     async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
         pass
@@ -279,7 +279,7 @@ async def test_a_file_that_is_current_is_not_written_at_open(path: Path) -> None
 
 @pytest.mark.checks("durability")
 @asynchronous
-async def test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log(path: Path, tmp_path: Path) -> None:
+async def test_a_start_rewrites_what_it_found_in_the_write_ahead_log(path: Path, tmp_path: Path) -> None:
     """After a failed fsync, the log may be readable only from the kernel's memory; what counts is on disk."""
     async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         # The first commit restarts the write-ahead log, and the second one is in it.
@@ -295,7 +295,7 @@ async def test_a_start_writes_once_more_what_it_found_in_the_write_ahead_log(pat
 
 
 @asynchronous
-async def test_a_first_start_that_died_half_way_does_not_hinder_the_next(tmp_path: Path) -> None:
+async def test_a_crashed_first_start_does_not_prevent_the_next(tmp_path: Path) -> None:
     """It leaves a rollback journal, because the file was not in WAL mode yet."""
     died = tmp_path / "died"
     died.mkdir()
@@ -335,7 +335,7 @@ async def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
 
 
 @asynchronous
-async def test_a_second_server_on_the_same_log_is_refused_and_told_who_has_it(path: Path) -> None:
+async def test_a_second_server_on_a_log_is_told_who_holds_it(path: Path) -> None:
     async with open_surface(path.parent, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()):
         with pytest.raises(SurfaceLocked, match=rf"process {os.getpid()}\b.*interlock\.db"):
             await open_and_close(path.parent)
@@ -343,7 +343,7 @@ async def test_a_second_server_on_the_same_log_is_refused_and_told_who_has_it(pa
 
 
 @asynchronous
-async def test_a_log_of_a_development_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+async def test_a_development_versions_log_is_refused_unchanged(tmp_path: Path) -> None:
     """It predates kinds in records. Nothing was released, so nothing reads it."""
     path = tmp_path / "interlock.db"
     with closing(pysqlite3.connect(path)) as older:

@@ -9,7 +9,7 @@ import time
 from interlock.server.runtime.deadlines import Deadlines
 
 
-def test_what_is_due_comes_up_once_however_it_was_added() -> None:
+def test_each_deadline_is_due_once_however_it_was_added() -> None:
     deadlines = Deadlines()
     times = {f"s{n}": n % 50 for n in range(1000)}
     deadlines.restore((at_ms, each) for each, at_ms in times.items() if at_ms % 2)
@@ -27,7 +27,7 @@ def test_what_is_due_comes_up_once_however_it_was_added() -> None:
     assert (len(deadlines), deadlines.earliest_ms()) == (0, None)
 
 
-def test_a_dropped_session_does_not_come_up_and_leaves_nothing() -> None:
+def test_a_dropped_deadline_is_not_due_and_leaves_nothing() -> None:
     deadlines = Deadlines()
     ids = [f"s{n}" for n in range(20_000)]
     deadlines.restore((n, each) for n, each in enumerate(ids))
@@ -40,7 +40,7 @@ def test_a_dropped_session_does_not_come_up_and_leaves_nothing() -> None:
     assert len(deadlines) == 0
 
 
-def test_the_end_of_one_session_never_costs_as_much_as_there_are_sessions() -> None:
+def test_dropping_a_deadline_costs_less_than_the_number_of_sessions() -> None:
     """The event loop waits for each."""
     deadlines = Deadlines()
     ids = [f"s{n}" for n in range(100_000)]

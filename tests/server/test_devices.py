@@ -48,7 +48,7 @@ def devices_of(folder: Path, store: Any, clock: HandClock) -> Devices:
 
 
 @asynchronous
-async def test_a_device_cookie_is_of_one_account_one_server_and_some_months(tmp_path: Path) -> None:
+async def test_a_device_cookie_is_bound_to_account_server_and_time(tmp_path: Path) -> None:
     clock, store = HandClock(), _Store(ADA, BOB)
     devices = devices_of(tmp_path / "keys", store, clock)
     good, foreign = devices.issue(ADA), devices_of(tmp_path / "others", store, clock).issue(ADA)
@@ -77,7 +77,7 @@ async def test_a_device_cookie_is_of_one_account_one_server_and_some_months(tmp_
 
 @pytest.mark.asvs("6.3.1")
 @asynchronous
-async def test_a_device_cookie_is_of_one_password(tmp_path: Path) -> None:
+async def test_a_device_cookie_is_bound_to_a_password(tmp_path: Path) -> None:
     store = _Store(ADA)
     devices = devices_of(tmp_path / "keys", store, HandClock())
     # Also one issued late, for the old password while the new one was being set.
@@ -147,7 +147,7 @@ async def changes(server: ServerProcess, number: int) -> None:
 
 @pytest.mark.asvs("11.2.2")
 @scenario(120)
-async def test_a_device_is_known_as_long_as_the_key_of_its_cookie_is_kept(tmp_path: Path) -> None:
+async def test_a_device_is_known_while_its_cookies_key_is_kept(tmp_path: Path) -> None:
     with owner_of_an_account(tmp_path) as owner:
         old = owner.new_cookie()
         owner.shut_strangers_out()
@@ -175,7 +175,7 @@ async def test_a_device_is_known_as_long_as_the_key_of_its_cookie_is_kept(tmp_pa
 
 
 @pytest.mark.asvs("3.3.3")
-def test_a_device_is_not_known_by_a_cookie_that_may_be_planted(tmp_path: Path) -> None:
+def test_a_plantable_cookie_does_not_make_a_device_known(tmp_path: Path) -> None:
     with owner_of_an_account(tmp_path) as owner:
         cookie = owner.new_cookie()
         owner.shut_strangers_out()

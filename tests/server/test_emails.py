@@ -17,18 +17,18 @@ def test_an_email_address_has_a_rough_form(email: str) -> None:
 
 @pytest.mark.parametrize("domain", ["example.org", "stra\u00dfe.example", "xn--strae-oqa.example"])
 @pytest.mark.parametrize("dot", [".", "\u3002", "\uff0e", "\uff61"])
-def test_a_domain_is_the_same_with_the_dot_of_the_root(domain: str, dot: str) -> None:
+def test_a_domain_is_the_same_with_the_root_dot(domain: str, dot: str) -> None:
     assert normalise_email(f"ada@{domain}{dot}") == normalise_email(f"ada@{domain}")
     assert normalise_email(f"ada@{domain}..") != normalise_email(f"ada@{domain}"), "an empty label is none"
 
 
-def test_a_name_of_a_local_network_is_the_same_with_the_dot_of_the_root() -> None:
+def test_a_local_network_name_is_the_same_with_the_root_dot() -> None:
     assert normalise_email("ada@stra\u00dfe.xn--a.") == normalise_email("ada@stra\u00dfe.xn--a")
 
 
 @pytest.mark.parametrize(
     "email", ["a@.", "", "@", "a@", "@b", "nobody", "a b@c", "a\x00@b", "a\n@b", "a\u2028@b", "x" * 249 + "@b.org"]
 )
-def test_what_has_no_such_form_is_refused(email: str) -> None:
+def test_an_invalid_email_address_is_refused(email: str) -> None:
     with pytest.raises(AccountError, match="not an email address"):
         normalise_email(email)

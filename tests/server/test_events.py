@@ -14,7 +14,7 @@ CALLS = list(calls())
 
 @pytest.mark.asvs("16.3.3")
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.place} {call.event}")
-def test_what_is_logged_is_declared(call: object) -> None:
+def test_every_logged_event_is_declared(call: object) -> None:
     assert call in CALLS
     place, level, event, fields = (getattr(call, name) for name in ("place", "level", "event", "fields"))
     assert event in EVENTS, f"{place}: add a row for {event} to server/telemetry/events.py"
@@ -25,7 +25,7 @@ def test_what_is_logged_is_declared(call: object) -> None:
 
 
 @pytest.mark.asvs("16.2.1")
-def test_what_is_declared_is_logged_with_all_its_fields() -> None:
+def test_every_declared_event_is_logged_with_all_its_fields() -> None:
     logged: dict[str, set[str]] = {}
     for call in CALLS:
         told = logged.setdefault(str(call.event), set())
@@ -37,7 +37,7 @@ def test_what_is_declared_is_logged_with_all_its_fields() -> None:
         assert set(row.fields) <= logged[name], f"{name}: nothing logs {sorted(set(row.fields) - logged[name])}"
 
 
-def test_the_table_is_well_formed() -> None:
+def test_the_table_of_events_is_well_formed() -> None:
     # The last two occur only in lines with a number, so no call in the source names them.
     used = {field for row in EVENTS.values() for field in row.fields} | set(CONTEXT) | {"place", "repeated"}
     assert used == set(FIELDS)

@@ -72,9 +72,7 @@ def account(data: Path, account_id: str) -> Owner:
     return Owner(ACCOUNT_MACHINE.decode(row[-1]), personal_data(row[:-1]))
 
 
-def test_who_logged_in_at_the_provider_has_a_session_and_stays_the_same_account(
-    gate: ServerProcess, provider: Provider
-) -> None:
+def test_a_user_of_the_provider_gets_a_session_of_the_same_account(gate: ServerProcess, provider: Provider) -> None:
     first, second = enter(gate, provider), enter(gate, provider)
     assert first["state"] == second["state"] == "authenticated"
     assert first["session_id"] != second["session_id"]
@@ -95,7 +93,9 @@ def test_who_logged_in_at_the_provider_has_a_session_and_stays_the_same_account(
 
 @pytest.mark.asvs("7.2.4")
 @asynchronous
-async def test_an_anonymous_session_keeps_its_id_and_loses_its_tokens(gate: ServerProcess, provider: Provider) -> None:
+async def test_an_exchange_on_an_anonymous_session_keeps_its_id_not_its_tokens(
+    gate: ServerProcess, provider: Provider
+) -> None:
     async with Client(gate.url) as client:
         await client.begin()
         before = dict(client.tokens)
@@ -110,7 +110,7 @@ async def test_an_anonymous_session_keeps_its_id_and_loses_its_tokens(gate: Serv
 
 
 @asynchronous
-async def test_somebody_elses_session_is_not_taken_over(gate: ServerProcess, provider: Provider) -> None:
+async def test_an_exchange_does_not_take_over_another_users_session(gate: ServerProcess, provider: Provider) -> None:
     async with Client(gate.url) as client:
         email = new_email()
         await client.register(email)
@@ -122,9 +122,7 @@ async def test_somebody_elses_session_is_not_taken_over(gate: ServerProcess, pro
 
 
 @pytest.mark.asvs("3.3.4", "3.5.1")
-def test_a_page_gets_its_refresh_token_in_the_cookie_and_a_foreign_page_gets_nothing(
-    gate: ServerProcess, provider: Provider
-) -> None:
+def test_an_exchange_by_a_page_sets_a_cookie_and_refuses_foreign_pages(gate: ServerProcess, provider: Provider) -> None:
     body = {"id_token": provider.log_in("ada")["id_token"]}
     foreign = exchange(gate.url, body, origin="https://evil.example")
     assert problem(foreign) == (403, "origin-refused")
@@ -145,7 +143,7 @@ def test_a_page_gets_its_refresh_token_in_the_cookie_and_a_foreign_page_gets_not
 
 @pytest.mark.asvs("7.6.1")
 @asynchronous
-async def test_a_token_is_exchanged_once_even_by_many_at_a_time(gate: ServerProcess, provider: Provider) -> None:
+async def test_an_id_token_is_exchanged_once_even_concurrently(gate: ServerProcess, provider: Provider) -> None:
     body = {"id_token": provider.log_in("ada")["id_token"]}
     async with httpx.AsyncClient(base_url=gate.url, timeout=60) as http:
         answers = await asyncio.gather(*(http.post("/api/auth/exchange", json=body) for _ in range(10)))
@@ -161,7 +159,7 @@ async def test_a_token_is_exchanged_once_even_by_many_at_a_time(gate: ServerProc
     ("asked", "given", "status"),
     [("n-1", "n-1", 200), ("n-1", "n-2", 401), ("n-1", None, 401), (None, "n-1", 401)],
 )
-def test_the_nonce_is_the_one_that_the_client_asked_with(
+def test_the_nonce_must_be_the_clients(
     gate: ServerProcess, provider: Provider, asked: str | None, given: str | None, status: int
 ) -> None:
     body = {"id_token": provider.log_in("ada", asked)["id_token"], "nonce": given}
@@ -169,7 +167,7 @@ def test_the_nonce_is_the_one_that_the_client_asked_with(
 
 
 @pytest.mark.asvs("9.2.2", "10.3.1")
-def test_no_token_passes_for_another(gate: ServerProcess, provider: Provider) -> None:
+def test_no_token_is_accepted_as_another_kind(gate: ServerProcess, provider: Provider) -> None:
     theirs = provider.log_in("ada")
     ours = exchange(gate.url, {"id_token": theirs["id_token"]}).raise_for_status().json()
     before = stored(gate.data)
@@ -185,7 +183,7 @@ def test_no_token_passes_for_another(gate: ServerProcess, provider: Provider) ->
 
 
 @pytest.mark.asvs("3.5.3", "7.6.2", "14.2.1")
-def test_no_link_and_no_page_load_makes_a_session(gate: ServerProcess, provider: Provider) -> None:
+def test_no_link_and_no_page_load_creates_a_session(gate: ServerProcess, provider: Provider) -> None:
     token = provider.log_in("ada")["id_token"]
     before = stored(gate.data)
     in_the_address = f"/api/auth/exchange?id_token={token}"
@@ -199,14 +197,14 @@ def test_no_link_and_no_page_load_makes_a_session(gate: ServerProcess, provider:
     assert exchange(gate.url, {"id_token": token}).status_code == 200
 
 
-def test_a_server_that_trusts_nobody_takes_no_token(server: ServerProcess, provider: Provider) -> None:
+def test_a_server_without_a_provider_accepts_no_id_token(server: ServerProcess, provider: Provider) -> None:
     answer = exchange(server.url, {"id_token": provider.log_in("ada")["id_token"]})
     assert problem(answer) == (401, "credential-invalid")
     assert answer.json()["detail"] == "no identity provider is configured"
 
 
 @pytest.mark.asvs("16.5.2")
-def test_keys_are_rotated_and_the_provider_goes_away_and_comes_back(tmp_path: Path) -> None:
+def test_logins_survive_the_providers_key_rotation_and_outage(tmp_path: Path) -> None:
     with running_provider(tmp_path / "provider") as provider:
         settings = trusting(provider)
         with running_server(tmp_path / "data", **settings) as gate:

@@ -107,13 +107,13 @@ GOOD: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("changed", GOOD.values(), ids=GOOD)
-def test_a_good_token_is_taken(gate: ServerProcess, provider: Hostile, changed: dict[str, Any]) -> None:
+def test_a_valid_id_token_is_accepted(gate: ServerProcess, provider: Hostile, changed: dict[str, Any]) -> None:
     assert exchange(gate, signed(provider, good(provider, **changed))).status_code == 200
 
 
 @pytest.mark.asvs("11.2.2")
 @pytest.mark.parametrize(("kid", "alg"), [("rsa", "RS256"), ("ec", "ES256"), ("ed", "EdDSA")])
-def test_each_algorithm_that_is_allowed_is_taken(gate: ServerProcess, provider: Hostile, kid: str, alg: str) -> None:
+def test_each_allowed_algorithm_is_accepted(gate: ServerProcess, provider: Hostile, kid: str, alg: str) -> None:
     assert exchange(gate, signed(provider, good(provider), kid=kid, alg=alg)).status_code == 200
 
 
@@ -167,7 +167,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.asvs("9.2.1", "9.2.2", "9.2.3", "10.3.1", "10.3.4", "7.6.1")
 @pytest.mark.parametrize(("changed", "because"), BAD.values(), ids=BAD)
-def test_a_claim_that_does_not_hold_is_refused(
+def test_an_id_token_with_a_wrong_claim_is_refused(
     gate: ServerProcess, provider: Hostile, changed: dict[str, Any], because: str
 ) -> None:
     claims = {name: value for name, value in good(provider, **changed).items() if value is not None}
@@ -287,13 +287,13 @@ FORGED: dict[str, Callable[[Hostile], str]] = {
 
 @pytest.mark.asvs("9.1.1", "9.1.2", "9.1.3", "9.2.2")
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
-def test_a_forged_token_is_refused(gate: ServerProcess, provider: Hostile, forge: Callable[[Hostile], str]) -> None:
+def test_a_forged_id_token_is_refused(gate: ServerProcess, provider: Hostile, forge: Callable[[Hostile], str]) -> None:
     provider.asked.clear()
     assert_refused(gate, forge(provider))
     assert set(provider.asked) <= {DISCOVERY, KEYS}, "no address in a token is ever asked"
 
 
-def test_made_up_kids_do_not_turn_the_server_against_the_provider(gate: ServerProcess, provider: Hostile) -> None:
+def test_made_up_key_ids_cause_few_requests_to_the_provider(gate: ServerProcess, provider: Hostile) -> None:
     exchange(gate, signed(provider, good(provider)))
     provider.asked.clear()
     with httpx.Client(base_url=gate.url, timeout=60) as http:
@@ -303,7 +303,7 @@ def test_made_up_kids_do_not_turn_the_server_against_the_provider(gate: ServerPr
     assert provider.asked == []
 
 
-def test_a_second_good_signature_does_not_make_a_second_token(gate: ServerProcess, provider: Hostile) -> None:
+def test_a_second_valid_signature_does_not_make_a_second_token(gate: ServerProcess, provider: Hostile) -> None:
     """From an ECDSA signature (r, s) anybody can derive another valid one: (r, n - s)."""
     token = signed(provider, good(provider), kid="ec", alg="ES256")
     assert exchange(gate, token).status_code == 200
@@ -321,7 +321,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @pytest.mark.asvs("10.3.3")
-def test_an_address_in_a_token_opens_nobodys_account(gate: ServerProcess, provider: Hostile) -> None:
+def test_an_email_address_in_an_id_token_opens_no_account(gate: ServerProcess, provider: Hostile) -> None:
     """An account is found by issuer and subject only: setting an address at the provider gives no access."""
     email = new_email()
     body = {"email": email, "password": PASSWORD}
@@ -341,7 +341,7 @@ def test_an_address_in_a_token_opens_nobodys_account(gate: ServerProcess, provid
 
 
 @pytest.mark.asvs("16.2.5")
-def test_no_token_is_in_the_log_the_database_or_the_trace(tmp_path: Path, provider: Hostile) -> None:
+def test_no_id_token_is_in_log_database_or_trace(tmp_path: Path, provider: Hostile) -> None:
     data = tmp_path / "data"
     with running_server(data, upstream_issuer=provider.issuer, log_level="debug", **SETTINGS) as gate:
         tokens = [signed(provider, good(provider)), _by_a_stranger(provider), "canary.canary.canary"]
@@ -363,9 +363,7 @@ def test_no_token_is_in_the_log_the_database_or_the_trace(tmp_path: Path, provid
     ],
 )
 @asynchronous
-async def test_a_provider_that_cannot_be_trusted_keeps_the_server_from_starting(
-    tmp_path: Path, settings: dict[str, Any]
-) -> None:
+async def test_insecure_provider_settings_prevent_the_start(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="upstream_issuer"):
         async with open_services(Settings(data=str(tmp_path), cheap_passwords_for_tests=True, **settings)):
             pass
@@ -373,7 +371,7 @@ async def test_a_provider_that_cannot_be_trusted_keeps_the_server_from_starting(
 
 @pytest.mark.asvs("9.1.2")
 @asynchronous
-async def test_a_token_that_could_never_be_good_is_refused_before_the_provider_is_asked() -> None:
+async def test_an_impossible_token_is_refused_without_asking_the_provider() -> None:
     with hostile_provider() as provider:
         tokens = IdTokens(Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,)), SystemClock())
         for token in (

@@ -63,7 +63,7 @@ async def test_a_session_ends_at_its_deadline_and_not_a_millisecond_before() -> 
 
 
 @asynchronous
-async def test_a_renewed_session_is_looked_at_again_at_its_new_deadline() -> None:
+async def test_a_renewed_session_expires_at_its_new_deadline() -> None:
     server = Server()
     session = await server.begin()
     server.clock.time_ms += POLICY.idle_timeout_ms // 2
@@ -90,7 +90,7 @@ async def test_activity_does_not_move_the_absolute_deadline() -> None:
 
 @pytest.mark.asvs("10.4.8")
 @asynchronous
-async def test_however_often_they_are_exchanged_refresh_tokens_end_with_the_session() -> None:
+async def test_refresh_tokens_end_with_the_session_however_often_exchanged() -> None:
     server = Server()
     session = await server.begin()
     ends_at_ms = session.absolute_deadline_ms
@@ -109,7 +109,7 @@ async def test_however_often_they_are_exchanged_refresh_tokens_end_with_the_sess
 
 
 @asynchronous
-async def test_a_start_restores_the_deadlines_of_those_that_live() -> None:
+async def test_a_start_restores_the_deadlines_of_live_sessions() -> None:
     log = MemoryLog()
     stories = [Story() for _ in range(3)]
     for story in stories:
@@ -122,7 +122,7 @@ async def test_a_start_restores_the_deadlines_of_those_that_live() -> None:
 
 
 @asynchronous
-async def test_one_that_ended_meanwhile_or_never_was_is_passed_over() -> None:
+async def test_expiry_skips_ended_and_unknown_sessions() -> None:
     server = Server()
     session = await server.begin()
     await server.sessions.submit(session.session_id, *commands("ada", Revoke("logout")))
@@ -134,7 +134,7 @@ async def test_one_that_ended_meanwhile_or_never_was_is_passed_over() -> None:
 
 
 @asynchronous
-async def test_what_ended_before_its_deadline_leaves_the_heap() -> None:
+async def test_an_early_end_removes_the_deadline() -> None:
     server = Server()
     lives = [await server.begin() for _ in range(10)]
     for _ in range(10_000):
@@ -161,7 +161,7 @@ class BusyLog(MemoryLog):
 
 @pytest.mark.parametrize("error", [SurfaceFailed("a read failed"), ZeroDivisionError()], ids=lambda e: type(e).__name__)
 @asynchronous
-async def test_what_the_log_did_not_take_is_asked_again(error: Exception) -> None:
+async def test_an_expiry_that_the_log_refused_is_retried(error: Exception) -> None:
     log = BusyLog()
     server = Server(log)
     session = await server.begin()
@@ -174,7 +174,7 @@ async def test_what_the_log_did_not_take_is_asked_again(error: Exception) -> Non
 
 
 @asynchronous
-async def test_an_overloaded_log_is_waited_for() -> None:
+async def test_expiry_waits_for_an_overloaded_log() -> None:
     log = BusyLog()
     server = Server(log)
     session = await server.begin()
@@ -189,7 +189,7 @@ async def test_an_overloaded_log_is_waited_for() -> None:
 
 
 @asynchronous
-async def test_after_a_fail_stop_nothing_is_asked_again() -> None:
+async def test_expiry_does_not_retry_after_a_fail_stop() -> None:
     server = Server()
     session = await server.begin()
     server.log.failure = "the disk is gone"
@@ -198,7 +198,7 @@ async def test_after_a_fail_stop_nothing_is_asked_again() -> None:
 
 
 @asynchronous
-async def test_every_deadline_is_kept_and_none_early_among_100_000_sessions() -> None:
+async def test_no_deadline_is_early_or_missed_among_100_000_sessions() -> None:
     """2,000 of 100,000 end within one second, while the others wait."""
     clock = SystemClock()
     server = Server(clock=clock)
@@ -233,7 +233,7 @@ async def test_every_deadline_is_kept_and_none_early_among_100_000_sessions() ->
 
 
 @asynchronous
-async def test_a_session_nearer_than_all_others_wakes_the_sleeper(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_nearest_deadline_wakes_the_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlock.server.runtime.expiry._LONGEST_SLEEP_S", 3600.0)
     clock = SystemClock()
     server = Server(clock=clock)
@@ -248,7 +248,7 @@ async def test_a_session_nearer_than_all_others_wakes_the_sleeper(monkeypatch: p
 
 
 @asynchronous
-async def test_it_stops_when_told_also_in_the_moment_of_a_new_session() -> None:
+async def test_expiry_can_be_cancelled_even_as_a_session_is_added() -> None:
     server = Server()
     running = asyncio.create_task(server.expiry.run())
     await asyncio.sleep(0)
@@ -279,7 +279,7 @@ class Port:
         self.told.append("aborted")
 
 
-def test_connections_hear_of_their_own_session_only() -> None:
+def test_connections_receive_only_their_own_sessions_records() -> None:
     connections = Connections()
     mine, mine_too, other = Port(), Port(), Port()
     connections.register("a", "1", mine, "ada")
@@ -304,7 +304,7 @@ def test_connections_hear_of_their_own_session_only() -> None:
     assert len(connections) == 0
 
 
-def test_a_connection_that_fails_is_dropped_and_no_other_misses_anything() -> None:
+def test_a_failing_connection_is_dropped_and_others_miss_nothing() -> None:
     class Failing(Port):
         def observe(self, _record: Record) -> None:
             raise ZeroDivisionError
@@ -332,7 +332,7 @@ def test_a_connection_that_fails_is_dropped_and_no_other_misses_anything() -> No
     assert {log["event"] for log in logs} == {"listener.failed"}
 
 
-def test_a_port_may_leave_while_it_is_told() -> None:
+def test_a_port_may_unregister_while_it_is_notified() -> None:
     connections = Connections()
 
     class Leaving(Port):

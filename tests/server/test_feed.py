@@ -32,7 +32,7 @@ from tests.support.wire import services_in
 
 
 @asynchronous
-async def test_memory_has_a_whole_batch_before_the_first_listener_hears_of_it() -> None:
+async def test_memory_has_a_whole_batch_before_any_listener_is_called() -> None:
     """And the first listener, which closes sockets, has all of it before the second is called."""
     log = MemoryLog()
     feed = Feed(log)
@@ -48,7 +48,7 @@ async def test_memory_has_a_whole_batch_before_the_first_listener_hears_of_it() 
 
 
 @asynchronous
-async def test_memory_that_fails_stops_the_log_and_nobody_is_answered() -> None:
+async def test_a_failing_memory_stops_the_log_and_all_answers() -> None:
     stops: list[str] = []
     log = MemoryLog(on_failure=stops.append)
     feed = Feed(log)
@@ -71,7 +71,7 @@ async def test_memory_that_fails_stops_the_log_and_nobody_is_answered() -> None:
 
 @pytest.mark.checks("cache_is_fold")
 @asynchronous
-async def test_a_server_whose_memory_fails_closes_its_sockets_and_answers_nothing_more(tmp_path: Path) -> None:
+async def test_a_server_with_failing_memory_closes_sockets_and_refuses_all(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
         port = Mock()
@@ -89,7 +89,7 @@ async def test_a_server_whose_memory_fails_closes_its_sockets_and_answers_nothin
 
 
 @asynchronous
-async def test_a_log_that_skips_a_record_is_not_followed_any_further() -> None:
+async def test_a_log_that_skips_a_record_is_no_longer_followed() -> None:
     class SkippingLog(MemoryLog):
         async def follow(self, after: int, follower: Follower) -> None:
             def skip(followed: Sequence[Followed]) -> None:
@@ -108,7 +108,7 @@ async def test_a_log_that_skips_a_record_is_not_followed_any_further() -> None:
 
 @pytest.mark.checks("views_catch_up")
 @asynchronous
-async def test_what_another_process_changed_is_forgotten_and_read_again() -> None:
+async def test_an_instance_changed_by_another_process_is_read_again() -> None:
     store = MemoryStore()
     here, there = Door(MemoryLog(store)), Door(MemoryLog(store))
     session = (await here.sessions.begin("ada", Authenticate("ada", "password"))).instance
@@ -122,7 +122,7 @@ async def test_what_another_process_changed_is_forgotten_and_read_again() -> Non
 
 @pytest.mark.checks("view_monotonic")
 @asynchronous
-async def test_a_read_that_is_overtaken_by_the_log_is_not_remembered() -> None:
+async def test_a_read_overtaken_by_the_log_is_not_cached() -> None:
     """The read begins before another process's login is followed, and ends after it."""
 
     class SlowReads(MemoryLog):
@@ -153,7 +153,7 @@ async def test_a_read_that_is_overtaken_by_the_log_is_not_remembered() -> None:
 
 @pytest.mark.checks("revocation_fence")
 @asynchronous
-async def test_a_server_closes_sockets_before_anybody_else_hears(tmp_path: Path) -> None:
+async def test_a_server_closes_sockets_before_other_listeners_are_called(tmp_path: Path) -> None:
     """For a whole commit: several ends written together."""
     async with services_in(tmp_path) as services:
 

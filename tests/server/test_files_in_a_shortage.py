@@ -42,7 +42,7 @@ def admins(tmp_path: Path, hand: Time) -> Secrets:
 
 
 @every_shortage
-def test_secrets_count_while_they_can_be_checked_though_not_listed(
+def test_secrets_stay_valid_while_checkable_but_not_listable(
     admins: Secrets, tmp_path: Path, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     command_line, failing = Secrets(tmp_path / "keys", "admin"), Failing(monkeypatch, "listdir", "scandir")
@@ -67,7 +67,7 @@ def test_secrets_count_while_they_can_be_checked_though_not_listed(
 
 
 @every_shortage
-def test_secrets_that_cannot_be_checked_count_for_a_while(
+def test_uncheckable_secrets_stay_valid_for_a_while(
     admins: Secrets, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     ada, bob, failing = admins.create("ada", 1), admins.create("bob", 2), Failing(monkeypatch, "stat")
@@ -85,7 +85,7 @@ def test_secrets_that_cannot_be_checked_count_for_a_while(
 
 
 @every_shortage
-def test_secrets_that_were_not_good_do_not_become_good_by_a_shortage(
+def test_a_shortage_does_not_make_bad_secrets_valid(
     admins: Secrets, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     ada, failing = admins.create("ada", 1), Failing(monkeypatch, "stat", "scandir")
@@ -99,7 +99,7 @@ def test_secrets_that_were_not_good_do_not_become_good_by_a_shortage(
 
 
 @every_shortage
-def test_secrets_that_were_never_listed_are_not_taken_for_none(
+def test_secrets_never_listed_are_not_treated_as_absent(
     admins: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     admins.create("ada", 1)
@@ -111,7 +111,7 @@ def test_secrets_that_were_never_listed_are_not_taken_for_none(
 
 @other_errors
 @pytest.mark.parametrize("call", ["stat", "scandir"])
-def test_any_other_error_counts_at_once_for_secrets(
+def test_any_other_error_invalidates_secrets_at_once(
     admins: Secrets, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:
     ada, failing = admins.create("ada", 1), Failing(monkeypatch, call)
@@ -121,7 +121,7 @@ def test_any_other_error_counts_at_once_for_secrets(
         admins.check(ada)
 
 
-def test_a_secret_that_was_changed_and_cannot_be_read_is_not_relied_on(admins: Secrets) -> None:
+def test_a_changed_but_unreadable_secret_is_not_valid(admins: Secrets) -> None:
     ada = admins.create("ada", 1)
     assert admins.check(ada) == "ada"
     with no_descriptor():
@@ -134,7 +134,7 @@ def test_a_secret_that_was_changed_and_cannot_be_read_is_not_relied_on(admins: S
 
 @every_shortage
 @asynchronous
-async def test_nothing_is_acknowledged_before_the_database_could_be_looked_up(tmp_path: Path, code: int) -> None:
+async def test_nothing_is_acknowledged_before_the_database_is_checked(tmp_path: Path, code: int) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         async with open_surface(tmp_path, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
             failing = Failing(monkeypatch, "stat")
@@ -163,7 +163,7 @@ class Pauses:
 
 
 @every_shortage
-def test_a_database_that_cannot_be_looked_up_for_long_stops_the_log(
+def test_a_long_uncheckable_database_stops_the_log(
     tmp_path: Path, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     files, failing, pauses = look_up(tmp_path), Failing(monkeypatch, "stat"), Pauses(monkeypatch)
@@ -185,7 +185,7 @@ def look_up(folder: Path) -> Presence:
 
 
 @every_shortage
-def test_a_database_that_is_gone_after_a_shortage_stops_the_log(
+def test_a_database_removed_during_a_shortage_stops_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     files, failing, pauses = look_up(tmp_path), Failing(monkeypatch, "stat"), Pauses(monkeypatch)
@@ -201,7 +201,7 @@ def test_a_database_that_is_gone_after_a_shortage_stops_the_log(
 
 
 @other_errors
-def test_any_other_error_of_the_database_stops_the_log_at_once(
+def test_any_other_check_error_stops_the_log_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     files, failing, pauses = look_up(tmp_path), Failing(monkeypatch, "stat"), Pauses(monkeypatch)
@@ -217,7 +217,7 @@ def test_any_other_error_of_the_database_stops_the_log_at_once(
     ids=repr,
 )
 @asynchronous
-async def test_the_head_is_written_once_it_can_be(tmp_path: Path, error: Exception) -> None:
+async def test_the_head_is_written_once_the_shortage_ends(tmp_path: Path, error: Exception) -> None:
     path, tries = tmp_path / "interlock.head", 0
 
     async def fail(_call: Callable[[], None]) -> None:

@@ -78,7 +78,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
 
 
 @asynchronous
-async def test_the_answer_names_the_account_its_groups_the_session_and_its_state(tmp_path: Path) -> None:
+async def test_forward_auth_returns_account_groups_session_and_state(tmp_path: Path) -> None:
     async with gate_in(tmp_path, ("staff", "editors")) as gate:
         for _ in range(2):
             for credential in (gate.bearer, gate.cookie):
@@ -96,7 +96,7 @@ async def test_the_answer_names_the_account_its_groups_the_session_and_its_state
 
 
 @asynchronous
-async def test_who_has_a_group_that_can_not_be_told_does_not_pass(tmp_path: Path) -> None:
+async def test_an_account_with_an_invalid_group_does_not_pass(tmp_path: Path) -> None:
     """No server stored such a group. The others are not sent alone, because an application may deny access by this one."""
     for number, name in enumerate(("staff,admin", "a\r\nremote-user: root", 'quo"te', " admin", "bücher", "x" * 2049)):
         async with gate_in(tmp_path / str(number), ("staff", name)) as gate:
@@ -106,7 +106,7 @@ async def test_who_has_a_group_that_can_not_be_told_does_not_pass(tmp_path: Path
 
 
 @asynchronous
-async def test_what_traefik_sends_is_answered(tmp_path: Path) -> None:
+async def test_forward_auth_answers_traefiks_requests(tmp_path: Path) -> None:
     """Emulated from Traefik's documentation: a GET with the client's headers, no body, and five headers of its own."""
     async with gate_in(tmp_path) as gate:
         for method, site, status in (
@@ -151,7 +151,9 @@ async def test_what_traefik_sends_is_answered(tmp_path: Path) -> None:
     ],
 )
 @asynchronous
-async def test_the_origin_of_the_page_decides(tmp_path: Path, origin: str, proto: str, *, passes: bool) -> None:
+async def test_forward_auth_judges_the_cookie_by_the_pages_origin(
+    tmp_path: Path, origin: str, proto: str, *, passes: bool
+) -> None:
     async with gate_in(tmp_path) as gate:
         headers = gate.cookie | OWN | {"x-forwarded-proto": proto, "origin": origin}
         answer = await gate.ask({name: value.encode("latin-1") for name, value in headers.items()})  # type: ignore[misc]  # bytes are allowed
@@ -185,7 +187,7 @@ async def test_the_origin_of_the_page_decides(tmp_path: Path, origin: str, proto
     ],
 )
 @asynchronous
-async def test_without_an_origin_the_gate_goes_by_the_site(
+async def test_forward_auth_without_an_origin_judges_by_the_site(
     tmp_path: Path, method: str, site: str, mode: str, dest: str, *, passes: bool
 ) -> None:
     async with gate_in(tmp_path) as gate:
@@ -198,13 +200,13 @@ async def test_without_an_origin_the_gate_goes_by_the_site(
 
 
 @asynchronous
-async def test_a_proxy_that_says_no_host_has_no_page_of_its_own(tmp_path: Path) -> None:
+async def test_without_a_forwarded_host_no_page_is_the_applications_own(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
         assert problem(await gate.ask(gate.cookie | {"origin": "https://"})) == (403, "origin-refused")
 
 
 @asynchronous
-async def test_the_cookie_before_passes_within_its_grace_and_nothing_is_exchanged(tmp_path: Path) -> None:
+async def test_forward_auth_accepts_the_last_cookie_within_its_grace(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
         before = gate.cookie
         await gate.refresh()
@@ -222,7 +224,7 @@ async def test_the_cookie_before_passes_within_its_grace_and_nothing_is_exchange
 
 
 @asynchronous
-async def test_who_can_not_be_told_does_not_pass(tmp_path: Path) -> None:
+async def test_forward_auth_refuses_bad_credentials(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
         anonymous = (await gate.services.sessions.begin("anonymous")).instance
         assert problem(await gate.ask()) == (401, "credential-missing")
@@ -240,7 +242,7 @@ async def test_who_can_not_be_told_does_not_pass(tmp_path: Path) -> None:
 
 @pytest.mark.asvs("7.4.1")
 @asynchronous
-async def test_every_answer_looks_at_the_session(tmp_path: Path) -> None:
+async def test_every_forward_auth_answer_checks_the_session(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
         old, cookie = gate.bearer, gate.cookie
         assert (await gate.ask(old)).status_code == 200
@@ -258,7 +260,7 @@ async def test_every_answer_looks_at_the_session(tmp_path: Path) -> None:
 
 @pytest.mark.asvs("7.3.1", "7.3.2")
 @asynchronous
-async def test_it_counts_as_activity_and_ends_at_the_deadlines(tmp_path: Path) -> None:
+async def test_forward_auth_counts_as_activity_and_obeys_deadlines(tmp_path: Path) -> None:
     async with gate_in(tmp_path, idle_timeout_s=60, absolute_timeout_s=150, access_token_s=1000) as gate:
         bearer = gate.bearer
         versions = []
@@ -281,7 +283,7 @@ async def test_it_counts_as_activity_and_ends_at_the_deadlines(tmp_path: Path) -
 
 
 @asynchronous
-async def test_a_session_that_ends_while_its_activity_is_noted_does_not_pass(
+async def test_a_session_ending_while_its_activity_is_noted_does_not_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with gate_in(tmp_path) as gate:
@@ -299,7 +301,7 @@ async def test_a_session_that_ends_while_its_activity_is_noted_does_not_pass(
 
 @pytest.mark.asvs("7.4.2")
 @asynchronous
-async def test_a_disabled_account_does_not_pass(tmp_path: Path) -> None:
+async def test_forward_auth_refuses_a_disabled_account(tmp_path: Path) -> None:
     """Even before the end of its session is on disk."""
     async with gate_in(tmp_path) as gate:
         assert (await gate.ask(gate.bearer)).status_code == 200
@@ -309,7 +311,7 @@ async def test_a_disabled_account_does_not_pass(tmp_path: Path) -> None:
 
 @pytest.mark.asvs("8.3.2")
 @asynchronous
-async def test_a_change_of_the_account_counts_from_the_next_answer_on(tmp_path: Path) -> None:
+async def test_an_account_change_shows_in_the_next_forward_auth_answer(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
         assert (await gate.ask(gate.bearer)).headers["remote-groups"] == ""
         await gate.services.accounts.ask("ada", "admin:eve", SetGroups(("staff",)))
@@ -319,7 +321,9 @@ async def test_a_change_of_the_account_counts_from_the_next_answer_on(tmp_path: 
 @pytest.mark.asvs("16.5.3")
 @pytest.mark.parametrize("looks_up", ["cached", "load"])
 @asynchronous
-async def test_whatever_fails_nobody_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks_up: str) -> None:
+async def test_any_failure_is_a_forward_auth_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks_up: str
+) -> None:
     """A cached answer needs one of the look-ups, and a new one the other."""
     async with gate_in(tmp_path) as gate:
         if looks_up == "cached":
@@ -345,7 +349,7 @@ async def test_whatever_fails_nobody_passes(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.asvs("4.1.4", "13.4.4")
 @asynchronous
-async def test_only_get_and_head_are_answered(tmp_path: Path) -> None:
+async def test_forward_auth_answers_only_get_and_head(tmp_path: Path) -> None:
     async with gate_in(tmp_path) as gate:
         for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"):
             answer = await gate.ask(gate.bearer, method=method)
@@ -354,7 +358,7 @@ async def test_only_get_and_head_are_answered(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_head_is_answered_as_get_is(tmp_path: Path) -> None:
+async def test_forward_auth_answers_head_like_get(tmp_path: Path) -> None:
     """HAProxy uses HEAD."""
     async with gate_in(tmp_path) as gate:
         for credential in (gate.bearer, gate.cookie, gate.bearer):
@@ -366,7 +370,7 @@ async def test_head_is_answered_as_get_is(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_what_is_remembered_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_forward_auth_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlock.server.experience.endpoints.forward_auth._LIMIT", 2)
     async with gate_in(tmp_path) as gate:
         sessions = [(await gate.services.sessions.begin("ada", Authenticate("ada", "p"))).instance for _ in range(4)]

@@ -18,7 +18,7 @@ from tests.support.log import open_and_close
 
 
 @asynchronous
-async def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+async def test_another_programs_database_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "interlock.db"
     with closing(pysqlite3.connect(str(path))) as other:
         other.execute("CREATE TABLE notes (body TEXT)")
@@ -31,7 +31,7 @@ async def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path: Path
 
 
 @asynchronous
-async def test_another_programs_file_with_the_same_migration_library_is_refused(tmp_path: Path) -> None:
+async def test_another_programs_database_with_the_same_migrations_is_refused(tmp_path: Path) -> None:
     with closing(pysqlite3.connect(str(tmp_path / "interlock.db"))) as other:
         other.execute("CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT)")
         other.execute("CREATE TABLE accounts (name TEXT)")
@@ -41,7 +41,7 @@ async def test_another_programs_file_with_the_same_migration_library_is_refused(
 
 
 @asynchronous
-async def test_a_first_start_that_is_killed_anywhere_leaves_a_folder_that_starts(tmp_path: Path) -> None:
+async def test_a_first_start_killed_anywhere_leaves_a_usable_folder(tmp_path: Path) -> None:
     database = open_writer(tmp_path / "interlock.db")
     left: dict[tuple[bytes, bytes], Path] = {}
 
@@ -64,7 +64,7 @@ async def test_a_first_start_that_is_killed_anywhere_leaves_a_folder_that_starts
 
 
 @asynchronous
-async def test_a_file_with_tables_of_the_same_names_is_refused(tmp_path: Path) -> None:
+async def test_a_database_with_tables_of_the_same_names_is_refused(tmp_path: Path) -> None:
     with closing(pysqlite3.connect(str(tmp_path / "interlock.db"))) as other:
         other.execute("CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT, applied_at TEXT)")
         other.execute("CREATE TABLE transitions (body TEXT)")
@@ -74,14 +74,14 @@ async def test_a_file_with_tables_of_the_same_names_is_refused(tmp_path: Path) -
 
 
 @asynchronous
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "interlock.db").write_bytes(os.urandom(8192))
     with pytest.raises(SurfaceFailed):
         await open_and_close(tmp_path)
 
 
 @asynchronous
-async def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+async def test_a_folder_in_place_of_the_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "interlock.db").mkdir()
     with pytest.raises(SurfaceFailed, match=r"interlock\.db"):
         await open_and_close(tmp_path)

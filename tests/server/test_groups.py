@@ -92,7 +92,7 @@ def person(server: ServerProcess, provider: Hostile, request: pytest.FixtureRequ
 
 
 @pytest.mark.parametrize("groups", GOOD.values(), ids=GOOD)
-def test_groups_reach_the_application_as_they_were_named(
+def test_group_names_reach_the_application_unchanged(
     administrator: httpx.Client, person: Person, groups: list[str]
 ) -> None:
     person.arrive(groups).raise_for_status()
@@ -105,7 +105,7 @@ def test_groups_reach_the_application_as_they_were_named(
 
 
 @pytest.mark.parametrize("groups", BAD.values(), ids=BAD)
-def test_groups_that_would_not_reach_it_so_are_refused(
+def test_group_names_that_would_be_changed_on_the_way_are_refused(
     administrator: httpx.Client, person: Person, groups: list[Any]
 ) -> None:
     """No group is left out instead, because the application may deny access by it."""
@@ -121,7 +121,7 @@ def test_groups_that_would_not_reach_it_so_are_refused(
 
 
 @pytest.mark.parametrize("groups", [GOOD["one name as long as all may be"], GOOD["as many as there may be"]])
-def test_the_answer_with_the_most_groups_fits_into_a_proxys_buffer(person: Person, groups: list[str]) -> None:
+def test_the_maximum_of_groups_fits_into_a_proxys_buffer(person: Person, groups: list[str]) -> None:
     """nginx reads a response head into 4 KiB by default, and answers 500 if it is longer."""
     person.arrive(groups).raise_for_status()
     answer = person.told()
@@ -132,7 +132,7 @@ def test_the_answer_with_the_most_groups_fits_into_a_proxys_buffer(person: Perso
 
 @pytest.mark.parametrize(("claim", "groups"), [("groups", ("a", "b")), ("roles", ("c",)), ("nothing", ()), ("", None)])
 @asynchronous
-async def test_groups_come_from_the_claim_that_is_set(
+async def test_groups_come_from_the_configured_claim(
     provider: Hostile, claim: str, groups: tuple[str, ...] | None
 ) -> None:
     settings = Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,), upstream_groups_claim=claim)

@@ -68,7 +68,7 @@ FLOODS: dict[str, list[Requester]] = {
 @pytest.mark.asvs("6.1.1")
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_newcomer_is_next_in_any_flood(kind: str, threads: int) -> None:
+def test_a_newcomer_is_next_in_the_queue_in_any_flood(kind: str, threads: int) -> None:
     pool = Threads(threads)
     pool.flood(FLOODS[kind])
     for _ in range(10):
@@ -86,7 +86,7 @@ def test_an_account_has_one_thread_at_a_time(threads: int) -> None:
     assert pool.turn() == []
 
 
-def test_equals_share_and_are_served_in_the_order_of_asking() -> None:
+def test_equal_requesters_share_the_queue_in_order() -> None:
     pool = Threads(threads=1)
     users = [Requester(f"{n}@x.org", each) for n, each in enumerate(addresses(PLACES))]
     for number, user in enumerate(users):
@@ -95,7 +95,7 @@ def test_equals_share_and_are_served_in_the_order_of_asking() -> None:
     assert [pool.turn()[0].job for _ in users] == [str(number) for number in range(PLACES)]
 
 
-def test_a_full_line_turns_away_whoever_has_most_in_it() -> None:
+def test_a_full_queue_drops_a_request_of_the_largest_share() -> None:
     pool = Threads()
     few, many = Requester("few@x.org", "198.51.100.1"), Requester("many@x.org", "198.51.100.2")
     for requester in [few, few, *[many] * (PLACES - 2)]:
@@ -105,7 +105,7 @@ def test_a_full_line_turns_away_whoever_has_most_in_it() -> None:
     assert pool.displaced == [many]
 
 
-def test_what_was_begun_long_ago_counts_no_more() -> None:
+def test_hashes_begun_long_ago_do_not_count() -> None:
     pool = Threads(threads=1)
     busy, other = Requester("busy@x.org", "198.51.100.1"), Requester("other@x.org", "198.51.100.2")
     pool.flood([busy] * 100)
@@ -123,7 +123,7 @@ def test_what_was_begun_long_ago_counts_no_more() -> None:
     assert served["busy"] == served["other"] == 10
 
 
-def test_what_was_served_while_nobody_waited_does_not_count() -> None:
+def test_hashes_served_while_the_queue_was_empty_do_not_count() -> None:
     pool = Threads()
     for _ in range(100):
         assert pool.ask(OWNER)
@@ -139,7 +139,7 @@ def test_what_was_served_while_nobody_waited_does_not_count() -> None:
     )
 
 
-def test_no_account_falls_behind_the_others() -> None:
+def test_no_account_is_served_less_than_others() -> None:
     """Each client sends again when it is answered. An account's waiting requests must not keep it from being served."""
     pool, chance = Threads(threads=1), random.Random(1)  # noqa: S311  # the choice of accounts is no secret
     pool.queue = HashQueue(max_waiting=64)
@@ -153,7 +153,7 @@ def test_no_account_falls_behind_the_others() -> None:
     assert sorted(most)[2500] < 16, "a quarter of all"
 
 
-def test_whoever_goes_away_is_not_served() -> None:
+def test_an_abandoned_request_is_not_served() -> None:
     pool = Threads()
     entry, _ = pool.queue.add(OWNER, "gone")
     pool.queue.remove(entry)

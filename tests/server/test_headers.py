@@ -101,7 +101,7 @@ def answers(server: ServerProcess, bearer: dict[str, str]) -> Iterator[httpx.Res
 
 
 @pytest.mark.asvs("3.4.1", "3.4.4", "3.4.5", "3.4.6", "3.5.8")
-def test_every_answer_tells_a_browser_to_be_careful(server: ServerProcess, bearer: dict[str, str]) -> None:
+def test_every_response_has_the_security_headers(server: ServerProcess, bearer: dict[str, str]) -> None:
     for answer in answers(server, bearer):
         headers = answer.headers
         where = f"{answer.status_code} {answer.text[:80]}"
@@ -118,14 +118,14 @@ def test_every_answer_tells_a_browser_to_be_careful(server: ServerProcess, beare
 
 
 @pytest.mark.asvs("14.3.2")
-def test_nothing_is_kept_in_a_cache_but_the_public_keys(server: ServerProcess, bearer: dict[str, str]) -> None:
+def test_only_the_public_keys_may_be_cached(server: ServerProcess, bearer: dict[str, str]) -> None:
     for answer in answers(server, bearer):
         keys = answer.status_code == 200 and answer.text.startswith('{"keys"')
         assert answer.headers.get_list("cache-control") == ["public, max-age=300" if keys else "no-store"]
 
 
 @pytest.mark.asvs("4.1.1")
-def test_a_body_says_what_it_is_and_text_in_which_encoding(server: ServerProcess, bearer: dict[str, str]) -> None:
+def test_a_body_has_its_content_type_and_text_its_charset(server: ServerProcess, bearer: dict[str, str]) -> None:
     """JSON has no charset parameter: it is always UTF-8 (RFC 8259, 8.1 and 11)."""
     for answer in answers(server, bearer):
         if not answer.content:
@@ -141,14 +141,14 @@ def test_a_body_says_what_it_is_and_text_in_which_encoding(server: ServerProcess
             assert ("charset=utf-8" in kind) == kind.startswith("text/"), "YAML is UTF-8 unless it begins otherwise"
 
 
-def test_no_answer_says_what_software_gives_it(server: ServerProcess, bearer: dict[str, str]) -> None:
+def test_no_response_names_its_software(server: ServerProcess, bearer: dict[str, str]) -> None:
     for answer in answers(server, bearer):
         assert "server" not in answer.headers
         assert "x-powered-by" not in answer.headers
 
 
 @pytest.mark.asvs("4.1.2")
-def test_no_answer_redirects(server: ServerProcess, bearer: dict[str, str]) -> None:
+def test_no_response_redirects(server: ServerProcess, bearer: dict[str, str]) -> None:
     """A client that forgets TLS must notice; the proxy redirects people."""
     for answer in answers(server, bearer | {"x-forwarded-proto": "http"}):
         assert not answer.is_redirect
@@ -156,7 +156,7 @@ def test_no_answer_redirects(server: ServerProcess, bearer: dict[str, str]) -> N
 
 
 @pytest.mark.asvs("14.2.1")
-def test_a_token_in_the_address_opens_nothing(server: ServerProcess, bearer: dict[str, str]) -> None:
+def test_a_token_in_the_url_opens_nothing(server: ServerProcess, bearer: dict[str, str]) -> None:
     token = bearer["authorization"].removeprefix("Bearer ")
     for path, status in (("/api/session", 400), ("/api/sessions", 400), ("/api/forward-auth", 401)):
         for name in ("access_token", "token", "authorization"):
@@ -171,7 +171,7 @@ def test_a_token_in_the_address_opens_nothing(server: ServerProcess, bearer: dic
 
 
 @pytest.mark.asvs("14.3.1")
-def test_logout_clears_what_pages_of_the_origin_kept(server: ServerProcess) -> None:
+def test_logout_clears_the_origins_cache_and_storage(server: ServerProcess) -> None:
     page = {"origin": server.url, "sec-fetch-site": "same-origin"}
     answer = httpx.post(f"{server.url}/api/session", headers=page).raise_for_status()
     bearer = {"authorization": f"Bearer {answer.json()['access_token']}"}
@@ -209,7 +209,7 @@ def test_a_page_of_another_origin_may_read_nothing(server: ServerProcess, origin
 
 @pytest.mark.asvs("3.4.2")
 @pytest.mark.parametrize("origin", [APP, "https://x.example:8443"])
-def test_a_page_of_an_allowed_origin_may_read_answers_and_errors(server: ServerProcess, origin: str) -> None:
+def test_a_page_of_an_allowed_origin_may_read_responses_and_errors(server: ServerProcess, origin: str) -> None:
     for method, path in (("GET", "/api/session"), ("POST", "/api/session"), ("GET", "/x"), ("PUT", "/api/session")):
         answer = httpx.request(method, server.url + path, headers={"origin": origin})
         assert answer.headers.get_list("access-control-allow-origin") == [origin]
@@ -228,7 +228,7 @@ def test_a_page_of_an_allowed_origin_may_read_answers_and_errors(server: ServerP
 
 
 @pytest.mark.asvs("3.4.2")
-def test_without_the_setting_no_answer_says_a_word_of_cors(tmp_path: Path) -> None:
+def test_without_the_setting_no_response_has_cors_headers(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as plain:
         for origin in (plain.url, APP):
             headers = {"origin": origin, "access-control-request-method": "POST"}
@@ -239,7 +239,7 @@ def test_without_the_setting_no_answer_says_a_word_of_cors(tmp_path: Path) -> No
 
 @pytest.mark.asvs("3.5.1")
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_the_browser_knows_better_than_the_host(server: ServerProcess, site: str) -> None:
+def test_sec_fetch_site_overrides_a_matching_host(server: ServerProcess, site: str) -> None:
     """A page at http:// of the same host, which a network attacker may have made, is not the server's own."""
     host = server.url.removeprefix("http://")
     headers = {"origin": f"https://{host}", "sec-fetch-site": site}

@@ -40,7 +40,7 @@ def signed(keys: Keys, payload: dict[str, object], **headers: object) -> str:
     return jwt.encode(payload, keys.signing.private, "ES256", header)
 
 
-def test_what_is_signed_is_checked_and_read(keys: Keys, folder: Path) -> None:
+def test_a_signed_head_is_verified_and_read(keys: Keys, folder: Path) -> None:
     text = sign_head(RECEIPT, keys.signing, NOW_MS, final=False)
     head = Head(812, "ab" * 32, NOW_MS // 1000)
     assert check_head(text, load_public_keys(folder)) == read_head(text) == head
@@ -48,7 +48,7 @@ def test_what_is_signed_is_checked_and_read(keys: Keys, folder: Path) -> None:
 
 
 @pytest.mark.asvs("9.2.4")
-def test_anybody_with_the_jwks_can_check_it(keys: Keys) -> None:
+def test_a_head_can_be_verified_with_the_jwks(keys: Keys) -> None:
     text = sign_head(RECEIPT, keys.signing, NOW_MS, final=False)
     header = jwt.get_unverified_header(text)
     assert header == {"alg": "ES256", "kid": keys.signing.kid, "typ": "interlock-head+jwt"}
@@ -61,12 +61,12 @@ def test_anybody_with_the_jwks_can_check_it(keys: Keys) -> None:
     }
 
 
-def test_another_key_is_none_of_ours(keys: Keys, tmp_path: Path) -> None:
+def test_a_head_by_an_unknown_key_is_refused(keys: Keys, tmp_path: Path) -> None:
     with pytest.raises(HeadRefused):
         check_head(sign_head(RECEIPT, load_keys(tmp_path).signing, NOW_MS, final=False), public(keys))
 
 
-def test_another_keys_signature_under_our_name_is_wrong(keys: Keys, tmp_path: Path) -> None:
+def test_a_head_by_another_key_under_a_known_key_id_is_refused(keys: Keys, tmp_path: Path) -> None:
     text = jwt.encode(
         {"position": 812, "digest": "ab" * 32, "iat": 1},
         load_keys(tmp_path).signing.private,
@@ -77,7 +77,7 @@ def test_another_keys_signature_under_our_name_is_wrong(keys: Keys, tmp_path: Pa
         check_head(text, public(keys))
 
 
-def test_a_changed_payload_is_found(keys: Keys) -> None:
+def test_a_head_with_a_changed_payload_is_refused(keys: Keys) -> None:
     header, _, signature = sign_head(RECEIPT, keys.signing, NOW_MS, final=False).split(".")
     _, payload, _ = sign_head(Receipt(811, "ab" * 32), keys.signing, NOW_MS, final=False).split(".")
     with pytest.raises(HeadRefused):
@@ -102,7 +102,7 @@ GOOD = {"position": 812, "digest": "ab" * 32, "iat": 1}
         (GOOD, {"kid": "x" * 2000}),
     ],
 )
-def test_what_is_signed_and_no_head_is_refused(
+def test_a_signed_text_that_is_no_head_is_refused(
     keys: Keys, payload: dict[str, object], headers: dict[str, object]
 ) -> None:
     text = signed(keys, payload, **headers)
@@ -117,7 +117,7 @@ def test_an_access_token_is_no_head(keys: Keys) -> None:
         check_head(tokens.access_token(Session("s")), public(keys))
 
 
-def test_one_way_to_write_it(keys: Keys) -> None:
+def test_a_head_has_exactly_one_encoding(keys: Keys) -> None:
     """The same bytes in other letters, and a member twice with the same value: readers could differ."""
     text = sign_head(RECEIPT, keys.signing, NOW_MS, final=False)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -134,7 +134,7 @@ def test_one_way_to_write_it(keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
-def test_another_algorithm_is_refused(keys: Keys, algorithm: str) -> None:
+def test_a_head_with_another_algorithm_is_refused(keys: Keys, algorithm: str) -> None:
     text = jwt.encode(
         GOOD,
         "" if algorithm == "none" else "s" * 32,
@@ -146,12 +146,12 @@ def test_another_algorithm_is_refused(keys: Keys, algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "a.b.c", "..", "{}", "é.é.é"])
-def test_garbage_is_refused(text: str) -> None:
+def test_garbage_is_refused_as_a_head(text: str) -> None:
     with pytest.raises(HeadRefused):
         read_head(text)
 
 
-def test_looking_at_keys_makes_none(tmp_path: Path) -> None:
+def test_loading_public_keys_creates_none(tmp_path: Path) -> None:
     assert load_public_keys(tmp_path / "keys") == {}
     assert not (tmp_path / "keys").exists()
     (tmp_path / "signing-x.pem").mkdir(mode=0o700)

@@ -46,7 +46,7 @@ async def account_of(house: House, arrived: Arrival) -> Account:
 
 
 @asynchronous
-async def test_the_first_arrival_makes_the_account_and_the_next_ones_find_it(tmp_path: Path) -> None:
+async def test_a_users_first_exchange_creates_the_account_that_later_ones_find(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         first = await account_of(house, arrival())
         assert (first.groups, first.email, first.password) == (("ops",), None, None)
@@ -54,14 +54,14 @@ async def test_the_first_arrival_makes_the_account_and_the_next_ones_find_it(tmp
 
 
 @asynchronous
-async def test_of_many_first_arrivals_at_once_one_makes_the_account(tmp_path: Path) -> None:
+async def test_concurrent_first_exchanges_create_one_account(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         found = await asyncio.gather(*(account_of(house, arrival()) for _ in range(10)))
         assert len({account.account_id for account in found}) == 1
 
 
 @asynchronous
-async def test_an_identity_that_no_record_is_about_lets_nobody_in(tmp_path: Path) -> None:
+async def test_an_identity_without_a_record_is_refused(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         await log_in(house, arrival())
         with shell(tmp_path) as log:
@@ -72,14 +72,14 @@ async def test_an_identity_that_no_record_is_about_lets_nobody_in(tmp_path: Path
 
 @pytest.mark.asvs("10.3.3")
 @asynchronous
-async def test_a_subject_is_somebody_else_at_another_issuer(tmp_path: Path) -> None:
+async def test_the_same_subject_at_another_issuer_is_another_account(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         arrivals = [arrival(), arrival(issuer="https://other.example"), arrival("bob")]
         assert len({(await account_of(house, each)).account_id for each in arrivals}) == 3
 
 
 @asynchronous
-async def test_groups_are_what_the_last_arrival_said_if_it_said_any(tmp_path: Path) -> None:
+async def test_groups_are_those_of_the_last_exchange_that_had_any(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         for groups, kept, version in (
             (None, (), 1),
@@ -94,7 +94,7 @@ async def test_groups_are_what_the_last_arrival_said_if_it_said_any(tmp_path: Pa
 
 @pytest.mark.asvs("2.3.4")
 @asynchronous
-async def test_a_token_is_used_up_by_whoever_shows_it_first(tmp_path: Path) -> None:
+async def test_of_concurrent_logins_with_one_token_the_first_uses_it_up(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         one = arrival()
         outcomes = await asyncio.gather(*(log_in(house, one) for _ in range(10)), return_exceptions=True)
@@ -107,9 +107,7 @@ async def test_a_token_is_used_up_by_whoever_shows_it_first(tmp_path: Path) -> N
 
 
 @asynchronous
-async def test_a_token_is_not_used_up_by_a_login_that_is_not_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unrecorded_login_does_not_use_up_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with accounts_in(tmp_path) as house:
         one = arrival()
         with monkeypatch.context() as patched:
@@ -120,7 +118,7 @@ async def test_a_token_is_not_used_up_by_a_login_that_is_not_recorded(
 
 
 @asynchronous
-async def test_a_login_that_is_not_recorded_changes_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unrecorded_login_changes_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with accounts_in(tmp_path) as house:
         before = await account_of(house, arrival(groups=("ops",)))
         with monkeypatch.context() as patched:
@@ -142,7 +140,7 @@ async def _refused() -> None:
 
 @pytest.mark.asvs("2.3.3")
 @asynchronous
-async def test_without_registration_only_those_known_are_admitted(tmp_path: Path) -> None:
+async def test_without_registration_only_known_users_are_admitted(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         stranger = arrival("stranger")
         house.logins._register = False
@@ -156,7 +154,7 @@ async def test_without_registration_only_those_known_are_admitted(tmp_path: Path
 
 @pytest.mark.asvs("7.4.2")
 @asynchronous
-async def test_a_disabled_account_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+async def test_a_disabled_accounts_exchange_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         account_id = (await account_of(house, arrival())).account_id
         disabled = (await house.accounts.ask(account_id, "admin:eve", Disable())).instance
@@ -167,9 +165,7 @@ async def test_a_disabled_account_is_refused_and_stays_as_it_is(tmp_path: Path) 
 
 @pytest.mark.asvs("7.4.2")
 @asynchronous
-async def test_an_account_that_is_disabled_while_its_owner_comes_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_exchange_overtaken_by_a_disable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exchange was admitted before, and would be recorded after: no session is."""
     with hostile_provider() as provider:
         settings = Settings(

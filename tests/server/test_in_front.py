@@ -27,7 +27,7 @@ def said(tmp_path: Path, event: str, header: str | None = None, **settings: Any)
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
-def test_a_proxy_that_is_not_trusted_is_told_of_once(tmp_path: Path, header: str) -> None:
+def test_an_untrusted_proxy_is_logged_once(tmp_path: Path, header: str) -> None:
     (line,) = said(tmp_path, "proxy.untrusted", header, forwarded_header=header.lower())
     assert (line["level"], line["address"], line["header"]) == ("warning", "127.0.0.1", header.lower())
     assert "198.51.100.7" not in str(line), "what it says is not repeated"
@@ -42,13 +42,13 @@ def test_a_proxy_that_is_not_trusted_is_told_of_once(tmp_path: Path, header: str
         ("X-Forwarded-For", {"forwarded_header": "forwarded"}),
     ],
 )
-def test_nothing_is_said_without_one_or_of_a_trusted_one_or_of_the_other_header(
+def test_no_line_without_a_proxy_or_with_a_trusted_one_or_other_header(
     tmp_path: Path, header: str | None, settings: dict[str, Any]
 ) -> None:
     assert said(tmp_path, "proxy.untrusted", header, **settings) == []
 
 
-def test_a_server_for_other_machines_without_a_proxy_in_front_says_so_at_its_start(tmp_path: Path) -> None:
+def test_an_exposed_server_without_a_proxy_warns_at_its_start(tmp_path: Path) -> None:
     (line,) = said(tmp_path, "server.exposed", host="0.0.0.0")  # noqa: S104  # what the warning is about
     assert (line["level"], line["host"]) == ("warning", "0.0.0.0")  # noqa: S104  # see above
 
@@ -57,5 +57,5 @@ def test_a_server_for_other_machines_without_a_proxy_in_front_says_so_at_its_sta
     "settings",
     [{"host": "127.0.0.1"}, {"host": "127.0.0.2"}, {"host": "0.0.0.0", **TRUSTED}],  # noqa: S104  # see above
 )
-def test_nothing_is_said_on_this_machine_alone_or_behind_a_proxy(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_a_local_or_proxied_server_does_not_warn(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert said(tmp_path, "server.exposed", **settings) == []

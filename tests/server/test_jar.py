@@ -19,9 +19,7 @@ from tests.support.jar import ADA, BOB, NAME, PAGE, Jar, jar_in, problem, two_ta
 
 @pytest.mark.parametrize("logged_in", [False, True])
 @asynchronous
-async def test_begin_with_a_good_cookie_resumes_and_is_recorded_as_a_refresh(
-    tmp_path: Path, *, logged_in: bool
-) -> None:
+async def test_creating_a_session_with_a_valid_cookie_refreshes_its_session(tmp_path: Path, *, logged_in: bool) -> None:
     async with jar_in(tmp_path) as jar:
         first = await jar.ask("/api/session")
         if logged_in:
@@ -43,7 +41,7 @@ async def test_begin_with_a_good_cookie_resumes_and_is_recorded_as_a_refresh(
 
 
 @asynchronous
-async def test_begin_with_a_token_that_was_used_up_is_reuse_and_begins_anew(tmp_path: Path) -> None:
+async def test_creating_a_session_with_a_used_token_is_reuse_and_starts_anew(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         first = await jar.ask("/api/auth/login", ADA)
         old = dict(jar.cookies)
@@ -57,7 +55,7 @@ async def test_begin_with_a_token_that_was_used_up_is_reuse_and_begins_anew(tmp_
 
 
 @asynchronous
-async def test_begin_with_a_cookie_that_opens_nothing_begins_anew(tmp_path: Path) -> None:
+async def test_creating_a_session_with_an_invalid_cookie_starts_a_new_one(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         ended = await jar.ask("/api/session")
         await jar.services.sessions.end(await jar.session(ended["session_id"]), "revoked", "admin:bob")
@@ -72,9 +70,7 @@ async def test_begin_with_a_cookie_that_opens_nothing_begins_anew(tmp_path: Path
 @pytest.mark.asvs("7.2.4")
 @pytest.mark.parametrize("arrives", [True, False])
 @asynchronous
-async def test_begin_while_another_tab_logs_in_waits_and_never_gets_its_session(
-    tmp_path: Path, *, arrives: bool
-) -> None:
+async def test_creating_a_session_during_another_tabs_login_is_refused(tmp_path: Path, *, arrives: bool) -> None:
     async with jar_in(tmp_path) as jar:
         first = await jar.ask("/api/session")
         login = await jar.post("/api/auth/login", ADA)
@@ -93,7 +89,7 @@ async def test_begin_while_another_tab_logs_in_waits_and_never_gets_its_session(
 
 
 @asynchronous
-async def test_a_login_whose_answer_was_lost_is_repeated_on_the_same_session(tmp_path: Path) -> None:
+async def test_a_login_with_a_lost_answer_is_repeated_on_the_same_session(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         first = await jar.ask("/api/session")
         await jar.post("/api/auth/login", ADA)
@@ -109,7 +105,7 @@ async def test_a_login_whose_answer_was_lost_is_repeated_on_the_same_session(tmp
 @pytest.mark.parametrize("path", ["/api/session", "/api/auth/login"])
 @pytest.mark.parametrize("following", ["/api/session", "/api/auth/refresh", "/api/auth/login", "/api/auth/logout"])
 @asynchronous
-async def test_of_two_first_calls_at_once_the_next_one_leaves_one_session(
+async def test_after_two_concurrent_first_calls_the_next_leaves_one_session(
     tmp_path: Path, path: str, following: str
 ) -> None:
     async with jar_in(tmp_path) as jar:
@@ -124,7 +120,7 @@ async def test_of_two_first_calls_at_once_the_next_one_leaves_one_session(
 
 
 @asynchronous
-async def test_without_the_marker_the_bearer_token_tells_of_the_other_session(tmp_path: Path) -> None:
+async def test_a_bearer_token_without_marker_shows_the_jars_other_session(tmp_path: Path) -> None:
     for following in ("/api/session", "/api/auth/refresh", "/api/auth/logout"):
         async with jar_in(tmp_path / following.rpartition("/")[2]) as jar:
             lost = await jar.ask("/api/session")
@@ -137,7 +133,7 @@ async def test_without_the_marker_the_bearer_token_tells_of_the_other_session(tm
 
 
 @asynchronous
-async def test_a_login_keeps_the_bearers_session_and_the_cookies_gives_way(tmp_path: Path) -> None:
+async def test_a_login_keeps_the_bearers_session_and_ends_the_cookies(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         mine = await jar.ask("/api/session")
         jar.cookies.clear()
@@ -148,7 +144,7 @@ async def test_a_login_keeps_the_bearers_session_and_the_cookies_gives_way(tmp_p
 
 
 @asynchronous
-async def test_two_people_who_log_in_at_once_in_one_browser_get_a_session_each_and_one_stays(tmp_path: Path) -> None:
+async def test_of_two_users_logging_in_at_once_in_one_browser_one_stays(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         await jar.ask("/api/session")
         answers = await asyncio.gather(jar.post("/api/auth/login", ADA), jar.post("/api/auth/login", BOB))
@@ -162,7 +158,7 @@ async def test_two_people_who_log_in_at_once_in_one_browser_get_a_session_each_a
 
 
 @asynchronous
-async def test_a_tab_of_a_session_that_gave_way_is_told_so(tmp_path: Path) -> None:
+async def test_a_tab_of_a_replaced_session_is_told_so(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         lost = await jar.ask("/api/auth/login", ADA)
         jar.cookies.clear()
@@ -208,7 +204,7 @@ async def test_a_made_up_or_foreign_marker_ends_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.asvs("7.2.4")
 @asynchronous
-async def test_who_planted_a_session_does_not_throw_out_who_logs_in_there(tmp_path: Path) -> None:
+async def test_the_planter_of_a_session_can_not_end_the_login_on_it(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         first = await jar.ask("/api/session")
         planted = Jar(jar.services, jar.http, dict(jar.cookies))
@@ -225,7 +221,7 @@ async def test_who_planted_a_session_does_not_throw_out_who_logs_in_there(tmp_pa
 @pytest.mark.asvs("7.2.4")
 @pytest.mark.parametrize(("path", "by"), [("session", "token"), ("forward-auth", "token"), ("forward-auth", "cookie")])
 @asynchronous
-async def test_nor_who_only_reads_there(tmp_path: Path, path: str, by: str) -> None:
+async def test_the_planter_can_not_end_a_login_after_a_mere_read(tmp_path: Path, path: str, by: str) -> None:
     """A read after the login leaves no record, but shows that the user has the login's tokens."""
     async with jar_in(tmp_path) as jar:
         first = await jar.ask("/api/session")
@@ -245,7 +241,7 @@ async def test_nor_who_only_reads_there(tmp_path: Path, path: str, by: str) -> N
 
 
 @asynchronous
-async def test_an_end_that_the_log_has_no_room_for_is_made_up_for_by_the_next_call(
+async def test_an_end_refused_by_an_overloaded_log_is_made_up_by_the_next_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with jar_in(tmp_path) as jar:
@@ -265,7 +261,7 @@ async def test_an_end_that_the_log_has_no_room_for_is_made_up_for_by_the_next_ca
 
 
 @asynchronous
-async def test_a_session_that_gives_way_is_ended_by_the_server(tmp_path: Path) -> None:
+async def test_a_replaced_session_is_ended_by_the_server(tmp_path: Path) -> None:
     """Not by the new user, or the previous one would learn their identity."""
     async with jar_in(tmp_path) as jar:
         mine, _ = await two_tabs(jar)
@@ -277,7 +273,7 @@ async def test_a_session_that_gives_way_is_ended_by_the_server(tmp_path: Path) -
 
 @pytest.mark.parametrize("refused", [1, 2])
 @asynchronous
-async def test_a_logout_that_the_log_has_no_room_for_ends_what_it_can_and_is_repeated(
+async def test_a_logout_under_overload_ends_what_it_can_and_is_repeatable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
     async with jar_in(tmp_path) as jar:
@@ -303,7 +299,7 @@ async def test_a_logout_that_the_log_has_no_room_for_ends_what_it_can_and_is_rep
 
 
 @asynchronous
-async def test_a_program_has_no_jar(tmp_path: Path) -> None:
+async def test_a_programs_sessions_do_not_replace_each_other(tmp_path: Path) -> None:
     """Several sessions of one program are its own choice, whatever cookies it sends."""
     async with jar_in(tmp_path) as jar:
         begun = [(await jar.http.post("/api/session")).json() for _ in range(2)]
@@ -320,7 +316,7 @@ async def test_a_program_has_no_jar(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_begin_that_resumes_counts_as_a_refresh(tmp_path: Path) -> None:
+async def test_creating_a_session_that_resumes_counts_as_a_refresh(tmp_path: Path) -> None:
     async with jar_in(tmp_path, uncounted=(), limit_begin="1/1m") as jar:
         await jar.ask("/api/session")
         for _ in range(3):
@@ -330,7 +326,7 @@ async def test_a_begin_that_resumes_counts_as_a_refresh(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_logout_reaches_every_session_however_many_tabs_began_one_and_whatever_is_made_up(
+async def test_a_logout_ends_every_tabs_session_despite_made_up_markers(
     tmp_path: Path,
 ) -> None:
     async with jar_in(tmp_path) as jar:

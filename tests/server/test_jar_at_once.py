@@ -29,7 +29,7 @@ async def at_once(jar: Jar, *calls: tuple[str, Any, str | None]) -> dict[int, ht
 @pytest.mark.asvs("7.4.1")
 @pytest.mark.parametrize("other", ["login", "refresh", "begin", "begin with the bearer token", "another person"])
 @asynchronous
-async def test_a_login_at_the_same_time_as_another_call_leaves_one_session(tmp_path: Path, other: str) -> None:
+async def test_a_login_concurrent_with_another_call_leaves_one_session(tmp_path: Path, other: str) -> None:
     async with jar_in(tmp_path) as jar:
         for _ in range(10):
             jar.cookies.clear()
@@ -57,7 +57,7 @@ async def test_a_login_at_the_same_time_as_another_call_leaves_one_session(tmp_p
 
 
 @asynchronous
-async def test_a_look_at_a_session_at_the_same_time_as_a_login_on_it_leaves_one(tmp_path: Path) -> None:
+async def test_a_read_concurrent_with_a_login_leaves_one_session(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         for _ in range(10):
             jar.cookies.clear()
@@ -71,7 +71,7 @@ async def test_a_look_at_a_session_at_the_same_time_as_a_login_on_it_leaves_one(
 
 
 @asynchronous
-async def test_a_begin_waits_for_a_login_on_a_session_that_only_its_marker_shows(tmp_path: Path) -> None:
+async def test_a_session_is_not_created_during_a_login_shown_by_a_marker_only(tmp_path: Path) -> None:
     async with jar_in(tmp_path) as jar:
         mine, _ = await two_tabs(jar)
         before = dict(jar.cookies)
@@ -83,7 +83,7 @@ async def test_a_begin_waits_for_a_login_on_a_session_that_only_its_marker_shows
 
 
 @asynchronous
-async def test_an_answer_of_before_a_login_does_not_overwrite_its_cookie(
+async def test_an_answer_from_before_a_login_does_not_overwrite_its_cookie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with jar_in(tmp_path) as jar:

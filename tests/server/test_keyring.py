@@ -23,7 +23,7 @@ def server(tmp_path: Path) -> KeyServer:
 
 
 @pytest.mark.asvs("11.2.2")
-def test_a_new_key_is_published_at_once_and_signs_when_everybody_can_have_it(server: KeyServer) -> None:
+def test_a_new_key_is_published_at_once_and_signs_after_the_cache_time(server: KeyServer) -> None:
     old = server.ring.keys.signing.kid
     before = token(server)
     new = rotate(server.folder, server.now_ms, refresh=False, at_once=False).name
@@ -52,7 +52,7 @@ def test_a_new_key_is_published_at_once_and_signs_when_everybody_can_have_it(ser
 
 
 @pytest.mark.asvs("11.2.2")
-def test_a_compromised_key_is_replaced_and_its_tokens_are_worthless_at_once(server: KeyServer) -> None:
+def test_a_compromised_keys_tokens_are_void_at_once(server: KeyServer) -> None:
     old = server.ring.keys.signing.kid
     stolen = token(server)
     server.tokens.check_access_token(stolen)
@@ -90,7 +90,7 @@ def test_refresh_tokens_outlive_the_rotation_of_their_key(server: KeyServer) -> 
     assert server.statuses()[new_key] == "signs"
 
 
-def test_the_key_that_signs_cannot_be_retired_not_even_by_force(server: KeyServer) -> None:
+def test_the_signing_key_cannot_be_retired_even_by_force(server: KeyServer) -> None:
     with pytest.raises(KeyNeeded, match="interlock keys rotate "):
         server.retire(server.ring.keys.signing.kid, force=True)
     with pytest.raises(KeyNeeded, match="interlock keys rotate --refresh "):
@@ -99,14 +99,14 @@ def test_the_key_that_signs_cannot_be_retired_not_even_by_force(server: KeyServe
         server.retire("x")
 
 
-def test_a_key_whose_file_holds_another_is_gone(server: KeyServer) -> None:
+def test_overwriting_a_key_file_retires_the_old_key(server: KeyServer) -> None:
     """This is how a stolen key can be replaced by hand."""
     file = server.folder / "refresh.key"
     file.write_bytes(bytes(32))
     assert server.look() == [True], "sockets close, since tokens of the one before may be alive"
 
 
-def test_a_key_that_waits_can_be_taken_back(server: KeyServer) -> None:
+def test_a_waiting_key_can_be_removed(server: KeyServer) -> None:
     new = rotate(server.folder, server.now_ms, refresh=False, at_once=False).name
     server.look()
     server.retire(new)
@@ -114,7 +114,7 @@ def test_a_key_that_waits_can_be_taken_back(server: KeyServer) -> None:
     assert server.statuses()[server.ring.keys.signing.kid] == "signs"
 
 
-def test_without_word_of_how_long_tokens_live_a_key_goes_only_by_force(server: KeyServer) -> None:
+def test_with_unknown_token_lifetimes_a_key_is_retired_only_by_force(server: KeyServer) -> None:
     old = server.ring.keys.signing.kid
     rotate(server.folder, server.now_ms, refresh=False, at_once=True)
     (server.folder / "lives.json").unlink()
@@ -124,7 +124,7 @@ def test_without_word_of_how_long_tokens_live_a_key_goes_only_by_force(server: K
     server.retire(old, force=True)
 
 
-def test_the_longest_life_that_was_ever_allowed_counts(tmp_path: Path) -> None:
+def test_the_longest_token_lifetime_ever_allowed_is_kept(tmp_path: Path) -> None:
     assert known_lives(tmp_path) is None
     assert note_lives(tmp_path, LIVES) == LIVES
     longer = Lives(600_000, 1_000)
@@ -148,7 +148,7 @@ def test_a_new_key_signs_after_every_older_one_whatever_their_files_say(server: 
     assert mac.signs_from_ms == server.now_ms + ANNOUNCED_MS, "the other kind has times of its own"
 
 
-def test_in_an_emergency_keys_that_wait_are_not_waited_for(server: KeyServer) -> None:
+def test_rotating_at_once_does_not_wait_for_waiting_keys(server: KeyServer) -> None:
     waits = rotate(server.folder, server.now_ms, refresh=False, at_once=False)
     new = rotate(server.folder, server.now_ms, refresh=False, at_once=True)
     assert server.statuses()[new.name] == "signs"
@@ -158,7 +158,7 @@ def test_in_an_emergency_keys_that_wait_are_not_waited_for(server: KeyServer) ->
     assert server.statuses()[waits.name] == "signs"
 
 
-def test_before_the_time_of_all_keys_the_first_signs_and_is_not_overtaken_by_a_new_one(server: KeyServer) -> None:
+def test_if_no_key_has_started_the_first_signs_and_sorts_before_new_ones(server: KeyServer) -> None:
     """It has signed, so it must not sort among waiting keys, which may be retired because they have no live tokens."""
     first = server.ring.keys.signing
     server.clock.time_ms = first.signs_from_ms - 10**9
@@ -169,13 +169,13 @@ def test_before_the_time_of_all_keys_the_first_signs_and_is_not_overtaken_by_a_n
         server.retire(first.kid, force=True)
 
 
-def test_what_is_not_there_is_not_rotated(tmp_path: Path) -> None:
+def test_a_folder_without_keys_is_not_rotated(tmp_path: Path) -> None:
     with pytest.raises(SettingsError):
         rotate(tmp_path / "keys", 1, refresh=False, at_once=True)
     assert not (tmp_path / "keys").exists()
 
 
-def test_a_disk_that_takes_or_gives_nothing_is_named(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotation_names_a_failing_disk(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -186,7 +186,7 @@ def test_a_disk_that_takes_or_gives_nothing_is_named(server: KeyServer, monkeypa
         rotation.remove(server.folder, rotation.find(server.folder, "refresh"))
 
 
-def test_a_new_key_that_is_not_good_never_counts_and_is_told_once(server: KeyServer) -> None:
+def test_an_invalid_new_key_is_never_used_and_logged_once(server: KeyServer) -> None:
     before = server.ring.keys
     path = new_key_file(server)
     path.chmod(0o644)
@@ -201,7 +201,7 @@ def test_a_new_key_that_is_not_good_never_counts_and_is_told_once(server: KeySer
     assert server.look() == [False], "mended, it counts"
 
 
-def test_a_retired_key_is_gone_whatever_else_is_wrong(server: KeyServer) -> None:
+def test_a_retired_key_is_void_whatever_else_is_wrong(server: KeyServer) -> None:
     """Otherwise a mistake with one file would keep a compromised key valid."""
     old, stolen = server.ring.keys.signing, token(server)
     new_key_file(server)
@@ -214,13 +214,13 @@ def test_a_retired_key_is_gone_whatever_else_is_wrong(server: KeyServer) -> None
         server.tokens.check_access_token(stolen)
 
 
-def test_a_file_that_goes_between_two_looks_at_it_is_gone(server: KeyServer) -> None:
+def test_a_key_file_that_vanishes_during_a_scan_is_removed(server: KeyServer) -> None:
     new_key_file(server)
     (server.folder / "signing-x.pem").symlink_to(server.folder / "nowhere")
     assert server.look() == [False]
 
 
-def test_a_key_signs_from_when_its_file_says_so_wherever_it_is_copied(tmp_path: Path) -> None:
+def test_a_key_signs_from_the_time_in_its_file_even_after_a_copy(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     first = load_keys(folder).signing
     second = rotate(folder, first.signs_from_ms + 1000, refresh=False, at_once=True)
@@ -231,7 +231,7 @@ def test_a_key_signs_from_when_its_file_says_so_wherever_it_is_copied(tmp_path: 
     assert load_keys(folder, 0).signing.kid == first.kid, "before all of them, the first"
 
 
-def test_a_key_of_an_older_version_or_made_by_hand_signs_from_when_it_was_written(tmp_path: Path) -> None:
+def test_a_key_without_a_start_time_signs_from_its_modification_time(tmp_path: Path) -> None:
     key = load_keys(tmp_path).signing
     path = key_file(tmp_path, key)
     path.write_bytes(path.read_bytes().partition(b"\n")[2])
@@ -248,7 +248,7 @@ def test_a_key_of_an_older_version_or_made_by_hand_signs_from_when_it_was_writte
         (json.dumps({"signs_from_ms": "1", "key": "A" * 43 + "="}).encode(), "does not hold a refresh key"),
     ],
 )
-def test_a_refresh_key_that_is_none_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+def test_an_invalid_refresh_key_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     load_keys(tmp_path)
     path = tmp_path / "refresh-x.key"
     path.write_bytes(content)
@@ -257,13 +257,13 @@ def test_a_refresh_key_that_is_none_is_refused(tmp_path: Path, content: bytes, s
         load_keys(tmp_path)
 
 
-def test_no_name_looks_like_an_option(tmp_path: Path) -> None:
+def test_no_key_name_looks_like_an_option(tmp_path: Path) -> None:
     load_keys(tmp_path)
     names = [rotate(tmp_path, 1, refresh=False, at_once=True).name for _ in range(150)]
     assert not [name for name in names if name.startswith("-")]
 
 
-def test_what_root_makes_belongs_to_whom_the_folder_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_made_by_root_belong_to_the_folders_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "keys"
     load_keys(folder)
     given: list[tuple[int, int]] = []

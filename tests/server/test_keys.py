@@ -27,7 +27,7 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 @pytest.mark.asvs("13.3.1")
-def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
+def test_keys_are_created_once_and_readable_by_the_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     first = load_keys(folder)
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -42,7 +42,7 @@ def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.asvs("13.3.1")
-def test_what_is_printed_of_keys_holds_no_secret(tmp_path: Path) -> None:
+def test_the_repr_of_keys_holds_no_secret(tmp_path: Path) -> None:
     keys = load_keys(tmp_path)
     printed = repr((keys, read_keys(tmp_path)))
     assert keys.signing.kid in printed
@@ -72,7 +72,7 @@ def test_an_older_key_still_verifies(tmp_path: Path) -> None:
 @pytest.mark.asvs("13.3.1")
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 @pytest.mark.parametrize("name", ["refresh.key", "signing-*.pem"])
-def test_a_key_that_others_may_read_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+def test_a_key_readable_by_others_is_refused(tmp_path: Path, name: str, mode: int) -> None:
     load_keys(tmp_path)
     (path,) = tmp_path.glob(name)
     path.chmod(mode)
@@ -109,7 +109,7 @@ def test_a_file_that_is_not_the_signing_key_is_refused(tmp_path: Path, content: 
 
 @pytest.mark.asvs("11.2.3")
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP256K1()], ids=lambda curve: curve.name)
-def test_a_key_of_another_curve_is_refused_also_under_its_own_name(tmp_path: Path, curve: ec.EllipticCurve) -> None:
+def test_a_key_on_another_curve_is_refused_even_under_its_own_name(tmp_path: Path, curve: ec.EllipticCurve) -> None:
     load_keys(tmp_path)
     private = ec.generate_private_key(curve)
     write(tmp_path / f"signing-{_signing_key(private, 0).kid}.pem", pem_of(private))
@@ -126,7 +126,7 @@ def test_a_refresh_key_of_another_length_is_refused(tmp_path: Path, content: byt
         load_keys(tmp_path)
 
 
-def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_an_unreadable_key_is_refused(tmp_path: Path) -> None:
     load_keys(tmp_path)
     (tmp_path / "refresh.key").unlink()
     (tmp_path / "refresh.key").mkdir(mode=0o700)
@@ -134,13 +134,13 @@ def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         load_keys(tmp_path)
 
 
-def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_key_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keys").touch()
     with pytest.raises(SettingsError):
         load_keys(tmp_path / "keys")
 
 
-def test_what_a_crash_left_half_written_is_no_key(tmp_path: Path) -> None:
+def test_a_half_written_draft_is_not_a_key(tmp_path: Path) -> None:
     (tmp_path / "refresh.key.new").write_bytes(b"half")
     assert len(load_keys(tmp_path).refresh_mac) == 32
 
@@ -150,7 +150,7 @@ _STATUS = os.stat_result((0o100600, 11, 5, 1, 1000, 1000, 40, 0, 0, 0))
 
 
 @pytest.mark.parametrize(("place", "value"), [(0, 0o100604), (1, 12), (4, 0), (5, 0), (6, 41)])
-def test_a_file_that_was_changed_is_noticed_though_its_times_are_the_same(place: int, value: int) -> None:
+def test_a_changed_file_with_the_same_times_is_noticed(place: int, value: int) -> None:
     """As after two changes within one tick of the kernel's clock."""
     changed = [*_STATUS]
     changed[place] = value

@@ -35,7 +35,7 @@ def nothing_counts(server: KeyServer) -> None:
 
 
 @every_shortage
-def test_keys_count_while_they_can_be_checked_though_not_listed(
+def test_keys_stay_valid_while_checkable_but_not_listable(
     server: KeyServer, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     old, made, failing = server.ring.keys.signing.kid, token(server), Failing(monkeypatch, "listdir", "scandir")
@@ -62,7 +62,7 @@ def test_keys_count_while_they_can_be_checked_though_not_listed(
 @pytest.mark.asvs("16.5.3")
 @every_shortage
 @pytest.mark.parametrize("name", ["refresh.key", "keys"])
-def test_keys_that_cannot_be_checked_count_for_a_while(
+def test_uncheckable_keys_stay_valid_for_a_while(
     server: KeyServer, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int, name: str
 ) -> None:
     made, failing = token(server), Failing(monkeypatch, "stat")
@@ -86,7 +86,7 @@ def test_keys_that_cannot_be_checked_count_for_a_while(
 
 
 @every_shortage
-def test_a_check_that_succeeds_begins_the_while_anew(
+def test_a_successful_check_restarts_the_keys_validity(
     server: KeyServer, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     failing = Failing(monkeypatch, "stat")
@@ -104,7 +104,7 @@ def test_a_check_that_succeeds_begins_the_while_anew(
 
 
 @every_shortage
-def test_a_key_that_is_gone_is_noticed_while_another_is_unchecked(
+def test_a_removed_key_is_noticed_while_another_is_uncheckable(
     server: KeyServer, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     failing, bad = Failing(monkeypatch, "stat"), new_key_file(server)
@@ -119,7 +119,7 @@ def test_a_key_that_is_gone_is_noticed_while_another_is_unchecked(
 
 
 @every_shortage
-def test_a_key_that_was_changed_and_cannot_be_read_is_not_relied_on(
+def test_a_changed_but_unreadable_key_is_not_used(
     server: KeyServer, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     def fail(_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_key_that_was_changed_and_cannot_be_read_is_not_relied_on(
 
 @every_shortage
 @pytest.mark.parametrize("call", ["stat", "listdir"])
-def test_what_was_not_good_does_not_become_good_by_a_shortage(
+def test_a_shortage_does_not_make_bad_keys_valid(
     server: KeyServer, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:
     failing, path = Failing(monkeypatch, call), server.folder / "refresh.key"
@@ -162,7 +162,7 @@ def test_what_was_not_good_does_not_become_good_by_a_shortage(
 
 @other_errors
 @pytest.mark.parametrize("call", ["stat", "listdir"])
-def test_any_other_error_counts_at_once(
+def test_any_other_error_invalidates_keys_at_once(
     server: KeyServer, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:
     failing = Failing(monkeypatch, call)
@@ -188,7 +188,7 @@ def test_a_start_that_cannot_check_its_keys_is_refused(
         KeyServer(tmp_path / "keys")
 
 
-def test_a_machine_without_memory_for_a_look_is_excused_for_a_while(
+def test_keys_stay_valid_for_a_while_without_memory_for_a_scan(
     server: KeyServer, hand: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[bool] = []

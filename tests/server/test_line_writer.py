@@ -56,7 +56,7 @@ def read_up_to(reader: int, end: bytes) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_no_call_waits_for_a_reader_and_the_next_one_reads_what_was_dropped(*, blocking: bool) -> None:
+def test_no_log_call_waits_for_a_reader_and_drops_are_reported(*, blocking: bool) -> None:
     calls = line_writer.LINES + 1_000
     with small_pipe(blocking=blocking) as (reader, writer), logging_to(writer) as log:
         for n in range(calls):
@@ -72,7 +72,7 @@ def test_no_call_waits_for_a_reader_and_the_next_one_reads_what_was_dropped(*, b
     assert numbers == list(range(calls - dropped))
 
 
-def test_errors_have_room_when_everything_else_has_none() -> None:
+def test_errors_have_reserved_room_in_a_full_log_queue() -> None:
     with small_pipe() as (reader, writer), logging_to(writer) as log:
         for _ in range(line_writer.LINES):
             logger().info("server.ready")
@@ -85,14 +85,14 @@ def test_errors_have_room_when_everything_else_has_none() -> None:
     assert {"surface.failed", "a library's"} <= {row["event"] for row in rows}
 
 
-def test_large_lines_count_by_their_size() -> None:
+def test_large_log_lines_count_by_their_size() -> None:
     with small_pipe() as (_, writer), logging_to(writer) as log:
         for _ in range(100):
             logger().info("server.ready", because="x" * (line_writer.BYTES // 50))
         assert 50 < log.dropped < 100
 
 
-def test_the_end_does_not_wait_for_a_reader() -> None:
+def test_closing_the_log_does_not_wait_for_a_reader() -> None:
     with small_pipe() as (_, writer), logging_to(writer) as log:
         for _ in range(100):
             logger().info("server.ready")
@@ -104,7 +104,7 @@ def test_the_end_does_not_wait_for_a_reader() -> None:
         assert all(thread.daemon for thread in threads)
 
 
-def test_what_can_not_be_written_is_counted_and_a_disk_with_room_again_has_whole_lines(tmp_path: Path) -> None:
+def test_unwritable_log_lines_are_counted_and_later_ones_are_whole(tmp_path: Path) -> None:
     """In a separate process, because the file size limit that simulates a full disk is per process."""
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, tmp_path / "log"], capture_output=True, text=True, timeout=300, check=False
@@ -142,7 +142,7 @@ with open(sys.argv[1], "wb") as file:
 """
 
 
-def test_a_forked_process_logs_on_and_repeats_nothing(tmp_path: Path) -> None:
+def test_a_forked_process_can_log_and_repeats_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with logging_to_file(path) as lines:
         logger().info("server.ready")
@@ -160,9 +160,7 @@ def test_a_forked_process_logs_on_and_repeats_nothing(tmp_path: Path) -> None:
     assert sorted(events) == ["keys.usable", "server.ready", "server.stopped"]
 
 
-def test_a_line_that_can_not_be_made_is_dropped_and_says_nothing_on_standard_error(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unformattable_log_line_is_dropped_silently(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     class Odd:
         def __repr__(self) -> str:
             raise ValueError("correct horse")
@@ -180,7 +178,7 @@ def record(text: str) -> logging.LogRecord:
     return logging.LogRecord("test", logging.INFO, "", 0, text, None, None)
 
 
-def test_it_reports_some_time_after_a_line_and_once(tmp_path: Path) -> None:
+def test_the_log_reports_once_some_time_after_a_line(tmp_path: Path) -> None:
     reports: list[int] = []
     with (tmp_path / "log").open("wb") as file:
         writer = LineWriter(file.fileno(), lambda: reports.append(1), 0.01)
@@ -191,7 +189,7 @@ def test_it_reports_some_time_after_a_line_and_once(tmp_path: Path) -> None:
     assert len(reports) == 2, "and at the end"
 
 
-def test_a_writer_that_fails_is_replaced(tmp_path: Path) -> None:
+def test_a_failed_log_writer_thread_is_replaced(tmp_path: Path) -> None:
     failing = [True]
 
     def report() -> None:
@@ -227,7 +225,7 @@ def test_the_error_that_ends_the_server_is_its_last_line(tmp_path: Path, capfd: 
 
 
 @pytest.mark.asvs("16.5.4", "16.2.5")
-def test_what_python_would_print_to_standard_error_is_a_line_without_its_words(
+def test_pythons_own_error_output_becomes_a_line_without_messages(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class Broken:

@@ -34,7 +34,7 @@ def test_one_module_uses_litestars_internals() -> None:
     assert [path.relative_to(ROOT).as_posix() for path in files] == [_MODULE]
 
 
-def test_the_requirement_ends_before_litestars_next_minor_version() -> None:
+def test_litestar_is_required_below_its_next_minor_version() -> None:
     requirements = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     (wanted,) = [each for each in requirements if each.startswith("litestar")]
     major, minor, *_ = version(litestar.__name__).split(".")

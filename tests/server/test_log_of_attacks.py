@@ -64,7 +64,7 @@ BROKEN: dict[str, tuple[str | bytes, int, str]] = {
 @pytest.mark.asvs("16.3.2", "16.3.3")
 @pytest.mark.parametrize(("message", "code", "because"), BROKEN.values(), ids=BROKEN)
 @asynchronous
-async def test_what_ends_an_open_socket_for_what_was_said_on_it_has_a_line(
+async def test_a_socket_closed_for_a_bad_message_is_logged(
     attacked: ServerProcess, message: str | bytes, code: int, because: str
 ) -> None:
     async with await logged_in(attacked.url) as client:
@@ -87,7 +87,7 @@ async def test_what_ends_an_open_socket_for_what_was_said_on_it_has_a_line(
 
 @pytest.mark.asvs("16.2.1", "16.3.3")
 @asynchronous
-async def test_what_is_no_request_has_a_line_with_whose_it_was(attacked: ServerProcess) -> None:
+async def test_an_invalid_request_is_logged_with_its_peer(attacked: ServerProcess) -> None:
     """The peer's address: no headers have been read in which a proxy could name another."""
     address = urlsplit(attacked.url)
     for sent, event, about in (
@@ -102,7 +102,7 @@ async def test_what_is_no_request_has_a_line_with_whose_it_was(attacked: ServerP
 
 
 @pytest.mark.asvs("16.2.1", "16.3.3")
-def test_behind_a_proxy_a_line_names_the_client_and_not_the_proxy(attacked: ServerProcess) -> None:
+def test_behind_a_proxy_log_lines_name_the_client(attacked: ServerProcess) -> None:
     answers = [httpx.post(f"{attacked.url}/api/session", headers=PROXIED) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [201, 201, 429]
     (limited,) = until(lambda: rows(attacked, "traffic.limited"))
@@ -114,7 +114,7 @@ def test_behind_a_proxy_a_line_names_the_client_and_not_the_proxy(attacked: Serv
 
 @pytest.mark.asvs("16.2.5")
 @asynchronous
-async def test_nothing_of_a_request_is_logged_as_it_came(attacked: ServerProcess) -> None:
+async def test_no_raw_part_of_a_request_is_logged(attacked: ServerProcess) -> None:
     """Not its URL, where a client may have put a secret, nor a header, nor the body's content."""
     before = len(log_rows(attacked))
     headers = {"User-Agent": SECRET, "Cookie": f"x={SECRET}", "Referer": f"https://x/{SECRET}", "X-Request-Id": SECRET}
@@ -135,9 +135,7 @@ async def test_nothing_of_a_request_is_logged_as_it_came(attacked: ServerProcess
 
 
 @pytest.mark.asvs("16.3.1")
-def test_a_login_with_another_providers_token_is_logged_as_one_and_so_is_a_failed_one(
-    attacked: ServerProcess, provider: Hostile
-) -> None:
+def test_logins_by_id_token_are_logged_whether_they_succeed_or_fail(attacked: ServerProcess, provider: Hostile) -> None:
     def exchanged(token: str) -> tuple[int, list[dict[str, Any]]]:
         address = {"X-Forwarded-For": "198.51.100.8"}
         answer = httpx.post(f"{attacked.url}/api/auth/exchange", json={"id_token": token}, headers=address, timeout=60)
@@ -154,7 +152,7 @@ def test_a_login_with_another_providers_token_is_logged_as_one_and_so_is_a_faile
 
 
 @pytest.mark.asvs("16.3.4")
-def test_a_provider_that_can_not_be_asked_is_logged(tmp_path: Path) -> None:
+def test_an_unreachable_provider_is_logged(tmp_path: Path) -> None:
     with hostile_provider() as away:
         away.serve(DISCOVERY, b"", 500)
         away.serve(KEYS, b"", 500)

@@ -32,7 +32,7 @@ def pipe() -> Iterator[tuple[int, int]]:
                 os.close(end)
 
 
-def test_a_server_whose_log_nobody_reads_answers_and_says_what_was_dropped(tmp_path: Path) -> None:
+def test_a_server_with_an_unread_log_answers_and_reports_drops(tmp_path: Path) -> None:
     asked = 9_000
     with pipe() as (reader, writer), started(tmp_path / "data", stdout=subprocess.DEVNULL, stderr=writer) as server:
         os.close(writer)
@@ -58,14 +58,14 @@ def test_a_server_whose_log_nobody_reads_answers_and_says_what_was_dropped(tmp_p
     assert sum(row.get("repeated", 1) for row in refused) == asked // 2
 
 
-def test_a_server_whose_log_nobody_reads_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+def test_a_server_with_an_unread_log_stops_when_asked(tmp_path: Path) -> None:
     with pipe() as (_, writer), started(tmp_path / "data", stdout=subprocess.DEVNULL, stderr=writer) as server:
         server.ready()
         assert set(ask_all(server.url, ["/health/live"] * 1000)) == {200}
         assert server.stop() == 0
 
 
-def test_a_server_that_can_not_start_ends_though_nobody_reads_why(tmp_path: Path) -> None:
+def test_a_failing_start_ends_even_with_an_unread_log(tmp_path: Path) -> None:
     with pipe() as (reader, writer):
         os.write(writer, b"x" * 4096)
         (tmp_path / "data").write_text("no folder")
@@ -75,7 +75,7 @@ def test_a_server_that_can_not_start_ends_though_nobody_reads_why(tmp_path: Path
         assert os.read(reader, 8192) == b"x" * 4096
 
 
-def test_a_server_that_can_not_start_says_why_after_what_it_logged(tmp_path: Path) -> None:
+def test_a_failing_start_writes_its_error_after_its_log_lines(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no folder")
     with started(tmp_path / "data", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
         _, said = server.process.communicate(timeout=LIMIT_S)
@@ -87,7 +87,7 @@ CLOSED = {"closed": "2>&-", "a full disk": "2>/dev/full", "all are closed": "0<&
 
 
 @pytest.mark.parametrize("how", CLOSED.values(), ids=CLOSED)
-def test_a_server_without_a_standard_error_serves(tmp_path: Path, how: str) -> None:
+def test_a_server_without_standard_error_works(tmp_path: Path, how: str) -> None:
     shell = ("sh", "-c", f'exec "$@" {how}', "sh")
     with started(tmp_path / "data", before=shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         server.ready()
@@ -98,7 +98,7 @@ def test_a_server_without_a_standard_error_serves(tmp_path: Path, how: str) -> N
         assert server.stop() == 0
 
 
-def test_a_server_whose_reader_has_gone_serves_and_counts_what_is_lost(tmp_path: Path) -> None:
+def test_a_server_whose_logs_reader_is_gone_works_and_counts_drops(tmp_path: Path) -> None:
     with pipe() as (reader, writer), started(tmp_path / "data", stdout=writer, stderr=writer) as server:
         os.close(reader)
         server.ready()
@@ -107,7 +107,7 @@ def test_a_server_whose_reader_has_gone_serves_and_counts_what_is_lost(tmp_path:
         assert server.stop() == 0
 
 
-def test_a_server_whose_standard_output_nobody_reads_serves(tmp_path: Path) -> None:
+def test_a_server_with_an_unread_standard_output_works(tmp_path: Path) -> None:
     with pipe() as (_, writer):
         os.write(writer, b"x" * 4096)
         with started(tmp_path / "data", stdout=writer, stderr=subprocess.DEVNULL) as server:

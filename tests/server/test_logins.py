@@ -98,14 +98,14 @@ def test_wrong_passwords_for_one_account_from_many_addresses_are_few() -> None:
     assert fails(guard, stranger(200), "bob@example.org")
 
 
-def test_every_spelling_of_an_address_counts_as_the_one_account_it_opens() -> None:
+def test_every_spelling_of_an_email_address_counts_for_its_account() -> None:
     guard = logins()
     spellings = iter([EMAIL, "ADA@example.org", " Ada@Example.ORG ", "ada@EXAMPLE.org"])
     assert count(lambda: fails(guard, HOME, next(spellings))) == 3
 
 
 @pytest.mark.asvs("6.1.1")
-def test_strangers_who_use_up_what_strangers_have_do_not_lock_the_owner_out() -> None:
+def test_strangers_failed_logins_do_not_lock_the_owner_out() -> None:
     guard = logins()
     device = Client("203.0.113.77", "its nonce")
     assert succeeds(guard, HOME)
@@ -117,7 +117,7 @@ def test_strangers_who_use_up_what_strangers_have_do_not_lock_the_owner_out() ->
 
 
 @pytest.mark.asvs("6.1.1")
-def test_an_attacker_behind_the_same_address_does_not_lock_the_owners_device_out() -> None:
+def test_an_attacker_at_the_owners_address_does_not_lock_the_device_out() -> None:
     guard = logins()
     assert succeeds(guard, HOME)
     device = Client(HOME.address, "its nonce")
@@ -127,7 +127,7 @@ def test_an_attacker_behind_the_same_address_does_not_lock_the_owners_device_out
 
 
 @pytest.mark.asvs("6.3.1")
-def test_where_only_an_older_password_was_shown_is_nobodys_place_any_more() -> None:
+def test_an_address_known_by_an_older_password_is_forgotten() -> None:
     guard = logins(limit_login_account="1/1h")
     for number in range(8):
         assert succeeds(guard, stranger(number))
@@ -140,7 +140,7 @@ def test_where_only_an_older_password_was_shown_is_nobodys_place_any_more() -> N
     assert not fails(guard, stranger(7))
 
 
-def test_a_known_address_is_not_shut_by_what_it_tries_at_other_accounts() -> None:
+def test_failures_at_other_accounts_do_not_shut_a_known_address() -> None:
     guard = logins()
     assert succeeds(guard, HOME)
     numbers = iter(range(1000))
@@ -154,7 +154,7 @@ def test_a_device_that_fails_too_often_is_a_stranger() -> None:
     assert count(lambda: fails(guard, device)) == 3 + 3, "what the device has, and then what its address has"
 
 
-def test_what_was_not_looked_at_does_not_count() -> None:
+def test_an_unchecked_password_does_not_count() -> None:
     guard = logins()
     for _ in range(20):
         with pytest.raises(Overloaded), guard.trial(EMAIL, HOME):
@@ -174,7 +174,7 @@ def test_parallel_tries_cannot_overtake_the_count() -> None:
     assert fails(guard, HOME), "those succeeded, and never counted"
 
 
-def test_tries_that_came_before_the_count_was_used_up_cannot_overtake_it() -> None:
+def test_waiting_attempts_cannot_overtake_the_count() -> None:
     guard = logins()
     with ExitStack() as stack:
         *waiting, last = [stack.enter_context(guard.trial(EMAIL, HOME)) for _ in range(10)]
@@ -186,7 +186,7 @@ def test_tries_that_came_before_the_count_was_used_up_cannot_overtake_it() -> No
         last.count()
 
 
-def test_what_waits_for_its_hash_keeps_nobody_out() -> None:
+def test_attempts_waiting_for_a_hash_lock_nobody_out() -> None:
     guard = logins()
     with ExitStack() as stack:
         waiting = [stack.enter_context(guard.trial(EMAIL, HOME)) for _ in range(10)]
@@ -196,7 +196,7 @@ def test_what_waits_for_its_hash_keeps_nobody_out() -> None:
         assert count(lambda: fails(guard, HOME)) == 3
 
 
-def test_an_account_remembers_some_addresses_and_the_server_some_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_addresses_and_accounts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     guard = logins(limit_login_account="1/1h")
     for number in range(9):
         assert succeeds(guard, stranger(number))
@@ -208,14 +208,14 @@ def test_an_account_remembers_some_addresses_and_the_server_some_accounts(monkey
     assert not succeeds(guard, stranger(2)), "one account too many"
 
 
-def test_two_accounts_have_two_names_in_the_log_and_one_has_one() -> None:
+def test_each_account_has_one_pseudonym_in_the_log() -> None:
     assert NAMES.of_email("ada@straße.example") != NAMES.of_email("ada@strasse.example")
     assert len({NAMES.of_email(each) for each in (" Ada@Straße.example", "ada@xn--strae-oqa.example")}) == 1
     assert len({NAMES.of_email(each) for each in ("zo\u00eb@x.example", "zoe\u0308@x.example")}) == 1
 
 
 @pytest.mark.asvs("16.3.1", "16.3.3", "16.2.5")
-def test_failures_are_logged_by_a_name_that_is_no_address() -> None:
+def test_failed_logins_are_logged_by_pseudonym() -> None:
     guard = logins(HandClock())
     with capture_logs() as lines:
         for _ in range(10):
@@ -243,7 +243,7 @@ def answer(guard: LoginLimits, client: Client, email: str) -> tuple[str, object]
 
 
 @pytest.mark.parametrize("before", [0, 1, 5, 6, 7])
-def test_wrong_passwords_do_not_tell_who_has_logged_in_at_a_shared_address(before: int) -> None:
+def test_wrong_passwords_do_not_reveal_who_uses_a_shared_address(before: int) -> None:
     """Whatever was tried there before, each next answer is the same, even for what the attempts themselves use up."""
     said = {}
     for name in ("of somebody here", "made up"):
@@ -263,7 +263,7 @@ def test_wrong_passwords_do_not_tell_who_has_logged_in_at_a_shared_address(befor
 
 
 @pytest.mark.asvs("6.1.1")
-def test_behind_a_refusal_a_known_address_has_few_tries() -> None:
+def test_behind_a_refusal_a_known_address_has_few_attempts() -> None:
     guard = logins()
     assert succeeds(guard, HOME)
     numbers = iter(range(1000))
@@ -274,7 +274,7 @@ def test_behind_a_refusal_a_known_address_has_few_tries() -> None:
 
 
 @pytest.mark.parametrize("error", [Overloaded(), RateLimited(7), TimeoutError()])
-def test_behind_a_refusal_what_was_not_looked_at_is_refused_alike(error: Exception) -> None:
+def test_behind_a_refusal_unchecked_passwords_get_the_same_answer(error: Exception) -> None:
     guard = logins()
     assert succeeds(guard, HOME)
     numbers = iter(range(1000))
@@ -288,7 +288,7 @@ def test_behind_a_refusal_what_was_not_looked_at_is_refused_alike(error: Excepti
 
 
 @pytest.mark.parametrize("name", ["of somebody here", "made up"])
-def test_what_waited_while_strangers_used_up_what_they_have_is_refused_alike(name: str) -> None:
+def test_attempts_waiting_while_limits_run_out_get_the_same_refusal(name: str) -> None:
     """At a known address the password is checked behind the refusal, whatever the counters were on arrival."""
     guard = logins()
     if name == "of somebody here":
@@ -305,7 +305,7 @@ def test_what_waited_while_strangers_used_up_what_they_have_is_refused_alike(nam
             late.count()(counts=False)
 
 
-def test_only_a_known_device_has_the_places_that_are_kept_for_owners() -> None:
+def test_only_known_devices_use_the_owners_hash_queue() -> None:
     """A reserved place in the queue would reveal who has logged in at a shared address."""
     guard = logins()
     assert succeeds(guard, HOME)
@@ -315,7 +315,7 @@ def test_only_a_known_device_has_the_places_that_are_kept_for_owners() -> None:
         assert trial.requester.known
 
 
-def test_logins_that_the_server_is_too_busy_for_are_not_counted() -> None:
+def test_logins_refused_by_overload_are_not_counted() -> None:
     """Overload by strangers' attempts does not use up the attempts of the account they name."""
     limits = Limits(Settings(limit_account="2/1h"), HandClock(), b"salt")
     for _ in range(10):

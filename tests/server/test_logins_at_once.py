@@ -31,7 +31,7 @@ async def logins(server: ServerProcess, account: dict[str, str], *, tries: int) 
 
 @pytest.mark.asvs("6.3.1")
 @asynchronous
-async def test_right_passwords_at_once_are_all_taken_and_wrong_ones_are_few(tmp_path: Path) -> None:
+async def test_concurrent_right_passwords_all_succeed_and_wrong_ones_are_few(tmp_path: Path) -> None:
     """However many there are, and even after wrong ones, with a single attempt left."""
     account = {"email": new_email(), "password": PASSWORD}
     wrong = {**account, "password": "another password of 15"}
@@ -45,7 +45,7 @@ async def test_right_passwords_at_once_are_all_taken_and_wrong_ones_are_few(tmp_
 
 
 @asynchronous
-async def test_right_passwords_at_once_are_all_taken_while_their_hash_is_replaced(tmp_path: Path) -> None:
+async def test_concurrent_right_passwords_succeed_while_the_hash_is_replaced(tmp_path: Path) -> None:
     account = {"email": new_email(), "password": PASSWORD}
     with running_server(tmp_path / "data", limit_login_client="1/1h") as server:
         await register(server, account)

@@ -51,7 +51,7 @@ def logger() -> Any:
 
 @pytest.mark.asvs("16.4.1")
 @pytest.mark.parametrize("value", BAD)
-def test_no_value_begins_a_line_or_steers_a_terminal(log: Callable[[], list[str]], value: str) -> None:
+def test_no_logged_value_starts_a_line_or_controls_a_terminal(log: Callable[[], list[str]], value: str) -> None:
     logger().info("server.ready", first=value, second=[value], third={"x": value}, fourth=value.encode(), fifth=3)
     logging.getLogger("foreign").warning("it says %s", value)
     lines = log()
@@ -61,7 +61,7 @@ def test_no_value_begins_a_line_or_steers_a_terminal(log: Callable[[], list[str]
 
 @pytest.mark.asvs("16.2.5")
 @pytest.mark.parametrize("credential", CREDENTIALS)
-def test_what_looks_like_a_credential_is_masked(log: Callable[[], list[str]], credential: str) -> None:
+def test_text_that_looks_like_a_credential_is_masked_in_the_log(log: Callable[[], list[str]], credential: str) -> None:
     logger().info("server.ready", first=f"x {credential} y", second=[credential])
     logging.getLogger("foreign").error("GET /?token=%s", credential)
     assert [line for line in log() if "(masked)" in line] == log()
@@ -69,7 +69,7 @@ def test_what_looks_like_a_credential_is_masked(log: Callable[[], list[str]], cr
 
 
 @pytest.mark.asvs("16.2.5")
-def test_an_exception_is_kinds_and_places_without_words_or_variables(log: Callable[[], list[str]]) -> None:
+def test_a_logged_exception_has_no_message_and_no_variables(log: Callable[[], list[str]]) -> None:
     def inner(password: str) -> int:
         return int(password)
 
@@ -91,7 +91,7 @@ def test_an_exception_is_kinds_and_places_without_words_or_variables(log: Callab
         assert re.search(r"server/test_logs.py:\d+ inner", line)
 
 
-def test_errors_of_ours_and_the_systems_keep_their_words(log: Callable[[], list[str]]) -> None:
+def test_own_and_system_errors_are_logged_with_their_message(log: Callable[[], list[str]]) -> None:
     error = SettingsError("the setting is wrong")
     logger().error("http.failed", exc_info=(SettingsError, error, None))
     logger().error("http.failed", exc_info=True)
@@ -108,7 +108,7 @@ def test_errors_of_ours_and_the_systems_keep_their_words(log: Callable[[], list[
 
 @pytest.mark.asvs("16.5.4")
 @asynchronous
-async def test_what_nobody_caught_is_logged_without_its_words(tmp_path: Path) -> None:
+async def test_an_uncaught_exception_is_logged_without_its_message(tmp_path: Path) -> None:
     async def fail() -> None:
         raise ValueError("correct horse")
 
@@ -132,7 +132,7 @@ async def test_what_nobody_caught_is_logged_without_its_words(tmp_path: Path) ->
 
 
 @pytest.mark.asvs("16.2.1")
-def test_a_line_says_when_and_what_and_what_belongs_to_the_request(tmp_path: Path) -> None:
+def test_a_log_line_has_time_event_and_its_requests_fields(tmp_path: Path) -> None:
     with logging_to_file(tmp_path / "log") as lines:
 
         def request() -> None:
@@ -155,7 +155,7 @@ def test_a_line_says_when_and_what_and_what_belongs_to_the_request(tmp_path: Pat
     }
 
 
-def test_every_event_is_counted_also_below_the_threshold(tmp_path: Path) -> None:
+def test_every_event_is_counted_even_below_the_log_level(tmp_path: Path) -> None:
     with logging_to_file(tmp_path / "log", level="error") as lines:
         before = event_counts().get("login.succeeded", 0)
         logger().info("login.succeeded")

@@ -52,7 +52,7 @@ METHODS = {
 
 @pytest.mark.asvs("3.5.3", "4.1.4", "13.4.4")
 @pytest.mark.parametrize("path", METHODS)
-def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, path: str) -> None:
+def test_a_wrong_method_gets_405_with_the_allowed_ones(server: ServerProcess, path: str) -> None:
     before = stored(server.data)
     for method in sorted({"DELETE", "GET", "PATCH", "POST", "PROPFIND", "PUT", "TRACE"} - METHODS[path]):
         answer = httpx.request(method, server.url + re.sub(r"\{.*?\}", "x", path))
@@ -63,13 +63,13 @@ def test_a_wrong_method_is_told_the_right_ones(server: ServerProcess, path: str)
     assert stored(server.data) == before
 
 
-def test_no_path_is_forgotten(server: ServerProcess) -> None:
+def test_the_table_of_methods_has_every_path(server: ServerProcess) -> None:
     document: dict[str, Any] = httpx.get(f"{server.url}/schema/openapi.json").raise_for_status().json()
     assert {path for path in METHODS if not path.startswith("/schema")} == {*document["paths"], "/api/connect"}
 
 
 @pytest.mark.asvs("4.4.1")
-def test_unless_told_otherwise_it_listens_for_the_proxy_on_the_same_host_alone(server: ServerProcess) -> None:
+def test_by_default_the_server_listens_on_this_host_only(server: ServerProcess) -> None:
     """All of 127.0.0.0/8 is this host: a server listening on every address would answer at 127.0.0.2 too."""
     port = int(server.url.rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError):

@@ -76,7 +76,7 @@ async def everything(server: ServerProcess) -> list[ClientConnection]:
 
 
 @pytest.mark.asvs("13.4.5")
-def test_nobody_is_shown_metrics_who_was_not_meant_to(tmp_path: Path, measured: ServerProcess) -> None:
+def test_metrics_are_off_by_default_and_never_on_the_clients_port(tmp_path: Path, measured: ServerProcess) -> None:
     assert Settings().metrics_port is None
     assert Settings().metrics_host == "127.0.0.1"
     with running_server(tmp_path / "plain", log_json=True) as plain:
@@ -94,7 +94,7 @@ def listening(pid: int) -> set[int]:
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
 
 
-def test_what_is_counted_is_what_the_log_holds(measured: ServerProcess) -> None:
+def test_transition_metrics_match_the_log(measured: ServerProcess) -> None:
     async def main() -> None:
         kept = await everything(measured)
         now = scrape(measured)
@@ -164,7 +164,7 @@ def test_requests_are_counted_by_route_and_status(measured: ServerProcess) -> No
     run(main())
 
 
-def test_no_label_holds_what_a_client_chose(measured: ServerProcess) -> None:
+def test_no_metric_label_holds_a_clients_value(measured: ServerProcess) -> None:
     async def main() -> None:
         kept = await everything(measured)
         before = scrape(measured)
@@ -199,7 +199,7 @@ async def strange(server: ServerProcess, number: int) -> None:
     await client.http.aclose()
 
 
-def test_sessions_by_state_are_exact_over_a_kill_and_a_restart(measured: ServerProcess) -> None:
+def test_the_metric_of_sessions_by_state_survives_a_kill(measured: ServerProcess) -> None:
     async def main() -> None:
         kept = await everything(measured)
         before = live_states(measured.data)
@@ -221,7 +221,7 @@ def test_sessions_by_state_are_exact_over_a_kill_and_a_restart(measured: ServerP
     run(main())
 
 
-def test_expiries_are_counted_with_their_reason_and_how_late_they_were(tmp_path: Path) -> None:
+def test_expiries_are_counted_with_reason_and_lateness(tmp_path: Path) -> None:
     async def main(server: ServerProcess) -> None:
         async with Client(server.url) as client:
             await client.begin()
@@ -237,7 +237,7 @@ def test_expiries_are_counted_with_their_reason_and_how_late_they_were(tmp_path:
         run(main(server))
 
 
-def test_the_listener_answers_metrics_and_nothing_else(measured: ServerProcess) -> None:
+def test_the_metrics_port_answers_only_metrics(measured: ServerProcess) -> None:
     url = metrics_url(measured)
     assert httpx.head(url).headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "server" not in httpx.get(url).headers
@@ -252,7 +252,7 @@ def test_the_listener_answers_metrics_and_nothing_else(measured: ServerProcess) 
         httpx.get(url)
 
 
-def test_a_silent_crowd_keeps_nobody_out_and_is_cut(tmp_path: Path) -> None:
+def test_silent_connections_to_the_metrics_port_are_cut(tmp_path: Path) -> None:
     with (
         running_server(tmp_path / "data", metrics_port=0, log_json=True, header_timeout_s=2, keep_alive_s=1) as server,
         ExitStack() as stack,
@@ -266,7 +266,7 @@ def test_a_silent_crowd_keeps_nobody_out_and_is_cut(tmp_path: Path) -> None:
             assert raw.recv(65536).startswith(b"HTTP/1.1 408") == (raw in crowd[:100])
 
 
-def test_a_crowd_that_asks_and_asks_keeps_nobody_out(measured: ServerProcess) -> None:
+def test_many_scrapes_do_not_block_the_metrics_port(measured: ServerProcess) -> None:
     with ExitStack() as stack:
         crowd = [stack.enter_context(wire(metrics_url(measured))) for _ in range(100)]
         for raw in crowd:
@@ -283,12 +283,12 @@ def wire(url: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("wanted", ["text/plain; version=x", "application/openmetrics-text; version=1.x; escaping=x"])
-def test_a_format_that_is_none_is_no_fault(measured: ServerProcess, wanted: str) -> None:
+def test_an_unknown_metrics_format_gets_the_default(measured: ServerProcess, wanted: str) -> None:
     assert httpx.get(metrics_url(measured), headers={"accept": wanted}).status_code == 200
     assert "Traceback" not in measured.log_path.read_text()
 
 
-def test_promtool_finds_nothing_to_say(measured: ServerProcess) -> None:
+def test_promtool_finds_no_problem_in_the_metrics(measured: ServerProcess) -> None:
     async def main() -> str:
         kept = await everything(measured)
         text = scrape(measured).text
@@ -320,7 +320,7 @@ def test_a_metrics_port_in_use_stops_the_start(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_stopped_log_and_waiting_passwords_show(tmp_path: Path) -> None:
+async def test_metrics_show_a_stopped_log_and_waiting_passwords(tmp_path: Path) -> None:
     async with services_in(tmp_path, metrics_port=0) as services:
         assert isinstance(services.metrics, Metrics)
         assert reading(services.metrics).value("interlock_log_failed") == 0
@@ -339,7 +339,7 @@ async def test_a_stopped_log_and_waiting_passwords_show(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_an_undeclared_step_and_a_strange_method_have_labels_too(tmp_path: Path) -> None:
+async def test_an_undeclared_transition_and_an_unknown_method_have_labels(tmp_path: Path) -> None:
     async with services_in(tmp_path, metrics_port=0) as services:
         session, token = await log_in(services)
         again = services.sessions.begin("ada", Authenticate("ada", "password"), Authenticate("ada", "password"))
@@ -368,15 +368,13 @@ def reading(metrics: object) -> Scrape:
     return Scrape(generate_latest(metrics.registry).decode())
 
 
-def test_json_of_the_log_is_one_object_a_line(measured: ServerProcess) -> None:
+def test_json_logs_are_one_object_per_line(measured: ServerProcess) -> None:
     for line in measured.log_path.read_text().splitlines():
         assert isinstance(json.loads(line), dict)
 
 
 @pytest.mark.parametrize("access_log", [False, True])
-def test_forward_auth_from_memory_is_named_and_counted_and_logged_like_any_request(
-    tmp_path: Path, *, access_log: bool
-) -> None:
+def test_the_forward_auth_fast_path_is_counted_and_logged_like_a_request(tmp_path: Path, *, access_log: bool) -> None:
     async def ask(server: ServerProcess) -> list[httpx.Response]:
         async with await logged_in(server.url) as client:
             return [await client.request("GET", "/api/forward-auth") for _ in range(5)]

@@ -57,9 +57,7 @@ def refused(answer: httpx.Response, status: int, error: str, name: str) -> None:
 
 
 @scenario()
-async def test_an_access_token_is_active_while_its_session_lives_and_is_its_current_one(
-    server: ServerProcess, secret: str
-) -> None:
+async def test_introspection_shows_an_access_token_active_while_current(server: ServerProcess, secret: str) -> None:
     async with await logged_in(server.url) as client:
         claims = claims_of(client.access_token)
         told = await introspect(client, secret, client.access_token)
@@ -82,7 +80,7 @@ async def test_an_access_token_is_active_while_its_session_lives_and_is_its_curr
 
 
 @scenario()
-async def test_a_refresh_token_is_active_while_it_is_the_current_one(server: ServerProcess, secret: str) -> None:
+async def test_introspection_shows_a_refresh_token_active_while_current(server: ServerProcess, secret: str) -> None:
     async with await logged_in(server.url) as client:
         session = await client.session()
         old = client.refresh_token
@@ -106,7 +104,7 @@ async def test_a_refresh_token_is_active_while_it_is_the_current_one(server: Ser
 
 
 @scenario()
-async def test_an_anonymous_session_is_told_as_its_token_tells_it(server: ServerProcess, secret: str) -> None:
+async def test_introspection_shows_an_anonymous_session_like_its_token(server: ServerProcess, secret: str) -> None:
     async with Client(server.url) as client:
         await client.begin()
         for token in (client.access_token, client.refresh_token):
@@ -115,7 +113,7 @@ async def test_an_anonymous_session_is_told_as_its_token_tells_it(server: Server
 
 
 @scenario()
-async def test_asking_is_no_activity(tmp_path: Path) -> None:
+async def test_introspection_is_no_activity(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", idle_timeout_s=0.5) as server:
         key = Secrets(server.data / "keys", "client").create("gateway", 1)
         async with await logged_in(server.url) as client:
@@ -131,7 +129,7 @@ async def test_asking_is_no_activity(tmp_path: Path) -> None:
     "token", ["x", ".", "a.b.c", "ilk_client_gateway_x", "0" * 36 + ".0." + "A" * 43, "x" * 60_000]
 )
 @scenario()
-async def test_what_is_no_token_is_not_active_and_revoking_it_is_fine(
+async def test_an_invalid_token_is_inactive_and_revoking_it_succeeds(
     server: ServerProcess, secret: str, token: str
 ) -> None:
     async with Client(server.url) as client:
@@ -168,7 +166,7 @@ def basic(name: str, secret: str) -> dict[str, str]:
 
 @pytest.mark.asvs("10.4.10")
 @pytest.mark.parametrize("path", PATHS)
-def test_a_client_shows_its_secret_in_one_of_two_ways(server: ServerProcess, secret: str, path: str) -> None:
+def test_a_client_authenticates_in_exactly_one_of_two_ways(server: ServerProcess, secret: str, path: str) -> None:
     with httpx.Client(base_url=server.url) as http:
         quoted = basic(quote("gateway", safe=""), quote(secret, safe=""))
         for headers in (
@@ -189,7 +187,7 @@ def test_a_client_shows_its_secret_in_one_of_two_ways(server: ServerProcess, sec
 @pytest.mark.asvs("10.4.10")
 @pytest.mark.parametrize("path", PATHS)
 @scenario()
-async def test_nobody_else_is_answered_and_nothing_happens(server: ServerProcess, secret: str, path: str) -> None:
+async def test_only_registered_clients_may_introspect_and_revoke(server: ServerProcess, secret: str, path: str) -> None:
     admin = Secrets(server.data / "keys", "admin").create(f"root-{path[7:]}", 1)
     other = Secrets(server.data / "keys", "client").create(f"other-{path[7:]}", 1)
     async with await logged_in(server.url) as client:
@@ -252,7 +250,7 @@ async def test_nobody_else_is_answered_and_nothing_happens(server: ServerProcess
         ("token=x", 415, ""),
     ],
 )
-def test_a_form_and_nothing_else(
+def test_introspection_accepts_only_a_form(
     server: ServerProcess, secret: str, path: str, *, content: str, status: int, content_type: str
 ) -> None:
     headers = {**basic("gateway", secret), **({"content-type": content_type} if content_type else {})}
@@ -264,7 +262,7 @@ def test_a_form_and_nothing_else(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_too_much_is_too_much(server: ServerProcess, secret: str, path: str) -> None:
+def test_an_oversized_introspection_form_is_refused(server: ServerProcess, secret: str, path: str) -> None:
     answer = httpx.post(f"{server.url}{path}", data={"token": "x" * 70_000}, auth=("gateway", secret))
     # The connection layer refuses it, which does not know OAuth.
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:interlock:problem:too-large")
@@ -273,7 +271,7 @@ def test_too_much_is_too_much(server: ServerProcess, secret: str, path: str) -> 
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_client_that_was_removed_is_none_at_once(server: ServerProcess, path: str) -> None:
+def test_a_removed_client_is_refused_at_once(server: ServerProcess, path: str) -> None:
     clients = Secrets(server.data / "keys", "client")
     name = f"leaving-{path[7:]}"
     own = clients.create(name, 1)
@@ -283,7 +281,7 @@ def test_a_client_that_was_removed_is_none_at_once(server: ServerProcess, path: 
     refused(answer, 401, "invalid_client", "client-refused")
 
 
-def test_secrets_that_cannot_be_read_let_nobody_in(tmp_path: Path) -> None:
+def test_unreadable_client_secrets_refuse_everyone(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         key = Secrets(server.data / "keys", "client").create("gateway", 1)
         bad = server.data / "keys" / "client-bad.secret"

@@ -55,7 +55,7 @@ def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{status} {media_type}", media
 
 
-def test_it_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
+def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     schemathesis.openapi.from_dict(document).validate()
     for name, schema in document["components"]["schemas"].items():
@@ -71,7 +71,7 @@ def test_operation_ids_are_short_and_unique(document: dict[str, Any]) -> None:
         assert re.fullmatch(r"[a-z]+([A-Z][a-z]+){0,3}", name), name
 
 
-def test_words_are_enums_of_what_is_declared(document: dict[str, Any]) -> None:
+def test_the_documents_enums_match_the_declarations(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     declared = {
         "SessionState": {state.name for state in SESSION.states},
@@ -110,7 +110,7 @@ def test_words_are_enums_of_what_is_declared(document: dict[str, Any]) -> None:
             assert {"$ref": f"#/components/schemas/{word}"} in choices, f"{name}.{field}"
 
 
-def test_it_holds_every_call_of_the_design(document: dict[str, Any]) -> None:
+def test_the_document_has_every_designed_call(document: dict[str, Any]) -> None:
     assert {name for name, _ in operations(document)} >= {
         "POST /api/session",
         "GET /api/session",
@@ -133,7 +133,7 @@ def test_it_holds_every_call_of_the_design(document: dict[str, Any]) -> None:
     }
 
 
-def test_each_call_is_described_and_each_example_fits(document: dict[str, Any]) -> None:
+def test_each_call_is_described_and_its_examples_fit(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         assert operation["summary"], name
         assert operation["description"], name
@@ -158,7 +158,7 @@ def test_each_field_has_an_example_that_fits_it(document: dict[str, Any]) -> Non
             assert examples or words or field in without, f"{name}.{field}"
 
 
-def test_null_is_no_value_of_a_parameter(server: ServerProcess, document: dict[str, Any]) -> None:
+def test_null_is_refused_as_a_parameters_value(server: ServerProcess, document: dict[str, Any]) -> None:
     """A null filter that is ignored would return everything."""
     admin = Secrets(server.data / "keys", "admin").create(f"null-{uuid4().hex[:8]}", 1)
     headers = {"authorization": f"Bearer {admin}"}
@@ -175,7 +175,7 @@ def test_null_is_no_value_of_a_parameter(server: ServerProcess, document: dict[s
                 assert answer.status_code == 400, f"{name}: {parameter['name']}"
 
 
-def test_no_problem_repeats_a_parameter(server: ServerProcess) -> None:
+def test_no_problem_quotes_a_parameter(server: ServerProcess) -> None:
     admin = Secrets(server.data / "keys", "admin").create(f"echo-{uuid4().hex[:8]}", 1)
     for name in ("state", "reason", "after", "limit", "subject", "created_from"):
         headers = {"authorization": f"Bearer {admin}"}
@@ -184,7 +184,7 @@ def test_no_problem_repeats_a_parameter(server: ServerProcess) -> None:
         assert "s3cret" not in answer.text, name
 
 
-def test_each_call_says_every_status_it_can_answer(document: dict[str, Any]) -> None:
+def test_the_document_lists_every_status_of_each_call(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         said = set(operation["responses"])
         method, path = name.split()
@@ -222,7 +222,7 @@ def test_each_call_says_every_status_it_can_answer(document: dict[str, Any]) -> 
     ],
     ids=["status", "body", "header", "status of another call", "problem of another call"],
 )
-def test_an_answer_that_is_not_documented_is_noticed(status: int, content: Any, headers: dict[str, str]) -> None:
+def test_an_undocumented_response_is_noticed(status: int, content: Any, headers: dict[str, str]) -> None:
     """Every test client checks its answers against the document."""
     if status >= 400 and content:
         headers = {**headers, "content-type": "application/problem+json"}
@@ -250,12 +250,12 @@ def test_options_is_answered_for_every_path(server: ServerProcess) -> None:
         assert "OPTIONS" in answer.headers["allow"].split(", ")
 
 
-def test_there_is_yaml_too(server: ServerProcess) -> None:
+def test_the_document_is_available_as_yaml(server: ServerProcess) -> None:
     assert httpx.get(f"{server.url}/schema/openapi.yaml").text.startswith("components:")
 
 
 @pytest.mark.parametrize("body", ['"NULL"', "NULL", '"null"', "null", '""', '"{}"', "[]", "0", "false", "{}"])
-def test_a_body_is_read_as_what_it_is_and_never_as_what_it_looks_like(
+def test_a_bodys_values_are_not_coerced_to_other_types(
     server: ServerProcess, document: dict[str, Any], body: str
 ) -> None:
     admin = Secrets(server.data / "keys", "admin").create(f"body-{uuid4().hex[:8]}", 1)
@@ -285,7 +285,7 @@ def fits(schema: dict[str, Any], body: str) -> bool:
 
 
 @pytest.mark.asvs("4.1.1")
-def test_schemathesis_finds_nothing(server: ServerProcess, document: dict[str, Any], tmp_path: Path) -> None:
+def test_schemathesis_finds_no_fault(server: ServerProcess, document: dict[str, Any], tmp_path: Path) -> None:
     """All checks, all phases. tests/support/schemathesis.toml lists exceptions and reasons."""
     outcome = subprocess.run(
         [

@@ -91,7 +91,7 @@ def test_a_listed_origin_passes_in_any_spelling_from_any_site(use: Use) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-def test_the_own_origin_passes_unless_the_browser_names_another_site(use: Use) -> None:
+def test_the_own_origin_passes_unless_sec_fetch_site_is_another_site(use: Use) -> None:
     for origin, host, site in itertools.product(OWN, (HOST, "APP.example", f"{HOST}:443"), SITES):
         headers = headers_of(origin, site, host=host, x_forwarded_host=host, x_forwarded_proto="https")
         elsewhere = site in {"same-site", "cross-site"} and use is not Use.HANDSHAKE
@@ -144,7 +144,7 @@ def test_of_several_hosts_in_x_forwarded_host_the_first_counts(use: Use) -> None
 
 @pytest.mark.asvs("3.5.1")
 @pytest.mark.parametrize("use", USES)
-def test_a_hidden_origin_passes_from_the_same_origin_alone(use: Use) -> None:
+def test_a_null_origin_passes_only_from_the_same_origin(use: Use) -> None:
     """``Referrer-Policy: no-referrer`` makes ``Origin: null`` of a page's own post; a sandboxed frame sends it too."""
     for site in SITES:
         assert passes(use, headers_of("null", site)) == (site == "same-origin"), site
@@ -152,7 +152,7 @@ def test_a_hidden_origin_passes_from_the_same_origin_alone(use: Use) -> None:
 
 @pytest.mark.asvs("3.5.1", "3.5.3", "3.5.8")
 @pytest.mark.parametrize("use", USES)
-def test_without_an_origin_the_site_decides(use: Use) -> None:
+def test_without_an_origin_sec_fetch_site_decides(use: Use) -> None:
     for site in SITES:
         unsafe, read = (passes(use, headers_of(None, site, x_forwarded_method=method)) for method in ("POST", "GET"))
         own = site in {"same-origin", "none"}
@@ -165,7 +165,7 @@ def test_without_an_origin_the_site_decides(use: Use) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-def test_a_header_that_is_there_twice_names_no_page(use: Use) -> None:
+def test_a_duplicate_origin_or_site_header_names_no_page(use: Use) -> None:
     own = headers_of("https://app.example", "same-origin")
     assert passes(use, own)
     assert not passes(use, [*own, (b"origin", b"https://app.example")])
@@ -214,7 +214,7 @@ async def three_doors(folder: Path) -> AsyncIterator[Any]:
 
 @pytest.mark.asvs("3.5.1", "4.4.2")
 @asynchronous
-async def test_the_three_doors_of_a_server_answer_as_the_table_says(tmp_path: Path) -> None:
+async def test_api_handshake_and_forward_auth_follow_the_origin_table(tmp_path: Path) -> None:
     async with three_doors(tmp_path) as ask:
         let_in = {Use.CALL: 401, Use.APPLICATION: 200, Use.HANDSHAKE: 101}
         walked = itertools.product((None, "null", OWN[2], ALLOWED[1], FOREIGN[0], FOREIGN[3], FOREIGN[10]), SITES[:6])

@@ -49,7 +49,7 @@ def read_by_us(token: str) -> dict[str, Any]:
     return claims
 
 
-def test_a_token_says_what_rfc_9068_requires(server: ServerProcess, token: str) -> None:
+def test_an_access_token_has_the_claims_that_rfc_9068_requires(server: ServerProcess, token: str) -> None:
     claims = read_by_us(token)
     settings = server._settings
     assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
@@ -59,7 +59,7 @@ def test_a_token_says_what_rfc_9068_requires(server: ServerProcess, token: str) 
     assert "scope" not in claims, "nobody asked for one (RFC 9068, 2.2.3)"
 
 
-def test_pyjwt_takes_it(server: ServerProcess, token: str) -> None:
+def test_pyjwt_accepts_access_tokens(server: ServerProcess, token: str) -> None:
     settings = server._settings
     key = jwt.PyJWKClient(f"{server.url}/.well-known/jwks.json").get_signing_key_from_jwt(token)
     claims = jwt.decode(
@@ -74,7 +74,7 @@ def test_pyjwt_takes_it(server: ServerProcess, token: str) -> None:
     assert claims == read_by_us(token)
 
 
-def test_authlib_takes_it(server: ServerProcess, token: str) -> None:
+def test_authlib_accepts_access_tokens(server: ServerProcess, token: str) -> None:
     settings = server._settings
 
     class Validator(JWTBearerTokenValidator):  # type: ignore[misc]  # the library has no types
@@ -87,7 +87,7 @@ def test_authlib_takes_it(server: ServerProcess, token: str) -> None:
     assert dict(found) == read_by_us(token)
 
 
-def test_jose_and_oauth4webapi_take_it(server: ServerProcess, token: str) -> None:
+def test_jose_and_oauth4webapi_accept_access_tokens(server: ServerProcess, token: str) -> None:
     settings = server._settings
     command = ["node", str(VERIFY), server.url, token, settings["issuer"], settings["audience"]]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

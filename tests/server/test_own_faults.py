@@ -32,7 +32,7 @@ def failing(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.asvs("16.3.4", "16.5.1", "16.5.4")
-def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_where(failing: ServerProcess) -> None:
+def test_an_unexpected_error_is_a_bare_500_and_a_log_line_with_its_place(failing: ServerProcess) -> None:
     answer = httpx.post(f"{failing.url}/api/auth/login", json={"email": "ada@example.org", "password": SECRET})
     assert answer.status_code == 500
     assert answer.json() == {
@@ -53,7 +53,7 @@ def test_an_unexpected_error_is_a_500_that_tells_nothing_and_a_line_that_tells_w
 
 
 @pytest.mark.asvs("16.3.4", "16.5.1", "16.5.4")
-def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: ServerProcess) -> None:
+def test_an_unexpected_error_in_a_handshake_closes_with_1011(failing: ServerProcess) -> None:
     async def main() -> None:
         ticket = f"ticket.explode{'x' * 32}"
         async with Client(failing.url) as client:
@@ -76,7 +76,7 @@ def test_an_unexpected_error_ends_a_socket_with_1011_and_nothing_else(failing: S
 
 
 @pytest.mark.asvs("16.3.4", "16.5.1", "16.5.4")
-def test_an_unexpected_error_at_a_message_ends_its_socket_with_1011_and_no_other(failing: ServerProcess) -> None:
+def test_an_unexpected_error_at_a_message_closes_only_that_socket(failing: ServerProcess) -> None:
     async def main() -> None:
         async with await logged_in(failing.url) as client, client.connect() as good:
             await hello(good)
@@ -97,7 +97,7 @@ def test_an_unexpected_error_at_a_message_ends_its_socket_with_1011_and_no_other
 
 
 @pytest.mark.asvs("16.5.1")
-def test_a_field_that_the_client_made_up_is_not_named(failing: ServerProcess) -> None:
+def test_an_unknown_fields_name_is_not_repeated(failing: ServerProcess) -> None:
     for name in ("correct horse `battery` staple", "correct horse - battery", "x` - at `$.correct horse`"):
         answer = httpx.post(f"{failing.url}/api/session", json={name: 1})
         assert answer.status_code == 400
@@ -108,7 +108,7 @@ def test_a_field_that_the_client_made_up_is_not_named(failing: ServerProcess) ->
 
 
 @pytest.mark.asvs("13.4.4")
-def test_nothing_is_echoed_to_trace(failing: ServerProcess) -> None:
+def test_trace_requests_are_not_echoed(failing: ServerProcess) -> None:
     for path in ("/", "/api/session", "/health/live"):
         answer = httpx.request("TRACE", f"{failing.url}{path}", headers={"x-canary": "correct horse"})
         assert answer.status_code in {404, 405}

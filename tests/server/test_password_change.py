@@ -34,7 +34,7 @@ def asks(email: str) -> Requester:
 
 @pytest.mark.asvs("6.2.2", "6.2.3")
 @asynchronous
-async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
+async def test_the_current_password_allows_a_change(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         owner = await house.register("ada@example.org", PASSWORD)
         session, late = await house.log_in(owner), house.logins.login(owner)
@@ -53,7 +53,7 @@ async def test_a_password_is_changed_by_who_knows_it(tmp_path: Path) -> None:
 
 @pytest.mark.checks("overtaken_change_refused")
 @asynchronous
-async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
+async def test_one_of_two_concurrent_password_changes_wins(tmp_path: Path) -> None:
     """The loser's session is unchanged."""
     async with accounts_in(tmp_path, cheap(workers=2)) as house:
         owner = await house.register("ada@example.org", PASSWORD)
@@ -69,7 +69,7 @@ async def test_of_two_changes_at_once_one_wins(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_change_goes_through_beside_a_login_that_hashes_the_password_again(
+async def test_a_password_change_succeeds_beside_a_rehashing_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with accounts_in(tmp_path) as house:
@@ -94,7 +94,7 @@ async def test_a_change_goes_through_beside_a_login_that_hashes_the_password_aga
 
 @pytest.mark.parametrize("enabled", [False, True])
 @asynchronous
-async def test_a_change_beside_a_disable_is_refused_for_its_session(
+async def test_a_password_change_beside_a_disable_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     enabled: bool,  # noqa: FBT001  # a parameter of the test
@@ -119,7 +119,7 @@ async def test_a_change_beside_a_disable_is_refused_for_its_session(
 
 
 @asynchronous
-async def test_a_password_is_changed_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
+async def test_a_password_can_be_changed_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
     """Nobody logs in then, because a login begins something."""
     async with accounts_in(tmp_path) as house:
         session = await house.log_in(await house.register("ada@example.org", PASSWORD))
@@ -130,7 +130,7 @@ async def test_a_password_is_changed_while_the_disk_is_nearly_full(tmp_path: Pat
 
 
 @asynchronous
-async def test_an_account_without_a_password_gets_none(tmp_path: Path) -> None:
+async def test_an_account_without_a_password_can_not_set_one(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         owner = await house.accounts.register("provider:x", issuer="https://id.example", subject="ada")
         session = await house.log_in(owner)

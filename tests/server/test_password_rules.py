@@ -45,7 +45,7 @@ async def answers(server: ServerProcess, password: str) -> tuple[int, int]:
 
 @pytest.mark.asvs("6.2.1")
 @asynchronous
-async def test_fourteen_characters_are_too_few_and_fifteen_enough(server: ServerProcess) -> None:
+async def test_a_password_of_14_characters_is_refused_and_of_15_accepted(server: ServerProcess) -> None:
     assert await answers(server, "kW83-vvQe/pL2x") == REFUSED
     assert await answers(server, "kW83-vvQe/pL2xz") == TAKEN
 
@@ -61,20 +61,20 @@ async def test_fourteen_characters_are_too_few_and_fifteen_enough(server: Server
     ],
 )
 @asynchronous
-async def test_characters_of_one_kind_are_enough(server: ServerProcess, password: str) -> None:
+async def test_a_password_may_have_characters_of_one_kind(server: ServerProcess, password: str) -> None:
     assert await answers(server, password) == TAKEN
 
 
 @pytest.mark.asvs("6.2.9")
 @pytest.mark.parametrize("length", [64, 65, 1024])
 @asynchronous
-async def test_a_long_one_is_taken(server: ServerProcess, length: int) -> None:
+async def test_a_long_password_is_accepted(server: ServerProcess, length: int) -> None:
     assert await answers(server, (PASSWORD + " and a tail" * 100)[:length]) == TAKEN
 
 
 @pytest.mark.asvs("6.2.9")
 @asynchronous
-async def test_a_long_one_may_be_typed_in_several_code_points_for_each_character(server: ServerProcess) -> None:
+async def test_a_long_decomposed_password_is_accepted(server: ServerProcess) -> None:
     # U+1F82 decomposes to four code points, the maximum.
     longest = (PASSWORD + "\u1f82" * 1024)[:1024]
     assert await answers(server, unicodedata.normalize("NFD", longest)) == TAKEN
@@ -82,7 +82,7 @@ async def test_a_long_one_may_be_typed_in_several_code_points_for_each_character
 
 @pytest.mark.asvs("6.2.8")
 @asynchronous
-async def test_what_logs_in_is_what_was_typed(server: ServerProcess) -> None:
+async def test_only_the_exact_password_logs_in(server: ServerProcess) -> None:
     typed = " Gr\u00fcne Wiese \u2460 im Mai 71x "
     wrong = [typed.strip(), typed.rstrip(), typed.lower(), typed.swapcase(), typed[:-1], typed.replace("\u2460", "1")]
     async with await logged_in(server.url) as client:
@@ -97,19 +97,19 @@ async def test_what_logs_in_is_what_was_typed(server: ServerProcess) -> None:
 @pytest.mark.asvs("6.2.4", "6.2.12")
 @pytest.mark.parametrize("password", ["passwordpassword", "Password12345678", "qwertyuiopasdfghjkl", "iloveyouforever"])
 @asynchronous
-async def test_a_common_one_is_refused(server: ServerProcess, password: str) -> None:
+async def test_a_common_password_is_refused(server: ServerProcess, password: str) -> None:
     assert await answers(server, password) == REFUSED
 
 
 @pytest.mark.asvs("6.2.11")
 @pytest.mark.parametrize("password", ["blorbo gardenia", "quuxly gardenia", "Zorkmid gardenia", "frobnitz-gmbh-77"])
 @asynchronous
-async def test_one_of_the_names_and_words_of_this_server_is_refused(server: ServerProcess, password: str) -> None:
+async def test_a_password_made_of_this_servers_words_is_refused(server: ServerProcess, password: str) -> None:
     assert await answers(server, password) == REFUSED
 
 
 @pytest.mark.asvs("6.2.12")
 @asynchronous
-async def test_one_on_the_list_that_a_setting_names_is_refused(server: ServerProcess) -> None:
+async def test_a_password_on_the_configured_list_is_refused(server: ServerProcess) -> None:
     assert await answers(server, LISTED) == REFUSED
     assert await answers(server, "kitten-orbit-lamp-eight") == TAKEN

@@ -71,19 +71,19 @@ def answered(raw: socket.socket) -> None:
     assert received.startswith(b"HTTP/1.1 200")
 
 
-def test_a_connection_that_says_nothing_is_cut(server: ServerProcess) -> None:
+def test_a_silent_connection_is_cut(server: ServerProcess) -> None:
     with wire(server) as raw:
         assert rest(raw) == b""
 
 
 @pytest.mark.parametrize("part", [b"G", b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"\r\n"])
-def test_half_a_head_is_not_waited_for(server: ServerProcess, part: bytes) -> None:
+def test_half_a_request_head_is_cut(server: ServerProcess, part: bytes) -> None:
     with wire(server) as raw:
         raw.sendall(part)
         assert problem(rest(raw)) == (408, "request-timeout")
 
 
-def test_a_head_that_drips_is_not_waited_for(server: ServerProcess) -> None:
+def test_a_slowly_dripping_request_head_is_cut(server: ServerProcess) -> None:
     with wire(server) as raw:
         raw.settimeout(0.05)
         raw.sendall(b"GET /health/live HTTP/1.1\r\n")
@@ -101,7 +101,7 @@ def test_a_head_that_drips_is_not_waited_for(server: ServerProcess) -> None:
         assert received.startswith(b"HTTP/1.1 408")
 
 
-def test_half_a_second_head_is_not_waited_for(server: ServerProcess) -> None:
+def test_half_a_head_of_a_second_request_is_cut(server: ServerProcess) -> None:
     with wire(server) as raw:
         answered(raw)
         raw.sendall(b"GET /health")
@@ -134,13 +134,13 @@ HEAD = b"POST /api/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json
     ],
     ids=["none", "half", "chunks"],
 )
-def test_half_a_body_is_not_waited_for(server: ServerProcess, part: bytes) -> None:
+def test_half_a_body_is_cut(server: ServerProcess, part: bytes) -> None:
     with wire(server) as raw:
         raw.sendall(part)
         assert problem(rest(raw)) == (408, "request-timeout")
 
 
-def test_a_body_that_was_refused_is_not_waited_for_either(server: ServerProcess) -> None:
+def test_a_refused_body_is_not_awaited(server: ServerProcess) -> None:
     with wire(server) as raw:
         raw.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n" + b" " * 1000)
         answer = rest(raw)
@@ -162,14 +162,14 @@ def test_a_body_that_was_refused_is_not_waited_for_either(server: ServerProcess)
     ],
     ids=["a long header", "a long target", "many headers", "an endless header", "a WebSocket handshake"],
 )
-def test_a_head_has_a_size(server: ServerProcess, head: bytes) -> None:
+def test_an_oversized_request_head_is_refused(server: ServerProcess, head: bytes) -> None:
     """The client is told so, even if it had more to send at that moment."""
     with wire(server) as raw:
         raw.sendall(head)
         assert problem(rest(raw)) == (431, "head-too-large")
 
 
-def test_what_fits_is_answered(server: ServerProcess) -> None:
+def test_a_request_head_within_the_limit_is_answered(server: ServerProcess) -> None:
     answer = httpx.get(f"{server.url}/health/live", headers={"X-Long": "x" * (HEADER_BYTES - 1000)})
     assert answer.status_code == 200
     for size in (HEADER_BYTES // 2, HEADER_BYTES + 1):
@@ -178,7 +178,7 @@ def test_what_fits_is_answered(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("text", [b"\x16\x03\x01\x02\x00\x01\x00", b"HELO x\r\n", b"GET / HTTP/9.9\r\n\r\n"])
-def test_what_is_no_http_is_said_to_be_none(server: ServerProcess, text: bytes) -> None:
+def test_invalid_http_is_refused_with_the_reason(server: ServerProcess, text: bytes) -> None:
     with wire(server) as raw:
         raw.sendall(text)
         assert problem(rest(raw)) == (400, "bad-request")
@@ -201,7 +201,7 @@ def test_a_message_of_two_lengths_is_refused(server: ServerProcess, lines: bytes
         assert problem(rest(raw))[0] in {400, 408}
 
 
-def test_an_answer_that_nobody_takes_is_not_kept(server: ServerProcess) -> None:
+def test_an_unread_response_is_dropped(server: ServerProcess) -> None:
     before = len(sockets(server))
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -221,7 +221,7 @@ def test_an_answer_that_nobody_takes_is_not_kept(server: ServerProcess) -> None:
             time.sleep(0.05)
 
 
-def test_an_answer_that_is_taken_slowly_arrives_whole(server: ServerProcess) -> None:
+def test_a_slowly_read_response_arrives_whole(server: ServerProcess) -> None:
     with socket.socket() as raw:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         parts = urlsplit(server.url)
@@ -248,7 +248,7 @@ def sockets(server: ServerProcess) -> list[str]:
 
 
 @asynchronous
-async def test_a_websocket_is_none_of_this(server: ServerProcess) -> None:
+async def test_http_time_limits_do_not_apply_to_websockets(server: ServerProcess) -> None:
     """It outlives every limit of head, body and idle connections, and has its own."""
     async with await logged_in(server.url) as client, client.connect() as socket:
         await hello(socket)
@@ -269,7 +269,7 @@ def test_a_pipeline_is_answered_in_order(server: ServerProcess) -> None:
             received += chunk
 
 
-def test_there_is_room_for_so_many_connections_and_of_one_address(tmp_path: Path) -> None:
+def test_connections_per_address_are_limited(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", tcp_per_address=3, trusted_proxies="127.0.0.9") as server:
         parts = urlsplit(server.url)
         with ExitStack() as stack:
@@ -291,7 +291,7 @@ def test_there_is_room_for_so_many_connections_and_of_one_address(tmp_path: Path
             raise AssertionError("a connection that is gone still counts")
 
 
-def test_there_is_room_for_so_many_connections_in_all(tmp_path: Path) -> None:
+def test_connections_in_total_are_limited(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", tcp_total=3) as server, ExitStack() as stack:
         for _ in range(3):
             answered(stack.enter_context(wire(server)))

@@ -44,7 +44,7 @@ LIVES: dict[str, list[Data]] = {
 
 
 @asynchronous
-async def test_a_start_takes_what_a_server_has_written(tmp_path: Path) -> None:
+async def test_a_start_accepts_what_a_server_has_written(tmp_path: Path) -> None:
     """Each event, alone and after others."""
     stories = []
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
@@ -62,7 +62,7 @@ async def test_a_start_takes_what_a_server_has_written(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_start_reads_no_session_that_has_ended(tmp_path: Path) -> None:
+async def test_a_start_reads_no_ended_session(tmp_path: Path) -> None:
     """Otherwise it would take longer each day."""
     async with open_surface(tmp_path, max_waiting=100, on_failure=pytest.fail, supervisor=Supervisor()):
         pass

@@ -68,7 +68,7 @@ def test_a_malformed_handshake_is_refused_over_http(server: ServerProcess, head:
 
 
 @asynchronous
-async def test_a_ping_is_answered_with_its_own_words(server: ServerProcess) -> None:
+async def test_a_pong_echoes_its_pings_payload(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         peer = await Peer.open(server.socket_url, client.bearer)
         assert (await peer.read())[0] == TEXT
@@ -85,7 +85,7 @@ async def nobody(client: Client) -> bool:
 
 
 @asynchronous
-async def test_a_peer_that_does_not_read_is_not_read_from_and_loses_no_pong(tmp_path: Path) -> None:
+async def test_a_peer_that_does_not_read_is_not_read_and_loses_no_pong(tmp_path: Path) -> None:
     """It pings without end: the server stops reading, so that answers don't pile up, and continues when the peer reads."""
     with small_buffers(tmp_path / "data", send_timeout_s=600, ping_interval_s=600) as server:
         async with await logged_in(server.url) as client:
@@ -110,7 +110,7 @@ async def test_a_peer_that_does_not_read_is_not_read_from_and_loses_no_pong(tmp_
 
 
 @asynchronous
-async def test_a_peer_that_goes_on_after_the_close_is_answered_nothing_and_cut(server: ServerProcess) -> None:
+async def test_a_peer_that_sends_after_the_close_gets_no_answer_and_is_cut(server: ServerProcess) -> None:
     """It neither echoes the close frame nor answers the heartbeat: the connection still ends, with one close."""
     async with await logged_in(server.url) as client:
         peer = await Peer.open(server.socket_url, client.bearer)

@@ -43,7 +43,7 @@ async def keys_of(provider: Hostile, clock: Any, jwks_uri: str = "") -> AsyncIte
 
 
 @asynchronous
-async def test_keys_are_fetched_once_and_kept(provider: Hostile) -> None:
+async def test_provider_keys_are_fetched_once_and_cached(provider: Hostile) -> None:
     async with keys_of(provider, clock := HandClock()) as keys:
         assert provider.asked == [], "a server starts without its provider"
         for _ in range(5):
@@ -57,7 +57,7 @@ async def test_keys_are_fetched_once_and_kept(provider: Hostile) -> None:
 
 
 @asynchronous
-async def test_without_discovery_where_the_address_is_set(provider: Hostile) -> None:
+async def test_a_configured_jwks_uri_needs_no_discovery(provider: Hostile) -> None:
     async with keys_of(provider, HandClock(), provider.issuer + KEYS) as keys:
         assert await keys.find("rsa", "RS256") is not None
         assert provider.asked == [KEYS]
@@ -65,7 +65,7 @@ async def test_without_discovery_where_the_address_is_set(provider: Hostile) -> 
 
 @pytest.mark.asvs("2.4.1")
 @asynchronous
-async def test_made_up_kids_make_the_server_ask_once_in_a_while(provider: Hostile) -> None:
+async def test_made_up_key_ids_cause_at_most_one_fetch_per_interval(provider: Hostile) -> None:
     async with keys_of(provider, clock := HandClock()) as keys:
         for _ in range(3):
             found = await asyncio.gather(*(keys.find(f"made-up-{n}", "RS256") for n in range(50)))
@@ -80,7 +80,7 @@ async def test_made_up_kids_make_the_server_ask_once_in_a_while(provider: Hostil
 
 
 @asynchronous
-async def test_a_new_key_is_found_and_one_that_was_taken_back_is_gone(provider: Hostile) -> None:
+async def test_a_new_provider_key_is_found_and_a_withdrawn_one_dropped(provider: Hostile) -> None:
     async with keys_of(provider, clock := HandClock()) as keys:
         assert await keys.find("new", "ES256") is None
         provider.keys = {"new": provider.keys["ec"]}
@@ -92,7 +92,7 @@ async def test_a_new_key_is_found_and_one_that_was_taken_back_is_gone(provider: 
 
 @pytest.mark.asvs("16.5.2")
 @asynchronous
-async def test_while_the_provider_is_away_its_keys_are_used_for_a_while_and_then_no_more(provider: Hostile) -> None:
+async def test_an_unreachable_providers_keys_are_used_for_a_limited_time(provider: Hostile) -> None:
     async with keys_of(provider, clock := HandClock()) as keys:
         assert await keys.find("rsa", "RS256") is not None
         provider.serve(KEYS, b"", 500)
@@ -141,7 +141,7 @@ SPOILED: dict[str, Callable[[Hostile], None]] = {
 @pytest.mark.asvs("9.1.3")
 @pytest.mark.parametrize("how", SPOILED)
 @asynchronous
-async def test_what_is_no_key_set_leaves_the_keys_as_they_were(
+async def test_an_invalid_key_set_does_not_change_the_keys(
     provider: Hostile, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with keys_of(provider, clock := HandClock()) as keys:
@@ -158,7 +158,7 @@ async def test_what_is_no_key_set_leaves_the_keys_as_they_were(
 
 
 @asynchronous
-async def test_a_caller_that_goes_away_leaves_the_others_their_turn(provider: Hostile) -> None:
+async def test_a_cancelled_caller_does_not_block_the_key_fetch(provider: Hostile) -> None:
     provider.drip(0.02)
     async with keys_of(provider, SystemClock()) as keys:
         gone = asyncio.create_task(keys.find("rsa", "RS256"))
@@ -206,13 +206,13 @@ def _bits(bits: int) -> dict[str, Any]:
         _bits(1024),
     ],
 )
-def test_a_key_that_is_not_for_this_is_left_out_and_its_neighbours_are_not(row: Any) -> None:
+def test_only_unsuitable_keys_are_left_out_of_a_key_set(row: Any) -> None:
     good = _rsa(kid="good")
     assert names(usable_keys({"keys": [row, good]}, ("RS256", "ES256"))) == [("good", "RS256")]
 
 
 @asynchronous
-async def test_of_two_keys_of_one_name_the_first_counts(provider: Hostile) -> None:
+async def test_of_two_keys_with_one_key_id_the_first_is_used(provider: Hostile) -> None:
     first, second = _bits(2048), _rsa()
     provider.publish(first, second)
     async with keys_of(provider, HandClock()) as keys:
@@ -221,7 +221,7 @@ async def test_of_two_keys_of_one_name_the_first_counts(provider: Hostile) -> No
     assert found.key.public_numbers() == jwt.PyJWK(first).key.public_numbers()
 
 
-def test_a_key_that_names_no_algorithm_serves_those_that_fit_it_and_are_allowed() -> None:
+def test_a_key_without_alg_is_used_with_fitting_allowed_algorithms() -> None:
     assert names(usable_keys({"keys": [_rsa()]}, ["RS256", "PS256", "ES256", "EdDSA"])) == [
         ("1", "RS256"),
         ("1", "PS256"),
@@ -233,7 +233,7 @@ NOTHING: Any = object()
 
 @pytest.mark.parametrize("member", ["kid", "alg", "use", "key_ops", "crv"])
 @pytest.mark.parametrize("written", [NOTHING, "", None], ids=["left out", "empty", "null"])
-def test_what_a_key_does_not_say_of_itself_may_be_left_out_empty_or_null(member: str, written: Any) -> None:
+def test_optional_members_of_a_key_may_be_absent_empty_or_null(member: str, written: Any) -> None:
     row = _rsa(alg="RS256", use="sig", key_ops=["verify"]) | {member: written}
     row = {name: value for name, value in row.items() if value is not NOTHING}
     kid = None if member == "kid" else "1"
@@ -254,7 +254,7 @@ def test_what_a_key_does_not_say_of_itself_may_be_left_out_empty_or_null(member:
     ],
 )
 @asynchronous
-async def test_without_a_kid_the_one_key_that_fits_is_taken_and_no_guess_is_made(
+async def test_without_a_key_id_only_a_single_fitting_key_is_used(
     provider: Hostile, rows: list[Any], *, found: bool
 ) -> None:
     provider.publish(*rows)
@@ -264,7 +264,7 @@ async def test_without_a_kid_the_one_key_that_fits_is_taken_and_no_guess_is_made
 
 
 @asynchronous
-async def test_without_a_kid_a_new_key_is_found_as_soon_as_one_that_is_named(provider: Hostile) -> None:
+async def test_without_a_key_id_a_new_key_is_found_as_soon_as_with_one(provider: Hostile) -> None:
     provider.publish(_rsa(kid=None))
     async with keys_of(provider, clock := HandClock()) as keys:
         old = await keys.find(None, "RS256")
@@ -283,7 +283,7 @@ def names(keys: list[ProviderKey]) -> list[tuple[str | None, str]]:
 
 
 @pytest.mark.parametrize("issuer", ["http://id.example", "ftp://id.example", "id.example", "https://", "https://["])
-def test_keys_come_over_https_or_from_this_machine(issuer: str) -> None:
+def test_keys_are_fetched_over_https_or_from_this_machine_only(issuer: str) -> None:
     with pytest.raises(SettingsError, match="https://"):
         ProviderKeys(HandClock(), issuer=issuer, jwks_uri="", algorithms=["RS256"], freshness=FRESHNESS)
     with pytest.raises(SettingsError, match="https://"):
@@ -297,7 +297,7 @@ def test_keys_come_over_https_or_from_this_machine(issuer: str) -> None:
 
 
 @asynchronous
-async def test_others_are_answered_while_a_large_key_set_is_read(
+async def test_a_large_key_set_does_not_block_other_requests(
     provider: Hostile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others_go_on = threading.Event()

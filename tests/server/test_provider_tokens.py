@@ -178,7 +178,7 @@ def token_of(provider: Hostile, header: dict[str, Any], claims: dict[str, Any]) 
 
 @pytest.mark.parametrize("name", PROVIDERS)
 @asynchronous
-async def test_an_id_token_is_taken_as_its_provider_writes_it(provider: Hostile, name: str) -> None:
+async def test_id_tokens_of_real_providers_are_accepted(provider: Hostile, name: str) -> None:
     header, claims, key, groups = PROVIDERS[name]()
     row = {**RSAAlgorithm.to_jwk(provider.keys["rsa"].public_key(), as_dict=True), "kid": "rsa", **key}
     others = [
@@ -195,7 +195,7 @@ async def test_an_id_token_is_taken_as_its_provider_writes_it(provider: Hostile,
 
 @pytest.mark.parametrize("header", [{}, {"kid": None}, {"kid": ""}], ids=["left out", "null", "empty"])
 @asynchronous
-async def test_a_token_that_names_no_key_is_taken_while_the_provider_has_one_that_fits(
+async def test_a_token_without_a_key_id_is_accepted_with_one_fitting_key(
     provider: Hostile, header: dict[str, Any]
 ) -> None:
     assert await check(provider, token_of(provider, header, {}), upstream_algorithms=("RS256", "ES256", "EdDSA"))
@@ -206,7 +206,7 @@ async def test_a_token_that_names_no_key_is_taken_while_the_provider_has_one_tha
 
 
 @asynchronous
-async def test_a_key_without_a_name_that_was_rotated_is_asked_for(provider: Hostile) -> None:
+async def test_a_rotated_key_without_a_key_id_is_fetched(provider: Hostile) -> None:
     tokens = IdTokens(
         Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,), upstream_retry_s=0.01), SystemClock()
     )
@@ -241,7 +241,7 @@ async def test_a_key_without_a_name_that_was_rotated_is_asked_for(provider: Host
     ],
 )
 @asynchronous
-async def test_what_is_asked_for_counts_only_as_the_standard_writes_it(
+async def test_required_claims_must_have_the_standards_form(
     provider: Hostile, settings: dict[str, Any], claims: dict[str, Any], because: str
 ) -> None:
     with pytest.raises(CredentialInvalid, match=because):
@@ -249,7 +249,7 @@ async def test_what_is_asked_for_counts_only_as_the_standard_writes_it(
 
 
 @asynchronous
-async def test_the_time_of_the_login_keeps_its_fraction(provider: Hostile) -> None:
+async def test_auth_time_keeps_its_fraction(provider: Hostile) -> None:
     arrival = await check(provider, token_of(provider, {"kid": "rsa"}, {"auth_time": 1_700_000_000.25}))
     assert arrival.proved_at_ms == 1_700_000_000_250
     for unknown in ("2026-01-23T09:30:00Z", True, None, [1]):
@@ -268,7 +268,7 @@ OVERAGE: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def test_groups_too_many_for_a_token_do_not_empty_the_accounts(tmp_path: Path, provider: Hostile) -> None:
+def test_too_many_groups_for_a_token_leave_the_accounts_unchanged(tmp_path: Path, provider: Hostile) -> None:
     settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE}
     with running_server(tmp_path / "data", **settings) as server:
         admin = {"Authorization": f"Bearer {admin_token(server.data)}"}

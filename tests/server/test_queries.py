@@ -50,7 +50,7 @@ def ask(server: ServerProcess, method: str, target: str, **headers: str) -> tupl
 UNKNOWN = ["foo=1", "foo", "=", "=1", "a%00b=1", "%ff=1", "access_token=canary", "Limit=1", "limit%20=1", "limit[]=1"]
 
 
-def test_every_route_is_walked() -> None:
+def test_the_list_of_routes_is_complete() -> None:
     walked = routes()
     assert len(walked) > 40
     assert {("GET", "/api/connect"), ("GET", "/schema/openapi.json"), ("POST", "/oauth/introspect")} <= set(walked)
@@ -74,7 +74,7 @@ def secret(server: ServerProcess) -> dict[str, str]:
     return {"Authorization": f"Bearer {admin_token(server.data, 'queries')}"}
 
 
-def test_an_unknown_query_parameter_is_refused_also_to_whoever_may_ask(
+def test_an_unknown_query_parameter_is_refused_to_authorised_callers(
     server: ServerProcess, secret: dict[str, str]
 ) -> None:
     assert ask(server, "GET", "/api/admin/sessions", **secret)[0] == 200
@@ -95,25 +95,25 @@ def test_an_unknown_query_parameter_is_refused_also_to_whoever_may_ask(
         "limit=1;foo=1",
     ],
 )
-def test_a_parameter_that_is_there_twice_or_beside_an_unknown_one_is_refused(
+def test_a_duplicate_query_parameter_or_one_beside_an_unknown_is_refused(
     server: ServerProcess, secret: dict[str, str], query: str
 ) -> None:
     assert ask(server, "GET", f"/api/admin/sessions?{query}", **secret)[0] == 400
 
 
 @pytest.mark.parametrize("query", ["", "limit=1", "limit=1&", "%6cimit=1", "limit=1&subject=acc_a+b", "&limit=1"])
-def test_what_a_call_takes_may_be_written_as_queries_are(
+def test_known_query_parameters_are_accepted_in_any_encoding(
     server: ServerProcess, secret: dict[str, str], query: str
 ) -> None:
     assert ask(server, "GET", f"/api/admin/sessions?{query}", **secret)[0] == 200
 
 
-def test_a_preflight_is_answered_so_that_the_page_can_read_what_is_wrong(server: ServerProcess) -> None:
+def test_a_preflight_with_an_unknown_query_parameter_is_answered(server: ServerProcess) -> None:
     assert ask(server, "OPTIONS", "/api/session?foo=1")[0] == 204
 
 
 @asynchronous
-async def test_the_query_of_an_applications_request_is_the_applications(server: ServerProcess) -> None:
+async def test_forward_auth_ignores_the_applications_query(server: ServerProcess) -> None:
     """Caddy calls forward-auth with it."""
     async with await logged_in(server.url) as client:
         for query in ("?foo=1", "?foo=1&foo=2", "?"):
@@ -121,7 +121,7 @@ async def test_the_query_of_an_applications_request_is_the_applications(server: 
 
 
 @asynchronous
-async def test_a_route_with_a_hook_of_its_own_is_no_exception(tmp_path: Path) -> None:
+async def test_a_route_with_its_own_hook_checks_the_query_too(tmp_path: Path) -> None:
     asked: list[str] = []
 
     async def hook(_request: Request[Any, Any, Any]) -> None:
@@ -148,14 +148,14 @@ def with_metrics(tmp_path: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port.number}/metrics"
 
 
-def test_metrics_are_not_filtered_and_say_so(with_metrics: str) -> None:
+def test_metrics_refuse_query_parameters(with_metrics: str) -> None:
     assert httpx.get(with_metrics).status_code == 200
     assert httpx.get(f"{with_metrics}?").status_code == 200
     for query in ("name[]=interlock_connections", "foo=1"):
         assert httpx.get(f"{with_metrics}?{query}").status_code == 400
 
 
-def test_the_document_says_that_each_call_may_be_refused_for_its_query(server: ServerProcess) -> None:
+def test_the_document_lists_400_for_every_calls_query(server: ServerProcess) -> None:
     document: dict[str, Any] = httpx.get(f"{server.url}/schema/openapi.json").json()
     for path, item in document["paths"].items():
         for operation in item.values():

@@ -101,7 +101,7 @@ MADE: dict[str, Callable[[Path], bytes]] = {
 
 @pytest.mark.asvs("11.5.1")
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)
-def test_what_must_not_be_guessed_has_128_bits_that_no_seed_gives_again(
+def test_unguessable_values_have_128_bits_from_no_seedable_generator(
     tmp_path: Path, make: Callable[[Path], bytes]
 ) -> None:
     made, before = [], random.getstate()
@@ -131,7 +131,7 @@ print(len(names), len(childs), len(names & childs))
 """
 
 
-def test_a_forked_process_gives_no_name_that_its_parent_gives() -> None:
+def test_a_forked_process_generates_other_ids_than_its_parent() -> None:
     """A command under a known id is taken for a repeat, and not executed."""
     outcome = subprocess.run([sys.executable, "-c", _FORKS], capture_output=True, text=True, check=True)
     assert outcome.stdout.split() == ["20", "20", "0"]

@@ -23,7 +23,7 @@ from tests.support.tampering import shell
 
 
 @asynchronous
-async def test_sessions_asked_for_at_once_are_read_together(tmp_path: Path) -> None:
+async def test_concurrent_session_reads_are_batched(tmp_path: Path) -> None:
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         assert isinstance(surface.log, SqliteLog)
         stories = [Story() for _ in range(300)]
@@ -38,7 +38,7 @@ async def test_sessions_asked_for_at_once_are_read_together(tmp_path: Path) -> N
 
 
 @asynchronous
-async def test_an_email_address_is_compared_to_its_last_character(tmp_path: Path) -> None:
+async def test_email_addresses_are_compared_to_the_last_character(tmp_path: Path) -> None:
     """Even after what would end a text in C or JSON; what is no text at all fails alone."""
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         story = AccountStory()
@@ -51,7 +51,7 @@ async def test_an_email_address_is_compared_to_its_last_character(tmp_path: Path
 
 
 @asynchronous
-async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
+async def test_an_unreadable_session_fails_alone(tmp_path: Path) -> None:
     stories = [Story() for _ in range(20)]
     async with open_surface(tmp_path, max_waiting=1000, on_failure=pytest.fail, supervisor=Supervisor()) as surface:
         for story in stories:
@@ -70,7 +70,7 @@ async def test_a_session_that_cannot_be_read_fails_alone(tmp_path: Path) -> None
 
 
 @asynchronous
-async def test_only_so_many_reads_wait_and_the_others_are_told_at_once(
+async def test_reads_beyond_the_queues_limit_are_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("interlock.server.surface.sqlite.reader._MAX_WAITING", 10)
@@ -84,9 +84,7 @@ async def test_only_so_many_reads_wait_and_the_others_are_told_at_once(
 
 
 @asynchronous
-async def test_a_read_counts_until_it_is_done_also_if_its_caller_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_abandoned_read_counts_until_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Callers who leave, such as timed-out handshakes, must not queue more than the limit; nor is their work done."""
     monkeypatch.setattr("interlock.server.surface.sqlite.reader._MAX_WAITING", 3)
     gate, started = threading.Event(), threading.Event()

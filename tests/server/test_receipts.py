@@ -43,7 +43,7 @@ def told(answer: httpx.Response) -> dict[str, Any]:
 
 
 @asynchronous
-async def test_a_session_from_its_first_to_its_last_receipt(server: ServerProcess) -> None:
+async def test_every_transition_of_a_session_returns_its_receipt(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         other = client.sibling()
         begun = told(await other.begin())
@@ -60,7 +60,7 @@ async def test_a_session_from_its_first_to_its_last_receipt(server: ServerProces
 
 
 @asynchronous
-async def test_what_has_no_body_gives_it_in_a_header(server: ServerProcess) -> None:
+async def test_a_response_without_body_has_its_receipt_in_a_header(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         other = client.sibling()
         await other.log_in(client.email)
@@ -71,7 +71,7 @@ async def test_what_has_no_body_gives_it_in_a_header(server: ServerProcess) -> N
 
 
 @asynchronous
-async def test_of_many_ends_the_last_is_told(server: ServerProcess) -> None:
+async def test_ending_many_sessions_returns_the_last_receipt(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         others = [client.sibling() for _ in range(3)]
         for other in others:
@@ -86,7 +86,7 @@ async def test_of_many_ends_the_last_is_told(server: ServerProcess) -> None:
 
 
 @asynchronous
-async def test_what_recorded_nothing_has_no_receipt(server: ServerProcess) -> None:
+async def test_a_call_that_records_nothing_has_no_receipt(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         refused = await client.request("DELETE", "/api/sessions/nobody")
         for answer in (await client.request("GET", "/api/session"), refused):

@@ -20,7 +20,7 @@ from tests.support.server import ServerProcess, running_server
 
 @pytest.mark.asvs("7.5.2")
 @asynchronous
-async def test_whoever_logged_in_long_ago_ends_no_session_but_the_own(tmp_path: Path) -> None:
+async def test_an_old_login_can_end_only_its_own_session(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", recent_login_s=0.001) as server:
         async with await logged_in(server.url) as client:
             other = client.sibling()
@@ -39,7 +39,7 @@ async def test_whoever_logged_in_long_ago_ends_no_session_but_the_own(tmp_path: 
 
 @pytest.mark.asvs("7.5.2", "10.4.9")
 @asynchronous
-async def test_a_recent_login_is_proof_enough(tmp_path: Path) -> None:
+async def test_a_recent_login_can_end_other_sessions(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", recent_login_s=600) as server:
         async with await logged_in(server.url) as client:
             other = client.sibling()
@@ -98,7 +98,7 @@ TOO_OLD: Final = (401, "urn:interlock:problem:login-too-old")
 
 @pytest.mark.asvs("7.5.2")
 @pytest.mark.parametrize("when", RECENT.values(), ids=RECENT)
-def test_a_recent_login_at_the_provider_is_proof_enough(
+def test_a_recent_login_at_the_provider_can_end_other_sessions(
     gate: ServerProcess, provider: Hostile, when: Callable[[int], int | None]
 ) -> None:
     person = Person(gate, provider)
@@ -108,7 +108,7 @@ def test_a_recent_login_at_the_provider_is_proof_enough(
 
 @pytest.mark.asvs("7.5.2")
 @pytest.mark.parametrize("when", OLD.values(), ids=OLD)
-def test_an_exchange_alone_is_no_recent_login(
+def test_an_exchange_alone_is_not_a_recent_login(
     gate: ServerProcess, provider: Hostile, when: Callable[[int], int | None]
 ) -> None:
     """A stolen access token's holder may get an ID token of the victim's old login, without a password."""
@@ -126,14 +126,14 @@ def test_an_exchange_alone_is_no_recent_login(
     assert person.end_others(bearer) == (200, 2)
 
 
-def test_the_last_login_on_the_session_is_the_one_that_counts(gate: ServerProcess, provider: Hostile) -> None:
+def test_the_last_login_on_the_session_counts(gate: ServerProcess, provider: Hostile) -> None:
     person = Person(gate, provider)
     bearer = person.arrive(RECENT["just now"])
     assert person.end_others(bearer) == (200, 0)
     assert person.end_others(person.arrive(OLD["a week ago"], **bearer)) == TOO_OLD
 
 
-def test_the_log_says_how_old_the_proof_was(gate: ServerProcess, provider: Hostile) -> None:
+def test_the_log_records_the_age_of_the_authentication(gate: ServerProcess, provider: Hostile) -> None:
     person = Person(gate, provider)
     for when, least_ms in ((RECENT["by a clock that is ahead"], None), (OLD["a week ago"], 7 * 86_400_000)):
         bearer = person.arrive(when)

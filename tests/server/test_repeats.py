@@ -35,7 +35,7 @@ def of_problem(rows: list[dict[str, Any]], problem: str) -> list[dict[str, Any]]
 
 
 @pytest.mark.asvs("16.3.2")
-def test_5000_refusals_of_one_client_are_a_few_lines_that_add_up(tmp_path: Path) -> None:
+def test_5000_refusals_of_one_client_become_a_few_lines_that_add_up(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_json=True, metrics_port=0) as server:
         assert set(ask_all(server.url, ["/nothing"] * 5_000)) == {404}
         assert set(ask_all(server.url, ["/api/session"] * 10)) == {401}
@@ -63,7 +63,7 @@ def test_5000_refusals_of_one_client_are_a_few_lines_that_add_up(tmp_path: Path)
 
 
 @pytest.mark.asvs("16.3.2", "16.3.3")
-def test_a_flood_from_many_addresses_is_a_few_lines_and_hides_no_other_refusal(tmp_path: Path) -> None:
+def test_a_distributed_flood_becomes_few_lines_and_hides_no_other_refusal(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", **PROXIED) as server:
         addresses = [f"X-Forwarded-For: 198.51.{n // 256}.{n % 256}\r\n" for n in range(5_000)]
         assert set(ask_all(server.url, ["/nothing"] * 5_000, addresses)) == {404}
@@ -83,7 +83,7 @@ def test_a_flood_from_many_addresses_is_a_few_lines_and_hides_no_other_refusal(t
 
 
 @pytest.mark.asvs("16.3.3")
-def test_each_client_has_its_lines(tmp_path: Path) -> None:
+def test_each_client_has_its_own_lines(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_json=True) as server:
         for n in range(2, 12):
             assert ask_all(server.url, ["/nothing"] * 3, source=f"127.0.0.{n}") == [404] * 3
@@ -126,7 +126,7 @@ def refuse(client: str, problem: str = "not-found", times: int = 1) -> None:
         logger().info("request.refused", problem=problem, status=404, client=client, route=f"/{n}")
 
 
-def test_after_the_number_the_next_is_a_first_one_again(log: Log) -> None:
+def test_after_a_report_the_next_repeat_has_its_own_line_again(log: Log) -> None:
     refuse("192.0.2.1", times=3)
     assert [row.get("repeated") for row in log()] == [None, 2]
     refuse("192.0.2.1")
@@ -134,7 +134,7 @@ def test_after_the_number_the_next_is_a_first_one_again(log: Log) -> None:
     assert log()[-1]["route"] == "/0"
 
 
-def test_addresses_of_one_ipv6_network_are_one_client(log: Log) -> None:
+def test_addresses_of_one_ipv6_network_are_aggregated(log: Log) -> None:
     for n in range(10):
         refuse(f"2001:db8::{n}")
     refuse("2001:db8:0:1::1")
@@ -145,9 +145,7 @@ def test_addresses_of_one_ipv6_network_are_one_client(log: Log) -> None:
     ]
 
 
-def test_however_many_clients_and_kinds_there_are_lines_and_memory_have_a_limit(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_and_memory_of_repeats_are_bounded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, limit in (("KINDS", 16), ("SOURCES", 32), ("SOURCES_OF_A_KIND", 4)):
         monkeypatch.setattr(repeats, name, limit)
     before = event_counts().get("request.refused", 0)
@@ -163,7 +161,7 @@ def test_however_many_clients_and_kinds_there_are_lines_and_memory_have_a_limit(
 
 
 @pytest.mark.asvs("16.3.3")
-def test_one_kind_leaves_room_for_others(log: Log) -> None:
+def test_one_kind_of_repeat_leaves_room_for_others(log: Log) -> None:
     for client in range(10 * repeats.SOURCES_OF_A_KIND):
         refuse(f"192.0.{client // 256}.{client % 256}", "one")
     refuse("203.0.113.1", "another")
@@ -172,7 +170,7 @@ def test_one_kind_leaves_room_for_others(log: Log) -> None:
     assert len([row for row in rows if row["problem"] == "one" and "repeated" not in row]) == repeats.SOURCES_OF_A_KIND
 
 
-def test_what_security_needs_one_by_one_does_not_become_a_number(log: Log) -> None:
+def test_security_events_without_repeats_always_have_their_own_line(log: Log) -> None:
     for _ in range(5):
         logger().warning("login.failed", method="password", account="a", address="192.0.2.1", known=False)
         logger().warning("token.reused", session_id="s", subject="acc_1")
@@ -181,7 +179,7 @@ def test_what_security_needs_one_by_one_does_not_become_a_number(log: Log) -> No
 
 
 @pytest.mark.asvs("16.3.4")
-def test_faults_repeat_by_their_place_in_the_code(log: Log) -> None:
+def test_faults_are_aggregated_by_their_place_in_the_code(log: Log) -> None:
     def fail(kind: type[Exception]) -> None:
         raise kind("correct horse")
 
@@ -198,7 +196,7 @@ def test_faults_repeat_by_their_place_in_the_code(log: Log) -> None:
     assert "horse" not in str(rows)
 
 
-def test_lines_of_libraries_repeat_by_their_text(log: Log) -> None:
+def test_library_log_lines_are_aggregated_by_their_text(log: Log) -> None:
     for n in range(50):
         logging.getLogger("library").warning("socket %s is gone", n)
         logging.getLogger("library").error("another")
@@ -217,7 +215,7 @@ def test_lines_of_libraries_repeat_by_their_text(log: Log) -> None:
     assert rows[-1]["event"] == "other lines of this logger"
 
 
-def test_below_the_level_that_is_shown_there_is_no_number_either(tmp_path: Path) -> None:
+def test_repeats_below_the_log_level_are_not_reported(tmp_path: Path) -> None:
     with logging_to_file(tmp_path / "log", level="warning") as lines:
         refuse("192.0.2.1", times=10)
         logger().warning("admin.refused", client="192.0.2.1")

@@ -45,7 +45,7 @@ def told(written: tuple[Path, str], *arguments: object) -> dict[str, Any]:
     return story
 
 
-def test_the_whole_life_in_words(written: tuple[Path, str]) -> None:
+def test_replay_tells_a_whole_session(written: tuple[Path, str]) -> None:
     outcome = replay(written)
     assert outcome.exit_code == 0, outcome.output
     lines = outcome.stdout.splitlines()
@@ -67,7 +67,7 @@ def test_the_whole_life_in_words(written: tuple[Path, str]) -> None:
     assert "  connect from expired" in rest
 
 
-def test_up_to_a_version(written: tuple[Path, str]) -> None:
+def test_replay_stops_at_a_version(written: tuple[Path, str]) -> None:
     story = told(written, "--at", 3)
     assert [step["event"] for step in story["steps"]] == ["create", "authenticate", "connect"]
     stands = story["moment"]
@@ -92,7 +92,7 @@ def test_up_to_a_version(written: tuple[Path, str]) -> None:
     assert re.search(r"connections      connection_id con_\S+, node node-1\n", shown)
 
 
-def test_up_to_a_time(written: tuple[Path, str]) -> None:
+def test_replay_stops_at_a_time(written: tuple[Path, str]) -> None:
     rows = [row for row in records(written[0]) if row["instance_id"] == written[1]]
     story = told(written, "--at", rows[1]["at"])
     assert story["steps"][-1]["at"] <= rows[1]["at"]
@@ -103,7 +103,7 @@ def test_up_to_a_time(written: tuple[Path, str]) -> None:
     assert (later["at"], later["version"]) == ("2999-01-01T00:00:00.000Z", 5)
 
 
-def test_without_a_moment_it_is_now(written: tuple[Path, str]) -> None:
+def test_replay_defaults_to_now(written: tuple[Path, str]) -> None:
     story = told(written)
     assert story["instance_id"] == written[1]
     assert len(story["steps"]) == 5
@@ -121,12 +121,12 @@ def test_without_a_moment_it_is_now(written: tuple[Path, str]) -> None:
         ("2026-01-01T00:00:00", "has no time zone"),
     ],
 )
-def test_a_moment_that_is_none(written: tuple[Path, str], at: str, says: str) -> None:
+def test_replay_of_an_invalid_moment_is_an_error(written: tuple[Path, str], at: str, says: str) -> None:
     outcome = replay(written, "--at", at)
     assert (outcome.exit_code, outcome.stdout) == (2, "")
     assert says in re.sub(r"[\s│]+", " ", outcome.stderr)
 
 
-def test_a_session_that_is_none(written: tuple[Path, str]) -> None:
+def test_replay_of_an_unknown_session_is_an_error(written: tuple[Path, str]) -> None:
     outcome = replay((written[0], "nobody"))
     assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (1, "", "interlock: Session not found\n")

@@ -23,7 +23,7 @@ def secret_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.asvs("11.5.1", "13.3.1")
-def test_a_secret_opens_what_it_was_made_for_and_is_kept_as_a_hash(folder: Path) -> None:
+def test_a_secret_is_valid_for_its_kind_and_stored_as_a_hash(folder: Path) -> None:
     admins = Secrets(folder, "admin")
     secret = admins.create("ada", 1_000)
     assert secret.startswith("ilk_admin_ada_")
@@ -40,14 +40,14 @@ def test_a_secret_opens_what_it_was_made_for_and_is_kept_as_a_hash(folder: Path)
 @pytest.mark.parametrize(
     "presented", ["", "ilk_admin_", "ilk_admin_ada_", "ilk_admin_bob_x", "ilk_admin_ada_\ud800", "x" * 9_999]
 )
-def test_what_is_not_the_secret_opens_nothing(folder: Path, presented: str) -> None:
+def test_a_wrong_secret_is_refused(folder: Path, presented: str) -> None:
     admins = Secrets(folder, "admin")
     admins.create("ada", 1)
     assert admins.check(presented) is None
     assert Secrets(folder / "none", "admin").check(presented) is None
 
 
-def test_what_another_process_makes_or_removes_counts_at_once(folder: Path) -> None:
+def test_secrets_made_or_removed_by_another_process_count_at_once(folder: Path) -> None:
     running, command_line = Secrets(folder, "client"), Secrets(folder, "client")
     secret = command_line.create("gateway", 1)
     assert running.check(secret) == "gateway"
@@ -57,13 +57,13 @@ def test_what_another_process_makes_or_removes_counts_at_once(folder: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["", "Ada", "a_b", "-a", "../a", "a" * 41, "a\n"])
-def test_a_name_that_is_no_name_makes_no_file(folder: Path, name: str) -> None:
+def test_an_invalid_name_creates_no_secret(folder: Path, name: str) -> None:
     with pytest.raises(SettingsError):
         Secrets(folder, "admin").create(name, 1)
     assert secret_files(folder) == []
 
 
-def test_a_name_is_taken_once_and_only_what_is_there_is_removed(folder: Path) -> None:
+def test_a_secrets_name_is_unique_and_removing_an_unknown_one_fails(folder: Path) -> None:
     admins = Secrets(folder, "admin")
     secret = admins.create("ada", 1)
     with pytest.raises(SettingsError, match="ada"):
@@ -74,7 +74,7 @@ def test_a_name_is_taken_once_and_only_what_is_there_is_removed(folder: Path) ->
 
 
 @pytest.mark.asvs("13.3.1")
-def test_a_file_that_others_may_read_or_that_holds_no_secret_is_refused(folder: Path) -> None:
+def test_a_secret_file_readable_by_others_or_invalid_is_refused(folder: Path) -> None:
     secret = Secrets(folder, "admin").create("ada", 1)
     (file,) = secret_files(folder)
     file.chmod(0o644)
@@ -86,7 +86,7 @@ def test_a_file_that_others_may_read_or_that_holds_no_secret_is_refused(folder: 
         Secrets(folder, "admin").check(secret)
 
 
-def test_a_file_that_was_opened_to_others_is_noticed_though_nothing_was_written(folder: Path) -> None:
+def test_a_mere_change_of_permissions_of_a_secret_is_noticed(folder: Path) -> None:
     admins = Secrets(folder, "admin")
     secret = admins.create("ada", 1)
     assert admins.check(secret) == "ada"
@@ -98,7 +98,7 @@ def test_a_file_that_was_opened_to_others_is_noticed_though_nothing_was_written(
     assert admins.check(secret) == "ada"
 
 
-def test_a_secret_is_made_only_where_a_server_has_its_keys(tmp_path: Path) -> None:
+def test_a_secret_is_created_only_beside_a_servers_keys(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
         with pytest.raises(SettingsError):
@@ -107,7 +107,7 @@ def test_a_secret_is_made_only_where_a_server_has_its_keys(tmp_path: Path) -> No
     assert list((tmp_path / "empty").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_secrets_folder_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(SettingsError):

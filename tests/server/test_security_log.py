@@ -46,7 +46,7 @@ def one(server: ServerProcess, answer: httpx.Response, event: str, client: str =
 
 
 @pytest.mark.asvs("16.3.1", "16.2.1")
-def test_logins_and_failed_ones(logged: ServerProcess) -> None:
+def test_successful_and_failed_logins_are_logged(logged: ServerProcess) -> None:
     async def main() -> None:
         email = new_email()
         async with Client(logged.url) as client:
@@ -73,7 +73,7 @@ def test_logins_and_failed_ones(logged: ServerProcess) -> None:
 
 
 @pytest.mark.asvs("16.3.1")
-def test_changes_of_password(logged: ServerProcess) -> None:
+def test_password_changes_are_logged(logged: ServerProcess) -> None:
     async def main() -> None:
         client = await logged_in(logged.url)
         old, new = PASSWORD, "another horse battery staple"
@@ -93,7 +93,7 @@ def test_changes_of_password(logged: ServerProcess) -> None:
 
 
 @pytest.mark.asvs("16.3.2", "16.3.3")
-def test_refusals_say_what_was_refused_and_to_whom(logged: ServerProcess) -> None:
+def test_refusals_are_logged_with_problem_and_client(logged: ServerProcess) -> None:
     async def main() -> None:
         client = await logged_in(logged.url)
         used = client.refresh_token
@@ -130,7 +130,7 @@ def test_refusals_say_what_was_refused_and_to_whom(logged: ServerProcess) -> Non
 
 
 @pytest.mark.asvs("16.3.2")
-def test_refused_and_closed_sockets(logged: ServerProcess) -> None:
+def test_refused_and_closed_sockets_are_logged(logged: ServerProcess) -> None:
     async def main() -> None:
         client = await logged_in(logged.url)
         elsewhere = {**client.bearer, "X-Forwarded-For": "192.0.2.1"}
@@ -160,7 +160,7 @@ def test_refused_and_closed_sockets(logged: ServerProcess) -> None:
 
 
 @pytest.mark.asvs("4.1.3", "16.2.1")
-def test_every_answer_has_an_id_of_its_own_and_lines_with_it(logged: ServerProcess) -> None:
+def test_every_response_has_a_unique_id_that_its_log_lines_share(logged: ServerProcess) -> None:
     with httpx.Client(base_url=logged.url) as http:
         answers = [
             http.post("/api/session"),
@@ -182,7 +182,7 @@ def test_every_answer_has_an_id_of_its_own_and_lines_with_it(logged: ServerProce
     assert "mine" not in whole_log(logged)
 
 
-def test_ids_are_taken_from_the_caller_only_where_the_setting_says_so(tmp_path: Path) -> None:
+def test_request_ids_of_callers_are_used_only_if_trusted(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_json=True, trust_ids=True) as server, httpx.Client() as http:
 
         def answered(given: str) -> str:

@@ -31,7 +31,7 @@ def document(server: ServerProcess) -> dict[str, Any]:
 
 @pytest.mark.asvs("2.3.1")
 @asynchronous
-async def test_no_socket_opens_before_a_login_and_one_does_after_it(server: ServerProcess) -> None:
+async def test_a_socket_opens_only_after_a_login(server: ServerProcess) -> None:
     async with Client(server.url) as client:
         await client.begin()
         page = {"Cookie": f"__Host-interlock={client.refresh_token}", "Origin": server.url}
@@ -47,7 +47,7 @@ async def test_no_socket_opens_before_a_login_and_one_does_after_it(server: Serv
 
 @pytest.mark.asvs("7.1.2")
 @asynchronous
-async def test_no_login_ends_another_session_of_the_account(server: ServerProcess) -> None:
+async def test_a_login_does_not_end_the_accounts_other_sessions(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         clients = [client, *(client.sibling() for _ in range(20))]
         for each in clients[1:]:
@@ -60,7 +60,7 @@ async def test_no_login_ends_another_session_of_the_account(server: ServerProces
 
 @pytest.mark.asvs("7.2.2")
 @asynchronous
-async def test_each_login_and_each_refresh_makes_tokens_that_nobody_had(server: ServerProcess) -> None:
+async def test_each_login_and_refresh_issues_new_tokens(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         given = [client.tokens]
         for _ in range(3):
@@ -76,7 +76,7 @@ async def test_each_login_and_each_refresh_makes_tokens_that_nobody_had(server: 
 
 @pytest.mark.asvs("7.2.3")
 @asynchronous
-async def test_refresh_tokens_end_in_256_bits_that_say_nothing_of_each_other(server: ServerProcess) -> None:
+async def test_refresh_tokens_have_independent_256_bit_macs(server: ServerProcess) -> None:
     """Neither on those of other sessions, nor on the same session's next ones."""
     async with Client(server.url) as first:
         clients = [first, *(first.sibling() for _ in range(49))]
@@ -133,7 +133,7 @@ class Held:
 
 @pytest.mark.asvs("7.2.4", "8.3.2")
 @asynchronous
-async def test_a_new_login_counts_before_it_is_answered(server: ServerProcess) -> None:
+async def test_a_login_is_effective_before_it_is_answered(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client:
         held = await Held.of(client)
         (await client.log_in(client.email)).raise_for_status()
@@ -144,7 +144,7 @@ async def test_a_new_login_counts_before_it_is_answered(server: ServerProcess) -
 @pytest.mark.asvs("7.4.1", "8.3.2")
 @pytest.mark.parametrize("path", ["/api/auth/logout", "/api/auth/logout by cookie", "/api/sessions"])
 @asynchronous
-async def test_the_end_of_a_session_counts_before_it_is_answered(server: ServerProcess, path: str) -> None:
+async def test_a_sessions_end_is_effective_before_it_is_answered(server: ServerProcess, path: str) -> None:
     async with await logged_in(server.url) as client:
         held, other = await Held.of(client), client.sibling()
         (await other.log_in(client.email)).raise_for_status()
@@ -162,7 +162,7 @@ async def test_the_end_of_a_session_counts_before_it_is_answered(server: ServerP
 
 
 @pytest.mark.asvs("7.5.1")
-def test_what_an_account_is_found_by_is_said_at_its_making_and_at_logins_and_changed_by_nothing(
+def test_an_accounts_identifiers_never_change(
     server: ServerProcess,
 ) -> None:
     described = document(server)
@@ -183,7 +183,7 @@ def body_of(operation: dict[str, Any], described: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.asvs("7.6.2")
 @asynchronous
-async def test_nothing_that_a_page_loads_and_no_form_logs_anybody_in(server: ServerProcess) -> None:
+async def test_no_page_load_and_no_form_can_log_in(server: ServerProcess) -> None:
     """Every GET, with and without a password in the URL; and a form with the password."""
     email = new_email()
     login = {"email": email, "password": PASSWORD}
@@ -206,7 +206,7 @@ async def test_nothing_that_a_page_loads_and_no_form_logs_anybody_in(server: Ser
 
 @pytest.mark.asvs("8.3.1")
 @asynchronous
-async def test_what_a_client_says_of_itself_opens_nothing(server: ServerProcess) -> None:
+async def test_identity_headers_of_a_client_are_ignored(server: ServerProcess) -> None:
     """Not even in the headers with which Interlock itself tells a proxy who is calling."""
     async with await logged_in(server.url) as victim, Client(server.url) as client:
         await client.begin()

@@ -33,7 +33,7 @@ from tests.support.steps import POLICY, Story
 
 
 @asynchronous
-async def test_a_session_begins_and_is_told_once() -> None:
+async def test_a_new_session_is_published_once() -> None:
     door = Door()
     outcome = await door.sessions.begin("ada", Authenticate("ada", "password"))
     assert (outcome.instance.state, outcome.instance.version) == ("authenticated", 2)
@@ -42,7 +42,7 @@ async def test_a_session_begins_and_is_told_once() -> None:
 
 
 @asynchronous
-async def test_a_listener_that_fails_stops_no_other_and_no_answer() -> None:
+async def test_a_failing_listener_stops_no_other_and_no_answer() -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -64,7 +64,7 @@ async def test_a_listener_that_fails_stops_no_other_and_no_answer() -> None:
 
 
 @asynchronous
-async def test_a_refusal_changes_nothing_and_tells_nobody() -> None:
+async def test_a_refusal_changes_nothing_and_is_not_published() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     with pytest.raises(TransitionRefused):
@@ -78,7 +78,7 @@ async def test_a_refusal_changes_nothing_and_tells_nobody() -> None:
 
 
 @asynchronous
-async def test_a_cancelled_caller_leaves_a_recorded_and_published_transition() -> None:
+async def test_a_cancelled_callers_transition_is_recorded_and_published() -> None:
     log = HeldLog()
     door = Door(log)
     session = (await door.sessions.begin("anonymous")).instance
@@ -97,7 +97,7 @@ async def test_a_cancelled_caller_leaves_a_recorded_and_published_transition() -
 
 
 @asynchronous
-async def test_what_was_evicted_is_read_again_and_exact() -> None:
+async def test_an_evicted_session_is_read_again_exactly() -> None:
     door = Door(cache_limit=2)
     sessions = [(await door.sessions.begin("ada", Authenticate("ada", "password"))).instance for _ in range(10)]
     assert [door.sessions.cached(session.session_id) is not None for session in sessions].count(True) == 2
@@ -110,7 +110,7 @@ async def test_what_was_evicted_is_read_again_and_exact() -> None:
 
 
 @asynchronous
-async def test_what_was_read_before_a_command_is_not_remembered_after_it() -> None:
+async def test_a_read_from_before_a_command_is_not_cached_after_it() -> None:
     """A slow read of an evicted session, and a quicker command: the older session must not come back."""
 
     class SlowReads(MemoryLog):
@@ -150,7 +150,7 @@ async def test_commands_to_one_session_are_taken_in_turn() -> None:
 
 
 @asynchronous
-async def test_a_repeated_creation_of_a_session_not_in_memory_says_where_it_stands_now() -> None:
+async def test_a_repeated_creation_returns_the_sessions_current_state() -> None:
     door = Door(cache_limit=1)
     asked = (Command("once", "ada", Create(POLICY)), Command("then", "ada", Authenticate("ada", "password")))
     first = await door.sessions.submit("one", *asked)
@@ -165,7 +165,7 @@ async def test_a_repeated_creation_of_a_session_not_in_memory_says_where_it_stan
 
 
 @asynchronous
-async def test_another_writers_append_is_read_and_the_command_decided_again() -> None:
+async def test_a_command_is_decided_again_after_another_writers_append() -> None:
     """Even if the door has not been notified yet."""
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
@@ -177,7 +177,7 @@ async def test_another_writers_append_is_read_and_the_command_decided_again() ->
 
 
 @asynchronous
-async def test_a_session_that_keeps_changing_elsewhere_is_given_up() -> None:
+async def test_a_command_on_a_constantly_changing_session_is_given_up() -> None:
     class ContestedLog(MemoryLog):
         def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
             if steps[0].transition.version > 1 and steps[0].transition.actor != "other":
@@ -193,7 +193,7 @@ async def test_a_session_that_keeps_changing_elsewhere_is_given_up() -> None:
 
 
 @asynchronous
-async def test_a_creation_that_conflicts_is_decided_again_on_what_is_there() -> None:
+async def test_a_conflicting_creation_is_decided_again() -> None:
     class SlowLog(MemoryLog):
         """Reports a conflict once, although no other writer was first."""
 
@@ -212,7 +212,7 @@ async def test_a_creation_that_conflicts_is_decided_again_on_what_is_there() -> 
 
 
 @asynchronous
-async def test_an_id_that_is_taken_is_not_adopted() -> None:
+async def test_an_existing_session_id_is_not_adopted() -> None:
     door = Door(cache_limit=1)
     taken = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance
     await door.sessions.begin("anonymous")
@@ -222,7 +222,7 @@ async def test_an_id_that_is_taken_is_not_adopted() -> None:
 
 
 @asynchronous
-async def test_of_logins_at_once_on_one_anonymous_session_all_of_one_subject_succeed() -> None:
+async def test_concurrent_logins_of_one_subject_on_a_session_all_succeed() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     after = await asyncio.gather(
@@ -234,7 +234,7 @@ async def test_of_logins_at_once_on_one_anonymous_session_all_of_one_subject_suc
 
 
 @asynchronous
-async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() -> None:
+async def test_of_concurrent_logins_on_a_session_one_subject_gets_it() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     outcomes = await asyncio.gather(
@@ -249,7 +249,7 @@ async def test_of_logins_at_once_on_one_anonymous_session_one_subject_gets_it() 
 
 @pytest.mark.asvs("10.4.5")
 @asynchronous
-async def test_a_refresh_token_new_repeated_and_reused() -> None:
+async def test_a_refresh_token_is_exchanged_repeated_and_detected_as_reuse() -> None:
     door = Door()
     session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance.session_id
     exchanged = await door.sessions.refresh(session_id, 1, 0, "ada")
@@ -272,7 +272,7 @@ async def test_a_refresh_token_new_repeated_and_reused() -> None:
 
 
 @asynchronous
-async def test_a_lost_answer_is_given_again_however_late() -> None:
+async def test_a_lost_refresh_answer_is_repeated_however_late() -> None:
     door = Door()
     session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance.session_id
     for _ in range(3):
@@ -288,7 +288,7 @@ async def test_a_lost_answer_is_given_again_however_late() -> None:
 
 @pytest.mark.asvs("7.2.4")
 @asynchronous
-async def test_a_refresh_token_from_before_a_login_opens_nothing_and_ends_nothing() -> None:
+async def test_a_refresh_token_from_before_a_login_is_void_and_ends_nothing() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     await door.sessions.authenticate(session, Authenticate("ada", "password"))
@@ -298,7 +298,7 @@ async def test_a_refresh_token_from_before_a_login_opens_nothing_and_ends_nothin
 
 
 @asynchronous
-async def test_tabs_that_refresh_at_once_each_get_a_token_of_their_own() -> None:
+async def test_concurrently_refreshing_tabs_each_get_their_own_token() -> None:
     door = Door()
     session_id = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance.session_id
     after = await asyncio.gather(*(door.sessions.refresh(session_id, 1, 0, "ada") for _ in range(4)))
@@ -325,7 +325,7 @@ async def test_activity_is_written_once_per_tenth_of_the_idle_timeout() -> None:
 
 
 @asynchronous
-async def test_activity_of_many_requests_at_once_is_written_once() -> None:
+async def test_concurrent_activity_is_written_once() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     door.clock.time_ms += POLICY.idle_timeout_ms // 2
@@ -335,7 +335,7 @@ async def test_activity_of_many_requests_at_once_is_written_once() -> None:
 
 
 @asynchronous
-async def test_ending_twice_is_told_apart() -> None:
+async def test_a_second_end_of_a_session_records_nothing() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     ended = await door.sessions.end(session, "logout", "anonymous")
@@ -345,7 +345,7 @@ async def test_ending_twice_is_told_apart() -> None:
 
 
 @asynchronous
-async def test_what_a_dead_process_held_is_disconnected_at_the_start() -> None:
+async def test_a_dead_processs_connections_are_disconnected_at_the_start() -> None:
     door = Door()
     told = (
         Authenticate("ada", "password"),
@@ -366,7 +366,7 @@ async def test_what_a_dead_process_held_is_disconnected_at_the_start() -> None:
 
 @pytest.mark.checks("authority_at_append")
 @asynchronous
-async def test_activity_by_a_superseded_credential_is_none() -> None:
+async def test_activity_by_a_superseded_credential_is_not_recorded() -> None:
     door = Door()
     before = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance
     door.clock.advance(POLICY.idle_timeout_ms // 2)

@@ -27,7 +27,7 @@ from tests.support.steps import POLICY
 
 @pytest.mark.parametrize("refusal", [Overloaded(), StorageLow()], ids=["overloaded", "little space"])
 @asynchronous
-async def test_activity_that_can_not_be_written_now_is_no_reason_to_refuse_its_request(refusal: Overloaded) -> None:
+async def test_a_request_succeeds_although_its_activity_can_not_be_written(refusal: Overloaded) -> None:
     class FullLog(MemoryLog):
         full = True
 
@@ -48,7 +48,7 @@ async def test_activity_that_can_not_be_written_now_is_no_reason_to_refuse_its_r
 
 
 @asynchronous
-async def test_once_the_log_has_stopped_memory_answers_nothing() -> None:
+async def test_once_the_log_has_stopped_nothing_is_answered_from_memory() -> None:
     door = Door()
     session = (await door.sessions.begin("anonymous")).instance
     door.log.failure = "the disk is gone"
@@ -121,7 +121,7 @@ async def test_a_command_that_the_lifecycle_refuses_costs_no_read() -> None:
 
 
 @asynchronous
-async def test_the_servers_own_writes_wait_for_an_overloaded_log_and_few_try() -> None:
+async def test_the_servers_own_writes_wait_for_an_overloaded_log() -> None:
     class BusyLog(MemoryLog):
         tries = 0
         refusing = True

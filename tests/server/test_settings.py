@@ -26,7 +26,7 @@ def test_the_flag_wins_over_the_environment_over_the_file(tmp_path: Path) -> Non
     assert load_settings({}, {**environment, "INTERLOCK_CONFIG": str(config)}) == load_settings({}, environment, config)
 
 
-def test_nothing_given_is_the_defaults() -> None:
+def test_without_any_input_settings_are_the_defaults() -> None:
     assert load_settings({}, {}) == Settings()
     assert load_settings({}, {"INTERLOCK_CONFIG": ""}) == Settings()
 
@@ -43,7 +43,7 @@ def test_nothing_given_is_the_defaults() -> None:
         ("INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS", "yes", "cheap_passwords_for_tests", False),
     ],
 )
-def test_the_environment_is_text(variable: str, text: str, name: str, value: Any) -> None:
+def test_environment_variables_are_parsed(variable: str, text: str, name: str, value: Any) -> None:
     assert getattr(load_settings({}, {variable: text}), name) == value
 
 
@@ -64,7 +64,7 @@ def test_the_environment_is_text(variable: str, text: str, name: str, value: Any
         ({"INTERLOCK_ARGON2_QUEUE": "1025"}, "<= 1024"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named(environment: dict[str, str], message: str) -> None:
+def test_an_invalid_settings_error_names_it(environment: dict[str, str], message: str) -> None:
     (variable,) = environment
     with pytest.raises(SettingsError, match=f"^{variable}.*{message}"):
         load_settings({}, environment)
@@ -89,7 +89,7 @@ def has_a_form(row: SettingRow) -> bool:
 
 
 @pytest.mark.parametrize("row", [row for row in setting_rows() if has_a_form(row)], ids=lambda row: row.name)
-def test_the_form_of_a_value_is_said_in_words_under_the_name_that_was_typed(row: SettingRow, tmp_path: Path) -> None:
+def test_an_invalid_settings_error_describes_the_form_under_the_typed_name(row: SettingRow, tmp_path: Path) -> None:
     config = tmp_path / "interlock.toml"
     config.write_text(f"{row.name} = {['!'] if row.kind is tuple else repr('!')}")
     wanted = f"{', entry 1' if row.kind is tuple else ''}: expected {WORDS.get(row.name, 'a rate such as 90/1m')}"
@@ -102,7 +102,7 @@ def test_the_form_of_a_value_is_said_in_words_under_the_name_that_was_typed(row:
 
 
 @pytest.mark.parametrize("port", [1, 80, 9999, 10000, 59999, 60000, 64999, 65000, 65499, 65500, 65529, 65530, 65535])
-def test_an_origin_has_any_port_that_is_one(port: int) -> None:
+def test_an_origin_may_have_any_valid_port(port: int) -> None:
     origins = (f"https://a.example:{port}", f"https://[::1]:{port}")
     assert load_settings({"origins": ",".join(origins)}, {}).origins == origins
 
@@ -120,7 +120,7 @@ def test_an_origin_has_any_port_that_is_one(port: int) -> None:
         ("10.0.0.1", "0x0"),
     ],
 )
-def test_metrics_need_a_port_of_their_own(hosts: tuple[str, str]) -> None:
+def test_metrics_need_a_separate_port(hosts: tuple[str, str]) -> None:
     flags = {"host": hosts[0], "metrics_host": hosts[1], "port": 9000}
     with pytest.raises(SettingsError, match=r"^INTERLOCK_METRICS_PORT: 9000"):
         load_settings(flags, {"INTERLOCK_METRICS_PORT": "9000"})
@@ -150,14 +150,14 @@ def test_metrics_need_a_port_of_their_own(hosts: tuple[str, str]) -> None:
         ("cheap_passwords_for_tests = true", "cheap_passwords_for_tests is not a setting"),
     ],
 )
-def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_settings_file_is_an_error_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
     config = tmp_path / "interlock.toml"
     config.write_text(text)
     with pytest.raises(SettingsError, match=message):
         load_settings({}, {}, config)
 
 
-def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+def test_a_missing_or_binary_settings_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.toml: "):
         load_settings({}, {}, tmp_path / "nowhere.toml")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -165,7 +165,7 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
         load_settings({}, {"INTERLOCK_CONFIG": str(tmp_path / "binary")})
 
 
-def test_only_the_environment_makes_passwords_cheap() -> None:
+def test_only_the_environment_can_set_cheap_passwords() -> None:
     assert "cheap_passwords_for_tests" not in {row.name for row in setting_rows()}
 
 
@@ -217,7 +217,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_value_with_a_line_end_or_blanks_is_refused_wherever_it_stands(row: SettingRow, tmp_path: Path) -> None:
+def test_a_setting_with_a_line_end_or_outer_blanks_is_refused(row: SettingRow, tmp_path: Path) -> None:
     (good,) = texts(row)
     assert load_settings({row.name: good}, {}) == load_settings({}, {row.variable: good})
     for before, behind in (
@@ -246,7 +246,7 @@ def test_a_value_with_a_line_end_or_blanks_is_refused_wherever_it_stands(row: Se
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_no_value_is_anything_but_a_setting_or_refused_by_name(row: SettingRow, tmp_path: Path) -> None:
+def test_any_value_is_a_valid_setting_or_refused_by_name(row: SettingRow, tmp_path: Path) -> None:
     """Any value gives valid settings or a refusal that names it, and no other error."""
     config = tmp_path / "interlock.toml"
     for odd in ["", *ODD]:
@@ -272,7 +272,7 @@ def outcome(*arguments: Any) -> tuple[Settings | None, str]:
 
 
 @pytest.mark.parametrize("name", ["host", "metrics_host", "data", "node", "issuer", "audience"])
-def test_an_empty_text_that_would_mean_something_else_is_refused(name: str) -> None:
+def test_an_empty_value_with_another_meaning_is_refused(name: str) -> None:
     """An empty host would listen everywhere, and an empty folder would be the current one."""
     with pytest.raises(SettingsError, match=f"^INTERLOCK_{name.upper()}: "):
         load_settings({}, {f"INTERLOCK_{name.upper()}": ""})
@@ -295,7 +295,7 @@ def test_an_empty_text_that_would_mean_something_else_is_refused(name: str) -> N
         ("INTERLOCK_ZZZZZZZZZZZZ", ""),
     ],
 )
-def test_a_variable_that_is_misspelt_is_named_with_what_is_meant(variable: str, meant: str) -> None:
+def test_a_misspelt_variable_is_named_with_a_suggestion(variable: str, meant: str) -> None:
     with pytest.raises(SettingsError, match=f"^{variable} .*{meant}") as refused:
         load_settings({}, {variable: "secret-value"})
     assert "secret-value" not in str(refused.value)
@@ -303,14 +303,14 @@ def test_a_variable_that_is_misspelt_is_named_with_what_is_meant(variable: str, 
         assert str(refused.value).endswith(f" {meant}?")
 
 
-def test_a_misspelt_setting_in_the_file_is_named_with_what_is_meant(tmp_path: Path) -> None:
+def test_a_misspelt_setting_in_the_file_is_named_with_a_suggestion(tmp_path: Path) -> None:
     config = tmp_path / "interlock.toml"
     config.write_text("trusted_proxy = []")
     with pytest.raises(SettingsError, match=r"trusted_proxy .* trusted_proxies\?$"):
         load_settings({}, {}, config)
 
 
-def test_what_kubernetes_sets_for_a_service_of_the_name_is_passed_over() -> None:
+def test_variables_that_kubernetes_sets_for_a_service_are_ignored() -> None:
     links = {
         "INTERLOCK_PORT": "tcp://10.96.0.7:8700",
         "INTERLOCK_SERVICE_HOST": "10.96.0.7",
@@ -335,7 +335,7 @@ def test_what_kubernetes_sets_for_a_service_of_the_name_is_passed_over() -> None
         load_settings({}, {"INTERLOCK_HOSTS_PORTS": "tcp://10.96.0.7:1"})
 
 
-def test_what_a_benchmark_reads_that_starts_the_server_is_passed_over() -> None:
+def test_variables_of_a_benchmark_are_ignored() -> None:
     assert load_settings({}, {"INTERLOCK_BENCH_COMMAND": "interlock serve"}) == Settings()
     with pytest.raises(SettingsError, match=r"^INTERLOCK_BENCHMARK "):
         load_settings({}, {"INTERLOCK_BENCHMARK": "interlock serve"})

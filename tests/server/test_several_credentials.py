@@ -149,7 +149,7 @@ def clears_cookie(answer: httpx.Response) -> bool:
 
 @pytest.mark.asvs("7.4.1")
 @asynchronous
-async def test_a_logout_ends_the_cookies_session_whatever_the_bearer_token_is(tmp_path: Path) -> None:
+async def test_a_logout_ends_the_cookies_session_whatever_the_bearer_token(tmp_path: Path) -> None:
     async with house_in(tmp_path) as house:
         for name, bearer in house.bad_bearers.items():
             answer = await house.post("/api/auth/logout", PAGE | house.cookie | {"authorization": bearer})
@@ -159,7 +159,7 @@ async def test_a_logout_ends_the_cookies_session_whatever_the_bearer_token_is(tm
 
 
 @asynchronous
-async def test_a_logout_that_nothing_opens_clears_the_cookie_all_the_same(tmp_path: Path) -> None:
+async def test_a_logout_with_bad_credentials_still_clears_the_cookie(tmp_path: Path) -> None:
     async with house_in(tmp_path) as house:
         dead = {name: token for name, token in house.bad_refresh_tokens.items() if name not in {"used", "superseded"}}
         for (name, bearer), (other, token) in itertools.product(house.bad_bearers.items(), dead.items()):
@@ -204,7 +204,7 @@ async def test_a_logout_with_credentials_of_two_sessions_ends_both(tmp_path: Pat
 
 
 @asynchronous
-async def test_a_refresh_takes_the_token_that_is_good(tmp_path: Path) -> None:
+async def test_a_refresh_uses_the_valid_one_of_two_tokens(tmp_path: Path) -> None:
     """A used-up token ends its session, unless the good one is sent as well."""
     async with house_in(tmp_path) as house:
         for name, token in house.bad_refresh_tokens.items():
@@ -264,7 +264,7 @@ async def test_forward_auth_lets_a_good_cookie_pass_beside_a_bad_bearer_token(tm
 
 
 @asynchronous
-async def test_a_handshake_takes_the_credential_that_is_good(tmp_path: Path) -> None:
+async def test_a_handshake_uses_the_valid_one_of_two_credentials(tmp_path: Path) -> None:
     async with house_in(tmp_path) as house:
 
         async def ticket() -> str:
@@ -292,7 +292,7 @@ async def test_a_handshake_takes_the_credential_that_is_good(tmp_path: Path) -> 
 
 @pytest.mark.asvs("7.2.1")
 @asynchronous
-async def test_a_bad_credential_does_not_let_in_as_somebody_else(tmp_path: Path) -> None:
+async def test_a_bad_credential_does_not_fall_back_to_another_users(tmp_path: Path) -> None:
     """Ada's credential is invalid, beside Bob's valid cookie or ticket."""
     async with house_in(tmp_path) as house:
         await registered(house.services, "acc_bob")
@@ -330,7 +330,7 @@ async def test_a_bad_credential_does_not_let_in_as_somebody_else(tmp_path: Path)
 
 
 @asynchronous
-async def test_a_cookie_that_could_not_be_exchanged_ends_no_session(tmp_path: Path) -> None:
+async def test_a_cookie_that_can_not_be_exchanged_ends_no_session(tmp_path: Path) -> None:
     async with house_in(tmp_path) as house:
         other = await house.begin()
         bearer = f"Bearer {house.services.tokens.access_token(other)}"

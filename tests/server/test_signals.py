@@ -23,7 +23,7 @@ from tests.support.server import running_server
 from tests.support.started import LIMIT_S, read_all, started
 
 
-def test_hangup_drains(tmp_path: Path) -> None:
+def test_sighup_drains_the_server(tmp_path: Path) -> None:
     async def main() -> tuple[int, str]:
         async with await logged_in(server.url) as client, client.connect() as socket:
             await hello(socket)
@@ -39,7 +39,7 @@ def test_hangup_drains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
-def test_signals_that_end_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_other_signals_do_not_stop_the_server(tmp_path: Path, number: signal.Signals) -> None:
     """Under nohup a hangup is one of them."""
     with started(tmp_path / "data", before=("nohup",), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         server.ready()
@@ -72,7 +72,7 @@ def test_a_server_drains_when_its_terminal_is_closed(tmp_path: Path) -> None:
             assert server.process.wait(LIMIT_S) == 0
 
 
-def test_a_terminal_that_stops_background_jobs_which_write_does_not_stop_the_server(tmp_path: Path) -> None:
+def test_a_terminal_with_tostop_does_not_stop_a_background_server(tmp_path: Path) -> None:
     with terminal() as (outer, inner):
         streams: Any = {"stdin": inner, "stdout": inner, "stderr": inner}
         modes = termios.tcgetattr(inner)

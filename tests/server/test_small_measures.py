@@ -22,7 +22,7 @@ PATHS = ["/api/session", "/api/sessions", "/health/live", "/health/ready", "/sch
 
 
 @pytest.mark.asvs("4.1.2")
-def test_nothing_is_redirected(server: ServerProcess) -> None:
+def test_no_http_request_is_redirected(server: ServerProcess) -> None:
     with httpx.Client(base_url=server.url, headers={"x-forwarded-proto": "http"}) as http:
         for path in [*PATHS, "/", "/schema", "//evil.example/", "/api/session/", "/API/SESSION"]:
             for method in ("GET", "POST", "DELETE"):
@@ -53,7 +53,7 @@ def test_an_account_has_an_address_and_a_password_and_no_hint(server: ServerProc
 
 @pytest.mark.asvs("6.2.2", "6.2.3", "7.4.3", "7.5.1")
 @asynchronous
-async def test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end(server: ServerProcess) -> None:
+async def test_a_password_change_needs_the_current_one_and_ends_other_sessions(server: ServerProcess) -> None:
     async with await logged_in(server.url) as here:
         there = here.sibling()
         await there.log_in(here.email)
@@ -71,7 +71,7 @@ async def test_a_password_is_changed_with_the_current_one_and_the_other_sessions
 
 
 @pytest.mark.asvs("13.3.1")
-def test_keys_are_in_their_folder_and_nowhere_else(tmp_path: Path) -> None:
+def test_keys_are_only_in_their_folder(tmp_path: Path) -> None:
     """Neither in the database, nor in log, trace or export, in any encoding."""
 
     async def use(url: str) -> None:

@@ -78,7 +78,7 @@ async def test_a_connection_from_hello_to_goodbye(tmp_path: Path) -> None:
         ("draining", ["accept", "close 1001 draining"], ["disconnect"]),
     ],
 )
-def test_what_happens_between_connect_and_hello_is_seen(
+def test_changes_between_connect_and_hello_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: list[str], recorded: list[str]
 ) -> None:
     async def scenario() -> None:
@@ -109,7 +109,7 @@ def test_what_happens_between_connect_and_hello_is_seen(
     ],
     ids=["the log stops", "the session is gone"],
 )
-def test_when_the_ground_goes_away_before_hello_the_peer_is_told(
+def test_a_peer_is_told_if_session_or_log_fails_before_hello(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     async def scenario() -> None:
@@ -129,7 +129,7 @@ def test_when_the_ground_goes_away_before_hello_the_peer_is_told(
 
 
 @asynchronous
-async def test_a_peer_that_is_gone_before_the_accept_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_peer_gone_before_the_accept_leaves_nothing_behind(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session, token = await log_in(services)
 
@@ -146,7 +146,7 @@ async def test_a_peer_that_is_gone_before_the_accept_leaves_nothing_behind(tmp_p
 
 
 @asynchronous
-async def test_what_is_pushed_to_a_peer_that_does_not_read_is_bounded(tmp_path: Path) -> None:
+async def test_messages_pushed_to_an_unread_socket_are_bounded(tmp_path: Path) -> None:
     async with services_in(tmp_path, send_timeout_s=30) as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
@@ -159,7 +159,7 @@ async def test_what_is_pushed_to_a_peer_that_does_not_read_is_bounded(tmp_path: 
 
 
 @asynchronous
-async def test_a_handshake_that_cannot_be_proved_in_time_is_closed_with_1013(
+async def test_a_handshake_not_authenticated_in_time_is_closed_with_1013(
     tmp_path: Path,
 ) -> None:
     async with services_in(tmp_path, handshake_timeout_s=0.05) as services:
@@ -175,7 +175,7 @@ async def test_a_handshake_that_cannot_be_proved_in_time_is_closed_with_1013(
 
 
 @asynchronous
-async def test_room_that_was_taken_during_the_proof_is_gone(tmp_path: Path) -> None:
+async def test_a_connection_limit_reached_during_authentication_applies(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_total=1) as services:
         session, token = await log_in(services)
         full = _FullLater()
@@ -208,7 +208,7 @@ async def test_a_credential_that_expires_on_the_open_socket_closes_it(tmp_path: 
 
 
 @asynchronous
-async def test_a_timer_that_rings_early_is_set_again(tmp_path: Path) -> None:
+async def test_an_early_expiry_timer_is_set_again(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         _, token = await log_in(services)
         wire = Wire(services, token)
@@ -240,7 +240,7 @@ async def test_a_new_token_on_the_open_socket_keeps_it_open(tmp_path: Path) -> N
 
 
 @asynchronous
-async def test_a_disconnect_that_the_log_has_no_room_for_is_recorded_later(
+async def test_a_disconnect_refused_by_an_overloaded_log_is_recorded_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with services_in(tmp_path) as services:

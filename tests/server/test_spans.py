@@ -31,7 +31,7 @@ async def a_login_and_a_socket(server: ServerProcess, **headers: str) -> Client:
     return client
 
 
-def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_path: Path) -> None:
+def test_spans_of_requests_transitions_and_commits_are_linked(tmp_path: Path) -> None:
     with receiving() as receiver:
         with running_server(tmp_path / "data", otel_endpoint=receiver.url, node="node-7") as server:
             trace_id = "0af7651916cd43dd8448eb211c80319c"
@@ -71,7 +71,7 @@ def test_requests_transitions_and_commits_are_spans_that_belong_together(tmp_pat
         assert not [body for body in receiver.bodies if client.access_token.encode() in body]
 
 
-def test_a_trusted_callers_span_is_the_parent_and_the_environment_has_the_last_word(
+def test_a_trusted_callers_span_is_the_parent_and_the_environment_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "sessions")
@@ -108,13 +108,13 @@ def test_a_failed_write_and_a_5xx_are_errors(tmp_path: Path) -> None:
         assert [span.status.message for span in receiver.named("write") if span.status.code == 2] == ["AccountExists"]
 
 
-def test_a_receiver_that_is_not_there_stops_nothing(tmp_path: Path) -> None:
+def test_a_missing_span_receiver_does_not_affect_the_server(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", otel_endpoint="http://127.0.0.1:9") as server:
         run(a_login_and_a_socket(server))
         assert server.stop() == 0
 
 
-def test_without_the_setting_nothing_of_it_is_imported() -> None:
+def test_without_the_setting_opentelemetry_is_not_imported() -> None:
     code = (
         "import sys, interlock.server.cli.main, interlock.server.process;"
         " sys.exit(any(m.split('.')[0] in {'opentelemetry', 'prometheus_client'} for m in sys.modules))"
@@ -123,7 +123,7 @@ def test_without_the_setting_nothing_of_it_is_imported() -> None:
     assert outcome.returncode == 0
 
 
-def test_without_the_extra_the_start_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opentelemetry_the_start_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # As on a machine without the extra: a package that can't be imported is first on the path.
     missing = tmp_path / "path" / "opentelemetry"
     missing.mkdir(parents=True)

@@ -94,9 +94,7 @@ ENDS: Final = {
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("call", CALLS)
 @asynchronous
-async def test_what_a_superseded_credential_asked_for_is_not_recorded_after(
-    tmp_path: Path, call: str, end: str
-) -> None:
+async def test_a_superseded_credentials_call_is_not_recorded_afterwards(tmp_path: Path, call: str, end: str) -> None:
     async with house(tmp_path) as ada:
         sessions, own = ada.services.sessions, ada.own
         taken = Reauthenticate(own.subject or "", "password") if end == "a login" else Revoke("revoked")

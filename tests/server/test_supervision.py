@@ -55,7 +55,7 @@ def ready(server: ServerProcess) -> tuple[int, str]:
     return answer.status_code, answer.json()["status"]
 
 
-def test_work_that_fails_again_and_again_is_noticed(
+def test_repeatedly_failing_background_work_is_noticed(
     server: ServerProcess, work: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAILURES", "1000000")
@@ -72,7 +72,9 @@ def test_work_that_fails_again_and_again_is_noticed(
     assert server.stop(signal.SIGTERM) == 0, "it stops all the same"
 
 
-def test_work_that_failed_once_goes_on(server: ServerProcess, work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_work_that_failed_once_continues(
+    server: ServerProcess, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAILURES", "1")
     server.start()
     until(lambda: any(row["event"] == "background.failed" and row["work"] == work for row in log_rows(server)))
@@ -122,7 +124,9 @@ def test_ready_again_half_a_minute_after_the_last_failure(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("way", ["returns", "cancelled"])
 @asynchronous
-async def test_work_that_just_ends_has_failed_and_is_begun_again(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_background_work_that_returns_counts_as_failed_and_restarts(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(supervision, "_PAUSE_S", 0.01)
     supervisor = Supervisor()
     calls = 0
@@ -144,7 +148,7 @@ async def test_work_that_just_ends_has_failed_and_is_begun_again(way: str, monke
 
 
 @asynchronous
-async def test_work_that_makes_no_progress_is_noticed_and_so_is_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stuck_background_work_and_its_recovery_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "_PAUSE_S", 0.01)
     monkeypatch.setattr(supervision, "_FAILING_S", 1)
     supervisor = Supervisor()
@@ -169,7 +173,7 @@ async def test_work_that_makes_no_progress_is_noticed_and_so_is_its_progress(mon
 
 
 @asynchronous
-async def test_a_process_that_was_stopped_for_a_while_has_no_stuck_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stopped_and_continued_process_has_no_stuck_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "_PAUSE_S", 0.01)
     monkeypatch.setattr(supervision, "_FAILING_S", 1)
     supervisor = Supervisor()
@@ -189,7 +193,7 @@ async def test_a_process_that_was_stopped_for_a_while_has_no_stuck_work(monkeypa
 
 
 @asynchronous
-async def test_a_disk_that_hangs_shows_and_does_not_keep_the_server_from_its_start(
+async def test_a_hanging_disk_is_reported_and_does_not_prevent_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs = threading.Event()
@@ -204,7 +208,7 @@ async def test_a_disk_that_hangs_shows_and_does_not_keep_the_server_from_its_sta
         hangs.set()
 
 
-def test_a_socket_closes_although_another_listener_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_closes_even_if_another_listener_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAILING_WORK", "metrics")
     monkeypatch.setenv("FAILURES", "0")
     server = FailingServer(tmp_path / "data", {"log_json": True, "metrics_port": 0})
@@ -249,7 +253,7 @@ class Job:
 
 
 @asynchronous
-async def test_a_thread_outlives_what_fails_in_it_and_nobody_waits_for_ever() -> None:
+async def test_a_worker_thread_survives_a_failing_job() -> None:
     def fail_to_start() -> None:
         raise PermissionError
 
@@ -275,7 +279,7 @@ async def test_a_thread_outlives_what_fails_in_it_and_nobody_waits_for_ever() ->
 
 
 @asynchronous
-async def test_each_caller_of_a_failed_thread_gets_an_exception_of_its_own() -> None:
+async def test_each_caller_of_a_failed_job_gets_its_own_exception() -> None:
     """Raising an exception changes it: it collects the traceback of each caller."""
 
     def serve(_jobs: list[Job]) -> None:
@@ -311,7 +315,7 @@ class Member:
 
 
 @asynchronous
-async def test_a_connection_that_cannot_be_pinged_is_dropped_and_the_others_are_pinged(
+async def test_a_connection_whose_ping_fails_is_dropped_and_others_are_pinged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(heartbeat, "_TICKS", 1)

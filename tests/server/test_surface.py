@@ -110,7 +110,7 @@ class TestSqliteTickets(TicketStoreContract):
 
 
 @asynchronous
-async def test_closing_commits_what_waits_and_reopening_finds_it(tmp_path: Path) -> None:
+async def test_closing_the_log_commits_waiting_writes(tmp_path: Path) -> None:
     stories = [Story() for _ in range(30)]
     async with opened(tmp_path) as surface:
         waiting = [surface.log.append(story.begin("ada", "node-1")) for story in stories]
@@ -123,7 +123,7 @@ async def test_closing_commits_what_waits_and_reopening_finds_it(tmp_path: Path)
 
 
 @asynchronous
-async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for(tmp_path: Path) -> None:
+async def test_writes_of_different_kinds_are_executed_in_order(tmp_path: Path) -> None:
     """All of them wait together. What accompanies a step sees the changes of the steps before it."""
     async with opened(tmp_path) as surface:
         accounts, tokens = surface.accounts, surface.exchanged_tokens
@@ -162,7 +162,7 @@ async def test_writes_of_different_kinds_happen_in_the_order_they_were_asked_for
 
 
 @asynchronous
-async def test_a_step_that_cannot_be_written_down_belongs_to_its_caller_alone(tmp_path: Path) -> None:
+async def test_an_unencodable_step_fails_only_its_caller(tmp_path: Path) -> None:
     async with opened(tmp_path) as surface:
         before, after, broken = Story(), Story(), Story()
         (step,) = broken.begin()
@@ -181,7 +181,7 @@ async def test_a_step_that_cannot_be_written_down_belongs_to_its_caller_alone(tm
 
 
 @asynchronous
-async def test_a_read_that_fails_says_so(tmp_path: Path) -> None:
+async def test_a_failing_read_raises_an_error(tmp_path: Path) -> None:
     async with opened(tmp_path) as surface:
         assert isinstance(surface.log, SqliteLog)
         surface.log._reader._connection.close()
@@ -190,7 +190,7 @@ async def test_a_read_that_fails_says_so(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_log_is_verified_as_of_one_moment_while_a_server_writes(tmp_path: Path) -> None:
+async def test_verify_sees_one_moment_while_a_server_writes(tmp_path: Path) -> None:
     async with opened(tmp_path, max_waiting=2000) as surface:
         story = Story()
         await surface.log.append(story.begin("ada"))
@@ -245,7 +245,7 @@ class BusyFile:
 
 @pytest.mark.parametrize("number", [1, 2])
 @asynchronous
-async def test_a_file_that_another_program_locks_stops_nothing(number: int) -> None:
+async def test_a_lock_by_another_program_does_not_stop_the_log(number: int) -> None:
     """Even when a bad row undid the batch, which begins again. Each caller gets its own error."""
 
     def refuse(_connection: Any) -> None:
@@ -281,7 +281,7 @@ async def test_a_file_that_another_program_locks_stops_nothing(number: int) -> N
         ("the second unit", True, "disk I/O error at the second unit"),
     ],
 )
-def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, *, rollback: bool) -> None:
+def test_the_first_disk_error_stops_the_log_for_good(at: str, said: str, *, rollback: bool) -> None:
     async def scenario() -> None:
         stops: list[str] = []
         connection = FailingDisk(at, rollback=rollback)
@@ -319,7 +319,7 @@ def test_the_first_error_of_the_disk_stops_the_log_for_good(at: str, said: str, 
 
 
 @asynchronous
-async def test_what_is_not_to_be_acknowledged_stops_the_log_once() -> None:
+async def test_a_failure_after_a_commit_stops_the_log_once() -> None:
     """What was queued before the stop is refused too, and neither committed nor examined."""
     stops: list[str] = []
     looked: list[Sequence[object]] = []
@@ -347,7 +347,7 @@ async def test_what_is_not_to_be_acknowledged_stops_the_log_once() -> None:
 
 
 @asynchronous
-async def test_a_fault_in_the_writer_itself_stops_the_log_and_leaves_nobody_waiting(tmp_path: Path) -> None:
+async def test_a_fault_in_the_writer_stops_the_log_and_answers_every_caller(tmp_path: Path) -> None:
     async with opened(tmp_path) as surface:
         assert isinstance(surface.log, SqliteLog)
 
@@ -364,7 +364,7 @@ async def test_a_fault_in_the_writer_itself_stops_the_log_and_leaves_nobody_wait
 
 
 @asynchronous
-async def test_an_error_of_the_work_itself_belongs_to_its_caller(tmp_path: Path) -> None:
+async def test_an_error_of_a_write_fails_only_its_caller(tmp_path: Path) -> None:
     async with opened(tmp_path) as surface:
         assert isinstance(surface.log, SqliteLog)
 
@@ -384,7 +384,7 @@ async def test_an_error_of_the_work_itself_belongs_to_its_caller(tmp_path: Path)
         assert len(await surface.log.append(Story().begin())) == 1
 
 
-def test_files_of_a_log_are_for_their_owner_only(tmp_path: Path) -> None:
+def test_a_logs_files_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     folder = tmp_path / "data"
 
     async def look() -> dict[str, int]:

@@ -60,7 +60,7 @@ async def test_a_ticket_has_256_bits_and_half_a_minute(server: ServerProcess) ->
 
 @pytest.mark.asvs("4.4.3")
 @asynchronous
-async def test_a_ticket_that_has_waited_too_long_opens_nothing(tmp_path: Path) -> None:
+async def test_an_expired_ticket_opens_nothing(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", ticket_s=0.2) as server:
         async with await logged_in(server.url) as client:
             ticket = (await bought(client))["ticket"]
@@ -73,7 +73,7 @@ async def test_a_ticket_that_has_waited_too_long_opens_nothing(tmp_path: Path) -
 
 @pytest.mark.asvs("4.4.3")
 @asynchronous
-async def test_what_is_on_disk_is_no_ticket(tmp_path: Path) -> None:
+async def test_a_stored_ticket_hash_is_not_a_ticket(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client:
             ticket = (await bought(client))["ticket"]
@@ -96,7 +96,7 @@ async def test_a_ticket_dies_with_its_session(server: ServerProcess) -> None:
 
 @pytest.mark.asvs("4.4.4")
 @asynchronous
-async def test_only_the_access_token_of_somebody_who_is_logged_in_buys_a_ticket(server: ServerProcess) -> None:
+async def test_only_a_logged_in_users_access_token_buys_a_ticket(server: ServerProcess) -> None:
     async with await logged_in(server.url) as client, Client(server.url) as anonymous:
         await anonymous.begin()
         before = stored(server.data)
@@ -115,7 +115,7 @@ async def test_only_the_access_token_of_somebody_who_is_logged_in_buys_a_ticket(
 @pytest.mark.asvs("11.2.2")
 @pytest.mark.parametrize("restarted", [False, True])
 @asynchronous
-async def test_a_ticket_goes_with_the_key_of_the_token_that_bought_it(tmp_path: Path, *, restarted: bool) -> None:
+async def test_retiring_a_key_voids_tickets_bought_with_its_tokens(tmp_path: Path, *, restarted: bool) -> None:
     """A stolen key's holder may have bought tickets with forged tokens."""
     with running_server(tmp_path / "data", ticket_s=600) as server:
         async with await logged_in(server.url) as client:
@@ -140,7 +140,7 @@ async def test_a_ticket_goes_with_the_key_of_the_token_that_bought_it(tmp_path: 
 
 @pytest.mark.asvs("11.2.2")
 @asynchronous
-async def test_a_socket_goes_with_a_key_that_has_signed_nothing(tmp_path: Path) -> None:
+async def test_retiring_a_waiting_key_closes_sockets_opened_with_it(tmp_path: Path) -> None:
     """A waiting key already verifies. A thief may have made tokens with it; nobody else has one."""
     with running_server(tmp_path / "data") as server:
         async with await logged_in(server.url) as client:

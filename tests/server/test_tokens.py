@@ -51,7 +51,7 @@ def good(keys: Keys, **claims: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.mark.asvs("9.2.4")
-def test_an_access_token_says_whose_it_is_and_any_library_can_check_it(tokens: Tokens, keys: Keys) -> None:
+def test_an_access_token_can_be_verified_by_any_library(tokens: Tokens, keys: Keys) -> None:
     token = tokens.access_token(session_of())
     claims = tokens.check_access_token(token)
     assert (claims.sid, claims.sub, claims.epoch) == (SID, "ada", 1)
@@ -76,7 +76,7 @@ def test_an_anonymous_session_has_a_subject_of_its_own(tokens: Tokens) -> None:
 
 
 @pytest.mark.asvs("9.2.1")
-def test_it_expires_on_the_second_also_when_it_was_checked_before(keys: Keys) -> None:
+def test_an_access_token_expires_on_the_second_even_if_cached(keys: Keys) -> None:
     clock = HandClock()
     tokens = Tokens(keys, clock, issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
     token = tokens.access_token(session_of())
@@ -88,7 +88,7 @@ def test_it_expires_on_the_second_also_when_it_was_checked_before(keys: Keys) ->
             tokens.check_access_token(token)
 
 
-def test_many_tokens_are_remembered_only_up_to_a_limit(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_verified_tokens_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlock.server.guard.tokens._CACHE_LIMIT", 3)
     made = [tokens.access_token(session_of()) for _ in range(5)]
     for token in made * 2:
@@ -96,7 +96,7 @@ def test_many_tokens_are_remembered_only_up_to_a_limit(tokens: Tokens, monkeypat
     assert len(tokens._verified) == 3
 
 
-def test_a_token_signed_by_hand_is_good(tokens: Tokens, keys: Keys) -> None:
+def test_a_correctly_hand_signed_token_is_accepted(tokens: Tokens, keys: Keys) -> None:
     """So that each bad one below is refused for its own reason."""
     assert tokens.check_access_token(signed(keys, *good(keys))).epoch == 1
 
@@ -227,7 +227,7 @@ def test_a_bad_access_token_is_refused(tokens: Tokens, keys: Keys, make: Callabl
 
 
 @pytest.mark.parametrize("member", ["exp", "sub", "epoch", "alg", "kid", "typ", "more"])
-def test_a_member_named_twice_is_refused_also_with_the_same_value(tokens: Tokens, keys: Keys, member: str) -> None:
+def test_a_token_with_a_duplicate_member_is_refused(tokens: Tokens, keys: Keys, member: str) -> None:
     parts: list[Any] = []
     for part in good(keys):
         full = {"more": {"a": 1}, **part} if member == "more" and "sub" in part else part
@@ -253,14 +253,14 @@ def test_clocks_may_differ_by_a_minute_and_expiry_is_exact(tokens: Tokens, keys:
 
 
 @pytest.mark.asvs("9.2.1")
-def test_a_token_that_would_live_too_long_is_refused(tokens: Tokens, keys: Keys) -> None:
+def test_a_token_with_too_long_a_lifetime_is_refused(tokens: Tokens, keys: Keys) -> None:
     """An attacker who had the key for a moment can't make one that never expires."""
     for exp in (NOW_MS // 1000 + LIFETIME_S + 1, int("9" * 400)):
         with pytest.raises(TokenExpired):
             tokens.check_access_token(signed(keys, *good(keys, exp=exp)))
 
 
-def test_claims_that_say_nothing_to_us_are_left_alone(tokens: Tokens, keys: Keys) -> None:
+def test_unknown_claims_are_ignored(tokens: Tokens, keys: Keys) -> None:
     """As in RFC 7519, 4: this server's key vouches for them."""
     assert tokens.check_access_token(signed(keys, *good(keys, scope="all"))).sub == "ada"
 
@@ -273,7 +273,7 @@ def test_another_servers_token_is_refused(tokens: Tokens, tmp_path: Path) -> Non
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
-def test_any_text_is_refused_and_nothing_else_happens(keys: Keys, text: str) -> None:
+def test_any_text_is_refused_as_a_token(keys: Keys, text: str) -> None:
     tokens = Tokens(keys, HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
     with pytest.raises(CredentialRefused):
         tokens.check_access_token(text)
@@ -290,7 +290,7 @@ FIELDS = st.sampled_from(["alg", "kid", "typ", "sid", "sub", "epoch", "iss", "au
 
 
 @given(in_header=st.dictionaries(FIELDS, JSON, max_size=2), in_claims=st.dictionaries(FIELDS, JSON, max_size=2))
-def test_any_header_and_claims_are_refused_or_read_exactly(
+def test_signed_headers_and_claims_are_refused_or_read_exactly(
     keys: Keys, in_header: dict[str, Any], in_claims: dict[str, Any]
 ) -> None:
     tokens = Tokens(keys, HandClock(), issuer="interlock", audience="interlock", lifetime_s=LIFETIME_S)
@@ -369,7 +369,7 @@ def test_a_refresh_token_is_a_function_of_session_epoch_and_rotation(tokens: Tok
         lambda t: t.rpartition(".")[0],
     ],
 )
-def test_a_refresh_token_written_another_way_is_none(tokens: Tokens, change: Callable[[str], str]) -> None:
+def test_a_refresh_token_has_exactly_one_encoding(tokens: Tokens, change: Callable[[str], str]) -> None:
     token = tokens.refresh_token(session_of())
     with pytest.raises(CredentialInvalid):
         check_refresh(tokens, change(token), session_of())

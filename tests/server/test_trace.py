@@ -31,7 +31,7 @@ def lines(trace: Path) -> list[Line]:
 
 
 @scenario()
-async def test_a_server_that_is_killed_goes_on_with_its_trace(tmp_path: Path) -> None:
+async def test_a_killed_server_continues_its_trace(tmp_path: Path) -> None:
     secrets: list[str] = [PASSWORD]
     with running_server(tmp_path / "data") as server:
         async with Client(server.url) as client:
@@ -67,7 +67,7 @@ async def test_a_server_that_is_killed_goes_on_with_its_trace(tmp_path: Path) ->
     assert server.trace.stat().st_mode & 0o777 == 0o600
 
 
-def test_nothing_is_written_unless_asked_for(tmp_path: Path) -> None:
+def test_no_trace_is_written_by_default(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", trace="") as server:
         pass
     assert not server.trace.exists()
@@ -75,7 +75,7 @@ def test_nothing_is_written_unless_asked_for(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_what_a_killed_process_did_not_live_to_write_is_written_first(tmp_path: Path) -> None:
+async def test_records_that_a_killed_process_left_untraced_are_traced_first(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     async with services_in(tmp_path) as services:
         ended, _ = await log_in(services)
@@ -103,7 +103,7 @@ async def test_what_a_killed_process_did_not_live_to_write_is_written_first(tmp_
 
 @pytest.mark.checks("command_once", "command_answered")
 @asynchronous
-async def test_a_repeat_is_acknowledged_again_and_appended_once(tmp_path: Path) -> None:
+async def test_a_repeat_is_traced_as_acknowledged_again_and_appended_once(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session, _ = await log_in(services)
         once = commands("ada", Touch())
@@ -121,7 +121,7 @@ async def test_a_repeat_is_acknowledged_again_and_appended_once(tmp_path: Path) 
 
 
 @asynchronous
-async def test_a_late_repeat_is_told_where_the_session_stands_now(tmp_path: Path) -> None:
+async def test_a_late_repeat_is_traced_with_the_sessions_current_version(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session = (await services.sessions.begin("anonymous")).instance
         once = commands("anonymous", Touch())
@@ -131,7 +131,7 @@ async def test_a_late_repeat_is_told_where_the_session_stands_now(tmp_path: Path
 
 
 @asynchronous
-async def test_an_anonymous_session_connects_nothing(tmp_path: Path) -> None:
+async def test_an_anonymous_session_traces_no_connection(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session = (await services.sessions.begin("anonymous")).instance
         wire = Wire(services, services.tokens.access_token(session))
@@ -141,7 +141,7 @@ async def test_an_anonymous_session_connects_nothing(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_session_that_expires_closes_its_sockets(tmp_path: Path) -> None:
+async def test_an_expiring_session_traces_the_close_of_its_sockets(tmp_path: Path) -> None:
     async with services_in(tmp_path, idle_timeout_s=0.2) as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
@@ -154,7 +154,7 @@ async def test_a_session_that_expires_closes_its_sockets(tmp_path: Path) -> None
 
 
 @asynchronous
-async def test_each_socket_opens_and_ends_once(tmp_path: Path) -> None:
+async def test_each_socket_is_traced_as_opened_and_ended_once(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session, token = await log_in(services)
         leaves, stays = Wire(services, token), Wire(services, token)
@@ -174,7 +174,7 @@ async def test_each_socket_opens_and_ends_once(tmp_path: Path) -> None:
 
 @pytest.mark.checks("open_guard")
 @asynchronous
-async def test_a_session_that_ends_during_the_handshake_opens_no_socket(
+async def test_a_session_ending_during_the_handshake_opens_no_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends after its connect was recorded and before the socket checks it again."""
@@ -197,7 +197,7 @@ async def test_a_session_that_ends_during_the_handshake_opens_no_socket(
 
 @pytest.mark.checks("acknowledged_logged")
 @asynchronous
-async def test_nobody_is_told_before_the_commit(tmp_path: Path) -> None:
+async def test_nobody_is_answered_before_the_commit(tmp_path: Path) -> None:
     """The disk is slow, so a premature answer would be seen."""
     async with services_in(tmp_path) as services:
         log: Any = services.sessions._log
@@ -228,7 +228,7 @@ class _SlowCommit:
 
 @pytest.mark.checks("revocation_fence")
 @asynchronous
-async def test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed(tmp_path: Path) -> None:
+async def test_a_sessions_end_is_acknowledged_after_its_sockets_are_closed(tmp_path: Path) -> None:
     """Not before: the answer may lead to what the socket must not see."""
     async with services_in(tmp_path) as services:
         session, token = await log_in(services)
@@ -244,7 +244,7 @@ async def test_the_end_of_a_session_is_acknowledged_when_its_sockets_are_closed(
 
 @pytest.mark.checks("orphan_reaped")
 @asynchronous
-async def test_a_start_disconnects_what_a_dead_process_left(tmp_path: Path) -> None:
+async def test_a_start_traces_disconnects_of_a_dead_processs_connections(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session, _ = await log_in(services)
         for name in ("con_1", "con_2"):
@@ -255,7 +255,7 @@ async def test_a_start_disconnects_what_a_dead_process_left(tmp_path: Path) -> N
 
 @pytest.mark.checks("orphan_reaped")
 @asynchronous
-async def test_a_socket_that_left_is_disconnected(tmp_path: Path) -> None:
+async def test_a_socket_that_leaves_is_traced_as_disconnected(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
@@ -268,7 +268,7 @@ async def test_a_socket_that_left_is_disconnected(tmp_path: Path) -> None:
 
 @pytest.mark.checks("rotation")
 @asynchronous
-async def test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session(tmp_path: Path) -> None:
+async def test_the_trace_shows_one_exchange_and_the_end_by_reuse(tmp_path: Path) -> None:
     async with services_in(tmp_path, refresh_grace_s=0) as services:
         session, _ = await log_in(services)
         exchanged = (
@@ -282,7 +282,7 @@ async def test_a_refresh_token_is_exchanged_once_and_reuse_ends_the_session(tmp_
 
 @pytest.mark.checks("versions_gapless", "no_lost_update")
 @asynchronous
-async def test_of_two_doors_on_one_log_each_decides_on_the_latest_version(tmp_path: Path) -> None:
+async def test_two_doors_on_one_log_each_decide_on_the_latest_version(tmp_path: Path) -> None:
     """Two writers of one session: a version that both decided on is recorded once, and the other decides again."""
     trace = tmp_path / "trace.jsonl"
     async with services_in(tmp_path) as services:

@@ -23,9 +23,7 @@ def lines(trace: Path) -> list[Line]:
 
 
 @asynchronous
-async def test_a_trace_that_is_full_ends_and_the_server_goes_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_full_trace_ends_and_the_server_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with services_in(tmp_path) as services:
         trace: Any = services.trace
         full = os.open("/dev/full", os.O_WRONLY)
@@ -37,7 +35,7 @@ async def test_a_trace_that_is_full_ends_and_the_server_goes_on(
     assert capsys.readouterr().out.count("trace.ended") == 1
 
 
-def test_a_line_of_which_the_disk_took_a_part_is_cut_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partially_written_trace_line_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trace = Trace(tmp_path / "trace.jsonl", "node-1")
     assert trace.begin() == Told()
     trace.go_on(None, None)
@@ -73,7 +71,7 @@ _RECOVER = b'{"kind":"recover","node":"node-1","life":"life-1","position":0}\n'
     ],
 )
 @asynchronous
-async def test_what_is_not_a_trace_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_that_is_not_a_trace_is_refused_unchanged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "trace.jsonl").write_bytes(content)
     with pytest.raises(SettingsError):
         Trace(tmp_path / "trace.jsonl", "node-1").begin()
@@ -87,7 +85,7 @@ async def test_what_is_not_a_trace_is_refused_and_left_as_it_is(tmp_path: Path, 
 
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"kind":"', b'{"kind":"append","node":"no'])
 @asynchronous
-async def test_a_torn_last_line_of_a_trace_is_cut_away(tmp_path: Path, torn: bytes) -> None:
+async def test_a_torn_last_line_of_a_trace_is_removed(tmp_path: Path, torn: bytes) -> None:
     (tmp_path / "trace.jsonl").write_bytes(_RECOVER + torn)
     async with services_in(tmp_path):
         pass
@@ -111,7 +109,7 @@ _IN_USE = (
 
 @pytest.mark.parametrize("name", _IN_USE)
 @asynchronous
-async def test_a_file_of_the_server_is_no_place_for_a_trace(tmp_path: Path, name: str) -> None:
+async def test_the_servers_own_files_are_refused_as_a_trace(tmp_path: Path, name: str) -> None:
     """Neither before the first start, when it does not exist yet, nor later."""
     data = tmp_path / "data"
     settings = Settings(data=str(data), trace=str(data / name), cheap_passwords_for_tests=True)
@@ -129,7 +127,7 @@ async def test_a_file_of_the_server_is_no_place_for_a_trace(tmp_path: Path, name
 
 
 @asynchronous
-async def test_nor_is_another_name_of_such_a_file(tmp_path: Path) -> None:
+async def test_links_to_the_servers_own_files_are_refused_as_a_trace(tmp_path: Path) -> None:
     data, head = tmp_path / "data", tmp_path / "head"
     data.mkdir()
     (data / LOG_NAME).touch()
@@ -165,7 +163,7 @@ async def test_a_trace_of_another_log_is_refused(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_new_trace_that_was_killed_before_it_recovered_is_still_new(tmp_path: Path) -> None:
+async def test_a_new_trace_killed_before_its_recovery_is_still_new(tmp_path: Path) -> None:
     """It held the live session's first record only; the ended one must not come into it."""
     async with services_in(tmp_path) as services:
         living, _ = await log_in(services)
@@ -184,21 +182,21 @@ async def test_a_new_trace_that_was_killed_before_it_recovered_is_still_new(tmp_
 
 
 @asynchronous
-async def test_a_server_that_did_nothing_goes_on_with_its_trace(tmp_path: Path) -> None:
+async def test_an_idle_server_continues_its_trace(tmp_path: Path) -> None:
     for _ in range(2):
         async with services_in(tmp_path):
             pass
     assert [line.kind for line in lines(tmp_path / "trace.jsonl")] == ["recover", "recover"]
 
 
-def test_a_folder_and_a_pipe_are_no_trace(tmp_path: Path) -> None:
+def test_a_folder_and_a_pipe_are_refused_as_a_trace(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(SettingsError):
             Trace(path, "node-1").begin()
 
 
-def test_a_trace_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_trace_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError):
         Trace(tmp_path / "nowhere" / "trace.jsonl", "node-1").begin()
     (tmp_path / "file").touch()
@@ -207,7 +205,7 @@ def test_a_trace_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> Non
 
 
 @asynchronous
-async def test_a_link_to_itself_is_no_trace(tmp_path: Path) -> None:
+async def test_a_link_to_itself_is_refused_as_a_trace(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(SettingsError):
         async with open_services(Settings(data=str(tmp_path / "data"), trace=str(tmp_path / "loop"))):

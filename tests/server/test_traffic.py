@@ -80,9 +80,7 @@ def limited(answer: httpx.Response) -> bool:
         ("/api/session/ticket", None),
     ],
 )
-def test_one_address_is_refused_what_it_asks_for_too_often_and_others_are_not(
-    server: ServerProcess, path: str, body: Any
-) -> None:
+def test_requests_are_limited_per_address(server: ServerProcess, path: str, body: Any) -> None:
     here, there = place(), place()
     with httpx.Client(base_url=server.url) as http:
         answers = [http.post(path, json=body, headers=here) for _ in range(3)]
@@ -95,7 +93,7 @@ def test_one_address_is_refused_what_it_asks_for_too_often_and_others_are_not(
 
 @pytest.mark.asvs("2.4.1")
 @asynchronous
-async def test_one_account_is_refused_what_it_asks_for_too_often_wherever_it_asks(server: ServerProcess) -> None:
+async def test_requests_are_limited_per_account_across_addresses(server: ServerProcess) -> None:
     client = await at_home(server)
     other = await at_home(server)
     async with client, other:
@@ -117,7 +115,7 @@ def token(client: Client) -> dict[str, str]:
 
 @pytest.mark.asvs("2.4.1", "6.3.1")
 @asynchronous
-async def test_websocket_handshakes_are_refused_over_http_before_the_upgrade(server: ServerProcess) -> None:
+async def test_rate_limited_handshakes_are_refused_before_the_upgrade(server: ServerProcess) -> None:
     here = place()
     for _ in range(2):
         async with Client(server.url).connect(additional_headers=here) as socket:
@@ -144,7 +142,7 @@ async def nobody(client: Client) -> bool:
 
 @pytest.mark.asvs("6.3.1")
 @asynchronous
-async def test_a_stolen_session_cannot_guess_the_password_for_long_nor_keep_the_owner_from_changing_it(
+async def test_a_stolen_sessions_password_guesses_are_limited_by_themselves(
     server: ServerProcess,
 ) -> None:
     client = await at_home(server)
@@ -160,7 +158,7 @@ async def test_a_stolen_session_cannot_guess_the_password_for_long_nor_keep_the_
 
 
 @asynchronous
-async def test_a_new_password_that_breaks_a_rule_is_no_guess(server: ServerProcess) -> None:
+async def test_a_refused_new_password_is_not_counted_as_a_guess(server: ServerProcess) -> None:
     client = await at_home(server)
     async with client:
         for _ in range(4):
@@ -170,7 +168,7 @@ async def test_a_new_password_that_breaks_a_rule_is_no_guess(server: ServerProce
 
 
 @pytest.mark.asvs("4.1.3")
-def test_one_that_is_no_proxy_of_ours_is_not_believed(tmp_path: Path) -> None:
+def test_a_header_of_an_untrusted_proxy_does_not_change_the_limit(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", trusted_proxies="192.0.2.1", limit_begin="2/1h") as server:
         with httpx.Client(base_url=server.url) as http:
             answers = [http.post("/api/session", headers=place()) for _ in range(3)]
@@ -178,7 +176,7 @@ def test_one_that_is_no_proxy_of_ours_is_not_believed(tmp_path: Path) -> None:
 
 
 @asynchronous
-async def test_a_refusal_that_asks_to_come_back_later_comes_late_and_holds_nobody_else_up(tmp_path: Path) -> None:
+async def test_a_refusal_with_retry_after_is_delayed_without_delaying_others(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", limit_begin="1/1h", refusal_delay_s=10, drain_s=0.1) as server:
         async with Client(server.url) as client:
             (await client.begin()).raise_for_status()
@@ -189,7 +187,7 @@ async def test_a_refusal_that_asks_to_come_back_later_comes_late_and_holds_nobod
             refused.cancel()
 
 
-def test_a_browser_is_known_by_a_cookie_that_scripts_cannot_read(server: ServerProcess) -> None:
+def test_a_known_browser_has_an_http_only_device_cookie(server: ServerProcess) -> None:
     page = {"Origin": server.url, **place()}
     body = {"email": new_email(), "password": PASSWORD}
     with httpx.Client(base_url=server.url) as http:
@@ -208,14 +206,14 @@ def test_a_browser_is_known_by_a_cookie_that_scripts_cannot_read(server: ServerP
     assert answer.status_code == 401, "it opens nothing"
 
 
-def test_proxies_that_are_none_stop_the_start(tmp_path: Path) -> None:
+def test_invalid_trusted_proxies_stop_the_start(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path / "data", {"trusted_proxies": "localhost"})
     with pytest.raises(AssertionError, match="trusted_proxies: localhost"):
         server.start()
     server.kill()
 
 
-def test_clients_of_uncounted_networks_may_ask_as_much_as_they_like(tmp_path: Path) -> None:
+def test_clients_of_uncounted_networks_are_not_rate_limited(tmp_path: Path) -> None:
     for name, uncounted, status in (("home", "127.0.0.0/8,::1", 201), ("elsewhere", "192.0.2.0/24", 429)):
         with (
             running_server(tmp_path / name, limit_begin="2/1h", uncounted=uncounted) as server,
@@ -226,7 +224,7 @@ def test_clients_of_uncounted_networks_may_ask_as_much_as_they_like(tmp_path: Pa
 
 
 @pytest.mark.asvs("6.3.1")
-def test_failed_logins_and_wrong_current_passwords_count_in_uncounted_networks_too(tmp_path: Path) -> None:
+def test_failed_passwords_count_even_in_uncounted_networks(tmp_path: Path) -> None:
     limits = {"limit_login_client": "2/1h", "limit_password": "2/1h"}
     account = {"email": new_email(), "password": PASSWORD}
     wrong = {**account, "email": new_email()}

@@ -11,7 +11,7 @@ from tests.support.asynchronous import asynchronous
 
 
 @asynchronous
-async def test_turns_are_taken_in_the_order_of_asking_and_keys_do_not_wait_for_each_other() -> None:
+async def test_turns_are_in_order_and_independent_between_keys() -> None:
     turns, heard = Turns(), list[str]()
 
     async def work(key: str, name: str) -> None:
@@ -29,7 +29,7 @@ async def test_turns_are_taken_in_the_order_of_asking_and_keys_do_not_wait_for_e
 
 @pytest.mark.parametrize("given", [False, True], ids=["while it waits", "in the moment of its turn"])
 @asynchronous
-async def test_who_no_longer_waits_holds_nobody_up(*, given: bool) -> None:
+async def test_a_cancelled_waiter_blocks_no_turn(*, given: bool) -> None:
     turns = Turns()
     await turns.take("key")
     gone, waiting = (asyncio.create_task(turns.take("key")) for _ in range(2))

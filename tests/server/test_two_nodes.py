@@ -131,7 +131,7 @@ async def test_a_revocation_at_one_node_closes_the_sockets_at_the_other() -> Non
 
 
 @asynchronous
-async def test_the_end_of_all_sessions_of_an_account_ends_those_of_every_node() -> None:
+async def test_ending_all_sessions_of_an_account_works_across_nodes() -> None:
     async with two_nodes() as (one, other, _):
         own, another, third = await one.log_in(), await other.log_in(), await other.log_in()
         sockets = [await node.connect(each) for node, each in ((other, another), (one, third))]
@@ -162,7 +162,7 @@ async def test_a_login_at_one_node_supersedes_the_credentials_at_the_other() -> 
 
 
 @asynchronous
-async def test_a_socket_whose_login_the_node_has_not_heard_of_yet_stays() -> None:
+async def test_a_socket_with_a_login_not_yet_followed_stays_open() -> None:
     """The session was read from the log before the records that led to it were followed; they don't concern the socket."""
     async with two_nodes() as (one, other, clock):
         before = await one.log_in()
@@ -177,7 +177,7 @@ async def test_a_socket_whose_login_the_node_has_not_heard_of_yet_stays() -> Non
 
 
 @asynchronous
-async def test_what_one_node_ends_or_lets_expire_the_other_forgets() -> None:
+async def test_sessions_that_one_node_ends_are_forgotten_by_the_other() -> None:
     async with two_nodes() as (one, other, clock):
         sessions = [await node.log_in() for node in (one, other) for _ in range(20)]
         for session in sessions[::4]:
@@ -194,7 +194,7 @@ async def test_what_one_node_ends_or_lets_expire_the_other_forgets() -> None:
 
 @pytest.mark.checks("no_lost_update")
 @asynchronous
-async def test_commands_at_both_nodes_at_once_lose_no_update() -> None:
+async def test_concurrent_commands_at_both_nodes_lose_no_update() -> None:
     async with two_nodes() as (one, other, _):
         session = await one.log_in()
         for _ in range(20):
@@ -208,7 +208,7 @@ async def test_commands_at_both_nodes_at_once_lose_no_update() -> None:
 
 
 @asynchronous
-async def test_the_tail_of_each_node_tells_of_what_both_record() -> None:
+async def test_each_nodes_tail_has_the_records_of_both() -> None:
     async with two_nodes() as (one, other, _):
         waiting = asyncio.create_task(other.tail.wait(0, 60))
         await asyncio.sleep(0)
@@ -221,7 +221,7 @@ async def test_the_tail_of_each_node_tells_of_what_both_record() -> None:
 
 @pytest.mark.checks("orphan_reaped")
 @asynchronous
-async def test_a_node_that_starts_again_disconnects_its_own_connections_only() -> None:
+async def test_a_restarting_node_disconnects_only_its_own_connections() -> None:
     async with two_nodes() as (one, other, clock):
         session = await one.log_in()
         here = await one.connect(session)

@@ -43,7 +43,7 @@ def nothing_counts(server: KeyServer, made: str) -> None:
 
 
 @pytest.mark.parametrize("refresh", [False, True])
-def test_while_a_key_is_unreadable_none_counts(server: KeyServer, *, refresh: bool) -> None:
+def test_an_unreadable_key_makes_all_keys_unusable(server: KeyServer, *, refresh: bool) -> None:
     path = new_key_file(server, refresh=refresh)
     server.look()
     before = server.ring.keys
@@ -66,7 +66,7 @@ def test_while_a_key_is_unreadable_none_counts(server: KeyServer, *, refresh: bo
         server.tokens.check_access_token(made)
 
 
-def test_while_the_folder_is_gone_or_empty_no_key_counts(server: KeyServer) -> None:
+def test_a_missing_or_empty_key_folder_makes_all_keys_unusable(server: KeyServer) -> None:
     made, elsewhere = token(server), server.folder.with_name("elsewhere")
     server.folder.rename(elsewhere)
     with capture_logs() as logs:
@@ -85,7 +85,7 @@ def test_while_the_folder_is_gone_or_empty_no_key_counts(server: KeyServer) -> N
 
 
 @pytest.mark.parametrize("kind", ["signing", "refresh"])
-def test_without_the_last_key_of_a_kind_none_counts(server: KeyServer, kind: str) -> None:
+def test_removing_the_last_key_of_a_kind_makes_all_keys_unusable(server: KeyServer, kind: str) -> None:
     made = token(server)
     (path,) = server.folder.glob(f"{kind}*")
     away = path.rename(path.with_name("away"))
@@ -96,7 +96,7 @@ def test_without_the_last_key_of_a_kind_none_counts(server: KeyServer, kind: str
     server.tokens.check_access_token(made)
 
 
-def test_while_the_folder_is_open_to_others_no_key_counts_and_a_retired_one_is_gone(server: KeyServer) -> None:
+def test_a_key_folder_open_to_others_is_unusable_and_drops_retired_keys(server: KeyServer) -> None:
     old, stolen = server.ring.keys.signing, token(server)
     new_key_file(server)
     server.look()
@@ -115,7 +115,7 @@ def test_while_the_folder_is_open_to_others_no_key_counts_and_a_retired_one_is_g
         server.tokens.check_access_token(stolen)
 
 
-def test_another_key_in_the_place_of_the_last_one_makes_its_tokens_worthless(server: KeyServer) -> None:
+def test_replacing_the_last_key_voids_its_tokens(server: KeyServer) -> None:
     stolen = token(server)
     key_file(server.folder, server.ring.keys.signing).unlink()
     server.look()
@@ -126,7 +126,7 @@ def test_another_key_in_the_place_of_the_last_one_makes_its_tokens_worthless(ser
         server.tokens.check_access_token(stolen)
 
 
-def test_a_look_that_fails_is_no_reason_to_go_on(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_key_scan_makes_all_keys_unusable(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the error: otherwise the server would never notice a removed key."""
     heard: list[bool] = []
     listed = key_files
@@ -153,7 +153,7 @@ def test_a_look_that_fails_is_no_reason_to_go_on(server: KeyServer, monkeypatch:
     assert "RuntimeError" in logs[0]["problem"]
 
 
-def test_who_fails_at_a_change_of_keys_is_told_again(server: KeyServer) -> None:
+def test_a_failed_key_change_handler_is_called_again(server: KeyServer) -> None:
     """Including that a key was retired early, even though the next scan finds no change."""
     old = server.ring.keys.signing.kid
     create_signing_key(server.folder, server.now_ms)
@@ -175,9 +175,7 @@ def test_who_fails_at_a_change_of_keys_is_told_again(server: KeyServer) -> None:
     assert server.look() == []
 
 
-def test_a_rotation_after_the_folder_was_listed_is_not_taken_for_a_loss(
-    server: KeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rotation_during_a_scan_is_not_taken_for_a_loss(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     old, listed = server.ring.keys.signing.kid, key_files
 
     def list_and_rotate(folder: Path) -> list[Path]:
@@ -193,7 +191,7 @@ def test_a_rotation_after_the_folder_was_listed_is_not_taken_for_a_loss(
     assert server.ring.keys.signing.kid != old
 
 
-def test_no_rotation_looks_unusable_at_any_moment(server: KeyServer) -> None:
+def test_keys_are_usable_at_every_moment_of_a_rotation(server: KeyServer) -> None:
     """Scanned as fast as possible, while keys are made and retired as the command line does it."""
     done = threading.Event()
     found: list[str] = []
@@ -216,7 +214,7 @@ def test_no_rotation_looks_unusable_at_any_moment(server: KeyServer) -> None:
     assert found == []
 
 
-def test_a_folder_that_is_opened_to_others_during_the_start_refuses_the_start(
+def test_a_key_folder_opened_to_others_during_the_start_refuses_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_and_open(folder: Path, now_ms: int) -> Keys:

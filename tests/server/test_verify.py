@@ -19,14 +19,14 @@ from tests.support.tampering import rechain, shell
 from tests.support.verifying import SPARE, verify
 
 
-def test_the_events_of_the_log_are_those_the_tampering_is_about(folder: Path) -> None:
+def test_the_sample_log_has_the_events_that_tampering_relies_on(folder: Path) -> None:
     events = [record["event"] for record in records(folder)]
     assert events[:4] == ["register", "create", "authenticate", "connect"]
     assert sorted(events[4:-SPARE]) in (["disconnect", "refresh", "revoke"], ["refresh", "revoke"])
     assert events[-SPARE:] == ["create"] * SPARE
 
 
-def test_a_log_that_was_stopped_cleanly_is_signed_to_its_end(folder: Path) -> None:
+def test_verify_finds_a_cleanly_stopped_log_signed_to_its_end(folder: Path) -> None:
     outcome = verify(folder)
     assert outcome.exit_code == 0, outcome.output
     total = len(records(folder))
@@ -153,7 +153,7 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
 
 
 @pytest.mark.parametrize(("tamper", "words"), TAMPERED.values(), ids=TAMPERED)
-def test_what_was_done_to_the_log_is_found_and_explained(
+def test_verify_finds_and_explains_tampering_with_the_log(
     folder: Path, tamper: Callable[[Any], None], words: str
 ) -> None:
     with shell(folder) as log:
@@ -213,9 +213,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGED.values(), ids=DAMAGED)
-def test_what_became_of_the_file_is_found_and_explained(
-    folder: Path, damage: Callable[[Path], None], words: str
-) -> None:
+def test_verify_finds_and_explains_damage_of_the_file(folder: Path, damage: Callable[[Path], None], words: str) -> None:
     damage(folder)
     outcome = verify(folder)
     assert (outcome.exit_code, outcome.stdout) == (1, "")
@@ -223,7 +221,7 @@ def test_what_became_of_the_file_is_found_and_explained(
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["in the middle", "at the end"])
-def test_a_page_that_is_no_page_is_a_fault_at_its_first_record(tmp_path: Path, *, last: bool) -> None:
+def test_a_destroyed_page_is_a_fault_at_its_first_record(tmp_path: Path, *, last: bool) -> None:
     write(Bench(tmp_path, quick=True, say=lambda _text: None), tmp_path, Population(20, 10))
     with closing(open_reader(tmp_path / "interlock.db").conn) as log:
         commands = [each for (each,) in log.execute("SELECT command_id FROM transitions ORDER BY position")]
@@ -246,7 +244,7 @@ def test_a_page_that_is_no_page_is_a_fault_at_its_first_record(tmp_path: Path, *
     assert rest[-1].startswith(f"receipt 200: {said}")
 
 
-def test_a_schema_that_is_no_text_can_not_be_read(folder: Path) -> None:
+def test_a_log_with_a_binary_schema_is_unreadable(folder: Path) -> None:
     file = folder / "interlock.db"
     file.write_bytes(file.read_bytes().replace(b"CREATE TABLE transitions", b"CREATE TAB\xffE transitions"))
     outcome = verify(folder)
@@ -254,7 +252,7 @@ def test_a_schema_that_is_no_text_can_not_be_read(folder: Path) -> None:
     assert outcome.stderr.startswith(f"interlock: {folder}/interlock.db ")
 
 
-def test_a_check_that_takes_longer_than_the_records_is_broken_off_with_the_command(folder: Path) -> None:
+def test_interrupting_verify_also_stops_sqlites_check(folder: Path) -> None:
     with integrity_check(folder) as checking:
         assert checking.result() == []
     with pytest.raises(KeyError), integrity_check(folder):

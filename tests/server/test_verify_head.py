@@ -28,7 +28,7 @@ def _receipts(output: str) -> list[int]:
         ("keys", (), "{folder}/keys"),
     ],
 )
-def test_a_head_may_be_required(folder: Path, spoil: str, arguments: tuple[str, ...], named: str) -> None:
+def test_verify_can_require_a_head(folder: Path, spoil: str, arguments: tuple[str, ...], named: str) -> None:
     assert verify(folder, "--require-head").exit_code == 0
     if spoil == "head":
         cut(folder, len(records(folder)) - 1)
@@ -41,7 +41,7 @@ def test_a_head_may_be_required(folder: Path, spoil: str, arguments: tuple[str, 
 
 
 @pytest.mark.parametrize("gone", [1, 2])
-def test_a_tail_that_was_cut_off_cleanly_is_missed_by_the_head(folder: Path, gone: int) -> None:
+def test_the_head_shows_a_cut_off_tail(folder: Path, gone: int) -> None:
     total = len(records(folder))
     cut(folder, total - gone)
     outcome = verify(folder)
@@ -49,7 +49,7 @@ def test_a_tail_that_was_cut_off_cleanly_is_missed_by_the_head(folder: Path, gon
     assert re.findall(r"\d+", outcome.stderr)[:2] == [str(total - gone), str(total)]
 
 
-def test_without_its_head_the_shorter_log_passes_and_that_is_said(folder: Path) -> None:
+def test_a_shortened_log_without_head_passes_with_a_note(folder: Path) -> None:
     cut(folder, len(records(folder)) - 1)
     (folder / "interlock.head").unlink()
     outcome = verify(folder)
@@ -57,7 +57,7 @@ def test_without_its_head_the_shorter_log_passes_and_that_is_said(folder: Path) 
     assert "no signed head" in outcome.stdout
 
 
-def test_without_keys_the_head_is_compared_and_its_signature_is_not_checked(folder: Path) -> None:
+def test_without_keys_the_head_is_compared_but_not_verified(folder: Path) -> None:
     shutil.rmtree(folder / "keys")
     total = len(records(folder))
     outcome = verify(folder)
@@ -68,7 +68,7 @@ def test_without_keys_the_head_is_compared_and_its_signature_is_not_checked(fold
     assert verify(folder).exit_code == 1
 
 
-def test_keys_that_are_not_private_are_not_used(folder: Path) -> None:
+def test_verify_does_not_use_keys_readable_by_others(folder: Path) -> None:
     (key,) = (folder / "keys").glob("signing-*.pem")
     key.chmod(0o644)
     assert verify(folder, "--require-head").exit_code == 1
@@ -84,14 +84,14 @@ def test_keys_that_are_not_private_are_not_used(folder: Path) -> None:
         lambda head: head.write_text(head.read_text().rpartition(".")[0] + "." + "A" * 86),
     ],
 )
-def test_a_head_that_is_not_good_is_a_fault(folder: Path, spoil: Callable[[Path], object]) -> None:
+def test_an_invalid_head_is_a_fault(folder: Path, spoil: Callable[[Path], object]) -> None:
     spoil(folder / "interlock.head")
     outcome = verify(folder)
     assert outcome.exit_code == 1
     assert outcome.stderr.startswith(f"fault: {folder}/interlock.head: ")
 
 
-def test_a_head_that_lies_elsewhere(folder: Path, tmp_path: Path) -> None:
+def test_verify_reads_a_head_from_another_path(folder: Path, tmp_path: Path) -> None:
     elsewhere = (folder / "interlock.head").rename(tmp_path / "the.head")
     for outcome in (
         verify(folder, "--head", elsewhere),
@@ -105,7 +105,7 @@ def test_a_head_that_lies_elsewhere(folder: Path, tmp_path: Path) -> None:
     assert f"{tmp_path}/nowhere\n" in missing.stderr
 
 
-def test_every_receipt_is_shown(folder: Path, receipts: list[dict[str, Any]]) -> None:
+def test_verify_confirms_every_receipt(folder: Path, receipts: list[dict[str, Any]]) -> None:
     outcome = verify(folder, *(part for receipt in receipts for part in ("--receipt", text(receipt))))
     assert outcome.exit_code == 0, outcome.output
     by_position = {record["position"]: record for record in records(folder)}
@@ -115,14 +115,14 @@ def test_every_receipt_is_shown(folder: Path, receipts: list[dict[str, Any]]) ->
         assert f"{record['event']} of session {record['instance_id']}" in line
 
 
-def test_receipts_from_standard_input_as_text_or_json(folder: Path, receipts: list[dict[str, Any]]) -> None:
+def test_verify_reads_receipts_from_standard_input(folder: Path, receipts: list[dict[str, Any]]) -> None:
     lines = [text(receipts[0]), "", json.dumps(receipts[1]), json.dumps(records(folder)[0])]
     outcome = verify(folder, "--receipt", "-", stdin="\n".join(lines) + "\n")
     assert outcome.exit_code == 0, outcome.output
     assert outcome.stdout.count("receipt ") == 3
 
 
-def test_receipts_that_the_log_does_not_hold(folder: Path, receipts: list[dict[str, Any]]) -> None:
+def test_receipts_missing_from_the_log_are_faults(folder: Path, receipts: list[dict[str, Any]]) -> None:
     total = len(records(folder))
     cut(folder, total - 1)
     wrong = {**receipts[0], "digest": "ab" * 32}
@@ -132,7 +132,7 @@ def test_receipts_that_the_log_does_not_hold(folder: Path, receipts: list[dict[s
     assert _receipts(outcome.stdout) == [receipts[1]["position"]]
 
 
-def test_a_receipt_after_a_fault_shows_nothing(folder: Path, receipts: list[dict[str, Any]]) -> None:
+def test_a_receipt_after_a_fault_is_not_confirmed(folder: Path, receipts: list[dict[str, Any]]) -> None:
     with shell(folder) as log:
         log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 4")
     before, after = receipts[0], receipts[-1]
@@ -142,7 +142,7 @@ def test_a_receipt_after_a_fault_shows_nothing(folder: Path, receipts: list[dict
     assert "record 4 " in outcome.stderr.splitlines()[-1]
 
 
-def test_a_receipt_of_a_record_that_is_missing(folder: Path, receipts: list[dict[str, Any]]) -> None:
+def test_a_receipt_of_a_removed_record_is_a_fault(folder: Path, receipts: list[dict[str, Any]]) -> None:
     with shell(folder) as log:
         log.execute("DELETE FROM transitions WHERE position = ?", (receipts[0]["position"],))
     outcome = verify(folder, "--receipt", text(receipts[0]))
@@ -150,7 +150,7 @@ def test_a_receipt_of_a_record_that_is_missing(folder: Path, receipts: list[dict
 
 
 @pytest.mark.parametrize("line", ["812.abc", '{"position": 1}', '{"position": 1, "digest": "ab"}', '{"position": '])
-def test_what_is_no_receipt_is_said(folder: Path, line: str) -> None:
+def test_a_malformed_receipt_is_an_error(folder: Path, line: str) -> None:
     outcome = verify(folder, "--receipt", "-", stdin=f"\n{line}\n")
     assert (outcome.exit_code, outcome.stdout) == (2, "")
     assert "line 2: " in outcome.stderr

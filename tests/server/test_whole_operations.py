@@ -120,7 +120,7 @@ async def test_an_overload_at_any_write_leaves_all_or_nothing(
 @pytest.mark.asvs("2.3.3")
 @pytest.mark.parametrize("write", range(4))
 @asynchronous
-async def test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_next_start(
+async def test_an_interrupted_password_change_is_finished_by_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
 ) -> None:
     async with place_in(tmp_path) as place:
@@ -144,7 +144,7 @@ async def test_a_change_of_password_that_a_crash_cut_short_is_finished_by_the_ne
 
 
 @asynchronous
-async def test_a_start_ends_no_session_of_the_present_password(tmp_path: Path) -> None:
+async def test_a_start_ends_no_session_of_the_current_password(tmp_path: Path) -> None:
     async with place_in(tmp_path) as place:
         (await change_password(place)).raise_for_status()
         later = (await place.http.post("/api/auth/login", json={**ADA, "password": NEW["new_password"]})).json()

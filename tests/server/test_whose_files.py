@@ -54,13 +54,13 @@ def given_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o755, 0o2755])
-def test_a_data_folder_that_others_may_only_read_is_used(data: Path, mode: int) -> None:
+def test_a_data_folder_readable_by_others_is_accepted(data: Path, mode: int) -> None:
     data.chmod(mode)
     start(data)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702, 0o1777, 0o2775])
-def test_a_data_folder_that_others_may_write_is_refused(data: Path, mode: int) -> None:
+def test_a_data_folder_writable_by_others_is_refused(data: Path, mode: int) -> None:
     data.chmod(mode)
     before = sorted(data.iterdir())
     with pytest.raises(SettingsError, match=f"{data} .*chmod go-w") as refused:
@@ -83,7 +83,7 @@ FILES = [
 
 @pytest.mark.parametrize("mode", [0o660, 0o606, 0o620])
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_others_may_write_is_refused(data: Path, name: str, mode: int) -> None:
+def test_a_data_file_writable_by_others_is_refused(data: Path, name: str, mode: int) -> None:
     start(data)
     (data / name).touch()
     (data / name).chmod(mode)
@@ -103,7 +103,7 @@ KEYS: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.asvs("13.3.1")
 @pytest.mark.parametrize("mode", [0o660, 0o640, 0o604, 0o666])
 @pytest.mark.parametrize("which", KEYS)
-def test_a_key_that_a_group_or_others_may_use_is_refused_with_what_to_do(data: Path, which: str, mode: int) -> None:
+def test_a_key_open_to_group_or_others_is_refused_with_advice(data: Path, which: str, mode: int) -> None:
     path = KEYS[which](data / "keys")
     path.chmod(mode)
     with pytest.raises(SettingsError, match=f"{path.name} .*chmod 600") as said:
@@ -121,7 +121,7 @@ def test_a_key_of_another_owner_is_refused(data: Path, which: str, monkeypatch: 
         start(data)
 
 
-def test_the_folder_of_keys_of_another_owner_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_folder_of_another_owner_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given_away(data / "keys", monkeypatch)
     with pytest.raises(SettingsError, match=str(SOMEBODY)):
         start(data)
@@ -131,7 +131,7 @@ SETTINGS_FILES = {"more.toml": "--config", "passwords.txt": "--password-blocklis
 
 
 @pytest.mark.parametrize("name", [*FILES, *SETTINGS_FILES, *(f"keys/{name}" for name in KEYS)])
-def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(data: Path, name: str) -> None:
+def test_a_pipe_in_place_of_a_file_is_refused_without_blocking(data: Path, name: str) -> None:
     start(data)
     which = KEYS.get(name.removeprefix("keys/"))
     path = which(data / "keys") if which is not None else data / name
@@ -146,7 +146,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(data: Path,
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_another_owner_is_refused(data: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_file_of_another_owner_is_refused(data: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     start(data)
     (data / name).touch(mode=0o600)
     given_away(data / name, monkeypatch)
@@ -154,7 +154,7 @@ def test_a_file_of_another_owner_is_refused(data: Path, name: str, monkeypatch: 
         start(data)
 
 
-def test_a_link_is_judged_by_what_it_leads_to(data: Path, tmp_path: Path) -> None:
+def test_a_link_is_judged_by_its_target(data: Path, tmp_path: Path) -> None:
     """As Kubernetes mounts secrets: each is a link to a file elsewhere."""
     key = KEYS["a signing key"](data / "keys")
     shutil.move(key, tmp_path / "elsewhere.pem")

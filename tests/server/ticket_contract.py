@@ -34,7 +34,7 @@ class TicketStoreContract(ABC):
             yield store, Ticket(bytes(range(32)), story.session_id, 1, 9_000, 1_000, "kid"), story, log
 
     @asynchronous
-    async def test_a_ticket_is_taken_once(self, tmp_path: Path) -> None:
+    async def test_a_ticket_is_redeemed_once(self, tmp_path: Path) -> None:
         async with self.sold(tmp_path) as (store, ticket, *_):
             await store.add(ticket, 0)
             assert await store.take(ticket.ticket_hash) == ticket
@@ -42,14 +42,14 @@ class TicketStoreContract(ABC):
 
     @pytest.mark.asvs("2.3.4")
     @asynchronous
-    async def test_of_many_at_once_exactly_one_gets_it(self, tmp_path: Path) -> None:
+    async def test_one_of_many_concurrent_redemptions_succeeds(self, tmp_path: Path) -> None:
         async with self.sold(tmp_path) as (store, ticket, *_):
             await store.add(ticket, 0)
             taken = await asyncio.gather(*(store.take(ticket.ticket_hash) for _ in range(20)))
             assert [each for each in taken if each is not None] == [ticket]
 
     @asynchronous
-    async def test_a_made_up_ticket_is_none(self, tmp_path: Path) -> None:
+    async def test_a_made_up_ticket_is_refused(self, tmp_path: Path) -> None:
         async with self.sold(tmp_path) as (store, *_):
             assert await store.take(bytes(32)) is None
 
@@ -63,7 +63,7 @@ class TicketStoreContract(ABC):
             assert await store.take(later.ticket_hash) == later
 
     @asynchronous
-    async def test_none_is_sold_behind_a_login_or_an_end(self, tmp_path: Path) -> None:
+    async def test_no_ticket_is_issued_after_a_login_or_an_end(self, tmp_path: Path) -> None:
         async with self.sold(tmp_path) as (store, ticket, story, log):
             again, ended = story.tell(Reauthenticate("ada", "password")), story.tell(Revoke("logout"))
             newer = msgspec.structs.replace(ticket, epoch=2)

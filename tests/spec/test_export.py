@@ -74,7 +74,7 @@ def _job() -> Lifecycle:
     )
 
 
-def test_what_is_committed_is_what_is_generated() -> None:
+def test_the_committed_files_are_the_generated_ones() -> None:
     assert drift(GENERATED) == []
 
 
@@ -133,7 +133,7 @@ def test_sql_rows_fill_the_table() -> None:
     connection.close()
 
 
-def test_rows_that_differ_in_their_guards_alone_are_joined() -> None:
+def test_rows_that_differ_only_in_guards_are_joined() -> None:
     assert ("job", "start", "open", "busy", "free | urgent") in sql_rows(_job())
     assert sorted(_loaded(as_sql(_job()))) == sorted(sql_rows(_job()))
     assert len(sql_rows(_job())) == len(_job().transitions) - 1
@@ -185,7 +185,7 @@ def test_markdown_shows_every_row(lifecycle: Lifecycle) -> None:
 
 
 @pytest.mark.parametrize("lifecycle", [*LIFECYCLES, _job()], ids=lambda lifecycle: lifecycle.name)
-def test_the_picture_shows_every_row(lifecycle: Lifecycle) -> None:
+def test_the_svg_shows_every_row(lifecycle: Lifecycle) -> None:
     root = ET.fromstring(svg(lifecycle))  # noqa: S314  # this project's own text
     space = {"svg": "http://www.w3.org/2000/svg"}
     spans = root.findall(".//svg:tspan", space)
@@ -206,7 +206,7 @@ def test_the_picture_shows_every_row(lifecycle: Lifecycle) -> None:
 
 
 @_each_lifecycle
-def test_nothing_in_the_picture_lies_outside_it_or_on_something_else(lifecycle: Lifecycle) -> None:
+def test_nothing_in_the_svg_overlaps_or_lies_outside(lifecycle: Lifecycle) -> None:
     """Boxes and label lines, measured with the layout's widths, overlap neither each other nor the frame."""
     root = ET.fromstring(svg(lifecycle))  # noqa: S314  # this project's own text
     space = "{http://www.w3.org/2000/svg}"
@@ -232,14 +232,14 @@ def test_nothing_in_the_picture_lies_outside_it_or_on_something_else(lifecycle: 
             assert right <= other_left or other_right <= left or bottom <= other_top or other_bottom <= top
 
 
-def test_every_kind_takes_any_lifecycle() -> None:
+def test_every_export_format_supports_any_lifecycle() -> None:
     job = _job()
     assert json.loads(as_json(job))["name"] == "job"
     assert "late --> failed : give_up" in mermaid(job)
     assert "| `retry` | `late` → `open` | free |" in as_markdown(job)
 
 
-def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+def test_the_export_is_reproducible(tmp_path: Path) -> None:
     write(tmp_path / "generated")
     for name, text in artefacts().items():
         assert (tmp_path / "generated" / name).read_bytes() == text.encode() == (GENERATED / name).read_bytes()
@@ -261,7 +261,7 @@ def test_drift_names_what_differs_is_missing_or_is_extra(tmp_path: Path, capsys:
     assert drift(tmp_path) == ["old.md: extra"]
 
 
-def test_a_folder_that_is_not_there_lacks_everything(tmp_path: Path) -> None:
+def test_a_missing_export_folder_lacks_everything(tmp_path: Path) -> None:
     assert drift(tmp_path / "nowhere") == sorted(f"{name}: missing" for name in artefacts())
 
 
@@ -273,5 +273,5 @@ def test_a_changed_declaration_is_drift(monkeypatch: pytest.MonkeyPatch) -> None
     assert drift(GENERATED) == [f"session.{kind}: differs" for kind in ("json", "md", "mmd", "pml", "sql", "svg")]
 
 
-def test_the_command_make_drift_runs() -> None:
+def test_the_drift_command_works() -> None:
     assert subprocess.run([sys.executable, "-m", "interlock.spec.export", "--check"], check=False).returncode == 0

@@ -48,7 +48,7 @@ def ask(tmp_path: Path, lifecycle: Lifecycle) -> list[int]:
 
 
 @pytest.mark.parametrize("lifecycle", LIFECYCLES, ids=lambda lifecycle: lifecycle.name)
-def test_the_relation_in_promela_is_the_declared_one(tmp_path: Path, lifecycle: Lifecycle) -> None:
+def test_the_promela_relation_is_the_declared_one(tmp_path: Path, lifecycle: Lifecycle) -> None:
     """For every state, event and combination of guards, against the rows read one by one."""
     guards = [guard.name for guard in lifecycle.guards]
     names = [None, *(state.name for state in lifecycle.states)]
@@ -63,7 +63,7 @@ def test_the_relation_in_promela_is_the_declared_one(tmp_path: Path, lifecycle: 
 
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.edits], ids=lambda mutant: mutant.name)
-def test_a_mutant_of_the_declaration_changes_it(mutant: Mutant) -> None:
+def test_a_declaration_mutant_changes_the_declaration(mutant: Mutant) -> None:
     changed = mutated(mutant)
     (declared,) = [lifecycle for lifecycle in LIFECYCLES if lifecycle.name == changed.name]
     assert changed.transitions != declared.transitions
@@ -71,7 +71,7 @@ def test_a_mutant_of_the_declaration_changes_it(mutant: Mutant) -> None:
 
 
 @pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.edits], ids=lambda mutant: mutant.name)
-def test_a_mutant_of_the_model_is_a_switch_in_it(mutant: Mutant) -> None:
+def test_a_model_mutant_is_a_switch_in_the_model(mutant: Mutant) -> None:
     assert any(f"MUTANT_{mutant.name}\n" in path.read_text() for path in MODEL.glob("*.pml"))
     assert f"MUTANT_{mutant.name}" in program(mutant)[1].defines
 
@@ -81,7 +81,7 @@ def test_every_switch_in_the_model_is_a_mutant() -> None:
     assert switches - {""} == {mutant.name for mutant in MUTANTS if not mutant.edits}
 
 
-def test_an_edit_of_what_the_declaration_no_longer_says_is_an_error() -> None:
+def test_an_edit_of_a_missing_declaration_part_is_an_error() -> None:
     stale = Mutant("stale", "A bug.", "lifecycle", "declared_only", (("no such text", ""),))
     with pytest.raises(ValueError, match=r"stale: 'no such text'"):
         program(stale)
@@ -95,7 +95,7 @@ def test_every_bound_has_a_reason_and_the_deeper_is_deeper() -> None:
     assert "rotation: TABS 3, ROTATIONS 6, EPOCHS 0\n" in described(deep=True)
 
 
-def test_every_step_that_the_model_tells_has_a_sentence() -> None:
+def test_every_step_of_the_model_has_a_sentence() -> None:
     told = {
         name
         for path in MODEL.glob("*.pml")
@@ -111,14 +111,14 @@ def test_every_step_that_the_model_tells_has_a_sentence() -> None:
     assert len(told) > 25
 
 
-def test_a_story_ends_with_the_first_promise_that_breaks() -> None:
+def test_a_counterexample_ends_with_the_first_broken_promise() -> None:
     story = tell(["decide_ 0 4 0 3 2 1", "broken open_guard", "broken declared_only"])
     assert story[0].startswith("node-1, seeing version 2, decides connect of connection 1 ")
     assert len(story) == 2
     assert "open_guard: " in story[1]
 
 
-def test_a_story_of_what_never_happens_ends_in_what_repeats() -> None:
+def test_a_liveness_counterexample_ends_in_its_cycle() -> None:
     resting = tell(["crash_ 0 0", "<<<<<START OF CYCLE>>>>>"], "crashed_recovers")
     assert len(resting) == 3
     assert "crashed_recovers: " in resting[2]
@@ -134,7 +134,7 @@ def tiny(name: str) -> tuple[str, ...]:
     return tuple(msgspec.structs.replace(check, bounds=bounds).defines(deep=False))
 
 
-def test_a_search_counts_what_it_saw() -> None:
+def test_a_search_counts_its_states() -> None:
     seen: list[int] = []
     outcome = verify(Program("lifecycle.pml", tiny("lifecycle")), timeout_s=60, progress=seen.append)
     assert outcome.states > 1000
@@ -144,7 +144,7 @@ def test_a_search_counts_what_it_saw() -> None:
     assert "append_" not in outcome.untold
 
 
-def test_a_long_search_tells_of_its_progress() -> None:
+def test_a_long_search_reports_progress() -> None:
     seen: list[int] = []
     check = next(check for check in CHECKS if check.name == "orphan_reaped")
     program_ = Program("lifecycle.pml", ("DECISIONS=5", *check.defines(deep=False)[1:]), check.claim)
@@ -153,24 +153,24 @@ def test_a_long_search_tells_of_its_progress() -> None:
     assert seen == sorted(seen)
 
 
-def test_a_search_that_takes_too_long_is_not_a_result() -> None:
+def test_a_search_that_times_out_is_no_result() -> None:
     defines = ("DECISIONS=9", *tiny("lifecycle")[1:])
     with pytest.raises(SearchFailed):
         verify(Program("lifecycle.pml", defines), timeout_s=0.2)
 
 
-def test_a_model_that_is_none_is_said() -> None:
+def test_an_invalid_model_is_an_error() -> None:
     with pytest.raises(SearchFailed, match="syntax error"):
         verify(Program("lifecycle.pml", tiny("lifecycle"), files={relation(SESSION): "init init"}), timeout_s=60)
 
 
-def test_without_spin_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_without_spin_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(SpinMissing, match="apt-get install spin gcc"):
         require()
 
 
-def test_a_check_that_breaks_tells_the_shortest_story(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_check_gives_the_shortest_counterexample(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the declaration had been edited: anonymous sessions may connect."""
     changed = promela(mutated(find("connect_from_created")))
     real = verify
@@ -186,7 +186,7 @@ def test_a_check_that_breaks_tells_the_shortest_story(monkeypatch: pytest.Monkey
     assert len(result.story) < 12
 
 
-def test_a_check_that_never_tries_something_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_never_tries_an_event_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     small = [*tiny("lifecycle"), "UNUSED"]
     monkeypatch.setattr(
         "interlock.spec.model.checks.Check.defines", lambda _self, *, deep: small[: -1 if deep else None]
@@ -201,7 +201,7 @@ def test_a_check_that_never_tries_something_is_not_good(monkeypatch: pytest.Monk
     ("check", "lifecycle", "first"),
     [("lifecycle", SESSION, "create (none → created)"), ("account", ACCOUNT, "register (none → active)")],
 )
-def test_a_check_that_never_records_a_declared_transition_is_not_good(
+def test_a_check_that_never_records_a_declared_transition_fails(
     monkeypatch: pytest.MonkeyPatch, check: str, lifecycle: Lifecycle, first: str
 ) -> None:
     numbers = frozenset(range(1, len(lifecycle.transitions) + 1))
@@ -212,7 +212,7 @@ def test_a_check_that_never_records_a_declared_transition_is_not_good(
         assert (result.good, result.trouble.startswith(trouble)) == (not missing, True)
 
 
-def test_a_check_that_could_not_be_run_is_not_good(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_could_not_run_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> None:
         raise SearchFailed("max search depth too small")
 
@@ -224,7 +224,7 @@ def test_a_check_that_could_not_be_run_is_not_good(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("broken", "trouble"), [(None, "survived"), ("no_early_expiry", "caught by another property")])
-def test_a_mutant_that_its_property_does_not_catch_survives(
+def test_a_model_mutant_not_caught_by_its_property_survives(
     monkeypatch: pytest.MonkeyPatch, broken: str | None, trouble: str
 ) -> None:
     outcome = verify(Program("durability.pml", tiny("durability")), timeout_s=60)
@@ -236,17 +236,17 @@ def test_a_mutant_that_its_property_does_not_catch_survives(
     assert (result.good, result.trouble) == (False, trouble)
 
 
-def test_a_mutant_is_caught_by_its_property() -> None:
+def test_a_model_mutant_is_caught_by_its_property() -> None:
     (result,) = catch_all(jobs=1, only=["ack_before_sync"])
     assert result.good
     assert "durability: " in result.story[-1]
 
 
-def test_every_lifecycle_is_covered_by_a_check_of_the_model() -> None:
+def test_every_lifecycle_is_covered_by_a_model_check() -> None:
     assert {check.covers.name for check in CHECKS if check.covers} == {lifecycle.name for lifecycle in LIFECYCLES}
 
 
-def test_a_story_of_an_account_is_told_in_its_words() -> None:
+def test_an_accounts_counterexample_is_told_in_its_words() -> None:
     (result,) = catch_all(jobs=1, only=["start_ends_nobody"])
     assert result.good
     assert result.story[:-1] == (
@@ -260,13 +260,13 @@ def test_a_story_of_an_account_is_told_in_its_words() -> None:
     )
 
 
-def test_the_trail_of_a_liveness_check_is_told() -> None:
+def test_the_trail_of_a_liveness_check_is_readable() -> None:
     (result,) = catch_all(jobs=1, only=["no_recovery"])
     assert result.good
     assert "node-1 crashes." in result.story or "node-2 crashes." in result.story
 
 
-def test_every_property_is_spoken_of_by_its_published_name() -> None:
+def test_the_model_uses_the_published_property_names() -> None:
     names = {promised.name for promised in PROPERTIES}
     asserted = {
         name
@@ -286,15 +286,13 @@ def test_every_property_is_spoken_of_by_its_published_name() -> None:
         ("State-vector 40 byte, depth reached 9, errors: 1", "the verifier reports an error and has no trail"),
     ],
 )
-def test_what_the_verifier_could_not_finish_is_not_a_result(
-    monkeypatch: pytest.MonkeyPatch, said: str, why: str
-) -> None:
+def test_an_unfinished_spin_search_is_no_result(monkeypatch: pytest.MonkeyPatch, said: str, why: str) -> None:
     monkeypatch.setattr("interlock.spec.model.spin._run", lambda *_: said)
     with pytest.raises(SearchFailed, match=why):
         verify(Program("durability.pml", tiny("durability")), timeout_s=60)
 
 
-def test_a_counterexample_that_tells_nothing_is_not_a_story(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_counterexample_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("interlock.spec.model.spin._TOLD_LINE", "no such line")
     check, broken = program(find("ack_before_sync"))
     assert check.name == "durability"
@@ -305,7 +303,7 @@ def test_a_counterexample_that_tells_nothing_is_not_a_story(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("status", "why"), [(137, "it was killed, perhaps for want of memory"), (124, "not finished within")]
 )
-def test_how_a_search_ended_early_is_told_apart(tmp_path: Path, status: int, why: str) -> None:
+def test_reasons_for_an_early_end_of_a_search_are_told_apart(tmp_path: Path, status: int, why: str) -> None:
     (tmp_path / "pan").write_text(f"#!/bin/sh\nexit {status}\n")
     (tmp_path / "pan").chmod(0o700)
     with pytest.raises(SearchFailed, match=why):

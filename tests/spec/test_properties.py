@@ -21,7 +21,7 @@ _WALKS = {
     "tests/machine/test_exhaustive.py::test_every_edge_keeps_every_promise",
     "tests/machine/test_session_machine.py::TestSession",
 }
-_TRACE_RULES = "tests/spec/test_traces.py::test_what_is_wrong_is_named_at_the_line_where_it_first_shows"
+_TRACE_RULES = "tests/spec/test_traces.py::test_the_checker_names_a_fault_at_the_line_where_it_first_shows"
 _NAMES = {promised.name for promised in PROPERTIES}
 
 
@@ -48,7 +48,7 @@ def test_every_property_is_checked_somewhere_and_every_place_exists(promised: Pr
     assert not [place for place in promised.checked_in if _missing(place)]
 
 
-def test_a_property_names_the_tests_that_say_they_check_it() -> None:
+def test_a_property_lists_exactly_the_tests_marked_with_it() -> None:
     """A mark without a listing is as wrong as a listing without a mark."""
     published = {
         (promised.name, place)
@@ -60,17 +60,17 @@ def test_a_property_names_the_tests_that_say_they_check_it() -> None:
 
 
 @pytest.mark.parametrize("place", sorted(_WALKS))
-def test_what_the_walks_are_said_to_check_they_check(place: str) -> None:
+def test_the_walks_check_their_listed_properties(place: str) -> None:
     assert {p.name for p in PROPERTIES if place in p.checked_in} == set(PROMISES)
 
 
-def test_what_the_rules_for_traces_are_said_to_check_they_check() -> None:
+def test_the_trace_rules_check_their_listed_properties() -> None:
     assert {p.name for p in PROPERTIES if _TRACE_RULES in p.checked_in} == {promise for _, promise, _, _ in BAD} - {
         "format"
     }
 
 
-def test_what_the_model_is_said_to_check_it_asserts() -> None:
+def test_the_model_asserts_its_listed_properties() -> None:
     for check in CHECKS:
         text = "".join(path.read_text() for path in MODEL.glob("*.pml") if path.name != "trace.pml")
         for name in check.properties:
@@ -79,7 +79,7 @@ def test_what_the_model_is_said_to_check_it_asserts() -> None:
             assert asserted in text or f"promise_fold({name}, " in text, (check.name, name)
 
 
-def test_each_property_of_the_model_has_a_mutant_that_must_break_it() -> None:
+def test_each_model_property_has_a_mutant_that_breaks_it() -> None:
     """So that a check that always holds is noticed."""
     assert {(mutant.check, mutant.promise) for mutant in MUTANTS} == {
         (check.name, name) for check in CHECKS for name in check.properties
@@ -95,10 +95,10 @@ def test_each_property_of_the_model_has_a_mutant_that_must_break_it() -> None:
         "tests/spec/test_properties.py",
     ],
 )
-def test_a_place_that_does_not_exist_is_noticed(place: str) -> None:
+def test_a_missing_place_of_a_property_is_noticed(place: str) -> None:
     assert _missing(place)
 
 
-def test_names_are_unique_and_statements_are_sentences() -> None:
+def test_property_names_are_unique_and_statements_are_sentences() -> None:
     assert len(_NAMES) == len(PROPERTIES) == 29
     assert all(promised.statement.endswith(".") for promised in PROPERTIES)

@@ -109,14 +109,14 @@ def told(steps: list[tuple[str, str, str, int]]) -> Telling:
 
 
 @given(_STEPS)
-def test_what_the_machine_decides_is_accepted(steps: list[tuple[str, str, str, int]]) -> None:
+def test_traces_decided_by_the_machine_are_accepted(steps: list[tuple[str, str, str, int]]) -> None:
     telling = told(steps)
     summary = check(telling.written())
     assert (summary.sessions, summary.appends) == (1, telling.session.version)
 
 
 @given(_STEPS, st.data())
-def test_a_record_that_is_left_out_doubled_moved_or_renumbered_is_noticed(
+def test_a_missing_doubled_moved_or_renumbered_trace_record_is_noticed(
     steps: list[tuple[str, str, str, int]], data: st.DataObject
 ) -> None:
     """Every record is acknowledged, so that not even the last can be missing."""
@@ -139,7 +139,7 @@ def test_a_record_that_is_left_out_doubled_moved_or_renumbered_is_noticed(
     assert fault.value.line >= place + 1
 
 
-def test_a_session_of_many_versions_is_forgotten_as_far_as_nobody_looks_back() -> None:
+def test_the_checker_forgets_old_versions_of_a_session() -> None:
     telling = told([("node-1", "touch", "x", 0)] * 150 + [("node-2", "connect", "y", 0)] * 2)
     assert check(telling.written()).appends == 154
     assert check([written(told([("node-1", "touch", "x", 0)] * 150).traces["node-1"])]).appends == 152

@@ -101,14 +101,16 @@ def read(folder: str, name: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(("name", "summary"), GOLDEN.items())
-def test_what_a_good_server_did_is_accepted(name: str, summary: Summary) -> None:
+def test_the_checker_accepts_a_correct_servers_trace(name: str, summary: Summary) -> None:
     traces = read("golden", name)
     assert check(traces) == summary
     assert check(list(traces.values())[::-1]) == summary, "in any order of the nodes"
 
 
 @pytest.mark.parametrize(("name", "promise", "node", "line"), BAD, ids=[row[0] for row in BAD])
-def test_what_is_wrong_is_named_at_the_line_where_it_first_shows(name: str, promise: str, node: str, line: int) -> None:
+def test_the_checker_names_a_fault_at_the_line_where_it_first_shows(
+    name: str, promise: str, node: str, line: int
+) -> None:
     traces = read("bad", name)
     with pytest.raises(TraceFault) as found:
         check(traces)
@@ -120,12 +122,12 @@ def test_what_is_wrong_is_named_at_the_line_where_it_first_shows(name: str, prom
     check(traces)
 
 
-def test_every_file_is_in_a_table() -> None:
+def test_every_trace_file_is_in_a_table() -> None:
     for folder, names in (("golden", set(GOLDEN)), ("bad", {row[0] for row in BAD})):
         assert {path.name.partition(".")[0] for path in (_TRACES / folder).iterdir()} == names
 
 
-def test_every_property_is_one_that_is_published() -> None:
+def test_every_trace_rules_property_is_published() -> None:
     assert {row[1] for row in BAD} - {"format"} <= {promised.name for promised in PROPERTIES}
 
 
@@ -158,34 +160,34 @@ def test_every_property_is_one_that_is_published() -> None:
         ),
     ],
 )
-def test_a_fault_is_told_in_a_sentence(name: str, sentence: str) -> None:
+def test_a_trace_fault_is_told_in_a_sentence(name: str, sentence: str) -> None:
     with pytest.raises(TraceFault) as found:
         check(read("bad", name))
     assert found.value.sentence == sentence
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", b"\xff", '{"kind": "recover"}', "[" * 100_000])
-def test_what_is_no_line_is_a_fault_of_the_format(text: str | bytes) -> None:
+def test_an_invalid_trace_line_is_a_format_fault(text: str | bytes) -> None:
     with pytest.raises(TraceFault) as found:
         parse(text, 7, "node-3")
     assert (found.value.line, found.value.node, found.value.property) == (7, "node-3", "format")
 
 
-def test_no_trace_and_an_empty_one_are_good() -> None:
+def test_no_trace_and_an_empty_one_are_accepted() -> None:
     assert check([]) == check([[]]) == check({"node-1": [], "node-2": []}) == Summary(0, 0, 0)
 
 
-def test_the_checker_knows_the_data_of_every_event_as_the_machine_does() -> None:
+def test_checker_and_machine_agree_on_every_events_data() -> None:
     assert EVENT_DATA.keys() == SESSION_MACHINE.data.keys() == {event.name for event in SESSION.events}
     for event, data_type in SESSION_MACHINE.data.items():
         assert EVENT_DATA[event].__struct_fields__ == data_type.__struct_fields__
 
 
-def test_the_checker_asks_every_declared_guard() -> None:
+def test_the_checker_evaluates_every_declared_guard() -> None:
     assert GUARDS.keys() == {guard.name for guard in SESSION.guards}
 
 
-def test_a_trace_is_cut_into_sessions() -> None:
+def test_a_trace_is_split_into_sessions() -> None:
     lines = read("golden", "kill")["node-1"]
     other = [line.replace('"s1"', '"s2"').replace('"node-1"', '"node-2"') for line in lines[1:3]]
     ended = [line.replace('"s1"', '"s3"') for line in read("golden", "life")["node-1"][1:]]
@@ -198,7 +200,7 @@ def test_a_trace_is_cut_into_sessions() -> None:
     assert {line.life for line in found["s1"][0]} == {"life-1", "life-2"}
 
 
-def test_a_token_that_nobody_can_hold_stays_refused_before_and_after_it_is_forgotten() -> None:
+def test_an_unheld_token_stays_refused_even_after_it_is_forgotten() -> None:
     fold = Fold("s", 1)
     policy = {"idle_timeout_ms": 1_000, "absolute_timeout_ms": 100_000, "refresh_grace_ms": 10}
     FOLDS["create"](fold, {"policy": policy}, 0)

@@ -78,14 +78,14 @@ def test_the_last_connection_to_go_disconnects_the_session() -> None:
 
 
 @pytest.mark.parametrize("state", _LIVING)
-def test_what_any_living_session_does(state: str) -> None:
+def test_every_live_session_can_be_touched_refreshed_and_ended(state: str) -> None:
     assert _asked("refresh", state) == [(state, ["alive", "rotation_honoured"])]
     assert _asked("touch", state) == [(state, ["alive"])]
     assert _asked("revoke", state) == [("expired", [])]
     assert _asked("expire", state) == [("expired", ["not alive"])]
 
 
-def test_an_account_is_active_then_disabled_or_not_then_deleted() -> None:
+def test_an_account_is_active_or_disabled_until_it_is_deleted() -> None:
     assert [(state.name, state.initial, state.final) for state in ACCOUNT.states] == [
         ("active", True, False),
         ("disabled", False, False),
@@ -95,13 +95,13 @@ def test_an_account_is_active_then_disabled_or_not_then_deleted() -> None:
     assert not [row for row in ACCOUNT.transitions if row.source == "deleted"]
 
 
-def test_a_password_changes_only_while_the_account_is_active_and_names_the_current_one() -> None:
+def test_a_password_change_needs_an_active_account_and_the_current_one() -> None:
     for event in ("change_password", "rehash"):
         assert _asked(event, "active", ACCOUNT) == [("active", ["current_password"])]
         assert {row.source for row in ACCOUNT.transitions if row.event == event} == {"active"}
 
 
-def test_an_administrator_disables_and_enables_an_account_and_sets_its_groups() -> None:
+def test_an_administrator_disables_and_enables_accounts_and_sets_groups() -> None:
     assert _asked("disable", "active", ACCOUNT) == [("disabled", [])]
     assert _asked("enable", "disabled", ACCOUNT) == [("active", [])]
     assert _asked("disable", "disabled", ACCOUNT) == _asked("enable", "active", ACCOUNT) == []
@@ -129,7 +129,7 @@ class _Guards(Protocol):
         ...
 
 
-def test_a_small_declaration_row_by_row() -> None:
+def test_a_small_declaration_is_read_row_by_row() -> None:
     class DoorLifecycle(StateMachine):
         """A door."""
 
@@ -200,7 +200,7 @@ def _declare(
     return _class((*bases, StateMachine), body)
 
 
-def test_what_the_cases_below_start_from_can_be_exported() -> None:
+def test_the_base_of_the_refused_declarations_can_be_exported() -> None:
     assert [row.event for row in read(_declare(), _Guards).transitions] == ["begin", "go"]
 
 
@@ -278,13 +278,15 @@ def _declare_nothing() -> type[StateMachine]:
         (_declare_nothing, "ThingLifecycle: exactly one initial state"),
     ],
 )
-def test_what_a_row_cannot_carry_is_refused(declaration: Callable[[], type[StateMachine]], says: str) -> None:
+def test_declarations_that_rows_cannot_express_are_refused(
+    declaration: Callable[[], type[StateMachine]], says: str
+) -> None:
     with pytest.raises(UnsupportedDeclaration) as caught:
         read(declaration(), _Guards)
     assert says in str(caught.value)
 
 
-def test_two_initial_states_are_refused_by_the_library_itself() -> None:
+def test_two_initial_states_are_refused_by_the_library() -> None:
     def two(first: State, last: State) -> dict[str, Any]:
         second = State("It begins otherwise.", initial=True)
         return {"second": second, "pass_by": Event(second.to(first) | second.to(last), name="It passes by.")}
@@ -301,7 +303,7 @@ def test_a_guard_without_a_description_is_refused() -> None:
         read(_declare(), Mute)
 
 
-def test_a_guard_is_written_as_it_is_asked() -> None:
+def test_a_negated_guard_is_written_with_its_negation() -> None:
     assert [str(GuardTerm("alive", expected)) for expected in (True, False)] == ["alive", "not alive"]
 
 
@@ -317,7 +319,7 @@ def test_a_guard_is_written_as_it_is_asked() -> None:
         ("account.py", "disabled.to(active),", "disabled.to(active) | deleted.to(active),", "deleted_absorbs"),
     ],
 )
-def test_what_the_library_refuses_is_said_with_the_property_it_would_break(
+def test_a_refused_declaration_names_the_property_it_would_break(
     tmp_path: Path, declaration: str, old: str, new: str, promise: str
 ) -> None:
     """The final state may be left: nothing can be checked then, but the error names the property."""

@@ -27,7 +27,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_what_a_good_server_did_is_an_execution_of_the_model(folder: Path, name: str) -> None:
+def test_a_correct_servers_trace_is_an_execution_of_the_model(folder: Path, name: str) -> None:
     judgement = judge(folder, by_session(read("golden", name)).items())
     assert judgement.sessions == GOLDEN[name].sessions
     assert not judgement.rejections
@@ -35,7 +35,7 @@ def test_what_a_good_server_did_is_an_execution_of_the_model(folder: Path, name:
 
 
 @pytest.mark.parametrize(("name", "line"), [(name, line) for name, promise, _, line in BAD if promise != "format"])
-def test_what_is_wrong_is_no_execution_from_the_same_line_on(folder: Path, name: str, line: int) -> None:
+def test_a_bad_trace_stops_being_an_execution_at_the_same_line(folder: Path, name: str, line: int) -> None:
     texts = read("bad", name)
     judgement = judge(folder, by_session(texts).items())
     assert judgement.rejections
@@ -47,14 +47,14 @@ def test_what_is_wrong_is_no_execution_from_the_same_line_on(folder: Path, name:
     )
 
 
-def test_sessions_that_did_the_same_are_one_question(folder: Path) -> None:
+def test_identical_sessions_are_checked_once(folder: Path) -> None:
     sessions = by_session(read("golden", "life"))
     ((session_id, lines),) = sessions.items()
     judgement = judge(folder, [(f"{session_id}-{number}", lines) for number in range(50)])
     assert (judgement.sessions, judgement.different) == (50, 1)
 
 
-def test_every_bad_session_of_a_heap_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_bad_session_among_many_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even across several runs of the matcher, with good sessions between."""
     monkeypatch.setattr(validation, "_LINES_AT_ONCE", 60)
     bad = [name for name, promise, _, _ in BAD if promise not in {"format", "crashed_recovers"}]
@@ -109,7 +109,7 @@ class Told:
         self.append("disconnect", "connected", target, {"connection_id": name, "code": 1000})
 
 
-def test_a_long_life_fits_when_little_of_it_is_open_at_a_time(folder: Path) -> None:
+def test_a_long_session_fits_the_model_if_little_is_open_at_a_time(folder: Path) -> None:
     told = Told()
     for number in range(3 * max(TABS, COMMANDS)):
         told.connect(f"con-{number}", first=True)
@@ -119,7 +119,7 @@ def test_a_long_life_fits_when_little_of_it_is_open_at_a_time(folder: Path) -> N
     assert not judgement.too_wide
 
 
-def test_more_at_a_time_than_the_model_can_tell_apart_is_said(folder: Path) -> None:
+def test_a_session_too_wide_for_the_model_is_reported(folder: Path) -> None:
     told = Told()
     for number in range(TABS + 1):
         told.connect(f"con-{number}", first=number == 0)
@@ -130,13 +130,13 @@ def test_more_at_a_time_than_the_model_can_tell_apart_is_said(folder: Path) -> N
     assert judge(folder, [("s", [narrow.lines, [], []])]).too_wide == ("s",)  # three nodes
 
 
-def test_a_heap_about_which_the_model_is_asked_nothing_is_not_good() -> None:
+def test_a_validation_that_never_runs_the_model_fails() -> None:
     (text,) = read("golden", "life").values()
     faults = validate([("three nodes", [text, [], []])]).faults
     assert len(faults) == 1
 
 
-def test_a_number_is_given_again_only_when_nobody_speaks_of_its_bearer() -> None:
+def test_model_numbers_are_reused_only_when_no_longer_needed() -> None:
     """A connection that never closes keeps its number; a command keeps its own until its last answer."""
     told = Told()
     told.connect("held", first=True)
@@ -152,7 +152,7 @@ def test_a_number_is_given_again_only_when_nobody_speaks_of_its_bearer() -> None
     assert not ack.first
 
 
-def test_a_heap_of_logs_is_validated_by_both_opinions() -> None:
+def test_many_logs_are_validated_by_checker_and_model() -> None:
     logs = [(name, list(read("golden", name).values())) for name in GOLDEN]
     outcome = validate(logs)
     assert outcome.faults == ()
@@ -163,14 +163,14 @@ def test_a_heap_of_logs_is_validated_by_both_opinions() -> None:
 @pytest.mark.parametrize(
     ("name", "promise"), [("an-orphan-is-left", "orphan_reaped"), ("a-line-that-was-cut", "format")]
 )
-def test_a_bad_trace_is_named_by_both(name: str, promise: str) -> None:
+def test_a_bad_trace_is_named_by_checker_and_model(name: str, promise: str) -> None:
     faults = validate([("log", list(read("bad", name).values()))]).faults
     assert f": {promise}: " in faults[0]
     assert len(faults) == (1 if promise == "format" else 2)
     assert promise == "format" or faults[1].endswith(f"that goes on with recover by node-1: {promise}")
 
 
-def test_that_the_two_opinions_differ_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disagreement_of_checker_and_model_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = list(read("golden", "life").values()), list(read("bad", "an-orphan-is-left").values())
 
     def accepts(_traces: object) -> None:
@@ -188,7 +188,7 @@ def test_that_the_two_opinions_differ_is_a_fault(monkeypatch: pytest.MonkeyPatch
     assert differs.startswith("log: ")
 
 
-def test_a_matcher_that_does_not_answer_is_no_yes(folder: Path, tmp_path: Path) -> None:
+def test_a_matcher_without_an_answer_is_not_acceptance(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "pan").write_text("#!/bin/sh\necho pan: out of memory\n")
     (tmp_path / "pan").chmod(0o700)
     with pytest.raises(SearchFailed, match="pan: out of memory"):
@@ -196,7 +196,7 @@ def test_a_matcher_that_does_not_answer_is_no_yes(folder: Path, tmp_path: Path) 
     assert (folder / "pan").exists()
 
 
-def test_what_the_checker_skips_it_skips_as_the_model_does() -> None:
+def test_checker_and_model_skip_the_same_lines() -> None:
     """Only the sessions concerned see a recovery: by_session and the model's start of a run agree on which."""
     (lines,) = next(iter(by_session(read("golden", "kill")).values()))
     kinds = [line.kind for line in abstract([lines]).nodes[0]]

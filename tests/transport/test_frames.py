@@ -65,6 +65,6 @@ def world() -> Iterator[World]:
 @example([Frame(TEXT, b"short", wide=1)], [])
 @example([Frame(TEXT, b"{}", rsv=4)], [])
 @example([Frame(CLOSE), Frame(TEXT, b"late")], [])
-def test_frames_are_read_as_the_standard_says(world: World, frames: list[Frame], cuts: list[int]) -> None:
+def test_frames_are_read_as_rfc_6455_says(world: World, frames: list[Frame], cuts: list[int]) -> None:
     noted, code = world.talk(split(encode([*frames, LAST]), cuts))
     assert read([*frames, LAST]).fits(noted.texts, noted.binaries, code)

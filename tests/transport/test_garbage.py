@@ -57,7 +57,7 @@ def _restored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_restored")
-def test_no_full_pass_comes_while_what_thousands_of_connections_need_is_made() -> None:
+def test_thousands_of_new_connections_trigger_no_full_garbage_collection() -> None:
     begin_collecting()
     assert gc.isenabled()
     full, young = (gc.get_stats()[generation]["collections"] for generation in (2, 1))
@@ -84,7 +84,7 @@ def test_no_full_pass_comes_while_what_thousands_of_connections_need_is_made() -
     ],
 )
 @on_uvloop
-async def test_a_connection_that_is_over_leaves_nothing_to_collect(
+async def test_a_finished_connection_leaves_no_garbage(
     live: Callable[[Upgrading], Awaitable[None]],
 ) -> None:
     async with upgrading() as server:

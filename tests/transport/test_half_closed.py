@@ -30,7 +30,7 @@ async def _read(client: socket.socket) -> bytes:
 
 
 @on_uvloop
-async def test_a_websocket_whose_peer_ends_it_without_a_close_frame_is_closed() -> None:
+async def test_a_websocket_half_closed_without_a_close_frame_is_closed() -> None:
     async with upgrading(ping_interval_s=LONG_S) as server:
         with ExitStack() as stack:
             client = _client(stack, server)
@@ -45,7 +45,7 @@ async def test_a_websocket_whose_peer_ends_it_without_a_close_frame_is_closed() 
 
 
 @on_uvloop
-async def test_a_websocket_whose_peer_ends_it_and_does_not_read_is_closed() -> None:
+async def test_a_half_closed_unread_websocket_is_closed() -> None:
     async with upgrading(ping_interval_s=LONG_S, send_timeout_s=0.5, buffer_bytes=1024) as server:
         with ExitStack() as stack:
             client = _client(stack, server)
@@ -60,7 +60,7 @@ async def test_a_websocket_whose_peer_ends_it_and_does_not_read_is_closed() -> N
 
 
 @on_uvloop
-async def test_a_client_that_ends_the_connection_and_does_not_read_its_answer_is_let_go() -> None:
+async def test_a_half_closed_client_that_reads_no_answer_is_cut() -> None:
     async def long(_scope: Any, _receive: Any, send: Any) -> None:
         head = {"status": 200, "headers": [(b"content-length", b"%d" % UNREAD)]}
         await send({"type": "http.response.start", **head})

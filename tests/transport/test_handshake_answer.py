@@ -55,7 +55,7 @@ class _Greeting(Noting):
     ids=["greets", "greets and closes", "greets and fails"],
 )
 @on_uvloop
-async def test_what_is_sent_at_once_goes_out_in_one_segment(closes: bool, fails: bool, expected: bytes) -> None:  # noqa: FBT001  # pytest names them
+async def test_handshake_answer_and_first_messages_share_a_segment(closes: bool, fails: bool, expected: bytes) -> None:  # noqa: FBT001  # pytest names them
     async def app(scope: Any, _receive: Any, send: Any) -> None:
         key = handshake_key(scope["extensions"][EXTENSION].request)
         handler = _Greeting(and_closes=closes, and_fails=fails)

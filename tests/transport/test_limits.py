@@ -55,14 +55,14 @@ async def test_a_flood_of_frames_is_closed_with_4420(kind: int) -> None:
 
 
 @asynchronous
-async def test_each_four_kib_of_a_message_count_as_one_more_frame() -> None:
+async def test_each_four_kib_of_a_message_count_as_another_frame() -> None:
     async with upgrading(limit_frames="20/1h") as server:
         message = encode([Frame(TEXT, b"x" * 60_000)])
         noted, code = await talk(server, [message, message])
         assert (code, len(noted.texts)) == (4420, 1)
 
 
-def test_of_one_peer_only_a_part_is_heard_in_a_turn() -> None:
+def test_each_turn_processes_a_bounded_number_of_a_peers_frames() -> None:
     """Even if several turns fit into a millisecond, the resolution of uvloop's clock."""
     frame, count = encode([Frame(BINARY, b"x" * 94)]), 20_000
 
@@ -81,7 +81,7 @@ def test_of_one_peer_only_a_part_is_heard_in_a_turn() -> None:
         assert runner.run(most_in_a_turn()) <= 4 * TURN_FRAMES
 
 
-def test_peers_that_send_without_a_pause_share_the_turns() -> None:
+def test_constantly_sending_peers_share_the_turns() -> None:
     """However many they are. The first turn does not count, as nobody has had more than others yet."""
     frame, count, peers = encode([Frame(BINARY, b"x" * 94)]), 400, 150
 
@@ -103,7 +103,7 @@ def test_peers_that_send_without_a_pause_share_the_turns() -> None:
 
 
 @asynchronous
-async def test_requests_that_are_sent_ahead_wait_in_the_kernel_and_are_all_answered() -> None:
+async def test_pipelined_requests_wait_in_the_kernel_and_are_all_answered() -> None:
     async with upgrading(send_timeout_s=600, buffer_bytes=4096) as server:
         reader, writer = await narrow(server)
         sent = 0
@@ -122,7 +122,7 @@ async def test_requests_that_are_sent_ahead_wait_in_the_kernel_and_are_all_answe
 
 
 @asynchronous
-async def test_a_peer_that_takes_nothing_is_cut() -> None:
+async def test_a_peer_that_acknowledges_nothing_is_cut() -> None:
     async with upgrading(send_timeout_s=0.5, buffer_bytes=4096) as server:
         writer, noted = await blocked(server)
         await noted.over.wait()
@@ -131,7 +131,7 @@ async def test_a_peer_that_takes_nothing_is_cut() -> None:
 
 
 @asynchronous
-async def test_a_peer_that_is_not_read_from_is_not_asked_for_its_pong() -> None:
+async def test_a_peer_whose_input_is_paused_needs_no_pong() -> None:
     async with upgrading(send_timeout_s=600, ping_interval_s=0.2, ping_timeout_s=0.2, buffer_bytes=4096) as server:
         writer, noted = await blocked(server)
         await asyncio.sleep(1)

@@ -57,7 +57,7 @@ async def test_a_known_connection_is_answered_before_most_newcomers(first: bytes
 
 
 @on_uvloop
-async def test_a_newcomer_that_waits_for_its_turn_is_not_too_slow() -> None:
+async def test_a_newcomer_waiting_for_its_turn_is_not_cut_as_slow() -> None:
     """Its request arrived in time; only the server takes longer than the limit."""
 
     async def busy(_scope: Any, _receive: Any, send: Any) -> None:
@@ -75,7 +75,7 @@ async def test_a_newcomer_that_waits_for_its_turn_is_not_too_slow() -> None:
 
 
 @on_uvloop
-async def test_a_newcomer_that_closes_its_end_before_its_turn_is_answered() -> None:
+async def test_a_newcomer_half_closed_before_its_turn_is_answered() -> None:
     async with upgrading() as server:
         with ExitStack() as stack:
             newcomers = await _connected(stack, server, 64)

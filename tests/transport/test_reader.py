@@ -22,7 +22,7 @@ from tests.support.requests import (
 
 
 @given(st.lists(st.builds(offering, messages, offers), min_size=1, max_size=4), st.data())
-def test_it_makes_no_difference_where_a_stream_is_split(stream: list[bytes], data: st.DataObject) -> None:
+def test_segment_boundaries_do_not_change_the_requests_read(stream: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(stream)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
     segments = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
@@ -33,7 +33,7 @@ def test_it_makes_no_difference_where_a_stream_is_split(stream: list[bytes], dat
 
 
 @given(messages, offers)
-def test_nothing_behind_a_request_is_read_with_it(message: bytes, offer: bytes) -> None:
+def test_the_reader_stops_at_the_end_of_a_request(message: bytes, offer: bytes) -> None:
     _, rest = new_reader().feed(offering(message, offer) + SMUGGLED)
     assert rest == SMUGGLED
 
@@ -41,7 +41,7 @@ def test_nothing_behind_a_request_is_read_with_it(message: bytes, offer: bytes) 
 @given(st.binary(max_size=300), st.integers(0, 300))
 @example(b"\r\n" * 150, 3)
 @example(b"GET / HTTP/1.1\nHost: x\n\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 10)
-def test_noise_ends_the_connection_and_nothing_else(noise: bytes, cut: int) -> None:
+def test_noise_ends_the_connection_without_other_errors(noise: bytes, cut: int) -> None:
     read = read_all([noise])
     assert read_all([noise[:cut], noise[cut:]]) == read
     assert all(isinstance(each, Request) or 400 <= each < 500 for each in read)
@@ -59,7 +59,7 @@ def test_the_body_of_an_upgrade_offer_is_a_body(method: str, token: bytes, sizes
     ]
 
 
-def test_an_offer_without_a_body_is_known_as_one() -> None:
+def test_an_upgrade_offer_without_a_body_is_recognised() -> None:
     (read,) = read_all([request(lines=b"Connection: Upgrade\r\nUpgrade: websocket\r\n")])
     assert isinstance(read, Request)
     assert (read.offers_upgrade, read.has_body) == (True, False)
@@ -89,12 +89,12 @@ def test_an_offer_without_a_body_is_known_as_one() -> None:
         (b"\r\n" * HEADER_BYTES, 431),
     ],
 )
-def test_what_has_no_certain_end_or_is_too_large_is_refused(text: bytes, status: int) -> None:
+def test_a_request_with_an_uncertain_end_or_too_large_is_refused(text: bytes, status: int) -> None:
     assert read_all([text]) == [status]
     assert read_all([bytes([byte]) for byte in text]) == [status]
 
 
-def test_the_content_is_asked_for_only_while_none_of_it_is_there() -> None:
+def test_100_continue_is_wanted_only_before_the_content_begins() -> None:
     head = request("POST", b"Content-Length: 2\r\nExpect: 100-continue\r\n")
     waiting, begun, idle = new_reader(), new_reader(), new_reader()
     assert waiting.feed(head) == (None, b"")
@@ -130,7 +130,7 @@ def test_only_a_plain_slash_separates_segments(raw: bytes, path: str) -> None:
         (b"*", (b"*", b"")),
     ],
 )
-def test_a_target_has_a_path_and_a_query(target: bytes, parts: tuple[bytes, bytes]) -> None:
+def test_a_target_is_split_into_path_and_query(target: bytes, parts: tuple[bytes, bytes]) -> None:
     assert split_target(target) == parts
 
 
@@ -147,7 +147,7 @@ def test_a_target_has_a_path_and_a_query(target: bytes, parts: tuple[bytes, byte
     ],
 )
 @pytest.mark.parametrize("before", [b"", b"\r\n"])
-def test_what_another_protocol_asks_is_no_request(line: bytes, before: bytes) -> None:
+def test_requests_of_other_protocols_are_refused(line: bytes, before: bytes) -> None:
     """llhttp parses some of them."""
     stream = before + line + b"\r\nHost: x\r\nX: HTTP/1.1\r\n\r\n"
     assert read_all([stream]) == [400]

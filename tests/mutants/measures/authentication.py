@@ -17,37 +17,37 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "An address that the account has logged in from counts as a stranger's.",
         "6.1.1",
-        "test_strangers_who_use_up_what_strangers_have_do_not_lock_the_owner_out",
+        "test_strangers_failed_logins_do_not_lock_the_owner_out",
         at("logins:LoginLimits.remember", drop("places.addresses[place] = None")),
     ),
     Mutant(
         "The cookie by which a device is known again is set and never read.",
         "6.1.1",
-        "test_from_the_owners_own_address",
+        "test_stuffing_from_the_owners_address_leaves_their_device_in",
         at("admission:client_of", replace("cookie_named(scope, _DEVICE)", "None")),
     ),
     Mutant(
         "A flood that fills the queue for hashes shuts those out who come from where they came before.",
         "6.1.1",
-        "test_a_flood_of_strangers_leaves_places_for_who_is_known",
+        "test_a_flood_of_strangers_leaves_places_for_known_devices",
         at("hashing:Passwords._run", replace("self._known if requester.known else self._strangers", "self._strangers")),
     ),
     Mutant(
         "The length of a password is that of its bytes.",
         "6.2.1",
-        "test_a_shorter_or_longer_one_is_refused",
+        "test_a_shorter_or_longer_password_is_refused",
         at("hashing:Passwords.check_rules", replace("unicodedata.normalize('NFC', password)", "password.encode()")),
     ),
     Mutant(
         "A change of password ends the other sessions and leaves the password as it was.",
         "6.2.2",
-        "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
+        "test_a_password_change_needs_the_current_one_and_ends_other_sessions",
         at("accounts:Accounts.password_change", replace("along = ...", "along = None")),
     ),
     Mutant(
         "The current password is asked for at a change, and not looked at.",
         "6.2.3",
-        "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
+        "test_a_password_change_needs_the_current_one_and_ends_other_sessions",
         at(
             "logins:Logins.change_password",
             replace(
@@ -59,7 +59,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Only a registration asks whether a new password is common.",
         "6.2.4",
-        "test_a_common_one_is_refused",
+        "test_a_common_password_is_refused",
         at(
             "logins:Logins.change_password",
             replace(
@@ -71,7 +71,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A password has to have a character that is neither letter nor digit.",
         "6.2.5",
-        "test_characters_of_one_kind_are_enough",
+        "test_a_password_may_have_characters_of_one_kind",
         at(
             "hashing:Passwords.check_rules",
             replace(
@@ -89,25 +89,25 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A login takes the spaces off the password, because people paste them along.",
         "6.2.8",
-        "test_what_logs_in_is_what_was_typed",
+        "test_only_the_exact_password_logs_in",
         at("auth:login", replace("data.password", "data.password.strip()")),
     ),
     Mutant(
         "What is hashed are the code points as they come, so that a letter with its accent apart is another.",
         "6.2.8",
-        "test_the_same_characters_typed_another_way_are_the_same_password",
+        "test_equivalent_unicode_spellings_are_the_same_password",
         at("hashing:_bytes", replace("unicodedata.normalize('NFC', password)", "password")),
     ),
     Mutant(
         "The rules allow long passwords, and the body of a call has no room for one.",
         "6.2.9",
-        "test_a_long_one_is_taken",
+        "test_a_long_password_is_accepted",
         at("auth:Password", replace("4096", "60")),
     ),
     Mutant(
         "A password that is older than ninety days opens nothing.",
         "6.2.10",
-        "test_a_password_does_not_grow_old",
+        "test_a_password_does_not_expire",
         at(
             "logins:Logins.prove",
             replace(
@@ -123,7 +123,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The list of words holds what the setting names, and not the issuer.",
         "6.2.11",
-        "test_one_of_the_names_and_words_of_this_server_is_refused",
+        "test_a_password_made_of_this_servers_words_is_refused",
         at(
             "wiring:_passwords",
             replace("[settings.issuer, *settings.password_context_words]", "settings.password_context_words"),
@@ -132,13 +132,13 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "At a registration nobody tells the blocklist the account's own address.",
         "6.2.11",
-        "test_a_password_that_is_easy_to_guess_is_refused_at_registration_and_at_a_change",
+        "test_an_easy_password_is_refused_at_registration_and_change",
         at("logins:Logins.register", replace("[normalised]", "[]")),
     ),
     Mutant(
         "The file of breached passwords that the setting names is never read.",
         "6.2.12",
-        "test_one_on_the_list_that_a_setting_names_is_refused",
+        "test_a_password_on_the_configured_list_is_refused",
         at(
             "wiring:_passwords",
             replace("Path(settings.password_blocklist) if settings.password_blocklist else None", "None"),
@@ -147,13 +147,13 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Who guesses one account's password from many addresses meets no counter.",
         "6.3.1",
-        "test_from_many_addresses_at_one_account",
+        "test_stuffing_one_account_from_many_addresses_locks_no_owner_out",
         at("logins:LoginLimits._wanted", drop("(self._of_account, account)")),
     ),
     Mutant(
         "A device is known also by a cookie from before a change of the password.",
         "6.3.1",
-        "test_by_whoever_has_known_the_password_before",
+        "test_knowing_an_old_password_gives_no_more_attempts",
         at(
             "devices:Devices.known",
             replace("owner is None or owner.account.password_changed_at_ms != int(match[2])", "owner is None"),
@@ -162,13 +162,13 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "An address from which only an older password was shown is not a stranger's.",
         "6.3.1",
-        "test_by_whoever_has_known_the_password_before",
+        "test_knowing_an_old_password_gives_no_more_attempts",
         at("logins:LoginLimits.remember", replace("places is None or places.set_at_ms < set_at_ms", "places is None")),
     ),
     Mutant(
         "Clients of uncounted networks, and so everybody behind a proxy on the same machine, may guess as often as they like.",
         "6.3.1",
-        "test_failed_logins_and_wrong_current_passwords_count_in_uncounted_networks_too",
+        "test_failed_passwords_count_even_in_uncounted_networks",
         at(
             "auth:login",
             replace(
@@ -180,7 +180,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Wrong current passwords at a change are not counted.",
         "6.3.1",
-        "test_a_stolen_session_cannot_guess_the_password_for_long_nor_keep_the_owner_from_changing_it",
+        "test_a_stolen_sessions_password_guesses_are_limited_by_themselves",
         at(
             "auth:change_password",
             replace(
@@ -196,7 +196,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "As many hashes may wait as there are logins.",
         "6.3.1",
-        "test_hashing_leaves_the_event_loop_free_and_too_many_are_refused",
+        "test_hashing_does_not_block_the_event_loop_and_has_a_limit",
         at("hash_queue:HashQueue.add", replace("len(self._waiting) <= self._max_waiting", "self._waiting")),
     ),
     Mutant(
@@ -218,7 +218,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A call for the support team logs in to any account, and stands in no document.",
         "6.3.4",
-        "test_every_way_to_log_in_is_in_the_table_of_the_security_model",
+        "test_every_login_method_is_in_the_security_models_table",
         at(
             "auth:HANDLERS",
             replace(
@@ -241,13 +241,13 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The words that the setting names may be in a password.",
         "6.1.2",
-        "test_what_is_made_of_the_words_that_are_near_is_refused",
+        "test_a_password_made_of_the_services_words_is_refused",
         at("blocklist:Blocklist.__init__", replace("[service, ...]", "[service, 'interlock']")),
     ),
     Mutant(
         "Eight characters are enough, and the table of the ways to log in says fifteen.",
         "6.1.3",
-        "test_the_table_says_how_strong_each_way_to_log_in_is",
+        "test_the_security_models_table_rates_each_login_method",
         at("hashing:MINIMUM_LENGTH", replace("15", "8")),
     ),
 )

@@ -11,13 +11,13 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The idle timeout is an hour unless it is set, and the documentation still says half an hour.",
         "7.1.1",
-        "test_the_security_model_says_how_long_and_how_many_and_the_settings_agree",
+        "test_limits_in_the_security_model_match_the_settings",
         at("settings:Settings.idle_timeout_s", replace("1800.0", "3600.0")),
     ),
     Mutant(
         "A login ends the other sessions of its account, of which the documentation says nothing.",
         "7.1.2",
-        "test_no_login_ends_another_session_of_the_account",
+        "test_a_login_does_not_end_the_accounts_other_sessions",
         at(
             "auth:login",
             replace(
@@ -33,25 +33,25 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A good token opens its session without a look at whether that still lives.",
         "7.2.1",
-        "test_replay_after_the_end_and_after_a_restart",
+        "test_credentials_of_an_ended_session_stay_invalid_after_a_restart",
         at("authenticator:Authenticator.by_access_token", replace("check=check", "check=lambda *_: None")),
     ),
     Mutant(
         "Beside a token that is no good any more, a good credential of another session lets in as its owner.",
         "7.2.1",
-        "test_a_bad_credential_does_not_let_in_as_somebody_else",
+        "test_a_bad_credential_does_not_fall_back_to_another_users",
         at("authenticator:first_good", drop("_refuse_another(refusals, session_of(good).session_id)")),
     ),
     Mutant(
         "A refresh leaves the refresh token as it is.",
         "7.2.2",
-        "test_each_login_and_each_refresh_makes_tokens_that_nobody_had",
+        "test_each_login_and_refresh_issues_new_tokens",
         at("session:_refreshed", replace("session.rotation + 1", "session.rotation")),
     ),
     Mutant(
         "The MAC of a refresh token is cut to 64 bits.",
         "7.2.3",
-        "test_refresh_tokens_end_in_256_bits_that_say_nothing_of_each_other",
+        "test_refresh_tokens_have_independent_256_bit_macs",
         at("tokens:_REFRESH_TOKEN", in_text("{43}", "{11}"))
         + at("tokens:_mac", replace("hmac.digest(...)", "...[:8]")),
     ),
@@ -64,7 +64,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A login does not close the sockets that were opened with the tokens of before it.",
         "7.2.4",
-        "test_a_new_login_counts_before_it_is_answered",
+        "test_a_login_is_effective_before_it_is_answered",
         at(
             "conversation:Conversation.observe",
             replace("self._heard_epoch > self._epoch", "self._heard_epoch < self._epoch"),
@@ -73,7 +73,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A session whose deadline has passed is good until its end is written down.",
         "7.3.1",
-        "test_it_counts_as_activity_and_ends_at_the_deadlines",
+        "test_forward_auth_counts_as_activity_and_obeys_deadlines",
         at("session:ensure_alive", replace("now_ms >= session.deadline_ms", "now_ms < 0")),
     ),
     Mutant(
@@ -90,19 +90,19 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A browser's session whose cookie another tab's answer has overwritten is not looked for.",
         "7.4.1",
-        "test_of_two_first_calls_at_once_the_next_one_leaves_one_session",
+        "test_after_two_concurrent_first_calls_the_next_leaves_one_session",
         at("jar:presented_sessions", replace("_markers(services, scope)", "{}")),
     ),
     Mutant(
         "A call ends the other sessions of its browser, though another call has ended its own meanwhile.",
         "7.4.1",
-        "test_a_login_at_the_same_time_as_another_call_leaves_one_session[login]",
+        "test_a_login_concurrent_with_another_call_leaves_one_session[login]",
         at("jar:issue_tokens", drop("under=Authority(SESSION_MACHINE.kind, session.session_id)")),
     ),
     Mutant(
         "A logout with a bearer token that opens nothing does not look at the cookie.",
         "7.4.1",
-        "test_a_logout_ends_the_cookies_session_whatever_the_bearer_token_is",
+        "test_a_logout_ends_the_cookies_session_whatever_the_bearer_token",
         at(
             "jar:presented_sessions",
             replace(
@@ -114,7 +114,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Disabling an account refuses later logins and leaves its sessions alone.",
         "7.4.2",
-        "test_a_login_that_races_the_disable_leaves_no_living_session",
+        "test_a_login_racing_a_disable_leaves_no_live_session",
         at(
             "administration:Administration.disable",
             replace("await self._without_sessions(outcome, caller)", "(outcome.instance, [], 0)"),
@@ -123,13 +123,13 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Nobody looks whether the account was disabled while its owner came in from the identity provider.",
         "7.4.2",
-        "test_an_account_that_is_disabled_while_its_owner_comes_in",
+        "test_an_exchange_overtaken_by_a_disable_is_refused",
         at("logins:Login.record", replace("under=under", "under=None")),
     ),
     Mutant(
         "What a server that died in the middle of a disable left of the account's sessions goes on after its next start.",
         "7.4.2",
-        "test_a_disable_in_the_middle_of_which_the_server_died_is_finished_by_its_next_start",
+        "test_an_interrupted_disable_is_finished_by_the_next_start",
         at(
             "wiring:open_services",
             replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
@@ -138,20 +138,20 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A change of the password leaves the account's other sessions open.",
         "7.4.3",
-        "test_a_password_is_changed_with_the_current_one_and_the_other_sessions_end",
+        "test_a_password_change_needs_the_current_one_and_ends_other_sessions",
         at("auth:change_password", replace("await services.logins.end_others(owner)", "[]"))
         + at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
     ),
     Mutant(
         "A session that an administrator ends has nobody's name on its end.",
         "7.4.5",
-        "test_any_session_is_ended_and_the_log_says_by_whom",
+        "test_administrators_end_any_session_and_are_recorded",
         at("administration:Administration.end", replace("caller.actor", "'server'")),
     ),
     Mutant(
         "Of all sessions of an account that an administrator ends, the newest goes on.",
         "7.4.5",
-        "test_all_sessions_of_an_account_are_ended_and_nobody_elses",
+        "test_administrators_end_all_sessions_of_one_account_only",
         at(
             "account_sessions:AccountSessions._for_each",
             replace("ends = ...", "...\nends = ends[1:]"),
@@ -160,19 +160,19 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A change of the password also takes a new address, for which the password is not asked.",
         "7.5.1",
-        "test_what_an_account_is_found_by_is_said_at_its_making_and_at_logins_and_changed_by_nothing",
+        "test_an_accounts_identifiers_never_change",
         at("auth:PasswordChange", replace("new_password: Password", "...\nemail: Email | None = None")),
     ),
     Mutant(
         "Whoever holds a token of a login of long ago ends all other sessions of the account.",
         "7.5.2",
-        "test_whoever_logged_in_long_ago_ends_no_session_but_the_own",
+        "test_an_old_login_can_end_only_its_own_session",
         at("sessions:end_other_sessions", drop("_ensure_recent_login(services, own)")),
     ),
     Mutant(
         "An ID token is taken until it expires by itself, which may be days.",
         "7.6.1",
-        "test_a_claim_that_does_not_hold_is_refused[issued long ago]",
+        "test_an_id_token_with_a_wrong_claim_is_refused[issued long ago]",
         at(
             "upstream:IdTokens._check_claims",
             replace("min(claims.exp, claims.iat + settings.upstream_token_age_s)", "claims.exp"),
@@ -181,14 +181,14 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "An ID token opens as many sessions as it is sent for.",
         "7.6.1",
-        "test_a_token_is_exchanged_once_even_by_many_at_a_time",
+        "test_an_id_token_is_exchanged_once_even_concurrently",
         at("accounts:SqliteExchangedTokens.use_up", drop("if not connection.execute(...).rowcount:\n    ..."))
         + at("logins:Logins.login_by", drop("await self._exchanged_tokens.ensure_new(arrival.token_hash)")),
     ),
     Mutant(
         "A login takes address and password from the address line, where links and forms of any page can put them.",
         "7.6.2",
-        "test_nothing_that_a_page_loads_and_no_form_logs_anybody_in",
+        "test_no_page_load_and_no_form_can_log_in",
         at(
             "guards:with_body",
             replace(
@@ -204,13 +204,13 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The documentation says that anybody may ask for the list of sessions, which is not so.",
         "8.1.1",
-        "test_each_call_takes_the_credential_that_is_documented_and_no_other",
+        "test_each_call_accepts_exactly_its_documented_credentials",
         at("sessions:list_sessions", drop("security=SECURITY")),
     ),
     Mutant(
         "One call of administrators forgets to ask who is calling.",
         "8.2.1",
-        "test_each_call_takes_the_credential_that_is_documented_and_no_other",
+        "test_each_call_accepts_exactly_its_documented_credentials",
         at(
             "admin:get_any_session",
             drop("guards=[administrator]"),
@@ -219,7 +219,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Whoever knows the id of a session ends it, whose ever it is.",
         "8.2.2",
-        "test_another_users_session_and_none_at_all_are_not_told_apart[user]",
+        "test_another_users_session_looks_like_a_missing_one[user]",
         at(
             "sessions:_own_session",
             replace("session.subject is not None and session.subject == own.subject", "session.subject is not None"),
@@ -228,7 +228,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "An open socket is kept open with the token of another account.",
         "8.2.2",
-        "test_a_foreign_or_bad_token_on_the_open_socket_closes_it",
+        "test_a_foreign_or_bad_token_closes_an_open_socket",
         at(
             "websocket:Socket._reauthorise",
             drop("""
@@ -240,20 +240,20 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Whoever registers or logs in may send any fields beside address and password.",
         "8.2.3",
-        "test_no_field_is_set_that_the_server_decides",
+        "test_clients_can_not_set_the_servers_fields",
         at("auth:Credentials", drop("forbid_unknown_fields=True")),
     ),
     Mutant(
         "Administrators are shown the hash of an account's password.",
         "8.2.3",
-        "test_accounts_are_listed_found_and_shown_without_what_is_secret",
+        "test_administrators_see_accounts_without_secrets",
         at("admin_responses:AdminAccountView", replace("disabled_at: ...", "...\npassword_hash: str | None"))
         + at("admin_responses:admin_account", replace("disabled_at=...", "**..., password_hash=account.password_hash")),
     ),
     Mutant(
         "A request without a token is taken for whom its header X-Session-Id names, as if a proxy had set it.",
         "8.3.1",
-        "test_what_a_client_says_of_itself_opens_nothing",
+        "test_identity_headers_of_a_client_are_ignored",
         at(
             "credentials:authenticate_bearer",
             replace(
@@ -271,7 +271,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What a token opened a moment ago it opens again without a look at its session.",
         "8.3.2",
-        "test_the_end_of_a_session_counts_before_it_is_answered",
+        "test_a_sessions_end_is_effective_before_it_is_answered",
         at(
             "authenticator:Authenticator.by_access_token",
             replace(
@@ -296,13 +296,13 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Administrators' secrets are read at the start, and what is removed later goes on.",
         "8.3.2",
-        "test_secrets_are_made_and_removed_while_the_server_runs",
+        "test_secrets_can_be_made_and_removed_while_the_server_runs",
         at("secrets:Secrets.names", replace("seen != self._seen", "not self._seen")),
     ),
     Mutant(
         "A proxy is told the groups of before until something else happens in the session.",
         "8.3.2",
-        "test_a_change_of_the_account_counts_from_the_next_answer_on",
+        "test_an_account_change_shows_in_the_next_forward_auth_answer",
         at(
             "forward_auth:ForwardAuth._holds",
             drop("known.account is self._services.accounts.cached(known.account.account_id)"),
@@ -323,13 +323,13 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What a call has written before it is refused stays.",
         "2.3.3",
-        "TestSqliteAccounts::test_what_goes_along_with_steps_that_are_refused_is_not_there",
+        "TestSqliteAccounts::test_refused_steps_leave_no_accompanying_data",
         at("writer:Writer._run_alone", replace("self._undo('ROLLBACK TO unit')\nreturn error", "return error")),
     ),
     Mutant(
         "A ticket is not removed when it is used.",
         "2.3.4",
-        "TestSqliteTickets::test_of_many_at_once_exactly_one_gets_it",
+        "TestSqliteTickets::test_one_of_many_concurrent_redemptions_succeeds",
         at(
             "tickets:SqliteTickets.take",
             replace(
@@ -341,13 +341,13 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Those who arrive at the same moment are counted when they are there.",
         "2.3.4",
-        "test_no_more_connect_at_once_than_there_is_room_for",
+        "test_concurrent_connects_can_not_exceed_the_servers_limit",
         at("connections:Connections.arriving", drop("self._count += 1"), drop("self._count -= 1")),
     ),
     Mutant(
         "When many keys have come, the table of limits is begun anew so that it does not grow.",
         "2.4.1",
-        "test_a_crowd_of_made_up_keys_resets_nobodys_limit_and_limits_hardly_anybody_else",
+        "test_a_crowd_of_made_up_keys_changes_hardly_any_other_limit",
         at("limits:Limiter.__init__", replace("self._mask = cells - 1", "self._taken = 0\n..."))
         + at(
             "limits:Limiter.take",
@@ -365,19 +365,19 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "As many as like may wait for the disk.",
         "2.4.1",
-        "TestSqliteLog::test_too_many_waiting_are_refused_and_nothing_is_queued",
+        "TestSqliteLog::test_writes_beyond_the_queues_limit_are_refused",
         at("workers:Workers.give", drop("if len(self._unsettled) >= self._max_waiting:\n    ...")),
     ),
     Mutant(
         "Each token that names an unknown key makes the server ask the identity provider.",
         "2.4.1",
-        "test_made_up_kids_make_the_server_ask_once_in_a_while",
+        "test_made_up_key_ids_cause_at_most_one_fetch_per_interval",
         at("provider_keys:ProviderKeys._refresh", replace("self._tried_at_ms + self._retry_ms", "self._tried_at_ms")),
     ),
     Mutant(
         "An exchange leaves the account's groups as they were at the first.",
         "7.1.3",
-        "test_that_becomes_of_it[groups or strength change at the provider]",
+        "test_the_session_changes_as_the_table_says[groups or strength change at the provider]",
         at("logins:Login.record", drop("joined=self._change")),
     ),
 )

@@ -29,13 +29,13 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A provider's key is used with an algorithm that it says it is not for.",
         "9.1.2",
-        "test_a_key_that_is_not_for_this_is_left_out_and_its_neighbours_are_not",
+        "test_only_unsuitable_keys_are_left_out_of_a_key_set",
         at("provider_keys:_key", drop("row.get('alg', algorithm) == algorithm")),
     ),
     Mutant(
         "An ID token is checked with the key in its own header, if it has one.",
         "9.1.3",
-        "test_a_forged_token_is_refused[a key brought along]",
+        "test_a_forged_id_token_is_refused[a key brought along]",
         at("id_tokens:IdTokens.check", drop("_SENT_KEYS & header_members.keys()"))
         + at(
             "id_tokens:IdTokens._check_signature",
@@ -52,13 +52,13 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The discovery document may send the server to any address for the keys, over plain HTTP, too.",
         "9.1.3",
-        "test_what_is_no_key_set_leaves_the_keys_as_they_were[keys over plain HTTP from no loopback address]",
+        "test_an_invalid_key_set_does_not_change_the_keys[keys over plain HTTP from no loopback address]",
         at("provider_keys:ProviderKeys._discover", drop("not self._allowed(uri)")),
     ),
     Mutant(
         "The expiry of a token is looked at along with its signature, which is remembered.",
         "9.2.1",
-        "test_it_expires_on_the_second_also_when_it_was_checked_before",
+        "test_an_access_token_expires_on_the_second_even_if_cached",
         at(
             "tokens:Tokens.check_access_token",
             replace("if claims is None:\n    ...", "if claims is not None:\n    return claims\n..."),
@@ -67,7 +67,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Expiry is judged by the wall clock, which may have been set back, and not by the server's own.",
         "9.2.1",
-        "test_a_token_is_judged_by_the_servers_own_clock",
+        "test_tokens_expire_by_the_servers_own_clock",
         at(
             "tokens:Tokens.check_access_token",
             replace("self._clock.now_ms() >= claims.exp * 1000", "__import__('time').time() >= claims.exp"),
@@ -82,13 +82,13 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The claim by which Keycloak tells its access tokens from ID tokens is not looked at.",
         "9.2.2",
-        "test_a_claim_that_does_not_hold_is_refused",
+        "test_an_id_token_with_a_wrong_claim_is_refused",
         at("id_tokens:Claims", drop("typ: ... = None")),
     ),
     Mutant(
         "An ID token for us and for somebody else is taken.",
         "9.2.3",
-        "test_a_claim_that_does_not_hold_is_refused",
+        "test_an_id_token_with_a_wrong_claim_is_refused",
         at(
             "id_tokens:IdTokens._check_claims",
             replace(
@@ -99,13 +99,13 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The head of the log, which the same key signs, has the type of access tokens.",
         "9.2.4",
-        "test_anybody_with_the_jwks_can_check_it",
+        "test_a_head_can_be_verified_with_the_jwks",
         at("heads:_TYPE", replace("'interlock-head+jwt'", "'at+jwt'")),
     ),
     Mutant(
         "The nginx of the guide hands on every cookie to the pages for everybody, which the application makes.",
         "10.1.1",
-        "test_the_application_gets_no_token_and_its_own_cookies[nginx]",
+        "test_the_application_gets_its_own_cookies_and_no_token[nginx]",
         at(
             "docs/how-to/behind-nginx.md",
             in_text(
@@ -117,25 +117,25 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The Caddy of the guide takes the cookie away only where it is the first.",
         "10.1.1",
-        "test_the_application_gets_no_token_and_its_own_cookies[caddy]",
+        "test_the_application_gets_its_own_cookies_and_no_token[caddy]",
         at("docs/how-to/behind-caddy.md", in_text("()__Host-interlock=", "^()__Host-interlock=")),
     ),
     Mutant(
         "Any token of the provider is exchanged, an access token, too.",
         "10.3.1",
-        "test_a_claim_that_does_not_hold_is_refused[an access token of Cognito's]",
+        "test_an_id_token_with_a_wrong_claim_is_refused[an access token of Cognito's]",
         at("id_tokens:Claims", drop("token_use: ... = None")),
     ),
     Mutant(
         "Where the session is in memory the forward-auth call does not compare the token's subject with it.",
         "10.3.2",
-        "test_claims_that_are_not_the_sessions_as_it_stands",
+        "test_claims_that_differ_from_the_session_are_refused",
         at("forward_auth:ForwardAuth.remembered", drop("claims.sub != subject_of(session)")),
     ),
     Mutant(
         "An account is found by the subject alone, whichever provider speaks of it.",
         "10.3.3",
-        "test_a_subject_is_somebody_else_at_another_issuer",
+        "test_the_same_subject_at_another_issuer_is_another_account",
         at(
             "accounts:_OF_IDENTITY",
             in_text("(issuer, subject) = (?, ?)", "? <> '' AND subject = ?"),
@@ -144,7 +144,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A token that does not say when its owner logged in is taken for one of just now.",
         "10.3.4",
-        "test_a_claim_that_does_not_hold_is_refused[a login nobody knows when]",
+        "test_an_id_token_with_a_wrong_claim_is_refused[a login nobody knows when]",
         at(
             "id_tokens:IdTokens._check_claims",
             replace(
@@ -156,13 +156,13 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A refresh token that was exchanged before is refused, and the session goes on.",
         "10.4.5",
-        "test_a_refresh_token_new_repeated_and_reused",
+        "test_a_refresh_token_is_exchanged_repeated_and_detected_as_reuse",
         at("sessions:Sessions.refresh", replace("epoch != session.epoch", "session.subject")),
     ),
     Mutant(
         "A refresh moves the absolute deadline, and with it the end of the refresh tokens.",
         "10.4.8",
-        "test_however_often_they_are_exchanged_refresh_tokens_end_with_the_session",
+        "test_refresh_tokens_end_with_the_session_however_often_exchanged",
         at(
             "session:_refreshed",
             replace(
@@ -173,7 +173,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Of their sessions people find, and may end, the one that they are asking with.",
         "10.4.9",
-        "test_a_recent_login_is_proof_enough",
+        "test_a_recent_login_can_end_other_sessions",
         at(
             "sessions:_own_session",
             replace(
@@ -184,7 +184,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A client may show another client's secret.",
         "10.4.10",
-        "test_nobody_else_is_answered_and_nothing_happens",
+        "test_only_registered_clients_may_introspect_and_revoke",
         at(
             "oauth:authenticate_client",
             replace("services.clients.check(secret) != name", "services.clients.check(secret) is None"),
@@ -193,7 +193,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A new key signs before everybody has had the time that the guide promises to fetch it.",
         "11.1.1",
-        "test_the_guide_says_how_long_keys_overlap_and_the_code_agrees",
+        "test_the_overlap_of_keys_in_the_guide_matches_the_code",
         at("rotation:ANNOUNCED_MS", replace("2 * JWKS_MAX_AGE_S", "JWKS_MAX_AGE_S")),
     ),
     Mutant(
@@ -205,13 +205,13 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What a key signed that is gone is remembered as good.",
         "11.2.2",
-        "test_a_compromised_key_is_replaced_and_its_tokens_are_worthless_at_once",
+        "test_a_compromised_keys_tokens_are_void_at_once",
         at("tokens:Tokens.use", drop("self._verified.clear()")),
     ),
     Mutant(
         "A password's hash stays as it was made, whatever is set since.",
         "11.2.2",
-        "test_a_login_replaces_a_hash_of_older_parameters",
+        "test_a_login_replaces_a_hash_with_older_parameters",
         at(
             "hashing:Passwords.is_outdated",
             replace("self._hasher.check_needs_rehash(password_hash)", "not password_hash"),
@@ -220,31 +220,31 @@ TOKENS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Device cookies are made and checked with the keys that there were at the start, whatever becomes of them.",
         "11.2.2",
-        "test_a_device_is_known_as_long_as_the_key_of_its_cookie_is_kept",
+        "test_a_device_is_known_while_its_cookies_key_is_kept",
         at("wiring:_assemble", replace("lambda: ring.keys", "lambda keys=ring.keys: keys")),
     ),
     Mutant(
         "A provider's RSA key of 1024 bits is taken.",
         "11.2.3",
-        "test_a_key_that_is_not_for_this_is_left_out_and_its_neighbours_are_not",
+        "test_only_unsuitable_keys_are_left_out_of_a_key_set",
         at("provider_keys:_RSA_BITS", replace("2048", "1024")),
     ),
     Mutant(
         "Passwords are hashed with one pass, whatever is set.",
         "11.4.2",
-        "test_a_hash_is_argon2id_with_the_parameters_asked_for_and_its_own_salt",
+        "test_hashes_are_argon2id_with_the_set_parameters_and_their_own_salt",
         at("hashing:Passwords.__init__", replace("iterations", "1")),
     ),
     Mutant(
         "Session ids are drawn from a generator that whoever has seen a few of them can go on with.",
         "11.5.1",
-        "test_what_must_not_be_guessed_has_128_bits_that_no_seed_gives_again[session id]",
+        "test_unguessable_values_have_128_bits_from_no_seedable_generator[session id]",
         at("ids:new_session_id", replace("secrets.token_bytes", "__import__('random').randbytes")),
     ),
     Mutant(
         "What tells devices apart is drawn from a generator that can be wound back.",
         "11.5.1",
-        "test_what_must_not_be_guessed_has_128_bits_that_no_seed_gives_again[device cookie]",
+        "test_unguessable_values_have_128_bits_from_no_seedable_generator[device cookie]",
         at("devices:Devices.issue", replace("secrets.token_bytes", "__import__('random').randbytes")),
     ),
 )

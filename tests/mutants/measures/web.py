@@ -11,37 +11,37 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The cookie of a known device is not Secure.",
         "3.3.1",
-        "test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_site",
+        "test_every_cookie_is_host_only_secure_http_only_and_same_site",
         at("admission:device_cookie", drop("secure=True")),
     ),
     Mutant(
         "The cookie of a known device is SameSite=lax.",
         "3.3.2",
-        "test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_site",
+        "test_every_cookie_is_host_only_secure_http_only_and_same_site",
         at("admission:device_cookie", replace("'strict'", "'lax'")),
     ),
     Mutant(
         "What Python takes for white space before a cookie's name is none of the name, so sibling hosts plant one.",
         "3.3.3",
-        "test_all_that_ask_for_the_cookie_mean_the_only_one_of_its_exact_name",
+        "test_every_endpoint_reads_only_a_unique_cookie_of_the_exact_name",
         at("credentials:cookie_named", replace("b' \\t'", "b' \\t\\x85\\xa0'")),
     ),
     Mutant(
         "A page gets its refresh token in the answer's body, besides the cookie.",
         "3.3.4",
-        "test_the_refresh_token_is_in_a_cookie_that_scripts_cannot_read_and_nowhere_else",
+        "test_a_pages_refresh_token_is_only_in_an_http_only_cookie",
         at("responses:token_response", replace("UNSET if in_cookie else refresh_token", "refresh_token")),
     ),
     Mutant(
         "A known device's cookie holds 4,096 random bytes, more than browsers keep.",
         "3.3.5",
-        "test_every_cookie_is_for_this_host_over_tls_and_for_no_script_and_no_other_site",
+        "test_every_cookie_is_host_only_secure_http_only_and_same_site",
         at("devices:_NONCE_BYTES", replace("16", "4096")),
     ),
     Mutant(
         "An answer that ends the connection, as every one to what is no HTTP does, has none of the headers for browsers.",
         "3.4.1",
-        "test_every_answer_tells_a_browser_to_be_careful",
+        "test_every_response_has_the_security_headers",
         at("exchange:Exchange._head_of", replace("_SECURITY", "_SECURITY if self._keep_alive else b''")),
     ),
     Mutant(
@@ -56,19 +56,19 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A WebSocket handshake is refused without the headers for browsers.",
         "3.4.4",
-        "test_every_answer_tells_a_browser_to_be_careful",
+        "test_every_response_has_the_security_headers",
         at("exchange:Exchange._head_of", replace("_SECURITY", "b'' if self.request.offers_upgrade else _SECURITY")),
     ),
     Mutant(
         "Browsers tell other sites the whole address that they came from.",
         "3.4.5",
-        "test_every_answer_tells_a_browser_to_be_careful",
+        "test_every_response_has_the_security_headers",
         at("headers:SECURITY", replace("b'no-referrer'", "b'unsafe-url'")),
     ),
     Mutant(
         "The Content-Security-Policy says default-src alone, which framing does not heed.",
         "3.4.6",
-        "test_every_answer_tells_a_browser_to_be_careful",
+        "test_every_response_has_the_security_headers",
         at("headers:SECURITY", in_text("; frame-ancestors 'none'", "")),
     ),
     Mutant(
@@ -80,19 +80,19 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Without an Origin nobody looks at Sec-Fetch-Site.",
         "3.5.1",
-        "test_a_page_without_an_origin_is_told_by_its_site",
+        "test_a_page_without_origin_is_judged_by_sec_fetch_site",
         at("origins:_why_without_origin", replace("None if site is None else _ELSEWHERE", "None")),
     ),
     Mutant(
         "A body is read as JSON whatever its Content-Type, so that other sites' forms can send one.",
         "3.5.2",
-        "test_a_body_that_does_not_say_it_is_json",
+        "test_a_body_not_declared_as_json_is_refused",
         at("requests:JsonRequest.json", drop("if len(...) > _CONTENT_TYPE or ...:\n    ...")),
     ),
     Mutant(
         "A GET logs out, too, for a link on the page.",
         "3.5.3",
-        "test_a_wrong_method_is_told_the_right_ones[/api/auth/logout]",
+        "test_a_wrong_method_gets_405_with_the_allowed_ones[/api/auth/logout]",
         at(
             "auth:HANDLERS",
             replace("[register, ...]", "[*..., leave]"),
@@ -110,13 +110,13 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The gate takes every read with the cookie for a visit, also a frame's and a picture's.",
         "3.5.8",
-        "test_without_an_origin_the_gate_goes_by_the_site",
+        "test_forward_auth_without_an_origin_judges_by_the_site",
         at("origins:_why_without_origin", replace("None if site is None or visit else _ELSEWHERE", "None")),
     ),
     Mutant(
         "The answer that is given below the application has a body and no Content-Type.",
         "4.1.1",
-        "test_a_body_says_what_it_is_and_text_in_which_encoding",
+        "test_a_body_has_its_content_type_and_text_its_charset",
         at(
             "http:_respond",
             replace(
@@ -128,7 +128,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Whatever came to the proxy without TLS is redirected to HTTPS, so that no program notices its mistake.",
         "4.1.2",
-        "test_nothing_is_redirected",
+        "test_no_http_request_is_redirected",
         at(
             "observed:ObservedApp.__call__",
             replace(
@@ -146,7 +146,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The forwarded addresses are read from the left, where the client writes what it likes.",
         "4.1.3",
-        "test_the_last_hop_that_is_no_trusted_proxy_is_the_client",
+        "test_the_last_untrusted_hop_is_the_client",
         at(
             "addresses:Addresses.client",
             replace(
@@ -158,7 +158,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The connection takes the peer's address from X-Forwarded-For, as other servers do by default.",
         "4.1.3",
-        "test_one_that_is_no_proxy_of_ours_is_not_believed",
+        "test_a_header_of_an_untrusted_proxy_does_not_change_the_limit",
         at(
             "exchange:Exchange.scope",
             replace(
@@ -176,13 +176,13 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Caddy takes Remote-User away and leaves Remote_User, which application servers take for the same.",
         "4.1.3",
-        "test_on_a_path_for_everybody_nobody_has_an_identity[caddy]",
+        "test_a_public_path_receives_no_identity[caddy]",
         at("docs/how-to/behind-caddy.md", in_text("request_header -Remote*", "request_header -Remote-*")),
     ),
     Mutant(
         "All sessions of an account end with a GET, too, for a link in the administrators' tool.",
         "4.1.4",
-        "test_a_wrong_method_is_told_the_right_ones[/api/admin/accounts/{account_id}/sessions]",
+        "test_a_wrong_method_gets_405_with_the_allowed_ones[/api/admin/accounts/{account_id}/sessions]",
         at(
             "admin_accounts:HANDLERS",
             replace("[list_accounts, ...]", "[*..., end_by_link]"),
@@ -200,7 +200,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "The parser is told to be lenient with requests that have both a length and chunks.",
         "4.2.1",
-        "test_a_request_with_two_ends_is_none",
+        "test_a_request_with_an_ambiguous_end_is_refused",
         at(
             "reader:RequestReader.__init__",
             replace("self._reset()", "self._parser.set_dangerous_leniencies(lenient_chunked_length=True)\n..."),
@@ -224,7 +224,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "Of a ticket the 32 bytes are stored that it is made of.",
         "4.4.3",
-        "test_what_is_on_disk_is_no_ticket",
+        "test_a_stored_ticket_hash_is_not_a_ticket",
         at(
             "tickets:_hash",
             replace("hashlib.sha256(...).digest()", "__import__('base64').urlsafe_b64decode(ticket + '=')"),
@@ -239,7 +239,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A ticket is sold for the cookie alone.",
         "4.4.4",
-        "test_only_the_access_token_of_somebody_who_is_logged_in_buys_a_ticket",
+        "test_only_a_logged_in_users_access_token_buys_a_ticket",
         at(
             "sessions:create_ticket",
             replace(
@@ -258,7 +258,7 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "What stands in the address of the WebSocket, such as a ticket, is passed over.",
         "14.2.1",
-        "test_a_token_in_the_address_is_no_credential",
+        "test_a_token_in_the_websockets_url_is_no_credential",
         at(
             "queries:_check_query",
             replace(
@@ -270,19 +270,19 @@ WEB: Final[tuple[Mutant, ...]] = (
     Mutant(
         "A query parameter that no call takes, such as a refresh token, is passed over.",
         "14.2.1",
-        "test_a_token_in_the_address_opens_nothing",
+        "test_a_token_in_the_url_opens_nothing",
         at("queries:_check_query", replace("not taken.keys() >= set(names)", "... and taken")),
     ),
     Mutant(
         "A logout does not have the browser clear what the origin's pages kept.",
         "14.3.1",
-        "test_logout_clears_what_pages_of_the_origin_kept",
+        "test_logout_clears_the_origins_cache_and_storage",
         at("auth:logout", drop("answer.headers['clear-site-data'] = '\"cache\", \"storage\"'")),
     ),
     Mutant(
         "What the gate says of somebody may be kept for a minute.",
         "14.3.2",
-        "test_nothing_is_kept_in_a_cache_but_the_public_keys",
+        "test_only_the_public_keys_may_be_cached",
         at(
             "forward_auth:_headers",
             replace("[(b'remote-user', ...), ...]", "[*..., (b'cache-control', b'private, max-age=60')]"),
