@@ -1,5 +1,9 @@
 """The table of WebSocket close codes: code, reason, and what the client does next.
 
+An error's close code is chosen by ``closing_for`` in ``server/experience/websocket.py``, a record's by
+:meth:`interlock.machine.session.conversation.Conversation.observe`, and that of a bad frame where it is read
+(``server/experience/transport/websocket.py``).
+
 Codes 1000 to 1013 come from RFC 6455 (7.4.1) and the IANA registry. Codes 4400 to 4504 are Interlock's own, numbered like HTTP
 statuses of similar meaning.
 """

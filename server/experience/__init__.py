@@ -1,1 +1,1 @@
-"""HTTP and WebSocket endpoints. They carry intent and context, and hold no rules."""
+"""HTTP and WebSocket endpoints. They translate: the rules are in :mod:`interlock.machine` and the runtime."""

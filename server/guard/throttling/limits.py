@@ -1,4 +1,4 @@
-"""Rate limits by address and account. Failed logins: :mod:`interlock.server.guard.throttling.logins`."""
+"""Rate limits by address, account and session, and in total. Failed logins: :mod:`interlock.server.guard.throttling.logins`."""
 
 from __future__ import annotations
 

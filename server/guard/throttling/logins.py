@@ -72,7 +72,7 @@ class Trial:
         """Count the attempt, as a :data:`interlock.server.guard.passwords.hash_queue.Count`. May make it hidden."""
         wanted = self._look(Gate.wait_ms)
         if not wanted:
-            # The refusal says how long to wait: see Logins.trial.
+            # The refusal says how long to wait: see LoginLimits.trial.
             raise RateLimited(0)
         ends = [gate.begin(key) for gate, key in wanted]
 
