@@ -21,7 +21,7 @@ _MAX_LENGTH: Final = 254
 def fold_email(email: str) -> str:
     """Return ``email`` as accounts are stored, without checking it: trimmed, NFC, lower case, its domain in Unicode."""
     local, at, domain = unicodedata.normalize("NFC", email.strip()).rpartition("@")
-    # Last, because IDNA maps several characters to a dot. The root dot only marks a name as absolute; Internet names are.
+    # Last, because IDNA maps several characters to a dot. The root dot marks a name as absolute, as Internet names are anyway.
     return f"{_lower(local)}{at}{_fold_domain(domain).removesuffix('.')}"
 
 

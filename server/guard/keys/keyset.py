@@ -1,4 +1,4 @@
-"""The keys, stored as files of mode 0600 in ``DATA/keys/`` and never in the database.
+"""The keys, stored as files of mode 0600 in ``DATA/keys/`` and never in the database. Nothing else reads them.
 
 ``signing-<kid>.pem``: a P-256 private key (PKCS #8) that signs access tokens and the head of the log. ``refresh.key`` (32
 random bytes, the first one) and ``refresh-<random>.key`` (JSON): MAC keys of refresh tokens.
