@@ -24,6 +24,7 @@ from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.accounts.administration import Administration
 from interlock.server.runtime.accounts.logins import Logins
 from interlock.server.runtime.authenticator import Authenticator
+from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.sessions import Sessions
@@ -53,6 +54,7 @@ class Services(msgspec.Struct):
     connections: Connections
     connection_limits: ConnectionLimits
     authenticator: Authenticator
+    browser_sessions: BrowserSessions
     accounts: Accounts
     tickets: Tickets
     tokens: Tokens

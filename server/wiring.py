@@ -42,6 +42,7 @@ from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.accounts.administration import Administration
 from interlock.server.runtime.accounts.logins import Logins
 from interlock.server.runtime.authenticator import Authenticator
+from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Door
@@ -220,6 +221,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
     )
     tickets = Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000))
     limits = Limits(settings, clock, salt)
+    authenticator = Authenticator(sessions, core.accounts, tokens, tickets, limits, clock)
     measures.watch(
         {
             "interlock_connections": lambda: len(connections),
@@ -241,7 +243,8 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         account_sessions=core.account_sessions,
         connections=connections,
         connection_limits=ConnectionLimits(sessions, connections, clock, settings),
-        authenticator=Authenticator(sessions, core.accounts, tokens, tickets, limits, clock),
+        authenticator=authenticator,
+        browser_sessions=BrowserSessions(sessions, authenticator, tokens, limits, clock),
         accounts=core.accounts,
         logins=Logins(
             accounts=core.accounts,

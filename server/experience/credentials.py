@@ -6,11 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from interlock.machine.errors import CredentialInvalid, CredentialMissing, OriginRefused
-from interlock.machine.session.machine import ensure_usable
+from interlock.machine.errors import CredentialInvalid, CredentialMissing, CredentialRefused, OriginRefused
 from interlock.machine.session.session import Session
 from interlock.server.guard.origins import Use, parse_origins, why_refused
-from interlock.server.runtime.authenticator import Authentication, Check
+from interlock.server.runtime.authenticator import Authentication
 from interlock.server.services import Services
 
 COOKIE_NAME: Final = "__Host-interlock"
@@ -40,6 +39,15 @@ def bearer(scope: Any) -> str | None:
                 raise CredentialInvalid("Authorization is not a bearer token")
             return value[7:].strip().decode("latin-1")  # type: ignore[no-any-return]  # ASGI header values are bytes
     return None
+
+
+def bearer_or_refusal(scope: Any) -> str | CredentialRefused:
+    """Return the bearer token of a request, or the reason why it has none."""
+    try:
+        token = bearer(scope)
+    except CredentialInvalid as invalid:
+        return invalid
+    return CredentialMissing("send Authorization: Bearer <access token>") if token is None else token
 
 
 def cookie(scope: Any) -> str | None:
@@ -109,13 +117,13 @@ async def authenticate_caller(services: Services, scope: Any) -> Authentication:
     return msgspec.structs.replace(found, session=await authenticator.note_activity(found.session))
 
 
-async def authenticate_bearer(services: Services, scope: Any, check: Check = ensure_usable) -> Authentication:
+async def authenticate_bearer(services: Services, scope: Any) -> Authentication:
     """Return the live session that a request's bearer token opens.
 
     Raises:
         CredentialMissing, CredentialInvalid, TokenExpired, SessionEnded, SessionNotFound: it opens none.
     """
-    token = bearer(scope)
-    if token is None:
-        raise CredentialMissing("send Authorization: Bearer <access token>")
-    return await services.authenticator.by_access_token(token, check)
+    token = bearer_or_refusal(scope)
+    if not isinstance(token, str):
+        raise token
+    return await services.authenticator.by_access_token(token)

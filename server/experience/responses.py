@@ -1,18 +1,13 @@
-"""Response bodies, and the one function that hands out tokens."""
+"""Response bodies."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
-from litestar import Response
-from litestar.datastructures import Cookie
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.ledger import Receipt
-from interlock.machine.session.session import Session
-from interlock.server.experience.credentials import COOKIE_NAME, from_browser
-from interlock.server.experience.headers import receipt_header
 from interlock.server.experience.vocabulary import (
     AccountId,
     RefreshToken,
@@ -21,7 +16,6 @@ from interlock.server.experience.vocabulary import (
     Time,
     Version,
 )
-from interlock.server.services import Services
 
 _KEYS: Final = [
     {
@@ -84,39 +78,3 @@ class KeySetResponse(msgspec.Struct, frozen=True):
     """A JWK Set (RFC 7517): the public keys of access tokens."""
 
     keys: Annotated[list[dict[str, str]], Meta(examples=[_KEYS])]
-
-
-def token_response(
-    services: Services, scope: Any, session: Session, receipt: Receipt | None, status: int
-) -> Response[TokenResponse]:
-    """Return ``session``'s current tokens, and the receipt of what was recorded.
-
-    The caller has checked the Origin. A browser's page gets the refresh token only in a cookie that scripts can't read: a
-    script injected into the page can't ask for it in the body.
-    """
-    refresh_token = services.tokens.refresh_token(session)
-    in_cookie = from_browser(scope)
-    answer = TokenResponse(
-        session_id=session.session_id,
-        state=session.state or "",
-        version=session.version,
-        access_token=services.tokens.access_token(session),
-        token_type="Bearer",  # noqa: S106  # RFC 6750's name of the scheme
-        expires_in=services.tokens.lifetime_s,
-        refresh_token=UNSET if in_cookie else refresh_token,
-        receipt=receipt or UNSET,
-    )
-    cookies = []
-    if in_cookie:
-        cookies = [session_cookie(refresh_token, age_left_s(services, session))]
-    return Response(answer, status_code=status, cookies=cookies, headers=receipt_header(receipt))
-
-
-def age_left_s(services: Services, session: Session) -> int:
-    """Return the seconds until the absolute deadline of ``session``."""
-    return max(0, session.absolute_deadline_ms - services.clock.now_ms()) // 1000
-
-
-def session_cookie(value: str, max_age_s: int, key: str = COOKIE_NAME) -> Cookie:
-    """Return a cookie for a browser's refresh token, or a similar one. A ``max_age_s`` of 0 removes it."""
-    return Cookie(key=key, value=value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="strict")

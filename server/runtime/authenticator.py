@@ -131,17 +131,6 @@ class Authenticator:
             raise TokenExpired("the refresh token was already exchanged")
         return session, rotation
 
-    async def by_former_refresh_token(self, token: str) -> Session:
-        """Return the live session that ``token`` is or was a refresh token of, also before a login. It alone grants no access.
-
-        Raises:
-            CredentialInvalid, SessionEnded, SessionNotFound: there is no such session.
-        """
-        session = await self._sessions.load(self._tokens.check_refresh_token(token).session_id)
-        note_session(session.session_id)
-        ensure_usable(session, self._clock.now_ms())
-        return session
-
     async def by_any_token(self, token: str) -> Session | None:
         """Return the live session of ``token``, an access token or a refresh token, exchanged or not; else None."""
         try:

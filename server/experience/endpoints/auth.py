@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
-from operator import itemgetter
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -18,7 +15,6 @@ from interlock.machine.errors import (
     AccountDisabled,
     AccountError,
     AccountExists,
-    CredentialInvalid,
     CredentialMissing,
     CredentialRefused,
     NotAuthenticated,
@@ -29,7 +25,6 @@ from interlock.machine.errors import (
     SessionNotFound,
     TransitionRefused,
 )
-from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.machine.times import rfc3339
 from interlock.server.experience import jar
@@ -44,15 +39,12 @@ from interlock.server.experience.admission import (
     login_of_account,
 )
 from interlock.server.experience.calls import CREDENTIALS, SECURITY, services_for_page, services_of
-from interlock.server.experience.credentials import cookie, from_browser
 from interlock.server.experience.guards import admitted, each_of, own_page, session_holder, with_body
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import handle, responses
 from interlock.server.experience.responses import AccountResponse, TokenResponse
 from interlock.server.experience.vocabulary import RefreshToken
-from interlock.server.runtime.authenticator import first_good, most_helpful, naming
-from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.security")
 
@@ -128,8 +120,10 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
             async with hidden(services, request.scope, trial) as count:
                 owner = await services.logins.prove(trial.requester, data.password, count)
     services.login_limits.remember(owner, client.address)
-    answer = await jar.log_in(services, request.scope, services.logins.login(owner))
-    if from_browser(request.scope):
+    shown = jar.presented(services, request.scope)
+    goes_on = await services.browser_sessions.log_in(shown, services.logins.login(owner))
+    answer = jar.token_response(services, shown, goes_on)
+    if shown.by_page:
         answer.cookies.append(device_cookie(services.devices.issue(owner)))
     return answer
 
@@ -153,9 +147,9 @@ async def refresh(
     """
     services = services_for_page(request)
     admit(services, request.scope, "refresh")
-    session, rotation = await _refresh_token(services, request.scope, data)
-    outcome = await jar.refresh(services, request.scope, session, rotation)
-    return await jar.issue_tokens(services, request.scope, outcome.instance, outcome.receipt, 200)
+    shown = jar.presented(services, request.scope)
+    goes_on = await services.browser_sessions.refresh(shown, data.refresh_token if data else None)
+    return jar.token_response(services, shown, goes_on)
 
 
 @post(
@@ -174,17 +168,18 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
     alive; the cookies are kept, so that a retry ends the rest.
     """
     services = services_for_page(request)
-    body_token = data.refresh_token if data is not None else None
-    found = await jar.presented_sessions(services, request.scope, body_token)
-    receipt = max(filter(None, await _log_out_all(services, found.sessions.values())), default=None)
-    answer: Response[Any] = Response(None, status_code=204, headers=receipt_header(receipt))
-    if not found.sessions:
-        answer = handle(request, most_helpful(found.refused))
-    if from_browser(request.scope):
+    shown = jar.presented(services, request.scope)
+    answer: Response[Any] = Response(None, status_code=204)
+    try:
+        receipt = await services.browser_sessions.log_out(shown, data.refresh_token if data else None)
+        answer.headers.update(receipt_header(receipt))
+    except (CredentialRefused, SessionNotFound) as refused:
+        answer = handle(request, refused)
+    if shown.by_page:
         # Data that pages of this origin stored. Not "cookies": that would delete those of sibling hosts too.
         answer.headers["clear-site-data"] = '"cache", "storage"'
-    if from_browser(request.scope) or cookie(request.scope) is not None:
-        answer.cookies += jar.clearing_cookies(found)
+    if shown.by_page or shown.kept is not None:
+        answer.cookies += jar.clearing_cookies(shown)
     return answer
 
 
@@ -219,62 +214,14 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
     except PasswordWrong:
         _log.warning("password.wrong", subject=session.subject)
         raise
-    session = outcome.instance
     services.login_limits.remember(owner, address_of(request.scope))
     receipt = max(filter(None, [outcome.receipt, *await services.logins.end_others(owner)]))
-    answer = await jar.issue_tokens(services, request.scope, session, receipt, 200)
-    if from_browser(request.scope):
+    shown = jar.presented(services, request.scope)
+    answer = jar.token_response(services, shown, await services.browser_sessions.keep(shown, outcome), receipt)
+    if shown.by_page:
         # The browser's current one belongs to the old password, and is invalid now.
         answer.cookies.append(device_cookie(services.devices.issue(owner)))
     return answer
-
-
-async def _log_out_all(services: Services, sessions: Iterable[Session]) -> list[Receipt | None]:
-    """End all of ``sessions``. A failure with one does not keep the next from ending.
-
-    Raises:
-        Overloaded: some sessions are still alive.
-    """
-    receipts, overloaded = [], None
-    for session in sessions:
-        try:
-            receipts.append(await services.sessions.end(session, "logout", session.subject or "anonymous"))
-        except Overloaded as error:
-            overloaded = error
-    if overloaded is not None:
-        raise overloaded
-    return receipts
-
-
-async def _refresh_token(services: Services, scope: Any, data: RefreshBody | None) -> tuple[Session, int]:
-    """Return the session and rotation of the token to exchange.
-
-    A used token, which ends its session, does not hide a valid one of the same session.
-
-    Raises:
-        CredentialRefused, SessionNotFound: there is no refresh token, none opens a live session, or the one in the body is
-            invalid and names another session than the cookie.
-    """
-    sent = filter(None, [data.refresh_token if data is not None else None, cookie(scope)])
-    used: list[tuple[Session, int]] = []
-
-    async def prove(token: str) -> tuple[Session, int]:
-        session, rotation = await services.authenticator.by_refresh_token(token)
-        with naming(session.session_id):
-            if not services.authenticator.exchangeable(session, rotation):
-                used.append((session, rotation))
-                raise CredentialInvalid("the refresh token was already exchanged")
-        return session, rotation
-
-    async def none() -> tuple[Session, int]:
-        raise CredentialMissing("send refresh_token, or the cookie")
-
-    try:
-        return await first_good(itemgetter(0), *[partial(prove, token) for token in sent], none)
-    except (CredentialRefused, SessionNotFound):
-        if not used:
-            raise
-        return used[0]
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [register, login, refresh, logout, change_password]

@@ -18,11 +18,11 @@ from interlock.machine.errors import (
     TransitionRefused,
     UpstreamUnavailable,
 )
+from interlock.server.experience import jar
 from interlock.server.experience.admission import admit_account
 from interlock.server.experience.calls import CREDENTIALS, services_of
 from interlock.server.experience.guards import admitted, each_of, own_page, with_body
 from interlock.server.experience.headers import RECEIPT_HEADER
-from interlock.server.experience.jar import log_in
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import responses
 from interlock.server.experience.responses import TokenResponse
@@ -83,7 +83,8 @@ async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exch
     login = await services.logins.login_by(arrival)
     admit_account(services, request.scope, "exchange", login.subject)
     try:
-        return await log_in(services, request.scope, login)
+        shown = jar.presented(services, request.scope)
+        return jar.token_response(services, shown, await services.browser_sessions.log_in(shown, login))
     except AccountDisabled as disabled:
         raise IdentityRefused(str(disabled)) from None
 

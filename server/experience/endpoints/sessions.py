@@ -25,6 +25,7 @@ from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.machine.session.view import SessionView, session_view
 from interlock.machine.wire import TransitionView, own_transition_view
+from interlock.server.experience import jar
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.calls import (
     CREDENTIALS,
@@ -39,12 +40,10 @@ from interlock.server.experience.calls import (
 )
 from interlock.server.experience.credentials import authenticate_caller, caller
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
-from interlock.server.experience.jar import answer_with, resume
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.responses import EndedResponse, TicketResponse, TokenResponse
 from interlock.server.runtime.accounts.administration import Place
-from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 
 _MAX_PAGE: Final = 100
@@ -73,16 +72,9 @@ async def create_session(
     A browser with a valid cookie keeps its session instead (200), as after a refresh.
     """
     services = services_for_page(request)
-
-    async def choose() -> tuple[Outcome[Session], int]:
-        resumed = await resume(services, request.scope)
-        if resumed is not None:
-            return resumed, 200
-        admit(services, request.scope, "begin")
-        with services.limits.anonymous():
-            return await services.sessions.begin("anonymous"), 201
-
-    return await answer_with(services, request.scope, choose)
+    shown = jar.presented(services, request.scope)
+    goes_on = await services.browser_sessions.begin(shown)
+    return jar.token_response(services, shown, goes_on, status=201 if goes_on.outcome.instance.version == 1 else 200)
 
 
 @get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)

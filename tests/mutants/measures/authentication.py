@@ -224,7 +224,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
             replace(
                 "HANDLERS: ... = ...",
                 """
-                async def support(services: Services, subject: str) -> None:
+                async def support(services: Any, subject: str) -> None:
                     from interlock.machine.session.commands import Authenticate
                     await services.sessions.authenticate(None, Authenticate(subject, 'support'))
                 ...

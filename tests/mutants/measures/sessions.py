@@ -21,7 +21,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         at(
             "auth:login",
             replace(
-                "if from_browser(request.scope):\n    ...",
+                "if shown.by_page:\n    ...",
                 """
                 own, subject = (answer.content.session_id, owner.account_id)
                 await services.account_sessions.end_all(subject, 'revoked', subject, but=own)
@@ -91,20 +91,20 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "A browser's session whose cookie another tab's answer has overwritten is not looked for.",
         "7.4.1",
         "test_after_two_concurrent_first_calls_the_next_leaves_one_session",
-        at("jar:presented_sessions", replace("_markers(services, scope)", "{}")),
+        at("browser_sessions:BrowserSessions._look", replace("presented.markers", "{}")),
     ),
     Mutant(
         "A call ends the other sessions of its browser, though another call has ended its own meanwhile.",
         "7.4.1",
         "test_a_login_concurrent_with_another_call_leaves_one_session[login]",
-        at("jar:issue_tokens", drop("under=Authority(SESSION_MACHINE.kind, session.session_id)")),
+        at("browser_sessions:BrowserSessions.keep", drop("under=Authority(SESSION_MACHINE.kind, session.session_id)")),
     ),
     Mutant(
         "A logout with a bearer token that opens nothing does not look at the cookie.",
         "7.4.1",
         "test_a_logout_ends_the_cookies_session_whatever_the_bearer_token",
         at(
-            "jar:presented_sessions",
+            "browser_sessions:BrowserSessions._look",
             replace(
                 "token is not None",
                 "... and not any(type(each).__name__ != 'CredentialMissing' for each in found.refused)",
@@ -257,10 +257,10 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         at(
             "credentials:authenticate_bearer",
             replace(
-                "if token is None:\n    ...",
+                "if not isinstance(token, str):\n    ...",
                 """
                 told = header(scope, b'x-session-id')
-                if token is None and told is not None:
+                if not isinstance(token, str) and told is not None:
                     session = await services.sessions.load(told)
                     return Authentication(session, session.deadline_ms, services.keys.signing.kid)
                 ...

@@ -30,7 +30,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "A page gets its refresh token in the answer's body, besides the cookie.",
         "3.3.4",
         "test_a_pages_refresh_token_is_only_in_an_http_only_cookie",
-        at("responses:token_response", replace("UNSET if in_cookie else refresh_token", "refresh_token")),
+        at("jar:token_response", replace("UNSET if shown.by_page else refresh_token", "refresh_token")),
     ),
     Mutant(
         "A known device's cookie holds 4,096 random bytes, more than browsers keep.",
