@@ -242,7 +242,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         sessions=sessions,
         account_sessions=core.account_sessions,
         connections=connections,
-        connection_limits=ConnectionLimits(sessions, connections, clock, settings),
+        connection_limits=ConnectionLimits(sessions, authenticator, connections, clock, settings),
         authenticator=authenticator,
         browser_sessions=BrowserSessions(sessions, authenticator, tokens, limits, clock),
         accounts=core.accounts,

@@ -66,7 +66,11 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "open_guard",
         "A socket is open only on the node that owns its connection: opened while the session holds it, gone before the"
         " disconnect is recorded.",
-        (_TRACED + "test_a_session_ending_during_the_handshake_opens_no_socket", _TRACE_RULES),
+        (
+            _TRACED + "test_a_session_ending_during_the_handshake_leaves_no_socket_open",
+            _TRACED + "test_concurrent_sockets_each_open_with_their_own_connect",
+            _TRACE_RULES,
+        ),
     ),
     Property(
         "acknowledged_logged",

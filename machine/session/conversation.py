@@ -16,7 +16,7 @@ import msgspec
 from interlock.machine.closing import Close
 from interlock.machine.errors import MessageRefused
 from interlock.machine.ledger import Receipt, Record
-from interlock.machine.session.commands import Authenticate, Reauthenticate
+from interlock.machine.session.commands import Authenticate, Connect, Reauthenticate
 from interlock.machine.session.session import FINAL_STATES, Session
 from interlock.machine.times import rfc3339
 from interlock.machine.wire import TransitionView, own_transition_view
@@ -104,48 +104,43 @@ class Conversation:
     __slots__ = (
         "_authorised_until_ms",
         "_epoch",
-        "_greeted",
         "_heard_epoch",
-        "_heard_version",
+        "_limits",
         "_outbox",
         "_outbox_limit",
+        "_ping_interval_ms",
         "closing",
         "connection_id",
+        "greeted",
         "session_id",
     )
 
-    def __init__(self, connection_id: str, session: Session, *, authorised_until_ms: int, outbox_limit: int) -> None:
+    def __init__(  # most by name
+        self,
+        connection_id: str,
+        session: Session,
+        *,
+        authorised_until_ms: int,
+        outbox_limit: int,
+        ping_interval_ms: int,
+        limits: Limits,
+    ) -> None:
         self.connection_id = connection_id
         self.session_id = session.session_id
         self.closing: Close | None = None
-        self._epoch = session.epoch
-        # Records up to this version may still be delivered; the client already has them as part of the session's state.
-        self._heard_version, self._heard_epoch = session.version, session.epoch
-        self._greeted = False
+        self.greeted = False
+        # The connect is recorded only at this epoch. Later logins are observed.
+        self._epoch = self._heard_epoch = session.epoch
         self._authorised_until_ms = authorised_until_ms
         self._outbox: list[ServerMessage] = []
         self._outbox_limit = outbox_limit
+        self._ping_interval_ms = ping_interval_ms
+        self._limits = limits
 
     @property
     def deadline_ms(self) -> int:
         """When ``tick`` must be called next."""
         return self._authorised_until_ms
-
-    def greet(self, session: Session, receipt: Receipt, *, ping_interval_ms: int, limits: Limits) -> None:
-        """Queue the hello, with ``session`` as it is after its ``connect`` was recorded, and the ``receipt`` of that record."""
-        self._greeted = True
-        self._heard_version, self._heard_epoch = session.version, session.epoch
-        self._say(
-            Hello(
-                self.connection_id,
-                self.session_id,
-                session.state or "",
-                session.version,
-                ping_interval_ms,
-                limits,
-                receipt,
-            )
-        )
 
     def receive_text(self, text: str) -> RefreshRequest | None:
         """Process a text message. If it returns a request, check its token and call ``authorise`` or ``close``."""
@@ -174,17 +169,17 @@ class Conversation:
     def observe(self, record: Record) -> None:
         """Process a ``record`` of the session. Records come in order.
 
-        The greeting contains the session's state, so before it only an end of the session matters. Records that are already
-        part of the session as it was opened or greeted are ignored.
+        The connection's own ``connect`` queues the hello, with the session as it is after that record. Earlier records are
+        ignored: the ``connect`` is recorded only while the credential is valid.
         """
         move = record.transition
-        if move.version <= self._heard_version:
+        if not self.greeted:
+            if isinstance(move.data, Connect) and move.data.connection_id == self.connection_id:
+                self._greet(record)
             return
-        self._heard_version = move.version
         if isinstance(move.data, Authenticate | Reauthenticate):
             self._heard_epoch += 1
-        if self._greeted:
-            self._say(TransitionMessage(*msgspec.structs.astuple(own_transition_view(record))))
+        self._say(TransitionMessage(*msgspec.structs.astuple(own_transition_view(record))))
         if move.target in FINAL_STATES:
             self.close(Close("session_ended", move.data.reason))
         elif self._heard_epoch > self._epoch:
@@ -206,6 +201,21 @@ class Conversation:
         messages = [_encoder.encode(message) for message in self._outbox]
         self._outbox.clear()
         return messages
+
+    def _greet(self, connect: Record) -> None:
+        move = connect.transition
+        self.greeted = True
+        self._say(
+            Hello(
+                self.connection_id,
+                self.session_id,
+                move.target,
+                move.version,
+                self._ping_interval_ms,
+                self._limits,
+                connect.receipt,
+            )
+        )
 
     def _say(self, message: ServerMessage) -> None:
         if self.closing is not None:

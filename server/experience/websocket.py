@@ -22,11 +22,10 @@ from interlock.machine.errors import (
     TooManyConnections,
     TransitionRefused,
 )
-from interlock.machine.ledger import Receipt, Record
+from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.conversation import Conversation, Limits
-from interlock.machine.session.machine import ensure_authority
-from interlock.machine.session.session import FINAL_STATES, Session
+from interlock.machine.session.session import FINAL_STATES
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
 from interlock.server.runtime.authenticator import Authentication
 from interlock.server.services import Services
@@ -34,6 +33,7 @@ from interlock.server.services import Services
 _log = structlog.get_logger("interlock.http")
 
 _OUTBOX_LIMIT: Final = 256
+_LIMITS: Final = Limits(message_bytes=MESSAGE_BYTES)
 _BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next is Next.MEND}
 """Close codes of connections that sent something invalid, whichever layer noticed."""
 
@@ -41,14 +41,15 @@ _BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next
 class Socket:
     """One open WebSocket: registered as a port at one end, handler of the connection at the other.
 
-    No task runs for it. One timer waits for the credential's expiry; a task checks a new credential, or records the end.
+    It is registered before its connect is recorded, and greets the client when it observes that record, so it observes every
+    later one. No task runs for it. One timer waits for the credential's expiry; a task checks a new credential, or records
+    the end.
     """
 
     __slots__ = (
         "_context",
         "_conversation",
         "_ended_at_ms",
-        "_epoch",
         "_kid",
         "_open",
         "_queued_texts",
@@ -63,11 +64,15 @@ class Socket:
         self._services = services
         # What lines in the log say of the handshake's request, they say of the connection until it is gone.
         self._context = copy_context()
-        self._epoch = found.session.epoch
         self._kid = found.kid
         self._subject = found.session.subject or ""
         self._conversation = Conversation(
-            connection_id, found.session, authorised_until_ms=found.authorised_until_ms, outbox_limit=_OUTBOX_LIMIT
+            connection_id,
+            found.session,
+            authorised_until_ms=found.authorised_until_ms,
+            outbox_limit=_OUTBOX_LIMIT,
+            ping_interval_ms=round(services.settings.ping_interval_s * 1000),
+            limits=_LIMITS,
         )
         self._wire: WebSocket | None = None
         # For the trace: greeted and not ended yet, and the session's version that the conversation heard of last.
@@ -78,23 +83,14 @@ class Socket:
         # Messages that were read while a new credential is being checked; at most what one buffer holds.
         self._queued_texts: list[str] | None = None
 
-    async def arrive(self, receipt: Receipt) -> None:
-        """Register the connection whose connect has this ``receipt``. Then answer the handshake without waiting.
-
-        Raises:
-            InterlockError: the session or the log failed; the caller calls :meth:`lost`.
-        """
-        conversation, services = self._conversation, self._services
-        services.connections.register(conversation.session_id, conversation.connection_id, self, self._subject)
-        session = await services.sessions.load(conversation.session_id)
-        # From here to the greeting nothing waits: whatever is recorded later reaches the registered port.
-        self._look_again(session, receipt)
-
     # What the connection calls: see interlock.server.experience.transport.websocket.WebSocketHandler
 
     def opened(self, wire: WebSocket) -> None:
         """Start the timer, and send what waits."""
         self._wire = wire
+        if self._services.draining:
+            # The drain may have begun before the socket was registered.
+            self._conversation.close(Close("draining"))
         if self._services.settings.access_log:
             _log.info("socket.opened", connection_id=self._conversation.connection_id)
         self._set_timer()
@@ -153,8 +149,12 @@ class Socket:
         move = record.transition
         if move.target in FINAL_STATES:
             self._ended_at_ms = move.at_ms
-        self._conversation.observe(record)
-        self._seen = max(self._seen, move.version)
+        conversation, greeted = self._conversation, self._conversation.greeted
+        conversation.observe(record)
+        self._seen = move.version
+        if conversation.greeted and not greeted and conversation.closing is None:
+            self._open = True
+            self._services.trace.opened(conversation.session_id, conversation.connection_id, move.version)
         self._flush()
 
     def close(self, closing: Close) -> None:
@@ -182,35 +182,6 @@ class Socket:
             disconnect = Disconnect(conversation.connection_id, code)
             await self._services.sessions.insist(conversation.session_id, "server", disconnect)
 
-    def _look_again(self, session: Session, receipt: Receipt) -> None:
-        """Check the session again: a revocation between authentication and registration did not reach the port."""
-        try:
-            ensure_authority(session, self._epoch, self._services.clock.now_ms())
-        except (SessionEnded, TokenExpired) as refused:
-            self._conversation.close(closing_for(refused))
-            return
-        if self._conversation.connection_id not in [held.connection_id for held in session.connections]:
-            self._conversation.close(Close("displaced"))
-            return
-        try:
-            self._services.tokens.ensure_verifies(self._kid)
-        except InterlockError as error:
-            self._conversation.close(closing_for(error))
-            return
-        if self._services.draining:
-            self._conversation.close(Close("draining"))
-            return
-        settings = self._services.settings
-        self._conversation.greet(
-            session,
-            receipt,
-            ping_interval_ms=round(settings.ping_interval_s * 1000),
-            limits=Limits(message_bytes=MESSAGE_BYTES),
-        )
-        self._open = True
-        self._seen = session.version
-        self._services.trace.opened(session.session_id, self._conversation.connection_id, session.version)
-
     async def _reauthorise(self, token: str) -> None:
         """Check a new credential, then process the messages queued behind it. The connection may have ended meanwhile."""
         conversation = self._conversation
@@ -218,8 +189,8 @@ class Socket:
             found = await self._services.authenticator.by_access_token(token)
             if found.session.session_id != conversation.session_id:
                 raise CredentialInvalid("the token belongs to another session")  # noqa: TRY301  # as any bad one
-            # While the session was read, the key may have gone, and this connection was not of that key yet.
-            self._services.tokens.ensure_verifies(found.kid)
+            # The key or the account may have changed since, and this connection did not depend on that key yet.
+            await self._services.authenticator.ensure_holds(found)
             conversation.authorise(found.session.epoch, found.authorised_until_ms)
             self._kid = found.kid
         except Exception as error:  # noqa: BLE001  # else the connection would stay, and nothing be heard on it

@@ -100,6 +100,15 @@ class Authenticator:
             await self._accounts.ensure_serves(session)
         return Authentication(session, taken.authorised_until_ms, taken.kid)
 
+    async def ensure_holds(self, found: Authentication) -> None:
+        """Check what no condition of an append covers: that the account still backs ``found``, and that its key still verifies.
+
+        Raises:
+            SessionEnded, TokenExpired: the account does not, or the key is gone.
+        """
+        await self._accounts.ensure_serves(found.session)
+        self._tokens.ensure_verifies(found.kid)
+
     async def by_refresh_token(self, token: str, check: Check = ensure_usable) -> tuple[Session, int]:
         """Return the live session and the rotation of ``token``, after checking its MAC. The caller decides about the rotation.
 

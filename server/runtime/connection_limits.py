@@ -10,12 +10,12 @@ from typing import Final
 
 from interlock.machine.closing import Close
 from interlock.machine.errors import Overloaded, TooManyConnections, TransitionRefused
-from interlock.machine.ledger import Receipt
 from interlock.machine.session.commands import Connect, Disconnect
 from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.clock import Clock
-from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.authenticator import Authentication, Authenticator
+from interlock.server.runtime.connections import Connections, Port
 from interlock.server.runtime.door import commands
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.settings import Settings
@@ -27,8 +27,16 @@ _TRIES: Final = 8
 class ConnectionLimits:
     """Admits connections. ``settings`` contains the limits and whether one more displaces the oldest."""
 
-    def __init__(self, sessions: Sessions, connections: Connections, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        authenticator: Authenticator,
+        connections: Connections,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
         self._sessions = sessions
+        self._authenticator = authenticator
         self._connections = connections
         self._clock = clock
         self._settings = settings
@@ -42,20 +50,20 @@ class ConnectionLimits:
         if len(self._connections) >= self._settings.connections_total:
             raise Overloaded
 
-    async def admit(self, session: Session, connection_id: str) -> Receipt:
-        """Make room for a connection of ``session`` and record it. The caller must register it without awaiting in between.
+    async def admit(self, found: Authentication, connection_id: str, port: Port) -> None:
+        """Make room for a connection that authenticated as ``found``, register its ``port``, then record it.
 
         Raises:
-            SessionEnded, TokenExpired: the session lost its validity after it was authenticated.
+            CredentialInvalid, SessionEnded, TokenExpired: ``found`` lost its validity after it was authenticated.
             TooManyConnections, TransitionRefused: the account or the session has reached its limit.
         """
-        subject = session.subject or ""
+        session, subject = found.session, found.session.subject or ""
         await self._make_room(subject)
-        with self._connections.arriving(subject):
-            receipt = await self._record(session, connection_id)
+        with self._connections.arriving(session.session_id, connection_id, port, subject):
+            await self._authenticator.ensure_holds(found)
+            await self._record(session, connection_id)
             # Spread the answers to connects that were committed together over several turns of the event loop.
             await self._connections.steps.wait()
-            return receipt
 
     async def _make_room(self, subject: str) -> None:
         """Ensure that the account ``subject`` may hold one more connection. There is no await after the last check.
@@ -72,7 +80,7 @@ class ConnectionLimits:
             with suppress(TransitionRefused):
                 await self._sessions.submit(oldest.session_id, *commands("server", self._displace(*oldest)))
 
-    async def _record(self, session: Session, connection_id: str) -> Receipt:
+    async def _record(self, session: Session, connection_id: str) -> None:
         """Record the connection of ``session``. If necessary, the same durable batch records that its oldest one is displaced.
 
         Raises:
@@ -84,7 +92,7 @@ class ConnectionLimits:
         asked = commands(actor, connect)
         for attempt in range(_TRIES):
             try:
-                outcome = await self._sessions.submit(session.session_id, *asked, under=authority_of(session))
+                await self._sessions.submit(session.session_id, *asked, under=authority_of(session))
             except TransitionRefused as refused:
                 now = await self._sessions.load(session.session_id)
                 ensure_alive(now, self._clock.now_ms())
@@ -101,8 +109,7 @@ class ConnectionLimits:
                     displaced = [self._displace(session.session_id, now.connections[0].connection_id)]
                 asked = commands(actor, *displaced, connect)
             else:
-                return outcome.records[-1].receipt
-        raise AssertionError  # pragma: no cover  # the last try returns or raises
+                return
 
     def _displace(self, session_id: str, connection_id: str) -> Disconnect:
         """Close a connection's socket and return the command that records it. The socket closes before the log says so."""

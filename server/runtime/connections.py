@@ -6,7 +6,6 @@ It knows connections only as :class:`Port`; the experience knows that they are s
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
@@ -66,49 +65,44 @@ class Connections:
         self._ports: dict[str, dict[str, _Registered]] = {}
         self._count = 0
         self._of_account: dict[str, dict[str, Held]] = {}
-        self._arriving: Counter[str] = Counter()
+        self._arriving: set[str] = set()
 
     def __len__(self) -> int:
-        """Return the number of connections that are registered or arriving."""
+        """Return the number of connections that are registered, including arriving ones."""
         return self._count
 
     def of_account(self, subject: str) -> int:
-        """Return the number of the account's connections that are registered or arriving, without displaced ones."""
-        return len(self._of_account.get(subject, ())) + self._arriving[subject]
+        """Return the number of the account's registered connections, without displaced ones."""
+        return len(self._of_account.get(subject, ()))
 
     @contextmanager
-    def arriving(self, subject: str) -> Iterator[None]:
-        """Count an authenticated connection while it is being recorded, so that concurrent arrivals can't exceed the limit.
+    def arriving(self, session_id: str, connection_id: str, port: Port, subject: str) -> Iterator[None]:
+        """Register a connection while the body records it, so that it observes every later record. An exception removes it.
 
-        The caller registers it without awaiting in between, or never.
+        It counts at once, so that concurrent arrivals can't exceed the limit. While it arrives, no other displaces it.
         """
+        self._ports.setdefault(session_id, {})[connection_id] = _Registered(port, subject)
+        self._of_account.setdefault(subject, {})[connection_id] = Held(session_id, connection_id)
+        self._arriving.add(connection_id)
         self._count += 1
-        self._arriving[subject] += 1
         try:
             yield
+        except BaseException:
+            self.unregister(session_id, connection_id, subject)
+            raise
         finally:
-            self._count -= 1
-            self._arriving[subject] -= 1
-            if not self._arriving[subject]:
-                del self._arriving[subject]
+            self._arriving.discard(connection_id)
 
     def give_up_oldest(self, subject: str) -> Held | None:
-        """Stop counting the account's oldest connection and return it, None if there is none. The caller must disconnect it.
+        """The account's oldest connection, which no longer counts: the caller disconnects it. None when none has arrived.
 
         Each connection is returned only once, so that concurrent arrivals displace different ones.
         """
         held = self._of_account.get(subject, {})
-        for connection_id in held:
-            oldest = held[connection_id]
-            self._forget(subject, connection_id)
-            return oldest
-        return None
-
-    def register(self, session_id: str, connection_id: str, port: Port, subject: str) -> None:
-        """Add a connection. The caller must check the session again afterwards: it may just have ended."""
-        self._ports.setdefault(session_id, {})[connection_id] = _Registered(port, subject)
-        self._of_account.setdefault(subject, {})[connection_id] = Held(session_id, connection_id)
-        self._count += 1
+        oldest = next((each for each in held.values() if each.connection_id not in self._arriving), None)
+        if oldest is not None:
+            self._forget(subject, oldest.connection_id)
+        return oldest
 
     def unregister(self, session_id: str, connection_id: str, subject: str) -> None:
         """Remove a connection. Removing it twice is allowed."""

@@ -10,6 +10,9 @@ inline decide(n, event_, tab_, command_, claim) {
        PROMISE(no_early_expiry, !NEEDS_LIFE(event_, node[n].target) || node[n].cache.left > 0 || node[n].cache.state == STATE_expired);
        PROMISE(rotation, event_ != EVENT_refresh || claim);
        node[n].at = DECIDED; node[n].event = event_; node[n].tab = tab_; node[n].command = command_;
+#ifdef MUTANT_open_before_append
+       if :: event_ == EVENT_connect -> open_socket(n, tab_) :: else fi;
+#endif
 #ifdef MUTANT_ack_before_append
        acknowledge(n, node[n].view + 1)
 #else
@@ -52,13 +55,20 @@ inline append(n) {
   fi
 }
 
-/* Apply the record to the view, notify every open socket, then answer the caller. After a connect its socket must be registered.
- * This is one step: a later answer differs only if it is lost, and a crash before it equals a crash before this step. */
+/* Apply the record to the view, notify every open socket, then answer the caller. The socket of a connect was registered before,
+ * and opens with it. This is one step: a later answer differs only if it is lost, and a crash before it equals a crash before
+ * this step. */
 inline apply(n) {
   PROMISE(view_monotonic, node[n].recorded_at >= node[n].view);
   evolve(node[n].cache, n, node[n].event, node[n].tab, node[n].target);
   node[n].view = node[n].recorded_at;
   promise_fold(cache_is_fold, node[n].cache, node[n].view);
+  if
+  :: node[n].event == EVENT_connect ->
+       TELL4(open_, n, node[n].tab, node[n].view, node[n].cache.state);
+       open_socket(n, node[n].tab)
+  :: else
+  fi;
 #ifndef MUTANT_publish_after_ack
   publish(n);
 #endif
@@ -68,10 +78,6 @@ inline apply(n) {
 #ifdef MUTANT_publish_after_ack
   publish(n);
 #endif
-  if
-  :: node[n].event == EVENT_connect -> node[n].arriving = node[n].arriving | BIT(node[n].tab)
-  :: else
-  fi;
   forget(n)
 }
 
@@ -131,21 +137,6 @@ inline publish(n) {
   node[n].gone = node[n].gone & node[n].cache.own[n]
 }
 
-/* A registered socket opens if a second check still finds its connection; else it is refused. */
-inline arrive(n, tab_) {
-  node[n].arriving = node[n].arriving & ~BIT(tab_);
-  if
-#ifdef MUTANT_blind_open
-  :: true ->
-#else
-  :: node[n].cache.state == STATE_connected && HAS(node[n].cache.own[n], tab_) ->
-#endif
-       TELL4(open_, n, tab_, node[n].view, node[n].cache.state);
-       open_socket(n, tab_)
-  :: else -> TELL2(turn_away, n, tab_); node[n].gone = (node[n].gone | BIT(tab_)) & node[n].cache.own[n]
-  fi
-}
-
 inline open_socket(n, tab_) {
   PROMISE(open_guard, node[n].cache.state == STATE_connected && HAS(node[n].cache.own[n], tab_));
   PROMISE(single_owner, !HAS(node[0].open | node[1].open, tab_));
@@ -163,7 +154,7 @@ inline lose_socket(n, tab_) {
 
 inline crash(n) {
   node[n].up = false; node[n].view = 0; clear(node[n].cache);
-  node[n].open = 0; node[n].arriving = 0; node[n].gone = 0;
+  node[n].open = 0; node[n].gone = 0;
   forget(n)
 }
 

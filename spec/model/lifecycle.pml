@@ -51,7 +51,6 @@ typedef Node {
   NUMBER view;
   Fold cache;
   SET open;         /* open sockets */
-  SET arriving;     /* connects acknowledged here whose socket is not registered yet */
   SET gone;         /* connections of this node without a socket, to be disconnected */
   byte at;          /* the door's next step, and its command: */
   byte event;

@@ -213,7 +213,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant("no_version_check", "A node appends whatever the log holds by then.", "lifecycle", "no_lost_update"),
     Mutant("no_command_index", "A repeated command is recorded again.", "lifecycle", "command_once"),
     Mutant("target_by_hand", "The door writes a target of its own.", "lifecycle", "declared_only"),
-    Mutant("blind_open", "A socket opens without a second look at the session.", "lifecycle", "open_guard"),
+    Mutant("open_before_append", "A socket opens before its connect is recorded.", "lifecycle", "open_guard"),
     Mutant(
         "disconnect_before_close",
         "A connection is given up while its socket is open.",

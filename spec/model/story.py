@@ -100,7 +100,6 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
     "open_": lambda node, tab, view, state: (
         f"{_node(node)} opens the socket of connection {tab + 1}; it sees {_STATES[state]}, version {view}."
     ),
-    "turn_away": lambda node, tab: f"{_node(node)} looks again and turns connection {tab + 1} away.",
     "drop_": lambda node, tab: f"The peer of connection {tab + 1} on {_node(node)} vanishes.",
     "crash_": lambda node, _: f"{_node(node)} crashes.",
     "recover_": lambda node, view: f"{_node(node)} starts again and reads the log up to version {view}.",

@@ -52,8 +52,6 @@ proctype Keeper(byte n) {
 #ifndef MUTANT_no_follow
   :: d_step { node[n].up && node[n].at == IDLE && node[n].view != version -> TELL2(follow_, n, version); read_log(n) }
 #endif
-  :: d_step { node[n].up && HAS(node[n].arriving, 0) -> arrive(n, 0) }
-  :: d_step { node[n].up && HAS(node[n].arriving, 1) -> arrive(n, 1) }
   :: d_step { node[n].up && node[n].at == IDLE && HAS(node[n].gone, 0) -> decide(n, EVENT_disconnect, 0, 0, true) }
   :: d_step { node[n].up && node[n].at == IDLE && HAS(node[n].gone, 1) -> decide(n, EVENT_disconnect, 1, 0, true) }
 #ifndef MUTANT_no_expirer

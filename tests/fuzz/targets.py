@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from interlock.machine.errors import CredentialInvalid, CredentialRefused, HeadRefused, SessionNotFound
 from interlock.machine.ledger import Receipt
-from interlock.machine.session.conversation import Conversation, RefreshRequest
+from interlock.machine.session.conversation import Conversation, Limits, RefreshRequest
 from interlock.server.guard.keys.heads import check_head, read_head, sign_head
 from tests.fuzz import connections
 from tests.fuzz.world import World
@@ -178,7 +178,14 @@ def socket_messages(world: World) -> Callable[[], None]:
     def target(text: str, change: Callable[[str], str]) -> None:
         for each in (text, change(text), *(change(json.dumps(message)) for message in messages)):
             world.tries += 1
-            conversation = Conversation("con_x", world.session, authorised_until_ms=2**53, outbox_limit=8)
+            conversation = Conversation(
+                "con_x",
+                world.session,
+                authorised_until_ms=2**53,
+                outbox_limit=8,
+                ping_interval_ms=1,
+                limits=Limits(message_bytes=1),
+            )
             request = conversation.receive_text(each)
             if conversation.closing is not None:
                 assert request is None

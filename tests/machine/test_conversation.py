@@ -12,25 +12,30 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from interlock.machine.closing import Close
 from interlock.machine.errors import MessageRefused
-from interlock.machine.ledger import Receipt
 from interlock.machine.ledger import parse as parse_row
 from interlock.machine.machines import MACHINES
-from interlock.machine.session.commands import Data, Reauthenticate, Revoke, Touch
+from interlock.machine.session.commands import Connect, Data, Reauthenticate, Revoke, Touch
 from interlock.machine.session.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
 
 _OPENED: list[Step] = [(CREATE, 0), (LOGIN, 0), (OPEN, 0)]
-_SESSION = SESSION_MACHINE.replay("s", history("s", _OPENED))
+_CREATED, _LOGGED_IN, _CONNECT = (parse_row(row, MACHINES) for row in rows_of(history("s", _OPENED)))
 _LIMITS = Limits(message_bytes=1024)
-_RECEIPT = Receipt(3, "ab" * 32)
 
 
 def _conversation(*, until_ms: int = 300_000, outbox_limit: int = 8, greeted: bool = True) -> Conversation:
-    conversation = Conversation("tab", _SESSION, authorised_until_ms=until_ms, outbox_limit=outbox_limit)
+    conversation = Conversation(
+        "tab",
+        SESSION_MACHINE.replay("s", history("s", _OPENED[:-1])),
+        authorised_until_ms=until_ms,
+        outbox_limit=outbox_limit,
+        ping_interval_ms=20_000,
+        limits=_LIMITS,
+    )
     if greeted:
-        conversation.greet(_SESSION, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
+        conversation.observe(_CONNECT)
         conversation.take()
     return conversation
 
@@ -50,7 +55,7 @@ def _said(conversation: Conversation) -> list[dict[str, Any]]:
 
 def test_the_server_speaks_first() -> None:
     conversation = _conversation(greeted=False)
-    conversation.greet(_SESSION, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
+    conversation.observe(_CONNECT)
     assert _said(conversation) == [
         {
             "type": "hello",
@@ -60,27 +65,36 @@ def test_the_server_speaks_first() -> None:
             "version": 3,
             "ping_interval_ms": 20_000,
             "limits": {"message_bytes": 1024},
-            "receipt": {"position": 3, "digest": "ab" * 32},
+            "receipt": {"position": 3, "digest": _CONNECT.digest.hex()},
         }
     ]
     assert conversation.take() == []
     assert conversation.closing is None
 
 
-def test_the_greeting_includes_records_made_before_it() -> None:
+def test_records_before_the_own_connect_are_ignored() -> None:
     conversation = _conversation(greeted=False)
-    session = _observe(conversation, Touch())
+    for record in (_CREATED, _LOGGED_IN):
+        conversation.observe(record)
+    _observe(conversation, Connect("another", "default"), Reauthenticate("alice", "password"), Revoke("logout"))
     assert conversation.take() == []
-    conversation.greet(session, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
-    assert [(message["type"], message["version"]) for message in _said(conversation)] == [("hello", 4)]
+    assert conversation.closing is None
 
 
-def test_a_session_that_ends_before_the_greeting_is_not_greeted() -> None:
+def test_records_after_the_own_connect_follow_the_greeting() -> None:
     conversation = _conversation(greeted=False)
-    session = _observe(conversation, Revoke("logout"))
-    conversation.greet(session, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
-    assert conversation.take() == []
+    conversation.observe(_CONNECT)
+    _observe(conversation, Touch(), Revoke("logout"))
+    told = [(message["type"], message["version"]) for message in _said(conversation)]
+    assert told == [("hello", 3), ("transition", 4), ("transition", 5)]
     assert conversation.closing == Close("session_ended", "logout")
+
+
+def test_a_connection_closed_before_its_connect_is_not_greeted() -> None:
+    conversation = _conversation(greeted=False)
+    conversation.close(Close("draining"))
+    conversation.observe(_CONNECT)
+    assert conversation.take() == []
 
 
 def test_ping_and_pong() -> None:
@@ -266,8 +280,7 @@ class ConversationMachine(RuleBasedStateMachine):
     @rule()
     def greet(self) -> None:
         self.greeted = True
-        session = SESSION_MACHINE.replay("s", history("s", self.steps))
-        self.conversation.greet(session, _RECEIPT, ping_interval_ms=20_000, limits=_LIMITS)
+        self.conversation.observe(_CONNECT)
 
     @precondition(lambda self: self.greeted)
     @rule(text=st.sampled_from(['{"type":"ping"}', '{"type":"refresh","access_token":"a"}']) | st.text(max_size=3))
@@ -282,7 +295,7 @@ class ConversationMachine(RuleBasedStateMachine):
 
     @rule(data=st.sampled_from([Touch(), Touch(), Reauthenticate("alice", "password"), Revoke("logout")]))
     def observe(self, data: Data) -> None:
-        if SESSION_MACHINE.replay("s", history("s", self.steps)).ended:
+        if not self.greeted or SESSION_MACHINE.replay("s", history("s", self.steps)).ended:
             return
         self.steps.append((data, 10))
         transitions = history("s", self.steps)

@@ -176,16 +176,12 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         at("door:Door.settle", replace("not isinstance(records, Overloaded)", "isinstance(records, SurfaceFailed)")),
     ),
     Mutant(
-        "Nobody looks again at a session that ended between its connect and the greeting.",
+        "A socket opens with any connect of its session, its own or not.",
         "open_guard",
-        "test_a_session_ending_during_the_handshake_opens_no_socket",
+        "test_concurrent_sockets_each_open_with_their_own_connect",
         at(
-            "websocket:Socket._look_again",
-            drop("ensure_authority(...)"),
-            replace(
-                "self._conversation.connection_id not in [held.connection_id for held in session.connections]",
-                "False and ...",
-            ),
+            "conversation:Conversation.observe",
+            replace("move.data.connection_id == self.connection_id", "True"),
         ),
         says="open_guard:",
     ),
@@ -193,7 +189,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "Two sockets of a session have the same connection id.",
         "single_owner",
         "test_each_socket_is_traced_as_opened_and_ended_once",
-        at("connect:_connect", replace("new_id('con')", "'con'")),
+        at("connect:_arrive", replace("new_id('con')", "'con'")),
         says="single_owner:",
     ),
     Mutant(
@@ -353,6 +349,6 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "A socket takes a login that its credential came with for a later one.",
         "open_guard",
         "test_a_socket_with_a_login_not_yet_followed_stays_open",
-        at("conversation:Conversation.observe", drop("if move.version <= self._heard_version:\n    return")),
+        at("conversation:Conversation.observe", drop("if not self.greeted:\n    ...")),
     ),
 )

@@ -9,15 +9,23 @@ from typing import Any
 
 import pytest
 
-from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.session import Session
-from interlock.server.runtime.connections import Held, Port
-from interlock.server.runtime.door import Outcome, commands
+from interlock.server.experience.websocket import Socket
+from interlock.server.runtime.authenticator import Authentication
+from interlock.server.runtime.connections import Held
+from interlock.server.services import Services
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.running import eventually
 from tests.support.server import running_server
-from tests.support.wire import Wire, events, log_in, services_in
+from tests.support.wire import Wire, after_connect, events, log_in, services_in
+
+
+async def admit(services: Services, session: Session, connection_id: str) -> Socket:
+    found = Authentication(session, 1 << 50, services.keys.signing.kid)
+    socket = Socket(services, connection_id, found)
+    await services.connection_limits.admit(found, connection_id, socket)
+    return socket
 
 
 async def history(client: Client) -> list[dict[str, Any]]:
@@ -141,7 +149,7 @@ async def test_an_accounts_oldest_connection_may_leave_while_being_displaced(tmp
         await running
         # As if its socket were still closing.
         services.connections._of_account["ada"] = {held_one: Held(session.session_id, held_one)}
-        await services.connection_limits.admit(session, "con_1")
+        await admit(services, session, "con_1")
         assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
 
 
@@ -151,47 +159,37 @@ async def test_a_sessions_oldest_connection_may_leave_while_being_displaced(
 ) -> None:
     async with services_in(tmp_path, connections_per_session=1, connections_policy="displace") as services:
         session, _ = await log_in(services)
-        await services.connection_limits.admit(session, "con_1")
-        load, left = services.sessions.load, list[Outcome[Session]]()
+        sockets, load = [await admit(services, session, "con_1")], services.sessions.load
 
         async def load_and_leave(session_id: str) -> Session:
             now = await load(session_id)
-            if not left:
-                left.append(await services.sessions.submit(session_id, *commands("server", Disconnect("con_1", 1000))))
+            if sockets:
+                sockets.pop().lost(1000)
+                await asyncio.wait(services.tasks)
             return now
 
         monkeypatch.setattr(services.sessions, "load", load_and_leave)
-        await services.connection_limits.admit(session, "con_2")
+        await admit(services, session, "con_2")
         assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
 
 
 @asynchronous
-async def test_a_connection_displaced_before_registration_is_closed(tmp_path: Path) -> None:
+async def test_a_connection_displaced_before_its_answer_is_closed(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_per_session=1, connections_policy="displace") as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
-        register, load, late = services.connections.register, services.sessions.load, list[tuple[str, str, Port, str]]()
-
-        async def displaced_meanwhile(instance_id: str) -> Session:
-            if late:
-                arguments = late.pop()
-                await services.connection_limits.admit(session, "con_2")
-                register(*arguments)
-            return await load(instance_id)
-
-        services.connections.register = lambda *arguments: late.append(arguments)  # type: ignore[method-assign]  # too late
-        services.sessions.load = displaced_meanwhile  # type: ignore[method-assign]  # where the socket checks the session again
+        after_connect(services, lambda: admit(services, session, "con_2"))
         await wire.run()
-        assert wire.said == ["accept", "close 4409 displaced by another connection"]
+        assert wire.said == ["accept", "hello", "close 4409 displaced by another connection"]
         assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
 
 
 @asynchronous
 async def test_arriving_connections_are_not_displaced(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_per_account=1, connections_policy="displace") as services:
-        _, token = await log_in(services)
-        with services.connections.arriving("ada"):
-            wire = Wire(services, token)
+        session, token = await log_in(services)
+        wire = Wire(services, token)
+        arriving = Socket(services, "con_1", Authentication(session, 1 << 50, services.keys.signing.kid))
+        with services.connections.arriving(session.session_id, "con_1", arriving, "ada"):
             await wire.run()
-            assert wire.said == ["accept", "close 4429 too many connections"]
-        assert services.connections.of_account("ada") == 0
+        assert wire.said == ["accept", "close 4429 too many connections"]

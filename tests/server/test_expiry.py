@@ -26,6 +26,7 @@ from interlock.server.surface.memory import MemoryLog
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.steps import NOW_MS, POLICY, Story
+from tests.support.wire import register
 
 
 class Server:
@@ -282,9 +283,9 @@ class Port:
 def test_connections_receive_only_their_own_sessions_records() -> None:
     connections = Connections()
     mine, mine_too, other = Port(), Port(), Port()
-    connections.register("a", "1", mine, "ada")
-    connections.register("a", "2", mine_too, "ada")
-    connections.register("b", "3", other, "ada")
+    register(connections, "a", "1", mine, "ada")
+    register(connections, "a", "2", mine_too, "ada")
+    register(connections, "b", "3", other, "ada")
     (step,) = Story("a").begin()
     record = Record(1, step.transition, bytes(32))
     connections.observe(record, step.instance)
@@ -317,8 +318,8 @@ def test_a_failing_connection_is_dropped_and_others_miss_nothing() -> None:
 
     connections = Connections()
     failing, good = Failing(), Port()
-    connections.register("a", "1", failing, "ada")
-    connections.register("a", "2", good, "ada")
+    register(connections, "a", "1", failing, "ada")
+    register(connections, "a", "2", good, "ada")
     (step,) = Story("a").begin()
     with capture_logs() as logs:
         connections.observe(Record(1, step.transition, bytes(32)), step.instance)
@@ -342,7 +343,7 @@ def test_a_port_may_unregister_while_it_is_notified() -> None:
 
     ports = [Leaving() for _ in range(3)]
     for port in ports:
-        connections.register("a", str(id(port)), port, "ada")
+        register(connections, "a", str(id(port)), port, "ada")
     connections.close_all(Close("draining"))
     assert all(port.told == [Close("draining")] for port in ports)
     assert len(connections) == 0

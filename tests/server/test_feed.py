@@ -28,7 +28,7 @@ from tests.support.clock import HandClock
 from tests.support.door import Door
 from tests.support.running import eventually
 from tests.support.steps import POLICY, Story
-from tests.support.wire import services_in
+from tests.support.wire import register, services_in
 
 
 @asynchronous
@@ -75,8 +75,8 @@ async def test_a_server_with_failing_memory_closes_sockets_and_refuses_all(tmp_p
     async with services_in(tmp_path) as services:
         session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
         port = Mock()
-        services.connections.register("another", "con", port, "ada")
-        services.sessions._remember = Mock(side_effect=ZeroDivisionError)  # type: ignore[method-assign]  # an injected fault
+        register(services.connections, "another", "con", port, "ada")
+        services.sessions._remember = Mock(side_effect=ZeroDivisionError)  # type: ignore[method-assign]  # a fault of ours
         with capture_logs() as logs, pytest.raises(SurfaceFailed):
             await services.sessions.submit(session.session_id, *commands("ada", Touch()))
         assert [each["event"] for each in logs] == ["feed.failed", "surface.failed"]
@@ -164,7 +164,7 @@ async def test_a_server_closes_sockets_before_other_listeners_are_called(tmp_pat
         told: list[tuple[str, int]] = []
         sessions = [(await services.sessions.begin("ada", Authenticate("ada", "password"))).instance for _ in range(3)]
         for session in sessions:
-            services.connections.register(session.session_id, f"con-{session.session_id}", Port(), "ada")
+            register(services.connections, session.session_id, f"con-{session.session_id}", Port(), "ada")
         await asyncio.gather(*(services.sessions.end(session, "revoked", "admin:eve") for session in sessions))
         assert told == [("revoke", 6)] * 3
         assert services.tail.newest == 9

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from interlock.machine.account.commands import Disable
 from interlock.machine.errors import (
     CredentialInvalid,
     CredentialMissing,
@@ -30,27 +30,11 @@ from interlock.server.experience.websocket import closing_for
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Outcome, commands
-from interlock.server.services import Services
 from interlock.server.surface.tickets import Ticket
 from tests.support.asynchronous import asynchronous
 from tests.support.forging import claims_of
 from tests.support.running import eventually
-from tests.support.wire import Wire, events, log_in, services_in
-
-
-def meanwhile(services: Services, monkeypatch: pytest.MonkeyPatch, change: Callable[[], Awaitable[object]]) -> None:
-    """Apply ``change`` after the connect was recorded and before the socket checks the session again."""
-    load = services.sessions.load
-
-    async def changed_load(session_id: str) -> Session:
-        session = await load(session_id)
-        if session.connections:
-            monkeypatch.setattr(services.sessions, "load", load)
-            await change()
-            session = await load(session_id)
-        return session
-
-    monkeypatch.setattr(services.sessions, "load", changed_load)
+from tests.support.wire import Wire, after_connect, events, log_in, services_in
 
 
 @asynchronous
@@ -73,32 +57,64 @@ async def test_a_connection_from_hello_to_goodbye(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "said", "recorded"),
     [
-        ("revoked", ["accept", "close 4403 session ended: revoked"], ["revoke"]),
-        ("logged in again", ["accept", "close 4408 token expired"], ["reauthenticate", "disconnect"]),
-        ("draining", ["accept", "close 1001 draining"], ["disconnect"]),
+        ("revoked", ["transition", "close 4403 session ended: revoked"], ["revoke"]),
+        ("logged in again", ["transition", "close 4408 token expired"], ["reauthenticate", "disconnect"]),
+        ("draining", ["close 1001 draining"], ["disconnect"]),
     ],
 )
-def test_changes_between_connect_and_hello_are_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, said: list[str], recorded: list[str]
+@asynchronous
+async def test_changes_between_connect_and_answer_are_sent_after_hello(
+    tmp_path: Path, what: str, said: list[str], recorded: list[str]
 ) -> None:
-    async def scenario() -> None:
-        async with services_in(tmp_path) as services:
-            session, token = await log_in(services)
-            told: dict[str, Data] = {"revoked": Revoke("revoked"), "logged in again": Reauthenticate("ada", "password")}
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        told: dict[str, Data] = {"revoked": Revoke("revoked"), "logged in again": Reauthenticate("ada", "password")}
 
-            async def change() -> None:
-                if what in told:
-                    await services.sessions.submit(session.session_id, *commands("ada", told[what]))
-                services.draining = what == "draining"
+        async def change() -> None:
+            if what in told:
+                await services.sessions.submit(session.session_id, *commands("ada", told[what]))
+            services.draining = what == "draining"
 
-            meanwhile(services, monkeypatch, change)
-            wire = Wire(services, token)
-            await wire.run()
-            assert wire.said == said
-            assert await events(services, session) == ["create", "authenticate", "connect", *recorded]
-            assert len(services.connections) == 0
+        after_connect(services, change)
+        wire = Wire(services, token)
+        await wire.run()
+        assert wire.said == ["accept", "hello", *said]
+        assert await events(services, session) == ["create", "authenticate", "connect", *recorded]
+        assert len(services.connections) == 0
 
-    asyncio.run(scenario())
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("revoked", "close 4403 session ended: revoked"),
+        ("logged in again", "close 4408 token expired"),
+        ("account disabled", "close 4403 session ended: account_disabled"),
+        ("key gone", "close 4408 token expired"),
+    ],
+)
+@asynchronous
+async def test_changes_between_credential_and_connect_refuse_the_connect(tmp_path: Path, what: str, said: str) -> None:
+    async with services_in(tmp_path) as services:
+        session, token = await log_in(services)
+        authenticator: Any = services.authenticator
+        refuse_replaced = authenticator.refuse_replaced
+
+        async def changed(*arguments: Any) -> None:
+            await refuse_replaced(*arguments)
+            if what == "account disabled":
+                await services.accounts.ask("ada", "ops", Disable(None))
+            elif what == "key gone":
+                services.tokens.use(msgspec.structs.replace(services.keys, verifying={}))
+            else:
+                told = Revoke("revoked") if what == "revoked" else Reauthenticate("ada", "password")
+                await services.sessions.submit(session.session_id, *commands("ada", told))
+
+        authenticator.refuse_replaced = changed  # the last thing that is asked
+        wire = Wire(services, token)
+        await wire.run()
+        assert wire.said == ["accept", said]
+        assert "connect" not in await events(services, session)
+        assert len(services.connections) == 0
 
 
 @pytest.mark.parametrize(
@@ -109,23 +125,22 @@ def test_changes_between_connect_and_hello_are_noticed(
     ],
     ids=["the log stops", "the session is gone"],
 )
-def test_a_peer_is_told_if_session_or_log_fails_before_hello(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+@asynchronous
+async def test_a_connect_that_is_not_recorded_leaves_nothing_behind(
+    tmp_path: Path, error: Exception, said: str
 ) -> None:
-    async def scenario() -> None:
-        async with services_in(tmp_path) as services:
-            _, token = await log_in(services)
+    async with services_in(tmp_path) as services:
+        _, token = await log_in(services)
 
-            async def change() -> None:
-                raise error
+        async def refused(*_arguments: Any, **_named: Any) -> None:
+            raise error
 
-            meanwhile(services, monkeypatch, change)
-            wire = Wire(services, token)
-            await wire.run()
-            assert wire.said == ["accept", said]
-            assert len(services.connections) == 0
-
-    asyncio.run(scenario())
+        sessions: Any = services.sessions
+        sessions.submit = refused
+        wire = Wire(services, token)
+        await wire.run()
+        assert wire.said == ["accept", said]
+        assert len(services.connections) == services.connections.of_account("ada") == 0
 
 
 @asynchronous
@@ -179,7 +194,9 @@ async def test_a_connection_limit_reached_during_authentication_applies(tmp_path
     async with services_in(tmp_path, connections_total=1) as services:
         session, token = await log_in(services)
         full = _FullLater()
-        services.connection_limits = ConnectionLimits(services.sessions, full, services.clock, services.settings)
+        services.connection_limits = ConnectionLimits(
+            services.sessions, services.authenticator, full, services.clock, services.settings
+        )
         wire = Wire(services, token)
         await wire.run()
         assert wire.said == ["accept", "close 1013 overloaded"]

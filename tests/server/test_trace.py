@@ -12,7 +12,6 @@ import pytest
 
 from interlock.machine.errors import SessionEnded
 from interlock.machine.session.commands import Authenticate, Connect, Revoke, Touch
-from interlock.machine.session.session import Session
 from interlock.server.runtime.door import commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
@@ -23,7 +22,7 @@ from tests.support.clock import HandClock
 from tests.support.running import eventually, scenario
 from tests.support.server import check_trace, running_server
 from tests.support.steps import POLICY
-from tests.support.wire import Wire, events, log_in, services_in
+from tests.support.wire import Wire, after_connect, events, log_in, services_in
 
 
 def lines(trace: Path) -> list[Line]:
@@ -174,25 +173,30 @@ async def test_each_socket_is_traced_as_opened_and_ended_once(tmp_path: Path) ->
 
 @pytest.mark.checks("open_guard")
 @asynchronous
-async def test_a_session_ending_during_the_handshake_opens_no_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It ends after its connect was recorded and before the socket checks it again."""
+async def test_a_session_ending_during_the_handshake_leaves_no_socket_open(tmp_path: Path) -> None:
+    """It ends after its connect was recorded and before the handshake is answered."""
     async with services_in(tmp_path) as services:
         session, token = await log_in(services)
-        load = services.sessions.load
-
-        async def load_after_the_end(session_id: str) -> Session:
-            if (await load(session_id)).connections:
-                monkeypatch.undo()
-                await services.sessions.end(session, "revoked", "ada")
-            return await load(session_id)
-
-        monkeypatch.setattr(services.sessions, "load", load_after_the_end)
+        after_connect(services, lambda: services.sessions.end(session, "revoked", "ada"))
         wire = Wire(services, token)
         await wire.run()
-    assert not [line for line in lines(tmp_path / "trace.jsonl") if isinstance(line, Open)]
-    assert wire.said == ["accept", "close 4403 session ended: revoked"]
+    told = [type(line) for line in lines(tmp_path / "trace.jsonl")]
+    assert (told.count(Open), told.count(Close)) == (1, 1)
+    assert wire.said == ["accept", "hello", "transition", "close 4403 session ended: revoked"]
+
+
+@pytest.mark.checks("open_guard")
+@asynchronous
+async def test_concurrent_sockets_each_open_with_their_own_connect(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        _, token = await log_in(services)
+        wires = [Wire(services, token) for _ in range(2)]
+        running = [wire.run() for wire in wires]
+        await eventually(lambda: all("hello" in wire.said for wire in wires))
+        assert sorted(wire.said for wire in wires) == [["accept", "hello"], ["accept", "hello", "transition"]]
+        for wire in wires:
+            wire.leave()
+        await asyncio.gather(*running)
 
 
 @pytest.mark.checks("acknowledged_logged")

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 
 from interlock.machine.closing import Close
 from interlock.machine.errors import AuthorityLost, CredentialRefused, TransitionRefused
-from interlock.machine.ledger import Receipt, Record
+from interlock.machine.ledger import Record
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import Authenticate, Connect, Disconnect, Touch
 from interlock.machine.session.conversation import Conversation, Limits
@@ -38,8 +38,14 @@ class Socket:
     """The registry's port at one end, and the rules of one connection at the other."""
 
     def __init__(self, connection_id: str, session: Session) -> None:
-        self.conversation = Conversation(connection_id, session, authorised_until_ms=1 << 60, outbox_limit=100)
-        self.conversation.greet(session, Receipt(1, "00"), ping_interval_ms=1, limits=Limits(message_bytes=1))
+        self.conversation = Conversation(
+            connection_id,
+            session,
+            authorised_until_ms=1 << 60,
+            outbox_limit=100,
+            ping_interval_ms=1,
+            limits=Limits(message_bytes=1),
+        )
 
     @property
     def closing(self) -> Close | None:
@@ -88,9 +94,9 @@ class Node:
     async def connect(self, session: Session) -> Socket:
         connection_id = f"con-{self.name}-{session.version}"
         connect = commands("ada", Connect(connection_id, self.name))
-        connected = await self.sessions.submit(session.session_id, *connect, under=authority_of(session))
-        socket = Socket(connection_id, connected.instance)
-        self.connections.register(session.session_id, connection_id, socket, "ada")
+        socket = Socket(connection_id, session)
+        with self.connections.arriving(session.session_id, connection_id, socket, "ada"):
+            await self.sessions.submit(session.session_id, *connect, under=authority_of(session))
         return socket
 
 
@@ -169,11 +175,11 @@ async def test_a_socket_with_a_login_not_yet_followed_stays_open() -> None:
         late = Sessions(Feed(MemoryLog(one.log.store)), clock, policy=POLICY, cache_limit=10)
         after = (await late.authenticate(before, Authenticate("ada", "password"))).instance
         socket = Socket("con", after)
-        other.connections.register(after.session_id, "con", socket, "ada")
-        for record in await one.log.history("session", after.session_id, 0, 10):
-            other.connections.observe(record, None)
+        with other.connections.arriving(after.session_id, "con", socket, "ada"):
+            for record in await one.log.history("session", after.session_id, 0, 10):
+                other.connections.observe(record, None)
         assert socket.closing is None
-        assert [b"hello" in message for message in socket.conversation.take()] == [True]
+        assert socket.conversation.take() == []
 
 
 @asynchronous

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from interlock.server.experience.endpoints.connect import connect
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE
 from interlock.server.experience.transport.reader import Request
 from interlock.server.experience.transport.websocket import WebSocketHandler
+from interlock.server.runtime.connections import Connections
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
@@ -144,3 +145,22 @@ async def log_in(services: Services) -> tuple[Session, str]:
 
 async def events(services: Services, session: Session) -> list[str]:
     return [record.transition.event for record in await services.sessions.history(session.session_id, 0, 100)]
+
+
+def after_connect(services: Services, change: Callable[[], Awaitable[object]]) -> None:
+    """Have ``change`` happen once, after the next connect was recorded and before its handshake is answered."""
+    limits: Any = services.connection_limits
+    admit = limits.admit
+
+    async def admit_and_change(*arguments: Any) -> None:
+        limits.admit = admit
+        await admit(*arguments)
+        await change()
+
+    limits.admit = admit_and_change
+
+
+def register(connections: Connections, session_id: str, connection_id: str, port: Any, subject: str) -> None:
+    """Register a connection without recording it."""
+    with connections.arriving(session_id, connection_id, port, subject):
+        pass

@@ -14,7 +14,6 @@ from litestar.types import Receive, Scope, Send
 
 from interlock.machine.closing import Close
 from interlock.machine.errors import CredentialMissing, InterlockError, Overloaded, RateLimited
-from interlock.machine.ledger import Receipt
 from interlock.machine.session.conversation import SUBPROTOCOL
 from interlock.machine.session.session import Session
 from interlock.server.experience.admission import admit, admit_account
@@ -69,9 +68,8 @@ async def _connect(scope: Any, send: Any) -> None:
     subprotocols = _subprotocols(scope)
     if _admit(services, scope, subprotocols) is not None:
         upgrade["headers"] = [(b"sec-websocket-protocol", SUBPROTOCOL.encode())]
-    connection_id = new_id("con")
     try:
-        found, receipt = await _arrive(services, scope, subprotocols, connection_id)
+        socket = await _arrive(services, scope, subprotocols)
     except RateLimited:
         raise
     except Exception as error:  # noqa: BLE001  # the client can read any error only in the close code
@@ -81,13 +79,17 @@ async def _connect(scope: Any, send: Any) -> None:
         services.metrics.closed(closing.code, "server")
         await _refuse(send, upgrade, closing)
         return
-    await _open(Socket(services, connection_id, found), send, upgrade, receipt)
+    try:
+        await send({**upgrade, "handler": socket})
+    except BaseException as error:
+        # The client is gone, or did not wait for the answer: record the disconnect.
+        socket.lost(ABNORMAL)
+        if not isinstance(error, ConnectionError):
+            raise
 
 
-async def _arrive(
-    services: Services, scope: Any, subprotocols: list[str], connection_id: str
-) -> tuple[Authentication, Receipt]:
-    """Authenticate the handshake and record the connect. Handshakes take turns."""
+async def _arrive(services: Services, scope: Any, subprotocols: list[str]) -> Socket:
+    """Authenticate the handshake, register its socket and record the connect. Handshakes take turns."""
     async with asyncio.timeout(services.settings.handshake_timeout_s) as limit, services.connections.turnstile:
         await services.connections.steps.wait()
         found = await _authenticate(services, scope, subprotocols)
@@ -95,28 +97,10 @@ async def _arrive(
         limit.reschedule(None)
         services.connection_limits.ensure_room()
         admit_account(services, scope, "handshake", found.session.subject or found.session.session_id)
-        return found, await services.connection_limits.admit(found.session, connection_id)
-
-
-async def _open(socket: Socket, send: Any, upgrade: dict[str, Any], receipt: Receipt) -> None:
-    """Answer a handshake whose connect is recorded. If the client is gone, record the disconnect.
-
-    Raises:
-        RequestRefused: the client did not wait for the answer.
-    """
-    try:
-        await socket.arrive(receipt)
-        await send({**upgrade, "handler": socket})
-    except RequestRefused:
-        socket.lost(ABNORMAL)
-        raise
-    except ConnectionError:
-        socket.lost(ABNORMAL)
-    except Exception as error:  # noqa: BLE001  # the session or the log failed before anything was open
-        closing = closing_told(error)
-        socket.close(closing)
-        socket.lost(ABNORMAL)
-        await _refuse(send, upgrade, closing)
+        connection_id = new_id("con")
+        socket = Socket(services, connection_id, found)
+        await services.connection_limits.admit(found, connection_id, socket)
+        return socket
 
 
 class RefusingHandler:
