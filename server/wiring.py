@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
+from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.closing import Close
 from interlock.machine.errors import ClockBehind
 from interlock.machine.machines import MACHINES
@@ -132,7 +133,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.cached_sessions)
         # The first of all listeners, so that sockets close before any other listener learns of the end.
+        # Sessions come first: the sockets of the session that changes a password are told to refresh.
         feed.subscribe(connections.observe, SESSION_MACHINE.kind)
+        feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)
         storage.watchers.measures = await _watch(feed, (sessions, accounts), settings, clock)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(

@@ -9,6 +9,8 @@ from typing import Final
 
 import structlog
 
+from interlock.machine.account.account import Account
+from interlock.machine.account.machine import ensure_serves
 from interlock.machine.closing import CLOSE_CODES, Close, Next
 from interlock.machine.errors import (
     CredentialInvalid,
@@ -47,6 +49,7 @@ class Socket:
     """
 
     __slots__ = (
+        "_account_epoch",
         "_context",
         "_conversation",
         "_ended_at_ms",
@@ -55,6 +58,7 @@ class Socket:
         "_queued_texts",
         "_seen",
         "_services",
+        "_session_over",
         "_subject",
         "_timer",
         "_wire",
@@ -65,6 +69,8 @@ class Socket:
         # What lines in the log say of the handshake's request, they say of the connection until it is gone.
         self._context = copy_context()
         self._kid = found.kid
+        # A later login on the session, which changes this epoch, closes the socket.
+        self._account_epoch = found.session.account_epoch
         self._subject = found.session.subject or ""
         self._conversation = Conversation(
             connection_id,
@@ -79,6 +85,8 @@ class Socket:
         self._open = False
         self._seen = found.session.version
         self._ended_at_ms: int | None = None
+        # The end of the session is recorded, and removes the connection.
+        self._session_over = False
         self._timer: asyncio.TimerHandle | None = None
         # Messages that were read while a new credential is being checked; at most what one buffer holds.
         self._queued_texts: list[str] | None = None
@@ -135,7 +143,7 @@ class Socket:
         code, by = (heard, "client") if closing is None else (closing.code, "server")
         services.metrics.closed(code, by)
         self._context.run(self._log_closed, code, by)
-        if closing is None or closing.name != "session_ended":
+        if not self._session_over:
             self._context.run(services.spawn, self._record_disconnect(code))
 
     def _log_closed(self, code: int, by: str) -> None:
@@ -149,6 +157,7 @@ class Socket:
         move = record.transition
         if move.target in FINAL_STATES:
             self._ended_at_ms = move.at_ms
+            self._session_over = True
         conversation, greeted = self._conversation, self._conversation.greeted
         conversation.observe(record)
         self._seen = move.version
@@ -156,6 +165,18 @@ class Socket:
             self._open = True
             self._services.trace.opened(conversation.session_id, conversation.connection_id, move.version)
         self._flush()
+
+    def observe_account(self, account: Account | None) -> None:
+        """See :class:`interlock.server.runtime.connections.Port`."""
+        if account is None:
+            # The client refreshes, which shows whether its session is still valid.
+            self.close(Close("token_expired"))
+            return
+        try:
+            ensure_serves(account, self._account_epoch)
+        except SessionEnded as ended:
+            self._ended_at_ms = account.updated_at_ms
+            self.close(closing_for(ended))
 
     def close(self, closing: Close) -> None:
         """See :class:`interlock.server.runtime.connections.Port`."""

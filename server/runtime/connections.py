@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
+from interlock.machine.account.account import RAISE_EPOCH, Account
 from interlock.machine.closing import Close
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Disconnect
@@ -25,6 +26,13 @@ class Port(Protocol):
 
     def observe(self, record: Record) -> None:
         """Process a ``record`` of the connection's session."""
+        ...
+
+    def observe_account(self, account: Account | None) -> None:
+        """End the connection if ``account`` no longer backs its session.
+
+        ``account`` is None if another process recorded that rights were taken away from its sessions.
+        """
         ...
 
     def close(self, closing: Close) -> None:
@@ -132,6 +140,14 @@ class Connections:
         for port, _ in list(ports.values()):
             if not guarded(port.observe, record):
                 guarded(port.abort)
+
+    def observe_account(self, record: Record, account: Account | None) -> None:
+        """End the connections of the sessions that an account no longer backs. The ends of the sessions may follow later."""
+        if record.transition.event in RAISE_EPOCH:
+            for session_id, connection_id in list(self._of_account.get(record.transition.instance_id, {}).values()):
+                port = self._ports[session_id][connection_id].port
+                if not guarded(port.observe_account, account):
+                    guarded(port.abort)
 
     def close(self, session_id: str, connection_id: str, closing: Close) -> None:
         """Close one connection, if it is registered."""

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from interlock.machine.account.account import Account
 from interlock.machine.closing import Close
 from interlock.machine.errors import Overloaded, SessionEnded, SurfaceFailed
 from interlock.machine.ledger import Record
@@ -269,6 +270,9 @@ class Port:
 
     def observe(self, record: Record) -> None:
         self.told.append((record.position, record.transition.target))
+
+    def observe_account(self, account: Account | None) -> None:
+        self.told.append(account)
 
     def close(self, closing: Close) -> None:
         self.told.append(closing)

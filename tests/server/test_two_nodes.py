@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import generate_latest
 
+from interlock.machine.account.account import Account
 from interlock.machine.closing import Close
 from interlock.machine.errors import AuthorityLost, CredentialRefused, TransitionRefused
 from interlock.machine.ledger import Record
@@ -53,6 +54,9 @@ class Socket:
 
     def observe(self, record: Record) -> None:
         self.conversation.observe(record)
+
+    def observe_account(self, account: Account | None) -> None:
+        raise AssertionError(account)
 
     def close(self, closing: Close) -> None:
         self.conversation.close(closing)

@@ -198,8 +198,8 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
 async def change_password(request: Request[Any, Any, Any], data: JSONBody[PasswordChange]) -> Response[TokenResponse]:
     """Change the password. Ends every other session of the account; this session's older tokens are refused.
 
-    After the response, no other session serves. While the storage is overloaded, their ends may be recorded, and their
-    sockets closed, a little later.
+    After the response, no other session serves, and their sockets are closed. While the storage is overloaded, their ends
+    may be recorded a little later.
     """
     services = services_of(request)
     session: Session = request.user

@@ -121,6 +121,12 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "A socket of an account that was disabled stays open until the end of its session is recorded.",
+        "7.4.2",
+        "test_sockets_of_an_account_close_while_the_ends_of_sessions_wait",
+        at("wiring:open_services", drop("feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)")),
+    ),
+    Mutant(
         "Nobody looks whether the account was disabled while its owner came in from the identity provider.",
         "7.4.2",
         "test_an_exchange_overtaken_by_a_disable_is_refused",
