@@ -32,7 +32,7 @@ _LEDGER: Final = "tests/machine/test_ledger.py::"
 _TRACE_RULES: Final = "tests/spec/test_traces.py::test_the_checker_names_a_fault_at_the_line_where_it_first_shows"
 _SQL: Final = "tests/server/test_database.py::test_an_illegal_row_is_refused"
 _TRACED: Final = "tests/server/test_trace.py::"
-_ADMIN: Final = "tests/server/test_admin.py::"
+_ADMIN: Final = "tests/server/administration/test_admin.py::"
 _FAULTS: Final = "tests/faults/"
 _WHOLE: Final = "tests/server/test_whole_operations.py::"
 _CHANGE_RACES: Final = "tests/server/test_app.py::"
@@ -183,7 +183,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "deleted_absorbs",
         "Nothing follows the deletion of an account.",
-        ("tests/server/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",),
+        ("tests/server/administration/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",),
     ),
     Property(
         "authority_at_append",
@@ -202,7 +202,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         " serves any more, and none at all until an enable.",
         (
             _ADMIN + "test_a_disabled_account_is_logged_out_and_can_not_log_in",
-            "tests/server/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",
+            "tests/server/administration/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",
             _ADMIN + "test_a_login_racing_a_disable_leaves_no_live_session",
             _FAULTS + "test_fail_closed.py::test_an_interrupted_disable_is_finished_by_the_next_start",
         ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
+from litestar import Response
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.ledger import Receipt
+from interlock.server.experience.headers import receipt_header
 from interlock.server.experience.vocabulary import (
     AccountId,
     RefreshToken,
@@ -78,3 +81,9 @@ class KeySetResponse(msgspec.Struct, frozen=True):
     """A JWK Set (RFC 7517): the public keys of access tokens."""
 
     keys: Annotated[list[dict[str, str]], Meta(examples=[_KEYS])]
+
+
+def ended_response(receipts: Sequence[Receipt]) -> Response[EndedResponse]:
+    """Respond with the number of ``receipts``, one for each session that ended, and the last of them."""
+    last = max(receipts, default=None)
+    return Response(EndedResponse(len(receipts), last or UNSET), status_code=200, headers=receipt_header(last))

@@ -28,6 +28,7 @@ from interlock.server.clock import Clock
 from interlock.server.guard.keys.jose import Header, Malformed, base64url, canonical_bytes, read_header, take_apart
 from interlock.server.guard.keys.keyset import ALGORITHM, Keys
 from interlock.server.ids import next_id
+from interlock.server.system.newest import keep_newest
 
 _TYPE: Final = "at+jwt"
 _MAX_TOKEN_LENGTH: Final = 2048
@@ -143,9 +144,7 @@ class Tokens:
         claims = self._verified.get(token)
         if claims is None:
             claims = self._verify(token)
-            if len(self._verified) >= _CACHE_LIMIT:
-                del self._verified[next(iter(self._verified))]
-            self._verified[token] = claims
+            keep_newest(self._verified, token, claims, _CACHE_LIMIT)
         if self._clock.now_ms() >= claims.exp * 1000:
             self._verified.pop(token, None)
             expired = TokenExpired("the access token has expired")

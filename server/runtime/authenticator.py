@@ -77,7 +77,7 @@ class Authenticator:
         """
         claims = self._tokens.check_access_token(token)
         note_session(claims.sid)
-        session = self._sessions.cached(claims.sid) or await self._sessions.load(claims.sid)
+        session = await self._sessions.load(claims.sid)
         with naming(claims.sid):
             ensure_authority(session, claims.epoch, self._clock.now_ms(), check=check)
             if claims.sub != subject_of(session):

@@ -24,6 +24,7 @@ from interlock.server.ids import next_id
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.guarded import guarded
 from interlock.server.surface.log import Along, Step, TransitionLog
+from interlock.server.system.newest import keep_newest
 from interlock.server.system.turns import Turns
 from interlock.server.system.workers import settle
 from interlock.server.telemetry.trace import Untraced
@@ -361,14 +362,6 @@ def _settle(
     for change, own, outcome in zip(changes, steps, outcomes, strict=True):
         change.door.settle(own, outcome)
     settle([answered], [error or outcomes])
-
-
-def keep_newest(memory: dict[str, T], key: str, value: T, limit: int) -> None:
-    """Put ``value`` into ``memory``, and remove the oldest entry if there are more than ``limit``."""
-    memory.pop(key, None)
-    memory[key] = value
-    if len(memory) > limit:
-        del memory[next(iter(memory))]
 
 
 async def patiently(call: Callable[[], Awaitable[T]], within_s: float | None = None) -> T:

@@ -23,9 +23,10 @@ from interlock.machine.session.machine import SESSION_MACHINE, authority_of
 from interlock.machine.session.session import Session, ensure_alive, touch_due
 from interlock.server.clock import Clock
 from interlock.server.ids import new_session_id
-from interlock.server.runtime.door import Change, Door, Outcome, commands, keep_newest
+from interlock.server.runtime.door import Change, Door, Outcome, commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.surface.log import Along
+from interlock.server.system.newest import keep_newest
 from interlock.server.telemetry.trace import Untraced
 
 

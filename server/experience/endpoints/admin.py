@@ -9,10 +9,7 @@ from litestar import Request, Response, delete, get
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from interlock.machine.errors import (
-    Overloaded,
-    SessionNotFound,
-)
+from interlock.machine.errors import Overloaded
 from interlock.machine.session.session import Session
 from interlock.machine.wire import TransitionView
 from interlock.server.experience.calls import (
@@ -28,6 +25,7 @@ from interlock.server.experience.endpoints.admin_calls import (
     Limit,
     acting,
     history_page,
+    known,
 )
 from interlock.server.experience.endpoints.admin_responses import (
     AdminSessionView,
@@ -147,10 +145,8 @@ async def end_any_session(request: Request[Any, Any, Any], session_id: FromPath[
 
 
 async def _session(services: Services, session_id: str) -> Session:
-    try:
+    with known():
         return await services.sessions.load(session_id)
-    except SessionNotFound:
-        raise RequestRefused(404, "no such session") from None
 
 
 def _ms(name: str, text: str | None) -> int | None:

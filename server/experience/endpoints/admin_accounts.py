@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -16,11 +14,9 @@ from interlock.machine.account.account import Account
 from interlock.machine.errors import (
     AccountError,
     GroupsRefused,
-    InstanceNotFound,
     Overloaded,
     TransitionRefused,
 )
-from interlock.machine.ledger import Receipt
 from interlock.machine.wire import TransitionView
 from interlock.server.experience.calls import (
     After,
@@ -36,6 +32,7 @@ from interlock.server.experience.endpoints.admin_calls import (
     Limit,
     acting,
     history_page,
+    known,
 )
 from interlock.server.experience.endpoints.admin_responses import (
     AdminAccountView,
@@ -46,11 +43,11 @@ from interlock.server.experience.guards import administrator
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
-from interlock.server.experience.responses import EndedResponse
+from interlock.server.experience.responses import EndedResponse, ended_response
 from interlock.server.experience.vocabulary import AccountState
 from interlock.server.guard.emails import normalise_email
 from interlock.server.guard.groups import MAX_LENGTH, PATTERN, named
-from interlock.server.runtime.accounts.administration import Place, Wanted
+from interlock.server.runtime.accounts.administration import EndedAccount, Place, Wanted
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 
@@ -118,7 +115,7 @@ async def list_accounts(
 async def get_account(request: Request[Any, Any, Any], account_id: FromPath[str]) -> AdminAccountView:
     """Get the current state of any account, without its password hash."""
     services = services_of(request)
-    with _known():
+    with known():
         return await _shown(services, await services.accounts.load(account_id))
 
 
@@ -134,7 +131,7 @@ async def list_account_transitions(
 ) -> Response[list[TransitionView]]:
     """List the account's transitions, oldest first. If more may follow, there is a ``Link: rel="next"`` header."""
     accounts = services_of(request).accounts
-    with _known():
+    with known():
         await accounts.load(account_id)
     return history_page(f"accounts/{account_id}", await accounts.history(account_id, after_version, limit), limit)
 
@@ -150,11 +147,9 @@ async def list_account_transitions(
 async def end_account_sessions(request: Request[Any, Any, Any], account_id: FromPath[str]) -> Response[EndedResponse]:
     """End every session of an account and close their sockets. Its owner may log in again."""
     services = services_of(request)
-    with _known():
+    with known():
         await services.accounts.load(account_id)
-    receipts = await services.administration.end_all(account_id, acting(request))
-    last = max(receipts, default=None)
-    return Response(EndedResponse(len(receipts), last or UNSET), headers=receipt_header(last))
+    return ended_response(await services.administration.end_all(account_id, acting(request)))
 
 
 @post(
@@ -174,8 +169,8 @@ async def disable_account(
 
     After the response, no session of the account is alive. The call is idempotent; a repeat ends sessions that are left.
     """
-    with _known():
-        return _ended(*await services_of(request).administration.disable(account_id, acting(request)))
+    with known():
+        return _ended(await services_of(request).administration.disable(account_id, acting(request)))
 
 
 @delete(
@@ -192,12 +187,12 @@ async def delete_account(request: Request[Any, Any, Any], account_id: FromPath[s
     Its records stay, and name it by its id only. The email address may be registered again, for a new account.
     """
     services = services_of(request)
-    with _known():
+    with known():
         emails = await services.administration.emails([await services.accounts.load(account_id)])
         ended = await services.administration.delete(account_id, acting(request))
     for email in emails.values():
         services.login_limits.forget(email)
-    return _ended(*ended)
+    return _ended(ended)
 
 
 @post(
@@ -215,7 +210,7 @@ async def enable_account(
 ) -> Response[AdminAccountView]:
     """Let the owner of a disabled account log in again. Ended sessions stay ended."""
     services = services_of(request)
-    with _known():
+    with known():
         return await _changed(services, await services.administration.enable(account_id, acting(request)))
 
 
@@ -237,16 +232,8 @@ async def set_account_groups(
         groups = named(data.groups)
     except GroupsRefused as refused:
         raise RequestRefused(400, str(refused)) from None
-    with _known():
+    with known():
         return await _changed(services, await services.administration.set_groups(account_id, groups, acting(request)))
-
-
-@contextmanager
-def _known() -> Iterator[None]:
-    try:
-        yield
-    except InstanceNotFound:
-        raise RequestRefused(404, "no such account") from None
 
 
 async def _shown(services: Services, account: Account) -> AdminAccountView:
@@ -258,9 +245,9 @@ async def _changed(services: Services, outcome: Outcome[Account]) -> Response[Ad
     return Response(await _shown(services, outcome.instance), headers=receipt_header(outcome.receipt))
 
 
-def _ended(account: Account, receipts: Sequence[Receipt], sessions: int) -> Response[EndedAccountResponse]:
-    last = max(receipts, default=None)
-    answer = EndedAccountResponse(account.account_id, account.state or "", sessions, last or UNSET)
+def _ended(done: EndedAccount) -> Response[EndedAccountResponse]:
+    account, last = done.account, done.receipt
+    answer = EndedAccountResponse(account.account_id, account.state or "", done.sessions, last or UNSET)
     return Response(answer, headers=receipt_header(last))
 
 

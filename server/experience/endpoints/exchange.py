@@ -80,9 +80,9 @@ async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exch
     # Check first: a token that is used up without opening a session is lost.
     services.sessions.check_alive()
     arrival = await services.id_tokens.check(data.id_token, data.nonce)
-    login = await services.logins.login_by(arrival)
-    admit_account(services, request.scope, "exchange", login.subject)
     try:
+        login = await services.logins.login_by(arrival)
+        admit_account(services, request.scope, "exchange", login.subject)
         shown = jar.presented(services, request.scope)
         return jar.token_response(services, shown, await services.browser_sessions.log_in(shown, login))
     except AccountDisabled as disabled:

@@ -37,6 +37,7 @@ from interlock.server.guard.origins import Use
 from interlock.server.guard.tokens import subject_of
 from interlock.server.runtime.authenticator import first_good, naming
 from interlock.server.services import Services
+from interlock.server.system.newest import keep_newest
 
 REMEMBERED: Final = "interlock.remembered"
 """Key in a scope's ``state``: the result of :meth:`ForwardAuth.remembered` for the request, None included."""
@@ -136,7 +137,7 @@ class ForwardAuth:
             if renewed.session.epoch == session.epoch:
                 # The cookie may expire earlier than an access token.
                 until_ms = min(renewed.until_ms, opens_until_ms(renewed.session, rotation, services.clock.now_ms()))
-                _keep(self._by_cookie, held, msgspec.structs.replace(renewed, until_ms=until_ms))
+                keep_newest(self._by_cookie, held, msgspec.structs.replace(renewed, until_ms=until_ms), _LIMIT)
             return renewed
 
         return await first_good(_session_of, by_bearer, by_cookie)
@@ -180,19 +181,12 @@ class ForwardAuth:
         # Then activity must be noted again, or the session is overdue.
         until_ms = min(session.deadline_ms, touch_due_at_ms(session))
         renewed = Pass(services.keys, session, account, until_ms, header_block(_headers(session, account)))
-        _keep(self._by_session, session.session_id, renewed)
+        keep_newest(self._by_session, session.session_id, renewed, _LIMIT)
         return renewed
 
 
 def _session_of(passed: Pass) -> Session:
     return passed.session
-
-
-def _keep(passes: dict[str, Pass], key: str, renewed: Pass) -> None:
-    passes.pop(key, None)
-    passes[key] = renewed
-    if len(passes) > _LIMIT:
-        del passes[next(iter(passes))]
 
 
 def _headers(session: Session, account: Account) -> RawHeaders:

@@ -22,7 +22,7 @@ from msgspec import UNSET, Meta, UnsetType
 from interlock.machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.credentials import header
-from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
+from interlock.server.experience.headers import RECEIPT_HEADER
 from interlock.server.experience.litestar_internals import set_form
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import (
@@ -33,7 +33,7 @@ from interlock.server.experience.problems import (
     logged_problem,
     responses,
 )
-from interlock.server.experience.responses import EndedResponse
+from interlock.server.experience.responses import EndedResponse, ended_response
 from interlock.server.experience.vocabulary import AccountId, RefreshToken, SessionId, SessionState
 from interlock.server.guard.tokens import subject_of
 from interlock.server.services import Services
@@ -176,8 +176,7 @@ async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[
     receipt = None
     if session is not None:
         receipt = await services.sessions.end(session, "revoked", f"client:{request.state.client}")
-    answer = EndedResponse(0 if receipt is None else 1, receipt or UNSET)
-    return Response(answer, status_code=200, headers=receipt_header(receipt))
+    return ended_response([receipt] if receipt else [])
 
 
 def authenticate_client(services: Services, scope: Any, form: Mapping[str, str]) -> str:

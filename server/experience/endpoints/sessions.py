@@ -9,7 +9,6 @@ from litestar import Request, Response, delete, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
-from msgspec import UNSET
 
 from interlock.machine.errors import (
     LoginTooOld,
@@ -42,7 +41,7 @@ from interlock.server.experience.credentials import authenticate_caller, caller
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
-from interlock.server.experience.responses import EndedResponse, TicketResponse, TokenResponse
+from interlock.server.experience.responses import EndedResponse, TicketResponse, TokenResponse, ended_response
 from interlock.server.runtime.accounts.administration import Place
 from interlock.server.services import Services
 
@@ -196,8 +195,7 @@ async def end_other_sessions(request: Request[Any, Any, Any]) -> Response[EndedR
     if own.subject is not None:
         end_all = services.account_sessions.end_all
         receipts = await end_all(own.subject, "revoked", own.subject, but=own.session_id, under=authority_of(own))
-    last = max(receipts, default=None)
-    return Response(EndedResponse(len(receipts), last or UNSET), headers=receipt_header(last))
+    return ended_response(receipts)
 
 
 def _ensure_recent_login(services: Services, session: Session) -> None:

@@ -12,6 +12,7 @@ import structlog
 
 from interlock.machine.errors import SettingsError
 from interlock.server.system.addresses import UNKNOWN, canonical
+from interlock.server.system.newest import keep_newest
 
 _log = structlog.get_logger("interlock.security")
 
@@ -74,9 +75,7 @@ class Addresses:
         Each peer is logged once, or a stranger could suppress the proxy's line.
         """
         if self._header in [name for name, _ in headers]:
-            self._untrusted[peer] = None
-            if len(self._untrusted) > _UNTRUSTED:
-                del self._untrusted[next(iter(self._untrusted))]
+            keep_newest(self._untrusted, peer, None, _UNTRUSTED)
             _log.warning("proxy.untrusted", address=peer, header=self._header.decode())
 
     def trusts(self, address: str) -> bool:

@@ -32,6 +32,7 @@ from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.settings import Settings
 from interlock.server.surface.accounts import Owner
 from interlock.server.system.addresses import limit_key
+from interlock.server.system.newest import keep_newest
 
 _log = structlog.get_logger("interlock.security")
 
@@ -144,19 +145,13 @@ class LoginLimits:
         Otherwise someone who knew an old password could keep guessing the new one from every address they used before.
         """
         email, set_at_ms = owner.data.email or "", owner.account.password_changed_at_ms
-        places = self._places.pop(email, None)
+        places = self._places.get(email)
         if places is None or places.set_at_ms < set_at_ms:
             places = _Places(set_at_ms, {})
-        self._places[email] = places
+        keep_newest(self._places, email, places, _ACCOUNTS)
         # Skip it if another client has set a new password since.
         if places.set_at_ms == set_at_ms:
-            place = limit_key(address)
-            places.addresses.pop(place, None)
-            places.addresses[place] = None
-            if len(places.addresses) > _PLACES_PER_ACCOUNT:
-                del places.addresses[next(iter(places.addresses))]
-        if len(self._places) > _ACCOUNTS:
-            del self._places[next(iter(self._places))]
+            keep_newest(places.addresses, limit_key(address), None, _PLACES_PER_ACCOUNT)
 
     def forget(self, email: str) -> None:
         """Drop the addresses of the account of ``email``, which was deleted."""

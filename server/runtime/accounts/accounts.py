@@ -38,8 +38,7 @@ class Accounts(Door[Account]):
             SessionEnded: the account is not active, or a change of it has ended the session's rights.
         """
         if session.subject is not None:
-            account = self.cached(session.subject) or await self.standing(session.subject)
-            ensure_serves(account, session.account_epoch)
+            ensure_serves(await self.standing(session.subject), session.account_epoch)
 
     async def by_email(self, email: str) -> Owner | None:
         """Return the owner of this normalised email address, or None."""

@@ -35,6 +35,14 @@ class Caller(msgspec.Struct, frozen=True):
     address: str | None
 
 
+class EndedAccount(msgspec.Struct, frozen=True):
+    """A disabled or deleted account, the receipt of the last record, and how many sessions ended."""
+
+    account: Account
+    receipt: Receipt | None
+    sessions: int
+
+
 class Administration:
     """All changes and queries by administrators. The experience has checked that the caller may make them.
 
@@ -100,8 +108,8 @@ class Administration:
         """Revoke every session of the account that is alive now. Return the receipts of the ends."""
         return await self._account_sessions.end_all(account_id, "revoked", caller.actor)
 
-    async def disable(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt], int]:
-        """Disable the account, then end all its sessions. Return the account, all receipts, and the number of ended sessions.
+    async def disable(self, account_id: str, caller: Caller) -> EndedAccount:
+        """Disable the account, then end all its sessions.
 
         The disable is durable first. From then on no session of the account is usable or recorded, even by a login in progress
         (:meth:`interlock.server.runtime.accounts.logins.Login.record`). If the server dies before all sessions have ended, its
@@ -118,7 +126,7 @@ class Administration:
                 raise
         return await self._without_sessions(outcome, caller)
 
-    async def delete(self, account_id: str, caller: Caller) -> tuple[Account, list[Receipt], int]:
+    async def delete(self, account_id: str, caller: Caller) -> EndedAccount:
         """Delete the account and its owner's personal data, then end all its sessions; as :meth:`disable`.
 
         Its records stay. A repeated call waits for the ends.
@@ -158,7 +166,6 @@ class Administration:
         """
         return await self._accounts.ask(account_id, caller.actor, SetGroups(groups, caller.address))
 
-    async def _without_sessions(self, outcome: Outcome[Account], caller: Caller) -> tuple[Account, list[Receipt], int]:
-        account = outcome.instance
-        ended = await self._account_sessions.end_superseded(account, caller.actor)
-        return account, [*filter(None, [outcome.receipt]), *ended], len(ended)
+    async def _without_sessions(self, outcome: Outcome[Account], caller: Caller) -> EndedAccount:
+        ended = await self._account_sessions.end_superseded(outcome.instance, caller.actor)
+        return EndedAccount(outcome.instance, max(filter(None, [outcome.receipt, *ended]), default=None), len(ended))

@@ -161,7 +161,8 @@ class Logins:
 
         Raises:
             CredentialInvalid: the token was exchanged before.
-            IdentityRefused: the user has no account, or it is disabled.
+            AccountDisabled: the account is disabled.
+            IdentityRefused: the user has no account.
         """
         await self._exchanged_tokens.ensure_new(arrival.token_hash)
         account = await self._account_of(arrival)
@@ -236,8 +237,5 @@ class Logins:
                 owner = await self._accounts.by_identity(arrival.issuer, arrival.subject)
         if owner is None:
             raise IdentityRefused("there is no account for this identity any more")
-        try:
-            ensure_active(owner.account)
-        except AccountDisabled as disabled:
-            raise IdentityRefused(str(disabled)) from None
+        ensure_active(owner.account)
         return owner.account

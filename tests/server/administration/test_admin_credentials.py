@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.admin import Admin, admin_token, problem, remove_admin
 from tests.support.client import Client, closed, logged_in
-from tests.support.log import verify
 from tests.support.metrics import log_rows
 from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("admin") / "data") as process:
-        yield process
-        verify(process.data)
-
-
-@pytest.fixture(scope="module")
-def secret(server: ServerProcess) -> str:
-    return admin_token(server.data)
 
 
 @pytest.mark.asvs("8.2.1", "8.2.2")

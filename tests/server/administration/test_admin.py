@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.admin import Admin, admin_token, problem, subject_of
+from tests.support.admin import Admin, problem, subject_of
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email, rest_of
-from tests.support.log import records, verify
+from tests.support.log import records
 from tests.support.running import scenario
-from tests.support.server import ServerProcess, running_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("admin") / "data") as process:
-        yield process
-        verify(process.data)
-
-
-@pytest.fixture(scope="module")
-def secret(server: ServerProcess) -> str:
-    return admin_token(server.data)
+from tests.support.server import ServerProcess
 
 
 @scenario()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,8 @@ from interlock.server.surface.sqlite.files import Erasure
 from tests.support.accounts import AccountStory
 from tests.support.admin import Admin, admin_token, problem, subject_of
 from tests.support.client import Client, closed, logged_in, new_email
-from tests.support.log import verify
 from tests.support.running import scenario
-from tests.support.server import ServerProcess, running_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("admin") / "data") as process:
-        yield process
-        verify(process.data)
-
-
-@pytest.fixture(scope="module")
-def secret(server: ServerProcess) -> str:
-    return admin_token(server.data)
+from tests.support.server import ServerProcess
 
 
 @pytest.mark.checks("deleted_absorbs", "disabled_never_serves")

@@ -1,0 +1,23 @@
+"""A real server process with an administrator, for each file of tests: nobody else has sessions or accounts there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.admin import admin_token
+from tests.support.log import verify
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("admin") / "data") as process:
+        yield process
+        verify(process.data)
+
+
+@pytest.fixture(scope="module")
+def secret(server: ServerProcess) -> str:
+    return admin_token(server.data)
