@@ -12,10 +12,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from interlock.server.app import app_over
+from interlock.server.experience.transport.exchange import EXTENSION
 from interlock.server.services import Services
 from tests.support.running import eventually
 from tests.support.source import ROOT
@@ -105,6 +106,7 @@ def _asking(services: Services) -> Callable[..., Any]:
             "query_string": b"",
             "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers],
             "client": ("127.0.0.1", 1),
+            "extensions": {EXTENSION: SimpleNamespace(request=SimpleNamespace(body=body))},
             "state": {},
         }
         await app(scope, receive, send)
