@@ -9,18 +9,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Final
 
-from litestar.datastructures import Cookie
-
-from interlock.server.experience.credentials import cookie_named
+from interlock.server.experience.credentials import DEVICE_COOKIE, cookie_named
 from interlock.server.guard.passwords.hash_queue import Count, Ended
-from interlock.server.guard.throttling.devices import LIFE_S
 from interlock.server.guard.throttling.limits import Kind
 from interlock.server.guard.throttling.logins import Client, Trial
 from interlock.server.services import Services
 from interlock.server.system.addresses import limit_key
-
-DEVICE_COOKIE: Final = "__Host-interlock-device"
-"""Shows that this browser has known the account's password, so strangers can't use up its attempts. Grants no access."""
 
 ARRIVED: Final = "arrived_ns"
 """Key in a request's state: its arrival time in ns of the monotonic clock."""
@@ -124,16 +118,3 @@ async def client_of(services: Services, scope: Any, email: str) -> Client:
     """Return the client that tries to log in to the account of ``email``."""
     device = await services.devices.known(email, cookie_named(scope, _DEVICE))
     return Client(address_of(scope), device)
-
-
-def device_cookie(value: str) -> Cookie:
-    """Return the cookie for a ``value`` made by ``Devices.issue``, by which the account recognises this browser."""
-    return Cookie(
-        key=DEVICE_COOKIE,
-        value=value,
-        max_age=LIFE_S,
-        path="/",
-        secure=True,
-        httponly=True,
-        samesite="strict",
-    )

@@ -15,6 +15,9 @@ from interlock.server.services import Services
 COOKIE_NAME: Final = "__Host-interlock"
 """RFC 6265bis, 4.1.3.2: a ``__Host-`` cookie is Secure, has Path=/ and no Domain, so no sibling host can plant one."""
 
+DEVICE_COOKIE: Final = "__Host-interlock-device"
+"""Shows that this browser has known the account's password, so strangers can't use up its attempts. Grants no access."""
+
 _BEARER: Final = b"bearer "
 _COOKIE: Final = COOKIE_NAME.encode() + b"="
 

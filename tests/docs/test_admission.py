@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.server.experience.admission import DEVICE_COOKIE
+from interlock.server.experience.credentials import DEVICE_COOKIE
 from interlock.server.guard.throttling import devices, logins
 from interlock.server.settings_loading import setting_rows
 from tests.docs.pages import DOCS

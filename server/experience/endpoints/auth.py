@@ -27,13 +27,12 @@ from interlock.machine.errors import (
 )
 from interlock.machine.session.session import Session
 from interlock.machine.times import rfc3339
-from interlock.server.experience import jar
+from interlock.server.experience import cookies
 from interlock.server.experience.admission import (
     address_of,
     admit,
     admit_account,
     client_of,
-    device_cookie,
     hidden,
     limit_key_of,
     login_of_account,
@@ -120,11 +119,11 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
             async with hidden(services, request.scope, trial) as count:
                 owner = await services.logins.prove(trial.requester, data.password, count)
     services.login_limits.remember(owner, client.address)
-    shown = jar.presented(services, request.scope)
+    shown = cookies.presented(services, request.scope)
     goes_on = await services.browser_sessions.log_in(shown, services.logins.login(owner))
-    answer = jar.token_response(services, shown, goes_on)
+    answer = cookies.token_response(services, shown, goes_on)
     if shown.by_page:
-        answer.cookies.append(device_cookie(services.devices.issue(owner)))
+        answer.cookies.append(cookies.device_cookie(services.devices.issue(owner)))
     return answer
 
 
@@ -147,9 +146,9 @@ async def refresh(
     """
     services = services_for_page(request)
     admit(services, request.scope, "refresh")
-    shown = jar.presented(services, request.scope)
+    shown = cookies.presented(services, request.scope)
     goes_on = await services.browser_sessions.refresh(shown, data.refresh_token if data else None)
-    return jar.token_response(services, shown, goes_on)
+    return cookies.token_response(services, shown, goes_on)
 
 
 @post(
@@ -168,7 +167,7 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
     alive; the cookies are kept, so that a retry ends the rest.
     """
     services = services_for_page(request)
-    shown = jar.presented(services, request.scope)
+    shown = cookies.presented(services, request.scope)
     answer: Response[Any] = Response(None, status_code=204)
     try:
         receipt = await services.browser_sessions.log_out(shown, data.refresh_token if data else None)
@@ -179,7 +178,7 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | N
         # Data that pages of this origin stored. Not "cookies": that would delete those of sibling hosts too.
         answer.headers["clear-site-data"] = '"cache", "storage"'
     if shown.by_page or shown.kept is not None:
-        answer.cookies += jar.clearing_cookies(shown)
+        answer.cookies += cookies.clearing_cookies(shown)
     return answer
 
 
@@ -216,11 +215,11 @@ async def change_password(request: Request[Any, Any, Any], data: JSONBody[Passwo
         raise
     services.login_limits.remember(owner, address_of(request.scope))
     receipt = max(filter(None, [outcome.receipt, *await services.logins.end_others(owner)]))
-    shown = jar.presented(services, request.scope)
-    answer = jar.token_response(services, shown, await services.browser_sessions.keep(shown, outcome), receipt)
+    shown = cookies.presented(services, request.scope)
+    answer = cookies.token_response(services, shown, await services.browser_sessions.keep(shown, outcome), receipt)
     if shown.by_page:
         # The browser's current one belongs to the old password, and is invalid now.
-        answer.cookies.append(device_cookie(services.devices.issue(owner)))
+        answer.cookies.append(cookies.device_cookie(services.devices.issue(owner)))
     return answer
 
 

@@ -18,7 +18,7 @@ from interlock.machine.errors import (
     TransitionRefused,
     UpstreamUnavailable,
 )
-from interlock.server.experience import jar
+from interlock.server.experience import cookies
 from interlock.server.experience.admission import admit_account
 from interlock.server.experience.calls import CREDENTIALS, services_of
 from interlock.server.experience.guards import admitted, each_of, own_page, with_body
@@ -83,8 +83,8 @@ async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exch
     try:
         login = await services.logins.login_by(arrival)
         admit_account(services, request.scope, "exchange", login.subject)
-        shown = jar.presented(services, request.scope)
-        return jar.token_response(services, shown, await services.browser_sessions.log_in(shown, login))
+        shown = cookies.presented(services, request.scope)
+        return cookies.token_response(services, shown, await services.browser_sessions.log_in(shown, login))
     except AccountDisabled as disabled:
         raise IdentityRefused(str(disabled)) from None
 

@@ -24,7 +24,7 @@ from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.machine.session.view import SessionView, session_view
 from interlock.machine.wire import TransitionView, own_transition_view
-from interlock.server.experience import jar
+from interlock.server.experience import cookies
 from interlock.server.experience.admission import admit, admit_account
 from interlock.server.experience.calls import (
     CREDENTIALS,
@@ -71,9 +71,11 @@ async def create_session(
     A browser with a valid cookie keeps its session instead (200), as after a refresh.
     """
     services = services_for_page(request)
-    shown = jar.presented(services, request.scope)
+    shown = cookies.presented(services, request.scope)
     goes_on = await services.browser_sessions.begin(shown)
-    return jar.token_response(services, shown, goes_on, status=201 if goes_on.outcome.instance.version == 1 else 200)
+    return cookies.token_response(
+        services, shown, goes_on, status=201 if goes_on.outcome.instance.version == 1 else 200
+    )
 
 
 @get("/api/session", tags=["session"], summary="My session", responses=responses(*CREDENTIALS), security=SECURITY)

@@ -12,13 +12,13 @@ WEB: Final[tuple[Mutant, ...]] = (
         "The cookie of a known device is not Secure.",
         "3.3.1",
         "test_every_cookie_is_host_only_secure_http_only_and_same_site",
-        at("admission:device_cookie", drop("secure=True")),
+        at("cookies:_cookie", drop("secure=True")),
     ),
     Mutant(
         "The cookie of a known device is SameSite=lax.",
         "3.3.2",
         "test_every_cookie_is_host_only_secure_http_only_and_same_site",
-        at("admission:device_cookie", replace("'strict'", "'lax'")),
+        at("cookies:_cookie", replace("'strict'", "'lax'")),
     ),
     Mutant(
         "What Python takes for white space before a cookie's name is none of the name, so sibling hosts plant one.",
@@ -30,7 +30,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "A page gets its refresh token in the answer's body, besides the cookie.",
         "3.3.4",
         "test_a_pages_refresh_token_is_only_in_an_http_only_cookie",
-        at("jar:token_response", replace("UNSET if shown.by_page else refresh_token", "refresh_token")),
+        at("cookies:token_response", replace("UNSET if shown.by_page else refresh_token", "refresh_token")),
     ),
     Mutant(
         "A known device's cookie holds 4,096 random bytes, more than browsers keep.",

@@ -1,4 +1,4 @@
-"""A browser's cookie jar: read from a request, and changed by a response.
+"""Cookies, the only place that sets them: a browser's jar is read from a request, and changed by a response.
 
 :mod:`interlock.server.runtime.browser_sessions` decides which session continues. The jar holds the refresh token in one
 cookie, and each session marker in a cookie of its own name.
@@ -15,9 +15,10 @@ from msgspec import UNSET
 
 from interlock.machine.ledger import Receipt
 from interlock.server.experience.admission import address_of
-from interlock.server.experience.credentials import COOKIE_NAME, bearer_or_refusal, cookie, from_browser
+from interlock.server.experience.credentials import COOKIE_NAME, DEVICE_COOKIE, bearer_or_refusal, cookie, from_browser
 from interlock.server.experience.headers import receipt_header
 from interlock.server.experience.responses import TokenResponse
+from interlock.server.guard.throttling.devices import LIFE_S
 from interlock.server.runtime.browser_sessions import GoesOn, Presented
 from interlock.server.services import Services
 
@@ -73,6 +74,11 @@ def clearing_cookies(shown: Presented) -> list[Cookie]:
     return [_cookie("", 0), *[_cookie("", 0, each) for each in shown.markers]]
 
 
+def device_cookie(value: str) -> Cookie:
+    """Return the cookie for a ``value`` made by ``Devices.issue``, by which the account recognises this browser."""
+    return _cookie(value, LIFE_S, key=DEVICE_COOKIE)
+
+
 def _markers(services: Services, scope: Any) -> dict[str, int]:
     """Return the epoch of each session that the request has a valid marker of.
 
@@ -84,7 +90,8 @@ def _markers(services: Services, scope: Any) -> dict[str, int]:
     return {each: epoch for each, epoch, mac in named if services.tokens.check_marker(each, epoch, mac)}
 
 
-def _cookie(value: str, max_age_s: int, session_id: str | None = None) -> Cookie:
-    """Return the cookie of the refresh token, or of a session's marker. A ``max_age_s`` of 0 removes it."""
-    key = COOKIE_NAME if session_id is None else f"{COOKIE_NAME}-{session_id}"
+def _cookie(value: str, max_age_s: int, session_id: str = "", *, key: str = COOKIE_NAME) -> Cookie:
+    """Return the cookie of the refresh token, of a session's marker, or named ``key``. A ``max_age_s`` of 0 removes it."""
+    if session_id:
+        key = f"{COOKIE_NAME}-{session_id}"
     return Cookie(key=key, value=value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="strict")
