@@ -27,6 +27,7 @@ from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.settings import Settings
@@ -61,6 +62,7 @@ class Services(msgspec.Struct):
     id_tokens: IdTokens
     keys: Keys
     clients: Secrets
+    secret_records: SecretRecords
     addresses: Addresses
     limits: Limits
     login_limits: LoginLimits

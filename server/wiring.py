@@ -5,11 +5,11 @@ Opening them also repairs what a crash left; closing them leaves nothing unfinis
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.closing import Close
 from interlock.machine.errors import ClockBehind
 from interlock.machine.machines import MACHINES
+from interlock.machine.secret.commands import Purpose
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.times import rfc3339
 from interlock.server import signed_head
@@ -46,10 +47,11 @@ from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
-from interlock.server.runtime.door import Door
+from interlock.server.runtime.door import Door, patiently
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans, end_left_over, trace_missed
+from interlock.server.runtime.secret_records import Look, SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.services import Services
@@ -80,12 +82,21 @@ class _Storage(msgspec.Struct):
     supervisor: Supervisor
 
 
+class _Secrets(msgspec.Struct):
+    """The keys, the secrets of others, and their records."""
+
+    ring: KeyRing
+    admins: Secrets
+    clients: Secrets
+    records: SecretRecords
+
+
 class _Core(msgspec.Struct):
     """The parts that decide, and what they need."""
 
     clock: SystemClock
     host: MachineMonitor
-    ring: KeyRing
+    secrets: _Secrets
     sessions: Sessions
     accounts: Accounts
     account_sessions: AccountSessions
@@ -124,10 +135,9 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         surface = storage.surface
         signed_head.require(settings, head, surface.last())
         clock = SystemClock(floor_ms=await _newest_time(surface, settings))
-        lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
-        ring = open_keyring(Path(settings.data) / "keys", clock, lives)
         position = surface.last().position
         feed = Feed(surface.log)
+        secrets = await _open_secrets(settings, clock, feed, surface)
         sessions = Sessions(
             feed, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
         )
@@ -136,10 +146,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         # Sessions come first: the sockets of the session that changes a password are told to refresh.
         feed.subscribe(connections.observe, SESSION_MACHINE.kind)
         feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)
-        storage.watchers.measures = await _watch(feed, (sessions, accounts), settings, clock)
+        storage.watchers.measures = await _watch(feed, (sessions, accounts, secrets.records), settings, clock)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(
-            settings, surface, supervisor, head, lambda: (ring.keys.signing, clock.now_ms())
+            settings, surface, supervisor, head, lambda: (secrets.ring.keys.signing, clock.now_ms())
         )
         feed.subscribe(keeper.observe)
         tail = Tail(sessions.records, position)
@@ -153,10 +163,20 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
         superseded = await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)
+        await patiently(secrets.records.compare)
         reserve = settings.disk_reserve_mib << 20
         host = MachineMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
-        core = _Core(clock, host, ring, sessions, accounts, account_sessions, connections, tail)
+        core = _Core(
+            clock,
+            host,
+            secrets,
+            sessions,
+            accounts,
+            account_sessions,
+            connections,
+            tail,
+        )
         services = _assemble(settings, storage, core, stack)
 
         def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
@@ -171,7 +191,8 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
                 connections.look_at_keys()
 
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
-        await stack.enter_async_context(supervisor.running("keys", partial(ring.watch, use)))
+        await stack.enter_async_context(supervisor.running("keys", partial(secrets.ring.watch, use)))
+        await stack.enter_async_context(supervisor.running("secrets", secrets.records.run))
         await stack.enter_async_context(supervisor.running("host", host.run))
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
@@ -205,12 +226,27 @@ async def _open_storage(
             yield _Storage(surface, trace, spans, watchers, supervisor)
 
 
+async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: Surface) -> _Secrets:
+    keys = Path(settings.data) / "keys"
+    lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
+    ring = open_keyring(keys, clock, lives)
+    admins, clients = Secrets(keys, "admin"), Secrets(keys, "client")
+    admins.names()  # what can't be read is said now, not at the first use
+    looks: dict[Purpose, Look] = {
+        "signing": partial(ring.held, "signing"),
+        "refresh": partial(ring.held, "refresh"),
+        "admin": admins.held,
+        "client": clients.held,
+    }
+    records = SecretRecords(feed, clock, looks)
+    await records.restore(surface.directory)
+    return _Secrets(ring, admins, clients, records)
+
+
 def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncExitStack) -> Services:
     """Return the services over what is open. ``stack`` closes what they opened."""
-    surface, measures, keys = storage.surface, storage.watchers.measures, Path(settings.data) / "keys"
-    clock, ring, sessions, connections = core.clock, core.ring, core.sessions, core.connections
-    admin_secrets = Secrets(keys, "admin")
-    admin_secrets.names()  # fail now if they can't be read, not at the first use
+    surface, measures = storage.surface, storage.watchers.measures
+    clock, ring, sessions, connections = core.clock, core.secrets.ring, core.sessions, core.connections
     pseudonyms = Pseudonyms(lambda: ring.keys.refresh_mac)
     id_tokens = IdTokens(settings, clock)
     stack.push_async_callback(id_tokens.close)
@@ -218,7 +254,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
     passwords = _passwords(settings)
     stack.callback(passwords.close)
     # It determines a key's cells in the tables of the rate limits, which are new at each start.
-    salt = secrets.token_bytes(_SALT_BYTES)
+    salt = token_bytes(_SALT_BYTES)
     tokens = Tokens(
         ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
     )
@@ -262,17 +298,19 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         tokens=tokens,
         id_tokens=id_tokens,
         keys=ring.keys,
-        clients=Secrets(keys, "client"),
+        clients=core.secrets.clients,
+        secret_records=core.secrets.records,
         addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.uncounted),
         limits=limits,
         login_limits=LoginLimits(settings, clock, salt, pseudonyms),
         devices=Devices(core.accounts, clock, lambda: ring.keys),
         trace=storage.trace,
-        admins=Admins(admin_secrets),
+        admins=Admins(core.secrets.admins),
         administration=Administration(
             sessions,
             core.account_sessions,
             core.accounts,
+            secrets=core.secrets.records,
             log=surface.log,
             store=surface.accounts,
             directory=surface.directory,

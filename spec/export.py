@@ -15,14 +15,14 @@ from typing import Final
 import msgspec
 
 from interlock.spec.diagrams import mermaid, svg
-from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
 from interlock.spec.promela import promela
 from interlock.spec.transitions import Lifecycle, TransitionRow
 
 GENERATED: Final = Path(__file__).parent / "generated"
 """The folder of the generated files, which are committed."""
 
-LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION, ACCOUNT)
+LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION, ACCOUNT, SECRET)
 """Every declared lifecycle. Each gets one file of every kind."""
 
 
@@ -70,12 +70,13 @@ def as_markdown(lifecycle: Lifecycle) -> str:
     """Return the tables of states, events, guards and transitions as Markdown sections, for the docs."""
     kinds = {(True, False): "initial", (False, True): "final"}
     states = [(f"`{s.name}`", kinds.get((s.initial, s.final), ""), s.description) for s in lifecycle.states]
+    guards = [(f"`{guard.name}`", guard.description) for guard in lifecycle.guards]
     transitions = [(f"`{row.event}`", _path(row), _guards(row)) for row in lifecycle.transitions]
     sections = [
         f"<!-- {_ORIGIN} -->\n\n{lifecycle.description}\n",
         "## States\n\n" + _table(("state", "", "meaning"), states),
         "## Events\n\n" + _table(("event", "meaning"), [(f"`{e.name}`", e.description) for e in lifecycle.events]),
-        "## Guards\n\n" + _table(("guard", "true when"), [(f"`{g.name}`", g.description) for g in lifecycle.guards]),
+        *(["## Guards\n\n" + _table(("guard", "true when"), guards)] if guards else []),
         "## Transitions\n\n" + _table(("event", "from → to", "guards"), transitions),
     ]
     return "\n".join(sections)

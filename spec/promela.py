@@ -17,7 +17,7 @@ def promela(lifecycle: Lifecycle) -> str:
     """
     guards = [guard.name for guard in lifecycle.guards]
     parameters = ", ".join(["state", "event", *guards])
-    asked = ", ".join(f"GUARD_{name}(fold, __VA_ARGS__)" for name in guards)
+    asked = ", ".join(["fold.state", "event", *(f"GUARD_{name}(fold, __VA_ARGS__)" for name in guards)])
     rows = lifecycle.transitions
     return "\n".join(
         [
@@ -32,7 +32,7 @@ def promela(lifecycle: Lifecycle) -> str:
             *_first_that_holds(f"ROW({parameters})", "0", {row: str(number) for number, row in enumerate(rows, 1)}),
             f"#define ROWS {len(rows)}",
             "",
-            f"#define ASK(relation, fold, event, ...) relation(fold.state, event, {asked})",
+            f"#define ASK(relation, fold, event, ...) relation({asked})",
             "",
         ]
     )

@@ -38,6 +38,7 @@ _WHOLE: Final = "tests/server/test_whole_operations.py::"
 _CHANGE_RACES: Final = "tests/server/test_app.py::"
 _FEED: Final = "tests/server/test_feed.py::"
 _TWO_NODES: Final = "tests/server/test_two_nodes.py::"
+_SECRETS: Final = "tests/server/test_secret_records.py::"
 _ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
@@ -186,9 +187,26 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         ("tests/server/administration/test_account_deletion.py::test_a_deleted_accounts_personal_data_is_gone",),
     ),
     Property(
-        "authority_at_append",
-        "Nothing is recorded under the authority of a session or an account that had lost it at that place of the log.",
+        "removed_absorbs",
+        "Nothing follows the removal of a secret.",
+        (_SECRETS + "test_a_restored_secret_is_a_new_instance",),
+    ),
+    Property(
+        "secrets_recorded",
+        "After each look at the files, and before a start takes work, the log holds as present the secrets that count and"
+        " no others.",
         (
+            _SECRETS + "test_changes_of_secrets_are_recorded_while_the_server_runs",
+            _SECRETS + "test_a_start_records_changes_made_while_no_server_ran",
+        ),
+    ),
+    Property(
+        "authority_at_append",
+        "Nothing is recorded under the authority of a session, an account or a secret that had lost it at that place of the"
+        " log.",
+        (
+            _SECRETS + "test_an_act_is_not_recorded_after_the_removal_of_its_secret",
+            _SECRETS + "test_a_clients_revocation_is_not_recorded_after_its_removal",
             _CHANGE_RACES + "test_a_login_overtaken_by_a_password_change_is_refused",
             _CHANGE_RACES + "test_a_session_revoked_meanwhile_does_not_change_the_password",
             "tests/server/test_superseded_meanwhile.py::test_a_superseded_credentials_call_is_not_recorded_afterwards",

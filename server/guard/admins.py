@@ -6,21 +6,21 @@ import msgspec
 import structlog
 
 from interlock.machine.errors import AdminCredentialInvalid
-from interlock.server.guard.secrets import Secrets, StoredSecret
+from interlock.machine.secret.commands import Add
+from interlock.server.guard.secrets import Secrets
 
 _log = structlog.get_logger("interlock.admin")
 
 
 class Administrator(msgspec.Struct, frozen=True):
-    """An authenticated administrator: the secret's name and the stored secret."""
+    """An authenticated administrator: the presented secret, as the log records it."""
 
-    name: str
-    secret: StoredSecret
+    secret: Add
 
     @property
     def actor(self) -> str:
         """The actor in transitions and audit events. No account has this name: account ids begin with ``acc_``."""
-        return f"admin:{self.name}"
+        return f"admin:{self.secret.name}"
 
 
 class Admins:
@@ -40,11 +40,11 @@ class Admins:
             AdminCredentialInvalid: it is no administrator's secret.
             SettingsError: the secrets can't be read.
         """
-        name = self._secrets.check(presented)
-        if name is None:
+        secret = self._secrets.check(presented)
+        if secret is None:
             _log.warning("admin.refused")
             raise AdminCredentialInvalid("not an administrator's secret")
-        return Administrator(name, self._secrets.names()[name])
+        return Administrator(secret)
 
     def still(self, administrator: Administrator) -> bool:
         """Return whether the secret that ``administrator`` presented is still stored: neither removed nor replaced.
@@ -52,4 +52,4 @@ class Admins:
         Raises:
             SettingsError: the secrets can't be read.
         """
-        return self._secrets.names().get(administrator.name) == administrator.secret
+        return administrator.secret in self._secrets.held()

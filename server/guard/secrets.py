@@ -18,6 +18,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from interlock.machine.errors import SettingsError
+from interlock.machine.secret.commands import Add, added
 from interlock.server.guard.keys.keyset import Stamp, key_files, no_keys, stamp_of
 from interlock.server.system.permissions import read_private, write_private
 from interlock.server.system.transient import Checks
@@ -77,8 +78,16 @@ class Secrets:
             raise SettingsError(f"the secrets in {self._folder} can't be used: {error.strerror}") from error
         return self._known
 
-    def check(self, presented: str) -> str | None:
-        """Return the name of the secret ``presented``, or None. An unknown name takes as long.
+    def held(self) -> list[Add]:
+        """Return every secret, as the log records it.
+
+        Raises:
+            SettingsError: as in :meth:`names`.
+        """
+        return [self._added(name, stored) for name, stored in self.names().items()]
+
+    def check(self, presented: str) -> Add | None:
+        """Return the secret ``presented``, as the log records it, or None. An unknown name takes as long.
 
         Raises:
             SettingsError: as in :meth:`names`; or the name is unknown and the folder can't be listed.
@@ -88,7 +97,8 @@ class Secrets:
         if stored is None and not self._listed:
             raise SettingsError(f"the secrets in {self._folder} can't be listed")
         expected = stored.sha256 if stored is not None else _UNKNOWN_HASH
-        return name if hmac.compare_digest(expected, _hash(presented)) else None
+        fits = hmac.compare_digest(expected, _hash(presented))
+        return self._added(name, stored) if fits and stored is not None else None
 
     def create(self, name: str, now_ms: int) -> str:
         """Create and return the secret of ``name``, which can't be shown again.
@@ -166,6 +176,9 @@ class Secrets:
         self._lists.succeeded()
         self._listed = True
         return files
+
+    def _added(self, name: str, stored: StoredSecret) -> Add:
+        return added(self._kind, name, stored.sha256.encode())
 
     def _name_of(self, file: str) -> str:
         return file.removeprefix(f"{self._kind}-").removesuffix(_SUFFIX)

@@ -82,6 +82,11 @@ ACCOUNT: Final = (
     Bound("CRASHES", 1, 2, "Between a record and the ends that follow from it; the second may hit the start."),
 )
 
+SECRET: Final = (
+    Bound("CHANGES", 4, 6, "The file goes and comes back twice: an act of an older life meets a newer one."),
+    Bound("CRASHES", 1, 2, "Between a change and its record; the second may hit the start."),
+)
+
 GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
     "lifecycle": SAFETY,
     "replay": REPLAY,
@@ -91,6 +96,7 @@ GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
     "theft": THEFT,
     "durability": DURABILITY,
     "account": ACCOUNT,
+    "secret": SECRET,
 }
 """The bounds of each group of checks."""
 

@@ -6,9 +6,10 @@ from typing import Final
 
 import msgspec
 
-from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
 from interlock.spec.model.bounds import ACCOUNT as ACCOUNT_BOUNDS
 from interlock.spec.model.bounds import DURABILITY, LIVENESS, REPLAY, RESTING, ROTATION, SAFETY, THEFT, Bound
+from interlock.spec.model.bounds import SECRET as SECRET_BOUNDS
 from interlock.spec.transitions import Lifecycle
 
 
@@ -96,6 +97,14 @@ CHECKS: Final[tuple[Check, ...]] = (
         ACCOUNT_BOUNDS,
         "None about timing. An append and its condition are one step, as in one transaction.",
         covers=ACCOUNT,
+    ),
+    Check(
+        "secret",
+        "secret.pml",
+        ("declared_only", "removed_absorbs", "secrets_recorded", "authority_at_append"),
+        SECRET_BOUNDS,
+        "None about timing. An append and its condition are one step, as in one transaction.",
+        covers=SECRET,
     ),
     Check(
         "rotation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
 from interlock.spec.model.spin import CYCLE
 from interlock.spec.properties import PROPERTIES
 
@@ -13,6 +13,8 @@ _STATES: Final = ("no session", *(state.name for state in SESSION.states))
 _EVENTS: Final = ("", *(event.name for event in SESSION.events))
 _ACCOUNT_STATES: Final = ("no account", *(state.name for state in ACCOUNT.states))
 _ACCOUNT_EVENTS: Final = ("", *(event.name for event in ACCOUNT.events))
+_SECRET_STATES: Final = ("not in the log", *(state.name for state in SECRET.states))
+_SECRET_EVENTS: Final = ("", *(event.name for event in SECRET.events))
 _CALLS: Final = ("to end the other session", "to change the password")
 _PARTIES: Final = ("tab 1", "tab 2", "tab 3", "the thief")
 
@@ -159,5 +161,15 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
     "start_": lambda state, epoch: (
         f"The server has started and takes work; the account is {_ACCOUNT_STATES[state]}, at epoch {epoch}."
     ),
+    "hold_": lambda source, event, target, secret: (
+        f"The log takes {_SECRET_EVENTS[event]} of instance {secret + 1} of the secret:"
+        f" {_SECRET_STATES[source]} → {_SECRET_STATES[target]}."
+    ),
+    "file_": lambda there, _: f"The secret's file {'comes back' if there else 'is removed'}.",
+    "look_": lambda there, _: f"The server looks, and the secret's file is {'there' if there else 'gone'}.",
+    "compared": lambda held, _: f"The look is over; the log holds {'the' if held else 'no'} secret as present.",
+    "show_": lambda secret, _: f"Somebody shows the secret, which is instance {secret}, and acts.",
+    "act_": lambda secret, _: f"The log takes the act under instance {secret}.",
+    "turn_down_act": lambda secret, _: f"The log refuses the act: instance {secret} has ended.",
     "restart_": lambda found, head: f"The server starts and finds {found} records; the signed head says {head}.",
 }

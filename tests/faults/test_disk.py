@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, logged_in, new_email
-from tests.support.log import histories, verify
+from tests.support.log import BEGUN, histories, verify
 from tests.support.running import eventually, until
 from tests.support.server import ServerProcess, check_trace, running_server
 
@@ -182,7 +182,7 @@ async def test_a_row_appended_by_another_program_stops_the_server(tmp_path: Path
                 " 'by-hand', data, digest FROM transitions ORDER BY position DESC LIMIT 1"
             )
             check(await client.begin(), 503, "unavailable")
-    with pytest.raises(AssertionError, match="record 2: digest"):
+    with pytest.raises(AssertionError, match=f"record {BEGUN + 2}: digest"):
         verify(server.data)
 
 

@@ -24,7 +24,7 @@ from interlock.server.surface.sqlite.schema import migrate
 from interlock.server.system.supervision import Supervisor
 from tests.faults.test_head import head_of, lagging_head, start
 from tests.support.asynchronous import asynchronous
-from tests.support.log import open_and_close, record_count
+from tests.support.log import BEGUN, open_and_close, record_count
 from tests.support.running import eventually
 from tests.support.server import ServerProcess, running_server
 from tests.support.steps import Story
@@ -92,12 +92,12 @@ def test_removing_the_head_does_not_get_a_forged_tail_signed(data: Path) -> None
     assert verify(data, "--require-head").exit_code == 1
 
 
-def test_nothing_follows_the_head_of_a_log_that_stopped_empty(tmp_path: Path) -> None:
+def test_nothing_follows_the_head_of_a_log_that_stopped_without_a_session(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         pass
-    assert (head_of(server.data).position, head_of(server.data).final) == (0, True)
+    assert (head_of(server.data).position, head_of(server.data).final) == (BEGUN, True)
     forge(server.data)
-    assert "stopped at 0" in start(server.data).stderr
+    assert f"stopped at {BEGUN}" in start(server.data).stderr
     assert verify(server.data).exit_code == 1
 
 
@@ -129,7 +129,7 @@ async def test_a_running_server_stops_at_a_foreign_record(tmp_path: Path, idle: 
     try:
         async with httpx.AsyncClient(base_url=server.url) as client:
             (await client.post("/api/session")).raise_for_status()
-            await eventually(lambda: (server.data / HEAD_NAME).exists() and head_of(server.data).position == 1)
+            await eventually(lambda: (server.data / HEAD_NAME).exists() and head_of(server.data).position == BEGUN + 1)
             forge(server.data)
             end = record_count(server.data)
             if not idle:
@@ -138,7 +138,7 @@ async def test_a_running_server_stops_at_a_foreign_record(tmp_path: Path, idle: 
             assert (await client.get("/health/ready")).status_code == 503
     finally:
         server.stop()
-    assert head_of(server.data).position == 1, "nothing of it was signed"
+    assert head_of(server.data).position == BEGUN + 1, "nothing of it was signed"
     assert record_count(server.data) == end, "nothing followed it"
 
 

@@ -18,14 +18,16 @@ import httpx
 import pytest
 
 from interlock.machine.ledger import EMPTY, Receipt
-from interlock.server.guard.keys.heads import Head, check_head
-from interlock.server.guard.keys.keyset import load_public_keys
-from tests.support.log import interlock, record_count, records, verify
+from interlock.server.clock import SystemClock
+from interlock.server.guard.keys.heads import Head, check_head, sign_head
+from interlock.server.guard.keys.keyset import load_keys, load_public_keys
+from tests.support.log import BEGUN, interlock, record_count, records, verify
 from tests.support.metrics import log_rows
 from tests.support.server import ServerProcess, running_server
 from tests.support.tampering import cut, rechain, shell
 
 SESSIONS = 6
+RECORDS = BEGUN + SESSIONS
 
 
 def head_of(data: Path, path: Path | None = None) -> Head:
@@ -82,14 +84,13 @@ def start(data: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_clean_stop_signs_the_last_record(data: Path) -> None:
-    assert head_of(data).receipt == Receipt(SESSIONS, records(data)[-1]["digest"])
+    assert head_of(data).receipt == Receipt(RECORDS, records(data)[-1]["digest"])
     assert (data / "interlock.head").stat().st_mode & 0o777 == 0o600
     assert not (data / "interlock.head.new").exists()
 
 
 def test_the_head_follows_the_log_while_the_server_runs(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
-        assert head_of(server.data).receipt == EMPTY, "there is one before the first record"
         for _ in range(3):
             last = begin(server, 4)[-1]
             until((server.data / "interlock.head").exists)
@@ -178,20 +179,20 @@ def _unreadable(data: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a log that was cut": (
-        lambda data: cut(data, SESSIONS - 2),
-        f"the log ends at record {SESSIONS - 2}; its signed head says {SESSIONS}: the last 2 records were removed",
+        lambda data: cut(data, RECORDS - 2),
+        f"the log ends at record {RECORDS - 2}; its signed head says {RECORDS}: the last 2 records were removed",
     ),
     "no log": (
         _empty,
-        f"it covers {SESSIONS} records, and there is no log at ",
+        f"it covers {RECORDS} records, and there is no log at ",
     ),
-    "a log that was rewritten": (_rewrite, f"record {SESSIONS} has another digest than its signed head says"),
+    "a log that was rewritten": (_rewrite, f"record {RECORDS} has another digest than its signed head says"),
     "a head that is garbage": (lambda data: (data / "interlock.head").write_text("garbage"), "it is not a signed head"),
     "a head that is empty": (lambda data: (data / "interlock.head").write_text(""), "it is not a signed head"),
     "a head that can't be read": (_unreadable, "it can't be read: Is a directory"),
     "no head": (
         lambda data: (data / "interlock.head").unlink(),
-        f"there is none, and the log holds {SESSIONS} records",
+        f"there is none, and the log holds {RECORDS} records",
     ),
     "a head of other keys": (_of_other_keys, "it is signed by an unknown key"),
 }
@@ -229,7 +230,7 @@ def test_the_new_head_setting_signs_a_log_again(data: Path) -> None:
         until(lambda: bool(told(server, "head.replaced")))
     (replaced,) = told(server, "head.replaced")
     path = str(data / "interlock.head")
-    assert (replaced["level"], replaced["path"], replaced["records"]) == ("warning", path, SESSIONS)
+    assert (replaced["level"], replaced["path"], replaced["records"]) == ("warning", path, RECORDS)
 
 
 def test_a_killed_servers_log_without_its_head_is_refused(data: Path) -> None:
@@ -240,7 +241,7 @@ def test_a_killed_servers_log_without_its_head_is_refused(data: Path) -> None:
     (data / "interlock.head").unlink()
     refused = start(data)
     assert refused.returncode == 2
-    assert f" {SESSIONS + 1} records" in refused.stderr
+    assert f" {RECORDS + 1} records" in refused.stderr
     assert not (data / "interlock.head").exists(), "nothing was signed"
 
 
@@ -248,17 +249,17 @@ def test_a_log_has_a_head_before_its_first_record(tmp_path: Path) -> None:
     """A server that is killed before it has signed its first record starts again."""
     server = ServerProcess(tmp_path / "data", {"log_json": True})
     server.start()
-    of_nothing = (server.data / "interlock.head").read_text()
     begin(server, 2)
     server.kill()
+    of_nothing = sign_head(EMPTY, load_keys(server.data / "keys").signing, SystemClock().now_ms(), final=False)
     (server.data / "interlock.head").write_text(of_nothing)
-    assert "; 2 more " in interlock("verify", server.data, "--require-head").stdout
+    assert f"; {BEGUN + 2} more " in interlock("verify", server.data, "--require-head").stdout
     server.start()
     begin(server)
     server.stop()
     (behind,) = told(server, "head.behind")
-    assert (behind["records"], behind["signed"]) == (2, 0)
-    assert head_of(server.data).position == 3
+    assert (behind["records"], behind["signed"]) == (BEGUN + 2, 0)
+    assert head_of(server.data).position == BEGUN + 3
 
 
 def test_starts_of_consistent_logs_report_nothing_about_the_head(tmp_path: Path) -> None:
@@ -269,24 +270,15 @@ def test_starts_of_consistent_logs_report_nothing_about_the_head(tmp_path: Path)
         assert not told(server, "head.behind")
 
 
-def test_an_empty_log_without_its_head_starts(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data"):
-        pass
-    (tmp_path / "data" / "interlock.head").unlink()
-    with running_server(tmp_path / "data") as server:
-        begin(server)
-    assert head_of(server.data).position == 1
-
-
 def test_a_start_accepts_a_head_that_lags_as_after_a_crash(data: Path) -> None:
     with lagging_head(data, 3) as server:
         outcome = interlock("verify", data)
-        assert f"ok: {SESSIONS + 3} records" in outcome.stdout
-        assert f"record {SESSIONS} " in outcome.stdout
+        assert f"ok: {RECORDS + 3} records" in outcome.stdout
+        assert f"record {RECORDS} " in outcome.stdout
         assert "; 3 more " in outcome.stdout
         server.start()
     (behind,) = told(server, "head.behind")
-    assert (behind["level"], behind["records"], behind["signed"]) == ("warning", 3, SESSIONS)
+    assert (behind["level"], behind["records"], behind["signed"]) == ("warning", 3, RECORDS)
     verify(data)
 
 
@@ -296,7 +288,7 @@ def test_the_head_can_be_on_another_disk(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", head=elsewhere / "the.head") as server:
         begin(server, 2)
     assert not (server.data / "interlock.head").exists()
-    assert head_of(server.data, elsewhere / "the.head").position == 2
+    assert head_of(server.data, elsewhere / "the.head").position == BEGUN + 2
 
 
 def test_a_first_start_needs_a_place_for_the_head(tmp_path: Path) -> None:
@@ -316,6 +308,6 @@ def test_an_unwritable_head_stops_nothing_and_is_logged_once(tmp_path: Path) -> 
         begin(server, 5)
         until(lambda: bool(told(server, "head.failed")))
         draft.rmdir()
-        until(lambda: head_of(server.data).position == 5)
+        until(lambda: head_of(server.data).position == BEGUN + 5)
     (failed,) = told(server, "head.failed")
     assert (failed["level"], "Is a directory" in failed["error"]) == ("error", True)

@@ -1,4 +1,4 @@
-"""Bugs in authority: a session or an account that has lost it is still served."""
+"""Bugs in authority: a session, an account or a secret that has lost it is still served."""
 
 from __future__ import annotations
 
@@ -84,12 +84,48 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         at("logins:Logins.change_password", drop("under=session_machine.authority_of(session)")),
     ),
     Mutant(
+        "What an administrator does to an account is recorded though the secret was removed meanwhile.",
+        "authority_at_append",
+        "test_an_act_is_not_recorded_after_the_removal_of_its_secret[gone-disable]",
+        at("administration:Administration._ask", drop("under=under")),
+    ),
+    Mutant(
+        "What an administrator does to a session is recorded though the secret was removed meanwhile.",
+        "authority_at_append",
+        "test_an_act_is_not_recorded_after_the_removal_of_its_secret[back-end a session]",
+        at("administration:Administration.end", drop("under=under")),
+    ),
+    Mutant(
+        "What a registered program revokes is recorded though its secret was removed meanwhile.",
+        "authority_at_append",
+        "test_a_clients_revocation_is_not_recorded_after_its_removal",
+        at("oauth:revoke_token", drop("under=under")),
+    ),
+    Mutant(
+        "The removal of a secret leaves no record.",
+        "secrets_recorded",
+        "test_changes_of_secrets_are_recorded_while_the_server_runs",
+        at("secret_records:SecretRecords.compare", drop("for added in present.keys() - held:\n    ...")),
+    ),
+    Mutant(
+        "A start takes work before it has looked at what became of the secrets.",
+        "secrets_recorded",
+        "test_a_start_records_changes_made_while_no_server_ran[killed]",
+        at("wiring:open_services", drop("await patiently(secrets.records.compare)")),
+    ),
+    Mutant(
+        "A secret that comes back is taken for the instance that was removed.",
+        "removed_absorbs",
+        "test_a_restored_secret_is_a_new_instance",
+        at("secret_records:SecretRecords.compare", replace("new_id('sec')", "added.fingerprint")),
+    ),
+    Mutant(
         "A disable is answered when the account is closed, and leaves its sessions as they are.",
         "disabled_never_serves",
         "test_a_login_racing_a_disable_leaves_no_live_session",
         at(
             "administration:Administration.disable",
-            replace("await self._without_sessions(outcome, caller)", "EndedAccount(outcome.instance, None, 0)"),
+            replace("await self._without_sessions(outcome)", "EndedAccount(outcome.instance, None, 0)"),
         ),
     ),
     Mutant(

@@ -18,6 +18,7 @@ from interlock.machine.machine import Authority, InstanceT, Machine
 from interlock.machine.session.commands import Authenticate, Revoke
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
+from interlock.server.guard.secrets import Secrets
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.administration import Caller
 from interlock.server.runtime.feed import Feed
@@ -249,7 +250,8 @@ async def test_an_enable_waits_for_the_session_ends_of_a_disable(tmp_path: Path)
         session, _ = await logged_in(services, "ada", 1)
         await services.accounts.ask("ada", "admin:eve", Disable())
         assert not (await services.sessions.load(session.session_id)).ended
-        await services.administration.enable("ada", Caller("admin:eve", None))
+        eve = services.admins.prove(Secrets(tmp_path / "keys", "admin").create("eve", 1)).secret
+        await services.administration.enable("ada", Caller(eve, None))
         assert (await services.sessions.load(session.session_id)).reason == "account_disabled"
         assert (await services.accounts.load("ada")).state == "active"
 

@@ -14,16 +14,19 @@ import pytest
 from litestar.response.streaming import ASGIStreamingResponse
 
 from interlock.server.app import app_over
-from tests.support.admin import Admin, admin_token, remove_admin
+from tests.support.admin import Admin, admin_token, recorded_admin_token, remove_admin
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client
 from tests.support.inside import client_of
-from tests.support.log import records
+from tests.support.log import BEGUN, records
 from tests.support.raw import Raw, head, held
 from tests.support.running import eventually, scenario
 from tests.support.server import ServerProcess, running_server
 from tests.support.small_buffers import small_buffers
 from tests.support.wire import services_in
+
+ADA = BEGUN + 1
+"""The position of the record of an administrator's secret, on a new server."""
 
 
 async def work(server: ServerProcess, sessions: int) -> None:
@@ -56,9 +59,9 @@ async def collect(admin: Admin, after: int, until: int, reconnect: random.Random
 @scenario()
 async def test_the_stream_has_every_record_once_in_order_over_reconnects(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
-        async with Admin(server.url, admin_token(server.data)) as admin:
+        async with Admin(server.url, recorded_admin_token(server.data)) as admin:
             await work(server, 40)
-            total = 40 * 3 + 200 * 3
+            total = ADA + 40 * 3 + 200 * 3
             chance = random.Random(7)  # noqa: S311  # not a secret
             followers = [
                 collect(admin, 0, total),
@@ -76,7 +79,7 @@ async def test_the_stream_has_every_record_once_in_order_over_reconnects(tmp_pat
 @scenario()
 async def test_without_a_position_the_stream_starts_with_new_records(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
-        async with Admin(server.url, admin_token(server.data)) as admin, Client(server.url) as client:
+        async with Admin(server.url, recorded_admin_token(server.data)) as admin, Client(server.url) as client:
             await client.begin()
             async with admin.follow() as stream:
                 waiting = asyncio.create_task(stream.record())
@@ -84,12 +87,12 @@ async def test_without_a_position_the_stream_starts_with_new_records(tmp_path: P
                 await eventually(lambda: stream.comments)
                 await client.refresh()
                 record = await waiting
-                assert (record["position"], record["event"]) == (2, "refresh")
+                assert (record["position"], record["event"]) == (ADA + 2, "refresh")
             async with admin.follow(after=0) as stream:
-                assert [(await stream.record())["position"] for _ in range(2)] == [1, 2]
+                assert [(await stream.record())["position"] for _ in range(ADA + 2)] == list(range(1, ADA + 3))
             for answer in (
-                await admin.http.get("/transitions/stream?after=3"),
-                await admin.http.get("/transitions/stream", headers={"Last-Event-ID": "3"}),
+                await admin.http.get(f"/transitions/stream?after={ADA + 3}"),
+                await admin.http.get("/transitions/stream", headers={"Last-Event-ID": str(ADA + 3)}),
                 await admin.http.get("/transitions/stream", headers={"Last-Event-ID": "x"}),
             ):
                 assert answer.status_code == 400, answer.text
@@ -98,30 +101,31 @@ async def test_without_a_position_the_stream_starts_with_new_records(tmp_path: P
 @scenario()
 async def test_the_stream_resumes_after_a_restart(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
-        async with Admin(server.url, admin_token(server.data)) as admin, Client(server.url) as client:
+        async with Admin(server.url, recorded_admin_token(server.data)) as admin, Client(server.url) as client:
             await client.begin()
-            async with admin.follow(after=0) as stream:
-                assert (await stream.record())["position"] == 1
+            async with admin.follow(after=ADA) as stream:
+                assert (await stream.record())["position"] == ADA + 1
                 stopping = asyncio.create_task(asyncio.to_thread(server.stop))
                 assert await stream.end() == "draining"
                 assert await stopping == 0
             server.start()
             await client.refresh()
-            async with admin.follow(last_event_id=1) as stream:
-                assert (await stream.record())["position"] == 2
+            async with admin.follow(last_event_id=ADA + 1) as stream:
+                assert (await stream.record())["position"] == ADA + 2
 
 
 @pytest.mark.asvs("8.3.2")
 @scenario()
 async def test_the_stream_ends_when_its_secret_is_removed(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
-        bob = Admin(server.url, admin_token(server.data, "bob"))
-        async with Admin(server.url, admin_token(server.data)) as admin, bob, Client(server.url) as client:
+        bob = Admin(server.url, recorded_admin_token(server.data, "bob"))
+        async with Admin(server.url, recorded_admin_token(server.data)) as admin, bob, Client(server.url) as client:
             async with admin.follow() as stream, bob.follow() as other:
                 remove_admin(server.data)
                 assert await stream.end() == "credential-removed"
+                assert (await other.record())["event"] == "remove"
                 await client.begin()
-                assert (await other.record())["position"] == 1
+                assert (await other.record())["event"] == "create"
             answer = await admin.http.get("/transitions/stream")
             assert answer.status_code == 401
 
@@ -141,14 +145,14 @@ async def test_the_stream_ends_when_the_secrets_are_unreadable(tmp_path: Path) -
 async def test_heartbeat_comments_keep_an_idle_stream_open(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         async with (
-            Admin(server.url, admin_token(server.data)) as admin,
+            Admin(server.url, recorded_admin_token(server.data)) as admin,
             Client(server.url) as client,
             admin.follow() as stream,
         ):
             waiting = asyncio.create_task(stream.record())
             await eventually(lambda: "heartbeat" in stream.comments, within_s=50)
             await client.begin()
-            assert (await waiting)["position"] == 1
+            assert (await waiting)["event"] == "create"
 
 
 @scenario()

@@ -25,7 +25,7 @@ from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
 from interlock.spec.export import artefacts
 from tests.support.client import closed, logged_in
-from tests.support.log import records
+from tests.support.log import BEGUN, records
 from tests.support.server import ServerProcess, check_trace, new_trace, running_server
 from tests.support.steps import Story
 
@@ -211,6 +211,7 @@ def test_verify_of_an_unreadable_file_is_an_error(folder: Path, spoil: Callable[
     [
         ("session", ("reauthenticate", "connected", "stays", "not last_connection")),
         ("account", ("change_password", "disabled", "stays", "current_password")),
+        ("secret", ("add", "present", "remove")),
     ],
 )
 def test_diagram_prints_every_format(lifecycle: str, words: tuple[str, ...]) -> None:
@@ -330,7 +331,7 @@ def test_sigterm_drains_the_server_and_exits_with_status_0(tmp_path: Path) -> No
     server = ServerProcess(tmp_path / "data", {})
     server.start()
     asyncio.run(scenario(server))
-    assert [row["event"] for row in records(server.data)] == [
+    assert [row["event"] for row in records(server.data)][BEGUN:] == [
         "register",
         "create",
         "authenticate",

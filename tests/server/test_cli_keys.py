@@ -19,7 +19,7 @@ from interlock.server.guard.keys.rotation import Lives, note_lives
 from interlock.server.surface.sqlite.files import alone
 from tests.support.client import Client, logged_in
 from tests.support.forging import decode
-from tests.support.log import record_count, verify
+from tests.support.log import BEGUN, record_count, verify
 from tests.support.running import eventually, scenario
 from tests.support.server import running_server
 
@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with running_server(data) as server:
         httpx.post(f"{server.url}/api/session").raise_for_status()
     yield data
-    assert record_count(data) == 1
+    assert record_count(data) == BEGUN + 1
 
 
 def make_old(data: Path, seconds: int) -> None:

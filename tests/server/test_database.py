@@ -20,7 +20,7 @@ from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS
 from interlock.server.system.supervision import Supervisor
 from interlock.spec.export import sql_rows
-from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
 from tests.support.asynchronous import asynchronous
 from tests.support.log import open_and_close
 from tests.support.steps import Story
@@ -265,7 +265,7 @@ async def test_an_older_declaration_in_the_file_is_updated_at_open(path: Path) -
         pass
     assert dump(path) == before
     with closing(pysqlite3.connect(str(path))) as shell:
-        declared = [*sql_rows(SESSION), *sql_rows(ACCOUNT)]
+        declared = [*sql_rows(SESSION), *sql_rows(ACCOUNT), *sql_rows(SECRET)]
         assert sorted(shell.execute("SELECT * FROM lifecycle").fetchall()) == sorted(declared)
 
 

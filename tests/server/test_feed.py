@@ -26,6 +26,7 @@ from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.door import Door
+from tests.support.log import BEGUN
 from tests.support.running import eventually
 from tests.support.steps import POLICY, Story
 from tests.support.wire import register, services_in
@@ -166,8 +167,8 @@ async def test_a_server_closes_sockets_before_other_listeners_are_called(tmp_pat
         for session in sessions:
             register(services.connections, session.session_id, f"con-{session.session_id}", Port(), "ada")
         await asyncio.gather(*(services.sessions.end(session, "revoked", "admin:eve") for session in sessions))
-        assert told == [("revoke", 6)] * 3
-        assert services.tail.newest == 9
+        assert told == [("revoke", BEGUN + 6)] * 3
+        assert services.tail.newest == BEGUN + 9
         assert [services.sessions.cached(session.session_id) for session in sessions] == [
             await services.sessions.load(session.session_id) for session in sessions
         ]

@@ -22,6 +22,7 @@ from interlock.server.surface.sqlite.log import HeadLag
 from interlock.server.surface.sqlite.presence import Presence
 from interlock.server.system.supervision import Supervisor
 from interlock.server.system.transient import RELIED_ON_S
+from tests.support.admin import holder_of
 from tests.support.asynchronous import asynchronous
 from tests.support.few_files import no_descriptor
 from tests.support.running import eventually
@@ -47,12 +48,12 @@ def test_secrets_stay_valid_while_checkable_but_not_listable(
 ) -> None:
     command_line, failing = Secrets(tmp_path / "keys", "admin"), Failing(monkeypatch, "listdir", "scandir")
     ada, bob = admins.create("ada", 1), admins.create("bob", 2)
-    assert admins.check(ada) == "ada"
+    assert holder_of(admins, ada) == "ada"
     eve = command_line.create("eve", 3)
     failing.code = code
     with capture_logs() as logs:
         for _ in range(3):
-            assert (admins.check(ada), admins.check(bob)) == ("ada", "bob")
+            assert (holder_of(admins, ada), holder_of(admins, bob)) == ("ada", "bob")
             assert admins.check(f"{ada}x") is None
             hand.now += RELIED_ON_S
         with pytest.raises(SettingsError):
@@ -62,7 +63,7 @@ def test_secrets_stay_valid_while_checkable_but_not_listable(
             admins.check(bob)
         assert list(admins.names()) == ["ada"]
         failing.code = 0
-        assert (admins.check(ada), admins.check(bob), admins.check(eve)) == ("ada", None, "eve")
+        assert (holder_of(admins, ada), holder_of(admins, bob), holder_of(admins, eve)) == ("ada", None, "eve")
     assert events(logs) == ["files.unchecked"]
 
 
@@ -71,17 +72,17 @@ def test_uncheckable_secrets_stay_valid_for_a_while(
     admins: Secrets, hand: Time, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     ada, bob, failing = admins.create("ada", 1), admins.create("bob", 2), Failing(monkeypatch, "stat")
-    assert admins.check(ada) == "ada"
+    assert holder_of(admins, ada) == "ada"
     failing.code, failing.concerns = code, named("admin-ada.secret")
     hand.now += RELIED_ON_S - 1
-    assert (admins.check(ada), admins.check(bob)) == ("ada", "bob")
+    assert (holder_of(admins, ada), holder_of(admins, bob)) == ("ada", "bob")
     admins._path("bob").unlink()
-    assert (admins.check(ada), admins.check(bob)) == ("ada", None)
+    assert (holder_of(admins, ada), holder_of(admins, bob)) == ("ada", None)
     hand.now += 1
     with pytest.raises(SettingsError):
         admins.check(ada)
     failing.code = 0
-    assert admins.check(ada) == "ada"
+    assert holder_of(admins, ada) == "ada"
 
 
 @every_shortage
@@ -89,7 +90,7 @@ def test_a_shortage_does_not_make_bad_secrets_valid(
     admins: Secrets, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     ada, failing = admins.create("ada", 1), Failing(monkeypatch, "stat", "scandir")
-    assert admins.check(ada) == "ada"
+    assert holder_of(admins, ada) == "ada"
     admins._path("ada").chmod(0o604)
     with pytest.raises(SettingsError):
         admins.check(ada)
@@ -115,7 +116,7 @@ def test_any_other_error_invalidates_secrets_at_once(
     admins: Secrets, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:
     ada, failing = admins.create("ada", 1), Failing(monkeypatch, call)
-    assert admins.check(ada) == "ada"
+    assert holder_of(admins, ada) == "ada"
     failing.code = code
     with pytest.raises(SettingsError):
         admins.check(ada)
@@ -123,13 +124,13 @@ def test_any_other_error_invalidates_secrets_at_once(
 
 def test_a_changed_but_unreadable_secret_is_not_valid(admins: Secrets) -> None:
     ada = admins.create("ada", 1)
-    assert admins.check(ada) == "ada"
+    assert holder_of(admins, ada) == "ada"
     with no_descriptor():
-        assert admins.check(ada) == "ada"
+        assert holder_of(admins, ada) == "ada"
         os.utime(admins._path("ada"))
         with pytest.raises(SettingsError, match="Too many open files"):
             admins.check(ada)
-    assert admins.check(ada) == "ada"
+    assert holder_of(admins, ada) == "ada"
 
 
 @every_shortage

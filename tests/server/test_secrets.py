@@ -9,6 +9,7 @@ import pytest
 from interlock.machine.errors import SettingsError
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
+from tests.support.admin import holder_of
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_a_secret_is_valid_for_its_kind_and_stored_as_a_hash(folder: Path) -> No
     secret = admins.create("ada", 1_000)
     assert secret.startswith("ilk_admin_ada_")
     assert len(secret) == len("ilk_admin_ada_") + 43
-    assert admins.check(secret) == "ada"
+    assert holder_of(admins, secret) == "ada"
     assert admins.names()["ada"].created_at_ms == 1_000
     assert Secrets(folder, "client").check(secret) is None
     (file,) = secret_files(folder)
@@ -50,7 +51,7 @@ def test_a_wrong_secret_is_refused(folder: Path, presented: str) -> None:
 def test_secrets_made_or_removed_by_another_process_count_at_once(folder: Path) -> None:
     running, command_line = Secrets(folder, "client"), Secrets(folder, "client")
     secret = command_line.create("gateway", 1)
-    assert running.check(secret) == "gateway"
+    assert holder_of(running, secret) == "gateway"
     command_line.remove("gateway")
     assert running.check(secret) is None
     assert secret_files(folder) == []
@@ -68,7 +69,7 @@ def test_a_secrets_name_is_unique_and_removing_an_unknown_one_fails(folder: Path
     secret = admins.create("ada", 1)
     with pytest.raises(SettingsError, match="ada"):
         admins.create("ada", 2)
-    assert admins.check(secret) == "ada"
+    assert holder_of(admins, secret) == "ada"
     with pytest.raises(SettingsError, match="bob"):
         admins.remove("bob")
 
@@ -89,13 +90,13 @@ def test_a_secret_file_readable_by_others_or_invalid_is_refused(folder: Path) ->
 def test_a_mere_change_of_permissions_of_a_secret_is_noticed(folder: Path) -> None:
     admins = Secrets(folder, "admin")
     secret = admins.create("ada", 1)
-    assert admins.check(secret) == "ada"
+    assert holder_of(admins, secret) == "ada"
     (file,) = secret_files(folder)
     file.chmod(0o644)
     with pytest.raises(SettingsError):
         admins.check(secret)
     file.chmod(0o600)
-    assert admins.check(secret) == "ada"
+    assert holder_of(admins, secret) == "ada"
 
 
 def test_a_secret_is_created_only_beside_a_servers_keys(tmp_path: Path) -> None:

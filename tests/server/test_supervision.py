@@ -30,7 +30,7 @@ from tests.support.server import ServerProcess
 from tests.support.wire import Wire, events, log_in, services_in
 
 
-@pytest.fixture(params=["expiry", "keys", "head", "files"])
+@pytest.fixture(params=["expiry", "keys", "secrets", "head", "files"])
 def work(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("FAILING_WORK", request.param)
     return str(request.param)

@@ -19,6 +19,7 @@ from interlock.spec.model.traces import Append, Close, Drop, Line, Open, Recover
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, hello, new_email
 from tests.support.clock import HandClock
+from tests.support.log import BEGUN
 from tests.support.running import eventually, scenario
 from tests.support.server import check_trace, running_server
 from tests.support.steps import POLICY
@@ -59,7 +60,7 @@ async def test_a_killed_server_continues_its_trace(tmp_path: Path) -> None:
     assert Counter(line.kind for line in told) == {"recover": 2, "append": 10, "ack": 10, "open": 2, "close": 1}
     assert len({line.life for line in told}) == 2
     recovers = [n for n, line in enumerate(told) if isinstance(line, Recover)]
-    assert [told[n].position for n in recovers] == [0, 10]  # type: ignore[attr-defined]  # they are recovers
+    assert [told[n].position for n in recovers] == [0, BEGUN + 10]  # type: ignore[attr-defined]  # they are recovers
     assert [line.event for line in told[: recovers[1]] if isinstance(line, Append)][-1] == "disconnect", "the orphan's"
     text = server.trace.read_text()
     assert not [secret for secret in secrets if secret in text]
@@ -88,7 +89,7 @@ async def test_records_that_a_killed_process_left_untraced_are_traced_first(tmp_
     told = lines(trace)
     late = [line for line in told if isinstance(line, Append) and line.late]
     assert [(line.session, line.version) for line in late] == [(living.session_id, 1), (living.session_id, 2)]
-    assert told[-1] == Recover("node-1", told[-1].life, 6)
+    assert told[-1] == Recover("node-1", told[-1].life, BEGUN + 6)
     # A new file on an old log: the live sessions, from their first record.
     trace.unlink()
     async with services_in(tmp_path):
@@ -97,7 +98,7 @@ async def test_records_that_a_killed_process_left_untraced_are_traced_first(tmp_
         (living.session_id, 1),
         (living.session_id, 2),
     ]
-    assert [line.position for line in lines(trace) if isinstance(line, Recover)] == [6]
+    assert [line.position for line in lines(trace) if isinstance(line, Recover)] == [BEGUN + 6]
 
 
 @pytest.mark.checks("command_once", "command_answered")

@@ -15,6 +15,7 @@ from interlock.server.telemetry.trace import Told, Trace
 from interlock.server.wiring import open_services
 from interlock.spec.model.traces import Append, Line, Open, parse
 from tests.support.asynchronous import asynchronous
+from tests.support.log import BEGUN
 from tests.support.wire import log_in, services_in
 
 
@@ -147,10 +148,10 @@ async def test_a_trace_of_another_log_is_refused(tmp_path: Path) -> None:
                 await log_in(services)
     short, long = ((tmp_path / name / "trace.jsonl").read_bytes() for name in ("short", "long"))
     for name, foreign, why in (
-        ("short", long, "it tells of position 5, and the log ends at 3"),
+        ("short", long, f"it tells of position {BEGUN + 5}, and the log ends at {BEGUN + 3}"),
         ("long", short, "and the log has another record there"),
-        ("empty", short, "it tells of position 3, and the log ends at 0"),
-        ("empty", _RECOVER.replace(b":0", b":7"), "it tells of position 7, and the log ends at 0"),
+        ("empty", short, f"it tells of position {BEGUN + 3}, and the log ends at {BEGUN}"),
+        ("empty", _RECOVER.replace(b":0", b":7"), f"it tells of position 7, and the log ends at {BEGUN}"),
     ):
         own = (tmp_path / name / "trace.jsonl").read_bytes()
         (tmp_path / name / "trace.jsonl").write_bytes(foreign + b'{"kind":"')

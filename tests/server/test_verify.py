@@ -21,8 +21,8 @@ from tests.support.verifying import SPARE, verify
 
 def test_the_sample_log_has_the_events_that_tampering_relies_on(folder: Path) -> None:
     events = [record["event"] for record in records(folder)]
-    assert events[:4] == ["register", "create", "authenticate", "connect"]
-    assert sorted(events[4:-SPARE]) in (["disconnect", "refresh", "revoke"], ["refresh", "revoke"])
+    assert events[:6] == ["add", "add", "register", "create", "authenticate", "connect"]
+    assert sorted(events[6:-SPARE]) in (["disconnect", "refresh", "revoke"], ["refresh", "revoke"])
     assert events[-SPARE:] == ["create"] * SPARE
 
 
@@ -35,11 +35,11 @@ def test_verify_finds_a_cleanly_stopped_log_signed_to_its_end(folder: Path) -> N
 
 
 def _flip_a_byte(log: Any) -> None:
-    log.execute("UPDATE transitions SET actor = 'B' || substr(actor, 2) WHERE position = 3")
+    log.execute("UPDATE transitions SET actor = 'B' || substr(actor, 2) WHERE position = 5")
 
 
 def _delete(log: Any) -> None:
-    log.execute("DELETE FROM transitions WHERE position = 5")
+    log.execute("DELETE FROM transitions WHERE position = 7")
 
 
 def _copy(log: Any, source: int, position: int) -> None:
@@ -53,17 +53,17 @@ def _copy(log: Any, source: int, position: int) -> None:
 
 
 def _repeat(log: Any) -> None:
-    log.execute("UPDATE transitions SET position = -position WHERE position > 4")
+    log.execute("UPDATE transitions SET position = -position WHERE position > 6")
     log.execute("UPDATE transitions SET position = 2 - position WHERE position < 0")
-    _copy(log, 4, 5)
+    _copy(log, 6, 7)
 
 
 def _repeat_unnumbered(log: Any) -> None:
-    _copy(log, 4, 4)
+    _copy(log, 6, 6)
 
 
 def _swap(log: Any) -> None:
-    for before, after in ((3, -1), (4, 3), (-1, 4)):
+    for before, after in ((5, -1), (6, 5), (-1, 6)):
         log.execute("UPDATE transitions SET position = ? WHERE position = ?", (after, before))
 
 
@@ -71,14 +71,14 @@ def _illegal(log: Any) -> None:
     """Turn the login into a connect of the anonymous session, and adapt everything after it."""
     log.execute(
         "UPDATE transitions SET event = 'connect', target = 'connected',"
-        ' data = \'{"connection_id":"con_1","node":"node-1"}\' WHERE position = 3'
+        ' data = \'{"connection_id":"con_1","node":"node-1"}\' WHERE position = 5'
     )
     rechain(log)
 
 
 def _guarded(log: Any) -> None:
     log.execute(
-        "UPDATE transitions SET event = 'expire', target = 'expired', data = '{\"reason\":\"idle\"}' WHERE position = 4"
+        "UPDATE transitions SET event = 'expire', target = 'expired', data = '{\"reason\":\"idle\"}' WHERE position = 6"
     )
     rechain(log)
 
@@ -86,12 +86,12 @@ def _guarded(log: Any) -> None:
 def _another_type(log: Any) -> None:
     """Make a table like the server's, but not STRICT, and a text in place of a number."""
     _copy(log, 0, 0)
-    log.execute("UPDATE transitions SET version = 'two' WHERE position = 3")
+    log.execute("UPDATE transitions SET version = 'two' WHERE position = 5")
     rechain(log)
 
 
 def _legal_but_forged(log: Any) -> None:
-    log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 3")
+    log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 5")
     rechain(log)
 
 
@@ -103,44 +103,44 @@ TAMPERED: dict[str, tuple[Callable[[Any], None], str]] = {
     "a flipped byte": (
         _flip_a_byte,
         (
-            r"fault at record 3: digest does not match the record and the one before it: the record was changed, or is not"
+            r"fault at record 5: digest does not match the record and the one before it: the record was changed, or is not"
             r" the one that was written here"
         ),
     ),
-    "a deleted record": (_delete, r"fault at record 6: follows record 4: record 5 is missing"),
+    "a deleted record": (_delete, r"fault at record 8: follows record 6: record 7 is missing"),
     "a repeated record, renumbered": (
         _repeat,
         (
-            r"fault at record 5: digest does not match the record and the one before it: version 3 of its session was recorded"
+            r"fault at record 7: digest does not match the record and the one before it: version 3 of its session was recorded"
             r" before, so a record was repeated or moved"
         ),
     ),
     "a repeated record": (
         _repeat_unnumbered,
-        r"fault at record 4: follows record 4: it is duplicated, or out of order",
+        r"fault at record 6: follows record 6: it is duplicated, or out of order",
     ),
     "swapped records": (
         _swap,
         (
-            r"fault at record 3: digest does not match .*: it is version 3 of a session that is at 1, so a record was removed"
+            r"fault at record 5: digest does not match .*: it is version 3 of a session that is at 1, so a record was removed"
             r" or moved"
         ),
     ),
     "an illegal transition, rechained": (
         _illegal,
         (
-            r"fault at record 3: refused: connect from created\. The declaration has connect from authenticated and connected"
+            r"fault at record 5: refused: connect from created\. The declaration has connect from authenticated and connected"
             r" only\."
         ),
     ),
     "a guard that fails, rechained": (
         _guarded,
         (
-            r"fault at record 4: refused: expire from authenticated: guard `not alive` fails: the session lives until 20\S+Z,"
+            r"fault at record 6: refused: expire from authenticated: guard `not alive` fails: the session lives until 20\S+Z,"
             r" its idle deadline\. `alive`: Now is before the idle deadline and before the absolute deadline\."
         ),
     ),
-    "a value of another type": (_another_type, r"fault at record 3: a column holds a value of another type"),
+    "a value of another type": (_another_type, r"fault at record 5: a column holds a value of another type"),
     "a legal step forged and rechained": (
         _legal_but_forged,
         r"fault: record \d+ has another digest than its signed head says: the log was rewritten from there or before",

@@ -134,12 +134,12 @@ def test_receipts_missing_from_the_log_are_faults(folder: Path, receipts: list[d
 
 def test_a_receipt_after_a_fault_is_not_confirmed(folder: Path, receipts: list[dict[str, Any]]) -> None:
     with shell(folder) as log:
-        log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 4")
+        log.execute("UPDATE transitions SET actor = 'mallory' WHERE position = 6")
     before, after = receipts[0], receipts[-1]
     outcome = verify(folder, "--receipt", text(before), "--receipt", text(after))
     assert outcome.exit_code == 1
     assert (_receipts(outcome.stdout), _receipts(outcome.stderr)) == ([before["position"]], [after["position"]])
-    assert "record 4 " in outcome.stderr.splitlines()[-1]
+    assert "record 6 " in outcome.stderr.splitlines()[-1]
 
 
 def test_a_receipt_of_a_removed_record_is_a_fault(folder: Path, receipts: list[dict[str, Any]]) -> None:

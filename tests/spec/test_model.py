@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from interlock.spec.export import LIFECYCLES
-from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
 from interlock.spec.model import spin
 from interlock.spec.model.bounds import GROUPS, described
 from interlock.spec.model.checks import CHECKS
@@ -199,7 +199,11 @@ def test_a_check_that_never_tries_an_event_fails(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("check", "lifecycle", "first"),
-    [("lifecycle", SESSION, "create (none → created)"), ("account", ACCOUNT, "register (none → active)")],
+    [
+        ("lifecycle", SESSION, "create (none → created)"),
+        ("account", ACCOUNT, "register (none → active)"),
+        ("secret", SECRET, "add (none → present)"),
+    ],
 )
 def test_a_check_that_never_records_a_declared_transition_fails(
     monkeypatch: pytest.MonkeyPatch, check: str, lifecycle: Lifecycle, first: str

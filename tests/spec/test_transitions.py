@@ -14,7 +14,7 @@ from statemachine import Event, State, StateMachine
 from statemachine.exceptions import InvalidDefinition
 
 from interlock.spec.export import LIFECYCLES
-from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
 from interlock.spec.session import SessionGuards, SessionLifecycle
 from interlock.spec.transitions import (
     GuardTerm,
@@ -108,6 +108,14 @@ def test_an_administrator_disables_and_enables_accounts_and_sets_groups() -> Non
     for state in ("active", "disabled"):
         assert _asked("set_groups", state, ACCOUNT) == [(state, [])]
         assert _asked("delete", state, ACCOUNT) == [("deleted", [])]
+
+
+def test_a_secret_is_added_then_removed_and_nothing_follows() -> None:
+    assert [(row.event, row.source, row.target) for row in SECRET.transitions] == [
+        ("add", None, "present"),
+        ("remove", "present", "removed"),
+    ]
+    assert [state.name for state in SECRET.states if state.final] == ["removed"]
 
 
 @pytest.mark.parametrize("lifecycle", LIFECYCLES, ids=lambda lifecycle: lifecycle.name)

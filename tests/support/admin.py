@@ -10,9 +10,11 @@ from typing import Any, Self
 
 import httpx
 
+from interlock.server.guard.secrets import Secrets
 from tests.support.client import Client
 from tests.support.documented import check_answer
-from tests.support.log import interlock
+from tests.support.log import interlock, records
+from tests.support.running import until
 
 
 def admin_token(data: Path, name: str = "ada") -> str:
@@ -22,9 +24,22 @@ def admin_token(data: Path, name: str = "ada") -> str:
     return outcome.stdout.strip()
 
 
+def recorded_admin_token(data: Path, name: str = "ada") -> str:
+    """As :func:`admin_token`, beside a running server, whose log holds the record of it when this returns."""
+    secret = admin_token(data, name)
+    until(lambda: any(each["event"] == "add" and each["data"]["name"] == name for each in records(data)))
+    return secret
+
+
 def remove_admin(data: Path, name: str = "ada") -> None:
     outcome = interlock("admin-token", "remove", name, "--data", data)
     assert outcome.returncode == 0, outcome.stderr
+
+
+def holder_of(secrets: Secrets, presented: str) -> str | None:
+    """The name of whoever has the secret ``presented``, if one of ``secrets`` is it."""
+    found = secrets.check(presented)
+    return None if found is None else found.name
 
 
 def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:

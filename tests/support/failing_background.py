@@ -9,6 +9,7 @@ from typing import Any
 from interlock.server.cli.main import main
 from interlock.server.guard.keys.keyring import KeyRing
 from interlock.server.runtime.expiry import Expiry
+from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.surface.head import HeadKeeper
 from interlock.server.surface.sqlite import files
 from interlock.server.surface.sqlite.presence import keep_looking
@@ -36,6 +37,8 @@ def _put_in() -> None:
             Expiry.run = _failing(Expiry.run)  # type: ignore[method-assign]  # an injected fault
         case "keys":
             KeyRing.watch = _failing(KeyRing.watch)  # type: ignore[method-assign]  # an injected fault
+        case "secrets":
+            SecretRecords.run = _failing(SecretRecords.run)  # type: ignore[method-assign]  # an injected fault
         case "head":
             HeadKeeper._run = _failing(HeadKeeper._run)  # type: ignore[method-assign]  # an injected fault
         case "files":

@@ -18,6 +18,9 @@ from interlock.server.surface.sqlite.engine import open_writer
 from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
 from interlock.server.system.supervision import Supervisor
 
+BEGUN = 2
+"""How many records a new log begins with: the additions of the server's first two keys."""
+
 
 def interlock(*arguments: object, within_s: float = 300) -> subprocess.CompletedProcess[str]:
     """Run ``interlock ARGUMENTS`` to its end."""

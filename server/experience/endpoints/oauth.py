@@ -20,6 +20,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
+from interlock.machine.secret.commands import Add
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.credentials import header
 from interlock.server.experience.headers import RECEIPT_HEADER
@@ -99,7 +100,7 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
 
 
 async def admit_client(request: Request[Any, Any, Any]) -> None:
-    """Read the form, and authenticate the client. Its name is then in ``request.state.client``.
+    """Read the form, and authenticate the client. Its secret's data is then in ``request.state.client``.
 
     Litestar's own form parser ignores the Content-Type, repairs invalid UTF-8, turns a repeated field into a list, and
     caches the last thousand bodies with the secrets in them.
@@ -175,12 +176,14 @@ async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[
     session = await services.authenticator.by_any_token(data.token)
     receipt = None
     if session is not None:
-        receipt = await services.sessions.end(session, "revoked", f"client:{request.state.client}")
+        client: Add = request.state.client
+        async with services.secret_records.acting(client) as under:
+            receipt = await services.sessions.end(session, "revoked", f"client:{client.name}", under=under)
     return ended_response([receipt] if receipt else [])
 
 
-def authenticate_client(services: Services, scope: Any, form: Mapping[str, str]) -> str:
-    """Return the name of the client that sent ``form``. Its secret is in ``Basic`` or in the form, not both.
+def authenticate_client(services: Services, scope: Any, form: Mapping[str, str]) -> Add:
+    """Return the client that sent ``form``, as the log records it. Its secret is in ``Basic`` or in the form, not both.
 
     Raises:
         ClientRefused: the client or its secret is missing, unknown or wrong.
@@ -198,9 +201,10 @@ def authenticate_client(services: Services, scope: Any, form: Mapping[str, str])
         name = basic_name
     if not name or not secret:
         raise ClientRefused("send the client's name and secret: Authorization: Basic, or client_id and client_secret")
-    if services.clients.check(secret) != name:
+    client = services.clients.check(secret)
+    if client is None or client.name != name:
         raise ClientRefused("the client is unknown, or its secret is wrong")
-    return name
+    return client
 
 
 def _basic(authorization: str) -> tuple[str, str]:

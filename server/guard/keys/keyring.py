@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from interlock.machine.errors import SettingsError
+from interlock.machine.secret.commands import Add
 from interlock.server.clock import Clock
 from interlock.server.guard.keys.keyset import (
     Key,
@@ -96,6 +97,10 @@ class KeyRing:
         self._found = self.look()
         for problem in sorted(self._found.unusable):
             raise SettingsError(problem)
+
+    def held(self, kind: Kind) -> list[Add]:
+        """Return what the log holds of each key of ``kind`` that counts, or would if all files could be used."""
+        return [key.added for _, key in self._found.keys.values() if key.kind == kind]
 
     async def watch(self, use: OnKeysChanged) -> None:
         """Scan periodically. Call ``use`` on the event loop when the keys have changed."""

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from interlock.machine.errors import SettingsError
+from interlock.machine.secret.commands import Add, added
 from interlock.server.clock import SystemClock
 from interlock.server.system.permissions import read_private, refuse_open, write_private
 
@@ -62,6 +63,11 @@ class SigningKey(msgspec.Struct, frozen=True):
         """The kind of key."""
         return "signing"
 
+    @property
+    def added(self) -> Add:
+        """What the log holds of it."""
+        return Add("signing", self.kid, self.kid)
+
 
 class RefreshKey(msgspec.Struct, frozen=True):
     """A MAC key of refresh tokens. ``name`` is its file's name without suffix."""
@@ -77,6 +83,11 @@ class RefreshKey(msgspec.Struct, frozen=True):
     def kind(self) -> Kind:
         """The kind of key."""
         return "refresh"
+
+    @property
+    def added(self) -> Add:
+        """What the log holds of it."""
+        return added("refresh", self.name, self.secret)
 
 
 Key: TypeAlias = SigningKey | RefreshKey

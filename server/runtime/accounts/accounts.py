@@ -10,6 +10,7 @@ from interlock.machine.account.commands import ChangePassword, Data, Register, R
 from interlock.machine.account.commitments import KEY_BYTES, commit
 from interlock.machine.account.machine import ACCOUNT_MACHINE, ensure_serves
 from interlock.machine.errors import InstanceNotFound
+from interlock.machine.machine import Authority
 from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.ids import new_id
@@ -100,13 +101,15 @@ class Accounts(Door[Account]):
         """Return ``data`` as a change, to be recorded together with another."""
         return Change(self, account_id, commands(actor, data))
 
-    async def ask(self, account_id: str, actor: str, data: Data) -> Outcome[Account]:
-        """Submit ``data``, which involves no personal data."""
-        return await self.submit(account_id, *commands(actor, data))
+    async def ask(self, account_id: str, actor: str, data: Data, *, under: Authority | None = None) -> Outcome[Account]:
+        """Submit ``data``, which involves no personal data, under the authority ``under``."""
+        return await self.submit(account_id, *commands(actor, data), under=under)
 
-    async def erase(self, account_id: str, actor: str, data: Data) -> Outcome[Account]:
-        """Submit ``data``, a delete, and erase the owner's personal data in the same transaction."""
-        return await self.submit(account_id, *commands(actor, data), along=self._store.erase(account_id))
+    async def erase(
+        self, account_id: str, actor: str, data: Data, *, under: Authority | None = None
+    ) -> Outcome[Account]:
+        """Submit ``data``, a delete, under ``under``, and erase the owner's personal data in the same transaction."""
+        return await self.submit(account_id, *commands(actor, data), under=under, along=self._store.erase(account_id))
 
     async def _owner(self, data: PersonalData | None) -> Owner | None:
         """Return the owner of ``data``, which was just read. The account is in memory, or is compared with its records once."""

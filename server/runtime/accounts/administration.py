@@ -1,6 +1,7 @@
 """What administrators do: list and end sessions, disable, enable and delete accounts, set their groups.
 
-Each change is a transition with the actor ``admin:<name>``, on disk before the response: the log is the audit trail.
+Each change is a transition with the actor ``admin:<name>``, on disk before the response: the log is the audit trail. It is
+recorded under the authority of the presented secret, so none follows the record of that secret's removal.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from collections.abc import Sequence
 import msgspec
 
 from interlock.machine.account.account import Account
-from interlock.machine.account.commands import Delete, Disable, Enable, SetGroups
+from interlock.machine.account.commands import Data, Delete, Disable, Enable, SetGroups
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Receipt, Record
+from interlock.machine.secret.commands import Add
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.door import Outcome
+from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import AccountStore, not_what_was_recorded
 from interlock.server.surface.directory import Directory, Place, Wanted
@@ -29,10 +32,15 @@ __all__ = ["Administration", "Caller", "Place", "Wanted"]
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """The calling administrator. ``actor`` is ``admin:<name>``; ``address`` is the client address, None if unknown."""
+    """The calling administrator: the presented ``secret``, and the client address, None if unknown."""
 
-    actor: str
+    secret: Add
     address: str | None
+
+    @property
+    def actor(self) -> str:
+        """What records call them. No account is called so: those begin with ``acc_``."""
+        return f"admin:{self.secret.name}"
 
 
 class EndedAccount(msgspec.Struct, frozen=True):
@@ -46,15 +54,17 @@ class EndedAccount(msgspec.Struct, frozen=True):
 class Administration:
     """All changes and queries by administrators. The experience has checked that the caller may make them.
 
-    Nothing is answered after the log has stopped, because memory and disk may then differ.
+    Nothing is answered after the log has stopped, because memory and disk may then differ. A change raises
+    AdminCredentialInvalid if the removal of the caller's secret was recorded first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it works with, most by name
         self,
         sessions: Sessions,
         account_sessions: AccountSessions,
         accounts: Accounts,
         *,
+        secrets: SecretRecords,
         log: TransitionLog,
         store: AccountStore,
         directory: Directory,
@@ -62,6 +72,7 @@ class Administration:
         self._sessions = sessions
         self._account_sessions = account_sessions
         self._accounts = accounts
+        self._secrets = secrets
         self._log = log
         self._store = store
         self._directory = directory
@@ -102,11 +113,13 @@ class Administration:
 
     async def end(self, session: Session, caller: Caller) -> Receipt | None:
         """Revoke one session. Return None if it had already ended."""
-        return await self._sessions.end(session, "revoked", caller.actor)
+        async with self._secrets.acting(caller.secret) as under:
+            return await self._sessions.end(session, "revoked", caller.actor, under=under)
 
     async def end_all(self, account_id: str, caller: Caller) -> list[Receipt]:
         """Revoke every session of the account that is alive now. Return the receipts of the ends."""
-        return await self._account_sessions.end_all(account_id, "revoked", caller.actor)
+        async with self._secrets.acting(caller.secret) as under:
+            return await self._account_sessions.end_all(account_id, "revoked", caller.actor, under=under)
 
     async def disable(self, account_id: str, caller: Caller) -> EndedAccount:
         """Disable the account, then end all its sessions.
@@ -119,12 +132,12 @@ class Administration:
             InstanceNotFound, TransitionRefused: there is no such account, or it was deleted.
         """
         try:
-            outcome = await self._accounts.ask(account_id, caller.actor, Disable(caller.address))
+            outcome = await self._ask(account_id, caller, Disable(caller.address))
         except TransitionRefused:
             outcome = Outcome(await self._accounts.load(account_id), [])
             if outcome.instance.state != "disabled":
                 raise
-        return await self._without_sessions(outcome, caller)
+        return await self._without_sessions(outcome)
 
     async def delete(self, account_id: str, caller: Caller) -> EndedAccount:
         """Delete the account and its owner's personal data, then end all its sessions; as :meth:`disable`.
@@ -135,10 +148,11 @@ class Administration:
             InstanceNotFound: there is no such account.
         """
         try:
-            outcome = await self._accounts.erase(account_id, caller.actor, Delete(caller.address))
+            async with self._secrets.acting(caller.secret) as under:
+                outcome = await self._accounts.erase(account_id, caller.actor, Delete(caller.address), under=under)
         except TransitionRefused:
             outcome = Outcome(await self._accounts.load(account_id), [])
-        return await self._without_sessions(outcome, caller)
+        return await self._without_sessions(outcome)
 
     async def enable(self, account_id: str, caller: Caller) -> Outcome[Account]:
         """Enable the account if it is disabled, after all its sessions have ended. They stay ended.
@@ -149,9 +163,9 @@ class Administration:
         account = await self._accounts.load(account_id)
         if account.state == "disabled":
             # An overload or a crash may have left some.
-            await self._account_sessions.end_superseded(account, caller.actor)
+            await self._account_sessions.end_superseded(account, "server")
         try:
-            return await self._accounts.ask(account_id, caller.actor, Enable(caller.address))
+            return await self._ask(account_id, caller, Enable(caller.address))
         except TransitionRefused:
             outcome = Outcome(await self._accounts.load(account_id), [])
             if outcome.instance.state != "active":
@@ -164,8 +178,13 @@ class Administration:
         Raises:
             InstanceNotFound, TransitionRefused: there is no such account, or it was deleted.
         """
-        return await self._accounts.ask(account_id, caller.actor, SetGroups(groups, caller.address))
+        return await self._ask(account_id, caller, SetGroups(groups, caller.address))
 
-    async def _without_sessions(self, outcome: Outcome[Account], caller: Caller) -> EndedAccount:
-        ended = await self._account_sessions.end_superseded(outcome.instance, caller.actor)
+    async def _ask(self, account_id: str, caller: Caller, data: Data) -> Outcome[Account]:
+        async with self._secrets.acting(caller.secret) as under:
+            return await self._accounts.ask(account_id, caller.actor, data, under=under)
+
+    async def _without_sessions(self, outcome: Outcome[Account]) -> EndedAccount:
+        # They follow from what is recorded, and happen whatever becomes of the administrator: as those of a start.
+        ended = await self._account_sessions.end_superseded(outcome.instance, "server")
         return EndedAccount(outcome.instance, max(filter(None, [outcome.receipt, *ended]), default=None), len(ended))

@@ -24,7 +24,9 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "The line that says that the server is ready says by what key it makes refresh tokens.",
         "13.3.1",
         "test_keys_are_only_in_their_folder",
-        at("wiring:open_services", replace("orphans_disconnected=...", "**..., by=ring.keys.refresh_mac.hex()")),
+        at(
+            "wiring:open_services", replace("orphans_disconnected=...", "**..., by=secrets.ring.keys.refresh_mac.hex()")
+        ),
     ),
     Mutant(
         "The secrets of administrators and clients are kept as they are, not as hashes.",

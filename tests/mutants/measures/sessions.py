@@ -117,7 +117,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "test_a_login_racing_a_disable_leaves_no_live_session",
         at(
             "administration:Administration.disable",
-            replace("await self._without_sessions(outcome, caller)", "EndedAccount(outcome.instance, None, 0)"),
+            replace("await self._without_sessions(outcome)", "EndedAccount(outcome.instance, None, 0)"),
         ),
     ),
     Mutant(

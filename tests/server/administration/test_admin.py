@@ -172,8 +172,10 @@ async def test_a_disabled_account_is_logged_out_and_can_not_log_in(server: Serve
             ("disable", "admin:ada", subject, {"address": "127.0.0.1"}),
             ("enable", "admin:ada", subject, {"address": "127.0.0.1"}),
         ]
-        assert [(act["event"], act["data"]) for act in acts if act["kind"] == "session"] == [
-            ("revoke", {"reason": "account_disabled"})
+        assert of_account == acts
+        ends = [(await admin.get(f"/sessions/{each.session_id}/transitions"))[-1] for each in (client, other)]
+        assert [(end["event"], end["actor"], end["data"]) for end in ends] == [
+            ("revoke", "server", {"reason": "account_disabled"})
         ] * 2
         assert of_account[0]["at"] == shown["disabled_at"]
         history = await admin.every(f"/accounts/{subject}/transitions", limit=2)

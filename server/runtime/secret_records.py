@@ -1,0 +1,99 @@
+"""Secrets in the log: their files are compared with it, and what administrators and programs do is under their authority."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from interlock.machine.errors import AuthorityLost, Overloaded, SettingsError, SurfaceFailed
+from interlock.machine.ledger import Record
+from interlock.machine.machine import Authority
+from interlock.machine.secret.commands import Add, Purpose, Remove
+from interlock.machine.secret.machine import SECRET_MACHINE, Secret, why_refused
+from interlock.server.clock import Clock
+from interlock.server.ids import new_id
+from interlock.server.runtime.door import Door, commands
+from interlock.server.runtime.feed import Feed
+from interlock.server.surface.directory import Directory, Place, Wanted
+from interlock.server.system.supervision import progressed
+
+_LOOK_EVERY_S: Final = 1.0
+_CACHED: Final = 64
+_PAGE: Final = 256
+
+Look = Callable[[], Iterable[Add]]
+"""Return what the log should hold of each secret for one purpose. Raise SettingsError if that can't be told now."""
+
+
+class SecretRecords(Door[Secret]):
+    """All secrets. ``looks``: what counts now, for each purpose. What a secret opens never waits for its record."""
+
+    def __init__(self, feed: Feed, clock: Clock, looks: Mapping[Purpose, Look]) -> None:
+        super().__init__(SECRET_MACHINE, feed, clock, cache_limit=_CACHED)
+        self._looks: Final = looks
+        self._present: dict[Add, str] = {}
+        self._turn = asyncio.Lock()
+
+    async def restore(self, directory: Directory) -> None:
+        """Begin with the secrets that the log holds, before it is followed."""
+        before: Place | None = None
+        while page := await directory.page(SECRET_MACHINE, Wanted("present"), before, _PAGE):
+            before = Place.of(page[-1])
+            self._present |= {each.added: each.secret_id for each in page if each.added is not None}
+
+    async def run(self) -> None:
+        """Compare again and again."""
+        while True:
+            progressed()
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                await self.compare()
+            except (Overloaded, SurfaceFailed):
+                # What is not recorded is still a difference at the next look; if the log has stopped, at the next start.
+                continue
+
+    async def compare(self) -> None:
+        """Record how the secrets that count differ from those that the log holds.
+
+        Raises:
+            Overloaded, SurfaceFailed: some of it is not recorded.
+        """
+        async with self._turn:
+            for purpose, look in self._looks.items():
+                try:
+                    held = set(look())
+                except SettingsError:
+                    # Nobody can tell what was removed. Calls that need one of these secrets are refused, and say why.
+                    continue
+                present = {added: each for added, each in self._present.items() if added.purpose == purpose}
+                for added in present.keys() - held:
+                    await self.submit(present[added], *commands("server", Remove()))
+                for added in held - present.keys():
+                    await self.submit(new_id("sec"), *commands("server", added))
+
+    @asynccontextmanager
+    async def acting(self, added: Add) -> AsyncIterator[Authority]:
+        """Give the authority of a secret that was just shown, under which its holder's doings are to be recorded.
+
+        Raises:
+            AdminCredentialInvalid, ClientRefused: the removal of the secret is recorded.
+            Overloaded, SurfaceFailed: the secret is new, and could not be recorded.
+        """
+        if added not in self._present:
+            await self.compare()
+        if added not in self._present:
+            raise why_refused(added.purpose)
+        try:
+            yield Authority(SECRET_MACHINE.kind, self._present[added])
+        except AuthorityLost:
+            raise why_refused(added.purpose) from None
+
+    def _apply(self, record: Record, instance: Secret | None) -> None:
+        super()._apply(record, instance)
+        move = record.transition
+        if isinstance(move.data, Add):
+            self._present[move.data] = move.instance_id
+        else:
+            self._present = {added: each for added, each in self._present.items() if each != move.instance_id}
