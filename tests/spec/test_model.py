@@ -35,7 +35,7 @@ def ask(tmp_path: Path, lifecycle: Lifecycle) -> list[int]:
     """Return the value of ``NEXT`` in Promela, for every state, event and value of each guard."""
     guards = [guard.name for guard in lifecycle.guards]
     cases = "\n".join(
-        f'  printf("= %d\\n", NEXT({state}, {event}, {", ".join(map(str, facts))}));'
+        f'  printf("= %d\\n", NEXT({", ".join(map(str, (state, event, *facts)))}));'
         for state, event, *facts in product(
             range(len(lifecycle.states) + 1), range(1, len(lifecycle.events) + 1), *[(0, 1)] * len(guards)
         )
