@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.support.admin import admin_token
+from tests.support.admin import recorded_admin_token
 from tests.support.metrics import metrics_url
 from tests.support.raw import NEXT, Raw, Response, asked, bearer, head, log_in
 from tests.support.server import ServerProcess, running_server
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> dict[str, str]:
     """Return the header with an administrator's secret."""
-    return {"Authorization": f"Bearer {admin_token(server.data, 'corners')}"}
+    return {"Authorization": f"Bearer {recorded_admin_token(server.data, 'corners')}"}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.admin import admin_token
+from tests.support.admin import recorded_admin_token
 from tests.support.raw import asked, bearer, head, log_in
 from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> dict[str, str]:
     """Return the header with an administrator's secret."""
-    return {"Authorization": f"Bearer {admin_token(server.data, 'targets')}"}
+    return {"Authorization": f"Bearer {recorded_admin_token(server.data, 'targets')}"}
 
 
 @pytest.fixture(scope="module")

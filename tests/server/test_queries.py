@@ -15,7 +15,7 @@ from litestar.routes import ASGIRoute, HTTPRoute
 
 from interlock.server.app import app_over, build_app
 from interlock.server.settings import Settings
-from tests.support.admin import admin_token
+from tests.support.admin import recorded_admin_token
 from tests.support.asynchronous import asynchronous
 from tests.support.client import logged_in
 from tests.support.inside import client_of
@@ -71,7 +71,7 @@ def test_an_unknown_query_parameter_is_refused_on_every_route(server: ServerProc
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> dict[str, str]:
     """Return an administrator's secret."""
-    return {"Authorization": f"Bearer {admin_token(server.data, 'queries')}"}
+    return {"Authorization": f"Bearer {recorded_admin_token(server.data, 'queries')}"}
 
 
 def test_an_unknown_query_parameter_is_refused_to_authorised_callers(

@@ -13,7 +13,7 @@ from interlock.server.guard.keys.keyset import load_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.canary import Canaries
 from tests.support.client import PASSWORD, hello, logged_in, new_email
-from tests.support.log import interlock
+from tests.support.log import BEGUN, interlock
 from tests.support.running import run
 from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
@@ -34,7 +34,7 @@ def test_no_http_request_is_redirected(server: ServerProcess) -> None:
 @pytest.mark.asvs("6.3.2")
 def test_a_new_server_has_no_account(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
-        assert stored(server.data) == (0, 0, 0)
+        assert stored(server.data) == (BEGUN, 0, 0)
         for name in ("root", "admin", "sa", "admin@localhost"):
             body = {"email": name, "password": name}
             assert httpx.post(f"{server.url}/api/auth/login", json=body).status_code == 401
@@ -91,6 +91,6 @@ def test_keys_are_only_in_their_folder(tmp_path: Path) -> None:
     assert canaries.found_in(server.data / "keys"), "they are found where they are"
     shutil.rmtree(server.data / "keys")
     exported = interlock("export", server.data).stdout.encode()
-    assert exported.count(b"\n") == 6
+    assert exported.count(b"\n") == BEGUN + 6
     assert canaries.found("the public keys", said) + canaries.found("the export", exported) == []
     assert canaries.found_in(server.data, server.log_path, server.trace) == []
