@@ -25,7 +25,7 @@ from interlock.machine.times import rfc3339
 from interlock.server import signed_head
 from interlock.server.clock import Clock, SystemClock
 from interlock.server.guard.admins import Admins
-from interlock.server.guard.keys.keyring import KeyRing, open_keyring
+from interlock.server.guard.keys.keyring import KeyRing, OnKeysChanged, open_keyring
 from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.keys.rotation import Lives
 from interlock.server.guard.oidc.id_tokens import IdTokens
@@ -56,6 +56,7 @@ from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.services import Services
 from interlock.server.settings import Settings
+from interlock.server.surface.head import HeadKeeper
 from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.surface.sqlite.writer import Batch
 from interlock.server.system.host import CLOCK_TOLERANCE_MS, MachineMonitor
@@ -179,19 +180,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         )
         services = _assemble(settings, storage, core, stack)
 
-        def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
-            services.tokens.use(keys)
-            if retired_early:
-                # The key may have been stolen, and its thief may hold sockets opened with forged tokens.
-                connections.close_all(Close("token_expired"))
-            if keys is not None:
-                services.keys = keys
-                keeper.renew()
-                # Includes keys that had not signed yet or no longer signed: only a thief has tokens of those.
-                connections.look_at_keys()
-
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
-        await stack.enter_async_context(supervisor.running("keys", partial(secrets.ring.watch, use)))
+        await stack.enter_async_context(
+            supervisor.running("keys", partial(secrets.ring.watch, _use_keys(services, keeper)))
+        )
         await stack.enter_async_context(supervisor.running("secrets", secrets.records.run))
         await stack.enter_async_context(supervisor.running("host", host.run))
         if settings.cheap_passwords_for_tests:
@@ -202,6 +194,21 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             superseded_ended=superseded,
         )
         yield services
+
+
+def _use_keys(services: Services, keeper: HeadKeeper) -> OnKeysChanged:
+    def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
+        services.tokens.use(keys)
+        if retired_early:
+            # The key may have been stolen, and its thief may hold sockets opened with forged tokens.
+            services.connections.close_all(Close("token_expired"))
+        if keys is not None:
+            services.keys = keys
+            keeper.renew()
+            # Includes keys that had not signed yet or no longer signed: only a thief has tokens of those.
+            services.connections.look_at_keys()
+
+    return use
 
 
 @asynccontextmanager

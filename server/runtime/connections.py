@@ -15,7 +15,7 @@ from interlock.machine.closing import Close
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.session import Session
-from interlock.server.runtime.guarded import guarded
+from interlock.server.system.guarded import guarded
 from interlock.server.system.loop_turns import LoopTurns
 
 _HANDSHAKES: Final = 16

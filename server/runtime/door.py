@@ -22,8 +22,8 @@ from interlock.machine.machine import Authority, Command, Data, InstanceT, Machi
 from interlock.server.clock import Clock
 from interlock.server.ids import next_id
 from interlock.server.runtime.feed import Feed
-from interlock.server.runtime.guarded import guarded
 from interlock.server.surface.log import Along, Step, TransitionLog
+from interlock.server.system.guarded import guarded
 from interlock.server.system.newest import keep_newest
 from interlock.server.system.turns import Turns
 from interlock.server.system.workers import settle

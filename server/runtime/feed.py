@@ -9,8 +9,8 @@ import structlog
 
 from interlock.machine.errors import SurfaceFailed
 from interlock.machine.ledger import Record
-from interlock.server.runtime.guarded import guarded
 from interlock.server.surface.log import Followed, TransitionLog
+from interlock.server.system.guarded import guarded
 
 _log = structlog.get_logger("interlock.server")
 

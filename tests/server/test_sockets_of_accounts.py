@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from interlock.machine.account.commands import Disable
 from interlock.server.app import app_over
+from interlock.server.guard.secrets import Secrets
 from interlock.server.runtime.accounts.administration import Caller
 from interlock.server.services import Services
 from tests.support.accounts import registered
@@ -24,7 +25,6 @@ from tests.support.inside import client_of
 from tests.support.running import eventually
 from tests.support.wire import Wire, log_in, services_in
 
-EVE = Caller("admin:eve", None)
 ADA = {"email": "ada@example.org", "password": PASSWORD}
 BOB = {"email": "bob@example.org", "password": PASSWORD}
 
@@ -35,6 +35,11 @@ class Device(msgspec.Struct):
     session_id: str
     bearer: dict[str, str]
     socket: ClientConnection
+
+
+def eve(services: Services) -> Caller:
+    secrets = Secrets(Path(services.settings.data) / "keys", "admin")
+    return Caller(services.admins.prove(secrets.create("eve", 1)).secret, None)
 
 
 async def device(http: httpx.AsyncClient, stack: AsyncExitStack, who: dict[str, str]) -> Device:
@@ -48,11 +53,11 @@ async def device(http: httpx.AsyncClient, stack: AsyncExitStack, who: dict[str, 
 
 
 async def disable(services: Services, _http: httpx.AsyncClient, own: Device) -> None:
-    await services.administration.disable(await owner_of(services, own), EVE)
+    await services.administration.disable(await owner_of(services, own), eve(services))
 
 
 async def delete(services: Services, _http: httpx.AsyncClient, own: Device) -> None:
-    await services.administration.delete(await owner_of(services, own), EVE)
+    await services.administration.delete(await owner_of(services, own), eve(services))
 
 
 async def change_password(_services: Services, http: httpx.AsyncClient, own: Device) -> None:
@@ -129,7 +134,7 @@ async def test_new_groups_or_a_rehash_close_no_socket(tmp_path: Path) -> None:
         wire = Wire(services, token)
         running = wire.run()
         await eventually(lambda: "hello" in wire.said)
-        await services.administration.set_groups("ada", ("staff",), EVE)
+        await services.administration.set_groups("ada", ("staff",), eve(services))
         owner = await services.accounts.by_id("ada")
         assert owner is not None
         await services.accounts.rehash(owner, "another hash")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.admin import admin_token
+from tests.support.admin import recorded_admin_token
 from tests.support.log import verify
 from tests.support.server import ServerProcess, running_server
 
@@ -20,4 +20,4 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def secret(server: ServerProcess) -> str:
-    return admin_token(server.data)
+    return recorded_admin_token(server.data)
