@@ -31,7 +31,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 run: $(STAMP)
-	@$(BIN)/interlock serve --walk
+	@$(BIN)/interlock serve --tour
 
 test: packages $(STAMP) $(NODE_STAMP)
 	@$(TWO) lint types $(SPEC)
@@ -48,7 +48,7 @@ quick: $(STAMP)
 	$(BIN)/python -m pytest --quiet --no-header --numprocesses $(WORKERS) --dist worksteal -m 'not slow' \
 	  $$(grep -rLE '$(PROCESSES)' --include='test_*.py' $(addprefix tests/,machine server spec transport mutants) | grep -vF $(addprefix -e ,$(WALKS)))
 
-# What the tests use besides Python: curl for the walk in the README, Spin and a C compiler for the model, proxies and a browser for
+# What the tests use besides Python: curl for the tour in the README, Spin and a C compiler for the model, proxies and a browser for
 # what stands in front, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client, Node for the libraries that check
 # tokens there and for a generated client. The tests start what they need; no
 # service has to run. Each is a command, and the package that has it after a colon if that is called otherwise.
@@ -105,7 +105,7 @@ spec-deep: $(STAMP)
 
 # Is what the tests' servers did an execution of the model?
 traces: $(STAMP)
-	$(BIN)/interlock trace $(TRACES)
+	$(BIN)/interlock check-trace $(TRACES)
 
 # Load, races, crashes, attacks and what the docs show, without the weight of coverage on the server.
 scenarios: $(STAMP)

@@ -16,15 +16,15 @@ from typing import Final
 import msgspec
 
 
-class Next(enum.Enum):
+class ClientAction(enum.Enum):
     """What a client does after a close."""
 
-    REST = "rest"
+    NONE = "nothing"
     RECONNECT = "reconnect"
     REFRESH = "refresh, then reconnect"
     LOG_IN = "log in"
-    START_ANEW = "start a new session"
-    MEND = "mend the client"
+    START_SESSION = "start a new session"
+    FIX_CLIENT = "fix the client"
     ASK_USER = "wait for the user"
 
 
@@ -34,36 +34,54 @@ class CloseCode(msgspec.Struct, frozen=True):
     code: int
     name: str
     reason: str
-    next: Next
+    next: ClientAction
     advice: str
 
 
 _ROWS: Final = (
-    CloseCode(1000, "bye", "bye", Next.REST, "Nothing: both sides are done."),
-    CloseCode(1001, "draining", "draining", Next.RECONNECT, "Reconnect after a random wait; the server is restarting."),
-    CloseCode(1002, "protocol_error", "protocol error", Next.MEND, "Fix the client; do not retry."),
-    CloseCode(1007, "invalid_text", "invalid UTF-8", Next.MEND, "Fix the client; do not retry."),
-    CloseCode(1008, "session_not_found", "Session not found", Next.START_ANEW, "Start a new session."),
-    CloseCode(1009, "message_too_big", "message too big", Next.MEND, "Fix the client; do not retry."),
-    CloseCode(1011, "internal_error", "internal error", Next.RECONNECT, "Reconnect with back-off."),
-    CloseCode(1013, "overloaded", "overloaded", Next.RECONNECT, "Reconnect with back-off."),
-    CloseCode(4400, "bad_message", "bad message: {reason}", Next.MEND, "Fix the client; do not retry."),
+    CloseCode(1000, "bye", "bye", ClientAction.NONE, "Nothing: both sides are done."),
+    CloseCode(
+        1001, "draining", "draining", ClientAction.RECONNECT, "Reconnect after a random wait; the server is restarting."
+    ),
+    CloseCode(1002, "protocol_error", "protocol error", ClientAction.FIX_CLIENT, "Fix the client; do not retry."),
+    CloseCode(1007, "invalid_text", "invalid UTF-8", ClientAction.FIX_CLIENT, "Fix the client; do not retry."),
+    CloseCode(1008, "session_not_found", "Session not found", ClientAction.START_SESSION, "Start a new session."),
+    CloseCode(1009, "message_too_big", "message too big", ClientAction.FIX_CLIENT, "Fix the client; do not retry."),
+    CloseCode(1011, "internal_error", "internal error", ClientAction.RECONNECT, "Reconnect with back-off."),
+    CloseCode(1013, "overloaded", "overloaded", ClientAction.RECONNECT, "Reconnect with back-off."),
+    CloseCode(4400, "bad_message", "bad message: {reason}", ClientAction.FIX_CLIENT, "Fix the client; do not retry."),
     CloseCode(
         4401,
         "not_authenticated",
         "not authenticated: {reason}",
-        Next.LOG_IN,
+        ClientAction.LOG_IN,
         "Log in; do not retry with this credential.",
     ),
-    CloseCode(4403, "session_ended", "session ended: {reason}", Next.START_ANEW, "Start a new session; do not retry."),
-    CloseCode(4408, "token_expired", "token expired", Next.REFRESH, "Refresh the access token, then reconnect."),
-    CloseCode(4409, "displaced", "displaced by another connection", Next.ASK_USER, "Do not reconnect automatically."),
-    CloseCode(4413, "slow_consumer", "slow consumer", Next.RECONNECT, "Reconnect and resume."),
     CloseCode(
-        4420, "flood", "too many frames", Next.MEND, "Fix the client: send fewer and larger messages; do not retry."
+        4403,
+        "session_ended",
+        "session ended: {reason}",
+        ClientAction.START_SESSION,
+        "Start a new session; do not retry.",
     ),
-    CloseCode(4429, "too_many_connections", "too many connections", Next.ASK_USER, "Do not reconnect automatically."),
-    CloseCode(4504, "heartbeat_lost", "heartbeat lost", Next.RECONNECT, "Reconnect and resume."),
+    CloseCode(
+        4408, "token_expired", "token expired", ClientAction.REFRESH, "Refresh the access token, then reconnect."
+    ),
+    CloseCode(
+        4409, "displaced", "displaced by another connection", ClientAction.ASK_USER, "Do not reconnect automatically."
+    ),
+    CloseCode(4413, "slow_consumer", "slow consumer", ClientAction.RECONNECT, "Reconnect and resume."),
+    CloseCode(
+        4420,
+        "flood",
+        "too many frames",
+        ClientAction.FIX_CLIENT,
+        "Fix the client: send fewer and larger messages; do not retry.",
+    ),
+    CloseCode(
+        4429, "too_many_connections", "too many connections", ClientAction.ASK_USER, "Do not reconnect automatically."
+    ),
+    CloseCode(4504, "heartbeat_lost", "heartbeat lost", ClientAction.RECONNECT, "Reconnect and resume."),
 )
 
 CLOSE_CODES: Final[dict[str, CloseCode]] = {row.name: row for row in _ROWS}

@@ -1,48 +1,48 @@
 """The error tree. Every error that Interlock raises on purpose is an :class:`InterlockError`.
 
 InterlockError
-├── TransitionRefused       the lifecycle does not allow it; nothing changed
-├── InstanceNotFound        nothing of this kind has this id
+├── TransitionRefused            the lifecycle does not allow it; nothing changed
+├── InstanceNotFound             nothing of this kind has this id
 │   └── SessionNotFound
-├── LedgerFault             a record or the digest chain was changed
-├── ReceiptMalformed        the text is not a receipt
-├── HeadRefused             the log's signed head is invalid, or does not match the log
-├── ClockBehind             the machine's clock is too far behind the log
+├── LedgerFault                  a record or the digest chain was changed
+├── ReceiptMalformed             the text is not a receipt
+├── HeadRefused                  the log's signed head is invalid, or does not match the log
+├── ClockBehind                  the machine's clock is too far behind the log
 ├── SurfaceError
-│   ├── VersionConflict     another writer appended first
-│   ├── RecordRefused       the database refused this row; the rest of the batch was written
-│   ├── SurfaceFailed       an I/O error happened; nothing more is acknowledged until a restart
-│   ├── SurfaceLocked       another server holds this log
-│   └── FileDamaged         a file is not what SQLite or a server wrote
-├── CredentialRefused       the caller can't be authenticated
+│   ├── VersionConflict          another writer appended first
+│   ├── RecordRefused            the database refused this row; the rest of the batch was written
+│   ├── SurfaceFailed            an I/O error happened; nothing more is acknowledged until a restart
+│   ├── SurfaceLocked            another server holds this log
+│   └── FileDamaged              a file is not what SQLite or a server wrote
+├── CredentialRefused            the caller can't be authenticated
 │   ├── CredentialMissing
 │   │   └── AdminCredentialMissing
-│   ├── CredentialInvalid   malformed, not issued here, forged, or superseded
+│   ├── CredentialInvalid        malformed, not issued here, forged, or superseded
 │   │   └── AdminCredentialInvalid
-│   ├── TokenExpired        was valid; refresh it
-│   │   └── AuthorityLost   was valid when it was presented, and superseded before the record was written
-│   ├── SessionEnded        was valid; its session has ended
-│   └── SessionUnusable     is valid; its session is in a state that allows no calls
+│   ├── TokenExpired             was valid; refresh it
+│   │   └── AuthorityLost        was valid when it was presented, and superseded before the record was written
+│   ├── SessionEnded             was valid; its session has ended
+│   └── SessionUnusable          is valid; its session is in a state that allows no calls
 ├── AccountError
-│   ├── AccountDisabled     an administrator has disabled it
+│   ├── AccountDisabled          an administrator has disabled it
 │   ├── AccountExists
-│   ├── PasswordWrong       not the account's current one
-│   ├── PasswordRefused     breaks the password rules
-│   ├── GroupsRefused       a header can't carry these group names
-│   └── IdentityRefused     the identity is verified, but has no account here, or a disabled one
-├── OriginRefused           the page's origin may not use the credential
-├── NotAuthenticated        the session is anonymous, and the call needs a subject
-├── LoginTooOld             the call needs a more recent login
-├── UpstreamUnavailable     the identity provider's keys can't be fetched now
-├── Overloaded              too much work is waiting; retry later
-│   └── StorageLow          the disk is nearly full: only what ends or takes rights away is recorded
-├── RateLimited             this client or account sent too many requests; retry later
-├── TooManyConnections      the account has reached its limit of connections
-├── MessageRefused          a WebSocket message that is not part of the protocol
-├── ClientRefused           a program did not authenticate as a registered client
-└── SettingsError           the configuration can't be used
-    ├── KeyNeeded           this key may not be retired: it signs, or its tokens may be valid
-    └── KeysUnavailable     the key files of a running server can't be used now
+│   ├── PasswordWrong            not the account's current one
+│   ├── PasswordRefused          breaks the password rules
+│   ├── GroupsRefused            a header can't carry these group names
+│   └── IdentityRefused          the identity is verified, but has no account here, or a disabled one
+├── OriginRefused                the page's origin may not use the credential
+├── NotAuthenticated             the session is anonymous, and the call needs a subject
+├── LoginTooOld                  the call needs a more recent login
+├── IdentityProviderUnavailable  the identity provider's keys can't be fetched now
+├── Overloaded                   too much work is waiting; retry later
+│   └── StorageLow               the disk is nearly full: only what ends or takes rights away is recorded
+├── RateLimited                  this client or account sent too many requests; retry later
+├── TooManyConnections           the account has reached its limit of connections
+├── MessageRefused               a WebSocket message that is not part of the protocol
+├── ClientAuthenticationFailed   a program did not authenticate as a registered client
+└── SettingsError                the configuration can't be used
+    ├── KeyInUse                 this key may not be retired: it signs, or its tokens may be valid
+    └── KeysUnavailable          the key files of a running server can't be used now
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class NotAuthenticated(InterlockError):
     """The call needs an authenticated session."""
 
 
-class UpstreamUnavailable(InterlockError):
+class IdentityProviderUnavailable(InterlockError):
     """The identity provider's keys can't be fetched, so its token can't be verified. ``retry_after_s`` is in whole seconds."""
 
     def __init__(self, retry_after_s: int) -> None:
@@ -270,7 +270,7 @@ class MessageRefused(InterlockError):
     """A WebSocket message that is not part of the protocol."""
 
 
-class ClientRefused(InterlockError):
+class ClientAuthenticationFailed(InterlockError):
     """A caller of introspection or revocation did not authenticate as a registered client."""
 
 
@@ -285,5 +285,5 @@ class KeysUnavailable(SettingsError):
         super().__init__("the key files can't be used")
 
 
-class KeyNeeded(SettingsError):
+class KeyInUse(SettingsError):
     """The key may not be retired: it signs, or its tokens may be valid. The message says what to do."""

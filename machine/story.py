@@ -14,7 +14,7 @@ from interlock.machine.machine import InstanceT, Machine
 from interlock.machine.times import rfc3339
 
 
-class Step(msgspec.Struct, frozen=True):
+class StoryStep(msgspec.Struct, frozen=True):
     """One record as text. ``sentence`` describes the event, from the declaration; ``particulars`` is what the record adds."""
 
     version: int
@@ -28,7 +28,7 @@ class Step(msgspec.Struct, frozen=True):
     particulars: str
 
 
-class Outlook(msgspec.Struct, frozen=True):
+class PossibleEvent(msgspec.Struct, frozen=True):
     """What one event would do: lead to ``target``, or be refused for the reason ``refused``."""
 
     event: str
@@ -36,17 +36,19 @@ class Outlook(msgspec.Struct, frozen=True):
     refused: str | None
 
 
-class Moment(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True):
     """An instance at the time ``at``, after ``version`` records: its state, what ``stands`` says, what each event would do."""
 
     at: str
     version: int
     state: str
     stands: dict[str, Any]
-    outlook: list[Outlook]
+    possible_events: list[PossibleEvent]
 
 
-def tell(machine: Machine[InstanceT], instance_id: str, records: Iterable[Record]) -> tuple[list[Step], InstanceT]:
+def describe(
+    machine: Machine[InstanceT], instance_id: str, records: Iterable[Record]
+) -> tuple[list[StoryStep], InstanceT]:
     """Return ``records`` (all of one instance, from the first on) as steps, and the instance after them."""
     instance, steps = machine.absent(instance_id), []
     for record in records:
@@ -55,25 +57,25 @@ def tell(machine: Machine[InstanceT], instance_id: str, records: Iterable[Record
     return steps, instance
 
 
-def moment(machine: Machine[InstanceT], instance: InstanceT, now_ms: int) -> Moment:
+def snapshot(machine: Machine[InstanceT], instance: InstanceT, now_ms: int) -> Snapshot:
     """Return ``instance`` (at version 1 or later) as it is at ``now_ms``."""
     words = machine.words
-    return Moment(
+    return Snapshot(
         at=rfc3339(now_ms),
         version=instance.version,
         state=instance.state or "",
         stands=words.stands(instance, now_ms),
-        outlook=[
-            _outlook(machine, instance, event.name, now_ms)
+        possible_events=[
+            _possible_event(machine, instance, event.name, now_ms)
             for event in machine.lifecycle.events
             if event.name in words.likely
         ],
     )
 
 
-def _step(machine: Machine[InstanceT], record: Record, before: InstanceT) -> Step:
+def _step(machine: Machine[InstanceT], record: Record, before: InstanceT) -> StoryStep:
     move = record.transition
-    return Step(
+    return StoryStep(
         version=move.version,
         position=record.position,
         at=rfc3339(move.at_ms),
@@ -86,12 +88,12 @@ def _step(machine: Machine[InstanceT], record: Record, before: InstanceT) -> Ste
     )
 
 
-def _outlook(machine: Machine[InstanceT], instance: InstanceT, event: str, now_ms: int) -> Outlook:
+def _possible_event(machine: Machine[InstanceT], instance: InstanceT, event: str, now_ms: int) -> PossibleEvent:
     data = machine.words.likely[event](instance, now_ms)
     try:
-        return Outlook(event, machine.table.step(instance.state, event, instance, data, now_ms), None)
+        return PossibleEvent(event, machine.table.step(instance.state, event, instance, data, now_ms), None)
     except TransitionRefused as refused:
-        return Outlook(event, None, refusal(machine, refused, instance, data).removeprefix("refused: "))
+        return PossibleEvent(event, None, refusal(machine, refused, instance, data).removeprefix("refused: "))
 
 
 def _as_recorded(data: Any, _before: Any) -> str:

@@ -18,7 +18,7 @@ from interlock.server.experience.endpoints import (
 from interlock.server.experience.endpoints.admin_calls import ADMIN_SECURITY
 from interlock.server.experience.endpoints.forward_auth import ForwardAuth
 from interlock.server.experience.headers import Completion
-from interlock.server.experience.middleware.observed import ObservedApp
+from interlock.server.experience.middleware.instrumentation import InstrumentedApp
 from interlock.server.experience.middleware.queries import queries_of, refuse_queries
 from interlock.server.experience.middleware.requests import JsonRequest
 from interlock.server.experience.openapi.config import openapi_config
@@ -29,7 +29,7 @@ from interlock.server.services import Services
 from interlock.server.settings import Settings
 
 
-def app_over(services: Services) -> ObservedApp:
+def app_over(services: Services) -> InstrumentedApp:
     """Return the ASGI application over ``services``. The caller has opened them and closes them."""
     app = build_app(services.settings)
     app.state.services = services
@@ -38,10 +38,10 @@ def app_over(services: Services) -> ObservedApp:
     return app
 
 
-def build_app(settings: Settings) -> ObservedApp:
+def build_app(settings: Settings) -> InstrumentedApp:
     """Return the application without services behind its endpoints."""
     structs = StructSchemas()
-    app = ObservedApp(
+    app = InstrumentedApp(
         route_handlers=[
             *sessions.HANDLERS,
             *auth.HANDLERS,

@@ -16,7 +16,7 @@ import structlog
 from interlock.machine.closing import Close
 from interlock.machine.errors import SettingsError
 from interlock.server.app import app_over
-from interlock.server.experience.transport.limits import ConnectionLimits
+from interlock.server.experience.transport.limits import TransportLimits
 from interlock.server.experience.transport.server import HttpServer
 from interlock.server.services import Services
 from interlock.server.settings import Settings
@@ -49,10 +49,10 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         stopping = _stop_signals()
         if for_metrics is not None:
             # Import only if metrics are on: importing the library is slow.
-            from interlock.server.telemetry.metrics import Metrics
+            from interlock.server.telemetry.metrics import PrometheusMetrics
             from interlock.server.telemetry.metrics_listener import metrics_app
 
-            assert isinstance(services.metrics, Metrics)  # noqa: S101  # the port is set
+            assert isinstance(services.metrics, PrometheusMetrics)  # noqa: S101  # the port is set
             metrics = HttpServer(metrics_app(services.metrics.registry), _limits(settings, services))
             await _begin(metrics, for_metrics)
             stack.push_async_callback(metrics.close, _METRICS_GRACE_S)
@@ -80,9 +80,9 @@ def begin_collecting() -> None:
     gc.enable()
 
 
-def _limits(settings: Settings, services: Services) -> ConnectionLimits:
+def _limits(settings: Settings, services: Services) -> TransportLimits:
     """Return the limits of a port. Each port counts its own connections."""
-    return ConnectionLimits(settings, services.addresses)
+    return TransportLimits(settings, services.addresses)
 
 
 def _stop_signals() -> asyncio.Event:

@@ -15,7 +15,7 @@ from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
-from interlock.server.guard.throttling.limits import Limits
+from interlock.server.guard.throttling.limits import RateLimits
 from interlock.server.guard.throttling.logins import LoginLimits
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
@@ -31,10 +31,10 @@ from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.settings import Settings
-from interlock.server.system.host import MachineMonitor
+from interlock.server.system.host import HostMonitor
 from interlock.server.system.supervision import Supervisor
-from interlock.server.telemetry.measures import Unmeasured
-from interlock.server.telemetry.trace import Untraced
+from interlock.server.telemetry.metrics_recorder import MetricsRecorder
+from interlock.server.telemetry.model_trace import TraceWriter
 
 if TYPE_CHECKING:
     from interlock.server.telemetry.spans import Spans
@@ -64,17 +64,17 @@ class Services(msgspec.Struct):
     clients: Secrets
     secret_records: SecretRecords
     addresses: Addresses
-    limits: Limits
+    limits: RateLimits
     login_limits: LoginLimits
     logins: Logins
     devices: Devices
-    trace: Untraced
+    trace: TraceWriter
     admins: Admins
     administration: Administration
     tail: Tail
     supervisor: Supervisor
-    metrics: Unmeasured
-    host: MachineMonitor
+    metrics: MetricsRecorder
+    host: HostMonitor
     spans: Spans | None = None
     draining: bool = False
     tasks: set[asyncio.Task[None]] = msgspec.field(default_factory=set)

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from interlock.machine.limits import RATE_PATTERN
+from interlock.machine.rate_limit import RATE_PATTERN
 from interlock.machine.session.commands import Policy
 
 HEAD_NAME: Final = "interlock.head"
@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     host: Annotated[str, Meta(min_length=1), _doc("Address to listen on; 0.0.0.0 or :: for all.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _doc("Port to listen on; 0 chooses a free one.")] = 8700
     data: Annotated[str, Meta(min_length=1), _doc("Folder of the log (interlock.db) and the keys (keys/).")] = "data"
-    head: Annotated[
+    head_file: Annotated[
         str,
         _doc(
             "File of the log's signed head, for example on another disk; if empty, interlock.head in the data folder."
@@ -101,48 +101,48 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 10.0
     ticket_s: Annotated[Seconds, _doc("Lifetime of a WebSocket ticket.")] = 30.0
 
-    upstream_issuer: Annotated[
+    oidc_issuer: Annotated[
         str, _doc("`iss` of the OpenID Connect provider whose ID tokens are accepted, an https URL; empty: none.")
     ] = ""
-    upstream_audiences: Annotated[
+    oidc_audiences: Annotated[
         tuple[str, ...],
         _doc(
             "Client ids at that provider whose ID tokens are accepted; comma-separated. Tokens for other audiences are refused."
         ),
     ] = ()
-    upstream_algorithms: Annotated[
+    oidc_algorithms: Annotated[
         tuple[Algorithm, ...],
         _doc("Signature algorithms accepted from the provider: RS256, PS256, ES256, EdDSA; comma-separated."),
     ] = ("RS256",)
-    upstream_jwks_uri: Annotated[
+    oidc_jwks_uri: Annotated[
         str, _doc("URL of the provider's keys; if empty, it is read from the provider's discovery document.")
     ] = ""
-    upstream_groups_claim: Annotated[
+    oidc_groups_claim: Annotated[
         str,
         _doc("Claim whose list of names becomes the account's groups at each exchange; empty leaves groups unchanged."),
     ] = "groups"
-    upstream_accounts: Annotated[
+    oidc_accounts: Annotated[
         str,
         _wanted("any or known", "^(any|known)$"),
         _doc("any: a user's first exchange creates their account; known: only users who have an account may log in."),
     ] = "any"
-    upstream_token_age_s: Annotated[Count, _doc("Maximum age of an ID token, since it was issued.")] = 300
-    upstream_auth_age_s: Annotated[
+    oidc_token_age_s: Annotated[Count, _doc("Maximum age of an ID token, since it was issued.")] = 300
+    oidc_auth_age_s: Annotated[
         int,
         Meta(ge=0, le=10 * 366 * 86_400),
         _doc("Maximum age of the login at the provider (`auth_time`); 0 does not check it."),
     ] = 0
-    upstream_acr: Annotated[
+    oidc_acr: Annotated[
         tuple[str, ...],
         _doc(
             "Accepted strengths of the login (`acr`); the ID token must name one; comma-separated; empty accepts all."
         ),
     ] = ()
-    upstream_keys_s: Annotated[Seconds, _doc("The provider's keys are fetched again after this time.")] = 600.0
-    upstream_stale_s: Annotated[
+    oidc_keys_s: Annotated[Seconds, _doc("The provider's keys are fetched again after this time.")] = 600.0
+    oidc_stale_s: Annotated[
         Seconds, _doc("While the provider can't be reached, its keys are used for this long after they were fetched.")
     ] = 3600.0
-    upstream_retry_s: Annotated[
+    oidc_retry_s: Annotated[
         Seconds, _doc("Minimum time between two attempts to fetch keys, even if many tokens name unknown keys.")
     ] = 10.0
 
@@ -218,11 +218,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         _wanted("x-forwarded-for or forwarded", "^(x-forwarded-for|forwarded)$"),
         _doc("That header: x-forwarded-for or forwarded. The other one is not read."),
     ] = "x-forwarded-for"
-    uncounted: Annotated[
+    rate_limit_exempt: Annotated[
         tuple[str, ...],
         _doc(
-            "Networks whose clients `limit_address`, `limit_begin`, `limit_register` and `limit_account` do not count; failed"
-            " logins and `limit_anonymous` always count them. Comma-separated."
+            "Networks whose clients `limit_address`, `limit_session_create`, `limit_register` and `limit_account` do not"
+            " count; failed logins and `limit_anonymous` always count them. Comma-separated."
         ),
     ] = ("127.0.0.0/8", "::1/128")
     limit_address: Annotated[
@@ -239,7 +239,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " exchanges."
         ),
     ] = "120/1m"
-    limit_begin: Annotated[RateText, _doc("Rate limit of one address: new anonymous sessions.")] = "600/1m"
+    limit_session_create: Annotated[RateText, _doc("Rate limit of one address: new anonymous sessions.")] = "600/1m"
     limit_anonymous: Annotated[
         RateText,
         _doc(
@@ -289,8 +289,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = 128
 
-    cached_sessions: Annotated[Count, _doc("Sessions kept in memory; others are read from the disk.")] = 200_000
-    log_queue: Annotated[Count, _doc("Writes that may wait for the disk before callers get 503.")] = 20_000
+    session_cache_size: Annotated[Count, _doc("Sessions kept in memory; others are read from the disk.")] = 200_000
+    write_queue: Annotated[Count, _doc("Writes that may wait for the disk before callers get 503.")] = 20_000
     disk_reserve_mib: Annotated[
         int,
         Meta(ge=0, le=2**40),
@@ -303,7 +303,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Seconds,
         _doc("Refuse to start if the machine's clock is further than this behind the newest record of the log."),
     ] = 3600.0
-    trace: Annotated[
+    model_trace: Annotated[
         str, _doc("File to append a trace to, for checks against the model: one JSON line for each step; empty: none.")
     ] = ""
     log_level: Annotated[
@@ -313,7 +313,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "info"
     log_json: Annotated[bool, _doc("Log JSON lines instead of text.")] = False
     access_log: Annotated[bool, _doc("Also log each answered request, and each WebSocket's start and end.")] = False
-    trust_ids: Annotated[
+    trust_request_ids: Annotated[
         bool,
         _doc(
             "Trust the client's `X-Request-Id` (and `traceparent` as a span's parent). Use it only if a proxy sets them."
@@ -340,7 +340,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def head_path(self) -> Path:
         """The path of the log's signed head."""
-        return Path(self.head) if self.head else Path(self.data) / HEAD_NAME
+        return Path(self.head_file) if self.head_file else Path(self.data) / HEAD_NAME
 
     @property
     def policy(self) -> Policy:

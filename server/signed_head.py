@@ -14,7 +14,7 @@ from interlock.server.guard.keys.heads import Head, check_head, sign_head
 from interlock.server.guard.keys.keyset import SigningKey, load_public_keys
 from interlock.server.settings import Settings
 from interlock.server.surface.head import HeadKeeper, check_length, check_log, read_text
-from interlock.server.surface.sqlite.files import Surface, alone
+from interlock.server.surface.sqlite.files import Surface, exclusive_access
 from interlock.server.system.permissions import refuse_writable
 from interlock.server.system.supervision import Supervisor
 
@@ -44,7 +44,7 @@ def read_checked(settings: Settings) -> Head | None:
             return None
         head = check_head(text, load_public_keys(data / "keys"))
         # SQLite creates files while reading, so first check the permissions of the folder and its files.
-        with alone(data):
+        with exclusive_access(data):
             more = check_log(data, head.receipt, final=head.final)
     except HeadRefused as refused:
         raise _with_advice(settings, str(refused)) from None
@@ -93,7 +93,7 @@ async def keep(
     if head is not None:
         surface.head_lag.signed(head.position)
     keeper = HeadKeeper(settings.head_path, sign, surface.head_lag, supervisor)
-    surface.afterwards.push_async_callback(close)
+    surface.on_closed.push_async_callback(close)
     await keeper.start(surface.last(), required=head is None or head.final)
     return keeper
 

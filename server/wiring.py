@@ -27,14 +27,14 @@ from interlock.server.clock import Clock, SystemClock
 from interlock.server.guard.admins import Admins
 from interlock.server.guard.keys.keyring import KeyRing, OnKeysChanged, open_keyring
 from interlock.server.guard.keys.keyset import Keys
-from interlock.server.guard.keys.rotation import Lives
+from interlock.server.guard.keys.rotation import TokenLifetimes
 from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.passwords.blocklist import Blocklist
 from interlock.server.guard.passwords.hashing import Passwords
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
-from interlock.server.guard.throttling.limits import Limits
+from interlock.server.guard.throttling.limits import RateLimits
 from interlock.server.guard.throttling.logins import LoginLimits
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.guard.tickets import Tickets
@@ -59,11 +59,11 @@ from interlock.server.settings import Settings
 from interlock.server.surface.head import HeadKeeper
 from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.surface.sqlite.writer import Batch
-from interlock.server.system.host import CLOCK_TOLERANCE_MS, MachineMonitor
+from interlock.server.system.host import CLOCK_TOLERANCE_MS, HostMonitor
 from interlock.server.system.supervision import Supervisor
-from interlock.server.telemetry import watch
-from interlock.server.telemetry.measures import Unmeasured
-from interlock.server.telemetry.trace import Untraced, open_trace
+from interlock.server.telemetry import security_log
+from interlock.server.telemetry.metrics_recorder import MetricsRecorder
+from interlock.server.telemetry.model_trace import TraceWriter, open_trace
 
 if TYPE_CHECKING:
     from interlock.server.telemetry.spans import Spans
@@ -77,7 +77,7 @@ class _Storage(msgspec.Struct):
     """The open log, and the receivers of its events."""
 
     surface: Surface
-    trace: Untraced
+    trace: TraceWriter
     spans: Spans | None
     watchers: _Watchers
     supervisor: Supervisor
@@ -96,7 +96,7 @@ class _Core(msgspec.Struct):
     """The parts that decide, and what they need."""
 
     clock: SystemClock
-    host: MachineMonitor
+    host: HostMonitor
     secrets: _Secrets
     sessions: Sessions
     accounts: Accounts
@@ -109,11 +109,11 @@ class _Watchers(msgspec.Struct):
     """The receivers of every committed batch."""
 
     spans: Spans | None
-    measures: Unmeasured
+    metrics: MetricsRecorder
 
     def committed(self, batch: Batch) -> None:
         """Pass a committed batch to metrics and spans."""
-        self.measures.batch(batch)
+        self.metrics.batch(batch)
         if self.spans is not None:
             self.spans.batch(batch)
 
@@ -140,14 +140,14 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         feed = Feed(surface.log)
         secrets = await _open_secrets(settings, clock, feed, surface)
         sessions = Sessions(
-            feed, clock, policy=settings.policy, cache_limit=settings.cached_sessions, trace=storage.trace
+            feed, clock, policy=settings.policy, cache_limit=settings.session_cache_size, trace=storage.trace
         )
-        accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.cached_sessions)
+        accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.session_cache_size)
         # The first of all listeners, so that sockets close before any other listener learns of the end.
         # Sessions come first: the sockets of the session that changes a password are told to refresh.
         feed.subscribe(connections.observe, SESSION_MACHINE.kind)
         feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)
-        storage.watchers.measures = await _watch(feed, (sessions, accounts, secrets.records), settings, clock)
+        storage.watchers.metrics = await _watch(feed, (sessions, accounts, secrets.records), settings, clock)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(
             settings, surface, supervisor, head, lambda: (secrets.ring.keys.signing, clock.now_ms())
@@ -160,13 +160,13 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         feed.subscribe(expiry.observe, SESSION_MACHINE.kind)
         # All listeners have subscribed.
         await feed.start(position)
-        orphans = await disconnect_orphans(surface.log, sessions, settings.node, at_once=settings.log_queue)
+        orphans = await disconnect_orphans(surface.log, sessions, settings.node, at_once=settings.write_queue)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
-        superseded = await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)
+        superseded = await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)
         await patiently(secrets.records.compare)
         reserve = settings.disk_reserve_mib << 20
-        host = MachineMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
+        host = HostMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
         core = _Core(
             clock,
@@ -221,10 +221,10 @@ async def _open_storage(
         connections.close_all(Close("internal_error"))
 
     async with open_trace(settings) as trace, _open_spans(settings) as spans:
-        watchers = _Watchers(spans, Unmeasured())
+        watchers = _Watchers(spans, MetricsRecorder())
         async with open_surface(
             Path(settings.data),
-            max_waiting=settings.log_queue,
+            max_waiting=settings.write_queue,
             on_failure=stop,
             on_commit=trace.appended,
             on_batch=watchers.committed,
@@ -235,8 +235,8 @@ async def _open_storage(
 
 async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: Surface) -> _Secrets:
     keys = Path(settings.data) / "keys"
-    lives = Lives(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
-    ring = open_keyring(keys, clock, lives)
+    lifetimes = TokenLifetimes(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
+    ring = open_keyring(keys, clock, lifetimes)
     admins, clients = Secrets(keys, "admin"), Secrets(keys, "client")
     admins.names()  # what can't be read is said now, not at the first use
     looks: dict[Purpose, Look] = {
@@ -252,7 +252,7 @@ async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: S
 
 def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncExitStack) -> Services:
     """Return the services over what is open. ``stack`` closes what they opened."""
-    surface, measures = storage.surface, storage.watchers.measures
+    surface, metrics = storage.surface, storage.watchers.metrics
     clock, ring, sessions, connections = core.clock, core.secrets.ring, core.sessions, core.connections
     pseudonyms = Pseudonyms(lambda: ring.keys.refresh_mac)
     id_tokens = IdTokens(settings, clock)
@@ -266,12 +266,12 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         ring.keys, clock, issuer=settings.issuer, audience=settings.audience, lifetime_s=settings.access_token_s
     )
     tickets = Tickets(surface.tickets, clock, lifetime_ms=round(settings.ticket_s * 1000))
-    limits = Limits(settings, clock, salt)
+    limits = RateLimits(settings, clock, salt)
     authenticator = Authenticator(sessions, core.accounts, tokens, tickets, limits, clock)
-    measures.watch(
+    metrics.watch(
         {
             "interlock_connections": lambda: len(connections),
-            "interlock_log_queue_depth": surface.waiting,
+            "interlock_write_queue_depth": surface.waiting,
             "interlock_read_queue_depth": surface.reading,
             "interlock_disk_low": lambda: core.host.disk_low,
             "interlock_head_failing": core.host.head_failing,
@@ -299,7 +299,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
             passwords=passwords,
             exchanged_tokens=surface.exchanged_tokens,
             clock=clock,
-            register=settings.upstream_accounts == "any",
+            register=settings.oidc_accounts == "any",
         ),
         tickets=tickets,
         tokens=tokens,
@@ -307,7 +307,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         keys=ring.keys,
         clients=core.secrets.clients,
         secret_records=core.secrets.records,
-        addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.uncounted),
+        addresses=Addresses(settings.trusted_proxies, settings.forwarded_header, settings.rate_limit_exempt),
         limits=limits,
         login_limits=LoginLimits(settings, clock, salt, pseudonyms),
         devices=Devices(core.accounts, clock, lambda: ring.keys),
@@ -324,7 +324,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         ),
         tail=core.tail,
         supervisor=storage.supervisor,
-        metrics=measures,
+        metrics=metrics,
         host=core.host,
         spans=storage.spans,
     )
@@ -363,19 +363,19 @@ async def _newest_time(surface: Surface, settings: Settings) -> int:
     return latest_ms
 
 
-async def _watch(feed: Feed, doors: Sequence[Door[Any]], settings: Settings, clock: Clock) -> Unmeasured:
+async def _watch(feed: Feed, doors: Sequence[Door[Any]], settings: Settings, clock: Clock) -> MetricsRecorder:
     """Subscribe the security log and, if they are on, the metrics. Call it before anything happens."""
-    measures = Unmeasured()
+    metrics = MetricsRecorder()
     if settings.metrics_port is not None:
-        from interlock.server.telemetry.metrics import Metrics
+        from interlock.server.telemetry.metrics import PrometheusMetrics
 
-        measures = Metrics(MACHINES, clock, await feed.log.live_states())
-    feed.subscribe(measures.observe)
+        metrics = PrometheusMetrics(MACHINES, clock, await feed.log.live_states())
+    feed.subscribe(metrics.observe)
     for door in doors:
-        door.subscribe_own(watch.tell_transition)
-        for refusal_listener in (measures.refused, watch.tell_refusal):
+        door.subscribe_own(security_log.log_transition)
+        for refusal_listener in (metrics.refused, security_log.log_refusal):
             door.subscribe_refusals(refusal_listener)
-    return measures
+    return metrics
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ class AccountLifecycle(StateMachine):
 
     creation: ClassVar[tuple[str, str]] = (
         "register",
-        "A person registers with a password or with an upstream identity.",
+        "A person registers with a password or with an identity at a provider.",
     )
 
     active = State("The account's owner may log in.", initial=True)

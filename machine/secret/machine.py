@@ -6,7 +6,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from interlock.machine.errors import AdminCredentialInvalid, ClientRefused, InterlockError
+from interlock.machine.errors import AdminCredentialInvalid, ClientAuthenticationFailed, InterlockError
 from interlock.machine.machine import Machine, Transition, Words
 from interlock.machine.secret.commands import Add, Data, Purpose, Remove
 from interlock.spec.lifecycles import SECRET
@@ -42,7 +42,7 @@ def why_refused(purpose: Purpose) -> InterlockError:
     """What whoever has shown a secret for ``purpose`` is told once it is removed."""
     if purpose == "admin":
         return AdminCredentialInvalid("the administrator's secret was removed")
-    return ClientRefused("the client's secret was removed")
+    return ClientAuthenticationFailed("the client's secret was removed")
 
 
 SECRET_MACHINE: Final = Machine(

@@ -50,27 +50,27 @@ Epoch: TypeAlias = Annotated[int, Meta(ge=0)]
 class Authenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Record that ``subject`` (an account id) has authenticated by ``method``.
 
-    ``proof_age_ms`` is how long ago they authenticated at an identity provider, None if unknown. If omitted: just now.
+    ``auth_age_ms`` is how long ago they authenticated at an identity provider, None if unknown. If omitted: just now.
     ``account_epoch`` is the account's epoch at that time. If omitted: 0.
     """
 
     event: ClassVar[str] = "authenticate"
     subject: str
     method: str
-    proof_age_ms: Age | None = 0
+    auth_age_ms: Age | None = 0
     account_epoch: Epoch = 0
 
 
 class Reauthenticate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Record that the same ``subject`` has authenticated again. The epoch rises, so older tokens stop working.
 
-    ``proof_age_ms`` and ``account_epoch``: see :class:`Authenticate`.
+    ``auth_age_ms`` and ``account_epoch``: see :class:`Authenticate`.
     """
 
     event: ClassVar[str] = "reauthenticate"
     subject: str
     method: str
-    proof_age_ms: Age | None = 0
+    auth_age_ms: Age | None = 0
     account_epoch: Epoch = 0
 
 

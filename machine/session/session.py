@@ -42,7 +42,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``state`` is None at version 0, before ``create``. ``epoch`` rises with every (re)authentication. ``rotation`` rises with
     every refresh; it is the number of the newest refresh token. ``refresh_tokens`` are the accepted tokens of this epoch,
-    oldest first. ``proof_age_ms`` is how long before the last (re)authentication the subject had authenticated, None if
+    oldest first. ``auth_age_ms`` is how long before the last (re)authentication the subject had authenticated, None if
     unknown. ``account_epoch`` is the epoch of the subject's account at that login.
     """
 
@@ -58,17 +58,17 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_at_ms: int = 0
     idle_deadline_ms: int = 0
     absolute_deadline_ms: int = 0
-    proof_age_ms: int | None = 0
+    auth_age_ms: int | None = 0
     account_epoch: int = 0
     policy: Policy = Policy(0, 0, 0, 0)
     reason: str | None = None
 
     @property
-    def proved_at_ms(self) -> int | None:
+    def auth_time_ms(self) -> int | None:
         """When the subject last authenticated, None if unknown; for an anonymous session, when it was created."""
-        if self.proof_age_ms is None:
+        if self.auth_age_ms is None:
             return None
-        return self.authenticated_at_ms - self.proof_age_ms
+        return self.authenticated_at_ms - self.auth_age_ms
 
     @property
     def authenticated_at_ms(self) -> int:
@@ -161,7 +161,7 @@ def _authenticated(session: Session, step: Transition, data: Authenticate) -> Se
         refresh_tokens=(IssuedToken(session.rotation, step.at_ms),),
         idle_deadline_ms=step.at_ms + session.policy.idle_timeout_ms,
         absolute_deadline_ms=step.at_ms + session.policy.absolute_timeout_ms,
-        proof_age_ms=data.proof_age_ms,
+        auth_age_ms=data.auth_age_ms,
         account_epoch=data.account_epoch,
     )
 

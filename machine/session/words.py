@@ -77,7 +77,7 @@ def _policy(data: Create, _before: Session) -> str:
 
 
 def _who(data: Authenticate | Reauthenticate, before: Session) -> str:
-    return f"{data.subject} by {data.method}{_proof(data.proof_age_ms)}: epoch {before.epoch + 1}"
+    return f"{data.subject} by {data.method}{_proof(data.auth_age_ms)}: epoch {before.epoch + 1}"
 
 
 def _proof(age_ms: int | None) -> str:

@@ -11,7 +11,7 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Column, Table
 
-from interlock.machine.errors import HeadRefused, KeyNeeded, SurfaceLocked
+from interlock.machine.errors import HeadRefused, KeyInUse, SurfaceLocked
 from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
 
@@ -82,9 +82,10 @@ def rotate(data: Path, *, refresh: bool, now: bool) -> None:
 @click.argument("kid", metavar="KEY")
 @data_option
 @click.option(
-    "--head",
+    "--head-file",
+    "head",
     type=click.Path(path_type=Path),
-    envvar="INTERLOCK_HEAD",
+    envvar="INTERLOCK_HEAD_FILE",
     help="The log's signed head; if not given, interlock.head beside the log.",
 )
 @click.option("--force", is_flag=True, help="Retire it although its tokens may be valid: it is compromised.")
@@ -126,18 +127,18 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
     """Have the log's head signed by another key than ``key``, or the next start would refuse it.
 
     Raises:
-        KeyNeeded: the running server has not signed it again, and ``force`` is not given.
+        KeyInUse: the running server has not signed it again, and ``force`` is not given.
     """
     from interlock.server.guard.keys.heads import check_head, sign_head
     from interlock.server.guard.keys.keyset import load_keys, load_public_keys
     from interlock.server.surface.head import write_text
-    from interlock.server.surface.sqlite.files import alone
+    from interlock.server.surface.sqlite.files import exclusive_access
 
     text = _signed_by(path, key)
     if text is None:
         return
     try:
-        with alone(data):
+        with exclusive_access(data):
             head = check_head(text, load_public_keys(data / "keys"))
             signing = load_keys(data / "keys", now_ms).signing
             write_text(path, sign_head(head.receipt, signing, now_ms, final=head.final))
@@ -150,7 +151,7 @@ def _free_head(data: Path, path: Path, key: Key, now_ms: int, *, force: bool) ->
         while _signed_by(path, key) is not None and time.monotonic() < deadline:
             time.sleep(0.05)
         if _signed_by(path, key) is not None and not force:
-            raise KeyNeeded(
+            raise KeyInUse(
                 f"{path} is signed by {key.name}, and the running server has not signed it with another key"
             ) from None
 

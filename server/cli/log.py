@@ -82,7 +82,7 @@ def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, 
     Each record is a numbered step. Then follow the state at that time, and which events were possible and which would
     have been refused, and why. This does not check the log: use `interlock verify` for that.
     """
-    from interlock.machine.story import moment, tell
+    from interlock.machine.story import describe, snapshot
     from interlock.server.clock import SystemClock
     from interlock.server.surface.sqlite.archive import open_archive
 
@@ -93,10 +93,10 @@ def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, 
             raise InstanceNotFound(kind, instance_id)
         records, at_ms = _up_to(records, at, SystemClock().now_ms())
         machine = MACHINES.of(records[0].position, kind)
-        steps, after = tell(machine, instance_id, records)
-        stands = moment(machine, after, max(at_ms, after.updated_at_ms))
+        steps, after = describe(machine, instance_id, records)
+        stands = snapshot(machine, after, max(at_ms, after.updated_at_ms))
         if as_json:
-            told = {"kind": kind, "instance_id": instance_id, "steps": steps, "moment": stands}
+            told = {"kind": kind, "instance_id": instance_id, "steps": steps, "snapshot": stands}
             click.echo(msgspec.json.encode(told))
         else:
             from interlock.server.cli.story import print_story
@@ -108,7 +108,8 @@ def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, 
 @click.argument("log", type=click.Path(path_type=Path), required=False)
 @data_option
 @click.option(
-    "--head",
+    "--head-file",
+    "head",
     type=click.Path(path_type=Path),
     help="The signed head to compare the log with; if not given, interlock.head beside the log.",
 )
@@ -149,7 +150,7 @@ def verify(
     from interlock.server.cli.verify import run
 
     # The variable belongs to the server's own log, not to the one given as LOG.
-    configured = os.environ.get("INTERLOCK_HEAD") if log is None else None
+    configured = os.environ.get("INTERLOCK_HEAD_FILE") if log is None else None
     with errors_as_messages():
         place = head or (Path(configured) if configured else None)
         sys.exit(run(log or data, place, receipts, sys.stdin, require_head=require_head, at_least=at_least))

@@ -15,11 +15,13 @@ from rich.table import Table
 from interlock.server.cli.errors import errors_as_messages
 from interlock.server.cli.keys import keys
 from interlock.server.cli.log import export, replay, transitions, verify
-from interlock.server.cli.model import check, trace
+from interlock.server.cli.model import check, check_trace
 from interlock.server.cli.secrets import admin_token, clients
 from interlock.server.settings_loading import SettingRow, check_environment, load_settings, setting_rows
 
 click.rich_click.MAX_WIDTH = 110
+# Without the --no-… of a flag, so that in 80 columns no variable's name is cut in two.
+click.rich_click.OPTIONS_TABLE_COLUMN_TYPES = ["opt_primary", "metavar", "help"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,18 +40,20 @@ def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _settings_option(row: SettingRow) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     shown = ",".join(row.default) or "none" if row.kind is tuple else "none" if row.default is None else row.default
-    help_text = f"{row.description} [default: {shown}; env: {row.variable}]"
+    off = f"--no-{row.flag[2:]}"
+    default = f"{shown}; off: {off}" if row.kind is bool else shown
+    help_text = f"{row.description} [default: {default}; env: {row.variable}]"
     if row.kind is bool:
-        return click.option(f"{row.flag}/--no-{row.flag[2:]}", row.name, default=None, help=help_text)
+        return click.option(f"{row.flag}/{off}", row.name, default=None, help=help_text)
     kind = str if row.kind is tuple else row.kind
     return click.option(row.flag, row.name, type=kind, default=None, help=help_text)
 
 
 @main.command()
 @click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings. [env: INTERLOCK_CONFIG]")
-@click.option("--walk", is_flag=True, help="Print a tour to copy and paste: a session from start to end, in curl.")
+@click.option("--tour", is_flag=True, help="Print a tour to copy and paste: a session from start to end, in curl.")
 @_settings_options
-def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
+def serve(config: Path | None, *, tour: bool, **flags: Any) -> None:
     """Run the server until SIGTERM, SIGHUP or Ctrl-C.
 
     Each setting is a flag, an environment variable or a key of the TOML file; a flag overrides a variable,
@@ -59,7 +63,7 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     gc.disable()
     import uvloop
 
-    from interlock.server.cli.walk import print_walk
+    from interlock.server.cli.tour import print_tour
     from interlock.server.process import serve as run
     from interlock.server.system.streams import prepare_streams, print_in_background
     from interlock.server.telemetry.logs import logging_to_stderr
@@ -69,8 +73,8 @@ def serve(config: Path | None, *, walk: bool, **flags: Any) -> None:
     def on_ready(url: str) -> None:
         with console.capture() as said:
             console.print(f"Interlock listens on [bold]{url}[/bold]  (OpenAPI: {url}/schema)", soft_wrap=True)
-            if walk:
-                print_walk(console, url)
+            if tour:
+                print_tour(console, url)
         print_in_background(said.get().encode(console.encoding, "replace"))
 
     prepare_streams()
@@ -107,5 +111,5 @@ def diagram(kind: str, name: str) -> None:
     Console().print(table)
 
 
-for _command in (transitions, replay, verify, export, check, trace, keys, clients, admin_token):
+for _command in (transitions, replay, verify, export, check, check_trace, keys, clients, admin_token):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""Commands for the specification: ``check`` runs the model checker, ``trace`` checks traces of servers against the model."""
+"""Commands for the specification: ``check`` runs the model checker, ``check-trace`` checks traces against the model."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ def check(*, deep: bool, mutants: bool, only: tuple[str, ...], jobs: int) -> Non
         sys.exit(EXIT_UNUSABLE if all(result.good or result.outcome is None for result in results) else EXIT_FAULT)
 
 
-@click.command()
+@click.command("check-trace")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--one-log",
     is_flag=True,
     help="The files come from several nodes on one log; otherwise each file is a separate log.",
 )
-def trace(files: tuple[Path, ...], *, one_log: bool) -> None:
-    """Check FILES, written by `interlock serve --trace`, against the rules and the model.
+def check_trace(files: tuple[Path, ...], *, one_log: bool) -> None:
+    """Check FILES, written by `interlock serve --model-trace`, against the rules and the model.
 
     A folder stands for every .jsonl file in it. A linear checker and the model check each trace independently, and must
     agree. Needs spin and gcc.

@@ -8,10 +8,10 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 
-from interlock.machine.story import Moment, Step
+from interlock.machine.story import Snapshot, StoryStep
 
 
-def print_story(console: Console, title: str, steps: list[Step], stands: Moment) -> None:
+def print_story(console: Console, title: str, steps: list[StoryStep], stands: Snapshot) -> None:
     """Print ``steps``, one a line, and then the state of the instance."""
     console.print(f"[bold]{escape(title)}[/bold]\n", soft_wrap=True)
     width = len(str(steps[-1].version))
@@ -27,18 +27,18 @@ def print_story(console: Console, title: str, steps: list[Step], stands: Moment)
     for name, value in _facts(stands):
         console.print(f"  {name:<16} {escape(value)}", soft_wrap=True)
     console.print("\n[bold]possible then[/bold]\n")
-    for each in stands.outlook:
+    for each in stands.possible_events:
         if each.target is not None:
             path = "stays" if each.target == stands.state else f"→ {each.target}"
             console.print(f"  [green]{each.event}[/green] ({path})", soft_wrap=True)
     console.print("\n[bold]refused then[/bold]\n")
-    for each in stands.outlook:
+    for each in stands.possible_events:
         if each.refused is not None:
             console.print(f"  [red]{each.event}[/red]{escape(each.refused.removeprefix(each.event))}", soft_wrap=True)
 
 
-def _facts(moment: Moment) -> list[tuple[str, str]]:
-    return [("state", moment.state), *((name, _text(value)) for name, value in moment.stands.items())]
+def _facts(snapshot: Snapshot) -> list[tuple[str, str]]:
+    return [("state", snapshot.state), *((name, _text(value)) for name, value in snapshot.stands.items())]
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from interlock.server.experience.credentials import DEVICE_COOKIE, cookie_named
 from interlock.server.guard.passwords.hash_queue import Count, Ended
 from interlock.server.guard.throttling.limits import Kind
-from interlock.server.guard.throttling.logins import Client, Trial
+from interlock.server.guard.throttling.logins import Client, LoginAttempt
 from interlock.server.services import Services
 from interlock.server.system.addresses import limit_key
 
@@ -68,25 +68,25 @@ def admit_account(services: Services, scope: Any, kind: Kind, subject: str) -> N
 
 
 def login_of_account(services: Services, scope: Any, subject: str) -> AbstractContextManager[None]:
-    """See :meth:`interlock.server.guard.throttling.limits.Limits.login_of_account`."""
+    """See :meth:`interlock.server.guard.throttling.limits.RateLimits.login_of_account`."""
     counts = services.addresses.counts(address_of(scope))
     return services.limits.login_of_account(subject) if counts else nullcontext()
 
 
 @asynccontextmanager
-async def hidden(services: Services, scope: Any, trial: Trial) -> AsyncIterator[Count]:
-    """Yield the counter of ``trial``. While it is hidden, end the body by TimeoutError before the time of the hash shows.
+async def hidden(services: Services, scope: Any, attempt: LoginAttempt) -> AsyncIterator[Count]:
+    """Yield the counter of ``attempt``. While it is hidden, end the body by TimeoutError before the time of the hash shows.
 
     An attempt that counting makes hidden has the same limit, which starts at the request's arrival.
     """
     async with asyncio.timeout(None) as patience:
 
         def limit() -> None:
-            if trial.hidden:
+            if attempt.hidden:
                 patience.reschedule(_hidden_until_s(services, scope))
 
         def count() -> Ended:
-            ended = trial.count()
+            ended = attempt.count()
             limit()
             return ended
 

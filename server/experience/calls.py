@@ -23,7 +23,7 @@ from interlock.machine.errors import (
 )
 from interlock.server.experience.credentials import refuse_foreign
 from interlock.server.guard.origins import Use
-from interlock.server.runtime.accounts.administration import Place
+from interlock.server.runtime.accounts.administration import Cursor
 from interlock.server.services import Services
 
 T = TypeVar("T")
@@ -97,12 +97,12 @@ def page(
     return Response([view(each) for each in found], headers=headers)
 
 
-def parse_cursor(cursor: str | None) -> Place | None:
+def parse_cursor(cursor: str | None) -> Cursor | None:
     """Parse ``cursor``, an :data:`After`."""
     match = re.match(_CURSOR, cursor or "")
-    return Place(int(match[1]), match[2]) if match else None
+    return Cursor(int(match[1]), match[2]) if match else None
 
 
-def format_cursor(place: Place) -> str:
+def format_cursor(cursor: Cursor) -> str:
     """Return the text that :func:`parse_cursor` reads."""
-    return f"{place.at_ms}.{place.instance_id}"
+    return f"{cursor.at_ms}.{cursor.instance_id}"

@@ -92,7 +92,7 @@ async def administrator(connection: Connection, _: BaseRouteHandler) -> None:
         raise AdminCredentialInvalid(str(error)) from None
     if presented is None:
         raise AdminCredentialMissing("send Authorization: Bearer <administrator's secret>")
-    found = services.admins.prove(presented)
+    found = services.admins.authenticate(presented)
     services.sessions.check_alive()
     _log.info("admin.call", actor=found.actor, method=scope["method"], route=scope["path_template"])
     scope["user"] = found

@@ -127,9 +127,9 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     errors.AccountError: Kind(
         422, "account-refused", "The account can't be created", Recovery.FIX_REQUEST, "Fix the request."
     ),
-    errors.ClientRefused: Kind(
+    errors.ClientAuthenticationFailed: Kind(
         401,
-        "client-refused",
+        "client-authentication-failed",
         "This needs a registered client",
         Recovery.FIX_REQUEST,
         "Send the name and secret of a client made by `interlock clients create`.",
@@ -151,9 +151,9 @@ KINDS: Final[dict[type[Exception], Kind]] = {
     errors.Overloaded: Kind(
         503, "overloaded", "Too much work is waiting", Recovery.RETRY_LATER, "Retry after the seconds in Retry-After."
     ),
-    errors.UpstreamUnavailable: Kind(
+    errors.IdentityProviderUnavailable: Kind(
         503,
-        "upstream-unavailable",
+        "identity-provider-unavailable",
         "The identity provider can't be reached",
         Recovery.RETRY_LATER,
         "Retry after the seconds in Retry-After; the ID token is still unused.",
@@ -223,7 +223,7 @@ BY_STATUS: Final[dict[int, Kind]] = {
     ),
     431: Kind(
         431,
-        "head-too-large",
+        "headers-too-large",
         "The request's headers are too large",
         Recovery.FIX_REQUEST,
         "Send fewer or shorter headers.",

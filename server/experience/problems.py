@@ -93,7 +93,7 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             extra = {"event": error.event, "state": error.state, "guard": error.guard}
         case errors.SessionEnded():
             extra = {"reason": error.reason}
-        case errors.Overloaded() | errors.RateLimited() | errors.UpstreamUnavailable():
+        case errors.Overloaded() | errors.RateLimited() | errors.IdentityProviderUnavailable():
             headers["retry-after"] = str(error.retry_after_s)
         case RequestRefused(status=426):
             # RFC 9110, 15.5.22 and 7.8; RFC 6455, 4.4.
@@ -115,7 +115,7 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
 
 def _challenge(error: Exception) -> str:
     match error:
-        case errors.ClientRefused():
+        case errors.ClientAuthenticationFailed():
             return 'Basic realm="interlock", charset="UTF-8"'
         case errors.CredentialMissing():
             return 'Bearer realm="interlock"'

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     State: TypeAlias = str
     Event: TypeAlias = str
     EndReason: TypeAlias = str
-    Kind: TypeAlias = str
+    InstanceKind: TypeAlias = str
 else:
-    Kind = enum_of("Kind", (each.kind for each in MACHINES), "What a record is of.")
+    InstanceKind = enum_of("InstanceKind", (each.kind for each in MACHINES), "What a record is of.")
     AccountState = enum_of("AccountState", (each.name for each in ACCOUNT.states), "A state of the account lifecycle.")
     SessionState = enum_of("SessionState", (each.name for each in SESSION.states), "A state of the session lifecycle.")
     # Several lifecycles share names of states and events.

@@ -11,7 +11,7 @@ import structlog
 
 from interlock.machine.account.account import Account
 from interlock.machine.account.machine import ensure_serves
-from interlock.machine.closing import CLOSE_CODES, Close, Next
+from interlock.machine.closing import CLOSE_CODES, ClientAction, Close
 from interlock.machine.errors import (
     CredentialInvalid,
     CredentialRefused,
@@ -36,7 +36,7 @@ _log = structlog.get_logger("interlock.http")
 
 _OUTBOX_LIMIT: Final = 256
 _LIMITS: Final = Limits(message_bytes=MESSAGE_BYTES)
-_BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next is Next.MEND}
+_BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next is ClientAction.FIX_CLIENT}
 """Close codes of connections that sent something invalid, whichever layer noticed."""
 
 
@@ -153,7 +153,7 @@ class Socket:
             _log.info("socket.closed", connection_id=self._conversation.connection_id, code=code, by=by)
 
     def observe(self, record: Record) -> None:
-        """See :class:`interlock.server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.ConnectionListener`."""
         move = record.transition
         if move.target in FINAL_STATES:
             self._ended_at_ms = move.at_ms
@@ -167,7 +167,7 @@ class Socket:
         self._flush()
 
     def observe_account(self, account: Account | None) -> None:
-        """See :class:`interlock.server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.ConnectionListener`."""
         if account is None:
             # The client refreshes, which shows whether its session is still valid.
             self.close(Close("token_expired"))
@@ -179,19 +179,19 @@ class Socket:
             self.close(closing_for(ended))
 
     def close(self, closing: Close) -> None:
-        """See :class:`interlock.server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.ConnectionListener`."""
         self._conversation.close(closing)
         self._flush()
 
     def look_at_keys(self) -> None:
-        """See :class:`interlock.server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.ConnectionListener`."""
         try:
             self._services.tokens.ensure_verifies(self._kid)
         except InterlockError as error:
             self.close(closing_for(error))
 
     def abort(self) -> None:
-        """See :class:`interlock.server.runtime.connections.Port`."""
+        """See :class:`interlock.server.runtime.connections.ConnectionListener`."""
         if self._wire is not None:
             self._wire.abort()
 

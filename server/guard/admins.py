@@ -33,7 +33,7 @@ class Admins:
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
 
-    def prove(self, presented: str) -> Administrator:
+    def authenticate(self, presented: str) -> Administrator:
         """Return the administrator whose secret ``presented`` is.
 
         Raises:

@@ -19,7 +19,7 @@ import msgspec
 
 from interlock.machine.errors import SettingsError
 from interlock.machine.secret.commands import Add, added
-from interlock.server.guard.keys.keyset import Stamp, key_files, no_keys, stamp_of
+from interlock.server.guard.keys.keyset import FileStamp, key_files, no_keys, stamp_of
 from interlock.server.system.permissions import read_private, write_private
 from interlock.server.system.transient import Checks
 
@@ -47,7 +47,7 @@ class Secrets:
     def __init__(self, folder: Path, kind: Kind) -> None:
         self._folder = folder
         self._kind: Kind = kind
-        self._seen: dict[str, Stamp] = {}
+        self._seen: dict[str, FileStamp] = {}
         self._known: dict[str, StoredSecret] = {}
         self._good = False
         self._listed = True
@@ -134,13 +134,13 @@ class Secrets:
         except OSError as error:
             raise SettingsError(f"{self._path(name)} can't be removed: {error.strerror}") from error
 
-    def _stamps(self, *, was_good: bool) -> dict[str, Stamp]:
+    def _stamps(self, *, was_good: bool) -> dict[str, FileStamp]:
         """Return the stamp of each file, sorted by name. ``was_good``: the last scan found no problem.
 
         Raises:
             OSError: the folder or a file can't be checked.
         """
-        seen: dict[str, Stamp] = {}
+        seen: dict[str, FileStamp] = {}
         complete = True
         for file in self._files(was_good=was_good):
             try:

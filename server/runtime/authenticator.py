@@ -25,7 +25,7 @@ from interlock.machine.session.machine import SESSION_MACHINE, ensure_authority,
 from interlock.machine.session.refresh_tokens import honoured
 from interlock.machine.session.session import Session, ensure_alive, opens_until_ms, touch_due
 from interlock.server.clock import Clock
-from interlock.server.guard.throttling.limits import Limits
+from interlock.server.guard.throttling.limits import RateLimits
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens, kid_of, subject_of
 from interlock.server.runtime.accounts.accounts import Accounts
@@ -58,7 +58,7 @@ class Authenticator:
         accounts: Accounts,
         tokens: Tokens,
         tickets: Tickets,
-        limits: Limits,
+        limits: RateLimits,
         clock: Clock,
     ) -> None:
         self._sessions = sessions

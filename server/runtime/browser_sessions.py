@@ -31,7 +31,7 @@ from interlock.machine.machine import Authority
 from interlock.machine.session.machine import SESSION_MACHINE, ensure_usable
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.clock import Clock
-from interlock.server.guard.throttling.limits import Kind, Limits
+from interlock.server.guard.throttling.limits import Kind, RateLimits
 from interlock.server.guard.tokens import Tokens
 from interlock.server.runtime.accounts.logins import Login
 from interlock.server.runtime.authenticator import Authenticator, Check, first_good, most_helpful, naming
@@ -93,7 +93,7 @@ class BrowserSessions:
     """Decides which session of a browser continues, and ends the others."""
 
     def __init__(
-        self, sessions: Sessions, authenticator: Authenticator, tokens: Tokens, limits: Limits, clock: Clock
+        self, sessions: Sessions, authenticator: Authenticator, tokens: Tokens, limits: RateLimits, clock: Clock
     ) -> None:
         self._sessions = sessions
         self._authenticator = authenticator
@@ -235,7 +235,7 @@ class BrowserSessions:
                 if now_ms < session.authenticated_at_ms + session.policy.refresh_grace_ms:
                     # To end it would undo the login, and to go on with it would let in whoever planted the kept token.
                     raise TokenExpired("another tab is just logging in: refresh, or ask again")
-        self._admit(presented, "begin")
+        self._admit(presented, "create_session")
         with self._limits.anonymous():
             return await self._sessions.begin("anonymous")
 

@@ -15,7 +15,7 @@ from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.clock import Clock
 from interlock.server.runtime.authenticator import Authentication, Authenticator
-from interlock.server.runtime.connections import Connections, Port
+from interlock.server.runtime.connections import ConnectionListener, Connections
 from interlock.server.runtime.door import commands
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.settings import Settings
@@ -41,7 +41,7 @@ class ConnectionLimits:
         self._clock = clock
         self._settings = settings
 
-    def ensure_room(self) -> None:
+    def ensure_capacity(self) -> None:
         """Check that the server may hold one more connection.
 
         Raises:
@@ -50,7 +50,7 @@ class ConnectionLimits:
         if len(self._connections) >= self._settings.connections_total:
             raise Overloaded
 
-    async def admit(self, found: Authentication, connection_id: str, port: Port) -> None:
+    async def admit(self, found: Authentication, connection_id: str, port: ConnectionListener) -> None:
         """Make room for a connection that authenticated as ``found``, register its ``port``, then record it.
 
         Raises:
@@ -58,14 +58,14 @@ class ConnectionLimits:
             TooManyConnections, TransitionRefused: the account or the session has reached its limit.
         """
         session, subject = found.session, found.session.subject or ""
-        await self._make_room(subject)
+        await self._make_capacity(subject)
         with self._connections.arriving(session.session_id, connection_id, port, subject):
             await self._authenticator.ensure_holds(found)
             await self._record(session, connection_id)
             # Spread the answers to connects that were committed together over several turns of the event loop.
             await self._connections.steps.wait()
 
-    async def _make_room(self, subject: str) -> None:
+    async def _make_capacity(self, subject: str) -> None:
         """Ensure that the account ``subject`` may hold one more connection. There is no await after the last check.
 
         Raises:
@@ -73,7 +73,7 @@ class ConnectionLimits:
         """
         connections, settings = self._connections, self._settings
         while connections.of_account(subject) >= settings.connections_per_account:
-            oldest = connections.give_up_oldest(subject) if settings.connections_policy == "displace" else None
+            oldest = connections.evict_oldest(subject) if settings.connections_policy == "displace" else None
             if oldest is None:
                 raise TooManyConnections("the account holds as many connections as it may")
             # A refusal means that it has just disconnected by itself.

@@ -1,6 +1,6 @@
 """The registry of live connections, which passes a session's transitions and its end to them.
 
-It knows connections only as :class:`Port`; the experience knows that they are sockets.
+It knows connections only as :class:`ConnectionListener`; the experience knows that they are sockets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from interlock.server.system.loop_turns import LoopTurns
 _HANDSHAKES: Final = 16
 
 
-class Port(Protocol):
+class ConnectionListener(Protocol):
     """The interface of one live connection to the registry. No call blocks or raises."""
 
     def observe(self, record: Record) -> None:
@@ -49,11 +49,11 @@ class Port(Protocol):
 
 
 class _Registered(NamedTuple):
-    port: Port
+    listener: ConnectionListener
     subject: str
 
 
-class Held(NamedTuple):
+class HeldConnection(NamedTuple):
     """One live connection of an account, and its session."""
 
     session_id: str
@@ -70,9 +70,9 @@ class Connections:
     def __init__(self) -> None:
         self.turnstile = asyncio.Semaphore(_HANDSHAKES)
         self.steps = LoopTurns()
-        self._ports: dict[str, dict[str, _Registered]] = {}
+        self._listeners: dict[str, dict[str, _Registered]] = {}
         self._count = 0
-        self._of_account: dict[str, dict[str, Held]] = {}
+        self._of_account: dict[str, dict[str, HeldConnection]] = {}
         self._arriving: set[str] = set()
 
     def __len__(self) -> int:
@@ -84,13 +84,15 @@ class Connections:
         return len(self._of_account.get(subject, ()))
 
     @contextmanager
-    def arriving(self, session_id: str, connection_id: str, port: Port, subject: str) -> Iterator[None]:
+    def arriving(
+        self, session_id: str, connection_id: str, listener: ConnectionListener, subject: str
+    ) -> Iterator[None]:
         """Register a connection while the body records it, so that it observes every later record. An exception removes it.
 
         It counts at once, so that concurrent arrivals can't exceed the limit. While it arrives, no other displaces it.
         """
-        self._ports.setdefault(session_id, {})[connection_id] = _Registered(port, subject)
-        self._of_account.setdefault(subject, {})[connection_id] = Held(session_id, connection_id)
+        self._listeners.setdefault(session_id, {})[connection_id] = _Registered(listener, subject)
+        self._of_account.setdefault(subject, {})[connection_id] = HeldConnection(session_id, connection_id)
         self._arriving.add(connection_id)
         self._count += 1
         try:
@@ -101,7 +103,7 @@ class Connections:
         finally:
             self._arriving.discard(connection_id)
 
-    def give_up_oldest(self, subject: str) -> Held | None:
+    def evict_oldest(self, subject: str) -> HeldConnection | None:
         """The account's oldest connection, which no longer counts: the caller disconnects it. None when none has arrived.
 
         Each connection is returned only once, so that concurrent arrivals displace different ones.
@@ -115,11 +117,11 @@ class Connections:
     def unregister(self, session_id: str, connection_id: str, subject: str) -> None:
         """Remove a connection. Removing it twice is allowed."""
         self._forget(subject, connection_id)
-        ports = self._ports.get(session_id)
-        if ports is not None and ports.pop(connection_id, None) is not None:
+        listeners = self._listeners.get(session_id)
+        if listeners is not None and listeners.pop(connection_id, None) is not None:
             self._count -= 1
-            if not ports:
-                del self._ports[session_id]
+            if not listeners:
+                del self._listeners[session_id]
 
     def _forget(self, subject: str, connection_id: str) -> None:
         held = self._of_account.get(subject)
@@ -130,47 +132,47 @@ class Connections:
 
     def observe(self, record: Record, _session: Session | None) -> None:
         """Pass a transition to every connection of its session, whichever process wrote it."""
-        ports = self._ports.get(record.transition.instance_id)
-        if ports is None:
+        listeners = self._listeners.get(record.transition.instance_id)
+        if listeners is None:
             return
         data = record.transition.data
-        if isinstance(data, Disconnect) and data.connection_id in ports:
+        if isinstance(data, Disconnect) and data.connection_id in listeners:
             # It no longer counts, though its socket may still be closing.
-            self._forget(ports[data.connection_id].subject, data.connection_id)
-        for port, _ in list(ports.values()):
-            if not guarded(port.observe, record):
-                guarded(port.abort)
+            self._forget(listeners[data.connection_id].subject, data.connection_id)
+        for listener, _ in list(listeners.values()):
+            if not guarded(listener.observe, record):
+                guarded(listener.abort)
 
     def observe_account(self, record: Record, account: Account | None) -> None:
         """End the connections of the sessions that an account no longer backs. The ends of the sessions may follow later."""
         if record.transition.event in RAISE_EPOCH:
             for session_id, connection_id in list(self._of_account.get(record.transition.instance_id, {}).values()):
-                port = self._ports[session_id][connection_id].port
-                if not guarded(port.observe_account, account):
-                    guarded(port.abort)
+                listener = self._listeners[session_id][connection_id].listener
+                if not guarded(listener.observe_account, account):
+                    guarded(listener.abort)
 
     def close(self, session_id: str, connection_id: str, closing: Close) -> None:
         """Close one connection, if it is registered."""
-        registered = self._ports.get(session_id, {}).get(connection_id)
+        registered = self._listeners.get(session_id, {}).get(connection_id)
         if registered is not None:
-            _close(registered.port, closing)
+            _close(registered.listener, closing)
 
     def close_all(self, closing: Close) -> None:
         """Close every connection."""
-        for port in self._all():
-            _close(port, closing)
+        for listener in self._all():
+            _close(listener, closing)
 
     def look_at_keys(self) -> None:
         """Close every connection whose credential was signed with a key that no longer exists."""
-        for port in self._all():
-            if not guarded(port.look_at_keys):
-                guarded(port.abort)
+        for listener in self._all():
+            if not guarded(listener.look_at_keys):
+                guarded(listener.abort)
 
-    def _all(self) -> list[Port]:
-        return [registered.port for ports in self._ports.values() for registered in ports.values()]
+    def _all(self) -> list[ConnectionListener]:
+        return [registered.listener for listeners in self._listeners.values() for registered in listeners.values()]
 
 
-def _close(port: Port, closing: Close) -> None:
-    """Close ``port``. If that fails, abort it, so that the others are still closed."""
-    if not guarded(port.close, closing):
-        guarded(port.abort)
+def _close(listener: ConnectionListener, closing: Close) -> None:
+    """Close ``listener``. If that fails, abort it, so that the others are still closed."""
+    if not guarded(listener.close, closing):
+        guarded(listener.abort)

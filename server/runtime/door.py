@@ -27,7 +27,7 @@ from interlock.server.system.guarded import guarded
 from interlock.server.system.newest import keep_newest
 from interlock.server.system.turns import Turns
 from interlock.server.system.workers import settle
-from interlock.server.telemetry.trace import Untraced
+from interlock.server.telemetry.model_trace import TraceWriter
 
 T = TypeVar("T")
 
@@ -86,13 +86,13 @@ class Door(Generic[InstanceT]):
         clock: Clock,
         *,
         cache_limit: int,
-        trace: Untraced | None = None,
+        trace: TraceWriter | None = None,
     ) -> None:
         self.machine: Final = machine
         self._log = feed.log
         self._clock = clock
         self._cache_limit = cache_limit
-        self._trace = trace or Untraced()
+        self._trace = trace or TraceWriter()
         self._cache: dict[str, InstanceT] = {}
         # Instances that are being read and have not changed since the read began.
         self._reading: set[str] = set()

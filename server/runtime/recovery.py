@@ -16,7 +16,7 @@ from interlock.server.runtime.door import commands, patiently
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import AccountStore
 from interlock.server.surface.log import TransitionLog
-from interlock.server.telemetry.trace import Untraced
+from interlock.server.telemetry.model_trace import TraceWriter
 
 _ABNORMAL = 1006
 """RFC 6455, 7.4.1: closed without a close frame."""
@@ -24,7 +24,7 @@ _ABNORMAL = 1006
 _PAGE = 1024
 
 
-async def trace_missed(log: TransitionLog, trace: Untraced) -> None:
+async def trace_missed(log: TransitionLog, trace: TraceWriter) -> None:
     """Start ``trace`` with the records that the log has and the trace lacks, because a process was killed before it wrote them.
 
     A new trace of an existing log contains only the live sessions, because ended ones never appear again. A trace counts as

@@ -16,7 +16,7 @@ from interlock.server.clock import Clock
 from interlock.server.ids import new_id
 from interlock.server.runtime.door import Door, commands
 from interlock.server.runtime.feed import Feed
-from interlock.server.surface.directory import Directory, Place, Wanted
+from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 from interlock.server.system.supervision import progressed
 
 _LOOK_EVERY_S: Final = 1.0
@@ -38,9 +38,9 @@ class SecretRecords(Door[Secret]):
 
     async def restore(self, directory: Directory) -> None:
         """Begin with the secrets that the log holds, before it is followed."""
-        before: Place | None = None
-        while page := await directory.page(SECRET_MACHINE, Wanted("present"), before, _PAGE):
-            before = Place.of(page[-1])
+        before: Cursor | None = None
+        while page := await directory.page(SECRET_MACHINE, InstanceFilter("present"), before, _PAGE):
+            before = Cursor.of(page[-1])
             self._present |= {each.added: each.secret_id for each in page if each.added is not None}
 
     async def run(self) -> None:
@@ -78,7 +78,7 @@ class SecretRecords(Door[Secret]):
         """Give the authority of a secret that was just shown, under which its holder's doings are to be recorded.
 
         Raises:
-            AdminCredentialInvalid, ClientRefused: the removal of the secret is recorded.
+            AdminCredentialInvalid, ClientAuthenticationFailed: the removal of the secret is recorded.
             Overloaded, SurfaceFailed: the secret is new, and could not be recorded.
         """
         if added not in self._present:

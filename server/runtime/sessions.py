@@ -27,14 +27,14 @@ from interlock.server.runtime.door import Change, Door, Outcome, commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.surface.log import Along
 from interlock.server.system.newest import keep_newest
-from interlock.server.telemetry.trace import Untraced
+from interlock.server.telemetry.model_trace import TraceWriter
 
 
 class Sessions(Door[Session]):
     """All sessions. ``policy`` contains the limits of new ones."""
 
     def __init__(
-        self, feed: Feed, clock: Clock, *, policy: Policy, cache_limit: int, trace: Untraced | None = None
+        self, feed: Feed, clock: Clock, *, policy: Policy, cache_limit: int, trace: TraceWriter | None = None
     ) -> None:
         super().__init__(SESSION_MACHINE, feed, clock, cache_limit=cache_limit, trace=trace)
         self._policy = policy
@@ -130,7 +130,7 @@ class Sessions(Door[Session]):
                 return await self.submit(session.session_id, *asked, under=under, along=along, joined=joined)
             # Another tab may have logged in on the same session: a reauthentication succeeds for the same subject, and
             # otherwise gives a better reason.
-        again = Reauthenticate(subject, login.method, login.proof_age_ms, login.account_epoch)
+        again = Reauthenticate(subject, login.method, login.auth_age_ms, login.account_epoch)
         return await self._submit_alive(session.session_id, subject, again, under=under, along=along, joined=joined)
 
     async def end(

@@ -9,7 +9,7 @@ import msgspec
 from interlock.machine.machine import Instance, InstanceT, Machine, id_of
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class InstanceFilter(msgspec.Struct, frozen=True):
     """A filter for instances of one kind; None matches any value. Ranges are in ms, with inclusive start and exclusive end.
 
     A list with an ``updated`` range is ordered by the last transition, any other list by creation. Both ranges together are
@@ -42,12 +42,12 @@ class Wanted(msgspec.Struct, frozen=True):
         """Whether the list is ordered by the last transition."""
         return self.of_update and self.owner is None
 
-    def place_of(self, instance: Instance) -> Place:
+    def cursor_of(self, instance: Instance) -> Cursor:
         """Return the position of ``instance`` in the list."""
-        return Place(instance.updated_at_ms, id_of(instance)) if self.by_update else Place.of(instance)
+        return Cursor(instance.updated_at_ms, id_of(instance)) if self.by_update else Cursor.of(instance)
 
 
-class Place(msgspec.Struct, frozen=True, order=True):
+class Cursor(msgspec.Struct, frozen=True, order=True):
     """A position in a list: the time by which it is ordered, in ms, then the id."""
 
     at_ms: int
@@ -63,7 +63,7 @@ class Directory(Protocol):
     """All instances, including ended ones. Every implementation passes the same contract suite."""
 
     async def page(
-        self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+        self, machine: Machine[InstanceT], wanted: InstanceFilter, before: Cursor | None, limit: int
     ) -> list[InstanceT]:
         """Return at most ``limit`` instances of ``machine``, newest first, that come after ``before`` in that order."""
         ...

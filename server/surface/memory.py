@@ -23,7 +23,7 @@ from interlock.machine.errors import (
 from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines
 from interlock.machine.machines import MACHINES
-from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.log import Followed, Follower, Step
 from interlock.server.surface.tickets import Ticket
 from interlock.server.system.workers import settle
@@ -276,7 +276,7 @@ class MemoryDirectory:
         self._store = store
 
     async def page(
-        self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+        self, machine: Machine[InstanceT], wanted: InstanceFilter, before: Cursor | None, limit: int
     ) -> list[InstanceT]:
         """See :meth:`interlock.server.surface.directory.Directory.page`."""
         found = [
@@ -284,12 +284,12 @@ class MemoryDirectory:
             for key, instance in self._store.instances.items()
             if key[0] == machine.kind
             and self._is_wanted(machine, instance, wanted)
-            and (before is None or wanted.place_of(instance) < before)
+            and (before is None or wanted.cursor_of(instance) < before)
         ]
-        return sorted(found, key=wanted.place_of, reverse=True)[:limit]
+        return sorted(found, key=wanted.cursor_of, reverse=True)[:limit]
 
     @staticmethod
-    def _is_wanted(machine: Machine[InstanceT], instance: InstanceT, wanted: Wanted) -> bool:
+    def _is_wanted(machine: Machine[InstanceT], instance: InstanceT, wanted: InstanceFilter) -> bool:
         keys = machine.keys(instance)
         alive = instance.state not in machine.final and (
             keys.deadline_ms is None or (wanted.alive_at_ms or 0) < keys.deadline_ms

@@ -24,7 +24,7 @@ CLOCK_TOLERANCE_MS: Final = 5_000
 """Wall clock deviations below this are not reported."""
 
 
-class MachineMonitor:
+class HostMonitor:
     """Checks the machine once a second, and reports problems in the log and in ``warnings``.
 
     ``clock`` is the server's. The caller reports a machine clock that is behind it at the start. ``refuse_growth`` is

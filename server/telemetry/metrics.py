@@ -23,9 +23,9 @@ from interlock.machine.machine import Machines
 from interlock.server.clock import Clock
 from interlock.server.surface.sqlite.engine import library_version
 from interlock.server.surface.sqlite.writer import Batch
-from interlock.server.telemetry.events import EVENTS
+from interlock.server.telemetry.log_events import EVENTS
 from interlock.server.telemetry.logs import dropped_lines, event_counts
-from interlock.server.telemetry.measures import Unmeasured
+from interlock.server.telemetry.metrics_recorder import MetricsRecorder
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -75,7 +75,7 @@ ROWS: Final = (
     ),
     Row(Histogram, "interlock_commit_seconds", "One commit: statements and the wait for the disk.", buckets=_FAST),
     Row(Histogram, "interlock_append_batch_size", "Writes that were committed together.", buckets=_SIZES),
-    Row(Gauge, "interlock_log_queue_depth", "Writes that wait for the disk; at `log_queue` callers get 503."),
+    Row(Gauge, "interlock_write_queue_depth", "Writes that wait for the disk; at `write_queue` callers get 503."),
     Row(Gauge, "interlock_read_queue_depth", "Reads that wait for the disk; at 4096 callers get 503."),
     Row(Gauge, "interlock_log_failed", "1 once the log has stopped at an I/O error: only a restart helps."),
     Row(Gauge, "interlock_background_failing", "How much background work has failed in the last half minute."),
@@ -159,7 +159,7 @@ class _Told(Collector):
         yield family
 
 
-class Metrics(Unmeasured):
+class PrometheusMetrics(MetricsRecorder):
     """The metrics of one server. ``live``: (kind, state) → number of live instances."""
 
     def __init__(self, machines: Machines, clock: Clock, live: Mapping[tuple[str, str], int]) -> None:
@@ -195,12 +195,12 @@ class Metrics(Unmeasured):
         self._metrics["interlock_build_info"].labels(*build).set(1)
 
     def watch(self, readings: Mapping[str, Callable[[], float]]) -> None:
-        """See :meth:`Unmeasured.watch`."""
+        """See :meth:`MetricsRecorder.watch`."""
         for name, reading in readings.items():
             self._metrics[name].set_function(reading)
 
     def observe(self, record: Record, instance: Any | None) -> None:
-        """See :meth:`Unmeasured.observe`."""
+        """See :meth:`MetricsRecorder.observe`."""
         move = record.transition
         kind = move.kind
         self._transitions[kind, move.event].inc()
@@ -223,11 +223,11 @@ class Metrics(Unmeasured):
             self._metrics["interlock_expiry_lateness_seconds"].observe((move.at_ms - keys.deadline_ms) / 1000)
 
     def refused(self, kind: str, _instance_id: str, refusal: TransitionRefused) -> None:
-        """See :meth:`Unmeasured.refused`."""
+        """See :meth:`MetricsRecorder.refused`."""
         self._child("interlock_refusals_total", kind, refusal.event, refusal.guard or "undeclared").inc()
 
     def batch(self, batch: Batch) -> None:
-        """See :meth:`Unmeasured.batch`."""
+        """See :meth:`MetricsRecorder.batch`."""
         seen_ns = batch.resolved_ns
         for unit in batch.units:
             self._append_seconds.observe((seen_ns - unit.submitted_ns) / _NS_PER_S)
@@ -235,7 +235,7 @@ class Metrics(Unmeasured):
         self._metrics["interlock_append_batch_size"].observe(len(batch.units))
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """See :meth:`Unmeasured.answered`."""
+        """See :meth:`MetricsRecorder.answered`."""
         key = (method, route, status)
         pair = self._requests.get(key)
         if pair is None:
@@ -249,15 +249,15 @@ class Metrics(Unmeasured):
         pair[1].observe(seconds)
 
     def problem(self, name: str) -> None:
-        """See :meth:`Unmeasured.problem`."""
+        """See :meth:`MetricsRecorder.problem`."""
         self._child("interlock_problems_total", name).inc()
 
     def closed(self, code: int, by: str) -> None:
-        """See :meth:`Unmeasured.closed`."""
+        """See :meth:`MetricsRecorder.closed`."""
         self._child("interlock_socket_closes_total", str(code) if code in _CODES else "other", by).inc()
 
     def ended(self, decided_at_ms: int) -> None:
-        """See :meth:`Unmeasured.ended`."""
+        """See :meth:`MetricsRecorder.ended`."""
         self._metrics["interlock_revoke_to_close_seconds"].observe((self._clock.now_ms() - decided_at_ms) / 1000)
 
     def _child(self, *key: str) -> Any:

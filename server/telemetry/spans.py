@@ -66,7 +66,7 @@ class Spans:
     """Creates spans, and sends them in a separate thread. The SDK reads other ``OTEL_…`` variables as usual."""
 
     def __init__(self, settings: Settings) -> None:
-        self._trusts_caller = settings.trust_ids
+        self._trusts_caller = settings.trust_request_ids
         own = Resource(
             {
                 "service.name": "interlock",

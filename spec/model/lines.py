@@ -113,7 +113,7 @@ class _Limits(msgspec.Struct, forbid_unknown_fields=True):
 class _Login(msgspec.Struct, forbid_unknown_fields=True):
     subject: str
     method: str
-    proof_age_ms: Count | None = 0
+    auth_age_ms: Count | None = 0
     account_epoch: Count = 0
 
 

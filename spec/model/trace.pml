@@ -1,4 +1,4 @@
-/* Replaces world.pml by the traces that servers wrote (interlock serve --trace), line by line.
+/* Replaces world.pml by the traces that servers wrote (interlock serve --model-trace), line by line.
  *
  * Each node's lines are taken in the order in which the node wrote them. What it does not write (a crash, reading the log, the
  * clock) may happen in between. A step that breaks a promise is impossible; a trace is accepted if some execution takes every

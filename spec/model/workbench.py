@@ -12,7 +12,7 @@ import msgspec
 from interlock.spec.model.checks import CHECKS, Check
 from interlock.spec.model.mutants import MUTANTS, Mutant, program
 from interlock.spec.model.spin import Outcome, Program, SearchFailed, verify
-from interlock.spec.model.story import tell
+from interlock.spec.model.story import describe
 from interlock.spec.transitions import Lifecycle
 
 _QUICK_S: Final = 600
@@ -71,7 +71,7 @@ def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
     except SearchFailed as failed:
         return msgspec.structs.replace(described, trouble=str(failed))
     if outcome.broken:
-        return msgspec.structs.replace(described, outcome=outcome, story=tuple(tell(outcome.story, check.claim)))
+        return msgspec.structs.replace(described, outcome=outcome, story=tuple(describe(outcome.story, check.claim)))
     if outcome.untold != check.untold:
         never = ", ".join(sorted(outcome.untold - check.untold)) or f"nothing, but not {sorted(check.untold)}"
         vacuous = f"never reached: {never}; what is never tried is not checked"
@@ -103,7 +103,7 @@ def _catch(mutant: Mutant, progress: Progress) -> Result:
         )
     except (SearchFailed, ValueError) as failed:
         return msgspec.structs.replace(described, trouble=str(failed))
-    story = tuple(tell(outcome.story, check.claim)) if outcome.broken else ()
+    story = tuple(describe(outcome.story, check.claim)) if outcome.broken else ()
     caught = bool(story) and story[-1].startswith(f"This breaks {mutant.promise}:")
     trouble = "" if caught else "survived" if not story else "caught by another property"
     return msgspec.structs.replace(described, outcome=outcome, story=story, good=caught, trouble=trouble)

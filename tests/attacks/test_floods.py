@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Run a server without coverage, which would slow its Python code and not the C libraries."""
-    process = ServerProcess(tmp_path_factory.mktemp("quick") / "data", {**SETTINGS, "trace": ""})
+    process = ServerProcess(tmp_path_factory.mktemp("quick") / "data", {**SETTINGS, "model_trace": ""})
     process.forked = False
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("COVERAGE_")]:

@@ -288,4 +288,4 @@ def test_a_request_head_may_have_sixteen_kib_by_default(server: ServerProcess) -
         with Raw(server.url) as raw:
             raw.send(sized(20_000, how))
             response = raw.response()
-            assert (response.status, response.problem, response.closes) == (431, "head-too-large", True)
+            assert (response.status, response.problem, response.closes) == (431, "headers-too-large", True)

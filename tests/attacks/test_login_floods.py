@@ -132,7 +132,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server = ServerProcess(
         tmp_path_factory.mktemp("login-floods") / "data",
-        {"trusted_proxies": "127.0.0.1", "refusal_delay_s": 1.0, "trace": ""},
+        {"trusted_proxies": "127.0.0.1", "refusal_delay_s": 1.0, "model_trace": ""},
     )
     server.cheap_passwords = False
     server.start()

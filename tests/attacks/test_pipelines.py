@@ -37,7 +37,7 @@ OWN_KIB: Final = 512
 """How much the process may grow meanwhile on its own."""
 
 PATIENT: Final[dict[str, Any]] = {
-    "trust_ids": True,
+    "trust_request_ids": True,
     "send_timeout_s": 600,
     "header_timeout_s": 600,
     "body_timeout_s": 600,

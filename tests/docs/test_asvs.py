@@ -110,7 +110,7 @@ def test_the_security_models_table_rates_each_login_method() -> None:
     ]
     strength = {method: how for method, _call, how, _limits in rows}
     assert f"{MINIMUM_LENGTH} characters" in strength["`password`"]
-    assert "`upstream_acr`" in strength["`oidc`"]
+    assert "`oidc_acr`" in strength["`oidc`"]
 
 
 @pytest.mark.asvs("7.1.1", "7.1.2")

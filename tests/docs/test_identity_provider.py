@@ -68,7 +68,7 @@ class Gate:
 
 
 def _the_token_expires(_gate: Gate) -> None:
-    time.sleep(8.1)  # older than upstream_token_age_s
+    time.sleep(8.1)  # older than oidc_token_age_s
 
 
 def _the_provider_is_left(gate: Gate) -> None:
@@ -113,7 +113,7 @@ def _is_disabled(gate: Gate) -> None:
 
 
 ROWS: Final[dict[str, tuple[str, Callable[[Gate], None], dict[str, Any]]]] = {
-    "the ID token expires": ("none: ", _the_token_expires, {"upstream_token_age_s": 8}),
+    "the ID token expires": ("none: ", _the_token_expires, {"oidc_token_age_s": 8}),
     "the user logs out at the provider, or is removed there": ("none at first; ", _the_provider_is_left, {}),
     "the user logs out here": ("it ends; ", _logs_out, {}),
     "an absolute deadline passes": ("it ends; ", _the_deadline_passes, {"absolute_timeout_s": 8}),
@@ -142,7 +142,7 @@ def test_the_table_lists_each_events_effect_on_the_session() -> None:
 def test_the_session_changes_as_the_table_says(
     tmp_path: Path, provider: Provider, said: str, happens: Callable[[Gate], None], settings: dict[str, Any]
 ) -> None:
-    trust = {"upstream_issuer": provider.issuer, "upstream_audiences": CLIENT_ID, "upstream_groups_claim": "groups"}
+    trust = {"oidc_issuer": provider.issuer, "oidc_audiences": CLIENT_ID, "oidc_groups_claim": "groups"}
     with running_server(tmp_path / "data", **trust, **settings) as server:
         gate = Gate(server, provider)
         assert gate.asked("/api/session").status_code == 200

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from interlock.server.cli.main import main
 from interlock.server.guard.keys.keyset import JWKS_MAX_AGE_S, load_keys
-from interlock.server.guard.keys.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, Status, note_lives
+from interlock.server.guard.keys.rotation import ANNOUNCED_MS, MARGIN_MS, Status, TokenLifetimes, record_lifetimes
 from interlock.server.settings import Settings
 from tests.docs.pages import DOCS, blocks
 
@@ -66,7 +66,7 @@ def test_the_key_guides_commands_work(tmp_path: Path) -> None:
     first = load_keys(folder).signing.kid
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    note_lives(folder, Lives(300_000, 43_200_000))
+    record_lifetimes(folder, TokenLifetimes(300_000, 43_200_000))
     lines = [line for block in blocks(_GUIDE) for line in block.text.splitlines()]
     assert [line.split()[2] for line in lines] == ["rotate", "list", "retire", "rotate", "retire", "rotate", "retire"]
     for line in lines:

@@ -13,8 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from interlock.machine.machines import MACHINES
-from interlock.server.telemetry.events import EVENTS, FIELDS
-from interlock.server.telemetry.metrics import ROWS, Metrics
+from interlock.server.telemetry.log_events import EVENTS, FIELDS
+from interlock.server.telemetry.metrics import ROWS, PrometheusMetrics
 from interlock.spec.lifecycles import SESSION
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS
@@ -35,7 +35,7 @@ def sample_names(registry: CollectorRegistry) -> Iterator[str]:
             yield family.name
 
 
-NAMES = set(sample_names(Metrics(MACHINES, HandClock(), {}).registry))
+NAMES = set(sample_names(PrometheusMetrics(MACHINES, HandClock(), {}).registry))
 LABELS = {row.name: set(row.labels) for row in ROWS} | {f"{row.name}_bucket": {*row.labels, "le"} for row in ROWS}
 OF_PROMETHEUS = {"job", "instance"}
 _METRIC = re.compile(r"\b((?:interlock|process)_\w+)(?:\{([^}]*)\})?")
@@ -157,7 +157,7 @@ CASES = {
     "InterlockLoginsFail": ('interlock_log_events_total{instance="a", event="login.failed"}', "0+600x20", "15m"),
     "InterlockOverloaded": ('interlock_problems_total{instance="a", type="overloaded"}', "0+60x20", "15m"),
     "InterlockTokensReused": ('interlock_log_events_total{instance="a", event="token.reused"}', "0+2x20", "15m"),
-    "InterlockLogQueueGrows": ('interlock_log_queue_depth{instance="a"}', "3000x10", "5m"),
+    "InterlockWriteQueueGrows": ('interlock_write_queue_depth{instance="a"}', "3000x10", "5m"),
     "InterlockRestarts": ('process_start_time_seconds{instance="a", job="interlock"}', "1 2 3 4 5 6", "5m"),
 }
 

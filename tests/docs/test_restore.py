@@ -41,7 +41,7 @@ def _restore(folder: Path) -> str:
 @scenario(120)
 async def test_a_restore_voids_old_tokens_and_lists_what_to_redo(tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(sys.prefix)
-    with running_server(tmp_path / "data", trace="") as server:
+    with running_server(tmp_path / "data", model_trace="") as server:
         ada, removed = admin_token(server.data), admin_token(server.data, "removed-later")
         gateway = Secrets(server.data / "keys", "client").create("gateway", 1)
         async with await logged_in(server.url) as thief, await logged_in(server.url) as changer:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from interlock.server.clock import SystemClock
 from interlock.server.experience.credentials import COOKIE_NAME
-from interlock.server.system.host import MachineMonitor
+from interlock.server.system.host import HostMonitor
 from tests.faults.test_fail_closed import problem
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, logged_in, new_email
@@ -71,7 +71,7 @@ async def test_writes_resume_when_the_disk_has_space_again(tmp_path: Path, monke
     free = 1000
     said: list[bool] = []
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=free, f_frsize=1))
-    host = MachineMonitor(SystemClock(), tmp_path, 800, said.append, lambda: False)
+    host = HostMonitor(SystemClock(), tmp_path, 800, said.append, lambda: False)
     with capture_logs() as logs:
         for now in (1000, 799, 799, 850, 899, 901, 850):
             free = now
@@ -86,7 +86,7 @@ async def test_rows_of_unauthenticated_clients_are_bounded_in_total(tmp_path: Pa
     settings: dict[str, Any] = {
         "trusted_proxies": "127.0.0.0/8",
         "limit_anonymous": "5/1h",
-        "uncounted": "192.0.2.0/24",
+        "rate_limit_exempt": "192.0.2.0/24",
         "refresh_grace_s": 300,
     }
     with running_server(tmp_path / "data", **settings) as server:

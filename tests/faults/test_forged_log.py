@@ -201,7 +201,7 @@ FOLDS = {
     "absolute_deadline_ms": "9999999999999",
     "created_at_ms": "7",
     "updated_at_ms": "7",
-    "proof_age_ms": "7",
+    "auth_age_ms": "7",
     "policy.connection_limit": "7",
     "reason": "'x'",
 }

@@ -285,7 +285,7 @@ def test_a_start_accepts_a_head_that_lags_as_after_a_crash(data: Path) -> None:
 def test_the_head_can_be_on_another_disk(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with running_server(tmp_path / "data", head=elsewhere / "the.head") as server:
+    with running_server(tmp_path / "data", head_file=elsewhere / "the.head") as server:
         begin(server, 2)
     assert not (server.data / "interlock.head").exists()
     assert head_of(server.data, elsewhere / "the.head").position == BEGUN + 2
@@ -293,11 +293,11 @@ def test_the_head_can_be_on_another_disk(tmp_path: Path) -> None:
 
 def test_a_first_start_needs_a_place_for_the_head(tmp_path: Path) -> None:
     """Without its first head, the second start would refuse the log."""
-    refused = start(tmp_path / "data", "--head", str(tmp_path / "elsewhere" / "the.head"))
+    refused = start(tmp_path / "data", "--head-file", str(tmp_path / "elsewhere" / "the.head"))
     assert refused.returncode == 2
     assert "the.head " in refused.stderr
     (tmp_path / "elsewhere").mkdir()
-    with running_server(tmp_path / "data", head=tmp_path / "elsewhere" / "the.head") as server:
+    with running_server(tmp_path / "data", head_file=tmp_path / "elsewhere" / "the.head") as server:
         begin(server)
 
 

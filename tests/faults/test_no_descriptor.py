@@ -131,7 +131,7 @@ async def test_removed_keys_and_secrets_are_void_without_free_descriptors(tmp_pa
 
 @scenario()
 async def test_a_missing_database_stops_the_log_with_no_descriptor_left(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", log_json=True, trace="") as server:
+    with running_server(tmp_path / "data", log_json=True, model_trace="") as server:
         async with await logged_in(server.url) as client, client.connect() as open_socket:
             await hello(open_socket)
             with no_descriptor(server.pid):

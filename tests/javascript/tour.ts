@@ -124,7 +124,7 @@ assert.equal(good(await client.POST("/oauth/introspect", token)).session_state, 
 const stranger = { body: { token: "x" }, headers: form };
 const denied = refused(
   await client.POST("/oauth/introspect", stranger),
-  "urn:interlock:problem:client-refused",
+  "urn:interlock:problem:client-authentication-failed",
   "fix_request",
 );
 assert.equal(denied.error, "invalid_client");

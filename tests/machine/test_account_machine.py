@@ -26,7 +26,7 @@ from interlock.machine.explain import refusal
 from interlock.machine.ledger import GENESIS, chain, parse
 from interlock.machine.machine import Command
 from interlock.machine.machines import MACHINES
-from interlock.machine.story import moment, tell
+from interlock.machine.story import describe, snapshot
 from interlock.machine.verifier import Verifier
 
 KEY = bytes(32)
@@ -101,7 +101,9 @@ class AccountMachine(RuleBasedStateMachine):
     @rule(address=ADDRESSES)
     def delete(self, address: str | None) -> None:
         lives = self.account.state != "deleted"
-        told = {each.event for each in moment(ACCOUNT_MACHINE, self.account, self.now_ms).outlook if each.target}
+        told = {
+            each.event for each in snapshot(ACCOUNT_MACHINE, self.account, self.now_ms).possible_events if each.target
+        }
         assert self.ask(Delete(address)) is lives is ("delete" in told)
 
     @rule()
@@ -153,8 +155,8 @@ def test_a_whole_account_life_is_told_in_words() -> None:
         row = chain(digest, number, step)
         digest = row.digest
         records.append(parse(row, MACHINES))
-        assert moment(ACCOUNT_MACHINE, account, number).stands["epoch"] == account.epoch
-    steps, last = tell(ACCOUNT_MACHINE, "acc_1", records)
+        assert snapshot(ACCOUNT_MACHINE, account, number).stands["epoch"] == account.epoch
+    steps, last = describe(ACCOUNT_MACHINE, "acc_1", records)
     assert last == account
     said = [step.particulars for step in steps]
     assert said[0] == "with an email address and a password, in staff"

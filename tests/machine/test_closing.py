@@ -4,24 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.machine.closing import CLOSE_CODES, Close, CloseCode, Next
+from interlock.machine.closing import CLOSE_CODES, ClientAction, Close, CloseCode
 
 _PROMISED = {
-    1000: ("bye", Next.REST),
-    1001: ("draining", Next.RECONNECT),
-    1008: ("Session not found", Next.START_ANEW),
-    1009: ("message too big", Next.MEND),
-    1011: ("internal error", Next.RECONNECT),
-    1013: ("overloaded", Next.RECONNECT),
-    4400: ("bad message: why", Next.MEND),
-    4401: ("not authenticated: why", Next.LOG_IN),
-    4403: ("session ended: why", Next.START_ANEW),
-    4408: ("token expired", Next.REFRESH),
-    4409: ("displaced by another connection", Next.ASK_USER),
-    4413: ("slow consumer", Next.RECONNECT),
-    4420: ("too many frames", Next.MEND),
-    4429: ("too many connections", Next.ASK_USER),
-    4504: ("heartbeat lost", Next.RECONNECT),
+    1000: ("bye", ClientAction.NONE),
+    1001: ("draining", ClientAction.RECONNECT),
+    1008: ("Session not found", ClientAction.START_SESSION),
+    1009: ("message too big", ClientAction.FIX_CLIENT),
+    1011: ("internal error", ClientAction.RECONNECT),
+    1013: ("overloaded", ClientAction.RECONNECT),
+    4400: ("bad message: why", ClientAction.FIX_CLIENT),
+    4401: ("not authenticated: why", ClientAction.LOG_IN),
+    4403: ("session ended: why", ClientAction.START_SESSION),
+    4408: ("token expired", ClientAction.REFRESH),
+    4409: ("displaced by another connection", ClientAction.ASK_USER),
+    4413: ("slow consumer", ClientAction.RECONNECT),
+    4420: ("too many frames", ClientAction.FIX_CLIENT),
+    4429: ("too many connections", ClientAction.ASK_USER),
+    4504: ("heartbeat lost", ClientAction.RECONNECT),
 }
 
 

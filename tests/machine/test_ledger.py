@@ -326,10 +326,10 @@ def test_a_legal_edit_with_new_digests_shows_only_in_the_head() -> None:
 
 
 def test_a_record_holds_its_authentications_age_or_counts_as_one() -> None:
-    for age_ms, more in ((0, ""), (7, ',"proof_age_ms":7'), (None, ',"proof_age_ms":null')):
+    for age_ms, more in ((0, ""), (7, ',"auth_age_ms":7'), (None, ',"auth_age_ms":null')):
         _, row = rows_of(history("a", [(CREATE, 0), (Authenticate("alice", "oidc", age_ms), 1)]))
         assert row.data == f'{{"subject":"alice","method":"oidc"{more}}}'
         assert parse(row, MACHINES).transition.data == Authenticate("alice", "oidc", age_ms)
-    in_the_future = '{"subject":"alice","method":"oidc","proof_age_ms":-1}'
+    in_the_future = '{"subject":"alice","method":"oidc","auth_age_ms":-1}'
     with pytest.raises(LedgerFault, match="malformed"):
         parse(msgspec.structs.replace(row, data=in_the_future), MACHINES)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.machine.errors import AdminCredentialInvalid, ClientRefused, LedgerFault, TransitionRefused
+from interlock.machine.errors import AdminCredentialInvalid, ClientAuthenticationFailed, LedgerFault, TransitionRefused
 from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.machine import Command, Data
 from interlock.machine.secret.commands import Add, Remove, added
 from interlock.machine.secret.machine import SECRET_MACHINE, Secret, why_refused
-from interlock.machine.story import moment, tell
+from interlock.machine.story import describe, snapshot
 
 ADA = added("admin", "ada", b"a hash")
 
@@ -42,11 +42,11 @@ def test_nothing_follows_its_removal(data: Data) -> None:
 
 def test_it_is_told_in_words() -> None:
     secret, records = lived(ADA)
-    steps, _ = tell(SECRET_MACHINE, "sec_1", records)
+    steps, _ = describe(SECRET_MACHINE, "sec_1", records)
     assert [step.particulars for step in steps] == [f"purpose admin, name ada, fingerprint {ADA.fingerprint}"]
-    stands = moment(SECRET_MACHINE, secret, 5)
+    stands = snapshot(SECRET_MACHINE, secret, 5)
     assert stands.stands == {"secret": ADA}
-    assert [(each.event, each.target) for each in stands.outlook] == [("remove", "removed")]
+    assert [(each.event, each.target) for each in stands.possible_events] == [("remove", "removed")]
 
 
 def test_a_fingerprint_tells_secrets_apart_and_holds_nothing_of_them() -> None:
@@ -74,4 +74,4 @@ def test_a_name_that_is_not_utf_8_can_be_recorded() -> None:
 
 def test_whose_secret_is_removed_is_refused_as_with_a_wrong_one() -> None:
     assert isinstance(why_refused("admin"), AdminCredentialInvalid)
-    assert isinstance(why_refused("client"), ClientRefused)
+    assert isinstance(why_refused("client"), ClientAuthenticationFailed)

@@ -110,16 +110,16 @@ def test_only_the_owner_can_reauthenticate() -> None:
 def test_a_login_restarts_both_deadlines_and_a_refresh_neither() -> None:
     session = session_after((CREATE, 0), (Touch(), 900), (LOGIN, 1_000), (Refresh(1, 0), 1_500))
     assert (session.idle_deadline_ms, session.absolute_deadline_ms) == (2_000, 6_000)
-    assert session.proved_at_ms == 1_000
-    assert session_after((CREATE, 0), (LOGIN, 0), (Reauthenticate("alice", "password"), 400)).proved_at_ms == 400
+    assert session.auth_time_ms == 1_000
+    assert session_after((CREATE, 0), (LOGIN, 0), (Reauthenticate("alice", "password"), 400)).auth_time_ms == 400
 
 
 def test_a_login_by_a_provider_is_as_old_as_its_authentication() -> None:
     life: list[Step] = [(CREATE, 0), (Authenticate("alice", "oidc", 800), 900), (Refresh(1, 0), 950)]
     session = session_after(*life)
-    assert (session.proved_at_ms, session.absolute_deadline_ms) == (100, 5_900)
-    assert session_after(*life, (Reauthenticate("alice", "oidc", None), 1_100)).proved_at_ms is None
-    assert session_after(*life, (Reauthenticate("alice", "password"), 1_100)).proved_at_ms == 1_100
+    assert (session.auth_time_ms, session.absolute_deadline_ms) == (100, 5_900)
+    assert session_after(*life, (Reauthenticate("alice", "oidc", None), 1_100)).auth_time_ms is None
+    assert session_after(*life, (Reauthenticate("alice", "password"), 1_100)).auth_time_ms == 1_100
 
 
 def test_a_connection_over_the_limit_is_refused() -> None:

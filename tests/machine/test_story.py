@@ -24,7 +24,7 @@ from interlock.machine.session.commands import (
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Connection
 from interlock.machine.session.words import WORDS
-from interlock.machine.story import moment, tell
+from interlock.machine.story import describe, snapshot
 from interlock.machine.times import rfc3339
 from interlock.spec.lifecycles import SESSION
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
@@ -47,13 +47,13 @@ _LIFE: list[Step] = [
 
 
 def _told(life: list[Step]) -> list[str]:
-    steps, _ = tell(SESSION_MACHINE, "s", (parse(row, MACHINES) for row in rows_of(history("s", life))))
+    steps, _ = describe(SESSION_MACHINE, "s", (parse(row, MACHINES) for row in rows_of(history("s", life))))
     return [f"{step.event}: {step.particulars}" for step in steps]
 
 
 def test_each_record_is_told_as_a_declared_sentence_with_particulars() -> None:
     rows = rows_of(history("s", _LIFE))
-    steps, session = tell(SESSION_MACHINE, "s", (parse(row, MACHINES) for row in rows))
+    steps, session = describe(SESSION_MACHINE, "s", (parse(row, MACHINES) for row in rows))
     assert [step.version for step in steps] == [step.position for step in steps] == list(range(1, len(_LIFE) + 1))
     sentences = {event.name: event.description for event in SESSION.events}
     assert [step.sentence for step in steps] == [sentences[step.event] for step in steps]
@@ -113,12 +113,15 @@ def test_every_declared_event_has_a_story_and_a_possibility() -> None:
 
 def _at(now_ms: int, *life: Step) -> dict[str, str]:
     session = SESSION_MACHINE.replay("s", history("s", life))
-    return {each.event: each.target or each.refused or "" for each in moment(SESSION_MACHINE, session, now_ms).outlook}
+    return {
+        each.event: each.target or each.refused or ""
+        for each in snapshot(SESSION_MACHINE, session, now_ms).possible_events
+    }
 
 
 def test_the_state_of_an_open_session_is_told() -> None:
     session = SESSION_MACHINE.replay("s", history("s", _LIFE[:8]))
-    stands = moment(SESSION_MACHINE, session, 100)
+    stands = snapshot(SESSION_MACHINE, session, 100)
     assert (stands.at, stands.version, stands.state, stands.stands["subject"]) == (
         rfc3339(100),
         8,
@@ -139,9 +142,9 @@ def test_the_state_of_an_open_session_is_told() -> None:
 
 def test_a_deadline_decides_what_lives() -> None:
     session = SESSION_MACHINE.replay("s", history("s", [(CREATE, 0)]))
-    assert [moment(SESSION_MACHINE, session, now_ms).stands["alive"] for now_ms in (999, 1000)] == [True, False]
+    assert [snapshot(SESSION_MACHINE, session, now_ms).stands["alive"] for now_ms in (999, 1000)] == [True, False]
     ended = SESSION_MACHINE.replay("s", history("s", [(CREATE, 0), (Revoke("logout"), 5)]))
-    stands = moment(SESSION_MACHINE, ended, 6).stands
+    stands = snapshot(SESSION_MACHINE, ended, 6).stands
     assert (stands["alive"], stands["reason"]) == (False, "logout")
 
 
@@ -173,7 +176,7 @@ def test_possible_and_refused_events_are_listed() -> None:
 @pytest.mark.parametrize("now_ms", [100, 1_500])
 def test_the_listed_possibilities_match_the_machines_decisions(length: int, now_ms: int) -> None:
     session = SESSION_MACHINE.replay("s", history("s", _LIFE[:length]))
-    for each in moment(SESSION_MACHINE, session, now_ms).outlook:
+    for each in snapshot(SESSION_MACHINE, session, now_ms).possible_events:
         data: Data = WORDS.likely[each.event](session, now_ms)
         try:
             assert SESSION_MACHINE.decide(session, Command("new", "test", data), now_ms).target == each.target

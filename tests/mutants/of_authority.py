@@ -140,7 +140,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "test_an_interrupted_disable_is_finished_by_the_next_start",
         at(
             "wiring:open_services",
-            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
+            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)", "0"),
         ),
     ),
     Mutant(
@@ -174,7 +174,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "test_an_interrupted_password_change_is_finished_by_the_next_start[1]",
         at(
             "wiring:open_services",
-            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
+            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)", "0"),
         )
         + at("machine:ensure_serves", drop("if account.state != 'active' or epoch != account.epoch:\n    ...")),
     ),

@@ -238,7 +238,7 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "test_a_sessions_end_is_acknowledged_after_its_sockets_are_closed",
         at(
             "connections:Connections.observe",
-            replace("list(ports.values())", "...[:1]"),
+            replace("list(listeners.values())", "...[:1]"),
         ),
         says="revocation_fence:",
     ),

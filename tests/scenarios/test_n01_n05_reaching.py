@@ -162,7 +162,7 @@ def move_away(data: Path) -> None:
 async def test_n4_a_valid_token_without_a_session_closes_1008_session_not_found(data: Path) -> None:
     """A valid token whose session does not exist gets anything but close 1008 "Session not found": never again."""
     # A trace describes one log, and this server gets another in its place.
-    with running_server(data, trace="") as server:
+    with running_server(data, model_trace="") as server:
         async with await logged_in(server.url) as client:
             server.stop()
             # The operator starts afresh and keeps the keys, so that every token is still valid.

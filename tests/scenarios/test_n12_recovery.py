@@ -13,7 +13,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from interlock.machine.closing import CLOSE_CODES, Next
+from interlock.machine.closing import CLOSE_CODES, ClientAction
 from interlock.machine.session.session import Session
 from interlock.server.clock import SystemClock
 from interlock.server.experience.problem_kinds import Recovery, problem_kinds
@@ -36,7 +36,7 @@ def test_n12_every_problem_and_close_declares_a_recovery() -> None:
         assert kind.advice.endswith("."), kind
     for row in CLOSE_CODES.values():
         assert row.advice.endswith("."), row
-        assert isinstance(row.next, Next)
+        assert isinstance(row.next, ClientAction)
 
 
 def told(answer: httpx.Response, name: str) -> None:
@@ -120,7 +120,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             expect(await tab.request("POST", "/api/session", content=b"{}"), "unsupported-media-type")
             large = json.dumps({"email": email, "password": "x" * 70_000})
             expect(await tab.request("POST", "/api/auth/login", content=large, headers=json_type), "too-large")
-            expect(await tab.http.get("/api/session", headers={"X-Long": "x" * 17_000}), "head-too-large")
+            expect(await tab.http.get("/api/session", headers={"X-Long": "x" * 17_000}), "headers-too-large")
             evil = {"Origin": "https://evil.example"}
             expect(await tab.http.post("/api/session", headers=evil), "origin-refused")
             assert (await tab.http.post("/api/session", headers={"Origin": "https://app.example"})).is_success
@@ -132,7 +132,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             expect(await tab.http.get("/api/connect"), "upgrade-required")
             (await tab.begin()).raise_for_status()
             token = {"token": tab.refresh_token}
-            expect(await tab.http.post("/oauth/introspect", data=token), "client-refused")
+            expect(await tab.http.post("/oauth/introspect", data=token), "client-authentication-failed")
             client = ("gateway", Secrets(data / "keys", "client").create("gateway", 1))
             assert (await tab.http.post("/oauth/introspect", data=token, auth=client)).json()["active"] is True
             (data / "keys" / "client-spoilt.secret").touch(mode=0o600)
@@ -148,12 +148,12 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
                 assert int(answer.headers["retry-after"]) >= 1
             assert (await home.begin()).status_code == 201
             expect(await half_a_request(server.url), "request-timeout")
-    # Tests that make a disk fail or a fault happen show those problems; test_n12_upstream.py shows the identity provider's,
-    # and tests/server/test_recent_login.py an old login. A session in any declared non-final state may be used.
+    # Tests that make a disk fail or a fault happen show those problems; test_n12_identity_provider.py shows the identity
+    # provider's, and tests/server/test_recent_login.py an old login. A session in any declared non-final state may be used.
     assert seen == {kind.name for kind in problem_kinds()} - {
         "unavailable",
         "internal-error",
-        "upstream-unavailable",
+        "identity-provider-unavailable",
         "identity-refused",
         "login-too-old",
         "session-unusable",
@@ -210,14 +210,14 @@ class Closings:
         self.server = server
         self.client = client
         self.email = email
-        self.recoveries: dict[Next, Callable[[], Awaitable[object]]] = {
-            Next.REST: self.nothing,
-            Next.RECONNECT: self.nothing,
-            Next.MEND: self.nothing,
-            Next.ASK_USER: self.nothing,
-            Next.REFRESH: self.client.refresh,
-            Next.LOG_IN: self.log_in,
-            Next.START_ANEW: self.start_anew,
+        self.recoveries: dict[ClientAction, Callable[[], Awaitable[object]]] = {
+            ClientAction.NONE: self.nothing,
+            ClientAction.RECONNECT: self.nothing,
+            ClientAction.FIX_CLIENT: self.nothing,
+            ClientAction.ASK_USER: self.nothing,
+            ClientAction.REFRESH: self.client.refresh,
+            ClientAction.LOG_IN: self.log_in,
+            ClientAction.START_SESSION: self.start_anew,
         }
 
     async def nothing(self) -> None:

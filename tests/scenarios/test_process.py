@@ -124,7 +124,7 @@ async def _kill_under(load: Load, server: ServerProcess, after_s: float) -> None
 @scenario()
 async def test_more_orphans_than_the_queue_holds_are_disconnected(data: Path) -> None:
     """A start repairs what a kill left, however small the server's queue is set."""
-    with running_server(data, log_queue=3) as server:
+    with running_server(data, write_queue=3) as server:
         async with await logged_in(server.url) as client:
             await client.register(email := new_email())
             for _ in range(12):

@@ -9,7 +9,7 @@ from pathlib import Path
 from interlock.machine.session.commands import Revoke
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session
-from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.sqlite.files import Surface
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS, POLICY, Story
@@ -29,10 +29,10 @@ class DirectoryContract(ABC):
             for wanted in filters():
                 expected = _expected(sessions, wanted)
                 found: list[Session] = []
-                before: Place | None = None
+                before: Cursor | None = None
                 while page := await surface.directory.page(SESSION_MACHINE, wanted, before, 3):
                     found += page
-                    before = wanted.place_of(page[-1])
+                    before = wanted.cursor_of(page[-1])
                 assert found == expected, wanted
                 assert await surface.directory.page(SESSION_MACHINE, wanted, None, 100) == expected
 
@@ -40,12 +40,12 @@ class DirectoryContract(ABC):
     async def test_a_cursor_beyond_the_range_starts_at_the_range(self, tmp_path: Path) -> None:
         async with self.open(tmp_path) as surface:
             sessions = await _population(surface)
-            wanted = Wanted(created_to_ms=NOW_MS + 8)
-            late = Place(NOW_MS + 1000, "z")
+            wanted = InstanceFilter(created_to_ms=NOW_MS + 8)
+            late = Cursor(NOW_MS + 1000, "z")
             assert await surface.directory.page(SESSION_MACHINE, wanted, late, 100) == _expected(sessions, wanted)
 
 
-def filters() -> list[Wanted]:
+def filters() -> list[InstanceFilter]:
     """Return every valid combination of filters."""
     ranges: list[tuple[int | None, int | None]] = [
         (None, None),
@@ -54,7 +54,7 @@ def filters() -> list[Wanted]:
         (NOW_MS + 4, NOW_MS + 9),
     ]
     every = [
-        Wanted(state, subject, reason, *created, *updated)
+        InstanceFilter(state, subject, reason, *created, *updated)
         for state in (None, "created", "authenticated", "expired")
         for subject in (None, "ada", "nobody")
         for reason in (None, "logout")
@@ -62,7 +62,7 @@ def filters() -> list[Wanted]:
         for updated in ranges
     ]
     every += [
-        Wanted(state, "ada", created_from_ms=low, created_to_ms=high, alive_at_ms=at_ms)
+        InstanceFilter(state, "ada", created_from_ms=low, created_to_ms=high, alive_at_ms=at_ms)
         for state in (None, "authenticated", "expired")
         for low, high in ranges
         for at_ms in (NOW_MS, NOW_MS + POLICY.idle_timeout_ms + 7)
@@ -83,7 +83,7 @@ async def _population(surface: Surface) -> list[Session]:
     return [story.session for story in stories]
 
 
-def _expected(sessions: list[Session], wanted: Wanted) -> list[Session]:
+def _expected(sessions: list[Session], wanted: InstanceFilter) -> list[Session]:
     def within(at_ms: int, low: int | None, high: int | None) -> bool:
         return (low is None or at_ms >= low) and (high is None or at_ms < high)
 
@@ -97,4 +97,4 @@ def _expected(sessions: list[Session], wanted: Wanted) -> list[Session]:
         and within(session.created_at_ms, wanted.created_from_ms, wanted.created_to_ms)
         and within(session.updated_at_ms, wanted.updated_from_ms, wanted.updated_to_ms)
     ]
-    return sorted(chosen, key=wanted.place_of, reverse=True)
+    return sorted(chosen, key=wanted.cursor_of, reverse=True)

@@ -24,7 +24,7 @@ from interlock.server.runtime.accounts.administration import Caller
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.services import Services
-from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.log import Step
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
@@ -68,7 +68,7 @@ async def account(folder: Path, *, busy: int = 0) -> AsyncIterator[Account]:
             refused = 0
 
             async def page(
-                self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+                self, machine: Machine[InstanceT], wanted: InstanceFilter, before: Cursor | None, limit: int
             ) -> list[InstanceT]:
                 if self.refused < busy:
                     self.refused += 1
@@ -89,7 +89,7 @@ async def test_an_accounts_live_sessions_are_listed_newest_first(tmp_path: Path)
         assert overdue.deadline_ms <= ada.clock.time_ms
         assert await ada.own.page("ada", None, 10) == [new, old]
         assert await ada.own.page("ada", None, 1) == [new]
-        assert await ada.own.page("ada", Place.of(new), 10) == [old]
+        assert await ada.own.page("ada", Cursor.of(new), 10) == [old]
         assert await ada.own.page("nobody", None, 10) == []
 
 
@@ -221,7 +221,7 @@ async def test_ending_one_session_reads_no_other(tmp_path: Path) -> None:
         page = services.administration._directory.page
 
         async def counted(
-            machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+            machine: Machine[InstanceT], wanted: InstanceFilter, before: Cursor | None, limit: int
         ) -> list[InstanceT]:
             nonlocal lists
             lists += 1
@@ -250,7 +250,7 @@ async def test_an_enable_waits_for_the_session_ends_of_a_disable(tmp_path: Path)
         session, _ = await logged_in(services, "ada", 1)
         await services.accounts.ask("ada", "admin:eve", Disable())
         assert not (await services.sessions.load(session.session_id)).ended
-        eve = services.admins.prove(Secrets(tmp_path / "keys", "admin").create("eve", 1)).secret
+        eve = services.admins.authenticate(Secrets(tmp_path / "keys", "admin").create("eve", 1)).secret
         await services.administration.enable("ada", Caller(eve, None))
         assert (await services.sessions.load(session.session_id)).reason == "account_disabled"
         assert (await services.accounts.load("ada")).state == "active"

@@ -213,10 +213,10 @@ async def test_an_account_is_registered_and_its_password_verified(tmp_path: Path
         owner = await house.register(" Ada@Example.ORG ", PASSWORD)
         assert owner.data.email == "ada@example.org"
         assert PASSWORD not in (owner.data.password_hash or PASSWORD)
-        assert await house.prove(asks("ADA@example.org"), PASSWORD) == owner
+        assert await house.verify_password(asks("ADA@example.org"), PASSWORD) == owner
         for email, password in (("ada@example.org", "wrong"), ("bob@example.org", PASSWORD), ("no address", "")):
             with pytest.raises(CredentialInvalid):
-                await house.prove(asks(email), password)
+                await house.verify_password(asks(email), password)
         with pytest.raises(AccountExists):
             await house.register("ada@example.org", PASSWORD)
 
@@ -237,7 +237,7 @@ async def test_a_login_to_an_unknown_account_costs_an_argon2_run(
         owner = await house.register("ada@example.org", PASSWORD)
         for email in ("ada@example.org", "nobody@example.org"):
             with pytest.raises(CredentialInvalid):
-                await house.prove(asks(email), "wrong")
+                await house.verify_password(asks(email), "wrong")
         nobody = (await house.sessions.begin("acc_nobody", Authenticate("acc_nobody", "password"))).instance
         with pytest.raises(PasswordWrong):
             await house.change(nobody, "wrong", PASSWORD)
@@ -267,10 +267,10 @@ async def test_a_password_is_verified_as_typed(tmp_path: Path) -> None:
     long = PASSWORD + " and a tail" * 80
     async with accounts_in(tmp_path) as house:
         await house.register("ada@example.org", long)
-        await house.prove(asks("ada@example.org"), long)
+        await house.verify_password(asks("ada@example.org"), long)
         for wrong in (long[:-1], long + " ", " " + long, long.upper(), long[:72], long[:64]):
             with pytest.raises(CredentialInvalid):
-                await house.prove(asks("ada@example.org"), wrong)
+                await house.verify_password(asks("ada@example.org"), wrong)
 
 
 @pytest.mark.asvs("11.2.2", "11.4.2")
@@ -281,18 +281,18 @@ async def test_a_login_replaces_a_hash_with_older_parameters(tmp_path: Path) -> 
     stronger = Passwords(memory_kib=16, iterations=2, workers=2, max_waiting=10)
     async with accounts_in(tmp_path, stronger) as house:
         with pytest.raises(CredentialInvalid):
-            await house.prove(asks("ada@example.org"), "wrong")
+            await house.verify_password(asks("ada@example.org"), "wrong")
         assert await house.accounts.by_id(before.account_id) == before, "only who knows the password"
-        proofs = await asyncio.gather(*(house.prove(asks("ada@example.org"), PASSWORD) for _ in range(8)))
+        proofs = await asyncio.gather(*(house.verify_password(asks("ada@example.org"), PASSWORD) for _ in range(8)))
         after = await house.accounts.by_id(before.account_id)
         assert after is not None
         assert argon2.extract_parameters(after.data.password_hash or "").memory_cost == 16
         assert (after.account.version, after.account.epoch) == (2, 0), "once"
         assert after.account.password_changed_at_ms == before.account.password_changed_at_ms
         sessions = [await house.log_in(proof) for proof in proofs]
-        assert await house.prove(asks("ada@example.org"), PASSWORD) == after
+        assert await house.verify_password(asks("ada@example.org"), PASSWORD) == after
         await house.change(sessions[0], PASSWORD, "another long password")
-        await house.prove(asks("ada@example.org"), "another long password")
+        await house.verify_password(asks("ada@example.org"), "another long password")
 
 
 @asynchronous
@@ -308,7 +308,7 @@ async def test_a_login_succeeds_even_if_rehashing_is_overloaded(
 
     monkeypatch.setattr(stronger, "hash", busy)
     async with accounts_in(tmp_path, stronger) as house:
-        assert await house.prove(asks("ada@example.org"), PASSWORD) == before
+        assert await house.verify_password(asks("ada@example.org"), PASSWORD) == before
 
 
 @pytest.mark.asvs("6.1.1")
@@ -334,4 +334,4 @@ async def test_a_password_does_not_expire(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
         owner = await house.register("ada@example.org", PASSWORD)
         house.clock.advance(50 * 366 * 86_400_000)
-        assert await house.prove(asks("ada@example.org"), PASSWORD) == owner
+        assert await house.verify_password(asks("ada@example.org"), PASSWORD) == owner

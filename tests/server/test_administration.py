@@ -14,8 +14,8 @@ from interlock.machine.ledger import Record
 from interlock.server.runtime import tail as tail_module
 from interlock.server.runtime.tail import Tail
 from interlock.server.surface.memory import MemoryLog
+from interlock.server.surface.sqlite.file_identity import FileIdentity
 from interlock.server.surface.sqlite.files import open_surface
-from interlock.server.surface.sqlite.presence import Presence
 from interlock.server.system.supervision import Supervisor
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import Story
@@ -94,11 +94,11 @@ async def test_nothing_is_acknowledged_once_a_database_file_is_gone(
     failures: list[str] = []
     async with open_surface(tmp_path, max_waiting=10, on_failure=failures.append, supervisor=Supervisor()) as surface:
         await surface.log.append(Story().begin())
-        presence = Presence(tmp_path / "interlock.db")
-        presence.check()
+        file_identity = FileIdentity(tmp_path / "interlock.db")
+        file_identity.check()
         how(tmp_path / name)
         with pytest.raises(SurfaceFailed, match=_GONE):
-            presence.check()
+            file_identity.check()
         with pytest.raises(SurfaceFailed, match=_GONE):
             await surface.log.append(Story().begin())
         with pytest.raises(SurfaceFailed):

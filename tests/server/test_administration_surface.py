@@ -16,7 +16,7 @@ import pytest
 from interlock.machine.account.commands import Disable
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.memory import MemoryDirectory, MemoryLog
 from interlock.server.surface.sqlite.accounts import _SUPERSEDED
 from interlock.server.surface.sqlite.archive import open_archive
@@ -76,11 +76,11 @@ def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
     pages = [
         search
         for wanted in filters()
-        for at in (None, Place(NOW_MS, "s"))
+        for at in (None, Cursor(NOW_MS, "s"))
         for search in searches(SESSION_MACHINE, wanted, at, 10)
     ]
     assert len(pages) > 100
-    pages += searches(ACCOUNT_MACHINE, Wanted("disabled"), None, 10)
+    pages += searches(ACCOUNT_MACHINE, InstanceFilter("disabled"), None, 10)
     pages += [(_AUDIT, [0, 10])]
     for statement, parameters in pages:
         told = plan(shell, statement, parameters)
@@ -92,7 +92,7 @@ def test_no_list_scans_a_table_or_sorts(shell: Any) -> None:
 def test_a_list_query_starts_at_its_cursor(shell: Any) -> None:
     """The cursor bounds the search itself; rows are not scanned from the newest."""
     for wanted in filters():
-        for statement, parameters in searches(SESSION_MACHINE, wanted, Place(NOW_MS - 1, "s"), 10):
+        for statement, parameters in searches(SESSION_MACHINE, wanted, Cursor(NOW_MS - 1, "s"), 10):
             told = plan(shell, statement, parameters)
             assert re.search(r"_at_ms<\?|\(\w+_at_ms,instance_id\)<\(\?,\?\)", told), told
 

@@ -14,14 +14,14 @@ from statemachine import Event, State, StateMachine
 from interlock.machine.errors import InstanceNotFound, LedgerFault, TransitionRefused
 from interlock.machine.machine import Command, Machine, Machines, Transition
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.machine.story import moment, tell
+from interlock.machine.story import describe, snapshot
 from interlock.server.runtime.door import Door, commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.surface.memory import MemoryLog, MemoryStore
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
-from interlock.server.telemetry.metrics import Metrics
+from interlock.server.telemetry.metrics import PrometheusMetrics
 from interlock.spec.diagrams import mermaid, svg
 from interlock.spec.promela import promela
 from interlock.spec.transitions import read
@@ -105,7 +105,7 @@ async def live_through(folder: Path) -> list[Any]:
     async with open_surface(
         folder, machines=BOTH, max_waiting=10, on_failure=pytest.fail, supervisor=Supervisor()
     ) as surface:
-        metrics = Metrics(BOTH, HandClock(), {})
+        metrics = PrometheusMetrics(BOTH, HandClock(), {})
         feed = Feed(surface.log)
         door = Door(PARCELS, feed, HandClock(), cache_limit=1)
         feed.subscribe(
@@ -157,9 +157,9 @@ async def test_a_new_lifecycles_records_verify_and_forgeries_are_found(tmp_path:
     await live_through(tmp_path)
     with open_archive(tmp_path, BOTH) as archive:
         assert list(archive.verify())[-1] == 7
-        steps, parcel = tell(PARCELS, "p2", archive.history("parcel", "p2"))
+        steps, parcel = describe(PARCELS, "p2", archive.history("parcel", "p2"))
         assert [step.sentence for step in steps] == ["Somebody hands a parcel in.", "The van takes it along."]
-        assert moment(PARCELS, parcel, 0).stands["sender"] == "bob"
+        assert snapshot(PARCELS, parcel, 0).stands["sender"] == "bob"
     with open_archive(tmp_path) as without_it, pytest.raises(LedgerFault, match="record 1: unknown kind 'parcel'"):
         list(without_it.verify())
     shell = pysqlite3.connect(str(tmp_path / "interlock.db"), isolation_level=None)

@@ -27,7 +27,7 @@ _REFUSED_AT_THE_DOOR: Final = {
     "credential-invalid",
     "admin-credential-missing",
     "admin-credential-invalid",
-    "client-refused",
+    "client-authentication-failed",
 }
 _STREAM: Final = "GET /api/admin/transitions/stream"
 

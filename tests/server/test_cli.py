@@ -279,7 +279,7 @@ def test_the_tour_is_printed_on_demand(tmp_path: Path) -> None:
     with subprocess.Popen(
         [
             *(sys.executable, "-m", "interlock.server.cli", "serve"),
-            *("--walk", "--port", "0", "--data", str(data), "--trace", str(trace)),
+            *("--tour", "--port", "0", "--data", str(data), "--model-trace", str(trace)),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -292,10 +292,10 @@ def test_the_tour_is_printed_on_demand(tmp_path: Path) -> None:
         process.terminate()
     assert check_trace(trace).lines == 1
     url = said[0].split()[3]
-    walk = "".join(said)
-    assert f"URL={url}" in walk
+    tour = "".join(said)
+    assert f"URL={url}" in tour
     for call in ("/api/session", "/api/auth/register", "/api/auth/login", "/api/connect", "/api/session/transitions"):
-        assert call in walk
+        assert call in tour
 
 
 def test_logs_are_written_as_json_lines(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from interlock.server.cli.main import main
 from interlock.server.clock import SystemClock
 from interlock.server.guard.keys.heads import check_head, signer_of
 from interlock.server.guard.keys.keyset import load_keys, load_public_keys
-from interlock.server.guard.keys.rotation import Lives, note_lives
-from interlock.server.surface.sqlite.files import alone
+from interlock.server.guard.keys.rotation import TokenLifetimes, record_lifetimes
+from interlock.server.surface.sqlite.files import exclusive_access
 from tests.support.client import Client, logged_in
 from tests.support.forging import decode
 from tests.support.log import BEGUN, record_count, verify
@@ -103,7 +103,7 @@ def test_keys_list_shows_each_keys_status_and_whole_name(made: Path) -> None:
 @pytest.mark.asvs("11.1.1")
 def test_rotate_says_when_the_new_key_signs(tmp_path: Path) -> None:
     first = load_keys(tmp_path / "keys").signing.kid
-    note_lives(tmp_path / "keys", Lives(300_000, 43_200_000))
+    record_lifetimes(tmp_path / "keys", TokenLifetimes(300_000, 43_200_000))
     said = run("keys", "rotate", "--data", tmp_path).stdout
     (new,) = re.findall(rf"^(\S+) signs from {TIME}\. ", said)
     rows = shown(tmp_path)
@@ -198,7 +198,7 @@ def test_a_key_is_kept_while_the_running_server_has_not_re_signed_its_head(
     old = load_keys(data / "keys").signing.kid
     run("keys", "rotate", "--now", "--data", data)
     make_old(data, 361)
-    with alone(data):
+    with exclusive_access(data):
         outcome = run("keys", "retire", old, "--data", data)
         assert outcome.exit_code == 2
         assert old in outcome.stderr
@@ -305,15 +305,15 @@ def test_a_server_runs_with_a_read_only_key_folder(tmp_path: Path, made: Path) -
     data = tmp_path / "data"
     (data / "keys").mkdir(parents=True, mode=0o700)
     for path in made.glob("keys/*"):
-        if path.name != "lives.json":
+        if path.name != "lifetimes.json":
             (data / "keys" / path.name).write_bytes(path.read_bytes())
             (data / "keys" / path.name).chmod(0o600)
     # Block the draft file's path: a folder can't be opened as a file, not even by root.
-    (data / "keys" / "lives.json.new").mkdir()
-    (data / "keys" / "lives.json.new" / "x").touch()
+    (data / "keys" / "lifetimes.json.new").mkdir()
+    (data / "keys" / "lifetimes.json.new" / "x").touch()
     with running_server(data, log_json=True) as server:
         assert httpx.post(f"{server.url}/api/session").status_code == 201
-    assert "keys.lives_not_written" in server.log_path.read_text()
+    assert "keys.lifetimes_not_written" in server.log_path.read_text()
     assert shown(data)["refresh"] == ["refresh", "signs", "", ""]
 
 

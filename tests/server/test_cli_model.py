@@ -1,4 +1,4 @@
-"""``interlock check`` and ``interlock trace``, as a user at a terminal sees them."""
+"""``interlock check`` and ``interlock check-trace``, as a user at a terminal sees them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def test_an_unknown_check_name_is_refused() -> None:
     assert "no_such_check" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("check", "--only", "durability"), ("trace", _TRACES / "golden" / "life.jsonl")])
+@pytest.mark.parametrize(
+    "arguments", [("check", "--only", "durability"), ("check-trace", _TRACES / "golden" / "life.jsonl")]
+)
 def test_check_without_spin_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...]
 ) -> None:
@@ -47,27 +49,27 @@ def test_check_without_spin_says_what_to_install(
 
 
 def test_valid_traces_are_counted() -> None:
-    done = interlock("trace", _TRACES / "golden" / "life.jsonl", _TRACES / "golden" / "kill.jsonl")
+    done = interlock("check-trace", _TRACES / "golden" / "life.jsonl", _TRACES / "golden" / "kill.jsonl")
     assert done.returncode == 0, done.stderr
     assert re.findall(r"\d+", done.stdout) == ["2", "42", "2", "2"]
 
 
 def test_traces_of_several_nodes_on_one_log_are_checked_together() -> None:
     nodes = sorted((_TRACES / "golden").glob("two-nodes.node-*.jsonl"))
-    assert interlock("trace", "--one-log", *nodes).returncode == 0
-    apart = interlock("trace", *nodes)
+    assert interlock("check-trace", "--one-log", *nodes).returncode == 0
+    apart = interlock("check-trace", *nodes)
     assert apart.returncode == 1
     assert "two-nodes.node-1.jsonl" in apart.stderr
 
 
 def test_a_bad_trace_is_named_by_line_and_property() -> None:
-    done = interlock("trace", _TRACES / "bad" / "an-orphan-is-left.jsonl")
+    done = interlock("check-trace", _TRACES / "bad" / "an-orphan-is-left.jsonl")
     assert done.returncode == 1
     assert "an-orphan-is-left.jsonl: line 15 of node-1: orphan_reaped: " in done.stderr
 
 
 def test_a_folder_without_traces_is_a_failure(tmp_path: Path) -> None:
-    done = interlock("trace", tmp_path)
+    done = interlock("check-trace", tmp_path)
     assert done.returncode == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from interlock.server.clock import SystemClock
-from interlock.server.system.host import MachineMonitor
+from interlock.server.system.host import HostMonitor
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import NOW_MS
 
@@ -82,7 +82,7 @@ async def test_the_clocks_lead_over_a_set_back_machine_clock_is_reported() -> No
     machine = Machine(monotonic_ms=100)
     with machine.read(), capture_logs() as logs:
         clock = SystemClock()
-        host = MachineMonitor(clock, Path("/"), 0, lambda _low: None, lambda: False)
+        host = HostMonitor(clock, Path("/"), 0, lambda _low: None, lambda: False)
         clock.now_ms()
         await host.look()
         assert (host.warnings, logs) == ([], [])

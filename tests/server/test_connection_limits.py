@@ -12,7 +12,7 @@ import pytest
 from interlock.machine.session.session import Session
 from interlock.server.experience.websocket import Socket
 from interlock.server.runtime.authenticator import Authentication
-from interlock.server.runtime.connections import Held
+from interlock.server.runtime.connections import HeldConnection
 from interlock.server.services import Services
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
@@ -148,7 +148,7 @@ async def test_an_accounts_oldest_connection_may_leave_while_being_displaced(tmp
         wire.leave()
         await running
         # As if its socket were still closing.
-        services.connections._of_account["ada"] = {held_one: Held(session.session_id, held_one)}
+        services.connections._of_account["ada"] = {held_one: HeldConnection(session.session_id, held_one)}
         await admit(services, session, "con_1")
         assert (await events(services, session))[-3:] == ["connect", "disconnect", "connect"]
 

@@ -39,7 +39,7 @@ def gate(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def trusting(provider: Provider) -> dict[str, Any]:
-    return {"upstream_issuer": provider.issuer, "upstream_audiences": CLIENT_ID, "upstream_retry_s": 0.01}
+    return {"oidc_issuer": provider.issuer, "oidc_audiences": CLIENT_ID, "oidc_retry_s": 0.01}
 
 
 def exchange(url: str, body: Any, **headers: str) -> httpx.Response:
@@ -83,7 +83,7 @@ def test_a_user_of_the_provider_gets_a_session_of_the_same_account(gate: ServerP
         f"{gate.url}/api/session/transitions", headers={"Authorization": f"Bearer {first['access_token']}"}
     ).json()
     assert history[1]["event"] == "authenticate"
-    age_ms = history[1]["data"].pop("proof_age_ms")
+    age_ms = history[1]["data"].pop("auth_age_ms")
     assert 0 < age_ms < 60_000, "since the login at the provider"
     assert history[1]["data"] == {"subject": ada, "method": "oidc"}
     kept = account(gate.data, ada)
@@ -228,7 +228,7 @@ def test_logins_survive_the_providers_key_rotation_and_outage(tmp_path: Path) ->
             before = stored(gate.data)
             waiting = {"id_token": by_new_key.pop()}
             answer = exchange(gate.url, waiting)
-            assert problem(answer) == (503, "upstream-unavailable")
+            assert problem(answer) == (503, "identity-provider-unavailable")
             assert int(answer.headers["retry-after"]) >= 1
             assert stored(gate.data) == before
 
@@ -243,7 +243,7 @@ def test_logins_survive_the_providers_key_rotation_and_outage(tmp_path: Path) ->
 
             # Closed to new users, and to those whose account was disabled.
             gate.stop()
-            gate._settings |= {"upstream_accounts": "known"}
+            gate._settings |= {"oidc_accounts": "known"}
             gate.start()
             before = stored(gate.data)
             refused = exchange(gate.url, {"id_token": provider.log_in("bob")["id_token"]})

@@ -30,18 +30,18 @@ from tests.support.server import ServerProcess, running_server
 from tests.support.stored import stored
 
 SETTINGS: dict[str, Any] = {
-    "upstream_audiences": f"{AUDIENCE},the-mobile-one",
-    "upstream_algorithms": "RS256,ES256,EdDSA",
-    "upstream_auth_age_s": 600,
-    "upstream_acr": "gold,silver",
-    "upstream_retry_s": 3600,
+    "oidc_audiences": f"{AUDIENCE},the-mobile-one",
+    "oidc_algorithms": "RS256,ES256,EdDSA",
+    "oidc_auth_age_s": 600,
+    "oidc_acr": "gold,silver",
+    "oidc_retry_s": 3600,
 }
 
 
 @pytest.fixture(scope="module")
 def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("attacked") / "data"
-    with running_server(folder, upstream_issuer=provider.issuer, **SETTINGS) as process:
+    with running_server(folder, oidc_issuer=provider.issuer, **SETTINGS) as process:
         yield process
 
 
@@ -343,7 +343,7 @@ def test_an_email_address_in_an_id_token_opens_no_account(gate: ServerProcess, p
 @pytest.mark.asvs("16.2.5")
 def test_no_id_token_is_in_log_database_or_trace(tmp_path: Path, provider: Hostile) -> None:
     data = tmp_path / "data"
-    with running_server(data, upstream_issuer=provider.issuer, log_level="debug", **SETTINGS) as gate:
+    with running_server(data, oidc_issuer=provider.issuer, log_level="debug", **SETTINGS) as gate:
         tokens = [signed(provider, good(provider)), _by_a_stranger(provider), "canary.canary.canary"]
         answers = [exchange(gate, token, nonce=nonce) for token in tokens for nonce in (None, "canary-nonce")]
         answers.append(exchange(gate, tokens[0]))
@@ -357,14 +357,14 @@ def test_no_id_token_is_in_log_database_or_trace(tmp_path: Path, provider: Hosti
 @pytest.mark.parametrize(
     "settings",
     [
-        {"upstream_issuer": "https://id.example"},
-        {"upstream_issuer": "https://id.example", "upstream_audiences": ("x",), "upstream_algorithms": ()},
-        {"upstream_issuer": "http://id.example", "upstream_audiences": ("x",)},
+        {"oidc_issuer": "https://id.example"},
+        {"oidc_issuer": "https://id.example", "oidc_audiences": ("x",), "oidc_algorithms": ()},
+        {"oidc_issuer": "http://id.example", "oidc_audiences": ("x",)},
     ],
 )
 @asynchronous
 async def test_insecure_provider_settings_prevent_the_start(tmp_path: Path, settings: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="upstream_issuer"):
+    with pytest.raises(SettingsError, match="oidc_issuer"):
         async with open_services(Settings(data=str(tmp_path), cheap_passwords_for_tests=True, **settings)):
             pass
 
@@ -373,7 +373,7 @@ async def test_insecure_provider_settings_prevent_the_start(tmp_path: Path, sett
 @asynchronous
 async def test_an_impossible_token_is_refused_without_asking_the_provider() -> None:
     with hostile_provider() as provider:
-        tokens = IdTokens(Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,)), SystemClock())
+        tokens = IdTokens(Settings(oidc_issuer=provider.issuer, oidc_audiences=(AUDIENCE,)), SystemClock())
         for token in (
             signed(provider, good(provider), alg="RS512"),
             signed(provider, good(provider), kid="ec", alg="ES256"),

@@ -262,7 +262,7 @@ async def test_expiry_can_be_cancelled_even_as_a_session_is_added() -> None:
     assert running.cancelled()
 
 
-class Port:
+class ConnectionListener:
     """One end of a connection, which records what it receives."""
 
     def __init__(self) -> None:
@@ -286,7 +286,7 @@ class Port:
 
 def test_connections_receive_only_their_own_sessions_records() -> None:
     connections = Connections()
-    mine, mine_too, other = Port(), Port(), Port()
+    mine, mine_too, other = ConnectionListener(), ConnectionListener(), ConnectionListener()
     register(connections, "a", "1", mine, "ada")
     register(connections, "a", "2", mine_too, "ada")
     register(connections, "b", "3", other, "ada")
@@ -310,7 +310,7 @@ def test_connections_receive_only_their_own_sessions_records() -> None:
 
 
 def test_a_failing_connection_is_dropped_and_others_miss_nothing() -> None:
-    class Failing(Port):
+    class Failing(ConnectionListener):
         def observe(self, _record: Record) -> None:
             raise ZeroDivisionError
 
@@ -321,7 +321,7 @@ def test_a_failing_connection_is_dropped_and_others_miss_nothing() -> None:
             raise ZeroDivisionError
 
     connections = Connections()
-    failing, good = Failing(), Port()
+    failing, good = Failing(), ConnectionListener()
     register(connections, "a", "1", failing, "ada")
     register(connections, "a", "2", good, "ada")
     (step,) = Story("a").begin()
@@ -340,7 +340,7 @@ def test_a_failing_connection_is_dropped_and_others_miss_nothing() -> None:
 def test_a_port_may_unregister_while_it_is_notified() -> None:
     connections = Connections()
 
-    class Leaving(Port):
+    class Leaving(ConnectionListener):
         def close(self, closing: Close) -> None:
             super().close(closing)
             connections.unregister("a", str(id(self)), "ada")

@@ -158,14 +158,14 @@ async def test_a_server_closes_sockets_before_other_listeners_are_called(tmp_pat
     """For a whole commit: several ends written together."""
     async with services_in(tmp_path) as services:
 
-        class Port(Mock):
+        class ConnectionListener(Mock):
             def observe(self, record: Record) -> None:
                 told.append((record.transition.event, services.tail.newest))
 
         told: list[tuple[str, int]] = []
         sessions = [(await services.sessions.begin("ada", Authenticate("ada", "password"))).instance for _ in range(3)]
         for session in sessions:
-            register(services.connections, session.session_id, f"con-{session.session_id}", Port(), "ada")
+            register(services.connections, session.session_id, f"con-{session.session_id}", ConnectionListener(), "ada")
         await asyncio.gather(*(services.sessions.end(session, "revoked", "admin:eve") for session in sessions))
         assert told == [("revoke", BEGUN + 6)] * 3
         assert services.tail.newest == BEGUN + 9

@@ -16,10 +16,10 @@ from interlock.machine.ledger import Receipt
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
 from interlock.server.surface.head import HeadKeeper
-from interlock.server.surface.sqlite import presence
+from interlock.server.surface.sqlite import file_identity
+from interlock.server.surface.sqlite.file_identity import FileIdentity
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.surface.sqlite.log import HeadLag
-from interlock.server.surface.sqlite.presence import Presence
 from interlock.server.system.supervision import Supervisor
 from interlock.server.system.transient import RELIED_ON_S
 from tests.support.admin import holder_of
@@ -155,7 +155,7 @@ class Pauses:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
         self.then: Callable[[], None] = lambda: None
-        monkeypatch.setattr(presence, "sleep", self._sleep)
+        monkeypatch.setattr(file_identity, "sleep", self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         self.count += 1
@@ -179,10 +179,10 @@ def test_a_long_uncheckable_database_stops_the_log(
     assert events(logs) == ["files.unchecked"]
 
 
-def look_up(folder: Path) -> Presence:
+def look_up(folder: Path) -> FileIdentity:
     for name in ("interlock.db", "interlock.db-wal"):
         (folder / name).touch()
-    return Presence(folder / "interlock.db")
+    return FileIdentity(folder / "interlock.db")
 
 
 @every_shortage

@@ -49,7 +49,7 @@ BAD: Final[dict[str, list[Any]]] = {
 @pytest.fixture(scope="module")
 def server(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("groups") / "data"
-    with running_server(folder, upstream_issuer=provider.issuer, upstream_audiences=AUDIENCE) as process:
+    with running_server(folder, oidc_issuer=provider.issuer, oidc_audiences=AUDIENCE) as process:
         yield process
 
 
@@ -135,8 +135,8 @@ def test_the_maximum_of_groups_fits_into_a_proxys_buffer(person: Person, groups:
 async def test_groups_come_from_the_configured_claim(
     provider: Hostile, claim: str, groups: tuple[str, ...] | None
 ) -> None:
-    settings = Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,), upstream_groups_claim=claim)
+    settings = Settings(oidc_issuer=provider.issuer, oidc_audiences=(AUDIENCE,), oidc_groups_claim=claim)
     tokens = IdTokens(settings, SystemClock())
-    arrival = await tokens.check(signed(provider, good(provider, groups=["b", "a", "b"], roles=["c"])), None)
-    assert (arrival.issuer, arrival.groups) == (provider.issuer, groups)
+    identity = await tokens.check(signed(provider, good(provider, groups=["b", "a", "b"], roles=["c"])), None)
+    assert (identity.issuer, identity.groups) == (provider.issuer, groups)
     await tokens.close()

@@ -16,7 +16,7 @@ from interlock.machine.errors import CredentialInvalid, IdentityRefused, Surface
 from interlock.machine.session.commands import Authenticate
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
-from interlock.server.guard.oidc.id_tokens import Arrival
+from interlock.server.guard.oidc.id_tokens import VerifiedIdentity
 from interlock.server.runtime.door import Outcome
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
@@ -30,52 +30,52 @@ _numbers = count(1)
 _FOR_EVER_MS = 2**50
 
 
-def arrival(
+def identity(
     subject: str = "ada", groups: tuple[str, ...] | None = ("ops",), issuer: str = "https://id.example"
-) -> Arrival:
+) -> VerifiedIdentity:
     """Return a verified identity with a new token."""
-    return Arrival(issuer, subject, groups, next(_numbers).to_bytes(32, "big"), _FOR_EVER_MS)
+    return VerifiedIdentity(issuer, subject, groups, next(_numbers).to_bytes(32, "big"), _FOR_EVER_MS)
 
 
-async def log_in(house: House, arrived: Arrival) -> Session:
+async def log_in(house: House, arrived: VerifiedIdentity) -> Session:
     return (await (await house.logins.login_by(arrived)).record(None)).instance
 
 
-async def account_of(house: House, arrived: Arrival) -> Account:
+async def account_of(house: House, arrived: VerifiedIdentity) -> Account:
     return await house.accounts.load((await log_in(house, arrived)).subject or "")
 
 
 @asynchronous
 async def test_a_users_first_exchange_creates_the_account_that_later_ones_find(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
-        first = await account_of(house, arrival())
+        first = await account_of(house, identity())
         assert (first.groups, first.email, first.password) == (("ops",), None, None)
-        assert await account_of(house, arrival()) == first
+        assert await account_of(house, identity()) == first
 
 
 @asynchronous
 async def test_concurrent_first_exchanges_create_one_account(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
-        found = await asyncio.gather(*(account_of(house, arrival()) for _ in range(10)))
+        found = await asyncio.gather(*(account_of(house, identity()) for _ in range(10)))
         assert len({account.account_id for account in found}) == 1
 
 
 @asynchronous
 async def test_an_identity_without_a_record_is_refused(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
-        await log_in(house, arrival())
+        await log_in(house, identity())
         with shell(tmp_path) as log:
             log.execute("UPDATE personal_data SET subject = 'mallory' WHERE subject = 'ada'")
         with pytest.raises(SurfaceFailed):
-            await log_in(house, arrival("mallory"))
+            await log_in(house, identity("mallory"))
 
 
 @pytest.mark.asvs("10.3.3")
 @asynchronous
 async def test_the_same_subject_at_another_issuer_is_another_account(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
-        arrivals = [arrival(), arrival(issuer="https://other.example"), arrival("bob")]
-        assert len({(await account_of(house, each)).account_id for each in arrivals}) == 3
+        identities = [identity(), identity(issuer="https://other.example"), identity("bob")]
+        assert len({(await account_of(house, each)).account_id for each in identities}) == 3
 
 
 @asynchronous
@@ -88,7 +88,7 @@ async def test_groups_are_those_of_the_last_exchange_that_had_any(tmp_path: Path
             (None, ("a", "b"), 2),
             ((), (), 3),
         ):
-            account = await account_of(house, arrival(groups=groups))
+            account = await account_of(house, identity(groups=groups))
             assert (account.groups, account.version) == (kept, version)
 
 
@@ -96,7 +96,7 @@ async def test_groups_are_those_of_the_last_exchange_that_had_any(tmp_path: Path
 @asynchronous
 async def test_of_concurrent_logins_with_one_token_the_first_uses_it_up(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
-        one = arrival()
+        one = identity()
         outcomes = await asyncio.gather(*(log_in(house, one) for _ in range(10)), return_exceptions=True)
         assert [isinstance(outcome, CredentialInvalid) for outcome in outcomes].count(True) == 9
         assert [isinstance(outcome, Session) for outcome in outcomes].count(True) == 1
@@ -109,7 +109,7 @@ async def test_of_concurrent_logins_with_one_token_the_first_uses_it_up(tmp_path
 @asynchronous
 async def test_an_unrecorded_login_does_not_use_up_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with accounts_in(tmp_path) as house:
-        one = arrival()
+        one = identity()
         with monkeypatch.context() as patched:
             patched.setattr(house.sessions, "begin", lambda *_, **__: _refused())
             with pytest.raises(IdentityRefused):
@@ -120,13 +120,13 @@ async def test_an_unrecorded_login_does_not_use_up_the_token(tmp_path: Path, mon
 @asynchronous
 async def test_an_unrecorded_login_changes_no_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with accounts_in(tmp_path) as house:
-        before = await account_of(house, arrival(groups=("ops",)))
+        before = await account_of(house, identity(groups=("ops",)))
         with monkeypatch.context() as patched:
             patched.setattr(house.sessions, "begin", lambda *_, **__: _refused())
             with pytest.raises(IdentityRefused):
-                await log_in(house, arrival(groups=("admins",)))
+                await log_in(house, identity(groups=("admins",)))
         assert await house.accounts.load(before.account_id) == before
-        session = await log_in(house, other := arrival(groups=("admins",)))
+        session = await log_in(house, other := identity(groups=("admins",)))
         assert (await house.accounts.load(before.account_id)).groups == ("admins",)
         with pytest.raises(CredentialInvalid):
             await log_in(house, msgspec.structs.replace(other, groups=("ops",)))
@@ -142,24 +142,24 @@ async def _refused() -> None:
 @asynchronous
 async def test_without_registration_only_known_users_are_admitted(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
-        stranger = arrival("stranger")
+        stranger = identity("stranger")
         house.logins._register = False
         with pytest.raises(IdentityRefused):
             await log_in(house, stranger)
         house.logins._register = True
         await log_in(house, stranger)
         house.logins._register = False
-        await log_in(house, arrival("stranger"))
+        await log_in(house, identity("stranger"))
 
 
 @pytest.mark.asvs("7.4.2")
 @asynchronous
 async def test_a_disabled_accounts_exchange_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     async with accounts_in(tmp_path) as house:
-        account_id = (await account_of(house, arrival())).account_id
+        account_id = (await account_of(house, identity())).account_id
         disabled = (await house.accounts.ask(account_id, "admin:eve", Disable())).instance
         with pytest.raises(IdentityRefused):
-            await log_in(house, arrival(groups=("admins",)))
+            await log_in(house, identity(groups=("admins",)))
         assert await house.accounts.load(account_id) == disabled
 
 
@@ -171,8 +171,8 @@ async def test_an_exchange_overtaken_by_a_disable_is_refused(tmp_path: Path, mon
         settings = Settings(
             data=str(tmp_path / "data"),
             cheap_passwords_for_tests=True,
-            upstream_issuer=provider.issuer,
-            upstream_audiences=(AUDIENCE,),
+            oidc_issuer=provider.issuer,
+            oidc_audiences=(AUDIENCE,),
         )
         async with open_services(settings) as services, client_of(app_over(services)) as http:
             authenticate = services.sessions.authenticate

@@ -317,7 +317,7 @@ async def test_a_programs_sessions_do_not_replace_each_other(tmp_path: Path) -> 
 
 @asynchronous
 async def test_creating_a_session_that_resumes_counts_as_a_refresh(tmp_path: Path) -> None:
-    async with jar_in(tmp_path, uncounted=(), limit_begin="1/1m") as jar:
+    async with jar_in(tmp_path, rate_limit_exempt=(), limit_session_create="1/1m") as jar:
         await jar.ask("/api/session")
         for _ in range(3):
             await jar.ask("/api/session")

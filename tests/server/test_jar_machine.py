@@ -72,7 +72,7 @@ class Browser(RuleBasedStateMachine):
         self.run_async(self.open())
 
     async def open(self) -> None:
-        wanted = Settings(data=self.folder, cheap_passwords_for_tests=True, uncounted=("127.0.0.1",))
+        wanted = Settings(data=self.folder, cheap_passwords_for_tests=True, rate_limit_exempt=("127.0.0.1",))
         self.services = await self.stack.enter_async_context(open_services(wanted))
         self.http = await self.stack.enter_async_context(client_of(app_over(self.services)))
         for email in PEOPLE:

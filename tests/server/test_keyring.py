@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from interlock.machine.errors import CredentialInvalid, KeyNeeded, SettingsError
+from interlock.machine.errors import CredentialInvalid, KeyInUse, SettingsError
 from interlock.server.guard.keys import rotation
 from interlock.server.guard.keys.keyset import SigningKey, key_file, load_keys, read_keys
-from interlock.server.guard.keys.rotation import ANNOUNCED_MS, MARGIN_MS, Lives, known_lives, note_lives, rotate
-from tests.support.keyring import LIVES, SID, KeyServer, new_key_file, token
+from interlock.server.guard.keys.rotation import (
+    ANNOUNCED_MS,
+    MARGIN_MS,
+    TokenLifetimes,
+    known_lifetimes,
+    record_lifetimes,
+    rotate,
+)
+from tests.support.keyring import LIFETIMES, SID, KeyServer, new_key_file, token
 from tests.support.steps import Story
 
 
@@ -42,7 +49,7 @@ def test_a_new_key_is_published_at_once_and_signs_after_the_cache_time(server: K
     server.clock.time_ms += ANNOUNCED_MS
     server.clock.time_ms += 300_000 + MARGIN_MS - 1
     assert server.statuses()[old] == "verifies"
-    with pytest.raises(KeyNeeded, match=r"2027-.*Z.*--force"):
+    with pytest.raises(KeyInUse, match=r"2027-.*Z.*--force"):
         server.retire(old)
     server.clock.time_ms += 1
     assert server.statuses()[old] == "done"
@@ -78,8 +85,8 @@ def test_refresh_tokens_outlive_the_rotation_of_their_key(server: KeyServer) -> 
     assert new != old
     for each in (old, new):
         server.tokens.check_refresh_token(each)
-    server.clock.time_ms += LIVES.session_ms
-    with pytest.raises(KeyNeeded):
+    server.clock.time_ms += LIFETIMES.session_ms
+    with pytest.raises(KeyInUse):
         server.retire("refresh")
     server.clock.time_ms += MARGIN_MS
     server.retire("refresh")
@@ -91,9 +98,9 @@ def test_refresh_tokens_outlive_the_rotation_of_their_key(server: KeyServer) -> 
 
 
 def test_the_signing_key_cannot_be_retired_even_by_force(server: KeyServer) -> None:
-    with pytest.raises(KeyNeeded, match="interlock keys rotate "):
+    with pytest.raises(KeyInUse, match="interlock keys rotate "):
         server.retire(server.ring.keys.signing.kid, force=True)
-    with pytest.raises(KeyNeeded, match="interlock keys rotate --refresh "):
+    with pytest.raises(KeyInUse, match="interlock keys rotate --refresh "):
         server.retire("refresh", force=True)
     with pytest.raises(SettingsError, match="interlock keys list"):
         server.retire("x")
@@ -117,25 +124,25 @@ def test_a_waiting_key_can_be_removed(server: KeyServer) -> None:
 def test_with_unknown_token_lifetimes_a_key_is_retired_only_by_force(server: KeyServer) -> None:
     old = server.ring.keys.signing.kid
     rotate(server.folder, server.now_ms, refresh=False, at_once=True)
-    (server.folder / "lives.json").unlink()
+    (server.folder / "lifetimes.json").unlink()
     server.clock.time_ms += 10**12
-    with pytest.raises(KeyNeeded):
+    with pytest.raises(KeyInUse):
         server.retire(old)
     server.retire(old, force=True)
 
 
 def test_the_longest_token_lifetime_ever_allowed_is_kept(tmp_path: Path) -> None:
-    assert known_lives(tmp_path) is None
-    assert note_lives(tmp_path, LIVES) == LIVES
-    longer = Lives(600_000, 1_000)
-    assert note_lives(tmp_path, longer) == known_lives(tmp_path) == Lives(600_000, 43_200_000)
-    (tmp_path / "lives.json").write_bytes(b"{}")
+    assert known_lifetimes(tmp_path) is None
+    assert record_lifetimes(tmp_path, LIFETIMES) == LIFETIMES
+    longer = TokenLifetimes(600_000, 1_000)
+    assert record_lifetimes(tmp_path, longer) == known_lifetimes(tmp_path) == TokenLifetimes(600_000, 43_200_000)
+    (tmp_path / "lifetimes.json").write_bytes(b"{}")
     with pytest.raises(SettingsError):
-        known_lives(tmp_path)
-    (tmp_path / "lives.json").unlink()
-    (tmp_path / "lives.json").mkdir(mode=0o700)
+        known_lifetimes(tmp_path)
+    (tmp_path / "lifetimes.json").unlink()
+    (tmp_path / "lifetimes.json").mkdir(mode=0o700)
     with pytest.raises(SettingsError):
-        known_lives(tmp_path)
+        known_lifetimes(tmp_path)
 
 
 def test_a_new_key_signs_after_every_older_one_whatever_their_files_say(server: KeyServer) -> None:
@@ -165,7 +172,7 @@ def test_if_no_key_has_started_the_first_signs_and_sorts_before_new_ones(server:
     new = rotate(server.folder, server.now_ms, refresh=False, at_once=True)
     assert new.signs_from_ms == first.signs_from_ms + 1
     assert server.statuses() == {first.kid: "signs", new.name: "waits", "refresh": "signs"}
-    with pytest.raises(KeyNeeded):
+    with pytest.raises(KeyInUse):
         server.retire(first.kid, force=True)
 
 

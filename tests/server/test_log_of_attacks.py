@@ -34,10 +34,10 @@ def attacked(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Ite
         access_log=True,
         trusted_proxies="127.0.0.1",
         header_timeout_s=2,
-        limit_begin="2/1h",
-        upstream_issuer=provider.issuer,
-        upstream_audiences=AUDIENCE,
-        upstream_retry_s=0.01,
+        limit_session_create="2/1h",
+        oidc_issuer=provider.issuer,
+        oidc_audiences=AUDIENCE,
+        oidc_retry_s=0.01,
     ) as process:
         yield process
 
@@ -92,7 +92,7 @@ async def test_an_invalid_request_is_logged_with_its_peer(attacked: ServerProces
     address = urlsplit(attacked.url)
     for sent, event, about in (
         (b"\x16\x03\x01 garbage\r\n\r\n", "traffic.unreadable", {"status": 400}),
-        (b"GET /api/session HTTP/1.1\r\nHost: x\r\n", "traffic.slow", {"part": "head"}),
+        (b"GET /api/session HTTP/1.1\r\nHost: x\r\n", "traffic.slow", {"part": "headers"}),
     ):
         before = len(rows(attacked, event))
         with socket.create_connection((address.hostname, address.port), timeout=30) as raw:
@@ -106,7 +106,7 @@ def test_behind_a_proxy_log_lines_name_the_client(attacked: ServerProcess) -> No
     answers = [httpx.post(f"{attacked.url}/api/session", headers=PROXIED) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [201, 201, 429]
     (limited,) = until(lambda: rows(attacked, "traffic.limited"))
-    assert (limited["kind"], limited["by"]) == ("begin", "address")
+    assert (limited["kind"], limited["by"]) == ("create_session", "address")
     (refused,) = until(lambda: [r for r in rows(attacked, "request.refused") if r["problem"] == "rate-limited"])
     for row in (limited, refused):
         assert (row["client"], row["request_id"]) == ("198.51.100.7", answers[2].headers["x-request-id"])
@@ -156,11 +156,11 @@ def test_an_unreachable_provider_is_logged(tmp_path: Path) -> None:
     with hostile_provider() as away:
         away.serve(DISCOVERY, b"", 500)
         away.serve(KEYS, b"", 500)
-        settings = {"upstream_issuer": away.issuer, "upstream_audiences": AUDIENCE}
+        settings = {"oidc_issuer": away.issuer, "oidc_audiences": AUDIENCE}
         with running_server(tmp_path / "data", log_json=True, **settings) as server:
             answer = httpx.post(f"{server.url}/api/auth/exchange", json={"id_token": away.token()}, timeout=60)
             assert answer.status_code == 503
         own = [row for row in log_rows(server) if row.get("request_id") == answer.headers["x-request-id"]]
     because = {row["event"]: row.get("because") for row in own}
-    assert because["upstream.keys_unavailable"] == "the provider answered 500"
+    assert because["oidc.keys_unavailable"] == "the provider answered 500"
     assert "http.failed" in because

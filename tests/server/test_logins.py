@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from interlock.machine.errors import CredentialInvalid, Overloaded, RateLimited
 from interlock.server.guard.passwords.hash_queue import Ended
-from interlock.server.guard.throttling.limits import Limits
+from interlock.server.guard.throttling.limits import RateLimits
 from interlock.server.guard.throttling.logins import Client, LoginLimits
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.settings import Settings
@@ -31,8 +31,8 @@ def logins(clock: HandClock | None = None, **limits: str) -> LoginLimits:
 def fails(guard: LoginLimits, client: Client, email: str = EMAIL) -> bool:
     """Attempt with a wrong password. Return whether it was checked (True) or refused without a check."""
     try:
-        with guard.trial(email, client) as trial:
-            trial.count()(counts=True)
+        with guard.attempt(email, client) as attempt:
+            attempt.count()(counts=True)
             raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # the effect of a wrong password
     except CredentialInvalid:
         return True
@@ -43,8 +43,8 @@ def fails(guard: LoginLimits, client: Client, email: str = EMAIL) -> bool:
 def succeeds(guard: LoginLimits, client: Client, email: str = EMAIL, *, set_at_ms: int = 1) -> bool:
     """Attempt with the right password, set at ``set_at_ms``. Return whether it was checked."""
     try:
-        with guard.trial(email, client) as trial:
-            trial.count()(counts=False)
+        with guard.attempt(email, client) as attempt:
+            attempt.count()(counts=False)
     except RateLimited:
         return False
     guard.remember(owner("acc_x", email, at_ms=set_at_ms), client.address)
@@ -53,8 +53,8 @@ def succeeds(guard: LoginLimits, client: Client, email: str = EMAIL, *, set_at_m
 
 def begin(guard: LoginLimits) -> Ended:
     """Begin a hash. Return the callback for its end."""
-    with guard.trial(EMAIL, HOME) as trial:
-        return trial.count()
+    with guard.attempt(EMAIL, HOME) as attempt:
+        return attempt.count()
 
 
 def count(attempt: Callable[[], bool]) -> int:
@@ -76,7 +76,7 @@ def test_wrong_passwords_for_one_account_from_one_address_are_few() -> None:
     guard = logins(clock)
     assert count(lambda: fails(guard, HOME)) == 3
     assert not succeeds(guard, HOME), "nor is a right one looked at: who guesses can't see it"
-    with pytest.raises(RateLimited) as refused, guard.trial(EMAIL, HOME):
+    with pytest.raises(RateLimited) as refused, guard.attempt(EMAIL, HOME):
         raise AssertionError
     clock.advance(refused.value.retry_after_s * 1000)
     assert succeeds(guard, HOME)
@@ -157,10 +157,10 @@ def test_a_device_that_fails_too_often_is_a_stranger() -> None:
 def test_an_unchecked_password_does_not_count() -> None:
     guard = logins()
     for _ in range(20):
-        with pytest.raises(Overloaded), guard.trial(EMAIL, HOME):
+        with pytest.raises(Overloaded), guard.attempt(EMAIL, HOME):
             raise Overloaded
     for _ in range(20):
-        with pytest.raises(asyncio.CancelledError), guard.trial(EMAIL, HOME):
+        with pytest.raises(asyncio.CancelledError), guard.attempt(EMAIL, HOME):
             raise asyncio.CancelledError
     assert count(lambda: fails(guard, HOME)) == 3
 
@@ -177,11 +177,11 @@ def test_parallel_tries_cannot_overtake_the_count() -> None:
 def test_waiting_attempts_cannot_overtake_the_count() -> None:
     guard = logins()
     with ExitStack() as stack:
-        *waiting, last = [stack.enter_context(guard.trial(EMAIL, HOME)) for _ in range(10)]
-        counted = [trial.count() for trial in waiting[:3]]
-        for trial in waiting[3:]:
+        *waiting, last = [stack.enter_context(guard.attempt(EMAIL, HOME)) for _ in range(10)]
+        counted = [attempt.count() for attempt in waiting[:3]]
+        for attempt in waiting[3:]:
             with pytest.raises(RateLimited):
-                trial.count()
+                attempt.count()
         counted[0](counts=False)
         last.count()
 
@@ -189,10 +189,10 @@ def test_waiting_attempts_cannot_overtake_the_count() -> None:
 def test_attempts_waiting_for_a_hash_lock_nobody_out() -> None:
     guard = logins()
     with ExitStack() as stack:
-        waiting = [stack.enter_context(guard.trial(EMAIL, HOME)) for _ in range(10)]
+        waiting = [stack.enter_context(guard.attempt(EMAIL, HOME)) for _ in range(10)]
         assert succeeds(guard, HOME)
-        for trial in waiting:
-            trial.count()(counts=False)
+        for attempt in waiting:
+            attempt.count()(counts=False)
         assert count(lambda: fails(guard, HOME)) == 3
 
 
@@ -233,8 +233,8 @@ def test_failed_logins_are_logged_by_pseudonym() -> None:
 def answer(guard: LoginLimits, client: Client, email: str) -> tuple[str, object]:
     """Return the answer to a wrong password."""
     try:
-        with guard.trial(email, client) as trial:
-            trial.count()(counts=True)
+        with guard.attempt(email, client) as attempt:
+            attempt.count()(counts=True)
             raise CredentialInvalid("email or password is wrong")  # noqa: TRY301  # the effect of a wrong password
     except CredentialInvalid as wrong:
         return "wrong", str(wrong)
@@ -281,7 +281,7 @@ def test_behind_a_refusal_unchecked_passwords_get_the_same_answer(error: Excepti
     count(lambda: fails(guard, HOME, f"user{next(numbers)}@example.org"))
     limited = answer(guard, HOME, "nobody@example.org")
     for _ in range(10):
-        with pytest.raises(RateLimited) as refused, guard.trial(EMAIL, HOME):
+        with pytest.raises(RateLimited) as refused, guard.attempt(EMAIL, HOME):
             raise error
         assert ("limited", refused.value.retry_after_s) == limited
     assert succeeds(guard, HOME)
@@ -293,12 +293,12 @@ def test_attempts_waiting_while_limits_run_out_get_the_same_refusal(name: str) -
     guard = logins()
     if name == "of somebody here":
         assert succeeds(guard, HOME)
-    wrong, right = guard.trial(EMAIL, HOME), guard.trial(EMAIL, HOME)
+    wrong, right = guard.attempt(EMAIL, HOME), guard.attempt(EMAIL, HOME)
     with right as late:
-        with pytest.raises(RateLimited) as refused, wrong as trial:  # noqa: PT012  # the effect of a wrong password
+        with pytest.raises(RateLimited) as refused, wrong as attempt:  # noqa: PT012  # the effect of a wrong password
             numbers = iter(range(1000))
             count(lambda: fails(guard, HOME, f"user{next(numbers)}@example.org"))
-            trial.count()(counts=True)
+            attempt.count()(counts=True)
             raise CredentialInvalid("email or password is wrong")
         assert ("limited", refused.value.retry_after_s) == answer(guard, HOME, "nobody@example.org")
         if name == "of somebody here":
@@ -309,15 +309,15 @@ def test_only_known_devices_use_the_owners_hash_queue() -> None:
     """A reserved place in the queue would reveal who has logged in at a shared address."""
     guard = logins()
     assert succeeds(guard, HOME)
-    with guard.trial(EMAIL, HOME) as trial:
-        assert not trial.requester.known
-    with guard.trial(EMAIL, Client(HOME.address, "its nonce")) as trial:
-        assert trial.requester.known
+    with guard.attempt(EMAIL, HOME) as attempt:
+        assert not attempt.requester.known
+    with guard.attempt(EMAIL, Client(HOME.address, "its nonce")) as attempt:
+        assert attempt.requester.known
 
 
 def test_logins_refused_by_overload_are_not_counted() -> None:
     """Overload by strangers' attempts does not use up the attempts of the account they name."""
-    limits = Limits(Settings(limit_account="2/1h"), HandClock(), b"salt")
+    limits = RateLimits(Settings(limit_account="2/1h"), HandClock(), b"salt")
     for _ in range(10):
         with pytest.raises(Overloaded), limits.login_of_account(EMAIL):
             raise Overloaded

@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection
 from interlock.machine.session.commands import Authenticate
 from interlock.server.guard.passwords.hash_queue import Requester
 from interlock.server.settings import Settings
-from interlock.server.telemetry.metrics import Metrics
+from interlock.server.telemetry.metrics import PrometheusMetrics
 from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
@@ -127,7 +127,7 @@ def each_write_is_in_a_batch(now: Scrape) -> bool:
     return (
         now.value("interlock_append_batch_size_sum") == now.value("interlock_append_seconds_count")
         and now.value("interlock_commit_seconds_count") == now.value("interlock_append_batch_size_count")
-        and now.value("interlock_log_queue_depth") == 0
+        and now.value("interlock_write_queue_depth") == 0
     )
 
 
@@ -322,7 +322,7 @@ def test_a_metrics_port_in_use_stops_the_start(tmp_path: Path) -> None:
 @asynchronous
 async def test_metrics_show_a_stopped_log_and_waiting_passwords(tmp_path: Path) -> None:
     async with services_in(tmp_path, metrics_port=0) as services:
-        assert isinstance(services.metrics, Metrics)
+        assert isinstance(services.metrics, PrometheusMetrics)
         assert reading(services.metrics).value("interlock_log_failed") == 0
         slow = threading.Event()
         passwords = services.logins._passwords
@@ -364,7 +364,7 @@ async def test_an_undeclared_transition_and_an_unknown_method_have_labels(tmp_pa
 def reading(metrics: object) -> Scrape:
     from prometheus_client import generate_latest
 
-    assert isinstance(metrics, Metrics)
+    assert isinstance(metrics, PrometheusMetrics)
     return Scrape(generate_latest(metrics.registry).decode())
 
 

@@ -220,13 +220,13 @@ async def test_only_registered_clients_may_introspect_and_revoke(server: ServerP
         ]
         for arguments in wrong:
             answer = await client.http.post(path, **{"data": token, **arguments})
-            refused(answer, 401, "invalid_client", "client-refused")
+            refused(answer, 401, "invalid_client", "client-authentication-failed")
             assert client.access_token not in answer.text
             assert secret not in answer.text
         in_the_address = {"client_id": "gateway", "client_secret": secret}
         refused(await client.http.post(path, data=token, params=in_the_address), 400, "invalid_request", "bad-request")
         # The client is authenticated first: an invalid form reveals nothing to strangers.
-        refused(await client.http.post(path), 401, "invalid_client", "client-refused")
+        refused(await client.http.post(path), 401, "invalid_client", "client-authentication-failed")
         assert (await client.session())["state"] == "authenticated"
 
 
@@ -278,7 +278,7 @@ def test_a_removed_client_is_refused_at_once(server: ServerProcess, path: str) -
     assert httpx.post(f"{server.url}{path}", data={"token": "x"}, auth=(name, own)).status_code == 200
     clients.remove(name)
     answer = httpx.post(f"{server.url}{path}", data={"token": "x"}, auth=(name, own))
-    refused(answer, 401, "invalid_client", "client-refused")
+    refused(answer, 401, "invalid_client", "client-authentication-failed")
 
 
 def test_unreadable_client_secrets_refuse_everyone(tmp_path: Path) -> None:

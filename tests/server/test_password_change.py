@@ -42,13 +42,13 @@ async def test_the_current_password_allows_a_change(tmp_path: Path) -> None:
             await house.change(session, "wrong", "another long password")
         with pytest.raises(PasswordRefused):
             await house.change(session, PASSWORD, "short")
-        await house.prove(asks("ada@example.org"), PASSWORD)
+        await house.verify_password(asks("ada@example.org"), PASSWORD)
         changed = await house.change(session, PASSWORD, "another long password")
         with pytest.raises(CredentialInvalid):
             await late.record(None)
-        assert await house.prove(asks("ada@example.org"), "another long password") == changed
+        assert await house.verify_password(asks("ada@example.org"), "another long password") == changed
         with pytest.raises(CredentialInvalid):
-            await house.prove(asks("ada@example.org"), PASSWORD)
+            await house.verify_password(asks("ada@example.org"), PASSWORD)
 
 
 @pytest.mark.checks("overtaken_change_refused")
@@ -64,7 +64,7 @@ async def test_one_of_two_concurrent_password_changes_wins(tmp_path: Path) -> No
         (won,) = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Owner)]
         # Its session is no longer valid.
         assert isinstance(outcomes[1 - won], SessionEnded)
-        assert await house.prove(asks("ada@example.org"), new[won]) == outcomes[won]
+        assert await house.verify_password(asks("ada@example.org"), new[won]) == outcomes[won]
         assert await house.sessions.load(sessions[1 - won].session_id) == sessions[1 - won]
 
 
@@ -82,13 +82,13 @@ async def test_a_password_change_succeeds_beside_a_rehashing_login(
 
         async def overtaken(password: str, requester: Requester) -> str:
             monkeypatch.setattr(stronger, "hash", hashing)
-            await house.prove(asks("ada@example.org"), PASSWORD)
+            await house.verify_password(asks("ada@example.org"), PASSWORD)
             return await hashing(password, requester)
 
         monkeypatch.setattr(stronger, "hash", overtaken)
         changed = await house.change(session, PASSWORD, "another long password")
         assert (changed.account.version, changed.account.epoch) == (3, 1)
-        assert await house.prove(asks("ada@example.org"), "another long password") == changed
+        assert await house.verify_password(asks("ada@example.org"), "another long password") == changed
         assert await house.accounts.by_id(owner.account_id) == changed
 
 

@@ -166,7 +166,7 @@ def test_an_oversized_request_head_is_refused(server: ServerProcess, head: bytes
     """The client is told so, even if it had more to send at that moment."""
     with wire(server) as raw:
         raw.sendall(head)
-        assert problem(rest(raw)) == (431, "head-too-large")
+        assert problem(rest(raw)) == (431, "headers-too-large")
 
 
 def test_a_request_head_within_the_limit_is_answered(server: ServerProcess) -> None:

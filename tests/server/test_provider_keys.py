@@ -14,16 +14,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from interlock.machine.errors import SettingsError, UpstreamUnavailable
+from interlock.machine.errors import IdentityProviderUnavailable, SettingsError
 from interlock.server.clock import SystemClock
 from interlock.server.guard.oidc import provider_keys
-from interlock.server.guard.oidc.provider_keys import Freshness, ProviderKey, ProviderKeys, usable_keys
+from interlock.server.guard.oidc.provider_keys import JwksCachePolicy, ProviderKey, ProviderKeys, usable_keys
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.hostile import DISCOVERY, KEYS, Hostile, hostile_provider
 from tests.support.running import eventually
 
-FRESHNESS = Freshness(fresh_ms=600_000, stale_ms=3_600_000, retry_ms=10_000)
+CACHE_POLICY = JwksCachePolicy(fresh_ms=600_000, stale_ms=3_600_000, retry_ms=10_000)
 RSA = rsa.generate_private_key(65537, 2048)
 
 
@@ -36,7 +36,7 @@ def provider() -> Iterator[Hostile]:
 @asynccontextmanager
 async def keys_of(provider: Hostile, clock: Any, jwks_uri: str = "") -> AsyncIterator[ProviderKeys]:
     keys = ProviderKeys(
-        clock, issuer=provider.issuer, jwks_uri=jwks_uri, algorithms=("RS256", "ES256"), freshness=FRESHNESS
+        clock, issuer=provider.issuer, jwks_uri=jwks_uri, algorithms=("RS256", "ES256"), cache_policy=CACHE_POLICY
     )
     yield keys
     await keys.close()
@@ -99,13 +99,13 @@ async def test_an_unreachable_providers_keys_are_used_for_a_limited_time(provide
         for _ in range(35):
             clock.time_ms += 100_000
             assert await keys.find("rsa", "RS256") is not None
-            with pytest.raises(UpstreamUnavailable) as unavailable:
+            with pytest.raises(IdentityProviderUnavailable) as unavailable:
                 await keys.find("unknown", "RS256")
             assert unavailable.value.retry_after_s == 10
         clock.time_ms += 99_999
         assert await keys.find("rsa", "RS256") is not None
         clock.time_ms += 1
-        with pytest.raises(UpstreamUnavailable):
+        with pytest.raises(IdentityProviderUnavailable):
             await keys.find("rsa", "RS256")
         provider.publish()
         clock.time_ms += 10_000
@@ -151,7 +151,7 @@ async def test_an_invalid_key_set_does_not_change_the_keys(
         with monkeypatch.context() as patched:
             if how == "slow":
                 patched.setattr(provider_keys, "_FETCH_S", 0.2)
-            with pytest.raises(UpstreamUnavailable):
+            with pytest.raises(IdentityProviderUnavailable):
                 await keys.find("unknown", "RS256")
         assert await keys.find("rsa", "RS256") is not None
         provider.drip(0)
@@ -166,7 +166,7 @@ async def test_a_cancelled_caller_does_not_block_the_key_fetch(provider: Hostile
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
-        with pytest.raises(UpstreamUnavailable):
+        with pytest.raises(IdentityProviderUnavailable):
             await keys.find("rsa", "RS256")
 
 
@@ -285,14 +285,14 @@ def names(keys: list[ProviderKey]) -> list[tuple[str | None, str]]:
 @pytest.mark.parametrize("issuer", ["http://id.example", "ftp://id.example", "id.example", "https://", "https://["])
 def test_keys_are_fetched_over_https_or_from_this_machine_only(issuer: str) -> None:
     with pytest.raises(SettingsError, match="https://"):
-        ProviderKeys(HandClock(), issuer=issuer, jwks_uri="", algorithms=["RS256"], freshness=FRESHNESS)
+        ProviderKeys(HandClock(), issuer=issuer, jwks_uri="", algorithms=["RS256"], cache_policy=CACHE_POLICY)
     with pytest.raises(SettingsError, match="https://"):
         ProviderKeys(
             HandClock(),
             issuer="https://id.example",
             jwks_uri="http://127.0.0.1/keys",
             algorithms=["RS256"],
-            freshness=FRESHNESS,
+            cache_policy=CACHE_POLICY,
         )
 
 

@@ -17,7 +17,7 @@ from jwt.algorithms import RSAAlgorithm
 from interlock.machine.errors import CredentialInvalid
 from interlock.server.clock import SystemClock
 from interlock.server.guard.keys.jose import base64url
-from interlock.server.guard.oidc.id_tokens import Arrival, IdTokens
+from interlock.server.guard.oidc.id_tokens import IdTokens, VerifiedIdentity
 from interlock.server.settings import Settings
 from tests.support.admin import admin_token
 from tests.support.asynchronous import asynchronous
@@ -28,7 +28,7 @@ from tests.support.server import running_server
 Written = tuple[dict[str, Any], dict[str, Any], dict[str, Any], tuple[str, ...]]
 """One provider's header members, claims, key members, and the resulting groups."""
 
-GROUPS: Final = "upstream_groups_claim"
+GROUPS: Final = "oidc_groups_claim"
 
 
 def now_s() -> int:
@@ -159,8 +159,8 @@ def provider() -> Iterator[Hostile]:
         yield hostile
 
 
-async def check(provider: Hostile, token: str, nonce: str | None = None, **settings: Any) -> Arrival:
-    trusted = Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE, "the-mobile-one"), **settings)
+async def check(provider: Hostile, token: str, nonce: str | None = None, **settings: Any) -> VerifiedIdentity:
+    trusted = Settings(oidc_issuer=provider.issuer, oidc_audiences=(AUDIENCE, "the-mobile-one"), **settings)
     tokens = IdTokens(trusted, SystemClock())
     try:
         return await tokens.check(token, nonce)
@@ -188,9 +188,9 @@ async def test_id_tokens_of_real_providers_are_accepted(provider: Hostile, name:
     ]
     provider.publish(*others, row)
     settings = {GROUPS: CLAIMS.get(name, "groups")}
-    arrival = await check(provider, token_of(provider, {"kid": "rsa", **header}, claims), **settings)
-    assert arrival.groups == groups
-    assert isinstance(arrival.token_until_ms, int)
+    identity = await check(provider, token_of(provider, {"kid": "rsa", **header}, claims), **settings)
+    assert identity.groups == groups
+    assert isinstance(identity.token_until_ms, int)
 
 
 @pytest.mark.parametrize("header", [{}, {"kid": None}, {"kid": ""}], ids=["left out", "null", "empty"])
@@ -198,7 +198,7 @@ async def test_id_tokens_of_real_providers_are_accepted(provider: Hostile, name:
 async def test_a_token_without_a_key_id_is_accepted_with_one_fitting_key(
     provider: Hostile, header: dict[str, Any]
 ) -> None:
-    assert await check(provider, token_of(provider, header, {}), upstream_algorithms=("RS256", "ES256", "EdDSA"))
+    assert await check(provider, token_of(provider, header, {}), oidc_algorithms=("RS256", "ES256", "EdDSA"))
     provider.keys["another"] = rsa.generate_private_key(65537, 2048)
     provider.publish()
     with pytest.raises(CredentialInvalid):
@@ -208,7 +208,7 @@ async def test_a_token_without_a_key_id_is_accepted_with_one_fitting_key(
 @asynchronous
 async def test_a_rotated_key_without_a_key_id_is_fetched(provider: Hostile) -> None:
     tokens = IdTokens(
-        Settings(upstream_issuer=provider.issuer, upstream_audiences=(AUDIENCE,), upstream_retry_s=0.01), SystemClock()
+        Settings(oidc_issuer=provider.issuer, oidc_audiences=(AUDIENCE,), oidc_retry_s=0.01), SystemClock()
     )
     await tokens.check(token_of(provider, {}, {}), None)
     provider.keys["rsa"] = rsa.generate_private_key(65537, 2048)
@@ -229,13 +229,13 @@ async def test_a_rotated_key_without_a_key_id_is_fetched(provider: Hostile) -> N
 @pytest.mark.parametrize(
     ("settings", "claims", "because"),
     [
-        ({"upstream_auth_age_s": 600}, {"auth_time": "now"}, "auth_time is missing"),
-        ({"upstream_auth_age_s": 600}, {"auth_time": -62135596800}, "the login is too old"),
-        ({"upstream_auth_age_s": 600}, {"auth_time": True}, "auth_time is missing"),
+        ({"oidc_auth_age_s": 600}, {"auth_time": "now"}, "auth_time is missing"),
+        ({"oidc_auth_age_s": 600}, {"auth_time": -62135596800}, "the login is too old"),
+        ({"oidc_auth_age_s": 600}, {"auth_time": True}, "auth_time is missing"),
         ({}, {"auth_time": 10**400}, "not valid yet"),
-        ({"upstream_auth_age_s": 600}, {"auth_time": -(10**400)}, "the login is too old"),
-        ({"upstream_acr": ("1",)}, {"acr": 1}, "the login is too weak"),
-        ({"upstream_acr": ("1",)}, {"acr": ["1"]}, "the login is too weak"),
+        ({"oidc_auth_age_s": 600}, {"auth_time": -(10**400)}, "the login is too old"),
+        ({"oidc_acr": ("1",)}, {"acr": 1}, "the login is too weak"),
+        ({"oidc_acr": ("1",)}, {"acr": ["1"]}, "the login is too weak"),
         ({}, {"nonce": 7}, "nonce"),
         ({}, {"groups": [None]}, "groups claim"),
     ],
@@ -250,10 +250,10 @@ async def test_required_claims_must_have_the_standards_form(
 
 @asynchronous
 async def test_auth_time_keeps_its_fraction(provider: Hostile) -> None:
-    arrival = await check(provider, token_of(provider, {"kid": "rsa"}, {"auth_time": 1_700_000_000.25}))
-    assert arrival.proved_at_ms == 1_700_000_000_250
+    identity = await check(provider, token_of(provider, {"kid": "rsa"}, {"auth_time": 1_700_000_000.25}))
+    assert identity.auth_time_ms == 1_700_000_000_250
     for unknown in ("2026-01-23T09:30:00Z", True, None, [1]):
-        assert (await check(provider, token_of(provider, {"kid": "rsa"}, {"auth_time": unknown}))).proved_at_ms is None
+        assert (await check(provider, token_of(provider, {"kid": "rsa"}, {"auth_time": unknown}))).auth_time_ms is None
 
 
 OVERAGE: Final[dict[str, dict[str, Any]]] = {
@@ -269,7 +269,7 @@ OVERAGE: Final[dict[str, dict[str, Any]]] = {
 
 
 def test_too_many_groups_for_a_token_leave_the_accounts_unchanged(tmp_path: Path, provider: Hostile) -> None:
-    settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE}
+    settings = {"oidc_issuer": provider.issuer, "oidc_audiences": AUDIENCE}
     with running_server(tmp_path / "data", **settings) as server:
         admin = {"Authorization": f"Bearer {admin_token(server.data)}"}
 
@@ -286,7 +286,7 @@ def test_too_many_groups_for_a_token_leave_the_accounts_unchanged(tmp_path: Path
         assert groups_after(groups=["contractor", "staff"]) == ["contractor", "staff"]
         for told in OVERAGE.values():
             assert groups_after(**told) == ["contractor", "staff"]
-        until(lambda: "upstream.groups_left_out" in server.log_path.read_text())
+        until(lambda: "oidc.groups_left_out" in server.log_path.read_text())
         assert groups_after(_claim_names={"address": "src1"}) == [], "of other claims it says nothing about groups"
         assert groups_after(groups=["staff"], _claim_names={"groups": "src1"}) == ["staff"], "what is listed counts"
         for no_sign in ("false", False, "", None, 1, [True], {"true": True}):

@@ -66,7 +66,7 @@ OLD: Final[dict[str, Callable[[int], int | None]]] = {
 @pytest.fixture(scope="module")
 def gate(provider: Hostile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Run a server that requires a login in the last ten minutes, and trusts ``provider``."""
-    settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "recent_login_s": 600}
+    settings = {"oidc_issuer": provider.issuer, "oidc_audiences": AUDIENCE, "recent_login_s": 600}
     with running_server(tmp_path_factory.mktemp("recent") / "data", **settings) as process:
         yield process
         verify(process.data)
@@ -138,15 +138,15 @@ def test_the_log_records_the_age_of_the_authentication(gate: ServerProcess, prov
     for when, least_ms in ((RECENT["by a clock that is ahead"], None), (OLD["a week ago"], 7 * 86_400_000)):
         bearer = person.arrive(when)
         history = httpx.get(f"{gate.url}/api/session/transitions", headers=bearer).json()
-        age_ms = history[1]["data"].get("proof_age_ms")
+        age_ms = history[1]["data"].get("auth_age_ms")
         assert age_ms is None if least_ms is None else least_ms <= age_ms < least_ms + 60_000
     history = httpx.get(f"{gate.url}/api/session/transitions", headers=person.arrive(OLD["nobody knows when"])).json()
-    assert history[1]["data"]["proof_age_ms"] is None
+    assert history[1]["data"]["auth_age_ms"] is None
 
 
 @pytest.mark.asvs("7.5.2")
 def test_an_old_login_stays_old_after_a_restart(tmp_path: Path, provider: Hostile) -> None:
-    settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "recent_login_s": 600}
+    settings = {"oidc_issuer": provider.issuer, "oidc_audiences": AUDIENCE, "recent_login_s": 600}
     with running_server(tmp_path / "data", **settings) as gate:
         person = Person(gate, provider)
         recent, *old = [person.arrive(when) for when in (RECENT["just now"], *OLD.values())]

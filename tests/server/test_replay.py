@@ -70,11 +70,11 @@ def test_replay_tells_a_whole_session(written: tuple[Path, str]) -> None:
 def test_replay_stops_at_a_version(written: tuple[Path, str]) -> None:
     story = told(written, "--at", 3)
     assert [step["event"] for step in story["steps"]] == ["create", "authenticate", "connect"]
-    stands = story["moment"]
+    stands = story["snapshot"]
     assert (stands["state"], stands["version"]) == ("connected", 3)
     assert (stands["stands"]["alive"], stands["stands"]["reason"]) == (True, None)
     assert [connection["node"] for connection in stands["stands"]["connections"]] == ["node-1"]
-    possible = {each["event"]: each["target"] for each in stands["outlook"] if each["target"]}
+    possible = {each["event"]: each["target"] for each in stands["possible_events"] if each["target"]}
     assert possible == {
         "reauthenticate": "connected",
         "connect": "connected",
@@ -83,7 +83,7 @@ def test_replay_stops_at_a_version(written: tuple[Path, str]) -> None:
         "touch": "connected",
         "revoke": "expired",
     }
-    refused = {each["event"]: each["refused"] for each in stands["outlook"] if each["refused"]}
+    refused = {each["event"]: each["refused"] for each in stands["possible_events"] if each["refused"]}
     assert set(refused) == {"create", "authenticate", "expire"}
     assert "`not alive`" in refused["expire"]
     shown = replay(written, "--at", 3).stdout
@@ -96,10 +96,10 @@ def test_replay_stops_at_a_time(written: tuple[Path, str]) -> None:
     rows = [row for row in records(written[0]) if row["instance_id"] == written[1]]
     story = told(written, "--at", rows[1]["at"])
     assert story["steps"][-1]["at"] <= rows[1]["at"]
-    assert story["moment"]["at"] == rows[1]["at"]
+    assert story["snapshot"]["at"] == rows[1]["at"]
     offset = rows[-1]["at"].replace("Z", "+00:00")
-    assert told(written, "--at", offset)["moment"]["state"] == "expired"
-    later = told(written, "--at", "2999-01-01T00:00:00Z")["moment"]
+    assert told(written, "--at", offset)["snapshot"]["state"] == "expired"
+    later = told(written, "--at", "2999-01-01T00:00:00Z")["snapshot"]
     assert (later["at"], later["version"]) == ("2999-01-01T00:00:00.000Z", 5)
 
 
@@ -107,7 +107,7 @@ def test_replay_defaults_to_now(written: tuple[Path, str]) -> None:
     story = told(written)
     assert story["instance_id"] == written[1]
     assert len(story["steps"]) == 5
-    assert story["moment"]["at"] >= story["steps"][-1]["at"]
+    assert story["snapshot"]["at"] >= story["steps"][-1]["at"]
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ async def test_a_clients_revocation_is_not_recorded_after_its_removal(tmp_path: 
         Secrets(tmp_path / "keys", "client").remove("gateway")
         await services.secret_records.compare()
         services.sessions.turns.give(session.session_id)
-        problem(await asked, 401, "client-refused")
+        problem(await asked, 401, "client-authentication-failed")
         assert not (await services.sessions.load(session.session_id)).ended
 
 

@@ -183,7 +183,7 @@ def test_every_response_has_a_unique_id_that_its_log_lines_share(logged: ServerP
 
 
 def test_request_ids_of_callers_are_used_only_if_trusted(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", log_json=True, trust_ids=True) as server, httpx.Client() as http:
+    with running_server(tmp_path / "data", log_json=True, trust_request_ids=True) as server, httpx.Client() as http:
 
         def answered(given: str) -> str:
             return http.get(f"{server.url}/nothing", headers={"x-request-id": given}).headers["x-request-id"]

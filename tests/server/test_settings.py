@@ -55,8 +55,8 @@ def test_environment_variables_are_parsed(variable: str, text: str, name: str, v
         ({"INTERLOCK_PORT": "65536"}, "expected `int` <= 65535"),
         ({"INTERLOCK_IDLE_TIMEOUT_S": "0"}, "expected `float` > 0.0"),
         ({"INTERLOCK_IDLE_TIMEOUT_S": "nan"}, "expected `float`"),
-        ({"INTERLOCK_UPSTREAM_ALGORITHMS": "RS256,HS256"}, "entry 2: expected RS256, PS256, ES256 or EdDSA"),
-        ({"INTERLOCK_UPSTREAM_ALGORITHMS": "none"}, "entry 1: expected RS256, PS256, ES256 or EdDSA"),
+        ({"INTERLOCK_OIDC_ALGORITHMS": "RS256,HS256"}, "entry 2: expected RS256, PS256, ES256 or EdDSA"),
+        ({"INTERLOCK_OIDC_ALGORITHMS": "none"}, "entry 1: expected RS256, PS256, ES256 or EdDSA"),
         ({"INTERLOCK_LOG_JSON": "perhaps"}, "expected `bool`, got `str`"),
         ({"INTERLOCK_NODE": ""}, "length >= 1"),
         ({"INTERLOCK_ARGON2_MEMORY_KIB": "8"}, ">= 19456"),
@@ -72,8 +72,8 @@ def test_an_invalid_settings_error_names_it(environment: dict[str, str], message
 
 WORDS = {
     "origins": "an origin as browsers write it, such as https://app.example.org",
-    "upstream_algorithms": "RS256, PS256, ES256 or EdDSA",
-    "upstream_accounts": "any or known",
+    "oidc_algorithms": "RS256, PS256, ES256 or EdDSA",
+    "oidc_accounts": "any or known",
     "connections_policy": "refuse or displace",
     "forwarded_header": "x-forwarded-for or forwarded",
     "log_level": "debug, info, warning or error",
@@ -185,7 +185,7 @@ def texts(row: SettingRow) -> list[Any]:
     """Return a valid value of ``row``, as text."""
     good = {
         "origins": "https://a.example",
-        "upstream_algorithms": "ES256",
+        "oidc_algorithms": "ES256",
         "metrics_port": "0",
         "trusted_proxies": "::1",
     }

@@ -89,7 +89,7 @@ class House(msgspec.Struct):
 
 @asynccontextmanager
 async def house_in(folder: Path) -> AsyncIterator[House]:
-    settings = Settings(data=str(folder / "data"), cheap_passwords_for_tests=True, uncounted=("127.0.0.1",))
+    settings = Settings(data=str(folder / "data"), cheap_passwords_for_tests=True, rate_limit_exempt=("127.0.0.1",))
     elsewhere = Settings(data=str(folder / "elsewhere"), cheap_passwords_for_tests=True)
     async with (
         open_services(elsewhere) as other,

@@ -231,8 +231,8 @@ async def test_an_early_expiry_timer_is_set_again(tmp_path: Path) -> None:
         wire = Wire(services, token)
         running = wire.run()
         await eventually(lambda: wire.said == ["accept", "hello"])
-        (ports,) = services.connections._ports.values()
-        ((socket, _),) = ports.values()
+        (listeners,) = services.connections._listeners.values()
+        ((socket, _),) = listeners.values()
         socket._tick()  # type: ignore[attr-defined]  # called like by the event loop
         assert wire.said == ["accept", "hello"]
         wire.leave()

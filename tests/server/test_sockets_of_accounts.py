@@ -39,7 +39,7 @@ class Device(msgspec.Struct):
 
 def eve(services: Services) -> Caller:
     secrets = Secrets(Path(services.settings.data) / "keys", "admin")
-    return Caller(services.admins.prove(secrets.create("eve", 1)).secret, None)
+    return Caller(services.admins.authenticate(secrets.create("eve", 1)).secret, None)
 
 
 async def device(http: httpx.AsyncClient, stack: AsyncExitStack, who: dict[str, str]) -> Device:

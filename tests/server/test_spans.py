@@ -78,7 +78,7 @@ def test_a_trusted_callers_span_is_the_parent_and_the_environment_wins(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
     trace_id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     with receiving() as receiver:
-        with running_server(tmp_path / "data", otel_endpoint=receiver.url, trust_ids=True) as server:
+        with running_server(tmp_path / "data", otel_endpoint=receiver.url, trust_request_ids=True) as server:
             run(a_login_and_a_socket(server, traceparent=f"00-{trace_id}-{parent}-01"))
         (unknown,) = receiver.named("GET none")
         assert (unknown.trace_id.hex(), unknown.parent_span_id.hex()) == (trace_id, parent)

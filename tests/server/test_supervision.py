@@ -224,7 +224,7 @@ def test_a_socket_closes_even_if_another_listener_fails(tmp_path: Path, monkeypa
     try:
         run(main())
         rows = until(lambda: [row for row in log_rows(server) if row["event"] == "listener.failed"])
-        assert rows[0]["listener"] == "Metrics.observe"
+        assert rows[0]["listener"] == "PrometheusMetrics.observe"
     finally:
         server.stop()
 

@@ -23,7 +23,7 @@ from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.engine import Error, IntegrityError
 from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.surface.sqlite.log import SqliteLog
-from interlock.server.surface.sqlite.writer import Writer, raise_again
+from interlock.server.surface.sqlite.writer import Writer, reraise
 from interlock.server.surface.tickets import TicketStore
 from interlock.server.system.supervision import Supervisor
 from tests.server.account_contract import AccountStoreContract, ExchangedTokenStoreContract
@@ -259,13 +259,13 @@ async def test_a_lock_by_another_program_does_not_stop_the_log(number: int) -> N
         on_commit=lambda _outcomes: None,
         on_failure=pytest.fail,
     )
-    waiting = [writer.submit(refuse, raise_again) for _ in range(3)]
+    waiting = [writer.submit(refuse, reraise) for _ in range(3)]
     writer.start()
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [Overloaded] * 3
     assert len(set(map(id, outcomes))) == 3
     assert writer.failure is None
-    await writer.submit(lambda _connection: None, raise_again)
+    await writer.submit(lambda _connection: None, reraise)
     await writer.close()
 
 
@@ -301,7 +301,7 @@ def test_the_first_disk_error_stops_the_log_for_good(at: str, said: str, *, roll
             connection.execute("the second unit")
 
         first = work if at in {"BEGIN IMMEDIATE", "COMMIT"} else refuse
-        waiting = [writer.submit(first if n == 0 else work, raise_again) for n in range(5)]
+        waiting = [writer.submit(first if n == 0 else work, reraise) for n in range(5)]
         writer.start()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(outcome, SurfaceFailed) for outcome in outcomes), "nobody is told that it worked"
@@ -311,7 +311,7 @@ def test_the_first_disk_error_stops_the_log_for_good(at: str, said: str, *, roll
         connection.failed = False
         connection.at = ""
         with pytest.raises(SurfaceFailed):
-            await writer.submit(work, raise_again)
+            await writer.submit(work, reraise)
         await writer.close()
         assert stops == [writer.failure]
 
@@ -337,7 +337,7 @@ async def test_a_failure_after_a_commit_stops_the_log_once() -> None:
         on_commit=gone,
         on_failure=stops.append,
     )
-    waiting = [writer.submit(lambda _connection: "written", raise_again) for _ in range(3)]
+    waiting = [writer.submit(lambda _connection: "written", reraise) for _ in range(3)]
     writer.start()
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     await writer.close()
@@ -357,7 +357,7 @@ async def test_a_fault_in_the_writer_stops_the_log_and_answers_every_caller(tmp_
         writer = surface.log._writer
         writer._memory = Mock(undone=forget)
         writer._on_failure = lambda _failure: None
-        waiting = [writer.submit(lambda _connection: 1 // 0, raise_again) for _ in range(3)]
+        waiting = [writer.submit(lambda _connection: 1 // 0, reraise) for _ in range(3)]
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(outcome, SurfaceFailed) for outcome in outcomes)
         assert surface.log.failure is not None
@@ -376,9 +376,9 @@ async def test_an_error_of_a_write_fails_only_its_caller(tmp_path: Path) -> None
 
         writer = surface.log._writer
         with pytest.raises(RecordRefused, match="a bad row"):
-            await writer.submit(refuse, raise_again)
+            await writer.submit(refuse, reraise)
         with pytest.raises(ZeroDivisionError):
-            await writer.submit(clumsy, raise_again)
+            await writer.submit(clumsy, reraise)
         with pytest.raises(ZeroDivisionError):
             await writer.submit(refuse, lambda _connection, _error: 1 // 0)
         assert len(await surface.log.append(Story().begin())) == 1

@@ -68,7 +68,7 @@ async def test_a_killed_server_continues_its_trace(tmp_path: Path) -> None:
 
 
 def test_no_trace_is_written_by_default(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", trace="") as server:
+    with running_server(tmp_path / "data", model_trace="") as server:
         pass
     assert not server.trace.exists()
     assert not list(tmp_path.rglob("*.jsonl"))

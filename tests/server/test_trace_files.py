@@ -11,7 +11,7 @@ import pytest
 from interlock.machine.errors import SettingsError
 from interlock.server.settings import Settings
 from interlock.server.surface.sqlite.files import LOG_NAME
-from interlock.server.telemetry.trace import Told, Trace
+from interlock.server.telemetry.model_trace import FileTraceWriter, TraceContents
 from interlock.server.wiring import open_services
 from interlock.spec.model.traces import Append, Line, Open, parse
 from tests.support.asynchronous import asynchronous
@@ -33,12 +33,12 @@ async def test_a_full_trace_ends_and_the_server_continues(tmp_path: Path, capsys
         assert session.version == 2
         trace._descriptor = own
         os.close(full)
-    assert capsys.readouterr().out.count("trace.ended") == 1
+    assert capsys.readouterr().out.count("model_trace.ended") == 1
 
 
 def test_a_partially_written_trace_line_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = Trace(tmp_path / "trace.jsonl", "node-1")
-    assert trace.begin() == Told()
+    trace = FileTraceWriter(tmp_path / "trace.jsonl", "node-1")
+    assert trace.begin() == TraceContents()
     trace.go_on(None, None)
     trace.opened("s1", "con_1", 3)
     write = os.write
@@ -75,8 +75,8 @@ _RECOVER = b'{"kind":"recover","node":"node-1","life":"life-1","position":0}\n'
 async def test_a_file_that_is_not_a_trace_is_refused_unchanged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "trace.jsonl").write_bytes(content)
     with pytest.raises(SettingsError):
-        Trace(tmp_path / "trace.jsonl", "node-1").begin()
-    settings = Settings(data=str(tmp_path / "data"), trace=str(tmp_path / "trace.jsonl"))
+        FileTraceWriter(tmp_path / "trace.jsonl", "node-1").begin()
+    settings = Settings(data=str(tmp_path / "data"), model_trace=str(tmp_path / "trace.jsonl"))
     with pytest.raises(SettingsError):
         async with open_services(settings):
             pass
@@ -113,7 +113,7 @@ _IN_USE = (
 async def test_the_servers_own_files_are_refused_as_a_trace(tmp_path: Path, name: str) -> None:
     """Neither before the first start, when it does not exist yet, nor later."""
     data = tmp_path / "data"
-    settings = Settings(data=str(data), trace=str(data / name), cheap_passwords_for_tests=True)
+    settings = Settings(data=str(data), model_trace=str(data / name), cheap_passwords_for_tests=True)
     with pytest.raises(SettingsError):
         async with open_services(settings):
             pass
@@ -136,7 +136,7 @@ async def test_links_to_the_servers_own_files_are_refused_as_a_trace(tmp_path: P
     os.link(data / LOG_NAME, tmp_path / "hard")
     for trace in (tmp_path / "link", tmp_path / "hard", head):
         with pytest.raises(SettingsError):
-            async with open_services(Settings(data=str(data), head=str(head), trace=str(trace))):
+            async with open_services(Settings(data=str(data), head_file=str(head), model_trace=str(trace))):
                 pass
 
 
@@ -155,7 +155,7 @@ async def test_a_trace_of_another_log_is_refused(tmp_path: Path) -> None:
     ):
         own = (tmp_path / name / "trace.jsonl").read_bytes()
         (tmp_path / name / "trace.jsonl").write_bytes(foreign + b'{"kind":"')
-        settings = Settings(data=str(tmp_path / name), trace=str(tmp_path / name / "trace.jsonl"))
+        settings = Settings(data=str(tmp_path / name), model_trace=str(tmp_path / name / "trace.jsonl"))
         with pytest.raises(SettingsError, match=why):
             async with open_services(settings):
                 pass
@@ -194,22 +194,22 @@ def test_a_folder_and_a_pipe_are_refused_as_a_trace(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(SettingsError):
-            Trace(path, "node-1").begin()
+            FileTraceWriter(path, "node-1").begin()
 
 
 def test_a_trace_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError):
-        Trace(tmp_path / "nowhere" / "trace.jsonl", "node-1").begin()
+        FileTraceWriter(tmp_path / "nowhere" / "trace.jsonl", "node-1").begin()
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError):
-        Trace(tmp_path / "file" / "trace.jsonl", "node-1").begin()
+        FileTraceWriter(tmp_path / "file" / "trace.jsonl", "node-1").begin()
 
 
 @asynchronous
 async def test_a_link_to_itself_is_refused_as_a_trace(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(SettingsError):
-        async with open_services(Settings(data=str(tmp_path / "data"), trace=str(tmp_path / "loop"))):
+        async with open_services(Settings(data=str(tmp_path / "data"), model_trace=str(tmp_path / "loop"))):
             pass
 
 
@@ -218,7 +218,7 @@ def test_a_trace_whose_torn_line_cannot_be_cut_is_refused(tmp_path: Path, monkey
         raise OSError(f"not {descriptor} to {length}")
 
     (tmp_path / "trace.jsonl").write_bytes(_RECOVER + b'{"kind":"')
-    trace = Trace(tmp_path / "trace.jsonl", "node-1")
+    trace = FileTraceWriter(tmp_path / "trace.jsonl", "node-1")
     trace.begin()
     monkeypatch.setattr(os, "ftruncate", refuse)
     with pytest.raises(SettingsError, match=str(len(_RECOVER))):

@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         tmp_path_factory.mktemp("traffic") / "data",
         trusted_proxies="127.0.0.1",
         limit_address="2/1h",
-        limit_begin="2/1h",
+        limit_session_create="2/1h",
         limit_register="2/1h",
         limit_login_address="2/1h",
         limit_account="5/1h",
@@ -169,7 +169,7 @@ async def test_a_refused_new_password_is_not_counted_as_a_guess(server: ServerPr
 
 @pytest.mark.asvs("4.1.3")
 def test_a_header_of_an_untrusted_proxy_does_not_change_the_limit(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", trusted_proxies="192.0.2.1", limit_begin="2/1h") as server:
+    with running_server(tmp_path / "data", trusted_proxies="192.0.2.1", limit_session_create="2/1h") as server:
         with httpx.Client(base_url=server.url) as http:
             answers = [http.post("/api/session", headers=place()) for _ in range(3)]
         assert [limited(answer) for answer in answers] == [False, False, True]
@@ -177,7 +177,7 @@ def test_a_header_of_an_untrusted_proxy_does_not_change_the_limit(tmp_path: Path
 
 @asynchronous
 async def test_a_refusal_with_retry_after_is_delayed_without_delaying_others(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", limit_begin="1/1h", refusal_delay_s=10, drain_s=0.1) as server:
+    with running_server(tmp_path / "data", limit_session_create="1/1h", refusal_delay_s=10, drain_s=0.1) as server:
         async with Client(server.url) as client:
             (await client.begin()).raise_for_status()
             refused = asyncio.create_task(client.http.post("/api/session"))
@@ -213,10 +213,10 @@ def test_invalid_trusted_proxies_stop_the_start(tmp_path: Path) -> None:
     server.kill()
 
 
-def test_clients_of_uncounted_networks_are_not_rate_limited(tmp_path: Path) -> None:
+def test_clients_of_exempt_networks_are_not_rate_limited(tmp_path: Path) -> None:
     for name, uncounted, status in (("home", "127.0.0.0/8,::1", 201), ("elsewhere", "192.0.2.0/24", 429)):
         with (
-            running_server(tmp_path / name, limit_begin="2/1h", uncounted=uncounted) as server,
+            running_server(tmp_path / name, limit_session_create="2/1h", rate_limit_exempt=uncounted) as server,
             httpx.Client(base_url=server.url) as http,
         ):
             answers = [http.post("/api/session").status_code for _ in range(3)]
@@ -224,13 +224,13 @@ def test_clients_of_uncounted_networks_are_not_rate_limited(tmp_path: Path) -> N
 
 
 @pytest.mark.asvs("6.3.1")
-def test_failed_passwords_count_even_in_uncounted_networks(tmp_path: Path) -> None:
+def test_failed_passwords_count_even_in_exempt_networks(tmp_path: Path) -> None:
     limits = {"limit_login_client": "2/1h", "limit_password": "2/1h"}
     account = {"email": new_email(), "password": PASSWORD}
     wrong = {**account, "email": new_email()}
     change = {"current_password": "wrong", "new_password": "quite another password"}
     with (
-        running_server(tmp_path / "data", uncounted="127.0.0.0/8,::1", **limits) as server,
+        running_server(tmp_path / "data", rate_limit_exempt="127.0.0.0/8,::1", **limits) as server,
         httpx.Client(base_url=server.url) as http,
     ):
         http.post("/api/auth/register", json=account).raise_for_status()

@@ -28,7 +28,7 @@ from interlock.server.runtime.recovery import disconnect_orphans
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.surface.memory import MemoryDirectory, MemoryLog, MemoryStore, MemoryTickets
-from interlock.server.telemetry.metrics import Metrics
+from interlock.server.telemetry.metrics import PrometheusMetrics
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.running import eventually
@@ -80,7 +80,7 @@ class Node:
         self.account_sessions = AccountSessions(self.sessions, MemoryDirectory(store), clock)
         self.expiry = Expiry(self.sessions, clock)
         self.tail = Tail(self.sessions.records, 0)
-        self.metrics = Metrics(MACHINES, clock, {})
+        self.metrics = PrometheusMetrics(MACHINES, clock, {})
         self.tickets = Tickets(tickets, clock, lifetime_ms=10_000)
         self.feed.subscribe(self.connections.observe, "session")
         self.feed.subscribe(self.metrics.observe)

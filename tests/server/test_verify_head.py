@@ -24,7 +24,7 @@ def _receipts(output: str) -> list[int]:
     ("spoil", "arguments", "named"),
     [
         ("head", (), "{folder}/interlock.head"),
-        ("head", ("--head", "{folder}/nowhere"), "{folder}/nowhere"),
+        ("head", ("--head-file", "{folder}/nowhere"), "{folder}/nowhere"),
         ("keys", (), "{folder}/keys"),
     ],
 )
@@ -94,13 +94,15 @@ def test_an_invalid_head_is_a_fault(folder: Path, spoil: Callable[[Path], object
 def test_verify_reads_a_head_from_another_path(folder: Path, tmp_path: Path) -> None:
     elsewhere = (folder / "interlock.head").rename(tmp_path / "the.head")
     for outcome in (
-        verify(folder, "--head", elsewhere),
-        verify(INTERLOCK_DATA=str(folder), INTERLOCK_HEAD=str(elsewhere)),
-        verify(folder / "interlock.db", "--head", elsewhere),
+        verify(folder, "--head-file", elsewhere),
+        verify(INTERLOCK_DATA=str(folder), INTERLOCK_HEAD_FILE=str(elsewhere)),
+        verify(folder / "interlock.db", "--head-file", elsewhere),
     ):
         assert "no signed head" not in outcome.stdout
-    assert "no signed head" in verify(folder, INTERLOCK_HEAD=str(elsewhere)).stdout, "that is the server's own log's"
-    missing = verify(folder, "--head", tmp_path / "nowhere")
+    assert "no signed head" in verify(folder, INTERLOCK_HEAD_FILE=str(elsewhere)).stdout, (
+        "that is the server's own log's"
+    )
+    missing = verify(folder, "--head-file", tmp_path / "nowhere")
     assert missing.exit_code == 2
     assert f"{tmp_path}/nowhere\n" in missing.stderr
 

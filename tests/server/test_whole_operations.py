@@ -14,7 +14,7 @@ import pytest
 from interlock.machine.errors import Overloaded, SurfaceFailed
 from interlock.server.app import app_over
 from interlock.server.services import Services
-from interlock.server.surface.sqlite import presence
+from interlock.server.surface.sqlite import file_identity
 from interlock.server.surface.sqlite.writer import Writer
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
@@ -54,7 +54,7 @@ class Place:
 @pytest.fixture(autouse=True)
 def _no_empty_batches() -> Iterator[None]:
     """Skip the empty batch that the server commits every second: it is no write of an operation."""
-    with mock.patch.object(presence, "_LOOK_S", 3600):
+    with mock.patch.object(file_identity, "_LOOK_S", 3600):
         yield
 
 

@@ -15,7 +15,7 @@ from interlock.machine.errors import SettingsError
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
 from interlock.server.settings import Settings
-from interlock.server.surface.sqlite.files import alone
+from interlock.server.surface.sqlite.files import exclusive_access
 from interlock.server.wiring import open_services
 from tests.support.running import run
 
@@ -66,7 +66,7 @@ def test_a_data_folder_writable_by_others_is_refused(data: Path, mode: int) -> N
     with pytest.raises(SettingsError, match=f"{data} .*chmod go-w") as refused:
         start(data)
     assert ("fsGroupChangePolicy" in str(refused.value)) is (not mode & 0o002), "a group alone is what fsGroup lets in"
-    with pytest.raises(SettingsError, match="chmod go-w"), alone(data):
+    with pytest.raises(SettingsError, match="chmod go-w"), exclusive_access(data):
         pass
     assert sorted(data.iterdir()) == before, "and nothing is made in it"
 

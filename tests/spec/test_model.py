@@ -18,7 +18,7 @@ from interlock.spec.model.bounds import GROUPS, described
 from interlock.spec.model.checks import CHECKS
 from interlock.spec.model.mutants import MUTANTS, Mutant, mutated, program
 from interlock.spec.model.spin import MODEL, Outcome, Program, SearchFailed, SpinMissing, relation, require, verify
-from interlock.spec.model.story import tell
+from interlock.spec.model.story import describe
 from interlock.spec.model.workbench import catch_all, check_all
 from interlock.spec.promela import promela
 from interlock.spec.properties import PROPERTIES
@@ -106,26 +106,26 @@ def test_every_step_of_the_model_has_a_sentence() -> None:
     for path in MODEL.glob("*.pml"):
         for count, name in re.findall(r"TELL(\d)\((\w+),", path.read_text()):
             if name in told:
-                (sentence,) = tell([f"{name} {words[int(count)]}"])
+                (sentence,) = describe([f"{name} {words[int(count)]}"])
                 assert sentence.endswith((".", ",")), sentence
     assert len(told) > 25
 
 
 def test_a_counterexample_ends_with_the_first_broken_promise() -> None:
-    story = tell(["decide_ 0 4 0 3 2 1", "broken open_guard", "broken declared_only"])
+    story = describe(["decide_ 0 4 0 3 2 1", "broken open_guard", "broken declared_only"])
     assert story[0].startswith("node-1, seeing version 2, decides connect of connection 1 ")
     assert len(story) == 2
     assert "open_guard: " in story[1]
 
 
 def test_a_liveness_counterexample_ends_in_its_cycle() -> None:
-    resting = tell(["crash_ 0 0", "<<<<<START OF CYCLE>>>>>"], "crashed_recovers")
+    resting = describe(["crash_ 0 0", "<<<<<START OF CYCLE>>>>>"], "crashed_recovers")
     assert len(resting) == 3
     assert "crashed_recovers: " in resting[2]
-    busy = tell(["<<<<<START OF CYCLE>>>>>", "close_ 1 3"], "expired_closes")
+    busy = describe(["<<<<<START OF CYCLE>>>>>", "close_ 1 3"], "expired_closes")
     assert busy[1] == "node-2 closes the socket of connections 1 and 2."
     assert busy[0] != resting[1]
-    assert len(set(tell(["tick_ 1 0", "tick_ 0 0"]))) == 2
+    assert len(set(describe(["tick_ 1 0", "tick_ 0 0"]))) == 2
 
 
 def tiny(name: str) -> tuple[str, ...]:

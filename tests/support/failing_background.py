@@ -12,8 +12,8 @@ from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.surface.head import HeadKeeper
 from interlock.server.surface.sqlite import files
-from interlock.server.surface.sqlite.presence import keep_looking
-from interlock.server.telemetry.metrics import Metrics
+from interlock.server.surface.sqlite.file_identity import keep_looking
+from interlock.server.telemetry.metrics import PrometheusMetrics
 
 _calls = itertools.count()
 
@@ -44,8 +44,8 @@ def _put_in() -> None:
         case "files":
             files.keep_looking = _failing(keep_looking)  # type: ignore[attr-defined]  # an injected fault
         case "metrics":
-            _raise.__qualname__ = "Metrics.observe"
-            Metrics.observe = _raise  # type: ignore[method-assign,assignment]  # an injected fault
+            _raise.__qualname__ = "PrometheusMetrics.observe"
+            PrometheusMetrics.observe = _raise  # type: ignore[method-assign,assignment]  # an injected fault
 
 
 if __name__ == "__main__":

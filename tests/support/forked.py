@@ -23,7 +23,7 @@ _PRELOADED = [
     "interlock.server.cli",
     "interlock.server.telemetry.logs",
     "interlock.server.process",
-    "interlock.server.cli.walk",
+    "interlock.server.cli.tour",
 ]
 
 

@@ -21,10 +21,10 @@ from interlock_client.api.admin import (
     get_any_session,
     list_account_transitions,
     list_accounts,
-    list_admin_acts,
     list_all_sessions,
     list_all_transitions,
     list_any_session_transitions,
+    list_audit_records,
     set_account_groups,
 )
 from interlock_client.api.auth import change_password, exchange_id_token, login, logout, refresh, register
@@ -43,8 +43,8 @@ from interlock_client.models import (
     EndedResponse,
     EndReason,
     Event,
-    Exchange,
     HealthResponse,
+    IdTokenExchange,
     IntrospectionResponse,
     KeySetResponse,
     PasswordChange,
@@ -156,7 +156,7 @@ told = good(IntrospectionResponse, introspect_token.sync_detailed(client=gateway
 assert (told.active, told.session_state) == (True, SessionState.AUTHENTICATED)
 problem = refused(
     introspect_token.sync_detailed(client=anybody, body=TokenForm("x")),
-    ProblemType.CLIENT_REFUSED,
+    ProblemType.CLIENT_AUTHENTICATION_FAILED,
     Recovery.FIX_REQUEST,
 )
 assert problem.error == "invalid_client"
@@ -167,7 +167,9 @@ assert good(KeySetResponse, get_key_set.sync_detailed(client=anybody)).keys[0]["
 assert good(HealthResponse, get_liveness.sync_detailed(client=anybody)).status == "ok"
 assert good(HealthResponse, get_readiness.sync_detailed(client=anybody)).status == "ok"
 refused(
-    exchange_id_token.sync_detailed(client=anybody, body=Exchange("x")), ProblemType.CREDENTIAL_INVALID, Recovery.LOG_IN
+    exchange_id_token.sync_detailed(client=anybody, body=IdTokenExchange("x")),
+    ProblemType.CREDENTIAL_INVALID,
+    Recovery.LOG_IN,
 )
 
 # The end.
@@ -217,7 +219,7 @@ assert good(AdminAccountView, enable_account.sync_detailed(account.subject, clie
 log = list_all_transitions.sync(client=admin, limit=1000)
 assert isinstance(log, list)
 assert {step.instance_id for step in log} >= {tokens.session_id, again.session_id}
-acts = list_admin_acts.sync(client=admin)
+acts = list_audit_records.sync(client=admin)
 assert isinstance(acts, list)
 assert [act.event for act in acts][-2:] == [Event.DISABLE, Event.ENABLE]
 own = list_account_transitions.sync(account.subject, client=admin)

@@ -9,8 +9,8 @@ from typing import Final
 
 import httpx
 
-from interlock.server.experience.middleware.observed import ObservedApp
-from interlock.server.experience.transport.limits import ConnectionLimits
+from interlock.server.experience.middleware.instrumentation import InstrumentedApp
+from interlock.server.experience.transport.limits import TransportLimits
 from interlock.server.experience.transport.server import HttpServer
 
 HOST: Final = "interlock.example"
@@ -18,10 +18,10 @@ HOST: Final = "interlock.example"
 
 
 @asynccontextmanager
-async def client_of(app: ObservedApp) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(app: InstrumentedApp) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of a server with ``app``, until the context ends."""
     settings = app.services.settings
-    server = HttpServer(app, ConnectionLimits(settings, app.services.addresses), fast_path=app.fast_path)
+    server = HttpServer(app, TransportLimits(settings, app.services.addresses), fast_path=app.fast_path)
     listener = socket.create_server(("127.0.0.1", 0))
     await server.start(listener)
     try:

@@ -71,7 +71,7 @@ class Jar(msgspec.Struct):
 
 @asynccontextmanager
 async def jar_in(folder: Path, **settings: Any) -> AsyncIterator[Jar]:
-    settings = {"uncounted": ("127.0.0.1",), **settings}
+    settings = {"rate_limit_exempt": ("127.0.0.1",), **settings}
     wanted = Settings(data=str(folder), cheap_passwords_for_tests=True, **settings)
     async with open_services(wanted) as services, client_of(app_over(services)) as http:
         for account in (ADA, BOB):

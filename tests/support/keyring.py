@@ -7,12 +7,12 @@ from pathlib import Path
 from interlock.server.guard.keys import rotation
 from interlock.server.guard.keys.keyring import KeyRing
 from interlock.server.guard.keys.keyset import Keys, key_file
-from interlock.server.guard.keys.rotation import Lives, note_lives, rotate
+from interlock.server.guard.keys.rotation import TokenLifetimes, record_lifetimes, rotate
 from interlock.server.guard.tokens import Tokens
 from tests.support.clock import HandClock
 from tests.support.steps import Story
 
-LIVES = Lives(access_token_ms=300_000, session_ms=43_200_000)
+LIFETIMES = TokenLifetimes(access_token_ms=300_000, session_ms=43_200_000)
 SID = "0" * 36
 
 
@@ -23,7 +23,7 @@ class KeyServer:
         self.folder = folder
         self.clock = HandClock()
         make_lives(folder)
-        self.ring = KeyRing(folder, self.clock, LIVES)
+        self.ring = KeyRing(folder, self.clock, LIFETIMES)
         self.tokens = Tokens(self.ring.keys, self.clock, issuer="interlock", audience="interlock", lifetime_s=300)
 
     @property
@@ -52,7 +52,7 @@ class KeyServer:
 
 def make_lives(folder: Path) -> None:
     folder.mkdir(exist_ok=True, mode=0o700)
-    note_lives(folder, LIVES)
+    record_lifetimes(folder, LIFETIMES)
 
 
 def token(server: KeyServer) -> str:

@@ -55,8 +55,8 @@ class House:
     async def register(self, email: str, password: str) -> Owner:
         return await self.logins.register(email, password, PLACE)
 
-    async def prove(self, requester: Requester, password: str) -> Owner:
-        return await self.logins.prove(requester, password)
+    async def verify_password(self, requester: Requester, password: str) -> Owner:
+        return await self.logins.verify_password(requester, password)
 
     async def log_in(self, owner: Owner) -> Session:
         return (await self.logins.login(owner).record(None)).instance

@@ -102,7 +102,7 @@ async def expiry(data: Path) -> Path:
 async def repeat(data: Path) -> Path:
     """Repeat a command: the second time it is answered from the log."""
     trace = data.with_suffix(".jsonl")
-    settings = Settings(data=str(data), trace=str(trace), cheap_passwords_for_tests=True)
+    settings = Settings(data=str(data), model_trace=str(trace), cheap_passwords_for_tests=True)
     async with open_services(settings) as services:
         session = (await services.sessions.begin("anonymous")).instance
         once = commands("anonymous", Touch())

@@ -22,10 +22,10 @@ from tests.support.ports import KeptPort
 START_TIMEOUT_S = 120.0
 
 UNLIMITED = {
-    "uncounted": "",
+    "rate_limit_exempt": "",
     "limit_address": "off",
     "limit_account": "off",
-    "limit_begin": "off",
+    "limit_session_create": "off",
     "limit_anonymous": "off",
     "limit_register": "off",
     "limit_login_address": "off",
@@ -55,7 +55,7 @@ def check_trace(*traces: Path) -> Summary:
 class ServerProcess:
     """``interlock serve`` on a reserved port. ``url`` is its base URL; ``log_path`` holds its standard error.
 
-    ``trace`` is the file of its trace, the same after a restart; with the setting ``trace=""`` it writes none. With
+    ``trace`` is the file of its trace, the same after a restart; with the setting ``model_trace=""`` it writes none. With
     ``cheap_passwords`` set to False before the start, hashes have production cost.
     """
 
@@ -76,7 +76,7 @@ class ServerProcess:
         self.started_in_s = 0.0
         self.trace = new_trace(data)
         self._port = KeptPort(settings.get("host", "127.0.0.1"))
-        self._settings = {"port": self._port.number, "trace": self.trace, **UNLIMITED, **settings}
+        self._settings = {"port": self._port.number, "model_trace": self.trace, **UNLIMITED, **settings}
         self.process: subprocess.Popen[str] | Forked | None = None
 
     @property

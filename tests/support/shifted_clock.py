@@ -22,7 +22,7 @@ _VARIABLE = "TEST_SHIFT_MS"
 @contextmanager
 def shifted_clock(data: Path, shift_s: float, trace: Path, **settings: Any) -> Iterator[ServerProcess]:
     """Run such a server until the context ends. All runs on one log write to one ``trace``."""
-    server = ServerProcess(data, {"trace": trace, **settings})
+    server = ServerProcess(data, {"model_trace": trace, **settings})
     server.entry = "tests.support.shifted_clock"
     os.environ[_VARIABLE] = str(round(shift_s * 1000))
     try:

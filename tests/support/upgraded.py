@@ -15,7 +15,7 @@ from typing import Any
 from interlock.machine.closing import Close
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE
 from interlock.server.experience.transport.handshake import handshake_key
-from interlock.server.experience.transport.limits import ConnectionLimits
+from interlock.server.experience.transport.limits import TransportLimits
 from interlock.server.experience.transport.server import HttpServer
 from interlock.server.experience.transport.websocket import WebSocket
 from interlock.server.guard.throttling.addresses import Addresses
@@ -69,7 +69,7 @@ class Upgrading:
     def __init__(self, app: Any = None, **settings: Any) -> None:
         self.endpoints: list[Noting] = []
         values = Settings(**settings)
-        self._limits = ConnectionLimits(values, Addresses((), values.forwarded_header))
+        self._limits = TransportLimits(values, Addresses((), values.forwarded_header))
         self.server = HttpServer(app or self._app, self._limits)
         self.port = 0
 

@@ -32,7 +32,7 @@ def verify(*arguments: object, stdin: str | None = None, **environment: str) -> 
         main,
         ["verify", *map(str, arguments)],
         input=stdin,
-        env={"INTERLOCK_DATA": None, "INTERLOCK_HEAD": None, **environment},
+        env={"INTERLOCK_DATA": None, "INTERLOCK_HEAD_FILE": None, **environment},
     )
 
 

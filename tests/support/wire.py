@@ -30,7 +30,13 @@ from tests.support.server import UNLIMITED, check_trace
 async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
     """Yield everything that endpoints call, over folder ``folder``. Check its trace at the end."""
     trace = folder / "trace.jsonl"
-    settings = {"data": str(folder), "trace": str(trace), "cheap_passwords_for_tests": True, **UNLIMITED, **settings}
+    settings = {
+        "data": str(folder),
+        "model_trace": str(trace),
+        "cheap_passwords_for_tests": True,
+        **UNLIMITED,
+        **settings,
+    }
     try:
         async with open_services(Settings(**settings)) as services:
             yield services

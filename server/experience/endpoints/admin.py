@@ -36,7 +36,7 @@ from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.vocabulary import EndReason, SessionState
-from interlock.server.runtime.accounts.administration import Wanted
+from interlock.server.runtime.accounts.administration import InstanceFilter
 from interlock.server.services import Services
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,7 +79,7 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
     (RFC 8288).
     """
     services = services_of(request)
-    wanted = Wanted(
+    wanted = InstanceFilter(
         in_state,
         subject,
         reason,
@@ -97,7 +97,7 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
         found,
         limit,
         admin_session,
-        lambda last: filters | {"after": format_cursor(wanted.place_of(last))},
+        lambda last: filters | {"after": format_cursor(wanted.cursor_of(last))},
     )
 
 

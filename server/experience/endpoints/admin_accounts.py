@@ -47,7 +47,7 @@ from interlock.server.experience.responses import EndedResponse, ended_response
 from interlock.server.experience.vocabulary import AccountState
 from interlock.server.guard.emails import normalise_email
 from interlock.server.guard.groups import MAX_LENGTH, PATTERN, named
-from interlock.server.runtime.accounts.administration import EndedAccount, Place, Wanted
+from interlock.server.runtime.accounts.administration import Cursor, EndedAccount, InstanceFilter
 from interlock.server.runtime.door import Outcome
 from interlock.server.services import Services
 
@@ -94,7 +94,7 @@ async def list_accounts(
         account = await administration.account_of(normalised := normalise_email(email))
         wanted = account is not None and in_state in {None, account.state}
         return Response([admin_account(account, normalised)] if account is not None and wanted else [])
-    found = await administration.accounts(Wanted(in_state), parse_cursor(after), limit)
+    found = await administration.accounts(InstanceFilter(in_state), parse_cursor(after), limit)
     emails = await administration.emails(found)
     filters = dict(request.query_params.items())
     return page(
@@ -102,7 +102,7 @@ async def list_accounts(
         found,
         limit,
         lambda each: admin_account(each, emails.get(each.account_id)),
-        lambda last: filters | {"after": format_cursor(Place.of(last))},
+        lambda last: filters | {"after": format_cursor(Cursor.of(last))},
     )
 
 

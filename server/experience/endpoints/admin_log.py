@@ -135,7 +135,7 @@ async def follow_transitions(
     responses=responses(400, *ADMIN),
     guards=[administrator],
 )
-async def list_admin_acts(
+async def list_audit_records(
     request: Request[Any, Any, Any],
     after: Annotated[int, QueryParameter(ge=0, le=LAST, description="Only records with a higher position.")] = 0,
     limit: Limit = 100,
@@ -145,7 +145,7 @@ async def list_admin_acts(
     If more may follow, there is a ``Link: rel="next"`` header (RFC 8288).
     """
     services = services_of(request)
-    records = await services.administration.acts(after, limit)
+    records = await services.administration.audit_records(after, limit)
     return page("/api/admin/audit", records, limit, transition_view, lambda last: {"after": last.position})
 
 
@@ -238,4 +238,4 @@ def _event(record: Record) -> bytes:
     return ServerSentEventMessage(data, event="transition", id=record.position).encode()
 
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [list_all_transitions, follow_transitions, list_admin_acts]
+HANDLERS: Final[list[ControllerRouterHandler]] = [list_all_transitions, follow_transitions, list_audit_records]

@@ -112,12 +112,12 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
     """
     services = services_of(request)
     client = await client_of(services, request.scope, data.email)
-    with services.login_limits.trial(data.email, client) as trial:
+    with services.login_limits.attempt(data.email, client) as attempt:
         # Before the hash, which costs as much whether the request is refused or not.
         admit(services, request.scope, "login")
-        with login_of_account(services, request.scope, f"{trial.requester.known}\n{trial.requester.account}"):
-            async with hidden(services, request.scope, trial) as count:
-                owner = await services.logins.prove(trial.requester, data.password, count)
+        with login_of_account(services, request.scope, f"{attempt.requester.known}\n{attempt.requester.account}"):
+            async with hidden(services, request.scope, attempt) as count:
+                owner = await services.logins.verify_password(attempt.requester, data.password, count)
     services.login_limits.remember(owner, client.address)
     shown = cookies.presented(services, request.scope)
     goes_on = await services.browser_sessions.log_in(shown, services.logins.login(owner))

@@ -95,7 +95,7 @@ async def _arrive(services: Services, scope: Any, subprotocols: list[str]) -> So
         found = await _authenticate(services, scope, subprotocols)
         # No time limit from here: once the log has the connect, it happens, and a connection must hold it.
         limit.reschedule(None)
-        services.connection_limits.ensure_room()
+        services.connection_limits.ensure_capacity()
         admit_account(services, scope, "handshake", found.session.subject or found.session.session_id)
         connection_id = new_id("con")
         socket = Socket(services, connection_id, found)
@@ -145,7 +145,7 @@ def _admit(services: Services, scope: Any, offered: list[str]) -> str | None:
     admit(services, scope, "handshake")
     if services.draining:
         raise Overloaded
-    services.connection_limits.ensure_room()
+    services.connection_limits.ensure_capacity()
     if SUBPROTOCOL in offered:
         return SUBPROTOCOL
     if offered:

@@ -12,11 +12,11 @@ from msgspec import Meta
 
 from interlock.machine.errors import (
     AccountDisabled,
+    IdentityProviderUnavailable,
     IdentityRefused,
     Overloaded,
     RateLimited,
     TransitionRefused,
-    UpstreamUnavailable,
 )
 from interlock.server.experience import cookies
 from interlock.server.experience.admission import admit_account
@@ -28,7 +28,7 @@ from interlock.server.experience.problems import responses
 from interlock.server.experience.responses import TokenResponse
 
 
-class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class IdTokenExchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An ID token, and the nonce of the authorization request."""
 
     id_token: Annotated[
@@ -63,13 +63,15 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         IdentityRefused,
         TransitionRefused,
         RateLimited,
-        UpstreamUnavailable,
+        IdentityProviderUnavailable,
         Overloaded,
     ),
     security=[{}, {"bearer": []}],
     guards=[each_of(own_page, admitted("exchange"), with_body("id_token"))],
 )
-async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exchange]) -> Response[TokenResponse]:
+async def exchange_id_token(
+    request: Request[Any, Any, Any], data: JSONBody[IdTokenExchange]
+) -> Response[TokenResponse]:
     """Log in with an ID token of the trusted OpenID Connect provider. Each ID token can be exchanged once.
 
     With the access token (or cookie) of an anonymous session, that session becomes the account's and keeps its id;
@@ -79,9 +81,9 @@ async def exchange_id_token(request: Request[Any, Any, Any], data: JSONBody[Exch
     services = services_of(request)
     # Check first: a token that is used up without opening a session is lost.
     services.sessions.check_alive()
-    arrival = await services.id_tokens.check(data.id_token, data.nonce)
+    identity = await services.id_tokens.check(data.id_token, data.nonce)
     try:
-        login = await services.logins.login_by(arrival)
+        login = await services.logins.login_by(identity)
         admit_account(services, request.scope, "exchange", login.subject)
         shown = cookies.presented(services, request.scope)
         return cookies.token_response(services, shown, await services.browser_sessions.log_in(shown, login))

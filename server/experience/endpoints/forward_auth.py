@@ -39,14 +39,14 @@ from interlock.server.runtime.authenticator import first_good, naming
 from interlock.server.services import Services
 from interlock.server.system.newest import keep_newest
 
-REMEMBERED: Final = "interlock.remembered"
-"""Key in a scope's ``state``: the result of :meth:`ForwardAuth.remembered` for the request, None included."""
+CACHED_DECISION: Final = "interlock.cached_decision"
+"""Key in a scope's ``state``: the result of :meth:`ForwardAuth.cached_decision` for the request, None included."""
 
 _LIMIT: Final = 50_000
 _READS: Final = frozenset({"GET", "HEAD"})
 
 
-class Pass(msgspec.Struct, frozen=True):
+class CachedDecision(msgspec.Struct, frozen=True):
     """A cached answer for a session, valid before ``until_ms`` and as long as what it was made from is unchanged.
 
     ``block``: its encoded headers.
@@ -64,8 +64,8 @@ class ForwardAuth:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._by_session: dict[str, Pass] = {}
-        self._by_cookie: dict[str, Pass] = {}
+        self._by_session: dict[str, CachedDecision] = {}
+        self._by_cookie: dict[str, CachedDecision] = {}
 
     async def answer(self, scope: Any, send: Any) -> None:
         """Answer whether, and as which user, the request may pass: 200 with the identity headers, or a problem.
@@ -79,7 +79,7 @@ class ForwardAuth:
             await send_problem(scope, send, RequestRefused(405, "ask with GET"), [ALLOW_GET])
             return
         # Computed once: a forged token costs a signature check.
-        known = scope["state"][REMEMBERED] if REMEMBERED in scope["state"] else self.remembered(scope)
+        known = scope["state"][CACHED_DECISION] if CACHED_DECISION in scope["state"] else self.cached_decision(scope)
         try:
             if isinstance(known, Exception):
                 raise known  # noqa: TRY301  # caught where it was raised
@@ -89,7 +89,7 @@ class ForwardAuth:
         else:
             await _send(send, 200, _headers(known.session, known.account))
 
-    def remembered(self, scope: Any) -> Pass | Exception | None:
+    def cached_decision(self, scope: Any) -> CachedDecision | Exception | None:
         """Return the cached answer or refusal if it can be decided without I/O, else None."""
         if scope["method"] not in _READS:
             return None
@@ -115,7 +115,7 @@ class ForwardAuth:
         except Exception as error:  # noqa: BLE001  # any failure is a refusal
             return error
 
-    async def _admit(self, scope: Any) -> Pass:
+    async def _admit(self, scope: Any) -> CachedDecision:
         """Return the answer to a request that may pass, and count it as activity.
 
         Raises:
@@ -127,10 +127,10 @@ class ForwardAuth:
         services = self._services
         services.tokens.ensure_usable()
 
-        async def by_bearer() -> Pass:
+        async def by_bearer() -> CachedDecision:
             return await self._renew((await authenticate_bearer(services, scope)).session)
 
-        async def by_cookie() -> Pass:
+        async def by_cookie() -> CachedDecision:
             held = self._cookie(scope)
             session, rotation = await services.authenticator.by_shown_refresh_token(held)
             renewed = await self._renew(session)
@@ -155,7 +155,7 @@ class ForwardAuth:
         refuse_foreign(Use.APPLICATION, scope, self._services.settings.origins)
         return held
 
-    def _holds(self, known: Pass, session: Session | None) -> bool:
+    def _holds(self, known: CachedDecision, session: Session | None) -> bool:
         """Return whether ``known`` is still the answer for the current ``session``."""
         return (
             # Both are replaced, never changed: the same object is the same state.
@@ -166,7 +166,7 @@ class ForwardAuth:
             and self._services.clock.now_ms() < known.until_ms
         )
 
-    async def _renew(self, session: Session) -> Pass:
+    async def _renew(self, session: Session) -> CachedDecision:
         """Check the account of ``session``, which was just found usable; note the activity, and cache the answer."""
         services = self._services
         with naming(session.session_id):
@@ -180,13 +180,13 @@ class ForwardAuth:
             ensure_serves(account, session.account_epoch)
         # Then activity must be noted again, or the session is overdue.
         until_ms = min(session.deadline_ms, touch_due_at_ms(session))
-        renewed = Pass(services.keys, session, account, until_ms, header_block(_headers(session, account)))
+        renewed = CachedDecision(services.keys, session, account, until_ms, header_block(_headers(session, account)))
         keep_newest(self._by_session, session.session_id, renewed, _LIMIT)
         return renewed
 
 
-def _session_of(passed: Pass) -> Session:
-    return passed.session
+def _session_of(decision: CachedDecision) -> Session:
+    return decision.session
 
 
 def _headers(session: Session, account: Account) -> RawHeaders:

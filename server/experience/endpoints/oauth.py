@@ -19,7 +19,7 @@ from litestar.params import Body
 from litestar.types import ControllerRouterHandler
 from msgspec import UNSET, Meta, UnsetType
 
-from interlock.machine.errors import ClientRefused, CredentialRefused, Overloaded, SessionNotFound
+from interlock.machine.errors import ClientAuthenticationFailed, CredentialRefused, Overloaded, SessionNotFound
 from interlock.machine.secret.commands import Add
 from interlock.server.experience.calls import services_of
 from interlock.server.experience.credentials import header
@@ -106,7 +106,7 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
     caches the last thousand bodies with the secrets in them.
 
     Raises:
-        ClientRefused: the caller is not a client.
+        ClientAuthenticationFailed: the caller is not a client.
         RequestRefused: the body is not a form (RFC 6749, 3.2: each field at most once).
     """
     body = await request.body()
@@ -134,7 +134,7 @@ async def admit_client(request: Request[Any, Any, Any]) -> None:
     status_code=200,
     tags=["standards"],
     summary="Introspect a token",
-    responses=responses(400, 413, 415, ClientRefused),
+    responses=responses(400, 413, 415, ClientAuthenticationFailed),
     security=_SECURITY,
     before_request=admit_client,
     exception_handlers={Exception: handle},
@@ -162,7 +162,7 @@ async def introspect_token(request: Request[Any, Any, Any], data: Form) -> Intro
     tags=["standards"],
     summary="Revoke a token and its session",
     response_headers=may_send(RECEIPT_HEADER),
-    responses=responses(400, 413, 415, ClientRefused, Overloaded),
+    responses=responses(400, 413, 415, ClientAuthenticationFailed, Overloaded),
     security=_SECURITY,
     before_request=admit_client,
     exception_handlers={Exception: handle},
@@ -186,7 +186,7 @@ def authenticate_client(services: Services, scope: Any, form: Mapping[str, str])
     """Return the client that sent ``form``, as the log records it. Its secret is in ``Basic`` or in the form, not both.
 
     Raises:
-        ClientRefused: the client or its secret is missing, unknown or wrong.
+        ClientAuthenticationFailed: the client or its secret is missing, unknown or wrong.
         RequestRefused: the secret came both ways (RFC 6749, 2.3).
         SettingsError: the clients' secrets can't be read.
     """
@@ -200,25 +200,27 @@ def authenticate_client(services: Services, scope: Any, form: Mapping[str, str])
             raise RequestRefused(400, "client_id is not the client that Authorization names")
         name = basic_name
     if not name or not secret:
-        raise ClientRefused("send the client's name and secret: Authorization: Basic, or client_id and client_secret")
+        raise ClientAuthenticationFailed(
+            "send the client's name and secret: Authorization: Basic, or client_id and client_secret"
+        )
     client = services.clients.check(secret)
     if client is None or client.name != name:
-        raise ClientRefused("the client is unknown, or its secret is wrong")
+        raise ClientAuthenticationFailed("the client is unknown, or its secret is wrong")
     return client
 
 
 def _basic(authorization: str) -> tuple[str, str]:
     """Return name and secret in a Basic Authorization header. Both are form-encoded first (RFC 6749, 2.3.1)."""
     if authorization[: len(_BASIC)].lower() != _BASIC:
-        raise ClientRefused("Authorization does not use the scheme Basic")
+        raise ClientAuthenticationFailed("Authorization does not use the scheme Basic")
     try:
         pair = base64.b64decode(authorization[len(_BASIC) :].strip(), validate=True).decode()
         name, colon, secret = pair.partition(":")
         name, secret = unquote_plus(name, errors="strict"), unquote_plus(secret, errors="strict")
     except (binascii.Error, ValueError):
-        raise ClientRefused("Authorization is not well formed") from None
+        raise ClientAuthenticationFailed("Authorization is not well formed") from None
     if not colon or not name or not secret:
-        raise ClientRefused("Authorization is not well formed")
+        raise ClientAuthenticationFailed("Authorization is not well formed")
     return name, secret
 
 

@@ -42,7 +42,7 @@ from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.responses import EndedResponse, TicketResponse, TokenResponse, ended_response
-from interlock.server.runtime.accounts.administration import Place
+from interlock.server.runtime.accounts.administration import Cursor
 from interlock.server.services import Services
 
 _MAX_PAGE: Final = 100
@@ -154,7 +154,7 @@ async def list_sessions(
     if own.subject is None:
         return Response([session_view(own)])
     found = await services.account_sessions.page(own.subject, parse_cursor(after), limit)
-    return page("/api/sessions", found, limit, session_view, lambda last: {"after": format_cursor(Place.of(last))})
+    return page("/api/sessions", found, limit, session_view, lambda last: {"after": format_cursor(Cursor.of(last))})
 
 
 @delete(
@@ -207,9 +207,9 @@ def _ensure_recent_login(services: Services, session: Session) -> None:
         LoginTooOld: the last login on ``session`` is too old, or its time is unknown.
     """
     max_age_s = services.settings.recent_login_s
-    proved_at_ms = session.proved_at_ms
+    auth_time_ms = session.auth_time_ms
     if session.subject is None or (
-        proved_at_ms is not None and services.clock.now_ms() - proved_at_ms <= max_age_s * 1000
+        auth_time_ms is not None and services.clock.now_ms() - auth_time_ms <= max_age_s * 1000
     ):
         return
     raise LoginTooOld(round(max_age_s))

@@ -20,7 +20,7 @@ from interlock.server.experience.vocabulary import (
     Digest,
     EndReason,
     Event,
-    Kind,
+    InstanceKind,
     Position,
     SessionId,
     SessionState,
@@ -43,7 +43,7 @@ _MACHINE: Final[Mapping[type[msgspec.Struct], Mapping[str, Any]]] = {
     },
     TransitionView: {
         "position": Position,
-        "kind": Kind,
+        "kind": InstanceKind,
         "instance_id": SessionId,
         "version": Version,
         "event": Event,

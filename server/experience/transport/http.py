@@ -17,7 +17,7 @@ from interlock.server.experience.problems import RequestRefused, problem_content
 from interlock.server.experience.transport.exchange import Exchange
 from interlock.server.experience.transport.frames import FrameReader
 from interlock.server.experience.transport.heartbeat import Heartbeat
-from interlock.server.experience.transport.limits import BODY_BYTES, ConnectionLimits
+from interlock.server.experience.transport.limits import BODY_BYTES, TransportLimits
 from interlock.server.experience.transport.lingering_close import LINGER_S, LingeringClose
 from interlock.server.experience.transport.reader import Request, RequestReader
 from interlock.server.experience.transport.stall import StallWatch
@@ -49,7 +49,7 @@ class PortState(NamedTuple):
 
     app: Any
     fast_path: FastPath
-    limits: ConnectionLimits
+    limits: TransportLimits
     heartbeat: Heartbeat
     turns: LoopTurns
     newcomers: LoopTurns
@@ -326,7 +326,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             # The connection waits for the server.
             self._wait(self._port.limits.settings.header_timeout_s)
         elif self._reader.begun:
-            part = "body" if self._reader.in_body else "head"
+            part = "body" if self._reader.in_body else "headers"
             _log.info("traffic.slow", client=self._slot.address, part=part)
             self._refuse(
                 RequestRefused(408, "request timeout: resend the request; it must arrive within the time limit")

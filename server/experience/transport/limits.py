@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Final
 
-from interlock.machine.limits import parse_rate
+from interlock.machine.rate_limit import parse_rate
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.settings import Settings
 from interlock.server.system.addresses import UNKNOWN, limit_key
@@ -14,7 +14,7 @@ BODY_BYTES: Final = 64 * 1024
 """Maximum content of a request: every endpoint takes a small JSON object or a form."""
 
 
-class ConnectionLimits:
+class TransportLimits:
     """The limits of one port, and its open connections, WebSockets included.
 
     ``frame_interval_s`` is the cost of a WebSocket frame under ``limit_frames``; ``frame_burst_s`` is how much may be used
@@ -47,7 +47,7 @@ class ConnectionSlot:
 
     __slots__ = ("address", "key", "limits", "transport")
 
-    def __init__(self, limits: ConnectionLimits, transport: Any, address: str, key: str | None) -> None:
+    def __init__(self, limits: TransportLimits, transport: Any, address: str, key: str | None) -> None:
         self.limits = limits
         self.transport = transport
         self.address = address

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from interlock.server.experience.transport.heartbeat import Heartbeat
 from interlock.server.experience.transport.http import FastPath, HttpConnection, PortState
-from interlock.server.experience.transport.limits import ConnectionLimits
+from interlock.server.experience.transport.limits import TransportLimits
 from interlock.server.system.loop_turns import LoopTurns
 
 _BACKLOG: Final = 2048
@@ -29,7 +29,7 @@ class HttpServer:
     ``fast_path``, if given, answers what it can without waiting, before a task is created.
     """
 
-    def __init__(self, app: Any, limits: ConnectionLimits, *, fast_path: FastPath = _nothing) -> None:
+    def __init__(self, app: Any, limits: TransportLimits, *, fast_path: FastPath = _nothing) -> None:
         settings = limits.settings
         heartbeat = Heartbeat(settings.ping_interval_s, settings.ping_timeout_s)
         self._port = PortState(app, fast_path, limits, heartbeat, LoopTurns(), LoopTurns(), set(), set())

@@ -16,18 +16,18 @@ from interlock.machine.errors import SettingsError
 from interlock.machine.secret.commands import Add
 from interlock.server.clock import Clock
 from interlock.server.guard.keys.keyset import (
+    FileStamp,
     Key,
     Keys,
     Kind,
     SigningKey,
-    Stamp,
     assemble,
     key_files,
     load_keys,
     read_key,
     stamp_of,
 )
-from interlock.server.guard.keys.rotation import Lives, may_have_tokens, note_lives
+from interlock.server.guard.keys.rotation import TokenLifetimes, may_have_tokens, record_lifetimes
 from interlock.server.system.permissions import refuse_open
 from interlock.server.system.supervision import progressed
 from interlock.server.system.transient import Checks, is_transient
@@ -41,7 +41,7 @@ OnKeysChanged: TypeAlias = Callable[[Keys | None, bool], None]
 whose tokens may still be alive: then it was retired because it is compromised."""
 
 
-class Found(msgspec.Struct, frozen=True):
+class KeyScan(msgspec.Struct, frozen=True):
     """The result of one scan of the key files.
 
     ``keys``: by file. A file that became unusable keeps its last known key, so that the key is recognised once the file is
@@ -49,18 +49,18 @@ class Found(msgspec.Struct, frozen=True):
     key was never in use.
     """
 
-    keys: dict[Path, tuple[Stamp | None, Key]]
+    keys: dict[Path, tuple[FileStamp | None, Key]]
     unusable: frozenset[str]
     ignored: frozenset[str]
 
 
 class _Look(msgspec.Struct):
-    """The result of a scan in progress, as in :class:`Found`.
+    """The result of a scan in progress, as in :class:`KeyScan`.
 
     ``went``: files that were listed but are missing. ``complete``: every check succeeded.
     """
 
-    keys: dict[Path, tuple[Stamp | None, Key]] = {}
+    keys: dict[Path, tuple[FileStamp | None, Key]] = {}
     unusable: set[str] = set()
     ignored: set[str] = set()
     went: set[Path] = set()
@@ -77,23 +77,23 @@ class KeyRing:
     A shortage of descriptors or memory is different. Checking known files needs no descriptor, so a removed or changed file
     is still noticed; a new one is noticed once the folder can be listed.
 
-    ``lives``: how long tokens may live.
+    ``lifetimes``: how long tokens may live.
 
     Raises:
         SettingsError: a key is unusable at the start.
     """
 
-    def __init__(self, folder: Path, clock: Clock, lives: Lives) -> None:
+    def __init__(self, folder: Path, clock: Clock, lifetimes: TokenLifetimes) -> None:
         self._folder = folder
         self._clock = clock
-        self._lives = lives
+        self._lifetimes = lifetimes
         self._checks = Checks(folder)
         # No time limit: known files are checked anyway, so a listing only reveals new ones.
         self._lists = Checks(folder, math.inf)
         self.keys: Keys = load_keys(folder, clock.now_ms())
         # A change that `use` has not handled yet, and whether it retired a key early.
         self._untold = self._untold_early = False
-        self._found = Found({}, frozenset(), frozenset())
+        self._found = KeyScan({}, frozenset(), frozenset())
         self._found = self.look()
         for problem in sorted(self._found.unusable):
             raise SettingsError(problem)
@@ -116,12 +116,12 @@ class KeyRing:
                     if self._excused(self._checks, error):
                         continue
                     problem = f"{self._folder} can't be looked at: {type(error).__name__}"
-                    found = Found(self._found.keys, frozenset({problem}), frozenset())
+                    found = KeyScan(self._found.keys, frozenset({problem}), frozenset())
                 self.take(found, use)
         finally:
             thread.shutdown(wait=False)
 
-    def look(self) -> Found:
+    def look(self) -> KeyScan:
         """Scan the files and return the result, which takes effect in :meth:`take`."""
         gone: set[Path] = set()
         while True:
@@ -132,14 +132,14 @@ class KeyRing:
                 return found
             gone |= went
 
-    def _look(self) -> tuple[Found, set[Path]]:
+    def _look(self) -> tuple[KeyScan, set[Path]]:
         """Return the result of one scan, and the files that were listed but are missing."""
         look, known = _Look(), self._found.keys
         try:
             paths = self._paths()
             self._check_folder(look)
         except OSError as error:
-            return Found(known, frozenset({_in_words(self._folder, error)}), frozenset()), set()
+            return KeyScan(known, frozenset({_in_words(self._folder, error)}), frozenset()), set()
         for path in paths:
             self._check(path, look)
         for kind in get_args(Kind):
@@ -148,7 +148,7 @@ class KeyRing:
                 look.keys.update({path: (None, key) for path, (_, key) in known.items() if key.kind == kind})
         if look.complete:
             self._checks.succeeded()
-        return Found(look.keys, frozenset(look.unusable), frozenset(look.ignored)), look.went
+        return KeyScan(look.keys, frozenset(look.unusable), frozenset(look.ignored)), look.went
 
     def _paths(self) -> list[Path]:
         """Return the key files; those already known if the folder can't be listed for lack of a descriptor.
@@ -177,7 +177,7 @@ class KeyRing:
 
     def _check(self, path: Path, look: _Look) -> None:
         known = self._found.keys
-        stamp: Stamp | None = None
+        stamp: FileStamp | None = None
         try:
             stamp = stamp_of(path.stat())
             if path in known and known[path][0] == stamp:
@@ -202,7 +202,7 @@ class KeyRing:
         """Return whether the keys of the last scan stay in use despite ``error``, because that scan was clean."""
         return bool(self._found.keys) and not self._found.unusable and checks.excuse(error)
 
-    def take(self, found: Found, use: OnKeysChanged) -> None:
+    def take(self, found: KeyScan, use: OnKeysChanged) -> None:
         """Apply ``found``. The signing key can change with time even if no file did."""
         before, now_ms = self._found, self._clock.now_ms()
         self._found = found
@@ -219,7 +219,7 @@ class KeyRing:
             held = [key for _, key in before.keys.values()]
             left = {_identity(key) for _, key in found.keys.values()}
             gone = [key for key in held if _identity(key) not in left]
-            early = any(may_have_tokens(key, held, self._lives, now_ms) for key in gone)
+            early = any(may_have_tokens(key, held, self._lifetimes, now_ms) for key in gone)
             _log.info("keys.changed", signing=keys.signing.kid, verifying=list(keys.verifying), retired_early=early)
         self._untold |= changed or bool(found.unusable) != bool(before.unusable)
         self._untold_early |= early
@@ -229,7 +229,7 @@ class KeyRing:
             self._untold = self._untold_early = False
 
 
-def open_keyring(folder: Path, clock: Clock, lives: Lives) -> KeyRing:
+def open_keyring(folder: Path, clock: Clock, lifetimes: TokenLifetimes) -> KeyRing:
     """Return the key ring of ``folder``, and record there for the command line how long tokens may live.
 
     Raises:
@@ -237,10 +237,10 @@ def open_keyring(folder: Path, clock: Clock, lives: Lives) -> KeyRing:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lives = note_lives(folder, lives)
+        lifetimes = record_lifetimes(folder, lifetimes)
     except OSError as error:
-        _log.warning("keys.lives_not_written", path=str(folder), error=str(error))
-    return KeyRing(folder, clock, lives)
+        _log.warning("keys.lifetimes_not_written", path=str(folder), error=str(error))
+    return KeyRing(folder, clock, lifetimes)
 
 
 def _in_words(path: Path, error: Exception) -> str:

@@ -91,7 +91,7 @@ class RefreshKey(msgspec.Struct, frozen=True):
 
 
 Key: TypeAlias = SigningKey | RefreshKey
-Stamp: TypeAlias = tuple[int, ...]
+FileStamp: TypeAlias = tuple[int, ...]
 K = TypeVar("K", SigningKey, RefreshKey)
 
 
@@ -292,7 +292,7 @@ def _jwk(public: ec.EllipticCurvePublicKey) -> dict[str, Any]:
     return ECAlgorithm.to_jwk(public, as_dict=True)
 
 
-def stamp_of(status: os.stat_result) -> Stamp:
+def stamp_of(status: os.stat_result) -> FileStamp:
     """Return a value that changes when a file is replaced, is written, or gets other permissions.
 
     Times alone are too coarse: on many kernels, changes within a few milliseconds share one.

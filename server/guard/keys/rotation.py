@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from interlock.machine.errors import KeyNeeded, SettingsError
+from interlock.machine.errors import KeyInUse, SettingsError
 from interlock.machine.times import rfc3339
 from interlock.server.guard.keys.keyset import (
     JWKS_MAX_AGE_S,
@@ -37,12 +37,12 @@ ANNOUNCED_MS: Final = 2 * JWKS_MAX_AGE_S * 1000
 MARGIN_MS: Final = 60_000
 """How much longer than its tokens an old key is kept: clocks differ, and servers notice a new key with a delay."""
 
-_LIVES_FILE: Final = "lives.json"
+_LIFETIMES_FILE: Final = "lifetimes.json"
 
 Status: TypeAlias = Literal["waits", "signs", "verifies", "done"]
 
 
-class Lives(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TokenLifetimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Maximum lifetimes of what a key signs: access tokens, and sessions, which bound refresh tokens."""
 
     access_token_ms: int
@@ -66,32 +66,32 @@ class KeyRow(msgspec.Struct, frozen=True):
     retire_from_ms: int | None
 
 
-def note_lives(folder: Path, lives: Lives) -> Lives:
+def record_lifetimes(folder: Path, lifetimes: TokenLifetimes) -> TokenLifetimes:
     """Record the token lifetimes for the command line, and return them. The longest ever allowed in this folder is kept.
 
     Raises:
         SettingsError: the file can't be read.
         OSError: it can't be written.
     """
-    known = known_lives(folder)
-    longest = known and Lives(
-        max(known.access_token_ms, lives.access_token_ms), max(known.session_ms, lives.session_ms)
+    known = known_lifetimes(folder)
+    longest = known and TokenLifetimes(
+        max(known.access_token_ms, lifetimes.access_token_ms), max(known.session_ms, lifetimes.session_ms)
     )
-    longest = longest or lives
+    longest = longest or lifetimes
     if longest != known:
-        write_private(folder / _LIVES_FILE, msgspec.json.encode(longest))
+        write_private(folder / _LIFETIMES_FILE, msgspec.json.encode(longest))
     return longest
 
 
-def known_lives(folder: Path) -> Lives | None:
+def known_lifetimes(folder: Path) -> TokenLifetimes | None:
     """Return the token lifetimes that a server recorded; None if none did.
 
     Raises:
         SettingsError: the file can't be read.
     """
-    path = folder / _LIVES_FILE
+    path = folder / _LIFETIMES_FILE
     try:
-        return msgspec.json.decode(read_private(path), type=Lives)
+        return msgspec.json.decode(read_private(path), type=TokenLifetimes)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -129,11 +129,11 @@ def rows(folder: Path, now_ms: int) -> list[KeyRow]:
     Raises:
         SettingsError: a key can't be read.
     """
-    keys, lives = read_keys(folder), known_lives(folder)
+    keys, lifetimes = read_keys(folder), known_lifetimes(folder)
     signing, refresh = of_kind(keys, SigningKey), of_kind(keys, RefreshKey)
     return [
-        *(_row(place, signing, lives, now_ms) for place in range(len(signing))),
-        *(_row(place, refresh, lives, now_ms) for place in range(len(refresh))),
+        *(_row(place, signing, lifetimes, now_ms) for place in range(len(signing))),
+        *(_row(place, refresh, lifetimes, now_ms) for place in range(len(refresh))),
     ]
 
 
@@ -153,23 +153,23 @@ def check_retirement(folder: Path, key: Key, now_ms: int, *, force: bool) -> Non
     """Check that ``key`` may be retired. With ``force``, refuse only the key that signs.
 
     Raises:
-        KeyNeeded: it may not; the message says why.
+        KeyInUse: it may not; the message says why.
         SettingsError: a key can't be read.
     """
     row = next(row for row in rows(folder, now_ms) if row.name == key.name)
     if row.status == "signs":
-        raise KeyNeeded(
+        raise KeyInUse(
             f"{key.name} is the key that signs; make another one first: interlock keys rotate"
             f"{' --refresh' if row.kind == 'refresh' else ''} (with --now, if this one is compromised)"
         )
     if row.status != "verifies" or force:
         return
     if row.retire_from_ms is None:
-        raise KeyNeeded(
+        raise KeyInUse(
             f"nothing says how long tokens of {key.name} live: start a server of this version on this folder once, or, if"
             " the key is compromised, use --force"
         )
-    raise KeyNeeded(
+    raise KeyInUse(
         f"tokens of {key.name} may be alive until {rfc3339(row.retire_from_ms)}; retire it then, or, if it is compromised,"
         " use --force: they are worthless at once"
     )
@@ -188,19 +188,21 @@ def remove(folder: Path, key: Key) -> None:
         raise SettingsError(f"{key_file(folder, key)} can't be removed: {error.strerror}") from error
 
 
-def may_have_tokens(key: Key, keys: Iterable[Key], lives: Lives | None, now_ms: int) -> bool:
+def may_have_tokens(key: Key, keys: Iterable[Key], lifetimes: TokenLifetimes | None, now_ms: int) -> bool:
     """Return whether tokens that ``key``, one of ``keys``, signed may be alive."""
     same = of_kind(keys, SigningKey) if isinstance(key, SigningKey) else of_kind(keys, RefreshKey)
     place = [each.name for each in same].index(key.name)
-    return _row(place, same, lives, now_ms).status in {"signs", "verifies"}
+    return _row(place, same, lifetimes, now_ms).status in {"signs", "verifies"}
 
 
-def _row(place: int, keys: Sequence[SigningKey] | Sequence[RefreshKey], lives: Lives | None, now_ms: int) -> KeyRow:
+def _row(
+    place: int, keys: Sequence[SigningKey] | Sequence[RefreshKey], lifetimes: TokenLifetimes | None, now_ms: int
+) -> KeyRow:
     """Return the status of the key at ``place`` among all of its kind."""
     key, signs = keys[place], place_of_current(keys, now_ms)
     retire_from_ms = None
-    if place + 1 < len(keys) and lives is not None:
-        retire_from_ms = keys[place + 1].signs_from_ms + lives.of(key.kind) + MARGIN_MS
+    if place + 1 < len(keys) and lifetimes is not None:
+        retire_from_ms = keys[place + 1].signs_from_ms + lifetimes.of(key.kind) + MARGIN_MS
     status: Status
     if place >= signs:
         status = "signs" if place == signs else "waits"

@@ -23,10 +23,10 @@ from interlock.machine.errors import CredentialInvalid, GroupsRefused, SettingsE
 from interlock.server.clock import Clock
 from interlock.server.guard.groups import named
 from interlock.server.guard.keys.jose import COMPACT, Malformed, canonical_bytes, unambiguous_json
-from interlock.server.guard.oidc.provider_keys import Freshness, ProviderKeys
+from interlock.server.guard.oidc.provider_keys import JwksCachePolicy, ProviderKeys
 from interlock.server.settings import Settings
 
-_log = structlog.get_logger("interlock.upstream")
+_log = structlog.get_logger("interlock.oidc")
 
 _SKEW_S: Final = 60
 _MS_PER_S: Final = 1000
@@ -83,12 +83,12 @@ class Claims(msgspec.Struct, frozen=True):
         return float(min(max(said, 0), _LATEST_S)) if known else None
 
 
-class Arrival(msgspec.Struct, frozen=True):
+class VerifiedIdentity(msgspec.Struct, frozen=True):
     """A user whose ID token was verified.
 
     ``subject`` is the provider's permanent identifier of the user, unique within ``issuer``. ``groups`` replace those of
     the account; None keeps them. ``token_hash``: SHA-256 of the signed part, 32 bytes; from ``token_until_ms`` on the token
-    is too old. ``proved_at_ms``: when the user authenticated at the provider, None if unknown.
+    is too old. ``auth_time_ms``: when the user authenticated at the provider, None if unknown.
     """
 
     issuer: str
@@ -96,7 +96,7 @@ class Arrival(msgspec.Struct, frozen=True):
     groups: tuple[str, ...] | None
     token_hash: bytes
     token_until_ms: int
-    proved_at_ms: int | None = None
+    auth_time_ms: int | None = None
 
 
 class IdTokens:
@@ -110,27 +110,27 @@ class IdTokens:
         self._settings = settings
         self._clock = clock
         self._keys: ProviderKeys | None = None
-        if settings.upstream_issuer:
-            if not settings.upstream_audiences or not settings.upstream_algorithms:
-                raise SettingsError("upstream_issuer needs upstream_audiences and upstream_algorithms")
+        if settings.oidc_issuer:
+            if not settings.oidc_audiences or not settings.oidc_algorithms:
+                raise SettingsError("oidc_issuer needs oidc_audiences and oidc_algorithms")
             self._keys = ProviderKeys(
                 clock,
-                issuer=settings.upstream_issuer,
-                jwks_uri=settings.upstream_jwks_uri,
-                algorithms=settings.upstream_algorithms,
-                freshness=Freshness(
-                    round(settings.upstream_keys_s * _MS_PER_S),
-                    round(settings.upstream_stale_s * _MS_PER_S),
-                    round(settings.upstream_retry_s * _MS_PER_S),
+                issuer=settings.oidc_issuer,
+                jwks_uri=settings.oidc_jwks_uri,
+                algorithms=settings.oidc_algorithms,
+                cache_policy=JwksCachePolicy(
+                    round(settings.oidc_keys_s * _MS_PER_S),
+                    round(settings.oidc_stale_s * _MS_PER_S),
+                    round(settings.oidc_retry_s * _MS_PER_S),
                 ),
             )
 
-    async def check(self, token: str, nonce: str | None) -> Arrival:
+    async def check(self, token: str, nonce: str | None) -> VerifiedIdentity:
         """Verify ``token`` and return its user. ``nonce``: the one of the client's authentication request, if any.
 
         Raises:
             CredentialInvalid: the token is invalid, or not valid here and now.
-            UpstreamUnavailable: the provider's keys can't be fetched.
+            IdentityProviderUnavailable: the provider's keys can't be fetched.
         """
         if self._keys is None:
             raise CredentialInvalid("no identity provider is configured")
@@ -142,20 +142,20 @@ class IdTokens:
         # Check every claim before fetching keys: a foreign token must not cause requests to the provider.
         members = _members(payload_text)
         claims = _convert(members, Claims)
-        if header.alg not in self._settings.upstream_algorithms:
-            raise CredentialInvalid("ID token rejected: its signature algorithm is not in `upstream_algorithms`")
+        if header.alg not in self._settings.oidc_algorithms:
+            raise CredentialInvalid("ID token rejected: its signature algorithm is not in `oidc_algorithms`")
         if (header.typ or "JWT").upper() != "JWT" or _SENT_KEYS & header_members.keys():
             raise CredentialInvalid("not an ID token")
         until_s = self._check_claims(claims, nonce)
         groups = self._groups(members)
         await self._check_signature(token, header, self._keys)
-        if groups is None and self._settings.upstream_groups_claim:
-            _log.warning("upstream.groups_left_out", claim=self._settings.upstream_groups_claim)
-        return Arrival(
+        if groups is None and self._settings.oidc_groups_claim:
+            _log.warning("oidc.groups_left_out", claim=self._settings.oidc_groups_claim)
+        return VerifiedIdentity(
             issuer=claims.iss,
             subject=claims.sub,
             groups=groups,
-            proved_at_ms=None if claims.auth_time_s is None else _ms(claims.auth_time_s),
+            auth_time_ms=None if claims.auth_time_s is None else _ms(claims.auth_time_s),
             # Without the signature: some algorithms let anybody derive a second valid one from the first.
             token_hash=hashlib.sha256(f"{header_text}.{payload_text}".encode()).digest(),
             token_until_ms=_ms(until_s),
@@ -171,7 +171,7 @@ class IdTokens:
 
         Raises:
             CredentialInvalid: no key of the provider verifies it.
-            UpstreamUnavailable: the provider's keys can't be fetched.
+            IdentityProviderUnavailable: the provider's keys can't be fetched.
         """
         kid, key = header.kid or None, None
         # Without a key id, only a new fetch can tell a signature by a new key from a forged one.
@@ -193,19 +193,19 @@ class IdTokens:
         now_s = self._clock.now_ms() / _MS_PER_S
         auth_time_s = claims.auth_time_s
         audiences = {claims.aud} if isinstance(claims.aud, str) else set(claims.aud)
-        until_s = min(claims.exp, claims.iat + settings.upstream_token_age_s)
+        until_s = min(claims.exp, claims.iat + settings.oidc_token_age_s)
         faults = {
-            "wrong issuer": claims.iss != settings.upstream_issuer,
-            "wrong audience": not audiences <= set(settings.upstream_audiences),
-            "issued to another client (azp)": claims.azp not in {None, *settings.upstream_audiences},
+            "wrong issuer": claims.iss != settings.oidc_issuer,
+            "wrong audience": not audiences <= set(settings.oidc_audiences),
+            "issued to another client (azp)": claims.azp not in {None, *settings.oidc_audiences},
             "not an ID token, but another kind of token": claims.events is not None,
             "expired, or issued too long ago": now_s >= until_s,
             "not valid yet": max(claims.iat, claims.nbf or 0, auth_time_s or 0) > now_s + _SKEW_S,
             # Some providers send an empty nonce where the request had none.
             "wrong nonce": (claims.nonce or None) != (nonce or None),
-            "the login is too old, or auth_time is missing": bool(settings.upstream_auth_age_s)
-            and (auth_time_s is None or now_s > auth_time_s + settings.upstream_auth_age_s),
-            "the login is too weak (acr)": bool(settings.upstream_acr) and claims.acr not in settings.upstream_acr,
+            "the login is too old, or auth_time is missing": bool(settings.oidc_auth_age_s)
+            and (auth_time_s is None or now_s > auth_time_s + settings.oidc_auth_age_s),
+            "the login is too weak (acr)": bool(settings.oidc_acr) and claims.acr not in settings.oidc_acr,
         }
         for fault, found in faults.items():
             if found:
@@ -217,7 +217,7 @@ class IdTokens:
 
         Return None if no claim is configured, or if the token says that there are too many groups to list.
         """
-        name = self._settings.upstream_groups_claim
+        name = self._settings.oidc_groups_claim
         if not name:
             return None
         groups = members.get(name)

@@ -19,10 +19,10 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from interlock.machine.errors import SettingsError, UpstreamUnavailable
+from interlock.machine.errors import IdentityProviderUnavailable, SettingsError
 from interlock.server.clock import Clock
 
-_log = structlog.get_logger("interlock.upstream")
+_log = structlog.get_logger("interlock.oidc")
 
 _FETCH_S: Final = 5.0
 _MAX_BYTES: Final = 256 * 1024
@@ -53,7 +53,7 @@ class _Unusable(Exception):
     """The provider did not answer, or the answer is not a key set."""
 
 
-class Freshness(msgspec.Struct, frozen=True):
+class JwksCachePolicy(msgspec.Struct, frozen=True):
     """When keys are fetched, in milliseconds.
 
     Keys are fetched again after ``fresh_ms``; if that fails, they are used until ``stale_ms`` after their fetch. Attempts
@@ -81,16 +81,16 @@ class ProviderKeys:
         issuer: str,
         jwks_uri: str,
         algorithms: Iterable[str],
-        freshness: Freshness,
+        cache_policy: JwksCachePolicy,
     ) -> None:
         self._clock = clock
         self._issuer = issuer
         self._jwks_uri = jwks_uri
         self._algorithms = tuple(algorithms)
-        self._fresh_ms, self._stale_ms, self._retry_ms = msgspec.structs.astuple(freshness)
+        self._fresh_ms, self._stale_ms, self._retry_ms = msgspec.structs.astuple(cache_policy)
         self._local = _on_this_machine(issuer)
         if not self._allowed(issuer) or (jwks_uri and not self._allowed(jwks_uri)):
-            raise SettingsError("upstream_issuer and upstream_jwks_uri: https:// is needed, or http:// on loopback")
+            raise SettingsError("oidc_issuer and oidc_jwks_uri: https:// is needed, or http:// on loopback")
         # A proxy from the environment is for outgoing traffic, not for this machine.
         self._http = httpx.AsyncClient(timeout=_FETCH_S, follow_redirects=False, trust_env=not self._local)
         self._turn = asyncio.Lock()
@@ -106,14 +106,14 @@ class ProviderKeys:
         10.1). ``other_than``: a key that did not verify, so the provider is asked for a newer one.
 
         Raises:
-            UpstreamUnavailable: the provider's current keys are unknown.
+            IdentityProviderUnavailable: the provider's current keys are unknown.
         """
         key = self._known(kid, algorithm)
         if key is None or key is other_than or self._older_than(self._fresh_ms):
             await self._refresh()
             key = self._known(kid, algorithm)
         if self._older_than(self._stale_ms) or (key is None and self._failed):
-            raise UpstreamUnavailable(-(-self._retry_ms // _MS_PER_S))
+            raise IdentityProviderUnavailable(-(-self._retry_ms // _MS_PER_S))
         return key
 
     async def close(self) -> None:
@@ -142,10 +142,10 @@ class ProviderKeys:
                     # In a thread: a set of thousands of keys takes a while. A RuntimeError means that no thread can start.
                     keys = await asyncio.to_thread(usable_keys, document, self._algorithms)
             except (_Unusable, httpx.HTTPError, httpx.InvalidURL, TimeoutError, RuntimeError) as error:
-                _log.warning("upstream.keys_unavailable", because=str(error) or type(error).__name__)
+                _log.warning("oidc.keys_unavailable", because=str(error) or type(error).__name__)
                 return
             self._keys, self._fetched_at_ms, self._failed = keys, now_ms, False
-            _log.info("upstream.keys_fetched", keys=sorted({each.kid or "" for each in keys}))
+            _log.info("oidc.keys_fetched", keys=sorted({each.kid or "" for each in keys}))
 
     async def _discover(self) -> str:
         document = await self._get(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")

@@ -34,19 +34,19 @@ class Addresses:
     ``header`` is the one header that the proxies write, in lower case: ``x-forwarded-for`` or ``forwarded`` (RFC 7239).
     Only one, because a proxy passes on any other as the client sent it (ASVS 4.1.3).
 
-    ``uncounted``: networks whose clients are exempt from rate limits.
+    ``exempt``: networks whose clients are exempt from rate limits.
 
     Raises:
-        SettingsError: an entry of ``trusted`` or ``uncounted`` is not a network.
+        SettingsError: an entry of ``trusted`` or ``exempt`` is not a network.
     """
 
-    def __init__(self, trusted: Sequence[str], header: str, uncounted: Sequence[str] = ()) -> None:
+    def __init__(self, trusted: Sequence[str], header: str, exempt: Sequence[str] = ()) -> None:
         self._header = header.encode()
         # Peers already warned about, the latest last.
         self._untrusted: dict[str, None] = {}
         self._trusted = _networks("trusted_proxies", trusted)
-        uncounted_networks = _networks("uncounted", uncounted)
-        self._is_uncounted = lru_cache(maxsize=_REMEMBERED)(lambda address: _among(address, uncounted_networks))
+        exempt_networks = _networks("rate_limit_exempt", exempt)
+        self._is_exempt = lru_cache(maxsize=_REMEMBERED)(lambda address: _among(address, exempt_networks))
 
     def client(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """Return the client's address: ``peer``, or, behind trusted proxies, the last hop that is not one of them.
@@ -84,7 +84,7 @@ class Addresses:
 
     def counts(self, address: str) -> bool:
         """Return whether requests from ``address`` count against the rate limits."""
-        return not self._is_uncounted(address)
+        return not self._is_exempt(address)
 
 
 def _networks(setting: str, texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:

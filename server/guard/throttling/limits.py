@@ -11,13 +11,15 @@ from typing import Final, Literal, TypeAlias
 import structlog
 
 from interlock.machine.errors import Overloaded, RateLimited
-from interlock.machine.limits import Charge, Limiter, parse_rate
+from interlock.machine.rate_limit import Charge, Limiter, parse_rate
 from interlock.server.clock import Clock
 from interlock.server.guard.passwords.hash_queue import Count, Ended
 from interlock.server.settings import Settings
 from interlock.server.system.addresses import limit_key
 
-Kind: TypeAlias = Literal["begin", "register", "login", "refresh", "ticket", "handshake", "password", "exchange"]
+Kind: TypeAlias = Literal[
+    "create_session", "register", "login", "refresh", "ticket", "handshake", "password", "exchange"
+]
 """The kind of request. Each kind is counted separately."""
 
 _log = structlog.get_logger("interlock.traffic")
@@ -25,7 +27,7 @@ _log = structlog.get_logger("interlock.traffic")
 _MS_PER_S: Final = 1_000
 
 
-class Gate:
+class RateLimit:
     """A rate limiter with its clock, which logs refusals."""
 
     def __init__(self, kind: str, by: str, rate: str, clock: Clock, salt: bytes) -> None:
@@ -81,18 +83,18 @@ class Gate:
         return RateLimited(-(-wait_ms // _MS_PER_S))
 
 
-class Limits:
+class RateLimits:
     """The limits by address and by account."""
 
     def __init__(self, settings: Settings, clock: Clock, salt: bytes) -> None:
-        def by_address(kind: Kind, rate: str = settings.limit_address) -> Gate:
-            return Gate(kind, "address", rate, clock, salt)
+        def by_address(kind: Kind, rate: str = settings.limit_address) -> RateLimit:
+            return RateLimit(kind, "address", rate, clock, salt)
 
-        def by_account(kind: Kind) -> Gate:
-            return Gate(kind, "account", settings.limit_account, clock, salt)
+        def by_account(kind: Kind) -> RateLimit:
+            return RateLimit(kind, "account", settings.limit_account, clock, salt)
 
-        self._by_address: dict[Kind, Gate] = {
-            "begin": by_address("begin", settings.limit_begin),
+        self._by_address: dict[Kind, RateLimit] = {
+            "create_session": by_address("create_session", settings.limit_session_create),
             "login": by_address("login"),
             "register": by_address("register", settings.limit_register),
             "refresh": by_address("refresh"),
@@ -101,8 +103,8 @@ class Limits:
             "password": by_address("password"),
             "exchange": by_address("exchange"),
         }
-        self._anonymous = Gate("anonymous", "total", settings.limit_anonymous, clock, salt)
-        self._by_account: dict[Kind, Gate] = {
+        self._anonymous = RateLimit("anonymous", "total", settings.limit_anonymous, clock, salt)
+        self._by_account: dict[Kind, RateLimit] = {
             "login": by_account("login"),
             "refresh": by_account("refresh"),
             "ticket": by_account("ticket"),
@@ -110,7 +112,7 @@ class Limits:
             "password": by_account("password"),
             "exchange": by_account("exchange"),
         }
-        self._wrong_passwords = Gate("password", "session", settings.limit_password, clock, salt)
+        self._wrong_passwords = RateLimit("password", "session", settings.limit_password, clock, salt)
 
     def of_address(self, kind: Kind, address: str) -> None:
         """Count a request of ``kind`` from ``address``.
@@ -135,12 +137,12 @@ class Limits:
         Raises:
             RateLimited: there were too many.
         """
-        gate = self._by_account["login"]
-        charge = gate.take(subject)
+        limit = self._by_account["login"]
+        charge = limit.take(subject)
         try:
             yield
         except Overloaded:
-            gate.give_back(charge)
+            limit.give_back(charge)
             raise
 
     @contextmanager

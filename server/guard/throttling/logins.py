@@ -27,7 +27,7 @@ from interlock.machine.errors import CredentialInvalid, Overloaded, RateLimited
 from interlock.server.clock import Clock
 from interlock.server.guard.emails import fold_email
 from interlock.server.guard.passwords.hash_queue import Ended, Requester
-from interlock.server.guard.throttling.limits import Gate
+from interlock.server.guard.throttling.limits import RateLimit
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.settings import Settings
 from interlock.server.surface.accounts import Owner
@@ -39,9 +39,9 @@ _log = structlog.get_logger("interlock.security")
 _PLACES_PER_ACCOUNT: Final = 8
 _ACCOUNTS: Final = 50_000
 
-_Wait: TypeAlias = Callable[[Gate, str], int]
+_Wait: TypeAlias = Callable[[RateLimit, str], int]
 
-_Wanted: TypeAlias = tuple[list[tuple[Gate, str]], Callable[[], RateLimited] | None]
+_Wanted: TypeAlias = tuple[list[tuple[RateLimit, str]], Callable[[], RateLimited] | None]
 """Counters with their keys, and what makes the refusal of a wrong password if the result must stay hidden."""
 
 
@@ -52,7 +52,7 @@ class Client(msgspec.Struct, frozen=True):
     device: str | None = None
 
 
-class Trial:
+class LoginAttempt:
     """A login attempt. ``requester``: for whom the password is hashed. ``wanted`` returns the counters it counts on."""
 
     def __init__(self, requester: Requester, wanted: Callable[[_Wait, bool], _Wanted]) -> None:
@@ -67,15 +67,15 @@ class Trial:
 
     def is_refused(self) -> bool:
         """Return whether it is refused without a check, whatever comes of the attempts in progress."""
-        return not self._look(Gate.settled_wait_ms)
+        return not self._look(RateLimit.settled_wait_ms)
 
     def count(self) -> Ended:
         """Count the attempt, as a :data:`interlock.server.guard.passwords.hash_queue.Count`. May make it hidden."""
-        wanted = self._look(Gate.wait_ms)
+        wanted = self._look(RateLimit.wait_ms)
         if not wanted:
             # The refusal says how long to wait: see LoginLimits.trial.
             raise RateLimited(0)
-        ends = [gate.begin(key) for gate, key in wanted]
+        ends = [limit.begin(key) for limit, key in wanted]
 
         def end(*, counts: bool) -> None:
             for each in ends:
@@ -83,7 +83,7 @@ class Trial:
 
         return end
 
-    def _look(self, wait: _Wait) -> list[tuple[Gate, str]]:
+    def _look(self, wait: _Wait) -> list[tuple[RateLimit, str]]:
         wanted, refusal = self._wanted(wait, self.hidden)
         self._refusal = self._refusal or refusal
         return wanted
@@ -105,16 +105,16 @@ class LoginLimits:
 
     def __init__(self, settings: Settings, clock: Clock, salt: bytes, pseudonyms: Pseudonyms) -> None:
         self._pseudonyms = pseudonyms
-        self._of_address = Gate("login", "address", settings.limit_login_address, clock, salt)
-        self._of_client = Gate("login", "client", settings.limit_login_client, clock, salt)
-        self._of_account = Gate("login", "account", settings.limit_login_account, clock, salt)
+        self._of_address = RateLimit("login", "address", settings.limit_login_address, clock, salt)
+        self._of_client = RateLimit("login", "client", settings.limit_login_client, clock, salt)
+        self._of_account = RateLimit("login", "account", settings.limit_login_account, clock, salt)
         # Never visible in an answer: it limits the checks behind a refusal.
-        self._of_place = Gate("login", "place", settings.limit_login_client, clock, salt)
+        self._of_place = RateLimit("login", "place", settings.limit_login_client, clock, salt)
         # By account. Only a known password adds an entry, so nobody else can evict one.
         self._places: dict[str, _Places] = {}
 
     @contextmanager
-    def trial(self, email: str, client: Client) -> Iterator[Trial]:
+    def attempt(self, email: str, client: Client) -> Iterator[LoginAttempt]:
         """Attempt a login to the account of ``email``. The body counts it as its hash begins.
 
         The body raises CredentialInvalid if the login fails. If ``hidden``, it raises TimeoutError before the time shows.
@@ -123,21 +123,21 @@ class LoginLimits:
             RateLimited: there were too many attempts; the body did not run, or failed.
         """
         requester = Requester(fold_email(email), limit_key(client.address))
-        if self._device(requester, client.device, Gate.settled_wait_ms):
+        if self._device(requester, client.device, RateLimit.settled_wait_ms):
             requester = msgspec.structs.replace(requester, known=True)
-        trial = Trial(requester, functools.partial(self._wanted, requester, client.device))
-        if trial.is_refused():
-            raise trial.refused(RateLimited(0))
+        attempt = LoginAttempt(requester, functools.partial(self._wanted, requester, client.device))
+        if attempt.is_refused():
+            raise attempt.refused(RateLimited(0))
         try:
-            yield trial
+            yield attempt
         except CredentialInvalid as error:
             # The log holds no email address; a pseudonym lets it tell accounts apart.
             name = self._pseudonyms.of_email(email)
             known = requester.known or self._is_place(requester)
             _log.warning("login.failed", method="password", account=name, address=client.address, known=known)
-            raise trial.refused(error) from None
+            raise attempt.refused(error) from None
         except (Overloaded, RateLimited, TimeoutError) as error:
-            raise trial.refused(error) from None
+            raise attempt.refused(error) from None
 
     def remember(self, owner: Owner, address: str) -> None:
         """Record that the current password of ``owner`` was shown from ``address``. Drop the addresses of an older one.
@@ -157,7 +157,7 @@ class LoginLimits:
         """Drop the addresses of the account of ``email``, which was deleted."""
         self._places.pop(email, None)
 
-    def _device(self, requester: Requester, nonce: str | None, wait: _Wait) -> list[tuple[Gate, str]]:
+    def _device(self, requester: Requester, nonce: str | None, wait: _Wait) -> list[tuple[RateLimit, str]]:
         """Return the counter of a known device; none if it is unknown or failed too often, which makes it a stranger."""
         device = f"device\n{requester.account}\n{nonce}"
         return [] if nonce is None or wait(self._of_client, device) else [(self._of_client, device)]
@@ -177,7 +177,7 @@ class LoginLimits:
         account, address = requester.account, requester.address
         pair = f"place\n{account}\n{address}"
         strangers = [(self._of_client, pair), (self._of_address, address), (self._of_account, account)]
-        spent = [(gate, wait_ms) for gate, key in strangers if (wait_ms := wait(gate, key))]
+        spent = [(limit, wait_ms) for limit, key in strangers if (wait_ms := wait(limit, key))]
         behind = [(self._of_place, pair)] if self._is_place(requester) and not wait(self._of_place, pair) else []
         if hidden:
             return behind, None

@@ -19,7 +19,7 @@ from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.runtime.door import patiently
 from interlock.server.runtime.sessions import Sessions
-from interlock.server.surface.directory import Directory, Place, Wanted
+from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 
 _PAGE: Final = 64
 """How many sessions are read, and handed to the log, together. One page blocks the event loop for a few milliseconds."""
@@ -45,11 +45,11 @@ class AccountSessions:
             each.cancel()
         await asyncio.gather(*ends, return_exceptions=True)
 
-    async def page(self, subject: str, before: Place | None, limit: int) -> list[Session]:
+    async def page(self, subject: str, before: Cursor | None, limit: int) -> list[Session]:
         """Return at most ``limit`` sessions of ``subject`` that are alive now, newest first, after ``before`` in that order."""
         self._sessions.check_alive()
         return await self._directory.page(
-            SESSION_MACHINE, Wanted(owner=subject, alive_at_ms=self._clock.now_ms()), before, limit
+            SESSION_MACHINE, InstanceFilter(owner=subject, alive_at_ms=self._clock.now_ms()), before, limit
         )
 
     async def end_all(
@@ -118,9 +118,9 @@ class AccountSessions:
                 return await end(session)
 
         receipts: list[Receipt] = []
-        before: Place | None = None
+        before: Cursor | None = None
         while page := await patiently(functools.partial(self.page, subject, before, _PAGE), within_s):
-            before = Place.of(page[-1])
+            before = Cursor.of(page[-1])
             ends = [patiently(functools.partial(a_few, each), within_s) for each in page]
             receipts += filter(None, await asyncio.gather(*ends))
         return receipts

@@ -24,10 +24,10 @@ from interlock.server.runtime.door import Outcome
 from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.accounts import AccountStore, not_what_was_recorded
-from interlock.server.surface.directory import Directory, Place, Wanted
+from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 from interlock.server.surface.log import TransitionLog
 
-__all__ = ["Administration", "Caller", "Place", "Wanted"]
+__all__ = ["Administration", "Caller", "Cursor", "InstanceFilter"]
 """Includes two types of the surface, which the experience uses but may not import from there."""
 
 
@@ -77,12 +77,12 @@ class Administration:
         self._store = store
         self._directory = directory
 
-    async def sessions(self, wanted: Wanted, before: Place | None, limit: int) -> list[Session]:
+    async def sessions(self, wanted: InstanceFilter, before: Cursor | None, limit: int) -> list[Session]:
         """Return a page of all sessions, newest first."""
         self._sessions.check_alive()
         return await self._directory.page(SESSION_MACHINE, wanted, before, limit)
 
-    async def accounts(self, wanted: Wanted, before: Place | None, limit: int) -> list[Account]:
+    async def accounts(self, wanted: InstanceFilter, before: Cursor | None, limit: int) -> list[Account]:
         """Return a page of all accounts, newest first, including deleted ones."""
         self._accounts.check_alive()
         return await self._directory.page(ACCOUNT_MACHINE, wanted, before, limit)
@@ -106,7 +106,7 @@ class Administration:
         owner = await self._accounts.by_email(email)
         return owner.account if owner else None
 
-    async def acts(self, after: int, limit: int) -> list[Record]:
+    async def audit_records(self, after: int, limit: int) -> list[Record]:
         """Return at most ``limit`` records of administrators' changes above position ``after``, oldest first."""
         self._sessions.check_alive()
         return await self._log.audit(after, limit)

@@ -26,7 +26,7 @@ from interlock.machine.session.commands import Authenticate
 from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.guard.emails import normalise_email
-from interlock.server.guard.oidc.id_tokens import Arrival
+from interlock.server.guard.oidc.id_tokens import VerifiedIdentity
 from interlock.server.guard.passwords.hash_queue import Count, Requester
 from interlock.server.guard.passwords.hashing import Passwords, uncounted
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
@@ -43,7 +43,7 @@ _TRIES: Final = 3
 class Login:
     """An authenticated login that is not recorded yet. It entitles the owner of ``account`` to one session.
 
-    ``method`` is how the owner authenticated, and ``proof_age_ms`` how long ago, None if unknown. ``along`` is written in the
+    ``method`` is how the owner authenticated, and ``auth_age_ms`` how long ago, None if unknown. ``along`` is written in the
     transaction of the session's step. ``change``, of the account, is recorded with it.
     """
 
@@ -54,7 +54,7 @@ class Login:
         account: Account,
         method: str,
         *,
-        proof_age_ms: int | None = 0,
+        auth_age_ms: int | None = 0,
         along: Along | None = None,
         change: Change[Account] | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class Login:
         self._accounts = accounts
         self._account = account
         self._method = method
-        self._proof_age_ms = proof_age_ms
+        self._auth_age_ms = auth_age_ms
         self._along = along
         self._change = change
 
@@ -81,7 +81,7 @@ class Login:
         try:
             outcome = await self._sessions.authenticate(
                 session,
-                Authenticate(self.subject, self._method, self._proof_age_ms, self._account.epoch),
+                Authenticate(self.subject, self._method, self._auth_age_ms, self._account.epoch),
                 under=under,
                 along=self._along,
                 joined=self._change,
@@ -128,7 +128,7 @@ class Logins:
         password_hash = await self._passwords.hash(password, requester)
         return await self._accounts.register("anonymous", email=normalised, password_hash=password_hash)
 
-    async def prove(self, requester: Requester, password: str, count: Count = uncounted) -> Owner:
+    async def verify_password(self, requester: Requester, password: str, count: Count = uncounted) -> Owner:
         """Return the owner that ``password`` authenticates. An unknown address takes as long as a wrong password.
 
         A hash with old parameters is replaced. ``count`` counts the attempt; a successful one no longer counts.
@@ -154,7 +154,7 @@ class Logins:
         """Return the login of ``owner``, who has authenticated by password."""
         return Login(self._sessions, self._accounts, owner.account, "password")
 
-    async def login_by(self, arrival: Arrival) -> Login:
+    async def login_by(self, identity: VerifiedIdentity) -> Login:
         """Return the login of the user that a provider's token identifies. The token is used up when the session is recorded.
 
         An account is found only by issuer and subject. It is created if necessary, and gets the groups that the token names.
@@ -164,16 +164,18 @@ class Logins:
             AccountDisabled: the account is disabled.
             IdentityRefused: the user has no account.
         """
-        await self._exchanged_tokens.ensure_new(arrival.token_hash)
-        account = await self._account_of(arrival)
+        await self._exchanged_tokens.ensure_new(identity.token_hash)
+        account = await self._account_of(identity)
         change = None
-        if arrival.groups is not None and arrival.groups != account.groups:
-            change = self._accounts.change(account.account_id, f"provider:{arrival.issuer}", SetGroups(arrival.groups))
+        if identity.groups is not None and identity.groups != account.groups:
+            change = self._accounts.change(
+                account.account_id, f"provider:{identity.issuer}", SetGroups(identity.groups)
+            )
         now_ms = self._clock.now_ms()
         # The allowed clock skew permits a time in the future. Without max() such a login would stay recent for longer.
-        age_ms = None if arrival.proved_at_ms is None else max(0, now_ms - arrival.proved_at_ms)
-        along = self._exchanged_tokens.use_up(arrival.token_hash, arrival.token_until_ms, now_ms)
-        return Login(self._sessions, self._accounts, account, "oidc", proof_age_ms=age_ms, along=along, change=change)
+        age_ms = None if identity.auth_time_ms is None else max(0, now_ms - identity.auth_time_ms)
+        along = self._exchanged_tokens.use_up(identity.token_hash, identity.token_until_ms, now_ms)
+        return Login(self._sessions, self._accounts, account, "oidc", auth_age_ms=age_ms, along=along, change=change)
 
     async def change_password(
         self, session: Session, current: str, new: str, place: str, count: Count = uncounted
@@ -222,19 +224,19 @@ class Logins:
         """
         return await self._account_sessions.end_superseded_at_last(owner.account, owner.account_id)
 
-    async def _account_of(self, arrival: Arrival) -> Account:
-        owner = await self._accounts.by_identity(arrival.issuer, arrival.subject)
-        actor = f"provider:{arrival.issuer}"
+    async def _account_of(self, identity: VerifiedIdentity) -> Account:
+        owner = await self._accounts.by_identity(identity.issuer, identity.subject)
+        actor = f"provider:{identity.issuer}"
         if owner is None:
             if not self._register:
                 raise IdentityRefused("nobody is registered for this identity, and registration is closed")
             try:
                 owner = await self._accounts.register(
-                    actor, issuer=arrival.issuer, subject=arrival.subject, groups=arrival.groups or ()
+                    actor, issuer=identity.issuer, subject=identity.subject, groups=identity.groups or ()
                 )
             except AccountExists:
                 # Another token of the same user has created the account at the same moment.
-                owner = await self._accounts.by_identity(arrival.issuer, arrival.subject)
+                owner = await self._accounts.by_identity(identity.issuer, identity.subject)
         if owner is None:
             raise IdentityRefused("there is no account for this identity any more")
         ensure_active(owner.account)

@@ -10,7 +10,7 @@ import heapq
 from typing import Any
 
 from interlock.machine.machine import InstanceT, Machine
-from interlock.server.surface.directory import Place, Wanted
+from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Reader
 from interlock.server.surface.sqlite.rows import reading
@@ -23,7 +23,7 @@ class SqliteDirectory:
         self._reader = reader
 
     async def page(
-        self, machine: Machine[InstanceT], wanted: Wanted, before: Place | None, limit: int
+        self, machine: Machine[InstanceT], wanted: InstanceFilter, before: Cursor | None, limit: int
     ) -> list[InstanceT]:
         """See :meth:`Directory.page`."""
 
@@ -37,10 +37,12 @@ class SqliteDirectory:
 
         _, read = reading(machine)
         parts = [[read(machine, row) for row in rows] for rows in await self._reader.run(run)]
-        return list(heapq.merge(*parts, key=wanted.place_of, reverse=True))[:limit]
+        return list(heapq.merge(*parts, key=wanted.cursor_of, reverse=True))[:limit]
 
 
-def searches(machine: Machine[Any], wanted: Wanted, before: Place | None, limit: int) -> list[tuple[str, list[Any]]]:
+def searches(
+    machine: Machine[Any], wanted: InstanceFilter, before: Cursor | None, limit: int
+) -> list[tuple[str, list[Any]]]:
     """Return the statements and parameters whose merged rows are the page."""
     if wanted.owner is not None:
         return [_search(machine, "owner", wanted.owner, wanted, before, limit)]
@@ -53,7 +55,7 @@ def searches(machine: Machine[Any], wanted: Wanted, before: Place | None, limit:
 
 
 def _search(
-    machine: Machine[Any], column: str, value: str, wanted: Wanted, before: Place | None, limit: int
+    machine: Machine[Any], column: str, value: str, wanted: InstanceFilter, before: Cursor | None, limit: int
 ) -> tuple[str, list[Any]]:
     order = "updated" if wanted.by_update else "created"
     low, high = (

@@ -25,8 +25,8 @@ from interlock.server.surface.log import TransitionLog
 from interlock.server.surface.sqlite.accounts import SqliteAccounts, SqliteExchangedTokens
 from interlock.server.surface.sqlite.directory import SqliteDirectory
 from interlock.server.surface.sqlite.engine import BUSY_TIMEOUT_MS, Error, finish_rollback, open_reader, open_writer
+from interlock.server.surface.sqlite.file_identity import FileIdentity, keep_looking
 from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
-from interlock.server.surface.sqlite.presence import Presence, keep_looking
 from interlock.server.surface.sqlite.reader import Reader
 from interlock.server.surface.sqlite.schema import check_projection, migrate, refuse_foreign
 from interlock.server.surface.sqlite.tickets import SqliteTickets
@@ -52,7 +52,7 @@ class Surface(msgspec.Struct, frozen=True):
     exchanged_tokens: ExchangedTokenStore
     tickets: TicketStore
     directory: Directory
-    afterwards: AsyncExitStack
+    on_closed: AsyncExitStack
     """Callbacks that run after the last record is written, while the folder is still locked."""
     refuse_growth: Callable[[bool], None]
     """While last called with True, refuse writes with StorageLow unless they end something or take rights away."""
@@ -66,7 +66,7 @@ class Surface(msgspec.Struct, frozen=True):
     """Return the number of reads that are queued or in progress."""
 
 
-def _nobody_cares(_outcomes: Sequence[object]) -> None:
+def _ignore(_outcomes: Sequence[object]) -> None:
     """Do nothing after a commit; the default of ``on_commit``."""
 
 
@@ -78,7 +78,7 @@ async def open_surface(  # noqa: PLR0913  # each by name
     on_failure: Callable[[str], None],
     supervisor: Supervisor,
     machines: Machines = MACHINES,
-    on_commit: Callable[[Sequence[object]], None] = _nobody_cares,
+    on_commit: Callable[[Sequence[object]], None] = _ignore,
     on_batch: Callable[[Batch], None] | None = None,
 ) -> AsyncIterator[Surface]:
     """Open or create the log of ``machines`` in folder ``data`` for this process alone, until the context ends.
@@ -98,13 +98,13 @@ async def open_surface(  # noqa: PLR0913  # each by name
         database = _prepare(data / LOG_NAME, machines)
         head = ChainHead(database.conn)
         lag = HeadLag()
-        presence = Presence(data / LOG_NAME)
+        file_identity = FileIdentity(data / LOG_NAME)
 
         erasure = Erasure(database, machines)
 
         def committed(outcomes: Sequence[object]) -> None:
             # An error in this function stops the log, and the batch is not acknowledged.
-            presence.check()
+            file_identity.check()
             on_commit(outcomes)
             erasure.committed(outcomes)
 
@@ -121,7 +121,7 @@ async def open_surface(  # noqa: PLR0913  # each by name
         reader = Reader(open_reader(data / LOG_NAME))
         log = SqliteLog(machines, writer, reader, head, lag)
         writer.deliver = log.deliver
-        async with AsyncExitStack() as afterwards:
+        async with AsyncExitStack() as on_closed:
             try:
                 async with supervisor.running("files", partial(keep_looking, writer)):
                     yield Surface(
@@ -130,7 +130,7 @@ async def open_surface(  # noqa: PLR0913  # each by name
                         SqliteExchangedTokens(reader),
                         SqliteTickets(writer, reader),
                         SqliteDirectory(reader),
-                        afterwards,
+                        on_closed,
                         writer.refuse_growth,
                         lag,
                         lambda: head.receipt,
@@ -181,7 +181,7 @@ class Erasure:
 
 
 @contextmanager
-def alone(data: Path) -> Iterator[None]:
+def exclusive_access(data: Path) -> Iterator[None]:
     """Lock folder ``data`` against servers until the context ends.
 
     Raises:

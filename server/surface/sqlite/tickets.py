@@ -8,7 +8,7 @@ from interlock.machine.machine import Authority
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.log import ensure_holds
 from interlock.server.surface.sqlite.reader import Reader
-from interlock.server.surface.sqlite.writer import Writer, raise_again
+from interlock.server.surface.sqlite.writer import Writer, reraise
 from interlock.server.surface.tickets import Ticket
 
 
@@ -27,7 +27,7 @@ class SqliteTickets:
             connection.execute("DELETE FROM tickets WHERE expires_at_ms <= ?", (now_ms,))
             connection.execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(ticket))
 
-        await self._writer.submit(run, raise_again, grows=True)
+        await self._writer.submit(run, reraise, grows=True)
 
     async def take(self, ticket_hash: bytes) -> Ticket | None:
         """See :meth:`TicketStore.take`. An invented ticket costs one read and never reaches the writer."""
@@ -40,4 +40,4 @@ class SqliteTickets:
             ).fetchall()
             return Ticket(*rows[0]) if rows else None
 
-        return await self._writer.submit(run, raise_again)
+        return await self._writer.submit(run, reraise)

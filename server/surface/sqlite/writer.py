@@ -24,7 +24,7 @@ Run = Callable[[Connection, Sequence[A]], list[T]]
 Diagnosis = Callable[[Connection, Exception], T]
 
 
-def raise_again(_connection: Connection, error: Exception) -> NoReturn:
+def reraise(_connection: Connection, error: Exception) -> NoReturn:
     """Raise RecordRefused: the diagnosis for a unit that no constraint is expected to refuse."""
     raise RecordRefused(str(error)) from error
 

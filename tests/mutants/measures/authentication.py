@@ -109,7 +109,7 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         "6.2.10",
         "test_a_password_does_not_expire",
         at(
-            "logins:Logins.prove",
+            "logins:Logins.verify_password",
             replace(
                 "if self._passwords.is_outdated(stored):\n    ...",
                 """
@@ -166,14 +166,15 @@ AUTHENTICATION: Final[tuple[Mutant, ...]] = (
         at("logins:LoginLimits.remember", replace("places is None or places.set_at_ms < set_at_ms", "places is None")),
     ),
     Mutant(
-        "Clients of uncounted networks, and so everybody behind a proxy on the same machine, may guess as often as they like.",
+        "Clients of exempt networks, and so everybody behind a proxy on the same machine, may guess as often as they like.",
         "6.3.1",
-        "test_failed_passwords_count_even_in_uncounted_networks",
+        "test_failed_passwords_count_even_in_exempt_networks",
         at(
             "auth:login",
             replace(
-                "services.logins.prove(trial.requester, data.password, count)",
-                "services.logins.prove(trial.requester, data.password, *[count][:services.addresses.counts(client.address)])",
+                "services.logins.verify_password(attempt.requester, data.password, count)",
+                "services.logins.verify_password(attempt.requester, data.password,"
+                " *[count][:services.addresses.counts(client.address)])",
             ),
         ),
     ),

@@ -51,7 +51,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "13.4.4",
         "test_trace_requests_are_not_echoed",
         at(
-            "observed:ObservedApp.__call__",
+            "instrumentation:InstrumentedApp.__call__",
             replace(
                 "services = self.services",
                 """
@@ -92,7 +92,10 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "Lines name the address that the connection came from: behind a proxy, the proxy's.",
         "16.2.1",
         "test_behind_a_proxy_log_lines_name_the_client",
-        at("observed:ObservedApp.__call__", replace("note_address(services, scope)", "... and scope['client'][0]")),
+        at(
+            "instrumentation:InstrumentedApp.__call__",
+            replace("note_address(services, scope)", "... and scope['client'][0]"),
+        ),
     ),
     Mutant(
         "An exception is logged with its message, whatever that quotes.",
@@ -107,7 +110,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "A failed login is logged with the email address that was tried.",
         "16.2.5",
         "test_failed_logins_are_logged_without_email_address_and_password",
-        at("logins:LoginLimits.trial", replace("self._pseudonyms.of_email(email)", "email")),
+        at("logins:LoginLimits.attempt", replace("self._pseudonyms.of_email(email)", "email")),
     ),
     Mutant(
         "A refused request is logged with the address that was asked for, not with the route's template.",
@@ -125,7 +128,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "Nobody tells the log what the lifecycle refuses.",
         "16.3.2",
         "test_refusals_are_logged_with_problem_and_client",
-        at("wiring:_watch", drop("watch.tell_refusal")),
+        at("wiring:_watch", drop("security_log.log_refusal")),
     ),
     Mutant(
         "A token that is no good ends the open socket that it came on, and has no line.",

@@ -138,7 +138,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "test_an_interrupted_disable_is_finished_by_the_next_start",
         at(
             "wiring:open_services",
-            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.log_queue)", "0"),
+            replace("await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)", "0"),
         ),
     ),
     Mutant(
@@ -181,7 +181,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "test_an_id_token_with_a_wrong_claim_is_refused[issued long ago]",
         at(
             "upstream:IdTokens._check_claims",
-            replace("min(claims.exp, claims.iat + settings.upstream_token_age_s)", "claims.exp"),
+            replace("min(claims.exp, claims.iat + settings.oidc_token_age_s)", "claims.exp"),
         ),
     ),
     Mutant(
@@ -189,7 +189,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "7.6.1",
         "test_an_id_token_is_exchanged_once_even_concurrently",
         at("accounts:SqliteExchangedTokens.use_up", drop("if not connection.execute(...).rowcount:\n    ..."))
-        + at("logins:Logins.login_by", drop("await self._exchanged_tokens.ensure_new(arrival.token_hash)")),
+        + at("logins:Logins.login_by", drop("await self._exchanged_tokens.ensure_new(identity.token_hash)")),
     ),
     Mutant(
         "A login takes address and password from the address line, where links and forms of any page can put them.",
@@ -358,9 +358,9 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "When many keys have come, the table of limits is begun anew so that it does not grow.",
         "2.4.1",
         "test_a_crowd_of_made_up_keys_changes_hardly_any_other_limit",
-        at("limits:Limiter.__init__", replace("self._mask = cells - 1", "self._taken = 0\n..."))
+        at("rate_limit:Limiter.__init__", replace("self._mask = cells - 1", "self._taken = 0\n..."))
         + at(
-            "limits:Limiter.take",
+            "rate_limit:Limiter.take",
             replace(
                 "now_us = now_ms * _US_PER_MS",
                 """

@@ -91,9 +91,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         "test_an_id_token_with_a_wrong_claim_is_refused",
         at(
             "id_tokens:IdTokens._check_claims",
-            replace(
-                "not audiences <= set(settings.upstream_audiences)", "audiences.isdisjoint(settings.upstream_audiences)"
-            ),
+            replace("not audiences <= set(settings.oidc_audiences)", "audiences.isdisjoint(settings.oidc_audiences)"),
         ),
     ),
     Mutant(
@@ -130,7 +128,7 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         "Where the session is in memory the forward-auth call does not compare the token's subject with it.",
         "10.3.2",
         "test_claims_that_differ_from_the_session_are_refused",
-        at("forward_auth:ForwardAuth.remembered", drop("claims.sub != subject_of(session)")),
+        at("forward_auth:ForwardAuth.cached_decision", drop("claims.sub != subject_of(session)")),
     ),
     Mutant(
         "An account is found by the subject alone, whichever provider speaks of it.",
@@ -148,8 +146,8 @@ TOKENS: Final[tuple[Mutant, ...]] = (
         at(
             "id_tokens:IdTokens._check_claims",
             replace(
-                "auth_time_s is None or now_s > auth_time_s + settings.upstream_auth_age_s",
-                "now_s > (auth_time_s or now_s) + settings.upstream_auth_age_s",
+                "auth_time_s is None or now_s > auth_time_s + settings.oidc_auth_age_s",
+                "now_s > (auth_time_s or now_s) + settings.oidc_auth_age_s",
             ),
         ),
     ),

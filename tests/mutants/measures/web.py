@@ -130,7 +130,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "4.1.2",
         "test_no_http_request_is_redirected",
         at(
-            "observed:ObservedApp.__call__",
+            "instrumentation:InstrumentedApp.__call__",
             replace(
                 "services = self.services",
                 """

@@ -10,8 +10,8 @@ from interlock.machine.ledger import Record
 from interlock.server.surface.sqlite.writer import Batch
 
 
-class Unmeasured:
-    """No-op metrics. Compare :class:`interlock.server.telemetry.metrics.Metrics`."""
+class MetricsRecorder:
+    """The interface of metrics, and its no-op: every call does nothing. Compare ``PrometheusMetrics``."""
 
     def watch(self, readings: Mapping[str, Callable[[], float]]) -> None:
         """Register gauges by name, which are read at each scrape."""

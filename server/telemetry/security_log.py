@@ -20,7 +20,7 @@ _TOLD: Final = frozenset({Register.event, Authenticate.event, Reauthenticate.eve
 _PASSWORD_CHANGE: Final = "password_change"  # noqa: S105  # the name of a method, not a password
 
 
-def tell_transition(record: Record, session: Any) -> None:
+def log_transition(record: Record, session: Any) -> None:
     """Listener for :meth:`interlock.server.runtime.door.Door.subscribe_own`."""
     move = record.transition
     if move.event not in _TOLD:
@@ -48,7 +48,7 @@ def tell_transition(record: Record, session: Any) -> None:
             )
 
 
-def tell_refusal(kind: str, instance_id: str, refusal: TransitionRefused) -> None:
+def log_refusal(kind: str, instance_id: str, refusal: TransitionRefused) -> None:
     """Listener for :meth:`interlock.server.runtime.door.Door.subscribe_refusals`."""
     _log.info(
         "transition.refused",

@@ -11,7 +11,7 @@ from litestar import Litestar
 
 from interlock.server.experience.admission import ARRIVED, note_address, slow_refusal
 from interlock.server.experience.credentials import header
-from interlock.server.experience.endpoints.forward_auth import REMEMBERED, ForwardAuth, Pass
+from interlock.server.experience.endpoints.forward_auth import CACHED_DECISION, CachedDecision, ForwardAuth
 from interlock.server.experience.headers import Completion
 from interlock.server.experience.middleware.queries import Queries
 from interlock.server.experience.openapi.document import FORWARD_AUTH
@@ -30,7 +30,7 @@ _TOLD_TO_WAIT: Final = frozenset({429, 503})
 _STARTS: Final = frozenset({"http.response.start", UPGRADE})
 
 
-class ObservedApp(Litestar):
+class InstrumentedApp(Litestar):
     """The application, instrumented outside of Litestar's routing, so that requests without a route are seen too."""
 
     services: Services
@@ -54,8 +54,8 @@ class ObservedApp(Litestar):
             return None
         services = self.services
         began_ns = time.monotonic_ns()
-        known = scope["state"][REMEMBERED] = self.forward_auth.remembered(scope)
-        if not isinstance(known, Pass) or services.spans is not None or services.settings.access_log:
+        known = scope["state"][CACHED_DECISION] = self.forward_auth.cached_decision(scope)
+        if not isinstance(known, CachedDecision) or services.spans is not None or services.settings.access_log:
             return None
         # A request id holds no character that could end a header.
         block = b"%bx-request-id: %b\r\n" % (known.block, _request_id(services, scope).encode())
@@ -74,7 +74,7 @@ class ObservedApp(Litestar):
         known = begin_request(request_id, note_address(services, scope))
         span = services.spans.begin(scope, method, request_id) if services.spans is not None else None
 
-        async def send_observed(message: Any) -> None:
+        async def send_instrumented(message: Any) -> None:
             if message["type"] not in _STARTS:
                 await send(message)
                 return
@@ -100,9 +100,9 @@ class ObservedApp(Litestar):
             if scope["path"] == FORWARD_AUTH:
                 scope["litestar_app"] = self
                 scope["path_template"] = FORWARD_AUTH
-                await self.forward_auth.answer(scope, send_observed)
+                await self.forward_auth.answer(scope, send_instrumented)
             else:
-                await super().__call__(scope, receive, send_observed)
+                await super().__call__(scope, receive, send_instrumented)
         finally:
             if span is not None:
                 span.leave()
@@ -110,7 +110,7 @@ class ObservedApp(Litestar):
 
 def _request_id(services: Services, scope: Any) -> str:
     """Return a new id, or the caller's if the setting says that a proxy sets it and it is well formed."""
-    if services.settings.trust_ids:
+    if services.settings.trust_request_ids:
         given = header(scope, REQUEST_ID_HEADER)
         if given is not None and _GOOD_ID.match(given):
             return given

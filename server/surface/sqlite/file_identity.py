@@ -14,7 +14,7 @@ from time import sleep
 from typing import Final
 
 from interlock.machine.errors import Overloaded, SurfaceFailed
-from interlock.server.surface.sqlite.writer import Writer, raise_again
+from interlock.server.surface.sqlite.writer import Writer, reraise
 from interlock.server.system.supervision import progressed
 from interlock.server.system.transient import Checks
 
@@ -22,7 +22,7 @@ _LOOK_S: Final = 1.0
 _PAUSE_S: Final = 0.05
 
 
-class Presence:
+class FileIdentity:
     """The identities of an open database's files in WAL mode, as they are now."""
 
     def __init__(self, database: Path) -> None:
@@ -56,7 +56,7 @@ async def keep_looking(writer: Writer) -> None:
         progressed()
         await asyncio.sleep(_LOOK_S)
         with suppress(SurfaceFailed, Overloaded):
-            await writer.submit(lambda _connection: None, raise_again)
+            await writer.submit(lambda _connection: None, reraise)
 
 
 def _identity(path: Path) -> tuple[int, int]:

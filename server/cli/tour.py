@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-WALK = """\
+TOUR = """\
 URL={url} PY={python}
 
 # 1. A page loads: an anonymous session begins
@@ -48,8 +48,8 @@ echo "$(curl -s -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")")"; wait 
 text; a test runs it."""
 
 
-def print_walk(console: Console, url: str) -> None:
+def print_tour(console: Console, url: str) -> None:
     """Print the tour for the server at ``url``."""
     console.rule("a tour from the first page load to the end of a session: copy and paste")
-    console.print(WALK.format(url=url, python=shlex.quote(sys.executable)), markup=False, soft_wrap=True)
+    console.print(TOUR.format(url=url, python=shlex.quote(sys.executable)), markup=False, soft_wrap=True)
     console.rule()

@@ -68,7 +68,7 @@ FIELDS: Final[dict[str, str]] = {
     "now": "Time of this machine's clock.",
     "open_files": "Limit of open files and connections of this process (`RLIMIT_NOFILE`).",
     "orphans_disconnected": "Connections that a former server of this `node` left open in the log.",
-    "part": "`head` or `body` of the request.",
+    "part": "`headers` or `body` of the request.",
     "path": "A file of the server.",
     "place": "Kind of the error and where it was raised, in a line with `repeated`.",
     "problem": "Name of the problem type in the response, or a description of what is wrong.",
@@ -252,10 +252,10 @@ _ROWS: Final = (
         ("problem",),
     ),
     Event(
-        "keys.lives_not_written",
+        "keys.lifetimes_not_written",
         "warning",
         "fault",
-        "The token lifetimes could not be written to `lives.json` for the command line.",
+        "The token lifetimes could not be written to `lifetimes.json` for the command line.",
         ("path", "error"),
     ),
     Event(
@@ -288,11 +288,9 @@ _ROWS: Final = (
         "The server listens for other machines in plain HTTP, and `trusted_proxies` names no proxy that terminates TLS.",
         ("host",),
     ),
+    Event("oidc.keys_unavailable", "warning", "fault", "The identity provider's keys can't be fetched.", ("because",)),
     Event(
-        "upstream.keys_unavailable", "warning", "fault", "The identity provider's keys can't be fetched.", ("because",)
-    ),
-    Event(
-        "upstream.groups_left_out",
+        "oidc.groups_left_out",
         "warning",
         "identity",
         "An ID token says that the user has too many groups to list them; the account's groups stay unchanged.",
@@ -356,12 +354,16 @@ _ROWS: Final = (
         repeats=("error",),
     ),
     Event(
-        "trace.ended", "error", "fault", "The trace can't be written any more; the server continues.", ("path", "error")
+        "model_trace.ended",
+        "error",
+        "fault",
+        "The trace can't be written any more; the server continues.",
+        ("path", "error"),
     ),
     Event("server.ready", "info", "life", "The server accepts requests.", ("orphans_disconnected", "superseded_ended")),
     Event("server.stopped", "info", "life", "The server has stopped cleanly."),
     Event("keys.changed", "info", "life", "Keys were added or removed.", ("signing", "verifying", "retired_early")),
-    Event("upstream.keys_fetched", "info", "life", "The identity provider's keys were fetched.", ("keys",)),
+    Event("oidc.keys_fetched", "info", "life", "The identity provider's keys were fetched.", ("keys",)),
     Event("admin.call", "info", "identity", "An administrator's call was accepted.", ("actor", "method", "route")),
     Event("admin.stream_ended", "info", "life", "The server ended a live stream of the log.", ("actor", "reason")),
     Event(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.machine.limits import RATE_PATTERN, Limiter, Rate, parse_rate
+from interlock.machine.rate_limit import RATE_PATTERN, Limiter, Rate, parse_rate
 
 SALT = b"salt"
 

@@ -33,12 +33,12 @@ def test_the_printed_tour_works_as_it_is(data: Path, tmp_path: Path) -> None:
                 "-m",
                 "interlock.server.cli",
                 "serve",
-                "--walk",
+                "--tour",
                 "--data",
                 str(data),
                 "--port",
                 "0",
-                "--trace",
+                "--model-trace",
                 str(trace),
             ],
             stdout=output,
@@ -47,12 +47,12 @@ def test_the_printed_tour_works_as_it_is(data: Path, tmp_path: Path) -> None:
         )
     try:
         run(eventually(lambda: "wait $!\n\n" in printed.read_text(), 30))
-        _, rule, walk = printed.read_text().partition("copy and paste")
+        _, rule, tour = printed.read_text().partition("copy and paste")
         assert rule
-        walk = walk.partition("\n")[2].rpartition("wait $!\n")[0] + "wait $!\n"
+        tour = tour.partition("\n")[2].rpartition("wait $!\n")[0] + "wait $!\n"
         for again in range(2):
             walked = subprocess.run(
-                [bash], input=walk, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True
+                [bash], input=tour, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True
             )
             assert walked.stderr == ""
             check(walked.stdout.splitlines(), again=bool(again))

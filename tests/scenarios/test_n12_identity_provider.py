@@ -15,13 +15,13 @@ from tests.support.server import running_server
 async def test_n12_following_the_recovery_recovers_from_exchange_problems(data: Path) -> None:
     """A failure leaves the client without a declared way to recover: never again. The provider's, and the account's."""
     with hostile_provider() as provider:
-        settings = {"upstream_issuer": provider.issuer, "upstream_audiences": AUDIENCE, "upstream_retry_s": 0.05}
-        with running_server(data, upstream_accounts="known", **settings) as server:
+        settings = {"oidc_issuer": provider.issuer, "oidc_audiences": AUDIENCE, "oidc_retry_s": 0.05}
+        with running_server(data, oidc_accounts="known", **settings) as server:
             provider.serve(KEYS, b"", 500)
             token = {"id_token": provider.token()}
             async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
                 answer = await http.post("/api/auth/exchange", json=token)
-                assert answer.json()["type"] == "urn:interlock:problem:upstream-unavailable"
+                assert answer.json()["type"] == "urn:interlock:problem:identity-provider-unavailable"
                 assert answer.json()["recovery"] == "retry_later"
                 provider.publish()
 

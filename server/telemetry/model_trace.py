@@ -23,7 +23,7 @@ from interlock.server.ids import new_id
 from interlock.server.settings import Settings
 from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
 
-_log = structlog.get_logger("interlock.trace")
+_log = structlog.get_logger("interlock.model_trace")
 
 _KIND: Final = "session"
 """The model covers sessions only."""
@@ -36,7 +36,7 @@ _OTHERS: Final = ("interlock.db", "interlock.db-wal", "interlock.db-shm", "inter
 _encoder: Final = msgspec.json.Encoder()
 
 
-class Told(msgspec.Struct, frozen=True):
+class TraceContents(msgspec.Struct, frozen=True):
     """The content of an existing trace. ``position``: the log's last at its last record or recovery; 0 without any.
 
     ``last``: its last record. ``recovered``: a server's run got as far as its ``recover``.
@@ -47,10 +47,10 @@ class Told(msgspec.Struct, frozen=True):
     recovered: bool = False
 
 
-class Untraced:
-    """No-op trace."""
+class TraceWriter:
+    """The interface of the trace, and its no-op: every call does nothing. :class:`FileTraceWriter` writes."""
 
-    def begin(self) -> Told | None:
+    def begin(self) -> TraceContents | None:
         """Open the file and return its content, or None without a file. The content is not changed.
 
         Raises:
@@ -90,14 +90,14 @@ class Untraced:
         """Stop writing."""
 
 
-class Trace(Untraced):
+class FileTraceWriter(TraceWriter):
     """A trace in a file. A write error ends the trace, never the server."""
 
     def __init__(self, path: Path, node: str) -> None:
         self._path = path
         self._node = node
         self._life = new_id("life")
-        self._told = Told()
+        self._told = TraceContents()
         self._position = 0
         self._descriptor = -1
         self._writable = False
@@ -124,8 +124,8 @@ class Trace(Untraced):
         finally:
             os.close(descriptor)
 
-    def begin(self) -> Told | None:
-        """See :meth:`Untraced.begin`."""
+    def begin(self) -> TraceContents | None:
+        """See :meth:`TraceWriter.begin`."""
         self.look()
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -136,7 +136,7 @@ class Trace(Untraced):
         return self._told
 
     def go_on(self, newest: Record | None, at_last: Record | None) -> None:
-        """See :meth:`Untraced.go_on`."""
+        """See :meth:`TraceWriter.go_on`."""
         told, last = self._told, self._told.last
         end = newest.position if newest else 0
         if told.position > end:
@@ -160,16 +160,16 @@ class Trace(Untraced):
         self._writable = True
 
     def missed(self, records: Sequence[Record], position: int) -> None:
-        """See :meth:`Untraced.missed`."""
+        """See :meth:`TraceWriter.missed`."""
         self._write([self._append(record, late=True) for record in records if record.transition.kind == _KIND])
         self._position = position
 
     def recovered(self) -> None:
-        """See :meth:`Untraced.recovered`."""
+        """See :meth:`TraceWriter.recovered`."""
         self._write([Recover(self._node, self._life, self._position)])
 
     def appended(self, outcomes: Sequence[object]) -> None:
-        """See :meth:`Untraced.appended`. A repeated command's record is older than the last, and was traced before."""
+        """See :meth:`TraceWriter.appended`. A repeated command's record is older than the last, and was traced before."""
         lines: list[Line] = []
         for outcome in outcomes:
             for record in outcome if isinstance(outcome, list) else ():
@@ -180,25 +180,25 @@ class Trace(Untraced):
         self._write(lines)
 
     def acknowledged(self, session_id: str, version: int, records: Sequence[Record]) -> None:
-        """See :meth:`Untraced.acknowledged`."""
+        """See :meth:`TraceWriter.acknowledged`."""
         node, life = self._node, self._life
         told = [record.transition for record in records if record.transition.kind == _KIND]
         self._write([Ack(node, life, session_id, move.command_id, move.version, version) for move in told])
 
     def opened(self, session_id: str, connection_id: str, version: int) -> None:
-        """See :meth:`Untraced.opened`."""
+        """See :meth:`TraceWriter.opened`."""
         self._write([Open(self._node, self._life, session_id, connection_id, version)])
 
     def closed(self, session_id: str, connection_id: str, version: int, code: int) -> None:
-        """See :meth:`Untraced.closed`."""
+        """See :meth:`TraceWriter.closed`."""
         self._write([Close(self._node, self._life, session_id, connection_id, version, code)])
 
     def dropped(self, session_id: str, connection_id: str, version: int) -> None:
-        """See :meth:`Untraced.dropped`."""
+        """See :meth:`TraceWriter.dropped`."""
         self._write([Drop(self._node, self._life, session_id, connection_id, version)])
 
     def close(self) -> None:
-        """See :meth:`Untraced.close`."""
+        """See :meth:`TraceWriter.close`."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -248,7 +248,7 @@ class Trace(Untraced):
             error = str(failed)
         # Not closed here: the other thread may be about to write to this descriptor.
         self._writable = False
-        _log.error("trace.ended", path=str(self._path), error=error)
+        _log.error("model_trace.ended", path=str(self._path), error=error)
 
     def _cut(self) -> None:
         """Remove a partial line at the end."""
@@ -260,7 +260,7 @@ class Trace(Untraced):
                 os.ftruncate(self._descriptor, end)
 
 
-def _read(descriptor: int) -> Told:
+def _read(descriptor: int) -> TraceContents:
     """Read the content of a trace. A torn last line is ignored.
 
     Raises:
@@ -268,7 +268,7 @@ def _read(descriptor: int) -> Told:
     """
     size = os.fstat(descriptor).st_size
     if not size:
-        return Told()
+        return TraceContents()
     with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as text:
         end = text.rfind(b"\n") + 1
         # Without an early line end, the file has no line that a server wrote.
@@ -282,7 +282,7 @@ def _read(descriptor: int) -> Told:
 
         record, recover = last(_APPEND), last(_RECOVER)
     positions = [line.position for line in (record, recover) if isinstance(line, Append | Recover)]
-    return Told(max(positions, default=0), record if isinstance(record, Append) else None, recover is not None)
+    return TraceContents(max(positions, default=0), record if isinstance(record, Append) else None, recover is not None)
 
 
 def _refuse_what_is_in_use(path: Path, settings: Settings) -> None:
@@ -297,20 +297,20 @@ def _refuse_what_is_in_use(path: Path, settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_trace(settings: Settings) -> AsyncIterator[Untraced]:
-    """Yield the trace of the setting ``trace`` until the context ends. :meth:`Untraced.begin` opens its file.
+async def open_trace(settings: Settings) -> AsyncIterator[TraceWriter]:
+    """Yield the trace of the setting ``model_trace`` until the context ends. :meth:`TraceWriter.begin` opens its file.
 
     Raises:
         SettingsError: the file is not a trace. Nothing was written.
     """
-    trace = Untraced()
-    if settings.trace:
-        path = Path(settings.trace)
+    trace = TraceWriter()
+    if settings.model_trace:
+        path = Path(settings.model_trace)
         try:
             _refuse_what_is_in_use(path, settings)
         except (OSError, RuntimeError) as error:
             raise SettingsError(f"the trace {path} can't be used: {error}") from error
-        trace = Trace(path, settings.node)
+        trace = FileTraceWriter(path, settings.node)
         trace.look()
     try:
         yield trace
