@@ -12,7 +12,7 @@ import pytest
 
 from interlock.machine.account.account import Account
 from interlock.machine.account.commands import Disable
-from interlock.machine.errors import CredentialInvalid, IdentityRefused, SurfaceFailed
+from interlock.machine.errors import AccountDisabled, CredentialInvalid, IdentityRefused, SurfaceFailed
 from interlock.machine.session.commands import Authenticate
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
@@ -158,7 +158,7 @@ async def test_a_disabled_accounts_exchange_is_refused_and_changes_nothing(tmp_p
     async with accounts_in(tmp_path) as house:
         account_id = (await account_of(house, identity())).account_id
         disabled = (await house.accounts.ask(account_id, "admin:eve", Disable())).instance
-        with pytest.raises(IdentityRefused):
+        with pytest.raises(AccountDisabled):
             await log_in(house, identity(groups=("admins",)))
         assert await house.accounts.load(account_id) == disabled
 

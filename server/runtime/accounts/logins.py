@@ -229,7 +229,7 @@ class Logins:
         actor = f"provider:{identity.issuer}"
         if owner is None:
             if not self._register:
-                raise IdentityRefused("nobody is registered for this identity, and registration is closed")
+                raise IdentityRefused("this identity has no account, and registration is closed")
             try:
                 owner = await self._accounts.register(
                     actor, issuer=identity.issuer, subject=identity.subject, groups=identity.groups or ()
