@@ -1,7 +1,7 @@
-"""The secret lifecycle: a key of the server, or a secret of an administrator or a registered program, as the log knows it.
+"""The secret lifecycle: a key of the server, or a secret of an administrator or client, as the log records it.
 
-It is declared like the session lifecycle in :mod:`interlock.spec.session`. No record holds a secret, or anything that helps
-to guess one.
+It is declared like the session lifecycle in :mod:`interlock.spec.session`. No record contains a secret, or anything that
+helps to guess one.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from statemachine import Event, State, StateMachine
 
 
 class SecretGuards(Protocol):
-    """A secret's transitions ask nothing."""
+    """A secret's transitions have no guards."""
 
 
 class SecretLifecycle(StateMachine):
-    """A secret, from the time when the server finds its file until the file is gone."""
+    """A secret, from its file's appearance until the file is gone."""
 
-    creation: ClassVar[tuple[str, str]] = ("add", "The server finds the secret's file, and the secret counts.")
+    creation: ClassVar[tuple[str, str]] = ("add", "The server finds the secret's file.")
 
-    present = State("The secret counts: what it opens or signs is accepted while its file can be used.", initial=True)
-    removed = State("The secret's file is gone, and it opens nothing any more; nothing follows.", final=True)
+    present = State("The secret is in use, as long as its file can be read.", initial=True)
+    removed = State("The secret's file is gone, and the secret is refused; nothing follows.", final=True)
 
     remove = Event(
         present.to(removed), name="The server finds that the secret's file is gone, or holds another secret."

@@ -1,1 +1,1 @@
-"""Secrets: what the log holds of each, and the authority of whoever shows one."""
+"""Secrets: keys, and the secrets of administrators and clients, as the log records them."""

@@ -1,4 +1,4 @@
-"""What may be asked of a secret: one data structure per declared event. Neither holds a secret."""
+"""The data of a secret's commands: one structure per declared event. None contains a secret."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import msgspec
 from msgspec import Meta
 
 Purpose: TypeAlias = Literal["signing", "refresh", "admin", "client"]
-"""What a secret is for: to sign tokens, to make refresh tokens, an administrator's, a registered program's."""
+"""What a secret is for: signing tokens, the MACs of refresh tokens, an administrator, or a client."""
 
 _FINGERPRINT_BYTES: Final = 16
 
 
 class Add(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Begin a secret. The three fields together tell it from any other.
+    """Add a secret. The three fields together identify it.
 
-    ``fingerprint``: a signing key's public thumbprint (RFC 7638); of another secret a hash that helps nobody to guess it.
+    ``fingerprint``: the public thumbprint of a signing key (RFC 7638), or a hash of another secret. The secrets are 256
+    random bits, so the hash doesn't help to guess one.
     """
 
     event: ClassVar[str] = "add"
@@ -28,7 +29,7 @@ class Add(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Remove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """End the secret."""
+    """Remove the secret."""
 
     event: ClassVar[str] = "remove"
 
@@ -37,8 +38,8 @@ Data: TypeAlias = Add | Remove
 
 
 def added(purpose: Purpose, name: str, known: bytes) -> Add:
-    """What is recorded of the secret ``name``, of which ``known`` (256 random bits, or their hash) is at hand."""
+    """Return the data that records the secret ``name``. ``known`` is the secret (256 random bits), or a hash of it."""
     digest = hashlib.sha256(b"interlock fingerprint v1\n" + known).digest()[:_FINGERPRINT_BYTES]
-    # A name is a file's, which may hold bytes that are not UTF-8.
+    # The name comes from a file name, which may not be UTF-8.
     readable = name.encode(errors="backslashreplace").decode()
     return Add(purpose, readable, base64.urlsafe_b64encode(digest).rstrip(b"=").decode())

@@ -1,4 +1,4 @@
-"""The secret's lifecycle, ready to run: one secret, its fold, and the authority of whoever has shown it."""
+"""The secret's lifecycle, ready to run: the state of a secret, and its fold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from interlock.spec.lifecycles import SECRET
 class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of one secret after ``version`` transitions. Times are integer milliseconds since the Unix epoch.
 
-    ``added``: what its record holds of it, None before.
+    ``added``: the data of its ``add``, None before.
     """
 
     secret_id: str
@@ -39,7 +39,7 @@ def evolve(secret: Secret, transition: Transition) -> Secret:
 
 
 def why_refused(purpose: Purpose) -> InterlockError:
-    """What whoever has shown a secret for ``purpose`` is told once it is removed."""
+    """Return the error for a caller whose secret for ``purpose`` was removed."""
     if purpose == "admin":
         return AdminCredentialInvalid("the administrator's secret was removed")
     return ClientAuthenticationFailed("the client's secret was removed")

@@ -1,4 +1,4 @@
-"""Secrets in the log: their files are compared with it, and what administrators and programs do is under their authority."""
+"""Records of secrets: compare the files with the log, and give the authority of a presented secret."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _CACHED: Final = 64
 _PAGE: Final = 256
 
 Look = Callable[[], Iterable[Add]]
-"""Return what the log should hold of each secret for one purpose. Raise SettingsError if that can't be told now."""
+"""Return the secrets in use for one purpose. Raise SettingsError if the files can't be read."""
 
 
 class SecretRecords(Door[Secret]):
-    """All secrets. ``looks``: what counts now, for each purpose. What a secret opens never waits for its record."""
+    """All secrets. ``looks`` return the secrets in use, by purpose. Their use never waits for a record."""
 
     def __init__(self, feed: Feed, clock: Clock, looks: Mapping[Purpose, Look]) -> None:
         super().__init__(SECRET_MACHINE, feed, clock, cache_limit=_CACHED)
@@ -37,35 +37,35 @@ class SecretRecords(Door[Secret]):
         self._turn = asyncio.Lock()
 
     async def restore(self, directory: Directory) -> None:
-        """Begin with the secrets that the log holds, before it is followed."""
+        """Load the secrets that are present in the log. Call it before the log is followed."""
         before: Cursor | None = None
         while page := await directory.page(SECRET_MACHINE, InstanceFilter("present"), before, _PAGE):
             before = Cursor.of(page[-1])
             self._present |= {each.added: each.secret_id for each in page if each.added is not None}
 
     async def run(self) -> None:
-        """Compare again and again."""
+        """Compare once a second, until cancelled."""
         while True:
             progressed()
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
                 await self.compare()
             except (Overloaded, SurfaceFailed):
-                # What is not recorded is still a difference at the next look; if the log has stopped, at the next start.
+                # The difference remains, and is recorded at the next comparison, or by the next start if the log has stopped.
                 continue
 
     async def compare(self) -> None:
-        """Record how the secrets that count differ from those that the log holds.
+        """Record the differences between the secrets in use and those present in the log.
 
         Raises:
-            Overloaded, SurfaceFailed: some of it is not recorded.
+            Overloaded, SurfaceFailed: some differences were not recorded.
         """
         async with self._turn:
             for purpose, look in self._looks.items():
                 try:
                     held = set(look())
                 except SettingsError:
-                    # Nobody can tell what was removed. Calls that need one of these secrets are refused, and say why.
+                    # An unreadable file is no removal. Calls that need these secrets are refused meanwhile.
                     continue
                 present = {added: each for added, each in self._present.items() if added.purpose == purpose}
                 for added in present.keys() - held:
@@ -75,11 +75,11 @@ class SecretRecords(Door[Secret]):
 
     @asynccontextmanager
     async def acting(self, added: Add) -> AsyncIterator[Authority]:
-        """Give the authority of a secret that was just shown, under which its holder's doings are to be recorded.
+        """Give the authority of the presented secret ``added``, for the records of the call.
 
         Raises:
-            AdminCredentialInvalid, ClientAuthenticationFailed: the removal of the secret is recorded.
-            Overloaded, SurfaceFailed: the secret is new, and could not be recorded.
+            AdminCredentialInvalid, ClientAuthenticationFailed: the removal of the secret was recorded first.
+            Overloaded, SurfaceFailed: the secret is new and could not be recorded.
         """
         if added not in self._present:
             await self.compare()

@@ -99,7 +99,7 @@ class KeyRing:
             raise SettingsError(problem)
 
     def held(self, kind: Kind) -> list[Add]:
-        """Return what the log holds of each key of ``kind`` that counts, or would if all files could be used."""
+        """Return the keys of ``kind``, as the log records them. Keys that are unusable for now are included."""
         return [key.added for _, key in self._found.keys.values() if key.kind == kind]
 
     async def watch(self, use: OnKeysChanged) -> None:

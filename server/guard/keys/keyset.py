@@ -65,7 +65,7 @@ class SigningKey(msgspec.Struct, frozen=True):
 
     @property
     def added(self) -> Add:
-        """What the log holds of it."""
+        """The key as the log records it."""
         return Add("signing", self.kid, self.kid)
 
 
@@ -86,7 +86,7 @@ class RefreshKey(msgspec.Struct, frozen=True):
 
     @property
     def added(self) -> Add:
-        """What the log holds of it."""
+        """The key as the log records it."""
         return added("refresh", self.name, self.secret)
 
 
