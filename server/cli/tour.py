@@ -9,6 +9,9 @@ from rich.console import Console
 
 TOUR = """\
 URL={url} PY={python}
+(  # in a subshell, so that `exit` ends the tour and not your shell
+curl -s -o /dev/null --retry 30 --retry-delay 1 --retry-connrefused $URL/health/live ||
+  {{ echo "nothing answers at $URL: start \\`make run\\`, or set URL"; exit 1; }}
 
 # 1. A page loads: an anonymous session begins
 SESSION=$(curl -s -X POST $URL/api/session); echo "$SESSION"
@@ -35,7 +38,9 @@ with connect(address, additional_headers=headers, subprotocols=["interlock.v1"])
     except ConnectionClosed as closed:
         print("socket: closed,", closed.rcvd.code, closed.rcvd.reason)
 ' $URL "$(bearer "$LOGIN")" &
-until curl -s $URL/api/session -H "$(bearer "$LOGIN")" | grep -q '"state":"connected"'; do sleep 0.2; done
+for _ in $(seq 150); do
+  curl -s $URL/api/session -H "$(bearer "$LOGIN")" | grep -q '"state":"connected"' && break; sleep 0.2
+done
 
 # 5. Read everything that happened, as recorded
 echo "$(curl -s $URL/api/session/transitions -H "$(bearer "$LOGIN")")"
@@ -43,6 +48,7 @@ echo "$(curl -s $URL/api/session/transitions -H "$(bearer "$LOGIN")")"
 # 6. Log in from another device and end all other sessions: the socket is notified and closes with 4403
 ELSEWHERE=$(curl -s $URL/api/auth/login -H 'Content-Type: application/json' -d "$ADA")
 echo "$(curl -s -X DELETE $URL/api/sessions -H "$(bearer "$ELSEWHERE")")"; wait $!
+)
 """
 """Shell commands with two placeholders: ``url``, and ``python``, an interpreter with websockets. The README has the same
 text; a test runs it."""

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from interlock.server.cli.tour import TOUR
 from tests.support.log import histories, verify
 from tests.support.running import eventually, run
 from tests.support.server import check_trace, new_trace
@@ -46,10 +48,10 @@ def test_the_printed_tour_works_as_it_is(data: Path, tmp_path: Path) -> None:
             env={**os.environ, "INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS": "1"},
         )
     try:
-        run(eventually(lambda: "wait $!\n\n" in printed.read_text(), 30))
+        run(eventually(lambda: "wait $!\n)\n\n" in printed.read_text(), 30))
         _, rule, tour = printed.read_text().partition("copy and paste")
         assert rule
-        tour = tour.partition("\n")[2].rpartition("wait $!\n")[0] + "wait $!\n"
+        tour = tour.partition("\n")[2].rpartition("wait $!\n)\n")[0] + "wait $!\n)\n"
         for again in range(2):
             walked = subprocess.run(
                 [bash], input=tour, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=True
@@ -64,6 +66,20 @@ def test_the_printed_tour_works_as_it_is(data: Path, tmp_path: Path) -> None:
     ends = [history[-1]["data"].get("reason") for history in histories(data).values()]
     assert ends.count("revoked") == 3  # the socket's two, and the first tour's login elsewhere
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_the_tour_says_what_to_do_when_nothing_answers() -> None:
+    bash = shutil.which("bash")
+    assert bash
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
+        tour = TOUR.format(url=url, python=sys.executable)
+        assert tour.count("--retry 30 ") == 1
+        impatient = tour.replace("--retry 30 ", "--retry 1 ")
+        walked = subprocess.run([bash], input=impatient, capture_output=True, text=True, timeout=60, check=False)
+    assert walked.stdout == f"nothing answers at {url}: start `make run`, or set URL\n"
+    assert walked.stderr == ""
 
 
 def check(lines: list[str], *, again: bool) -> None:
