@@ -91,9 +91,9 @@ def serve(config: Path | None, *, tour: bool, **flags: Any) -> None:
 @click.option(
     "--format", "kind", type=click.Choice(["mermaid", "svg", "json", "table"]), default="table", show_default=True
 )
-@click.argument("name", metavar="LIFECYCLE", default="session")
+@click.argument("name", metavar="[LIFECYCLE]", default="session")
 def diagram(kind: str, name: str) -> None:
-    """Print the declared LIFECYCLE, session or account: as a table for the terminal, Mermaid, SVG or JSON."""
+    """Print a declared LIFECYCLE, session (the default), account or secret: as a table, Mermaid, SVG or JSON."""
     from interlock.spec.diagrams import mermaid, svg
     from interlock.spec.export import LIFECYCLES, as_json
 

@@ -23,7 +23,7 @@ from interlock.server.cli.main import main
 from interlock.server.settings_loading import setting_rows
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
-from interlock.spec.export import artefacts
+from interlock.spec.export import LIFECYCLES, artefacts
 from tests.support.client import closed, logged_in
 from tests.support.log import BEGUN, records
 from tests.support.server import ServerProcess, check_trace, new_trace, running_server
@@ -224,6 +224,12 @@ def test_diagram_prints_every_format(lifecycle: str, words: tuple[str, ...]) -> 
     assert drawn["svg"] == generated[f"{lifecycle}.svg"]
     assert drawn["json"] == generated[f"{lifecycle}.json"]
     assert all(word in drawn["table"] for word in words)
+
+
+def test_the_help_of_diagram_names_every_lifecycle_and_none_is_required() -> None:
+    said = run("diagram", "--help", COLUMNS="200").output
+    assert "[LIFECYCLE]" in said
+    assert [lifecycle.name for lifecycle in LIFECYCLES if lifecycle.name not in said] == []
 
 
 def test_diagram_defaults_to_session_and_refuses_unknown_lifecycles() -> None:
