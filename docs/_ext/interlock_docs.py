@@ -1,7 +1,8 @@
 """A Sphinx extension: ``<!-- generate: NAME -->`` in a page becomes what NAME's function reads from the code.
 
 So tables of endpoints, problems, close codes, settings, messages and commands are never written down twice. A page that
-holds such a line is built anew each time.
+holds such a line is built anew each time. Its source says in the line ``NOTE`` that it is incomplete; the built page does
+not have that line.
 """  # noqa: INP001  # conf.py puts this folder on the path; it is no package
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 _MARK: Final = re.compile(r"<!-- generate: (?P<name>[a-z-]+)(?: (?P<argument>[A-Za-z0-9]+))? -->")
+NOTE: Final = "This page is built by `make docs`: here it lacks the parts that are read from the code."
 
 GENERATORS: Final[dict[str, Callable[..., str]]] = {
     "authorization": authorization_pages.authorization,
@@ -63,7 +65,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _fill_in(_app: Sphinx, _page: str, source: list[str]) -> None:
-    source[0] = _MARK.sub(_generated, source[0])
+    source[0] = _MARK.sub(_generated, source[0].replace(f"{NOTE}\n\n", ""))
 
 
 def _generated(mark: re.Match[str]) -> str:

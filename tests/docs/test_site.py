@@ -101,6 +101,18 @@ def test_pages_load_nothing_from_other_hosts(site: Path, pages: dict[str, Page])
         assert not re.search(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", sheet.read_text()), sheet
 
 
+def test_pages_in_the_repository_say_that_they_are_incomplete_and_built_pages_do_not(pages: dict[str, Page]) -> None:
+    built, note = (
+        DOCS / "_build",
+        "This page is built by `make docs`: here it lacks the parts that are read from the code.",
+    )
+    sources = {path: path.read_text() for path in DOCS.rglob("*.md") if built not in path.parents}
+    incomplete = {path for path, text in sources.items() if "<!-- generate: " in text}
+    assert incomplete
+    assert {path for path, text in sources.items() if f"\n\n{note}\n\n" in text} == incomplete
+    assert [name for name, page in pages.items() if note.replace("`", "") in page.text] == []
+
+
 def test_every_link_has_a_target(site: Path, pages: dict[str, Page]) -> None:
     broken = []
     for name, page in pages.items():
