@@ -1,6 +1,6 @@
-# make run    the server on 127.0.0.1, with an embedded SQLite file under ./data
-# make test   everything CI runs
-# make check  what can be said in a minute: lint, types, mutants that have lost their place, tests that start no process
+# make run       start the server on http://127.0.0.1:8700 with its log in ./data, and print a tour (INTERLOCK_PORT=9000 make run)
+# make test      run everything CI runs
+# make check     run in about a minute: lint, types, the tests that start no process, and a check that each seeded bug fits the code
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -66,17 +66,21 @@ packages:
 drift: $(STAMP)
 	$(BIN)/python -m interlock.spec.export --check
 
+# make generate  write the files in spec/generated/, after a change of a declaration in spec/
 generate: $(STAMP)
 	$(BIN)/python -m interlock.spec.export
 
+# make lint      run ruff and the import rules
 lint: $(STAMP)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports --no-logo
 
+# make types     run mypy
 types: $(STAMP)
 	$(BIN)/mypy --no-error-summary
 
+# make unit      run all tests, without lint, types, the model and coverage
 unit: $(STAMP) $(NODE_STAMP)
 	$(BIN)/python -m pytest
 
@@ -87,7 +91,7 @@ coverage: $(STAMP) $(NODE_STAMP)
 	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
 	$(BIN)/coverage report --include='server/*' --fail-under=95
 
-# make spec  the declarations checked: drift, the model, and every seeded bug
+# make spec      check the declarations: their generated files are current, the model holds, each seeded bug is caught
 SPEC := drift walk model mutants
 spec: $(STAMP)
 	@$(TWO) --keep-going $(SPEC)
@@ -116,17 +120,19 @@ mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 	$(BIN)/python -m tests.mutants --jobs $(JOBS) --connection
 
-# make measures  what the requirements of the OWASP ASVS rest on, taken away one by one: a test of each must notice
+# make measures  remove each measure that the page on OWASP ASVS relies on, one at a time: each time a test must fail
 measures: $(STAMP)
 	$(BIN)/python -m tests.mutants --measures
 
-# make fuzz  five minutes of fuzzing of everything that reads what a stranger sent
+# make fuzz      fuzz every parser of untrusted input, for five minutes
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --seconds 300
 
+# make docs      build the documentation into docs/_build/html
 docs: $(STAMP)
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 
+# make bench     measure the figures of the performance page, in about fifteen minutes
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
@@ -151,5 +157,6 @@ $(NODE_STAMP): tests/javascript/package-lock.json
 	@npm ci --prefix tests/javascript --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
+# make clean     remove the environment, caches and built pages; ./data stays
 clean:
 	rm -rf .venv tests/javascript/node_modules docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .traces .import_linter_cache
