@@ -30,7 +30,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Call]]:
 
 def listed() -> dict[str, list[Step]]:
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
-    _, _, part = page.partition("## Three ways, and the end of one")
+    _, _, part = page.partition("## Four requests, call by call")
     sections = re.findall(r"^### (.+?)$(.*?)(?=^##|\Z)", part.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
     return {name: re.findall(r"^\d+\. `(.+?)`, `(.+?)`", text, re.MULTILINE) for name, text in sections}
 
