@@ -72,6 +72,13 @@ class LineWriter(logging.Handler):
         """Create no lock around :meth:`emit`: formatting needs none, and :func:`logging.shutdown` would flush under it."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit ``record`` unless a filter drops it. Since Python 3.13 the inherited method takes the lock unasked."""
+        kept = self.filter(record)
+        if kept:
+            self.emit(kept if isinstance(kept, logging.LogRecord) else record)
+        return bool(kept)
+
     @property
     def dropped(self) -> int:
         """Number of dropped lines."""

@@ -24,6 +24,7 @@ from interlock.server.guard.passwords.hash_queue import Requester
 from interlock.server.guard.passwords.hashing import Passwords
 from tests.support.asynchronous import asynchronous
 from tests.support.logging_in import PLACE, accounts_in, cheap
+from tests.support.running import eventually
 
 PASSWORD = "correct horse battery staple"
 
@@ -158,6 +159,7 @@ async def test_at_most_two_hashes_of_an_account_at_a_time() -> None:
     for known in (True, False):
         # The other threads are free.
         await passwords._run(Requester("bob@example.org", PLACE, known=known), str)
+    await eventually(lambda: len(computing) >= 2)
     at_once = [each.known for each in computing]
     gate.set()
     await asyncio.gather(*waiting)

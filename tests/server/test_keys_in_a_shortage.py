@@ -17,6 +17,9 @@ from tests.support.keyring import KeyServer, new_key_file, token
 from tests.support.running import eventually, run
 from tests.support.shortage import Failing, Time, events, every_shortage, named, other_errors
 
+# Which call lists a folder depends on Python's version.
+by_each_call = pytest.mark.parametrize("calls", [("stat",), ("listdir", "scandir")], ids=["stat", "list"])
+
 
 @pytest.fixture
 def hand(monkeypatch: pytest.MonkeyPatch) -> Time:
@@ -142,11 +145,11 @@ def test_a_changed_but_unreadable_key_is_not_used(
 
 
 @every_shortage
-@pytest.mark.parametrize("call", ["stat", "listdir"])
+@by_each_call
 def test_a_shortage_does_not_make_bad_keys_valid(
-    server: KeyServer, monkeypatch: pytest.MonkeyPatch, code: int, call: str
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch, code: int, calls: tuple[str, ...]
 ) -> None:
-    failing, path = Failing(monkeypatch, call), server.folder / "refresh.key"
+    failing, path = Failing(monkeypatch, *calls), server.folder / "refresh.key"
     for spoilt in (path, server.folder):
         mode = spoilt.stat().st_mode
         spoilt.chmod(0o755)
@@ -161,22 +164,22 @@ def test_a_shortage_does_not_make_bad_keys_valid(
 
 
 @other_errors
-@pytest.mark.parametrize("call", ["stat", "listdir"])
+@by_each_call
 def test_any_other_error_invalidates_keys_at_once(
-    server: KeyServer, monkeypatch: pytest.MonkeyPatch, code: int, call: str
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch, code: int, calls: tuple[str, ...]
 ) -> None:
-    failing = Failing(monkeypatch, call)
+    failing = Failing(monkeypatch, *calls)
     failing.code = code
     assert server.look() == [False]
     assert not server.tokens.usable
 
 
 @every_shortage
-@pytest.mark.parametrize("call", ["stat", "listdir"])
+@by_each_call
 def test_a_start_that_cannot_check_its_keys_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, calls: tuple[str, ...]
 ) -> None:
-    failing = Failing(monkeypatch, call)
+    failing = Failing(monkeypatch, *calls)
 
     def load_then_fail(folder: Path, now_ms: int) -> Keys:
         keys = load_keys(folder, now_ms)
