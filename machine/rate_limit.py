@@ -78,6 +78,10 @@ class Limiter:
         wait_us = used_up_us - now_ms * _US_PER_MS - self._interval_us * (self._rate.count - 1 + but)
         return max(0, -(-wait_us // _US_PER_MS))
 
+    def forget_keys(self) -> None:
+        """Drop the keys in memory. What they used up stays counted."""
+        self._ways.cache_clear()
+
     def take(self, key: str, now_ms: int) -> Charge:
         """Count one use by ``key`` at ``now_ms``. The caller has checked that ``wait_ms`` is 0."""
         if self._rate is None:

@@ -194,6 +194,9 @@ class Socket:
         """See :class:`interlock.server.runtime.connections.ConnectionListener`."""
         if self._wire is not None:
             self._wire.abort()
+        else:
+            # Not open yet: then it never opens.
+            self._conversation.close(Close("internal_error"))
 
     async def _record_disconnect(self, code: int) -> None:
         conversation = self._conversation

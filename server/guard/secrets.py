@@ -58,21 +58,18 @@ class Secrets:
         """Return every secret by name, sorted.
 
         Raises:
-            SettingsError: a file can't be read, holds no secret, or is readable by others.
+            SettingsError: a file can't be read, holds no secret, or is readable by others; or the folder is gone.
         """
         was_good, self._good = self._good, False
         try:
             seen = self._stamps(was_good=was_good)
             if seen != self._seen:
-                self._known = {
-                    self._name_of(file): self._known[self._name_of(file)]
-                    if self._seen.get(file) == stamp
-                    else _read(self._folder / file)
-                    for file, stamp in seen.items()
-                }
+                self._known = self._read_changed(seen)
                 self._seen = seen
             self._good = True
         except FileNotFoundError:
+            if self._seen:
+                raise SettingsError(f"the folder {self._folder} is gone") from None
             return {}
         except OSError as error:
             raise SettingsError(f"the secrets in {self._folder} can't be used: {error.strerror}") from error
@@ -133,6 +130,20 @@ class Secrets:
             self._path(name).unlink()
         except OSError as error:
             raise SettingsError(f"{self._path(name)} can't be removed: {error.strerror}") from error
+
+    def _read_changed(self, seen: dict[str, FileStamp]) -> dict[str, StoredSecret]:
+        """Return every secret by name. A file that was removed since it was listed leaves ``seen``."""
+        known: dict[str, StoredSecret] = {}
+        for file, stamp in list(seen.items()):
+            name = self._name_of(file)
+            if self._seen.get(file) == stamp:
+                known[name] = self._known[name]
+                continue
+            try:
+                known[name] = _read(self._folder / file)
+            except FileNotFoundError:
+                del seen[file]
+        return known
 
     def _stamps(self, *, was_good: bool) -> dict[str, FileStamp]:
         """Return the stamp of each file, sorted by name. ``was_good``: the last scan found no problem.

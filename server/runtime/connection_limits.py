@@ -54,11 +54,15 @@ class ConnectionLimits:
         """Make room for a connection that authenticated as ``found``, register its ``port``, then record it.
 
         Raises:
+            Overloaded: the server has reached its limit.
             CredentialInvalid, SessionEnded, TokenExpired: ``found`` lost its validity after it was authenticated.
             TooManyConnections, TransitionRefused: the account or the session has reached its limit.
         """
         session, subject = found.session, found.session.subject or ""
-        await self._make_capacity(subject)
+        if session.subject is not None:
+            # A session without a subject may not connect; the append says so.
+            await self._make_capacity(session.subject)
+        self.ensure_capacity()
         with self._connections.arriving(session.session_id, connection_id, port, subject):
             await self._authenticator.ensure_holds(found)
             await self._record(session, connection_id)
@@ -66,7 +70,7 @@ class ConnectionLimits:
             await self._connections.steps.wait()
 
     async def _make_capacity(self, subject: str) -> None:
-        """Ensure that the account ``subject`` may hold one more connection. There is no await after the last check.
+        """Ensure that the account ``subject`` may hold one more connection. The caller counts it without an await.
 
         Raises:
             TooManyConnections: the account has reached its limit, and the policy is to refuse or all are still arriving.

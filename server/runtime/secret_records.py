@@ -33,7 +33,7 @@ class SecretRecords(Door[Secret]):
     def __init__(self, feed: Feed, clock: Clock, looks: Mapping[Purpose, Look]) -> None:
         super().__init__(SECRET_MACHINE, feed, clock, cache_limit=_CACHED)
         self._looks: Final = looks
-        self._present: dict[Add, str] = {}
+        self._present: dict[str, Add] = {}
         self._turn = asyncio.Lock()
 
     async def restore(self, directory: Directory) -> None:
@@ -41,7 +41,7 @@ class SecretRecords(Door[Secret]):
         before: Cursor | None = None
         while page := await directory.page(SECRET_MACHINE, InstanceFilter("present"), before, _PAGE):
             before = Cursor.of(page[-1])
-            self._present |= {each.added: each.secret_id for each in page if each.added is not None}
+            self._present |= {each.secret_id: each.added for each in page if each.added is not None}
 
     async def run(self) -> None:
         """Compare once a second, until cancelled."""
@@ -55,22 +55,29 @@ class SecretRecords(Door[Secret]):
                 continue
 
     async def compare(self) -> None:
-        """Record the differences between the secrets in use and those present in the log.
+        """Record how the secrets that count differ from those that the log holds.
 
         Raises:
-            Overloaded, SurfaceFailed: some differences were not recorded.
+            Overloaded, SurfaceFailed: some of it is not recorded.
         """
+        # In a task of its own. If the caller were cancelled, the next comparison would not know what is under way.
+        comparing = asyncio.ensure_future(self._compare())
+        comparing.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(comparing)
+
+    async def _compare(self) -> None:
         async with self._turn:
             for purpose, look in self._looks.items():
                 try:
-                    held = set(look())
+                    missing = set(look())
                 except SettingsError:
-                    # An unreadable file is no removal. Calls that need these secrets are refused meanwhile.
+                    # Nobody can tell what was removed. Calls that need one of these secrets are refused, and say why.
                     continue
-                present = {added: each for added, each in self._present.items() if added.purpose == purpose}
-                for added in present.keys() - held:
-                    await self.submit(present[added], *commands("server", Remove()))
-                for added in held - present.keys():
+                for secret_id, added in list(self._present.items()):
+                    if added.purpose == purpose and added not in missing:
+                        await self.submit(secret_id, *commands("server", Remove()))
+                    missing.discard(added)
+                for added in missing:
                     await self.submit(new_id("sec"), *commands("server", added))
 
     @asynccontextmanager
@@ -81,12 +88,13 @@ class SecretRecords(Door[Secret]):
             AdminCredentialInvalid, ClientAuthenticationFailed: the removal of the secret was recorded first.
             Overloaded, SurfaceFailed: the secret is new and could not be recorded.
         """
-        if added not in self._present:
+        if added not in self._present.values():
             await self.compare()
-        if added not in self._present:
+        secret_id = next((each for each, present in self._present.items() if present == added), None)
+        if secret_id is None:
             raise why_refused(added.purpose)
         try:
-            yield Authority(SECRET_MACHINE.kind, self._present[added])
+            yield Authority(SECRET_MACHINE.kind, secret_id)
         except AuthorityLost:
             raise why_refused(added.purpose) from None
 
@@ -94,6 +102,6 @@ class SecretRecords(Door[Secret]):
         super()._apply(record, instance)
         move = record.transition
         if isinstance(move.data, Add):
-            self._present[move.data] = move.instance_id
+            self._present[move.instance_id] = move.data
         else:
-            self._present = {added: each for added, each in self._present.items() if each != move.instance_id}
+            self._present.pop(move.instance_id, None)

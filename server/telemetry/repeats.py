@@ -106,7 +106,9 @@ class Repeats:
         logger = structlog.wrap_logger(self._logger_named(name), processors=self._processors)
         row = EVENTS.get(event)
         if row is None:
-            logger.log(int(event), source or "other lines of this logger", repeated=count)
+            # structlog knows the five levels only; a library may have made one of its own.
+            level = min(int(event), logging.CRITICAL) // 10 * 10 or logging.DEBUG
+            logger.log(level, source or "other lines of this logger", repeated=count)
             return
         about = dict(zip(row.repeats or (), values, strict=False))
         if source:

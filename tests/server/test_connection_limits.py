@@ -193,3 +193,20 @@ async def test_arriving_connections_are_not_displaced(tmp_path: Path) -> None:
         with services.connections.arriving(session.session_id, "con_1", arriving, "ada"):
             await wire.run()
         assert wire.said == ["accept", "close 4429 too many connections"]
+
+
+@asynchronous
+async def test_a_socket_aborted_before_it_opens_is_closed_at_once(tmp_path: Path) -> None:
+    """The last resort, should a listener fail while the connect is being recorded."""
+    async with services_in(tmp_path) as services:
+        _, token = await log_in(services)
+        wire = Wire(services, token)
+        after_connect(services, lambda: abort_all(services))
+        await wire.run()
+    assert wire.said[-1] == "close 1011 internal error"
+
+
+async def abort_all(services: Services) -> None:
+    for listeners in services.connections._listeners.values():
+        for each in listeners.values():
+            each[0].abort()

@@ -215,6 +215,12 @@ def test_library_log_lines_are_aggregated_by_their_text(log: Log) -> None:
     assert rows[-1]["event"] == "other lines of this logger"
 
 
+def test_library_lines_of_a_level_of_its_own_are_aggregated_too(log: Log) -> None:
+    for _ in range(3):
+        logging.getLogger("library").log(35, "a notice")
+    assert [(row["event"], row.get("repeated")) for row in log()] == [("a notice", None), ("a notice", 2)]
+
+
 def test_repeats_below_the_log_level_are_not_reported(tmp_path: Path) -> None:
     with logging_to_file(tmp_path / "log", level="warning") as lines:
         refuse("192.0.2.1", times=10)

@@ -18,6 +18,7 @@ from interlock.server.app import app_over
 from interlock.server.guard.keys.keyset import load_public_keys
 from interlock.server.guard.secrets import Secrets
 from interlock.server.runtime import secret_records
+from interlock.server.runtime.door import commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.surface.memory import MemoryDirectory, MemoryLog
@@ -310,3 +311,27 @@ async def test_secrets_are_distinguished_by_their_content() -> None:
     await eventually(lambda: not looked.records._present)
     await looked.records.compare()
     assert looked.events == ["add", "remove", "add", "remove"], "what another has recorded is no difference any more"
+
+
+@asynchronous
+async def test_a_comparison_whose_caller_gives_up_records_each_secret_once() -> None:
+    looked = Looked(MemoryLog())
+    await looked.begin()
+    first = asyncio.create_task(looked.records.compare())
+    await asyncio.sleep(0)
+    first.cancel()
+    await looked.records.compare()
+    assert looked.events == ["add"]
+
+
+@asynchronous
+async def test_a_secret_that_was_recorded_twice_is_removed_once() -> None:
+    looked = Looked(MemoryLog())
+    await looked.begin()
+    for name in ("sec_1", "sec_2"):
+        await looked.records.submit(name, *commands("server", added("admin", "ada", b"1")))
+    await looked.records.compare()
+    assert looked.events == ["add", "add", "remove"]
+    looked.seen = []
+    await looked.records.compare()
+    assert looked.events == ["add", "add", "remove", "remove"]

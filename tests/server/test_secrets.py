@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from interlock.machine.errors import SettingsError
+from interlock.server.guard import secrets as secrets_module
 from interlock.server.guard.keys.keyset import load_keys
 from interlock.server.guard.secrets import Secrets
+from interlock.server.system import permissions
 from tests.support.admin import holder_of
 
 
@@ -113,3 +115,30 @@ def test_an_unusable_secrets_folder_is_named(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(SettingsError):
         Secrets(file / "keys", "admin").names()
+
+
+def test_a_file_that_vanishes_while_it_is_read_hides_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    admins = Secrets(folder, "admin")
+    secret, _ = admins.create("ada", 1), admins.create("eve", 1)
+    read = permissions.read_private
+
+    def gone(path: Path) -> bytes:
+        if "eve" in path.name:
+            raise FileNotFoundError
+        return read(path)
+
+    monkeypatch.setattr(secrets_module, "read_private", gone)
+    again = Secrets(folder, "admin")
+    assert list(again.names()) == ["ada"]
+    assert holder_of(again, secret) == "ada"
+
+
+def test_a_folder_that_is_gone_is_no_removal_of_its_secrets(folder: Path) -> None:
+    admins = Secrets(folder, "admin")
+    secret = admins.create("ada", 1)
+    assert list(admins.names()) == ["ada"]
+    folder.rename(folder.with_name("away"))
+    with pytest.raises(SettingsError, match="gone"):
+        admins.names()
+    folder.with_name("away").rename(folder)
+    assert holder_of(admins, secret) == "ada"

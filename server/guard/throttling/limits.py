@@ -41,6 +41,10 @@ class RateLimit:
         """Return how long ``key`` must wait; 0 if it need not."""
         return self._limiter.wait_ms(key, self._clock.now_ms())
 
+    def forget_keys(self) -> None:
+        """Drop the keys in memory, of which one may be personal data. What they used up stays counted."""
+        self._limiter.forget_keys()
+
     def settled_wait_ms(self, key: str) -> int:
         """Return how long ``key`` must wait if no attempt in progress stays counted."""
         return self._limiter.wait_ms(key, self._clock.now_ms(), but=self._under_way.get(key, 0))

@@ -156,6 +156,8 @@ class LoginLimits:
     def forget(self, email: str) -> None:
         """Drop the addresses of the account of ``email``, which was deleted."""
         self._places.pop(email, None)
+        for each in (self._of_client, self._of_account, self._of_place):
+            each.forget_keys()
 
     def _device(self, requester: Requester, nonce: str | None, wait: _Wait) -> list[tuple[RateLimit, str]]:
         """Return the counter of a known device; none if it is unknown or failed too often, which makes it a stranger."""
