@@ -22,6 +22,9 @@ _KUBERNETES: Final = re.compile(
 _BENCHMARKS: Final = f"{PREFIX}BENCH_"
 """The prefix of variables for a benchmark, which are also in the environment of the server that it starts."""
 
+_SIMILAR: Final = 0.75
+"""The least similarity of a suggested name, 1 for equal ones."""
+
 _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 """The start of the values of Kubernetes's ``INTERLOCK_PORT`` and ``INTERLOCK_…_PORT``. No setting has such a value."""
 
@@ -37,15 +40,21 @@ def own_variables(environment: Mapping[str, str], known: Collection[str]) -> dic
         for name, value in environment.items()
         if name.upper().startswith(PREFIX) and not _is_for_others(name, value)
     }
-    for name in sorted(own.keys() - known):
-        raise SettingsError(f"{name} is not a setting{suggestion(name.upper(), known)}")
+    if unknown := own.keys() - known:
+        raise SettingsError(not_settings(unknown, known))
     return own
 
 
-def suggestion(name: str, known: Collection[str]) -> str:
-    """Return the end of a sentence that suggests the name in ``known`` most like ``name``; empty if none is similar."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def not_settings(names: Collection[str], known: Collection[str]) -> str:
+    """Return the message that none of ``names`` is a setting. It suggests for each the most similar of ``known``, if any."""
+    # The common prefix is left out: with it, any two variables are similar.
+    bare = {each.upper().removeprefix(PREFIX): each for each in known}
+
+    def suggestion(name: str) -> str:
+        close = difflib.get_close_matches(name.upper().removeprefix(PREFIX), bare, n=1, cutoff=_SIMILAR)
+        return f" (did you mean {bare[close[0]]}?)" if close else ""
+
+    return "; ".join(f"{name} is not a setting{suggestion(name)}" for name in sorted(names))
 
 
 def check_text(written: str, value: Any) -> None:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
+from msgspec.inspect import type_info
 
 from interlock.machine.errors import SettingsError
-from interlock.server.environment import PREFIX, check_text, own_variables, suggestion
+from interlock.server.environment import PREFIX, check_text, not_settings, own_variables
 from interlock.server.settings import Settings
 from interlock.server.system.permissions import read_regular
 
@@ -70,9 +71,6 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str], conf
         if row.variable in environment:
             values[row.name] = _from_text(row, environment[row.variable])
             written[row.name] = row.variable
-    names = [row.name for row in setting_rows()]
-    for name in sorted(values.keys() - names):
-        raise SettingsError(f"{written[name]} is not a setting{suggestion(name, names)}")
     values[_TESTS_ONLY] = environment.get(_TESTS_ONLY_VARIABLE) == "1"
     for row in setting_rows():
         given = flags.get(row.name)
@@ -103,29 +101,56 @@ def check_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _from_file(config: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_regular(config).decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{config}: {error}") from None
+        values = tomllib.loads(read_regular(config).decode())
+    except OSError as error:
+        raise SettingsError(f"{config}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{config}: not valid TOML: it is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{config}: not valid TOML: {error}") from None
+    names = [row.name for row in setting_rows()]
+    unknown = values.keys() - names
+    for name in sorted(unknown):
+        if isinstance(values[name], dict):
+            raise SettingsError(f"{config}: [{name}]: settings stand at the top level; tables are not used")
+    if unknown:
+        raise SettingsError(f"{config}: {not_settings(unknown, names)}")
+    return values
 
 
 def _refusal(said: str, written: Mapping[str, str]) -> SettingsError:
-    """Return msgspec's error for the user: with the setting as written, without paths and patterns."""
-    wrong, _, path = said.partition(" - at ")
-    place = _PLACE.match(path)
+    """Return msgspec's error for the user: the setting as written, and what was expected, in words."""
+    place = _PLACE.search(said)
     assert place is not None  # noqa: S101  # the file is a table with known names by now, so the path names a setting
     name, index = place[1], place[2]
-    if "regex" in wrong or "enum" in wrong:
-        wrong = f"expected {_words(get_type_hints(Settings, include_extras=True)[name])}"
-    where = f"{written[name]}, entry {int(index) + 1}" if index else written[name]
-    return SettingsError(f"{where}: {wrong[0].lower()}{wrong[1:]}")
+    kind: Any = type_info(get_type_hints(Settings, include_extras=True)[name])
+    if index:
+        return SettingsError(f"{written[name]}, entry {int(index) + 1}: expected {_words(kind.type.item_type)}")
+    return SettingsError(f"{written[name]}: expected {_words(kind)}")
 
 
-def _words(hint: Any) -> str:
-    """Return the words that :func:`_wanted` stores in ``hint``."""
-    for meta in getattr(hint, "__metadata__", ()):
-        if meta.extra:
-            return str(meta.extra["wanted"])
-    return "".join(_words(inner) for inner in get_args(hint) if not isinstance(inner, str))
+def _words(kind: inspect.Type) -> str:  # noqa: PLR0911  # one for each kind of setting
+    """Return in words which values ``kind`` accepts."""
+    match kind:
+        case inspect.Metadata(extra={"wanted": words}):
+            return str(words)
+        case inspect.Metadata(type=inner) | inspect.UnionType(types=(inner, *_)):
+            return _words(inner)
+        case inspect.IntType(ge=lowest, le=highest):
+            return f"a whole number from {lowest} to {highest}"
+        case inspect.FloatType(gt=None, ge=lowest, le=highest):
+            return f"a number from {lowest} to {highest}"
+        case inspect.FloatType(gt=limit, le=highest):
+            return f"a number above {limit}, up to {highest}"
+        case inspect.StrType(min_length=int(), max_length=None):
+            return "a text that is not empty"
+        case inspect.StrType(min_length=int() as shortest, max_length=longest):
+            return f"a text of {shortest} to {longest} characters"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.VarTupleType():
+            return "a list"
+    return "a text"
 
 
 def _share_a_port(settings: Settings) -> bool:

@@ -88,7 +88,7 @@ def test_a_misspelt_variable_stops_every_command(made: Path) -> None:
         outcome = run(*command, INTERLOCK_DATE=str(made))
         assert outcome.exit_code == 2
         assert "INTERLOCK_DATE" in outcome.output
-        assert "INTERLOCK_DATA?" in outcome.output
+        assert "(did you mean INTERLOCK_DATA?)" in outcome.output
 
 
 def test_keys_list_shows_each_keys_status_and_whole_name(made: Path) -> None:
