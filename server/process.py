@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import ipaddress
 import signal
@@ -16,6 +17,7 @@ import structlog
 from interlock.machine.closing import Close
 from interlock.machine.errors import SettingsError
 from interlock.server.app import app_over
+from interlock.server.environment import PREFIX
 from interlock.server.experience.transport.limits import TransportLimits
 from interlock.server.experience.transport.server import HttpServer
 from interlock.server.services import Services
@@ -43,8 +45,10 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     asyncio.get_running_loop().set_exception_handler(log_unhandled)
     settings = fit_descriptors(settings)
-    listener = _listen(settings.host, settings.port)
-    for_metrics = None if settings.metrics_port is None else _listen(settings.metrics_host, settings.metrics_port)
+    listener = _listen(settings.host, settings.port, "port")
+    for_metrics = None
+    if settings.metrics_port is not None:
+        for_metrics = _listen(settings.metrics_host, settings.metrics_port, "metrics_port")
     async with open_services(settings) as services, AsyncExitStack() as stack:
         stopping = _stop_signals()
         if for_metrics is not None:
@@ -54,13 +58,13 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
 
             assert isinstance(services.metrics, PrometheusMetrics)  # noqa: S101  # the port is set
             metrics = HttpServer(metrics_app(services.metrics.registry), _limits(settings, services))
-            await _begin(metrics, for_metrics)
+            await _begin(metrics, for_metrics, "metrics_port")
             stack.push_async_callback(metrics.close, _METRICS_GRACE_S)
             _log.info("metrics.listening", url=f"{_url(for_metrics)}/metrics")
         app = app_over(services)
         server = HttpServer(app, _limits(settings, services), fast_path=app.fast_path)
         begin_collecting()
-        await _begin(server, listener)
+        await _begin(server, listener, "port")
         if not settings.trusted_proxies and not _on_loopback(listener):
             _log.warning("server.exposed", host=settings.host)
         on_ready(_url(listener))
@@ -131,8 +135,11 @@ def _on_loopback(listener: socket.socket) -> bool:
     return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Return the listening socket. It is bound before anything else is opened, so that a port in use is reported first."""
+def _listen(host: str, port: int, setting: str) -> socket.socket:
+    """Return the socket to listen on; ``setting`` is the name of the port's setting.
+
+    It is bound before anything else is opened, so that a port in use is reported first.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,11 +147,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise SettingsError(f"can't listen on {host} port {port}: {error.strerror}") from error
+        raise _cant_listen(host, port, setting, error) from error
     return listener
 
 
-async def _begin(server: HttpServer, listener: socket.socket) -> None:
+async def _begin(server: HttpServer, listener: socket.socket, setting: str) -> None:
     """Start serving, once everything is open. Of two servers bound to one port (SO_REUSEADDR), only the first can listen.
 
     Raises:
@@ -154,5 +161,13 @@ async def _begin(server: HttpServer, listener: socket.socket) -> None:
         listener.listen()
     except OSError as error:
         host, port = listener.getsockname()[:2]
-        raise SettingsError(f"can't listen on {host} port {port}: {error.strerror}") from error
+        raise _cant_listen(host, port, setting, error) from error
     await server.start(listener)
+
+
+def _cant_listen(host: str, port: int, setting: str, error: OSError) -> SettingsError:
+    advice = ""
+    if error.errno == errno.EADDRINUSE:
+        names = f"--{setting.replace('_', '-')} or {PREFIX}{setting.upper()}"
+        advice = f"; end that program, or choose another port: {names}"
+    return SettingsError(f"can't listen on {host} port {port}: {error.strerror}{advice}")

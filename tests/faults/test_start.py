@@ -84,7 +84,7 @@ def test_a_start_names_what_is_broken(data: Path, break_it: Callable[[Path], obj
 
 def test_a_start_refuses_a_file_in_place_of_the_data_folder(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
-    assert f"{tmp_path}/data " in said(start(tmp_path / "data"))
+    assert said(start(tmp_path / "data")).endswith(f"{tmp_path}/data is a file, not a folder")
 
 
 def test_a_start_refuses_a_data_folder_below_a_file(tmp_path: Path) -> None:
@@ -100,7 +100,8 @@ def test_a_start_refuses_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = said(start(tmp_path / "data", "--port", str(port)))
-    assert f"127.0.0.1 port {port}: Address already in use" in line
+    advice = "end that program, or choose another port: --port or INTERLOCK_PORT"
+    assert line.endswith(f"127.0.0.1 port {port}: Address already in use; {advice}")
     assert not (tmp_path / "data").exists(), "and nothing was made"
 
 
@@ -108,7 +109,8 @@ def test_a_start_refuses_a_metrics_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = said(start(tmp_path / "data", "--metrics-port", str(port)))
-    assert line.endswith(f"127.0.0.1 port {port}: Address already in use")
+    advice = "end that program, or choose another port: --metrics-port or INTERLOCK_METRICS_PORT"
+    assert line.endswith(f"127.0.0.1 port {port}: Address already in use; {advice}")
     assert not (tmp_path / "data").exists()
 
 
@@ -127,7 +129,7 @@ def test_a_start_refuses_one_port_for_two_purposes(tmp_path: Path) -> None:
 def test_a_start_refuses_one_port_under_two_host_names(tmp_path: Path) -> None:
     port = free_port()
     line = said(start(tmp_path / "data", "--port", port, "--metrics-port", port, "--metrics-host", "localhost"))
-    assert line.endswith(f"127.0.0.1 port {port}: Address already in use")
+    assert f"127.0.0.1 port {port}: Address already in use" in line
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])

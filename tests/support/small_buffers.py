@@ -32,8 +32,8 @@ def small_buffers(data: Path, **settings: Any) -> Iterator[ServerProcess]:
 _listen = process._listen
 
 
-def _listen_small(host: str, port: int) -> socket.socket:
-    listener = _listen(host, port)
+def _listen_small(host: str, port: int, setting: str) -> socket.socket:
+    listener = _listen(host, port, setting)
     # Accepted sockets inherit it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return listener

@@ -226,6 +226,8 @@ def _lock(data: Path) -> int:
             with suppress(FileNotFoundError):
                 refuse_writable(path)
         descriptor = os.open(data / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise SurfaceFailed(f"{data} is a file, not a folder") from error
     except OSError as error:
         raise SurfaceFailed(f"{data} can't be used: {error.strerror}") from error
     try:
