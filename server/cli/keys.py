@@ -45,7 +45,7 @@ def list_keys(data: Path) -> None:
     from interlock.server.guard.keys.rotation import rows
 
     with errors_as_messages():
-        table = Table(Column("key", no_wrap=True), "of", "status", "signs from", "may be retired from")
+        table = Table(Column("key", no_wrap=True), "purpose", "status", "signs from", "may be retired from")
         for row in rows(keys_folder(data), _clock(data).now_ms()):
             until = "" if row.retire_from_ms is None else rfc3339(row.retire_from_ms)
             begin = rfc3339(row.signs_from_ms) if row.signs_from_ms else ""

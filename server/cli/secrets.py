@@ -43,7 +43,7 @@ def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens
         from interlock.server.guard.secrets import Secrets
 
         with errors_as_messages():
-            table = Table("name", "made")
+            table = Table("name", "created")
             for name, stored in Secrets(keys_folder(data), purpose).names().items():
                 table.add_row(name, rfc3339(stored.created_at_ms))
             Console().print(table)

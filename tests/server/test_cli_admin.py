@@ -34,6 +34,7 @@ def test_a_created_secret_is_shown_once_and_stored_as_a_hash(data: Path) -> None
     listed = interlock("admin-token", "list", "--data", data)
     assert listed.returncode == 0
     assert "ada" in listed.stdout
+    assert listed.stdout.splitlines()[1].split()[1::2] == ["name", "created"]
     assert secret[-20:] not in listed.stdout
     removed = interlock("admin-token", "remove", "ada", "--data", data)
     assert (removed.returncode, removed.stdout) == (0, "")
@@ -65,6 +66,8 @@ def test_no_secret_is_made_in_a_folder_without_keys(tmp_path: Path, command: tup
     """It would open nothing, and the reason would not be visible."""
     outcome = interlock(*command, "--data", tmp_path / "data")
     assert (outcome.returncode, outcome.stdout) == (2, "")
-    said = f"interlock: there are no keys in {tmp_path}/data/keys: a server makes the first ones when it starts\n"
-    assert outcome.stderr == said
+    assert outcome.stderr == (
+        f"interlock: there are no keys in {tmp_path}/data/keys: a server makes the first ones when it starts; or name the"
+        " server's folder with --data\n"
+    )
     assert list(tmp_path.iterdir()) == []

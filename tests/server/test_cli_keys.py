@@ -97,7 +97,9 @@ def test_keys_list_shows_each_keys_status_and_whole_name(made: Path) -> None:
     assert rows[kid][:2] == ["signing", "signs"]
     assert re.fullmatch(TIME, rows[kid][2])
     assert rows["refresh"] == ["refresh", "signs", "", ""]
-    assert run("keys", "list", INTERLOCK_DATA=str(made)).stdout.count(kid) == 1
+    listed = run("keys", "list", INTERLOCK_DATA=str(made)).stdout
+    assert listed.count(kid) == 1
+    assert re.findall(r"key|purpose|status", listed.splitlines()[1]) == ["key", "purpose", "status"]
 
 
 @pytest.mark.asvs("11.1.1")

@@ -206,7 +206,9 @@ def key_files(folder: Path) -> list[Path]:
 
 def no_keys(folder: Path) -> SettingsError:
     """Return the error for a folder without keys: the wrong folder, or no server has run there yet."""
-    return SettingsError(f"there are no keys in {folder}: a server makes the first ones when it starts")
+    return SettingsError(
+        f"there are no keys in {folder}: a server makes the first ones when it starts; or name the server's folder with --data"
+    )
 
 
 def key_file(folder: Path, key: Key) -> Path:
