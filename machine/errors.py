@@ -73,12 +73,12 @@ class TransitionRefused(InterlockError):
 
 
 class InstanceNotFound(InterlockError):
-    """Nothing of ``kind`` has this id."""
+    """Nothing of ``kind`` has this id. ``where`` ends the message."""
 
-    def __init__(self, kind: str, instance_id: str) -> None:
+    def __init__(self, kind: str, instance_id: str, where: str = "") -> None:
         self.kind = kind
         self.instance_id = instance_id
-        super().__init__(f"{kind.capitalize()} not found")
+        super().__init__(f"{kind.capitalize()} not found{where}")
 
 
 class SessionNotFound(InstanceNotFound):

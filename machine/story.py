@@ -28,7 +28,7 @@ class StoryStep(msgspec.Struct, frozen=True):
     particulars: str
 
 
-class PossibleEvent(msgspec.Struct, frozen=True):
+class EventOutcome(msgspec.Struct, frozen=True):
     """What one event would do: lead to ``target``, or be refused for the reason ``refused``."""
 
     event: str
@@ -37,13 +37,17 @@ class PossibleEvent(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """An instance at the time ``at``, after ``version`` records: its state, what ``stands`` says, what each event would do."""
+    """An instance at the time ``at``, after ``version`` records: its state, and what ``stands`` says.
+
+    ``events`` says what each event would do. In a ``final`` state none is possible any more.
+    """
 
     at: str
     version: int
     state: str
+    final: bool
     stands: dict[str, Any]
-    possible_events: list[PossibleEvent]
+    events: list[EventOutcome]
 
 
 def describe(
@@ -64,9 +68,10 @@ def snapshot(machine: Machine[InstanceT], instance: InstanceT, now_ms: int) -> S
         at=rfc3339(now_ms),
         version=instance.version,
         state=instance.state or "",
+        final=instance.state in machine.final,
         stands=words.stands(instance, now_ms),
-        possible_events=[
-            _possible_event(machine, instance, event.name, now_ms)
+        events=[
+            _outcome(machine, instance, event.name, now_ms)
             for event in machine.lifecycle.events
             if event.name in words.likely
         ],
@@ -88,12 +93,12 @@ def _step(machine: Machine[InstanceT], record: Record, before: InstanceT) -> Sto
     )
 
 
-def _possible_event(machine: Machine[InstanceT], instance: InstanceT, event: str, now_ms: int) -> PossibleEvent:
+def _outcome(machine: Machine[InstanceT], instance: InstanceT, event: str, now_ms: int) -> EventOutcome:
     data = machine.words.likely[event](instance, now_ms)
     try:
-        return PossibleEvent(event, machine.table.step(instance.state, event, instance, data, now_ms), None)
+        return EventOutcome(event, machine.table.step(instance.state, event, instance, data, now_ms), None)
     except TransitionRefused as refused:
-        return PossibleEvent(event, None, refusal(machine, refused, instance, data).removeprefix("refused: "))
+        return EventOutcome(event, None, refusal(machine, refused, instance, data).removeprefix("refused: "))
 
 
 def _as_recorded(data: Any, _before: Any) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import rich_click as click
@@ -15,10 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from interlock.machine.errors import InstanceNotFound
+from interlock.machine.explain import article
 from interlock.machine.ledger import Record, parse
 from interlock.machine.machines import MACHINES
 from interlock.machine.wire import transition_view
 from interlock.server.cli.errors import data_option, errors_as_messages
+
+if TYPE_CHECKING:
+    from interlock.server.surface.sqlite.archive import Archive
 
 _KINDS: Final = [machine.kind for machine in MACHINES]
 _kind_option: Final = click.option(
@@ -36,9 +40,7 @@ def transitions(instance_id: str, kind: str, data: Path, *, as_json: bool) -> No
     from interlock.server.surface.sqlite.archive import open_archive
 
     with errors_as_messages(), open_archive(data) as archive:
-        records = archive.history(kind, instance_id)
-        if not records:
-            raise InstanceNotFound(kind, instance_id)
+        records = _history(archive, kind, instance_id)
         if as_json:
             for record in records:
                 click.echo(msgspec.json.encode(transition_view(record)))
@@ -88,9 +90,7 @@ def replay(instance_id: str, kind: str, data: Path, at: tuple[str, int] | None, 
 
     with errors_as_messages():
         with open_archive(data) as archive:
-            records = archive.history(kind, instance_id)
-        if not records:
-            raise InstanceNotFound(kind, instance_id)
+            records = _history(archive, kind, instance_id)
         records, at_ms = _up_to(records, at, SystemClock().now_ms())
         machine = MACHINES.of(records[0].position, kind)
         steps, after = describe(machine, instance_id, records)
@@ -169,6 +169,20 @@ def export(log: Path | None, data: Path, output: str) -> None:
     with errors_as_messages(), open_archive(log or data) as archive, click.open_file(output, "wb") as file:
         for row in archive.rows():
             file.write(msgspec.json.encode(transition_view(parse(row, MACHINES))) + b"\n")
+
+
+def _history(archive: Archive, kind: str, instance_id: str) -> list[Record]:
+    """Return all records of an instance, oldest first.
+
+    Raises:
+        InstanceNotFound: there is none. The message names the file, and the kind that has this id.
+    """
+    records = archive.history(kind, instance_id)
+    if not records:
+        others = [other for other in _KINDS if archive.history(other, instance_id)]
+        hint = f"; this is the id of {article(others[0])}: add --kind {others[0]}" if others else ""
+        raise InstanceNotFound(kind, instance_id, f" in {archive.file}{hint}")
+    return records
 
 
 def _up_to(records: list[Record], at: tuple[str, int] | None, now_ms: int) -> tuple[list[Record], int]:

@@ -27,12 +27,14 @@ def print_story(console: Console, title: str, steps: list[StoryStep], stands: Sn
     for name, value in _facts(stands):
         console.print(f"  {name:<16} {escape(value)}", soft_wrap=True)
     console.print("\n[bold]possible then[/bold]\n")
-    for each in stands.possible_events:
-        if each.target is not None:
-            path = "stays" if each.target == stands.state else f"→ {each.target}"
-            console.print(f"  [green]{each.event}[/green] ({path})", soft_wrap=True)
+    possible = [each for each in stands.events if each.target is not None]
+    for each in possible:
+        path = "stays" if each.target == stands.state else f"→ {each.target}"
+        console.print(f"  [green]{each.event}[/green] ({path})", soft_wrap=True)
+    if not possible:
+        console.print(f"  nothing{f': {stands.state} is final' if stands.final else ''}")
     console.print("\n[bold]refused then[/bold]\n")
-    for each in stands.possible_events:
+    for each in stands.events:
         if each.refused is not None:
             console.print(f"  [red]{each.event}[/red]{escape(each.refused.removeprefix(each.event))}", soft_wrap=True)
 

@@ -46,7 +46,7 @@ def test_it_is_told_in_words() -> None:
     assert [step.particulars for step in steps] == [f"purpose admin, name ada, fingerprint {ADA.fingerprint}"]
     stands = snapshot(SECRET_MACHINE, secret, 5)
     assert stands.stands == {"secret": ADA}
-    assert [(each.event, each.target) for each in stands.possible_events] == [("remove", "removed")]
+    assert [(each.event, each.target) for each in stands.events] == [("remove", "removed")]
 
 
 def test_a_fingerprint_tells_secrets_apart_and_holds_nothing_of_them() -> None:

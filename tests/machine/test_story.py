@@ -113,10 +113,7 @@ def test_every_declared_event_has_a_story_and_a_possibility() -> None:
 
 def _at(now_ms: int, *life: Step) -> dict[str, str]:
     session = SESSION_MACHINE.replay("s", history("s", life))
-    return {
-        each.event: each.target or each.refused or ""
-        for each in snapshot(SESSION_MACHINE, session, now_ms).possible_events
-    }
+    return {each.event: each.target or each.refused or "" for each in snapshot(SESSION_MACHINE, session, now_ms).events}
 
 
 def test_the_state_of_an_open_session_is_told() -> None:
@@ -176,7 +173,7 @@ def test_possible_and_refused_events_are_listed() -> None:
 @pytest.mark.parametrize("now_ms", [100, 1_500])
 def test_the_listed_possibilities_match_the_machines_decisions(length: int, now_ms: int) -> None:
     session = SESSION_MACHINE.replay("s", history("s", _LIFE[:length]))
-    for each in snapshot(SESSION_MACHINE, session, now_ms).possible_events:
+    for each in snapshot(SESSION_MACHINE, session, now_ms).events:
         data: Data = WORDS.likely[each.event](session, now_ms)
         try:
             assert SESSION_MACHINE.decide(session, Command("new", "test", data), now_ms).target == each.target

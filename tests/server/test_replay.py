@@ -63,7 +63,7 @@ def test_replay_tells_a_whole_session(written: tuple[Path, str]) -> None:
     rest = outcome.stdout.partition("after version 5")[2]
     for name, value in (("state", "expired"), ("reason", "logout"), ("alive", "no"), ("connections", "none")):
         assert f"  {name:<16} {value}\n" in rest
-    assert re.search(r"possible then\n\nrefused then\n", rest.replace("\n\n\n", "\n\n"))
+    assert "\npossible then\n\n  nothing: expired is final\n\nrefused then\n" in rest
     assert "  connect from expired" in rest
 
 
@@ -71,10 +71,10 @@ def test_replay_stops_at_a_version(written: tuple[Path, str]) -> None:
     story = told(written, "--at", 3)
     assert [step["event"] for step in story["steps"]] == ["create", "authenticate", "connect"]
     stands = story["snapshot"]
-    assert (stands["state"], stands["version"]) == ("connected", 3)
+    assert (stands["state"], stands["final"], stands["version"]) == ("connected", False, 3)
     assert (stands["stands"]["alive"], stands["stands"]["reason"]) == (True, None)
     assert [connection["node"] for connection in stands["stands"]["connections"]] == ["node-1"]
-    possible = {each["event"]: each["target"] for each in stands["possible_events"] if each["target"]}
+    possible = {each["event"]: each["target"] for each in stands["events"] if each["target"]}
     assert possible == {
         "reauthenticate": "connected",
         "connect": "connected",
@@ -83,7 +83,7 @@ def test_replay_stops_at_a_version(written: tuple[Path, str]) -> None:
         "touch": "connected",
         "revoke": "expired",
     }
-    refused = {each["event"]: each["refused"] for each in stands["possible_events"] if each["refused"]}
+    refused = {each["event"]: each["refused"] for each in stands["events"] if each["refused"]}
     assert set(refused) == {"create", "authenticate", "expire"}
     assert "`not alive`" in refused["expire"]
     shown = replay(written, "--at", 3).stdout
@@ -98,7 +98,8 @@ def test_replay_stops_at_a_time(written: tuple[Path, str]) -> None:
     assert story["steps"][-1]["at"] <= rows[1]["at"]
     assert story["snapshot"]["at"] == rows[1]["at"]
     offset = rows[-1]["at"].replace("Z", "+00:00")
-    assert told(written, "--at", offset)["snapshot"]["state"] == "expired"
+    ended = told(written, "--at", offset)["snapshot"]
+    assert (ended["state"], ended["final"]) == ("expired", True)
     later = told(written, "--at", "2999-01-01T00:00:00Z")["snapshot"]
     assert (later["at"], later["version"]) == ("2999-01-01T00:00:00.000Z", 5)
 
@@ -129,4 +130,9 @@ def test_replay_of_an_invalid_moment_is_an_error(written: tuple[Path, str], at: 
 
 def test_replay_of_an_unknown_session_is_an_error(written: tuple[Path, str]) -> None:
     outcome = replay((written[0], "nobody"))
-    assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (1, "", "interlock: Session not found\n")
+    said = f"interlock: Session not found in {written[0] / 'interlock.db'}\n"
+    assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (1, "", said)
+    account = next(row["instance_id"] for row in records(written[0]) if row["kind"] == "account")
+    outcome = replay((written[0], account))
+    assert outcome.stderr == said.replace("\n", "; this is the id of an account: add --kind account\n")
+    assert outcome.exit_code == 1

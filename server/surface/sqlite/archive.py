@@ -39,7 +39,8 @@ _UNDECODED: Final = "Could not decode to UTF-8"
 class Archive:
     """One log, opened for reading."""
 
-    def __init__(self, database: sqlite_utils.Database, machines: Machines) -> None:
+    def __init__(self, file: Path, database: sqlite_utils.Database, machines: Machines) -> None:
+        self.file: Final = file
         self._database = database
         self._machines = machines
 
@@ -180,12 +181,13 @@ def open_archive(path: Path, machines: Machines = MACHINES) -> Iterator[Archive]
     Raises:
         SurfaceFailed: there is no log, or it can't be read.
     """
-    database = _open(path)
+    file = _file(path)
+    database = _open(file)
     try:
         # One snapshot for all reads, even while a server is writing.
         database.execute("BEGIN")
         refuse_foreign(database)
-        yield Archive(database, machines)
+        yield Archive(file, database, machines)
     except (Error, FileDamaged) as error:
         raise SurfaceFailed(f"{path} can't be read: {error}") from error
     finally:
@@ -202,7 +204,7 @@ def integrity_check(path: Path) -> Iterator[Future[list[str]]]:
     Raises:
         SurfaceFailed: there is no readable database at ``path``.
     """
-    database = _open(path)
+    database = _open(_file(path))
     # Names in a damaged schema may not be valid UTF-8.
     database.conn.text_factory = lambda text: text.decode("utf-8", "replace")
     try:
@@ -226,8 +228,11 @@ def _integrity(database: sqlite_utils.Database) -> list[str]:
     return [] if found == ["ok"] else found
 
 
-def _open(path: Path) -> sqlite_utils.Database:
-    file = path / LOG_NAME if path.is_dir() else path
+def _file(path: Path) -> Path:
+    return path / LOG_NAME if path.is_dir() else path
+
+
+def _open(file: Path) -> sqlite_utils.Database:
     try:
         return open_reader(file)
     except UnicodeDecodeError:
