@@ -5,7 +5,8 @@ A test names each of them, so that an incompatible version fails there and not a
 
 from __future__ import annotations
 
-from typing import Any
+from enum import EnumType
+from typing import Any, get_args
 
 from litestar import Request
 from litestar.openapi.spec import Schema
@@ -22,6 +23,15 @@ def body_type(request: Request[Any, Any, Any]) -> Any:
     """Return the body type that the handler of ``request`` declares, or None if it takes none."""
     field = request.route_handler.parsed_data_field
     return None if field is None else field.annotation
+
+
+def parameter_of(request: Request[Any, Any, Any], name: str) -> tuple[str, list[str]]:
+    """Return what clients call the parameter ``name`` of the handler of ``request``, and its values if it is an enum."""
+    field = request.route_handler.parsed_fn_signature.parameters.get(name)
+    if field is None:
+        return name, []
+    kinds: list[Any] = [each for each in (field.annotation, *get_args(field.annotation)) if isinstance(each, EnumType)]
+    return getattr(field.kwarg_definition, "name", None) or name, [value.value for kind in kinds for value in kind]
 
 
 def named_schema(schema_creator: Any, field: FieldDefinition) -> Schema:

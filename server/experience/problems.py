@@ -6,6 +6,7 @@ request, so it can't leak a secret.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
@@ -19,6 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine import errors
 from interlock.server.experience.headers import RawHeaders, allowed
+from interlock.server.experience.litestar_internals import parameter_of
 from interlock.server.experience.problem_kinds import BY_STATUS, KINDS, UNKNOWN_SESSION, Kind, Recovery, problem_kinds
 from interlock.server.experience.vocabulary import EndReason, Event, State, enum_of
 
@@ -26,6 +28,11 @@ _log = structlog.get_logger("interlock.http")
 
 MEDIA_TYPE: Final = "application/problem+json"
 _NOT_OF_ENUM: Final = "Invalid enum value"
+_UNKNOWN_FIELD: Final = "Object contains unknown field"
+_MISSING: Final = re.compile("Object missing required field `(.+)`")
+_DATA: Final = "data"
+"""The parameter of every handler that takes a body."""
+_BODY: Final = "body"
 TYPE_PREFIX: Final = "urn:interlock:problem:"
 
 
@@ -104,7 +111,6 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             detail = kind.title  # the message names files, for the operator
             headers["retry-after"] = str(_LOOKED_AGAIN_S)
         case ValidationException():
-            extra = {"errors": [_validation_row(row) for row in error.extra or ()]}
             detail = error.detail.partition(" for ")[0]
         case MethodNotAllowedException(headers={"allow": methods} | {"Allow": methods}):  # Litestar uses both spellings
             headers["allow"] = allowed(methods.split(", ")).decode()
@@ -133,6 +139,9 @@ def handle(request: Request[Any, Any, Any], error: Exception) -> Response[Proble
 def logged_problem(request: Request[Any, Any, Any], error: Exception) -> tuple[Problem, dict[str, str]]:
     """Return :func:`problem_for` of ``error``, and log it."""
     problem, headers = problem_for(error)
+    if isinstance(error, ValidationException):
+        rows: Any = error.extra or ()
+        problem = msgspec.structs.replace(problem, errors=[_invalid_field(row, request) for row in rows])
     tell_problem(request.scope, problem, error)
     return problem, headers
 
@@ -224,8 +233,18 @@ def _kind(error: Exception) -> Kind:
     return BY_STATUS[500]
 
 
-def _validation_row(row: Any) -> InvalidField:
-    """Return the field and what is wrong with it, without the value that msgspec quotes for an enum."""
-    about = row if isinstance(row, dict) else {}
-    message = str(about.get("message", ""))
-    return InvalidField(str(about.get("key", "")), _NOT_OF_ENUM if message.startswith(_NOT_OF_ENUM) else message)
+def _invalid_field(row: dict[str, str], request: Request[Any, Any, Any]) -> InvalidField:
+    """Return the field in ``row``, Litestar's account of an error, as the client calls it, and what is wrong with it.
+
+    msgspec quotes the value that is not of an enum, and the name of an unknown field. The client chose both, and they may be a
+    misplaced secret.
+    """
+    key, message = row["key"], row["message"]
+    if missing := _MISSING.match(message):
+        return InvalidField(missing[1], "is missing")
+    if message.startswith(_UNKNOWN_FIELD):
+        return InvalidField(_BODY, "contains an unknown field")
+    if key == _DATA:
+        return InvalidField(_BODY, "is missing" if message == repr(_DATA) else message)
+    name, values = parameter_of(request, key)
+    return InvalidField(name, f"Expected one of {', '.join(values)}" if message.startswith(_NOT_OF_ENUM) else message)

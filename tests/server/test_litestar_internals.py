@@ -16,13 +16,14 @@ from litestar.utils.scope.state import ScopeState
 from tests.support.source import ROOT
 
 _MODULE = "server/experience/litestar_internals.py"
-_INTERNALS = re.compile(r"litestar\.utils|litestar\._|ScopeState|parsed_data_field|schema_registry")
+_INTERNALS = re.compile(r"litestar\.utils|litestar\._|ScopeState|parsed_data_field|parsed_fn_signature|schema_registry")
 
 
 def test_each_internal_part_of_litestar_is_there() -> None:
     assert "form" in ScopeState.__slots__
     assert callable(ScopeState.from_scope)
     assert hasattr(HTTPRouteHandler, "parsed_data_field")
+    assert hasattr(HTTPRouteHandler, "parsed_fn_signature")
     assert isinstance(SchemaCreator(plugins=[]).schema_registry, SchemaRegistry)
     assert callable(SchemaRegistry.get_schema_for_field_definition)
     # What routing leaves in the scope: typed, but not documented.

@@ -259,6 +259,10 @@ def test_introspection_accepts_only_a_form(
         assert answer.status_code == 200
     else:
         refused(answer, status, "invalid_request", {400: "bad-request", 415: "unsupported-media-type"}[status])
+        assert "scope" not in answer.text, "the client chose the name of an unknown field"
+        assert ({"field": "token", "message": "is missing"} in answer.json().get("errors", ())) is (
+            content == "" and status == 400
+        )
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -16,7 +16,6 @@ from interlock.server.experience.problems import RequestRefused
 from interlock.server.experience.transport.exchange import EXTENSION, Exchange
 from interlock.server.guard.keys.jose import unambiguous_json
 
-_UNKNOWN_FIELD: Final = "Object contains unknown field"
 _CONTENT_TYPE: Final = 256
 """Maximum length of a Content-Type. A longer one consists of parameters without meaning here."""
 _PLACE: Final = re.compile(r"`\$\.(.+)`$")
@@ -79,9 +78,6 @@ def _decoder_for(kind: Any) -> msgspec.json.Decoder[Any]:
 def _not_of_its_type(error: msgspec.ValidationError) -> ValidationException:
     """Return Litestar's form of the error: what the body should have been."""
     wanted, _, where = str(error).partition(" - ")
-    if wanted.startswith(_UNKNOWN_FIELD):
-        # The client chose the field's name, which may be anything, even a misplaced secret.
-        wanted, where = "Object contains an unknown field", ""
     place = _PLACE.search(where)
     row = {"message": wanted, "key": place[1] if place else "data", "source": "body"}
     return ValidationException("Validation failed", extra=[row])

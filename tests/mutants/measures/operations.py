@@ -182,7 +182,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "The refusal of an unknown field names it.",
         "16.5.1",
         "test_an_unknown_fields_name_is_not_repeated",
-        at("requests:_not_of_its_type", replace("wanted.startswith(_UNKNOWN_FIELD)", "not wanted")),
+        at("problems:_invalid_field", replace("message.startswith(_UNKNOWN_FIELD)", "not message")),
     ),
     Mutant(
         "While the provider can't be asked, the keys it once had are good for as long as that lasts.",

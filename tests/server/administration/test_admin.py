@@ -254,7 +254,8 @@ async def test_administrators_see_accounts_without_secrets(server: ServerProcess
         assert found in await admin.every("/accounts", state="active")
         assert found not in await admin.every("/accounts", state="disabled")
         assert await admin.get("/accounts", email=client.email, state="deleted") == []
-        problem(await admin.http.get("/accounts?state=closed"), 400, "bad-request")
+        refused = problem(await admin.http.get("/accounts?state=closed"), 400, "bad-request")
+        assert refused["errors"] == [{"field": "state", "message": "Expected one of active, disabled, deleted"}]
 
 
 @scenario()
@@ -297,6 +298,14 @@ async def test_calls_on_missing_instances_get_404_and_leave_no_record(server: Se
         assert await admin.every("/transitions", limit=1000) == newest
 
 
+ENUMS = {
+    "state": "created, authenticated, connected, expired",
+    "reason": (
+        "idle, absolute, logout, revoked, token_reuse, password_changed, account_disabled, account_deleted, replaced"
+    ),
+}
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -315,7 +324,10 @@ async def test_calls_on_missing_instances_get_404_and_leave_no_record(server: Se
 @scenario()
 async def test_invalid_list_parameters_are_refused(server: ServerProcess, secret: str, query: str) -> None:
     async with Admin(server.url, secret) as admin:
-        problem(await admin.http.get(f"/sessions?{query}"), 400, "bad-request")
+        refused = problem(await admin.http.get(f"/sessions?{query}"), 400, "bad-request")
+        name = query.partition("=")[0]
+        if name in ENUMS:
+            assert refused["errors"] == [{"field": name, "message": f"Expected one of {ENUMS[name]}"}]
         both = "created_to=2026-01-01T00:00:00Z&updated_from=2026-01-01T00:00:00Z"
         problem(await admin.http.get(f"/sessions?{both}"), 422, "unprocessable")
         assert await admin.get(f"/sessions?{both}&subject=nobody") == []
