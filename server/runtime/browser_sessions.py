@@ -278,16 +278,17 @@ class BrowserSessions:
                         raise CredentialInvalid("the refresh token was superseded by a later login")
         for session_id, epoch in presented.markers.items():
             with suppress(SessionEnded, SessionNotFound):
-                self._add(found, await self._living(session_id), epoch)
+                self._add(found, await self._living(session_id), epoch, may_end=epoch > 0)
         return found
 
-    def _add(self, found: _Found, session: Session, epoch: int) -> bool:
+    def _add(self, found: _Found, session: Session, epoch: int, *, may_end: bool = False) -> bool:
         """Add a session that the browser was given at ``epoch``; return whether the call may end it.
 
-        After a login it may not, or an attacker who planted an anonymous session in a browser could log out its user. The
-        exception is a login whose tokens were never used: its response may be lost, and nobody else can end the session.
+        After a login it may not, or an attacker who planted an anonymous session in a browser could log out its user. There
+        are two exceptions. The tokens of the login were never used: its response may be lost, and nobody else can end the
+        session. Or ``may_end``: the marker is from after an earlier login on the session, and so of the same subject.
         """
-        if epoch != session.epoch and not self._sessions.is_unused(session):
+        if epoch != session.epoch and not may_end and not self._sessions.is_unused(session):
             found.others[session.session_id] = session
             return False
         found.sessions[session.session_id] = session

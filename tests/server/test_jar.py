@@ -101,6 +101,18 @@ async def test_a_login_with_a_lost_answer_is_repeated_on_the_same_session(tmp_pa
         assert await jar.reason(first["session_id"]) == "replaced"
 
 
+@asynchronous
+async def test_a_logout_ends_the_session_though_two_logins_arrived_in_reverse(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        first = await jar.ask("/api/session")
+        late = await jar.post("/api/auth/login", ADA)
+        await jar.ask("/api/auth/login", ADA)
+        await jar.ask("/api/session")
+        jar.take(late)
+        await jar.ask("/api/auth/logout")
+        assert await jar.reason(first["session_id"]) == "logout"
+
+
 @pytest.mark.asvs("7.4.1")
 @pytest.mark.parametrize("path", ["/api/session", "/api/auth/login"])
 @pytest.mark.parametrize("following", ["/api/session", "/api/auth/refresh", "/api/auth/login", "/api/auth/logout"])

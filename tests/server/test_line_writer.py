@@ -235,6 +235,7 @@ def test_pythons_own_error_output_becomes_a_line_without_messages(
     def end() -> None:
         raise KeyError("correct horse")
 
+    gc.collect()  # what earlier tests have left
     with logging_to_file(tmp_path / "log") as lines:
         del (broken := {"it": Broken()})["it"]
         gc.collect()
