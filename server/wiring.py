@@ -25,7 +25,7 @@ from interlock.machine.times import rfc3339
 from interlock.server import signed_head
 from interlock.server.clock import Clock, SystemClock
 from interlock.server.guard.admins import Admins
-from interlock.server.guard.keys.keyring import KeyRing, OnKeysChanged, open_keyring
+from interlock.server.guard.keys.keyring import KeyRing, open_keyring
 from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.keys.rotation import TokenLifetimes
 from interlock.server.guard.oidc.id_tokens import IdTokens
@@ -168,47 +168,30 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         reserve = settings.disk_reserve_mib << 20
         host = HostMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
-        core = _Core(
-            clock,
-            host,
-            secrets,
-            sessions,
-            accounts,
-            account_sessions,
-            connections,
-            tail,
-        )
+        core = _Core(clock, host, secrets, sessions, accounts, account_sessions, connections, tail)
         services = _assemble(settings, storage, core, stack)
-
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
         await stack.enter_async_context(
-            supervisor.running("keys", partial(secrets.ring.watch, _use_keys(services, keeper)))
+            supervisor.running("keys", partial(secrets.ring.watch, partial(_use_keys, services, keeper)))
         )
         await stack.enter_async_context(supervisor.running("secrets", secrets.records.run))
         await stack.enter_async_context(supervisor.running("host", host.run))
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
-        _log.info(
-            "server.ready",
-            orphans_disconnected=orphans,
-            superseded_ended=superseded,
-        )
+        _log.info("server.ready", orphans_disconnected=orphans, superseded_ended=superseded)
         yield services
 
 
-def _use_keys(services: Services, keeper: HeadKeeper) -> OnKeysChanged:
-    def use(keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
-        services.tokens.use(keys)
-        if retired_early:
-            # The key may have been stolen, and its thief may hold sockets opened with forged tokens.
-            services.connections.close_all(Close("token_expired"))
-        if keys is not None:
-            services.keys = keys
-            keeper.renew()
-            # Includes keys that had not signed yet or no longer signed: only a thief has tokens of those.
-            services.connections.look_at_keys()
-
-    return use
+def _use_keys(services: Services, keeper: HeadKeeper, keys: Keys | None, retired_early: bool) -> None:  # noqa: FBT001  # KeyRing.watch says what it means
+    services.tokens.use(keys)
+    if retired_early:
+        # The key may have been stolen, and its thief may hold sockets opened with forged tokens.
+        services.connections.close_all(Close("token_expired"))
+    if keys is not None:
+        services.keys = keys
+        keeper.renew()
+        # Includes keys that had not signed yet or no longer signed: only a thief has tokens of those.
+        services.connections.look_at_keys()
 
 
 @asynccontextmanager

@@ -27,6 +27,11 @@ class Add(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     fingerprint: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{22,43}\Z")]
 
+    @property
+    def actor(self) -> str:
+        """The actor in records of what its holder does. No account has this name: account ids begin with ``acc_``."""
+        return f"{self.purpose}:{self.name}"
+
 
 class Remove(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Remove the secret."""

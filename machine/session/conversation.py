@@ -115,7 +115,7 @@ class Conversation:
         "session_id",
     )
 
-    def __init__(  # most by name
+    def __init__(
         self,
         connection_id: str,
         session: Session,

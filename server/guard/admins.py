@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import structlog
 
 from interlock.machine.errors import AdminCredentialInvalid
@@ -10,17 +9,6 @@ from interlock.machine.secret.commands import Add
 from interlock.server.guard.secrets import Secrets
 
 _log = structlog.get_logger("interlock.admin")
-
-
-class Administrator(msgspec.Struct, frozen=True):
-    """An authenticated administrator: the presented secret, as the log records it."""
-
-    secret: Add
-
-    @property
-    def actor(self) -> str:
-        """The actor in transitions and audit events. No account has this name: account ids begin with ``acc_``."""
-        return f"admin:{self.secret.name}"
 
 
 class Admins:
@@ -33,8 +21,8 @@ class Admins:
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
 
-    def authenticate(self, presented: str) -> Administrator:
-        """Return the administrator whose secret ``presented`` is.
+    def authenticate(self, presented: str) -> Add:
+        """Return the secret ``presented`` of an administrator, as the log records it.
 
         Raises:
             AdminCredentialInvalid: it is no administrator's secret.
@@ -44,12 +32,12 @@ class Admins:
         if secret is None:
             _log.warning("admin.refused")
             raise AdminCredentialInvalid("not an administrator's secret")
-        return Administrator(secret)
+        return secret
 
-    def still(self, administrator: Administrator) -> bool:
-        """Return whether the secret that ``administrator`` presented is still stored: neither removed nor replaced.
+    def still(self, secret: Add) -> bool:
+        """Return whether ``secret`` is still stored: neither removed nor replaced.
 
         Raises:
             SettingsError: the secrets can't be read.
         """
-        return administrator.secret in self._secrets.held()
+        return secret in self._secrets.held()

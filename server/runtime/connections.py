@@ -6,7 +6,7 @@ It knows connections only as :class:`ConnectionListener`; the experience knows t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
@@ -140,39 +140,36 @@ class Connections:
             # It no longer counts, though its socket may still be closing.
             self._forget(listeners[data.connection_id].subject, data.connection_id)
         for listener, _ in list(listeners.values()):
-            if not guarded(listener.observe, record):
-                guarded(listener.abort)
+            _tell(listener, listener.observe, record)
 
     def observe_account(self, record: Record, account: Account | None) -> None:
         """End the connections of the sessions that an account no longer backs. The ends of the sessions may follow later."""
         if record.transition.event in RAISE_EPOCH:
             for session_id, connection_id in list(self._of_account.get(record.transition.instance_id, {}).values()):
                 listener = self._listeners[session_id][connection_id].listener
-                if not guarded(listener.observe_account, account):
-                    guarded(listener.abort)
+                _tell(listener, listener.observe_account, account)
 
     def close(self, session_id: str, connection_id: str, closing: Close) -> None:
         """Close one connection, if it is registered."""
         registered = self._listeners.get(session_id, {}).get(connection_id)
         if registered is not None:
-            _close(registered.listener, closing)
+            _tell(registered.listener, registered.listener.close, closing)
 
     def close_all(self, closing: Close) -> None:
         """Close every connection."""
         for listener in self._all():
-            _close(listener, closing)
+            _tell(listener, listener.close, closing)
 
     def look_at_keys(self) -> None:
         """Close every connection whose credential was signed with a key that no longer exists."""
         for listener in self._all():
-            if not guarded(listener.look_at_keys):
-                guarded(listener.abort)
+            _tell(listener, listener.look_at_keys)
 
     def _all(self) -> list[ConnectionListener]:
         return [registered.listener for listeners in self._listeners.values() for registered in listeners.values()]
 
 
-def _close(listener: ConnectionListener, closing: Close) -> None:
-    """Close ``listener``. If that fails, abort it, so that the others are still closed."""
-    if not guarded(listener.close, closing):
+def _tell(listener: ConnectionListener, call: Callable[..., object], *arguments: object) -> None:
+    """Make ``call``, a method of ``listener``. If it fails, abort the listener, so that the others are still told."""
+    if not guarded(call, *arguments):
         guarded(listener.abort)

@@ -83,12 +83,12 @@ proctype Holder() {
 
 /* Files come and go, the server crashes, and whatever the declaration allows after an end is tried. */
 #define LEFT(event) (begun > 0 && secret[begun - 1].state == STATE_removed && ASK(NEXT, secret[begun - 1], event, 0) != STATE_none)
+#define AFTER_AN_END(name) :: d_step { up && LEFT(EVENT_##name) -> record_secret(begun - 1, EVENT_##name) }
 proctype World() {
   do
   :: d_step { changes < CHANGES -> changes++; file = !file; TELL2(file_, file, 0) }
   :: d_step { up && crashes < CRASHES -> crashes++; up = false; looking = false; seen = false; shown = 0; TELL2(kill_, 0, 0) }
-  :: d_step { up && LEFT(EVENT_add) -> record_secret(begun - 1, EVENT_add) }
-  :: d_step { up && LEFT(EVENT_remove) -> record_secret(begun - 1, EVENT_remove) }
+  EVENTS(AFTER_AN_END)
   od
 }
 

@@ -250,7 +250,7 @@ async def test_an_enable_waits_for_the_session_ends_of_a_disable(tmp_path: Path)
         session, _ = await logged_in(services, "ada", 1)
         await services.accounts.ask("ada", "admin:eve", Disable())
         assert not (await services.sessions.load(session.session_id)).ended
-        eve = services.admins.authenticate(Secrets(tmp_path / "keys", "admin").create("eve", 1)).secret
+        eve = services.admins.authenticate(Secrets(tmp_path / "keys", "admin").create("eve", 1))
         await services.administration.enable("ada", Caller(eve, None))
         assert (await services.sessions.load(session.session_id)).reason == "account_disabled"
         assert (await services.accounts.load("ada")).state == "active"

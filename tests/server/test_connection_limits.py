@@ -18,7 +18,7 @@ from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.running import eventually
 from tests.support.server import running_server
-from tests.support.wire import Wire, after_connect, events, log_in, services_in
+from tests.support.wire import Wire, after_connect, events, greeted, log_in, services_in
 
 
 async def admit(services: Services, session: Session, connection_id: str) -> Socket:
@@ -140,10 +140,7 @@ async def test_concurrent_connects_leave_as_many_as_the_limit(tmp_path: Path) ->
 @asynchronous
 async def test_an_accounts_oldest_connection_may_leave_while_being_displaced(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_per_account=1, connections_policy="displace") as services:
-        session, token = await log_in(services)
-        wire = Wire(services, token)
-        running = wire.run()
-        await eventually(lambda: "hello" in wire.said)
+        session, wire, running = await greeted(services)
         held_one = (await services.sessions.load(session.session_id)).connections[0].connection_id
         wire.leave()
         await running

@@ -23,7 +23,7 @@ from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, closed, hello
 from tests.support.inside import client_of
 from tests.support.running import eventually
-from tests.support.wire import Wire, log_in, services_in
+from tests.support.wire import greeted, services_in
 
 ADA = {"email": "ada@example.org", "password": PASSWORD}
 BOB = {"email": "bob@example.org", "password": PASSWORD}
@@ -39,7 +39,7 @@ class Device(msgspec.Struct):
 
 def eve(services: Services) -> Caller:
     secrets = Secrets(Path(services.settings.data) / "keys", "admin")
-    return Caller(services.admins.authenticate(secrets.create("eve", 1)).secret, None)
+    return Caller(services.admins.authenticate(secrets.create("eve", 1)), None)
 
 
 async def device(http: httpx.AsyncClient, stack: AsyncExitStack, who: dict[str, str]) -> Device:
@@ -115,10 +115,7 @@ async def test_sockets_of_an_account_close_while_the_ends_of_sessions_wait(
 @asynchronous
 async def test_an_account_change_by_another_process_closes_with_token_expired(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
-        _, token = await log_in(services)
-        wire = Wire(services, token)
-        running = wire.run()
-        await eventually(lambda: "hello" in wire.said)
+        _, wire, running = await greeted(services)
         await registered(services, "bob")
         (record,) = (await services.accounts.ask("bob", "admin:eve", Disable())).records
         move = msgspec.structs.replace(record.transition, instance_id="ada")
@@ -130,10 +127,7 @@ async def test_an_account_change_by_another_process_closes_with_token_expired(tm
 @asynchronous
 async def test_new_groups_or_a_rehash_close_no_socket(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
-        _, token = await log_in(services)
-        wire = Wire(services, token)
-        running = wire.run()
-        await eventually(lambda: "hello" in wire.said)
+        _, wire, running = await greeted(services)
         await services.administration.set_groups("ada", ("staff",), eve(services))
         owner = await services.accounts.by_id("ada")
         assert owner is not None

@@ -23,7 +23,7 @@ from tests.support.log import BEGUN
 from tests.support.running import eventually, scenario
 from tests.support.server import check_trace, running_server
 from tests.support.steps import POLICY
-from tests.support.wire import Wire, after_connect, events, log_in, services_in
+from tests.support.wire import Wire, after_connect, events, greeted, log_in, services_in
 
 
 def lines(trace: Path) -> list[Line]:
@@ -207,10 +207,7 @@ async def test_nobody_is_answered_before_the_commit(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
         log: Any = services.sessions._log
         log._writer._connection = _SlowCommit(log._writer._connection)
-        session, token = await log_in(services)
-        wire = Wire(services, token)
-        running = wire.run()
-        await eventually(lambda: "hello" in wire.said)
+        session, wire, running = await greeted(services)
         wire.leave()
         await running
         assert (await services.sessions.submit(session.session_id, *commands("ada", Touch()))).instance.version == 5
@@ -262,10 +259,7 @@ async def test_a_start_traces_disconnects_of_a_dead_processs_connections(tmp_pat
 @asynchronous
 async def test_a_socket_that_leaves_is_traced_as_disconnected(tmp_path: Path) -> None:
     async with services_in(tmp_path) as services:
-        session, token = await log_in(services)
-        wire = Wire(services, token)
-        running = wire.run()
-        await eventually(lambda: "hello" in wire.said)
+        session, wire, running = await greeted(services)
         wire.leave(1001)
         await running
         assert (await services.sessions.load(session.session_id)).connections == ()

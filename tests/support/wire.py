@@ -23,6 +23,7 @@ from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.wiring import open_services
 from tests.support.accounts import registered
+from tests.support.running import eventually
 from tests.support.server import UNLIMITED, check_trace
 
 
@@ -147,6 +148,15 @@ async def log_in(services: Services) -> tuple[Session, str]:
         await registered(services, "ada")
     session = (await services.sessions.begin("ada", Authenticate("ada", "password"))).instance
     return session, services.tokens.access_token(session)
+
+
+async def greeted(services: Services) -> tuple[Session, Wire, asyncio.Task[None]]:
+    """Log in and open a socket. Return when it has its hello; the task is that of :meth:`Wire.run`."""
+    session, token = await log_in(services)
+    wire = Wire(services, token)
+    running = wire.run()
+    await eventually(lambda: "hello" in wire.said)
+    return session, wire, running
 
 
 async def events(services: Services, session: Session) -> list[str]:

@@ -32,7 +32,7 @@ Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE, description="Maximum nu
 
 def acting(request: Request[Any, Any, Any]) -> Caller:
     """Return the caller, and its address, for the record of a call that changes something."""
-    return Caller(request.user.secret, address_of(request.scope))
+    return Caller(request.user, address_of(request.scope))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from litestar.types import ControllerRouterHandler
 
 from interlock.machine.errors import Overloaded, SettingsError, SurfaceError
 from interlock.machine.ledger import Record
+from interlock.machine.secret.commands import Add
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.calls import page, services_of
 from interlock.server.experience.endpoints.admin_calls import ADMIN, LAST, Limit
@@ -25,7 +26,6 @@ from interlock.server.experience.guards import administrator
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses
 from interlock.server.experience.transport.exchange import EXTENSION
-from interlock.server.guard.admins import Administrator
 from interlock.server.services import Services
 
 _log = structlog.get_logger("interlock.admin")
@@ -111,7 +111,7 @@ async def follow_transitions(
     `unavailable`, `credential-removed`, `slow-consumer`. A client that reads nothing at all is disconnected.
     """
     services = services_of(request)
-    found: Administrator = request.user
+    found: Add = request.user
     if last_event_id is None and "last-event-id" in request.headers:
         raise RequestRefused(400, "null is no position")  # to Litestar it is a missing header
     position = last_event_id if last_event_id is not None else after
@@ -152,7 +152,7 @@ async def list_audit_records(
 class Follower:
     """One stream of the log, with its own position."""
 
-    def __init__(self, services: Services, found: Administrator, position: int, scope: Any) -> None:
+    def __init__(self, services: Services, found: Add, position: int, scope: Any) -> None:
         self._services = services
         self._administrator = found
         self._position = position

@@ -178,7 +178,7 @@ async def revoke_token(request: Request[Any, Any, Any], data: Form) -> Response[
     if session is not None:
         client: Add = request.state.client
         async with services.secret_records.acting(client) as under:
-            receipt = await services.sessions.end(session, "revoked", f"client:{client.name}", under=under)
+            receipt = await services.sessions.end(session, "revoked", client.actor, under=under)
     return ended_response([receipt] if receipt else [])
 
 

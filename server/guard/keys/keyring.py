@@ -20,7 +20,6 @@ from interlock.server.guard.keys.keyset import (
     Key,
     Keys,
     Kind,
-    SigningKey,
     assemble,
     key_files,
     load_keys,
@@ -217,8 +216,8 @@ class KeyRing:
         if changed:
             self.keys = keys
             held = [key for _, key in before.keys.values()]
-            left = {_identity(key) for _, key in found.keys.values()}
-            gone = [key for key in held if _identity(key) not in left]
+            left = {key.added for _, key in found.keys.values()}
+            gone = [key for key in held if key.added not in left]
             early = any(may_have_tokens(key, held, self._lifetimes, now_ms) for key in gone)
             _log.info("keys.changed", signing=keys.signing.kid, verifying=list(keys.verifying), retired_early=early)
         self._untold |= changed or bool(found.unusable) != bool(before.unusable)
@@ -245,11 +244,6 @@ def open_keyring(folder: Path, clock: Clock, lifetimes: TokenLifetimes) -> KeyRi
 
 def _in_words(path: Path, error: Exception) -> str:
     return f"{path} can't be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-
-
-def _identity(key: Key) -> tuple[str, bytes]:
-    """Tell ``key`` from another in a file of the same name. A signing key is named after itself."""
-    return key.name, b"" if isinstance(key, SigningKey) else key.secret
 
 
 def _names(keys: Keys) -> tuple[object, ...]:

@@ -37,11 +37,6 @@ class Caller(msgspec.Struct, frozen=True):
     secret: Add
     address: str | None
 
-    @property
-    def actor(self) -> str:
-        """What records call them. No account is called so: those begin with ``acc_``."""
-        return f"admin:{self.secret.name}"
-
 
 class EndedAccount(msgspec.Struct, frozen=True):
     """A disabled or deleted account, the receipt of the last record, and how many sessions ended."""
@@ -114,12 +109,12 @@ class Administration:
     async def end(self, session: Session, caller: Caller) -> Receipt | None:
         """Revoke one session. Return None if it had already ended."""
         async with self._secrets.acting(caller.secret) as under:
-            return await self._sessions.end(session, "revoked", caller.actor, under=under)
+            return await self._sessions.end(session, "revoked", caller.secret.actor, under=under)
 
     async def end_all(self, account_id: str, caller: Caller) -> list[Receipt]:
         """Revoke every session of the account that is alive now. Return the receipts of the ends."""
         async with self._secrets.acting(caller.secret) as under:
-            return await self._account_sessions.end_all(account_id, "revoked", caller.actor, under=under)
+            return await self._account_sessions.end_all(account_id, "revoked", caller.secret.actor, under=under)
 
     async def disable(self, account_id: str, caller: Caller) -> EndedAccount:
         """Disable the account, then end all its sessions.
@@ -149,7 +144,9 @@ class Administration:
         """
         try:
             async with self._secrets.acting(caller.secret) as under:
-                outcome = await self._accounts.erase(account_id, caller.actor, Delete(caller.address), under=under)
+                outcome = await self._accounts.erase(
+                    account_id, caller.secret.actor, Delete(caller.address), under=under
+                )
         except TransitionRefused:
             outcome = Outcome(await self._accounts.load(account_id), [])
         return await self._without_sessions(outcome)
@@ -182,7 +179,7 @@ class Administration:
 
     async def _ask(self, account_id: str, caller: Caller, data: Data) -> Outcome[Account]:
         async with self._secrets.acting(caller.secret) as under:
-            return await self._accounts.ask(account_id, caller.actor, data, under=under)
+            return await self._accounts.ask(account_id, caller.secret.actor, data, under=under)
 
     async def _without_sessions(self, outcome: Outcome[Account]) -> EndedAccount:
         # They follow from what is recorded, and happen whatever becomes of the administrator: as those of a start.
