@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from interlock.machine.errors import InstanceNotFound, InterlockError, LedgerFault
+from interlock.server.system.streams import printable
 
 EXIT_FAULT: Final = 1
 EXIT_UNUSABLE: Final = 2
@@ -61,5 +62,5 @@ def errors_as_messages(say: Callable[[str], object] = _to_stderr) -> Iterator[No
 def _line(error: Exception) -> str:
     console = Console(stderr=True, highlight=False)
     with console.capture() as said:
-        console.print(f"[bold red]interlock:[/bold red] {escape(str(error))}", soft_wrap=True)
+        console.print(f"[bold red]interlock:[/bold red] {escape(printable(str(error)))}", soft_wrap=True)
     return said.get()

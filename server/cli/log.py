@@ -24,6 +24,7 @@ from interlock.server.cli.errors import data_option, errors_as_messages
 if TYPE_CHECKING:
     from interlock.server.surface.sqlite.archive import Archive
 
+_DIGITS: Final = 16
 _KINDS: Final = [machine.kind for machine in MACHINES]
 _kind_option: Final = click.option(
     "--kind", type=click.Choice(_KINDS), default=_KINDS[0], show_default=True, help="Kind of the instance."
@@ -56,7 +57,7 @@ class _Time(click.ParamType[tuple[str, int]]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
         """See :class:`click.ParamType`."""
         text = str(value)
-        if text.isascii() and text.isdigit():
+        if text.isascii() and text.isdigit() and len(text) < _DIGITS:
             return "version", int(text)
         try:
             moment = datetime.fromisoformat(text)

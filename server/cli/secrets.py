@@ -11,6 +11,7 @@ from rich.table import Table
 
 from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
+from interlock.server.system.streams import printable
 
 
 def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens: str) -> click.RichGroup:
@@ -45,7 +46,7 @@ def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens
         with errors_as_messages():
             table = Table("name", "created")
             for name, stored in Secrets(keys_folder(data), purpose).names().items():
-                table.add_row(name, rfc3339(stored.created_at_ms))
+                table.add_row(printable(name), rfc3339(stored.created_at_ms))
             Console().print(table)
 
     @group.command()

@@ -28,6 +28,9 @@ _MARKER: Final = re.compile(
     + rb"-([0-9a-v]{36})=(0|[1-9][0-9]{0,15})\.([A-Za-z0-9_-]{43})[ \t]*(?=;|$)"
 )
 
+_REMOVED_AT_ONCE: Final = 12
+"""Markers that one response removes. By default a proxy takes 4 KiB of headers; later responses remove the others."""
+
 
 def presented(services: Services, scope: Any) -> Presented:
     """Read the credentials and the markers of a request."""
@@ -64,14 +67,14 @@ def token_response(
     # Until the absolute deadline.
     max_age_s = max(0, session.absolute_deadline_ms - services.clock.now_ms()) // 1000
     cookies = [_cookie(refresh_token, max_age_s)] if shown.by_page else []
-    cookies += [_cookie("", 0, each) for each in goes_on.unmark]
+    cookies += [_cookie("", 0, each) for each in goes_on.unmark[:_REMOVED_AT_ONCE]]
     cookies += [_cookie(services.tokens.marker(each), max_age_s, each.session_id) for each in goes_on.mark]
     return Response(answer, status_code=status, cookies=cookies, headers=receipt_header(receipt))
 
 
 def clearing_cookies(shown: Presented) -> list[Cookie]:
-    """Return cookies that remove all of Interlock's from a jar, except the device cookie."""
-    return [_cookie("", 0), *[_cookie("", 0, each) for each in shown.markers]]
+    """Return cookies that remove Interlock's from a jar, except the device cookie. The sessions of all markers have ended."""
+    return [_cookie("", 0), *[_cookie("", 0, each) for each in list(shown.markers)[:_REMOVED_AT_ONCE]]]
 
 
 def device_cookie(value: str) -> Cookie:
@@ -86,8 +89,9 @@ def _markers(services: Services, scope: Any) -> dict[str, int]:
     session, and its holder had to obtain that session first.
     """
     held = b";".join(value for key, value in scope["headers"] if key == b"cookie")
-    named = [(match[1].decode(), int(match[2]), match[3].decode()) for match in _MARKER.finditer(held)]
-    return {each: epoch for each, epoch, mac in named if services.tokens.check_marker(each, epoch, mac)}
+    # Of a session that is named twice, the highest epoch counts.
+    named = sorted((int(match[2]), match[1].decode(), match[3].decode()) for match in _MARKER.finditer(held))
+    return {each: epoch for epoch, each, mac in named if services.tokens.check_marker(each, epoch, mac)}
 
 
 def _cookie(value: str, max_age_s: int, session_id: str = "", *, key: str = COOKIE_NAME) -> Cookie:

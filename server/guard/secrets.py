@@ -20,7 +20,7 @@ import msgspec
 from interlock.machine.errors import SettingsError
 from interlock.machine.secret.commands import Add, added
 from interlock.server.guard.keys.keyset import FileStamp, key_files, no_keys, stamp_of
-from interlock.server.system.permissions import read_private, write_private
+from interlock.server.system.permissions import create_private, read_private
 from interlock.server.system.transient import Checks
 
 Kind: TypeAlias = Literal["admin", "client"]
@@ -107,13 +107,15 @@ class Secrets:
         if not _NAME.match(name):
             raise SettingsError("a name has 1 to 40 of a-z, 0-9 and -, and does not begin with -")
         if name in self.names():
-            raise SettingsError(f"a secret named {name} exists; remove it first")
+            raise _taken(name)
         secret = f"ilk_{self._kind}_{name}_{secrets.token_urlsafe(_SECRET_BYTES)}"
         try:
             # A secret without keys beside it opens nothing: the folder is the wrong one.
             if not self._folder.exists() or not key_files(self._folder):
                 raise no_keys(self._folder)
-            write_private(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
+            create_private(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
+        except FileExistsError:
+            raise _taken(name) from None
         except OSError as error:
             raise SettingsError(f"the secret can't be written to {self._folder}: {error.strerror}") from error
         return secret
@@ -211,3 +213,7 @@ def _read(path: Path) -> StoredSecret:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _taken(name: str) -> SettingsError:
+    return SettingsError(f"a secret named {name} exists; remove it first")

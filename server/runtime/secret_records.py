@@ -10,7 +10,7 @@ from typing import Final
 from interlock.machine.errors import AuthorityLost, Overloaded, SettingsError, SurfaceFailed
 from interlock.machine.ledger import Record
 from interlock.machine.machine import Authority
-from interlock.machine.secret.commands import Add, Purpose, Remove
+from interlock.machine.secret.commands import Add, Data, Purpose, Remove
 from interlock.machine.secret.machine import SECRET_MACHINE, Secret, why_refused
 from interlock.server.clock import Clock
 from interlock.server.ids import new_id
@@ -22,13 +22,14 @@ from interlock.server.system.supervision import progressed
 _LOOK_EVERY_S: Final = 1.0
 _CACHED: Final = 64
 _PAGE: Final = 256
+_AT_ONCE: Final = 64
 
 Look = Callable[[], Iterable[Add]]
 """Return the secrets in use for one purpose. Raise SettingsError if the files can't be read."""
 
 
 class SecretRecords(Door[Secret]):
-    """All secrets. ``looks`` return the secrets in use, by purpose. Their use never waits for a record."""
+    """All secrets. ``looks`` return the secrets in use, by purpose. To present one never waits for a record."""
 
     def __init__(self, feed: Feed, clock: Clock, looks: Mapping[Purpose, Look]) -> None:
         super().__init__(SECRET_MACHINE, feed, clock, cache_limit=_CACHED)
@@ -67,18 +68,34 @@ class SecretRecords(Door[Secret]):
 
     async def _compare(self) -> None:
         async with self._turn:
+            removed: list[tuple[str, Data]] = []
+            new: list[tuple[str, Data]] = []
             for purpose, look in self._looks.items():
                 try:
                     missing = set(look())
                 except SettingsError:
                     # Nobody can tell what was removed. Calls that need one of these secrets are refused, and say why.
                     continue
-                for secret_id, added in list(self._present.items()):
+                for secret_id, added in self._present.items():
                     if added.purpose == purpose and added not in missing:
-                        await self.submit(secret_id, *commands("server", Remove()))
+                        removed.append((secret_id, Remove()))
                     missing.discard(added)
-                for added in missing:
-                    await self.submit(new_id("sec"), *commands("server", added))
+                new += [(new_id("sec"), added) for added in missing]
+            await self._record(removed)
+            await self._record(new)
+
+    async def _record(self, changes: list[tuple[str, Data]]) -> None:
+        """Record ``changes``, some at a time, in any order. Return when all under way are answered.
+
+        Raises:
+            Overloaded, SurfaceFailed: some of it is not recorded.
+        """
+        for first in range(0, len(changes), _AT_ONCE):
+            progressed()
+            some = [self.submit(each, *commands("server", data)) for each, data in changes[first : first + _AT_ONCE]]
+            for outcome in await asyncio.gather(*some, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
 
     @asynccontextmanager
     async def acting(self, added: Add) -> AsyncIterator[Authority]:

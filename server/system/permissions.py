@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -76,16 +77,36 @@ def write_private(path: Path, content: bytes) -> None:
     """
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
+    _write_draft(draft, content)
+    draft.rename(path)
+    sync_folder(path.parent)
+
+
+def create_private(path: Path, content: bytes) -> None:
+    """Write a new file as :func:`write_private`. Of several callers at once, one creates it.
+
+    Raises:
+        FileExistsError: it exists.
+        OSError: it can't be written.
+    """
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        _write_draft(draft, content)
+        os.link(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _write_draft(draft: Path, content: bytes) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        owner = path.parent.stat()
+        owner = draft.parent.stat()
         if os.geteuid() == 0:
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    draft.rename(path)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -54,3 +54,12 @@ def print_in_background(text: bytes) -> None:
                 data = data[write_some(STDOUT, data) :]
 
     threading.Thread(target=write, name="interlock-stdout", daemon=True).start()
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with its line ends, ESC, bidirectional and other control characters escaped (ASVS 16.4.1)."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()

@@ -27,7 +27,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from interlock.machine.errors import InterlockError
-from interlock.server.system.streams import STDERR
+from interlock.server.system.streams import STDERR, printable
 from interlock.server.telemetry.context import merge_request
 from interlock.server.telemetry.faults import exception_of
 from interlock.server.telemetry.line_writer import LineWriter
@@ -220,13 +220,7 @@ def _make_harmless(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _harmless(value: Any) -> Any:
     if isinstance(value, str):
-        text = _CREDENTIAL.sub(_MASK, value)
-        return text if text.isprintable() else "".join(map(_escaped, text))
+        return printable(_CREDENTIAL.sub(_MASK, value))
     if value is None or isinstance(value, bool | int | float):
         return value
     return _harmless(repr(value))
-
-
-def _escaped(character: str) -> str:
-    """Escape a character that is not printable: line ends, ESC, and bidirectional controls."""
-    return character if character.isprintable() else character.encode("unicode_escape").decode()

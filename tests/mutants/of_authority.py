@@ -107,7 +107,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "test_changes_of_secrets_are_recorded_while_the_server_runs",
         at(
             "secret_records:SecretRecords._compare",
-            drop("if added.purpose == purpose and added not in missing:\n    ..."),
+            drop("removed.append((secret_id, Remove()))"),
         ),
     ),
     Mutant(

@@ -142,3 +142,14 @@ def test_a_folder_that_is_gone_is_no_removal_of_its_secrets(folder: Path) -> Non
         admins.names()
     folder.with_name("away").rename(folder)
     assert holder_of(admins, secret) == "ada"
+
+
+def test_of_two_creations_of_one_name_one_succeeds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Secrets(folder, "admin"), Secrets(folder, "admin")
+    monkeypatch.setattr(first, "names", dict)  # as seen before the other was there
+    monkeypatch.setattr(second, "names", dict)
+    secret = first.create("ada", 1)
+    with pytest.raises(SettingsError, match="a secret named ada exists"):
+        second.create("ada", 2)
+    assert holder_of(Secrets(folder, "admin"), secret) == "ada"
+    assert len(list(folder.glob("admin-*"))) == 1

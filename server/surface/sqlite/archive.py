@@ -69,7 +69,9 @@ class Archive:
 
     def history(self, kind: str, instance_id: str) -> list[Record]:
         """Return all records of an instance, oldest first; empty if there is none."""
-        rows = self._database.execute(HISTORY, (kind, instance_id, 0, -1)).fetchall()
+        # What is not UTF-8 on the command line names no instance.
+        known = instance_id.encode(errors="replace").decode()
+        rows = self._database.execute(HISTORY, (kind, known, 0, -1)).fetchall()
         return [parse(stored_row(row), self._machines) for row in rows]
 
     def row_at(self, position: int) -> StoredRow | None:

@@ -170,7 +170,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "Text goes to the log as it is, line ends and escape sequences included.",
         "16.4.1",
         "test_no_logged_value_starts_a_line_or_controls_a_terminal",
-        at("logs:_harmless", replace("text if text.isprintable() else ''.join(map(_escaped, text))", "text")),
+        at("streams:printable", replace("text if text.isprintable() else ''.join(map(_escaped, text))", "text")),
     ),
     Mutant(
         "That a key can't be read is told to the client as it is told to the operator, with the file's path.",
