@@ -8,6 +8,8 @@ conservative update: each key has four cells, and its number is the smallest of 
 * nothing is evicted, so flooding the table resets no limit;
 * the only error is strictness: keys that share all four cells share a limit. The salt is secret, so an attacker can't search
   for collisions. With 10,000 keys used up of 2**18 cells, one key in 2,500 is affected.
+
+:mod:`interlock.server.guard.throttling` decides with it.
 """
 
 from __future__ import annotations

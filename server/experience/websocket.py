@@ -214,7 +214,7 @@ class Socket:
             if found.session.session_id != conversation.session_id:
                 raise CredentialInvalid("the token belongs to another session")  # noqa: TRY301  # as any bad one
             # The key or the account may have changed since, and this connection did not depend on that key yet.
-            await self._services.authenticator.ensure_holds(found)
+            await self._services.authenticator.ensure_key_and_account(found)
             conversation.authorise(found.session.epoch, found.authorised_until_ms)
             self._kid = found.kid
         except Exception as error:  # noqa: BLE001  # else the connection would stay, and nothing be heard on it

@@ -100,7 +100,7 @@ class Authenticator:
             await self._accounts.ensure_serves(session)
         return Authentication(session, taken.authorised_until_ms, taken.kid)
 
-    async def ensure_holds(self, found: Authentication) -> None:
+    async def ensure_key_and_account(self, found: Authentication) -> None:
         """Check what no condition of an append covers: that the account still backs ``found``, and that its key still verifies.
 
         Raises:

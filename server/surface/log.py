@@ -1,4 +1,7 @@
-"""The interface of the transition log. Code above it does not depend on the database engine."""
+"""The interface of the transition log. Code above it does not depend on the database engine.
+
+:mod:`interlock.server.surface.sqlite.log` implements it on disk, :mod:`interlock.server.surface.memory` in memory.
+"""
 
 from __future__ import annotations
 

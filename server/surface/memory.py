@@ -58,7 +58,7 @@ class MemoryStore:
         first = steps[0].transition
         key = (first.kind, first.instance_id)
         if under is not None:
-            self.ensure_holds(under, first.at_ms)
+            self.ensure_authorised(under, first.at_ms)
         repeated = self._commands.get((key, first.command_id))
         if repeated is not None:
             own = sum(_key_of(step) == key for step in steps)
@@ -82,7 +82,7 @@ class MemoryStore:
         """Return the :class:`Keys` of the instance ``key``."""
         return self.machines.of(0, key[0]).keys(self.instances[key])
 
-    def ensure_holds(self, under: Authority, at_ms: int) -> None:
+    def ensure_authorised(self, under: Authority, at_ms: int) -> None:
         """Check that ``under`` is valid at ``at_ms``.
 
         Raises:
@@ -260,7 +260,7 @@ class MemoryTickets:
 
     async def add(self, ticket: Ticket, now_ms: int) -> None:
         """See :meth:`interlock.server.surface.tickets.TicketStore.add`."""
-        self._store.ensure_holds(Authority("session", ticket.session_id, ticket.epoch), now_ms)
+        self._store.ensure_authorised(Authority("session", ticket.session_id, ticket.epoch), now_ms)
         kept = {key: each for key, each in self._tickets.items() if each.expires_at_ms > now_ms}
         self._tickets = {**kept, ticket.ticket_hash: ticket}
 

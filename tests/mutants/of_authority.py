@@ -33,25 +33,28 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "Whether authority holds is asked of the database, and the answer not looked at.",
         "authority_at_append",
         "TestSqliteLog::test_authority_is_judged_at_the_steps_place_in_the_log",
-        at("log:ensure_holds", replace("connection.execute(_HOLDS, asked).fetchone() is None", "... and False")),
+        at(
+            "log:ensure_authorised",
+            replace("connection.execute(_AUTHORISED, asked).fetchone() is None", "... and False"),
+        ),
     ),
     Mutant(
         "The database does not compare the epoch, so that what a login superseded is obeyed.",
         "authority_at_append",
         "test_a_superseded_credentials_call_is_not_recorded_afterwards[end another session-a login]",
-        at("log:_HOLDS", in_text("epoch = coalesce(?, epoch)", "epoch >= coalesce(?, epoch)")),
+        at("log:_AUTHORISED", in_text("epoch = coalesce(?, epoch)", "epoch >= coalesce(?, epoch)")),
     ),
     Mutant(
         "A session that is overdue is obeyed until its end is written down.",
         "authority_at_append",
         "TestSqliteLog::test_authority_is_judged_at_the_steps_place_in_the_log",
-        at("log:_HOLDS", in_text("coalesce(deadline_ms > ?, true)", "coalesce(? > 0, true)")),
+        at("log:_AUTHORISED", in_text("coalesce(deadline_ms > ?, true)", "coalesce(? > 0, true)")),
     ),
     Mutant(
         "A ticket is sold whatever has become of its session.",
         "authority_at_append",
         "TestSqliteTickets::test_no_ticket_is_issued_after_a_login_or_an_end",
-        at("tickets:SqliteTickets.add", drop("ensure_holds(...)")),
+        at("tickets:SqliteTickets.add", drop("ensure_authorised(...)")),
     ),
     Mutant(
         "Whether a credential is good is a matter of its session's life alone, and not of later logins.",

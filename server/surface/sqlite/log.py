@@ -48,7 +48,7 @@ INSTANCE: Final = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE (kind, instan
 _BUSY: Final = f"SELECT {INSTANCE_COLUMNS} FROM instances WHERE kind = ? AND busy = 1"  # noqa: S608  # column names of ours
 _LIVE: Final = "SELECT deadline_ms, instance_id FROM instances WHERE kind = ? AND ended = 0 AND deadline_ms IS NOT NULL"
 
-_HOLDS: Final = (
+_AUTHORISED: Final = (
     "SELECT 1 FROM instances WHERE (kind, instance_id, ended) = (?, ?, 0) AND epoch = coalesce(?, epoch)"
     " AND coalesce(deadline_ms > ?, true)"
 )
@@ -161,7 +161,7 @@ class SqliteLog:
         """See :meth:`interlock.server.surface.log.TransitionLog.append`."""
         if under is not None:
             first, *rest = steps
-            steps = [msgspec.structs.replace(first, along=_both(under, first)), *rest]
+            steps = [msgspec.structs.replace(first, along=_checking(under, first)), *rest]
         return self._writer.submit_with_others(
             self._write,
             steps,
@@ -294,20 +294,20 @@ def _insert(connection: Connection, values: Sequence[Any]) -> None:
         connection.execute(insert_steps(len(part) // STEP_WIDTH), part)
 
 
-def ensure_holds(connection: Connection, under: Authority, at_ms: int) -> None:
+def ensure_authorised(connection: Connection, under: Authority, at_ms: int) -> None:
     """Check in the open transaction that ``under`` is valid at ``at_ms``, at the writer's position in the log.
 
     Raises:
         AuthorityLost: it is not valid.
     """
     asked = (under.kind, under.instance_id, under.epoch, at_ms)
-    if connection.execute(_HOLDS, asked).fetchone() is None:
+    if connection.execute(_AUTHORISED, asked).fetchone() is None:
         raise AuthorityLost
 
 
-def _both(under: Authority, step: Step) -> Along:
+def _checking(under: Authority, step: Step) -> Along:
     def run(connection: Connection) -> None:
-        ensure_holds(connection, under, step.transition.at_ms)
+        ensure_authorised(connection, under, step.transition.at_ms)
         if step.along is not None:
             step.along(connection)
 

@@ -6,7 +6,7 @@ import msgspec
 
 from interlock.machine.machine import Authority
 from interlock.server.surface.sqlite.engine import Connection
-from interlock.server.surface.sqlite.log import ensure_holds
+from interlock.server.surface.sqlite.log import ensure_authorised
 from interlock.server.surface.sqlite.reader import Reader
 from interlock.server.surface.sqlite.writer import Writer, reraise
 from interlock.server.surface.tickets import Ticket
@@ -23,7 +23,7 @@ class SqliteTickets:
         """See :meth:`TicketStore.add`."""
 
         def run(connection: Connection) -> None:
-            ensure_holds(connection, Authority("session", ticket.session_id, ticket.epoch), now_ms)
+            ensure_authorised(connection, Authority("session", ticket.session_id, ticket.epoch), now_ms)
             connection.execute("DELETE FROM tickets WHERE expires_at_ms <= ?", (now_ms,))
             connection.execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(ticket))
 

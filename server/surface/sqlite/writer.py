@@ -1,4 +1,7 @@
-"""One thread owns the only writing connection. Callers queue, and waiting work is committed in one transaction."""
+"""One thread owns the only writing connection. Callers queue, and waiting work is committed in one transaction.
+
+It knows no records: :mod:`interlock.server.surface.sqlite.log` writes those.
+"""
 
 from __future__ import annotations
 
