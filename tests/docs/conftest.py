@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -54,15 +56,24 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the built pages. The build must give no warning."""
-    out = tmp_path_factory.mktemp("docs")
+    """Return the folder of the built pages. The first worker to ask builds them for all. The build must give no warning."""
+    own = tmp_path_factory.getbasetemp()
+    out = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"
+    with out.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            _build(out.with_suffix(".draft")).rename(out)
+    return out / "html"
+
+
+def _build(out: Path) -> Path:
     command = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "doctrees"), str(DOCS), str(out / "html")]
     build = subprocess.run(
         [sys.executable, "-m", "sphinx", *command], capture_output=True, text=True, timeout=600, check=False
     )
     assert build.returncode == 0, build.stderr
     assert build.stderr == ""
-    return out / "html"
+    return out
 
 
 @pytest.fixture(scope="session")

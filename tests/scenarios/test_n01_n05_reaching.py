@@ -83,8 +83,7 @@ async def test_n1_the_connect_path_exists_and_asks_for_a_websocket(server: Serve
 async def test_n2_the_session_named_by_a_login_exists_at_once(server: ServerProcess) -> None:
     """Login succeeds and the session it names does not exist yet: never again.
 
-    Connect-after-login succeeds every time, whatever the login and the handshake; test_connect_after_login does it 10,000
-    times.
+    Connect-after-login succeeds every time, whatever the login and the handshake; test_races.py does it thousands of times.
     """
     async with Client(server.url) as client:
         email = new_email()

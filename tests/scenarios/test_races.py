@@ -16,7 +16,7 @@ from tests.support.log import projection, verify
 from tests.support.running import scenario
 from tests.support.server import running_server
 
-LOGINS = int(os.environ.get("TEST_LOGINS", "10000"))
+LOGINS = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 2_000
 AT_A_TIME = 64
 
 
@@ -40,7 +40,7 @@ async def accounts(client: Client, count: int) -> list[Client]:
 @pytest.mark.slow
 @scenario(within_s=1800)
 async def test_connect_after_login_succeeds_every_time(data: Path) -> None:
-    """10,000 logins each followed at once by a connect, 64 at a time: 10,000 of 10,000."""
+    """Each of 2,000 logins (10,000 in CI) is followed at once by a connect, 64 at a time: all succeed."""
     connected: list[str] = []
     with running_server(data, argon2_queue=1000) as server:
         async with Client(server.url) as client:
