@@ -301,10 +301,19 @@ def test_a_first_start_needs_a_place_for_the_head(tmp_path: Path) -> None:
         begin(server)
 
 
+def _made(draft: Path) -> bool:
+    """Return whether the folder ``draft`` could be made: not while the server is writing a head."""
+    try:
+        draft.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
 def test_an_unwritable_head_stops_nothing_and_is_logged_once(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", log_json=True) as server:
         draft = server.data / "interlock.head.new"
-        draft.mkdir()
+        until(lambda: _made(draft))
         begin(server, 5)
         until(lambda: bool(told(server, "head.failed")))
         draft.rmdir()

@@ -21,8 +21,8 @@ from tests.support.peer import Peer
 from tests.support.running import eventually, run, scenario
 from tests.support.server import ServerProcess, check_trace, running_server
 
-LOST = (httpx.TransportError, OSError, websockets.WebSocketException, EOFError)
-"""What a client sees when the server dies."""
+LOST = (httpx.TransportError, OSError, websockets.WebSocketException, EOFError, AttributeError)
+"""What a client sees when the server dies; AttributeError from anyio, if it was just connecting."""
 
 
 class Load:

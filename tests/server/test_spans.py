@@ -11,7 +11,6 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.client import Client, hello, logged_in
-from tests.support.log import interlock
 from tests.support.receiver import receiving
 from tests.support.running import run
 from tests.support.server import ServerProcess, running_server
@@ -129,7 +128,9 @@ def test_without_opentelemetry_the_start_says_what_to_install(tmp_path: Path, mo
     missing.mkdir(parents=True)
     (missing / "__init__.py").write_text("raise ModuleNotFoundError('No module', name='opentelemetry')\n")
     monkeypatch.setenv("PYTHONPATH", str(missing.parent))
-    outcome = interlock("serve", "--data", tmp_path / "data", "--port", 0, "--otel-endpoint", "http://127.0.0.1:9")
+    flags = ("--data", str(tmp_path / "data"), "--port", "0", "--otel-endpoint", "http://127.0.0.1:9")
+    command = [sys.executable, "-m", "interlock.server.cli", "serve", *flags]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert outcome.returncode == 2
     assert "install Interlock with its extra `otel`" in " ".join(outcome.stderr.split())
     assert not (tmp_path / "data" / "interlock.db").exists()

@@ -1,22 +1,29 @@
-"""The content of the log, through the command line as an operator reads it."""
+"""The content of the log, and the command line."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
+import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from interlock.machine.ledger import parse
+from interlock.machine.machines import MACHINES
+from interlock.machine.wire import transition_view
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.engine import open_writer
 from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
 from interlock.server.system.supervision import Supervisor
+from tests.support.forked import Forked
 
 BEGUN = 2
 """How many records a new log begins with: the additions of the server's first two keys."""
@@ -24,13 +31,17 @@ BEGUN = 2
 
 def interlock(*arguments: object, within_s: float = 300) -> subprocess.CompletedProcess[str]:
     """Run ``interlock ARGUMENTS`` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "interlock.server.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=within_s,
-        check=False,
-    )
+    words = [*map(str, arguments)]
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "stderr"
+        process = Forked(words, dict(os.environ), said)
+        limit = threading.Timer(within_s, process.kill)
+        limit.start()
+        with process.stdout as stdout:
+            answer = stdout.read()
+        status = process.wait(within_s)
+        limit.cancel()
+        return subprocess.CompletedProcess(words, status, answer, said.read_text())
 
 
 def verify(data: Path) -> None:
@@ -41,9 +52,8 @@ def verify(data: Path) -> None:
 
 def records(data: Path) -> list[dict[str, Any]]:
     """Return every record of the log in folder ``data``, as ``interlock export`` writes it."""
-    outcome = interlock("export", data)
-    assert outcome.returncode == 0, outcome.stderr
-    return [json.loads(line) for line in outcome.stdout.splitlines()]
+    with open_archive(data) as archive:
+        return [json.loads(msgspec.json.encode(transition_view(parse(row, MACHINES)))) for row in archive.rows()]
 
 
 def histories(data: Path) -> dict[str, list[dict[str, Any]]]:
