@@ -19,7 +19,7 @@ from interlock.server.experience.credentials import COOKIE_NAME, DEVICE_COOKIE, 
 from interlock.server.experience.headers import receipt_header
 from interlock.server.experience.responses import TokenResponse
 from interlock.server.guard.throttling.devices import LIFE_S
-from interlock.server.runtime.browser_sessions import GoesOn, Presented
+from interlock.server.runtime.browser_sessions import Continuation, Presented
 from interlock.server.services import Services
 
 _MARKER: Final = re.compile(
@@ -45,14 +45,14 @@ def presented(services: Services, scope: Any) -> Presented:
 
 
 def token_response(
-    services: Services, shown: Presented, goes_on: GoesOn, receipt: Receipt | None = None, status: int = 200
+    services: Services, shown: Presented, continuation: Continuation, receipt: Receipt | None = None, status: int = 200
 ) -> Response[TokenResponse]:
     """Respond with the tokens of the session that continues; nothing else hands out tokens. ``receipt``: of the last record.
 
     The caller has checked the Origin. A browser's page gets the refresh token only in a cookie that scripts can't read: a
     script injected into the page can't ask for it in the body.
     """
-    session, receipt = goes_on.outcome.instance, receipt or goes_on.outcome.receipt
+    session, receipt = continuation.outcome.instance, receipt or continuation.outcome.receipt
     refresh_token = services.tokens.refresh_token(session)
     answer = TokenResponse(
         session_id=session.session_id,
@@ -67,8 +67,8 @@ def token_response(
     # Until the absolute deadline.
     max_age_s = max(0, session.absolute_deadline_ms - services.clock.now_ms()) // 1000
     cookies = [_cookie(refresh_token, max_age_s)] if shown.by_page else []
-    cookies += [_cookie("", 0, each) for each in goes_on.unmark[:_REMOVED_AT_ONCE]]
-    cookies += [_cookie(services.tokens.marker(each), max_age_s, each.session_id) for each in goes_on.mark]
+    cookies += [_cookie("", 0, each) for each in continuation.unmark[:_REMOVED_AT_ONCE]]
+    cookies += [_cookie(services.tokens.marker(each), max_age_s, each.session_id) for each in continuation.mark]
     return Response(answer, status_code=status, cookies=cookies, headers=receipt_header(receipt))
 
 

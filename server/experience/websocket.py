@@ -218,7 +218,7 @@ class Socket:
             conversation.authorise(found.session.epoch, found.authorised_until_ms)
             self._kid = found.kid
         except Exception as error:  # noqa: BLE001  # else the connection would stay, and nothing be heard on it
-            closing = closing_told(error)
+            closing = logged_closing(error)
             _log.info("socket.refused", code=closing.code, because=closing.name)
             conversation.close(closing)
         if self._wire is None:
@@ -295,7 +295,7 @@ def closing_for(error: Exception) -> Close:
     return Close("internal_error")
 
 
-def closing_told(error: Exception) -> Close:
+def logged_closing(error: Exception) -> Close:
     """Return :func:`closing_for` of ``error``, and log the server's own faults."""
     if not isinstance(error, InterlockError | TimeoutError):
         _log.error("socket.failed", exc_info=error)

@@ -58,7 +58,7 @@ class Presented(msgspec.Struct, frozen=True):
     address: str | None
 
 
-class GoesOn(msgspec.Struct, frozen=True):
+class Continuation(msgspec.Struct, frozen=True):
     """The outcome for the session that continues, the sessions to ``mark`` in the browser, and the markers to remove."""
 
     outcome: Outcome[Session]
@@ -101,7 +101,7 @@ class BrowserSessions:
         self._limits = limits
         self._clock = clock
 
-    async def begin(self, presented: Presented) -> GoesOn:
+    async def begin(self, presented: Presented) -> Continuation:
         """Continue the session of the kept refresh token by exchanging it. Create one if it opens none.
 
         Raises:
@@ -111,7 +111,7 @@ class BrowserSessions:
         """
         return await self._settle(presented, partial(self._resume_or_begin, presented))
 
-    async def log_in(self, presented: Presented, login: Login) -> GoesOn:
+    async def log_in(self, presented: Presented, login: Login) -> Continuation:
         """Log in the user that ``login`` authenticated.
 
         Upgrades the session of the access token, or of the kept token, or the subject's own that a marker names; otherwise
@@ -132,7 +132,7 @@ class BrowserSessions:
 
         return await self._settle(presented, choose)
 
-    async def refresh(self, presented: Presented, token: str | None) -> GoesOn:
+    async def refresh(self, presented: Presented, token: str | None) -> Continuation:
         """Exchange the refresh ``token``, or the kept one.
 
         A used token, which ends its session, does not hide a valid one of the same session.
@@ -185,7 +185,7 @@ class BrowserSessions:
             raise most_helpful(found.refused)
         return max(filter(None, receipts), default=None)
 
-    async def keep(self, presented: Presented, outcome: Outcome[Session]) -> GoesOn:
+    async def keep(self, presented: Presented, outcome: Outcome[Session]) -> Continuation:
         """Make the session of ``outcome`` the browser's, and end the browser's others.
 
         Raises:
@@ -193,7 +193,7 @@ class BrowserSessions:
             TokenExpired: another call has since logged in on this session.
         """
         if not presented.by_page:
-            return GoesOn(outcome, [], [])
+            return Continuation(outcome, [], [])
         session = outcome.instance
         found = await self._look(presented)
         alive = {session.session_id: session}
@@ -209,13 +209,13 @@ class BrowserSessions:
             raise TokenExpired("another tab has just logged in: refresh, or ask again")
         note_session(session.session_id)
         markers = presented.markers
-        return GoesOn(
+        return Continuation(
             outcome,
             mark=[each for each in alive.values() if markers.get(each.session_id) != each.epoch],
             unmark=[each for each in markers if each not in {*alive, *found.others}],
         )
 
-    async def _settle(self, presented: Presented, choose: Callable[[], Awaitable[Outcome[Session]]]) -> GoesOn:
+    async def _settle(self, presented: Presented, choose: Callable[[], Awaitable[Outcome[Session]]]) -> Continuation:
         """Keep the session that ``choose`` returns. If another call of the browser has since ended it, choose again."""
         for _ in range(_TRIES - 1):
             outcome = await choose()

@@ -67,7 +67,7 @@ class ConnectionLimits:
             await self._authenticator.ensure_key_and_account(found)
             await self._record(session, connection_id)
             # Spread the answers to connects that were committed together over several turns of the event loop.
-            await self._connections.steps.wait()
+            await self._connections.turns.wait()
 
     async def _make_capacity(self, subject: str) -> None:
         """Ensure that the account ``subject`` may hold one more connection. The caller counts it without an await.

@@ -63,13 +63,13 @@ class HeldConnection(NamedTuple):
 class Connections:
     """Every live connection of this process, by session; and by account, oldest first.
 
-    ``turnstile`` limits concurrent handshakes, and ``steps`` spreads their continuations over turns of the event loop. After a
+    ``turnstile`` limits concurrent handshakes, and ``turns`` spreads their continuations over turns of the event loop. After a
     restart thousands of clients reconnect at once, and other requests wait for all that continue in the same turn.
     """
 
     def __init__(self) -> None:
         self.turnstile = asyncio.Semaphore(_HANDSHAKES)
-        self.steps = LoopTurns()
+        self.turns = LoopTurns()
         self._listeners: dict[str, dict[str, _Registered]] = {}
         self._count = 0
         self._of_account: dict[str, dict[str, HeldConnection]] = {}

@@ -152,22 +152,22 @@ async def test_stuck_background_work_and_its_recovery_are_noticed(monkeypatch: p
     monkeypatch.setattr(supervision, "_PAUSE_S", 0.01)
     monkeypatch.setattr(supervision, "_FAILING_S", 1)
     supervisor = Supervisor()
-    goes_on = asyncio.Event()
+    continuation = asyncio.Event()
 
     async def work() -> None:
         while True:
             progressed()
-            await goes_on.wait()
-            goes_on.clear()
+            await continuation.wait()
+            continuation.clear()
 
     with capture_logs() as logs:
         async with supervisor.running("it", work):
             for _ in range(200):
-                goes_on.set()
+                continuation.set()
                 await asyncio.sleep(0.01)
                 assert supervisor.failing == [], "it goes on"
             await eventually(lambda: supervisor.failing == ["it"])
-            goes_on.set()
+            continuation.set()
             await eventually(lambda: supervisor.failing == [])
     assert [(log["event"], log["work"], log["silent_s"]) for log in logs] == [("background.stuck", "it", 1)]
 

@@ -120,8 +120,8 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Credentials]) ->
                 owner = await services.logins.verify_password(attempt.requester, data.password, count)
     services.login_limits.remember(owner, client.address)
     shown = cookies.presented(services, request.scope)
-    goes_on = await services.browser_sessions.log_in(shown, services.logins.login(owner))
-    answer = cookies.token_response(services, shown, goes_on)
+    continuation = await services.browser_sessions.log_in(shown, services.logins.login(owner))
+    answer = cookies.token_response(services, shown, continuation)
     if shown.by_page:
         answer.cookies.append(cookies.device_cookie(services.devices.issue(owner)))
     return answer
@@ -147,8 +147,8 @@ async def refresh(
     services = services_for_page(request)
     admit(services, request.scope, "refresh")
     shown = cookies.presented(services, request.scope)
-    goes_on = await services.browser_sessions.refresh(shown, data.refresh_token if data else None)
-    return cookies.token_response(services, shown, goes_on)
+    continuation = await services.browser_sessions.refresh(shown, data.refresh_token if data else None)
+    return cookies.token_response(services, shown, continuation)
 
 
 @post(

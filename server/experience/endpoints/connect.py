@@ -27,7 +27,7 @@ from interlock.server.experience.problems import RequestRefused, send_problem
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE, Exchange
 from interlock.server.experience.transport.handshake import handshake_key
 from interlock.server.experience.transport.websocket import ABNORMAL, WebSocket
-from interlock.server.experience.websocket import Socket, closing_told
+from interlock.server.experience.websocket import Socket, logged_closing
 from interlock.server.guard.origins import Use
 from interlock.server.ids import new_id
 from interlock.server.runtime.authenticator import Authentication, first_good
@@ -74,7 +74,7 @@ async def _connect(scope: Any, send: Any) -> None:
         raise
     except Exception as error:  # noqa: BLE001  # the client can read any error only in the close code
         # A browser can't read a refused handshake: accept it, send the reason as close code, and hold nothing.
-        closing = closing_told(error)
+        closing = logged_closing(error)
         _log.info("socket.refused", code=closing.code, because=closing.name)
         services.metrics.closed(closing.code, "server")
         await _refuse(send, upgrade, closing)
@@ -91,7 +91,7 @@ async def _connect(scope: Any, send: Any) -> None:
 async def _arrive(services: Services, scope: Any, subprotocols: list[str]) -> Socket:
     """Authenticate the handshake, register its socket and record the connect. Handshakes take turns."""
     async with asyncio.timeout(services.settings.handshake_timeout_s) as limit, services.connections.turnstile:
-        await services.connections.steps.wait()
+        await services.connections.turns.wait()
         found = await _authenticate(services, scope, subprotocols)
         # No time limit from here: once the log has the connect, it happens, and a connection must hold it.
         limit.reschedule(None)

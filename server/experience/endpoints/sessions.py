@@ -72,9 +72,9 @@ async def create_session(
     """
     services = services_for_page(request)
     shown = cookies.presented(services, request.scope)
-    goes_on = await services.browser_sessions.begin(shown)
+    continuation = await services.browser_sessions.begin(shown)
     return cookies.token_response(
-        services, shown, goes_on, status=201 if goes_on.outcome.instance.version == 1 else 200
+        services, shown, continuation, status=201 if continuation.outcome.instance.version == 1 else 200
     )
 
 

@@ -158,7 +158,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "A fault that ends a socket has no line.",
         "16.3.4",
         "test_an_unexpected_error_in_a_handshake_closes_with_1011",
-        at("websocket:closing_told", drop("_log.error('socket.failed', exc_info=error)")),
+        at("websocket:logged_closing", drop("_log.error('socket.failed', exc_info=error)")),
     ),
     Mutant(
         "That the log of transitions has stopped is told to clients, and to no operator.",
