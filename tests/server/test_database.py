@@ -19,8 +19,7 @@ from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS
 from interlock.server.system.supervision import Supervisor
-from interlock.spec.export import sql_rows
-from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
+from interlock.spec.export import LIFECYCLES, sql_rows
 from tests.support.asynchronous import asynchronous
 from tests.support.log import open_and_close
 from tests.support.steps import Story
@@ -265,7 +264,7 @@ async def test_an_older_declaration_in_the_file_is_updated_at_open(path: Path) -
         pass
     assert dump(path) == before
     with closing(pysqlite3.connect(str(path))) as shell:
-        declared = [*sql_rows(SESSION), *sql_rows(ACCOUNT), *sql_rows(SECRET)]
+        declared = [row for lifecycle in LIFECYCLES for row in sql_rows(lifecycle)]
         assert sorted(shell.execute("SELECT * FROM lifecycle").fetchall()) == sorted(declared)
 
 

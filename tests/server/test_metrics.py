@@ -22,7 +22,7 @@ from interlock.machine.session.commands import Authenticate
 from interlock.server.guard.passwords.hash_queue import Requester
 from interlock.server.settings import Settings
 from interlock.server.telemetry.metrics import PrometheusMetrics
-from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
+from interlock.spec.export import LIFECYCLES
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, closed, hello, logged_in
 from tests.support.log import interlock, projection, records
@@ -98,7 +98,7 @@ def test_transition_metrics_match_the_log(measured: ServerProcess) -> None:
     async def main() -> None:
         kept = await everything(measured)
         now = scrape(measured)
-        for kind in ("session", "account", "secret"):
+        for kind in (lifecycle.name for lifecycle in LIFECYCLES):
             by_event = Counter(each["event"] for each in records(measured.data) if each["kind"] == kind)
             assert now.by("interlock_transitions_total", "event", kind) == by_event
         assert now.by("interlock_instances", "state", "account")["active"] == 3
@@ -350,7 +350,7 @@ async def test_an_undeclared_transition_and_an_unknown_method_have_labels(tmp_pa
         assert now.value("interlock_refusals_total", kind="session", event="authenticate", guard="undeclared") == 1
         assert now.value("interlock_http_requests_total", method="other", route="/coffee", status="418") == 1
         assert {dict(labels)["event"] for name, labels in now.samples if name == "interlock_transitions_total"} == {
-            row.event for lifecycle in (SESSION, ACCOUNT, SECRET) for row in lifecycle.transitions
+            row.event for lifecycle in LIFECYCLES for row in lifecycle.transitions
         }
         wire = Wire(services, token)
         running = wire.run()

@@ -20,7 +20,8 @@ from interlock.server.experience.problem_kinds import problem_kinds
 from interlock.server.experience.problems import TYPE_PREFIX
 from interlock.server.guard.secrets import Secrets
 from interlock.server.settings import Settings
-from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
+from interlock.spec.export import LIFECYCLES
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 from tests.support.documented import check_documented
 from tests.support.server import ServerProcess
 
@@ -71,8 +72,8 @@ def test_the_documents_enums_match_the_declarations(document: dict[str, Any]) ->
     declared = {
         "SessionState": {state.name for state in SESSION.states},
         "AccountState": {state.name for state in ACCOUNT.states},
-        "State": {state.name for lifecycle in (SESSION, ACCOUNT, SECRET) for state in lifecycle.states},
-        "Event": {event.name for lifecycle in (SESSION, ACCOUNT, SECRET) for event in lifecycle.events},
+        "State": {state.name for lifecycle in LIFECYCLES for state in lifecycle.states},
+        "Event": {event.name for lifecycle in LIFECYCLES for event in lifecycle.events},
         "EndReason": {*get_args(ExpiryReason), *get_args(RevocationReason)},
         "ProblemType": {TYPE_PREFIX + kind.name for kind in problem_kinds()},
         "Recovery": {kind.recovery.value for kind in problem_kinds()},
