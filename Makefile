@@ -96,9 +96,9 @@ SPEC := drift walk model mutants
 spec: $(STAMP)
 	@$(TWO) --keep-going $(SPEC)
 
-# Every reachable session of a small world, and every command put to each: the real decide and evolve. And without each guard.
+# Everything reachable in a small world, and every command put to each: the real decide and evolve. And without each guard.
 walk: $(STAMP)
-	$(BIN)/python -m pytest --quiet --no-header --tb=short $(WALKS)
+	$(BIN)/python -m pytest --quiet --no-header --tb=short $(WALKS) tests/machine/test_every_lifecycle.py
 
 model: $(STAMP)
 	$(BIN)/interlock check --mutants --jobs $(JOBS)

@@ -3,7 +3,8 @@
 InterlockError
 ├── TransitionRefused            the lifecycle does not allow it; nothing changed
 ├── InstanceNotFound             nothing of this kind has this id
-│   └── SessionNotFound
+│   ├── SessionNotFound
+│   └── ExecutionNotFound
 ├── LedgerFault                  a record or the digest chain was changed
 ├── ReceiptMalformed             the text is not a receipt
 ├── HeadRefused                  the log's signed head is invalid, or does not match the log
@@ -87,6 +88,13 @@ class SessionNotFound(InstanceNotFound):
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
         super().__init__("session", session_id)
+
+
+class ExecutionNotFound(InstanceNotFound):
+    """No execution has this id."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__("execution", execution_id)
 
 
 class LedgerFault(InterlockError):

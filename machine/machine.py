@@ -125,12 +125,12 @@ class Machine(Generic[InstanceT]):
     ``instance`` is the structure of an instance; called with an id, it returns the instance before its creation. ``data`` has
     one structure per event. ``evolve`` returns the instance after a transition. ``guards`` are those that the declaration
     names. ``keys``: see :class:`Keys`. ``copied`` maps ``owner`` and ``reason`` to the events that set them, and each event to
-    the field of its data that is copied. ``counts`` maps fields of an instance that count events to those events; ``epoch``
-    may be one. The database checks every projection against ``copied`` and ``counts``. ``essential`` are events that, like
-    ends, are recorded even while the disk is nearly full. ``lasting``: the instances have no deadline, so the number of live
-    ones only grows. Each is compared with its records whenever it is read, those of other lifecycles once at the start.
-    ``not_found`` returns the error for an unknown id. ``authorise`` raises the error for the caller if nothing can be recorded
-    under the authority of an instance at an epoch (None: any) at a time in ms.
+    the field of its data that is copied; a ``reason`` is copied only if the record ends the instance. ``counts`` maps fields of
+    an instance that count events to those events; ``epoch`` may be one. The database checks every projection against ``copied``
+    and ``counts``. ``essential`` are events that, like ends, are recorded even while the disk is nearly full. ``lasting``: the
+    instances have no deadline, so the number of live ones only grows. Each is compared with its records whenever it is read,
+    those of other lifecycles once at the start. ``not_found`` returns the error for an unknown id. ``authorise`` raises the
+    error for the caller if nothing can be recorded under the authority of an instance at an epoch (None: any) at a time in ms.
 
     Raises:
         ValueError: ``guards`` or ``data`` do not match the declaration exactly.

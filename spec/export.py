@@ -15,14 +15,14 @@ from typing import Final
 import msgspec
 
 from interlock.spec.diagrams import mermaid, svg
-from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
+from interlock.spec.lifecycles import ACCOUNT, EXECUTION, SECRET, SESSION
 from interlock.spec.promela import promela
 from interlock.spec.transitions import Lifecycle, TransitionRow
 
 GENERATED: Final = Path(__file__).parent / "generated"
 """The folder of the generated files, which are committed."""
 
-LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION, ACCOUNT, SECRET)
+LIFECYCLES: Final[tuple[Lifecycle, ...]] = (SESSION, ACCOUNT, SECRET, EXECUTION)
 """Every declared lifecycle. Each gets one file of every kind."""
 
 

@@ -39,6 +39,8 @@ _CHANGE_RACES: Final = "tests/server/test_app.py::"
 _FEED: Final = "tests/server/test_feed.py::"
 _TWO_NODES: Final = "tests/server/test_two_nodes.py::"
 _SECRETS: Final = "tests/server/test_secret_records.py::"
+_LIFECYCLES: Final = "tests/machine/test_every_lifecycle.py::test_every_step_of_every_lifecycle_keeps_its_promises"
+_EXECUTION: Final = "tests/machine/test_execution_machine.py::"
 _ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
@@ -239,6 +241,44 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "overtaken_change_refused",
         "Of several changes that name the same password as the current one, one at most is recorded.",
         ("tests/server/test_password_change.py::test_one_of_two_concurrent_password_changes_wins",),
+    ),
+    Property(
+        "accepted_once",
+        "An intent that one account submits any number of times under one id, also at once, is accepted as one execution.",
+        (
+            _EXECUTION + "test_an_intent_names_one_execution_that_is_accepted_once",
+            "tests/server/test_every_lifecycle_on_disk.py::test_one_intent_submitted_at_two_doors_at_once_is_accepted_once",
+        ),
+    ),
+    Property(
+        "one_outcome",
+        "An execution has one outcome at most, and nothing follows it.",
+        (_LIFECYCLES,),
+    ),
+    Property(
+        "no_execution_after_fence",
+        "Once the end of a session is acknowledged, nothing is accepted or started under it, and no execution that the end"
+        " cancels succeeds.",
+    ),
+    Property(
+        "owner_only",
+        "A result, a failure or an interruption is recorded only of the attempt that runs the execution then, and an"
+        " interruption only once its server process does not run it any more.",
+        (_LIFECYCLES,),
+    ),
+    Property(
+        "once_runs_once",
+        "An execution whose effects are `once` is started once at most.",
+        (_LIFECYCLES, _EXECUTION + "test_an_interrupted_execution_with_effects_once_has_failed"),
+    ),
+    Property(
+        "outcome_reaches_client",
+        "Whenever nothing more can happen, every accepted execution has an outcome, also after crashes, and each client that"
+        " was told of its acceptance has heard it.",
+        (
+            _EXECUTION + "test_the_keys_say_whose_it_is_until_when_and_whether_it_runs",
+            _EXECUTION + "test_an_interrupt_is_recorded_while_the_disk_is_nearly_full",
+        ),
     ),
     Property(
         "refusal_changes_nothing",

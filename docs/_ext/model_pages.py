@@ -10,7 +10,7 @@ from pieces import code, table
 
 from interlock.spec.model.bounds import GROUPS
 from interlock.spec.model.checks import CHECKS
-from interlock.spec.model.mutants import MUTANTS
+from interlock.spec.model.mutants.seeded import MUTANTS
 from interlock.spec.properties import PROPERTIES
 
 sys.path.insert(0, str(Path(__file__).parents[2]))

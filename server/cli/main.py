@@ -93,7 +93,7 @@ def serve(config: Path | None, *, tour: bool, **flags: Any) -> None:
 )
 @click.argument("name", metavar="[LIFECYCLE]", default="session")
 def diagram(kind: str, name: str) -> None:
-    """Print a declared LIFECYCLE, session (the default), account or secret: as a table, Mermaid, SVG or JSON."""
+    """Print a declared LIFECYCLE, session (the default), account, secret or execution: as a table, Mermaid, SVG or JSON."""
     from interlock.spec.diagrams import mermaid, svg
     from interlock.spec.export import LIFECYCLES, as_json
 

@@ -41,7 +41,7 @@ def check(*, deep: bool, mutants: bool, only: tuple[str, ...], jobs: int) -> Non
     """
     from interlock.spec.model.bounds import described
     from interlock.spec.model.checks import CHECKS
-    from interlock.spec.model.mutants import MUTANTS
+    from interlock.spec.model.mutants.seeded import MUTANTS
     from interlock.spec.model.spin import SpinMissing
     from interlock.spec.model.workbench import catch_all, check_all
 

@@ -87,6 +87,16 @@ SECRET: Final = (
     Bound("CRASHES", 1, 2, "Between a change and its record; the second may hit the start."),
 )
 
+EXECUTION: Final = (
+    Bound("TRIES", 2, 3, "Each of two clients submits the intent, and once more after the answer or a crash."),
+    Bound(
+        "CRASHES",
+        2,
+        3,
+        "A crash while it waits, runs or has a result; the second may hit the start or the second attempt.",
+    ),
+)
+
 GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
     "lifecycle": SAFETY,
     "replay": REPLAY,
@@ -97,6 +107,7 @@ GROUPS: Final[dict[str, tuple[Bound, ...]]] = {
     "durability": DURABILITY,
     "account": ACCOUNT,
     "secret": SECRET,
+    "execution": EXECUTION,
 }
 """The bounds of each group of checks."""
 

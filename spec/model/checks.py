@@ -6,9 +6,10 @@ from typing import Final
 
 import msgspec
 
-from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
+from interlock.spec.lifecycles import ACCOUNT, EXECUTION, SECRET, SESSION
 from interlock.spec.model.bounds import ACCOUNT as ACCOUNT_BOUNDS
 from interlock.spec.model.bounds import DURABILITY, LIVENESS, REPLAY, RESTING, ROTATION, SAFETY, THEFT, Bound
+from interlock.spec.model.bounds import EXECUTION as EXECUTION_BOUNDS
 from interlock.spec.model.bounds import SECRET as SECRET_BOUNDS
 from interlock.spec.transitions import Lifecycle
 
@@ -105,6 +106,23 @@ CHECKS: Final[tuple[Check, ...]] = (
         SECRET_BOUNDS,
         "None about timing. An append and its condition are one step, as in one transaction.",
         covers=SECRET,
+    ),
+    Check(
+        "execution",
+        "execution.pml",
+        (
+            "declared_only",
+            "accepted_once",
+            "one_outcome",
+            "no_execution_after_fence",
+            "owner_only",
+            "once_runs_once",
+            "outcome_reaches_client",
+        ),
+        EXECUTION_BOUNDS,
+        "A server that has crashed starts again. Code that hangs runs out of time. Otherwise none about timing. An append and"
+        " its condition are one step, as in one transaction.",
+        covers=EXECUTION,
     ),
     Check(
         "rotation",

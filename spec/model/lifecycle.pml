@@ -6,7 +6,7 @@
  * left out.
  *
  * Every step of a task is one atomic block; between any two of them another task may run, or the node may crash. A crash loses
- * a node's variables but not the log's. Each MUTANT_… switch removes one safety measure, for spec/model/mutants.py.
+ * a node's variables but not the log's. Each MUTANT_… switch removes one safety measure, for spec/model/mutants/.
  */
 #include "generated/session.pml"
 #include "promises.pml"

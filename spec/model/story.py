@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
+from interlock.spec.lifecycles import ACCOUNT, EXECUTION, SECRET, SESSION
 from interlock.spec.model.spin import CYCLE
 from interlock.spec.properties import PROPERTIES
 
@@ -15,6 +15,9 @@ _ACCOUNT_STATES: Final = ("no account", *(state.name for state in ACCOUNT.states
 _ACCOUNT_EVENTS: Final = ("", *(event.name for event in ACCOUNT.events))
 _SECRET_STATES: Final = ("not in the log", *(state.name for state in SECRET.states))
 _SECRET_EVENTS: Final = ("", *(event.name for event in SECRET.events))
+_EXECUTION_STATES: Final = ("no execution", *(state.name for state in EXECUTION.states))
+_EXECUTION_EVENTS: Final = ("", *(event.name for event in EXECUTION.events))
+_CODE: Final = ("", "", "hangs", "returns a result", "raises an error")
 _CALLS: Final = ("to end the other session", "to change the password")
 _PARTIES: Final = ("tab 1", "tab 2", "tab 3", "the thief")
 
@@ -171,5 +174,30 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
     "show_": lambda secret, _: f"Somebody shows the secret, which is instance {secret}, and acts.",
     "act_": lambda secret, _: f"The log takes the act under instance {secret}.",
     "turn_down_act": lambda secret, _: f"The log refuses the act: instance {secret} has ended.",
+    "declare_": lambda once, cancels: (
+        f"The realm declares: effects {'once' if once else 'idempotent'}, and the end of the session"
+        f" {'cancels it' if cancels else 'lets it finish'}."
+    ),
+    "submit_": lambda client, _: f"Client {client + 1} submits the intent.",
+    "answer_same": lambda client, state: (
+        f"The server answers client {client + 1} with the recorded execution, which is {_EXECUTION_STATES[state]}."
+    ),
+    "turn_down_intent": lambda client, _: f"The log refuses the intent of client {client + 1}: the session has ended.",
+    "hear_": lambda client, state: f"Client {client + 1} hears the outcome: {_EXECUTION_STATES[state]}.",
+    "resume_": lambda client, _: f"Client {client + 1} connects again and resumes.",
+    "move_": lambda event, source, target, named: (
+        f"The log takes {_EXECUTION_EVENTS[event]}{f' of attempt {named}' if named else ''}:"
+        f" {_EXECUTION_STATES[source]} → {_EXECUTION_STATES[target]}."
+    ),
+    "code_": lambda what, attempt: f"The realm's code in attempt {attempt} {_CODE[what]}.",
+    "late_": lambda event, attempt: (
+        f"The log refuses {_EXECUTION_EVENTS[event]} of attempt {attempt}, which the server had given up."
+    ),
+    "revoke_": lambda *_: "The log takes the end of the session.",
+    "told_revoke": lambda *_: "The end of the session is acknowledged.",
+    "ask_cancel": lambda *_: "Somebody asks to cancel the execution.",
+    "boot_": lambda state, _: f"The server starts again, and finds {_EXECUTION_STATES[state]}.",
+    "recovered_": lambda state, _: f"The server takes work; the execution is {_EXECUTION_STATES[state]}.",
+    "calm_": lambda *_: "From here on nobody revokes or cancels, and nothing crashes.",
     "restart_": lambda found, head: f"The server starts and finds {found} records; the signed head says {head}.",
 }

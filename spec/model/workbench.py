@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from interlock.spec.model.checks import CHECKS, Check
-from interlock.spec.model.mutants import MUTANTS, Mutant, program
+from interlock.spec.model.mutants.programs import Mutant, program
+from interlock.spec.model.mutants.seeded import MUTANTS
 from interlock.spec.model.spin import Outcome, Program, SearchFailed, verify
 from interlock.spec.model.story import describe
 from interlock.spec.transitions import Lifecycle

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from interlock.spec.model.checks import CHECKS
-from interlock.spec.model.mutants import MUTANTS
+from interlock.spec.model.mutants.seeded import MUTANTS
 from interlock.spec.model.spin import MODEL
 from interlock.spec.properties import PROPERTIES, Property
 from tests.machine.promises import PROMISES
@@ -100,5 +100,5 @@ def test_a_missing_place_of_a_property_is_noticed(place: str) -> None:
 
 
 def test_property_names_are_unique_and_statements_are_sentences() -> None:
-    assert len(_NAMES) == len(PROPERTIES) == 31
+    assert len(_NAMES) == len(PROPERTIES) == 37
     assert all(promised.statement.endswith(".") for promised in PROPERTIES)

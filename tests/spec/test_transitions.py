@@ -14,7 +14,7 @@ from statemachine import Event, State, StateMachine
 from statemachine.exceptions import InvalidDefinition
 
 from interlock.spec.export import LIFECYCLES
-from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
+from interlock.spec.lifecycles import ACCOUNT, EXECUTION, SECRET, SESSION
 from interlock.spec.session import SessionGuards, SessionLifecycle
 from interlock.spec.transitions import (
     GuardTerm,
@@ -116,6 +116,26 @@ def test_a_secret_is_added_then_removed_and_nothing_follows() -> None:
         ("remove", "present", "removed"),
     ]
     assert [state.name for state in SECRET.states if state.final] == ["removed"]
+
+
+def test_an_execution_has_one_outcome_and_runs_again_only_if_it_may() -> None:
+    assert [(state.name, state.initial, state.final) for state in EXECUTION.states] == [
+        ("accepted", True, False),
+        ("running", False, False),
+        ("succeeded", False, True),
+        ("failed", False, True),
+        ("cancelled", False, True),
+    ]
+    assert _asked("start", "accepted", EXECUTION) == [("running", [])]
+    assert _asked("interrupt", "running", EXECUTION) == [
+        ("accepted", ["owner", "repeatable"]),
+        ("failed", ["owner", "not repeatable"]),
+    ]
+    assert _asked("succeed", "running", EXECUTION) == [("succeeded", ["owner"])]
+    assert _asked("fail", "running", EXECUTION) == [("failed", ["owner"])]
+    assert _asked("fail", "accepted", EXECUTION) == [("failed", ["owner"])]
+    for state in ("accepted", "running"):
+        assert _asked("cancel", state, EXECUTION) == [("cancelled", [])]
 
 
 @pytest.mark.parametrize("lifecycle", LIFECYCLES, ids=lambda lifecycle: lifecycle.name)

@@ -176,13 +176,10 @@ def triggers(machines: Machines) -> dict[str, str]:
 
 def _follows(machine: Machine[Any], *, old: bool) -> str:
     """Return what SQL can check of the fold: copied fields and counters of events. ``old``: the instance existed before."""
-    terms = []
-    for column in ("owner", "reason"):
-        value = f"OLD.{column}" if old else "NULL"
-        if copied := machine.copied.get(column):
-            cases = " ".join(f"WHEN '{event}' THEN data ->> '$.{field}'" for event, field in copied.items())
-            value = f"CASE event {cases} ELSE {value} END"
-        terms.append(f"NEW.{column} IS {value}")
+    terms = [
+        f"NEW.owner IS {_copied(machine, 'owner', 'OLD.owner' if old else 'NULL')}",
+        f"NEW.reason IS CASE WHEN NEW.ended THEN {_copied(machine, 'reason', 'NULL')} END",
+    ]
     for field, events in machine.counts.items():
         before = f"coalesce(OLD.fold ->> '$.{field}', 0)" if old else "0"
         terms.append(
@@ -190,6 +187,12 @@ def _follows(machine: Machine[Any], *, old: bool) -> str:
         )
     terms.append("NEW.epoch = " + ("coalesce(NEW.fold ->> '$.epoch', 0)" if "epoch" in machine.counts else "0"))
     return f"AND (NEW.kind <> '{machine.kind}' OR {' AND '.join(terms)}) "
+
+
+def _copied(machine: Machine[Any], column: str, otherwise: str) -> str:
+    """Return the value of ``column``: what this record's event copies to it, or else ``otherwise``."""
+    cases = [f"WHEN '{event}' THEN data ->> '$.{field}'" for event, field in machine.copied.get(column, {}).items()]
+    return f"CASE event {' '.join(cases)} ELSE {otherwise} END" if cases else otherwise
 
 
 def _either(texts: Any, condition: str) -> str:
