@@ -18,7 +18,8 @@ from interlock.server.experience.problem_kinds import problem_kinds
 from interlock.server.experience.problems import TYPE_PREFIX
 from interlock.server.settings import Settings
 from interlock.server.settings_loading import setting_rows
-from interlock.spec.lifecycles import ACCOUNT, SECRET, SESSION
+from interlock.spec.export import LIFECYCLES
+from interlock.spec.lifecycles import SESSION
 from tests.docs.conftest import Page
 from tests.docs.pages import DOCS, ROOT
 
@@ -84,7 +85,8 @@ def test_every_command_and_declared_name_is_documented(pages: dict[str, Page]) -
     commands = pages["reference/command-line.html"].text
     for name in main.list_commands(click.Context(main)):
         assert f"interlock {name}" in commands
-    for page, lifecycle in (("lifecycle", SESSION), ("account-lifecycle", ACCOUNT), ("secret-lifecycle", SECRET)):
+    for lifecycle in LIFECYCLES:
+        page = "lifecycle" if lifecycle is SESSION else f"{lifecycle.name}-lifecycle"
         text = pages[f"reference/{page}.html"].text
         declared = [(row.name, row.description) for row in lifecycle.states]
         declared += [(row.name, row.description) for row in (*lifecycle.events, *lifecycle.guards)]
