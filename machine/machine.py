@@ -82,12 +82,21 @@ class Transition(msgspec.Struct, frozen=True):
 class Authority(msgspec.Struct, frozen=True):
     """The instance under whose authority something is recorded.
 
-    At that position in the log, the instance must not have ended or be overdue, and must be at ``epoch`` (None: any epoch).
+    At that position in the log, the instance must not have ended or be overdue, and must be at ``epoch`` (None: any epoch). The
+    same is true of the authority that it ``rests_on``, if any: a session's rests on that of its account.
     """
 
     kind: str
     instance_id: str
     epoch: int | None = None
+    rests_on: Authority | None = None
+
+    def all(self) -> Iterator[Authority]:
+        """Yield this authority and those that it rests on."""
+        each: Authority | None = self
+        while each is not None:
+            yield each
+            each = each.rests_on
 
 
 class Keys(msgspec.Struct, frozen=True):

@@ -295,8 +295,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         Meta(ge=0, le=2**40),
         _doc(
-            "If the data folder's disk has less free space than this, in MiB, only ends, disconnects, password changes and"
-            " disables are recorded; 0: off."
+            "If the data folder's disk has less free space than this, in MiB, only ends, disconnects, password changes,"
+            " disables and new secrets are recorded; 0: off."
         ),
     ] = 256
     clock_behind_s: Annotated[

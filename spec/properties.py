@@ -239,7 +239,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     ),
     Property(
         "overtaken_change_refused",
-        "Of several changes that name the same password as the current one, one at most is recorded.",
+        "A change of password that names a hash which was replaced meanwhile is not recorded.",
         ("tests/server/test_password_change.py::test_one_of_two_concurrent_password_changes_wins",),
     ),
     Property(

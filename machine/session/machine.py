@@ -10,7 +10,7 @@ from interlock.machine.machine import Authority, Machine
 from interlock.machine.session.commands import Data
 from interlock.machine.session.session import GUARDS, Session, ensure_alive, evolve, keys
 from interlock.machine.session.words import WORDS
-from interlock.spec.lifecycles import SESSION
+from interlock.spec.lifecycles import ACCOUNT, SESSION
 
 _LOGINS: Final = ("authenticate", "reauthenticate")
 
@@ -49,8 +49,12 @@ def ensure_authority(
 
 
 def authority_of(session: Session) -> Authority:
-    """Return the authority of ``session`` at its present epoch. The next login or its end makes the log refuse records."""
-    return Authority(SESSION_MACHINE.kind, session.session_id, session.epoch)
+    """Return the authority of ``session`` at its present epoch, which rests on its account's at the epoch of the login.
+
+    The next login, the session's end, and a password change, disable or delete of the account make the log refuse records.
+    """
+    account = session.subject and Authority(ACCOUNT.name, session.subject, session.account_epoch)
+    return Authority(SESSION_MACHINE.kind, session.session_id, session.epoch, account or None)
 
 
 SESSION_MACHINE: Final = Machine(

@@ -73,7 +73,7 @@ def token_response(
 
 
 def clearing_cookies(shown: Presented) -> list[Cookie]:
-    """Return cookies that remove Interlock's from a jar, except the device cookie. The sessions of all markers have ended."""
+    """Return cookies that remove Interlock's from a jar, except the device cookie."""
     return [_cookie("", 0), *[_cookie("", 0, each) for each in list(shown.markers)[:_REMOVED_AT_ONCE]]]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 
 from interlock.machine.errors import CredentialInvalid
+from interlock.machine.session.machine import authority_of
 from interlock.machine.session.session import Session
 from interlock.server.clock import Clock
 from interlock.server.surface.tickets import Ticket, TicketStore
@@ -33,6 +34,7 @@ class Tickets:
             Ticket(
                 _hash(ticket), session.session_id, session.epoch, authorised_until_ms, now_ms + self.lifetime_ms, kid
             ),
+            authority_of(session),
             now_ms,
         )
         return ticket

@@ -100,13 +100,12 @@ class Authenticator:
             await self._accounts.ensure_serves(session)
         return Authentication(session, taken.authorised_until_ms, taken.kid)
 
-    async def ensure_key_and_account(self, found: Authentication) -> None:
-        """Check what no condition of an append covers: that the account still backs ``found``, and that its key still verifies.
+    def ensure_key(self, found: Authentication) -> None:
+        """Check what no condition of an append covers: that the key of ``found`` still verifies.
 
         Raises:
-            SessionEnded, TokenExpired: the account does not, or the key is gone.
+            CredentialInvalid: the key is gone.
         """
-        await self._accounts.ensure_serves(found.session)
         self._tokens.ensure_verifies(found.kid)
 
     async def by_refresh_token(self, token: str, check: Check = ensure_usable) -> tuple[Session, int]:

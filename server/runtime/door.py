@@ -195,8 +195,9 @@ class Door(Generic[InstanceT]):
                 continue
             except AuthorityLost:
                 for each in changes:
-                    if under is not None and under.kind == each.door.machine.kind:
-                        await each.door.explain_lost(under)
+                    for lost in under.all() if under is not None else ():
+                        if lost.kind == each.door.machine.kind:
+                            await each.door.explain_lost(lost)
                 raise
             else:
                 for each, outcome in zip(changes, outcomes, strict=True):
@@ -315,16 +316,13 @@ async def _submit_once(
 ) -> list[Outcome[Any]]:
     taken: list[Change[Any]] = []
     steps: list[list[Step]] = []
+    shown = {} if under is None else {(each.kind, each.instance_id): each for each in under.all()}
     try:
         for change in changes:
             await change.door.turns.take(change.instance_id)
             taken.append(change)
-            own = under is not None and (under.kind, under.instance_id) == (
-                change.door.machine.kind,
-                change.instance_id,
-            )
-            steps.append(await change.door.decide(change, under if own else None, first_try=first_try))
-            under = None if own else under
+            own = shown.get((change.door.machine.kind, change.instance_id))
+            steps.append(await change.door.decide(change, own, first_try=first_try))
         together = steps[0] if len(steps) == 1 else [step for each in steps for step in each]
         appended = log.append(together, under)
     except BaseException:

@@ -29,6 +29,14 @@ class Step(msgspec.Struct, frozen=True):
     along: Along | None = None
 
 
+def of_others(under: Authority | None, steps: Sequence[Step]) -> list[Authority]:
+    """Return ``under`` and what it rests on, as far as they are of instances without a step."""
+    if under is None:
+        return []
+    own = {(step.transition.kind, step.transition.instance_id) for step in steps}
+    return [each for each in under.all() if (each.kind, each.instance_id) not in own]
+
+
 class Followed(NamedTuple):
     """One record of the log as passed to the follower."""
 
@@ -61,7 +69,8 @@ class TransitionLog(Protocol):
             SurfaceFailed: an I/O error; whether the steps are on disk is unknown until a restart.
             StorageLow: the disk is nearly full and a step is not essential (see Machine); nothing was queued.
             Overloaded: too many appends are waiting; nothing was queued.
-            AuthorityLost: ``under``, of an instance without a step, is not valid at the log position of the steps.
+            AuthorityLost: ``under`` is not valid at the log position of the steps. For an instance with a step this is not
+                checked: whoever decided the step did, at the version that it follows.
             Any error of a step's ``along``.
         """
         ...

@@ -24,7 +24,7 @@ from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines
 from interlock.machine.machines import MACHINES
 from interlock.server.surface.directory import Cursor, InstanceFilter
-from interlock.server.surface.log import Followed, Follower, Step
+from interlock.server.surface.log import Followed, Follower, Step, of_others
 from interlock.server.surface.tickets import Ticket
 from interlock.server.system.workers import settle
 from interlock.spec.export import sql_rows
@@ -57,14 +57,14 @@ class MemoryStore:
         """Append ``steps``. It raises the errors of :meth:`interlock.server.surface.log.TransitionLog.append`."""
         first = steps[0].transition
         key = (first.kind, first.instance_id)
-        if under is not None:
-            self.ensure_authorised(under, first.at_ms)
+        for each in of_others(under, steps):
+            self.ensure_authorised(each, first.at_ms)
         repeated = self._commands.get((key, first.command_id))
         if repeated is not None:
             own = sum(_key_of(step) == key for step in steps)
             return self._records[key][repeated - 1 : repeated - 1 + own]
-        for each, own_steps in itertools.groupby(steps, _key_of):
-            self._check(each, list(own_steps))
+        for instance, own_steps in itertools.groupby(steps, _key_of):
+            self._check(instance, list(own_steps))
         for step in steps:
             if step.along is not None:
                 step.along(self)
@@ -258,9 +258,10 @@ class MemoryTickets:
         self._store = store
         self._tickets: dict[bytes, Ticket] = {}
 
-    async def add(self, ticket: Ticket, now_ms: int) -> None:
+    async def add(self, ticket: Ticket, under: Authority, now_ms: int) -> None:
         """See :meth:`interlock.server.surface.tickets.TicketStore.add`."""
-        self._store.ensure_authorised(Authority("session", ticket.session_id, ticket.epoch), now_ms)
+        for each in under.all():
+            self._store.ensure_authorised(each, now_ms)
         kept = {key: each for key, each in self._tickets.items() if each.expires_at_ms > now_ms}
         self._tickets = {**kept, ticket.ticket_hash: ticket}
 

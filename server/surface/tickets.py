@@ -6,6 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from interlock.machine.machine import Authority
+
 
 class Ticket(msgspec.Struct, frozen=True):
     """The right to open one WebSocket for ``session_id`` at ``epoch``.
@@ -25,11 +27,11 @@ class Ticket(msgspec.Struct, frozen=True):
 class TicketStore(Protocol):
     """The store of tickets. Every implementation passes the same contract suite."""
 
-    async def add(self, ticket: Ticket, now_ms: int) -> None:
+    async def add(self, ticket: Ticket, under: Authority, now_ms: int) -> None:
         """Store a ticket durably, and delete the tickets that expired before ``now_ms``.
 
         Raises:
-            AuthorityLost: its session has ended or is no longer at the ticket's epoch; nothing was stored.
+            AuthorityLost: ``under`` is not valid any more; nothing was stored.
         """
         ...
 

@@ -330,7 +330,7 @@ _ROWS: Final = (
         "disk.low",
         "error",
         "fault",
-        "The disk has less free space than `disk_reserve_mib`: only what takes rights away is recorded.",
+        "The disk has less free space than `disk_reserve_mib`: only what takes rights away, and new secrets, are recorded.",
         ("path", "free_mib"),
     ),
     Event("disk.enough", "info", "life", "The disk has enough free space again.", ("path", "free_mib")),

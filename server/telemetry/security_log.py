@@ -1,6 +1,6 @@
 """Logs the transitions and refusals that are security events (ASVS 16.3.1 to 16.3.3).
 
-Every change of a session passes the door, so no session can begin or end unlogged.
+Every change of a session passes the door, so no login, logout or revocation can go unlogged.
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ inline record_account(event_, named, password_) {
   PROMISE(declared_only, target == ASK(NEXT, account, event_, named));
   if :: REVOKES(event_) -> revocations++ :: else fi;
   if :: CLOSES(event_) -> last_closing = revocations :: else fi;
+  if :: event_ == EVENT_rehash -> replaced_hashes = replaced_hashes | (1 << named) :: else fi;
   if
   :: SETS_HASH(event_) ->
        hashes++; account.hash = hashes; account.password = password_; account.outdated = (event_ == EVENT_register)
@@ -139,20 +140,27 @@ proctype Opener(byte i) {
 }
 
 /* A call of a session: change the password, or end the other session. It is checked against the log as it is now, and appended
- * later, on condition that the session has neither ended nor been renewed since. A password change renews the calling session;
- * older sessions end before the answer. */
+ * later, on condition that the session has neither ended nor been renewed since, and that its account has taken no rights away.
+ * A password change renews the calling session; older sessions end before the answer. */
 #define LIVES(asking) (asking.lives)
 #define SAME_RENEWAL(asking, me) (asking.renewals == call[me].renewals)
-#define HAS_AUTHORITY(asking, me) (LIVES(asking) && SAME_RENEWAL(asking, me))
+#ifdef MUTANT_call_of_a_lost_account
+#define BACKED(asking) true
+#else
+#define BACKED(asking) (account.state != STATE_deleted && asking.granted == account.epoch)
+#endif
+#define HAS_AUTHORITY(asking, me) (LIVES(asking) && SAME_RENEWAL(asking, me) && BACKED(asking))
 #ifdef MUTANT_call_of_an_ended_session
-#define MAY_APPEND(asking, me) SAME_RENEWAL(asking, me)
+#define MAY_APPEND(asking, me) (SAME_RENEWAL(asking, me) && BACKED(asking))
 #else
 #ifdef MUTANT_call_of_a_renewed_session
-#define MAY_APPEND(asking, me) LIVES(asking)
+#define MAY_APPEND(asking, me) (LIVES(asking) && BACKED(asking))
 #else
 #define MAY_APPEND(asking, me) HAS_AUTHORITY(asking, me)
 #endif
 #endif
+/* For the promise, without the epochs: the number of revocations is what it was at the login or the renewal. */
+#define RIGHTFUL(asking, me, now) (LIVES(asking) && SAME_RENEWAL(asking, me) && asking.after == now)
 #define MAY_CHANGE(me) (MAY_APPEND(session[call[me].session], me) && DECLARED(EVENT_change_password, call[me].hash))
 #define MAY_END_OTHER(me) (MAY_APPEND(session[call[me].session], me))
 #define MAY_ASK(me, i) (up && session[i].lives && call[me].at == IDLE && (me == 0 || call[0].at != IDLE))
@@ -177,7 +185,7 @@ proctype Owner(byte me) {
        i = call[me].session;
        changes++; passwords++;
        record_account(EVENT_change_password, call[me].hash, passwords);
-       PROMISE(authority_at_append, HAS_AUTHORITY(session[i], me));
+       PROMISE(authority_at_append, RIGHTFUL(session[i], me, revocations - 1));
        PROMISE(overtaken_change_refused, !HAS(replaced_hashes, call[me].hash));
        replaced_hashes = replaced_hashes | (1 << call[me].hash);
        session[i].granted = account.epoch; session[i].renewals++;
@@ -191,7 +199,7 @@ proctype Owner(byte me) {
   :: d_step { call[me].at == TO_CHANGE && !MAY_CHANGE(me) -> refuse_call(me) }
   :: d_step { call[me].at == TO_END_OTHER && MAY_END_OTHER(me) ->
        if :: session[1 - call[me].session].lives -> end_session(1 - call[me].session) :: else fi;
-       PROMISE(authority_at_append, HAS_AUTHORITY(session[call[me].session], me));
+       PROMISE(authority_at_append, RIGHTFUL(session[call[me].session], me, revocations));
        forget_call(me) }
   :: d_step { call[me].at == TO_END_OTHER && !MAY_END_OTHER(me) -> refuse_call(me) }
   :: d_step { call[me].at == TO_END && ANY_OLDER(call[me].epoch) -> end_older(call[me].epoch) }

@@ -239,6 +239,8 @@ def test_a_body_with_a_content_coding_is_refused_with_415(server: ServerProcess,
     before = stored(server.data)
     response = asked(server, gzipped(**{"Content-Encoding": coding}), method="POST")
     assert (response.status, response.problem) == (415, "unsupported-media-type")
+    fields = {"Content-Encoding": f"identity\r\nContent-Encoding: {coding}"}
+    assert asked(server, gzipped(**fields), method="POST").status == 415, "the second of two fields"
     assert stored(server.data) == before
 
 

@@ -28,7 +28,7 @@ from interlock.server.ids import new_id, new_session_id
 from interlock.server.surface.log import Step
 from interlock.server.surface.sqlite.engine import open_writer
 from interlock.server.surface.sqlite.files import LOG_NAME
-from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
+from interlock.server.surface.sqlite.log import Append, ChainHead, HeadLag, SqliteLog
 from interlock.server.surface.sqlite.schema import migrate
 from tests.bench.figure import Bench, now_ms
 
@@ -52,7 +52,7 @@ class RawWriter:
     def commit(self, steps: Sequence[Step]) -> None:
         """Write ``steps`` in one transaction, one unit each, as the writer thread does."""
         self._connection.execute("BEGIN IMMEDIATE")
-        self._log._write(self._connection, [(step,) for step in steps])
+        self._log._write(self._connection, [Append((step,), ()) for step in steps])
         self._connection.execute("COMMIT")
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.settings import HEAD_NAME
 from interlock.server.surface.sqlite.engine import open_writer
 from interlock.server.surface.sqlite.files import LOG_NAME, open_surface
-from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
+from interlock.server.surface.sqlite.log import Append, ChainHead, HeadLag, SqliteLog
 from interlock.server.surface.sqlite.schema import migrate
 from interlock.server.system.supervision import Supervisor
 from tests.faults.test_head import head_of, lagging_head, start
@@ -55,7 +55,7 @@ def forge(data: Path, count: int = 1) -> list[str]:
     log = SqliteLog(MACHINES, cast("Any", None), cast("Any", None), ChainHead(database.conn), HeadLag())
     stories = [Story(f"forged-{number}") for number in range(count)]
     database.execute("BEGIN")
-    log._write(database.conn, [story.begin("the-victim") for story in stories])
+    log._write(database.conn, [Append(story.begin("the-victim"), ()) for story in stories])
     database.execute("COMMIT")
     database.conn.close()
     return [f"forged-{number}" for number in range(count)]

@@ -15,6 +15,24 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         at("door:Door.decide", replace("self.machine.authorise(instance, under.epoch, now_ms)", "pass")),
     ),
     Mutant(
+        "What a session asks of itself is recorded whatever has become of its account.",
+        "authority_at_append",
+        "test_a_call_is_not_recorded_after_its_account_lost_its_rights[connect-a disable]",
+        at("log:of_others", replace("under.all()", "(under,)")),
+    ),
+    Mutant(
+        "A session's authority rests on its account at any epoch, so that a change of the password takes nothing away.",
+        "authority_at_append",
+        "test_a_call_is_not_recorded_after_its_account_lost_its_rights[end another session-another password]",
+        at(
+            "session.machine:authority_of",
+            replace(
+                "Authority(ACCOUNT.name, session.subject, session.account_epoch)",
+                "Authority(ACCOUNT.name, session.subject)",
+            ),
+        ),
+    ),
+    Mutant(
         "The door keeps the authority for itself, and tells the log of none.",
         "authority_at_append",
         "test_a_superseded_credentials_call_is_not_recorded_afterwards[end another session-an end]",
@@ -27,7 +45,7 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         "The log looks at authority before it has written what came before in the same batch.",
         "authority_at_append",
         "TestSqliteLog::test_of_two_sessions_ending_each_other_one_stays",
-        at("log:SqliteLog._write", drop("_insert(connection, values)\nvalues.clear()")),
+        at("log:SqliteLog._write", drop("if (each.kind, each.instance_id) in unwritten:\n    ...")),
     ),
     Mutant(
         "Whether authority holds is asked of the database, and the answer not looked at.",

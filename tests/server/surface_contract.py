@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from interlock.machine.account.commands import Delete, Disable, SetGroups
+from interlock.machine.account.commands import Delete, Disable, Enable, SetGroups
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, StorageLow, VersionConflict
 from interlock.machine.ledger import GENESIS, Record, chain
@@ -154,6 +154,29 @@ class TransitionLogContract(ABC):
             ]
             found = [await log.load(SESSION_MACHINE, target.session_id) for target in targets]
             assert [session is not None and session.ended for session in found] == [True, True, False, False, False]
+
+    @pytest.mark.checks("authority_at_append")
+    @asynchronous
+    async def test_authority_is_lost_with_what_it_rests_on(self, tmp_path: Path) -> None:
+        """Also if that changes in the same batch, or is what the append changes."""
+        async with self.open(tmp_path) as log:
+            account, own, targets = AccountStory(), Story(), [Story() for _ in range(4)]
+            await log.append([*account.register(), *own.begin("acc_1")])
+            for story in targets:
+                await log.append(story.begin("acc_1"))
+            by = Authority("session", own.session_id, 1, Authority("account", "acc_1", 0))
+            (before, after, beside, later) = (target.tell(Revoke("revoked")) for target in targets)
+            outcomes = await asyncio.gather(
+                log.append(before, by),
+                log.append(account.tell(Disable())),
+                log.append(after, by),
+                log.append([*own.touch(), *beside], by),
+                log.append(account.tell(Enable())),
+                log.append(later, by),
+                return_exceptions=True,
+            )
+            assert [type(each) for each in outcomes] == [list, list, AuthorityLost, AuthorityLost, list, AuthorityLost]
+            await log.append(account.tell(Delete()))
 
     @asynchronous
     async def test_an_instances_history_is_paged(self, tmp_path: Path) -> None:

@@ -7,12 +7,25 @@ from collections import Counter
 from pathlib import Path
 
 from interlock.server.guard.tokens import Claims
-from interlock.server.system.loop_turns import EACH_TURN
+from interlock.server.system.loop_turns import EACH_TURN, LoopTurns
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually
 from tests.support.wire import Wire, log_in, services_in
 
 _SOCKETS = 200
+
+
+@asynchronous
+async def test_a_failing_call_does_not_hold_up_those_behind_it() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    turns, called = LoopTurns(), []
+
+    def fail() -> None:
+        raise ValueError
+
+    for call in (fail, lambda: called.append(1), fail, lambda: called.append(2)):
+        turns.add(call)
+    await eventually(lambda: called == [1, 2])
 
 
 @asynchronous

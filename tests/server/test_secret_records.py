@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import shutil
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -275,6 +277,25 @@ async def test_a_change_refused_by_an_overloaded_log_is_recorded_later() -> None
     looked.log._max_waiting = 10
     await eventually(lambda: looked.events == ["add"])
     running.cancel()
+
+
+@asynchronous
+async def test_a_start_with_many_secrets_records_none_again() -> None:
+    before = Looked(MemoryLog())
+    before.seen = [added("admin", f"ada-{number}", b"%d" % number) for number in range(600)]
+    await before.begin()
+    await before.records.compare()
+    assert before.events == ["add"] * 600
+    after = Looked(MemoryLog(before.log.store))
+    after.seen = before.seen
+    await after.begin()
+    await after.records.compare()
+    assert len(after.events) == 600
+
+
+def test_a_fingerprint_is_as_the_log_format_says() -> None:
+    digest = hashlib.sha256(b"interlock fingerprint v1\n" + b"1").digest()[:16]
+    assert added("admin", "ada", b"1").fingerprint == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 @asynchronous

@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import msgspec
 import pytest
 
+from interlock.machine.account.commands import ChangePassword, Delete, Disable
+from interlock.machine.errors import TransitionRefused
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Authenticate, Reauthenticate, Revoke
 from interlock.machine.session.session import Session
@@ -116,6 +118,40 @@ async def test_a_superseded_credentials_call_is_not_recorded_afterwards(tmp_path
         if succeeded:
             # It was issued before; it opens nothing any more.
             assert "ticket" in str(said)
+
+
+ACCOUNT_ENDS: Final[dict[str, Any]] = {"a disable": Disable, "a delete": Delete, "another password": ChangePassword}
+
+
+@pytest.mark.checks("authority_at_append")
+@pytest.mark.parametrize("end", ACCOUNT_ENDS)
+@pytest.mark.parametrize("call", CALLS)
+@asynchronous
+async def test_a_call_is_not_recorded_after_its_account_lost_its_rights(tmp_path: Path, call: str, end: str) -> None:
+    async with house(tmp_path) as ada:
+        services, subject = ada.services, ada.own.subject or ""
+        account = (await services.accounts.by_id(subject) or pytest.fail("no account")).account
+        # The call waits behind the session's turn, with a still valid credential.
+        for each in (ada.own.session_id, ada.other.session_id):
+            await services.sessions.turns.take(each)
+        calling = asyncio.ensure_future(CALLS[call](ada))
+        await eventually(lambda: calling.done() or services.sessions.turns._waiting)
+        taken = ChangePassword(account.password or "", "B" * 43) if end == "another password" else ACCOUNT_ENDS[end]()
+        superseding = asyncio.ensure_future(services.accounts.submit(subject, *commands("elsewhere", taken)))
+        # A change of the password has the account's turn, so it comes first.
+        await eventually(lambda: superseding.done() or call == "change the password")
+        for each in (ada.own.session_id, ada.other.session_id):
+            services.sessions.turns.give(each)
+        succeeded, said = await calling
+        (outcome,) = await asyncio.gather(superseding, return_exceptions=True)
+        if isinstance(outcome, TransitionRefused):
+            assert (call, end, succeeded) == ("change the password", "another password", True), "the call came first"
+            return
+        assert not isinstance(outcome, BaseException)
+        assert outcome.receipt is not None
+        after = [record for record in await ada.records() if record.position > outcome.receipt.position]
+        assert [record.transition.event for record in after if record.transition.actor == subject] == [], said
+        assert not succeeded or call in {"a ticket", "change the password"}, said
 
 
 async def _waits_or_is_done(ada: House, calling: asyncio.Future[tuple[bool, object]]) -> None:

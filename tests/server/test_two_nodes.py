@@ -29,6 +29,7 @@ from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
 from interlock.server.surface.memory import MemoryDirectory, MemoryLog, MemoryStore, MemoryTickets
 from interlock.server.telemetry.metrics import PrometheusMetrics
+from tests.support.accounts import AccountStory, personal
 from tests.support.asynchronous import asynchronous
 from tests.support.clock import HandClock
 from tests.support.running import eventually
@@ -109,15 +110,16 @@ async def two_nodes() -> AsyncIterator[tuple[Node, Node, HandClock]]:
     store, clock = MemoryStore(), HandClock()
     tickets = MemoryTickets(store)
     one, other = Node(store, tickets, clock, "one"), Node(store, tickets, clock, "other")
+    await one.log.append(AccountStory(personal("ada")).register())
     for node in (one, other):
         await node.start()
     yield one, other, clock
     await eventually(lambda: one.feed.position == other.feed.position == len(store.entries))
     assert counted(one) == counted(other)
-    for key, instance in store.instances.items():
-        for node in (one, other):
-            assert node.sessions.cached(key[1]) in {None, instance}
-            assert await node.sessions.load(key[1]) == instance
+    for (kind, instance_id), instance in store.instances.items():
+        for node in (one, other) if kind == "session" else ():
+            assert node.sessions.cached(instance_id) in {None, instance}
+            assert await node.sessions.load(instance_id) == instance
 
 
 def counted(node: Node) -> list[str]:
@@ -220,12 +222,12 @@ async def test_concurrent_commands_at_both_nodes_lose_no_update() -> None:
 @asynchronous
 async def test_each_nodes_tail_has_the_records_of_both() -> None:
     async with two_nodes() as (one, other, _):
-        waiting = asyncio.create_task(other.tail.wait(0, 60))
+        waiting = asyncio.create_task(other.tail.wait(1, 60))
         await asyncio.sleep(0)
         await one.log_in()
         await waiting
         await other.log_in()
-        await eventually(lambda: one.tail.newest == other.tail.newest == 4)
+        await eventually(lambda: one.tail.newest == other.tail.newest == 5)
         assert await one.tail.after(0, 10) == await other.tail.after(0, 10)
 
 

@@ -12,11 +12,16 @@ import msgspec
 import pytest
 
 from interlock.machine.errors import AuthorityLost
+from interlock.machine.machine import Authority
 from interlock.machine.session.commands import Reauthenticate, Revoke
 from interlock.server.surface.log import TransitionLog
 from interlock.server.surface.tickets import Ticket, TicketStore
 from tests.support.asynchronous import asynchronous
 from tests.support.steps import Story
+
+
+def _buyer(ticket: Ticket) -> Authority:
+    return Authority("session", ticket.session_id, ticket.epoch)
 
 
 class TicketStoreContract(ABC):
@@ -36,7 +41,7 @@ class TicketStoreContract(ABC):
     @asynchronous
     async def test_a_ticket_is_redeemed_once(self, tmp_path: Path) -> None:
         async with self.sold(tmp_path) as (store, ticket, *_):
-            await store.add(ticket, 0)
+            await store.add(ticket, _buyer(ticket), 0)
             assert await store.take(ticket.ticket_hash) == ticket
             assert await store.take(ticket.ticket_hash) is None
 
@@ -44,7 +49,7 @@ class TicketStoreContract(ABC):
     @asynchronous
     async def test_one_of_many_concurrent_redemptions_succeeds(self, tmp_path: Path) -> None:
         async with self.sold(tmp_path) as (store, ticket, *_):
-            await store.add(ticket, 0)
+            await store.add(ticket, _buyer(ticket), 0)
             taken = await asyncio.gather(*(store.take(ticket.ticket_hash) for _ in range(20)))
             assert [each for each in taken if each is not None] == [ticket]
 
@@ -57,8 +62,8 @@ class TicketStoreContract(ABC):
     async def test_expired_tickets_are_forgotten_and_others_kept(self, tmp_path: Path) -> None:
         async with self.sold(tmp_path) as (store, ticket, *_):
             later = msgspec.structs.replace(ticket, ticket_hash=bytes(32), expires_at_ms=5_000)
-            await store.add(ticket, 0)
-            await store.add(later, 1_000)
+            await store.add(ticket, _buyer(ticket), 0)
+            await store.add(later, _buyer(later), 1_000)
             assert await store.take(ticket.ticket_hash) is None
             assert await store.take(later.ticket_hash) == later
 
@@ -71,7 +76,7 @@ class TicketStoreContract(ABC):
             # Each is submitted before the previous one is on disk.
             for then, sold in ((again, ticket), ([], newer), (ended, newer)):
                 appended = [log.append(then)] if then else []
-                outcomes += await asyncio.gather(*appended, store.add(sold, 0), return_exceptions=True)
+                outcomes += await asyncio.gather(*appended, store.add(sold, _buyer(sold), 0), return_exceptions=True)
             assert [repr(each) for each in outcomes if not isinstance(each, list)] == [
                 repr(AuthorityLost()),
                 "None",

@@ -163,8 +163,8 @@ async def refresh(
 async def logout(request: Request[Any, Any, Any], data: JSONBody[RefreshBody | None] = None) -> Response[None]:
     """End the sessions of the access token and of the refresh token (body or cookie), and close their sockets.
 
-    For a browser, this ends every session that it was given and clears its cookies. After a 503, some sessions may be
-    alive; the cookies are kept, so that a retry ends the rest.
+    For a browser, this ends every session that it was given, and clears its cookie and up to 12 markers. After a 503,
+    some sessions may be alive; the cookies are kept, so that a retry ends the rest.
     """
     services = services_for_page(request)
     shown = cookies.presented(services, request.scope)

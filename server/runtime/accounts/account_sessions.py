@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
+import msgspec
+
 from interlock.machine.account.account import Account
 from interlock.machine.account.machine import why_superseded
 from interlock.machine.errors import CredentialRefused
@@ -89,11 +91,11 @@ class AccountSessions:
 
         async def end(session: Session) -> Receipt | None:
             if session.account_epoch < account.epoch:
-                # A refusal means that the owner has logged in again on this session, so it stays.
+                # A refusal means that the owner has logged in again on this session, so it stays. Its account is no
+                # authority for it any more.
+                own = msgspec.structs.replace(authority_of(session), rests_on=None)
                 with suppress(CredentialRefused):
-                    return await self._sessions.end(
-                        session, why_superseded(account), actor, under=authority_of(session)
-                    )
+                    return await self._sessions.end(session, why_superseded(account), actor, under=own)
             return None
 
         return await self._for_each(account.account_id, end, within_s)

@@ -6,14 +6,12 @@ import asyncio
 import functools
 import threading
 from collections.abc import Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Any, Final, NamedTuple
 
 from interlock.machine.errors import AuthorityLost, Overloaded, RecordRefused, SurfaceFailed, VersionConflict
 from interlock.machine.ledger import GENESIS, HEAD_LAG, Receipt, Record, chain, parse
 from interlock.machine.machine import Authority, InstanceT, Machine, Machines
-from interlock.server.surface.log import Along, Followed, Follower, Step
+from interlock.server.surface.log import Followed, Follower, Step, of_others
 from interlock.server.surface.sqlite.engine import Connection
 from interlock.server.surface.sqlite.reader import Lookup, Reader
 from interlock.server.surface.sqlite.rows import (
@@ -138,6 +136,13 @@ class HeadLag:
         return 0 if self._signed is None else position - self._signed
 
 
+class Append(NamedTuple):
+    """What one caller appends, and under which authorities, of instances without a step."""
+
+    steps: Sequence[Step]
+    under: Sequence[Authority]
+
+
 class SqliteLog:
     """:class:`interlock.server.surface.log.TransitionLog` over one writer and one reader of the same file."""
 
@@ -159,12 +164,9 @@ class SqliteLog:
 
     def append(self, steps: Sequence[Step], under: Authority | None = None) -> asyncio.Future[list[Record]]:
         """See :meth:`interlock.server.surface.log.TransitionLog.append`."""
-        if under is not None:
-            first, *rest = steps
-            steps = [msgspec.structs.replace(first, along=_checking(under, first)), *rest]
         return self._writer.submit_with_others(
             self._write,
-            steps,
+            Append(steps, of_others(under, steps)),
             lambda connection, error: self._explain(connection, error, steps),
             grows=self._grows(steps),
         )
@@ -186,8 +188,8 @@ class SqliteLog:
             for unit, outcome in zip(units, outcomes, strict=True)
             if unit.run == self._write
             and isinstance(outcome, list)
-            and outcome[0].transition is unit.argument[0].transition
-            for record, step in zip(outcome, unit.argument, strict=True)
+            and outcome[0].transition is unit.argument.steps[0].transition
+            for record, step in zip(outcome, unit.argument.steps, strict=True)
         ]
         if not followed:
             return
@@ -234,26 +236,38 @@ class SqliteLog:
         rows = await self._reader.rows(_NEWEST)
         return self._records(rows)[0] if rows else None
 
-    def _write(self, connection: Connection, appends: Sequence[Sequence[Step]]) -> list[list[Record]]:
+    def _write(self, connection: Connection, appends: Sequence[Append]) -> list[list[Record]]:
         """Append the steps of several callers, in order. Return the records of each caller."""
         position, digest = self._head.position, self._head.digest
         outcomes: list[list[Record]] = []
         values: list[Any] = []
-        for steps in appends:
+        # The instances whose steps are only in ``values`` so far.
+        unwritten: set[tuple[str, str]] = set()
+
+        def write() -> None:
+            _insert(connection, values)
+            values.clear()
+            unwritten.clear()
+
+        for steps, under in appends:
+            for each in under:
+                if (each.kind, each.instance_id) in unwritten:
+                    write()
+                ensure_authorised(connection, each, steps[0].transition.at_ms)
             records = []
             for step in steps:
                 if step.along is not None:
                     # It may read what the steps before it have written.
-                    _insert(connection, values)
-                    values.clear()
+                    write()
                     step.along(connection)
                 row = chain(digest, position + 1, step.transition)
                 position, digest = row.position, row.digest
                 values += step_values(row, self._machines.of(position, row.kind), step.instance)
+                unwritten.add((row.kind, row.instance_id))
                 records.append(Record(position, step.transition, digest))
             outcomes.append(records)
-        self._lag.check(position, grows=any(map(self._grows, appends)))
-        _insert(connection, values)
+        self._lag.check(position, grows=any(self._grows(each.steps) for each in appends))
+        write()
         self._head.position, self._head.digest = position, digest
         return outcomes
 
@@ -303,12 +317,3 @@ def ensure_authorised(connection: Connection, under: Authority, at_ms: int) -> N
     asked = (under.kind, under.instance_id, under.epoch, at_ms)
     if connection.execute(_AUTHORISED, asked).fetchone() is None:
         raise AuthorityLost
-
-
-def _checking(under: Authority, step: Step) -> Along:
-    def run(connection: Connection) -> None:
-        ensure_authorised(connection, under, step.transition.at_ms)
-        if step.along is not None:
-            step.along(connection)
-
-    return run

@@ -19,11 +19,12 @@ class SqliteTickets:
         self._writer = writer
         self._reader = reader
 
-    async def add(self, ticket: Ticket, now_ms: int) -> None:
+    async def add(self, ticket: Ticket, under: Authority, now_ms: int) -> None:
         """See :meth:`TicketStore.add`."""
 
         def run(connection: Connection) -> None:
-            ensure_authorised(connection, Authority("session", ticket.session_id, ticket.epoch), now_ms)
+            for each in under.all():
+                ensure_authorised(connection, each, now_ms)
             connection.execute("DELETE FROM tickets WHERE expires_at_ms <= ?", (now_ms,))
             connection.execute("INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(ticket))
 

@@ -157,19 +157,6 @@ DECLARATION_MUTANTS: Final[tuple[Mutant, ...]] = (
         declaration="account.py",
     ),
     Mutant(
-        "change_while_disabled",
-        "The password of a disabled account can be changed.",
-        "account",
-        "disabled_never_serves",
-        (
-            (
-                "change_password" + _GUARDED,
-                "change_password" + _GUARDED + ' | disabled.to(disabled, internal=True, cond="current_password")',
-            ),
-        ),
-        declaration="account.py",
-    ),
-    Mutant(
         "rehash_of_any_password",
         "A new hash of an old password replaces a new password.",
         "account",

@@ -61,6 +61,12 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "account",
         "authority_at_append",
     ),
+    Mutant(
+        "call_of_a_lost_account",
+        "What a session asked is recorded though its account was disabled, or its password changed, meanwhile.",
+        "account",
+        "authority_at_append",
+    ),
     Mutant("epoch_kept_by_disable", "A disable does not raise the epoch.", "account", "authority_at_append"),
     Mutant("epoch_kept_by_change", "A change of password does not raise the epoch.", "account", "authority_at_append"),
     Mutant("groups_enable", "An account whose groups are set is active again.", "account", "declared_only"),
