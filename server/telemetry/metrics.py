@@ -82,7 +82,7 @@ ROWS: Final = (
     Row(
         Gauge,
         "interlock_disk_low",
-        "1 while the disk has less free space than `disk_reserve_mib`: only ends, losses of rights and new secrets are recorded.",
+        "1 while the disk has less free space than `disk_reserve_mib`: only ends, lost rights and new secrets are recorded.",
     ),
     Row(Gauge, "interlock_head_failing", "1 while the signed head can't be written: before long writes get 503."),
     Row(

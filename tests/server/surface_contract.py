@@ -155,7 +155,6 @@ class TransitionLogContract(ABC):
             found = [await log.load(SESSION_MACHINE, target.session_id) for target in targets]
             assert [session is not None and session.ended for session in found] == [True, True, False, False, False]
 
-    @pytest.mark.checks("authority_at_append")
     @asynchronous
     async def test_authority_is_lost_with_what_it_rests_on(self, tmp_path: Path) -> None:
         """Also if that changes in the same batch, or is what the append changes."""
