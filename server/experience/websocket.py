@@ -213,8 +213,8 @@ class Socket:
             found = await self._services.authenticator.by_access_token(token)
             if found.session.session_id != conversation.session_id:
                 raise CredentialInvalid("the token belongs to another session")  # noqa: TRY301  # as any bad one
-            # The key may be gone since: this connection did not depend on it yet. It hears of its account and its session.
-            self._services.authenticator.ensure_key(found)
+            # The key may be gone since: this connection did not depend on it yet.
+            await self._services.authenticator.ensure_key_and_account(found)
             conversation.authorise(found.session.epoch, found.authorised_until_ms)
             self._kid = found.kid
         except Exception as error:  # noqa: BLE001  # else the connection would stay, and nothing be heard on it

@@ -100,12 +100,13 @@ class Authenticator:
             await self._accounts.ensure_serves(session)
         return Authentication(session, taken.authorised_until_ms, taken.kid)
 
-    def ensure_key(self, found: Authentication) -> None:
-        """Check what no condition of an append covers: that the key of ``found`` still verifies.
+    async def ensure_key_and_account(self, found: Authentication) -> None:
+        """Check again, after waits, the key of ``found``, which no condition of an append covers; and its account, to say why.
 
         Raises:
-            CredentialInvalid: the key is gone.
+            SessionEnded, TokenExpired: the account has taken its rights away, or the key is gone.
         """
+        await self._accounts.ensure_serves(found.session)
         self._tokens.ensure_verifies(found.kid)
 
     async def by_refresh_token(self, token: str, check: Check = ensure_usable) -> tuple[Session, int]:

@@ -64,7 +64,7 @@ class ConnectionLimits:
             await self._make_capacity(session.subject)
         self.ensure_capacity()
         with self._connections.arriving(session.session_id, connection_id, port, subject):
-            self._authenticator.ensure_key(found)
+            await self._authenticator.ensure_key_and_account(found)
             await self._record(session, connection_id)
             # Spread the answers to connects that were committed together over several turns of the event loop.
             await self._connections.turns.wait()

@@ -27,6 +27,7 @@ from interlock.server.runtime.recovery import disconnect_orphans
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.log import Step
 from interlock.server.surface.memory import MemoryLog
+from tests.support.accounts import AccountStory, personal
 from tests.support.asynchronous import asynchronous
 from tests.support.door import Door, HeldLog
 from tests.support.steps import POLICY, Story
@@ -368,6 +369,7 @@ async def test_a_dead_processs_connections_are_disconnected_at_the_start() -> No
 @asynchronous
 async def test_activity_by_a_superseded_credential_is_not_recorded() -> None:
     door = Door()
+    await door.log.append(AccountStory(personal("ada")).register())
     before = (await door.sessions.begin("ada", Authenticate("ada", "password"))).instance
     door.clock.advance(POLICY.idle_timeout_ms // 2)
     await door.sessions.submit(before.session_id, *commands("ada", Reauthenticate("ada", "password")))
