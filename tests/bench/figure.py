@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import time
@@ -124,7 +125,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+@functools.cache
 def cores() -> tuple[set[int], set[int]]:
-    """Return cores for the server and for its clients: one each if there are two, so that they don't compete."""
+    """Return cores for the server and for its clients: one each if there are two, so that they don't compete.
+
+    Whoever pins itself asks first, and later calls must return the same.
+    """
     available = sorted(os.sched_getaffinity(0))
     return ({available[0]}, set(available[1:])) if len(available) > 1 else (set(available), set(available))

@@ -27,6 +27,7 @@ from tests.support.few_files import LIMIT, MODULE, limit_of, limited
 from tests.support.log import interlock, verify
 from tests.support.metrics import metrics_url, scrape
 from tests.support.running import eventually, scenario
+from tests.support.server import running_server
 
 REQUEST = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -142,3 +143,9 @@ def test_a_limit_that_the_kernel_refuses_to_raise_still_applies(monkeypatch: pyt
 def test_the_tcp_total_setting_names_the_descriptor_reserve() -> None:
     (row,) = (row for row in setting_rows() if row.name == "tcp_total")
     assert f"less {RESERVE}," in row.description
+
+
+def test_the_kernels_table_of_descriptors_does_not_grow_while_the_server_answers(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", tcp_total=3_000) as server:
+        size = int(re.findall(r"^FDSize:\s+(\d+)$", Path(f"/proc/{server.pid}/status").read_text(), re.MULTILINE)[0])
+    assert size >= 3_000 + RESERVE
