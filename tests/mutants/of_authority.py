@@ -213,6 +213,13 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
                 "Change(self, owner.account_id, commands(owner.account_id, change), along, owner.account.epoch)",
                 "Change(self, owner.account_id, commands(owner.account_id, change), along)",
             ),
+        )
+        + at(
+            "session.machine:authority_of",
+            replace(
+                "Authority(ACCOUNT.name, session.subject, session.account_epoch)",
+                "Authority(ACCOUNT.name, session.subject)",
+            ),
         ),
     ),
 )
