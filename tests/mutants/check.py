@@ -29,8 +29,10 @@ def check(mutants: Sequence[Mutant]) -> list[str]:
                 faults.append(str(error))
         # Any test catches a mutant with an undefined name, so it would show nothing.
         command = [sys.executable, "-m", "ruff", "check", "--isolated", "--quiet", "--output-format=concise"]
+        # ast.unparse writes what this Python reads.
+        target = f"--target-version=py{sys.version_info.major}{sys.version_info.minor}"
         found = subprocess.run(
-            [*command, "--target-version=py311", "--select=F821,F823", folder],
+            [*command, target, "--select=F821,F823", folder],
             capture_output=True,
             text=True,
             check=False,
