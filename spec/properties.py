@@ -213,6 +213,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _CHANGE_RACES + "test_a_session_revoked_meanwhile_does_not_change_the_password",
             "tests/server/test_superseded_meanwhile.py::test_a_superseded_credentials_call_is_not_recorded_afterwards",
             "tests/server/test_superseded_meanwhile.py::test_a_call_is_not_recorded_after_its_account_lost_its_rights",
+            "tests/server/test_superseded_meanwhile.py::test_a_browser_of_a_lost_account_replaces_no_session",
             "tests/server/test_sessions.py::test_activity_by_a_superseded_credential_is_not_recorded",
             _TWO_NODES + "test_a_login_at_one_node_supersedes_the_credentials_at_the_other",
         ),

@@ -20,8 +20,7 @@ from interlock.machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
-from interlock.machine.machine import Authority
-from interlock.machine.session.machine import SESSION_MACHINE, ensure_authority, ensure_usable
+from interlock.machine.session.machine import authority_of, ensure_authority, ensure_usable
 from interlock.machine.session.refresh_tokens import honoured
 from interlock.machine.session.session import Session, ensure_alive, opens_until_ms, touch_due
 from interlock.server.clock import Clock
@@ -188,8 +187,7 @@ class Authenticator:
             other, rotation = await self.by_refresh_token(kept)
             if not self.exchangeable(other, rotation):
                 return
-            under = Authority(SESSION_MACHINE.kind, other.session_id)
-            await self._sessions.end(session, "replaced", "server", under=under)
+            await self._sessions.end(session, "replaced", "server", under=authority_of(other))
         except (CredentialRefused, SessionNotFound):
             return
         raise SessionEnded("replaced")

@@ -27,8 +27,7 @@ from interlock.machine.errors import (
     TransitionRefused,
 )
 from interlock.machine.ledger import Receipt
-from interlock.machine.machine import Authority
-from interlock.machine.session.machine import SESSION_MACHINE, ensure_usable
+from interlock.machine.session.machine import authority_of, ensure_usable
 from interlock.machine.session.session import Session, ensure_alive
 from interlock.server.clock import Clock
 from interlock.server.guard.throttling.limits import Kind, RateLimits
@@ -200,9 +199,7 @@ class BrowserSessions:
         for other in found.sessions.values():
             if other.session_id != session.session_id:
                 try:
-                    await self._sessions.end(
-                        other, "replaced", "server", under=Authority(SESSION_MACHINE.kind, session.session_id)
-                    )
+                    await self._sessions.end(other, "replaced", "server", under=authority_of(session))
                 except Overloaded:
                     alive[other.session_id] = other  # Its marker stays, and the next call ends it.
         if (await self._living(session.session_id)).epoch != session.epoch:
@@ -250,7 +247,11 @@ class BrowserSessions:
             self._limits.of_account("refresh", session.subject or session.session_id)
         with self._limits.anonymous() if counted and session.subject is None else nullcontext():
             return await self._sessions.refresh(
-                session.session_id, session.epoch, rotation, session.subject or "anonymous"
+                session.session_id,
+                session.epoch,
+                rotation,
+                session.subject or "anonymous",
+                under=authority_of(session).rests_on,
             )
 
     async def _held(self, presented: Presented, subject: str) -> list[Session]:

@@ -55,19 +55,23 @@ class Sessions(Door[Session]):
         session_id = new_session_id(self._clock.now_ms())
         return await self.submit(session_id, *asked, under=under, along=along, joined=joined)
 
-    async def refresh(self, session_id: str, epoch: int, rotation: int, actor: str) -> Outcome[Session]:
+    async def refresh(
+        self, session_id: str, epoch: int, rotation: int, actor: str, *, under: Authority | None = None
+    ) -> Outcome[Session]:
         """Exchange the refresh token of ``epoch`` and ``rotation``, whose MAC the guard has checked.
 
         A token that a single browser or program may still hold is exchanged: the newest one, one whose response was lost, or
         one exchanged within the grace. Every exchange returns a new token and makes a record. For any other token two parties
         hold copies, so the session is revoked (RFC 9700, 4.14.2).
+        ``under`` is the account's authority; a guard compares the session's epoch.
 
         Raises:
+            TokenExpired: ``under`` is no longer valid.
             SessionEnded: the session is not alive, or was just revoked because the token was reused.
             CredentialInvalid: the token is of an epoch before the session's last login.
         """
         try:
-            return await self.submit(session_id, *commands(actor, Refresh(epoch, rotation)))
+            return await self.submit(session_id, *commands(actor, Refresh(epoch, rotation)), under=under)
         except TransitionRefused:
             session = await self.load(session_id)
             ensure_alive(session, self._clock.now_ms())

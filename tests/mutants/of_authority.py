@@ -33,6 +33,12 @@ OF_AUTHORITY: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "A refresh token is exchanged whatever has become of its account.",
+        "authority_at_append",
+        "test_a_call_is_not_recorded_after_its_account_lost_its_rights[refresh-a disable]",
+        at("browser_sessions:BrowserSessions._exchange", drop("under=authority_of(session).rests_on")),
+    ),
+    Mutant(
         "The door keeps the authority for itself, and tells the log of none.",
         "authority_at_append",
         "test_a_superseded_credentials_call_is_not_recorded_afterwards[end another session-an end]",

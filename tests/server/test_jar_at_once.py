@@ -90,8 +90,8 @@ async def test_an_answer_from_before_a_login_does_not_overwrite_its_cookie(
         await jar.ask("/api/session")
         refresh = jar.services.sessions.refresh
 
-        async def slowly(*arguments: Any) -> Any:
-            outcome = await refresh(*arguments)
+        async def slowly(*arguments: Any, **keywords: Any) -> Any:
+            outcome = await refresh(*arguments, **keywords)
             await jar.ask("/api/auth/login", ADA)
             return outcome
 

@@ -16,13 +16,14 @@ import httpx
 import msgspec
 import pytest
 
-from interlock.machine.account.commands import ChangePassword, Delete, Disable
-from interlock.machine.errors import TransitionRefused
+from interlock.machine.account.commands import ChangePassword, Delete, Disable, Enable
+from interlock.machine.errors import CredentialMissing, TokenExpired, TransitionRefused
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Authenticate, Reauthenticate, Revoke
 from interlock.machine.session.session import Session
 from interlock.server.app import app_over
-from interlock.server.runtime.door import commands
+from interlock.server.runtime.browser_sessions import Presented
+from interlock.server.runtime.door import Outcome, commands
 from interlock.server.services import Services
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
@@ -74,8 +75,15 @@ def _http(method: str, path: str, body: object = None) -> Callable[[House], Awai
     return call
 
 
+async def _refresh(house: House) -> tuple[bool, object]:
+    body = {"refresh_token": house.services.tokens.refresh_token(house.own)}
+    answer = await house.http.post("/api/auth/refresh", json=body)
+    return answer.is_success, (answer.status_code, answer.text)
+
+
 CALLS: Final[dict[str, Callable[[House], Awaitable[tuple[bool, object]]]]] = {
     "connect": _connect,
+    "refresh": _refresh,
     "a ticket": _http("POST", "/api/session/ticket"),
     "end another session": _http("DELETE", "/api/sessions/{other}"),
     "end all other sessions": _http("DELETE", "/api/sessions"),
@@ -84,7 +92,7 @@ CALLS: Final[dict[str, Callable[[House], Awaitable[tuple[bool, object]]]]] = {
         "POST", "/api/auth/password", {"current_password": PASSWORD, "new_password": "another long password of hers"}
     ),
 }
-"""Every call that changes something under an access token's authority. Logout is not one: it only ends a session."""
+"""Every call that changes something under a session's authority. Logout is not one: it only ends a session."""
 
 ENDS: Final = {
     "a login": Reauthenticate,
@@ -157,6 +165,21 @@ async def test_a_call_is_not_recorded_after_its_account_lost_its_rights(tmp_path
         # A new password that came first ends the older sessions whatever follows.
         assert own <= ({"revoke"} if call == "change the password" and succeeded else set()), said
         assert not succeeded or call in {"a ticket", "change the password"}, said
+
+
+@pytest.mark.checks("authority_at_append")
+@asynchronous
+async def test_a_browser_of_a_lost_account_replaces_no_session(tmp_path: Path) -> None:
+    async with house(tmp_path) as ada:
+        sessions, own = ada.services.sessions, ada.own
+        shown = Presented(
+            by_page=True, access_token=CredentialMissing(""), kept=None, markers={ada.other.session_id: 1}, address=None
+        )
+        await ada.services.accounts.submit(own.subject or "", *commands("elsewhere", Disable()))
+        with pytest.raises(TokenExpired):
+            await ada.services.browser_sessions.keep(shown, Outcome(own, []))
+        assert not (await sessions.load(ada.other.session_id)).ended
+        await ada.services.accounts.submit(own.subject or "", *commands("elsewhere", Enable()))
 
 
 async def _waits_or_is_done(ada: House, calling: asyncio.Future[tuple[bool, object]], behind: int = 0) -> None:

@@ -97,7 +97,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "A call ends the other sessions of its browser, though another call has ended its own meanwhile.",
         "7.4.1",
         "test_a_login_concurrent_with_another_call_leaves_one_session[login]",
-        at("browser_sessions:BrowserSessions.keep", drop("under=Authority(SESSION_MACHINE.kind, session.session_id)")),
+        at("browser_sessions:BrowserSessions.keep", drop("under=authority_of(session)")),
     ),
     Mutant(
         "A logout with a bearer token that opens nothing does not look at the cookie.",
