@@ -51,6 +51,13 @@ def id_of(instance: Any) -> str:
     return getattr(instance, instance.__struct_fields__[0])  # type: ignore[no-any-return]  # the first field is the id
 
 
+def after(instance: InstanceT, transition: Transition, changed: dict[str, Any]) -> InstanceT:
+    """Return ``instance`` after ``transition``: state, version and time as of any transition, and the fields ``changed``."""
+    return msgspec.structs.replace(  # type: ignore[type-var]  # every instance is a Struct
+        instance, state=transition.target, version=transition.version, updated_at_ms=transition.at_ms, **changed
+    )
+
+
 class Command(msgspec.Struct, frozen=True):
     """A request to change one instance.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from interlock.machine.account.commitments import Commitment
-from interlock.machine.machine import Keys, Transition
+from interlock.machine.machine import Keys, Transition, after
 
 
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -50,14 +50,8 @@ def keys(account: Account) -> Keys:
 
 def evolve(account: Account, transition: Transition) -> Account:
     """Return ``account`` after ``transition``. The caller passes decided transitions in version order."""
-    return msgspec.structs.replace(
-        account,
-        state=transition.target,
-        version=transition.version,
-        updated_at_ms=transition.at_ms,
-        epoch=account.epoch + (transition.event in RAISE_EPOCH),
-        **_CHANGED[transition.event](transition, transition.data),
-    )
+    changed = _CHANGED[transition.event](transition, transition.data)
+    return after(account, transition, {"epoch": account.epoch + (transition.event in RAISE_EPOCH), **changed})
 
 
 _CHANGED: Final[dict[str, Callable[[Transition, Any], dict[str, Any]]]] = {

@@ -15,7 +15,7 @@ from interlock.machine.execution.commands import (
     InterruptionReason,
     OnSessionEnd,
 )
-from interlock.machine.machine import Keys, Transition
+from interlock.machine.machine import Keys, Transition, after
 
 
 class Execution(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,13 +79,7 @@ def keys(execution: Execution) -> Keys:
 
 def evolve(execution: Execution, transition: Transition) -> Execution:
     """Return ``execution`` after ``transition``. The caller passes decided transitions in version order."""
-    return msgspec.structs.replace(
-        execution,
-        state=transition.target,
-        version=transition.version,
-        updated_at_ms=transition.at_ms,
-        **_CHANGED[transition.event](execution, transition, transition.data),
-    )
+    return after(execution, transition, _CHANGED[transition.event](execution, transition, transition.data))
 
 
 _CHANGED: Final[dict[str, Callable[[Execution, Transition, Any], dict[str, Any]]]] = {

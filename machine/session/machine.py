@@ -53,8 +53,10 @@ def authority_of(session: Session) -> Authority:
 
     The next login, the session's end, and a password change, disable or delete of the account make the log refuse records.
     """
-    account = session.subject and Authority(ACCOUNT.name, session.subject, session.account_epoch)
-    return Authority(SESSION_MACHINE.kind, session.session_id, session.epoch, account or None)
+    account = None
+    if session.subject is not None:
+        account = Authority(ACCOUNT.name, session.subject, session.account_epoch)
+    return Authority(SESSION_MACHINE.kind, session.session_id, session.epoch, account)
 
 
 SESSION_MACHINE: Final = Machine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,13 @@ def test_no_secret_is_made_in_a_folder_without_keys(tmp_path: Path, command: tup
         " server's folder with --data\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_of_control_characters_does_not_control_the_terminal(data: Path) -> None:
+    interlock("admin-token", "create", "ada", "--data", data)
+    (file,) = secret_files(data)
+    shutil.copy(file, file.with_name("admin-\x1b[31m.secret"))
+    listed = interlock("admin-token", "list", "--data", data)
+    refused = interlock("admin-token", "remove", "\x1b[32m", "--data", data)
+    for told, said in ((listed, listed.stdout), (refused, refused.stderr)):
+        assert ("\\x1b[3" in said, "\x1b" in told.stdout + told.stderr) == (True, False)

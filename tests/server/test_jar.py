@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from interlock.machine.errors import Overloaded
 from interlock.machine.session.commands import Revoke
 from interlock.machine.session.session import Session
+from interlock.server.experience.cookies import _markers
 from tests.support.asynchronous import asynchronous
 from tests.support.jar import ADA, BOB, NAME, PAGE, Jar, jar_in, problem, two_tabs
 
@@ -350,6 +351,18 @@ async def test_a_logout_ends_every_tabs_session_despite_made_up_markers(
         jar.cookies = held
         await jar.ask("/api/auth/logout")
         assert {await jar.reason(each) for each in begun} == {"logout"}
+
+
+@asynchronous
+async def test_of_two_markers_of_a_session_the_later_one_counts(tmp_path: Path) -> None:
+    async with jar_in(tmp_path) as jar:
+        session_id = (await jar.ask("/api/session"))["session_id"]
+        early = jar.cookies[f"{NAME}-{session_id}"]
+        await jar.ask("/api/auth/login", ADA)
+        late = jar.cookies[f"{NAME}-{session_id}"]
+        for pair in ((early, late), (late, early)):
+            held = "; ".join(f"{NAME}-{session_id}={each}" for each in pair).encode()
+            assert _markers(jar.services, {"headers": [(b"cookie", held)]}) == {session_id: 1}
 
 
 @asynchronous
