@@ -40,13 +40,23 @@ InterlockError
 ├── RateLimited                  this client or account sent too many requests; retry later
 ├── TooManyConnections           the account has reached its limit of connections
 ├── MessageRefused               a WebSocket message that is not part of the protocol
+├── IntentUnknown                no realm declares an intent of this name
+├── ParametersRefused            the parameters do not fit what the intent declares
+├── RoleMissing                  the account is in none of the groups that the intent asks for
+├── IntentReused                 the id is that of another intent, or of the same one with other parameters
+├── TooManyExecutions            too many executions have not ended yet; retry later
+├── ResultRefused                a realm's code returned or emitted what it may not
+├── AttemptClosed                the attempt came too late to commit anything
 ├── ClientAuthenticationFailed   a program did not authenticate as a registered client
 └── SettingsError                the configuration can't be used
+    ├── RealmInvalid             a realm or one of its intents is declared wrongly, or can't be loaded
     ├── KeyInUse                 this key may not be retired: it signs, or its tokens may be valid
     └── KeysUnavailable          the key files of a running server can't be used now
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class InterlockError(Exception):
@@ -278,12 +288,69 @@ class MessageRefused(InterlockError):
     """A WebSocket message that is not part of the protocol."""
 
 
+class IntentUnknown(InterlockError):
+    """No realm declares an intent of this name. The message does not repeat the name, which the client chose."""
+
+    def __init__(self) -> None:
+        super().__init__("no realm declares an intent of this name")
+
+
+class ParametersRefused(InterlockError):
+    """The parameters do not fit what the intent declares.
+
+    ``field`` is the path of the wrong one, such as ``items[...].text``, or empty for the parameters as a whole. ``problem``
+    says what is wrong with it. Neither repeats what the client sent.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        self.problem = problem
+        super().__init__(f"{field}: {problem}" if field else f"the parameters: {problem}")
+
+
+class RoleMissing(InterlockError):
+    """The account is in none of the groups that the intent ``name`` asks for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the account's groups do not allow {name}")
+
+
+class IntentReused(InterlockError):
+    """The subject has used this intent id for another intent, or for the same one with other parameters."""
+
+    def __init__(self) -> None:
+        super().__init__("the id belongs to another intent, or to this one with other parameters")
+
+
+class TooManyExecutions(InterlockError):
+    """As many executions as allowed have not ended yet. ``retry_after_s`` is a hint in whole seconds."""
+
+    def __init__(self, whose: Literal["session", "account", "realm"], retry_after_s: int = 1) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(f"the {whose} has too many executions that have not ended; try again later")
+
+
+class ResultRefused(InterlockError):
+    """A realm's code returned or emitted a value that is not declared, no JSON or too large; the message says what."""
+
+
+class AttemptClosed(InterlockError):
+    """The attempt may not commit: its execution has ended or another attempt has replaced it."""
+
+    def __init__(self) -> None:
+        super().__init__("this attempt may not commit: its execution has ended or another attempt has replaced it")
+
+
 class ClientAuthenticationFailed(InterlockError):
     """A caller of introspection or revocation did not authenticate as a registered client."""
 
 
 class SettingsError(InterlockError):
     """The configuration can't be used; the message names the setting."""
+
+
+class RealmInvalid(SettingsError):
+    """A realm or one of its intents is declared wrongly, or can't be loaded; the message says what to change."""
 
 
 class KeysUnavailable(SettingsError):
