@@ -46,7 +46,7 @@ check: $(STAMP)
 quick: $(STAMP)
 	$(BIN)/python -m tests.mutants --check
 	$(BIN)/python -m pytest --quiet --no-header --numprocesses $(WORKERS) --dist worksteal -m 'not slow' \
-	  $$(grep -rLE '$(PROCESSES)' --include='test_*.py' $(addprefix tests/,machine server spec transport mutants) | grep -vF $(addprefix -e ,$(WALKS)))
+	  $$(grep -rLE '$(PROCESSES)' --include='test_*.py' $(addprefix tests/,machine realms server spec transport mutants) | grep -vF $(addprefix -e ,$(WALKS)))
 
 # What the tests use besides Python: curl for the tour in the README, Spin and a C compiler for the model, proxies and a browser for
 # what stands in front, promtool (of prometheus) for metrics and alerts, a JDK for its HTTP client, Node for the libraries that check
@@ -89,7 +89,7 @@ coverage: $(STAMP) $(NODE_STAMP)
 	$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal $(addprefix --ignore=,$(OUTSIDE) $(WALKS))
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='spec/*,machine/*' --fail-under=100
-	$(BIN)/coverage report --include='server/*' --fail-under=95
+	$(BIN)/coverage report --include='interlock/*,server/*' --fail-under=95
 
 # make spec      check the declarations: their generated files are current, the model holds, each seeded bug is caught
 # The longest first, so that both halves end together.

@@ -30,6 +30,13 @@ MAX_RESULT_BYTES: Final = 64 * 1024
 """The largest JSON of a result."""
 
 P = TypeVar("P", bound=msgspec.Struct)
+PROMISES: Final[dict[Effects, str]] = {
+    "once": "at most once: after a start it never runs again",
+    "idempotent": "at least once: after a crash it runs again, as the same execution",
+    "transactional": "exactly once: the outcome commits in the realm's own transaction",
+}
+"""What is promised about the effects of an intent. In any case it is accepted once, and one outcome is recorded."""
+
 R = TypeVar("R", bound=msgspec.Struct | None)
 
 Handler: TypeAlias = Callable[[Context, P], Coroutine[Any, Any, R]]
@@ -245,10 +252,15 @@ class Realms:
 
 def _field_and_problem(said: str) -> tuple[str, str]:
     """Return the path and the text of msgspec's error ``said``, without what the client sent."""
-    problem, _, path = said.removesuffix("`").partition(" - at `$")
+    problem, _, path = said.partition(" - at `$")
+    path = path.removesuffix("`")
     if missing := _MISSING.fullmatch(problem):
         return f"{path}.{missing[1]}".lstrip("."), "is missing"
-    return path.lstrip("."), "not one of the allowed values" if problem.startswith("Invalid") else problem
+    if problem.startswith("Object contains unknown field"):
+        problem = "contains an unknown field"
+    elif problem.startswith(("Invalid value", "Invalid enum value")):
+        problem = "not one of the allowed values"
+    return path.lstrip("."), problem
 
 
 _MISSING: Final = re.compile(r"Object missing required field `([^`]*)`")

@@ -1,0 +1,57 @@
+"""Loading of realms: those that a setting names, and those of installed packages."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from interlock.machine.errors import RealmInvalid
+from interlock.realm import Realm, Realms
+
+GROUP: Final = "interlock.realms"
+"""The entry points (as in ``[project.entry-points."interlock.realms"]``) of packages that bring a realm."""
+
+_PATH: Final = re.compile(r"(\w+(?:\.\w+)*):(\w+)")
+
+
+def load_realms(paths: Iterable[str] = ()) -> Realms:
+    """Return the realms at ``paths``, each ``package.module:name``, and those of the entry points.
+
+    The working directory is the last place where modules are searched for. A realm that is named twice is loaded once.
+
+    Raises:
+        RealmInvalid: one can't be imported, is no Realm, or has the name of another.
+    """
+    if (here := os.getcwd()) not in sys.path and "" not in sys.path:  # noqa: PTH109  # sys.path holds texts
+        sys.path.append(here)
+    named = [_loaded(path, partial(_imported, path)) for path in paths]
+    installed = [_loaded(f"{point.name} = {point.value}", point.load) for point in entry_points(group=GROUP)]
+    return Realms(dict.fromkeys(named + installed))
+
+
+def _imported(path: str) -> Any:
+    match = _PATH.fullmatch(path)
+    if match is None:
+        raise RealmInvalid("not of the form package.module:name")
+    return getattr(importlib.import_module(match[1]), match[2])
+
+
+def _loaded(called: str, load: Callable[[], Any]) -> Realm:
+    try:
+        realm = load()
+    except RealmInvalid as error:
+        raise RealmInvalid(f"realm {called}: {error}") from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if frame.filename.startswith("<frozen") else f" ({frame.filename}, line {frame.lineno})"
+        raise RealmInvalid(f"realm {called}: {type(error).__name__}: {error}{place}") from error
+    if not isinstance(realm, Realm):
+        raise RealmInvalid(f"realm {called}: it is a {type(realm).__name__}, not a Realm")
+    return realm

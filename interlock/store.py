@@ -1,0 +1,107 @@
+"""Outcomes of transactional intents in the realm's own SQL database."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Final, Literal, TypeVar
+
+from interlock.machine.errors import AttemptClosed, RealmInvalid
+
+T = TypeVar("T")
+
+
+class SqlStore:
+    """A :class:`~interlock.realm.Store` over DB-API connections (PEP 249) to SQLite or PostgreSQL.
+
+    ``connect`` returns a new connection; it is called in other threads. ``placeholder`` is what the driver uses in SQL: ``?``
+    in sqlite3, ``%s`` in psycopg. ``table`` is created if it is missing. It holds one row for each transactional execution.
+
+    A connection that is given to ``context.commit`` is used in another thread, too: open it with ``check_same_thread=False`` in
+    sqlite3, and outside autocommit mode.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Any], *, placeholder: Literal["?", "%s"] = "?", table: str = "interlock_outcomes"
+    ) -> None:
+        if not _TABLE.fullmatch(table):
+            raise RealmInvalid(f"SqlStore: {table!r} is not a name of lower-case letters, digits and _")
+        self._connect = connect
+        self._create = (
+            f"CREATE TABLE IF NOT EXISTS {table}"
+            " (execution_id TEXT NOT NULL PRIMARY KEY, attempt INTEGER NOT NULL, result TEXT)"
+        )
+        values = ", ".join([placeholder] * 3)
+        # The row changes only while it has no result, and only for a later attempt than the one that it names.
+        self._write = (
+            f"INSERT INTO {table} (execution_id, attempt, result) VALUES ({values}) ON CONFLICT (execution_id) DO UPDATE"  # noqa: S608  # no value is put in
+            " SET attempt = excluded.attempt, result = excluded.result"
+            f" WHERE {table}.result IS NULL AND {table}.attempt < excluded.attempt"
+        )
+        self._read = f"SELECT result FROM {table} WHERE execution_id = {placeholder}"  # noqa: S608  # no value is put in
+
+    async def prepare(self) -> None:
+        """Create the table if it is missing."""
+        await _in_thread(self._prepare)
+
+    async def commit(self, connection: Any, execution_id: str, attempt: int, result: bytes) -> None:
+        """Add the outcome to the transaction on ``connection``, and commit that.
+
+        Raises:
+            AttemptClosed: an attempt has committed already, or this one is closed. The transaction is rolled back.
+            RealmInvalid: no transaction is open: the connection commits each statement by itself.
+        """
+        await _in_thread(lambda: self._commit(connection, execution_id, attempt, result.decode()))
+
+    async def close(self, execution_id: str, attempt: int) -> bytes | None:
+        """Close all attempts up to ``attempt``. Return the committed result, or None."""
+        return await _in_thread(lambda: self._close(execution_id, attempt))
+
+    def _prepare(self) -> None:
+        with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(self._create)
+            connection.commit()
+
+    def _commit(self, connection: Any, execution_id: str, attempt: int, result: str) -> None:
+        if _commits_each_statement(connection):
+            raise RealmInvalid(
+                "SqlStore: the connection is in autocommit mode, so the effects would commit by themselves"
+            )
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(self._write, (execution_id, attempt, result))
+            if cursor.rowcount != 1:
+                connection.rollback()
+                raise AttemptClosed
+        connection.commit()
+
+    def _close(self, execution_id: str, attempt: int) -> bytes | None:
+        with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
+            cursor.execute(self._write, (execution_id, attempt, None))
+            connection.commit()
+            cursor.execute(self._read, (execution_id,))
+            (result,) = cursor.fetchone()
+            return None if result is None else str(result).encode()
+
+
+def _commits_each_statement(connection: Any) -> bool:
+    # sqlite3 before `autocommit` (Python 3.12) has this mode as isolation_level=None, until the realm says BEGIN.
+    old_mode = getattr(connection, "isolation_level", "") is None and not getattr(connection, "in_transaction", True)
+    return getattr(connection, "autocommit", False) is True or old_mode
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    """Return the result of ``call``, made in a thread. A cancellation takes effect after the call has returned.
+
+    Otherwise the realm's code would close its connection while the thread still uses it.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
+_TABLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
