@@ -79,6 +79,7 @@ lint: $(STAMP)
 # make types     run mypy
 types: $(STAMP)
 	$(BIN)/mypy --no-error-summary
+	$(BIN)/mypy --no-error-summary docs/examples/*.py
 
 # make unit      run all tests, without lint, types, the model and coverage
 unit: $(STAMP) $(NODE_STAMP)

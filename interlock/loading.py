@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -18,8 +17,6 @@ from interlock.realm import Realm, Realms
 GROUP: Final = "interlock.realms"
 """The entry points (as in ``[project.entry-points."interlock.realms"]``) of packages that bring a realm."""
 
-_PATH: Final = re.compile(r"(\w+(?:\.\w+)*):(\w+)")
-
 
 def load_realms(paths: Iterable[str] = ()) -> Realms:
     """Return the realms at ``paths``, each ``package.module:name``, and those of the entry points.
@@ -29,7 +26,7 @@ def load_realms(paths: Iterable[str] = ()) -> Realms:
     Raises:
         RealmInvalid: one can't be imported, is no Realm, or has the name of another.
     """
-    if (here := os.getcwd()) not in sys.path and "" not in sys.path:  # noqa: PTH109  # sys.path holds texts
+    if not {"", here := os.getcwd()} & {*sys.path}:  # noqa: PTH109  # sys.path holds texts
         sys.path.append(here)
     named = [_loaded(path, partial(_imported, path)) for path in paths]
     installed = [_loaded(f"{point.name} = {point.value}", point.load) for point in entry_points(group=GROUP)]
@@ -37,10 +34,8 @@ def load_realms(paths: Iterable[str] = ()) -> Realms:
 
 
 def _imported(path: str) -> Any:
-    match = _PATH.fullmatch(path)
-    if match is None:
-        raise RealmInvalid("not of the form package.module:name")
-    return getattr(importlib.import_module(match[1]), match[2])
+    module, _, name = path.partition(":")
+    return vars(importlib.import_module(module)).get(name)
 
 
 def _loaded(called: str, load: Callable[[], Any]) -> Realm:
@@ -53,5 +48,8 @@ def _loaded(called: str, load: Callable[[], Any]) -> Realm:
         place = "" if frame.filename.startswith("<frozen") else f" ({frame.filename}, line {frame.lineno})"
         raise RealmInvalid(f"realm {called}: {type(error).__name__}: {error}{place}") from error
     if not isinstance(realm, Realm):
-        raise RealmInvalid(f"realm {called}: it is a {type(realm).__name__}, not a Realm")
+        found = (
+            "there is no such name in the module" if realm is None else f"it is a {type(realm).__name__}, not a Realm"
+        )
+        raise RealmInvalid(f"realm {called}: {found}")
     return realm

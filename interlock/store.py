@@ -13,14 +13,27 @@ from interlock.machine.errors import AttemptClosed, RealmInvalid
 T = TypeVar("T")
 
 
+async def in_thread(call: Callable[[], T]) -> T:
+    """Return the result of ``call``, made in a thread. A cancellation takes effect after the call has returned.
+
+    With :func:`asyncio.to_thread`, cancelled code would close its connection while the thread still uses it.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
 class SqlStore:
     """A :class:`~interlock.realm.Store` over DB-API connections (PEP 249) to SQLite or PostgreSQL.
 
     ``connect`` returns a new connection; it is called in other threads. ``placeholder`` is what the driver uses in SQL: ``?``
     in sqlite3, ``%s`` in psycopg. ``table`` is created if it is missing. It holds one row for each transactional execution.
 
-    A connection that is given to ``context.commit`` is used in another thread, too: open it with ``check_same_thread=False`` in
-    sqlite3, and outside autocommit mode.
+    ``context.commit`` uses its connection in another thread. So open it with ``check_same_thread=False`` in sqlite3, and not in
+    autocommit mode.
     """
 
     def __init__(
@@ -44,7 +57,7 @@ class SqlStore:
 
     async def prepare(self) -> None:
         """Create the table if it is missing."""
-        await _in_thread(self._prepare)
+        await in_thread(self._prepare)
 
     async def commit(self, connection: Any, execution_id: str, attempt: int, result: bytes) -> None:
         """Add the outcome to the transaction on ``connection``, and commit that.
@@ -53,11 +66,11 @@ class SqlStore:
             AttemptClosed: an attempt has committed already, or this one is closed. The transaction is rolled back.
             RealmInvalid: no transaction is open: the connection commits each statement by itself.
         """
-        await _in_thread(lambda: self._commit(connection, execution_id, attempt, result.decode()))
+        await in_thread(lambda: self._commit(connection, execution_id, attempt, result.decode()))
 
     async def close(self, execution_id: str, attempt: int) -> bytes | None:
         """Close all attempts up to ``attempt``. Return the committed result, or None."""
-        return await _in_thread(lambda: self._close(execution_id, attempt))
+        return await in_thread(lambda: self._close(execution_id, attempt))
 
     def _prepare(self) -> None:
         with closing(self._connect()) as connection, closing(connection.cursor()) as cursor:
@@ -89,19 +102,6 @@ def _commits_each_statement(connection: Any) -> bool:
     # sqlite3 before `autocommit` (Python 3.12) has this mode as isolation_level=None, until the realm says BEGIN.
     old_mode = getattr(connection, "isolation_level", "") is None and not getattr(connection, "in_transaction", True)
     return getattr(connection, "autocommit", False) is True or old_mode
-
-
-async def _in_thread(call: Callable[[], T]) -> T:
-    """Return the result of ``call``, made in a thread. A cancellation takes effect after the call has returned.
-
-    Otherwise the realm's code would close its connection while the thread still uses it.
-    """
-    running = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait({running})
-        raise
 
 
 _TABLE: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")

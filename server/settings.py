@@ -30,6 +30,8 @@ Origin = Annotated[
 ]
 """An origin as browsers write it (RFC 6454, 6.1): lower case, no path. ``null`` and ``*`` are refused: both match any page."""
 
+_NAME: Final = "[A-Za-z_][A-Za-z0-9_]*"
+RealmPath = Annotated[str, _wanted("a realm as package.module:name", rf"^{_NAME}(\.{_NAME})*:{_NAME}$")]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 366 * 86_400)]
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 RateText = Annotated[
@@ -72,6 +74,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, Meta(min_length=1, max_length=64), _doc("Name of this server in the log's connection records.")
     ] = "node-1"
 
+    realm: Annotated[
+        tuple[RealmPath, ...],
+        _doc(
+            "Realms, the application's code that handles intents, besides those of installed packages; each as"
+            " `package.module:name`; comma-separated."
+        ),
+    ] = ()
     origins: Annotated[
         tuple[Origin, ...],
         _doc(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from interlock.server.cli.errors import errors_as_messages
 from interlock.server.cli.keys import keys
 from interlock.server.cli.log import export, replay, transitions, verify
 from interlock.server.cli.model import check, check_trace
+from interlock.server.cli.options import config_option, setting_options
+from interlock.server.cli.realms import realms
 from interlock.server.cli.secrets import admin_token, clients
-from interlock.server.settings_loading import SettingRow, check_environment, load_settings, setting_rows
+from interlock.server.settings_loading import check_environment, load_settings
 
 click.rich_click.MAX_WIDTH = 110
 # Without the --no-… of a flag, so that in 80 columns no variable's name is cut in two.
@@ -32,32 +33,15 @@ def main() -> None:
         check_environment(os.environ)
 
 
-def _settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for row in reversed(setting_rows()):
-        command = _settings_option(row)(command)
-    return command
-
-
-def _settings_option(row: SettingRow) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    shown = ",".join(row.default) or "none" if row.kind is tuple else "none" if row.default is None else row.default
-    off = f"--no-{row.flag[2:]}"
-    default = f"{shown}; off: {off}" if row.kind is bool else shown
-    help_text = f"{row.description} [default: {default}; env: {row.variable}]"
-    if row.kind is bool:
-        return click.option(f"{row.flag}/{off}", row.name, default=None, help=help_text)
-    kind = str if row.kind is tuple else row.kind
-    return click.option(row.flag, row.name, type=kind, default=None, help=help_text)
-
-
 @main.command()
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings. [env: INTERLOCK_CONFIG]")
+@config_option
 @click.option("--tour", is_flag=True, help="Print a tour to copy and paste: a session from start to end, in curl.")
-@_settings_options
+@setting_options()
 def serve(config: Path | None, *, tour: bool, **flags: Any) -> None:
     """Run the server until SIGTERM, SIGHUP or Ctrl-C.
 
     Each setting is a flag, an environment variable or a key of the TOML file; a flag overrides a variable,
-    and a variable overrides the file.
+    and a variable overrides the file. The flag of a comma-separated setting may also be given several times.
     """
     # Until the server answers: imports and start-up create no garbage.
     gc.disable()
@@ -111,5 +95,5 @@ def diagram(kind: str, name: str) -> None:
     Console().print(table)
 
 
-for _command in (transitions, replay, verify, export, check, check_trace, keys, clients, admin_token):
+for _command in (transitions, replay, verify, export, check, check_trace, realms, keys, clients, admin_token):
     main.add_command(_command)

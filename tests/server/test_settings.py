@@ -74,6 +74,7 @@ def test_an_invalid_settings_error_names_it(environment: dict[str, str], message
 
 
 WORDS = {
+    "realm": "a realm as package.module:name",
     "origins": "an origin as browsers write it, such as https://app.example.org",
     "oidc_algorithms": "RS256, PS256, ES256 or EdDSA",
     "oidc_accounts": "any or known",
@@ -195,6 +196,7 @@ def texts(row: SettingRow) -> list[Any]:
         "oidc_algorithms": "ES256",
         "metrics_port": "0",
         "trusted_proxies": "::1",
+        "realm": "notes:realm",
     }
     if row.name in good:
         return [good[row.name]]
