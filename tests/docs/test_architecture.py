@@ -10,7 +10,7 @@ from tests.support.source import ROOT
 
 def test_every_file_named_on_the_architecture_page_exists() -> None:
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
-    named = re.findall(r"`((?:spec|machine|server)/[\w/]+\.py)`", page)
+    named = re.findall(r"`((?:spec|machine|server|interlock)/[\w/]+\.py)`", page)
     assert len(named) > 20
     assert [path for path in named if not (ROOT / path).is_file()] == []
 

@@ -25,7 +25,7 @@ from tests.docs.pages import DOCS, ROOT
 
 _METHODS = {"get", "post", "put", "patch", "delete"}
 _ADDRESS = re.compile(r"https?:|//")
-_REPOSITORY_PATH = re.compile(r"`((?:spec|machine|server|tests|docs)/[\w./-]+\.\w+)(?:::(\w+))?`")
+_REPOSITORY_PATH = re.compile(r"`((?:spec|machine|server|interlock|tests|docs)/[\w./-]+\.\w+)(?:::(\w+))?`")
 _MARKDOWN_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
 
 

@@ -200,12 +200,14 @@ async def test_a_cancelled_commit_has_ended_before_its_code_goes_on(path: Path) 
     asked, go_on = threading.Event(), threading.Event()
     connection = _Slow(_connections(path)(), asked, go_on)
     await store.prepare()
-    commit = asyncio.create_task(store.commit(connection, "exe_1", 1, b"1"))
-    await asyncio.to_thread(asked.wait)
-    commit.cancel()
-    done, _ = await asyncio.wait({commit}, timeout=0.05)
-    assert not done
-    go_on.set()
+    try:
+        commit = asyncio.create_task(store.commit(connection, "exe_1", 1, b"1"))
+        await asyncio.to_thread(asked.wait)
+        commit.cancel()
+        done, _ = await asyncio.wait({commit}, timeout=0.05)
+        assert not done
+    finally:
+        go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await commit
     connection.close()

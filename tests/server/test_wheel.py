@@ -17,6 +17,8 @@ from tests.support.source import ROOT
 _APPLICATION = """
 import server, machine, spec
 import interlock.server.app, interlock.machine.session.session, interlock.spec.lifecycles
+from interlock import Context, Realm, testing
+from interlock.store import SqlStore
 
 assert (server.NAME, machine.NAME, spec.NAME) == ("server", "machine", "spec")
 print(interlock.__file__)
@@ -38,7 +40,12 @@ def test_a_wheel_holds_one_package_and_its_types(wheel: Path) -> None:
         metadata = email.message_from_bytes(archive.read(next(name for name in names if name.endswith("METADATA"))))
     tops = {name.partition("/")[0] for name in names}
     assert {name for name in tops if not name.endswith(".dist-info")} == {"interlock"}
-    assert {"interlock/py.typed", "interlock/spec/model/door.pml", "interlock/spec/generated/session.svg"} <= set(names)
+    assert {
+        "interlock/py.typed",
+        "interlock/spec/model/door.pml",
+        "interlock/testing/client.py",
+        "interlock/spec/generated/session.svg",
+    } <= set(names)
     assert metadata["Description-Content-Type"] == "text/markdown"
 
 

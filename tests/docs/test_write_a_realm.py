@@ -1,0 +1,89 @@
+"""The page on realms: its code is that of the examples, its test runs, and its table and limits are those of the code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+from interlock.context import MAX_PROGRESS_BYTES
+from interlock.declarations import MAX_TIMEOUT_S
+from interlock.machine.execution.commands import Effects
+from interlock.realm import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES, PROMISES
+from interlock.testing.client import GRACE_S
+from tests.docs.pages import DOCS, blocks, captioned
+from tests.support.source import ROOT
+
+_PAGE = "how-to/write-a-realm.md"
+_EXAMPLES = DOCS / "examples"
+
+
+def test_the_code_on_the_page_is_from_the_examples() -> None:
+    sources = [path.read_text() for path in _EXAMPLES.glob("*.py")]
+    shown = [block.text for block in blocks(_PAGE) if block.language == "python" and not block.caption]
+    assert len(shown) > 4
+    assert [text for text in shown if not any(text in source for source in sources)] == []
+
+
+def test_the_test_on_the_page_passes_beside_the_example(tmp_path: Path) -> None:
+    shutil.copy(_EXAMPLES / "notes.py", tmp_path)
+    (tmp_path / "test_notes.py").write_text(captioned(_PAGE, "test_notes.py"))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        "-c",
+        os.devnull,
+    ]
+    told = subprocess.run(
+        [*command, "test_notes.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout
+    assert "1 passed" in told.stdout
+
+
+def test_the_command_on_the_page_prints_both_realms() -> None:
+    (command,) = [block.text for block in blocks(_PAGE) if block.language == "shell"]
+    interlock, *arguments = command.split()
+    assert interlock == "interlock"
+    told = subprocess.run(
+        [sys.executable, "-m", "interlock.server.cli", *arguments],
+        cwd=_EXAMPLES,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"notes.create", "notes.find", "notes.remove", "agent.ask"} <= {*re.findall(r"\w+\.\w+", told.stdout)}
+
+
+def test_the_page_names_every_kind_of_effects_and_its_promise() -> None:
+    _, *rows = re.findall(r"^\| `(\w+)`.*\| (.+) \|$", (DOCS / _PAGE).read_text(), re.MULTILINE)
+    assert [effects for effects, _ in rows] == [*get_args(Effects)]
+    for effects, promise in rows:
+        assert PROMISES[effects].startswith(f"{promise}:")
+
+
+def test_the_limits_on_the_page_are_those_of_the_code() -> None:
+    page = " ".join((DOCS / _PAGE).read_text().split())
+    assert MAX_PARAMETERS_BYTES == MAX_RESULT_BYTES == 64 * 1024
+    assert "Parameters and result are at most 64 KiB" in page
+    assert MAX_PROGRESS_BYTES == 16 * 1024
+    assert "a value, at most 16 KiB of JSON" in page
+    assert MAX_TIMEOUT_S == 24 * 60 * 60
+    assert "at most a day" in page
+    assert f"has {GRACE_S:g} seconds to clean up" in page
