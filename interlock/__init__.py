@@ -6,6 +6,7 @@ that handles intents.
 """
 
 from interlock.context import Context, Fence, Outcome, Submitted
+from interlock.machine.errors import IntentFailed
 from interlock.realm import Realm
 
-__all__ = ["Context", "Fence", "Outcome", "Realm", "Submitted"]
+__all__ = ["Context", "Fence", "IntentFailed", "Outcome", "Realm", "Submitted"]

@@ -20,7 +20,14 @@ import msgspec
 
 from interlock.context import Context, encoded
 from interlock.declarations import check_intent_name, check_options, check_realm_name, checked_roles, types_of
-from interlock.machine.errors import IntentUnknown, ParametersRefused, RealmInvalid, ResultRefused, RoleMissing
+from interlock.machine.errors import (
+    IntentUnknown,
+    InterlockError,
+    ParametersRefused,
+    RealmInvalid,
+    ResultRefused,
+    RoleMissing,
+)
 from interlock.machine.execution.commands import Effects, OnSessionEnd
 
 MAX_PARAMETERS_BYTES: Final = 64 * 1024
@@ -28,6 +35,9 @@ MAX_PARAMETERS_BYTES: Final = 64 * 1024
 
 MAX_RESULT_BYTES: Final = 64 * 1024
 """The largest JSON of a result."""
+
+MAX_ERROR_CHARACTERS: Final = 1000
+"""How much of an error's text is kept."""
 
 P = TypeVar("P", bound=msgspec.Struct)
 PROMISES: Final[dict[Effects, str]] = {
@@ -150,6 +160,15 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if context.committed is None:
             raise ResultRefused(f"{self.name} is transactional, and returned without context.commit()")
         return context.committed
+
+
+def error_text(error: BaseException) -> str:
+    """Return what the owner of an execution may read of the error that ended it, at most 1000 characters.
+
+    Errors raised on purpose have texts for callers. Any other text may hold a secret of the realm.
+    """
+    text = str(error) if isinstance(error, InterlockError) else f"the realm's code raised {type(error).__name__}"
+    return text[:MAX_ERROR_CHARACTERS]
 
 
 class Realm:

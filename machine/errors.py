@@ -45,6 +45,7 @@ InterlockError
 ├── RoleMissing                  the account is in none of the groups that the intent asks for
 ├── IntentReused                 the id is that of another intent, or of the same one with other parameters
 ├── TooManyExecutions            too many executions have not ended yet; retry later
+├── IntentFailed                 raised by a realm's code: the intent can't be done, for a reason that its owner may read
 ├── ResultRefused                a realm's code returned or emitted what it may not
 ├── AttemptClosed                the attempt came too late to commit anything
 ├── ClientAuthenticationFailed   a program did not authenticate as a registered client
@@ -328,6 +329,10 @@ class TooManyExecutions(InterlockError):
     def __init__(self, whose: Literal["session", "account", "realm"], retry_after_s: int = 1) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(f"the {whose} has too many executions that have not ended; try again later")
+
+
+class IntentFailed(InterlockError):
+    """The intent can't be done. A realm's code raises it; the text is the execution's error, which the owner may read."""
 
 
 class ResultRefused(InterlockError):

@@ -13,7 +13,7 @@ import msgspec
 from interlock.context import Context, Invocation, Outcome
 from interlock.machine.errors import IntentReused
 from interlock.machine.execution.commands import execution_id_of
-from interlock.realm import Intent, Realm, Realms
+from interlock.realm import Intent, Realm, Realms, error_text
 
 GRACE_S: Final = 5.0
 """How long an attempt may go on after its cancellation. Then the outcome is recorded without it."""
@@ -179,7 +179,7 @@ class Run:
             self.exception = raised
         if (committed := await self._close()) is not None:
             return _succeeded(committed)
-        return Outcome(state="failed", reason="error", error=str(self.exception))
+        return Outcome(state="failed", reason="error", error=error_text(self.exception))
 
     async def _after(self, why: Stop) -> Outcome | None:
         """Return the outcome of an attempt that was stopped, None if another attempt follows."""
@@ -207,14 +207,22 @@ class _Host:
         return self._stopped.done()
 
     async def emit(self, value: bytes) -> None:
+        self._check()
         self._run.emit(msgspec.json.decode(value))
+        await asyncio.sleep(0)
 
     async def submit(self, intent_id: str, name: str, parameters: bytes) -> str:
+        self._check()
         run = await self._client.submit(name, msgspec.json.decode(parameters), intent_id=intent_id)
         return run.execution_id
 
     async def outcome(self, execution_id: str) -> Outcome:
         return await self._client.by_id(execution_id).outcome()
+
+    def _check(self) -> None:
+        """Stop code that goes on although it was cancelled."""
+        if self.cancelled:
+            raise asyncio.CancelledError
 
 
 def _succeeded(raw: bytes) -> Outcome:

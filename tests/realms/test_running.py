@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import msgspec
 import pytest
 
-from interlock import Context, Fence, Outcome, Realm, testing
+from interlock import Context, Fence, IntentFailed, Outcome, Realm, testing
 from interlock.machine.errors import IntentReused, IntentUnknown, ParametersRefused, ResultRefused, RoleMissing
 from interlock.machine.execution.commands import execution_id_of
 from tests.support.asynchronous import asynchronous
@@ -59,7 +60,23 @@ async def look(context: Context, parameters: Count) -> Seen:
 
 @realm.intent("numbers.fail")
 async def fail(_context: Context, parameters: Count) -> Counted:
-    raise ValueError(f"{parameters.to} is not enough")
+    raise IntentFailed(f"{parameters.to} is not enough")
+
+
+@realm.intent("numbers.crash")
+async def crash(_context: Context, _parameters: Count) -> Counted:
+    raise ValueError("hunter2")
+
+
+@realm.intent("numbers.defy")
+async def defy(context: Context, _parameters: Count) -> Counted:
+    await context.emit("before")
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    with suppress(asyncio.CancelledError):
+        await context.submit("numbers.add", {})
+    await context.emit("after")
+    return Counted(1)
 
 
 @realm.intent("numbers.lie")
@@ -148,7 +165,27 @@ async def test_the_same_id_is_the_same_execution() -> None:
 async def test_an_error_of_the_code_is_the_outcome_and_stays_at_hand() -> None:
     run = await testing.realm(realm).submit("numbers.fail", {"to": 1})
     assert await run.outcome() == Outcome(state="failed", reason="error", error="1 is not enough")
-    assert isinstance(run.exception, ValueError)
+    assert isinstance(run.exception, IntentFailed)
+
+
+@asynchronous
+async def test_the_text_of_an_unexpected_error_stays_in_the_test() -> None:
+    run = await testing.realm(realm).submit("numbers.crash", {})
+    outcome = await run.outcome()
+    assert outcome == Outcome(state="failed", reason="error", error="the realm's code raised ValueError")
+    assert str(run.exception) == "hunter2"
+
+
+@asynchronous
+async def test_code_that_goes_on_after_a_cancel_emits_and_submits_nothing() -> None:
+    client = testing.realm(realm)
+    run = await client.submit("numbers.defy", {})
+    await run.emitted()
+    run.cancel()
+    assert (await run.outcome()).state == "cancelled"
+    assert run.progress == ["before"]
+    with pytest.raises(KeyError):
+        client.by_id(execution_id_of(client.subject, f"{run.execution_id}/1"))
 
 
 @pytest.mark.parametrize(
