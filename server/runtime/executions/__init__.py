@@ -1,0 +1,1 @@
+"""Executions: their acceptance, their runs by the realms' code, and their outcomes."""
