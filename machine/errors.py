@@ -46,6 +46,7 @@ InterlockError
 ├── IntentReused                 the id is that of another intent, or of the same one with other parameters
 ├── TooManyExecutions            too many executions have not ended yet; retry later
 ├── IntentFailed                 raised by a realm's code: the intent can't be done, for a reason that its owner may read
+├── NestedTooDeep                executions that submit executions reach the limit of their depth
 ├── ResultRefused                a realm's code returned or emitted what it may not
 ├── AttemptClosed                the attempt came too late to commit anything
 ├── ClientAuthenticationFailed   a program did not authenticate as a registered client
@@ -333,6 +334,13 @@ class TooManyExecutions(InterlockError):
 
 class IntentFailed(InterlockError):
     """The intent can't be done. A realm's code raises it; the text is the execution's error, which the owner may read."""
+
+
+class NestedTooDeep(InterlockError):
+    """An execution may not submit another: the chain of executions that each submitted the next has reached its limit."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"executions may submit executions in chains of at most {limit}")
 
 
 class ResultRefused(InterlockError):

@@ -1,8 +1,8 @@
 """Keyed commitments: the form in which records refer to data of an account that is stored outside the log.
 
-This is its personal data, and the parameters, results and errors of its executions. Each account has a random key, stored
-beside its personal data and erased with it. Anyone with the key can check that the data is what was recorded. Without the key
-(from the log alone, or after the account's deletion) a guess can't be tested.
+This is its personal data, and the parameters, results and errors of its executions. Each account and each execution has a
+random key, stored beside its data and erased with it. Anyone with the key can check that the data is what was recorded.
+Without the key (from the log alone, or after the account's deletion) a guess can't be tested.
 """
 
 from __future__ import annotations
@@ -24,6 +24,6 @@ Committed: TypeAlias = Literal["email", "password_hash", "identity", "parameters
 
 
 def commit(key: bytes, what: Committed, *values: str) -> Commitment:
-    """Return the commitment to ``values``, which are the ``what`` of the account whose key (32 bytes) is ``key``."""
+    """Return the commitment to ``values``, the ``what`` of the account or execution whose key (32 bytes) is ``key``."""
     message = b"".join(b"%d:%s" % (len(text), text) for text in (each.encode() for each in (what, *values)))
     return base64.urlsafe_b64encode(hmac.digest(key, message, hashlib.sha256)).rstrip(b"=").decode()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, get_args
 
+import msgspec
+
 from interlock.machine.errors import CredentialRefused, SessionNotFound, SessionUnusable, TokenExpired
 from interlock.machine.machine import Authority, Machine
 from interlock.machine.session.commands import Data
@@ -57,6 +59,14 @@ def authority_of(session: Session) -> Authority:
     if session.subject is not None:
         account = Authority(ACCOUNT.name, session.subject, session.account_epoch)
     return Authority(SESSION_MACHINE.kind, session.session_id, session.epoch, account)
+
+
+def authority_in(session: Session) -> Authority:
+    """Return the authority of ``session`` at any epoch of its own, for what was accepted at an earlier one.
+
+    A later login on the session changes nothing. Its end, and whatever ends the rights of its account's login, do.
+    """
+    return msgspec.structs.replace(authority_of(session), epoch=None)
 
 
 SESSION_MACHINE: Final = Machine(

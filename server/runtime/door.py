@@ -207,19 +207,29 @@ class Door(Generic[InstanceT]):
                 return msgspec.structs.replace(outcomes[-1], joined=outcomes[0].instance)
         raise SurfaceFailed("the instance kept changing under another writer")
 
-    async def insist(self, instance_id: str, actor: str, data: Data) -> Outcome[InstanceT]:
+    async def insist(
+        self,
+        instance_id: str,
+        actor: str,
+        data: Data,
+        *,
+        under: Authority | None = None,
+        along: Along | None = None,
+    ) -> Outcome[InstanceT]:
         """Submit a command that must eventually be written. While the storage is overloaded, wait and retry.
+
+        ``under``, ``along``: as for :meth:`submit`.
 
         Only a few callers submit at once, so that the server's own work, up to one command per instance, neither adds to an
         overload nor blocks the event loop. Requests must not use this: they need an answer in time, and would delay the
         server's own work.
 
         Raises:
-            TransitionRefused, InstanceNotFound, RecordRefused, SurfaceFailed: as :meth:`submit`.
+            TransitionRefused, CredentialRefused, InstanceNotFound, RecordRefused, SurfaceFailed: as :meth:`submit`.
         """
         asked = commands(actor, data)
         async with self._own_writes:
-            return await patiently(lambda: self.submit(instance_id, *asked))
+            return await patiently(lambda: self.submit(instance_id, *asked, under=under, along=along))
 
     async def explain_lost(self, under: Authority) -> None:
         """Raise the reason why ``under``, of an instance of this door, is no longer valid. Return if there is none any more."""

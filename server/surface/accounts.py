@@ -111,7 +111,7 @@ class AccountStore(Protocol):
         ...
 
     def erase(self, account_id: str) -> Along:
-        """Erase the account's personal data, including the key of its commitments, in the transaction of a step."""
+        """Erase the account's personal data and the data of its executions, with all keys, in the transaction of a step."""
         ...
 
     async def superseded_sessions(self) -> list[str]:

@@ -13,9 +13,10 @@ from interlock.server.surface.log import Along
 
 
 class ExecutionData(msgspec.Struct, frozen=True):
-    """The data of the execution ``execution_id``, each as JSON text. ``key`` (32 bytes) is the key of the commitments to it.
+    """The data of the execution ``execution_id``. ``key`` (32 bytes) is the key of the commitments to it.
 
-    ``result`` is None until the execution has succeeded, ``error`` until it has failed with an error.
+    ``parameters`` and ``result`` are JSON; ``error`` is a text that its owner may see. ``result`` is None until the execution
+    has succeeded, ``error`` until it has failed with an error.
     """
 
     execution_id: str

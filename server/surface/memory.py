@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from interlock.machine.errors import (
     AuthorityLost,
     Overloaded,
@@ -20,11 +22,13 @@ from interlock.machine.errors import (
     SurfaceFailed,
     VersionConflict,
 )
+from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import GENESIS, Record, chain
 from interlock.machine.machine import Authority, InstanceT, Keys, Machine, Machines
 from interlock.machine.machines import MACHINES
 from interlock.server.surface.directory import Cursor, InstanceFilter
-from interlock.server.surface.log import Followed, Follower, Step, of_others
+from interlock.server.surface.executions import ExecutionData, data_differs
+from interlock.server.surface.log import Along, Followed, Follower, Step, of_others
 from interlock.server.surface.tickets import Ticket
 from interlock.server.system.workers import settle
 from interlock.spec.export import sql_rows
@@ -268,6 +272,34 @@ class MemoryTickets:
     async def take(self, ticket_hash: bytes) -> Ticket | None:
         """See :meth:`interlock.server.surface.tickets.TicketStore.take`."""
         return self._tickets.pop(ticket_hash, None)
+
+
+class MemoryExecutions:
+    """:class:`interlock.server.surface.executions.ExecutionStore` in memory, beside the log in ``store``."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._data: dict[str, ExecutionData] = {}
+
+    async def by_id(self, execution_id: str) -> ExecutionData | None:
+        """See :meth:`interlock.server.surface.executions.ExecutionStore.by_id`."""
+        data = self._data.get(execution_id)
+        if data is not None and not data.is_of(self._store.instances[EXECUTION_MACHINE.kind, execution_id]):
+            raise data_differs(execution_id)
+        return data
+
+    def add(self, data: ExecutionData) -> Along:
+        """See :meth:`interlock.server.surface.executions.ExecutionStore.add`."""
+        return lambda _: self._data.update({data.execution_id: data})
+
+    def finish(self, execution_id: str, *, result: str | None = None, error: str | None = None) -> Along:
+        """See :meth:`interlock.server.surface.executions.ExecutionStore.finish`."""
+
+        def run(_: object) -> None:
+            data = self._data[execution_id]
+            self._data[execution_id] = msgspec.structs.replace(data, result=result, error=error)
+
+        return run
 
 
 class MemoryDirectory:

@@ -18,11 +18,11 @@ from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.surface.directory import Cursor, InstanceFilter
 from interlock.server.surface.memory import MemoryDirectory, MemoryLog
-from interlock.server.surface.sqlite.accounts import _SUPERSEDED
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.directory import searches
 from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.surface.sqlite.log import _AUDIT
+from interlock.server.surface.sqlite.stores.accounts import _SUPERSEDED
 from interlock.server.system.supervision import Supervisor
 from tests.server.administration_contract import (
     DirectoryContract,

@@ -14,8 +14,8 @@ import pytest
 
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.server.surface.accounts import Owner
-from interlock.server.surface.sqlite.accounts import PERSONAL_COLUMNS, personal_data
 from interlock.server.surface.sqlite.archive import open_archive
+from interlock.server.surface.sqlite.stores.accounts import PERSONAL_COLUMNS, personal_data
 from tests.support.admin import admin_token
 from tests.support.asynchronous import asynchronous
 from tests.support.client import Client, hello, new_email

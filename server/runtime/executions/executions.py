@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+import unicodedata
+from contextlib import suppress
+from typing import Final
+
 import msgspec
 
+from interlock.machine.account.commitments import KEY_BYTES
+from interlock.machine.errors import (
+    AuthorityLost,
+    ExecutionNotFound,
+    IntentReused,
+    NestedTooDeep,
+    NotAuthenticated,
+    ParametersRefused,
+    TransitionRefused,
+)
+from interlock.machine.execution.commands import Accept, execution_id_of
 from interlock.machine.execution.execution import Execution
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import Receipt
 from interlock.machine.machine import Authority
-from interlock.machine.session.session import Session
-from interlock.server.runtime.door import Door
-from interlock.server.surface.directory import Cursor
-from interlock.server.surface.executions import ExecutionData
+from interlock.machine.session.machine import authority_in
+from interlock.machine.session.session import Session, ensure_alive
+from interlock.realm import MAX_PARAMETERS_BYTES, Realms
+from interlock.server.clock import Clock
+from interlock.server.runtime.accounts.accounts import Accounts
+from interlock.server.runtime.door import Door, commands
+from interlock.server.runtime.executions.live import ExecutionLimits, LiveExecutions
+from interlock.server.runtime.feed import Feed
+from interlock.server.runtime.sessions import Sessions
+from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
+from interlock.server.surface.executions import ExecutionData, ExecutionStore
+from interlock.server.system.turns import Turns
 
 __all__ = ["Accepted", "Cursor", "Execution", "ExecutionData", "Executions"]
 """Includes two types of the surface, which the experience uses but may not import from there."""
+
+_MAX_ID: Final = 128
+_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cs"})
+"""Unicode's control characters, which can forge lines of logs, and surrogates, which have no UTF-8."""
+
+
+class _Submission(msgspec.Struct, frozen=True):
+    """A submitted intent, whose parameters are canonical JSON."""
+
+    session_id: str
+    subject: str
+    intent_id: str
+    name: str
+    parameters: str
+    parent: Execution | None
+
+    @property
+    def execution_id(self) -> str:
+        """The id of its execution."""
+        return execution_id_of(self.subject, self.intent_id)
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -31,7 +76,31 @@ class Accepted(msgspec.Struct, frozen=True):
 class Executions(Door[Execution]):
     """All executions."""
 
-    async def accept(  # noqa: PLR0913  # the parts of a submitted intent
+    def __init__(  # noqa: PLR0913  # what it works with, most by name
+        self,
+        feed: Feed,
+        clock: Clock,
+        sessions: Sessions,
+        accounts: Accounts,
+        *,
+        realms: Realms,
+        store: ExecutionStore,
+        directory: Directory,
+        limits: ExecutionLimits,
+        cache_limit: int,
+    ) -> None:
+        super().__init__(EXECUTION_MACHINE, feed, clock, cache_limit=cache_limit)
+        self.store: Final = store
+        self.live: Final = LiveExecutions(limits)
+        self._sessions = sessions
+        self._accounts = accounts
+        self._realms = realms
+        self._directory = directory
+        # Acceptances of one id take turns, so that a repeat never counts against a limit, and finds what is being recorded.
+        self._accepting = Turns()
+        feed.remember(EXECUTION_MACHINE.kind, self.live.observe)
+
+    async def accept(
         self,
         session: Session,
         under: Authority,
@@ -53,10 +122,17 @@ class Executions(Door[Execution]):
             RoleMissing: the session's account has none of the intent's roles.
             IntentReused: the account used ``intent_id`` for another intent or for other parameters.
             TooManyExecutions: the session, the account or the realm has reached its limit of executions without an outcome.
+            NestedTooDeep: the chain of parents has reached its limit.
             CredentialRefused: ``under`` is no longer valid.
-            RateLimited, Overloaded, StorageLow, RecordRefused, SurfaceFailed: nothing was acknowledged.
+            Overloaded, StorageLow, RecordRefused, SurfaceFailed: nothing was acknowledged.
         """
-        raise NotImplementedError
+        if session.subject is None:
+            raise NotAuthenticated("an anonymous session can't submit intents")
+        if parent is None:
+            _check_intent_id(intent_id)
+        asked = _Submission(session.session_id, session.subject, intent_id, name, canonical(parameters), parent)
+        # A caller that is cancelled does not undo what was handed to the log, so the reservation must last until its answer.
+        return await asyncio.shield(self._accept_in_turn(asked, under))
 
     async def owned(self, session: Session, execution_id: str) -> Execution:
         """Return the current execution.
@@ -64,24 +140,152 @@ class Executions(Door[Execution]):
         Raises:
             ExecutionNotFound: there is none, or it is another account's.
         """
-        raise NotImplementedError
+        execution = await self.load(execution_id)
+        if session.subject is None or execution.subject != session.subject:
+            raise ExecutionNotFound(execution_id)
+        return execution
 
     async def data(self, execution_id: str) -> ExecutionData:
-        """Return the parameters, the result and the error of an execution, all as JSON.
+        """Return the parameters and the result of an execution, as JSON, and the text of its error.
 
         Raises:
             ExecutionNotFound: there is none, or its account was deleted.
             SurfaceFailed: they are not what the execution's records commit to.
         """
-        raise NotImplementedError
+        self.check_alive()
+        data = await self.store.by_id(execution_id)
+        if data is None:
+            raise ExecutionNotFound(execution_id)
+        return data
 
     async def page(self, session: Session, before: Cursor | None, limit: int) -> list[Execution]:
         """Return at most ``limit`` executions of the session's account, newest first, that come after ``before``."""
-        raise NotImplementedError
+        self.check_alive()
+        if session.subject is None:
+            return []
+        return await self._directory.page(EXECUTION_MACHINE, InstanceFilter(owner=session.subject), before, limit)
 
     async def receipt(self, execution: Execution) -> Receipt:
         """Return the receipt of the execution's last record."""
-        raise NotImplementedError
+        (record,) = await self.history(execution.execution_id, execution.version - 1, 1)
+        return record.receipt
+
+    async def standing(self, session_id: str) -> tuple[Session, Authority]:
+        """Return a session that is alive and that its account still allows, and its authority at any epoch of its own.
+
+        Raises:
+            SessionEnded: the session has ended, or its account does not allow it any more.
+        """
+        session = await self._sessions.load(session_id)
+        ensure_alive(session, self._clock.now_ms())
+        await self._accounts.ensure_serves(session)
+        return session, authority_in(session)
+
+    async def ensure_valid(self, under: Authority) -> None:
+        """Check that ``under``, a session's authority, is valid now.
+
+        Raises:
+            CredentialRefused: it is not.
+        """
+        await self._sessions.explain_lost(under)
+        await self.standing(under.instance_id)
+
+    async def groups(self, subject: str) -> frozenset[str]:
+        """Return the present groups of an account."""
+        return frozenset((await self._accounts.standing(subject)).groups)
+
+    async def _accept_in_turn(self, asked: _Submission, under: Authority) -> Accepted:
+        await self._accepting.take(asked.execution_id)
+        try:
+            with suppress(ExecutionNotFound):
+                return await self._recorded(asked)
+            return await self._accept(asked, under)
+        finally:
+            self._accepting.give(asked.execution_id)
+
+    async def _accept(self, asked: _Submission, under: Authority) -> Accepted:
+        intent = self._realms.intent(asked.name)
+        intent.ensure_allowed(await self.groups(asked.subject))
+        intent.decode_parameters(asked.parameters.encode())
+        if asked.parent is not None:
+            await self._check_depth(asked.parent)
+        execution_id = asked.execution_id
+        data = ExecutionData(execution_id, secrets.token_bytes(KEY_BYTES), asked.parameters)
+        accept = Accept(
+            asked.session_id,
+            asked.subject,
+            intent.realm,
+            intent.name,
+            asked.intent_id,
+            data.fingerprint,
+            intent.effects,
+            intent.on_session_end,
+            intent.timeout_ms,
+            None if asked.parent is None else asked.parent.execution_id,
+        )
+        self.live.reserve(execution_id, asked.session_id, asked.subject, intent.realm)
+        try:
+            along = self.store.add(data)
+            outcome = await self.submit(execution_id, *commands(asked.subject, accept), under=under, along=along)
+        except TransitionRefused:
+            # Another server process has just accepted it.
+            return await self._recorded(asked)
+        except AuthorityLost:
+            await self.standing(asked.session_id)
+            raise
+        finally:
+            self.live.release(execution_id)
+        return Accepted(outcome.instance, outcome.records[0].receipt, repeated=False)
+
+    async def _recorded(self, asked: _Submission) -> Accepted:
+        """Return the answer to a repeat of an intent.
+
+        Raises:
+            ExecutionNotFound: the intent was not accepted before.
+            IntentReused: the id was accepted with another intent, or with other parameters.
+        """
+        execution = await self.load(asked.execution_id)
+        if execution.intent != asked.name or (await self.data(asked.execution_id)).parameters != asked.parameters:
+            raise IntentReused
+        (accepted,) = await self.history(asked.execution_id, 0, 1)
+        return Accepted(execution, accepted.receipt, repeated=True)
+
+    async def _check_depth(self, parent: Execution) -> None:
+        """Check that ``parent`` may submit another execution.
+
+        Raises:
+            NestedTooDeep: the chain of its parents is too long.
+        """
+        depth, each = 1, parent
+        while each.parent is not None and depth < self.live.limits.depth:
+            depth, each = depth + 1, await self.load(each.parent)
+        if depth >= self.live.limits.depth:
+            raise NestedTooDeep(self.live.limits.depth)
 
 
-assert EXECUTION_MACHINE  # noqa: S101  # the interface comes first
+def canonical(parameters: bytes) -> str:
+    """Return the JSON ``parameters`` with sorted names and without white space: the form in which repeats are compared.
+
+    Raises:
+        ParametersRefused: they are too large, or not JSON.
+    """
+    if len(parameters) > MAX_PARAMETERS_BYTES:
+        raise ParametersRefused("", f"{len(parameters)} bytes of JSON; the limit is {MAX_PARAMETERS_BYTES}")
+    try:
+        return msgspec.json.encode(msgspec.json.decode(parameters), order="sorted").decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ParametersRefused("", "not valid JSON, or nested too deeply") from None
+
+
+def _check_intent_id(intent_id: str) -> None:
+    """Check the id that a client gave an intent. ``/`` is for the ids of intents that executions submit.
+
+    Raises:
+        ParametersRefused: it is not 1 to 128 characters without ``/`` and control characters.
+    """
+    if (
+        not 1 <= len(intent_id) <= _MAX_ID
+        or "/" in intent_id
+        or any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in intent_id)
+    ):
+        raise ParametersRefused("id", f"must be 1 to {_MAX_ID} characters, without / and control characters")

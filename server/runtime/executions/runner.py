@@ -27,9 +27,9 @@ class Runner:
     async def cancel(self, session: Session, under: Authority, execution_id: str) -> Execution:
         """Cancel an execution of the session's account, and return it once it has ended.
 
-        Its code has 5 s to stop. After that, it is recorded as cancelled whatever the code does. An execution that ends otherwise
-        meanwhile, or had ended, keeps its outcome: it is returned. If a realm's store can't say whether it has committed the
-        result, the execution is returned as it is, and ends when the store answers.
+        Its code has 5 s to stop. After that, it is recorded as cancelled whatever the code does. An execution that has ended
+        otherwise keeps its outcome. While a realm's store can't say whether it has committed the result, the execution is
+        returned as it is, and ends when the store answers.
 
         Raises:
             ExecutionNotFound: there is none, or it is another account's.

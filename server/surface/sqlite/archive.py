@@ -12,16 +12,18 @@ from typing import Any, Final
 import sqlite_utils
 
 from interlock.machine.errors import FileDamaged, LedgerFault, SurfaceFailed
+from interlock.machine.execution.execution import Execution
 from interlock.machine.ledger import EMPTY, Receipt, Record, StoredRow, parse
 from interlock.machine.machine import InstanceT, Machine, Machines, id_of
 from interlock.machine.machines import MACHINES
 from interlock.machine.verifier import Verifier
-from interlock.server.surface.sqlite.accounts import PERSONAL_COLUMNS, fault_of_personal_data
 from interlock.server.surface.sqlite.engine import Error, open_reader
 from interlock.server.surface.sqlite.files import LOG_NAME
 from interlock.server.surface.sqlite.log import HISTORY, INSTANCE, LATEST_AT
 from interlock.server.surface.sqlite.rows import TRANSITION_COLUMNS, instance_from, stored_row
 from interlock.server.surface.sqlite.schema import refuse_foreign
+from interlock.server.surface.sqlite.stores.accounts import PERSONAL_COLUMNS, fault_of_personal_data
+from interlock.server.surface.sqlite.stores.executions import DataCheck
 
 _PAGE: Final = 1000
 _ALL: Final = f"SELECT {TRANSITION_COLUMNS} FROM transitions ORDER BY position"  # noqa: S608  # column names of ours
@@ -95,15 +97,16 @@ class Archive:
         """Check the whole log in one pass. Yield the position reached after every thousand records and at the end.
 
         Raises:
-            LedgerFault: the first fault: in the chain, in a record, or between the log and the projection or personal data.
+            LedgerFault: the first fault: in the chain, a record, or between the log and the projection or the data beside it.
         """
         verifier = Verifier(self._machines, self._begun)
+        data = DataCheck(self._database.conn)
         try:
             with _damage_in_words():
                 for fields in self._in_order():
                     machine, instance = verifier.feed_fields(fields)
                     if instance.state in machine.final:
-                        self._check_projection(machine, instance, verifier.position)
+                        self._check_instance(machine, instance, verifier.position, data)
                     if verifier.position % _PAGE == 0:
                         yield verifier.position
         except TypeError:
@@ -111,7 +114,7 @@ class Archive:
             raise LedgerFault(verifier.position + 1, "a column holds a value of another type") from None
         except FileDamaged as damaged:
             raise LedgerFault(verifier.position + 1, str(damaged)) from None
-        self._check_beside(verifier)
+        self._check_beside(verifier, data)
         yield verifier.position
 
     def _in_order(self) -> Iterator[tuple[Any, ...]]:
@@ -132,14 +135,14 @@ class Archive:
     def _begun(self, kind: str, instance_id: str, before: int) -> bool:
         return self._database.execute(_BEGUN, (kind, instance_id, before)).fetchone() is not None
 
-    def _check_beside(self, verifier: Verifier) -> None:
-        """Compare the projection and the personal data with what ``verifier`` has read of the log.
+    def _check_beside(self, verifier: Verifier, data: DataCheck) -> None:
+        """Compare the projection and the data beside the log with what ``verifier`` has read of the log.
 
         Raises:
-            LedgerFault: the projection or the personal data differs from the log.
+            LedgerFault: the projection or the data differs from the log.
         """
         for (kind, _), instance in verifier.live.items():
-            self._check_projection(self._machines.of(verifier.position, kind), instance, verifier.position)
+            self._check_instance(self._machines.of(verifier.position, kind), instance, verifier.position, data)
         try:
             with _damage_in_words():
                 projected = self._database.execute("SELECT count(*) FROM instances").fetchone()[0]
@@ -149,6 +152,13 @@ class Archive:
             raise LedgerFault(
                 verifier.position, f"the projection has {projected} instances, the log {verifier.instance_count}"
             )
+        try:
+            with _damage_in_words():
+                surplus = data.surplus()
+        except FileDamaged as damaged:
+            raise LedgerFault(verifier.position, f"the data of executions can't be read: {damaged}") from None
+        if surplus is not None:
+            raise LedgerFault(verifier.position, surplus)
         accounts = {instance_id: each for (kind, instance_id), each in verifier.live.items() if kind == "account"}
         try:
             with _damage_in_words():
@@ -157,6 +167,19 @@ class Archive:
             raise LedgerFault(verifier.position, f"the personal data can't be read: {damaged}") from None
         if fault is not None:
             raise LedgerFault(verifier.position, fault)
+
+    def _check_instance(self, machine: Machine[Any], instance: Any, position: int, data: DataCheck) -> None:
+        """Compare the projection of ``instance``, which has no later record, and the data of an execution, with its records."""
+        self._check_projection(machine, instance, position)
+        if not isinstance(instance, Execution):
+            return
+        try:
+            with _damage_in_words():
+                fault = data.fault_of(instance)
+        except FileDamaged as damaged:
+            fault = f"the data of execution {instance.execution_id} can't be read: {damaged}"
+        if fault is not None:
+            raise LedgerFault(position, fault)
 
     def _check_projection(self, machine: Machine[InstanceT], instance: InstanceT, position: int) -> None:
         kind, instance_id = machine.kind, id_of(instance)

@@ -21,15 +21,17 @@ from interlock.machine.machines import MACHINES
 from interlock.server.surface.accounts import AccountStore
 from interlock.server.surface.directory import Directory
 from interlock.server.surface.exchanged_tokens import ExchangedTokenStore
+from interlock.server.surface.executions import ExecutionStore
 from interlock.server.surface.log import TransitionLog
-from interlock.server.surface.sqlite.accounts import SqliteAccounts, SqliteExchangedTokens
 from interlock.server.surface.sqlite.directory import SqliteDirectory
 from interlock.server.surface.sqlite.engine import BUSY_TIMEOUT_MS, Error, finish_rollback, open_reader, open_writer
 from interlock.server.surface.sqlite.file_identity import FileIdentity, keep_looking
 from interlock.server.surface.sqlite.log import ChainHead, HeadLag, SqliteLog
 from interlock.server.surface.sqlite.reader import Reader
 from interlock.server.surface.sqlite.schema import check_projection, migrate, refuse_foreign
-from interlock.server.surface.sqlite.tickets import SqliteTickets
+from interlock.server.surface.sqlite.stores.accounts import SqliteAccounts, SqliteExchangedTokens
+from interlock.server.surface.sqlite.stores.executions import SqliteExecutions
+from interlock.server.surface.sqlite.stores.tickets import SqliteTickets
 from interlock.server.surface.sqlite.writer import Batch, Writer
 from interlock.server.surface.tickets import TicketStore
 from interlock.server.system.permissions import refuse_writable
@@ -51,6 +53,7 @@ class Surface(msgspec.Struct, frozen=True):
     accounts: AccountStore
     exchanged_tokens: ExchangedTokenStore
     tickets: TicketStore
+    executions: ExecutionStore
     directory: Directory
     on_closed: AsyncExitStack
     """Callbacks that run after the last record is written, while the folder is still locked."""
@@ -129,6 +132,7 @@ async def open_surface(  # noqa: PLR0913  # each by name
                         SqliteAccounts(reader),
                         SqliteExchangedTokens(reader),
                         SqliteTickets(writer, reader),
+                        SqliteExecutions(reader),
                         SqliteDirectory(reader),
                         on_closed,
                         writer.refuse_growth,

@@ -112,6 +112,17 @@ _TABLES: Final = (
     "CREATE INDEX tickets_by_expiry ON tickets (expires_at_ms)",
 )
 
+_EXECUTION_DATA: Final = """
+    CREATE TABLE execution_data (
+        execution_id TEXT PRIMARY KEY,
+        commitment_key TEXT NOT NULL,
+        parameters TEXT NOT NULL,
+        result TEXT,
+        error TEXT,
+        CHECK (result IS NULL OR error IS NULL)
+    ) STRICT, WITHOUT ROWID
+"""
+
 _THIS_RECORD: Final = "(kind, instance_id, version) = (NEW.kind, NEW.instance_id, NEW.version)"
 
 _APPEND_ONLY: Final = {
@@ -205,6 +216,12 @@ def m001_tables(database: sqlite_utils.Database) -> None:
     """Create the log, its projection, and the tables beside it: personal data, tickets, exchanged tokens."""
     for statement in _TABLES:
         database.execute(statement)
+
+
+@_migrations()
+def m002_execution_data(database: sqlite_utils.Database) -> None:
+    """Create the table of executions' parameters, results and errors."""
+    database.execute(_EXECUTION_DATA)
 
 
 LIVE: Final = f"SELECT {COMPARED_COLUMNS} FROM instances INDEXED BY instances_live WHERE kind = ? AND ended = 0"  # noqa: S608  # names of ours

@@ -30,6 +30,10 @@ _SUPERSEDED: Final = """
         WHERE s.kind = 'session' AND s.ended = 0 AND s.owner IS NOT NULL
             AND (a.state IS NOT 'active' OR a.epoch <> coalesce(s.fold ->> '$.account_epoch', 0))
 """
+_ERASE_EXECUTIONS: Final = """
+    DELETE FROM execution_data WHERE execution_id IN (
+        SELECT instance_id FROM instances INDEXED BY instances_of_owner_created WHERE kind = 'execution' AND owner = ?)
+"""
 _USED: Final = "the ID token was already exchanged"
 
 
@@ -84,6 +88,7 @@ class SqliteAccounts:
 
         def run(connection: Connection) -> None:
             connection.execute("DELETE FROM personal_data WHERE account_id = ?", (account_id,))
+            connection.execute(_ERASE_EXECUTIONS, (account_id,))
 
         return run
 
