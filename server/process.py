@@ -114,14 +114,18 @@ def _stop_signals() -> asyncio.Event:
 
 
 async def _drain(server: HttpServer, services: Services, grace_s: float) -> None:
-    """Stop accepting work, close the WebSockets with 1001, and wait until their disconnects are recorded."""
+    """Stop accepting work, close the WebSockets with 1001, and wait until their disconnects are recorded and executions end.
+
+    An execution that still runs after ``grace_s`` is left to the next start.
+    """
     services.draining = True
     server.stop_accepting()
+    services.runner.drain()
     services.tail.wake()
     services.connections.close_all(Close("draining"))
     loop = asyncio.get_running_loop()
     deadline = loop.time() + grace_s
-    while (len(services.connections) or services.tasks) and loop.time() < deadline:  # noqa: ASYNC110  # runs once, at the stop
+    while (len(services.connections) or services.tasks or services.runner.busy) and loop.time() < deadline:  # noqa: ASYNC110  # runs once, at the stop
         await asyncio.sleep(0.02)
     await server.close(max(0.0, deadline - loop.time()))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from interlock.realm import Realms
 from interlock.server.clock import Clock
 from interlock.server.guard.admins import Admins
 from interlock.server.guard.keys.keyset import Keys
@@ -27,6 +28,8 @@ from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.executions.executions import Executions
+from interlock.server.runtime.executions.runner import Runner
 from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
@@ -68,6 +71,9 @@ class Services(msgspec.Struct):
     login_limits: LoginLimits
     logins: Logins
     devices: Devices
+    realms: Realms
+    executions: Executions
+    runner: Runner
     trace: TraceWriter
     admins: Admins
     administration: Administration

@@ -170,6 +170,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " oldest one (4409)."
         ),
     ] = "refuse"
+    executions_per_session: Annotated[Count, _doc("Executions without an outcome that a session may have.")] = 64
+    executions_per_account: Annotated[
+        Count, _doc("Executions without an outcome that an account may have in all its sessions.")
+    ] = 256
+    executions_per_realm: Annotated[Count, _doc("Executions without an outcome that a realm may have.")] = 4096
+    executions_depth: Annotated[
+        Count, _doc("How long a chain of executions may be in which each submits the next.")
+    ] = 4
+    limit_submit: Annotated[
+        RateText, _doc("Rate limit of one account: intents that its running executions submit; such as 600/1m, or off.")
+    ] = "600/1m"
     ping_interval_s: Annotated[Seconds, _doc("How often the server pings each WebSocket.")] = 20.0
     ping_timeout_s: Annotated[
         Seconds, _doc("How long the server waits for a pong before it closes the WebSocket with 4504.")

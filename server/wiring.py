@@ -17,11 +17,11 @@ import structlog
 
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.closing import Close
-from interlock.machine.errors import ClockBehind
+from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.machines import MACHINES
 from interlock.machine.secret.commands import Purpose
 from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.machine.times import rfc3339
+from interlock.realm import Realms
 from interlock.server import signed_head
 from interlock.server.clock import Clock, SystemClock
 from interlock.server.guard.admins import Admins
@@ -34,11 +34,12 @@ from interlock.server.guard.passwords.hashing import Passwords
 from interlock.server.guard.secrets import Secrets
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
-from interlock.server.guard.throttling.limits import RateLimits
+from interlock.server.guard.throttling.limits import RateLimit, RateLimits
 from interlock.server.guard.throttling.logins import LoginLimits
 from interlock.server.guard.throttling.pseudonyms import Pseudonyms
 from interlock.server.guard.tickets import Tickets
 from interlock.server.guard.tokens import Tokens
+from interlock.server.opened_storage import Storage, newest_time, open_storage
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.accounts.accounts import Accounts
 from interlock.server.runtime.accounts.administration import Administration
@@ -48,6 +49,9 @@ from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Door, patiently
+from interlock.server.runtime.executions.executions import Executions
+from interlock.server.runtime.executions.live import ExecutionLimits
+from interlock.server.runtime.executions.runner import Runner
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans, end_left_over, trace_missed
@@ -57,30 +61,19 @@ from interlock.server.runtime.tail import Tail
 from interlock.server.services import Services
 from interlock.server.settings import Settings
 from interlock.server.surface.head import HeadKeeper
-from interlock.server.surface.sqlite.files import Surface, open_surface
-from interlock.server.surface.sqlite.writer import Batch
-from interlock.server.system.host import CLOCK_TOLERANCE_MS, HostMonitor
+from interlock.server.surface.sqlite.files import Surface
+from interlock.server.system.host import HostMonitor
 from interlock.server.system.supervision import Supervisor
 from interlock.server.telemetry import security_log
 from interlock.server.telemetry.metrics_recorder import MetricsRecorder
-from interlock.server.telemetry.model_trace import TraceWriter, open_trace
 
 if TYPE_CHECKING:
-    from interlock.server.telemetry.spans import Spans
+    pass
 
 _log = structlog.get_logger("interlock.server")
 
 _SALT_BYTES: Final = 16
-
-
-class _Storage(msgspec.Struct):
-    """The open log, and the receivers of its events."""
-
-    surface: Surface
-    trace: TraceWriter
-    spans: Spans | None
-    watchers: _Watchers
-    supervisor: Supervisor
+_NO_REALMS: Final = Realms()
 
 
 class _Secrets(msgspec.Struct):
@@ -103,24 +96,14 @@ class _Core(msgspec.Struct):
     account_sessions: AccountSessions
     connections: Connections
     tail: Tail
-
-
-class _Watchers(msgspec.Struct):
-    """The receivers of every committed batch."""
-
-    spans: Spans | None
-    metrics: MetricsRecorder
-
-    def committed(self, batch: Batch) -> None:
-        """Pass a committed batch to metrics and spans."""
-        self.metrics.batch(batch)
-        if self.spans is not None:
-            self.spans.batch(batch)
+    realms: Realms
+    executions: Executions
+    runner: Runner
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Open and recover all services that endpoints use, until the context ends.
+async def open_services(settings: Settings, realms: Realms = _NO_REALMS) -> AsyncIterator[Services]:
+    """Open and recover all services that endpoints use, until the context ends. The code of ``realms`` handles the intents.
 
     Raises:
         SurfaceLocked, SurfaceFailed: the log can't be opened.
@@ -131,11 +114,11 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     connections, supervisor = Connections(), Supervisor()
     # Check the head before anything is opened for writing.
     head = signed_head.read_checked(settings)
-    async with _open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:
+    async with open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:
         stack.callback(supervisor.close)
         surface = storage.surface
         signed_head.require(settings, head, surface.last())
-        clock = SystemClock(floor_ms=await _newest_time(surface, settings))
+        clock = SystemClock(floor_ms=await newest_time(surface, settings))
         position = surface.last().position
         feed = Feed(surface.log)
         secrets = await _open_secrets(settings, clock, feed, surface)
@@ -143,11 +126,10 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             feed, clock, policy=settings.policy, cache_limit=settings.session_cache_size, trace=storage.trace
         )
         accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.session_cache_size)
-        # The first of all listeners, so that sockets close before any other listener learns of the end.
-        # Sessions come first: the sockets of the session that changes a password are told to refresh.
-        feed.subscribe(connections.observe, SESSION_MACHINE.kind)
-        feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)
-        storage.watchers.metrics = await _watch(feed, (sessions, accounts, secrets.records), settings, clock)
+        executions, runner = _executions(settings, storage, (feed, clock, sessions, accounts), realms)
+        _follow(feed, connections, runner)
+        doors = (sessions, accounts, secrets.records, executions)
+        storage.watchers.metrics = await _watch(feed, doors, settings, clock)
         await trace_missed(surface.log, storage.trace)
         keeper = await signed_head.keep(
             settings, surface, supervisor, head, lambda: (secrets.ring.keys.signing, clock.now_ms())
@@ -168,17 +150,27 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         reserve = settings.disk_reserve_mib << 20
         host = HostMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
-        core = _Core(clock, host, secrets, sessions, accounts, account_sessions, connections, tail)
+        core = _Core(
+            clock, host, secrets, sessions, accounts, account_sessions, connections, tail, realms, executions, runner
+        )
         services = _assemble(settings, storage, core, stack)
+        stack.push_async_callback(runner.close)
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
         await stack.enter_async_context(
             supervisor.running("keys", partial(secrets.ring.watch, partial(_use_keys, services, keeper)))
         )
         await stack.enter_async_context(supervisor.running("secrets", secrets.records.run))
         await stack.enter_async_context(supervisor.running("host", host.run))
+        interrupted = await runner.recover(surface.log)
+        await stack.enter_async_context(supervisor.running("executions", runner.run))
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
-        _log.info("server.ready", orphans_disconnected=orphans, superseded_ended=superseded)
+        _log.info(
+            "server.ready",
+            orphans_disconnected=orphans,
+            superseded_ended=superseded,
+            executions_interrupted=interrupted,
+        )
         yield services
 
 
@@ -192,28 +184,6 @@ def _use_keys(services: Services, keeper: HeadKeeper, keys: Keys | None, retired
         keeper.renew()
         # Includes keys that had not signed yet or no longer signed: only a thief has tokens of those.
         services.connections.look_at_keys()
-
-
-@asynccontextmanager
-async def _open_storage(
-    settings: Settings, connections: Connections, supervisor: Supervisor
-) -> AsyncIterator[_Storage]:
-    def stop(failure: str) -> None:
-        # Fail-stop: memory may be ahead of the disk, so no socket may stay open.
-        _log.critical("surface.failed", failure=failure)
-        connections.close_all(Close("internal_error"))
-
-    async with open_trace(settings) as trace, _open_spans(settings) as spans:
-        watchers = _Watchers(spans, MetricsRecorder())
-        async with open_surface(
-            Path(settings.data),
-            max_waiting=settings.write_queue,
-            on_failure=stop,
-            on_commit=trace.appended,
-            on_batch=watchers.committed,
-            supervisor=supervisor,
-        ) as surface:
-            yield _Storage(surface, trace, spans, watchers, supervisor)
 
 
 async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: Surface) -> _Secrets:
@@ -233,7 +203,49 @@ async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: S
     return _Secrets(ring, admins, clients, records)
 
 
-def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncExitStack) -> Services:
+def _follow(feed: Feed, connections: Connections, runner: Runner) -> None:
+    """Subscribe what reacts first to the end of a session or the loss of an account.
+
+    Sockets close before any other listener learns of the end. Sessions come first: the sockets of the session that changes a
+    password are told to refresh.
+    """
+    feed.subscribe(connections.observe, SESSION_MACHINE.kind)
+    feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)
+    feed.subscribe(runner.observe, EXECUTION_MACHINE.kind)
+    feed.subscribe(runner.observe_session, SESSION_MACHINE.kind)
+    feed.subscribe(runner.observe_account, ACCOUNT_MACHINE.kind)
+
+
+def _executions(
+    settings: Settings, storage: Storage, over: tuple[Feed, Clock, Sessions, Accounts], realms: Realms
+) -> tuple[Executions, Runner]:
+    _, clock, *_ = over
+    executions = Executions(
+        *over,
+        realms=realms,
+        store=storage.surface.executions,
+        directory=storage.surface.directory,
+        limits=ExecutionLimits(
+            settings.executions_per_session,
+            settings.executions_per_account,
+            settings.executions_per_realm,
+            settings.executions_depth,
+        ),
+        cache_limit=settings.session_cache_size,
+    )
+    submissions = RateLimit("submit", "account", settings.limit_submit, clock, token_bytes(_SALT_BYTES))
+    runner = Runner(
+        executions,
+        realms,
+        clock,
+        node=settings.node,
+        count_submission=submissions.take,
+        on_late=storage.watchers.late_outcome,
+    )
+    return executions, runner
+
+
+def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExitStack) -> Services:
     """Return the services over what is open. ``stack`` closes what they opened."""
     surface, metrics = storage.surface, storage.watchers.metrics
     clock, ring, sessions, connections = core.clock, core.secrets.ring, core.sessions, core.connections
@@ -261,6 +273,7 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
             "interlock_clock_ahead_seconds": lambda: clock.ahead_ms() / 1000,
             "interlock_log_failed": lambda: sessions.failure is not None,
             "interlock_background_failing": lambda: len(storage.supervisor.failing),
+            "interlock_executions_running": lambda: core.runner.running,
             "interlock_keys_unusable": lambda: not tokens.usable,
             "interlock_password_queue_depth": lambda: passwords.waiting,
         }
@@ -294,6 +307,9 @@ def _assemble(settings: Settings, storage: _Storage, core: _Core, stack: AsyncEx
         limits=limits,
         login_limits=LoginLimits(settings, clock, salt, pseudonyms),
         devices=Devices(core.accounts, clock, lambda: ring.keys),
+        realms=core.realms,
+        executions=core.executions,
+        runner=core.runner,
         trace=storage.trace,
         admins=Admins(core.secrets.admins),
         administration=Administration(
@@ -328,24 +344,6 @@ def _passwords(settings: Settings) -> Passwords:
     )
 
 
-async def _newest_time(surface: Surface, settings: Settings) -> int:
-    """Return the time of the newest record, below which the clock must not go.
-
-    Raises:
-        ClockBehind: the machine's clock is too far behind it. Tokens would be valid for that much longer.
-    """
-    latest_ms = await surface.log.latest_at_ms()
-    now_ms = SystemClock().now_ms()
-    if latest_ms > now_ms + settings.clock_behind_s * 1000:
-        raise ClockBehind(
-            f"the newest record is of {rfc3339(latest_ms)}, and this machine's clock says {rfc3339(now_ms)}: set the clock"
-            " right; if it is right, restore an older log, or raise the setting clock_behind_s"
-        )
-    if latest_ms > now_ms + CLOCK_TOLERANCE_MS:
-        _log.warning("clock.behind_the_log", newest_record=rfc3339(latest_ms), now=rfc3339(now_ms))
-    return latest_ms
-
-
 async def _watch(feed: Feed, doors: Sequence[Door[Any]], settings: Settings, clock: Clock) -> MetricsRecorder:
     """Subscribe the security log and, if they are on, the metrics. Call it before anything happens."""
     metrics = MetricsRecorder()
@@ -359,22 +357,3 @@ async def _watch(feed: Feed, doors: Sequence[Door[Any]], settings: Settings, clo
         for refusal_listener in (metrics.refused, security_log.log_refusal):
             door.subscribe_refusals(refusal_listener)
     return metrics
-
-
-@asynccontextmanager
-async def _open_spans(settings: Settings) -> AsyncIterator[Spans | None]:
-    """Open the sender of OpenTelemetry spans until the context ends; None if it is not configured.
-
-    Raises:
-        SettingsError: the extra is not installed.
-    """
-    if not settings.otel_endpoint:
-        yield None
-        return
-    from interlock.server.telemetry.spans import Spans
-
-    spans = Spans(settings)
-    try:
-        yield spans
-    finally:
-        await spans.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pieces import code, table
 
-from interlock.server.telemetry.log_events import CONTEXT, EVENTS, FIELDS, GROUPS, Event
+from interlock.server.telemetry.events.log_events import CONTEXT, EVENTS, FIELDS, GROUPS, Event
 from interlock.server.telemetry.metrics import ROWS
 
 

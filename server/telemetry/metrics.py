@@ -18,12 +18,14 @@ from prometheus_client.registry import Collector
 
 from interlock.machine.closing import CLOSE_CODES
 from interlock.machine.errors import TransitionRefused
+from interlock.machine.execution.commands import Accept
+from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import Record
 from interlock.machine.machine import Machines
 from interlock.server.clock import Clock
 from interlock.server.surface.sqlite.engine import library_version
 from interlock.server.surface.sqlite.writer import Batch
-from interlock.server.telemetry.log_events import EVENTS
+from interlock.server.telemetry.events.log_events import EVENTS
 from interlock.server.telemetry.logs import dropped_lines, event_counts
 from interlock.server.telemetry.metrics_recorder import MetricsRecorder
 
@@ -113,6 +115,18 @@ ROWS: Final = (
         ("method", "route", "status"),
     ),
     Row(
+        Gauge,
+        "interlock_executions_running",
+        "Executions whose code runs now, including cancelled code that does not stop.",
+    ),
+    Row(Counter, "interlock_executions_accepted_total", "Accepted executions, by realm.", ("realm",)),
+    Row(Counter, "interlock_execution_outcomes_total", "Executions that have ended, by state.", ("state",)),
+    Row(
+        Counter,
+        "interlock_late_outcomes_total",
+        "Results that a realm's code returned after its execution had ended or was being stopped; they are refused.",
+    ),
+    Row(
         Histogram,
         "interlock_http_request_seconds",
         "From a request's arrival to the beginning of its answer.",
@@ -187,6 +201,8 @@ class PrometheusMetrics(MetricsRecorder):
             for machine in machines
             for event in machine.lifecycle.events
         }
+        for state in EXECUTION_MACHINE.final:
+            self._metrics["interlock_execution_outcomes_total"].labels(state)
         self._machines = machines
         self._append_seconds = self._metrics["interlock_append_seconds"]
         self._children: dict[tuple[str, ...], Any] = {}
@@ -208,11 +224,15 @@ class PrometheusMetrics(MetricsRecorder):
             return
         if move.source is not None:
             self._live[kind, move.source].dec()
+        elif isinstance(move.data, Accept):
+            self._child("interlock_executions_accepted_total", move.data.realm).inc()
         live = self._live.get((kind, move.target))
         if live is not None:
             live.inc()
             return
         machine = self._machines.of(record.position, kind)
+        if kind == EXECUTION_MACHINE.kind:
+            self._child("interlock_execution_outcomes_total", move.target).inc()
         field = machine.copied.get("reason", {}).get(move.event)
         reason = "" if field is None else getattr(move.data, field)
         self._child("interlock_instances_ended_total", kind, reason).inc()
@@ -259,6 +279,10 @@ class PrometheusMetrics(MetricsRecorder):
     def ended(self, decided_at_ms: int) -> None:
         """See :meth:`MetricsRecorder.ended`."""
         self._metrics["interlock_revoke_to_close_seconds"].observe((self._clock.now_ms() - decided_at_ms) / 1000)
+
+    def late_outcome(self) -> None:
+        """See :meth:`MetricsRecorder.late_outcome`."""
+        self._metrics["interlock_late_outcomes_total"].inc()
 
     def _child(self, *key: str) -> Any:
         """Return the metric named first, with the label values that follow."""

@@ -36,3 +36,6 @@ class MetricsRecorder:
 
     def ended(self, decided_at_ms: int) -> None:
         """Measure a close frame just sent, for a session whose end was decided at ``decided_at_ms``."""
+
+    def late_outcome(self) -> None:
+        """Count a result that a realm's code returned too late."""

@@ -2,7 +2,7 @@
 
 A client can cause a refusal with every request, from as many addresses as it has. Within ten seconds, each client gets one
 line for each kind of refusal. At the end, another line tells how many more there were. Faults are told apart by their place
-in the code instead of the client. The field ``repeats`` in :mod:`interlock.server.telemetry.log_events` declares which events
+in the code instead of the client. ``repeats`` in :mod:`interlock.server.telemetry.events.log_events` declares which events
 are counted, and by what.
 """
 
@@ -20,8 +20,8 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from interlock.server.system.addresses import UNKNOWN, limit_key
+from interlock.server.telemetry.events.log_events import EVENTS
 from interlock.server.telemetry.faults import exception_of
-from interlock.server.telemetry.log_events import EVENTS
 
 EVERY_S: Final = 10.0
 """How long repeats are counted before their number is logged."""

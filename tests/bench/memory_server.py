@@ -15,7 +15,7 @@ import msgspec
 
 from interlock.machine.ledger import GENESIS, Record
 from interlock.machine.machine import Authority
-from interlock.server import wiring as opening
+from interlock.server import opened_storage as opening
 from interlock.server.cli.main import main
 from interlock.server.surface.log import Followed, Step
 from interlock.server.surface.memory import MemoryLog

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from interlock.machine.machines import MACHINES
-from interlock.server.telemetry.log_events import EVENTS, FIELDS
+from interlock.server.telemetry.events.log_events import EVENTS, FIELDS
 from interlock.server.telemetry.metrics import ROWS, PrometheusMetrics
 from interlock.spec.lifecycles import SESSION
 from tests.docs.conftest import Page

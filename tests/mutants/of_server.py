@@ -273,9 +273,9 @@ OF_SERVER: Final[tuple[Mutant, ...]] = (
         "Sockets hear of a transition after all others.",
         "revocation_fence",
         "test_a_server_closes_sockets_before_other_listeners_are_called",
-        at(
+        at("wiring:_follow", drop("feed.subscribe(connections.observe, SESSION_MACHINE.kind)"))
+        + at(
             "wiring:open_services",
-            drop("feed.subscribe(connections.observe, SESSION_MACHINE.kind)"),
             replace(
                 "await feed.start(position)",
                 "feed.subscribe(connections.observe, SESSION_MACHINE.kind)\nawait feed.start(position)",

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from interlock.server.telemetry.log_events import CONTEXT, EVENTS, FIELDS, GROUPS
+from interlock.server.telemetry.events.log_events import CONTEXT, EVENTS, FIELDS, GROUPS
 from tests.support.calls_of_the_log import calls
 
 CALLS = list(calls())
@@ -17,7 +17,7 @@ CALLS = list(calls())
 def test_every_logged_event_is_declared(call: object) -> None:
     assert call in CALLS
     place, level, event, fields = (getattr(call, name) for name in ("place", "level", "event", "fields"))
-    assert event in EVENTS, f"{place}: add a row for {event} to server/telemetry/log_events.py"
+    assert event in EVENTS, f"{place}: add a row for {event} to server/telemetry/events/log_events.py"
     row = EVENTS[event]
     assert level == row.level or (level, row.level) == ("exception", "error"), f"{place}: {event} is {row.level}"
     declared = {"exc_info" if name == "traceback" else name for name in row.fields}

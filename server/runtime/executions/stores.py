@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -41,7 +41,7 @@ class Stores:
         """Have ``store`` create what it needs, once."""
         await self._insist(store, _nothing, execution_id)
 
-    async def _insist(self, store: Store, question: Any, execution_id: str) -> Any:
+    async def _insist(self, store: Store, question: Callable[[], Coroutine[Any, Any, T]], execution_id: str) -> T:
         tries = 0
         while True:
             try:
@@ -50,7 +50,7 @@ class Stores:
                     self._prepared.add(id(store))
                 return await self._answer(question())
             except Exception as error:  # noqa: BLE001  # foreign code
-                _log.error("execution.store_failed", execution_id=execution_id, error=repr(error))
+                _log.error("execution.store_failed", execution_id=execution_id, exc_info=error)
             await asyncio.sleep(_AGAIN_S[min(tries, len(_AGAIN_S) - 1)])
             tries += 1
 
@@ -62,7 +62,6 @@ class Stores:
             await asyncio.wait({call}, timeout=ANSWER_S)
             if not call.done():
                 call.cancel()
-                _log.error("execution.store_hangs")
                 # Another question beside this one would not be answered either.
                 await asyncio.wait({call})
             if call.cancelled():

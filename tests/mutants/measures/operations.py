@@ -164,7 +164,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "That the log of transitions has stopped is told to clients, and to no operator.",
         "16.3.4",
         "test_free_space_does_not_restart_a_stopped_log",
-        at("wiring:_open_storage.stop", drop("_log.critical('surface.failed', failure=failure)")),
+        at("opened_storage:open_storage.stop", drop("_log.critical('surface.failed', failure=failure)")),
     ),
     Mutant(
         "Text goes to the log as it is, line ends and escape sequences included.",

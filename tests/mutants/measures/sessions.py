@@ -124,7 +124,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "A socket of an account that was disabled stays open until the end of its session is recorded.",
         "7.4.2",
         "test_sockets_of_an_account_close_while_the_ends_of_sessions_wait",
-        at("wiring:open_services", drop("feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)")),
+        at("wiring:_follow", drop("feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)")),
     ),
     Mutant(
         "Nobody looks whether the account was disabled while its owner came in from the identity provider.",

@@ -10,6 +10,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from interlock.server.telemetry.events.fields import CONTEXT, FIELDS
+
+__all__ = ["CONTEXT", "EVENTS", "FIELDS", "GROUPS", "Event", "Group", "Level"]
+
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 Group: TypeAlias = Literal["identity", "refusal", "fault", "life"]
 
@@ -36,67 +40,6 @@ class Event(msgspec.Struct, frozen=True):
     fields: tuple[str, ...] = ()
     repeats: tuple[str, ...] | None = None
 
-
-FIELDS: Final[dict[str, str]] = {
-    "account": "Keyed hash of the email address as typed; the same address has the same hash until the refresh key is rotated.",
-    "actor": "The actor: an account's id, `anonymous`, `server`, or an administrator's name.",
-    "address": "Address of the client; behind one of `trusted_proxies`, as that proxy states it.",
-    "ahead_ms": "How far the server's time is ahead of the machine's clock.",
-    "because": "The cause, in words.",
-    "by": "The side that closed (`server` or `client`), or what a limit counts by.",
-    "claim": "Name of a claim of an ID token.",
-    "client": "Address of the client; behind one of `trusted_proxies`, as that proxy states it. Without a request, the peer's.",
-    "code": "WebSocket close code.",
-    "connection_id": "The WebSocket connection.",
-    "dropped": "Number of lines.",
-    "duration_ms": "Time from the request's arrival to the start of the response.",
-    "error": "Message of the operating system or the library, or the kind of error.",
-    "failure": "The error that stopped the log.",
-    "free_mib": "Free space of the disk, in MiB.",
-    "guard": "The guard that failed; null if the lifecycle has no such transition.",
-    "header": "Name of a header of the request.",
-    "host": "The setting `host`.",
-    "instance_event": "The requested event.",
-    "instance_id": "Id of the session or other instance. It is not a credential.",
-    "instance_kind": "Kind of the instance, such as `session`.",
-    "keys": "Names of the keys.",
-    "kind": "The limited action.",
-    "known": "The account has logged in from this browser or address before.",
-    "listener": "Name of the listener's function in the source.",
-    "method": "HTTP method; for logins, the authentication method.",
-    "newest_record": "Time of the newest record.",
-    "now": "Time of this machine's clock.",
-    "open_files": "Limit of open files and connections of this process (`RLIMIT_NOFILE`).",
-    "orphans_disconnected": "Connections that a former server of this `node` left open in the log.",
-    "part": "`headers` or `body` of the request.",
-    "path": "A file of the server.",
-    "place": "Kind of the error and where it was raised, in a line with `repeated`.",
-    "problem": "Name of the problem type in the response, or a description of what is wrong.",
-    "reason": "Why the session ended.",
-    "records": "Number of records.",
-    "repeated": "Number of further events without their own line; see [repeats](#repeats).",
-    "request_id": "Id of the request, as in the response's `X-Request-Id`.",
-    "retired_early": "A key was retired while its tokens may still be valid, as after a compromise.",
-    "route": "The route's template, never the requested URL.",
-    "session_id": "Id of the session. It is not a credential.",
-    "signed": "Position of the record that the signed head names.",
-    "signing": "Name of the key that signs.",
-    "silent_s": "Seconds since the task last made progress.",
-    "state": "State of the instance.",
-    "status": "HTTP status.",
-    "subject": "The account's id.",
-    "superseded_ended": "Sessions that served no more, and whose ends a dead server had not recorded.",
-    "task": "Name of the task; null if there was none.",
-    "tcp_total": "Maximum number of TCP connections of each port.",
-    "traceback": "Kinds of the errors and their places in the source, innermost last; messages only of known errors.",
-    "url": "The URL that it listens on or sends to.",
-    "verifying": "Names of the keys that verify.",
-    "work": "Name of the background task or thread.",
-}
-"""Every field that a line may have, besides `event`, `level`, `logger` and `timestamp`."""
-
-CONTEXT: Final = ("request_id", "client", "session_id")
-"""Fields that every line within a request has; `session_id` after the request is authenticated."""
 
 _ROWS: Final = (
     Event("login.succeeded", "info", "identity", "A user logged in.", ("method", "subject", "session_id")),
@@ -360,7 +303,60 @@ _ROWS: Final = (
         "The trace can't be written any more; the server continues.",
         ("path", "error"),
     ),
-    Event("server.ready", "info", "life", "The server accepts requests.", ("orphans_disconnected", "superseded_ended")),
+    Event(
+        "execution.error",
+        "warning",
+        "fault",
+        "A realm's code raised an error, or returned what it does not declare.",
+        ("execution_id", "intent", "traceback"),
+        repeats=("intent",),
+    ),
+    Event(
+        "execution.not_stopping",
+        "warning",
+        "fault",
+        "A realm's code still runs 5 s after its cancellation; its execution ends without it.",
+        ("execution_id", "intent"),
+        repeats=("intent",),
+    ),
+    Event(
+        "execution.late",
+        "warning",
+        "fault",
+        "A realm's code returned a result after its execution had ended or was being stopped; it is refused.",
+        ("execution_id", "intent"),
+        repeats=("intent",),
+    ),
+    Event(
+        "execution.store_failed",
+        "error",
+        "fault",
+        "A realm's store did not say whether it committed a result. The execution waits, and the store is asked again.",
+        ("execution_id", "traceback"),
+        repeats=(),
+    ),
+    Event(
+        "execution.failed",
+        "error",
+        "fault",
+        "The server could not lead an execution to its outcome; it is recorded as failed, or the next start ends it.",
+        ("execution_id", "traceback"),
+        repeats=(),
+    ),
+    Event(
+        "execution.forged",
+        "critical",
+        "fault",
+        "The stored parameters of an execution are not the recorded ones. It fails without having run.",
+        ("execution_id",),
+    ),
+    Event(
+        "server.ready",
+        "info",
+        "life",
+        "The server accepts requests.",
+        ("orphans_disconnected", "superseded_ended", "executions_interrupted"),
+    ),
     Event("server.stopped", "info", "life", "The server has stopped cleanly."),
     Event("keys.changed", "info", "life", "Keys were added or removed.", ("signing", "verifying", "retired_early")),
     Event("oidc.keys_fetched", "info", "life", "The identity provider's keys were fetched.", ("keys",)),

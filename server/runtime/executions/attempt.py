@@ -1,0 +1,100 @@
+"""One attempt of an execution: the task that runs the realm's code, and the calls that the code may make."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from interlock.context import Context, Invocation, Outcome
+from interlock.machine.errors import InterlockError
+from interlock.realm import Intent
+
+if TYPE_CHECKING:
+    from interlock.server.runtime.executions.run import Run
+
+_MAX_ERROR: Final = 1000
+"""How many characters of an error's text are kept."""
+
+
+class RealmCodeStopped(Exception):
+    """The realm's code raised an exception that no code should catch, such as SystemExit. It is the cause of this one."""
+
+
+def begin(intent: Intent, invocation: Invocation, host: AttemptHost, parameters: msgspec.Struct) -> asyncio.Task[bytes]:
+    """Return the task that runs the realm's code. Nothing of the request that led to it is in its context variables."""
+    context = Context(intent, invocation, host)
+    return asyncio.create_task(
+        _call(intent, context, parameters), name=f"interlock-{intent.name}", context=contextvars.Context()
+    )
+
+
+def text_of(error: BaseException) -> str:
+    """Return what the owner of an execution may know of the error that ended it.
+
+    Errors raised on purpose have texts for callers. Any other text may hold a secret of the realm.
+    """
+    if isinstance(error, InterlockError):
+        return str(error)[:_MAX_ERROR]
+    raised = error.__cause__ if isinstance(error, RealmCodeStopped) else error
+    return f"the realm's code raised {type(raised).__name__}"[:_MAX_ERROR]
+
+
+class AttemptHost:
+    """The calls that the realm's code may make. Implements :class:`interlock.context.Host`."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the cancellation of the attempt has begun."""
+        return self._run.stopped.done()
+
+    async def emit(self, value: bytes) -> None:
+        """Send ``value``, JSON, to the clients that follow the execution."""
+        self._check()
+        self._run.parts.progress(self._run.execution, value)
+        # So that code which only emits does not hold the event loop, and hears of its cancellation.
+        await asyncio.sleep(0)
+
+    async def submit(self, intent_id: str, name: str, parameters: bytes) -> str:
+        """Submit the intent ``name`` as a child of this execution, in its session. Return the execution id.
+
+        Raises:
+            InterlockError: it is refused, as a client's would be.
+        """
+        self._check()
+        executions, parent = self._run.parts.executions, self._run.execution
+        session, under = await executions.standing(parent.session_id)
+        self._run.parts.count_submission(parent.subject or "")
+        accepted = await executions.accept(session, under, intent_id, name, parameters, parent=parent)
+        return accepted.execution.execution_id
+
+    async def outcome(self, execution_id: str) -> Outcome:
+        """Wait until the execution has ended, and return how."""
+        execution = await self._run.parts.outcome(execution_id)
+        data = await self._run.parts.executions.data(execution_id)
+        return Outcome(
+            state=execution.state,  # type: ignore[arg-type]  # it has ended
+            result=None if data.result is None else msgspec.json.decode(data.result),
+            reason=execution.reason,
+            error=data.error,
+        )
+
+    def _check(self) -> None:
+        """Stop code that goes on although it was cancelled."""
+        if self._run.stopped.done():
+            raise asyncio.CancelledError
+
+
+async def _call(intent: Intent, context: Context, parameters: msgspec.Struct) -> bytes:
+    try:
+        return await intent.run(context, parameters)
+    except (Exception, asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        # A task that raises SystemExit or KeyboardInterrupt stops the event loop, and with it the server.
+        raise RealmCodeStopped from error

@@ -1,0 +1,371 @@
+"""The way of one execution in this process, from its acceptance or its recovery to its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+import structlog
+
+from interlock.context import Invocation
+from interlock.machine.account.commitments import KEY_BYTES
+from interlock.machine.errors import (
+    CredentialRefused,
+    IntentUnknown,
+    Overloaded,
+    ParametersRefused,
+    SessionEnded,
+    SessionNotFound,
+    SurfaceFailed,
+    TransitionRefused,
+)
+from interlock.machine.execution.commands import Cancel, Data, Fail, Interrupt, Start, Succeed
+from interlock.machine.execution.execution import Execution
+from interlock.machine.execution.machine import EXECUTION_MACHINE
+from interlock.machine.machine import Authority
+from interlock.realm import Intent, Realms, Store
+from interlock.server.runtime.door import commands, patiently
+from interlock.server.runtime.executions.attempt import AttemptHost, begin, text_of
+from interlock.server.runtime.executions.executions import Executions
+from interlock.server.runtime.executions.stores import Stores
+from interlock.server.surface.executions import ExecutionData
+from interlock.server.surface.log import Along
+
+_log = structlog.get_logger("interlock.executions")
+
+StopReason: TypeAlias = Literal["asked", "session_ended", "timeout", "unreadable"]
+"""Why an execution ends without an outcome of its code. ``unreadable``: its stored parameters are not the recorded ones."""
+
+
+class RunParts(msgspec.Struct):
+    """What every run works with. ``node`` is the name of this server process.
+
+    ``progress`` gets what code emits. ``outcome`` waits for the end of an execution. ``count_submission`` counts a submission
+    by the running code of an account, and raises RateLimited. ``late`` is called with each result that came too late.
+    ``grace`` resolves the run's ``grace_over`` 5 s later. ``draining`` is done once nothing more may start. ``codes`` are the
+    tasks that run realms' code, also those that do not stop.
+    """
+
+    executions: Executions
+    realms: Realms
+    stores: Stores
+    node: str
+    progress: Callable[[Execution, bytes], None]
+    outcome: Callable[[str], Coroutine[Any, Any, Execution]]
+    count_submission: Callable[[str], object]
+    late: Callable[[Execution], None]
+    grace: Callable[[Run], None]
+    draining: asyncio.Future[None]
+    codes: set[asyncio.Task[bytes]]
+
+
+class Run:
+    """One execution. ``execution`` is its state as recorded: the runner updates it in the order of the log.
+
+    ``stopped`` is done once the execution is to end without an outcome of its code; the first reason counts. ``grace_over`` is
+    done when its code has had enough time to stop. ``recovered`` is set once no lost attempt is in the way of new work.
+    """
+
+    def __init__(self, execution: Execution, parts: RunParts) -> None:
+        self.execution = execution
+        self.parts: Final = parts
+        loop = asyncio.get_running_loop()
+        self.stopped: Final[asyncio.Future[StopReason]] = loop.create_future()
+        self.grace_over: Final[asyncio.Future[None]] = loop.create_future()
+        self.recovered: Final = asyncio.Event()
+        self.code: asyncio.Task[bytes] | None = None
+        # Whether the execution was stopped before its code had ended: then what the code returns does not count.
+        self._cut_off = False
+        self._asked_under: Authority | None = None
+        self._data: ExecutionData | None = None
+
+    @property
+    def execution_id(self) -> str:
+        """The id of the execution."""
+        return self.execution.execution_id
+
+    @property
+    def over(self) -> bool:
+        """Whether the execution has its outcome."""
+        return self.execution.state in EXECUTION_MACHINE.final
+
+    def stop(self, reason: StopReason, under: Authority | None = None) -> None:
+        """End the execution for ``reason``, which its owner asked for under the authority ``under``.
+
+        Code that runs is cancelled. The end of the session does not stop code that may finish; it stops what waits.
+        """
+        finishes = self.execution.on_session_end == "finish" and self.execution.node is not None
+        if self.stopped.done() or (reason == "session_ended" and finishes):
+            return
+        self._asked_under = under
+        self.stopped.set_result(reason)
+        if self.code is not None and not self.code.done():
+            self._cut_off = True
+            self.code.cancel()
+            self.parts.grace(self)
+
+    async def drive(self) -> None:
+        """Lead the execution to its outcome. If the server is draining, leave one that has not started as it is."""
+        if self.execution.node is not None:
+            await self._end_lost_attempt()
+        self.recovered.set()
+        if self.over:
+            return
+        intent, store = self._intent()
+        if intent is None:
+            await self._end(lambda: Fail("realm_missing"))
+            return
+        try:
+            started = await self._start(intent, store)
+        except ParametersRefused as refused:
+            # The realm declares other parameters than when it was accepted.
+            await self._fail(text_of(refused))
+            return
+        if started is None:
+            if self.stopped.done():
+                await self.end_stopped()
+            return
+        await self._run_code(intent, store, *started)
+
+    async def end_stopped(self) -> None:
+        """Record the end of a stopped execution, or its result if the realm's store has committed it."""
+        if self.execution.node is not None:
+            committed = await self._committed(self._intent()[1])
+            if committed is not None:
+                await self._succeed(committed, free=True)
+                return
+        match self.stopped.result():
+            case "timeout":
+                await self._end(lambda: self._failure("timeout"))
+            case "unreadable":
+                await self._end(lambda: self._failure("error"))
+            case "asked":
+                await self._cancel_as_asked()
+            case "session_ended":
+                await self._end(lambda: Cancel("session_ended"))
+
+    async def give_up(self) -> None:
+        """End the execution as failed after an error of the server itself."""
+        if self.code is not None and not self.code.done():
+            self.code.cancel()
+        if self.execution.node is not None and (committed := await self._committed(self._intent()[1])) is not None:
+            await self._succeed(committed, free=True)
+            return
+        await self._end(lambda: self._failure("error"))
+
+    def _intent(self) -> tuple[Intent | None, Store | None]:
+        """Return the intent, None if its realm is gone, and the store that decides whether its result was committed."""
+        with suppress(IntentUnknown):
+            intent = self.parts.realms.intent(self.execution.intent)
+            transactional = "transactional" in {self.execution.effects, intent.effects}
+            return intent, intent.store if transactional else None
+        return None, None
+
+    async def _end_lost_attempt(self) -> None:
+        """End the attempt that this process's predecessor was running.
+
+        The store is asked first: once the attempt is interrupted, nothing but another attempt can succeed.
+        """
+        committed = await self._committed(self._intent()[1])
+        if committed is not None:
+            await self._succeed(committed, free=True)
+            return
+        node, attempt = self.execution.node or "", self.execution.attempt
+        with suppress(TransitionRefused):
+            await self._record(Interrupt(node, attempt))
+
+    async def _start(self, intent: Intent, store: Store | None) -> tuple[msgspec.Struct, int] | None:
+        """Record the start of the next attempt. Return its parameters and its position in the log, None if it may not start.
+
+        Raises:
+            ParametersRefused: the intent does not accept the parameters any more.
+        """
+        if store is not None:
+            await self._wait(asyncio.ensure_future(self.parts.stores.prepare(store, self.execution_id)))
+        parameters: msgspec.Struct | None = None
+        while not self.stopped.done() and not self.parts.draining.done():
+            try:
+                if parameters is None:
+                    parameters = intent.decode_parameters(await self._parameters())
+                if self.stopped.done():
+                    break
+                _, under = await self.parts.executions.standing(self.execution.session_id)
+                asked = commands("server", Start(self.parts.node))
+                outcome = await self.parts.executions.submit(self.execution_id, *asked, under=under)
+                return parameters, outcome.records[-1].position
+            except (SessionEnded, SessionNotFound):
+                self.stop("session_ended")
+            except Overloaded as overloaded:
+                await self._wait(asyncio.ensure_future(asyncio.sleep(overloaded.retry_after_s)))
+            except CredentialRefused:
+                # A login on the session, or a change of its account, was recorded meanwhile: the next try sees it.
+                continue
+            except TransitionRefused:
+                # Another server process has started or ended it.
+                return None
+        return None
+
+    async def _wait(self, work: asyncio.Future[None]) -> None:
+        """Wait for ``work``, but no longer than until the execution is stopped or nothing more may start."""
+        try:
+            ends: list[asyncio.Future[Any]] = [work, self.stopped, self.parts.draining]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+
+    async def _parameters(self) -> bytes:
+        """Return the stored parameters. If there are none to run with, stop the execution."""
+        try:
+            self._data = await self.parts.executions.store.by_id(self.execution_id)
+        except SurfaceFailed:
+            self.parts.executions.check_alive()
+            _log.critical("execution.forged", execution_id=self.execution_id)
+            self.stop("unreadable")
+        if self._data is None:
+            # They were erased with the account.
+            self.stop("session_ended")
+            return b"{}"
+        return self._data.parameters.encode()
+
+    async def _run_code(self, intent: Intent, store: Store | None, parameters: msgspec.Struct, position: int) -> None:
+        execution = self.execution
+        invocation = Invocation(
+            session_id=execution.session_id,
+            subject=execution.subject or "",
+            groups=await patiently(lambda: self.parts.executions.groups(execution.subject or "")),
+            execution_id=execution.execution_id,
+            intent_id=execution.intent_id,
+            attempt=execution.attempt,
+            deadline_ms=execution.deadline_ms,
+            position=position,
+        )
+        if not self.stopped.done():
+            self.code = begin(intent, invocation, AttemptHost(self), parameters)
+            self.parts.codes.add(self.code)
+            self.code.add_done_callback(self.parts.codes.discard)
+            ends: list[asyncio.Future[Any]] = [self.code, self.stopped]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if self.code is None or self._cut_off:
+            await self._await_stop(store)
+            await self.end_stopped()
+            return
+        try:
+            result = self.code.result()
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # foreign code
+            _log.warning("execution.error", execution_id=self.execution_id, intent=intent.name, exc_info=error)
+            committed = await self._committed(store)
+            if committed is not None:
+                await self._succeed(committed, free=True)
+            else:
+                await self._fail(text_of(error))
+        else:
+            await self._succeed(result, free=store is not None)
+
+    async def _await_stop(self, store: Store | None) -> None:
+        """Wait until the cancelled code has ended, but no longer than the grace."""
+        if self.code is None:
+            return
+        ends: list[asyncio.Future[Any]] = [self.code, self.grace_over]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not self.code.done():
+            _log.warning("execution.not_stopping", execution_id=self.execution_id, intent=self.execution.intent)
+        if store is None:
+            # Otherwise the store decides what comes too late.
+            self.code.add_done_callback(self._ended_late)
+
+    def _ended_late(self, code: asyncio.Task[bytes]) -> None:
+        if not code.cancelled() and code.exception() is None:
+            self.parts.late(self.execution)
+
+    async def _committed(self, store: Store | None) -> bytes | None:
+        """Return the result that the present attempt has committed to ``store``. If there is none, it never will."""
+        if store is None:
+            return None
+        return await self.parts.stores.close(store, self.execution_id, self.execution.attempt)
+
+    async def _succeed(self, result: bytes, *, free: bool) -> None:
+        """Record ``result``. ``free``: the realm's transaction has committed it, so the session does not matter any more."""
+        text, key = result.decode(), await self._key()
+        data = ExecutionData(self.execution_id, key, "", result=text)
+        along = self.parts.executions.store.finish(self.execution_id, result=text)
+        command = Succeed(self.execution.node or "", self.execution.attempt, data.committed_result or "")
+        await self._record_outcome(command, along, free=free)
+
+    async def _fail(self, error: str) -> None:
+        data = ExecutionData(self.execution_id, await self._key(), "", error=error)
+        along = self.parts.executions.store.finish(self.execution_id, error=error)
+        await self._record_outcome(
+            self._failure("error", data.committed_error), along, free=self.execution.node is None
+        )
+
+    def _failure(self, reason: Literal["error", "timeout"], error: str | None = None) -> Fail:
+        execution = self.execution
+        if execution.node is None:
+            return Fail(reason, error=error)
+        return Fail(reason, execution.node, execution.attempt, error)
+
+    async def _key(self) -> bytes:
+        """Return the key of the commitments. After the deletion of the account there is none, and a new one is used once."""
+        if self._data is None:
+            self._data = await patiently(lambda: self.parts.executions.store.by_id(self.execution_id))
+        return self._data.key if self._data is not None else secrets.token_bytes(KEY_BYTES)
+
+    async def _record_outcome(self, command: Data, along: Along, *, free: bool) -> None:
+        """Record what the code made of the attempt, under the session's authority if its end cancels the execution."""
+        while True:
+            try:
+                under = None
+                if self.execution.on_session_end == "cancel" and not free:
+                    _, under = await patiently(lambda: self.parts.executions.standing(self.execution.session_id))
+                await self._record(command, under=under, along=along)
+            except (SessionEnded, SessionNotFound):
+                self.parts.late(self.execution)
+                await self._end(lambda: Cancel("session_ended"))
+            except CredentialRefused:
+                # As for a start.
+                continue
+            except TransitionRefused:
+                # It was cancelled at the same moment.
+                self.parts.late(self.execution)
+            return
+
+    async def _cancel_as_asked(self) -> None:
+        """Record the cancellation under the authority of the request.
+
+        If that was lost since, the end of the session is the reason, unless the session's end does not cancel: then what was
+        asked under a valid authority, and has stopped the code, counts.
+        """
+        actor = self.execution.subject or "server"
+        if self._asked_under is not None:
+            try:
+                await self._record(Cancel("asked"), actor, under=self._asked_under)
+            except CredentialRefused:
+                if self.execution.on_session_end == "cancel" or self.execution.node is None:
+                    await self._end(lambda: Cancel("session_ended"))
+                    return
+            except TransitionRefused:
+                return
+            else:
+                return
+        await self._end(lambda: Cancel("asked"), actor)
+
+    async def _end(self, command: Callable[[], Data], actor: str = "server") -> None:
+        """Record an end that needs no authority. If the execution has changed meanwhile, decide again."""
+        while not self.over:
+            version = self.execution.version
+            try:
+                await self._record(command(), actor)
+            except TransitionRefused:
+                self.execution = await patiently(lambda: self.parts.executions.load(self.execution_id))
+                if self.execution.version == version:
+                    raise
+
+    async def _record(
+        self, command: Data, actor: str = "server", *, under: Authority | None = None, along: Along | None = None
+    ) -> None:
+        outcome = await self.parts.executions.insist(self.execution_id, actor, command, under=under, along=along)
+        self.execution = outcome.instance

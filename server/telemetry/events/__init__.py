@@ -1,0 +1,1 @@
+"""The vocabulary of the log: every event, and every field."""
