@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
+from interlock.loading import load_realms
 from interlock.machine.account.machine import ACCOUNT_MACHINE
 from interlock.machine.closing import Close
 from interlock.machine.execution.machine import EXECUTION_MACHINE
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("interlock.server")
 
 _SALT_BYTES: Final = 16
-_NO_REALMS: Final = Realms()
 
 
 class _Secrets(msgspec.Struct):
@@ -102,8 +102,10 @@ class _Core(msgspec.Struct):
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, realms: Realms = _NO_REALMS) -> AsyncIterator[Services]:
-    """Open and recover all services that endpoints use, until the context ends. The code of ``realms`` handles the intents.
+async def open_services(settings: Settings, realms: Realms | None = None) -> AsyncIterator[Services]:
+    """Open and recover all services that endpoints use, until the context ends.
+
+    The code of ``realms`` handles the intents. None: of the realms that the settings name.
 
     Raises:
         SurfaceLocked, SurfaceFailed: the log can't be opened.
@@ -112,6 +114,7 @@ async def open_services(settings: Settings, realms: Realms = _NO_REALMS) -> Asyn
         ClockBehind: the machine's clock is too far behind the log's newest record.
     """
     connections, supervisor = Connections(), Supervisor()
+    realms = load_realms(settings.realm) if realms is None else realms
     # Check the head before anything is opened for writing.
     head = signed_head.read_checked(settings)
     async with open_storage(settings, connections, supervisor) as storage, AsyncExitStack() as stack:

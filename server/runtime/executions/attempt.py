@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from interlock.context import Context, Invocation, Outcome
-from interlock.machine.errors import InterlockError
-from interlock.realm import Intent
+from interlock.realm import Intent, error_text
 
 if TYPE_CHECKING:
     from interlock.server.runtime.executions.run import Run
-
-_MAX_ERROR: Final = 1000
-"""How many characters of an error's text are kept."""
 
 
 class RealmCodeStopped(Exception):
@@ -32,14 +28,9 @@ def begin(intent: Intent, invocation: Invocation, host: AttemptHost, parameters:
 
 
 def text_of(error: BaseException) -> str:
-    """Return what the owner of an execution may know of the error that ended it.
-
-    Errors raised on purpose have texts for callers. Any other text may hold a secret of the realm.
-    """
-    if isinstance(error, InterlockError):
-        return str(error)[:_MAX_ERROR]
-    raised = error.__cause__ if isinstance(error, RealmCodeStopped) else error
-    return f"the realm's code raised {type(raised).__name__}"[:_MAX_ERROR]
+    """Return what the owner of an execution may read of the error that ended it."""
+    cause = error.__cause__ if isinstance(error, RealmCodeStopped) else None
+    return error_text(cause or error)
 
 
 class AttemptHost:
