@@ -43,6 +43,12 @@ class Text(msgspec.Struct):
     text: str = ""
 
 
+class Counted(msgspec.Struct):
+    """Parameters that do not fit those of :class:`Text`."""
+
+    count: int
+
+
 class Bench:
     """The parts of one server process. ``calls`` holds the attempts of code, ``heard`` the values that it emitted."""
 

@@ -1,0 +1,272 @@
+"""Transactional effects: what a realm's transaction has committed is recorded, and nothing else, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interlock.context import Context
+from interlock.realm import Realm
+from interlock.server.runtime.executions import stores
+from interlock.server.runtime.executions.runner import GRACE_MS
+from interlock.store import SqlStore
+from tests.support.asynchronous import asynchronous
+from tests.support.running import eventually
+from tests.support.runtime import Bench, Text, bench
+
+
+class Ledger:
+    """A realm's database, whose code counts its effects. ``before`` and ``after`` are awaited around the commit."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "realm.db"
+        self.store = SqlStore(self.connect)
+        self.realm = Realm("notes", store=self.store)
+        self.before: Callable[[Context], Any] = _nothing
+        self.after: Callable[[Context], Any] = _nothing
+        self.attempts: list[int] = []
+        with closing(self.connect()) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS effects (execution_id TEXT)")
+            connection.commit()
+
+        @self.realm.intent("notes.create", effects="transactional", timeout_s=60)
+        async def create(context: Context, parameters: Text) -> Text:
+            self.attempts.append(context.attempt)
+            await self.before(context)
+            with closing(self.connect()) as connection:
+                connection.execute("INSERT INTO effects VALUES (?)", (context.execution_id,))
+                await context.commit(connection, parameters)
+            await self.after(context)
+            return parameters
+
+    def connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._file, check_same_thread=False)
+
+    @property
+    def effects(self) -> int:
+        with closing(self.connect()) as connection:
+            return int(connection.execute("SELECT count(*) FROM effects").fetchone()[0])
+
+
+async def _nothing(_context: Context) -> None:
+    pass
+
+
+async def hang(_context: Context) -> None:
+    await asyncio.Event().wait()
+
+
+async def fail(_context: Context) -> None:
+    raise ValueError
+
+
+async def begun(made: Bench, session: Any) -> str:
+    accepted = await made.submit(session)
+    await made.reached(accepted.execution.execution_id, "running")
+    return accepted.execution.execution_id
+
+
+@asynchronous
+async def test_a_committed_result_is_the_outcome(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    async with bench(tmp_path, ledger.realm) as made:
+        ended = await made.run(await made.login())
+        assert (ended.state, ledger.effects) == ("succeeded", 1)
+        assert (await made.executions.data(ended.execution_id)).result == '{"text":"hello"}'
+
+
+@asynchronous
+async def test_code_that_fails_before_its_commit_has_no_effect(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.before = fail
+    async with bench(tmp_path, ledger.realm) as made:
+        ended = await made.run(await made.login())
+        assert (ended.state, ended.reason, ledger.effects) == ("failed", "error", 0)
+
+
+@pytest.mark.parametrize("stop", ["asked", "session_ended", "timeout"])
+@asynchronous
+async def test_a_committed_result_is_never_recorded_as_cancelled(tmp_path: Path, stop: str) -> None:
+    """The code is stopped after its commit: the effects are there, and so is the outcome that says so."""
+    ledger = Ledger(tmp_path)
+    ledger.after = hang
+    async with bench(tmp_path, ledger.realm) as made:
+        session = await made.login()
+        execution_id = await begun(made, session)
+        await eventually(lambda: ledger.effects)
+        ended = await stopped(made, session, execution_id, stop)
+        assert (ended.state, ended.reason, ledger.effects) == ("succeeded", None, 1)
+        assert (await made.executions.data(execution_id)).result == '{"text":"hello"}'
+        assert made.late == 0
+
+
+@pytest.mark.parametrize("stop", ["asked", "session_ended", "timeout"])
+@asynchronous
+async def test_code_that_goes_on_after_its_end_commits_nothing(tmp_path: Path, stop: str) -> None:
+    """The store is closed before the end is recorded."""
+    ledger = Ledger(tmp_path)
+    go, refused = asyncio.Event(), asyncio.Event()
+
+    async def ignore(_context: Context) -> None:
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                refused.set()
+
+    ledger.before = ignore
+    async with bench(tmp_path, ledger.realm) as made:
+        session = await made.login()
+        execution_id = await begun(made, session)
+        await eventually(lambda: made.runner.running)
+        stopping = asyncio.create_task(stopped(made, session, execution_id, stop))
+        await refused.wait()
+        made.clock.advance(GRACE_MS)
+        ended = await stopping
+        assert ended.reason == stop
+        go.set()
+        await eventually(lambda: not made.runner.running)
+        assert ledger.effects == 0
+        assert await made.executions.load(execution_id) == ended
+
+
+async def stopped(made: Bench, session: Any, execution_id: str, stop: str) -> Any:
+    match stop:
+        case "asked":
+            return await made.cancel(session, execution_id)
+        case "session_ended":
+            await made.end(session)
+        case "timeout":
+            made.clock.advance(60_000)
+    return await made.runner.outcome(execution_id)
+
+
+@asynchronous
+async def test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded(tmp_path: Path) -> None:
+    """Even if its session has ended since. The code does not run again, and the attempt is the one that committed."""
+    ledger = Ledger(tmp_path)
+    ledger.after = hang
+    async with bench(tmp_path, ledger.realm, crash=True) as made:
+        session = await made.login()
+        execution_id = await begun(made, session)
+        await eventually(lambda: ledger.effects)
+    async with bench(tmp_path, clock=made.clock, node="other") as made:
+        await made.end(session)
+    async with bench(tmp_path, ledger.realm, clock=made.clock) as made:
+        ended = await made.runner.outcome(execution_id)
+        assert (ended.state, ended.attempt, ledger.effects, ledger.attempts) == ("succeeded", 1, 1, [1])
+        assert await made.events(execution_id) == ["accept", "start", "succeed"]
+
+
+@asynchronous
+async def test_an_attempt_that_a_crash_took_before_its_commit_is_repeated(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.before = hang
+    async with bench(tmp_path, ledger.realm, crash=True) as made:
+        execution_id = await begun(made, await made.login())
+        await eventually(lambda: ledger.attempts)
+    ledger.before = _nothing
+    async with bench(tmp_path, ledger.realm, clock=made.clock) as made:
+        ended = await made.runner.outcome(execution_id)
+        assert (made.interrupted, ended.state, ended.attempt) == (1, "succeeded", 2)
+        assert (ledger.effects, ledger.attempts) == (1, [1, 2])
+
+
+@asynchronous
+async def test_a_stale_commit_can_not_follow_the_end_of_an_interrupted_attempt(tmp_path: Path) -> None:
+    """A commit of the dead process may arrive late: after the interruption it is refused."""
+    ledger = Ledger(tmp_path)
+    ledger.before = hang
+    async with bench(tmp_path, ledger.realm, crash=True) as made:
+        session = await made.login()
+        execution_id = await begun(made, session)
+        await eventually(lambda: ledger.attempts)
+    async with bench(tmp_path, clock=made.clock, node="other") as made:
+        await made.end(session)
+    async with bench(tmp_path, ledger.realm, clock=made.clock) as made:
+        ended = await made.runner.outcome(execution_id)
+        assert (ended.state, ended.reason) == ("cancelled", "session_ended")
+        with closing(ledger.connect()) as connection:
+            connection.execute("INSERT INTO effects VALUES ('stale')")
+            with pytest.raises(Exception, match="may not commit"):
+                await ledger.store.commit(connection, execution_id, 1, b"{}")
+        assert ledger.effects == 0
+
+
+class Stuck:
+    """A store that hangs or fails until ``works`` is set."""
+
+    def __init__(self, store: SqlStore, *, hangs: bool) -> None:
+        self._store = store
+        self._hangs = hangs
+        self.works = asyncio.Event()
+        self.asked = 0
+
+    async def prepare(self) -> None:
+        await self._store.prepare()
+
+    async def commit(self, connection: Any, execution_id: str, attempt: int, result: bytes) -> None:
+        await self._store.commit(connection, execution_id, attempt, result)
+
+    async def close(self, execution_id: str, attempt: int) -> bytes | None:
+        self.asked += 1
+        if not self.works.is_set():
+            if not self._hangs:
+                raise ConnectionError("password=secret")
+            await asyncio.Event().wait()
+        return await self._store.close(execution_id, attempt)
+
+
+@pytest.mark.parametrize("fault", ["hangs", "fails"])
+@asynchronous
+async def test_a_store_that_does_not_answer_holds_up_its_execution_alone(
+    tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its result is committed is unknown: no outcome is recorded until the store answers."""
+    monkeypatch.setattr(stores, "ANSWER_S", 0.05)
+    ledger = Ledger(tmp_path)
+    stuck = Stuck(ledger.store, hangs=fault == "hangs")
+    realm = Realm("notes", store=stuck)
+    ledger.after = hang
+    intent = ledger.realm.intents["notes.create"]
+    realm.intent("notes.create", effects="transactional", timeout_s=60)(intent.handler)
+    async with bench(tmp_path, realm) as made:
+        session, other = await made.login(), await made.login("acc_2")
+        execution_id = await begun(made, session)
+        await eventually(lambda: ledger.effects)
+        await made.end(session)
+        await eventually(lambda: stuck.asked > 2)
+        assert (await made.executions.load(execution_id)).state == "running"
+        ledger.after = _nothing
+        assert (await made.run(other)).state == "succeeded"
+        stuck.works.set()
+        assert (await made.runner.outcome(execution_id)).state == "succeeded"
+        assert (ledger.effects, ledger.attempts) == (2, [1, 1])
+
+
+@asynchronous
+async def test_a_start_and_a_stop_do_not_wait_for_a_store_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("interlock.server.runtime.executions.runner.ANSWER_S", 0.05)
+    ledger = Ledger(tmp_path)
+    ledger.after = hang
+    async with bench(tmp_path, ledger.realm, crash=True) as made:
+        execution_id = await begun(made, await made.login())
+        await eventually(lambda: ledger.effects)
+    stuck = Stuck(ledger.store, hangs=True)
+    realm = Realm("notes", store=stuck)
+    intent = ledger.realm.intents["notes.create"]
+    realm.intent("notes.create", effects="transactional", timeout_s=60)(intent.handler)
+    async with bench(tmp_path, realm, clock=made.clock) as made:
+        assert (await made.executions.load(execution_id)).state == "running"
+        assert stuck.asked == 1
+    async with bench(tmp_path, ledger.realm, clock=made.clock) as made:
+        assert (await made.runner.outcome(execution_id)).state == "succeeded"
+        assert ledger.attempts == [1]
