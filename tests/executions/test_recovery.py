@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from interlock.context import Context
-from interlock.machine.execution.commands import Effects
+from interlock.machine.execution.commands import Effects, execution_id_of
 from interlock.realm import Realm
 from tests.support.asynchronous import asynchronous
 from tests.support.running import eventually
 from tests.support.runtime import Counted, bench, notes
-from tests.support.tampering import rechain, shell
+from tests.support.tampering import shell
 
 
 class Attempts:
@@ -35,7 +37,7 @@ class Attempts:
 @asynchronous
 async def test_a_lost_attempt_is_repeated_as_its_effects_allow(tmp_path: Path, effects: Effects) -> None:
     code = Attempts()
-    async with bench(tmp_path, notes(code, effects=effects), crash=True) as made:
+    async with bench(tmp_path, notes(code, effects=effects), ends="crashes") as made:
         execution_id = (await made.submit(await made.login())).execution.execution_id
         await eventually(lambda: code.seen)
     async with bench(tmp_path, notes(code, effects=effects), clock=made.clock) as made:
@@ -51,11 +53,32 @@ async def test_a_lost_attempt_is_repeated_as_its_effects_allow(tmp_path: Path, e
             assert await made.events(execution_id) == ["accept", "start", "interrupt", "start", "succeed"]
 
 
+@pytest.mark.checks("outcome_reaches_client", "once_runs_once")
+@pytest.mark.parametrize("effects", ["once", "idempotent"])
+@asynchronous
+async def test_an_execution_of_a_killed_process_gets_its_outcome(tmp_path: Path, effects: Effects) -> None:
+    """By SIGKILL, in the middle of the code."""
+    command = [sys.executable, "-m", "tests.support.left_running", str(tmp_path), effects]
+    killed = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert killed.stdout is not None
+    assert await killed.stdout.readline() == b"running\n"
+    killed.kill()
+    await killed.wait()
+
+    async def echo(_context: Context, text: str) -> str:
+        return text
+
+    async with bench(tmp_path, notes(echo, effects=effects)) as made:
+        ended = await made.runner.outcome(execution_id_of("acc_1", "i1"))
+        expected = ("failed", "interrupted", 1) if effects == "once" else ("succeeded", None, 2)
+        assert (ended.state, ended.reason, ended.attempt) == expected
+
+
 @pytest.mark.checks("owner_only")
 @asynchronous
 async def test_a_start_interrupts_the_attempts_of_its_own_node_only(tmp_path: Path) -> None:
     code = Attempts()
-    async with bench(tmp_path, notes(code, effects="idempotent"), crash=True) as made:
+    async with bench(tmp_path, notes(code, effects="idempotent"), ends="crashes") as made:
         session = await made.login()
         execution_id = (await made.submit(session)).execution.execution_id
         await eventually(lambda: code.seen)
@@ -74,7 +97,7 @@ async def test_what_had_not_started_starts_after_a_restart(tmp_path: Path) -> No
     """Once, whatever the effects: the code had not run."""
     code = Attempts()
     code.seen.append(("", 0))
-    async with bench(tmp_path, notes(code), crash=True) as made:
+    async with bench(tmp_path, notes(code), ends="crashes") as made:
         made.runner.drain()
         accepted = await made.submit(await made.login())
         assert made.runner.busy == 0
@@ -86,7 +109,7 @@ async def test_what_had_not_started_starts_after_a_restart(tmp_path: Path) -> No
 @asynchronous
 async def test_an_intent_whose_realm_is_gone_has_failed(tmp_path: Path) -> None:
     code = Attempts()
-    async with bench(tmp_path, notes(code, effects="idempotent"), crash=True) as made:
+    async with bench(tmp_path, notes(code, effects="idempotent"), ends="crashes") as made:
         execution_id = (await made.submit(await made.login())).execution.execution_id
         await eventually(lambda: code.seen)
     async with bench(tmp_path, clock=made.clock) as made:
@@ -101,7 +124,7 @@ async def test_an_intent_whose_realm_is_gone_has_failed(tmp_path: Path) -> None:
 async def test_nothing_starts_again_after_the_end_of_its_session(tmp_path: Path, on_session_end: Any) -> None:
     code = Attempts()
     realm = notes(code, effects="idempotent", on_session_end=on_session_end)
-    async with bench(tmp_path, realm, crash=True) as made:
+    async with bench(tmp_path, realm, ends="crashes") as made:
         session = await made.login()
         execution_id = (await made.submit(session)).execution.execution_id
         await eventually(lambda: code.seen)
@@ -117,7 +140,7 @@ async def test_nothing_starts_again_after_the_end_of_its_session(tmp_path: Path,
 async def test_an_execution_whose_time_passed_while_the_server_was_down_fails(tmp_path: Path) -> None:
     code = Attempts()
     realm = notes(code, effects="idempotent", timeout_s=10)
-    async with bench(tmp_path, realm, crash=True) as made:
+    async with bench(tmp_path, realm, ends="crashes") as made:
         made.runner.drain()
         execution_id = (await made.submit(await made.login())).execution.execution_id
     made.clock.advance(10_000)
@@ -129,24 +152,20 @@ async def test_an_execution_whose_time_passed_while_the_server_was_down_fails(tm
 @asynchronous
 async def test_forged_parameters_do_not_run(tmp_path: Path) -> None:
     code = Attempts()
-    async with bench(tmp_path, notes(code), crash=True) as made:
+    async with bench(tmp_path, notes(code), ends="crashes") as made:
         made.runner.drain()
         execution_id = (await made.submit(await made.login())).execution.execution_id
     with shell(tmp_path) as database:
-        (honest,) = database.execute("SELECT parameters FROM execution_data").fetchone()
-        database.execute('UPDATE execution_data SET parameters = \'{"text":"forged"}\'')
-        rechain(database)
-    with pytest.raises(Exception, match="not what its records are about"):
-        async with bench(tmp_path, notes(code), clock=made.clock) as made:
-            ended = await made.runner.outcome(execution_id)
-            assert (ended.state, ended.reason, code.seen) == ("failed", "error", [])
-    assert honest == '{"text":"hello"}'
+        database.execute("UPDATE execution_data SET parameters = replace(parameters, 'hello', 'forged')")
+    async with bench(tmp_path, notes(code), clock=made.clock, ends="forged") as made:
+        ended = await made.runner.outcome(execution_id)
+        assert (ended.state, ended.reason, code.seen) == ("failed", "error", [])
 
 
 @asynchronous
 async def test_parameters_that_are_not_declared_any_more_do_not_run(tmp_path: Path) -> None:
     code = Attempts()
-    async with bench(tmp_path, notes(code), crash=True) as made:
+    async with bench(tmp_path, notes(code), ends="crashes") as made:
         made.runner.drain()
         execution_id = (await made.submit(await made.login())).execution.execution_id
     async with bench(tmp_path, other_parameters(code), clock=made.clock) as made:
@@ -170,7 +189,7 @@ async def test_many_executions_are_taken_over(tmp_path: Path) -> None:
     """More than the log takes writes at once."""
     code = Attempts()
     code.seen.append(("", 0))
-    async with bench(tmp_path, notes(code), crash=True) as made:
+    async with bench(tmp_path, notes(code), ends="crashes") as made:
         made.runner.drain()
         session = await made.login()
         for number in range(60):

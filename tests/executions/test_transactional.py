@@ -152,7 +152,7 @@ async def test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded(tmp_p
     """Even if its session has ended since. The code does not run again, and the attempt is the one that committed."""
     ledger = Ledger(tmp_path)
     ledger.after = hang
-    async with bench(tmp_path, ledger.realm, crash=True) as made:
+    async with bench(tmp_path, ledger.realm, ends="crashes") as made:
         session = await made.login()
         execution_id = await begun(made, session)
         await eventually(lambda: ledger.effects)
@@ -168,7 +168,7 @@ async def test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded(tmp_p
 async def test_an_attempt_that_a_crash_took_before_its_commit_is_repeated(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.before = hang
-    async with bench(tmp_path, ledger.realm, crash=True) as made:
+    async with bench(tmp_path, ledger.realm, ends="crashes") as made:
         execution_id = await begun(made, await made.login())
         await eventually(lambda: ledger.attempts)
     ledger.before = _nothing
@@ -183,7 +183,7 @@ async def test_a_stale_commit_can_not_follow_the_end_of_an_interrupted_attempt(t
     """A commit of the dead process may arrive late: after the interruption it is refused."""
     ledger = Ledger(tmp_path)
     ledger.before = hang
-    async with bench(tmp_path, ledger.realm, crash=True) as made:
+    async with bench(tmp_path, ledger.realm, ends="crashes") as made:
         session = await made.login()
         execution_id = await begun(made, session)
         await eventually(lambda: ledger.attempts)
@@ -257,7 +257,7 @@ async def test_a_start_and_a_stop_do_not_wait_for_a_store_that_hangs(
     monkeypatch.setattr("interlock.server.runtime.executions.runner.ANSWER_S", 0.05)
     ledger = Ledger(tmp_path)
     ledger.after = hang
-    async with bench(tmp_path, ledger.realm, crash=True) as made:
+    async with bench(tmp_path, ledger.realm, ends="crashes") as made:
         execution_id = await begun(made, await made.login())
         await eventually(lambda: ledger.effects)
     stuck = Stuck(ledger.store, hangs=True)

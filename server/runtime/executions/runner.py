@@ -343,4 +343,6 @@ def _abandon(task: asyncio.Task[Any]) -> None:
     with suppress(RuntimeError, ValueError):
         task.get_coro().close()
     task.cancel()
+    # Its error is of no interest any more.
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     asyncio._unregister_task(task)  # noqa: SLF001  # "Extending asyncio" documents it
