@@ -41,6 +41,7 @@ _TWO_NODES: Final = "tests/server/test_two_nodes.py::"
 _SECRETS: Final = "tests/server/test_secret_records.py::"
 _LIFECYCLES: Final = "tests/machine/test_every_lifecycle.py::test_every_step_of_every_lifecycle_keeps_its_promises"
 _EXECUTION: Final = "tests/machine/test_execution_machine.py::"
+_RUNS: Final = "tests/executions/"
 _ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
@@ -250,6 +251,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         (
             _EXECUTION + "test_an_intent_names_one_execution_that_is_accepted_once",
             "tests/server/test_every_lifecycle_on_disk.py::test_one_intent_submitted_at_two_doors_at_once_is_accepted_once",
+            _RUNS + "test_acceptance.py::test_one_id_submitted_many_times_at_once_is_accepted_once",
         ),
     ),
     Property(
@@ -260,18 +262,44 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "no_execution_after_fence",
         "Once the end of a session is acknowledged, nothing is accepted or started under it, and no execution that the end"
-        " cancels succeeds.",
+        " cancels succeeds, unless the realm's own transaction had committed its result.",
+        (
+            _RUNS + "test_acceptance.py::test_nothing_is_accepted_under_an_authority_that_is_lost",
+            _RUNS + "test_acceptance.py::test_an_acceptance_racing_the_end_of_its_session_is_before_it_or_refused",
+            _RUNS + "test_cancellation.py::test_the_end_of_the_session_cancels_its_executions",
+            _RUNS + "test_cancellation.py::test_what_an_account_loses_cancels_before_its_sessions_end",
+            _RUNS + "test_limits.py::test_code_that_may_finish_submits_nothing_after_its_session",
+            _RUNS + "test_outcomes.py::test_a_result_after_the_end_of_the_session_is_refused",
+            _RUNS + "test_overtaken.py::test_a_record_that_the_end_of_its_session_overtakes_is_refused",
+            _RUNS + "test_recovery.py::test_nothing_starts_again_after_the_end_of_its_session",
+        ),
+    ),
+    Property(
+        "committed_is_outcome",
+        "A result that a realm's transaction has committed is the recorded outcome of its execution, and once another outcome"
+        " is recorded no transaction of it commits.",
+        (
+            _RUNS + "test_transactional.py::test_a_committed_result_is_never_recorded_as_cancelled",
+            _RUNS + "test_transactional.py::test_code_that_goes_on_after_its_end_commits_nothing",
+            _RUNS + "test_transactional.py::test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded",
+            _RUNS + "test_transactional.py::test_a_stale_commit_can_not_follow_the_end_of_an_interrupted_attempt",
+        ),
     ),
     Property(
         "owner_only",
         "A result, a failure or an interruption is recorded only of the attempt that runs the execution then, and an"
         " interruption only once its server process does not run it any more.",
-        (_LIFECYCLES,),
+        (_LIFECYCLES, _RUNS + "test_recovery.py::test_a_start_interrupts_the_attempts_of_its_own_node_only"),
     ),
     Property(
         "once_runs_once",
         "An execution whose effects are `once` is started once at most.",
-        (_LIFECYCLES, _EXECUTION + "test_an_interrupted_execution_with_effects_once_has_failed"),
+        (
+            _LIFECYCLES,
+            _EXECUTION + "test_an_interrupted_execution_with_effects_once_has_failed",
+            _RUNS + "test_recovery.py::test_a_lost_attempt_is_repeated_as_its_effects_allow",
+            _RUNS + "test_recovery.py::test_an_execution_of_a_killed_process_gets_its_outcome",
+        ),
     ),
     Property(
         "outcome_reaches_client",
@@ -280,6 +308,9 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         (
             _EXECUTION + "test_the_keys_say_whose_it_is_until_when_and_whether_it_runs",
             _EXECUTION + "test_an_interrupt_is_recorded_while_the_disk_is_nearly_full",
+            _RUNS + "test_cancellation.py::test_code_that_does_not_stop_has_five_seconds",
+            _RUNS + "test_recovery.py::test_a_lost_attempt_is_repeated_as_its_effects_allow",
+            _RUNS + "test_recovery.py::test_an_execution_of_a_killed_process_gets_its_outcome",
         ),
     ),
     Property(

@@ -90,6 +90,7 @@ async def test_its_owner_cancels_a_running_execution(tmp_path: Path, kind: type[
         assert await made.cancel(session, execution_id) == ended, "a repeat changes nothing"
 
 
+@pytest.mark.checks("outcome_reaches_client")
 @asynchronous
 async def test_code_that_does_not_stop_has_five_seconds(tmp_path: Path) -> None:
     """Then the end is recorded whatever the code does, and what it returns later is refused and counted."""

@@ -146,7 +146,7 @@ async def test_an_execution_whose_time_passed_while_the_server_was_down_fails(tm
     made.clock.advance(10_000)
     async with bench(tmp_path, realm, clock=made.clock) as made:
         ended = await made.runner.outcome(execution_id)
-        assert (ended.state, ended.reason) == ("failed", "timeout")
+        assert (ended.state, ended.reason, ended.attempt, code.seen) == ("failed", "timeout", 0, [])
 
 
 @asynchronous

@@ -90,6 +90,7 @@ async def test_code_that_fails_before_its_commit_has_no_effect(tmp_path: Path) -
         assert (ended.state, ended.reason, ledger.effects) == ("failed", "error", 0)
 
 
+@pytest.mark.checks("committed_is_outcome")
 @pytest.mark.parametrize("stop", ["asked", "session_ended", "timeout"])
 @asynchronous
 async def test_a_committed_result_is_never_recorded_as_cancelled(tmp_path: Path, stop: str) -> None:
@@ -106,6 +107,7 @@ async def test_a_committed_result_is_never_recorded_as_cancelled(tmp_path: Path,
         assert made.late == 0
 
 
+@pytest.mark.checks("committed_is_outcome")
 @pytest.mark.parametrize("stop", ["asked", "session_ended", "timeout"])
 @asynchronous
 async def test_code_that_goes_on_after_its_end_commits_nothing(tmp_path: Path, stop: str) -> None:
@@ -147,6 +149,7 @@ async def stopped(made: Bench, session: Any, execution_id: str, stop: str) -> An
     return await made.runner.outcome(execution_id)
 
 
+@pytest.mark.checks("committed_is_outcome")
 @asynchronous
 async def test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded(tmp_path: Path) -> None:
     """Even if its session has ended since. The code does not run again, and the attempt is the one that committed."""
@@ -178,6 +181,7 @@ async def test_an_attempt_that_a_crash_took_before_its_commit_is_repeated(tmp_pa
         assert (ledger.effects, ledger.attempts) == (1, [1, 2])
 
 
+@pytest.mark.checks("committed_is_outcome")
 @asynchronous
 async def test_a_stale_commit_can_not_follow_the_end_of_an_interrupted_attempt(tmp_path: Path) -> None:
     """A commit of the dead process may arrive late: after the interruption it is refused."""

@@ -20,8 +20,8 @@ from tests.mutants.mutant import Mutant, apply
 from tests.mutants.trial import CAUGHT, Run, judge, run_nodes
 
 # The trace says of every record that it was decided on the version before it. A bug in the code can't change that: a
-# decision on an older version breaks versions_gapless. No server runs an execution yet.
-UNBREAKABLE = {"no_lost_update", "no_execution_after_fence"}
+# decision on an older version breaks versions_gapless.
+UNBREAKABLE = {"no_lost_update"}
 
 HARMLESS = Mutant(
     "A session is described in other words.",

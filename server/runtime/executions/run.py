@@ -42,7 +42,7 @@ StopReason: TypeAlias = Literal["asked", "session_ended", "timeout", "unreadable
 
 
 class RunParts(msgspec.Struct):
-    """What every run works with. ``node`` is the name of this server process.
+    """What every run works with. ``node`` is the name of this server process, ``now_ms`` the server's clock.
 
     ``progress`` gets what code emits. ``outcome`` waits for the end of an execution. ``count_submission`` counts a submission
     by the running code of an account, and raises RateLimited. ``late`` is called with each result that came too late.
@@ -54,6 +54,7 @@ class RunParts(msgspec.Struct):
     realms: Realms
     stores: Stores
     node: str
+    now_ms: Callable[[], int]
     progress: Callable[[Execution, bytes], None]
     outcome: Callable[[str], Coroutine[Any, Any, Execution]]
     count_submission: Callable[[str], object]
@@ -82,6 +83,7 @@ class Run:
         self._cut_off = False
         self._asked_under: Authority | None = None
         self._data: ExecutionData | None = None
+        self._forged = False
 
     @property
     def execution_id(self) -> str:
@@ -189,9 +191,11 @@ class Run:
         parameters: msgspec.Struct | None = None
         while not self.stopped.done() and not self.parts.draining.done():
             try:
-                if parameters is None:
+                if self.execution.deadline_ms <= self.parts.now_ms():
+                    self.stop("timeout")
+                if parameters is None and not self.stopped.done():
                     parameters = intent.decode_parameters(await self._parameters())
-                if self.stopped.done():
+                if parameters is None or self.stopped.done():
                     break
                 _, under = await self.parts.executions.standing(self.execution.session_id)
                 asked = commands("server", Start(self.parts.node))
@@ -219,17 +223,23 @@ class Run:
 
     async def _parameters(self) -> bytes:
         """Return the stored parameters. If there are none to run with, stop the execution."""
-        try:
-            self._data = await self.parts.executions.store.by_id(self.execution_id)
-        except SurfaceFailed:
-            self.parts.executions.check_alive()
-            _log.critical("execution.forged", execution_id=self.execution_id)
+        await self._read_data()
+        if self._forged:
             self.stop("unreadable")
-        if self._data is None:
+        elif self._data is None:
             # They were erased with the account.
             self.stop("session_ended")
-            return b"{}"
-        return self._data.parameters.encode()
+        return b"{}" if self._data is None else self._data.parameters.encode()
+
+    async def _read_data(self) -> None:
+        if self._data is not None or self._forged:
+            return
+        try:
+            self._data = await patiently(lambda: self.parts.executions.store.by_id(self.execution_id))
+        except SurfaceFailed:
+            self.parts.executions.check_alive()
+            self._forged = True
+            _log.critical("execution.forged", execution_id=self.execution_id)
 
     async def _run_code(self, intent: Intent, store: Store | None, parameters: msgspec.Struct, position: int) -> None:
         execution = self.execution
@@ -309,9 +319,8 @@ class Run:
         return Fail(reason, execution.node, execution.attempt, error)
 
     async def _key(self) -> bytes:
-        """Return the key of the commitments. After the deletion of the account there is none, and a new one is used once."""
-        if self._data is None:
-            self._data = await patiently(lambda: self.parts.executions.store.by_id(self.execution_id))
+        """Return the key of the commitments. If there is none (the account was deleted, say), a new one is used once."""
+        await self._read_data()
         return self._data.key if self._data is not None else secrets.token_bytes(KEY_BYTES)
 
     async def _record_outcome(self, command: Data, along: Along, *, free: bool) -> None:

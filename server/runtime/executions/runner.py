@@ -79,6 +79,7 @@ class Runner:
             realms=realms,
             stores=self._stores,
             node=node,
+            now_ms=clock.now_ms,
             progress=self._emitted,
             outcome=self.outcome,
             count_submission=count_submission,
@@ -125,13 +126,13 @@ class Runner:
         for first in range(0, len(ids), _AT_ONCE):
             found += await asyncio.gather(*map(self._executions.load, ids[first : first + _AT_ONCE]))
         self._executions.live.restore(found)
-        runs = [self._begin(each) for each in found if each.node in {None, self._parts.node}]
-        recovered = [asyncio.create_task(run.recovered.wait()) for run in runs]
+        own = [each for each in found if each.node in {None, self._parts.node}]
+        recovered = [asyncio.create_task(self._begin(each).recovered.wait()) for each in own]
         if recovered:
             _, late = await asyncio.wait(recovered, timeout=ANSWER_S)
             for each in late:
                 each.cancel()
-        return sum(each.node is not None for each in found if each.node in {None, self._parts.node})
+        return sum(each.node is not None for each in own)
 
     def observe(self, record: Record, execution: Execution | None) -> None:
         """Begin what this process has accepted, and follow what becomes of it."""

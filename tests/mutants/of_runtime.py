@@ -1,0 +1,102 @@
+"""Bugs in the runtime of executions: what it records when, and under whose authority."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutants.edit import at, drop, replace
+from tests.mutants.mutant import Mutant
+
+_OVERTAKEN: Final = "test_a_record_that_the_end_of_its_session_overtakes_is_refused"
+
+OF_RUNTIME: Final[tuple[Mutant, ...]] = (
+    Mutant(
+        "An intent is accepted because its session was alive when the request came.",
+        "no_execution_after_fence",
+        "test_nothing_is_accepted_under_an_authority_that_is_lost[end]",
+        at("executions:Executions._accept", drop("under=under")),
+    ),
+    Mutant(
+        "An execution is started because its session was alive a moment ago.",
+        "no_execution_after_fence",
+        f"{_OVERTAKEN}[start-events0-end]",
+        at("run:Run._start", drop("under=under")),
+    ),
+    Mutant(
+        "A result is recorded because its session was alive a moment ago.",
+        "no_execution_after_fence",
+        f"{_OVERTAKEN}[succeed-events1-end]",
+        at("run:Run._record_outcome", drop("under=under")),
+    ),
+    Mutant(
+        "An outcome needs a live session, whatever has become of its account.",
+        "no_execution_after_fence",
+        f"{_OVERTAKEN}[succeed-events1-disable]",
+        at(
+            "executions:Executions.standing",
+            replace(
+                "authority_in(session)", "__import__('msgspec').structs.replace(authority_in(session), rests_on=None)"
+            ),
+        ),
+    ),
+    Mutant(
+        "The end of a session lets its running executions be.",
+        "no_execution_after_fence",
+        "test_the_end_of_the_session_cancels_its_executions[Obeys]",
+        at("runner:Runner.observe_session", replace("run.stop('session_ended')", "pass")),
+    ),
+    Mutant(
+        "An account that is disabled keeps its executions until its sessions have ended.",
+        "no_execution_after_fence",
+        "test_what_an_account_loses_cancels_before_its_sessions_end[disable]",
+        at("runner:Runner._check_sessions", replace("run.stop('session_ended')", "pass")),
+    ),
+    Mutant(
+        "What may finish after its session may also start after it.",
+        "no_execution_after_fence",
+        "test_nothing_starts_again_after_the_end_of_its_session[finish]",
+        at("run:Run.stop", replace("... and self.execution.node is not None", "...")),
+    ),
+    Mutant(
+        "Of many submissions at once, each looks for the execution before any is recorded, and counts.",
+        "accepted_once",
+        "test_one_id_submitted_many_times_at_once_is_accepted_once[echo]",
+        at("executions:Executions._recorded", replace("repeated=True", "repeated=False")),
+    ),
+    Mutant(
+        "An execution whose code does not stop is not over before it does.",
+        "outcome_reaches_client",
+        "test_code_that_does_not_stop_has_five_seconds",
+        at("run:Run._await_stop", replace("[self.code, self.grace_over]", "[self.code]")),
+    ),
+    Mutant(
+        "A start leaves what had been accepted and not started.",
+        "outcome_reaches_client",
+        "test_what_had_not_started_starts_after_a_restart",
+        at("runner:Runner.recover", replace("each.node in {None, self._parts.node}", "each.node == self._parts.node")),
+    ),
+    Mutant(
+        "A start interrupts what other server processes run.",
+        "owner_only",
+        "test_a_start_interrupts_the_attempts_of_its_own_node_only",
+        at("runner:Runner.recover", replace("each.node in {None, self._parts.node}", "True")),
+    ),
+    Mutant(
+        "Cancelled is cancelled, whatever the realm's transaction has committed.",
+        "committed_is_outcome",
+        "test_a_committed_result_is_never_recorded_as_cancelled[asked]",
+        at("run:Run.end_stopped", replace("await self._committed(...)", "None")),
+    ),
+    Mutant(
+        "An attempt that a crash took is given up without a look at the realm's store.",
+        "committed_is_outcome",
+        "test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded",
+        at("run:Run._end_lost_attempt", replace("await self._committed(...)", "None")),
+    ),
+    Mutant(
+        "A committed result needs a session that is still alive.",
+        "committed_is_outcome",
+        "test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded",
+        at("run:Run._end_lost_attempt", replace("free=True", "free=False")),
+    ),
+)
