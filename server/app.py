@@ -5,9 +5,6 @@ from __future__ import annotations
 from litestar import Router
 
 from interlock.server.experience.endpoints import (
-    admin,
-    admin_accounts,
-    admin_log,
     auth,
     connect,
     exchange,
@@ -15,7 +12,8 @@ from interlock.server.experience.endpoints import (
     operations,
     sessions,
 )
-from interlock.server.experience.endpoints.admin_calls import ADMIN_SECURITY
+from interlock.server.experience.endpoints.administration import HANDLERS as ADMIN_HANDLERS
+from interlock.server.experience.endpoints.administration.calls import ADMIN_SECURITY
 from interlock.server.experience.endpoints.forward_auth import ForwardAuth
 from interlock.server.experience.headers import Completion
 from interlock.server.experience.middleware.instrumentation import InstrumentedApp
@@ -51,7 +49,7 @@ def build_app(settings: Settings) -> InstrumentedApp:
                 "/api/admin",
                 tags=["admin"],
                 security=ADMIN_SECURITY,
-                route_handlers=[*admin.HANDLERS, *admin_accounts.HANDLERS, *admin_log.HANDLERS],
+                route_handlers=ADMIN_HANDLERS,
             ),
             *operations.HANDLERS,
             connect.connect,

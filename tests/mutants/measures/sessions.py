@@ -253,8 +253,8 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "Administrators are shown the hash of an account's password.",
         "8.2.3",
         "test_administrators_see_accounts_without_secrets",
-        at("admin_responses:AdminAccountView", replace("disabled_at: ...", "...\npassword_hash: str | None"))
-        + at("admin_responses:admin_account", replace("disabled_at=...", "**..., password_hash=account.password_hash")),
+        at("responses:AdminAccountView", replace("disabled_at: ...", "...\npassword_hash: str | None"))
+        + at("responses:admin_account", replace("disabled_at=...", "**..., password_hash=account.password_hash")),
     ),
     Mutant(
         "A request without a token is taken for whom its header X-Session-Id names, as if a proxy had set it.",

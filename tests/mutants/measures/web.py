@@ -184,7 +184,7 @@ WEB: Final[tuple[Mutant, ...]] = (
         "4.1.4",
         "test_a_wrong_method_gets_405_with_the_allowed_ones[/api/admin/accounts/{account_id}/sessions]",
         at(
-            "admin_accounts:HANDLERS",
+            "administration.accounts:HANDLERS",
             replace("[list_accounts, ...]", "[*..., end_by_link]"),
             replace(
                 "HANDLERS: ... = ...",

@@ -21,7 +21,7 @@ from interlock.machine.ledger import Record
 from interlock.machine.secret.commands import Add
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.calls import page, services_of
-from interlock.server.experience.endpoints.admin_calls import ADMIN, LAST, Limit
+from interlock.server.experience.endpoints.administration.calls import ADMIN, LAST, Limit
 from interlock.server.experience.guards import administrator
 from interlock.server.experience.openapi.headers import may_send
 from interlock.server.experience.problems import RequestRefused, responses

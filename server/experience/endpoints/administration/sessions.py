@@ -19,7 +19,7 @@ from interlock.server.experience.calls import (
     parse_cursor,
     services_of,
 )
-from interlock.server.experience.endpoints.admin_calls import (
+from interlock.server.experience.endpoints.administration.calls import (
     ADMIN,
     AfterVersion,
     Limit,
@@ -27,7 +27,7 @@ from interlock.server.experience.endpoints.admin_calls import (
     history_page,
     known,
 )
-from interlock.server.experience.endpoints.admin_responses import (
+from interlock.server.experience.endpoints.administration.responses import (
     AdminSessionView,
     admin_session,
 )

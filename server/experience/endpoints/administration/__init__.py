@@ -1,0 +1,11 @@
+"""Endpoints of administrators."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from litestar.types import ControllerRouterHandler
+
+from interlock.server.experience.endpoints.administration import accounts, log, sessions
+
+HANDLERS: Final[list[ControllerRouterHandler]] = [*sessions.HANDLERS, *accounts.HANDLERS, *log.HANDLERS]
