@@ -241,8 +241,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rate_limit_exempt: Annotated[
         tuple[str, ...],
         _doc(
-            "Networks whose clients `limit_address`, `limit_session_create`, `limit_register` and `limit_account` do not"
-            " count; failed logins and `limit_anonymous` always count them. Comma-separated."
+            "Networks whose clients `limit_address`, `limit_session_create`, `limit_register`, `limit_account` and"
+            " `limit_intent` do not count; failed logins and `limit_anonymous` always count them. Comma-separated."
         ),
     ] = ("127.0.0.0/8", "::1/128")
     limit_address: Annotated[
@@ -259,6 +259,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " exchanges."
         ),
     ] = "120/1m"
+    limit_intent: Annotated[
+        RateText, _doc("Rate limit of one account: intents, over HTTP and WebSockets together; repeats count.")
+    ] = "600/1m"
     limit_session_create: Annotated[RateText, _doc("Rate limit of one address: new anonymous sessions.")] = "600/1m"
     limit_anonymous: Annotated[
         RateText,

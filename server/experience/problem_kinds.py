@@ -41,6 +41,8 @@ _ORIGIN_REFUSED: Final = Kind(
     "Call from an allowed origin; programs call without cookies.",
 )
 
+_NOT_FOUND: Final = Kind(404, "not-found", "Not found", Recovery.FIX_REQUEST, "Fix the URL or the id.")
+
 KINDS: Final[dict[type[Exception], Kind]] = {
     errors.OriginRefused: _ORIGIN_REFUSED,
     errors.CredentialMissing: Kind(
@@ -134,6 +136,42 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         Recovery.FIX_REQUEST,
         "Send the name and secret of a client made by `interlock clients create`.",
     ),
+    errors.IntentUnknown: Kind(
+        404,
+        "intent-unknown",
+        "No realm has this intent",
+        Recovery.FIX_REQUEST,
+        "Send the name of an intent that the server's OpenAPI document lists.",
+    ),
+    errors.ParametersRefused: Kind(
+        400,
+        "parameters-refused",
+        "The intent's parameters are wrong",
+        Recovery.FIX_REQUEST,
+        "Fix the parameters that `errors` names; the intent's id is still unused.",
+    ),
+    errors.RoleMissing: Kind(
+        403,
+        "role-missing",
+        "The account may not submit this intent",
+        Recovery.ASK_ADMINISTRATOR,
+        "Ask an administrator for one of the groups that the intent needs; do not retry before.",
+    ),
+    errors.IntentReused: Kind(
+        409,
+        "intent-reused",
+        "The id belongs to another intent",
+        Recovery.FIX_REQUEST,
+        "Send a new id for a new intent; repeat an intent with the same name and parameters.",
+    ),
+    errors.TooManyExecutions: Kind(
+        429,
+        "too-many-executions",
+        "Too many executions have not ended",
+        Recovery.RETRY_LATER,
+        "Retry with the same id after the seconds in Retry-After, or cancel an execution.",
+    ),
+    errors.ExecutionNotFound: _NOT_FOUND,
     errors.SettingsError: Kind(
         503,
         "secrets-unavailable",
@@ -184,7 +222,7 @@ BY_STATUS: Final[dict[int, Kind]] = {
         "Fix the request; do not retry it unchanged.",
     ),
     403: _ORIGIN_REFUSED,
-    404: Kind(404, "not-found", "Not found", Recovery.FIX_REQUEST, "Fix the URL or the id."),
+    404: _NOT_FOUND,
     405: Kind(
         405,
         "method-not-allowed",

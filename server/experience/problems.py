@@ -33,6 +33,8 @@ _MISSING: Final = re.compile("Object missing required field `(.+)`")
 _DATA: Final = "data"
 """The parameter of every handler that takes a body."""
 _BODY: Final = "body"
+PARAMETERS: Final = "parameters"
+"""The field of an intent that holds its parameters."""
 TYPE_PREFIX: Final = "urn:interlock:problem:"
 
 
@@ -100,7 +102,15 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             extra = {"event": error.event, "state": error.state, "guard": error.guard}
         case errors.SessionEnded():
             extra = {"reason": error.reason}
-        case errors.Overloaded() | errors.RateLimited() | errors.IdentityProviderUnavailable():
+        case errors.ParametersRefused():
+            field = f"{PARAMETERS}.{error.field}" if error.field else PARAMETERS
+            extra = {"errors": [InvalidField(field, error.problem)]}
+        case (
+            errors.Overloaded()
+            | errors.RateLimited()
+            | errors.TooManyExecutions()
+            | errors.IdentityProviderUnavailable()
+        ):
             headers["retry-after"] = str(error.retry_after_s)
         case RequestRefused(status=426):
             # RFC 9110, 15.5.22 and 7.8; RFC 6455, 4.4.

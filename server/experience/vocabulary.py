@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
 
 from msgspec import Meta
 
+from interlock.machine.execution.commands import CancelReason, FailureReason, InterruptionReason
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import ExpiryReason, RevocationReason
-from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.lifecycles import ACCOUNT, EXECUTION, SESSION
 
 
 def enum_of(name: str, values: Iterable[str], about: str) -> type[StrEnum]:
@@ -31,6 +32,8 @@ def _names(what: str) -> Iterable[str]:
 if TYPE_CHECKING:
     AccountState: TypeAlias = str
     SessionState: TypeAlias = str
+    ExecutionState: TypeAlias = str
+    ExecutionReason: TypeAlias = str
     State: TypeAlias = str
     Event: TypeAlias = str
     EndReason: TypeAlias = str
@@ -39,6 +42,14 @@ else:
     InstanceKind = enum_of("InstanceKind", (each.kind for each in MACHINES), "What a record is of.")
     AccountState = enum_of("AccountState", (each.name for each in ACCOUNT.states), "A state of the account lifecycle.")
     SessionState = enum_of("SessionState", (each.name for each in SESSION.states), "A state of the session lifecycle.")
+    ExecutionState = enum_of(
+        "ExecutionState", (each.name for each in EXECUTION.states), "A state of the execution lifecycle."
+    )
+    ExecutionReason = enum_of(
+        "ExecutionReason",
+        (*get_args(FailureReason), *get_args(InterruptionReason), *get_args(CancelReason)),
+        "Why an execution failed or was cancelled.",
+    )
     # Several lifecycles share names of states and events.
     State = enum_of("State", _names("states"), "A state of any lifecycle.")
     Event = enum_of("Event", _names("events"), "An event of any lifecycle.")
@@ -50,6 +61,9 @@ else:
 
 SessionId: TypeAlias = Annotated[str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0"])]
 AccountId: TypeAlias = Annotated[str, Meta(examples=["acc_3q2-7wAAQGmJw0m5bW9uZQ"])]
+ExecutionId: TypeAlias = Annotated[str, Meta(examples=["exe_u1VVUXdDkAVbBqWqXGCQx3lhlyu0hE6LmmiUeqWhGLM"])]
+IntentId: TypeAlias = Annotated[str, Meta(examples=["2f1c3f0e-8d55-4c5c-9b0a-0a3d6c1f9d11"])]
+IntentName: TypeAlias = Annotated[str, Meta(examples=["notes.create"])]
 RefreshToken: TypeAlias = Annotated[
     str, Meta(examples=["0dkpmrn3u8ib2gqk1v7t5e0a9c4j6f2hs3m0.1.0.sFedaU1mAqLO9BQW_gZDkODd8KZoeQ4vmEqPFDbZqRM"])
 ]

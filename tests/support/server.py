@@ -25,6 +25,7 @@ UNLIMITED = {
     "rate_limit_exempt": "",
     "limit_address": "off",
     "limit_account": "off",
+    "limit_intent": "off",
     "limit_session_create": "off",
     "limit_anonymous": "off",
     "limit_register": "off",

@@ -18,7 +18,7 @@ from interlock.server.settings import Settings
 from interlock.server.system.addresses import limit_key
 
 Kind: TypeAlias = Literal[
-    "create_session", "register", "login", "refresh", "ticket", "handshake", "password", "exchange"
+    "create_session", "register", "login", "refresh", "ticket", "handshake", "password", "exchange", "intent"
 ]
 """The kind of request. Each kind is counted separately."""
 
@@ -94,8 +94,8 @@ class RateLimits:
         def by_address(kind: Kind, rate: str = settings.limit_address) -> RateLimit:
             return RateLimit(kind, "address", rate, clock, salt)
 
-        def by_account(kind: Kind) -> RateLimit:
-            return RateLimit(kind, "account", settings.limit_account, clock, salt)
+        def by_account(kind: Kind, rate: str = settings.limit_account) -> RateLimit:
+            return RateLimit(kind, "account", rate, clock, salt)
 
         self._by_address: dict[Kind, RateLimit] = {
             "create_session": by_address("create_session", settings.limit_session_create),
@@ -115,6 +115,7 @@ class RateLimits:
             "handshake": by_account("handshake"),
             "password": by_account("password"),
             "exchange": by_account("exchange"),
+            "intent": by_account("intent", settings.limit_intent),
         }
         self._wrong_passwords = RateLimit("password", "session", settings.limit_password, clock, salt)
 
