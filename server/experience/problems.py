@@ -95,23 +95,8 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
     """Return the problem that tells the client of ``error``, and its headers."""
     kind = _kind(error)
     headers: dict[str, str] = {}
-    extra: dict[str, Any] = {}
     detail = str(error) if isinstance(error, errors.InterlockError) else kind.title
     match error:
-        case errors.TransitionRefused():
-            extra = {"event": error.event, "state": error.state, "guard": error.guard}
-        case errors.SessionEnded():
-            extra = {"reason": error.reason}
-        case errors.ParametersRefused():
-            field = f"{PARAMETERS}.{error.field}" if error.field else PARAMETERS
-            extra = {"errors": [InvalidField(field, error.problem)]}
-        case (
-            errors.Overloaded()
-            | errors.RateLimited()
-            | errors.TooManyExecutions()
-            | errors.IdentityProviderUnavailable()
-        ):
-            headers["retry-after"] = str(error.retry_after_s)
         case RequestRefused(status=426):
             # RFC 9110, 15.5.22 and 7.8; RFC 6455, 4.4.
             headers |= {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
@@ -119,14 +104,42 @@ def problem_for(error: Exception) -> tuple[Problem, dict[str, str]]:
             detail = "nothing was acknowledged"
         case errors.SettingsError():
             detail = kind.title  # the message names files, for the operator
-            headers["retry-after"] = str(_LOOKED_AGAIN_S)
         case ValidationException():
             detail = error.detail.partition(" for ")[0]
         case MethodNotAllowedException(headers={"allow": methods} | {"Allow": methods}):  # Litestar uses both spellings
             headers["allow"] = allowed(methods.split(", ")).decode()
     if kind.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2: a 401 needs a challenge
         headers["www-authenticate"] = _challenge(error)
-    return _problem(kind, detail, **extra), headers
+    if (seconds := _retry_after_s(error)) is not None:
+        headers["retry-after"] = str(seconds)
+    return _problem(kind, detail, **_members(error)), headers
+
+
+def _members(error: Exception) -> dict[str, Any]:
+    """Return the members that the problem of ``error`` has beside those of every problem."""
+    match error:
+        case errors.TransitionRefused():
+            return {"event": error.event, "state": error.state, "guard": error.guard}
+        case errors.SessionEnded():
+            return {"reason": error.reason}
+        case errors.ParametersRefused():
+            field = f"{PARAMETERS}.{error.field}" if error.field else PARAMETERS
+            return {"errors": [InvalidField(field, error.problem)]}
+    return {}
+
+
+def _retry_after_s(error: Exception) -> int | None:
+    match error:
+        case (
+            errors.Overloaded()
+            | errors.RateLimited()
+            | errors.TooManyExecutions()
+            | errors.IdentityProviderUnavailable()
+        ):
+            return error.retry_after_s
+        case errors.SettingsError():
+            return _LOOKED_AGAIN_S
+    return None
 
 
 def _challenge(error: Exception) -> str:

@@ -56,6 +56,18 @@ class AccountResponse(msgspec.Struct, frozen=True):
     created_at: Time
 
 
+class AccountView(msgspec.Struct, frozen=True):
+    """An account as its owner sees it. ``email`` is null if it logs in with an identity provider.
+
+    A realm may ask for one of the ``groups``.
+    """
+
+    subject: AccountId
+    email: Annotated[str, Meta(examples=["ada@example.org"])] | None
+    groups: Annotated[list[str], Meta(examples=[["staff"]])]
+    created_at: Time
+
+
 class TicketResponse(msgspec.Struct, frozen=True):
     """A ticket for one WebSocket handshake: offer the subprotocols ``interlock.v1`` and ``ticket.<ticket>``."""
 

@@ -89,6 +89,8 @@ def test_a_user_of_the_provider_gets_a_session_of_the_same_account(gate: ServerP
     kept = account(gate.data, ada)
     assert kept.account.groups == ("editors", "staff")
     assert (kept.data.email, kept.data.password_hash, kept.data.issuer) == (None, None, provider.issuer)
+    own = httpx.get(f"{gate.url}/api/account", headers={"Authorization": f"Bearer {first['access_token']}"}).json()
+    assert (own["subject"], own["email"], own["groups"]) == (ada, None, ["editors", "staff"])
 
 
 @pytest.mark.asvs("7.2.4")

@@ -118,6 +118,7 @@ def test_the_document_has_every_designed_call(document: dict[str, Any]) -> None:
         "POST /api/auth/refresh",
         "POST /api/auth/logout",
         "POST /api/auth/password",
+        "GET /api/account",
         "GET /api/sessions",
         "DELETE /api/sessions/{session_id}",
         "DELETE /api/sessions",
