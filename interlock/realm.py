@@ -29,6 +29,7 @@ from interlock.machine.errors import (
     RoleMissing,
 )
 from interlock.machine.execution.commands import Effects, OnSessionEnd
+from interlock.strict_json import canonical_json, unambiguous_json
 
 MAX_PARAMETERS_BYTES: Final = 64 * 1024
 """The largest JSON of an intent's parameters."""
@@ -116,12 +117,13 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if len(raw) > MAX_PARAMETERS_BYTES:
             raise ParametersRefused("", f"{len(raw)} bytes of JSON; the limit is {MAX_PARAMETERS_BYTES}")
         try:
-            parameters = msgspec.json.decode(raw, type=self.parameters)
-            given = msgspec.json.decode(raw)
+            given = unambiguous_json(raw)
+            canonical_json(given)  # refuses infinite numbers and half surrogate pairs
+            parameters = msgspec.convert(given, type=self.parameters, str_keys=True)
         except msgspec.ValidationError as error:
             raise ParametersRefused(*_field_and_problem(str(error))) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise ParametersRefused("", "not valid JSON, or nested too deeply") from None
+        except (ValueError, RecursionError):
+            raise ParametersRefused("", "not valid JSON, a name twice, or nested too deeply") from None
         if given.keys() - {*self.parameters.__struct_encode_fields__, self.parameters.__struct_config__.tag_field}:
             raise ParametersRefused("", "contains an unknown field")
         return parameters

@@ -14,7 +14,7 @@ from litestar.exceptions import ValidationException
 from interlock.server.experience.litestar_internals import body_type
 from interlock.server.experience.problems import RequestRefused
 from interlock.server.experience.transport.exchange import EXTENSION, Exchange
-from interlock.server.guard.keys.jose import unambiguous_json
+from interlock.strict_json import unambiguous_json
 
 _CONTENT_TYPE: Final = 256
 """Maximum length of a Content-Type. A longer one consists of parameters without meaning here."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-import json
 import re
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from interlock.server.guard.keys.keyset import ALGORITHM
+from interlock.strict_json import unambiguous_json
 
 T = TypeVar("T")
 
@@ -81,30 +81,6 @@ def canonical_bytes(part: str) -> bytes:
     if base64url(raw) != part:
         raise Malformed
     return raw
-
-
-def unambiguous_json(raw: bytes) -> Any:
-    """Parse ``raw`` as JSON without duplicate members, of which readers choose differently (RFC 8259, 4).
-
-    Raises:
-        ValueError: a member is duplicated, or ``raw`` is not JSON; ``NaN`` and ``Infinity`` are Python's extensions.
-        RecursionError: it is nested too deeply.
-    """
-    return _unambiguous.decode(raw.decode())
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError
-    return members
-
-
-def _refuse_constant(_name: str) -> None:
-    raise ValueError
-
-
-_unambiguous: Final = json.JSONDecoder(object_pairs_hook=_once_each, parse_constant=_refuse_constant)
 
 
 def _read(part: str, decoder: msgspec.json.Decoder[T]) -> T:

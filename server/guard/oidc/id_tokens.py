@@ -22,9 +22,10 @@ from msgspec import Meta
 from interlock.machine.errors import CredentialInvalid, GroupsRefused, SettingsError
 from interlock.server.clock import Clock
 from interlock.server.guard.groups import named
-from interlock.server.guard.keys.jose import COMPACT, Malformed, canonical_bytes, unambiguous_json
+from interlock.server.guard.keys.jose import COMPACT, Malformed, canonical_bytes
 from interlock.server.guard.oidc.provider_keys import JwksCachePolicy, ProviderKeys
 from interlock.server.settings import Settings
+from interlock.strict_json import unambiguous_json
 
 _log = structlog.get_logger("interlock.oidc")
 

@@ -37,6 +37,7 @@ from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 from interlock.server.surface.executions import ExecutionData, ExecutionStore
 from interlock.server.system.turns import Turns
+from interlock.strict_json import canonical_json, unambiguous_json
 
 __all__ = ["Accepted", "Cursor", "Execution", "ExecutionData", "Executions"]
 """Includes two types of the surface, which the experience uses but may not import from there."""
@@ -272,9 +273,9 @@ def canonical(parameters: bytes) -> str:
     if len(parameters) > MAX_PARAMETERS_BYTES:
         raise ParametersRefused("", f"{len(parameters)} bytes of JSON; the limit is {MAX_PARAMETERS_BYTES}")
     try:
-        return msgspec.json.encode(msgspec.json.decode(parameters), order="sorted").decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ParametersRefused("", "not valid JSON, or nested too deeply") from None
+        return canonical_json(unambiguous_json(parameters))
+    except (ValueError, RecursionError):
+        raise ParametersRefused("", "not valid JSON, a name twice, or nested too deeply") from None
 
 
 def _check_intent_id(intent_id: str) -> None:
