@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from litestar import Router
 
+from interlock.realm import Realms
 from interlock.server.experience.endpoints import (
     auth,
     connect,
     exchange,
+    executions,
     oauth,
     operations,
     sessions,
@@ -29,15 +31,15 @@ from interlock.server.settings import Settings
 
 def app_over(services: Services) -> InstrumentedApp:
     """Return the ASGI application over ``services``. The caller has opened them and closes them."""
-    app = build_app(services.settings)
+    app = build_app(services.settings, services.realms)
     app.state.services = services
     app.services = services
     app.forward_auth = ForwardAuth(services)
     return app
 
 
-def build_app(settings: Settings) -> InstrumentedApp:
-    """Return the application without services behind its endpoints."""
+def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedApp:
+    """Return the application without services behind its endpoints. Its document describes the intents of ``realms``."""
     structs = StructSchemas()
     app = InstrumentedApp(
         route_handlers=[
@@ -45,6 +47,7 @@ def build_app(settings: Settings) -> InstrumentedApp:
             *auth.HANDLERS,
             *oauth.HANDLERS,
             *exchange.HANDLERS,
+            *executions.HANDLERS,
             Router(
                 "/api/admin",
                 tags=["admin"],
@@ -66,7 +69,7 @@ def build_app(settings: Settings) -> InstrumentedApp:
         debug=False,
         pdb_on_exception=False,
     )
-    complete(app.openapi_schema, structs)
+    complete(app.openapi_schema, structs, realms or Realms())
     app.queries = queries_of(app.openapi_schema)
     app.completion = Completion(settings.origins)
     return app

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 from litestar.routes import HTTPRoute
 from pieces import as_json, code, fenced, prose, table
-from samples import sample_fields, sample_session, sample_transition
+from samples import sample_execution, sample_fields, sample_session, sample_transition
 
 from interlock.server.app import build_app
 from interlock.server.experience.openapi.headers import OF_EVERY_ANSWER
@@ -214,6 +214,8 @@ def _answers(call: Call, schema: dict[str, Any]) -> Iterator[str]:
             example = [example] if content and content.get("type") == "array" else example
     if call.name == "POST /api/session":
         example |= {"state": "created", "version": 1}
+    if call.name == "POST /api/intents":
+        example = sample_execution("accepted")
     yield table(("status", "answer"), rows)
     if example is not None:
         yield as_json(example)
@@ -232,9 +234,11 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def _example(name: str, schema: dict[str, Any]) -> Any:
-    """An instance of component ``name``: from the code where a session or a transition is shown, else its own examples."""
+    """An instance of component ``name``: from the code for a session, a transition or an execution, else its own examples."""
     if name == "SessionView":
         return sample_session()
+    if name == "ExecutionResponse":
+        return sample_execution("succeeded")
     if name == "TransitionView":
         return sample_transition()
     component = schema["components"]["schemas"][name]

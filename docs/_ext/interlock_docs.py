@@ -36,6 +36,7 @@ GENERATORS: Final[dict[str, Callable[..., str]]] = {
     "event-data": machine_pages.event_data,
     "policy-fields": machine_pages.policy_fields,
     "reasons": machine_pages.reasons,
+    "execution-reasons": machine_pages.execution_reasons,
     "errors": machine_pages.error_tree,
     "tables": machine_pages.tables_of_the_log,
     "triggers": machine_pages.triggers_of_the_log,

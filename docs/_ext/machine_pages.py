@@ -19,6 +19,7 @@ from samples import history, sample_messages
 
 from interlock.machine import errors
 from interlock.machine.closing import CLOSE_CODES
+from interlock.machine.execution.commands import CancelReason, FailureReason, InterruptionReason
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import ExpiryReason, Policy, RevocationReason
 from interlock.machine.session.conversation import ClientMessage, ServerMessage
@@ -79,6 +80,13 @@ def policy_fields() -> str:
 def reasons() -> str:
     """Why a session can end."""
     return ", ".join(code(reason) for reason in (*get_args(ExpiryReason), *get_args(RevocationReason)))
+
+
+def execution_reasons() -> str:
+    """Why an execution can fail or be cancelled."""
+    return ", ".join(
+        code(reason) for reason in (*get_args(FailureReason), *get_args(InterruptionReason), *get_args(CancelReason))
+    )
 
 
 def error_tree() -> str:

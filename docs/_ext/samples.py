@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from interlock.machine.execution import commands as execution
+from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse
 from interlock.machine.machine import Command
 from interlock.machine.machines import MACHINES
@@ -25,12 +27,15 @@ from interlock.machine.session.session import Session, evolve
 from interlock.machine.session.view import session_view
 from interlock.machine.times import rfc3339
 from interlock.machine.wire import transition_view
+from interlock.server.experience.responses import execution_response
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES
 from interlock.server.settings import Settings
+from interlock.server.surface.executions import ExecutionData
 
 SESSION_ID: Final = "06h0djg1snu4knbi8t0tdv41e12u2acjqb2g"
 SUBJECT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"
 _CONNECTION: Final = "con_RSlSMZTaSVS48rx2XknO9g"
+_INTENT: Final = "2f1c3f0e-8d55-4c5c-9b0a-0a3d6c1f9d11"
 _BEGIN_MS: Final = 1_769_160_600_000
 _STEP_MS: Final = 2_500
 
@@ -71,6 +76,25 @@ def sample_session() -> Any:
 def sample_transition() -> Any:
     """Its last record as the API gives it."""
     return msgspec.to_builtins(transition_view(_last()))
+
+
+def sample_execution(state: str) -> Any:
+    """What the API answers for an execution in ``state``: accepted, running or succeeded."""
+    data = ExecutionData("", b"", '{"text":"hello"}', result='{"note_id":7,"text":"hello"}')
+    asked: list[execution.Data] = [
+        execution.Accept(
+            SESSION_ID, SUBJECT, "notes", "notes.create", _INTENT, data.fingerprint, "transactional", "cancel", 30_000
+        ),
+        execution.Start("node-1"),
+        execution.Succeed("node-1", 1, data.committed_result or ""),
+    ]
+    ran = EXECUTION_MACHINE.absent(execution.execution_id_of(SUBJECT, _INTENT))
+    for number, command in enumerate(asked):
+        step = Command(f"cmd_{number + 1:022}", SUBJECT, command)
+        ran = EXECUTION_MACHINE.evolve(ran, EXECUTION_MACHINE.decide(ran, step, _BEGIN_MS + number * _STEP_MS))
+        if ran.state == state:
+            break
+    return msgspec.json.decode(msgspec.json.encode(execution_response(ran, data, _last().receipt)))
 
 
 def sample_messages() -> dict[str, Any]:

@@ -7,18 +7,27 @@ from typing import Annotated, Final
 
 import msgspec
 from litestar import Response
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
+from interlock.machine.execution.execution import Execution
+from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import Receipt
+from interlock.machine.times import rfc3339
 from interlock.server.experience.headers import receipt_header
 from interlock.server.experience.vocabulary import (
     AccountId,
+    ExecutionId,
+    ExecutionReason,
+    ExecutionState,
+    IntentId,
+    IntentName,
     RefreshToken,
     SessionId,
     SessionState,
     Time,
     Version,
 )
+from interlock.server.runtime.executions.executions import ExecutionData
 
 _KEYS: Final = [
     {
@@ -82,6 +91,44 @@ class EndedResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     receipt: Receipt | UnsetType = UNSET
 
 
+class ExecutionView(msgspec.Struct, frozen=True):
+    """An execution in a list. ``attempt`` counts its starts, ``started_at`` is the last one's.
+
+    ``reason`` is why it failed or was cancelled: ``error`` means that the realm's code raised one.
+    """
+
+    execution_id: ExecutionId
+    intent_id: IntentId
+    name: IntentName
+    state: ExecutionState
+    attempt: Annotated[int, Meta(examples=[1])]
+    accepted_at: Time
+    started_at: Time | None
+    ended_at: Time | None
+    reason: ExecutionReason | None
+
+
+class ExecutionResponse(ExecutionView, frozen=True, kw_only=True, omit_defaults=True):
+    """An execution. It has a ``result`` if it succeeded, and an ``error`` if the realm's code failed with one.
+
+    ``receipt`` is that of its last record.
+    """
+
+    receipt: Receipt
+    result: (
+        Annotated[
+            Raw,
+            Meta(
+                description="JSON of the type that the realm declares; null if it declares none.",
+                examples=[{"id": 1}],
+                extra_json_schema={"type": ["object", "null"], "additionalProperties": True},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    error: Annotated[str, Meta(examples=["no such note"])] | UnsetType = UNSET
+
+
 class HealthResponse(msgspec.Struct, frozen=True):
     """``ok``, or the cause of a failure; ``warnings`` are problems of the machine that the server survives."""
 
@@ -99,3 +146,31 @@ def ended_response(receipts: Sequence[Receipt]) -> Response[EndedResponse]:
     """Respond with the number of ``receipts``, one for each session that ended, and the last of them."""
     last = max(receipts, default=None)
     return Response(EndedResponse(len(receipts), last or UNSET), status_code=200, headers=receipt_header(last))
+
+
+def execution_view(execution: Execution) -> ExecutionView:
+    """Return ``execution`` (at version 1 or later) as its owner sees it in a list."""
+    return ExecutionView(
+        execution_id=execution.execution_id,
+        intent_id=execution.intent_id,
+        name=execution.intent,
+        state=execution.state or "",
+        attempt=execution.attempt,
+        accepted_at=rfc3339(execution.created_at_ms),
+        started_at=rfc3339(execution.started_at_ms) if execution.attempt else None,
+        ended_at=rfc3339(execution.updated_at_ms) if execution.state in EXECUTION_MACHINE.final else None,
+        reason=execution.reason,
+    )
+
+
+def execution_response(execution: Execution, data: ExecutionData | None, receipt: Receipt) -> ExecutionResponse:
+    """Return ``execution`` as its owner sees it, with its result or error, which ``data`` has, and ``receipt``."""
+    # The data may have been read later than the execution, and then be more than its records commit to.
+    result = data.result if data is not None and execution.result is not None else None
+    error = data.error if data is not None and execution.error is not None else None
+    return ExecutionResponse(
+        **msgspec.structs.asdict(execution_view(execution)),
+        receipt=receipt,
+        result=UNSET if result is None else Raw(result.encode()),
+        error=UNSET if error is None else error,
+    )

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, get_args
 
 from msgspec import Meta
 
-from interlock.machine.execution.commands import CancelReason, FailureReason, InterruptionReason
+from interlock.machine.execution.commands import (
+    CancelReason,
+    FailureReason,
+    InterruptionReason,
+)
+from interlock.machine.execution.commands import Effects as DeclaredEffects
+from interlock.machine.execution.commands import OnSessionEnd as DeclaredOnSessionEnd
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import ExpiryReason, RevocationReason
 from interlock.spec.lifecycles import ACCOUNT, EXECUTION, SESSION
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
     SessionState: TypeAlias = str
     ExecutionState: TypeAlias = str
     ExecutionReason: TypeAlias = str
+    Effects: TypeAlias = str
+    OnSessionEnd: TypeAlias = str
     State: TypeAlias = str
     Event: TypeAlias = str
     EndReason: TypeAlias = str
@@ -49,6 +57,10 @@ else:
         "ExecutionReason",
         (*get_args(FailureReason), *get_args(InterruptionReason), *get_args(CancelReason)),
         "Why an execution failed or was cancelled.",
+    )
+    Effects = enum_of("Effects", get_args(DeclaredEffects), "Whether an intent may run again after a crash.")
+    OnSessionEnd = enum_of(
+        "OnSessionEnd", get_args(DeclaredOnSessionEnd), "What the end of its session does to a running execution."
     )
     # Several lifecycles share names of states and events.
     State = enum_of("State", _names("states"), "A state of any lifecycle.")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import pytest
 
+from tests.support.client import PASSWORD, new_email
+from tests.support.errands import REALM
 from tests.support.server import running_server
 
 
@@ -23,3 +26,33 @@ def test_no_json_number_takes_longer_to_parse_than_others(tmp_path: Path) -> Non
     with running_server(tmp_path / "data") as server, httpx.Client(base_url=server.url, timeout=30) as http:
         usual = fastest("0.12")
         assert all(fastest(number) < 5 * usual for number in ("1e308", "9e300", "5e-324"))
+
+
+@pytest.mark.parametrize("name", ["errands.add", "errands.say", "none.such"])
+def test_no_number_in_an_intents_parameters_does_either(tmp_path: Path, name: str) -> None:
+    """Whoever has an account sends them: for numbers or for a text, and to an intent that does not exist."""
+
+    def fastest(number: str) -> float:
+        numbers = ",".join([number] * (40_000 // (len(number) + 1)))
+        times = []
+        for attempt in range(7):
+            body = (
+                f'{{"id": "{number} {attempt}", "name": "{name}", "parameters": {{"numbers": [{numbers}], "text": 0}}}}'
+            )
+            if name == "errands.add":
+                body = body.replace(', "text": 0', "")
+            answer = http.post("/api/intents", content=body, headers={"content-type": "application/json"})
+            assert answer.status_code == {"errands.add": 202, "errands.say": 400, "none.such": 404}[name], answer.text
+            times.append(answer.elapsed.total_seconds())
+        return min(times)
+
+    with (
+        running_server(tmp_path / "data", realm=REALM) as server,
+        httpx.Client(base_url=server.url, timeout=60) as http,
+    ):
+        credentials = {"email": new_email(), "password": PASSWORD}
+        http.post("/api/auth/register", json=credentials).raise_for_status()
+        token = http.post("/api/auth/login", json=credentials).raise_for_status().json()["access_token"]
+        http.headers["authorization"] = f"Bearer {token}"
+        usual = fastest("0.12")
+        assert all(fastest(number) < 10 * usual for number in ("1e308", "9e300", "5e-324"))

@@ -15,6 +15,7 @@ import pytest
 from interlock.server.guard.secrets import Secrets
 from tests.docs.pages import ROOT, captioned
 from tests.support.admin import admin_token
+from tests.support.errands import REALM
 from tests.support.server import ServerProcess, running_server
 
 PAGE: Final = "how-to/generate-a-client.md"
@@ -25,7 +26,7 @@ TOUR: Final = ROOT / "tests/support/generated_tour.py"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("clients") / "data") as process:
+    with running_server(tmp_path_factory.mktemp("clients") / "data", realm=REALM) as process:
         yield process
 
 

@@ -237,9 +237,13 @@ def bodies(world: World) -> Callable[[], None]:
         "/api/auth/refresh": {"refresh_token": "x"},
         "/api/auth/password": {"current_password": "x", "new_password": "y"},
         "/api/auth/logout": {"more": 1},
+        "/api/intents": {"id": "x", "name": "y.z", "parameters": {}},
     }
     members = st.dictionaries(
-        st.sampled_from(["email", "password", "refresh_token", "current_password", "new_password", "more"]), anything
+        st.sampled_from(
+            ["email", "password", "refresh_token", "current_password", "new_password", "id", "parameters", "more"]
+        ),
+        anything,
     )
     raw = st.binary(max_size=200) | anything.map(lambda value: json.dumps(value).encode())
 

@@ -12,6 +12,7 @@ import pytest
 
 from interlock.server.guard.secrets import Secrets
 from tests.support.admin import admin_token
+from tests.support.errands import REALM
 from tests.support.log import verify
 from tests.support.server import running_server
 from tests.support.source import ROOT
@@ -22,7 +23,8 @@ THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 @pytest.mark.asvs("4.1.1")
 def test_schemathesis_finds_no_fault(tmp_path: Path) -> None:
     """All checks, all phases. tests/support/schemathesis.toml lists exceptions and reasons."""
-    with running_server(tmp_path / "data", connections_per_session=3) as server:
+    settings = {"connections_per_session": 3, "realm": REALM, "executions_per_account": 100_000}
+    with running_server(tmp_path / "data", **settings) as server:
         document = httpx.get(f"{server.url}/schema/openapi.json").json()
         outcome = subprocess.run(
             [

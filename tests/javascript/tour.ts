@@ -63,6 +63,11 @@ void (() => client.POST("/api/auth/login", { body: { email: ada.email } }));
 // @ts-expect-error: a login has a body
 void (() => client.POST("/api/auth/login"));
 
+// @ts-expect-error: an intent has its own parameters
+void ({ id: "x", name: "errands.say", parameters: {} } satisfies Schemas["IntentRequest"]);
+// @ts-expect-error: no intent of this server
+void ({ id: "x", name: "errands.shout", parameters: { text: "x" } } satisfies Schemas["IntentRequest"]);
+
 // A session first, then a login on it.
 let tokens = good(await client.POST("/api/session"));
 assert.equal(tokens.state, "created");
@@ -106,6 +111,50 @@ assert.equal(refused(over, "urn:interlock:problem:session-ended", "start_session
 assert.equal(good(await client.DELETE("/api/sessions", mine)).ended, 0);
 const steps = good(await client.GET("/api/session/transitions", mine));
 assert.deepEqual(steps.slice(0, 2).map((step) => step.event), ["create", "authenticate"]);
+
+// Intents: each has a type of its own.
+assert.deepEqual(good(await client.GET("/api/account", mine)).groups, []);
+const say: Schemas["IntentRequest"] = { id: "first", name: "errands.say", parameters: { text: "ab", times: 2 } };
+const begun = await client.POST("/api/intents", { body: say, ...mine });
+assert.equal(begun.response.status, 202);
+const execution = { ...mine, params: { path: { execution_id: good(begun).execution_id } } };
+let done = good(begun);
+assert.equal(done.state, "accepted");
+while (done.state === "accepted" || done.state === "running") {
+  done = good(await client.GET("/api/executions/{execution_id}", execution));
+}
+assert.deepEqual([done.state, done.reason, done.error], ["succeeded", null, undefined]);
+const said = done.result as Schemas["errands.Said"];
+assert.deepEqual(said, { text: "abab", attempt: 1 });
+const repeated = await client.POST("/api/intents", { body: say, ...mine });
+assert.equal(repeated.response.status, 200);
+assert.deepEqual(good(repeated), done);
+const other: Schemas["IntentRequest"] = { ...say, parameters: { text: "x" } };
+refused(
+  await client.POST("/api/intents", { body: other, ...mine }),
+  "urn:interlock:problem:intent-reused",
+  "fix_request",
+);
+const long: Schemas["IntentRequest"] = { id: "long", name: "errands.say", parameters: { text: "x".repeat(101) } };
+const tooLong = refused(
+  await client.POST("/api/intents", { body: long, ...mine }),
+  "urn:interlock:problem:parameters-refused",
+  "fix_request",
+);
+assert.deepEqual(tooLong.errors?.map((each) => each.field), ["parameters.text"]);
+refused(
+  await client.POST("/api/intents", { body: { id: "staff", name: "errands.staff", parameters: {} }, ...mine }),
+  "urn:interlock:problem:role-missing",
+  "ask_administrator",
+);
+const waiting = good(
+  await client.POST("/api/intents", { body: { id: "wait", name: "errands.wait", parameters: {} }, ...mine }),
+);
+const cancel = { ...mine, params: { path: { execution_id: waiting.execution_id } } };
+const cancelled = good(await client.DELETE("/api/executions/{execution_id}", cancel));
+assert.deepEqual([cancelled.state, cancelled.reason], ["cancelled", "asked"]);
+const executions = good(await client.GET("/api/executions", mine));
+assert.deepEqual(executions.map((each) => each.execution_id), [waiting.execution_id, done.execution_id]);
 
 // The password.
 const change = { current_password: ada.password, new_password: otherPassword };
@@ -180,6 +229,16 @@ assert.ok(log.some((step) => step.instance_id === tokens.session_id));
 assert.equal(good(await client.GET("/api/admin/audit", admin)).at(-1)?.event, "enable");
 const own = await client.GET("/api/admin/accounts/{account_id}/transitions", { ...admin, ...id });
 assert.equal(good(own)[0]?.event, "register");
+const runs = await client.GET("/api/admin/executions", {
+  ...admin,
+  params: { query: { state: "succeeded", subject: account.subject } },
+});
+assert.deepEqual(good(runs).map((run) => [run.execution_id, run.effects]), [[done.execution_id, "idempotent"]]);
+const anyRun = { ...admin, params: { path: { execution_id: done.execution_id } } };
+const run = good(await client.GET("/api/admin/executions/{execution_id}", anyRun));
+assert.deepEqual(good(await client.DELETE("/api/admin/executions/{execution_id}", anyRun)), run, "it had ended");
+const itsSteps = good(await client.GET("/api/admin/executions/{execution_id}/transitions", anyRun));
+assert.deepEqual(itsSteps.map((step) => step.event), ["accept", "start", "succeed"]);
 assert.equal(good(await client.DELETE("/api/admin/accounts/{account_id}", { ...admin, ...id })).state, "deleted");
 
 // The log as it grows: the first record that it has.

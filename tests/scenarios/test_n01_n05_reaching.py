@@ -34,13 +34,18 @@ DESIGNED = {
     "GET /api/sessions",
     "DELETE /api/sessions",
     "DELETE /api/sessions/{session_id}",
+    "GET /api/account",
+    "POST /api/intents",
+    "GET /api/executions",
+    "GET /api/executions/{execution_id}",
+    "DELETE /api/executions/{execution_id}",
 }
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Return method and path of each operation under /api/session and /api/auth."""
+    """Return method and path of each operation of the caller's own session, account and executions."""
     for path, item in document["paths"].items():
-        if path.startswith(("/api/session", "/api/auth")):
+        if path.startswith(("/api/session", "/api/auth", "/api/account", "/api/intents", "/api/executions")):
             for method in item:
                 yield method.upper(), path
 
@@ -54,7 +59,7 @@ async def test_n1_a_routed_path_without_credentials_answers_401_never_404(server
         found = set(operations(document))
         assert {f"{method} {path}" for method, path in found} >= DESIGNED
         for method, path in sorted(found):
-            address = path.replace("{session_id}", new_session_id(0))
+            address = path.replace("{session_id}", new_session_id(0)).replace("{execution_id}", "exe_none")
             answer = await client.http.request(method, address)
             if (method, path) == ("POST", "/api/session"):
                 assert answer.status_code == 201

@@ -23,6 +23,8 @@ from interlock.server.guard.tokens import Tokens
 from interlock.server.ids import new_session_id
 from tests.support.admin import Admin, admin_token
 from tests.support.client import PASSWORD, Client, closed, hello, logged_in, new_email
+from tests.support.errands import REALM
+from tests.support.intents import accepted, outcome, submit
 from tests.support.log import verify, write_lock
 from tests.support.peer import Peer
 from tests.support.running import eventually, scenario
@@ -58,7 +60,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
         told(answer, name)
         seen.add(name)
 
-    limits = {"limit_password": "1/5s", "body_timeout_s": 2}
+    limits = {"limit_password": "1/5s", "body_timeout_s": 2, "realm": REALM, "executions_per_session": 1}
     with running_server(data, access_token_s=6, origins="https://app.example", **limits) as server:
         async with Client(server.url) as home:
             email, taken = new_email(), new_email()
@@ -141,6 +143,7 @@ async def test_n12_following_the_recovery_recovers_from_every_problem(data: Path
             assert (await tab.http.post("/oauth/introspect", data=token, auth=client)).status_code == 200
 
             await with_an_administrator(tab, data, expect)
+            await with_intents(server.url, data, expect)
 
             with write_lock(data):
                 answer = await home.begin()
@@ -180,6 +183,26 @@ async def with_an_administrator(tab: Client, data: Path, expect: Callable[[httpx
         expect(await admin.http.get("/accounts"), "secrets-unavailable")
         secret.chmod(0o600)
         assert (await admin.http.get("/accounts")).status_code == 200
+
+
+async def with_intents(url: str, data: Path, expect: Callable[[httpx.Response, str], None]) -> None:
+    """Recover from the problems that intents meet."""
+    async with Admin(url, admin_token(data, "grace")) as admin, await logged_in(url) as client:
+        expect(await submit(client, "shout", "one", text="x"), "intent-unknown")
+        expect(await submit(client, "say", "one", text=1), "parameters-refused")
+        await outcome(client, (await accepted(client, "say", "one", text="x"))["execution_id"])
+        expect(await submit(client, "say", "one", text="y"), "intent-reused")
+        waiting = await accepted(client, "wait", "two")
+        answer = await submit(client, "say", "three", text="y")
+        expect(answer, "too-many-executions")
+        await client.request("DELETE", f"/api/executions/{waiting['execution_id']}")
+        await asyncio.sleep(int(answer.headers["retry-after"]))
+        await client.refresh()
+        await outcome(client, (await accepted(client, "say", "three", text="y"))["execution_id"])
+        expect(await submit(client, "staff", "four"), "role-missing")
+        subject = (await client.session())["subject"]
+        assert (await admin.http.put(f"/accounts/{subject}/groups", json={"groups": ["staff"]})).status_code == 200
+        await accepted(client, "staff", "four")
 
 
 async def half_a_request(url: str) -> httpx.Response:

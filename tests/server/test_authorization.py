@@ -20,6 +20,7 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
     "POST /api/auth/register": {"email": "not-an-address", "password": PASSWORD},
     "POST /api/auth/login": {"email": "nobody@example.org", "password": PASSWORD},
     "POST /api/auth/refresh": {"refresh_token": "none"},
+    "POST /api/intents": {"id": "x", "name": "none.such", "parameters": {}},
     "POST /api/auth/password": {"current_password": "wrong", "new_password": PASSWORD},
 }
 _REFUSED_AT_THE_DOOR: Final = {

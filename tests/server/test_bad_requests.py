@@ -234,6 +234,11 @@ AUTHENTICATED = [
     ("GET", "/api/sessions"),
     ("DELETE", "/api/sessions/0"),
     ("DELETE", "/api/sessions"),
+    ("GET", "/api/account"),
+    ("POST", "/api/intents"),
+    ("GET", "/api/executions"),
+    ("GET", "/api/executions/x"),
+    ("DELETE", "/api/executions/x"),
     ("GET", "/api/forward-auth"),
 ]
 

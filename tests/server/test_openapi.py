@@ -14,6 +14,13 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
+from interlock.machine.execution.commands import (
+    CancelReason,
+    Effects,
+    FailureReason,
+    InterruptionReason,
+    OnSessionEnd,
+)
 from interlock.machine.session.commands import ExpiryReason, RevocationReason
 from interlock.server.app import build_app
 from interlock.server.experience.problem_kinds import problem_kinds
@@ -21,7 +28,7 @@ from interlock.server.experience.problems import TYPE_PREFIX
 from interlock.server.guard.secrets import Secrets
 from interlock.server.settings import Settings
 from interlock.spec.export import LIFECYCLES
-from interlock.spec.lifecycles import ACCOUNT, SESSION
+from interlock.spec.lifecycles import ACCOUNT, EXECUTION, SESSION
 from tests.support.documented import check_documented
 from tests.support.server import ServerProcess
 
@@ -72,6 +79,10 @@ def test_the_documents_enums_match_the_declarations(document: dict[str, Any]) ->
     declared = {
         "SessionState": {state.name for state in SESSION.states},
         "AccountState": {state.name for state in ACCOUNT.states},
+        "ExecutionState": {state.name for state in EXECUTION.states},
+        "ExecutionReason": {*get_args(FailureReason), *get_args(InterruptionReason), *get_args(CancelReason)},
+        "Effects": {*get_args(Effects)},
+        "OnSessionEnd": {*get_args(OnSessionEnd)},
         "State": {state.name for lifecycle in LIFECYCLES for state in lifecycle.states},
         "Event": {event.name for lifecycle in LIFECYCLES for event in lifecycle.events},
         "EndReason": {*get_args(ExpiryReason), *get_args(RevocationReason)},
@@ -90,6 +101,14 @@ def test_the_documents_enums_match_the_declarations(document: dict[str, Any]) ->
         "TokenResponse": {"state": "SessionState"},
         "IntrospectionResponse": {"session_state": "SessionState"},
         "AdminAccountView": {"state": "AccountState"},
+        "ExecutionView": {"state": "ExecutionState", "reason": "ExecutionReason"},
+        "ExecutionResponse": {"state": "ExecutionState", "reason": "ExecutionReason"},
+        "AdminExecutionView": {
+            "state": "ExecutionState",
+            "reason": "ExecutionReason",
+            "effects": "Effects",
+            "on_session_end": "OnSessionEnd",
+        },
         "TransitionView": {"event": "Event", "source": "State", "target": "State"},
         "Problem": {
             "type": "ProblemType",
@@ -122,6 +141,10 @@ def test_the_document_has_every_designed_call(document: dict[str, Any]) -> None:
         "GET /api/sessions",
         "DELETE /api/sessions/{session_id}",
         "DELETE /api/sessions",
+        "POST /api/intents",
+        "GET /api/executions",
+        "GET /api/executions/{execution_id}",
+        "DELETE /api/executions/{execution_id}",
         "GET /.well-known/jwks.json",
         "POST /oauth/introspect",
         "POST /oauth/revoke",

@@ -18,6 +18,7 @@ import pytest
 
 from interlock.machine.account.commands import ChangePassword, Delete, Disable, Enable
 from interlock.machine.errors import CredentialMissing, TokenExpired, TransitionRefused
+from interlock.machine.execution.commands import execution_id_of
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Authenticate, Reauthenticate, Revoke
 from interlock.machine.session.session import Session
@@ -25,11 +26,14 @@ from interlock.server.app import app_over
 from interlock.server.runtime.browser_sessions import Presented
 from interlock.server.runtime.door import Outcome, commands
 from interlock.server.services import Services
+from tests.support import errands
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD
 from tests.support.inside import client_of
 from tests.support.running import eventually
 from tests.support.wire import Wire, services_in
+
+INTENT: Final[dict[str, Any]] = {"id": "x", "name": "errands.say", "parameters": {"text": "x"}}
 
 
 class House(msgspec.Struct):
@@ -41,6 +45,10 @@ class House(msgspec.Struct):
     other: Session
     headers: dict[str, str]
 
+    @property
+    def execution_id(self) -> str:
+        return execution_id_of(self.own.subject or "", INTENT["id"])
+
     async def records(self) -> list[Record]:
         return await self.services.sessions.records(0, 1000)
 
@@ -48,7 +56,10 @@ class House(msgspec.Struct):
 @asynccontextmanager
 async def house(folder: Path) -> AsyncIterator[House]:
     # Every request must be recorded as activity, so that there is something to refuse.
-    async with services_in(folder, idle_timeout_s=36_000) as services, client_of(app_over(services)) as http:
+    async with (
+        services_in(folder, errands.realm, idle_timeout_s=36_000) as services,
+        client_of(app_over(services)) as http,
+    ):
         account = await services.logins.register("ada@example.org", PASSWORD, "somewhere")
         login = Authenticate(account.account_id, "password")
         own = (await services.sessions.begin(account.account_id, login)).instance
@@ -88,6 +99,7 @@ CALLS: Final[dict[str, Callable[[House], Awaitable[tuple[bool, object]]]]] = {
     "end another session": _http("DELETE", "/api/sessions/{other}"),
     "end all other sessions": _http("DELETE", "/api/sessions"),
     "end the own session": _http("DELETE", "/api/sessions/{own}"),
+    "submit an intent": _http("POST", "/api/intents", INTENT),
     "change the password": _http(
         "POST", "/api/auth/password", {"current_password": PASSWORD, "new_password": "another long password of hers"}
     ),
@@ -111,6 +123,7 @@ async def test_a_superseded_credentials_call_is_not_recorded_afterwards(tmp_path
         # The session is busy; first the login, or the end, waits for it, then the call with a still valid credential.
         for each in (own.session_id, ada.other.session_id):
             await sessions.turns.take(each)
+        await ada.services.executions.turns.take(ada.execution_id)
         superseding = asyncio.ensure_future(sessions.submit(own.session_id, *commands("elsewhere", taken)))
         await asyncio.sleep(0)
         calling = asyncio.ensure_future(CALLS[call](ada))
@@ -118,6 +131,7 @@ async def test_a_superseded_credentials_call_is_not_recorded_afterwards(tmp_path
         sessions.turns.give(own.session_id)
         receipt = (await superseding).receipt
         sessions.turns.give(ada.other.session_id)
+        ada.services.executions.turns.give(ada.execution_id)
         succeeded, said = await calling
         assert receipt is not None
         after = [record for record in await ada.records() if record.position > receipt.position]
@@ -139,9 +153,10 @@ async def test_a_call_is_not_recorded_after_its_account_lost_its_rights(tmp_path
     async with house(tmp_path) as ada:
         services, subject = ada.services, ada.own.subject or ""
         account = (await services.accounts.by_id(subject) or pytest.fail("no account")).account
-        # The call waits behind the session's turn, with a still valid credential.
+        # The call waits behind the session's turn, or that of the new execution, with a still valid credential.
         for each in (ada.own.session_id, ada.other.session_id):
             await services.sessions.turns.take(each)
+        await services.executions.turns.take(ada.execution_id)
         calling = asyncio.ensure_future(CALLS[call](ada))
         await _waits_or_is_done(ada, calling)
         taken = ChangePassword(account.password or "", "B" * 43) if end == "another password" else ACCOUNT_ENDS[end]()
@@ -150,6 +165,7 @@ async def test_a_call_is_not_recorded_after_its_account_lost_its_rights(tmp_path
         await eventually(lambda: superseding.done() or call == "change the password")
         for each in (ada.own.session_id, ada.other.session_id):
             services.sessions.turns.give(each)
+        services.executions.turns.give(ada.execution_id)
         succeeded, said = await calling
         (outcome,) = await asyncio.gather(superseding, return_exceptions=True)
         if isinstance(outcome, TransitionRefused):
@@ -183,9 +199,9 @@ async def test_a_browser_of_a_lost_account_replaces_no_session(tmp_path: Path) -
 
 
 async def _waits_or_is_done(ada: House, calling: asyncio.Future[tuple[bool, object]], behind: int = 0) -> None:
-    """Wait until the call waits for the session's turn, behind that many others, or for the log; or is done."""
-    turns = ada.services.sessions.turns
+    """Wait until the call waits for the session's turn, behind that many others, or for another; or is done."""
+    turns = (ada.services.sessions.turns, ada.services.executions.turns)
     for _ in range(200):
-        if calling.done() or sum(map(len, turns._waiting.values())) > behind:
+        if calling.done() or sum(len(each) for door in turns for each in door._waiting.values()) > behind:
             return
         await asyncio.sleep(0.01)

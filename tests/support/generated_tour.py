@@ -12,22 +12,35 @@ from typing import TypeVar, cast
 
 from interlock_client import AuthenticatedClient, Client
 from interlock_client.api.admin import (
+    cancel_any_execution,
     delete_account,
     disable_account,
     enable_account,
     end_account_sessions,
     end_any_session,
     get_account,
+    get_any_execution,
     get_any_session,
     list_account_transitions,
     list_accounts,
+    list_all_executions,
     list_all_sessions,
     list_all_transitions,
+    list_any_execution_transitions,
     list_any_session_transitions,
     list_audit_records,
     set_account_groups,
 )
-from interlock_client.api.auth import change_password, exchange_id_token, login, logout, refresh, register
+from interlock_client.api.auth import (
+    change_password,
+    exchange_id_token,
+    get_own_account,
+    login,
+    logout,
+    refresh,
+    register,
+)
+from interlock_client.api.executions import cancel_execution, get_execution, list_executions, submit_intent
 from interlock_client.api.operations import get_liveness, get_readiness
 from interlock_client.api.session import create_session, create_ticket, get_session, list_session_transitions
 from interlock_client.api.sessions import end_other_sessions, end_session, list_sessions
@@ -36,13 +49,26 @@ from interlock_client.models import (
     AccountGroups,
     AccountResponse,
     AccountState,
+    AccountView,
     AdminAccountView,
+    AdminExecutionView,
     AdminSessionView,
     Credentials,
+    Effects,
     EndedAccountResponse,
     EndedResponse,
     EndReason,
+    ErrandsNothing,
+    ErrandsSaid,
+    ErrandsSayIntent,
+    ErrandsStaffIntent,
+    ErrandsText,
+    ErrandsWaitIntent,
     Event,
+    ExecutionReason,
+    ExecutionResponse,
+    ExecutionResponseResultType0,
+    ExecutionState,
     HealthResponse,
     IdTokenExchange,
     IntrospectionResponse,
@@ -59,7 +85,7 @@ from interlock_client.models import (
     TokenForm,
     TokenResponse,
 )
-from interlock_client.types import Response, Unset
+from interlock_client.types import UNSET, Response, Unset
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
@@ -144,6 +170,38 @@ assert isinstance(steps, list)
 assert [step.event for step in steps[:2]] == [Event.CREATE, Event.AUTHENTICATE]
 assert steps[0].target is State.CREATED
 
+# Intents: each has a type of its own.
+assert good(AccountView, get_own_account.sync_detailed(client=mine)).groups == []
+say = ErrandsSayIntent("first", "errands.say", ErrandsText("ab", times=2))
+begun = good(ExecutionResponse, submit_intent.sync_detailed(client=mine, body=say))
+assert begun.state is ExecutionState.ACCEPTED
+assert begun.accepted_at.tzinfo is not None
+done = begun
+while done.state in {ExecutionState.ACCEPTED, ExecutionState.RUNNING}:
+    done = good(ExecutionResponse, get_execution.sync_detailed(begun.execution_id, client=mine))
+assert (done.state, done.reason, done.error) == (ExecutionState.SUCCEEDED, None, UNSET)
+assert isinstance(done.result, ExecutionResponseResultType0)
+assert ErrandsSaid.from_dict(done.result.to_dict()) == ErrandsSaid("abab", 1)
+repeated = submit_intent.sync_detailed(client=mine, body=say)
+assert (repeated.status_code, good(ExecutionResponse, repeated)) == (HTTPStatus.OK, done)
+other = ErrandsSayIntent("first", "errands.say", ErrandsText("x"))
+refused(submit_intent.sync_detailed(client=mine, body=other), ProblemType.INTENT_REUSED, Recovery.FIX_REQUEST)
+long = ErrandsSayIntent("long", "errands.say", ErrandsText("x" * 101))
+problem = refused(
+    submit_intent.sync_detailed(client=mine, body=long), ProblemType.PARAMETERS_REFUSED, Recovery.FIX_REQUEST
+)
+assert isinstance(problem.errors, list)
+assert [each.field for each in problem.errors] == ["parameters.text"]
+staff = ErrandsStaffIntent("staff", "errands.staff", ErrandsNothing())
+refused(submit_intent.sync_detailed(client=mine, body=staff), ProblemType.ROLE_MISSING, Recovery.ASK_ADMINISTRATOR)
+wait = ErrandsWaitIntent("wait", "errands.wait", ErrandsNothing())
+waiting = good(ExecutionResponse, submit_intent.sync_detailed(client=mine, body=wait))
+cancelled = good(ExecutionResponse, cancel_execution.sync_detailed(waiting.execution_id, client=mine))
+assert (cancelled.state, cancelled.reason) == (ExecutionState.CANCELLED, ExecutionReason.ASKED)
+executions = list_executions.sync(client=mine)
+assert isinstance(executions, list)
+assert [each.execution_id for each in executions] == [waiting.execution_id, begun.execution_id]
+
 # The password.
 body = PasswordChange("wrong", OTHER_PASSWORD)
 refused(change_password.sync_detailed(client=mine, body=body), ProblemType.PASSWORD_WRONG, Recovery.ASK_USER)
@@ -225,6 +283,16 @@ assert [act.event for act in acts][-2:] == [Event.DISABLE, Event.ENABLE]
 own = list_account_transitions.sync(account.subject, client=admin)
 assert isinstance(own, list)
 assert [step.event for step in own][:2] == [Event.REGISTER, Event.CHANGE_PASSWORD]
+runs = list_all_executions.sync(client=admin, state=ExecutionState.SUCCEEDED, subject=account.subject)
+assert isinstance(runs, list)
+assert [(run.execution_id, run.effects) for run in runs] == [(begun.execution_id, Effects.IDEMPOTENT)]
+run = good(AdminExecutionView, get_any_execution.sync_detailed(begun.execution_id, client=admin))
+assert (run.realm, run.node, run.parent) == ("errands", None, None)
+late = good(AdminExecutionView, cancel_any_execution.sync_detailed(begun.execution_id, client=admin))
+assert late == run, "it had ended"
+steps = list_any_execution_transitions.sync(begun.execution_id, client=admin)
+assert isinstance(steps, list)
+assert [step.event for step in steps] == [Event.ACCEPT, Event.START, Event.SUCCEED]
 deleted = good(EndedAccountResponse, delete_account.sync_detailed(account.subject, client=admin))
 assert deleted.state is AccountState.DELETED
 print("the whole tour")  # noqa: T201  # for its user

@@ -13,6 +13,7 @@ from typing import Any
 from interlock.machine.closing import Close
 from interlock.machine.session.commands import Authenticate
 from interlock.machine.session.session import Session
+from interlock.realm import Realm, Realms
 from interlock.server.experience.admission import note_address
 from interlock.server.experience.endpoints.connect import connect
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE
@@ -28,8 +29,8 @@ from tests.support.server import UNLIMITED, check_trace
 
 
 @asynccontextmanager
-async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
-    """Yield everything that endpoints call, over folder ``folder``. Check its trace at the end."""
+async def services_in(folder: Path, *realms: Realm, **settings: Any) -> AsyncIterator[Services]:
+    """Yield everything that endpoints call, over folder ``folder``, with ``realms``. Check its trace at the end."""
     trace = folder / "trace.jsonl"
     settings = {
         "data": str(folder),
@@ -39,7 +40,7 @@ async def services_in(folder: Path, **settings: Any) -> AsyncIterator[Services]:
         **settings,
     }
     try:
-        async with open_services(Settings(**settings)) as services:
+        async with open_services(Settings(**settings), Realms(realms)) as services:
             yield services
     finally:
         # Even after a failure: the trace may show the cause.

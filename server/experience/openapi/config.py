@@ -27,6 +27,7 @@ def openapi_config() -> OpenAPIConfig:
         summary="A session-lifecycle server.",
         description=(
             "Every session is an instance of one declared state machine: created → authenticated → connected → expired. "
+            "Intents are executed by the realms of this server: accepted once, one outcome recorded. "
             "Each transition is on disk before it is acknowledged. Errors are RFC 9457 problem details with a stable `type`. "
             "The live connection is `WS /api/connect` (subprotocol `interlock.v1`)."
         ),
@@ -39,6 +40,7 @@ def openapi_config() -> OpenAPIConfig:
             Tag(name="session", description="The caller's own session."),
             Tag(name="auth", description="Accounts and tokens."),
             Tag(name="sessions", description="All sessions of the caller's account."),
+            Tag(name="executions", description="Intents and their executions."),
             Tag(name="admin", description="All sessions and accounts, for administrators."),
             Tag(name="standards", description="For other software."),
             Tag(name="operations", description="For operators."),

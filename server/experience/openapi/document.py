@@ -31,11 +31,14 @@ from interlock.machine.errors import (
     SessionNotFound,
     TokenExpired,
 )
+from interlock.realm import Realms
 from interlock.server.experience.openapi.headers import HEADERS, OF_EVERY_ANSWER, OF_STATUS
+from interlock.server.experience.openapi.intents import describe_intents
 from interlock.server.experience.openapi.structs import StructSchemas
 from interlock.server.experience.problems import MEDIA_TYPE, TYPE_PREFIX, responses
 
 FORWARD_AUTH: Final = "/api/forward-auth"
+INTENTS: Final = "/api/intents"
 _IDENTITY_HEADERS: Final = {
     "Remote-User": ("The account.", "acc_3q2-7wAAQGmJw0m5bW9uZQ"),
     "Remote-Groups": ("The account's groups, separated by commas.", "editors,staff"),
@@ -47,18 +50,21 @@ _IDENTITY_HEADERS: Final = {
 _NO_CONTENT: Final = "204"
 
 
-def complete(document: OpenAPI, structs: StructSchemas) -> None:
-    """Add to ``document`` the schemas of ``structs``, headers, and which values are optional."""
+def complete(document: OpenAPI, structs: StructSchemas, realms: Realms) -> None:
+    """Add to ``document`` the schemas of ``structs``, the intents of ``realms``, headers, and which values are optional."""
     components = document.components
     assert isinstance(components, Components)  # noqa: S101  # ours is one; Litestar would merge several
     schemas: dict[str, Any] = {**(components.schemas or {}), **structs.components()}
     schemas["ProblemType"]["x-enum-varnames"] = [
         urn.removeprefix(TYPE_PREFIX).replace("-", "_").upper() for urn in schemas["ProblemType"]["enum"]
     ]
+    intents = describe_intents(schemas, realms)
     components.schemas = schemas
     components.headers = {**HEADERS}
     paths = document.paths = document.paths or {}
     paths[FORWARD_AUTH] = _forward_auth()
+    if intents and (submit := paths[INTENTS].post) is not None:
+        submit.description = f"{submit.description}\n\n{intents}"
     for operation in _operations(document):
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):

@@ -161,10 +161,14 @@ class Executions(Door[Execution]):
 
     async def page(self, session: Session, before: Cursor | None, limit: int) -> list[Execution]:
         """Return at most ``limit`` executions of the session's account, newest first, that come after ``before``."""
-        self.check_alive()
         if session.subject is None:
             return []
-        return await self._directory.page(EXECUTION_MACHINE, InstanceFilter(owner=session.subject), before, limit)
+        return await self.page_of_all(InstanceFilter(owner=session.subject), before, limit)
+
+    async def page_of_all(self, wanted: InstanceFilter, before: Cursor | None, limit: int) -> list[Execution]:
+        """Return a page of the executions of all accounts, newest first."""
+        self.check_alive()
+        return await self._directory.page(EXECUTION_MACHINE, wanted, before, limit)
 
     async def receipt(self, execution: Execution) -> Receipt:
         """Return the receipt of the execution's last record."""

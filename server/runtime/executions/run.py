@@ -82,6 +82,7 @@ class Run:
         # Whether the execution was stopped before its code had ended: then what the code returns does not count.
         self._cut_off = False
         self._asked_under: Authority | None = None
+        self._asked_by: str | None = None
         self._data: ExecutionData | None = None
         self._forged = False
 
@@ -95,15 +96,15 @@ class Run:
         """Whether the execution has its outcome."""
         return self.execution.state in EXECUTION_MACHINE.final
 
-    def stop(self, reason: StopReason, under: Authority | None = None) -> None:
-        """End the execution for ``reason``, which its owner asked for under the authority ``under``.
+    def stop(self, reason: StopReason, under: Authority | None = None, actor: str | None = None) -> None:
+        """End the execution for ``reason``, which ``actor`` (None: its owner) asked for under the authority ``under``.
 
         Code that runs is cancelled. The end of the session does not stop code that may finish; it stops what waits.
         """
         finishes = self.execution.on_session_end == "finish" and self.execution.node is not None
         if self.stopped.done() or (reason == "session_ended" and finishes):
             return
-        self._asked_under = under
+        self._asked_under, self._asked_by = under, actor
         self.stopped.set_result(reason)
         if self.code is not None and not self.code.done():
             self._cut_off = True
@@ -345,15 +346,17 @@ class Run:
     async def _cancel_as_asked(self) -> None:
         """Record the cancellation under the authority of the request.
 
-        If that was lost since, the end of the session is the reason, unless the session's end does not cancel: then what was
-        asked under a valid authority, and has stopped the code, counts.
+        If that was lost since, the end of the session is the reason, unless the session's end does not cancel, or it was an
+        administrator's request: then what was asked under a valid authority, and has stopped the code, counts.
         """
-        actor = self.execution.subject or "server"
+        actor = self._asked_by or self.execution.subject or "server"
         if self._asked_under is not None:
             try:
                 await self._record(Cancel("asked"), actor, under=self._asked_under)
             except CredentialRefused:
-                if self.execution.on_session_end == "cancel" or self.execution.node is None:
+                if self._asked_by is not None:
+                    actor = "server"
+                elif self.execution.on_session_end == "cancel" or self.execution.node is None:
                     await self._end(lambda: Cancel("session_ended"))
                     return
             except TransitionRefused:

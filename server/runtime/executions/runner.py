@@ -179,16 +179,19 @@ class Runner:
         if execution.state in EXECUTION_MACHINE.final:
             return execution
         await self._executions.ensure_valid(under)
-        run = self._runs.get(execution_id)
-        if run is None:
-            # It waits for another server process or for the next start, or another process runs it.
-            run = Run(execution, self._parts)
-            run.stop("asked", under)
-            await run.end_stopped()
-        else:
-            run.stop("asked", under)
-            await asyncio.wait({self._drivers[execution_id]}, timeout=GRACE_MS / 1000 + 2 * ANSWER_S)
-        return await self._executions.load(execution_id)
+        return await self._cancel(execution, under)
+
+    async def cancel_any(self, execution_id: str, under: Authority, actor: str) -> Execution:
+        """Cancel any execution for ``actor``, an administrator with the authority ``under``. Otherwise as :meth:`cancel`.
+
+        Raises:
+            ExecutionNotFound: there is none.
+            Overloaded, SurfaceFailed: nothing was acknowledged.
+        """
+        execution = await self._executions.load(execution_id)
+        if execution.state in EXECUTION_MACHINE.final:
+            return execution
+        return await self._cancel(execution, under, actor)
 
     async def outcome(self, execution_id: str) -> Execution:
         """Wait until the execution has ended, and return it. Wait without limit: the caller sets a timeout.
@@ -264,6 +267,19 @@ class Runner:
         name = f"interlock-{execution.execution_id}"
         self._drivers[execution.execution_id] = asyncio.create_task(self._drive(run), name=name)
         return run
+
+    async def _cancel(self, execution: Execution, under: Authority, actor: str | None = None) -> Execution:
+        execution_id = execution.execution_id
+        run = self._runs.get(execution_id)
+        if run is None:
+            # It waits for another server process or for the next start, or another process runs it.
+            run = Run(execution, self._parts)
+            run.stop("asked", under, actor)
+            await run.end_stopped()
+        else:
+            run.stop("asked", under, actor)
+            await asyncio.wait({self._drivers[execution_id]}, timeout=GRACE_MS / 1000 + 2 * ANSWER_S)
+        return await self._executions.load(execution_id)
 
     async def _drive(self, run: Run) -> None:
         try:

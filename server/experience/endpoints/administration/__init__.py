@@ -6,6 +6,11 @@ from typing import Final
 
 from litestar.types import ControllerRouterHandler
 
-from interlock.server.experience.endpoints.administration import accounts, log, sessions
+from interlock.server.experience.endpoints.administration import accounts, executions, log, sessions
 
-HANDLERS: Final[list[ControllerRouterHandler]] = [*sessions.HANDLERS, *accounts.HANDLERS, *log.HANDLERS]
+HANDLERS: Final[list[ControllerRouterHandler]] = [
+    *sessions.HANDLERS,
+    *accounts.HANDLERS,
+    *executions.HANDLERS,
+    *log.HANDLERS,
+]

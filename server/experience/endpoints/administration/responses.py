@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from interlock.machine.account.account import Account
+from interlock.machine.execution.execution import Execution
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.session import Session
 from interlock.machine.session.view import session_view
@@ -15,7 +16,14 @@ from interlock.machine.times import rfc3339
 from interlock.server.experience.vocabulary import (
     AccountId,
     AccountState,
+    Effects,
     EndReason,
+    ExecutionId,
+    ExecutionReason,
+    ExecutionState,
+    IntentId,
+    IntentName,
+    OnSessionEnd,
     SessionId,
     SessionState,
     Time,
@@ -51,6 +59,32 @@ class AdminAccountView(msgspec.Struct, frozen=True):
     disabled_at: Time | None
 
 
+class AdminExecutionView(msgspec.Struct, frozen=True):
+    """An execution as administrators see it. ``node`` runs it, null while it is not running; ``parent`` submitted it.
+
+    ``expires_at`` is when its time is over. It has no parameters, result or error: those are domain data.
+    """
+
+    execution_id: ExecutionId
+    state: ExecutionState
+    version: Version
+    subject: AccountId
+    session_id: SessionId
+    realm: Annotated[str, Meta(examples=["notes"])]
+    name: IntentName
+    intent_id: IntentId
+    effects: Effects
+    on_session_end: OnSessionEnd
+    parent: ExecutionId | None
+    node: Annotated[str, Meta(examples=["node-1"])] | None
+    attempt: Annotated[int, Meta(examples=[1])]
+    accepted_at: Time
+    started_at: Time | None
+    updated_at: Time
+    expires_at: Time
+    reason: ExecutionReason | None
+
+
 class EndedAccountResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """A disabled or deleted account, and how many sessions this call ended; ``receipt`` is that of the last record."""
 
@@ -64,6 +98,30 @@ def admin_session(session: Session) -> AdminSessionView:
     """Return the administrators' view of ``session``, which is at version 1 or later."""
     shown = msgspec.structs.asdict(session_view(session))
     return AdminSessionView(**shown, updated_at=rfc3339(session.updated_at_ms))
+
+
+def admin_execution(execution: Execution) -> AdminExecutionView:
+    """Return the administrators' view of ``execution``, which is at version 1 or later."""
+    return AdminExecutionView(
+        execution_id=execution.execution_id,
+        state=execution.state or "",
+        version=execution.version,
+        subject=execution.subject or "",
+        session_id=execution.session_id,
+        realm=execution.realm,
+        name=execution.intent,
+        intent_id=execution.intent_id,
+        effects=execution.effects,
+        on_session_end=execution.on_session_end,
+        parent=execution.parent,
+        node=execution.node,
+        attempt=execution.attempt,
+        accepted_at=rfc3339(execution.created_at_ms),
+        started_at=rfc3339(execution.started_at_ms) if execution.attempt else None,
+        updated_at=rfc3339(execution.updated_at_ms),
+        expires_at=rfc3339(execution.deadline_ms),
+        reason=execution.reason,
+    )
 
 
 def admin_account(account: Account, email: str | None) -> AdminAccountView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response, delete, get
@@ -12,19 +11,20 @@ from litestar.types import ControllerRouterHandler
 from interlock.machine.errors import Overloaded
 from interlock.machine.session.session import Session
 from interlock.machine.wire import TransitionView
-from interlock.server.experience.calls import (
-    After,
-    format_cursor,
-    page,
-    parse_cursor,
-    services_of,
-)
+from interlock.server.experience.calls import After, parse_cursor, services_of
 from interlock.server.experience.endpoints.administration.calls import (
     ADMIN,
     AfterVersion,
+    CreatedFrom,
+    CreatedTo,
     Limit,
+    Subject,
+    UpdatedFrom,
+    UpdatedTo,
     acting,
+    filtered_page,
     history_page,
+    instance_filter,
     known,
 )
 from interlock.server.experience.endpoints.administration.responses import (
@@ -34,13 +34,9 @@ from interlock.server.experience.endpoints.administration.responses import (
 from interlock.server.experience.guards import administrator
 from interlock.server.experience.headers import RECEIPT_HEADER, receipt_header
 from interlock.server.experience.openapi.headers import may_send
-from interlock.server.experience.problems import RequestRefused, responses
+from interlock.server.experience.problems import responses
 from interlock.server.experience.vocabulary import EndReason, SessionState
-from interlock.server.runtime.accounts.administration import InstanceFilter
 from interlock.server.services import Services
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @get(
@@ -55,20 +51,12 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
     in_state: Annotated[
         SessionState | None, QueryParameter(name="state", description="Only sessions in this state.")
     ] = None,
-    subject: Annotated[str | None, QueryParameter(max_length=64, description="Only this account's sessions.")] = None,
+    subject: Subject = None,
     reason: Annotated[EndReason | None, QueryParameter(description="Only sessions that ended for this reason.")] = None,
-    created_from: Annotated[
-        str | None, QueryParameter(format="date-time", description="Created at or after this time.")
-    ] = None,
-    created_to: Annotated[
-        str | None, QueryParameter(format="date-time", description="Created before this time.")
-    ] = None,
-    updated_from: Annotated[
-        str | None, QueryParameter(format="date-time", description="Last changed at or after this time.")
-    ] = None,
-    updated_to: Annotated[
-        str | None, QueryParameter(format="date-time", description="Last changed before this time.")
-    ] = None,
+    created_from: CreatedFrom = None,
+    created_to: CreatedTo = None,
+    updated_from: UpdatedFrom = None,
+    updated_to: UpdatedTo = None,
     after: After = None,
     limit: Limit = 100,
 ) -> Response[list[AdminSessionView]]:
@@ -79,26 +67,9 @@ async def list_all_sessions(  # noqa: PLR0913, PLR0917  # each is a filter, whic
     (RFC 8288).
     """
     services = services_of(request)
-    wanted = InstanceFilter(
-        in_state,
-        subject,
-        reason,
-        _ms("created_from", created_from),
-        _ms("created_to", created_to),
-        _ms("updated_from", updated_from),
-        _ms("updated_to", updated_to),
-    )
-    if wanted.of_creation and wanted.by_update:
-        raise RequestRefused(422, "ranges of created and of updated go together only with a subject")
+    wanted = instance_filter(in_state, subject, reason, (created_from, created_to), (updated_from, updated_to))
     found = await services.administration.sessions(wanted, parse_cursor(after), limit)
-    filters = dict(request.query_params.items())
-    return page(
-        "/api/admin/sessions",
-        found,
-        limit,
-        admin_session,
-        lambda last: filters | {"after": format_cursor(wanted.cursor_of(last))},
-    )
+    return filtered_page(request, found, limit, admin_session, wanted)
 
 
 @get(
@@ -147,20 +118,6 @@ async def end_any_session(request: Request[Any, Any, Any], session_id: FromPath[
 async def _session(services: Services, session_id: str) -> Session:
     with known():
         return await services.sessions.load(session_id)
-
-
-def _ms(name: str, text: str | None) -> int | None:
-    """Parse the RFC 3339 time ``text`` of the parameter ``name``, and return it in ms.
-
-    Raises:
-        RequestRefused: it is not such a time.
-    """
-    if text is None:
-        return None
-    try:
-        return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
-    except (ValueError, TypeError):  # a TypeError if it has no time zone
-        raise RequestRefused(400, f"{name} is a time with its time zone, such as 2026-01-23T09:30:00Z") from None
 
 
 HANDLERS: Final[list[ControllerRouterHandler]] = [
