@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
+from contextvars import copy_context
+from threading import Thread
 from typing import Any, Final, Literal, TypeVar
 
 from interlock.machine.errors import AttemptClosed, RealmInvalid
@@ -14,11 +17,21 @@ T = TypeVar("T")
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Return the result of ``call``, made in a thread. A cancellation takes effect after the call has returned.
+    """Return the result of ``call``, made in a thread of its own. A cancellation takes effect after the call has returned.
 
-    With :func:`asyncio.to_thread`, cancelled code would close its connection while the thread still uses it.
+    With :func:`asyncio.to_thread`, cancelled code would close its connection while the thread still uses it. And its few
+    threads could all wait for a lock of the database whose holder waits for a thread to commit in.
     """
-    running = asyncio.ensure_future(asyncio.to_thread(call))
+    answered: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            answered.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # the caller gets it
+            answered.set_exception(error)
+
+    Thread(target=copy_context().run, args=(work,), daemon=True).start()
+    running = asyncio.wrap_future(answered)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
