@@ -281,6 +281,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         (
             _RUNS + "test_transactional.py::test_a_committed_result_is_never_recorded_as_cancelled",
             _RUNS + "test_transactional.py::test_code_that_goes_on_after_its_end_commits_nothing",
+            _RUNS + "test_transactional.py::test_code_that_goes_on_when_it_is_cancelled_commits_nothing",
             _RUNS + "test_transactional.py::test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded",
             _RUNS + "test_transactional.py::test_a_stale_commit_can_not_follow_the_end_of_an_interrupted_attempt",
         ),

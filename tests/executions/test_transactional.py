@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,36 @@ async def test_code_that_goes_on_after_its_end_commits_nothing(tmp_path: Path, s
         await eventually(lambda: not made.runner.running)
         assert ledger.effects == 0
         assert await made.executions.load(execution_id) == ended
+
+
+@pytest.mark.checks("committed_is_outcome")
+@pytest.mark.parametrize("stop", ["asked", "session_ended", "timeout"])
+@asynchronous
+async def test_code_that_goes_on_when_it_is_cancelled_commits_nothing(tmp_path: Path, stop: str) -> None:
+    """Not even within its grace: the store is closed at once."""
+    ledger = Ledger(tmp_path)
+    closed = asyncio.Event()
+
+    async def ignore(_context: Context) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await closed.wait()
+
+    ledger.before = ignore
+    close = ledger.store.close
+
+    async def tell(execution_id: str, attempt: int) -> bytes | None:
+        committed = await close(execution_id, attempt)
+        closed.set()
+        return committed
+
+    ledger.store.close = tell  # type: ignore[method-assign]  # so that the code can wait for it
+    async with bench(tmp_path, ledger.realm) as made:
+        session = await made.login()
+        execution_id = await begun(made, session)
+        await eventually(lambda: made.runner.running)
+        ended = await stopped(made, session, execution_id, stop)
+        assert (ended.reason, ledger.effects) == (stop, 0)
 
 
 async def stopped(made: Bench, session: Any, execution_id: str, stop: str) -> Any:

@@ -52,12 +52,6 @@ OF_RUNTIME: Final[tuple[Mutant, ...]] = (
         at("runner:Runner._check_sessions", replace("run.stop('session_ended')", "pass")),
     ),
     Mutant(
-        "What may finish after its session may also start after it.",
-        "no_execution_after_fence",
-        "test_nothing_starts_again_after_the_end_of_its_session[finish]",
-        at("run:Run.stop", replace("... and self.execution.node is not None", "...")),
-    ),
-    Mutant(
         "Of many submissions at once, each looks for the execution before any is recorded, and counts.",
         "accepted_once",
         "test_one_id_submitted_many_times_at_once_is_accepted_once[echo]",
@@ -85,7 +79,17 @@ OF_RUNTIME: Final[tuple[Mutant, ...]] = (
         "Cancelled is cancelled, whatever the realm's transaction has committed.",
         "committed_is_outcome",
         "test_a_committed_result_is_never_recorded_as_cancelled[asked]",
-        at("run:Run.end_stopped", replace("await self._committed(...)", "None")),
+        at("run:Run._run_code", replace("self._end_stopped(await closing)", "self._end_stopped(None)")),
+    ),
+    Mutant(
+        "Code that swallows its cancellation may commit for five more seconds.",
+        "committed_is_outcome",
+        "test_code_that_goes_on_when_it_is_cancelled_commits_nothing[session_ended]",
+        at(
+            "run:Run._run_code",
+            replace("asyncio.ensure_future(self._committed(store))", "asyncio.get_running_loop().create_future()"),
+            replace("self._end_stopped(await closing)", "self._end_stopped(await self._committed(store))"),
+        ),
     ),
     Mutant(
         "An attempt that a crash took is given up without a look at the realm's store.",

@@ -136,11 +136,13 @@ class Run:
 
     async def end_stopped(self) -> None:
         """Record the end of a stopped execution, or its result if the realm's store has committed it."""
-        if self.execution.node is not None:
-            committed = await self._committed(self._intent()[1])
-            if committed is not None:
-                await self._succeed(committed, free=True)
-                return
+        running = self.execution.node is not None
+        await self._end_stopped(await self._committed(self._intent()[1]) if running else None)
+
+    async def _end_stopped(self, committed: bytes | None) -> None:
+        if committed is not None:
+            await self._succeed(committed, free=True)
+            return
         match self.stopped.result():
             case "timeout":
                 await self._end(lambda: self._failure("timeout"))
@@ -190,7 +192,8 @@ class Run:
         if store is not None:
             await self._wait(asyncio.ensure_future(self.parts.stores.prepare(store, self.execution_id)))
         parameters: msgspec.Struct | None = None
-        while not self.stopped.done() and not self.parts.draining.done():
+        # Another server process may start it meanwhile.
+        while self.execution.node is None and not self.stopped.done() and not self.parts.draining.done():
             try:
                 if self.execution.deadline_ms <= self.parts.now_ms():
                     self.stop("timeout")
@@ -261,8 +264,13 @@ class Run:
             ends: list[asyncio.Future[Any]] = [self.code, self.stopped]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self.code is None or self._cut_off:
-            await self._await_stop(store)
-            await self.end_stopped()
+            # The store is closed while the code has its grace: code that goes on can't commit any more.
+            closing = asyncio.ensure_future(self._committed(store))
+            try:
+                await self._await_stop(store)
+                await self._end_stopped(await closing)
+            finally:
+                closing.cancel()
             return
         try:
             result = self.code.result()
