@@ -1,0 +1,169 @@
+"""Executions in a whole server: its settings, its metrics, its log lines, and several processes on one log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client import generate_latest
+
+from interlock.context import Context
+from interlock.machine.errors import IntentReused, RateLimited, TooManyExecutions
+from interlock.machine.execution.execution import Execution
+from interlock.machine.session.machine import authority_of
+from interlock.machine.session.session import Session
+from interlock.server.runtime.executions.executions import Accepted, Executions
+from interlock.server.services import Services
+from interlock.server.telemetry.metrics import PrometheusMetrics
+from tests.support.asynchronous import asynchronous
+from tests.support.metrics import Scrape
+from tests.support.own_log import logging_to_file
+from tests.support.running import eventually
+from tests.support.runtime import LIMITS, bench, notes
+from tests.support.server import running_server
+from tests.support.wire import log_in, services_in
+
+REALM = ("tests.support.some_realm:realm",)
+
+
+async def submit(services: Services, session: Session, text: str, intent_id: str = "") -> Accepted:
+    raw = msgspec.json.encode({"text": text})
+    return await services.executions.accept(session, authority_of(session), intent_id or text, "some_realm.echo", raw)
+
+
+async def ended(services: Services, session: Session, text: str) -> Execution:
+    accepted = await submit(services, session, text)
+    return await services.runner.outcome(accepted.execution.execution_id)
+
+
+@asynchronous
+async def test_a_server_counts_what_becomes_of_executions(tmp_path: Path) -> None:
+    async with services_in(tmp_path, metrics_port=0, realm=REALM) as services:
+        session, _ = await log_in(services)
+        assert (await ended(services, session, "hello")).state == "succeeded"
+        assert (await ended(services, session, "fail")).state == "failed"
+        for text in ("hang", "go on"):
+            await submit(services, session, text)
+        await eventually(lambda: services.runner.running == 2)
+        assert isinstance(services.metrics, PrometheusMetrics)
+
+        def now() -> Scrape:
+            assert isinstance(services.metrics, PrometheusMetrics)
+            return Scrape(generate_latest(services.metrics.registry).decode())
+
+        assert now().value("interlock_executions_running") == 2
+        for text in ("hang", "go on"):
+            execution_id = (await submit(services, session, text)).execution.execution_id
+            await services.runner.cancel(session, authority_of(session), execution_id)
+        await eventually(lambda: now().value("interlock_late_outcomes_total") == 1)
+        seen = now()
+        assert seen.by("interlock_executions_accepted_total", "realm") == {"some_realm": 4}
+        assert seen.by("interlock_execution_outcomes_total", "state") == {"succeeded": 1, "failed": 1, "cancelled": 2}
+        assert seen.value("interlock_executions_running") == 0
+        assert seen.value("interlock_instances", kind="execution", state="running") == 0
+        assert seen.value("interlock_instances_ended_total", kind="execution", reason="asked") == 2
+
+
+@asynchronous
+async def test_the_log_tells_of_failing_code_without_its_secrets(tmp_path: Path) -> None:
+    with logging_to_file(tmp_path / "log") as lines:
+        async with services_in(tmp_path / "data", realm=REALM) as services:
+            session, _ = await log_in(services)
+            execution = await ended(services, session, "explode")
+            data = await services.executions.data(execution.execution_id)
+            assert data.error == "the realm's code raised ValueError"
+            refused = await ended(services, session, "fail")
+            assert (await services.executions.data(refused.execution_id)).error == "it can't be done"
+            execution_id = (await submit(services, session, "go on")).execution.execution_id
+            await eventually(lambda: services.runner.running)
+            await services.runner.cancel(session, authority_of(session), execution_id)
+        rows = [json.loads(line) for line in lines()]
+    assert "secret" not in json.dumps(rows)
+    (error, *_) = [row for row in rows if row["event"] == "execution.error"]
+    assert (error["execution_id"], error["intent"]) == (execution.execution_id, "some_realm.echo")
+    assert "some_realm.py" in str(error["traceback"])
+    (late,) = [row for row in rows if row["event"] == "execution.late"]
+    assert late["execution_id"] == execution_id
+
+
+@pytest.mark.parametrize("setting", ["executions_per_session", "executions_per_account", "executions_per_realm"])
+@asynchronous
+async def test_a_server_limits_executions_as_it_is_set(tmp_path: Path, setting: str) -> None:
+    async with services_in(tmp_path, realm=REALM, **{setting: 1}) as services:
+        session, _ = await log_in(services)
+        await submit(services, session, "hang")
+        with pytest.raises(TooManyExecutions, match=setting.removeprefix("executions_per_")):
+            await submit(services, session, "hello")
+
+
+@asynchronous
+async def test_the_rate_of_submissions_by_code_is_limited_as_it_is_set(tmp_path: Path) -> None:
+    async with services_in(tmp_path, realm=REALM, limit_submit="2/1h") as services:
+        count = services.runner._parts.count_submission
+        for account in ("ada", "bob"):
+            for _ in range(2):
+                count(account)
+            with pytest.raises(RateLimited):
+                count(account)
+
+
+@asynchronous
+async def test_a_restarted_server_goes_on_and_says_what_it_found(tmp_path: Path) -> None:
+    with logging_to_file(tmp_path / "log") as lines:
+        async with services_in(tmp_path / "data", realm=REALM) as services:
+            session, _ = await log_in(services)
+            execution_id = (await submit(services, session, "hang")).execution.execution_id
+            await eventually(lambda: services.runner.running)
+        async with services_in(tmp_path / "data", realm=REALM) as services:
+            found = await services.executions.owned(session, execution_id)
+            assert (found.state, found.reason) == ("failed", "interrupted")
+        ready = [row for row in map(json.loads, lines()) if row["event"] == "server.ready"]
+    assert [row["executions_interrupted"] for row in ready] == [0, 1]
+
+
+def test_a_server_with_a_realm_stops_with_status_0(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", realm=REALM[0]) as server:
+        assert server.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("other", ["hello", "other"])
+@asynchronous
+async def test_two_processes_accept_one_intent_at_once_as_one_execution(tmp_path: Path, other: str) -> None:
+    """Of two texts under one id, the log takes one; the other is refused, whichever process it came to."""
+
+    async def echo(_context: Context, text: str) -> str:
+        return text
+
+    realm = notes(echo)
+    async with bench(tmp_path, realm) as made:
+        session = await made.login()
+        second = Executions(
+            made.feed,
+            made.clock,
+            made.sessions,
+            made.accounts,
+            realms=made.executions._realms,
+            store=made.surface.executions,
+            directory=made.surface.directory,
+            limits=LIMITS,
+            cache_limit=1,
+        )
+        for number in range(10):
+            asked: list[Any] = [
+                executions.accept(session, authority_of(session), f"i{number}", "notes.create", raw)
+                for executions, raw in (
+                    (made.executions, b'{"text":"hello"}'),
+                    (second, msgspec.json.encode({"text": other})),
+                )
+                for _ in range(4)
+            ]
+            answers: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+            counts = Counter("refused" if isinstance(each, IntentReused) else each.repeated for each in answers)
+            assert counts == ({False: 1, True: 7} if other == "hello" else {False: 1, True: 3, "refused": 4})
+        await eventually(lambda: len(second.live) == len(made.executions.live) == 0)

@@ -1,0 +1,29 @@
+"""A realm for servers in tests: ``some_realm.echo`` returns its text; other texts make it do what they say."""
+
+from __future__ import annotations
+
+import asyncio
+
+from interlock import Context, IntentFailed, Realm
+from tests.support.runtime import Text
+
+realm = Realm("some_realm")
+
+
+@realm.intent("some_realm.echo", timeout_s=600)
+async def echo(context: Context, parameters: Text) -> Text:
+    """Return the text."""
+    match parameters.text:
+        case "fail":
+            raise IntentFailed("it can't be done")
+        case "explode":
+            raise ValueError("password=secret")
+        case "hang":
+            await asyncio.Event().wait()
+        case "go on":
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return parameters
+    await context.emit({"text": parameters.text})
+    return parameters
