@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,12 +11,16 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import pytest
+
 from interlock.context import MAX_PROGRESS_BYTES
 from interlock.declarations import MAX_TIMEOUT_S
 from interlock.machine.execution.commands import Effects
 from interlock.realm import MAX_PARAMETERS_BYTES, MAX_RESULT_BYTES, PROMISES
+from interlock.server.settings import Settings
 from interlock.testing.client import GRACE_S
 from tests.docs.pages import DOCS, blocks, captioned
+from tests.support.server import running_server
 from tests.support.source import ROOT
 
 _PAGE = "how-to/write-a-realm.md"
@@ -69,6 +74,19 @@ def test_the_command_on_the_page_prints_both_realms() -> None:
         check=True,
     )
     assert {"notes.create", "notes.find", "notes.remove", "agent.ask"} <= {*re.findall(r"\w+\.\w+", told.stdout)}
+
+
+def test_the_intent_on_the_page_is_executed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTES_DATABASE", str(tmp_path / "notes.db"))
+    script = captioned(_PAGE, "Submit an intent")
+    with running_server(tmp_path / "data", realm="docs.examples.notes:realm") as server:
+        default = f"http://127.0.0.1:{Settings().port}"
+        assert default in script
+        command = ["/bin/bash", "-euo", "pipefail", "-c", script.replace(default, server.url)]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    _, first, again = told.stdout.splitlines()
+    assert json.loads(first) == json.loads(again)
+    assert json.loads(first)["result"] == {"note_id": 1, "text": "hello"}
 
 
 def test_the_page_names_every_kind_of_effects_and_its_promise() -> None:
