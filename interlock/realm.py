@@ -29,7 +29,7 @@ from interlock.machine.errors import (
     RoleMissing,
 )
 from interlock.machine.execution.commands import Effects, OnSessionEnd
-from interlock.strict_json import canonical_json, unambiguous_json
+from interlock.strict_json import portable_json
 
 MAX_PARAMETERS_BYTES: Final = 64 * 1024
 """The largest JSON of an intent's parameters."""
@@ -117,8 +117,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if len(raw) > MAX_PARAMETERS_BYTES:
             raise ParametersRefused("", f"{len(raw)} bytes of JSON; the limit is {MAX_PARAMETERS_BYTES}")
         try:
-            given = unambiguous_json(raw)
-            canonical_json(given)  # refuses infinite numbers and half surrogate pairs
+            given = portable_json(raw)
             parameters = msgspec.convert(given, type=self.parameters, str_keys=True)
         except msgspec.ValidationError as error:
             raise ParametersRefused(*_field_and_problem(str(error))) from None

@@ -40,6 +40,7 @@ InterlockError
 ├── RateLimited                  this client or account sent too many requests; retry later
 ├── TooManyConnections           the account has reached its limit of connections
 ├── MessageRefused               a WebSocket message that is not part of the protocol
+├── IntentIdRefused              an intent's id is empty, too long, or has characters that it may not have
 ├── IntentUnknown                no realm declares an intent of this name
 ├── ParametersRefused            the parameters do not fit what the intent declares
 ├── RoleMissing                  the account is in none of the groups that the intent asks for
@@ -288,6 +289,10 @@ class TooManyConnections(InterlockError):
 
 class MessageRefused(InterlockError):
     """A WebSocket message that is not part of the protocol."""
+
+
+class IntentIdRefused(InterlockError):
+    """The id that a client gave its intent is not allowed; the message says what is."""
 
 
 class IntentUnknown(InterlockError):

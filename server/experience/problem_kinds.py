@@ -41,6 +41,13 @@ _ORIGIN_REFUSED: Final = Kind(
     "Call from an allowed origin; programs call without cookies.",
 )
 
+_BAD_REQUEST: Final = Kind(
+    400,
+    "bad-request",
+    "The request is malformed",
+    Recovery.FIX_REQUEST,
+    "Fix the request; do not retry it unchanged.",
+)
 _NOT_FOUND: Final = Kind(404, "not-found", "Not found", Recovery.FIX_REQUEST, "Fix the URL or the id.")
 
 KINDS: Final[dict[type[Exception], Kind]] = {
@@ -136,6 +143,7 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         Recovery.FIX_REQUEST,
         "Send the name and secret of a client made by `interlock clients create`.",
     ),
+    errors.IntentIdRefused: _BAD_REQUEST,
     errors.IntentUnknown: Kind(
         404,
         "intent-unknown",
@@ -214,13 +222,7 @@ UNKNOWN_SESSION: Final = Kind(
 )
 
 BY_STATUS: Final[dict[int, Kind]] = {
-    400: Kind(
-        400,
-        "bad-request",
-        "The request is malformed",
-        Recovery.FIX_REQUEST,
-        "Fix the request; do not retry it unchanged.",
-    ),
+    400: _BAD_REQUEST,
     403: _ORIGIN_REFUSED,
     404: _NOT_FOUND,
     405: Kind(

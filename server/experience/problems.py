@@ -122,6 +122,8 @@ def _members(error: Exception) -> dict[str, Any]:
             return {"event": error.event, "state": error.state, "guard": error.guard}
         case errors.SessionEnded():
             return {"reason": error.reason}
+        case errors.IntentIdRefused():
+            return {"errors": [InvalidField("id", str(error))]}
         case errors.ParametersRefused():
             field = f"{PARAMETERS}.{error.field}" if error.field else PARAMETERS
             return {"errors": [InvalidField(field, error.problem)]}

@@ -57,6 +57,7 @@ def test_parameters_are_read_as_the_declared_type() -> None:
     raw = b'{"text": "hello", "tags": [{"name": "x"}], "prio": 3}'
     assert CREATE.decode_parameters(raw) == Create("hello", [Tag("x")], priority=3)
     assert REMOVE.decode_parameters(b'{"type": "removed", "text": "x"}') == Removed("x")
+    assert CREATE.decode_parameters(b'{"text": "\\ud83d\\ude00", "prio": 3.0}') == Create("\U0001f600", priority=3)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,7 @@ def test_parameters_are_read_as_the_declared_type() -> None:
         (b"{}", "text", "is missing"),
         (b'{"text": 1}', "text", "Expected `str`, got `int`"),
         (b'{"text": ""}', "text", "Expected `str` of length >= 1"),
+        (b'{"text": "x", "prio": 3.5}', "prio", "Expected `int`, got `float`"),
         (b'{"text": "x", "prio": null}', "prio", "Expected `int`, got `null`"),
         (b'{"text": "x", "hunter2": 1}', "", "contains an unknown field"),
         (b'{"text": "x", "priority": 1}', "", "contains an unknown field"),

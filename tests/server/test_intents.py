@@ -74,9 +74,10 @@ async def test_a_repeated_intent_is_the_same_execution(errands: ServerProcess) -
 @asynchronous
 async def test_a_repeat_after_the_end_has_the_result(errands: ServerProcess) -> None:
     async with await logged_in(errands.url) as client:
-        ended = await outcome(client, (await accepted(client, "say", "result", text="x"))["execution_id"])
-        # The order of the names, and white space, make no difference.
-        body = b'{ "parameters": {"text": "x" }, "name": "errands.say", "id": "result" }'
+        begun = await accepted(client, "say", "result", text="x", times=2)
+        ended = await outcome(client, begun["execution_id"])
+        # The order of the names, white space, and how numbers and characters are written make no difference.
+        body = b'{ "parameters": {"times": 2.0, "text": "\\u0078" }, "name": "errands.say", "id": "result" }'
         again = await client.request("POST", "/api/intents", content=body, headers={"Content-Type": "application/json"})
         assert (again.status_code, again.json()) == (200, ended)
 

@@ -14,6 +14,7 @@ from interlock.machine.account.commitments import KEY_BYTES
 from interlock.machine.errors import (
     AuthorityLost,
     ExecutionNotFound,
+    IntentIdRefused,
     IntentReused,
     NestedTooDeep,
     NotAuthenticated,
@@ -37,7 +38,7 @@ from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 from interlock.server.surface.executions import ExecutionData, ExecutionStore
 from interlock.server.system.turns import Turns
-from interlock.strict_json import canonical_json, unambiguous_json
+from interlock.strict_json import canonical_json, portable_json
 
 __all__ = ["Accepted", "Cursor", "Execution", "ExecutionData", "Executions"]
 """Includes two types of the surface, which the experience uses but may not import from there."""
@@ -119,7 +120,8 @@ class Executions(Door[Execution]):
         Raises:
             NotAuthenticated: the session is anonymous.
             IntentUnknown: no realm handles ``name``.
-            ParametersRefused: the id or the parameters are malformed or too large; the error names the field.
+            IntentIdRefused: the id is malformed.
+            ParametersRefused: the parameters are malformed or too large; the error names the field.
             RoleMissing: the session's account has none of the intent's roles.
             IntentReused: the account used ``intent_id`` for another intent or for other parameters.
             TooManyExecutions: the session, the account or the realm has reached its limit of executions without an outcome.
@@ -277,7 +279,7 @@ def canonical(parameters: bytes) -> str:
     if len(parameters) > MAX_PARAMETERS_BYTES:
         raise ParametersRefused("", f"{len(parameters)} bytes of JSON; the limit is {MAX_PARAMETERS_BYTES}")
     try:
-        return canonical_json(unambiguous_json(parameters))
+        return canonical_json(portable_json(parameters))
     except (ValueError, RecursionError):
         raise ParametersRefused("", "not valid JSON, a name twice, or nested too deeply") from None
 
@@ -286,11 +288,11 @@ def _check_intent_id(intent_id: str) -> None:
     """Check the id that a client gave an intent. ``/`` is for the ids of intents that executions submit.
 
     Raises:
-        ParametersRefused: it is not 1 to 128 characters without ``/`` and control characters.
+        IntentIdRefused: it is not 1 to 128 characters without ``/`` and control characters.
     """
     if (
         not 1 <= len(intent_id) <= _MAX_ID
         or "/" in intent_id
         or any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in intent_id)
     ):
-        raise ParametersRefused("id", f"must be 1 to {_MAX_ID} characters, without / and control characters")
+        raise IntentIdRefused(f"an intent's id has 1 to {_MAX_ID} characters, without / and control characters")
