@@ -23,7 +23,7 @@ WALKS := tests/machine/test_exhaustive.py tests/machine/test_guards_matter.py
 OUTSIDE := tests/scenarios tests/attacks tests/faults tests/docs tests/fuzz tests/mutants
 
 # Whoever starts another process names one of these.
-PROCESSES := ServerProcess|running_server|running_provider|subprocess|interlock\(|_all\(
+PROCESSES := ServerProcess|RealmServer|IntentContract|running_server|running_provider|subprocess|interlock\(|_all\(
 
 .PHONY: run test check quick packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants measures fuzz docs generate bench lock clean help
 

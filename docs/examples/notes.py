@@ -15,7 +15,8 @@ from interlock.store import SqlStore, in_thread
 
 def connect() -> sqlite3.Connection:
     """Open the database, for use in any thread."""
-    connection = sqlite3.connect(os.environ.get("NOTES_DATABASE", "notes.db"), check_same_thread=False)
+    path = os.environ.get("NOTES_DATABASE", "notes.db")
+    connection = sqlite3.connect(path, timeout=20, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(
