@@ -146,6 +146,8 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         # All listeners have subscribed.
         await feed.start(position)
         orphans = await disconnect_orphans(surface.log, sessions, settings.node, at_once=settings.write_queue)
+        stack.push_async_callback(runner.close)
+        interrupted = await runner.recover(surface.log)
         storage.trace.recovered()
         account_sessions = AccountSessions(sessions, surface.directory, clock)
         superseded = await end_left_over(sessions, accounts, surface.accounts, at_once=settings.write_queue)
@@ -157,14 +159,13 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
             clock, host, secrets, sessions, accounts, account_sessions, connections, tail, realms, executions, runner
         )
         services = _assemble(settings, storage, core, stack)
-        stack.push_async_callback(runner.close)
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
         await stack.enter_async_context(
             supervisor.running("keys", partial(secrets.ring.watch, partial(_use_keys, services, keeper)))
         )
         await stack.enter_async_context(supervisor.running("secrets", secrets.records.run))
         await stack.enter_async_context(supervisor.running("host", host.run))
-        interrupted = await runner.recover(surface.log)
+        runner.take_work()
         await stack.enter_async_context(supervisor.running("executions", runner.run))
         if settings.cheap_passwords_for_tests:
             _log.warning("passwords.unprotected", because="INTERLOCK_CHEAP_PASSWORDS_FOR_TESTS is set")
@@ -235,6 +236,7 @@ def _executions(
             settings.executions_depth,
         ),
         cache_limit=settings.session_cache_size,
+        trace=storage.trace,
     )
     submissions = RateLimit("submit", "account", settings.limit_submit, clock, token_bytes(_SALT_BYTES))
     runner = Runner(

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from interlock.machine.account.machine import why_superseded
 from interlock.machine.errors import TransitionRefused
+from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.session.commands import Disconnect
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.server.runtime.accounts.accounts import Accounts
@@ -27,8 +28,8 @@ _PAGE = 1024
 async def trace_missed(log: TransitionLog, trace: TraceWriter) -> None:
     """Start ``trace`` with the records that the log has and the trace lacks, because a process was killed before it wrote them.
 
-    A new trace of an existing log contains only the live sessions, because ended ones never appear again. A trace counts as
-    new until a process has recovered.
+    A new trace of an existing log contains only the live sessions and executions, because ended ones never appear again. A
+    trace counts as new until a process has recovered.
 
     Raises:
         SettingsError: the trace can't be used, or belongs to another log.
@@ -40,10 +41,16 @@ async def trace_missed(log: TransitionLog, trace: TraceWriter) -> None:
     at_last = await log.after(told.last.position - 1, 1) if told.last is not None and told.last.position else []
     trace.go_on(await log.newest(), at_last[0] if at_last else None)
     position, of_all = told.position, told.recovered
-    living = {session_id for _, session_id in await log.live_deadlines(SESSION_MACHINE.kind)}
+    living = {
+        (machine.kind, instance_id)
+        for machine in (SESSION_MACHINE, EXECUTION_MACHINE)
+        for _, instance_id in await log.live_deadlines(machine.kind)
+    }
     while records := await log.after(position, _PAGE):
         position = records[-1].position
-        trace.missed([r for r in records if of_all or r.transition.instance_id in living], position)
+        trace.missed(
+            [r for r in records if of_all or (r.transition.kind, r.transition.instance_id) in living], position
+        )
 
 
 async def disconnect_orphans(log: TransitionLog, sessions: Sessions, node: str, *, at_once: int = _PAGE) -> int:

@@ -25,16 +25,22 @@ from interlock.server.runtime.executions.executions import Accepted, Executions
 from interlock.server.runtime.executions.live import ExecutionLimits
 from interlock.server.runtime.executions.runner import Runner
 from interlock.server.runtime.feed import Feed
+from interlock.server.runtime.recovery import trace_missed
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.sqlite.archive import open_archive
 from interlock.server.surface.sqlite.files import Surface, open_surface
 from interlock.server.system.supervision import Supervisor
+from interlock.server.telemetry.model_trace import FileTraceWriter, TraceWriter
 from tests.support.accounts import AccountStory, personal
 from tests.support.clock import HandClock
 from tests.support.running import eventually
+from tests.support.server import check_trace, new_trace
 
 LIMITS = ExecutionLimits(session=100, account=100, realm=100, depth=4)
 POLICY = Policy(idle_timeout_ms=3_600_000, absolute_timeout_ms=36_000_000, connection_limit=3, refresh_grace_ms=5_000)
+
+
+NODE = "n1"
 
 
 class Text(msgspec.Struct):
@@ -52,11 +58,21 @@ class Counted(msgspec.Struct):
 class Bench:
     """The parts of one server process. ``calls`` holds the attempts of code, ``heard`` the values that it emitted."""
 
-    def __init__(self, surface: Surface, realms: Realms, clock: HandClock, node: str, limits: ExecutionLimits) -> None:
+    def __init__(  # each by name
+        self,
+        surface: Surface,
+        realms: Realms,
+        clock: HandClock,
+        *,
+        node: str,
+        limits: ExecutionLimits,
+        trace: TraceWriter,
+    ) -> None:
         self.surface = surface
+        self.trace = trace
         self.clock = clock
         self.feed = Feed(surface.log)
-        self.sessions = Sessions(self.feed, clock, policy=POLICY, cache_limit=1000)
+        self.sessions = Sessions(self.feed, clock, policy=POLICY, cache_limit=1000, trace=trace)
         self.accounts = Accounts(self.feed, clock, surface.accounts, cache_limit=1000)
         self.executions = Executions(
             self.feed,
@@ -68,6 +84,7 @@ class Bench:
             directory=surface.directory,
             limits=limits,
             cache_limit=1000,
+            trace=trace,
         )
         self.late = 0
         self.submissions: list[str] = []
@@ -139,7 +156,7 @@ class Bench:
 async def bench(  # each by name
     folder: Path,
     *realms: Realm,
-    node: str = "n1",
+    node: str = NODE,
     limits: ExecutionLimits = LIMITS,
     clock: HandClock | None = None,
     max_waiting: int = 1000,
@@ -147,14 +164,28 @@ async def bench(  # each by name
 ) -> AsyncIterator[Bench]:
     """Run one server process over the database in ``folder``. At the end its log must verify, unless it is ``forged``.
 
+    Its trace must hold, too. One process is traced: what a second one, with another ``node``, does to its executions shows in
+    its own trace only.
+
     ``crashes``: at the end, stop all tasks as a crash would, so that nothing more is recorded.
     """
+    path = folder / "trace.jsonl"
+    if not path.is_symlink():
+        path.symlink_to(new_trace(folder))
+    if node != NODE:
+        path.resolve().unlink(missing_ok=True)
+        (folder / "untraced").touch()
+    untraced = (folder / "untraced").exists()
+    trace = TraceWriter() if untraced else FileTraceWriter(path, node)
     async with open_surface(
-        folder, max_waiting=max_waiting, on_failure=pytest.fail, supervisor=Supervisor()
+        folder, max_waiting=max_waiting, on_failure=pytest.fail, on_commit=trace.appended, supervisor=Supervisor()
     ) as surface:
-        made = Bench(surface, Realms(realms), clock or HandClock(), node, limits)
+        made = Bench(surface, Realms(realms), clock or HandClock(), node=node, limits=limits, trace=trace)
+        await trace_missed(surface.log, trace)
         await made.feed.start(surface.last().position)
         made.interrupted = await made.runner.recover(surface.log)
+        trace.recovered()
+        made.runner.take_work()
         watching = asyncio.create_task(made.runner.run())
         try:
             yield made
@@ -164,9 +195,12 @@ async def bench(  # each by name
                 for task in [*made.runner._drivers.values(), *made.runner._parts.codes]:
                     task.cancel()
             await made.runner.close()
+    trace.close()
     if ends != "forged":
         with open_archive(folder) as archive:
             assert list(archive.verify())
+        if not untraced:
+            check_trace(path)
 
 
 def notes(code: Any, *, name: str = "notes.create", **declared: Any) -> Realm:

@@ -38,6 +38,7 @@ from interlock.server.runtime.sessions import Sessions
 from interlock.server.surface.directory import Cursor, Directory, InstanceFilter
 from interlock.server.surface.executions import ExecutionData, ExecutionStore
 from interlock.server.system.turns import Turns
+from interlock.server.telemetry.model_trace import TraceWriter
 from interlock.strict_json import canonical_json, portable_json
 
 __all__ = ["Accepted", "Cursor", "Execution", "ExecutionData", "Executions"]
@@ -90,8 +91,9 @@ class Executions(Door[Execution]):
         directory: Directory,
         limits: ExecutionLimits,
         cache_limit: int,
+        trace: TraceWriter | None = None,
     ) -> None:
-        super().__init__(EXECUTION_MACHINE, feed, clock, cache_limit=cache_limit)
+        super().__init__(EXECUTION_MACHINE, feed, clock, cache_limit=cache_limit, trace=trace)
         self.store: Final = store
         self.live: Final = LiveExecutions(limits)
         self._sessions = sessions

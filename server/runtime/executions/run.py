@@ -46,8 +46,8 @@ class RunParts(msgspec.Struct):
 
     ``progress`` gets what code emits. ``outcome`` waits for the end of an execution. ``count_submission`` counts a submission
     by the running code of an account, and raises RateLimited. ``late`` is called with each result that came too late.
-    ``grace`` resolves the run's ``grace_over`` 5 s later. ``draining`` is done once nothing more may start. ``codes`` are the
-    tasks that run realms' code, also those that do not stop.
+    ``grace`` resolves the run's ``grace_over`` 5 s later. Nothing starts before ``working`` is set, nor once
+    ``draining`` is done. ``codes`` are the tasks that run realms' code, also those that do not stop.
     """
 
     executions: Executions
@@ -60,6 +60,7 @@ class RunParts(msgspec.Struct):
     count_submission: Callable[[str], object]
     late: Callable[[Execution], None]
     grace: Callable[[Run], None]
+    working: asyncio.Event
     draining: asyncio.Future[None]
     codes: set[asyncio.Task[bytes]]
 
@@ -118,6 +119,7 @@ class Run:
         self.recovered.set()
         if self.over:
             return
+        await self.parts.working.wait()
         intent, store = self._intent()
         if intent is None:
             await self._end(lambda: Fail("realm_missing"))

@@ -85,6 +85,7 @@ class Runner:
             count_submission=count_submission,
             late=self._late,
             grace=self._begin_grace,
+            working=asyncio.Event(),
             draining=asyncio.get_running_loop().create_future(),
             codes=set(),
         )
@@ -119,7 +120,8 @@ class Runner:
 
         Each lost attempt is interrupted before this returns, unless a realm's store does not say in time whether it committed
         the attempt's result: then it is interrupted, or succeeds, when the store answers. Attempts of other server processes
-        are left alone. Call it before the first acceptance, after all listeners have subscribed.
+        are left alone. Nothing starts before :meth:`take_work`. Call it before the first acceptance, after all listeners have
+        subscribed.
         """
         found: list[Execution] = []
         ids = [execution_id for _, execution_id in await log.live_deadlines(EXECUTION_MACHINE.kind)]
@@ -133,6 +135,10 @@ class Runner:
             for each in late:
                 each.cancel()
         return sum(each.node is not None for each in own)
+
+    def take_work(self) -> None:
+        """Start what waits, and from now on what is accepted. Call it once, after :meth:`recover`."""
+        self._parts.working.set()
 
     def observe(self, record: Record, execution: Execution | None) -> None:
         """Begin what this process has accepted, and follow what becomes of it."""
