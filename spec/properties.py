@@ -29,6 +29,7 @@ _WALKS: Final = (
     "tests/machine/test_session_machine.py::TestSession",
 )
 _LEDGER: Final = "tests/machine/test_ledger.py::"
+_EXECUTION_TRACES: Final = "tests/spec/test_execution_traces.py::test_an_executions_fault_is_named_where_it_first_shows"
 _TRACE_RULES: Final = "tests/spec/test_traces.py::test_the_checker_names_a_fault_at_the_line_where_it_first_shows"
 _SQL: Final = "tests/server/test_database.py::test_an_illegal_row_is_refused"
 _TRACED: Final = "tests/server/test_trace.py::"
@@ -49,7 +50,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "declared_only",
         "Every record's source, event, guards and target are a row of the declaration; its source is the target of the"
         " record before; the first record of an instance is its creation.",
-        (*_WALKS, _LEDGER + "test_an_undeclared_transition_is_found", _SQL, _TRACE_RULES),
+        (*_WALKS, _LEDGER + "test_an_undeclared_transition_is_found", _SQL, _TRACE_RULES, _EXECUTION_TRACES),
     ),
     Property(
         "expired_absorbs",
@@ -83,6 +84,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _TRACED + "test_nobody_is_answered_before_the_commit",
             "tests/scenarios/test_process.py::test_kill_9_under_load_loses_nothing_acknowledged",
             _TRACE_RULES,
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -94,6 +96,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _TRACED + "test_a_repeat_is_traced_as_acknowledged_again_and_appended_once",
             _SQL,
             _TRACE_RULES,
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -105,6 +108,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _SQL,
             _TRACED + "test_two_doors_on_one_log_each_decide_on_the_latest_version",
             _TRACE_RULES,
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -114,6 +118,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _TRACED + "test_two_doors_on_one_log_each_decide_on_the_latest_version",
             _TWO_NODES + "test_concurrent_commands_at_both_nodes_lose_no_update",
             _TRACE_RULES,
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -128,6 +133,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             "tests/server/test_service_machine.py::TestService",
             _FEED + "test_a_server_with_failing_memory_closes_sockets_and_refuses_all",
             _TRACE_RULES,
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -138,7 +144,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     Property(
         "view_monotonic",
         "A node never tells an older version of a session than it told before.",
-        (_FEED + "test_a_read_overtaken_by_the_log_is_not_cached", _TRACE_RULES),
+        (_FEED + "test_a_read_overtaken_by_the_log_is_not_cached", _TRACE_RULES, _EXECUTION_TRACES),
     ),
     Property(
         "durability",
@@ -217,6 +223,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             "tests/server/test_superseded_meanwhile.py::test_a_browser_of_a_lost_account_replaces_no_session",
             "tests/server/test_sessions.py::test_activity_by_a_superseded_credential_is_not_recorded",
             _TWO_NODES + "test_a_login_at_one_node_supersedes_the_credentials_at_the_other",
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -252,12 +259,13 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _EXECUTION + "test_an_intent_names_one_execution_that_is_accepted_once",
             "tests/server/test_every_lifecycle_on_disk.py::test_one_intent_submitted_at_two_doors_at_once_is_accepted_once",
             _RUNS + "test_acceptance.py::test_one_id_submitted_many_times_at_once_is_accepted_once",
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
         "one_outcome",
         "An execution has one outcome at most, and nothing follows it.",
-        (_LIFECYCLES,),
+        (_LIFECYCLES, _EXECUTION_TRACES),
     ),
     Property(
         "no_execution_after_fence",
@@ -272,6 +280,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _RUNS + "test_outcomes.py::test_a_result_after_the_end_of_the_session_is_refused",
             _RUNS + "test_overtaken.py::test_a_record_that_the_end_of_its_session_overtakes_is_refused",
             _RUNS + "test_recovery.py::test_nothing_starts_again_after_the_end_of_its_session",
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -290,7 +299,11 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         "owner_only",
         "A result, a failure or an interruption is recorded only of the attempt that runs the execution then, and an"
         " interruption only once its server process does not run it any more.",
-        (_LIFECYCLES, _RUNS + "test_recovery.py::test_a_start_interrupts_the_attempts_of_its_own_node_only"),
+        (
+            _LIFECYCLES,
+            _RUNS + "test_recovery.py::test_a_start_interrupts_the_attempts_of_its_own_node_only",
+            _EXECUTION_TRACES,
+        ),
     ),
     Property(
         "once_runs_once",
@@ -312,6 +325,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _RUNS + "test_cancellation.py::test_code_that_does_not_stop_has_five_seconds",
             _RUNS + "test_recovery.py::test_a_lost_attempt_is_repeated_as_its_effects_allow",
             _RUNS + "test_recovery.py::test_an_execution_of_a_killed_process_gets_its_outcome",
+            _EXECUTION_TRACES,
         ),
     ),
     Property(
@@ -359,6 +373,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
         (
             "tests/scenarios/test_process.py::test_kill_9_under_load_loses_nothing_acknowledged",
             _TRACE_RULES,
+            _EXECUTION_TRACES,
         ),
         liveness=True,
     ),

@@ -85,17 +85,23 @@ def check(*, deep: bool, mutants: bool, only: tuple[str, ...], jobs: int) -> Non
     is_flag=True,
     help="The files come from several nodes on one log; otherwise each file is a separate log.",
 )
-def check_trace(files: tuple[Path, ...], *, one_log: bool) -> None:
+@click.option(
+    "--expect",
+    multiple=True,
+    type=click.Choice(["session", "execution"]),
+    help="Fail if the files have no instance of this kind; can be given several times.",
+)
+def check_trace(files: tuple[Path, ...], *, one_log: bool, expect: tuple[str, ...]) -> None:
     """Check FILES, written by `interlock serve --model-trace`, against the rules and the model.
 
     A folder stands for every .jsonl file in it. A linear checker and the model check each trace independently, and must
-    agree. Needs spin and gcc.
+    agree: about each session, and about each execution with the end of its session. Needs spin and gcc.
 
-    Exit status 0: every trace is an execution of the model. 1: one is not, or the two disagree, or there are no traces. 2: the
-    check could not run.
+    Exit status 0: every trace is an execution of the model. 1: one is not, or the two disagree, or there are no traces, or none
+    of an expected kind. 2: the check could not run.
     """
     from interlock.spec.model.spin import SearchFailed, SpinMissing
-    from interlock.spec.model.validation import validate
+    from interlock.spec.model.trace.validation import validate
 
     paths = [path for file in files for path in (sorted(file.glob("*.jsonl")) if file.is_dir() else [file])]
     console = Console(stderr=True, highlight=False)
@@ -111,14 +117,20 @@ def check_trace(files: tuple[Path, ...], *, one_log: bool) -> None:
         sys.exit(EXIT_UNUSABLE)
     for fault in outcome.faults:
         console.print(f"[bold red]fault[/bold red] {escape(fault)}", soft_wrap=True)
-    if outcome.faults or not outcome.lines:
-        if not outcome.lines:
-            console.print("[bold red]fault[/bold red] there is not one line to check", soft_wrap=True)
+    counts = {"session": outcome.sessions, "execution": outcome.executions}
+    missing = [kind for kind in expect if not counts[kind].asked]
+    for kind in missing:
+        console.print(f"[bold red]fault[/bold red] the files have no {kind}", soft_wrap=True)
+    if not outcome.lines:
+        console.print("[bold red]fault[/bold red] there is not one line to check", soft_wrap=True)
+    if outcome.faults or missing or not outcome.lines:
         sys.exit(EXIT_FAULT)
-    wide = f"; {outcome.too_wide} sessions hold too much at a time for the model" if outcome.too_wide else ""
+    told = ", ".join(f"{count.asked} {kind}s ({count.different} different)" for kind, count in counts.items())
+    wide = sum(count.too_wide for count in counts.values())
+    beyond = f"; {wide} of them hold too much at a time for the model" if wide else ""
     Console(highlight=False).print(
-        f"[green]ok[/green]: {outcome.traces} traces, {outcome.lines} lines, {outcome.sessions} sessions"
-        f" ({outcome.different} different), every one an execution of the model{wide}",
+        f"[green]ok[/green]: {outcome.traces} traces, {outcome.lines} lines, {told}, every one an execution of the model"
+        f"{beyond}",
         soft_wrap=True,
     )
 

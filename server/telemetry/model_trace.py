@@ -1,4 +1,4 @@
-"""The model trace: this process's actions as JSON lines, which :mod:`interlock.spec.model.traces` checks afterwards.
+"""The model trace: this process's actions as JSON lines, which :mod:`interlock.spec.model.trace.checker` checks afterwards.
 
 The writer thread writes appended records, the event loop everything else. Each write is one ``write(2)`` on a descriptor
 opened with O_APPEND, so lines never mix and a killed process loses none that it wrote. Nothing is synced.
@@ -12,7 +12,7 @@ import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 import structlog
@@ -21,16 +21,28 @@ from interlock.machine.errors import SettingsError
 from interlock.machine.ledger import Record
 from interlock.server.ids import new_id
 from interlock.server.settings import Settings
-from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Line, Open, Recover, TraceFault, parse
+from interlock.spec.model.trace.lines import (
+    Ack,
+    AnyLine,
+    Append,
+    Close,
+    Drop,
+    Kind,
+    Line,
+    Open,
+    Recover,
+    TraceFault,
+    parse,
+)
 
 _log = structlog.get_logger("interlock.model_trace")
 
-_KIND: Final = "session"
-"""The model covers sessions only."""
+_KINDS: Final[dict[str, Kind]] = {kind: kind for kind in get_args(Kind)}
+"""The lifecycles that are traced."""
 
-_APPEND: Final = b'{"kind":"append",'
-_RECOVER: Final = b'{"kind":"recover",'
-_BEGINNING: Final = b'{"kind":"'
+_APPEND: Final = b'{"type":"append",'
+_RECOVER: Final = b'{"type":"recover",'
+_BEGINNING: Final = b'{"type":"'
 _LONGEST: Final = 1 << 20
 _OTHERS: Final = ("interlock.db", "interlock.db-wal", "interlock.db-shm", "interlock.db-journal", "interlock.lock")
 _encoder: Final = msgspec.json.Encoder()
@@ -74,8 +86,8 @@ class TraceWriter:
     def appended(self, outcomes: Sequence[object]) -> None:
         """Trace the records among ``outcomes``, now durable. Called in the writer thread, in log order."""
 
-    def acknowledged(self, session_id: str, version: int, records: Sequence[Record]) -> None:
-        """Trace that a caller was answered: ``records`` are its commands', and the session is at ``version``."""
+    def acknowledged(self, instance_id: str, version: int, records: Sequence[Record]) -> None:
+        """Trace that a caller was answered: ``records`` are its commands', and the instance is at ``version``."""
 
     def opened(self, session_id: str, connection_id: str, version: int) -> None:
         """Trace that a socket was greeted with the session at ``version``."""
@@ -143,13 +155,14 @@ class FileTraceWriter(TraceWriter):
             raise self._of_another(f"it tells of position {told.position}, and the log ends at {end}")
         if last is not None:
             move = at_last.transition if at_last is not None and at_last.position == last.position else None
-            if move is None or (move.instance_id, move.version, move.command_id) != (
-                last.session,
+            if move is None or (move.kind, move.instance_id, move.version, move.command_id) != (
+                last.kind,
+                last.instance,
                 last.version,
                 last.command,
             ):
                 raise self._of_another(
-                    f"it has command {last.command} as version {last.version} of session {last.session} at position"
+                    f"it has command {last.command} as version {last.version} of {last.kind} {last.instance} at position"
                     f" {last.position}, and the log has another record there"
                 )
         try:
@@ -161,7 +174,7 @@ class FileTraceWriter(TraceWriter):
 
     def missed(self, records: Sequence[Record], position: int) -> None:
         """See :meth:`TraceWriter.missed`."""
-        self._write([self._append(record, late=True) for record in records if record.transition.kind == _KIND])
+        self._write([self._append(record, late=True) for record in records if record.transition.kind in _KINDS])
         self._position = position
 
     def recovered(self) -> None:
@@ -174,16 +187,18 @@ class FileTraceWriter(TraceWriter):
         for outcome in outcomes:
             for record in outcome if isinstance(outcome, list) else ():
                 if isinstance(record, Record) and record.position > self._position:
-                    if record.transition.kind == _KIND:
+                    if record.transition.kind in _KINDS:
                         lines.append(self._append(record, late=False))
                     self._position = record.position
         self._write(lines)
 
-    def acknowledged(self, session_id: str, version: int, records: Sequence[Record]) -> None:
+    def acknowledged(self, instance_id: str, version: int, records: Sequence[Record]) -> None:
         """See :meth:`TraceWriter.acknowledged`."""
         node, life = self._node, self._life
-        told = [record.transition for record in records if record.transition.kind == _KIND]
-        self._write([Ack(node, life, session_id, move.command_id, move.version, version) for move in told])
+        told = [record.transition for record in records if record.transition.kind in _KINDS]
+        self._write(
+            [Ack(node, life, _KINDS[move.kind], instance_id, move.command_id, move.version, version) for move in told]
+        )
 
     def opened(self, session_id: str, connection_id: str, version: int) -> None:
         """See :meth:`TraceWriter.opened`."""
@@ -221,7 +236,8 @@ class FileTraceWriter(TraceWriter):
         return Append(
             self._node,
             self._life,
-            session=move.instance_id,
+            kind=_KINDS[move.kind],
+            instance=move.instance_id,
             command=move.command_id,
             version=move.version,
             view=move.version - 1,

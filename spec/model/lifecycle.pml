@@ -15,7 +15,7 @@
 /* Real sessions are longer and hold more connections than the search can afford. */
 #define NUMBER short
 #define SET int
-#define CONNECTION_LIMIT limit
+#define CONNECTION_LIMIT header
 #define COUNT(set) (COUNT4(set) + COUNT4((set) >> 4) + COUNT4((set) >> 8) + COUNT4((set) >> 12))
 #else
 #define NUMBER byte

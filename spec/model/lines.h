@@ -1,7 +1,7 @@
 /* The lines of a trace as numbers, read from the file that INTERLOCK_LINES names, and the furthest line that any execution took.
  *
- * The file: the number of sessions; for each its connection limit and, for each of two nodes, the number of lines and the lines,
- * FIELDS numbers each in the order of spec/model/abstraction.py's Numbers.
+ * The file: the number of sessions; for each its header and, for each of two nodes, the number of lines and the lines,
+ * FIELDS numbers each in the order of spec/model/trace/numbers.py's Numbers.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +12,9 @@ enum { FIELDS = 14 };
 #define FINISHED finished(now.session, now.taken[0], now.taken[1])
 #define ALL_TAKEN (now.session >= session_count())
 
-typedef struct { int limit; int count[2]; int *line[2]; } Session;
+typedef struct { int header; int count[2]; int *line[2]; } Session;
 
-extern unsigned char kind, l_event, l_tab, l_command, l_source, l_target, l_alive, l_claim, l_late, l_first, l_elsewhere, l_fresh, limit;
+extern unsigned char kind, l_event, l_tab, l_command, l_source, l_target, l_alive, l_claim, l_late, l_first, l_elsewhere, l_fresh, header;
 extern short l_version, l_view;
 
 static Session *sessions;
@@ -41,7 +41,7 @@ static void load(void) {
   session_total = number(file);
   sessions = calloc(session_total + 1, sizeof(Session));
   for (int s = 0; s < session_total; s++) {
-    sessions[s].limit = number(file);
+    sessions[s].header = number(file);
     for (int n = 0; n < 2; n++) {
       int count = sessions[s].count[n] = number(file);
       sessions[s].line[n] = calloc(count * FIELDS + 1, sizeof(int));
@@ -64,7 +64,7 @@ static int look(int n, int s, int taken) {
   kind = line[0]; l_event = line[1]; l_tab = line[2]; l_command = line[3]; l_version = line[4]; l_view = line[5];
   l_source = line[6]; l_target = line[7]; l_alive = line[8]; l_claim = line[9]; l_late = line[10]; l_first = line[11];
   l_elsewhere = line[12]; l_fresh = line[13];
-  limit = sessions[s].limit;
+  header = sessions[s].header;
   return 1;
 }
 

@@ -11,19 +11,20 @@ mtype = {
   deleted_absorbs, authority_at_append, disabled_never_serves, old_password_never_admits, overtaken_change_refused,
   removed_absorbs, secrets_recorded,
   accepted_once, one_outcome, no_execution_after_fence, owner_only, once_runs_once, outcome_reaches_client,
+  committed_is_outcome,
   /* the steps that can be told; spec/model/story.py has a sentence for each */
   refuse, decide_, conflict, append_, close_, acknowledge_, repeat_, open_, drop_, crash_, recover_, follow_, tick_,
   exchange, answer_again, reuse, turn_down, send, lose, receive, steal, login, grace_ends,
   write_, sync_, sync_fails, tell, kill_, power_cut, restart_, sign, stop_,
   record_, prove_, grant_, overtaken, keep_hash, ask_, turn_down_call, refuse_command, told_, end_, serve_, start_,
   hold_, look_, compared, show_, act_, turn_down_act, file_,
-  declare_, move_, submit_, answer_same, turn_down_intent, hear_, resume_, code_, late_, revoke_, told_revoke, ask_cancel,
+  declare_, move_, submit_, answer_same, turn_down_intent, hear_, resume_, code_, commit_, late_, revoke_, told_revoke, ask_cancel,
   boot_, recovered_, calm_,
   broken
 }
 
 #ifdef TRACE
-#define PROMISE(name, holds) if :: (holds) :: else -> possible = false; c_code { blocked(#name, now.session, now.taken[0], now.taken[1]); } fi
+#define PROMISE(name, holds) if :: (!possible || (holds)) :: else -> possible = false; c_code { blocked(#name, now.session, now.taken[0], now.taken[1]); } fi
 #define TAKE(number) skip
 #define TELL2(what, a, b) skip
 #define TELL4(what, a, b, c, d) skip

@@ -174,8 +174,8 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
     "show_": lambda secret, _: f"Somebody shows the secret, which is instance {secret}, and acts.",
     "act_": lambda secret, _: f"The log takes the act under instance {secret}.",
     "turn_down_act": lambda secret, _: f"The log refuses the act: instance {secret} has ended.",
-    "declare_": lambda once, cancels: (
-        f"The realm declares: effects {'once' if once else 'idempotent'}, and the end of the session"
+    "declare_": lambda once, stores, cancels, _: (
+        f"The realm declares: effects {'once' if once else 'transactional' if stores else 'idempotent'}, and the session's end"
         f" {'cancels it' if cancels else 'lets it finish'}."
     ),
     "submit_": lambda client, _: f"Client {client + 1} submits the intent.",
@@ -190,6 +190,7 @@ _SENTENCES: Final[dict[str, Callable[..., str]]] = {
         f" {_EXECUTION_STATES[source]} → {_EXECUTION_STATES[target]}."
     ),
     "code_": lambda what, attempt: f"The realm's code in attempt {attempt} {_CODE[what]}.",
+    "commit_": lambda attempt, _: f"The realm's store commits the effects and the result of attempt {attempt}.",
     "late_": lambda event, attempt: (
         f"The log refuses {_EXECUTION_EVENTS[event]} of attempt {attempt}, which the server had given up."
     ),

@@ -2,11 +2,10 @@
  *
  * Each node's lines are taken in the order in which the node wrote them. What it does not write (a crash, reading the log, the
  * clock) may happen in between. A step that breaks a promise is impossible; a trace is accepted if some execution takes every
- * line. Sessions follow one another, each from an empty log. spec/model/abstraction.py writes the numbers.
+ * line. Sessions follow one another, each from an empty log. spec/model/trace/session_numbers.py writes the numbers.
  */
-c_decl {
-\#include "lines.h"
-};
+#include "lines.pml"
+
 #define LINE_start 1
 #define LINE_recover 2
 #define LINE_append 3
@@ -14,18 +13,9 @@ c_decl {
 #define LINE_open 5
 #define LINE_close 6
 
-/* The current line, set by LOOK. It is not part of the state. */
-hidden byte kind, l_event, l_tab, l_command, l_source, l_target;
-hidden byte l_alive, l_claim, l_late, l_first, l_elsewhere, l_fresh;
-hidden short l_version, l_view;
-hidden byte limit;
-
-int session;                     /* the session whose lines are read */
-int taken[2];                    /* how many lines of each node were taken */
 bool recovering[2];
 bool begun[2];                   /* this life has written a line other than its former life's late records */
 SET used, opened;                /* connections that have connected, and whose socket has opened */
-bool possible = true;
 
 /* Spin allows no call in an expression, so these are macros of lines.h. */
 #define MAY_0 (possible && c_expr { LOOK_0 })

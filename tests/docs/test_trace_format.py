@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from interlock.spec.model.lines import AnyLine, Line
-from interlock.spec.model.traces import check
+from interlock.spec.model.trace.checker import check
+from interlock.spec.model.trace.lines import AnyLine, Line
 from interlock.spec.properties import PROPERTIES
 from tests.docs.pages import DOCS, ROOT, captioned
 
@@ -22,11 +22,11 @@ def _rows(first: str) -> dict[str, str]:
     return {cell.strip().strip("`"): rest[0] for cell, *rest in cells}
 
 
-def test_every_trace_kind_and_field_is_documented() -> None:
-    assert list(_rows("field")) == ["kind", *Line.__struct_fields__]
-    kinds = {kind.__struct_config__.tag: kind.__struct_fields__ for kind in get_args(AnyLine)}
-    told = {kind: tuple(fields.strip().strip("`").split("`, `")) for kind, fields in _rows("kind").items()}
-    assert told == {kind: fields[len(Line.__struct_fields__) :] for kind, fields in kinds.items()}
+def test_every_trace_type_and_field_is_documented() -> None:
+    assert list(_rows("field")) == ["type", *Line.__struct_fields__]
+    types = {line.__struct_config__.tag: line.__struct_fields__ for line in get_args(AnyLine)}
+    told = {name: tuple(fields.strip().strip("`").split("`, `")) for name, fields in _rows("type").items()}
+    assert told == {name: fields[len(Line.__struct_fields__) :] for name, fields in types.items()}
 
 
 def test_every_rule_belongs_to_a_published_property() -> None:
@@ -46,7 +46,7 @@ def test_the_pages_example_is_a_valid_trace(tmp_path: Path) -> None:
         )
         return done.returncode, done.stdout + done.stderr
 
-    assert run() == (0, "5 lines, 2 records of 1 sessions: nothing is wrong\n")
+    assert run() == (0, "5 lines, 2 records of 1 sessions and 0 executions\n")
     (tmp_path / "trace.jsonl").write_text(example.replace('"version":2,"view":2', '"version":3,"view":3'))
     status, said = run()
     assert status == 1

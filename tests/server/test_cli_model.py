@@ -51,7 +51,29 @@ def test_check_without_spin_says_what_to_install(
 def test_valid_traces_are_counted() -> None:
     done = interlock("check-trace", _TRACES / "golden" / "life.jsonl", _TRACES / "golden" / "kill.jsonl")
     assert done.returncode == 0, done.stderr
-    assert re.findall(r"\d+", done.stdout) == ["2", "42", "2", "2"]
+    assert re.findall(r"\d+", done.stdout) == ["2", "42", "2", "2", "0", "0"]
+
+
+def test_valid_traces_of_executions_are_counted() -> None:
+    done = interlock("check-trace", "--expect", "session", "--expect", "execution", _TRACES / "executions" / "golden")
+    assert done.returncode == 0, done.stderr
+    traces, _, sessions, _, executions, different = map(int, re.findall(r"\d+", done.stdout))
+    assert (traces, sessions, executions) == (13, 12, 15)
+    assert different > 5
+
+
+def test_traces_without_an_expected_execution_are_a_failure() -> None:
+    """So that a suite that stopped running intents is noticed."""
+    done = interlock("check-trace", "--expect", "execution", _TRACES / "golden" / "life.jsonl")
+    assert done.returncode == 1
+    assert "the files have no execution" in done.stderr
+
+
+def test_a_bad_trace_of_an_execution_is_named_by_rules_and_model() -> None:
+    done = interlock("check-trace", _TRACES / "executions" / "bad" / "an-execution-started-after-the-end.jsonl")
+    assert done.returncode == 1
+    assert "an-execution-started-after-the-end.jsonl: line 10 of node-1: no_execution_after_fence: " in done.stderr
+    assert "execution e1: the model has no execution that goes on with append by node-1" in done.stderr
 
 
 def test_traces_of_several_nodes_on_one_log_are_checked_together() -> None:

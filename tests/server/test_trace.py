@@ -15,7 +15,7 @@ from interlock.machine.session.commands import Authenticate, Connect, Revoke, To
 from interlock.server.runtime.door import commands
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.sessions import Sessions
-from interlock.spec.model.traces import Append, Close, Drop, Line, Open, Recover, parse
+from interlock.spec.model.trace.lines import Append, Close, Drop, Line, Open, Recover, parse
 from tests.support.asynchronous import asynchronous
 from tests.support.client import PASSWORD, Client, closed, hello, new_email
 from tests.support.clock import HandClock
@@ -57,7 +57,7 @@ async def test_a_killed_server_continues_its_trace(tmp_path: Path) -> None:
             await elsewhere.refresh()
     told = lines(server.trace)
     assert check_trace(server.trace).sessions == 2
-    assert Counter(line.kind for line in told) == {"recover": 2, "append": 10, "ack": 10, "open": 2, "close": 1}
+    assert Counter(line.type for line in told) == {"recover": 2, "append": 10, "ack": 10, "open": 2, "close": 1}
     assert len({line.life for line in told}) == 2
     recovers = [n for n, line in enumerate(told) if isinstance(line, Recover)]
     assert [told[n].position for n in recovers] == [0, BEGUN + 10]  # type: ignore[attr-defined]  # they are recovers
@@ -83,18 +83,18 @@ async def test_records_that_a_killed_process_left_untraced_are_traced_first(tmp_
         living, _ = await log_in(services)
     whole = trace.read_bytes()
     # The process was killed while writing its fourth record.
-    trace.write_bytes(whole[: whole.rindex(b'{"kind":"append"') - 400])
+    trace.write_bytes(whole[: whole.rindex(b'{"type":"append"') - 400])
     async with services_in(tmp_path):
         pass
     told = lines(trace)
     late = [line for line in told if isinstance(line, Append) and line.late]
-    assert [(line.session, line.version) for line in late] == [(living.session_id, 1), (living.session_id, 2)]
+    assert [(line.instance, line.version) for line in late] == [(living.session_id, 1), (living.session_id, 2)]
     assert told[-1] == Recover("node-1", told[-1].life, BEGUN + 6)
     # A new file on an old log: the live sessions, from their first record.
     trace.unlink()
     async with services_in(tmp_path):
         pass
-    assert [(line.session, line.version) for line in lines(trace) if isinstance(line, Append)] == [
+    assert [(line.instance, line.version) for line in lines(trace) if isinstance(line, Append)] == [
         (living.session_id, 1),
         (living.session_id, 2),
     ]
@@ -117,7 +117,7 @@ async def test_a_repeat_is_traced_as_acknowledged_again_and_appended_once(tmp_pa
         await asyncio.gather(*(door.submit(session.session_id, *twice) for door in (services.sessions, rival)))
     told = lines(tmp_path / "trace.jsonl")
     for command in (once[0].command_id, twice[0].command_id):
-        assert [line.kind for line in told if getattr(line, "command", "") == command] == ["append", "ack", "ack"]
+        assert [line.type for line in told if getattr(line, "command", "") == command] == ["append", "ack", "ack"]
 
 
 @asynchronous
@@ -168,7 +168,7 @@ async def test_each_socket_is_traced_as_opened_and_ended_once(tmp_path: Path) ->
         await again.run()
         assert again.said == ["accept", "close 4403 session ended: revoked"]
     told = [line for line in lines(tmp_path / "trace.jsonl") if isinstance(line, Open | Close | Drop)]
-    assert [line.kind for line in told] == ["open", "open", "drop", "close"]
+    assert [line.type for line in told] == ["open", "open", "drop", "close"]
     assert [line.code for line in told if isinstance(line, Close)] == [4403]
 
 

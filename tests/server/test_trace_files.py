@@ -13,7 +13,7 @@ from interlock.server.settings import Settings
 from interlock.server.surface.sqlite.files import LOG_NAME
 from interlock.server.telemetry.model_trace import FileTraceWriter, TraceContents
 from interlock.server.wiring import open_services
-from interlock.spec.model.traces import Append, Line, Open, parse
+from interlock.spec.model.trace.lines import Append, Line, Open, parse
 from tests.support.asynchronous import asynchronous
 from tests.support.log import BEGUN
 from tests.support.wire import log_in, services_in
@@ -53,14 +53,14 @@ def test_a_partially_written_trace_line_is_removed(tmp_path: Path, monkeypatch: 
     assert line.connection == "con_1"
 
 
-_RECOVER = b'{"kind":"recover","node":"node-1","life":"life-1","position":0}\n'
+_RECOVER = b'{"type":"recover","node":"node-1","life":"life-1","position":0}\n'
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b'{"kind":"append",no JSON}\n',
-        b'{"kind":"append","node":"node-1"}\n',
+        b'{"type":"append",no JSON}\n',
+        b'{"type":"append","node":"node-1"}\n',
         b"notes\nand the last line has no end",
         b"one line without an end",
         b"\n",
@@ -68,7 +68,7 @@ _RECOVER = b'{"kind":"recover","node":"node-1","life":"life-1","position":0}\n'
         _RECOVER[:-9],
         _RECOVER + b"notes",
         _RECOVER + bytes(64),
-        _RECOVER + b'{"kind":"append","node":"node-1"}\n',
+        _RECOVER + b'{"type":"append","node":"node-1"}\n',
     ],
 )
 @asynchronous
@@ -84,13 +84,13 @@ async def test_a_file_that_is_not_a_trace_is_refused_unchanged(tmp_path: Path, c
     assert not (tmp_path / "data").exists(), "nothing else was written either"
 
 
-@pytest.mark.parametrize("torn", [b"", b"{", b'{"kind":"', b'{"kind":"append","node":"no'])
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"type":"', b'{"type":"append","node":"no'])
 @asynchronous
 async def test_a_torn_last_line_of_a_trace_is_removed(tmp_path: Path, torn: bytes) -> None:
     (tmp_path / "trace.jsonl").write_bytes(_RECOVER + torn)
     async with services_in(tmp_path):
         pass
-    assert [line.kind for line in lines(tmp_path / "trace.jsonl")] == ["recover", "recover"]
+    assert [line.type for line in lines(tmp_path / "trace.jsonl")] == ["recover", "recover"]
 
 
 _IN_USE = (
@@ -154,12 +154,12 @@ async def test_a_trace_of_another_log_is_refused(tmp_path: Path) -> None:
         ("empty", _RECOVER.replace(b":0", b":7"), f"it tells of position 7, and the log ends at {BEGUN}"),
     ):
         own = (tmp_path / name / "trace.jsonl").read_bytes()
-        (tmp_path / name / "trace.jsonl").write_bytes(foreign + b'{"kind":"')
+        (tmp_path / name / "trace.jsonl").write_bytes(foreign + b'{"type":"')
         settings = Settings(data=str(tmp_path / name), model_trace=str(tmp_path / name / "trace.jsonl"))
         with pytest.raises(SettingsError, match=why):
             async with open_services(settings):
                 pass
-        assert (tmp_path / name / "trace.jsonl").read_bytes() == foreign + b'{"kind":"', "left as it was"
+        assert (tmp_path / name / "trace.jsonl").read_bytes() == foreign + b'{"type":"', "left as it was"
         (tmp_path / name / "trace.jsonl").write_bytes(own)
 
 
@@ -178,8 +178,8 @@ async def test_a_new_trace_killed_before_its_recovery_is_still_new(tmp_path: Pat
     async with services_in(tmp_path):
         pass
     told = lines(trace)
-    assert [line.kind for line in told] == ["append", "append", "recover"]
-    assert {line.session for line in told if isinstance(line, Append)} == {living.session_id}
+    assert [line.type for line in told] == ["append", "append", "recover"]
+    assert {line.instance for line in told if isinstance(line, Append)} == {living.session_id}
 
 
 @asynchronous
@@ -187,7 +187,7 @@ async def test_an_idle_server_continues_its_trace(tmp_path: Path) -> None:
     for _ in range(2):
         async with services_in(tmp_path):
             pass
-    assert [line.kind for line in lines(tmp_path / "trace.jsonl")] == ["recover", "recover"]
+    assert [line.type for line in lines(tmp_path / "trace.jsonl")] == ["recover", "recover"]
 
 
 def test_a_folder_and_a_pipe_are_refused_as_a_trace(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_trace_whose_torn_line_cannot_be_cut_is_refused(tmp_path: Path, monkey
     def refuse(descriptor: int, length: int) -> None:
         raise OSError(f"not {descriptor} to {length}")
 
-    (tmp_path / "trace.jsonl").write_bytes(_RECOVER + b'{"kind":"')
+    (tmp_path / "trace.jsonl").write_bytes(_RECOVER + b'{"type":"')
     trace = FileTraceWriter(tmp_path / "trace.jsonl", "node-1")
     trace.begin()
     monkeypatch.setattr(os, "ftruncate", refuse)

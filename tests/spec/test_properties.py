@@ -13,6 +13,7 @@ from interlock.spec.model.mutants.seeded import MUTANTS
 from interlock.spec.model.spin import MODEL
 from interlock.spec.properties import PROPERTIES, Property
 from tests.machine.promises import PROMISES
+from tests.spec.test_execution_traces import BAD as EXECUTION_BAD
 from tests.spec.test_traces import BAD
 from tests.support.marks import marked
 
@@ -22,6 +23,7 @@ _WALKS = {
     "tests/machine/test_session_machine.py::TestSession",
 }
 _TRACE_RULES = "tests/spec/test_traces.py::test_the_checker_names_a_fault_at_the_line_where_it_first_shows"
+_EXECUTION_TRACES = "tests/spec/test_execution_traces.py::test_an_executions_fault_is_named_where_it_first_shows"
 _NAMES = {promised.name for promised in PROPERTIES}
 
 
@@ -54,7 +56,7 @@ def test_a_property_lists_exactly_the_tests_marked_with_it() -> None:
         (promised.name, place)
         for promised in PROPERTIES
         for place in promised.checked_in
-        if place not in _WALKS and place != _TRACE_RULES
+        if place not in _WALKS and place not in {_TRACE_RULES, _EXECUTION_TRACES}
     }
     assert set(marked("checks")) == published
 
@@ -65,14 +67,16 @@ def test_the_walks_check_their_listed_properties(place: str) -> None:
 
 
 def test_the_trace_rules_check_their_listed_properties() -> None:
-    assert {p.name for p in PROPERTIES if _TRACE_RULES in p.checked_in} == {promise for _, promise, _, _ in BAD} - {
-        "format"
-    }
+    for place, promises in (
+        (_TRACE_RULES, {promise for _, promise, _, _ in BAD}),
+        (_EXECUTION_TRACES, {promise for _, promise, _ in EXECUTION_BAD}),
+    ):
+        assert {p.name for p in PROPERTIES if place in p.checked_in} == promises - {"format"}
 
 
 def test_the_model_asserts_its_listed_properties() -> None:
     for check in CHECKS:
-        text = "".join(path.read_text() for path in MODEL.glob("*.pml") if path.name != "trace.pml")
+        text = "".join(path.read_text() for path in MODEL.glob("*.pml") if path.name not in {"trace.pml", "intent.pml"})
         for name in check.properties:
             assert name in _NAMES
             asserted = f"ltl {name} " if check.claim else f"PROMISE({name}, "

@@ -26,7 +26,8 @@ from interlock.machine.session.commands import (
 )
 from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session, evolve
-from interlock.spec.model.traces import Ack, Append, Close, Drop, Line, Open, Recover, TraceFault, check
+from interlock.spec.model.trace.checker import check
+from interlock.spec.model.trace.lines import Ack, Append, Close, Drop, Line, Open, Recover, TraceFault
 
 NODES = ("node-1", "node-2")
 _POLICY = Policy(idle_timeout_ms=60, absolute_timeout_ms=200, connection_limit=3, refresh_grace_ms=10)
@@ -54,14 +55,14 @@ class Telling:
         life, version = f"life of {node}", move.version
         self.say(
             Append(
-                node, life, "s1", move.command_id, version, version - 1, version, move.event, move.source, move.target,
-                move.at_ms, msgspec.to_builtins(move.data),
+                node, life, "session", "s1", move.command_id, version, version - 1, version, move.event,
+                move.source, move.target, move.at_ms, msgspec.to_builtins(move.data),
             )
         )  # fmt: skip
         if self.session.ended:
             for connection_id, holder in self.held.items():
                 self.say(Close(holder, f"life of {holder}", "s1", connection_id, version, 4403))
-        self.say(Ack(node, life, "s1", move.command_id, version, version))
+        self.say(Ack(node, life, "session", "s1", move.command_id, version, version))
         if isinstance(data, Connect):
             self.held[data.connection_id] = node
             self.say(Open(node, life, "s1", data.connection_id, version))

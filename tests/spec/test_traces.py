@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
-from interlock.machine.session.machine import SESSION_MACHINE
-from interlock.spec.lifecycles import SESSION
-from interlock.spec.model.facts import FOLDS, GUARDS
-from interlock.spec.model.lines import EVENT_DATA
-from interlock.spec.model.rules import Fold
-from interlock.spec.model.traces import Append, Recover, Summary, TraceFault, by_session, check, parse
+from interlock.machine.machines import MACHINES
+from interlock.spec.lifecycles import EXECUTION, SESSION
+from interlock.spec.model.trace.checker import Summary, check
+from interlock.spec.model.trace.execution_rules import GUARDS as EXECUTION_GUARDS
+from interlock.spec.model.trace.lines import EVENT_DATA, Append, Kind, Recover, TraceFault, parse
+from interlock.spec.model.trace.session_facts import FOLDS, GUARDS
+from interlock.spec.model.trace.session_rules import Fold
+from interlock.spec.model.trace.split import by_session
 from interlock.spec.properties import PROPERTIES
 
 _TRACES = Path(__file__).parent / "traces"
@@ -72,7 +75,8 @@ BAD = (
     ("a-drop-ahead-of-the-log", "cache_is_fold", "node-1", 12),
     ("a-socket-of-the-life-before-is-dropped", "open_guard", "node-1", 18),
     ("a-line-that-was-cut", "format", "node-1", 5),
-    ("a-kind-nobody-knows", "format", "node-1", 5),
+    ("a-type-nobody-knows", "format", "node-1", 5),
+    ("a-line-of-the-older-format", "format", "node-1", 5),
     ("a-field-that-is-missing", "format", "node-1", 5),
     ("data-of-another-event", "format", "node-1", 4),
     ("a-late-record-in-the-middle-of-a-life", "crashed_recovers", "node-1", 15),
@@ -155,6 +159,10 @@ def test_every_trace_rules_property_is_published() -> None:
             "life life-1 of node-1 goes on after another one has begun",
         ),
         (
+            "a-line-of-the-older-format",
+            "the trace has an older format, in which lines began with their kind: name a new file",
+        ),
+        (
             "an-expiry-before-the-deadline",
             "expire was recorded at 1400, but the guard not alive does not hold",
         ),
@@ -178,13 +186,18 @@ def test_no_trace_and_an_empty_one_are_accepted() -> None:
 
 
 def test_checker_and_machine_agree_on_every_events_data() -> None:
-    assert EVENT_DATA.keys() == SESSION_MACHINE.data.keys() == {event.name for event in SESSION.events}
-    for event, data_type in SESSION_MACHINE.data.items():
-        assert EVENT_DATA[event].__struct_fields__ == data_type.__struct_fields__
+    assert EVENT_DATA.keys() == set(get_args(Kind))
+    for kind, events in EVENT_DATA.items():
+        machine = MACHINES.get(kind)
+        assert machine is not None
+        assert events.keys() == machine.data.keys()
+        for event, data_type in machine.data.items():
+            assert events[event].__struct_fields__ == data_type.__struct_fields__
 
 
 def test_the_checker_evaluates_every_declared_guard() -> None:
     assert GUARDS.keys() == {guard.name for guard in SESSION.guards}
+    assert EXECUTION_GUARDS.keys() == {guard.name for guard in EXECUTION.guards}
 
 
 def test_a_trace_is_split_into_sessions() -> None:
@@ -192,7 +205,7 @@ def test_a_trace_is_split_into_sessions() -> None:
     other = [line.replace('"s1"', '"s2"').replace('"node-1"', '"node-2"') for line in lines[1:3]]
     ended = [line.replace('"s1"', '"s3"') for line in read("golden", "life")["node-1"][1:]]
     found = by_session({"node-1": lines[:1] + ended + lines[1:], "node-2": other})
-    assert [line.kind for line in found["s1"][0]].count("recover") == 1, "the first came before the session"
+    assert [line.type for line in found["s1"][0]].count("recover") == 1, "the first came before the session"
     assert [msgspec.json.decode(line) for line in lines[1:]] == [msgspec.to_builtins(line) for line in found["s1"][0]]
     assert found["s1"][1] == found["s2"][0] == []
     assert [type(line) for line in found["s2"][1]] == [Append, Append]

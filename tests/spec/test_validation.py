@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from interlock.spec.model import validation
-from interlock.spec.model.abstraction import COMMANDS, TABS, TooWide, abstract
-from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
 from interlock.spec.model.spin import SearchFailed
-from interlock.spec.model.traces import TraceFault, by_session, check, parse
-from interlock.spec.model.validation import judge, matcher, validate
+from interlock.spec.model.trace import validation
+from interlock.spec.model.trace.checker import check
+from interlock.spec.model.trace.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover, TraceFault, parse
+from interlock.spec.model.trace.numbers import TooWide
+from interlock.spec.model.trace.session_numbers import COMMANDS, TABS, abstract
+from interlock.spec.model.trace.split import by_session
+from interlock.spec.model.trace.validation import judge, matcher, validate
 from tests.spec.test_traces import BAD, GOLDEN, read
 
 _POLICY = {"idle_timeout_ms": 60_000, "absolute_timeout_ms": 600_000, "connection_limit": 99, "refresh_grace_ms": 0}
@@ -29,7 +31,7 @@ def folder() -> Iterator[Path]:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_correct_servers_trace_is_an_execution_of_the_model(folder: Path, name: str) -> None:
     judgement = judge(folder, by_session(read("golden", name)).items())
-    assert judgement.sessions == GOLDEN[name].sessions
+    assert judgement.asked == GOLDEN[name].sessions
     assert not judgement.rejections
     assert not judgement.too_wide
 
@@ -51,7 +53,7 @@ def test_identical_sessions_are_checked_once(folder: Path) -> None:
     sessions = by_session(read("golden", "life"))
     ((session_id, lines),) = sessions.items()
     judgement = judge(folder, [(f"{session_id}-{number}", lines) for number in range(50)])
-    assert (judgement.sessions, judgement.different) == (50, 1)
+    assert (judgement.asked, judgement.different) == (50, 1)
 
 
 def test_every_bad_session_among_many_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +65,7 @@ def test_every_bad_session_among_many_is_named(folder: Path, monkeypatch: pytest
         for kind, name in itertools.chain((("bad", name) for name in bad), (("golden", name) for name in GOLDEN))
         for session in by_session(read(kind, name)).values()
     ]
-    rejected = {rejection.session_id for rejection in judge(folder, heap).rejections}
+    rejected = {rejection.name for rejection in judge(folder, heap).rejections}
     alone = {name for name, session in heap if judge(folder, [(name, session)]).rejections}
     assert {name.partition("/")[0] for name in rejected} == {"bad"}
     assert rejected == alone
@@ -84,7 +86,8 @@ class Told:
             Append(
                 node="node-1",
                 life="l1",
-                session="s",
+                kind="session",
+                instance="s",
                 command=command or f"c{self.version}",
                 version=self.version,
                 view=self.version - 1,
@@ -144,7 +147,7 @@ def test_model_numbers_are_reused_only_when_no_longer_needed() -> None:
     told.disconnect("second", last=False)
     told.connect("third", first=False)
     told.lines.append(Close("node-1", "l1", "s", "held", told.version, 4403))
-    told.lines.append(Ack("node-1", "l1", "s", "c1", 1, told.version))
+    told.lines.append(Ack("node-1", "l1", "session", "s", "c1", 1, told.version))
     lines = abstract([told.lines]).nodes[0]
     assert [line.tab for line in lines if line.kind == 5] == [0, 1, 1]
     create, *_, ack = lines[1:]
@@ -156,7 +159,7 @@ def test_many_logs_are_validated_by_checker_and_model() -> None:
     logs = [(name, list(read("golden", name).values())) for name in GOLDEN]
     outcome = validate(logs)
     assert outcome.faults == ()
-    assert (outcome.traces, outcome.sessions) == (11, sum(summary.sessions for summary in GOLDEN.values()))
+    assert (outcome.traces, outcome.sessions.asked) == (11, sum(summary.sessions for summary in GOLDEN.values()))
     assert outcome.lines == sum(summary.lines for summary in GOLDEN.values())
 
 

@@ -26,10 +26,11 @@ from tests.support.source import ROOT
 
 _GOLDEN: Final = ROOT / "tests/spec/traces/golden"
 _NAMED: Final = re.compile(
-    r'(?P<prefix>"(?P<what>session|command|connection|connection_id|life|subject)":")(?P<id>[^"]+)"'
+    r'(?P<prefix>"(?P<what>session|instance|command|connection|connection_id|life|subject)":")(?P<id>[^"]+)"'
 )
 _SHORT: Final = {
     "session": "s",
+    "instance": "s",
     "command": "c",
     "connection": "w",
     "connection_id": "w",
@@ -66,7 +67,7 @@ async def kill(data: Path) -> Path:
             await client.refresh()
             server.kill()
         text = server.trace.read_bytes()
-        server.trace.write_bytes(text[: text.rindex(b'{"kind":"append"')])
+        server.trace.write_bytes(text[: text.rindex(b'{"type":"append"')])
         server.start()
         async with client.connect() as again:
             await hello(again)
@@ -84,7 +85,7 @@ async def rename(data: Path) -> Path:
         await hello(socket)
         server.kill()
     text = server.trace.read_bytes()
-    server.trace.write_bytes(text[: text.rindex(b'{"kind":"append"')])
+    server.trace.write_bytes(text[: text.rindex(b'{"type":"append"')])
     server._settings["node"] = "node-9"
     server.start()
     server.stop()

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import httpx
 
-from interlock.spec.model.traces import Summary, check
+from interlock.spec.model.trace.checker import Summary, check
 from tests.support.forked import Forked
 from tests.support.ports import KeptPort
 

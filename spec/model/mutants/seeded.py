@@ -167,6 +167,18 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "execution",
         "outcome_reaches_client",
     ),
+    Mutant(
+        "store_not_asked",
+        "An attempt is given up without asking its realm's store whether it has committed the result.",
+        "execution",
+        "committed_is_outcome",
+    ),
+    Mutant(
+        "store_left_open",
+        "A realm's store may still commit the result of an attempt that was given up.",
+        "execution",
+        "committed_is_outcome",
+    ),
     Mutant("no_deadline", "Code that hangs never runs out of time.", "execution", "outcome_reaches_client"),
     Mutant(
         "outcome_sent_once",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from interlock.spec.model.rules import Fold
+    from interlock.spec.model.trace.session_rules import Fold
 
 _FORGET_EVERY: Final = 64
 """How often, in exchanges, old data is dropped. Dropping it after each would take longer than everything else."""

@@ -2,21 +2,20 @@
 
 Ids become small numbers, which are reused once no later line names the id. So sessions that did the same become the same
 numbers. Times are reduced to the guards' results: whether the session was alive, and whether the claim (same subject, current
-refresh token) was true. The fold in :mod:`interlock.spec.model.rules` computes these; the model computes everything else.
+refresh token) was true. The fold in ``session_rules.py`` computes these; the model computes everything else.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import Final, NamedTuple
-
-import msgspec
+from typing import Final
 
 from interlock.spec.lifecycles import SESSION
-from interlock.spec.model.facts import FOLDS, GUARDS
-from interlock.spec.model.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
-from interlock.spec.model.rules import Fold
+from interlock.spec.model.trace.lines import Ack, AnyLine, Append, Close, Drop, Open, Recover
+from interlock.spec.model.trace.numbers import LARGEST, Abstract, Numbers, TooWide
+from interlock.spec.model.trace.session_facts import FOLDS, GUARDS
+from interlock.spec.model.trace.session_rules import Fold
 
 TABS: Final = 16
 """How many concurrent connections the model can distinguish."""
@@ -31,53 +30,17 @@ _STATES: Final[dict[str | None, int]] = {
 }
 _EVENTS: Final = {event.name: number for number, event in enumerate(SESSION.events, 1)}
 _NEVER: Final = 1 << 60
-_LIMIT: Final = 255
-
-
-class Numbers(NamedTuple):
-    """One line as numbers. ``kind`` is the number in ``trace.pml``. A field that the kind does not have is 0.
-
-    ``first`` and ``fresh``: this is the first line of its command or of its connection. ``elsewhere``: a connect in another
-    node's name, or the start of a life that was over. ``claim`` of a start: it has a former life to recover from.
-    """
-
-    kind: int
-    event: int = 0
-    tab: int = 0
-    command: int = 0
-    version: int = 0
-    view: int = 0
-    source: int = 0
-    target: int = 0
-    alive: int = 0
-    claim: int = 0
-    late: int = 0
-    first: int = 0
-    elsewhere: int = 0
-    fresh: int = 0
-
-
 _START: Final = Numbers(1)
 
 
-class TooWide(Exception):
-    """The session has more concurrent connections or commands than the model can distinguish."""
-
-
-class Abstract(msgspec.Struct, frozen=True):
-    """A session as numbers: its connection limit, and the lines of each node. ``origin`` has each number row's line."""
-
-    limit: int
-    nodes: tuple[tuple[Numbers, ...], ...]
-    origin: tuple[tuple[int, ...], ...]
-
-
 def abstract(session: Sequence[Sequence[AnyLine]]) -> Abstract:
-    """Return the numbers of one session, given as in :func:`interlock.spec.model.traces.by_session`.
+    """Return the numbers of one session, given as in :func:`interlock.spec.model.trace.split.by_session`.
 
     Raises:
         TooWide: the session does not fit.
     """
+    if len(session) > NODES:
+        raise TooWide
     facts = _facts([line for lines in session for line in lines if isinstance(line, Append)])
     single = len(session) == 1
     tabs, commands = _Slots(TABS), _Slots(COMMANDS)
@@ -128,7 +91,7 @@ _CLAIMS: Final = {"reauthenticate": "same_subject", "refresh": "rotation_honoure
 
 def _facts(records: list[Append]) -> _Facts:
     policy = next((record.data["policy"] for record in records if record.event == "create"), None)
-    facts = _Facts(min(policy["connection_limit"], _LIMIT) if policy else 0)
+    facts = _Facts(min(policy["connection_limit"], LARGEST) if policy else 0)
     fold = Fold("", 1)
     for record in sorted(records, key=lambda record: record.version):
         facts.alive[id(record)] = GUARDS["alive"](fold, record.data, record.at_ms)
@@ -192,8 +155,8 @@ def _numbers(line: AnyLine, facts: _Facts, tabs: _Slots, commands: _Slots, index
                 command=command + 1,
                 version=line.version,
                 view=line.view,
-                source=_STATES.get(line.source, _LIMIT),
-                target=_STATES.get(line.target, _LIMIT),
+                source=_STATES.get(line.source, LARGEST),
+                target=_STATES.get(line.target, LARGEST),
                 alive=facts.alive[id(line)],
                 claim=facts.claim[id(line)],
                 late=line.late,
