@@ -17,7 +17,7 @@ from tests.mutants.catalogue import CONNECTION, MEASURES, MUTANTS
 from tests.mutants.check import check
 from tests.mutants.edit import at, replace, returns
 from tests.mutants.mutant import Mutant, apply
-from tests.mutants.trial import CAUGHT, Run, judge, run_nodes
+from tests.mutants.trial import CAUGHT, Run, judge, running
 
 # The trace says of every record that it was decided on the version before it. A bug in the code can't change that: a
 # decision on an older version breaks versions_gapless.
@@ -116,11 +116,12 @@ def test_a_timed_out_run_is_killed_with_its_children(tmp_path: Path) -> None:
         "    child.wait()\n"
     )
     # The limit includes starting pytest, which may take longer on a busy machine.
-    for limit_s in (3, 15, 60):
-        run = run_nodes(tmp_path, ["test_slow.py"], limit_s=limit_s)
-        assert run.status is None
-        if (tmp_path / "child").exists():
-            break
+    with running() as runner:
+        for limit_s in (3, 15, 60):
+            run = runner.run(tmp_path, ["test_slow.py"], limit_s=limit_s)
+            assert run.status is None
+            if (tmp_path / "child").exists():
+                break
     child = int((tmp_path / "child").read_text())
     for _ in range(100):
         if not _lives(child):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final
 
 import msgspec
 
+from tests.mutants.forking import Request
 from tests.mutants.mutant import Mutant, MutantError, apply
 
 ROOT: Final = Path(__file__).parents[2]
@@ -43,6 +45,8 @@ _ENVIRONMENT: Final = {
     "HYPOTHESIS_PROFILE": "quick",
     "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
 }
+_DROPPED: Final = ("COVERAGE", "COV_", "PYTEST", "PYTHONDONTWRITEBYTECODE")
+"""The control run leaves bytecode for the others."""
 _TEST_LIMIT_S: Final = 5.0
 """The test's own limit soon catches a mutant that leaves a caller waiting for ever."""
 _TESTS_FAILED: Final = 1
@@ -86,7 +90,8 @@ def copy_sources(folder: Path) -> Path:
 def control(tree: Path, mutants: Iterable[Mutant]) -> Run:
     """Run every node on the unchanged sources. They must pass, or a later failure shows nothing."""
     nodes = sorted({mutant.node for mutant in mutants})
-    return run_nodes(tree, nodes, limit_s=CONTROL_LIMIT_S, test_limit_s=CONTROL_LIMIT_S)
+    with running() as runner:
+        return runner.run(tree, nodes, limit_s=CONTROL_LIMIT_S, test_limit_s=CONTROL_LIMIT_S)
 
 
 def try_all(
@@ -103,9 +108,13 @@ def try_all(
         folders.append(tree.with_name(mutant.name))
         _link(tree, folders[-1])
         apply(mutant, folders[-1])
-    with ThreadPoolExecutor(jobs) as pool:
+    with ExitStack() as runners, ThreadPoolExecutor(jobs) as pool:
+        idle = SimpleQueue[Runner]()
+        for _ in range(jobs):
+            idle.put(runners.enter_context(running()))
         futures = {
-            pool.submit(_try, mutant, folder): mutant.name for mutant, folder in zip(mutants, folders, strict=True)
+            pool.submit(_try, mutant, folder, idle): mutant.name
+            for mutant, folder in zip(mutants, folders, strict=True)
         }
         verdicts = {}
         for future in as_completed(futures):
@@ -114,37 +123,55 @@ def try_all(
     return [verdicts[mutant.name] for mutant in mutants]
 
 
-def run_nodes(
-    tree: Path, nodes: Sequence[str], *, limit_s: float = LIMIT_S, test_limit_s: float = _TEST_LIMIT_S
-) -> Run:
-    """Run ``nodes`` with pytest in ``tree``. Leave none of its processes running, even after a timeout."""
-    # The same examples each time, so that no verdict depends on luck.
-    options = ["-q", "-x", "--tb=short", "--hypothesis-seed=0", f"--basetemp={tree / '.tmp'}"]
-    # Only the plug-in that is needed: the others take longer to load than most nodes to run.
-    options += ["-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "COV_", "PYTEST"))}
-    began = time.monotonic()
-    with subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, *nodes],
-        cwd=tree,
-        env={**kept, **_ENVIRONMENT, "PYTHONPATH": str(tree), "TEST_LIMIT_S": str(test_limit_s)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        status: int | None
-        try:
-            output, _ = process.communicate(timeout=limit_s)
-            status = process.returncode
-        except subprocess.TimeoutExpired:
-            _kill_group(process)
-            output, _ = process.communicate()
-            status = None
-        finally:
-            _kill_group(process)
-    return Run(status, output, time.monotonic() - began)
+class Runner:
+    """Runs nodes with pytest, one run at a time, in processes that a prepared one forks (:mod:`tests.mutants.forking`)."""
+
+    def __init__(self) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED)}
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("forking.py")],
+            env={**kept, **_ENVIRONMENT},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def run(
+        self, tree: Path, nodes: Sequence[str], *, limit_s: float = LIMIT_S, test_limit_s: float = _TEST_LIMIT_S
+    ) -> Run:
+        """Run ``nodes`` in ``tree``. Leave none of its processes running, even after a timeout."""
+        # The same examples each time, so that no verdict depends on luck.
+        options = ["-q", "-x", "--tb=short", "--hypothesis-seed=0", f"--basetemp={tree / '.tmp'}"]
+        # Only the plug-in that is needed: the others take longer to load than most nodes to run.
+        options += ["-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"]
+        output = tree / ".output"
+        request: Request = {
+            "tree": str(tree),
+            "arguments": [*options, *nodes],
+            "output": str(output),
+            "limit_s": limit_s,
+            "variables": {"PYTHONPATH": str(tree), "TEST_LIMIT_S": str(test_limit_s)},
+        }
+        began = time.monotonic()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(request)}\n")
+        self._process.stdin.flush()
+        status = json.loads(self._process.stdout.readline())
+        return Run(status, output.read_text(encoding="utf-8", errors="replace"), time.monotonic() - began)
+
+
+@contextmanager
+def running() -> Iterator[Runner]:
+    """Return a runner, until the context ends."""
+    runner = Runner()
+    try:
+        yield runner
+    finally:
+        runner.close()
 
 
 def tail(run: Run) -> str:
@@ -167,8 +194,12 @@ def judge(mutant: Mutant, run: Run) -> str:
     return CAUGHT
 
 
-def _try(mutant: Mutant, folder: Path) -> Verdict:
-    run = run_nodes(folder, [mutant.node])
+def _try(mutant: Mutant, folder: Path, idle: SimpleQueue[Runner]) -> Verdict:
+    runner = idle.get()
+    try:
+        run = runner.run(folder, [mutant.node])
+    finally:
+        idle.put(runner)
     shutil.rmtree(folder, ignore_errors=True)
     return Verdict(mutant, judge(mutant, run), run)
 
@@ -179,8 +210,3 @@ def _link(tree: Path, folder: Path) -> None:
         raise MutantError(f"two mutants are called {folder.name}")
     left = shutil.ignore_patterns(".tmp", ".hypothesis")
     shutil.copytree(tree, folder, symlinks=True, copy_function=os.link, ignore=left)
-
-
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
