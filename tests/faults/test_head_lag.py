@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
+import os
+import signal
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,37 +19,12 @@ from interlock.server.surface.sqlite.files import open_surface
 from interlock.server.system.supervision import Supervisor
 from tests.faults.test_head import head_of
 from tests.support.asynchronous import asynchronous
+from tests.support.crashing import CRASHED, crash_at
+from tests.support.forked import Forked
 from tests.support.log import record_count
 from tests.support.server import ServerProcess
 from tests.support.steps import Story
 from tests.support.verifying import live, verify
-
-CRASHING = """
-import os, sys
-from pathlib import Path
-from interlock.server.surface import head
-from interlock.server.surface.sqlite import writer
-
-left = int(sys.argv.pop(1))
-
-def counted(call):
-    def step(*arguments, **options):
-        global left
-        for _ in range(2):
-            left -= 1
-            if left == 0:
-                os._exit(9)
-            if _ == 0:
-                result = call(*arguments, **options)
-        return result
-    return step
-
-os.fsync = counted(os.fsync)
-Path.rename = counted(Path.rename)
-writer.Writer._commit = counted(writer.Writer._commit)
-from interlock.server.cli.main import main
-main()
-"""
 
 
 def test_a_kill_at_any_step_of_a_servers_run_leaves_a_valid_log(tmp_path: Path) -> None:
@@ -69,34 +45,17 @@ def test_a_kill_at_any_step_of_a_servers_run_leaves_a_valid_log(tmp_path: Path) 
 
 def _crashed_at(data: Path, step: int) -> bool:
     """Run a server that dies at ``step``: start, write, stop. Return whether it survived all of it."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            CRASHING,
-            str(step),
-            "serve",
-            "--port",
-            "0",
-            "--data",
-            str(data),
-            "--idle-timeout-s",
-            "0.01",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if line:
-        with suppress(httpx.TransportError):
-            httpx.post(f"{line.split()[3]}/api/session")
-        process.terminate()
-    process.stdout.close()
+    arguments = ["serve", "--port", "0", "--data", str(data), "--idle-timeout-s", "0.01"]
+    process = Forked(arguments, dict(os.environ), data.with_name("stderr"), partial(crash_at, step))
+    with process.stdout as stdout:
+        line = stdout.readline()
+        if line:
+            with suppress(httpx.TransportError):
+                httpx.post(f"{line.split()[3]}/api/session")
+            process.send_signal(signal.SIGTERM)
     status = process.wait(timeout=120)
-    assert status in {0, 9, -15}, status
-    return status != 9
+    assert status in {0, CRASHED, -signal.SIGTERM}, status
+    return status != CRASHED
 
 
 @asynchronous

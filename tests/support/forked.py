@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -35,13 +35,28 @@ def _context() -> ForkServerContext:
     return context
 
 
-class Forked:
-    """``interlock ARGUMENTS`` in ``environment``, with standard error in the file ``log``. Like a ``subprocess.Popen``."""
+def _as_it_is() -> None:
+    """Change nothing; the default."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+
+class Forked:
+    """``interlock ARGUMENTS`` in ``environment``, with standard error in the file ``log``. Like a ``subprocess.Popen``.
+
+    ``prepare`` is called in the process before it runs.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        prepare: Callable[[], None] = _as_it_is,
+    ) -> None:
         reader, writer = _context().Pipe(duplex=False)
         # A daemon, because multiprocessing would wait for any other at the end of the tests.
-        self._process = _context().Process(target=_run, args=(arguments, environment, log, writer), daemon=True)
+        self._process = _context().Process(
+            target=_run, args=(arguments, environment, log, writer, prepare), daemon=True
+        )
         self._process.start()
         writer.close()
         assert self._process.pid is not None
@@ -81,6 +96,7 @@ def _run(
     environment: Mapping[str, str],
     log: Path,
     stdout: Connection,
+    prepare: Callable[[], None],
 ) -> None:
     os.dup2(stdout.fileno(), 1)
     stdout.close()
@@ -89,6 +105,9 @@ def _run(
     os.close(error)
     os.environ.clear()
     os.environ.update(environment)
+    # Under nohup the tests ignore it, and so would the server.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from interlock.server.cli.main import main
 
+    prepare()
     main(arguments, prog_name="interlock")

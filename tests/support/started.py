@@ -31,6 +31,9 @@ class Started:
         values = {"data": data, "port": self._port.number, "metrics-port": self._metrics.number, **UNLIMITED}
         flags = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", str(value))]
         command = [
+            # Under nohup the tests ignore SIGHUP, and so would the server.
+            "env",
+            "--default-signal=HUP",
             *before,
             sys.executable,
             "-m",
