@@ -113,14 +113,14 @@ def verify(
     program: Program,
     *,
     shortest: bool = False,
-    optimised: bool = True,
+    optimisation: int = 1,
     timeout_s: float,
     progress: Callable[[int], None] = _unheard,
 ) -> Outcome:
     """Search every execution of ``program``.
 
     ``shortest`` searches breadth first, which gives the shortest counterexample. It needs more memory and works only for
-    safety. ``optimised`` compiles the verifier for a long search; for a short one that takes longer than the search.
+    safety. ``optimisation`` is gcc's level: 2 is for minutes of searching, 0 for a moment, which compiling would outlast.
     ``progress`` is called with the number of states so far.
 
     Raises:
@@ -128,13 +128,14 @@ def verify(
     """
     require()
     with workplace(program) as folder:
-        flags = ["-O2" if optimised else "-O0", "-DVECTORSZ=" + str(_VECTOR_BYTES), "-DNFAIR=3"]
+        flags = [f"-O{optimisation}", "-DVECTORSZ=" + str(_VECTOR_BYTES), "-DNFAIR=3"]
         if program.claim is None:
             flags.append("-DSAFETY")
         if shortest:
             flags.append("-DBFS")
         build(program, folder, flags)
-        options = ["-E", "-m2000000", "-b", "-w24"]
+        # Filling a large hash table takes longer than most short searches.
+        options = ["-E", "-m2000000", "-b", f"-w{24 if optimisation else 20}"]
         if program.claim is not None:
             options += ["-a", "-f"]
         output = _run(["./pan", *options], folder, timeout_s, progress)

@@ -65,7 +65,12 @@ def _check(check: Check, progress: Progress, *, deep: bool) -> Result:
     described = Result(check.name, "check", check.properties, good=False)
     run = Program(check.model, tuple(check.defines(deep=deep)), check.claim)
     try:
-        outcome = verify(run, timeout_s=_DEEP_S if deep else _QUICK_S, progress=lambda n: progress(check.name, n))
+        outcome = verify(
+            run,
+            optimisation=2 if deep else 1,
+            timeout_s=_DEEP_S if deep else _QUICK_S,
+            progress=lambda n: progress(check.name, n),
+        )
         if outcome.broken and check.claim is None:
             # Search again breadth first, for the shortest story of the fault.
             outcome = verify(run, shortest=True, timeout_s=_QUICK_S)
@@ -98,7 +103,7 @@ def _catch(mutant: Mutant, progress: Progress) -> Result:
         outcome = verify(
             mutated,
             shortest=check.claim is None,
-            optimised=False,
+            optimisation=0,
             timeout_s=_QUICK_S,
             progress=lambda states: progress(mutant.name, states),
         )
