@@ -22,10 +22,13 @@ TWO := $(MAKE) --no-print-directory --jobs=2 --output-sync=target JOBS=$(shell e
 WALKS := tests/machine/test_exhaustive.py tests/machine/test_guards_matter.py
 OUTSIDE := tests/scenarios tests/attacks tests/faults tests/docs tests/fuzz tests/mutants
 
+# The tests start hundreds of processes: without its bytecode each would compile the server again, in 0.2 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Whoever starts another process names one of these.
 PROCESSES := ServerProcess|RealmServer|IntentContract|running_server|running_provider|subprocess|interlock\(|_all\(
 
-.PHONY: run test check quick packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants measures fuzz docs generate bench lock clean help
+.PHONY: run test check quick packages drift lint types unit coverage scenarios traces spec spec-deep walk model mutants long measures fuzz docs generate bench lock clean help
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -121,6 +124,12 @@ scenarios: $(STAMP)
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants --jobs $(JOBS)
 	$(BIN)/python -m tests.mutants --jobs $(JOBS) --connection
+
+# What depends on chance, and more of it than fits into the time of `make test`.
+# make long      repeat races, kills and random inputs several times as often, in about an hour
+long: $(STAMP)
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
+	  $$(grep -rlE 'often\(|from hypothesis' --include='test_*.py' tests)
 
 # make measures  remove each measure that the page on OWASP ASVS relies on, one at a time: each time a test must fail
 measures: $(STAMP)

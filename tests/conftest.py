@@ -17,11 +17,13 @@ def pytest_configure() -> None:
 
 
 def _choose_examples() -> None:
-    # ``quick`` is for the desk. ``thorough`` is for CI and derandomised, so that a red build means a changed program, and
-    # is reproducible; new examples are searched at the desk, and .hypothesis keeps the findings.
+    # ``quick`` is for the desk; its examples catch every mutant. ``thorough`` is for CI and derandomised, so that a red build
+    # means a changed program, and is reproducible. New examples are searched at the desk, by ``make long`` with ``long``, and
+    # .hypothesis keeps the findings.
     quick = settings(max_examples=50, stateful_step_count=30, deadline=None, print_blob=True)
     settings.register_profile("quick", quick)
-    settings.register_profile("thorough", quick, max_examples=500, stateful_step_count=50, derandomize=True)
+    settings.register_profile("thorough", quick, max_examples=200, stateful_step_count=50, derandomize=True)
+    settings.register_profile("long", quick, max_examples=2000, stateful_step_count=50)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

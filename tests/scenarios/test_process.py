@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import signal
+import statistics
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import websockets
 
 from tests.support.client import Client, closed, hello, logged_in, new_email
+from tests.support.effort import often
 from tests.support.log import histories, interlock, projection, records, verify, write_lock
 from tests.support.peer import Peer
 from tests.support.running import eventually, run, scenario
@@ -39,14 +41,14 @@ class Load:
         self.acknowledged.add((session_id, answer["version"]))
 
     async def run(self, stop: asyncio.Event) -> None:
-        async with Client(self.url) as client:
-            await asyncio.gather(*(self.client(client.sibling(), stop) for _ in range(16)))
+        await asyncio.gather(*(self.client(stop) for _ in range(16)))
 
-    async def client(self, tab: Client, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            with suppress(*LOST):
-                tab.tokens = {}
-                await self.life(tab)
+    async def client(self, stop: asyncio.Event) -> None:
+        async with Client(self.url) as tab:
+            while not stop.is_set():
+                with suppress(*LOST):
+                    tab.tokens = {}
+                    await self.life(tab)
 
     async def life(self, tab: Client) -> None:
         """Run one session, from its first page load to its end or the server's death."""
@@ -78,13 +80,14 @@ class Load:
 @pytest.mark.checks("acknowledged_logged", "durability", "crashed_recovers")
 @pytest.mark.slow
 def test_kill_9_under_load_loses_nothing_acknowledged(data: Path) -> None:
-    """kill -9 under load, 20 times: every acknowledged transition is in the log, verify passes, orphans are disconnected.
+    """kill -9 under load: every acknowledged transition is in the log, verify passes, orphans are disconnected.
 
+    10 times, and 50 in ``make long``.
     The time until it is ready again is a figure of tests/bench: a busy machine is not a fault.
     """
     ready_s, orphans, acknowledged = [], 0, set()
     with running_server(data) as server:
-        for turn in range(20):
+        for turn in range(often(10, 50)):
             load = Load(server.url, turn)
             run(_kill_under(load, server, 0.3 + load.random.random() * 0.5))
             left = {
@@ -108,7 +111,7 @@ def test_kill_9_under_load_loses_nothing_acknowledged(data: Path) -> None:
             if record["event"] == "disconnect" and record["data"]["code"] == 1006
         ]
         assert len(by_the_server) >= orphans > 0
-    times = f"ready after {sorted(ready_s)[10]:.2f} s, at worst {max(ready_s):.2f} s"
+    times = f"ready after {statistics.median(ready_s):.2f} s, at worst {max(ready_s):.2f} s"
     print(f"{len(acknowledged)} acknowledged, {orphans} orphans, {times}")  # noqa: T201  # a figure, for pytest -rP
 
 

@@ -103,6 +103,8 @@ class Client:
         arguments.setdefault("additional_headers", self.bearer)
         arguments.setdefault("subprotocols", ["interlock.v1"])
         arguments.setdefault("compression", None)
+        # Otherwise each connection searches the environment for a proxy.
+        arguments.setdefault("proxy", None)
         return connect(self.url.replace("http://", "ws://") + "/api/connect", **arguments)
 
     def _keep(self, answer: httpx.Response) -> httpx.Response:
