@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -14,17 +13,18 @@ import httpx
 import pytest
 
 from tests.support.client import Client, logged_in, new_email
+from tests.support.effort import often
 from tests.support.intents import outcome
 from tests.support.log import records, verify
 from tests.support.running import eventually, run, scenario
 from tests.support.server import running_server
 from tests.support.tallies import REALM, create, effects
 
-KILLS = int(os.environ.get("TEST_KILLS", "10"))
-"""How often a server is killed; 200 was the figure of the release."""
+KILLS = often(8, 200)
+"""How often the server is killed."""
 
-RACES = int(os.environ.get("TEST_RACES", "300"))
-"""How many sessions are revoked while they submit intents; 5,000 was the figure of the release."""
+RACES = often(200, 5_000)
+"""How many sessions are revoked while they submit intents."""
 
 EFFECTS = ("once", "idempotent", "transactional")
 ENDED = {"succeeded", "failed", "cancelled"}
@@ -85,7 +85,8 @@ def test_kills_leave_each_accepted_intent_one_outcome(data: Path, tallies: Path)
 
         async def main() -> tuple[dict[str, str], dict[str, str]]:
             async with await logged_in(server.url) as client:
-                asked, acknowledged = {}, {}
+                asked: dict[str, str] = {}
+                acknowledged: dict[str, str] = {}
                 for turn in range(KILLS):
                     stop = asyncio.Event()
                     loads = [Load(client, turn * 10 + number) for number in range(4)]
