@@ -43,6 +43,7 @@ _SECRETS: Final = "tests/server/test_secret_records.py::"
 _LIFECYCLES: Final = "tests/machine/test_every_lifecycle.py::test_every_step_of_every_lifecycle_keeps_its_promises"
 _EXECUTION: Final = "tests/machine/test_execution_machine.py::"
 _RUNS: Final = "tests/executions/"
+_N18: Final = "tests/scenarios/test_n18_executions.py::"
 _ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
@@ -259,13 +260,15 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _EXECUTION + "test_an_intent_names_one_execution_that_is_accepted_once",
             "tests/server/test_every_lifecycle_on_disk.py::test_one_intent_submitted_at_two_doors_at_once_is_accepted_once",
             _RUNS + "test_acceptance.py::test_one_id_submitted_many_times_at_once_is_accepted_once",
+            _N18 + "test_one_id_from_16_clients_and_a_kill_is_one_execution",
+            _N18 + "test_kills_leave_each_accepted_intent_one_outcome",
             _EXECUTION_TRACES,
         ),
     ),
     Property(
         "one_outcome",
         "An execution has one outcome at most, and nothing follows it.",
-        (_LIFECYCLES, _EXECUTION_TRACES),
+        (_LIFECYCLES, _N18 + "test_kills_leave_each_accepted_intent_one_outcome", _EXECUTION_TRACES),
     ),
     Property(
         "no_execution_after_fence",
@@ -280,6 +283,7 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _RUNS + "test_outcomes.py::test_a_result_after_the_end_of_the_session_is_refused",
             _RUNS + "test_overtaken.py::test_a_record_that_the_end_of_its_session_overtakes_is_refused",
             _RUNS + "test_recovery.py::test_nothing_starts_again_after_the_end_of_its_session",
+            _N18 + "test_a_revocation_racing_intents_is_a_fence",
             _EXECUTION_TRACES,
         ),
     ),

@@ -27,9 +27,10 @@ from tests.support.own_log import logging_to_file
 from tests.support.running import eventually
 from tests.support.runtime import LIMITS, bench, notes
 from tests.support.server import running_server
+from tests.support.some_realm import realm
 from tests.support.wire import log_in, services_in
 
-REALM = ("tests.support.some_realm:realm",)
+REALM = "tests.support.some_realm:realm"
 
 
 async def submit(services: Services, session: Session, text: str, intent_id: str = "") -> Accepted:
@@ -44,7 +45,7 @@ async def ended(services: Services, session: Session, text: str) -> Execution:
 
 @asynchronous
 async def test_a_server_counts_what_becomes_of_executions(tmp_path: Path) -> None:
-    async with services_in(tmp_path, metrics_port=0, realm=REALM) as services:
+    async with services_in(tmp_path, realm, metrics_port=0) as services:
         session, _ = await log_in(services)
         assert (await ended(services, session, "hello")).state == "succeeded"
         assert (await ended(services, session, "fail")).state == "failed"
@@ -73,7 +74,7 @@ async def test_a_server_counts_what_becomes_of_executions(tmp_path: Path) -> Non
 @asynchronous
 async def test_the_log_tells_of_failing_code_without_its_secrets(tmp_path: Path) -> None:
     with logging_to_file(tmp_path / "log") as lines:
-        async with services_in(tmp_path / "data", realm=REALM) as services:
+        async with services_in(tmp_path / "data", realm) as services:
             session, _ = await log_in(services)
             execution = await ended(services, session, "explode")
             data = await services.executions.data(execution.execution_id)
@@ -95,7 +96,7 @@ async def test_the_log_tells_of_failing_code_without_its_secrets(tmp_path: Path)
 @pytest.mark.parametrize("setting", ["executions_per_session", "executions_per_account", "executions_per_realm"])
 @asynchronous
 async def test_a_server_limits_executions_as_it_is_set(tmp_path: Path, setting: str) -> None:
-    async with services_in(tmp_path, realm=REALM, **{setting: 1}) as services:
+    async with services_in(tmp_path, realm, **{setting: 1}) as services:
         session, _ = await log_in(services)
         await submit(services, session, "hang")
         with pytest.raises(TooManyExecutions, match=setting.removeprefix("executions_per_")):
@@ -104,7 +105,7 @@ async def test_a_server_limits_executions_as_it_is_set(tmp_path: Path, setting: 
 
 @asynchronous
 async def test_the_rate_of_submissions_by_code_is_limited_as_it_is_set(tmp_path: Path) -> None:
-    async with services_in(tmp_path, realm=REALM, limit_submit="2/1h") as services:
+    async with services_in(tmp_path, realm, limit_submit="2/1h") as services:
         count = services.runner._parts.count_submission
         for account in ("ada", "bob"):
             for _ in range(2):
@@ -116,11 +117,11 @@ async def test_the_rate_of_submissions_by_code_is_limited_as_it_is_set(tmp_path:
 @asynchronous
 async def test_a_restarted_server_goes_on_and_says_what_it_found(tmp_path: Path) -> None:
     with logging_to_file(tmp_path / "log") as lines:
-        async with services_in(tmp_path / "data", realm=REALM) as services:
+        async with services_in(tmp_path / "data", realm) as services:
             session, _ = await log_in(services)
             execution_id = (await submit(services, session, "hang")).execution.execution_id
             await eventually(lambda: services.runner.running)
-        async with services_in(tmp_path / "data", realm=REALM) as services:
+        async with services_in(tmp_path / "data", realm) as services:
             found = await services.executions.owned(session, execution_id)
             assert (found.state, found.reason) == ("failed", "interrupted")
         ready = [row for row in map(json.loads, lines()) if row["event"] == "server.ready"]
@@ -128,7 +129,7 @@ async def test_a_restarted_server_goes_on_and_says_what_it_found(tmp_path: Path)
 
 
 def test_a_server_with_a_realm_stops_with_status_0(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", realm=REALM[0]) as server:
+    with running_server(tmp_path / "data", realm=REALM) as server:
         assert server.stop(signal.SIGTERM) == 0
 
 
@@ -140,8 +141,7 @@ async def test_two_processes_accept_one_intent_at_once_as_one_execution(tmp_path
     async def echo(_context: Context, text: str) -> str:
         return text
 
-    realm = notes(echo)
-    async with bench(tmp_path, realm) as made:
+    async with bench(tmp_path, notes(echo)) as made:
         session = await made.login()
         second = Executions(
             made.feed,
