@@ -153,10 +153,13 @@ class Run:
                 return await self._ended(attempt)
             self.stop("timeout")
             attempt.cancel()
-            await asyncio.wait({attempt}, timeout=GRACE_S)
+            # The store is closed at once, so that code which goes on can't commit any more.
+            committed, _ = await asyncio.gather(self._close(), asyncio.wait({attempt}, timeout=GRACE_S))
             if attempt.done() and not attempt.cancelled():
                 self.exception = attempt.exception()
-            if (outcome := await self._after(self._stopped.result())) is not None:
+            if committed is not None:
+                return _succeeded(committed)
+            if (outcome := self._after(self._stopped.result())) is not None:
                 return outcome
 
     def _invocation(self) -> Invocation:
@@ -181,10 +184,8 @@ class Run:
             return _succeeded(committed)
         return Outcome(state="failed", reason="error", error=error_text(self.exception))
 
-    async def _after(self, why: Stop) -> Outcome | None:
-        """Return the outcome of an attempt that was stopped, None if another attempt follows."""
-        if (committed := await self._close()) is not None:
-            return _succeeded(committed)
+    def _after(self, why: Stop) -> Outcome | None:
+        """Return the outcome of an attempt that was stopped and has not committed, None if another attempt follows."""
         if why == "crash":
             return None if self.intent.effects != "once" else Outcome(state="failed", reason="interrupted")
         return Outcome(state="failed" if why == "timeout" else "cancelled", reason=why)

@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from interlock import Context, Outcome, Realm, testing
 from interlock.machine.errors import AttemptClosed, RealmInvalid
-from interlock.store import SqlStore
+from interlock.store import SqlStore, in_thread
 from tests.support.asynchronous import asynchronous
 
 SUCCEEDED = Outcome(state="succeeded", result={"text": "x"})
@@ -46,6 +46,12 @@ def _notes(path: Path) -> list[str]:
         return [text for (text,) in connection.execute("SELECT text FROM notes")]
 
 
+def _rows(path: Path) -> int:
+    """Return how many attempts have committed or are closed."""
+    with closing(_connections(path)()) as connection:
+        return int(connection.execute("SELECT count(*) FROM interlock_outcomes").fetchone()[0])
+
+
 def _realm(path: Path) -> Realm:
     """A realm that keeps a text, then raises, waits or commits again, before or after the commit, as it is asked."""
     connect = _connections(path)
@@ -58,6 +64,14 @@ def _realm(path: Path) -> Realm:
             if parameters.then == "wait before" and context.attempt == 1:
                 await context.emit("written")
                 await asyncio.Event().wait()
+            if parameters.then == "defy":
+                await context.emit("written")
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+                # The store is closed meanwhile.
+                while await in_thread(lambda: _rows(path)) == 0:
+                    connection.rollback()
+                connection.execute("INSERT INTO notes VALUES (?)", (parameters.text,))
             if parameters.then == "forget":
                 return Kept(parameters.text)
             await context.commit(connection, Kept(parameters.text))
@@ -138,6 +152,16 @@ async def test_a_cancel_before_the_commit_leaves_nothing(path: Path) -> None:
     await run.emitted()
     run.cancel()
     assert await run.outcome() == Outcome(state="cancelled", reason="asked")
+    assert _notes(path) == []
+
+
+@asynchronous
+async def test_code_that_goes_on_after_a_cancel_can_not_commit(path: Path) -> None:
+    run = await testing.realm(_realm(path)).submit("notes.keep", {"text": "x", "then": "defy"})
+    await run.emitted()
+    run.cancel()
+    assert await run.outcome() == Outcome(state="cancelled", reason="asked")
+    assert isinstance(run.exception, AttemptClosed)
     assert _notes(path) == []
 
 
