@@ -14,10 +14,11 @@ from tests.mutants.of_authority import OF_AUTHORITY
 from tests.mutants.of_connection import OF_CONNECTION
 from tests.mutants.of_execution import OF_EXECUTION
 from tests.mutants.of_machine import OF_MACHINE
+from tests.mutants.of_realm import OF_REALM
 from tests.mutants.of_runtime import OF_RUNTIME
 from tests.mutants.of_server import OF_SERVER
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*OF_MACHINE, *OF_SERVER, *OF_AUTHORITY, *OF_EXECUTION, *OF_RUNTIME)
+MUTANTS: Final[tuple[Mutant, ...]] = (*OF_MACHINE, *OF_SERVER, *OF_AUTHORITY, *OF_EXECUTION, *OF_REALM, *OF_RUNTIME)
 """Bugs that break a published property. Each property that real code can break has at least one."""
 
 CONNECTION: Final[tuple[Mutant, ...]] = OF_CONNECTION

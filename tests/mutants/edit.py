@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from tests.mutants.pattern import EditError, expression, put
 
-_FOLDERS: Final = ("spec", "machine", "server")
+_FOLDERS: Final = ("spec", "machine", "interlock", "server")
 _FENCED: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
