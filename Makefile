@@ -112,9 +112,9 @@ model: $(STAMP)
 spec-deep: $(STAMP)
 	$(BIN)/interlock check --deep --jobs 1
 
-# Is what the tests' servers did an execution of the model?
+# Is what the tests' servers did an execution of the model? And did they do something with both?
 traces: $(STAMP)
-	$(BIN)/interlock check-trace $(TRACES)
+	$(BIN)/interlock check-trace --expect session --expect execution $(TRACES)
 
 # Load, races, crashes, attacks and what the docs show, without the weight of coverage on the server.
 scenarios: $(STAMP)

@@ -63,7 +63,7 @@ inline next_intent() {
   for (client : 0 .. 1) { submits[client] = false; found[client] = false; follows[client] = false; waits[client] = false; tries[client] = 0 }
   client = 0;
   committed = 0; closed = 0; told_end = false; version = 0; shown = 0; taken[0] = 0;
-  session = session + 1;
+  session = session + 1; c_code { taken_one(now.session, 0, 0); };
   begin_intent()
 }
 byte client;

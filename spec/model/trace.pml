@@ -89,7 +89,7 @@ inline next_session() {
   command_slot = 0;
   used = 0; opened = 0;
   recovering[0] = false; recovering[1] = false; begun[0] = false; begun[1] = false; taken[0] = 0; taken[1] = 0;
-  session = session + 1
+  session = session + 1; c_code { taken_one(now.session, 0, 0); }
 }
 byte command_slot;
 

@@ -53,7 +53,7 @@ class _Numbering:
         self._intent = intent
         self._life = ""
         self._lives: set[str] = set()
-        self._due = self._begun = self._again = False
+        self._due = self._again = False
         self._commands: dict[str, dict[str, int]] = {}
         self._running: tuple[str | None, int | None] = (None, None)
         self._attempt = 0
@@ -67,7 +67,7 @@ class _Numbering:
         late = isinstance(line, Append) and line.late
         if line.life != self._life:
             self._due = bool(self._life) or late or self._intent.early
-            self._begun, self._again = False, line.life in self._lives
+            self._again = line.life in self._lives
             self._life = line.life
             self._lives.add(line.life)
         if not late:
@@ -76,7 +76,7 @@ class _Numbering:
                 self.rows.append((Numbers(_END, claim=1, late=1), index))
             if self._due:
                 self.rows.append((Numbers(_START, claim=not self._again), index))
-            self._due, self._begun = False, True
+            self._due = False
         number = self._number(index, line)
         if number is not None:
             self.rows.append((number, index))
@@ -89,7 +89,7 @@ class _Numbering:
                 return self._record(index, line)
             case Append():
                 self._end = line
-                return Numbers(_END, claim=not line.late or not self._begun, late=line.late)
+                return Numbers(_END, claim=1, late=line.late)
             case Ack(kind="execution"):
                 recorded = self._commands.get(line.instance, {}).get(line.command, 0)
                 return Numbers(_ACK, command=recorded, version=line.version, view=line.view, claim=1)
@@ -119,7 +119,7 @@ class _Numbering:
             source=_STATES.get(line.source, LARGEST),
             target=_STATES.get(line.target, LARGEST),
             alive=served or index not in self._intent.unserved,
-            claim=not line.late or not self._begun,
+            claim=index not in self._intent.misplaced,
             late=line.late,
             first=first,
             elsewhere=line.event == "start" and not line.late and line.data["node"] != line.node,

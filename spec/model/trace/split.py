@@ -26,15 +26,16 @@ Lines = list[list[AnyLine]]
 class Intent(msgspec.Struct):
     """One subject's intent: the lines of its execution, and those of the end of its session: the record and its answer.
 
-    ``unserved`` has the place, among a trace's lines, of each record at whose time the session was overdue or somebody else's.
-    ``absent``: the trace lacks the session. ``early``: the first line comes before the life that wrote it has recovered.
-    ``over``: the execution has ended.
+    ``unserved`` has the place, among a trace's lines, of each record at whose time the session was overdue or somebody else's,
+    ``misplaced`` that of each late record that its life told after another line. ``absent``: the trace lacks the session.
+    ``early``: the first line comes before the life that wrote it has recovered. ``over``: the execution has ended.
     """
 
     lines: Lines
     session_id: str = ""
     subject: str = ""
     unserved: set[int] = msgspec.field(default_factory=set)
+    misplaced: set[int] = msgspec.field(default_factory=set)
     absent: bool = False
     early: bool = False
     over: bool = False
@@ -95,7 +96,7 @@ class _Splitter:
         self._parts: dict[tuple[str, str], str] = {}
         self._names: dict[str, str] = {}
         self._life = ""
-        self._recovered = False
+        self._recovered = self._spoken = False
         self._sessions: dict[str, Fold] = {}
         self._ends: dict[str, list[AnyLine]] = {}
         self._within: defaultdict[str, list[Intent]] = defaultdict(list)
@@ -104,7 +105,8 @@ class _Splitter:
         """Read the whole trace."""
         for line in Reader(self._number, text):
             if line.life != self._life:
-                self._life, self._recovered = line.life, False
+                self._life, self._recovered, self._spoken = line.life, False, False
+            self._spoken = self._spoken or not (isinstance(line, Append) and line.late)
             if isinstance(line, Recover):
                 self._recovered = True
                 for intent in self._found.values():
@@ -126,6 +128,8 @@ class _Splitter:
             intent = self._part(execution_id)
         lines = intent.lines[self._number]
         if isinstance(line, Append):
+            if line.late and self._spoken:
+                intent.misplaced.add(len(lines))
             intent.over = line.target in EXECUTION_FINAL
             session = self._sessions.get(intent.session_id)
             if session is not None and not session.ended and not serves(session, intent.subject, line.at_ms):

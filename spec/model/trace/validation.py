@@ -61,11 +61,10 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 class _Asked(msgspec.Struct):
-    """What the model is asked about, and its numbers."""
+    """What the model is asked about: numbers, and the name and the lines of each that has these numbers."""
 
-    name: str
-    lines: Session
     numbers: Abstract
+    equal: list[tuple[str, Session]]
 
 
 @contextmanager
@@ -112,7 +111,8 @@ def _judge(folder: Path, parts: Iterable[tuple[str, Session, Callable[[], Abstra
         except TooWide:
             too_wide.append(name)
             continue
-        different.setdefault((numbers.header, numbers.nodes), _Asked(name, lines, numbers))
+        asked = different.setdefault((numbers.header, numbers.nodes), _Asked(numbers, []))
+        asked.equal.append((name, lines))
     waiting = list(different.values())
     rejections: list[Rejection] = []
     while waiting:
@@ -122,7 +122,7 @@ def _judge(folder: Path, parts: Iterable[tuple[str, Session, Callable[[], Abstra
             if stuck is None:
                 break
             number, taken, promise = stuck
-            rejections.append(_rejection(chunk[number], taken, promise))
+            rejections += _rejections(chunk[number], taken, promise)
             # Those before it were matched; ask about those after it.
             chunk = chunk[number + 1 :]
     return Judgement(count, len(different), tuple(rejections), tuple(too_wide))
@@ -256,12 +256,15 @@ def _match(folder: Path, chunk: list[Abstract]) -> tuple[int, tuple[int, ...], s
     return int(number), (int(first), int(second)), " ".join(promise)
 
 
-def _rejection(asked: _Asked, taken: tuple[int, ...], promise: str) -> Rejection:
+def _rejections(asked: _Asked, taken: tuple[int, ...], promise: str) -> list[Rejection]:
     origin = asked.numbers.origin
-    stuck = tuple(
-        lines[origin[node][taken[node]]] for node, lines in enumerate(asked.lines) if taken[node] < len(origin[node])
-    )
-    return Rejection(asked.name, stuck, promise or _WAITS.get(stuck[0].type, ""))
+    found = []
+    for name, session in asked.equal:
+        stuck = tuple(
+            lines[origin[node][taken[node]]] for node, lines in enumerate(session) if taken[node] < len(origin[node])
+        )
+        found.append(Rejection(name, stuck, promise or _WAITS.get(stuck[0].type, "")))
+    return found
 
 
 # In a session, no promise forbids a line that waits for something that never became durable.
