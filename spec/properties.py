@@ -373,9 +373,11 @@ PROPERTIES: Final[tuple[Property, ...]] = (
     ),
     Property(
         "crashed_recovers",
-        "A crashed node comes back, and disconnects what its former self left, once, before it records anything else.",
+        "A crashed node comes back, and disconnects and interrupts what its former self left, once, before it records anything"
+        " else.",
         (
             "tests/scenarios/test_process.py::test_kill_9_under_load_loses_nothing_acknowledged",
+            _RUNS + "test_traces.py::test_nothing_starts_before_every_lost_attempt_is_interrupted",
             _TRACE_RULES,
             _EXECUTION_TRACES,
         ),

@@ -103,4 +103,10 @@ OF_RUNTIME: Final[tuple[Mutant, ...]] = (
         "test_an_attempt_that_a_crash_took_after_its_commit_has_succeeded",
         at("run:Run._end_lost_attempt", replace("free=True", "free=False")),
     ),
+    Mutant(
+        "A start repeats one lost attempt while another one still counts as running.",
+        "crashed_recovers",
+        "test_nothing_starts_before_every_lost_attempt_is_interrupted",
+        at("run:Run.drive", replace("await self.parts.working.wait()", "None")),
+    ),
 )

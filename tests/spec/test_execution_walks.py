@@ -91,7 +91,7 @@ class Server:
                 self.record("execution", execution.execution_id, Start(NODE), written=written)
                 self.own.add(execution.execution_id)
             elif what == "cancel":
-                data: Data = self.random.choice([Cancel("asked"), Fail("realm_missing")])
+                data: Data = Cancel("asked") if self.random.random() < 0.5 else Fail("realm_missing")
                 self.record("execution", execution.execution_id, data, written=written)
         elif execution is not None and execution.execution_id in self.own and execution.state == "running":
             self.end(execution, what, written=written)
