@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -278,6 +279,23 @@ async def test_a_failed_execution_says_why_without_the_realms_secrets(errands: S
         assert (ended["state"], ended["reason"]) == ("failed", "error")
         assert "result" not in ended
         assert "secret" not in json.dumps(ended)
+
+
+@pytest.mark.asvs("16.2.5")
+@asynchronous
+async def test_no_parameter_result_or_error_is_in_the_servers_own_files(errands: ServerProcess) -> None:
+    async with await logged_in(errands.url) as client:
+        canary = f"canary-{uuid4()}"
+        ended = await outcome(client, (await accepted(client, "say", text=canary))["execution_id"])
+        assert ended["result"]["text"] == canary
+        wrongs: tuple[dict[str, Any], ...] = ({"text": 1, "times": canary}, {"text": "x", canary: 1})
+        for wrong in wrongs:
+            problem(await submit(client, "say", **wrong), 400, "parameters-refused")
+        problem(await submit(client, canary), 404, "intent-unknown")
+        assert errands.log_path.read_text()
+        for path in (errands.log_path, errands.trace):
+            assert canary not in path.read_text()
+        assert canary not in json.dumps(records(errands.data))
 
 
 async def executions(client: Client) -> list[dict[str, Any]]:

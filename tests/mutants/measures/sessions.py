@@ -232,6 +232,22 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         ),
     ),
     Mutant(
+        "Whoever knows the id of an execution reads and cancels it, whose ever it is.",
+        "8.2.2",
+        "test_another_accounts_executions_are_invisible",
+        at(
+            "executions:Executions.owned",
+            replace("session.subject is None or execution.subject != session.subject", "session.subject is None"),
+        ),
+    ),
+    Mutant(
+        "Administrators are shown an execution's parameters, which are the application's data.",
+        "8.2.3",
+        "test_an_execution_is_shown_without_its_data",
+        at("administration.responses:AdminExecutionView", replace("reason: ...", "...\nparameters: str"))
+        + at("administration.responses:admin_execution", replace("reason=...", "**..., parameters='canary'")),
+    ),
+    Mutant(
         "An open socket is kept open with the token of another account.",
         "8.2.2",
         "test_a_foreign_or_bad_token_closes_an_open_socket",

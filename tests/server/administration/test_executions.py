@@ -51,6 +51,7 @@ async def test_executions_are_filtered_and_paged(errands: ServerProcess, secret:
         await other.request("DELETE", f"/api/executions/{waiting['execution_id']}")
 
 
+@pytest.mark.asvs("8.2.3")
 @asynchronous
 async def test_an_execution_is_shown_without_its_data(errands: ServerProcess, secret: str) -> None:
     async with Admin(errands.url, secret) as admin, await logged_in(errands.url) as client:
