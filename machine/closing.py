@@ -1,6 +1,6 @@
 """The table of WebSocket close codes: code, reason, and what the client does next.
 
-An error's close code is chosen by ``closing_for`` in ``server/experience/websocket.py``, a record's by
+An error's close code is chosen by ``closing_for`` in ``server/experience/sockets/closings.py``, a record's by
 :meth:`interlock.machine.session.conversation.Conversation.observe`, and that of a bad frame where it is read
 (``server/experience/transport/websocket.py``).
 

@@ -14,9 +14,9 @@ from typing import Final
 
 import structlog
 
-from interlock.machine.closing import Close
 from interlock.machine.errors import SettingsError
 from interlock.server.app import app_over
+from interlock.server.draining import drain
 from interlock.server.environment import PREFIX
 from interlock.server.experience.transport.limits import TransportLimits
 from interlock.server.experience.transport.server import HttpServer
@@ -62,14 +62,16 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
             stack.push_async_callback(metrics.close, _METRICS_GRACE_S)
             _log.info("metrics.listening", url=f"{_url(for_metrics)}/metrics")
         app = app_over(services)
-        server = HttpServer(app, _limits(settings, services), fast_path=app.fast_path)
+        server = HttpServer(
+            app, _limits(settings, services), fast_path=app.fast_path, on_pong=services.metrics.round_trip
+        )
         begin_collecting()
         await _begin(server, listener, "port")
         if not settings.trusted_proxies and not _on_loopback(listener):
             _log.warning("server.exposed", host=settings.host)
         on_ready(_url(listener))
         await stopping.wait()
-        await _drain(server, services, settings.drain_s)
+        await drain(server, services, settings.drain_s)
     _log.info("server.stopped")
 
 
@@ -111,23 +113,6 @@ def _stop_signals() -> asyncio.Event:
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     return stopping
-
-
-async def _drain(server: HttpServer, services: Services, grace_s: float) -> None:
-    """Stop accepting work, close the WebSockets with 1001, and wait until their disconnects are recorded and executions end.
-
-    An execution that still runs after ``grace_s`` is left to the next start.
-    """
-    services.draining = True
-    server.stop_accepting()
-    services.runner.drain()
-    services.tail.wake()
-    services.connections.close_all(Close("draining"))
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + grace_s
-    while (len(services.connections) or services.tasks or services.runner.busy) and loop.time() < deadline:  # noqa: ASYNC110  # runs once, at the stop
-        await asyncio.sleep(0.02)
-    await server.close(max(0.0, deadline - loop.time()))
 
 
 def _url(listener: socket.socket) -> str:

@@ -30,6 +30,7 @@ from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.runner import Runner
+from interlock.server.runtime.executions.streams import Streams
 from interlock.server.runtime.secret_records import SecretRecords
 from interlock.server.runtime.sessions import Sessions
 from interlock.server.runtime.tail import Tail
@@ -74,6 +75,7 @@ class Services(msgspec.Struct):
     realms: Realms
     executions: Executions
     runner: Runner
+    streams: Streams
     trace: TraceWriter
     admins: Admins
     administration: Administration

@@ -192,6 +192,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             " is not."
         ),
     ] = 5.0
+    resume_s: Annotated[
+        Seconds,
+        _doc(
+            "How long messages about executions are kept for a WebSocket that was interrupted and resumes; how long a session's"
+            " stream of them lasts after its last WebSocket."
+        ),
+    ] = 120.0
+    streams_mib: Annotated[
+        int,
+        Meta(ge=1, le=2**20),
+        _doc("Memory of the messages about executions that are kept for all WebSockets together, in MiB."),
+    ] = 64
     limit_frames: Annotated[
         RateText,
         _doc(

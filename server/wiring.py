@@ -53,6 +53,7 @@ from interlock.server.runtime.door import Door, patiently
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.live import ExecutionLimits
 from interlock.server.runtime.executions.runner import Runner
+from interlock.server.runtime.executions.streams import Streams
 from interlock.server.runtime.expiry import Expiry
 from interlock.server.runtime.feed import Feed
 from interlock.server.runtime.recovery import disconnect_orphans, end_left_over, trace_missed
@@ -99,6 +100,7 @@ class _Core(msgspec.Struct):
     realms: Realms
     executions: Executions
     runner: Runner
+    streams: Streams
 
 
 @asynccontextmanager
@@ -130,7 +132,9 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         )
         accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.session_cache_size)
         executions, runner = _executions(settings, storage, (feed, clock, sessions, accounts), realms)
-        _follow(feed, connections, runner)
+        streams = Streams(executions, connections, clock, settings)
+        stack.callback(streams.close)
+        _follow(feed, connections, streams, runner)
         doors = (sessions, accounts, secrets.records, executions)
         storage.watchers.metrics = await _watch(feed, doors, settings, clock)
         await trace_missed(surface.log, storage.trace)
@@ -156,7 +160,18 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         host = HostMonitor(clock, Path(settings.data), reserve, surface.refuse_growth, lambda: keeper.failing)
         await host.begin()
         core = _Core(
-            clock, host, secrets, sessions, accounts, account_sessions, connections, tail, realms, executions, runner
+            clock,
+            host,
+            secrets,
+            sessions,
+            accounts,
+            account_sessions,
+            connections,
+            tail,
+            realms,
+            executions,
+            runner,
+            streams,
         )
         services = _assemble(settings, storage, core, stack)
         await stack.enter_async_context(supervisor.running("expiry", expiry.run))
@@ -207,7 +222,7 @@ async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: S
     return _Secrets(ring, admins, clients, records)
 
 
-def _follow(feed: Feed, connections: Connections, runner: Runner) -> None:
+def _follow(feed: Feed, connections: Connections, streams: Streams, runner: Runner) -> None:
     """Subscribe what reacts first to the end of a session or the loss of an account.
 
     Sockets close before any other listener learns of the end. Sessions come first: the sockets of the session that changes a
@@ -215,9 +230,12 @@ def _follow(feed: Feed, connections: Connections, runner: Runner) -> None:
     """
     feed.subscribe(connections.observe, SESSION_MACHINE.kind)
     feed.subscribe(connections.observe_account, ACCOUNT_MACHINE.kind)
+    feed.subscribe(streams.observe, EXECUTION_MACHINE.kind)
+    feed.subscribe(streams.observe_session, SESSION_MACHINE.kind)
     feed.subscribe(runner.observe, EXECUTION_MACHINE.kind)
     feed.subscribe(runner.observe_session, SESSION_MACHINE.kind)
     feed.subscribe(runner.observe_account, ACCOUNT_MACHINE.kind)
+    runner.subscribe_progress(streams.progress)
 
 
 def _executions(
@@ -279,6 +297,8 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
             "interlock_log_failed": lambda: sessions.failure is not None,
             "interlock_background_failing": lambda: len(storage.supervisor.failing),
             "interlock_executions_running": lambda: core.runner.running,
+            "interlock_streams": lambda: len(core.streams),
+            "interlock_stream_bytes": lambda: core.streams.size,
             "interlock_keys_unusable": lambda: not tokens.usable,
             "interlock_password_queue_depth": lambda: passwords.waiting,
         }
@@ -315,6 +335,7 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
         realms=core.realms,
         executions=core.executions,
         runner=core.runner,
+        streams=core.streams,
         trace=storage.trace,
         admins=Admins(core.secrets.admins),
         administration=Administration(

@@ -22,8 +22,8 @@ from interlock.machine.closing import CLOSE_CODES
 from interlock.machine.execution.commands import CancelReason, FailureReason, InterruptionReason
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import ExpiryReason, Policy, RevocationReason
-from interlock.machine.session.conversation import ClientMessage, ServerMessage
 from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.messages import ClientMessage, ServerMessage
 from interlock.server.cli.main import main
 from interlock.server.experience.problems import problem_for
 from interlock.server.settings_loading import setting_rows
@@ -34,10 +34,18 @@ _JSON_TYPES: Final = {
     "str": "string",
     "int": "integer",
     "str | None": "string or null",
+    "str | UnsetType": "string, may be missing",
+    "int | UnsetType": "integer, may be missing",
+    "Raw": "any JSON",
+    "Raw | UnsetType": "any JSON, may be missing",
+    "list[Raw]": "array of any JSON",
+    "EndState": "string: `succeeded`, `failed` or `cancelled`",
+    "Annotated[int, Meta(ge=0)]": "integer",
     "Age | None": "integer or null, 0 if left out",
     "Epoch": "integer, 0 if left out",
     "dict[str, Any]": "object",
-    "Limits": "object: `message_bytes` (integer)",
+    "Limits": "object: `message_bytes` (integer), `unanswered` (integer)",
+    "StreamPosition": "object: `epoch` (string), `offset` (integer)",
     "Policy": "object",
     "Receipt": "object: `position` (integer), `digest` (string)",
     "ExpiryReason": "string",

@@ -6,28 +6,43 @@ from functools import cache
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
+from interlock.machine.errors import RateLimited
 from interlock.machine.execution import commands as execution
 from interlock.machine.execution.machine import EXECUTION_MACHINE
 from interlock.machine.ledger import GENESIS, Record, StoredRow, chain, parse
 from interlock.machine.machine import Command
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import Authenticate, Connect, Create, Data, Policy
-from interlock.machine.session.conversation import (
+from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.messages import (
+    Accepted,
+    CancelRequest,
+    Gap,
     Hello,
+    IntentRequest,
     Limits,
+    Outcome,
     PingRequest,
     Pong,
+    Progress,
     Refreshed,
     RefreshRequest,
+    Refused,
+    Resumed,
+    ResumeRequest,
+    StreamPosition,
     TransitionMessage,
+    encode,
 )
-from interlock.machine.session.machine import SESSION_MACHINE
 from interlock.machine.session.session import Session, evolve
 from interlock.machine.session.view import session_view
 from interlock.machine.times import rfc3339
 from interlock.machine.wire import transition_view
+from interlock.server.experience.problems import problem_for
 from interlock.server.experience.responses import execution_response
+from interlock.server.experience.sockets.requests import UNANSWERED
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES
 from interlock.server.settings import Settings
 from interlock.server.surface.executions import ExecutionData
@@ -35,7 +50,9 @@ from interlock.server.surface.executions import ExecutionData
 SESSION_ID: Final = "06h0djg1snu4knbi8t0tdv41e12u2acjqb2g"
 SUBJECT: Final = "acc_3q2-7wAAQGmJw0m5bW9uZQ"
 _CONNECTION: Final = "con_RSlSMZTaSVS48rx2XknO9g"
+_EPOCH: Final = "k3J0v9QxZt1m"
 _INTENT: Final = "2f1c3f0e-8d55-4c5c-9b0a-0a3d6c1f9d11"
+_EXECUTION: Final = "exe_u1VVUXdDkAVbBqWqXGCQx3lhlyu0hE6LmmiUeqWhGLM"
 _BEGIN_MS: Final = 1_769_160_600_000
 _STEP_MS: Final = 2_500
 
@@ -99,26 +116,43 @@ def sample_execution(state: str) -> Any:
 
 def sample_messages() -> dict[str, Any]:
     """One message of each kind, by its type."""
+    messages = (*_from_server(), *_from_client())
+    return {type(message).__name__: msgspec.json.decode(encode(message)) for message in messages}
+
+
+def _from_server() -> tuple[msgspec.Struct, ...]:
     session = history()[1]
-    interval_ms = round(Settings().ping_interval_s * 1000)
-    view = transition_view(_last())
-    messages = (
+    return (
         Hello(
             _CONNECTION,
             SESSION_ID,
             session.state or "",
             session.version,
-            interval_ms,
-            Limits(MESSAGE_BYTES),
+            round(Settings().ping_interval_s * 1000),
+            Limits(MESSAGE_BYTES, UNANSWERED),
+            StreamPosition(_EPOCH, 0),
             _last().receipt,
         ),
-        TransitionMessage(*msgspec.structs.astuple(view)),
+        TransitionMessage(*msgspec.structs.astuple(transition_view(_last()))),
         Refreshed(rfc3339(_BEGIN_MS + 300_000)),
         Pong(),
+        Accepted(_INTENT, _EXECUTION, _last().receipt, 1),
+        Refused(Raw(msgspec.json.encode(problem_for(RateLimited(1))[0])), intent_id=_INTENT, retry_after_s=1),
+        Progress(_EXECUTION, _INTENT, [Raw(b'{"text":"Once "}'), Raw(b'{"text":"upon"}')], 2),
+        Outcome(_EXECUTION, _INTENT, "succeeded", _last().receipt, result=Raw(b'{"words":2}'), offset=3),
+        Resumed(_EPOCH, 2),
+        Gap(_EPOCH, 118),
+    )
+
+
+def _from_client() -> tuple[msgspec.Struct, ...]:
+    return (
         RefreshRequest("eyJhbGciOiJFUzI1NiI…"),
         PingRequest(),
+        IntentRequest(_INTENT, "notes.create", Raw(b'{"text":"hello"}')),
+        CancelRequest(_EXECUTION),
+        ResumeRequest(_EPOCH, 2),
     )
-    return {type(message).__name__: msgspec.to_builtins(message) for message in messages}
 
 
 def sample_policy() -> Policy:

@@ -1,1 +1,1 @@
-"""Sessions: state, commands, WebSocket conversation, and texts for people."""
+"""Sessions: state, commands, WebSocket conversation and stream, and texts for people."""

@@ -4,118 +4,84 @@ The caller owns the socket. It passes in what arrived (``receive_text``, ``recei
 and the time (``tick``). Then it sends what ``take`` returns, in order, and closes the socket once ``closing`` is set. Once
 ``closing`` is set, nothing more is sent and input is ignored.
 
-Server → client: ``hello`` (always first), ``transition``, ``refreshed``, ``pong``. Client → server: ``refresh``, ``ping``.
+The messages are those of :mod:`interlock.machine.session.messages`. ``hello`` is always the first. The session's stream has its
+own buffer, which all connections of the session share: the conversation keeps only its place in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec import UNSET, Raw
 
 from interlock.machine.closing import Close
 from interlock.machine.errors import MessageRefused
-from interlock.machine.ledger import Receipt, Record
+from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Authenticate, Connect, Reauthenticate
+from interlock.machine.session.messages import (
+    CancelRequest,
+    Gap,
+    Hello,
+    IntentRequest,
+    Limits,
+    PingRequest,
+    Pong,
+    Refreshed,
+    RefreshRequest,
+    Refused,
+    Resumed,
+    ResumeRequest,
+    ServerMessage,
+    StreamPosition,
+    TransitionMessage,
+    encode,
+    parse,
+)
 from interlock.machine.session.session import FINAL_STATES, Session
+from interlock.machine.session.stream import Stream
 from interlock.machine.times import rfc3339
-from interlock.machine.wire import TransitionView, own_transition_view
+from interlock.machine.wire import own_transition_view
 
-SUBPROTOCOL: Final = "interlock.v1"
+RESUME_WAIT_MS: Final = 1_000
+"""How long after ``hello`` messages of the stream wait for a ``resume``, so that its answer comes before them."""
 
+_TAKEN_BYTES: Final = 64 * 1024
+"""About how many bytes of the stream one ``take`` returns."""
 
-class Limits(msgspec.Struct, frozen=True):
-    """The limits for the client: the size of one message in bytes."""
-
-    message_bytes: int
-
-
-class Hello(msgspec.Struct, frozen=True, tag_field="type", tag="hello"):
-    """The first message: the connection's id, the session's state, and how often the server pings.
-
-    ``receipt`` is the receipt of the recorded ``connect``.
-    """
-
-    connection_id: str
-    session_id: str
-    state: str
-    version: int
-    ping_interval_ms: int
-    limits: Limits
-    receipt: Receipt
-
-
-class TransitionMessage(TransitionView, frozen=True, tag_field="type", tag="transition"):
-    """A transition of the client's session that was just recorded."""
-
-
-class Refreshed(msgspec.Struct, frozen=True, tag_field="type", tag="refreshed"):
-    """The access token was accepted. The connection closes with 4408 at ``expires_at`` unless the client sends another."""
-
-    expires_at: str
-
-
-class Pong(msgspec.Struct, frozen=True, tag_field="type", tag="pong"):
-    """The answer to the client's ``ping``."""
-
-
-class RefreshRequest(msgspec.Struct, frozen=True, tag_field="type", tag="refresh", forbid_unknown_fields=True):
-    """A newer access token of the same session, to keep the connection open."""
-
-    access_token: str
-
-
-class PingRequest(msgspec.Struct, frozen=True, tag_field="type", tag="ping", forbid_unknown_fields=True):
-    """A request for a ``pong``, to check that the server responds."""
-
-
-ServerMessage = Hello | TransitionMessage | Refreshed | Pong
-ClientMessage = RefreshRequest | PingRequest
-
-_decoder: Final[msgspec.json.Decoder[ClientMessage]] = msgspec.json.Decoder(ClientMessage)
-_encoder: Final = msgspec.json.Encoder()
-
-
-def parse(text: str) -> ClientMessage:
-    """Return the client's message in ``text``.
-
-    Raises:
-        MessageRefused: ``text`` is not a message of ``interlock.v1``. The error says what is wrong and quotes nothing of
-            ``text``.
-    """
-    try:
-        return _decoder.decode(text)
-    except RecursionError:
-        raise MessageRefused("nested too deeply") from None
-    except msgspec.ValidationError as error:
-        known = "unknown type" if "Invalid value" in str(error) else "wrong or unknown field"
-        raise MessageRefused("no type" if "missing required field `type`" in str(error) else known) from None
-    except (msgspec.DecodeError, UnicodeError):
-        raise MessageRefused("not JSON") from None
+Request = RefreshRequest | IntentRequest | CancelRequest
+"""A message that the caller has to answer: see :meth:`Conversation.receive_text`."""
 
 
 class Conversation:
     """The state of one open connection of one session.
 
     ``authorised_until_ms`` is when the connection's newest credential expires. ``outbox_limit`` is how many messages may wait
-    before the client counts as a slow consumer.
+    before the client counts as a slow consumer; those of the stream are not counted. ``open_stream`` returns the stream that
+    the session has at the greeting.
     """
 
     __slots__ = (
         "_authorised_until_ms",
         "_epoch",
         "_heard_epoch",
+        "_held_until_ms",
         "_limits",
+        "_open_stream",
         "_outbox",
         "_outbox_limit",
         "_ping_interval_ms",
+        "_place",
+        "_resumed",
+        "_stream",
         "closing",
         "connection_id",
         "greeted",
         "session_id",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a connection has, by name
         self,
         connection_id: str,
         session: Session,
@@ -124,6 +90,7 @@ class Conversation:
         outbox_limit: int,
         ping_interval_ms: int,
         limits: Limits,
+        open_stream: Callable[[], Stream],
     ) -> None:
         self.connection_id = connection_id
         self.session_id = session.session_id
@@ -136,14 +103,32 @@ class Conversation:
         self._outbox_limit = outbox_limit
         self._ping_interval_ms = ping_interval_ms
         self._limits = limits
+        self._open_stream = open_stream
+        self._stream: Stream | None = None
+        # The offset of the last message of the stream that was taken.
+        self._place = 0
+        # Set while messages of the stream wait for a resume.
+        self._held_until_ms: int | None = None
+        self._resumed = False
+
+    @property
+    def epoch(self) -> int:
+        """The session's epoch of the connection's credential."""
+        return self._epoch
 
     @property
     def deadline_ms(self) -> int:
-        """When ``tick`` must be called next."""
-        return self._authorised_until_ms
+        """When ``tick`` must be called next. A message appended to the stream, and each other call, may bring it forward."""
+        if self._held_until_ms is None or self._stream is None or self._stream.offset == self._place:
+            return self._authorised_until_ms
+        return min(self._authorised_until_ms, self._held_until_ms)
 
-    def receive_text(self, text: str) -> RefreshRequest | None:
-        """Process a text message. If it returns a request, check its token and call ``authorise`` or ``close``."""
+    def receive_text(self, text: str) -> Request | None:
+        """Process a text message, and return a request that the caller has to answer.
+
+        Check the token of a :class:`RefreshRequest`, and call ``authorise`` or ``close``. An accepted intent, and the end of an
+        execution, is answered by the stream; otherwise call ``refuse``.
+        """
         if self.closing is not None:
             return None
         try:
@@ -151,10 +136,17 @@ class Conversation:
         except MessageRefused as refused:
             self.close(Close("bad_message", str(refused)))
             return None
-        if isinstance(message, RefreshRequest):
-            return message
-        self._say(Pong())
-        return None
+        match message:
+            case PingRequest():
+                self._say(Pong())
+                return None
+            case ResumeRequest():
+                self._resume(message)
+                return None
+            case IntentRequest() | CancelRequest():
+                # A client that resumes does so first.
+                self._held_until_ms = None
+        return message
 
     def receive_bytes(self) -> None:
         """Refuse a binary message; the protocol has none."""
@@ -165,6 +157,14 @@ class Conversation:
         self._epoch = epoch
         self._authorised_until_ms = until_ms
         self._say(Refreshed(rfc3339(until_ms)))
+
+    def refuse(self, request: IntentRequest | CancelRequest, problem: bytes, retry_after_s: int | None) -> None:
+        """Answer ``request`` with ``problem``, a JSON object."""
+        retry = UNSET if retry_after_s is None else retry_after_s
+        if isinstance(request, IntentRequest):
+            self._say(Refused(Raw(problem), intent_id=request.id, retry_after_s=retry))
+        else:
+            self._say(Refused(Raw(problem), execution_id=request.execution_id, retry_after_s=retry))
 
     def observe(self, record: Record) -> None:
         """Process a ``record`` of the session. Records come in order.
@@ -187,9 +187,11 @@ class Conversation:
             self.close(Close("token_expired"))
 
     def tick(self, now_ms: int) -> None:
-        """Close the connection if its credential has expired at ``now_ms``."""
+        """Close the connection if its credential has expired at ``now_ms``. Stop waiting for a resume after its time."""
         if now_ms >= self._authorised_until_ms:
             self.close(Close("token_expired"))
+        if self._held_until_ms is not None and now_ms >= self._held_until_ms:
+            self._held_until_ms = None
 
     def close(self, closing: Close) -> None:
         """End the conversation. The first reason given stands."""
@@ -197,14 +199,26 @@ class Conversation:
             self.closing = closing
 
     def take(self) -> list[bytes]:
-        """Return the messages to send now, in order, as JSON in UTF-8."""
-        messages = [_encoder.encode(message) for message in self._outbox]
+        """Return messages to send now, in order, as JSON in UTF-8. It returns none if all are sent.
+
+        Each call returns a part of the stream, so a caller that sends only while the client reads needs no buffer for it.
+        """
+        self._read_on()
+        messages = [encode(message) for message in self._outbox]
         self._outbox.clear()
+        stream = self._stream
+        if stream is not None and self._held_until_ms is None and self.closing is None:
+            told = stream.after(self._place, _TAKEN_BYTES)
+            self._place += len(told)
+            messages += told
         return messages
 
     def _greet(self, connect: Record) -> None:
         move = connect.transition
         self.greeted = True
+        stream = self._stream = self._open_stream()
+        self._place = stream.offset
+        self._held_until_ms = move.at_ms + RESUME_WAIT_MS
         self._say(
             Hello(
                 self.connection_id,
@@ -213,9 +227,34 @@ class Conversation:
                 move.version,
                 self._ping_interval_ms,
                 self._limits,
+                StreamPosition(stream.epoch, stream.offset),
                 connect.receipt,
             )
         )
+
+    def _resume(self, request: ResumeRequest) -> None:
+        """Continue the stream after the place that the client names, if every message from there on is kept."""
+        stream = self._stream
+        if stream is None or self._resumed:
+            self.close(Close("bad_message", "resume once on a connection, after hello"))
+            return
+        self._resumed, self._held_until_ms = True, None
+        if request.epoch == stream.epoch and stream.start <= request.offset <= stream.offset:
+            self._place = request.offset
+            self._say(Resumed(stream.epoch, request.offset))
+        else:
+            self._skip_to(stream.start)
+
+    def _read_on(self) -> None:
+        """If the client reads so slowly that the stream has dropped what comes next, continue with what it has kept."""
+        stream = self._stream
+        if stream is not None and self._held_until_ms is None and self._place < stream.start:
+            self._skip_to(stream.start)
+
+    def _skip_to(self, place: int) -> None:
+        if self._stream is not None:
+            self._place = place
+            self._say(Gap(self._stream.epoch, place))
 
     def _say(self, message: ServerMessage) -> None:
         if self.closing is not None:

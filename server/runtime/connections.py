@@ -35,6 +35,10 @@ class ConnectionListener(Protocol):
         """
         ...
 
+    def wake(self) -> None:
+        """Send what is new in the session's stream."""
+        ...
+
     def close(self, closing: Close) -> None:
         """Close the connection."""
         ...
@@ -54,7 +58,7 @@ class _Registered(NamedTuple):
 
 
 class HeldConnection(NamedTuple):
-    """One live connection of an account, and its session."""
+    """One live connection, and its session."""
 
     session_id: str
     connection_id: str
@@ -74,6 +78,11 @@ class Connections:
         self._count = 0
         self._of_account: dict[str, dict[str, HeldConnection]] = {}
         self._arriving: set[str] = set()
+        self._on_last: Callable[[str], None] | None = None
+
+    def subscribe_last(self, on_last: Callable[[str], None]) -> None:
+        """Call ``on_last`` with the id of each session whose last connection is removed."""
+        self._on_last = on_last
 
     def __len__(self) -> int:
         """Return the number of connections that are registered, including arriving ones."""
@@ -122,6 +131,8 @@ class Connections:
             self._count -= 1
             if not listeners:
                 del self._listeners[session_id]
+                if self._on_last is not None:
+                    self._on_last(session_id)
 
     def _forget(self, subject: str, connection_id: str) -> None:
         held = self._of_account.get(subject)
@@ -149,6 +160,11 @@ class Connections:
                 listener = self._listeners[session_id][connection_id].listener
                 _tell(listener, listener.observe_account, account)
 
+    def wake(self, session_id: str) -> None:
+        """Let every connection of a session send what is new in the session's stream."""
+        for listener, _ in list(self._listeners.get(session_id, {}).values()):
+            _tell(listener, listener.wake)
+
     def close(self, session_id: str, connection_id: str, closing: Close) -> None:
         """Close one connection, if it is registered."""
         registered = self._listeners.get(session_id, {}).get(connection_id)
@@ -159,6 +175,10 @@ class Connections:
         """Close every connection."""
         for listener in self._all():
             _tell(listener, listener.close, closing)
+
+    def held(self) -> list[HeldConnection]:
+        """Return every connection."""
+        return [HeldConnection(session, name) for session, each in self._listeners.items() for name in each]
 
     def look_at_keys(self) -> None:
         """Close every connection whose credential was signed with a key that no longer exists."""

@@ -71,6 +71,14 @@ ROWS: Final = (
     ),
     Row(
         Histogram,
+        "interlock_socket_round_trip_seconds",
+        "From a ping on a WebSocket to its pong: the network, and how promptly both ends respond.",
+        buckets=_FAST,
+    ),
+    Row(Gauge, "interlock_streams", "Streams of sessions that are kept for WebSockets, or for those that may resume."),
+    Row(Gauge, "interlock_stream_bytes", "About the memory of all streams; `streams_mib` limits it."),
+    Row(
+        Histogram,
         "interlock_append_seconds",
         "From handing a write to the log until it is on disk and its caller is woken.",
         buckets=_FAST,
@@ -275,6 +283,10 @@ class PrometheusMetrics(MetricsRecorder):
     def closed(self, code: int, by: str) -> None:
         """See :meth:`MetricsRecorder.closed`."""
         self._child("interlock_socket_closes_total", str(code) if code in _CODES else "other", by).inc()
+
+    def round_trip(self, seconds: float) -> None:
+        """See :meth:`MetricsRecorder.round_trip`."""
+        self._metrics["interlock_socket_round_trip_seconds"].observe(seconds)
 
     def ended(self, decided_at_ms: int) -> None:
         """See :meth:`MetricsRecorder.ended`."""

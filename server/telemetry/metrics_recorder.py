@@ -34,6 +34,9 @@ class MetricsRecorder:
     def closed(self, code: int, by: str) -> None:
         """Count a WebSocket closed with ``code`` by the ``server`` or the ``client``."""
 
+    def round_trip(self, seconds: float) -> None:
+        """Measure the time from a ping on a WebSocket to its pong."""
+
     def ended(self, decided_at_ms: int) -> None:
         """Measure a close frame just sent, for a session whose end was decided at ``decided_at_ms``."""
 

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from interlock.machine.closing import CLOSE_CODES
-from interlock.machine.session.conversation import ClientMessage, ServerMessage
+from interlock.machine.session.messages import ClientMessage, ServerMessage
 from interlock.server.app import build_app
 from interlock.server.cli.main import main
 from interlock.server.experience.problem_kinds import problem_kinds

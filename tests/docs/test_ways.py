@@ -19,7 +19,7 @@ _PLANES = {
     "server/surface": 2,
     "machine": 3,
 }
-_BEGIN_ANEW = {("server/runtime/feed.py", "Feed._take"), ("server/experience/websocket.py", "Socket.observe")}
+_BEGIN_ANEW = {("server/runtime/feed.py", "Feed._take"), ("server/experience/sockets/socket.py", "Socket.observe")}
 """Callers are not tracked from here: the log's answer, and the registry's notification."""
 
 

@@ -15,17 +15,33 @@ from interlock.machine.errors import MessageRefused
 from interlock.machine.ledger import parse as parse_row
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import Connect, Data, Reauthenticate, Revoke, Touch
-from interlock.machine.session.conversation import Conversation, Limits, PingRequest, RefreshRequest, parse
+from interlock.machine.session.conversation import Conversation
 from interlock.machine.session.machine import SESSION_MACHINE
+from interlock.machine.session.messages import (
+    Accepted,
+    CancelRequest,
+    ClientMessage,
+    IntentRequest,
+    Limits,
+    RefreshRequest,
+    parse,
+)
 from interlock.machine.session.session import Session
+from interlock.machine.session.stream import Stream, StreamLimits
 from tests.machine.samples import CREATE, LOGIN, OPEN, Step, history, rows_of
 
 _OPENED: list[Step] = [(CREATE, 0), (LOGIN, 0), (OPEN, 0)]
 _CREATED, _LOGGED_IN, _CONNECT = (parse_row(row, MACHINES) for row in rows_of(history("s", _OPENED)))
-_LIMITS = Limits(message_bytes=1024)
+_LIMITS = Limits(message_bytes=1024, unanswered=4)
 
 
-def _conversation(*, until_ms: int = 300_000, outbox_limit: int = 8, greeted: bool = True) -> Conversation:
+def _stream() -> Stream:
+    return Stream("e", StreamLimits(messages=10, bytes=1_000_000, age_ms=1_000_000, frame_bytes=100))
+
+
+def _conversation(
+    *, until_ms: int = 300_000, outbox_limit: int = 8, greeted: bool = True, stream: Stream | None = None
+) -> Conversation:
     conversation = Conversation(
         "tab",
         SESSION_MACHINE.replay("s", history("s", _OPENED[:-1])),
@@ -33,6 +49,7 @@ def _conversation(*, until_ms: int = 300_000, outbox_limit: int = 8, greeted: bo
         outbox_limit=outbox_limit,
         ping_interval_ms=20_000,
         limits=_LIMITS,
+        open_stream=lambda: stream or _stream(),
     )
     if greeted:
         conversation.observe(_CONNECT)
@@ -64,7 +81,8 @@ def test_the_server_speaks_first() -> None:
             "state": "connected",
             "version": 3,
             "ping_interval_ms": 20_000,
-            "limits": {"message_bytes": 1024},
+            "limits": {"message_bytes": 1024, "unanswered": 4},
+            "stream": {"epoch": "e", "offset": 0},
             "receipt": {"position": 3, "digest": _CONNECT.digest.hex()},
         }
     ]
@@ -195,6 +213,68 @@ def test_the_first_reason_to_close_stands() -> None:
     assert conversation.closing == Close("draining")
 
 
+def test_an_intent_is_for_the_caller_to_answer() -> None:
+    conversation = _conversation()
+    text = '{"type":"intent","id":"i","name":"notes.create","parameters":{"a": [1]}}'
+    request = conversation.receive_text(text)
+    assert isinstance(request, IntentRequest)
+    assert (request.id, request.name, bytes(request.parameters)) == ("i", "notes.create", b'{"a": [1]}')
+    assert _said(conversation) == []
+    conversation.refuse(request, b'{"status":429}', 3)
+    assert _said(conversation) == [
+        {"type": "refused", "problem": {"status": 429}, "intent_id": "i", "retry_after_s": 3}
+    ]
+
+
+def test_a_refused_cancel_names_its_execution() -> None:
+    conversation = _conversation()
+    request = conversation.receive_text('{"type":"cancel","execution_id":"exe"}')
+    assert request == CancelRequest("exe")
+    conversation.refuse(request, b'{"status":404}', None)
+    assert _said(conversation) == [{"type": "refused", "problem": {"status": 404}, "execution_id": "exe"}]
+
+
+def test_the_stream_has_no_part_in_the_limit_of_waiting_messages() -> None:
+    stream = _stream()
+    conversation = _conversation(outbox_limit=2, stream=stream)
+    conversation.tick(10_000)
+    for n in range(10):
+        stream.accept(Accepted(f"i{n}", f"exe{n}", _CONNECT.receipt), 0)
+    assert [message["offset"] for message in _said(conversation)] == list(range(1, 11))
+    assert conversation.closing is None
+
+
+def test_a_client_that_reads_too_slowly_hears_of_the_gap() -> None:
+    stream = _stream()
+    conversation = _conversation(stream=stream)
+    conversation.tick(10_000)
+    for n in range(13):
+        stream.accept(Accepted(f"i{n}", f"exe{n}", _CONNECT.receipt), 0)
+    said = _said(conversation)
+    assert said[0] == {"type": "gap", "epoch": "e", "offset": 3}
+    assert [message["offset"] for message in said[1:]] == list(range(4, 14))
+
+
+def test_a_large_stream_is_taken_in_parts() -> None:
+    stream = _stream()
+    conversation = _conversation(stream=stream)
+    conversation.tick(10_000)
+    for n in range(4):
+        stream.accept(Accepted("i" * 30_000, f"exe{n}", _CONNECT.receipt), 0)
+    assert [len(conversation.take()) for _ in range(3)] == [2, 2, 0]
+
+
+def test_the_next_tick_is_due_when_a_message_waits_for_a_resume() -> None:
+    stream = _stream()
+    conversation = _conversation(until_ms=300_000, stream=stream)
+    assert conversation.deadline_ms == 300_000
+    stream.accept(Accepted("i", "exe", _CONNECT.receipt), 0)
+    assert conversation.deadline_ms == 1_000
+    conversation.tick(1_000)
+    assert conversation.deadline_ms == 300_000
+    assert len(conversation.take()) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -212,6 +292,12 @@ def test_the_first_reason_to_close_stands() -> None:
         ('{"type":7}', "wrong or unknown field"),
         ('{"type":"ping","access_token":"a"}', "wrong or unknown field"),
         ('{"type":"refresh"}', "wrong or unknown field"),
+        ('{"type":"intent","id":"i","name":"n"}', "wrong or unknown field"),
+        ('{"type":"intent","id":7,"name":"n","parameters":{}}', "wrong or unknown field"),
+        ('{"type":"resume","epoch":"e","offset":-1}', "wrong or unknown field"),
+        ('{"type":"resume","epoch":"e","offset":1.5}', "wrong or unknown field"),
+        ('{"type":"cancel"}', "wrong or unknown field"),
+        ('{"type":"accepted"}', "unknown type"),
         ('{"type":"refresh","access_token":7}', "wrong or unknown field"),
         ('{"x":' + "[" * 100_000, "nested too deeply"),
     ],
@@ -230,14 +316,17 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     except MessageRefused as refused:
         why = str(refused)
     else:
-        why = "" if isinstance(message, PingRequest | RefreshRequest) else "not a message"
+        why = "" if isinstance(message, ClientMessage) else "not a message"
     assert why in {"", "not JSON", "no type", "unknown type", "wrong or unknown field", "nested too deeply"}
+
+
+_FIELDS = ["type", "access_token", "id", "name", "parameters", "execution_id", "epoch", "offset", "x"]
 
 
 def _objects(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Objects that are almost messages."""
-    keys = st.sampled_from(["type", "access_token", "x"])
-    return st.dictionaries(keys, values | st.sampled_from(["ping", "refresh", "hello"]))
+    keys = st.sampled_from(_FIELDS)
+    return st.dictionaries(keys, values | st.sampled_from(["ping", "refresh", "intent", "cancel", "resume", "hello"]))
 
 
 _JSON = st.recursive(
@@ -245,23 +334,40 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | _objects(inner),
     max_leaves=4,
 )
-_EXACT = st.sampled_from([{"type": "ping"}, {"type": "refresh", "access_token": "a"}])
+_MESSAGES = [
+    {"type": "ping"},
+    {"type": "refresh", "access_token": "a"},
+    {"type": "intent", "id": "i", "name": "n", "parameters": [1]},
+    {"type": "cancel", "execution_id": "e"},
+    {"type": "resume", "epoch": "e", "offset": 0},
+]
+_EXACT = st.sampled_from(_MESSAGES)
+_SHAPES: dict[Any, dict[str, Any]] = {
+    "ping": {},
+    "refresh": {"access_token": str},
+    "intent": {"id": str, "name": str, "parameters": object},
+    "cancel": {"execution_id": str},
+    "resume": {"epoch": str, "offset": int},
+}
 
 
 @given(_EXACT | _objects(_JSON))
 def test_only_exact_messages_are_accepted(message: dict[str, Any]) -> None:
-    is_ping = message == {"type": "ping"}
-    is_refresh = (
-        message.keys() == {"type", "access_token"}
-        and message["type"] == "refresh"
-        and isinstance(message["access_token"], str)
+    kind = message.get("type")
+    shape = _SHAPES.get(kind) if isinstance(kind, str) else None
+    valid = (
+        shape is not None
+        and message.keys() == {"type", *shape}
+        and all(isinstance(message[name], wanted) for name, wanted in shape.items())
+        and not isinstance(message.get("offset"), bool)
+        and (kind != "resume" or message["offset"] >= 0)
     )
     try:
         parse(json.dumps(message))
         understood = True
     except MessageRefused:
         understood = False
-    assert understood == (is_ping or is_refresh)
+    assert understood == valid
 
 
 class ConversationMachine(RuleBasedStateMachine):
@@ -283,7 +389,7 @@ class ConversationMachine(RuleBasedStateMachine):
         self.conversation.observe(_CONNECT)
 
     @precondition(lambda self: self.greeted)
-    @rule(text=st.sampled_from(['{"type":"ping"}', '{"type":"refresh","access_token":"a"}']) | st.text(max_size=3))
+    @rule(text=st.sampled_from([json.dumps(message) for message in _MESSAGES]) | st.text(max_size=3))
     def receive_text(self, text: str) -> None:
         closed = self.conversation.closing is not None
         request = self.conversation.receive_text(text)

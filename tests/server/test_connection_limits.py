@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from interlock.machine.session.session import Session
-from interlock.server.experience.websocket import Socket
+from interlock.server.experience.sockets.socket import Socket
 from interlock.server.runtime.authenticator import Authentication
 from interlock.server.runtime.connections import HeldConnection
 from interlock.server.services import Services
@@ -23,7 +23,7 @@ from tests.support.wire import Wire, after_connect, events, greeted, log_in, ser
 
 async def admit(services: Services, session: Session, connection_id: str) -> Socket:
     found = Authentication(session, 1 << 50, services.keys.signing.kid)
-    socket = Socket(services, connection_id, found)
+    socket = Socket(services, connection_id, found, counted=True)
     await services.connection_limits.admit(found, connection_id, socket)
     return socket
 
@@ -186,7 +186,7 @@ async def test_arriving_connections_are_not_displaced(tmp_path: Path) -> None:
     async with services_in(tmp_path, connections_per_account=1, connections_policy="displace") as services:
         session, token = await log_in(services)
         wire = Wire(services, token)
-        arriving = Socket(services, "con_1", Authentication(session, 1 << 50, services.keys.signing.kid))
+        arriving = Socket(services, "con_1", Authentication(session, 1 << 50, services.keys.signing.kid), counted=True)
         with services.connections.arriving(session.session_id, "con_1", arriving, "ada"):
             await wire.run()
         assert wire.said == ["accept", "close 4429 too many connections"]

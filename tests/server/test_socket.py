@@ -26,7 +26,7 @@ from interlock.machine.errors import (
 from interlock.machine.machine import Command
 from interlock.machine.session.commands import Data, Disconnect, Reauthenticate, Revoke, Touch
 from interlock.machine.session.session import Session
-from interlock.server.experience.websocket import closing_for
+from interlock.server.experience.sockets.closings import closing_for
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Outcome, commands

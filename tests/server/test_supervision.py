@@ -319,7 +319,7 @@ async def test_a_connection_whose_ping_fails_is_dropped_and_others_are_pinged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(heartbeat, "_TICKS", 1)
-    beat = Heartbeat(0.01, 60)
+    beat = Heartbeat(0.01, 60, lambda _: None)
     members = [Member(fails=True), Member(fails=False)]
     for member in members:
         beat.add(member)

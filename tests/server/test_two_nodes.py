@@ -15,9 +15,11 @@ from interlock.machine.errors import AuthorityLost, CredentialRefused, Transitio
 from interlock.machine.ledger import Record
 from interlock.machine.machines import MACHINES
 from interlock.machine.session.commands import Authenticate, Connect, Disconnect, Touch
-from interlock.machine.session.conversation import Conversation, Limits
+from interlock.machine.session.conversation import Conversation
 from interlock.machine.session.machine import SESSION_MACHINE, authority_of
+from interlock.machine.session.messages import Limits
 from interlock.machine.session.session import Session
+from interlock.machine.session.stream import Stream, StreamLimits
 from interlock.server.guard.tickets import Tickets
 from interlock.server.runtime.accounts.account_sessions import AccountSessions
 from interlock.server.runtime.connections import Connections
@@ -46,7 +48,8 @@ class Socket:
             authorised_until_ms=1 << 60,
             outbox_limit=100,
             ping_interval_ms=1,
-            limits=Limits(message_bytes=1),
+            limits=Limits(message_bytes=1, unanswered=1),
+            open_stream=lambda: Stream("e", StreamLimits(messages=1, bytes=1, age_ms=1, frame_bytes=1)),
         )
 
     @property
@@ -58,6 +61,9 @@ class Socket:
 
     def observe_account(self, account: Account | None) -> None:
         raise AssertionError(account)
+
+    def wake(self) -> None:
+        raise AssertionError(self)
 
     def close(self, closing: Close) -> None:
         self.conversation.close(closing)

@@ -14,9 +14,9 @@ from litestar.types import Receive, Scope, Send
 
 from interlock.machine.closing import Close
 from interlock.machine.errors import CredentialMissing, InterlockError, Overloaded, RateLimited
-from interlock.machine.session.conversation import SUBPROTOCOL
+from interlock.machine.session.messages import SUBPROTOCOL
 from interlock.machine.session.session import Session
-from interlock.server.experience.admission import admit, admit_account
+from interlock.server.experience.admission import address_of, admit, admit_account
 from interlock.server.experience.credentials import (
     authenticate_bearer,
     kept_token,
@@ -24,10 +24,11 @@ from interlock.server.experience.credentials import (
 )
 from interlock.server.experience.headers import ALLOW_GET
 from interlock.server.experience.problems import RequestRefused, send_problem
+from interlock.server.experience.sockets.closings import logged_closing
+from interlock.server.experience.sockets.socket import Socket
 from interlock.server.experience.transport.exchange import EXTENSION, UPGRADE, Exchange
 from interlock.server.experience.transport.handshake import handshake_key
 from interlock.server.experience.transport.websocket import ABNORMAL, WebSocket
-from interlock.server.experience.websocket import Socket, logged_closing
 from interlock.server.guard.origins import Use
 from interlock.server.ids import new_id
 from interlock.server.runtime.authenticator import Authentication, first_good
@@ -98,7 +99,7 @@ async def _arrive(services: Services, scope: Any, subprotocols: list[str]) -> So
         services.connection_limits.ensure_capacity()
         admit_account(services, scope, "handshake", found.session.subject or found.session.session_id)
         connection_id = new_id("con")
-        socket = Socket(services, connection_id, found)
+        socket = Socket(services, connection_id, found, counted=services.addresses.counts(address_of(scope)))
         await services.connection_limits.admit(found, connection_id, socket)
         return socket
 

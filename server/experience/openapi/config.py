@@ -11,6 +11,7 @@ from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 
 from interlock.server.experience.credentials import COOKIE_NAME
+from interlock.server.experience.openapi.asyncapi import AsyncApiPlugin
 
 
 def _operation_id(handler: HTTPRouteHandler, _method: Any, _path: Any) -> str:
@@ -29,13 +30,13 @@ def openapi_config() -> OpenAPIConfig:
             "Every session is an instance of one declared state machine: created → authenticated → connected → expired. "
             "Intents are executed by the realms of this server: accepted once, one outcome recorded. "
             "Each transition is on disk before it is acknowledged. Errors are RFC 9457 problem details with a stable `type`. "
-            "The live connection is `WS /api/connect` (subprotocol `interlock.v1`)."
+            "The live connection is `WS /api/connect` (subprotocol `interlock.v1`), which `/schema/asyncapi.json` describes."
         ),
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
         path="/schema",
         use_handler_docstrings=True,
         operation_id_creator=_operation_id,
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin()],
+        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"]), YamlRenderPlugin(), AsyncApiPlugin()],
         tags=[
             Tag(name="session", description="The caller's own session."),
             Tag(name="auth", description="Accounts and tokens."),

@@ -31,12 +31,16 @@ class Pinged(Protocol):
 
 
 class Heartbeat:
-    """Pings each member every ``interval_s``, and calls its ``lost`` when no pong arrived within ``timeout_s``."""
+    """Pings each member every ``interval_s``, and calls its ``lost`` when no pong arrived within ``timeout_s``.
 
-    def __init__(self, interval_s: float, timeout_s: float) -> None:
+    ``on_pong`` is called with the seconds from each ping to its pong.
+    """
+
+    def __init__(self, interval_s: float, timeout_s: float, on_pong: Callable[[float], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._interval_s = interval_s
         self._timeout_s = timeout_s
+        self._on_pong = on_pong
         # Both are ordered by time, since all members wait equally long.
         self._ping_at: dict[Pinged, float] = {}
         self._lost_at: dict[Pinged, float] = {}
@@ -50,8 +54,11 @@ class Heartbeat:
 
     def heard(self, member: Pinged) -> None:
         """Note the pong of ``member``."""
-        if self._lost_at.pop(member, None) is not None:
-            self._ping_at[member] = self._loop.time() + self._interval_s
+        lost_at = self._lost_at.pop(member, None)
+        if lost_at is not None:
+            now = self._loop.time()
+            self._ping_at[member] = now + self._interval_s
+            self._on_pong(now - (lost_at - self._timeout_s))
 
     def remove(self, member: Pinged) -> None:
         """Stop pinging ``member``. Repeated calls are harmless."""

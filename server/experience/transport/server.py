@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 from interlock.server.experience.transport.heartbeat import Heartbeat
@@ -19,19 +20,27 @@ _UNSENT_BYTES: Final = 16 * 1024
 """Approximate limit of unsent data in the kernel for a client that does not read. Data in flight does not count."""
 
 
-def _nothing(_scope: dict[str, Any]) -> None:
+def _nothing(_: object) -> None:
     return None
 
 
 class HttpServer:
     """Serves the ASGI application ``app`` on one port.
 
-    ``fast_path``, if given, answers what it can without waiting, before a task is created.
+    ``fast_path``, if given, answers what it can without waiting, before a task is created. ``on_pong`` is called with the
+    seconds from each WebSocket's ping to its pong.
     """
 
-    def __init__(self, app: Any, limits: TransportLimits, *, fast_path: FastPath = _nothing) -> None:
+    def __init__(
+        self,
+        app: Any,
+        limits: TransportLimits,
+        *,
+        fast_path: FastPath = _nothing,
+        on_pong: Callable[[float], None] = _nothing,
+    ) -> None:
         settings = limits.settings
-        heartbeat = Heartbeat(settings.ping_interval_s, settings.ping_timeout_s)
+        heartbeat = Heartbeat(settings.ping_interval_s, settings.ping_timeout_s, on_pong)
         self._port = PortState(app, fast_path, limits, heartbeat, LoopTurns(), LoopTurns(), set(), set())
         self._servers: list[asyncio.Server] = []
 

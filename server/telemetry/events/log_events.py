@@ -88,6 +88,14 @@ _ROWS: Final = (
         repeats=("code", "because"),
     ),
     Event(
+        "message.refused",
+        "info",
+        "refusal",
+        "An intent or a cancel that came over a WebSocket was refused; the connection goes on.",
+        ("problem", "status"),
+        repeats=("problem", "status"),
+    ),
+    Event(
         "transition.refused",
         "info",
         "refusal",
@@ -134,6 +142,22 @@ _ROWS: Final = (
         repeats=(),
     ),
     Event("socket.failed", "error", "fault", "A fault of the server ended a WebSocket.", ("traceback",), repeats=()),
+    Event(
+        "message.failed",
+        "error",
+        "fault",
+        "A fault of the server refused an intent or a cancel that came over a WebSocket.",
+        ("traceback",),
+        repeats=(),
+    ),
+    Event(
+        "execution.outcome_unsent",
+        "error",
+        "fault",
+        "The log has stopped, so the WebSockets of a session did not get an outcome.",
+        ("because",),
+        repeats=("because",),
+    ),
     Event(
         "background.failed",
         "critical",

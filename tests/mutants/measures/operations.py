@@ -135,7 +135,7 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "16.3.2",
         "test_a_socket_closed_for_a_bad_message_is_logged[a token that is none]",
         at(
-            "websocket:Socket._reauthorise",
+            "socket:Socket._reauthorise",
             drop("_log.info('socket.refused', code=closing.code, because=closing.name)"),
         ),
     ),
@@ -152,13 +152,13 @@ OPERATIONS: Final[tuple[Mutant, ...]] = (
         "A malformed message ends its socket, and has a line only where every connection has one.",
         "16.3.3",
         "test_a_socket_closed_for_a_bad_message_is_logged[no JSON]",
-        at("websocket:Socket._log_closed", drop("if code in _BROKEN:\n    ...")),
+        at("socket:Socket._log_closed", drop("if code in _BROKEN:\n    ...")),
     ),
     Mutant(
         "A fault that ends a socket has no line.",
         "16.3.4",
         "test_an_unexpected_error_in_a_handshake_closes_with_1011",
-        at("websocket:logged_closing", drop("_log.error('socket.failed', exc_info=error)")),
+        at("closings:logged_closing", drop("_log.error('socket.failed', exc_info=error)")),
     ),
     Mutant(
         "That the log of transitions has stopped is told to clients, and to no operator.",

@@ -252,7 +252,7 @@ SESSIONS: Final[tuple[Mutant, ...]] = (
         "8.2.2",
         "test_a_foreign_or_bad_token_closes_an_open_socket",
         at(
-            "websocket:Socket._reauthorise",
+            "socket:Socket._reauthorise",
             drop("""
             if found.session.session_id != conversation.session_id:
                 ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,20 +15,17 @@ from interlock.machine.account.machine import ensure_serves
 from interlock.machine.closing import CLOSE_CODES, ClientAction, Close
 from interlock.machine.errors import (
     CredentialInvalid,
-    CredentialRefused,
     InterlockError,
-    NotAuthenticated,
-    Overloaded,
+    RateLimited,
     SessionEnded,
-    SessionNotFound,
-    TokenExpired,
-    TooManyConnections,
-    TransitionRefused,
 )
 from interlock.machine.ledger import Record
 from interlock.machine.session.commands import Disconnect
-from interlock.machine.session.conversation import Conversation, Limits
+from interlock.machine.session.conversation import Conversation
+from interlock.machine.session.messages import CancelRequest, IntentRequest, Limits, RefreshRequest
 from interlock.machine.session.session import FINAL_STATES
+from interlock.server.experience.sockets.closings import closing_for, logged_closing
+from interlock.server.experience.sockets.requests import UNANSWERED, answer, refuse
 from interlock.server.experience.transport.websocket import MESSAGE_BYTES, WebSocket
 from interlock.server.runtime.authenticator import Authentication
 from interlock.server.services import Services
@@ -35,7 +33,9 @@ from interlock.server.services import Services
 _log = structlog.get_logger("interlock.http")
 
 _OUTBOX_LIMIT: Final = 256
-_LIMITS: Final = Limits(message_bytes=MESSAGE_BYTES)
+_LIMITS: Final = Limits(message_bytes=MESSAGE_BYTES, unanswered=UNANSWERED)
+_TOKENS: Final = 4
+"""Access tokens of a connection that may wait to be checked."""
 _BROKEN: Final = {row.code: row.name for row in CLOSE_CODES.values() if row.next is ClientAction.FIX_CLIENT}
 """Close codes of connections that sent something invalid, whichever layer noticed."""
 
@@ -44,27 +44,29 @@ class Socket:
     """One open WebSocket: registered as a port at one end, handler of the connection at the other.
 
     It is registered before its connect is recorded, and greets the client when it observes that record, so it observes every
-    later one. No task runs for it. One timer waits for the credential's expiry; a task checks a new credential, or records
-    the end.
+    later one. No task runs for it. One timer waits for the credential's expiry; a task checks a new credential, answers a
+    request, or records the end. ``counted``: the account's rate limits apply to it.
     """
 
     __slots__ = (
         "_account_epoch",
         "_context",
         "_conversation",
+        "_counted",
         "_ended_at_ms",
         "_kid",
         "_open",
-        "_queued_texts",
         "_seen",
         "_services",
         "_session_over",
         "_subject",
         "_timer",
+        "_tokens",
+        "_unanswered",
         "_wire",
     )
 
-    def __init__(self, services: Services, connection_id: str, found: Authentication) -> None:
+    def __init__(self, services: Services, connection_id: str, found: Authentication, *, counted: bool) -> None:
         self._services = services
         # What lines in the log say of the handshake's request, they say of the connection until it is gone.
         self._context = copy_context()
@@ -79,7 +81,11 @@ class Socket:
             outbox_limit=_OUTBOX_LIMIT,
             ping_interval_ms=round(services.settings.ping_interval_s * 1000),
             limits=_LIMITS,
+            open_stream=partial(services.streams.of, found.session.session_id),
         )
+        self._counted = counted
+        # The number of intents and cancels in work.
+        self._unanswered = 0
         self._wire: WebSocket | None = None
         # For the trace: greeted and not ended yet, and the session's version that the conversation heard of last.
         self._open = False
@@ -88,8 +94,8 @@ class Socket:
         # The end of the session is recorded, and removes the connection.
         self._session_over = False
         self._timer: asyncio.TimerHandle | None = None
-        # Messages that were read while a new credential is being checked; at most what one buffer holds.
-        self._queued_texts: list[str] | None = None
+        # Access tokens that are checked one after the other; None while there is none.
+        self._tokens: list[str] | None = None
 
     # What the connection calls: see interlock.server.experience.transport.websocket.WebSocketHandler
 
@@ -105,17 +111,12 @@ class Socket:
         self._flush()
 
     def text(self, text: str) -> None:
-        """Handle a text message."""
-        if self._queued_texts is not None:
-            self._queued_texts.append(text)
-            return
+        """Handle a text message. None waits for the answer to another, so a ping is answered at once."""
         request = self._conversation.receive_text(text)
-        if request is not None:
-            # A new credential is checked before what was sent under it is heard.
-            self._queued_texts = []
-            if self._wire is not None:
-                self._wire.pause_reading()
-            self._context.run(self._services.spawn, self._reauthorise(request.access_token))
+        if isinstance(request, RefreshRequest):
+            self._check(request.access_token)
+        elif request is not None:
+            self._begin(request)
         self._flush()
 
     def binary(self) -> None:
@@ -178,6 +179,10 @@ class Socket:
             self._ended_at_ms = account.updated_at_ms
             self.close(closing_for(ended))
 
+    def wake(self) -> None:
+        """See :class:`interlock.server.runtime.connections.ConnectionListener`."""
+        self._continue()
+
     def close(self, closing: Close) -> None:
         """See :class:`interlock.server.runtime.connections.ConnectionListener`."""
         self._conversation.close(closing)
@@ -206,30 +211,54 @@ class Socket:
             disconnect = Disconnect(conversation.connection_id, code)
             await self._services.sessions.insist(conversation.session_id, "server", disconnect)
 
-    async def _reauthorise(self, token: str) -> None:
-        """Check a new credential, then process the messages queued behind it. The connection may have ended meanwhile."""
+    def _begin(self, request: IntentRequest | CancelRequest) -> None:
+        """Answer ``request`` in its own task, or refuse it if the client has too many unanswered ones."""
+        if self._unanswered < UNANSWERED:
+            self._unanswered += 1
+            self._context.run(self._services.spawn, self._answer(request))
+        else:
+            self._context.run(refuse, self._services, self._conversation, request, RateLimited(retry_after_s=1))
+
+    async def _answer(self, request: IntentRequest | CancelRequest) -> None:
+        await answer(self._services, self._conversation, request, counted=self._counted)
+        self._unanswered -= 1
+        self._flush()
+
+    def _check(self, token: str) -> None:
+        """Check a new access token, after those that came before."""
+        if self._tokens is None:
+            self._tokens = [token]
+            self._context.run(self._services.spawn, self._reauthorise(self._tokens))
+        elif len(self._tokens) < _TOKENS:
+            self._tokens.append(token)
+        else:
+            self.close(Close("flood"))
+
+    async def _reauthorise(self, tokens: list[str]) -> None:
+        """Check the new credentials in turn. The connection may have ended meanwhile."""
         conversation = self._conversation
         try:
-            found = await self._services.authenticator.by_access_token(token)
-            if found.session.session_id != conversation.session_id:
-                raise CredentialInvalid("the token belongs to another session")  # noqa: TRY301  # as any bad one
-            # The key may be gone since: this connection did not depend on it yet.
-            await self._services.authenticator.ensure_key_and_account(found)
-            conversation.authorise(found.session.epoch, found.authorised_until_ms)
-            self._kid = found.kid
+            while tokens and conversation.closing is None:
+                found = await self._services.authenticator.by_access_token(tokens[0])
+                if found.session.session_id != conversation.session_id:
+                    raise CredentialInvalid("the token belongs to another session")  # noqa: TRY301  # as any bad one
+                # The key may be gone since: this connection did not depend on it yet.
+                await self._services.authenticator.ensure_key_and_account(found)
+                conversation.authorise(found.session.epoch, found.authorised_until_ms)
+                self._kid = found.kid
+                del tokens[0]
+                self._continue()
         except Exception as error:  # noqa: BLE001  # else the connection would stay, and nothing be heard on it
             closing = logged_closing(error)
             _log.info("socket.refused", code=closing.code, because=closing.name)
-            conversation.close(closing)
-        if self._wire is None:
-            return
-        self._set_timer()
+            self.close(closing)
+        self._tokens = None
+
+    def _continue(self) -> None:
+        """Send what waits. The time of the next tick may have changed."""
+        if self._wire is not None:
+            self._set_timer()
         self._flush()
-        texts, self._queued_texts = self._queued_texts or [], None
-        for text in texts:
-            self.text(text)
-        if self._wire is not None and self._queued_texts is None:
-            self._wire.resume_reading()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -265,38 +294,11 @@ class Socket:
         if wire is None:
             return
         # At the end all is sent: what is queued, at most, is what may wait anyway.
-        if wire.writable or conversation.closing is not None:
-            for text in conversation.take():
+        while (wire.writable or conversation.closing is not None) and (texts := conversation.take()):
+            for text in texts:
                 wire.send(text)
         if conversation.closing is not None:
             wire.close(conversation.closing)
             if self._ended_at_ms is not None:
                 self._services.metrics.ended(self._ended_at_ms)
                 self._ended_at_ms = None
-
-
-def closing_for(error: Exception) -> Close:
-    """Return how a connection ends that failed with ``error``."""
-    match error:
-        case SessionNotFound():
-            return Close("session_not_found")
-        case SessionEnded():
-            return Close("session_ended", error.reason)
-        case TokenExpired():
-            return Close("token_expired")
-        case CredentialRefused() | NotAuthenticated():
-            return Close("not_authenticated", str(error))
-        case TransitionRefused(guard="below_connection_limit") | TooManyConnections():
-            return Close("too_many_connections")
-        case TransitionRefused(state="created"):
-            return Close("not_authenticated", "the session is anonymous; log in first")
-        case Overloaded() | TimeoutError():
-            return Close("overloaded")
-    return Close("internal_error")
-
-
-def logged_closing(error: Exception) -> Close:
-    """Return :func:`closing_for` of ``error``, and log the server's own faults."""
-    if not isinstance(error, InterlockError | TimeoutError):
-        _log.error("socket.failed", exc_info=error)
-    return closing_for(error)

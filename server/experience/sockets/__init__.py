@@ -1,0 +1,1 @@
+"""Open WebSockets: each moves the messages of one conversation, and answers its requests."""

@@ -1,0 +1,163 @@
+"""Intents, cancels, refreshes and pings of one connection: none waits for another, and how many may wait is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from interlock.machine.session.commands import Reauthenticate
+from interlock.server.experience.sockets.requests import UNANSWERED
+from interlock.server.runtime.door import commands
+from interlock.server.services import Services
+from tests.support.asynchronous import asynchronous
+from tests.support.client import logged_in
+from tests.support.following import Follower
+from tests.support.running import eventually, scenario
+from tests.support.server import running_server
+from tests.support.talkers import REALM
+from tests.support.wire import Wire, greeted, log_in, services_in
+
+PING = '{"type":"ping"}'
+
+
+def intent(name: str = "i") -> str:
+    return json.dumps({"type": "intent", "id": name, "name": "talk.count", "parameters": {}})
+
+
+def stall(services: Services) -> asyncio.Event:
+    """Let acceptances wait, as for a slow disk, until the event is set. Then they fail as the real ones: no realm is loaded."""
+    proceed = asyncio.Event()
+    executions: Any = services.executions
+    accept = executions.accept
+
+    async def late(*arguments: Any, **named: Any) -> Any:
+        await proceed.wait()
+        return await accept(*arguments, **named)
+
+    executions.accept = late
+    return proceed
+
+
+@asynchronous
+async def test_a_ping_and_a_refresh_do_not_wait_for_an_intent(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, wire, running = await greeted(services)
+        proceed = stall(services)
+        wire.say(intent())
+        wire.say(PING)
+        assert wire.said[-1] == "pong"
+        wire.say(json.dumps({"type": "refresh", "access_token": services.tokens.access_token(session)}))
+        await eventually(lambda: wire.said[-1] == "refreshed")
+        assert wire.reading
+        proceed.set()
+        await eventually(lambda: wire.said[-1] == "refused")
+        wire.leave()
+        await running
+
+
+@asynchronous
+async def test_a_ping_and_an_intent_do_not_wait_for_a_refresh(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, wire, running = await greeted(services)
+        proceed = asyncio.Event()
+        authenticator: Any = services.authenticator
+        by_access_token = authenticator.by_access_token
+
+        async def late(*arguments: Any) -> Any:
+            await proceed.wait()
+            return await by_access_token(*arguments)
+
+        authenticator.by_access_token = late
+        wire.say(json.dumps({"type": "refresh", "access_token": services.tokens.access_token(session)}))
+        wire.say(PING)
+        assert wire.said[-1] == "pong"
+        wire.say(intent())
+        await eventually(lambda: wire.said[-1] == "refused")
+        proceed.set()
+        await eventually(lambda: wire.said[-1] == "refreshed")
+        wire.leave()
+        await running
+
+
+@asynchronous
+async def test_more_unanswered_intents_than_allowed_are_refused_at_once(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        _, wire, running = await greeted(services)
+        proceed = stall(services)
+        for n in range(UNANSWERED):
+            wire.say(intent(f"i{n}"))
+        assert "refused" not in wire.said
+        wire.say(intent("one more"))
+        wire.say(json.dumps({"type": "cancel", "execution_id": "exe"}))
+        assert wire.said[-2:] == ["refused", "refused"]
+        proceed.set()
+        await eventually(lambda: wire.said.count("refused") == UNANSWERED + 2)
+        wire.say(intent("after the answers"))
+        await eventually(lambda: wire.said.count("refused") == UNANSWERED + 3)
+        wire.leave()
+        await running
+
+
+@asynchronous
+async def test_several_refreshes_are_answered_in_turn_and_bounded(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, wire, running = await greeted(services)
+        refresh = json.dumps({"type": "refresh", "access_token": services.tokens.access_token(session)})
+        for _ in range(3):
+            wire.say(refresh)
+        await eventually(lambda: wire.said.count("refreshed") == 3)
+        for _ in range(5):
+            wire.say(refresh)
+        await running
+        assert wire.said[-1] == "close 4420 too many frames"
+
+
+@asynchronous
+async def test_an_intent_under_a_superseded_credential_is_not_recorded(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        session, wire, running = await greeted(services)
+        asked: list[Any] = []
+        executions: Any = services.executions
+
+        async def accept(*arguments: Any, **_named: Any) -> None:
+            asked.append(arguments)
+
+        executions.accept = accept
+        login = services.sessions.submit(session.session_id, *commands("ada", Reauthenticate("ada", "password")))
+        wire.say(intent())
+        await login
+        await running
+        assert wire.said[-1] == "close 4408 token expired"
+        assert [arguments for arguments in asked if arguments[1].epoch != session.epoch] == []
+
+
+@asynchronous
+async def test_an_answer_for_a_client_that_left_is_dropped(tmp_path: Path) -> None:
+    async with services_in(tmp_path) as services:
+        _, token = await log_in(services)
+        wire = Wire(services, token)
+        running = wire.run()
+        await eventually(lambda: "hello" in wire.said)
+        proceed = stall(services)
+        wire.say(intent())
+        wire.leave()
+        proceed.set()
+        await running
+        assert wire.said == ["accept", "hello"]
+
+
+@scenario()
+async def test_intents_have_the_rate_limit_of_http(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", realm=REALM, limit_intent="2/1h") as server:
+        async with await logged_in(server.url) as client, Follower().connected(client) as tab:
+            body = {"id": "over http", "name": "talk.count", "parameters": {}}
+            (await client.request("POST", "/api/intents", json=body)).raise_for_status()
+            await tab.accepted("count")
+            await tab.intent("count")
+            refused = await tab.answer("refused")
+            answer = await client.request("POST", "/api/intents", json={**body, "id": "another"})
+            assert answer.status_code == 429
+            assert refused["problem"] == answer.json()
+            assert 0 < refused["retry_after_s"] <= 3600
