@@ -44,6 +44,8 @@ _LIFECYCLES: Final = "tests/machine/test_every_lifecycle.py::test_every_step_of_
 _EXECUTION: Final = "tests/machine/test_execution_machine.py::"
 _RUNS: Final = "tests/executions/"
 _N18: Final = "tests/scenarios/test_n18_executions.py::"
+_STREAM: Final = "tests/machine/test_stream.py::"
+_STREAMS: Final = "tests/streams/"
 _ENDING: Final = "tests/scenarios/test_n13_n16_ending.py::"
 
 PROPERTIES: Final[tuple[Property, ...]] = (
@@ -330,6 +332,12 @@ PROPERTIES: Final[tuple[Property, ...]] = (
             _RUNS + "test_recovery.py::test_a_lost_attempt_is_repeated_as_its_effects_allow",
             _RUNS + "test_recovery.py::test_an_execution_of_a_killed_process_gets_its_outcome",
             _EXECUTION_TRACES,
+            _STREAM + "TestStream",
+            _STREAMS + "test_intents.py::test_all_connections_hear_the_stream_and_a_new_one_what_follows",
+            _STREAMS + "test_intents.py::test_a_repeat_from_another_session_of_the_account_hears_the_outcome",
+            _STREAMS + "test_pace.py::test_a_stopping_server_closes_idle_sockets_first_and_sends_outcomes",
+            _STREAMS + "test_resume.py::test_each_value_comes_once_over_connections_cut_again_and_again",
+            _STREAMS + "test_resume.py::test_after_a_crash_the_client_is_told_of_the_gap_and_reads_the_execution",
         ),
     ),
     Property(

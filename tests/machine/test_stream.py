@@ -270,4 +270,4 @@ class StreamMachine(RuleBasedStateMachine):
             assert reader.heard.items() <= self.appended.items()
 
 
-TestStream = StreamMachine.TestCase
+TestStream = pytest.mark.checks("outcome_reaches_client")(StreamMachine.TestCase)

@@ -17,8 +17,17 @@ from tests.mutants.of_machine import OF_MACHINE
 from tests.mutants.of_realm import OF_REALM
 from tests.mutants.of_runtime import OF_RUNTIME
 from tests.mutants.of_server import OF_SERVER
+from tests.mutants.of_streams import OF_STREAMS
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*OF_MACHINE, *OF_SERVER, *OF_AUTHORITY, *OF_EXECUTION, *OF_REALM, *OF_RUNTIME)
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *OF_MACHINE,
+    *OF_SERVER,
+    *OF_AUTHORITY,
+    *OF_EXECUTION,
+    *OF_REALM,
+    *OF_RUNTIME,
+    *OF_STREAMS,
+)
 """Bugs that break a published property. Each property that real code can break has at least one."""
 
 CONNECTION: Final[tuple[Mutant, ...]] = OF_CONNECTION

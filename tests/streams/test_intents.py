@@ -26,6 +26,7 @@ async def test_an_intent_is_accepted_progresses_and_has_one_outcome(server: Serv
         assert (shown["state"], shown["receipt"]) == ("succeeded", outcome["receipt"])
 
 
+@pytest.mark.checks("outcome_reaches_client")
 @scenario()
 async def test_all_connections_hear_the_stream_and_a_new_one_what_follows(server: ServerProcess) -> None:
     async with (
@@ -102,6 +103,7 @@ async def test_a_repeated_intent_is_the_same_execution_and_executes_once(server:
         assert (await tab.answer("refused"))["problem"]["type"].endswith("intent-reused")
 
 
+@pytest.mark.checks("outcome_reaches_client")
 @scenario()
 async def test_a_repeat_from_another_session_of_the_account_hears_the_outcome(server: ServerProcess) -> None:
     async with (

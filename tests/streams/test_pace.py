@@ -68,6 +68,7 @@ async def test_a_client_that_reads_nothing_is_cut(tmp_path: Path) -> None:
             (await client.request("DELETE", f"/api/executions/{execution_id}")).raise_for_status()
 
 
+@pytest.mark.checks("outcome_reaches_client")
 @scenario()
 async def test_a_stopping_server_closes_idle_sockets_first_and_sends_outcomes(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", realm=REALM, drain_s=60) as server:

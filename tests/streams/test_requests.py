@@ -16,7 +16,7 @@ from tests.support.client import logged_in
 from tests.support.following import Follower
 from tests.support.running import eventually, scenario
 from tests.support.server import running_server
-from tests.support.talkers import REALM
+from tests.support.talkers import REALM, realm
 from tests.support.wire import Wire, greeted, log_in, services_in
 
 PING = '{"type":"ping"}'
@@ -146,6 +146,33 @@ async def test_an_answer_for_a_client_that_left_is_dropped(tmp_path: Path) -> No
         proceed.set()
         await running
         assert wire.said == ["accept", "hello"]
+
+
+@asynchronous
+async def test_what_is_emitted_after_the_recorded_end_is_dropped(tmp_path: Path) -> None:
+    async with services_in(tmp_path, realm) as services:
+        session, wire, running = await greeted(services)
+        wire.say(json.dumps({"type": "intent", "id": "i", "name": "talk.wait", "parameters": {}}))
+        await eventually(lambda: wire.said[-1] == "progress")
+        proceed = asyncio.Event()
+        executions: Any = services.executions
+        data = executions.data
+
+        async def late(*arguments: Any) -> Any:
+            await proceed.wait()
+            return await data(*arguments)
+
+        executions.data = late
+        (execution_id,) = services.executions.live.of("session", session.session_id)
+        execution = await services.executions.load(execution_id)
+        wire.say(json.dumps({"type": "cancel", "execution_id": execution_id}))
+        await eventually(lambda: not services.executions.live)
+        services.streams.progress(execution, b'"too late"')
+        proceed.set()
+        await eventually(lambda: wire.said[-1] == "outcome")
+        assert wire.said == ["accept", "hello", "accepted", "progress", "outcome"]
+        wire.leave()
+        await running
 
 
 @scenario()

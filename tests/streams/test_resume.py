@@ -15,6 +15,7 @@ from tests.support.server import ServerProcess, running_server
 from tests.support.talkers import REALM
 
 
+@pytest.mark.checks("outcome_reaches_client")
 @scenario()
 async def test_each_value_comes_once_over_connections_cut_again_and_again(server: ServerProcess) -> None:
     tab = Follower()
@@ -90,6 +91,7 @@ async def test_a_revoked_session_hears_and_resumes_nothing_more(server: ServerPr
             assert tab.place["epoch"] != place["epoch"]
 
 
+@pytest.mark.checks("outcome_reaches_client")
 @scenario()
 async def test_after_a_crash_the_client_is_told_of_the_gap_and_reads_the_execution(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", realm=REALM) as server:
