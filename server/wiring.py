@@ -6,7 +6,7 @@ Opening them also repairs what a crash left; closing them leaves nothing unfinis
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from secrets import token_bytes
@@ -132,8 +132,7 @@ async def open_services(settings: Settings, realms: Realms | None = None) -> Asy
         )
         accounts = Accounts(feed, clock, surface.accounts, cache_limit=settings.session_cache_size)
         executions, runner = _executions(settings, storage, (feed, clock, sessions, accounts), realms)
-        streams = Streams(executions, connections, clock, settings)
-        stack.callback(streams.close)
+        streams = stack.enter_context(closing(Streams(executions, connections, clock, settings)))
         _follow(feed, connections, streams, runner)
         doors = (sessions, accounts, secrets.records, executions)
         storage.watchers.metrics = await _watch(feed, doors, settings, clock)
