@@ -17,9 +17,11 @@ InterlockError
 │   └── FileDamaged              a file is not what SQLite or a server wrote
 ├── CredentialRefused            the caller can't be authenticated
 │   ├── CredentialMissing
-│   │   └── AdminCredentialMissing
+│   │   ├── AdminCredentialMissing
+│   │   └── SubscriberCredentialMissing
 │   ├── CredentialInvalid        malformed, not issued here, forged, or superseded
-│   │   └── AdminCredentialInvalid
+│   │   ├── AdminCredentialInvalid
+│   │   └── SubscriberCredentialInvalid
 │   ├── TokenExpired             was valid; refresh it
 │   │   └── AuthorityLost        was valid when it was presented, and superseded before the record was written
 │   ├── SessionEnded             was valid; its session has ended
@@ -178,6 +180,14 @@ class AdminCredentialMissing(CredentialMissing):
 
 class AdminCredentialInvalid(CredentialInvalid):
     """The presented secret is not an administrator's."""
+
+
+class SubscriberCredentialMissing(CredentialMissing):
+    """No subscriber's secret was presented."""
+
+
+class SubscriberCredentialInvalid(CredentialInvalid):
+    """The presented secret is not a subscriber's."""
 
 
 class TokenExpired(CredentialRefused):

@@ -16,6 +16,7 @@ from interlock.server.experience.endpoints import (
 )
 from interlock.server.experience.endpoints.administration import HANDLERS as ADMIN_HANDLERS
 from interlock.server.experience.endpoints.administration.calls import ADMIN_SECURITY
+from interlock.server.experience.endpoints.events import read
 from interlock.server.experience.endpoints.forward_auth import ForwardAuth
 from interlock.server.experience.headers import Completion
 from interlock.server.experience.middleware.instrumentation import InstrumentedApp
@@ -48,6 +49,7 @@ def build_app(settings: Settings, realms: Realms | None = None) -> InstrumentedA
             *oauth.HANDLERS,
             *exchange.HANDLERS,
             *executions.HANDLERS,
+            *read.HANDLERS,
             Router(
                 "/api/admin",
                 tags=["admin"],

@@ -14,6 +14,7 @@ from interlock.server.guard.admins import Admins
 from interlock.server.guard.keys.keyset import Keys
 from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.subscribers import Subscribers
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
 from interlock.server.guard.throttling.limits import RateLimits
@@ -28,6 +29,7 @@ from interlock.server.runtime.authenticator import Authenticator
 from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
+from interlock.server.runtime.events.event_log import EventLog
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.runner import Runner
 from interlock.server.runtime.executions.streams import Streams
@@ -80,6 +82,8 @@ class Services(msgspec.Struct):
     admins: Admins
     administration: Administration
     tail: Tail
+    subscribers: Subscribers
+    events: EventLog
     supervisor: Supervisor
     metrics: MetricsRecorder
     host: HostMonitor

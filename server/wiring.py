@@ -33,6 +33,7 @@ from interlock.server.guard.oidc.id_tokens import IdTokens
 from interlock.server.guard.passwords.blocklist import Blocklist
 from interlock.server.guard.passwords.hashing import Passwords
 from interlock.server.guard.secrets import Secrets
+from interlock.server.guard.subscribers import Subscribers
 from interlock.server.guard.throttling.addresses import Addresses
 from interlock.server.guard.throttling.devices import Devices
 from interlock.server.guard.throttling.limits import RateLimit, RateLimits
@@ -50,6 +51,7 @@ from interlock.server.runtime.browser_sessions import BrowserSessions
 from interlock.server.runtime.connection_limits import ConnectionLimits
 from interlock.server.runtime.connections import Connections
 from interlock.server.runtime.door import Door, patiently
+from interlock.server.runtime.events.event_log import EventLog
 from interlock.server.runtime.executions.executions import Executions
 from interlock.server.runtime.executions.live import ExecutionLimits
 from interlock.server.runtime.executions.runner import Runner
@@ -83,6 +85,7 @@ class _Secrets(msgspec.Struct):
     ring: KeyRing
     admins: Secrets
     clients: Secrets
+    subscribers: Secrets
     records: SecretRecords
 
 
@@ -208,17 +211,18 @@ async def _open_secrets(settings: Settings, clock: Clock, feed: Feed, surface: S
     keys = Path(settings.data) / "keys"
     lifetimes = TokenLifetimes(settings.access_token_s * 1000, settings.policy.absolute_timeout_ms)
     ring = open_keyring(keys, clock, lifetimes)
-    admins, clients = Secrets(keys, "admin"), Secrets(keys, "client")
+    admins, clients, subscribers = Secrets(keys, "admin"), Secrets(keys, "client"), Secrets(keys, "subscriber")
     admins.names()  # what can't be read is said now, not at the first use
     looks: dict[Purpose, Look] = {
         "signing": partial(ring.held, "signing"),
         "refresh": partial(ring.held, "refresh"),
         "admin": admins.held,
         "client": clients.held,
+        "subscriber": subscribers.held,
     }
     records = SecretRecords(feed, clock, looks)
     await records.restore(surface.directory)
-    return _Secrets(ring, admins, clients, records)
+    return _Secrets(ring, admins, clients, subscribers, records)
 
 
 def _follow(feed: Feed, connections: Connections, streams: Streams, runner: Runner) -> None:
@@ -347,6 +351,8 @@ def _assemble(settings: Settings, storage: Storage, core: _Core, stack: AsyncExi
             directory=surface.directory,
         ),
         tail=core.tail,
+        subscribers=Subscribers(core.secrets.subscribers),
+        events=EventLog(surface.log, core.tail),
         supervisor=storage.supervisor,
         metrics=metrics,
         host=core.host,

@@ -12,12 +12,24 @@ def authorization() -> str:
         (f"[`{call.name}`](http.md#{call.anchor})", *("yes" if each else "" for each in _opened_by(call)))
         for call in calls()
     ]
-    return table(("call", "nobody", "access token", "refresh token", "client's secret", "administrator's secret"), rows)
+    return table(
+        (
+            "call",
+            "nobody",
+            "access token",
+            "refresh token",
+            "client's secret",
+            "subscriber's secret",
+            "administrator's secret",
+        ),
+        rows,
+    )
 
 
-def _opened_by(call: Call) -> tuple[bool, bool, bool, bool, bool]:
+def _opened_by(call: Call) -> tuple[bool, ...]:
     choices = call.operation.get("security") or [{}]
     names = {name for choice in choices for name in choice}
     in_body = "RefreshBody" in str(call.operation.get("requestBody"))
     refresh = "cookie" in names or in_body
-    return ({} in choices and not in_body, "bearer" in names, refresh, "client" in names, "admin" in names)
+    of_programs = (name in names for name in ("client", "subscriber", "admin"))
+    return ({} in choices and not in_body, "bearer" in names, refresh, *of_programs)

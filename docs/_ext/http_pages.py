@@ -26,6 +26,7 @@ _CREDENTIALS: Final = {
     "cookie": "cookie",
     "client": "client secret",
     "admin": "administrator's secret",
+    "subscriber": "subscriber's secret",
 }
 
 

@@ -45,6 +45,11 @@ def why_refused(purpose: Purpose) -> InterlockError:
     return ClientAuthenticationFailed("the client's secret was removed")
 
 
+def _added(data: Add, _before: Secret) -> str:
+    scopes = f", scopes {' '.join(data.scopes)}" if data.scopes else ""
+    return f"purpose {data.purpose}, name {data.name}, fingerprint {data.fingerprint}{scopes}"
+
+
 SECRET_MACHINE: Final = Machine(
     SECRET,
     Secret,
@@ -52,6 +57,7 @@ SECRET_MACHINE: Final = Machine(
     evolve,
     essential=(Add.event,),
     words=Words(
+        particulars={Add.event: _added},
         likely={Remove.event: lambda _secret, _: Remove()},
         stands=lambda secret, _: {"secret": secret.added},
     ),

@@ -17,7 +17,7 @@ from interlock.server.cli.log import export, replay, transitions, verify
 from interlock.server.cli.model import check, check_trace
 from interlock.server.cli.options import config_option, setting_options
 from interlock.server.cli.realms import realms
-from interlock.server.cli.secrets import admin_token, clients
+from interlock.server.cli.secrets import admin_token, clients, subscribers
 from interlock.server.settings_loading import check_environment, load_settings
 
 click.rich_click.MAX_WIDTH = 110
@@ -95,5 +95,17 @@ def diagram(kind: str, name: str) -> None:
     Console().print(table)
 
 
-for _command in (transitions, replay, verify, export, check, check_trace, realms, keys, clients, admin_token):
+for _command in (
+    transitions,
+    replay,
+    verify,
+    export,
+    check,
+    check_trace,
+    realms,
+    keys,
+    clients,
+    subscribers,
+    admin_token,
+):
     main.add_command(_command)

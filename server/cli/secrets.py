@@ -1,9 +1,10 @@
-"""``interlock admin-token`` and ``interlock clients``: create, list and remove secrets. A running server notices at once."""
+"""``interlock admin-token``, ``clients`` and ``subscribers``: create, list and remove secrets. A server notices at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import rich_click as click
 from rich.console import Console
@@ -13,24 +14,40 @@ from interlock.machine.times import rfc3339
 from interlock.server.cli.errors import data_option, errors_as_messages, keys_folder
 from interlock.server.system.streams import printable
 
+if TYPE_CHECKING:
+    from interlock.server.guard.secrets import Kind
 
-def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens: str) -> click.RichGroup:
+scope_option = click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    help="What it learns of: session-ends, executions:REALM (of one realm), or all. Give it several times for several.",
+)
+
+
+def _commands(group: click.RichGroup, purpose: Kind, opens: str) -> click.RichGroup:
     """Add to ``group`` the commands for the secrets of ``purpose``, and return it. ``opens`` says what one is for."""
+
+    def options(command: Callable[..., None]) -> Callable[..., None]:
+        return scope_option(command) if purpose == "subscriber" else command
 
     @group.command()
     @click.argument("name")
+    @options
     @data_option
-    def create(name: str, data: Path) -> None:
+    def create(name: str, data: Path, scopes: tuple[str, ...] = ()) -> None:
         """Create a secret for NAME and print it. It can't be shown again: only its hash is stored.
 
         NAME has 1 to 40 characters of a-z, 0-9 and -. Create one secret for each person or program: then the log says who
         did what, and you can remove one without the others.
         """
+        from interlock.machine.events.scopes import checked_scopes
         from interlock.server.clock import SystemClock
         from interlock.server.guard.secrets import Secrets
 
         with errors_as_messages():
-            secret = Secrets(data / "keys", purpose).create(name, SystemClock().now_ms())
+            secret = Secrets(data / "keys", purpose).create(name, SystemClock().now_ms(), checked_scopes(scopes))
         # Alone on standard output, so that it can be piped into a secret store.
         click.echo(secret)
         Console(stderr=True, highlight=False).print(
@@ -44,9 +61,9 @@ def _commands(group: click.RichGroup, purpose: Literal["admin", "client"], opens
         from interlock.server.guard.secrets import Secrets
 
         with errors_as_messages():
-            table = Table("name", "created")
+            table = Table("name", "created", *(["scopes"] if purpose == "subscriber" else []))
             for name, stored in Secrets(keys_folder(data), purpose).names().items():
-                table.add_row(printable(name), rfc3339(stored.created_at_ms))
+                table.add_row(printable(name), rfc3339(stored.created_at_ms), *filter(None, [" ".join(stored.scopes)]))
             Console().print(table)
 
     @group.command()
@@ -73,5 +90,11 @@ def _clients() -> None:
     """Secrets of programs that may call `/oauth/introspect` and `/oauth/revoke`. The log names one as `client:NAME`."""
 
 
+@click.group(name="subscribers")
+def _subscribers() -> None:
+    """Secrets of back ends that follow events, at `/api/events`. Each learns only of what its scopes cover."""
+
+
 admin_token = _commands(_admin_token, "admin", "opens `/api/admin/…`")
 clients = _commands(_clients, "client", "may introspect and revoke tokens")
+subscribers = _commands(_subscribers, "subscriber", "may follow events at `/api/events`")

@@ -42,6 +42,9 @@ CREDENTIALS: Final = (
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}]
 
+LAST: Final = 2**53
+"""JSON numbers above this are not exact everywhere."""
+
 _CURSOR: Final = r"^(0|[1-9][0-9]{0,15})\.([0-9a-zA-Z_-]{1,64})$"
 
 After = Annotated[

@@ -19,6 +19,8 @@ from interlock.machine.errors import (
     AdminCredentialMissing,
     CredentialInvalid,
     CredentialMissing,
+    SubscriberCredentialInvalid,
+    SubscriberCredentialMissing,
 )
 from interlock.server.experience.admission import admit
 from interlock.server.experience.calls import services_for_page, services_of
@@ -96,3 +98,22 @@ async def administrator(connection: Connection, _: BaseRouteHandler) -> None:
     services.sessions.check_alive()
     _log.info("admin.call", actor=found.actor, method=scope["method"], route=scope["path_template"])
     scope["user"] = found
+
+
+async def subscriber(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard a call of subscribers. The subscriber becomes ``request.user``.
+
+    Raises:
+        SubscriberCredentialMissing, SubscriberCredentialInvalid: the caller is not a subscriber.
+        SettingsError: the keys or the secrets are unusable, so no caller can be authenticated.
+        SurfaceFailed: the log has stopped; what is stored may not be what was acknowledged.
+    """
+    services = services_of(connection)
+    try:
+        presented = bearer(connection.scope)
+    except CredentialInvalid as error:
+        raise SubscriberCredentialInvalid(str(error)) from None
+    if presented is None:
+        raise SubscriberCredentialMissing("send Authorization: Bearer <subscriber's secret>")
+    connection.scope["user"] = services.subscribers.authenticate(presented)
+    services.sessions.check_alive()

@@ -76,6 +76,20 @@ KINDS: Final[dict[type[Exception], Kind]] = {
         Recovery.ASK_ADMINISTRATOR,
         "Get a new secret (`interlock admin-token create`); do not retry with this one.",
     ),
+    errors.SubscriberCredentialMissing: Kind(
+        401,
+        "subscriber-credential-missing",
+        "No subscriber's secret",
+        Recovery.FIX_REQUEST,
+        "Send `Authorization: Bearer` with a secret made by `interlock subscribers create`.",
+    ),
+    errors.SubscriberCredentialInvalid: Kind(
+        401,
+        "subscriber-credential-invalid",
+        "The subscriber's secret is not valid",
+        Recovery.ASK_ADMINISTRATOR,
+        "Get a new secret (`interlock subscribers create`); do not retry with this one.",
+    ),
     errors.TokenExpired: Kind(
         401,
         "token-expired",

@@ -1,4 +1,4 @@
-"""Secrets of other software: administrators, and clients of introspection. Only their hashes are stored.
+"""Secrets of other software: administrators, clients of introspection, and subscribers. Only their hashes are stored.
 
 Each is a file ``<kind>-<name>.secret`` of mode 0600 beside the keys. The command line writes it, and a running server
 notices. A secret is ``ilk_<kind>_<name>_<43 characters>``: 256 random bits, prefixed so that scanners find leaks.
@@ -18,12 +18,13 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from interlock.machine.errors import SettingsError
+from interlock.machine.events.scopes import ScopeText
 from interlock.machine.secret.commands import Add, added
 from interlock.server.guard.keys.keyset import FileStamp, key_files, no_keys, stamp_of
 from interlock.server.system.permissions import create_private, read_private
 from interlock.server.system.transient import Checks
 
-Kind: TypeAlias = Literal["admin", "client"]
+Kind: TypeAlias = Literal["admin", "client", "subscriber"]
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 _SUFFIX: Final = ".secret"
@@ -31,11 +32,15 @@ _SECRET_BYTES: Final = 32
 _UNKNOWN_HASH: Final = "0" * 64
 
 
-class StoredSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of a file: the secret's SHA-256 in hex, and its creation time. 256 random bits need no slower hash."""
+class StoredSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The content of a file: the secret's SHA-256 in hex, and its creation time. 256 random bits need no slower hash.
+
+    ``scopes``: what a subscriber learns of; no other secret has any.
+    """
 
     sha256: str
     created_at_ms: int
+    scopes: tuple[ScopeText, ...] = ()
 
 
 class Secrets:
@@ -97,8 +102,8 @@ class Secrets:
         fits = hmac.compare_digest(expected, _hash(presented))
         return self._added(name, stored) if fits and stored is not None else None
 
-    def create(self, name: str, now_ms: int) -> str:
-        """Create and return the secret of ``name``, which can't be shown again.
+    def create(self, name: str, now_ms: int, scopes: tuple[ScopeText, ...] = ()) -> str:
+        """Create and return the secret of ``name``, which can't be shown again. ``scopes``: see :class:`StoredSecret`.
 
         Raises:
             SettingsError: the name is taken or invalid, the folder is not one that a server uses, or the file can't be
@@ -113,7 +118,7 @@ class Secrets:
             # A secret without keys beside it opens nothing: the folder is the wrong one.
             if not self._folder.exists() or not key_files(self._folder):
                 raise no_keys(self._folder)
-            create_private(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms)))
+            create_private(self._path(name), msgspec.json.encode(StoredSecret(_hash(secret), now_ms, scopes)))
         except FileExistsError:
             raise _taken(name) from None
         except OSError as error:
@@ -191,7 +196,7 @@ class Secrets:
         return files
 
     def _added(self, name: str, stored: StoredSecret) -> Add:
-        return added(self._kind, name, stored.sha256.encode())
+        return added(self._kind, name, stored.sha256.encode(), stored.scopes)
 
     def _name_of(self, file: str) -> str:
         return file.removeprefix(f"{self._kind}-").removesuffix(_SUFFIX)

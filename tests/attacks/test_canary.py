@@ -134,6 +134,7 @@ def test_no_secret_appears_in_any_output_or_file(tmp_path: Path, *, as_json: boo
         server.start()
         try:
             made = {kind: Secrets(data / "keys", kind).create("canary", 1) for kind in ("admin", "client")}
+            made["subscriber"] = Secrets(data / "keys", "subscriber").create("canary", 1, ("all",))
             # The formats differ in the last step alone.
             found = run(everything(server, made, 5 if as_json else often(20, 5)), within_s=1200)
         finally:
@@ -250,6 +251,8 @@ async def good_use(this: Run, email: str, first: str, second: str) -> None:
     admin = {"authorization": f"Bearer {this.made['admin']}"}
     for path in ("sessions", "accounts", "transitions", "audit"):
         assert this.took(await this.http.get(f"/api/admin/{path}", headers=admin)).status_code == 200
+    subscriber = {"authorization": f"Bearer {this.made['subscriber']}"}
+    assert this.took(await this.http.get("/api/events?after=0&limit=1000", headers=subscriber)).status_code == 200
     await post("/api/auth/logout", {}, changed["access_token"])
 
 

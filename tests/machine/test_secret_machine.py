@@ -44,6 +44,9 @@ def test_it_is_told_in_words() -> None:
     secret, records = lived(ADA)
     steps, _ = describe(SECRET_MACHINE, "sec_1", records)
     assert [step.particulars for step in steps] == [f"purpose admin, name ada, fingerprint {ADA.fingerprint}"]
+    shop = added("subscriber", "shop", b"a hash", ("executions:notes", "session-ends"))
+    steps, _ = describe(SECRET_MACHINE, "sec_1", lived(shop)[1])
+    assert steps[0].particulars.endswith(f"{shop.fingerprint}, scopes executions:notes session-ends")
     stands = snapshot(SECRET_MACHINE, secret, 5)
     assert stands.stands == {"secret": ADA}
     assert [(each.event, each.target) for each in stands.events] == [("remove", "removed")]

@@ -205,7 +205,7 @@ async def test_a_stream_that_is_not_read_is_cut_and_delays_nobody(tmp_path: Path
                 rest = asyncio.create_task(collect(admin, 600, 900))
                 await work(server, 100)
                 assert len(await rest) == 300
-            await eventually(lambda: "admin.stream_cut" in server.log_path.read_text(), within_s=30)
+            await eventually(lambda: "log_stream.cut" in server.log_path.read_text(), within_s=30)
             # Buffered data is still read; the rest of the log never comes.
             assert len(await asyncio.to_thread(read_all, slow)) < 900 * 300
 
@@ -229,7 +229,7 @@ async def test_a_stream_read_too_late_ends_with_the_reason(tmp_path: Path) -> No
         secret = admin_token(server.data)
         await work(server, 200)
         with stalled(server, secret) as slow:
-            await eventually(lambda: "admin.stream_slow" in server.log_path.read_text(), within_s=30)
+            await eventually(lambda: "log_stream.slow" in server.log_path.read_text(), within_s=30)
             told = await asyncio.to_thread(read_all, slow)
     assert b'event: end\r\ndata: {"reason":"slow-consumer"}' in told
     assert told.endswith(b"0\r\n\r\n"), "and the stream is over"

@@ -28,9 +28,11 @@ _REFUSED_AT_THE_DOOR: Final = {
     "credential-invalid",
     "admin-credential-missing",
     "admin-credential-invalid",
+    "subscriber-credential-missing",
+    "subscriber-credential-invalid",
     "client-authentication-failed",
 }
-_STREAM: Final = "GET /api/admin/transitions/stream"
+_STREAMS: Final = {"GET /api/admin/transitions/stream", "GET /api/events/stream"}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def call(server: ServerProcess, name: str, headers: dict[str, str]) -> httpx.Res
         address = server.url + re.sub(r"\{.*?\}", "nobody", path)
         request = http.build_request(method, address, headers=headers, json=_BODIES.get(name), data=form)
         answer = http.send(request, stream=True)
-        if name != _STREAM or answer.is_error:
+        if name not in _STREAMS or answer.is_error:
             answer.read()
         return answer
 
@@ -82,6 +84,7 @@ def test_each_call_accepts_exactly_its_documented_credentials(
 ) -> None:
     secret = admin_token(server.data)
     client = Secrets(server.data / "keys", "client").create("gateway", 1)
+    shop = Secrets(server.data / "keys", "subscriber").create("shop", 1, ("all",))
     gateway = base64.b64encode(f"gateway:{client}".encode()).decode()
     assert len(operations) > 25
     for name, wanted in operations.items():
@@ -91,6 +94,7 @@ def test_each_call_accepts_exactly_its_documented_credentials(
             "none": call(server, name, {}),
             "bearer": call(server, name, {"Authorization": f"Bearer {log_in(server.url)}"}),
             "admin": call(server, name, {"Authorization": f"Bearer {secret}"}),
+            "subscriber": call(server, name, {"Authorization": f"Bearer {shop}"}),
             "client": call(server, name, {"Authorization": f"Basic {gateway}"}),
             "foreign": call(server, name, {"Authorization": "Bearer ilk_admin_ada_x"}),
         }

@@ -42,6 +42,7 @@ def openapi_config() -> OpenAPIConfig:
             Tag(name="auth", description="Accounts and tokens."),
             Tag(name="sessions", description="All sessions of the caller's account."),
             Tag(name="executions", description="Intents and their executions."),
+            Tag(name="events", description="What happens, for back ends."),
             Tag(name="admin", description="All sessions and accounts, for administrators."),
             Tag(name="standards", description="For other software."),
             Tag(name="operations", description="For operators."),
@@ -51,6 +52,9 @@ def openapi_config() -> OpenAPIConfig:
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
                 "admin": SecurityScheme(
                     type="http", scheme="bearer", description="A secret made by `interlock admin-token create`."
+                ),
+                "subscriber": SecurityScheme(
+                    type="http", scheme="bearer", description="A secret made by `interlock subscribers create`."
                 ),
                 "cookie": SecurityScheme(type="apiKey", name=COOKIE_NAME, security_scheme_in="cookie"),
                 "client": SecurityScheme(type="http", scheme="basic"),

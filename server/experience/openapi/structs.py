@@ -9,8 +9,9 @@ import msgspec
 from litestar.openapi.spec import OpenAPIType, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
-from msgspec import Meta
+from msgspec import Meta, UnsetType
 
+from interlock.machine.events.messages import EventData, EventMessage
 from interlock.machine.ledger import Receipt
 from interlock.machine.session.view import SessionView
 from interlock.machine.wire import TransitionView
@@ -57,8 +58,28 @@ _MACHINE: Final[Mapping[type[msgspec.Struct], Mapping[str, Any]]] = {
         "digest": Digest,
     },
     Receipt: {"position": Position, "digest": Digest},
+    EventData: {
+        "position": Position,
+        "kind": InstanceKind,
+        "instance_id": SessionId,
+        "version": Version,
+        "event": Event,
+        "state": State,
+        "session_id": SessionId | UnsetType,
+        "subject": AccountId | UnsetType,
+        "reason": Annotated[str, Meta(examples=["logout"])] | UnsetType,
+        "realm": Annotated[str, Meta(examples=["notes"])] | UnsetType,
+        "intent": Annotated[str, Meta(examples=["notes.create"])] | UnsetType,
+        "intent_id": Annotated[str, Meta(examples=["b3c1"])] | UnsetType,
+    },
+    EventMessage: {
+        "id": Annotated[str, Meta(examples=["evt_41_9f64a747e1b97f13"])],
+        "type": Annotated[str, Meta(examples=["session.revoke"])],
+        "timestamp": Time,
+        "data": EventData,
+    },
 }
-"""The fields of structs of ``machine``, which knows nothing of OpenAPI."""
+"""The fields of structs of ``machine``, which knows nothing of OpenAPI. One that contains another comes after it."""
 
 
 class StructSchemas(OpenAPISchemaPlugin):
@@ -85,10 +106,11 @@ class StructSchemas(OpenAPISchemaPlugin):
     def components(self) -> dict[str, dict[str, Any]]:
         """Return the schemas of all structs, and of those they contain, by name."""
         schemas = _described(self._kinds.values())
-        schemas |= _described(
-            msgspec.defstruct(kind.__name__, list(fields.items()), namespace={"__doc__": kind.__doc__})
-            for kind, fields in _MACHINE.items()
-        )
+        known: dict[Any, Any] = {}
+        for kind, fields in _MACHINE.items():
+            typed = [(name, known.get(each, each) if isinstance(each, type) else each) for name, each in fields.items()]
+            known[kind] = msgspec.defstruct(kind.__name__, typed, namespace={"__doc__": kind.__doc__})
+        schemas |= _described(known.values())
         for schema in schemas.values():
             if "enum" in schema:
                 schema["type"] = "string"

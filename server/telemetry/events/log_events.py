@@ -79,6 +79,7 @@ _ROWS: Final = (
         repeats=("status",),
     ),
     Event("admin.refused", "warning", "refusal", "An unknown administrator's secret was presented.", repeats=()),
+    Event("subscriber.refused", "warning", "refusal", "An unknown subscriber's secret was presented.", repeats=()),
     Event(
         "socket.refused",
         "info",
@@ -385,16 +386,22 @@ _ROWS: Final = (
     Event("keys.changed", "info", "life", "Keys were added or removed.", ("signing", "verifying", "retired_early")),
     Event("oidc.keys_fetched", "info", "life", "The identity provider's keys were fetched.", ("keys",)),
     Event("admin.call", "info", "identity", "An administrator's call was accepted.", ("actor", "method", "route")),
-    Event("admin.stream_ended", "info", "life", "The server ended a live stream of the log.", ("actor", "reason")),
     Event(
-        "admin.stream_slow",
+        "log_stream.ended",
+        "info",
+        "life",
+        "The server ended a live stream of the log or of events.",
+        ("actor", "reason"),
+    ),
+    Event(
+        "log_stream.slow",
         "info",
         "life",
         "The client of a live stream was too slow; the stream ends with `slow-consumer`.",
         ("actor",),
     ),
     Event(
-        "admin.stream_cut", "info", "life", "The client of a live stream read nothing and was disconnected.", ("actor",)
+        "log_stream.cut", "info", "life", "The client of a live stream read nothing and was disconnected.", ("actor",)
     ),
     Event("metrics.listening", "info", "life", "Metrics are served.", ("url",)),
     Event("spans.sending", "info", "life", "OpenTelemetry spans are sent.", ("url",)),

@@ -15,7 +15,7 @@ from interlock.machine.ledger import Record
 from interlock.machine.machine import Instance
 from interlock.machine.wire import TransitionView, transition_view
 from interlock.server.experience.admission import address_of
-from interlock.server.experience.calls import format_cursor, page
+from interlock.server.experience.calls import LAST, format_cursor, page
 from interlock.server.experience.problems import RequestRefused
 from interlock.server.runtime.accounts.administration import Caller, InstanceFilter
 
@@ -31,8 +31,6 @@ ADMIN: Final = (AdminCredentialMissing, AdminCredentialInvalid, Overloaded)
 ADMIN_SECURITY: Final[list[dict[str, list[str]]]] = [{"admin": []}]
 
 MAX_PAGE: Final = 1000
-LAST: Final = 2**53
-"""JSON numbers above this are not exact everywhere."""
 
 AfterVersion = Annotated[int, QueryParameter(ge=0, le=LAST, description="Only transitions with a higher version.")]
 Subject = Annotated[str | None, QueryParameter(max_length=64, description="Only what belongs to this account.")]
